@@ -1,0 +1,1 @@
+"""The one model family: config, blocks, head, loading, quantized weights."""

@@ -1,0 +1,1 @@
+"""The processes you start and the commands you type."""

@@ -1,0 +1,82 @@
+"""The edges between the rooms, and the doors to the outside: what may import what."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
+    "kernels": (),
+    "wire": (),
+    "model": ("kernels",),
+    "serving": ("kernels", "wire", "model"),
+    "learner": ("kernels", "wire", "model"),
+    "services": ("kernels", "wire", "model", "serving", "learner"),
+}
+
+DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders that may import it
+    "ray": ("serving/app.py", "services/"),
+    "kafka": ("wire/bus.py",),
+    "redis": ("wire/store.py",),
+    "avalanche": ("learner/",),
+}
+
+LIGHT = ("wire",)  # rooms that must load without these
+HEAVY = ("torch", "ray")
+
+FORBIDDEN = ("pickle", "dill", "cloudpickle", "shelve", "marshal")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            yield node.module or ""
+
+
+def sources(room: str) -> Iterator[tuple[str, str]]:
+    for path in sorted((ROOT / room).rglob("*.py")):
+        for name in imports(path):
+            yield path.relative_to(ROOT).as_posix(), name
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    wrong = [
+        f"{here} imports {name}"
+        for room, allowed in EDGES.items()
+        for here, name in sources(room)
+        if (top := name.split(".")[0]) in EDGES and top != room and top not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_outside_systems_have_one_door_each() -> None:
+    wrong = [
+        f"{here} imports {name}; only {', '.join(DOORS[top])} may"
+        for room in EDGES
+        for here, name in sources(room)
+        if (top := name.split(".")[0]) in DOORS and not here.startswith(DOORS[top])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_wire_is_light() -> None:
+    wrong = [f"{here} imports {name}" for room in LIGHT for here, name in sources(room) if name.split(".")[0] in HEAVY]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_unpickled() -> None:
+    wrong = [
+        f"{here} imports {name}" for room in EDGES for here, name in sources(room) if name.split(".")[0] in FORBIDDEN
+    ]
+    calls = [
+        f"{path.relative_to(ROOT)}:{node.lineno} calls torch.load"
+        for room in EDGES
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"
+    ]
+    assert not wrong + calls, "\n".join(wrong + calls)

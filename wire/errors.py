@@ -1,0 +1,58 @@
+"""What can go wrong at the doors. Foreign exceptions become these once, where the client library is called."""
+
+
+class WireError(Exception):
+    """Anything that a door refuses or cannot do."""
+
+
+class BusUnavailable(WireError):
+    """No broker answered in time."""
+
+
+class SendFailed(WireError):
+    """The broker refused a record, or did not acknowledge it in time."""
+
+
+class BadMessage(WireError):
+    """A message that is no record of ours. `reason` is one of the stable codes, `detail` says what was found."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class StoreUnavailable(WireError):
+    """Redis did not answer in time."""
+
+
+class UnsafePolicy(WireError):
+    """The Redis server may evict weights by itself."""
+
+
+class NotFound(WireError):
+    """No such blob, version or plan."""
+
+
+class BlobCorrupt(WireError):
+    """A blob is not what its digest says."""
+
+
+class BadSignature(WireError):
+    """A manifest was not signed with our key."""
+
+
+class UnknownFormat(WireError):
+    """A manifest of a format that this program does not read."""
+
+
+class StaleEpoch(WireError):
+    """Somebody else holds the lease now: stop."""
+
+
+class ParentMoved(WireError):
+    """The current version is no longer the one that this one was trained from."""
+
+
+class PlanMoved(WireError):
+    """The rollout plan was changed by somebody else; read it again."""

@@ -1,0 +1,303 @@
+"""Every record that crosses a process, with the topic or key it travels under.
+
+    client --Event--> serving --Answer--> client, learner
+    client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
+    rollout --RolloutPlan--> serving          whoever refuses --DeadLetter--> operator
+
+Evolution: a new field has a default and needs no new topic; a change of meaning or type is a new record under a new
+topic (`events.v2`). Readers of topics ignore unknown fields; the reader of manifests refuses an unknown `format`,
+`format_version` or `model_spec` by name, because wrong weights are worse than none.
+
+Rejected: a schema registry (one machine needs none, and the versioned topic name says it all) and a `common/` room
+(both sides already depend on `wire`).
+"""
+
+from typing import ClassVar, Literal, TypeAlias
+
+import msgspec
+
+MAX_EVENT_BYTES = 1 << 20
+"""Largest payload of an event, in bytes; a larger one is a dead letter (Kafka) or a 413 (HTTP)."""
+
+MAX_TEXT_CHARS = 16_384
+"""Longest text that an `Answer` carries back, in characters. The model reads at most 512 tokens of it."""
+
+ArmName: TypeAlias = str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that crosses a process: frozen, keyword-only, compared by content."""
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """A text to be answered.
+
+    `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
+    """
+
+    TOPIC: ClassVar[str] = "events.v1"
+    TYPE: ClassVar[str] = "lifelong.event.v1"
+
+    id: str
+    text: str
+    key: str = ""
+    source: str = ""
+    time_ms: int = 0
+
+    @property
+    def message_id(self) -> str:
+        return self.id
+
+    @property
+    def entity(self) -> str:
+        """What the arm is chosen by: the key, or the id of an event that has none."""
+        return self.key if self.key else self.id
+
+
+class Answer(Record, frozen=True, kw_only=True):
+    """What the model said of one event, and which weights said it.
+
+    `text` is the event's text, so that a label alone is enough to learn from the pair. `label` is None while the
+    weights know no class. `scores` are the best few classes with their probabilities, best first.
+    """
+
+    TOPIC: ClassVar[str] = "answers.v1"
+    TYPE: ClassVar[str] = "lifelong.answer.v1"
+
+    event_id: str
+    text: str
+    label: str | None
+    score: float
+    weights_version: int
+    arm: ArmName
+    precision: str
+    rollout_revision: int
+    scores: tuple[tuple[str, float], ...] = ()
+    key: str = ""
+    source: str = ""
+    event_time_ms: int = 0
+    time_ms: int = 0
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def entity(self) -> str:
+        return self.key if self.key else self.event_id
+
+
+class Feedback(Record, frozen=True, kw_only=True):
+    """The label of an event that was answered, said by `source` at `time_ms`."""
+
+    TOPIC: ClassVar[str] = "feedback.v1"
+    TYPE: ClassVar[str] = "lifelong.feedback.v1"
+
+    event_id: str
+    label: str
+    key: str = ""
+    source: str = ""
+    time_ms: int = 0
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.event_id}/{self.source}"
+
+    @property
+    def entity(self) -> str:
+        """The partition key: the event's id, so that every label of an event lies in one partition."""
+        return self.event_id
+
+
+class DeadLetter(Record, frozen=True, kw_only=True):
+    """A message that was refused: why, where it came from, and the untouched payload."""
+
+    TOPIC: ClassVar[str] = "deadletter.v1"
+    TYPE: ClassVar[str] = "lifelong.deadletter.v1"
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    payload: bytes
+    source: str = ""
+    time_ms: int = 0
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def entity(self) -> str:
+        return self.message_id
+
+
+TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter
+
+TOPIC_RECORDS: tuple[type[Event] | type[Answer] | type[Feedback] | type[DeadLetter], ...] = (
+    Event,
+    Answer,
+    Feedback,
+    DeadLetter,
+)
+
+
+class TensorPart(Record, frozen=True, kw_only=True):
+    """One plain array of a stored tensor: its dtype by safetensors name (`I8`, `F16`, `F32`, `I32`) and its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TensorEntry(Record, frozen=True, kw_only=True):
+    """One named weight: a blob of safetensors bytes under its SHA-256, and what must be found inside.
+
+    `scheme` says how the parts make the tensor (`w8c`: INT8 per output channel; `fp32`).
+    """
+
+    name: str
+    scheme: str
+    digest: str
+    num_bytes: int
+    parts: tuple[TensorPart, ...]
+
+
+class Probe(Record, frozen=True, kw_only=True):
+    """An input with the logits the learner saw for it: a replica must see the same before it serves the version."""
+
+    text: str
+    logits: tuple[float, ...]
+
+
+class Evaluation(Record, frozen=True, kw_only=True):
+    """What the learner measured before it published, on held-back feedback. Accuracies and agreement in [0, 1].
+
+    `parity_cosine` and `parity_agreement` compare the served precision with full precision on the same texts.
+    """
+
+    num_labels: int = 0
+    accuracy: float = 0.0
+    parent_accuracy: float = 0.0
+    parity_cosine: float = 1.0
+    parity_agreement: float = 1.0
+
+
+class WeightManifest(Record, frozen=True, kw_only=True):
+    """A version of the weights: its tensors by digest, what it was trained through, and what was measured.
+
+    `version` grows by one; `parent` is the version it was trained from (0: none). `config` is the model's canonical
+    JSON and `model_spec` its hash together with the tokenizer's. `trained_through` maps `topic/partition` to the next
+    offset to read: every record below it had its effect. `labels[i]` names row i of the head.
+    """
+
+    FORMAT: ClassVar[str] = "lifelong-weights"
+    FORMAT_VERSION: ClassVar[int] = 1
+
+    version: int
+    parent: int
+    model_spec: str
+    config: str
+    labels: tuple[str, ...]
+    precision: str
+    tensors: tuple[TensorEntry, ...]
+    probes: tuple[Probe, ...]
+    trained_through: dict[str, int]
+    evaluation: Evaluation
+    epoch: int
+    created_ms: int
+    format: str = "lifelong-weights"
+    format_version: int = 1
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all blobs."""
+        return sum(tensor.num_bytes for tensor in self.tensors)
+
+
+class VersionEntry(Record, frozen=True, kw_only=True):
+    """One line of the history of versions: what happened to `version`, when, and why."""
+
+    version: int
+    action: Literal["published", "promoted", "withdrawn", "rolled_back", "pinned"]
+    time_ms: int
+    detail: str = ""
+
+
+class Arm(Record, frozen=True, kw_only=True):
+    """A share of the traffic, in [0, 1], and the version that answers it."""
+
+    name: ArmName
+    version: int
+    share: float
+
+
+STABLE: ArmName = "stable"
+CANDIDATE: ArmName = "candidate"
+
+
+class RolloutPlan(Record, frozen=True, kw_only=True):
+    """Which version answers which share of the entities.
+
+    `revision` grows by one with every change. `salt` makes the split; it changes only when a new split is wanted.
+    `previous` is the stable version before this one, which a rollback returns to (0: none). While `pinned`, nothing
+    is promoted and no candidate follows.
+    """
+
+    revision: int
+    salt: str
+    arms: tuple[Arm, ...]
+    previous: int = 0
+    pinned: bool = False
+    reason: str = ""
+    time_ms: int = 0
+
+    def arm(self, name: ArmName) -> Arm | None:
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+    @property
+    def stable(self) -> int:
+        """The version of the stable arm (0: none yet)."""
+        arm = self.arm(STABLE)
+        return arm.version if arm else 0
+
+    @property
+    def candidate(self) -> int:
+        """The version of the candidate arm (0: none)."""
+        arm = self.arm(CANDIDATE)
+        return arm.version if arm else 0
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Every version that answers traffic, stable first."""
+        return tuple(dict.fromkeys(arm.version for arm in self.arms))
+
+
+class ReplicaReport(Record, frozen=True, kw_only=True):
+    """What one replica serves now, and what it has seen. Kept in Redis for a few seconds, then gone with the replica.
+
+    `swap_stalls_ms` are the last few pauses between two batches that a flip caused. `refused` counts versions that
+    were not taken, by reason; `counts` counts answers, duplicates, dead letters and refusals of input, by name.
+    """
+
+    replica: str
+    revision: int
+    versions: tuple[int, ...]
+    time_ms: int
+    swaps: int = 0
+    swap_stalls_ms: tuple[float, ...] = ()
+    refused: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    queue_items: int = 0
+    model_bytes: dict[str, int] = {}
+
+
+def topic_name(prefix: str, record: type[Event] | type[Answer] | type[Feedback] | type[DeadLetter]) -> str:
+    """The topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
+    return f"{prefix}{record.TOPIC}"
+
+
+def key_name(prefix: str, *parts: str | int) -> str:
+    """A Redis key in the environment `prefix`: `key_name("eu.", "blob", digest)` is `eu.blob:<digest>`."""
+    return f"{prefix}{':'.join(str(part) for part in parts)}"
