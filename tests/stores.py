@@ -1,0 +1,76 @@
+"""A real Redis server for the tests, and a store with keys of its own in it for each test."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from services.local.redis import LocalRedis, start_redis
+from wire.config import StoreConfig
+from wire.records import Evaluation, TensorEntry, TensorPart, WeightManifest
+from wire.store import Store
+
+SIGNING_KEY = b"a key for tests"
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
+    """One server for all tests; it ends with them."""
+    server = start_redis(Path(tmp_path_factory.mktemp("redis")))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store_config(redis_server: LocalRedis) -> StoreConfig:
+    """The server's address, with a prefix that no other test has and a quick poll."""
+    return StoreConfig(url=redis_server.url, prefix=f"test{next(_numbers)}:", poll_interval_ms=50)
+
+
+@pytest.fixture
+def open_store(store_config: StoreConfig) -> Iterator[Callable[[], Store]]:
+    """Opens one more store on the test's keys, as another process would. Closes them all at the end."""
+    opened: list[Store] = []
+
+    def open_one() -> Store:
+        opened.append(Store(store_config, SIGNING_KEY))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[[], Store]) -> Store:
+    """A store that no other test sees."""
+    return open_store()
+
+
+def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
+    """A tensor whose blob is `data`, stored."""
+    part = TensorPart(name="q", dtype="I8", shape=(len(data),))
+    return TensorEntry(name=name, scheme="w8c", digest=store.put_blob(data), num_bytes=len(data), parts=(part,))
+
+
+def manifest_of(
+    store: Store, version: int, *, epoch: int, parent: int | None = None, data: bytes = b""
+) -> WeightManifest:
+    """A manifest of one small tensor, whose blob is stored; its parent is the version before, unless given."""
+    return WeightManifest(
+        version=version,
+        parent=version - 1 if parent is None else parent,
+        model_spec="spec",
+        config="{}",
+        labels=("yes", "no"),
+        precision="w8c",
+        tensors=(entry_of(store, data or b"weights of version %d" % version),),
+        probes=(),
+        trained_through={"feedback.v1/0": version},
+        evaluation=Evaluation(),
+        epoch=epoch,
+        created_ms=1_000 + version,
+    )

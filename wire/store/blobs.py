@@ -1,0 +1,112 @@
+"""Blobs under their SHA-256, in chunks, written once.
+
+    put: begin -> chunk 0, 1, ... -> finish        get: layout -> chunk 0, 1, ... into one buffer -> digest compared
+
+A blob is a hash: field `i` is chunk i, `chunk` the size of all but the last, `bytes` the size of all. `bytes` is
+written last, so a blob that has it is whole. The first writer's chunk size holds for everybody who continues it.
+The sorted set `blobs` knows when each was last asked for, so that what is about to be published is not collected.
+
+Rejected: one string per blob (512 MiB at most, and one command that holds up everybody), appending (cannot be repeated
+after a lost reply), and counting references (a count that is once wrong stays wrong).
+"""
+
+import re
+from hashlib import sha256
+
+from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
+from wire.store.server import NOW, Server
+
+MAX_CHUNKS = 1 << 16
+"""More chunks than this are no blob of ours."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_BEGIN = f"""{NOW}
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('HSETNX', KEYS[1], 'chunk', ARGV[2])
+return {{redis.call('HEXISTS', KEYS[1], 'bytes'), redis.call('HGET', KEYS[1], 'chunk')}}
+"""
+
+_FINISH = f"""{NOW}
+if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then
+  if redis.call('HLEN', KEYS[1]) ~= tonumber(ARGV[2]) + 1 then return 0 end
+  redis.call('HSET', KEYS[1], 'bytes', ARGV[3])
+end
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+return 1
+"""
+
+
+class Blobs:
+    """Bytes by digest on one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def put(self, data: bytes | bytearray | memoryview) -> str:
+        """Stores `data` unless it is there, and keeps it from collection for the grace period. Returns its digest."""
+        view = memoryview(data).cast("B")
+        if len(view) > self._server.config.max_blob_bytes:
+            raise ValueError(f"blob of {len(view)} bytes: the largest allowed is {self._server.config.max_blob_bytes}")
+        digest = sha256(view).hexdigest()
+        keys = (self._server.key("blob", digest), self._server.key("blobs"))
+        is_whole, chunk = self._server.run(_BEGIN, keys, (digest, self._server.config.chunk_bytes))
+        if is_whole:
+            return digest
+        sizes = chunk_sizes(len(view), int(chunk))
+        for index in range(len(sizes)):
+            self._server.ask("HSET", keys[0], index, view[index * int(chunk) : (index + 1) * int(chunk)])
+        if not self._server.run(_FINISH, keys, (digest, len(sizes), len(view))):
+            raise StoreUnavailable(f"blob {digest} was removed while it was written: put it again")
+        return digest
+
+    def has(self, digests: list[str]) -> set[str]:
+        """Those of `digests` that are stored whole. Only looks: `put` is what keeps a blob from collection."""
+        found = self._server.ask_many([("HEXISTS", self._server.key("blob", digest), "bytes") for digest in digests])
+        return {digest for digest, is_whole in zip(digests, found, strict=True) if is_whole}
+
+    def get(self, digest: str, num_bytes: int) -> bytearray:
+        """The blob, verified. Raises NotFound where there is none, BlobCorrupt where it is not what was asked for."""
+        if not _DIGEST.fullmatch(digest):
+            raise BlobCorrupt(f"{digest[:80]!r} is no SHA-256")
+        if num_bytes > self._server.config.max_blob_bytes:
+            raise BlobCorrupt(f"blob {digest} of {num_bytes} bytes: more than {self._server.config.max_blob_bytes}")
+        sizes = self._layout(digest, num_bytes)
+        buffer, seen, start = bytearray(num_bytes), sha256(), 0
+        with memoryview(buffer) as view:
+            for index, size in enumerate(sizes):
+                part = self._server.ask("HGET", self._server.key("blob", digest), index)
+                if part is None or len(part) != size:
+                    raise BlobCorrupt(f"blob {digest}: chunk {index} changed while it was read")
+                view[start : start + size] = part
+                seen.update(part)
+                start += size
+        if seen.hexdigest() != digest:
+            raise BlobCorrupt(f"blob {digest}: its bytes have the digest {seen.hexdigest()}")
+        return buffer
+
+    def _layout(self, digest: str, num_bytes: int) -> list[int]:
+        """The sizes of the chunks, compared with what is stored before any of it is fetched."""
+        key = self._server.key("blob", digest)
+        stored, chunk = self._server.ask("HMGET", key, "bytes", "chunk")
+        if stored is None:
+            raise NotFound(f"blob {digest}")
+        if stored != b"%d" % num_bytes:
+            raise BlobCorrupt(f"blob {digest}: {stored[:20]!r} bytes instead of {num_bytes}")
+        if chunk is None or not chunk.isdigit() or int(chunk) * MAX_CHUNKS < max(num_bytes, 1):
+            raise BlobCorrupt(f"blob {digest}: chunk size {chunk!r:.40}")
+        sizes = chunk_sizes(num_bytes, int(chunk))
+        found = self._server.ask_many([("HSTRLEN", key, index) for index in range(len(sizes))]) if sizes else []
+        wrong = [index for index, size in enumerate(sizes) if found[index] != size]
+        if wrong:
+            raise BlobCorrupt(f"blob {digest}: chunk {wrong[0]} has {found[wrong[0]]} of {sizes[wrong[0]]} bytes")
+        return sizes
+
+
+def chunk_sizes(num_bytes: int, chunk_bytes: int) -> list[int]:
+    """How many bytes each chunk has.
+
+    >>> chunk_sizes(10, 4)
+    [4, 4, 2]
+    """
+    return [min(chunk_bytes, num_bytes - start) for start in range(0, num_bytes, chunk_bytes)]

@@ -1,0 +1,57 @@
+"""The rollout plan: one signed record, replaced only by who has read the last one.
+
+    plan() -> a plan with revision + 1 -> write_plan: one script compares, writes, notes in the history, says so
+
+Rejected: a lease for the writer as well (the revision already refuses the second of two writers).
+"""
+
+from wire.errors import NotFound, PlanMoved
+from wire.records import RolloutPlan, VersionEntry
+from wire.store import signed
+from wire.store.server import Server
+from wire.store.watch import CHANGE
+
+_WRITE = f"""{CHANGE}
+local plan, history, changes, current, manifest = unpack(KEYS)
+local body, signature, revision, entry, limit, version = unpack(ARGV)
+local stored, last = unpack(redis.call('HMGET', plan, 'body', 'revision'))
+if stored == body then return {{'ok'}} end
+if tonumber(last or 0) + 1 ~= tonumber(revision) then return {{'moved', last or '0'}} end
+if version ~= '' and version ~= '0' and redis.call('EXISTS', manifest) == 0 then return {{'missing', version}} end
+
+redis.call('HSET', plan, 'body', body, 'signature', signature, 'revision', revision)
+if version ~= '' then redis.call('SET', current, version) end
+change(history, changes, entry, limit)
+return {{'ok'}}
+"""
+
+
+class Plans:
+    """The rollout plan on one server."""
+
+    def __init__(self, server: Server, signing_key: bytes) -> None:
+        self._server = server
+        self._signing_key = signing_key
+
+    def plan(self) -> RolloutPlan | None:
+        """The plan in force; None before the first. Raises BadSignature, UnknownFormat."""
+        key = self._server.key("plan")
+        body = signed.fetch(self._server, key, self._signing_key)
+        return None if body is None else signed.decode(body, RolloutPlan, key)
+
+    def write(self, plan: RolloutPlan, entry: VersionEntry | None, current: int | None) -> None:
+        """Replaces the plan of revision `plan.revision - 1`, and sets `current`, if given. Repeating it is harmless.
+
+        Raises PlanMoved when another revision is in force, NotFound when version `current` is not stored.
+        """
+        key, body = self._server.key, signed.encode(plan)
+        keys = [key("plan"), key("history"), key("changes"), key("current"), key("manifest", current or 0)]
+        note = b"" if entry is None else signed.encode(entry)
+        pointer = "" if current is None else current
+        args = (body, signed.sign(body, self._signing_key), plan.revision, note, self._server.config.history, pointer)
+        reason, *found = (part.decode() for part in self._server.run(_WRITE, keys, args))
+        if reason == "moved":
+            raise PlanMoved(f"revision {found[0]} is in force; revision {plan.revision} cannot follow it")
+        if reason == "missing":
+            raise NotFound(f"version {current}: cannot be made current")
+        self._server.sync()

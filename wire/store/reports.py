@@ -1,0 +1,41 @@
+"""What each replica says of itself, for as long as it says so.
+
+    replica -> SET report:<replica> with an expiry, and its name in a sorted set -> reports(): whoever has not expired
+
+No script: a replica's account needs no permission for scripts. Rejected: KEYS and SCAN (both walk every blob).
+"""
+
+from wire.records import ReplicaReport
+from wire.store import signed
+from wire.store.server import Server
+
+MAX_REPORTS = 1_000
+"""Replicas that are listed: the latest, by their own clocks."""
+
+
+class Reports:
+    """The live reports on one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def report(self, report: ReplicaReport) -> None:
+        """Replaces the replica's report. One that fails is not repeated: the next will say it better."""
+        names, key = self._server.key("reports"), self._server.key("report", report.replica)
+        ttl_ms = self._server.config.report_ttl_ms
+        self._server.ask_soon(
+            [
+                ("SET", key, signed.encode(report), "PX", ttl_ms),
+                ("ZADD", names, report.time_ms, report.replica),
+                ("ZREMRANGEBYRANK", names, 0, -MAX_REPORTS - 1),
+            ]
+        )
+
+    def reports(self) -> list[ReplicaReport]:
+        """The reports that have not expired, the latest first."""
+        names = self._server.ask("ZREVRANGE", self._server.key("reports"), 0, MAX_REPORTS - 1)
+        if not names:
+            return []
+        keys = [self._server.key("report", name.decode()) for name in names]
+        bodies = self._server.ask("MGET", *keys)
+        return [signed.decode(body, ReplicaReport, "report") for body in bodies if body is not None]

@@ -1,0 +1,75 @@
+"""Records that are signed: manifests and rollout plans. The key is never in Redis.
+
+    record -> JSON, always the same bytes -> HMAC-SHA256 -> {body, signature} in one hash, and back
+
+The format is read before the rest, so that a manifest of a later program is refused by name and not misread.
+
+Rejected: Ed25519 (every process of one installation is trusted alike, and one shared key needs no dependency).
+"""
+
+import hmac
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import msgspec
+
+from wire.errors import BadSignature, UnknownFormat
+from wire.records import Record, WeightManifest
+from wire.store.server import Server
+
+MAX_BODY_BYTES = 32 << 20
+"""A larger record is no record of ours: 100,000 tensors take about this."""
+
+AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+class _Format(msgspec.Struct):
+    format: str = ""
+    format_version: int = 0
+
+
+def encode(record: Record) -> bytes:
+    """The bytes that are signed: equal records give equal bytes."""
+    return _encoder.encode(record)
+
+
+def sign(body: bytes, key: bytes) -> str:
+    return hmac.new(key, body, sha256).hexdigest()
+
+
+def fetch(server: Server, name: str, signing_key: bytes) -> bytes | None:
+    """The body under the Redis key `name`, after its signature was verified; None where there is none."""
+    num_bytes = server.ask("HSTRLEN", name, "body")
+    if num_bytes > MAX_BODY_BYTES:
+        raise UnknownFormat(f"{name}: {num_bytes} bytes")
+    body, signature = server.ask("HMGET", name, "body", "signature")
+    if body is None:
+        return None
+    if signature is None or not hmac.compare_digest(signature, sign(body, signing_key).encode()):
+        raise BadSignature(f"{name} was not signed with our key, or was changed since")
+    return bytes(body)
+
+
+def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
+    """The record in `body`. Raises UnknownFormat, with `name`, where it is none."""
+    try:
+        return msgspec.json.decode(body, type=record_type)
+    except msgspec.DecodeError as error:
+        raise UnknownFormat(f"{name}: {error}") from error
+
+
+def decode_manifest(body: bytes, version: int) -> WeightManifest:
+    """The manifest of `version` in `body`, if this program reads its format and it is that version's."""
+    name = f"manifest of version {version}"
+    head = decode(body, _Format, name)
+    known = (WeightManifest.FORMAT, WeightManifest.FORMAT_VERSION)
+    if (head.format, head.format_version) != known:
+        raise UnknownFormat(
+            f"{name} is {head.format!r} {head.format_version}; this program reads {known[0]} {known[1]}"
+        )
+    manifest = decode(body, WeightManifest, name)
+    if manifest.version != version:
+        raise BadSignature(f"{name} was signed as version {manifest.version}")
+    return manifest

@@ -1,0 +1,114 @@
+"""Everything that the programs keep in Redis, by one name.
+
+    learner: put_blob, acquire, publish, collect    serving: plan, manifest, get_blob, report, watch
+    rollout: reports, history, write_plan
+
+Each verb is one line here and lives in the file named after its noun.
+"""
+
+import secrets
+from collections.abc import Iterable
+
+from wire.config import StoreConfig
+from wire.records import ReplicaReport, RolloutPlan, VersionEntry, WeightManifest
+from wire.store.blobs import Blobs
+from wire.store.collect import GRACE_MS, Collector
+from wire.store.lease import Lease, Leases
+from wire.store.plans import Plans
+from wire.store.reports import Reports
+from wire.store.server import Server
+from wire.store.versions import Versions
+from wire.store.watch import Watch
+
+
+class Store:
+    """Weights, plans and reports in Redis. Connects at the first command; threads may share it; close it when done.
+
+    Every method raises StoreUnavailable when Redis does not answer or refuses. Every method may be called again after
+    that: none has a second effect.
+    """
+
+    def __init__(self, config: StoreConfig, signing_key: bytes) -> None:
+        self._server = Server(config)
+        self._blobs = Blobs(self._server)
+        self._leases = Leases(self._server, secrets.token_hex(8))
+        self._versions = Versions(self._server, signing_key)
+        self._plans = Plans(self._server, signing_key)
+        self._reports = Reports(self._server)
+        self._collector = Collector(self._server, self._versions, self._plans)
+
+    def check_policy(self) -> None:
+        """Raises UnsafePolicy when the server may evict weights."""
+        self._server.check_policy()
+
+    def put_blob(self, data: bytes | bytearray | memoryview) -> str:
+        """Stores `data`, unless it is there, safe from `collect` for the grace period. Returns its SHA-256."""
+        return self._blobs.put(data)
+
+    def has_blobs(self, digests: Iterable[str]) -> set[str]:
+        """Those that are stored whole."""
+        return self._blobs.has(list(digests))
+
+    def get_blob(self, digest: str, num_bytes: int) -> bytearray:
+        """The blob, verified. Raises NotFound, BlobCorrupt."""
+        return self._blobs.get(digest, num_bytes)
+
+    def acquire(self, name: str, holder: str, ttl_ms: int) -> Lease | None:
+        """The lease, or None while another has it. Asking again for what one holds prolongs it."""
+        return self._leases.acquire(name, holder, ttl_ms)
+
+    def renew(self, lease: Lease) -> bool:
+        """Prolongs the lease; False when it is another's now."""
+        return self._leases.renew(lease)
+
+    def release(self, lease: Lease) -> None:
+        """Lets the next one have it at once."""
+        self._leases.release(lease)
+
+    def publish(self, manifest: WeightManifest, lease: Lease) -> None:
+        """Makes the version current. Raises StaleEpoch, ParentMoved, NotFound (a blob is missing), BlobCorrupt."""
+        self._versions.publish(manifest, lease)
+
+    def manifest(self, version: int) -> WeightManifest:
+        """The manifest, verified. Raises NotFound, BadSignature, UnknownFormat, BlobCorrupt."""
+        return self._versions.manifest(version)
+
+    def current(self) -> int:
+        """The version to learn on from (0: none). A rollback sets it back."""
+        return self._versions.current()
+
+    def next_version(self) -> int:
+        """The number for the next version. Not `current() + 1`: the number of a withdrawn version stays used."""
+        return self._versions.next_version()
+
+    def history(self, limit: int) -> list[VersionEntry]:
+        """The last entries, newest first."""
+        return self._versions.history(limit)
+
+    def plan(self) -> RolloutPlan | None:
+        """The plan in force; None before the first. Raises BadSignature, UnknownFormat."""
+        return self._plans.plan()
+
+    def write_plan(self, plan: RolloutPlan, entry: VersionEntry | None = None, current: int | None = None) -> None:
+        """Replaces the plan before it, adds `entry` to the history, sets `current`. Raises PlanMoved, NotFound."""
+        self._plans.write(plan, entry, current)
+
+    def report(self, report: ReplicaReport) -> None:
+        """Says what a replica serves; forgotten after `report_ttl_ms`."""
+        self._reports.report(report)
+
+    def reports(self) -> list[ReplicaReport]:
+        """What every living replica said last, the latest first."""
+        return self._reports.reports()
+
+    def watch(self) -> Watch:
+        """Waits for publications and plans from now on."""
+        return Watch(self._server)
+
+    def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
+        """Removes versions not in `keep`, current or in the plan, and blobs that none of the rest names."""
+        return self._collector.collect(keep, grace_ms)
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._server.close()

@@ -1,0 +1,92 @@
+"""What changed, and who waits for it.
+
+    publish, write_plan -> INCR changes, PUBLISH changes -> Watch.wait returns True -> the caller reads the plan
+
+The counter is the truth and the notice only a hint: a watcher whose connection was lost, or who never could listen,
+sees the counter at its next look.
+"""
+
+import threading
+import time
+
+from redis.client import PubSub
+from redis.exceptions import RedisError
+
+from wire.errors import StoreUnavailable
+from wire.store.server import Server
+
+CHANGE = """
+local function change(history, changes, entry, limit)
+  if entry ~= '' then
+    redis.call('LPUSH', history, entry)
+    redis.call('LTRIM', history, 0, limit - 1)
+  end
+  redis.call('PUBLISH', changes, redis.call('INCR', changes))
+end
+"""
+"""Lua: appends an entry to the history, and says that something changed."""
+
+
+class Watch:
+    """Waits for the next publication or plan. One thread waits; any thread may close.
+
+    Starts at what is stored now: what changed before is not reported.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._key = server.key("changes")
+        self._poll_s = server.config.poll_interval_ms / 1000
+        self._closed = threading.Event()
+        self._waiting = threading.Lock()
+        self._pubsub: PubSub | None = None
+        self._seen: bytes | None = server.ask("GET", self._key)
+
+    def wait(self, timeout_s: float) -> bool:
+        """True once something has changed since the last True; False after `timeout_s` seconds, or when closed.
+
+        consumes: notices of `publish` and `write_plan`, and their counter every `poll_interval_ms`
+        produces: nothing; the caller reads what it needs, and may read whenever it likes
+        waits for: a notice; while Redis is away, for the next poll
+        unblocked by: a change, the timeout, and `close` at the next poll
+        """
+        with self._waiting:
+            deadline = time.monotonic() + timeout_s
+            while not self._closed.is_set():
+                if self._has_changed():
+                    return True
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    return False
+                self._listen(min(left_s, self._poll_s))
+            return False
+
+    def close(self) -> None:
+        """Ends the wait, at the latest after the poll interval, and the subscription."""
+        self._closed.set()
+        with self._waiting:
+            self._forget()
+
+    def _has_changed(self) -> bool:
+        try:
+            (count,) = self._server.ask_soon([("GET", self._key)])
+        except StoreUnavailable:
+            return False  # the caller's own reads say so
+        changed = count != self._seen
+        self._seen = count
+        return bool(changed)
+
+    def _listen(self, timeout_s: float) -> None:
+        """Returns at a message of any kind, or after `timeout_s`. The first one says that the subscription holds."""
+        try:
+            if self._pubsub is None:
+                self._pubsub = self._server.subscribe(self._key)
+            self._pubsub.get_message(timeout=timeout_s)
+        except RedisError:
+            self._forget()
+            self._closed.wait(timeout_s)
+
+    def _forget(self) -> None:
+        if self._pubsub is not None:
+            self._pubsub.close()
+        self._pubsub = None
