@@ -1,0 +1,201 @@
+"""Joins what was answered with what was right, by event id, in bounded memory. Pure: no clock, no bus.
+
+    Answer --pending--.
+                       >-- Sample        counted: matched
+    Feedback --parked-'
+
+The two topics have no common order, so either side may come first. An answer waits in `pending`; a label without an
+answer is parked. Both windows are bounded by count (and bytes), oldest out first, so the state fits a checkpoint.
+Each label meets exactly one end: matched, late (its answer has left the window), duplicate (its event was labelled
+before), orphan (no answer came while it was parked) or refused; the rest is parked. `early` counts what was parked.
+
+Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
+and a Bloom filter for the ids (a false positive would silently drop a label).
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import mmh3
+import msgspec
+
+from wire.records import Answer, Feedback
+
+HELD_BACK_SEED: Final = 0x6865_6C64
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """An answered text with its true label. `is_held_back`: measure on it, never learn from it."""
+
+    event_id: str
+    text: str
+    label: str
+    predicted_label: str | None
+    arm: str
+    weights_version: int
+    feedback_time_ms: int
+    is_held_back: bool
+
+    @property
+    def is_correct(self) -> bool:
+        return self.predicted_label == self.label
+
+
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept of an answer until its label comes."""
+
+    event_id: str
+    text: str
+    label: str | None
+    arm: str
+    weights_version: int
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.text.encode())
+
+
+class JoinState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a `Join` knows, in window order."""
+
+    pending: list[Waiting]
+    parked: list[Feedback]
+    labelled: list[int]
+    expired: list[int]
+    counts: dict[str, int]
+
+
+class RecentHashes:
+    """The last `capacity` ids, as 64-bit hashes, oldest out first."""
+
+    def __init__(self, capacity: int, hashes: Iterable[int] = ()) -> None:
+        self._capacity = capacity
+        self._hashes = dict.fromkeys(hashes)
+
+    def add(self, event_id: str) -> None:
+        self._hashes[hash_of(event_id)] = None
+        if len(self._hashes) > self._capacity:
+            del self._hashes[next(iter(self._hashes))]
+
+    def __contains__(self, event_id: str) -> bool:
+        return hash_of(event_id) in self._hashes
+
+    def export(self) -> list[int]:
+        return list(self._hashes)
+
+
+class Join:
+    """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
+
+    def __init__(
+        self,
+        *,
+        pending_answers: int,
+        pending_bytes: int,
+        parked_feedback: int,
+        remembered_ids: int,
+        max_label_chars: int,
+        held_back_share: float,
+        state: JoinState | None = None,
+    ) -> None:
+        self._max_pending, self._max_bytes, self._max_parked = pending_answers, pending_bytes, parked_feedback
+        self._max_label_chars, self._held_back_share = max_label_chars, held_back_share
+        self._pending = {answer.event_id: answer for answer in state.pending} if state else {}
+        self._parked = {label.event_id: label for label in state.parked} if state else {}
+        self._labelled = RecentHashes(remembered_ids, state.labelled if state else ())
+        self._expired = RecentHashes(remembered_ids, state.expired if state else ())
+        self._num_bytes = sum(answer.num_bytes for answer in self._pending.values())
+        self.counts: Counter[str] = Counter(state.counts if state else {})
+
+    def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
+        """The samples that `records` complete, in the order of completion."""
+        joined = (self._answer(record) if isinstance(record, Answer) else self._label(record) for record in records)
+        return [sample for sample in joined if sample is not None]
+
+    @property
+    def num_parked(self) -> int:
+        return len(self._parked)
+
+    @property
+    def num_pending(self) -> int:
+        return len(self._pending)
+
+    def export(self) -> JoinState:
+        return JoinState(
+            pending=list(self._pending.values()),
+            parked=list(self._parked.values()),
+            labelled=self._labelled.export(),
+            expired=self._expired.export(),
+            counts=dict(self.counts),
+        )
+
+    def _answer(self, answer: Answer) -> Sample | None:
+        self.counts["answers"] += 1
+        event_id = answer.event_id
+        if event_id in self._pending or event_id in self._labelled or event_id in self._expired:
+            self.counts["answers_repeated"] += 1
+            return None
+        waiting = Waiting(event_id, answer.text, answer.label, answer.arm, answer.weights_version)
+        if (feedback := self._parked.pop(event_id, None)) is not None:
+            return self._sample(waiting, feedback)
+        self._pending[event_id] = waiting
+        self._num_bytes += waiting.num_bytes
+        while len(self._pending) > self._max_pending or self._num_bytes > self._max_bytes:
+            oldest = self._pending.pop(next(iter(self._pending)))
+            self._num_bytes -= oldest.num_bytes
+            self._expired.add(oldest.event_id)
+            self.counts["answers_expired"] += 1
+        return None
+
+    def _label(self, feedback: Feedback) -> Sample | None:
+        self.counts["labels"] += 1
+        event_id = feedback.event_id
+        if reason := self._refusal(feedback):
+            self.counts[reason] += 1
+        elif event_id in self._labelled or event_id in self._parked:
+            self.counts["duplicate"] += 1
+        elif (waiting := self._pending.pop(event_id, None)) is not None:
+            self._num_bytes -= waiting.num_bytes
+            return self._sample(waiting, feedback)
+        elif event_id in self._expired:
+            self.counts["late"] += 1
+        else:
+            self._park(feedback)
+        return None
+
+    def _refusal(self, feedback: Feedback) -> str:
+        if not feedback.label.strip():
+            return "refused_blank"
+        return "refused_too_long" if len(feedback.label) > self._max_label_chars else ""
+
+    def _park(self, feedback: Feedback) -> None:
+        self.counts["early"] += 1
+        self._parked[feedback.event_id] = feedback
+        if len(self._parked) > self._max_parked:
+            del self._parked[next(iter(self._parked))]
+            self.counts["orphan"] += 1
+
+    def _sample(self, answer: Waiting, feedback: Feedback) -> Sample:
+        self.counts["matched"] += 1
+        self._labelled.add(answer.event_id)
+        return Sample(
+            event_id=answer.event_id,
+            text=answer.text,
+            label=feedback.label,
+            predicted_label=answer.label,
+            arm=answer.arm,
+            weights_version=answer.weights_version,
+            feedback_time_ms=feedback.time_ms,
+            is_held_back=is_held_back(answer.event_id, self._held_back_share),
+        )
+
+
+def hash_of(event_id: str) -> int:
+    """The signed 64-bit hash under which an id is remembered."""
+    return mmh3.hash64(event_id.encode())[0]
+
+
+def is_held_back(event_id: str, share: float) -> bool:
+    """Whether the event belongs to the share that is never learnt: the same at every replay of the stream."""
+    return mmh3.hash(event_id.encode(), HELD_BACK_SEED, signed=False) < share * 2.0**32
