@@ -1,0 +1,185 @@
+"""Checkpoints: everything the learner knows, offsets included, in one file that is whole or refused.
+
+    Snapshot -> temporary file -> fsync -> rename -> fsync of the folder        newest() -> the newest whole one
+
+Weights, sums, memory, windows, counters and offsets are one file, so what was learnt and what was read can never
+disagree: a restart seeks to the offsets inside, and each label has its effect once. The file is a magic word, the
+SHA-256 of the rest, and safetensors bytes; what is no tensor is one uint8 tensor of msgpack, `facts`. safetensors
+alone notices a missing byte, but no flipped one.
+
+A file is named after its sequence number and the version that it was published as (0: none). Kept are the newest few,
+and those of versions that the rollout may return to.
+
+Rejected: one file per part (a kill between two of them mixes two states), and a journal (replaying it needs the
+encoder of that time).
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from learner.errors import CheckpointFailed, CheckpointRefused
+from learner.failpoints import failpoint
+from learner.join import JoinState
+from learner.replay import Labelled, ReplayState
+from wire.records import WeightManifest
+
+MAGIC: Final = b"LLCKPT01"
+HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
+
+_NAME = re.compile(r"(\d{9})-v(\d+)\.checkpoint")
+
+
+class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slow round trains on, drawn when it started. The round is a pure function of it and of the encoder."""
+
+    number: int
+    batches: list[list[Labelled]]
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is no tensor. `version` is the one trained from, `pending` the one that this state was published as.
+
+    `offsets` maps `topic/partition` to the next offset to read: every record below it had its effect.
+    """
+
+    model_spec: str
+    version: int
+    last_version: int
+    pending: WeightManifest | None
+    encoder_number: int
+    offsets: dict[str, int]
+    classes: list[str]
+    counts: dict[str, int]
+    recent: list[bool]
+    temperature: float
+    join: JoinState
+    replay: ReplayState
+    held_back: ReplayState
+    fresh: list[Labelled]
+    round_plan: RoundPlan | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The state of a learner: `facts`, and tensors by name."""
+
+    facts: Facts
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A checkpoint in the folder."""
+
+    path: Path
+    sequence: int
+    version: int
+
+
+class Checkpoints:
+    """The checkpoints in one folder, which one learner at a time writes."""
+
+    def __init__(self, folder: Path, *, num_newest: int) -> None:
+        self._folder, self._num_newest = folder, num_newest
+        folder.mkdir(parents=True, exist_ok=True)
+        self.refused: list[str] = []
+        """Files that were refused, with the reason."""
+
+    def write(self, snapshot: Snapshot) -> Path:
+        """Put a snapshot on disk; returns when it would survive a power cut. Raises CheckpointFailed."""
+        entries = self.entries()
+        pending = snapshot.facts.pending
+        name = f"{entries[0].sequence + 1 if entries else 1:09d}-v{pending.version if pending else 0}.checkpoint"
+        try:
+            return write_whole(self._folder / name, encode(snapshot))
+        except OSError as error:
+            raise CheckpointFailed(f"{self._folder / name}: {error}") from error
+
+    def newest(self) -> Snapshot | None:
+        """The newest checkpoint that is whole; torn ones are passed over and noted in `refused`."""
+        return self._first(self.entries())
+
+    def of_version(self, version: int) -> Snapshot | None:
+        """The state that was published as `version`, if it is still kept."""
+        return self._first(entry for entry in self.entries() if entry.version == version)
+
+    def prune(self, versions: Iterable[int]) -> None:
+        """Remove all but the newest few and that of each of `versions`; also what a kill left half written."""
+        entries, wanted = self.entries(), set(versions) - {0}
+        kept = {entry.path for entry in entries[: self._num_newest]}
+        kept |= {entry.path for entry in reversed(entries) if entry.version in wanted}
+        for path in self._folder.iterdir():
+            is_ours = path.suffix == ".temporary" or _NAME.fullmatch(path.name) is not None
+            if is_ours and path not in kept:
+                path.unlink(missing_ok=True)
+
+    def entries(self) -> list[Entry]:
+        """What is in the folder, newest first."""
+        matches = ((path, _NAME.fullmatch(path.name)) for path in self._folder.iterdir())
+        found = [Entry(path=path, sequence=int(name[1]), version=int(name[2])) for path, name in matches if name]
+        return sorted(found, key=lambda entry: -entry.sequence)
+
+    def _first(self, entries: Iterable[Entry]) -> Snapshot | None:
+        for entry in entries:
+            try:
+                return decode(entry.path.read_bytes())
+            except CheckpointRefused as error:
+                self.refused.append(f"{entry.path.name}: {error}")
+        return None
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """The bytes of a checkpoint file."""
+    facts = bytearray(msgspec.msgpack.encode(snapshot.facts))
+    body: bytes = save(snapshot.tensors | {"facts": torch.frombuffer(facts, dtype=torch.uint8)})
+    return b"".join((MAGIC, sha256(body).digest(), body))
+
+
+def decode(data: bytes) -> Snapshot:
+    """The snapshot in a checkpoint file. Raises CheckpointRefused unless every byte is what was written."""
+    body = memoryview(data)[HEADER_BYTES:]
+    if data[: len(MAGIC)] != MAGIC:
+        raise CheckpointRefused("no checkpoint of this format")
+    if sha256(body).digest() != data[len(MAGIC) : HEADER_BYTES]:
+        raise CheckpointRefused(f"{len(data)} bytes that are not what was written")
+    try:
+        tensors = load(bytes(body))
+        facts = msgspec.msgpack.decode(tensors.pop("facts").numpy().tobytes(), type=Facts)
+    except (SafetensorError, KeyError, msgspec.DecodeError) as error:
+        raise CheckpointRefused(f"written by another version of this program: {error}") from error
+    return Snapshot(facts=facts, tensors=tensors)
+
+
+def write_whole(path: Path, data: bytes) -> Path:
+    """Write `path` so that after a kill or a power cut it is there whole or not at all. Raises OSError."""
+    temporary = path.with_suffix(".temporary")
+    half = len(data) // 2
+    try:
+        with temporary.open("wb") as file:
+            file.write(data[:half])
+            failpoint("in-checkpoint")
+            file.write(data[half:])
+            file.flush()
+            os.fsync(file.fileno())
+        failpoint("before-rename")
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return path

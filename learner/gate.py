@@ -1,0 +1,40 @@
+"""Whether weights may be published: a pure function of what was measured. An empty list of refusals means yes.
+
+The comparison is with the parent on the same held-back samples, so a stream that gets harder refuses nothing. Each
+refusal has a stable code, which the loop counts.
+"""
+
+from dataclasses import dataclass
+
+from wire.records import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a version must reach; the fields of `LearnerConfig` of the same names."""
+
+    min_held_back: int
+    accuracy_tolerance: float
+    min_parity_cosine: float
+    min_parity_agreement: float
+
+
+def refusals(evaluation: Evaluation, limits: Limits, *, is_finite: bool) -> list[str]:
+    """Every reason against publishing. `is_finite`: all weights and all logits of the probes are finite.
+
+    >>> limits = Limits(min_held_back=9, accuracy_tolerance=0.02, min_parity_cosine=0.98, min_parity_agreement=0.9)
+    >>> refusals(Evaluation(num_labels=100, accuracy=0.5, parent_accuracy=0.6), limits, is_finite=True)
+    ['worse_than_parent']
+    """
+    reasons = {
+        "not_finite": not is_finite,
+        "worse_than_parent": is_worse(evaluation.accuracy, evaluation.parent_accuracy, evaluation.num_labels, limits),
+        "parity_cosine": not evaluation.parity_cosine >= limits.min_parity_cosine,
+        "parity_agreement": not evaluation.parity_agreement >= limits.min_parity_agreement,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def is_worse(accuracy: float, parent_accuracy: float, num_labels: int, limits: Limits) -> bool:
+    """Whether the accuracy is lower than the parent's by more than is tolerated, on enough samples to say so."""
+    return num_labels >= limits.min_held_back and not accuracy >= parent_accuracy - limits.accuracy_tolerance
