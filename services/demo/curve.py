@@ -1,0 +1,51 @@
+"""Accuracy over time, in a bounded number of points: buckets of a second, wider ones when a run gets long."""
+
+from dataclasses import dataclass
+
+MAX_BUCKETS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Of the events that came in the `width_s` seconds from `second` on: how many, and how many were right."""
+
+    second: float
+    width_s: float
+    answered: int
+    right: int
+
+    @property
+    def accuracy(self) -> float:
+        return 100.0 * self.right / self.answered
+
+
+class Curve:
+    """Counts right answers by the time of their event. Verbs: add, points."""
+
+    def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
+        self._max = max_buckets
+        self._width_ms = 1_000
+        self._buckets: dict[int, tuple[int, int]] = {}
+
+    def add(self, time_ms: int, *, right: bool) -> None:
+        place = time_ms // self._width_ms
+        answered, was_right = self._buckets.get(place, (0, 0))
+        self._buckets[place] = (answered + 1, was_right + right)
+        while len(self._buckets) > self._max:
+            self._widen()
+
+    def points(self, start_ms: int) -> list[Point]:
+        """The buckets in order of time, counted in seconds from `start_ms`."""
+        width_ms = self._width_ms
+        return [
+            Point((place * width_ms - start_ms) / 1000, width_ms / 1000, answered, right)
+            for place, (answered, right) in sorted(self._buckets.items())
+        ]
+
+    def _widen(self) -> None:
+        self._width_ms *= 2
+        merged: dict[int, tuple[int, int]] = {}
+        for place, (answered, right) in self._buckets.items():
+            before = merged.get(place // 2, (0, 0))
+            merged[place // 2] = (before[0] + answered, before[1] + right)
+        self._buckets = merged

@@ -1,0 +1,106 @@
+"""What is left when a run is over: a table, a JSON object, a picture.
+
+Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from services.demo.curve import Point
+from services.demo.figures import Figures
+from services.demo.stream import Stream
+
+Mark = tuple[float, str]
+"""A version's first answer: seconds from the first event, and the arm."""
+
+
+def table(figures: Figures, stream: Stream) -> Table:
+    """The figures for people."""
+    shown = Table(title=f"{stream.name}: {len(stream.stages)} stages, {stream.num_labels} labels", show_header=False)
+    shown.add_column("figure")
+    shown.add_column("value", justify="right")
+    for name, value in _rows(figures).items():
+        shown.add_row(name, value)
+    return shown
+
+
+def matrix(figures: Figures, stream: Stream) -> Table:
+    """Accuracy by stage: a row for the state after each stage."""
+    names = [stage.name for stage in stream.stages[: len(figures.accuracy_by_stage)]]
+    shown = Table(title="percent of the test items that were right, after each stage")
+    shown.add_column("after")
+    for name in names:
+        shown.add_column(_short(name), justify="right")
+    for name, row in zip(names, figures.accuracy_by_stage, strict=True):
+        shown.add_row(name, *(f"{accuracy:.1f}" for accuracy in row))
+    return shown
+
+
+def write_json(figures: Figures, path: Path) -> None:
+    """One flat object; the names are those of `Figures`."""
+    path.write_text(json.dumps(figures.as_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def plot(points: Sequence[Point], marks: Sequence[Mark], path: Path, *, title: str) -> None:
+    """A PNG: accuracy of the answers as they came, over time, with a mark at the first answer of every version."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for arm, color in (("stable", "tab:green"), ("candidate", "tab:orange")):
+        seconds = [second for second, name in marks if name == arm]
+        axes.vlines(seconds, 0, 100, color=color, linewidth=0.7, alpha=0.5, label=f"new {arm} version ({len(seconds)})")
+    axes.plot(
+        [point.second + point.width_s / 2 for point in points],
+        [point.accuracy for point in points],
+        color="tab:blue",
+        linewidth=1.6,
+        label="right answers, before the label was known",
+    )
+    axes.set(title=title, xlabel="seconds", ylabel="percent right", ylim=(0, 100))
+    axes.legend(loc="lower right", fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def _rows(figures: Figures) -> dict[str, str]:
+    live, latency, stall = figures.label_to_live_s, figures.latency_ms, figures.swap_stall_ms
+    return {
+        "events sent, answered": f"{figures.events}, {figures.answers}",
+        "lost, duplicates, dead letters": f"{figures.lost}, {figures.duplicates}, {figures.dead_letters}",
+        "accuracy first seen": f"{figures.accuracy_first_seen:.2f} %",
+        "accuracy at the end, all test items": f"{figures.accuracy_final:.2f} %",
+        "forgetting": f"{figures.forgetting:.2f} points",
+        "label to live, any arm, p50 / p95": f"{_said(live['p50'])} / {_said(live['p95'])} s",
+        "label to live, stable arm, p50 / p95": f"{_said(live['stable_p50'])} / {_said(live['stable_p95'])} s",
+        "latency p50 / p99": f"{_said(latency['p50'])} / {_said(latency['p99'])} ms",
+        "answers a second, at full speed": f"{figures.events_per_s:.0f}",
+        "versions published, swaps": f"{figures.versions_published}, {figures.swaps}",
+        "swap stall p50 / p99": f"{_said(stall['p50'])} / {_said(stall['p99'])} ms",
+        "arms": "\n".join(_arm(name, arm) for name, arm in figures.arms.items()) or "-",
+        "parity with full precision": _pairs(figures.parity, "{:.5f}"),
+        "bytes of weights": _pairs(figures.model_bytes, "{:,}"),
+    }
+
+
+def _arm(name: str, arm: Mapping[str, float]) -> str:
+    return f"{name}: version {arm['version']}, {arm['answers']} answers, {arm['accuracy']:.1f} % right"
+
+
+def _pairs(values: Mapping[str, Any], form: str) -> str:
+    return ", ".join(f"{name} {form.format(value)}" for name, value in values.items()) or "-"
+
+
+def _said(value: float | None) -> str:
+    return "never" if value is None else f"{value:g}"
+
+
+def _short(name: str) -> str:
+    """A column head that leaves room for ten columns."""
+    return name if len(name) <= 8 else f"{name[:7]}."

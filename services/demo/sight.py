@@ -1,0 +1,153 @@
+"""What Redis shows of the running service: the plan, the versions, the replicas' swaps.
+
+    Store --(notice, or every quarter second)--> Watcher --> Sight --> player waits, view shows, figures count
+
+A report keeps only the last few stalls, and old manifests are removed: so the watcher looks often and adds up.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from wire.errors import NotFound
+from wire.records import ReplicaReport, RolloutPlan, WeightManifest
+from wire.store import Store
+
+LOOK_S = 0.25
+NUM_ENTRIES = 100
+"""Entries of the history that are read in one look; more do not come between two."""
+MAX_STALLS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest."""
+
+    plan: RolloutPlan | None = None
+    newest: int = 0
+    served: WeightManifest | None = None
+    through: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    reports: tuple[ReplicaReport, ...] = ()
+    published: int = 0
+    swaps: int = 0
+    stalls_ms: tuple[float, ...] = ()
+
+    @property
+    def stable(self) -> int:
+        return self.plan.stable if self.plan else 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every replica follows the newest plan."""
+        revision = self.plan.revision if self.plan else 0
+        return bool(self.reports) and all(report.revision >= revision for report in self.reports)
+
+    def covers(self, version: int, ends: Mapping[str, int]) -> bool:
+        """Whether `version` was trained through these offsets."""
+        through = self.through.get(version, {})
+        return all(through.get(source, 0) >= end for source, end in ends.items())
+
+    def missing(self, version: int, ends: Mapping[str, int]) -> int:
+        """How many records below these offsets `version` has not seen, counting from the first offset on."""
+        through = self.through.get(version, {})
+        return sum(max(0, end - through.get(source, 0)) for source, end in ends.items())
+
+
+class Swaps:
+    """Adds up the flips of all replicas. Verbs: add."""
+
+    def __init__(self) -> None:
+        self._of_replica: dict[str, int] = {}
+        self.total = 0
+        self.stalls_ms: deque[float] = deque(maxlen=MAX_STALLS)
+
+    def add(self, report: ReplicaReport) -> None:
+        """Takes what is new in a report: the stalls of the swaps since the last one of this replica."""
+        before = self._of_replica.get(report.replica, 0)
+        new = report.swaps - before if report.swaps >= before else report.swaps  # fewer: it has started again
+        self._of_replica[report.replica] = report.swaps
+        self.total += new
+        if new:
+            self.stalls_ms.extend(report.swap_stalls_ms[-new:])
+
+
+class Watcher:
+    """Looks at the store in a thread of its own until it is closed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed = threading.Condition()
+        self._sight = Sight()
+        self._swaps = Swaps()
+        self._published: set[int] = set()
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Looks again and again.
+
+        consumes: plan, manifests, history and reports in Redis
+        produces: Sight
+        waits for: a notice of the store, at most `LOOK_S`
+        unblocked by: `close`, within the same time
+        """
+        watch = self._store.watch()
+        try:
+            while not self._closed.is_set():
+                self._look()
+                watch.wait(LOOK_S)
+        finally:
+            watch.close()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def sight(self) -> Sight:
+        with self._changed:
+            return self._sight
+
+    def wait(self, done: Callable[[Sight], bool], timeout_s: float) -> bool:
+        """Whether `done` came true within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: done(self._sight), timeout_s)
+
+    def _look(self) -> None:
+        plan, newest, reports = self._store.plan(), self._store.current(), tuple(self._store.reports())
+        entries = self._store.history(NUM_ENTRIES)
+        self._published.update(entry.version for entry in entries if entry.action == "published")
+        for report in reports:
+            self._swaps.add(report)
+        before = self.sight()
+        manifests = self._manifests({newest, *(plan.versions if plan else ())} - {0, *before.through})
+        served = self._served(plan, before, manifests)
+        after = replace(
+            before,
+            plan=plan,
+            newest=newest,
+            served=served,
+            through={**before.through, **{version: each.trained_through for version, each in manifests.items()}},
+            reports=reports,
+            published=len(self._published),
+            swaps=self._swaps.total,
+            stalls_ms=tuple(self._swaps.stalls_ms),
+        )
+        with self._changed:
+            self._sight = after
+            self._changed.notify_all()
+
+    def _manifests(self, versions: set[int]) -> dict[int, WeightManifest]:
+        found = {}
+        for version in versions:
+            try:
+                found[version] = self._store.manifest(version)
+            except NotFound:  # withdrawn and removed between two commands of this look
+                continue
+        return found
+
+    def _served(
+        self, plan: RolloutPlan | None, before: Sight, manifests: Mapping[int, WeightManifest]
+    ) -> WeightManifest | None:
+        stable = plan.stable if plan else 0
+        if before.served is not None and before.served.version == stable:
+            return before.served
+        return manifests.get(stable) or (self._manifests({stable}).get(stable) if stable else None)

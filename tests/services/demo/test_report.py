@@ -1,0 +1,65 @@
+"""What is left of a run: the names in the JSON are a promise."""
+
+import io
+import json
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+
+from services.demo.curve import Point
+from services.demo.report import matrix, plot, table, write_json
+from tests.services.demo.made import FIGURES, STREAM
+
+FROZEN: dict[str, type | set[str]] = {
+    "events": int,
+    "answers": int,
+    "lost": int,
+    "duplicates": int,
+    "dead_letters": int,
+    "accuracy_first_seen": float,
+    "accuracy_final": float,
+    "accuracy_by_stage": list,
+    "forgetting": float,
+    "versions_published": int,
+    "swaps": int,
+    "swap_stall_ms": {"p50", "p99"},
+    "label_to_live_s": {"p50", "p95", "stable_p50", "stable_p95"},
+    "latency_ms": {"p50", "p99"},
+    "events_per_s": float,
+    "arms": {"stable"},
+    "parity": {"cosine", "agreement"},
+    "model_bytes": {"fp32", "served"},
+}
+
+
+def test_the_json_has_exactly_the_names_that_were_promised(tmp_path: Path) -> None:
+    write_json(FIGURES, tmp_path / "out.json")
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert list(written) == list(FROZEN)
+    for name, kind in FROZEN.items():
+        assert set(written[name]) == kind if isinstance(kind, set) else isinstance(written[name], kind), name
+
+
+def shown(*tables: object) -> str:
+    console = Console(width=100, file=io.StringIO())
+    console.print(*tables)
+    return cast(io.StringIO, console.file).getvalue()
+
+
+def test_the_table_says_what_never_happened() -> None:
+    text = shown(table(FIGURES, STREAM))
+    assert "made: 2 stages, 2 labels" in text
+    assert "6 / never s" in text
+
+
+def test_the_matrix_has_a_row_after_each_stage() -> None:
+    lines = shown(matrix(FIGURES, STREAM)).splitlines()
+    assert any("first" in line and "100.0" in line for line in lines)
+    assert any("a long name" in line and "50.0" in line and "100.0" in line for line in lines)
+
+
+def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+    points = [Point(float(second), 1.0, 10, second) for second in range(10)]
+    plot(points, [(2.0, "candidate"), (4.5, "stable")], tmp_path / "curve.png", title="made")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
