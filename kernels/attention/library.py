@@ -1,0 +1,80 @@
+"""Ragged attention by groups of equal length: each group is a dense batch, so no token is padded.
+
+Sequences that are sorted by length stand side by side with their equals, hence a group is a view of the rows. Long
+sequences go to torch's fused attention. Short ones, which are most of real traffic, do not: its softmax leaves the
+vector unit when a row is shorter than 16, and takes two thirds of the time. There the scores are laid out with the keys
+outermost, and the softmax runs down the columns, 16 and more at once, whatever the length.
+
+Both ways are differentiable; the learner trains through them.
+
+Rejected: one attention over all tokens with a block-diagonal mask (computes what it then masks, 7 times slower on 64
+short texts), filling up to a common length (the same in small), and a softmax without subtracting the maximum (its
+range would have to be checked).
+
+Shape suffixes: T tokens of all sequences, B sequences of a group, S their length, H heads, D width of a head,
+G = B * H, W = 3 * H * D.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import torch
+from torch import Tensor
+
+SHORT = 96
+"""Sequences below this length take the column softmax; measured, see bench/kernels.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring sequences of one length: `count` times `length` rows from row `start` on."""
+
+    start: int
+    count: int
+    length: int
+
+    @property
+    def num_rows(self) -> int:
+        return self.count * self.length
+
+
+def group_equal(offsets: Sequence[int]) -> tuple[Group, ...]:
+    """Groups of neighbouring sequences of equal length; offsets are cumulative and start with 0."""
+    lengths = [end - start for start, end in pairwise(offsets)]
+    groups: list[Group] = []
+    start = 0
+    for length, run in groupby(lengths):
+        groups.append(Group(start, len(list(run)), length))
+        start += groups[-1].num_rows
+    return tuple(groups)
+
+
+def attention(qkv_TW: Tensor, groups: Sequence[Group], num_heads: int) -> Tensor:
+    """out_TX with X = H * D, for the groups that make up all rows in order."""
+    pieces = [
+        (_short if group.length < SHORT else _long)(
+            qkv_TW[group.start : group.start + group.num_rows], group.length, num_heads
+        )
+        for group in groups
+    ]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def _long(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
+    num_rows, width = qkv_RW.shape
+    split = qkv_RW.view(-1, length, 3, num_heads, width // (3 * num_heads))
+    q_BHSD, k_BHSD, v_BHSD = split.permute(2, 0, 3, 1, 4).unbind(0)
+    out_BHSD = torch.nn.functional.scaled_dot_product_attention(q_BHSD, k_BHSD, v_BHSD)
+    return out_BHSD.transpose(1, 2).reshape(num_rows, width // 3)
+
+
+def _short(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
+    num_rows, width = qkv_RW.shape
+    head = width // (3 * num_heads)
+    split = qkv_RW.view(-1, length, 3, num_heads, head)
+    q_GSD, k_GSD, v_GSD = split.permute(2, 0, 3, 1, 4).reshape(3, -1, length, head).unbind(0)
+    scores_Gkq = torch.baddbmm(q_GSD.new_empty(1, 1, 1), k_GSD, q_GSD.transpose(1, 2), beta=0, alpha=head**-0.5)
+    weights_kGq = scores_Gkq.permute(1, 0, 2).contiguous().softmax(dim=0)
+    out_GSD = torch.bmm(weights_kGq.permute(1, 2, 0), v_GSD)
+    return out_GSD.view(-1, num_heads, length, head).transpose(1, 2).reshape(num_rows, width // 3)

@@ -1,0 +1,109 @@
+"""y = x @ (q * scale)^T + bias with INT8 weights per output and 8-bit rows of x, quantized as they come.
+
+`reference.py` defines it, `library.py` has it from torch's own operations, this file chooses. Small and large numbers
+of rows want different implementations, so a packed weight holds the best one for each class of M; the choice is
+measured once per shape and process, within `BUDGET_S`, and cannot change a result (all give the same bits).
+"""
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import Impl, best_seconds, choose, forced
+from kernels.linear_i8 import reference
+from kernels.linear_i8.library import INT8, LIBRARY, Pack, RowFunction
+from kernels.linear_i8.reference import Weight
+
+__all__ = ["IMPLS", "PackedLinear", "linear_i8", "pack"]
+
+IMPLS: tuple[Impl[Pack], ...] = (
+    *LIBRARY,
+    Impl("reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)),
+)
+
+MAX_ROWS = (4, 32, 1 << 62)
+"""Upper edges of the classes of M."""
+
+MEASURED_ROWS = (1, 16, 256)
+"""The M that stands for each class when it is measured."""
+
+BUDGET_S = 0.01
+"""Seconds one implementation may be measured for, per shape and class."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """A weight as the chosen implementations want it; only `linear_i8` reads it.
+
+    `runs[i]` handles up to MAX_ROWS[i] rows; `names[i]` is the implementation behind it.
+    """
+
+    num_in: int
+    num_out: int
+    names: tuple[str, ...]
+    runs: tuple[RowFunction, ...]
+
+
+def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None) -> PackedLinear:
+    """Prepare the weight `q_NK * scale_N[:, None]` (int8, float) and `bias_N` (float or None) for `linear_i8`.
+
+    Raises ValueError for another dtype or shape.
+    """
+    _check_weight(q_NK, scale_N, bias_N)
+    weight = Weight.of(q_NK, scale_N, bias_N)
+    num_out, num_in = q_NK.shape
+    impls = _plan(num_out, num_in)
+    packed = {impl.name: impl.run(weight) for impl in impls}
+    names = tuple(impl.name for impl in impls)
+    return PackedLinear(num_in, num_out, names, tuple(packed[name] for name in names))
+
+
+def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
+    """y_MN float32 for float32 rows x_MK, M >= 0. The values must be finite (not checked: it would cost a pass).
+
+    Raises ValueError for another dtype or width.
+    """
+    if x_MK.dim() != 2 or x_MK.shape[1] != packed.num_in or x_MK.dtype != torch.float32:
+        raise ValueError(
+            f"x_MK is {x_MK.dtype} {tuple(x_MK.shape)}; expected float32 rows of {packed.num_in} columns [M, K]"
+        )
+    num_rows = x_MK.shape[0]
+    if num_rows == 0:
+        return x_MK.new_empty(0, packed.num_out)
+    small, middle, large = packed.runs
+    if num_rows <= MAX_ROWS[0]:
+        return small(x_MK)
+    return middle(x_MK) if num_rows <= MAX_ROWS[1] else large(x_MK)
+
+
+@functools.cache
+def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
+    """The implementation for each class of M, for weights of this shape."""
+    rivals = [impl for impl in INT8 if not impl.why_not()]
+    if forced() is None and len(rivals) > 1:
+        return _measured(rivals, num_out, num_in)
+    return (choose("linear_i8", IMPLS, force=forced()),) * len(MAX_ROWS)
+
+
+def _measured(rivals: list[Impl[Pack]], num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
+    generator = torch.Generator().manual_seed(0)
+    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
+    weight = Weight.of(q_NK, torch.ones(num_out), None)
+    runs = [impl.run(weight) for impl in rivals]
+    best: list[Impl[Pack]] = []
+    for num_rows in MEASURED_ROWS:
+        x_MK = torch.randn(num_rows, num_in, generator=generator)
+        seconds = [best_seconds(functools.partial(run, x_MK), budget_s=BUDGET_S) for run in runs]
+        best.append(rivals[seconds.index(min(seconds))])
+    return tuple(best)
+
+
+def _check_weight(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> None:
+    if q_NK.dtype != torch.int8 or q_NK.dim() != 2 or 0 in q_NK.shape:
+        raise ValueError(f"q_NK is {q_NK.dtype} {tuple(q_NK.shape)}; expected int8 [N, K] with N, K > 0")
+    expected = (q_NK.shape[0],)
+    for name, value in (("scale_N", scale_N), ("bias_N", bias_N)):
+        if value is not None and (not value.is_floating_point() or tuple(value.shape) != expected):
+            raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}; expected floats {list(expected)}")

@@ -1,0 +1,130 @@
+"""The INT8 linear layer out of operations that torch ships: one pass quantizes, one multiplies, two finish.
+
+Rows are quantized by the packer of embedding tables: one call finds minimum and maximum, rounds, and leaves step and
+low in eight bytes behind the row. The weight has zeros under those eight bytes, so that the packed row is multiplied as
+it is, without a copy. Three ways to multiply:
+
+- `onednn`: oneDNN's quantized linear; scale_N is applied before the sums leave the registers. Best from ~100 tokens.
+- `int_mm`: `torch._int_mm`, less overhead. Best for a few tokens.
+- `float`: float32 products of at most 512 columns, in which every partial sum is an exact integer. For processors
+  where the other two are missing or wrong (without VNNI, pairs of products saturate at 16 bits on some).
+
+Which of them are right on this processor is found out by multiplying extreme values, not by asking for its name.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import Impl
+from kernels.linear_i8 import reference
+from kernels.linear_i8.reference import Weight
+
+RowFunction: TypeAlias = Callable[[Tensor], Tensor]
+Pack: TypeAlias = Callable[[Weight], RowFunction]
+Multiply: TypeAlias = Callable[[Tensor], Tensor]
+
+TAIL = 8
+"""Bytes behind every packed row: its step and its low, float32 each."""
+
+ALIGN = 4
+"""Rows are filled up to a multiple of this many columns, so that the tail can be read as floats."""
+
+EXACT_COLUMNS = 512
+"""255 * 127 * 512 < 2**24: a float32 sum of so many products is exact in any order."""
+
+
+def pack_rows(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """packed_MP uint8 (row, filled up, and its tail), step_M1, low_M1; the same values as `quantize_rows`."""
+    if spare := -x_MK.shape[1] % ALIGN:
+        x_MK = torch.cat((x_MK, x_MK[:, :1].expand(-1, spare)), dim=1)  # a value of the row: its range stays
+    packed_MP = torch.ops.quantized.embedding_bag_byte_prepack(x_MK)
+    floats = packed_MP.view(torch.float32)
+    return packed_MP, floats[:, -2:-1], floats[:, -1:]
+
+
+def pad_weight(q_NK: Tensor) -> Tensor:
+    """w_NP int8: zero columns under whatever `pack_rows` adds behind a row."""
+    return torch.nn.functional.pad(q_NK, (0, -q_NK.shape[1] % ALIGN + TAIL))
+
+
+def _onednn(w_NP: Tensor, scale_N: Tensor) -> Multiply:
+    prepacked = torch.ops.onednn.qlinear_prepack(w_NP, None)
+    zero_N = torch.zeros(len(scale_N), dtype=torch.int64)
+    multiply = torch.ops.onednn.qlinear_pointwise.default
+
+    def run(packed_MP: Tensor) -> Tensor:
+        scaled: Tensor = multiply(
+            packed_MP, 1.0, 0, prepacked, scale_N, zero_N, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return scaled
+
+    return run
+
+
+def _int_mm(w_NP: Tensor, scale_N: Tensor) -> Multiply:
+    w_PN = w_NP.t()
+    return lambda packed_MP: torch.mul(torch._int_mm(packed_MP, w_PN), scale_N)
+
+
+def _float(w_NP: Tensor, scale_N: Tensor) -> Multiply:
+    parts = [part.float().t() for part in torch.split(w_NP, EXACT_COLUMNS, dim=1)]
+
+    def run(packed_MP: Tensor) -> Tensor:
+        columns = torch.split(packed_MP, EXACT_COLUMNS, dim=1)
+        acc_MN = torch.mm(columns[0].float(), parts[0]).int()
+        for column, part in zip(columns[1:], parts[1:], strict=True):
+            acc_MN += torch.mm(column.float(), part).int()
+        return acc_MN.float() * scale_N
+
+    return run
+
+
+def _packer(multiplier: Callable[[Tensor, Tensor], Multiply]) -> Pack:
+    def pack(weight: Weight) -> RowFunction:
+        multiply = multiplier(pad_weight(weight.q_NK), weight.scale_N)
+
+        def linear(x_MK: Tensor) -> Tensor:
+            packed_MP, step_M1, low_M1 = pack_rows(x_MK)
+            return reference.finish(multiply(packed_MP), step_M1, low_M1, weight)
+
+        return linear
+
+    return pack
+
+
+def _extreme_operands() -> tuple[Tensor, Tensor]:
+    """Rows and weights whose neighbouring products add up beyond 16 bits."""
+    q_MK = torch.full((19, 4 * 17), 255, dtype=torch.uint8)
+    w_NK = torch.full((21, 4 * 17), 127, dtype=torch.int8)
+    w_NK[1::2] = -127
+    w_NK[::3, ::2] = -1
+    return q_MK, w_NK
+
+
+def _why_not(name: str, multiplier: Callable[[Tensor, Tensor], Multiply]) -> Callable[..., list[str]]:
+    @functools.cache
+    def probe() -> tuple[str, ...]:
+        q_MK, w_NK = _extreme_operands()
+        try:
+            acc_MN = multiplier(w_NK, torch.ones(len(w_NK)))(q_MK)
+        except (RuntimeError, AttributeError) as error:  # an absent operation, or one compiled without this type
+            return (f"torch {torch.__version__} has no {name} here: {str(error).splitlines()[0]}",)
+        exact = torch.equal(acc_MN, reference.accumulate(q_MK, w_NK).float())
+        return () if exact else (f"{name} gives wrong sums for extreme values on this processor",)
+
+    return lambda *_: list(probe())
+
+
+def _impl(name: str, multiplier: Callable[[Tensor, Tensor], Multiply]) -> Impl[Pack]:
+    return Impl(f"library/{name}", _why_not(name, multiplier), _packer(multiplier))
+
+
+INT8: tuple[Impl[Pack], ...] = (_impl("onednn", _onednn), _impl("int_mm", _int_mm))
+"""Worth measuring against each other; the first is preferred when nothing is measured."""
+
+LIBRARY: tuple[Impl[Pack], ...] = (*INT8, _impl("float", _float))
+"""In order of preference; the last is never faster, only more portable."""

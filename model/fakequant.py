@@ -1,0 +1,43 @@
+"""Training against the rounding of the served kernels.
+
+`fake_linear` computes forward exactly what `linear_i8` computes with the weight quantized as it would be published: it
+runs that code, so there is nothing to keep equal. Backward it passes gradients straight through the rounding (Bengio
+et al., arXiv 1308.3432; the scheme is that of Jacob et al., arXiv 1712.05877): each product is differentiated at the
+quantized values, and rounding counts as the identity.
+
+Rejected: simulating the rounding in float32 (differs from the kernel in the last bits, and is slower than the kernel).
+
+Shape suffixes: M tokens, K inputs, N outputs.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from kernels.linear_i8 import linear_i8, pack
+from kernels.linear_i8.reference import quantize_rows
+from model.qtensor import quantize_w8c
+
+
+class _FakeLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None) -> Tensor:
+        stored = quantize_w8c("weight", w_NK, bias_N)
+        q_MK, step_M1, low_M1 = quantize_rows(x_MK.detach())
+        ctx.save_for_backward(q_MK, step_M1, low_M1, stored.parts["q"], stored.parts["scale"])
+        return linear_i8(x_MK.detach(), pack(stored.parts["q"], stored.parts["scale"], stored.bias))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        (grad_MN,) = grads
+        q_MK, step_M1, low_M1, q_NK, scale_N = ctx.saved_tensors
+        w_NK = q_NK.float() * scale_N.float()[:, None]
+        x_MK = torch.addcmul(low_M1, q_MK.float(), step_M1)
+        grad_bias_N = grad_MN.sum(dim=0) if ctx.needs_input_grad[2] else None
+        return grad_MN @ w_NK, grad_MN.t() @ x_MK, grad_bias_N
+
+
+def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """y_MN as served from the float32 weight `w_NK`, with straight-through gradients for x, weight and bias."""
+    return cast(Tensor, _FakeLinear.apply(x_MK, w_NK, bias_N))  # type: ignore[no-untyped-call]

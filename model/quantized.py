@@ -1,0 +1,179 @@
+"""The model as it is served: INT8 matrices and embeddings, everything between them in float32.
+
+    batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC        (QuantizedModel.predict is both)
+
+All three are immutable once made and may be shared between threads; two versions whose encoders are equal share one
+encoder object. An answer depends on the text and the weights alone: which texts it was batched with does not move it.
+
+Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, R random features, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels.attention import attention
+from kernels.linear_i8 import PackedLinear, linear_i8, pack
+from model.config import StrataConfig
+from model.errors import WrongShape
+from model.head import OUT, PROJ
+from model.qtensor import W8C, QTensor
+from model.ragged import RaggedBatch, RaggedLayout
+from model.weights import check_encoder, check_weight
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """Layer normalisation over the last axis."""
+
+    gain_D: Tensor
+    bias_D: Tensor
+    eps: float
+
+    def __call__(self, x_TD: Tensor) -> Tensor:
+        return functional.layer_norm(x_TD, self.gain_D.shape, self.gain_D, self.bias_D, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedBlock:
+    num_heads: int
+    qkv: PackedLinear
+    out: PackedLinear
+    norm1: Norm
+    up: PackedLinear
+    down: PackedLinear
+    norm2: Norm
+
+    def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        """The same as `strata.Block`. `x_TD` is consumed: its memory may hold something else afterwards."""
+        mixed_TD = attention(linear_i8(x_TD, self.qkv), layout.groups, num_heads=self.num_heads)
+        x_TD = self.norm1(linear_i8(mixed_TD, self.out).add_(x_TD))
+        inner_TF = linear_i8(x_TD, self.up)
+        torch.ops.aten.gelu_(inner_TF)
+        return self.norm2(linear_i8(inner_TF, self.down).add_(x_TD))
+
+
+class QuantizedEncoder:
+    """Texts to unit vectors."""
+
+    def __init__(
+        self, config: StrataConfig, word: QTensor, position_PD: Tensor, norm: Norm, blocks: Sequence[QuantizedBlock]
+    ) -> None:
+        self.config = config
+        self._word_VD = word.parts["q"]
+        self._word_scale_V = word.parts["scale"].float()
+        self._position_PD = position_PD
+        self._norm = norm
+        self._blocks = tuple(blocks)
+
+    @classmethod
+    def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
+        """Pack the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
+        check_encoder(config, tensors)
+        position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
+        norm = _norm(tensors["embed.norm"], config)
+        blocks = [_block(config, tensors, f"layers.{index}") for index in range(config.n_layers)]
+        return cls(config, tensors["embed.word"], position_PD, norm, blocks)
+
+    @torch.no_grad()
+    def encode(self, batch: RaggedBatch) -> Tensor:
+        """z_BD of unit length, in the caller's order. Raises BadTokens."""
+        x_TD = self.encode_prefix(batch, self.config.n_layers)
+        return functional.normalize(batch.layout.mean_BD(x_TD), dim=1)
+
+    @torch.no_grad()
+    def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
+        """x_TD at the input of block `layer`, in the layout's order: what `Strata.forward_from` goes on from.
+
+        Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
+        """
+        if not 0 <= layer <= self.config.n_layers:
+            raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
+        batch.check(self.config.vocab, self.config.max_pos)
+        x_TD = self._embed(batch)
+        for block in self._blocks[:layer]:
+            x_TD = block(x_TD, batch.layout)
+        return x_TD
+
+    def _embed(self, batch: RaggedBatch) -> Tensor:
+        word_TD = self._word_VD.index_select(0, batch.ids_T).float()
+        scale_T1 = self._word_scale_V.index_select(0, batch.ids_T).unsqueeze(1)
+        position_TD = self._position_PD.index_select(0, batch.positions_T)
+        return self._norm(torch.addcmul(position_TD, word_TD, scale_T1))
+
+
+class QuantizedHead:
+    """Unit vectors to logits."""
+
+    def __init__(self, config: StrataConfig, proj: PackedLinear, out: PackedLinear) -> None:
+        self.config = config
+        self._proj = proj
+        self._out = out
+
+    @classmethod
+    def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedHead":
+        """Pack `head.proj` and `head.out`. Raises MissingWeight or WrongShape."""
+        proj = check_weight(tensors, PROJ, W8C, (config.head_features, config.d_model))
+        out = check_weight(tensors, OUT, W8C, (config.label_capacity, config.head_features))
+        return cls(config, _pack(proj), _pack(out))
+
+    @torch.no_grad()
+    def features(self, z_BD: Tensor) -> Tensor:
+        """features_BR: what `head.out` multiplies, and what the learner fits it on."""
+        return linear_i8(z_BD, self._proj).relu_()
+
+    @torch.no_grad()
+    def logits(self, z_BD: Tensor, num_labels: int) -> Tensor:
+        """logits [B, num_labels]; the spare rows of the head are left out. Raises WrongShape."""
+        if not 0 <= num_labels <= self.config.label_capacity:
+            raise WrongShape(f"num_labels is {num_labels}; expected 0 to {self.config.label_capacity}")
+        return linear_i8(self.features(z_BD), self._out)[:, :num_labels]
+
+
+class QuantizedModel:
+    """An encoder, a head, and the names of the head's rows: one version of the weights, ready to answer."""
+
+    def __init__(self, encoder: QuantizedEncoder, head: QuantizedHead, labels: Sequence[str]) -> None:
+        if encoder.config != head.config:
+            raise WrongShape("encoder and head have different configs")
+        if len(labels) > head.config.label_capacity or len(set(labels)) != len(labels):
+            raise WrongShape(f"{len(labels)} labels; expected at most {head.config.label_capacity}, all different")
+        self.encoder = encoder
+        self.head = head
+        self.labels = tuple(labels)
+
+    @classmethod
+    def from_tensors(
+        cls, config: StrataConfig, tensors: Mapping[str, QTensor], *, labels: Sequence[str]
+    ) -> "QuantizedModel":
+        """Pack a whole version; to share an encoder, pass the parts to the constructor instead."""
+        encoder = QuantizedEncoder.from_tensors(config, tensors)
+        return cls(encoder, QuantizedHead.from_tensors(config, tensors), labels)
+
+    def predict(self, batch: RaggedBatch) -> Tensor:
+        """logits [B, len(labels)] in the caller's order. Raises BadTokens."""
+        return self.head.logits(self.encoder.encode(batch), len(self.labels))
+
+
+def _pack(tensor: QTensor) -> PackedLinear:
+    return pack(tensor.parts["q"], tensor.parts["scale"], tensor.bias)
+
+
+def _norm(tensor: QTensor, config: StrataConfig) -> Norm:
+    gain_D, bias_D = tensor.parts["value"].unbind(0)
+    return Norm(gain_D, bias_D, config.norm_eps)
+
+
+def _block(config: StrataConfig, tensors: Mapping[str, QTensor], path: str) -> QuantizedBlock:
+    return QuantizedBlock(
+        config.n_heads,
+        qkv=_pack(tensors[f"{path}.qkv"]),
+        out=_pack(tensors[f"{path}.out"]),
+        norm1=_norm(tensors[f"{path}.norm1"], config),
+        up=_pack(tensors[f"{path}.up"]),
+        down=_pack(tensors[f"{path}.down"]),
+        norm2=_norm(tensors[f"{path}.norm2"], config),
+    )

@@ -1,0 +1,97 @@
+"""Texts of different lengths as one long row of tokens, without padding.
+
+    token_ids [[..], [..]] --RaggedBatch.of--> ids_T, positions_T + layout --encoder--> x_TD --layout--> caller's order
+
+Inside, sequences lie sorted by length so that equals are neighbours (attention takes them as one dense batch). The
+layout knows the way back: whatever leaves the model is in the caller's order.
+
+Shape suffixes: T tokens of all sequences, B sequences, D width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.attention import Group, group_equal
+from model.errors import BadTokens
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedLayout:
+    """Where each sequence lies: sequence `order[i]` of the caller is rows offsets[i]:offsets[i + 1]."""
+
+    offsets: tuple[int, ...]
+    order: tuple[int, ...]
+    groups: tuple[Group, ...]
+    place_B: Tensor
+    """int64: the caller's sequence b lies at place_B[b]."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "RaggedLayout":
+        """Raises BadTokens for no sequence at all, or one without tokens."""
+        if not lengths or min(lengths) < 1:
+            raise BadTokens(f"lengths are {list(lengths)[:8]}; expected at least one sequence, of at least one token")
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        offsets = [0]
+        place = [0] * len(lengths)
+        for row, index in enumerate(order):
+            offsets.append(offsets[-1] + lengths[index])
+            place[index] = row
+        return cls(tuple(offsets), tuple(order), group_equal(offsets), torch.tensor(place))
+
+    @property
+    def num_sequences(self) -> int:
+        return len(self.order)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.offsets[-1]
+
+    def mean_BD(self, x_TD: Tensor) -> Tensor:
+        """The mean over each sequence's tokens, in the caller's order."""
+        means = [
+            x_TD[group.start : group.start + group.num_rows].view(group.count, group.length, -1).mean(dim=1)
+            for group in self.groups
+        ]
+        return torch.cat(means).index_select(0, self.place_B)
+
+    def split(self, x_TD: Tensor) -> list[Tensor]:
+        """Each sequence's rows, in the caller's order (views)."""
+        bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place_B.tolist()]
+        return [x_TD[start:end] for start, end in bounds]
+
+    def join(self, pieces: Sequence[Tensor]) -> Tensor:
+        """x_TD from each sequence's rows in the caller's order: the inverse of `split`."""
+        return torch.cat([pieces[index] for index in self.order])
+
+
+@dataclass(frozen=True, slots=True)
+class RaggedBatch:
+    """Token ids and positions of all sequences, and where each lies."""
+
+    ids_T: Tensor
+    positions_T: Tensor
+    layout: RaggedLayout
+
+    @classmethod
+    def of(cls, token_ids: Sequence[Sequence[int]]) -> "RaggedBatch":
+        """Raises BadTokens for no sequence at all, or one without tokens."""
+        layout = RaggedLayout.of([len(ids) for ids in token_ids])
+        ids = [token for index in layout.order for token in token_ids[index]]
+        positions = [position for index in layout.order for position in range(len(token_ids[index]))]
+        return cls(torch.tensor(ids), torch.tensor(positions), layout)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return self.layout.offsets
+
+    def check(self, vocab: int, max_pos: int) -> None:
+        """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_pos`."""
+        lowest, highest = (int(value) for value in torch.aminmax(self.ids_T))
+        if lowest < 0 or highest >= vocab:
+            raise BadTokens(f"token ids lie in [{lowest}, {highest}]; expected [0, {vocab - 1}]")
+        longest = self.layout.groups[-1].length
+        if longest > max_pos:
+            raise BadTokens(f"a sequence has {longest} tokens; expected at most {max_pos}")

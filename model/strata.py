@@ -1,0 +1,106 @@
+"""The encoder in full precision: what is imported, trained and compared with.
+
+    ids_T --embed--> x_TD --block 0..L-1--> x_TD --mean over each text, unit length--> z_BD
+
+A block is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x + down(gelu(up(x)))), after Devlin et al.,
+BERT (arXiv 1810.04805); the pooling is Sentence-BERT's (arXiv 1908.10084). Module paths are the weight names of a
+manifest, but for `embed.segment`, which is `embed.type` there (a module has a method of that name).
+
+The layout is the caller's way to enter in the middle: `forward_from(k, x_TD, layout)` goes on from the activations at
+the input of block k, whoever made them, which is how the learner trains the top over a quantized bottom.
+
+Shape suffixes: T tokens of all texts, B texts, D width.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kernels.attention import attention
+from model.config import StrataConfig
+from model.errors import WrongShape
+from model.ragged import RaggedBatch, RaggedLayout
+
+Linear: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""x_MK, w_NK, bias_N -> y_MN: `functional.linear`, or `fakequant.fake_linear` to train against the served rounding."""
+
+
+class Embedding(nn.Module):
+    """Token, position and segment embeddings, added and normed."""
+
+    def __init__(self, config: StrataConfig) -> None:
+        super().__init__()
+        self.word = nn.Embedding(config.vocab, config.d_model)
+        self.position = nn.Embedding(config.max_pos, config.d_model)
+        self.segment = nn.Embedding(config.type_vocab, config.d_model)
+        self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
+
+    def forward(self, batch: RaggedBatch) -> Tensor:
+        x_TD = self.word(batch.ids_T) + self.position(batch.positions_T) + self.segment.weight[0]
+        return cast(Tensor, self.norm(x_TD))
+
+
+class Block(nn.Module):
+    def __init__(self, config: StrataConfig) -> None:
+        super().__init__()
+        self.num_heads = config.n_heads
+        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.out = nn.Linear(config.d_model, config.d_model)
+        self.norm1 = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.norm2 = nn.LayerNorm(config.d_model, config.norm_eps)
+
+    def forward(self, x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
+        qkv_TW = linear(x_TD, self.qkv.weight, self.qkv.bias)
+        mixed_TD = attention(qkv_TW, layout.groups, num_heads=self.num_heads)
+        x_TD = self.norm1(x_TD + linear(mixed_TD, self.out.weight, self.out.bias))
+        inner_TF = functional.gelu(linear(x_TD, self.up.weight, self.up.bias))
+        return cast(Tensor, self.norm2(x_TD + linear(inner_TF, self.down.weight, self.down.bias)))
+
+
+class Strata(nn.Module):
+    """The encoder. Results are in the caller's order; activations `x_TD` are in the layout's."""
+
+    def __init__(self, config: StrataConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = Embedding(config)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+
+    def forward(self, batch: RaggedBatch) -> Tensor:
+        """z_BD of unit length, for the texts of `batch`. Raises BadTokens."""
+        return self.forward_from(0, self.encode_prefix(batch, 0), batch.layout)
+
+    def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
+        """x_TD at the input of block `layer` (0: the embeddings; n_layers: the last block's output)."""
+        batch.check(self.config.vocab, self.config.max_pos)
+        x_TD = self.embed(batch)
+        for block in self._blocks(0, layer):
+            x_TD = block(x_TD, batch.layout, functional.linear)
+        return cast(Tensor, x_TD)
+
+    def forward_from(
+        self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = functional.linear
+    ) -> Tensor:
+        """z_BD of unit length, from the activations at the input of block `layer`. Raises WrongShape."""
+        if x_TD.shape != (layout.num_tokens, self.config.d_model):
+            expected = (layout.num_tokens, self.config.d_model)
+            raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
+        for block in self._blocks(layer, self.config.n_layers):
+            x_TD = block(x_TD, layout, linear)
+        return functional.normalize(layout.mean_BD(x_TD), dim=1)
+
+    def _blocks(self, first: int, end: int) -> list[nn.Module]:
+        if not 0 <= first <= end <= self.config.n_layers:
+            raise WrongShape(f"blocks {first} to {end}; expected 0 <= first <= end <= {self.config.n_layers}")
+        return list(self.layers)[first:end]
+
+
+def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:
+    """z_BD for any number of texts, `batch_size` at a time."""
+    batches = [token_ids[start : start + batch_size] for start in range(0, len(token_ids), batch_size)]
+    return torch.cat([encoder(RaggedBatch.of(batch)) for batch in batches])

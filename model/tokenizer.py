@@ -1,0 +1,50 @@
+"""Text to token ids, by the tokenizer that an encoder was trained with."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from model.errors import BadTokens, EncoderNotFound
+from model.source import encoder_folder
+
+MAX_TOKENS = 256
+"""Longest sequence unless the caller says otherwise, in tokens; MiniLM-L6 was trained on 128 and reads 512."""
+
+
+class TextTokenizer:
+    """Encodes texts, each to at least a first and a last token: even an empty text has an answer.
+
+    `digest` is the hex SHA-256 of tokenizer.json; it goes into the model spec. Safe to share between threads.
+    """
+
+    def __init__(self, tokenizer_json: bytes) -> None:
+        self.digest = hashlib.sha256(tokenizer_json).hexdigest()
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
+        except ValueError as error:
+            raise EncoderNotFound(f"tokenizer.json cannot be read: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()  # see _cut
+        self._num_special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    @classmethod
+    def from_encoder(cls, encoder: str) -> "TextTokenizer":
+        """The tokenizer of 'minilm-l6', of a local folder, or of a cached Hugging Face id; else EncoderNotFound."""
+        return cls.from_folder(encoder_folder(encoder))
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "TextTokenizer":
+        return cls((folder / "tokenizer.json").read_bytes())
+
+    def encode_many(self, texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> list[list[int]]:
+        """Token ids per text, cut to `max_tokens`; the last token stays the closing one. [] for no texts."""
+        if max_tokens <= self._num_special:
+            raise BadTokens(f"max_tokens is {max_tokens}; expected more than {self._num_special}")
+        return [_cut(encoding.ids, max_tokens) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+
+def _cut(ids: list[int], max_tokens: int) -> list[int]:
+    # not the library's truncation: that is state of the tokenizer, and two callers may want different lengths
+    return ids if len(ids) <= max_tokens else [*ids[: max_tokens - 1], ids[-1]]
