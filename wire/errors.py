@@ -56,3 +56,20 @@ class ParentMoved(WireError):
 
 class PlanMoved(WireError):
     """The rollout plan was changed by somebody else; read it again."""
+
+
+class BusRefused(WireError):
+    """The broker answered, and the answer was no: rights, configuration, or a version that it does not speak."""
+
+
+class LogTruncated(WireError):
+    """A partition ends before the place where we want to go on: the broker lost records that we have seen."""
+
+    def __init__(self, partition: str, *, position: int, end: int) -> None:
+        super().__init__(
+            f"{partition} ends at {end}, before our position {position}: the broker lost records. "
+            f"Restore its log, or start over from what is left."
+        )
+        self.partition = partition
+        self.position = position
+        self.end = end

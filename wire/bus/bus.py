@@ -1,0 +1,141 @@
+"""Makes everything that talks to one Kafka cluster, and sets the options of the client library."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
+from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
+from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
+
+from wire.bus import topics
+from wire.bus.ends import fetched_ends
+from wire.bus.follower import Follower
+from wire.bus.foreign import mapped
+from wire.bus.publisher import Publisher
+from wire.bus.reading import named, partitions_of
+from wire.bus.subscription import Subscription
+from wire.config import BusConfig
+from wire.errors import WireError
+from wire.records import TopicRecord, topic_name
+
+R = TypeVar("R", bound=TopicRecord)
+
+PING_TIMEOUT_MS = 2_000
+METADATA_AGE_MS = 5_000  # new partitions are seen after this long
+
+
+class Bus:
+    """One Kafka cluster, under one client id. `close` closes everything that was made here."""
+
+    def __init__(self, config: BusConfig, client_id: str) -> None:
+        self._config = config
+        self._client_id = client_id
+        self._opened: list[Publisher | Subscription[Any] | Follower] = []
+
+    def ping(self, timeout_ms: int = PING_TIMEOUT_MS) -> None:
+        """BusUnavailable, naming the address, where no broker answers within `timeout_ms`."""
+        self._open(KafkaAdminClient, wait_ms=timeout_ms).close()
+
+    def create_topics(self) -> None:
+        """Makes the topics that do not exist yet; those that do are left as they are."""
+        admin = self._open(KafkaAdminClient)
+        try:
+            with mapped(self._config.bootstrap_servers):
+                topics.create(admin, self._config)
+        finally:
+            admin.close()
+
+    def publisher(self) -> Publisher:
+        producer = self._open(
+            KafkaProducer,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=self._config.linger_ms,
+            delivery_timeout_ms=self._config.delivery_timeout_ms,
+            max_block_ms=self._config.request_timeout_ms,
+            max_request_size=topics.MAX_LETTER_BYTES,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+        publisher = Publisher(producer, self._config)
+        self._opened.append(publisher)
+        return publisher
+
+    def subscribe(self, record_type: type[R], group: str) -> Subscription[R]:
+        """Joins `group`, whose members share the partitions of the topic of `record_type`."""
+        consumer = self._consumer(
+            group_id=f"{self._config.prefix}{group}",
+            auto_offset_reset="earliest",
+            session_timeout_ms=self._config.session_timeout_ms,
+            heartbeat_interval_ms=self._config.heartbeat_interval_ms,
+        )
+        topic = topic_name(self._config.prefix, cast(type[TopicRecord], record_type))
+        subscription = Subscription(consumer, record_type, topic, self._config, refused_by=self._client_id)
+        self._opened.append(subscription)
+        return subscription
+
+    def follow(self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int]) -> Follower:
+        """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
+
+        A partition that is absent there is read from its start.
+        """
+        types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
+        consumer = self._consumer(group_id=None, auto_offset_reset="none")
+        try:
+            follower = Follower(
+                consumer, types, offsets, servers=self._config.bootstrap_servers, refused_by=self._client_id
+            )
+        except WireError:
+            consumer.close()
+            raise
+        self._opened.append(follower)
+        return follower
+
+    def end_offsets(self, record_type: type[TopicRecord]) -> dict[str, int]:
+        """The offset that the next record of each partition will get, by `topic/partition`."""
+        consumer = self._consumer(group_id=None, auto_offset_reset="none")
+        try:
+            with mapped(self._config.bootstrap_servers):
+                partitions = partitions_of(consumer, [topic_name(self._config.prefix, record_type)])
+                return named(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        while self._opened:
+            self._opened.pop().close()
+
+    def _consumer(self, **options: Any) -> Any:
+        return self._open(
+            KafkaConsumer,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=self._config.fetch_max_wait_ms,
+            max_poll_records=self._config.max_poll_records,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+            **options,
+        )
+
+    def _open(self, client: Callable[..., Any], *, wait_ms: int | None = None, **options: Any) -> Any:
+        nets: list[Any] = []
+
+        def net(**configs: Any) -> Any:
+            nets.append(KafkaNetClient(**configs))
+            return nets[-1]
+
+        try:
+            with mapped(self._config.bootstrap_servers):
+                return client(
+                    bootstrap_servers=self._config.bootstrap_servers.split(","),
+                    client_id=self._client_id,
+                    bootstrap_timeout_ms=self._config.request_timeout_ms if wait_ms is None else wait_ms,
+                    request_timeout_ms=self._config.request_timeout_ms,
+                    retry_backoff_ms=self._config.retry_backoff_ms,
+                    metadata_max_age_ms=METADATA_AGE_MS,
+                    kafka_client=net,
+                    **options,
+                )
+        except WireError:
+            for opened in nets:  # a client that found no broker leaves its thread running
+                opened.close()
+            raise

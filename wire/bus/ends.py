@@ -1,0 +1,28 @@
+"""Where the partitions end: the offset that the next record of each will get.
+
+Two sources, and the larger one is right. The list of offsets is exact on Apache Kafka, but Tansu 0.6 answers with the
+start of the last batch plus one. The high watermark that comes with every fetch is right on both, but only known for
+partitions that were fetched, and as old as the last fetch.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+
+def known_ends(consumer: Any, partitions: Sequence[Any]) -> dict[Any, int]:
+    """The ends of assigned `partitions`, by what the broker says now and what the last fetches brought."""
+    ends: dict[Any, int] = consumer.end_offsets(partitions)
+    fetched = {partition: consumer.highwater(partition) for partition in partitions}
+    return ends | {partition: max(end, ends[partition]) for partition, end in fetched.items() if end is not None}
+
+
+def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
+    """The ends of `partitions`, for which `consumer` is given over: it fetches from each, for at most `timeout_s`."""
+    consumer.assign(partitions)
+    for partition, offset in consumer.end_offsets(partitions).items():
+        consumer.seek(partition, offset)
+    deadline_s = time.monotonic() + timeout_s
+    while any(consumer.highwater(partition) is None for partition in partitions) and time.monotonic() < deadline_s:
+        consumer.poll(100)
+    return known_ends(consumer, partitions)

@@ -1,0 +1,145 @@
+"""Reading every partition, alone, from offsets that the reader keeps with its own state.
+
+    follow(record_types, offsets) -> poll() -> Followed -> (effect + offsets stored as one) -> poll()
+
+A restart with the stored offsets goes on exactly where the stored effect ends. Records that the broker has deleted by
+age are skipped and counted; a log that ends before our position is an error, for then records that had their effect
+are gone, and others will come under their offsets.
+
+Rejected: a group of one (it would commit offsets that nobody may use, and wait for a rebalance at every start).
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
+
+from wire.bus.ends import known_ends
+from wire.bus.foreign import mapped
+from wire.bus.reading import Received, Refused, name_of, named, partitions_of, read
+from wire.errors import LogTruncated
+from wire.finished import Position
+from wire.records import TopicRecord
+
+TRUNCATED_AFTER_S = 2.0  # a new leader may not know at once how far its log is valid
+
+log = structlog.get_logger("bus")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Followed:
+    """What one poll brought, in order within each partition, and the next offset of every partition after it."""
+
+    received: list[Received[Any]]
+    refused: list[Refused]
+    offsets: dict[str, int]
+
+
+class Follower:
+    """Belongs to one thread.
+
+    consumes: the records of all partitions, also of partitions that are added later
+    produces: Followed
+    waits for: the broker, at most the timeout of the poll
+    unblocked by: a record, or the end of the timeout; LogTruncated where a log ends before our position
+    """
+
+    def __init__(
+        self,
+        consumer: Any,
+        types: Mapping[str, type[TopicRecord]],
+        offsets: Mapping[str, int],
+        *,
+        servers: str,
+        refused_by: str,
+    ) -> None:
+        self._consumer = consumer
+        self._types = types
+        self._servers = servers
+        self._refused_by = refused_by
+        self._next: dict[Any, int] = {}  # by partition: the offset behind the last record that was delivered
+        self._wanted = dict(offsets)
+        self._short_since_s: dict[Any, float] = {}  # partitions whose end lies before our position, and since when
+        self.num_expired = 0
+        self._assign_new()
+
+    def poll(self, timeout_ms: int) -> Followed:
+        """Waits at most `timeout_ms` for records."""
+        self._assign_new()
+        followed = Followed(received=[], refused=[], offsets={})
+        for partition, raws in self._fetch(timeout_ms).items():
+            for raw in raws:
+                position = Position(topic=raw.topic, partition=raw.partition, offset=raw.offset, generation=0)
+                item = read(raw, self._types[raw.topic], position, refused_by=self._refused_by)
+                if isinstance(item, Refused):
+                    followed.refused.append(item)
+                else:
+                    followed.received.append(item)
+            self._next[partition] = raws[-1].offset + 1
+        followed.offsets.update(named(self._next))
+        return followed
+
+    def seek(self, offsets: Mapping[str, int]) -> None:
+        """Goes on from `offsets` (`topic/partition` -> next offset); partitions absent there, from their start."""
+        self._wanted = dict(offsets)
+        self._place(list(self._next))
+
+    def lag(self) -> int:
+        """How many records were not delivered yet, over all partitions."""
+        with mapped(self._servers):
+            ends = known_ends(self._consumer, list(self._next))
+        return sum(max(end - self._next[partition], 0) for partition, end in ends.items())
+
+    def close(self) -> None:
+        with mapped(self._servers):
+            self._consumer.close()
+
+    def _fetch(self, timeout_ms: int) -> dict[Any, list[Any]]:
+        with mapped(self._servers):
+            try:
+                batches: dict[Any, list[Any]] = self._consumer.poll(timeout_ms)
+            except (OffsetOutOfRangeError, LogTruncationError):
+                self._return_into_log()
+                return {}
+        self._check_ends()
+        return batches
+
+    def _assign_new(self) -> None:
+        with mapped(self._servers):
+            partitions = partitions_of(self._consumer, list(self._types))
+            if new := [partition for partition in partitions if partition not in self._next]:
+                self._consumer.assign([*self._next, *new])
+                self._place(new)
+
+    def _place(self, partitions: Sequence[Any]) -> None:
+        with mapped(self._servers):
+            starts = self._consumer.beginning_offsets(partitions)
+        for partition in partitions:
+            start = starts[partition]
+            wanted = self._wanted.get(name_of(partition), start)
+            if wanted < start:
+                self.num_expired += start - wanted
+                log.warning("records_expired", partition=name_of(partition), wanted=wanted, start=start)
+            self._next[partition] = max(wanted, start)
+            self._consumer.seek(partition, self._next[partition])
+
+    def _return_into_log(self) -> None:
+        """The broker says that an offset is not in its log: below the start we go on from there, behind the end not."""
+        for partition, end in self._consumer.end_offsets(list(self._next)).items():
+            if self._next[partition] > end:
+                raise LogTruncated(name_of(partition), position=self._next[partition], end=end)
+        self.seek(named(self._next))
+
+    def _check_ends(self) -> None:
+        """Tansu does not say that an offset lies behind the end of its log: it sends its end, and no records."""
+        short = {}
+        for partition, position in self._next.items():
+            end = self._consumer.highwater(partition)
+            if end is not None and end < position:
+                short[partition] = self._short_since_s.get(partition, time.monotonic())
+                if time.monotonic() - short[partition] >= TRUNCATED_AFTER_S:
+                    raise LogTruncated(name_of(partition), position=position, end=end)
+        self._short_since_s = short

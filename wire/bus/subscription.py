@@ -1,0 +1,176 @@
+"""Reading as a member of a group that shares the partitions of a topic.
+
+    poll() -> Received, Refused -> (any thread) finish(position) -> commit of the finished prefix -> poll()
+
+A rebalance takes nothing away from a partition that stays here: what is in flight goes on counting. What is finished
+of a partition that went away changes nothing; whoever has it now reads it again from the committed prefix.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+from kafka import TopicPartition  # type: ignore[import-untyped]
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
+from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
+
+from wire.bus.foreign import mapped
+from wire.bus.reading import Received, Refused, read
+from wire.config import BusConfig
+from wire.finished import FinishedPrefix, Position
+from wire.records import TopicRecord
+
+R = TypeVar("R", bound=TopicRecord)
+
+COMMIT_INTERVAL_S = 0.25  # what was finished in this time is done again after a crash
+MAX_UNFINISHED = 10_000  # delivered records of one partition that wait for a commit; then it is paused
+
+log = structlog.get_logger("bus")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Poll(Generic[R]):
+    """What one poll brought, in order within each partition."""
+
+    received: list[Received[R]]
+    refused: list[Refused]
+
+
+class Subscription(Generic[R]):
+    """One member of a group. `poll` and `close` belong to one thread; `finish`, `pause` and `resume` to any.
+
+    consumes: the records of the partitions that the group gives us
+    produces: Poll, and commits of the finished prefix: on a poll, at most every COMMIT_INTERVAL_S, and before a
+              partition is given back
+    waits for: the broker, at most the timeout of the poll; a partition where MAX_UNFINISHED records wait is paused
+    unblocked by: a record, or the end of the timeout
+    """
+
+    def __init__(self, consumer: Any, record_type: type[R], topic: str, config: BusConfig, *, refused_by: str) -> None:
+        self._consumer = consumer
+        self._record_type = record_type
+        self._servers = config.bootstrap_servers
+        self._max_poll_records = config.max_poll_records
+        self._refused_by = refused_by
+        self._lock = threading.Lock()
+        self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.max_poll_records))
+        self._is_paused = False
+        self._committed: dict[Any, int] = {}
+        self._is_committing = False
+        self._next_commit_s = 0.0
+        self.num_failed_commits = 0
+        consumer.subscribe([topic], listener=_Rebalance(self))
+
+    def poll(self, timeout_ms: int) -> Poll[R]:
+        """Waits at most `timeout_ms` for records. To be called often, also while paused: it keeps us in the group."""
+        self._apply_pauses()
+        with mapped(self._servers):
+            self._commit_when_due()
+            batches = self._consumer.poll(timeout_ms)
+        poll: Poll[R] = Poll(received=[], refused=[])
+        for partition, raws in batches.items():
+            for raw in raws:
+                with self._lock:
+                    position = self._finished.add(partition, raw.offset)
+                item = read(raw, self._record_type, position, refused_by=self._refused_by)
+                if isinstance(item, Refused):
+                    poll.refused.append(item)
+                else:
+                    poll.received.append(item)
+        return poll
+
+    def finish(self, position: Position) -> None:
+        """The effect of the record at `position` is there. Changes nothing where its partition was lost meanwhile."""
+        with self._lock:
+            self._finished.finish(position)
+
+    def pause(self) -> None:
+        """From the next poll on no records are delivered; go on polling to stay in the group."""
+        with self._lock:
+            self._is_paused = True
+
+    def resume(self) -> None:
+        with self._lock:
+            self._is_paused = False
+
+    @property
+    def num_unfinished(self) -> int:
+        """Delivered records whose offset cannot be committed yet."""
+        with self._lock:
+            return self._finished.num_waiting
+
+    def close(self) -> None:
+        """Commits the finished prefix and leaves the group; does nothing the second time."""
+        with mapped(self._servers):
+            self._consumer.close()
+        with self._lock:
+            self._finished.keep(())
+
+    def _apply_pauses(self) -> None:
+        with self._lock:
+            for partition in self._consumer.assignment():
+                is_full = self._finished.room(partition) < self._max_poll_records
+                change = self._consumer.pause if self._is_paused or is_full else self._consumer.resume
+                change(partition)
+
+    def _commit_when_due(self) -> None:
+        now_s = time.monotonic()
+        if self._is_committing or now_s < self._next_commit_s:
+            return
+        self._next_commit_s = now_s + COMMIT_INTERVAL_S
+        if offsets := self._uncommitted():
+            self._is_committing = True
+            self._consumer.commit_async(offsets, callback=self._commit_ended)
+
+    def _uncommitted(self) -> dict[Any, Any]:
+        with self._lock:
+            prefix = self._finished.prefix()
+        return {
+            TopicPartition(*partition): OffsetAndMetadata(end, "", -1)
+            for partition, end in prefix.items()
+            if self._committed.get(partition) != end
+        }
+
+    def _commit_ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
+        self._is_committing = False
+        if isinstance(answer, Exception):  # the next commit says the same and more
+            self.num_failed_commits += 1
+            log.warning("commit_failed", error=str(answer), failed=self.num_failed_commits)
+        else:
+            self._committed |= {partition: offset.offset for partition, offset in offsets.items()}
+
+    async def _commit_before_revoke(self) -> None:
+        if not (offsets := self._uncommitted()):
+            return
+        try:
+            self._commit_ended(offsets, await self._consumer.commit_async(offsets))
+        except KafkaError as error:
+            self._commit_ended(offsets, error)
+
+    def _own(self, partitions: set[Any]) -> None:
+        with self._lock:
+            self._finished.keep(partitions)
+            for partition in partitions:
+                self._finished.open(partition)
+        self._committed = {partition: end for partition, end in self._committed.items() if partition in partitions}
+        self._apply_pauses()
+
+
+class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Called by the client's thread, while ours waits in `poll` or `close`."""
+
+    def __init__(self, subscription: Subscription[Any]) -> None:
+        self._subscription = subscription
+
+    async def on_partitions_revoked(self, revoked: set[Any]) -> None:
+        await self._subscription._commit_before_revoke()
+
+    async def on_partitions_assigned(self, assigned: set[Any]) -> None:
+        self._subscription._own(assigned)
+
+    async def on_partitions_lost(self, lost: set[Any]) -> None:
+        self._subscription._own(set())  # others read them already: nothing is left to commit

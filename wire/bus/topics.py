@@ -1,0 +1,41 @@
+"""How our topics are made: partitions, retention, and room for messages that are too large for us.
+
+An oversized event must be able to arrive, or it could not become a dead letter; and the dead letter of the largest
+message must fit too.
+"""
+
+from typing import Any
+
+from kafka.errors import TopicAlreadyExistsError  # type: ignore[import-untyped]
+
+from wire.config import BusConfig
+from wire.errors import BusRefused
+from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord, topic_name
+
+DAY_MS = 24 * 3_600 * 1_000
+RETENTION_MS: dict[type, int] = {Event: 7 * DAY_MS, Answer: 7 * DAY_MS, Feedback: 30 * DAY_MS, DeadLetter: 30 * DAY_MS}
+MAX_MESSAGE_BYTES = 8 << 20
+MAX_LETTER_BYTES = MAX_MESSAGE_BYTES + (1 << 20)
+
+
+def create(admin: Any, config: BusConfig) -> None:
+    """Makes the topics that do not exist yet, through the library's admin client."""
+    wanted = {topic_name(config.prefix, record): _options(record, config) for record in TOPIC_RECORDS}
+    answer = admin.create_topics(wanted, raise_errors=False, wait_for_metadata=True)
+    for topic in answer["topics"]:
+        if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
+            raise BusRefused(f"topic {topic['name']}: {topic['error_message']} (code {topic['error_code']})")
+
+
+def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:
+    return {
+        "num_partitions": config.partitions,
+        "replication_factor": config.replication_factor,
+        "configs": {
+            "cleanup.policy": "delete",
+            "retention.ms": str(RETENTION_MS[record_type]),
+            "max.message.bytes": str(MAX_LETTER_BYTES if record_type is DeadLetter else MAX_MESSAGE_BYTES),
+            # of three copies one may be away; an acknowledged record is then still on two
+            "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),
+        },
+    }

@@ -1,0 +1,232 @@
+"""Records as Kafka messages: CloudEvents 1.0 in binary mode, JSON inside.
+
+    record --to_message--> key, value, headers --Kafka--> from_message --> record, or BadMessage(reason, detail)
+
+The attributes travel as `ce_` headers, the other fields as a JSON object. Plain JSON without headers is read too: what
+is missing then comes from Kafka itself (the id from the place, the entity from the key, the time from the broker). A
+dead letter carries its payload untouched as the value, and everything about it in headers, so that nothing inflates.
+
+Reasons to refuse a message, which never change their names: `empty`, `oversized`, `undecodable` (no JSON object, or a
+header that cannot be read), `wrong_schema` (a field is missing, blank or of another type), `wrong_type` (another
+record), `future_schema` (a newer version of the record or of CloudEvents).
+
+Rejected: structured mode (everything in one JSON object: a payload that is no JSON would have to be wrapped), and the
+`cloudevents` package (it knows no Kafka key and no limits).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from wire.errors import BadMessage
+from wire.records import MAX_EVENT_BYTES, DeadLetter, Event, Feedback, TopicRecord
+
+R = TypeVar("R", bound=TopicRecord)
+
+SPEC_VERSION = "1.0"
+NO_SOURCE = "/"  # CloudEvents wants a source; this one is read back as ""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999, where RFC 3339 ends
+
+HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that are attributes, hence not in the value
+    Event: frozenset({"id", "source", "time_ms"}),
+}
+ATTRIBUTES = frozenset({"source", "time_ms"})  # the same for every other record
+
+NOT_BLANK: dict[type, tuple[str, ...]] = {Event: ("text",), Feedback: ("event_id", "label")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """A record as Kafka carries it. `timestamp_ms` is the broker's and is only there on messages that were read."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a message lies: `str(place)` is `events.v1/3/1042`."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def to_message(record: TopicRecord) -> Message:
+    """The message of `record`; equal records make equal bytes. ValueError where `time_ms` is no time."""
+    headers = {
+        "ce_specversion": SPEC_VERSION,
+        "ce_id": record.message_id,
+        "ce_source": record.source if record.source else NO_SOURCE,
+        "ce_type": record.TYPE,
+    }
+    if record.time_ms:
+        headers["ce_time"] = _rfc3339(record.time_ms)
+    if isinstance(record, DeadLetter):
+        value = record.payload
+        headers |= _refusal_headers(record)
+    else:
+        value = msgspec.json.encode(_body_of(record))
+        headers["content-type"] = "application/json"
+    return Message(
+        key=record.entity.encode(),
+        value=value,
+        headers=tuple((name, text.encode()) for name, text in headers.items()),
+    )
+
+
+def from_message(record_type: type[R], message: Message, place: Place) -> R:
+    """The record of type `record_type` in `message`, or BadMessage with one of the reasons above.
+
+    >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
+    Event(id='t/0/7', text='hello', key='', source='', time_ms=0)
+    """
+    attributes = _attributes(message)
+    _check_type(record_type, attributes)
+    if record_type is DeadLetter:
+        return _convert(record_type, _dead_letter_fields(message, attributes))
+    fields = _body(message.value) | _attribute_fields(record_type, attributes)
+    if record_type is Event:
+        _complete_event(fields, message, place)
+    if "ce_type" not in attributes:
+        fields.setdefault("time_ms", message.timestamp_ms)
+    return _convert(record_type, fields)
+
+
+def refuse(error: BadMessage, message: Message, place: Place, *, source: str) -> DeadLetter:
+    """The dead letter of `message`, refused by `source` with `error`; the same message always makes the same letter."""
+    return DeadLetter(
+        reason=error.reason,
+        detail=error.detail,
+        topic=place.topic,
+        partition=place.partition,
+        offset=place.offset,
+        payload=message.value if message.value else b"",
+        source=source,
+        time_ms=message.timestamp_ms,
+    )
+
+
+def _body_of(record: TopicRecord) -> dict[str, Any]:
+    outside = HEADER_FIELDS.get(type(record), ATTRIBUTES)
+    return {name: value for name, value in msgspec.structs.asdict(record).items() if name not in outside}
+
+
+def _refusal_headers(letter: DeadLetter) -> dict[str, str]:
+    return {
+        "content-type": "application/octet-stream",
+        "ce_reason": letter.reason,
+        "ce_detail": letter.detail,
+        "ce_origintopic": letter.topic,
+        "ce_originpartition": str(letter.partition),
+        "ce_originoffset": str(letter.offset),
+    }
+
+
+def _dead_letter_fields(message: Message, attributes: Mapping[str, str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "reason": attributes.get("ce_reason"),
+        "detail": attributes.get("ce_detail"),
+        "topic": attributes.get("ce_origintopic"),
+        "payload": message.value if message.value else b"",
+    }
+    for name in ("partition", "offset"):
+        text = attributes.get(f"ce_origin{name}", "")
+        if not text.isdecimal():
+            raise BadMessage("wrong_schema", f"ce_origin{name} is {text!r}, not a number")
+        fields[name] = int(text)
+    return fields | _attribute_fields(DeadLetter, attributes)
+
+
+def _attributes(message: Message) -> dict[str, str]:
+    try:
+        return {name: value.decode() for name, value in message.headers if name.startswith("ce_") and value is not None}
+    except UnicodeDecodeError as error:
+        raise BadMessage("undecodable", f"a ce_ header is not UTF-8: {error}") from error
+
+
+def _check_type(record_type: type[R], attributes: Mapping[str, str]) -> None:
+    version = attributes.get("ce_specversion", SPEC_VERSION)
+    if version != SPEC_VERSION:
+        raise BadMessage("future_schema", f"ce_specversion is {version!r}, we read {SPEC_VERSION}")
+    found = attributes.get("ce_type", record_type.TYPE)
+    if found == record_type.TYPE:
+        return
+    name, _, number = found.rpartition(".v")
+    our_name, _, our_number = record_type.TYPE.rpartition(".v")
+    if name == our_name and number.isdecimal() and len(number) < 10 and int(number) > int(our_number):
+        raise BadMessage("future_schema", f"ce_type is {found!r}, we read {record_type.TYPE}")
+    raise BadMessage("wrong_type", f"ce_type is {found!r}, expected {record_type.TYPE}")
+
+
+def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if record_type is Event and attributes.get("ce_id"):
+        fields["id"] = attributes["ce_id"]
+    if "ce_source" in attributes:
+        fields["source"] = "" if attributes["ce_source"] == NO_SOURCE else attributes["ce_source"]
+    if "ce_time" in attributes:
+        fields["time_ms"] = _millis(attributes["ce_time"])
+    return fields
+
+
+def _body(value: bytes | None) -> dict[str, Any]:
+    if value is None or not value.strip():
+        raise BadMessage("empty", "the message has no value")
+    if len(value) > MAX_EVENT_BYTES:
+        raise BadMessage("oversized", f"{len(value)} bytes, at most {MAX_EVENT_BYTES} are read")
+    try:
+        body = msgspec.json.decode(value)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage("undecodable", f"no JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadMessage("wrong_schema", f"a JSON {type(body).__name__}, expected an object")
+    return body
+
+
+def _complete_event(fields: dict[str, Any], message: Message, place: Place) -> None:
+    """A client may leave the id and the entity to Kafka. We send the id as key where there is no entity."""
+    if fields.get("id", "") == "":
+        fields["id"] = str(place)
+    if fields.get("key", "") == "" and message.key:
+        key = message.key.decode(errors="replace")
+        fields["key"] = "" if key == fields["id"] else key
+
+
+def _convert(record_type: type[R], fields: Mapping[str, Any]) -> R:
+    try:
+        record = msgspec.convert(fields, record_type)
+    except msgspec.ValidationError as error:
+        raise BadMessage("wrong_schema", str(error)) from error
+    for name in NOT_BLANK.get(record_type, ()):
+        if not getattr(record, name).strip():
+            raise BadMessage("wrong_schema", f"`{name}` is blank")
+    if not 0 <= record.time_ms <= MAX_TIME_MS:
+        raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, not milliseconds since 1970")
+    return record
+
+
+def _rfc3339(time_ms: int) -> str:
+    if not 0 <= time_ms <= MAX_TIME_MS:
+        raise ValueError(f"time_ms is {time_ms}; give milliseconds since 1970, up to the year 9999")
+    time = EPOCH + timedelta(milliseconds=time_ms)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _millis(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadMessage("undecodable", f"ce_time: {error}") from error
+    if time.tzinfo is None:
+        raise BadMessage("undecodable", f"ce_time {text!r} has no time zone")
+    return (time - EPOCH) // timedelta(milliseconds=1)
