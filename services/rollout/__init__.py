@@ -1,0 +1,1 @@
+"""Decides which version answers which share of the traffic, from what the labels say."""

@@ -1,0 +1,30 @@
+"""How new weights reach traffic: the share they begin with, and the evidence that is asked for."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutConfig:
+    """The rollout controller."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    candidate_share: Annotated[float, Gt(0), Le(1)] = 0.2
+    """Share of the entities that the newest version answers until it is promoted, above 0 and at most 1."""
+    min_labels: Annotated[int, Ge(1)] = 50
+    """Labels that the candidate arm, and the stable arm where it has traffic, must have before anything is decided."""
+    margin: Annotated[float, Ge(0), Le(1)] = 0.02
+    """How much lower the candidate's accuracy may be and still be promoted: 0.02 is two points of a hundred."""
+    doubt: Annotated[float, Ge(0)] = 2.0
+    """Standard errors of the difference beyond the margin before a candidate is withdrawn; until then we wait."""
+    max_unlabelled: Annotated[int, Ge(1)] = 50_000
+    """Answers that wait for their label, and labels that wait for their answer; the oldest is dropped first."""
+    lease_ms: Annotated[int, Ge(300)] = 5_000
+    """A controller not heard of for this long is replaced by another one that waits."""
+    collect_interval_s: Annotated[float, Gt(0)] = 30.0
+    """Pause between two removals of versions that nobody needs."""
+    keep_versions: Annotated[int, Ge(1)] = 16
+    """Newest versions that are kept besides those that answer traffic."""

@@ -1,0 +1,222 @@
+"""The controller against a real Redis and a real broker: publish, follow, judge, promote, withdraw, roll back, pin."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import count
+
+import pytest
+
+from services.rollout.config import RolloutConfig
+from services.rollout.controller import Controller
+from services.rollout.operator import Operator
+from services.rollout.plans import NotPossible
+from tests.stores import manifest_of
+from wire.bus import Bus, Publisher
+from wire.config import BusConfig
+from wire.errors import NotFound
+from wire.records import Answer, Feedback, RolloutPlan
+from wire.rollout import arm_for
+from wire.store import Lease, Store
+
+pytestmark = pytest.mark.live
+
+CONFIG = RolloutConfig(min_labels=20, lease_ms=600)
+DEADLINE_S = 20.0
+
+_numbers = count()
+
+
+class World:
+    """A learner that publishes, replicas that answer, and people who label, as far as the controller sees them."""
+
+    def __init__(self, store: Store, publisher: Publisher) -> None:
+        self.store = store
+        self._publisher = publisher
+        lease = store.acquire("learner", "test", 60_000)
+        assert lease is not None
+        self._lease: Lease = lease
+
+    def publish(self) -> int:
+        """Publishes the next version from the current one; its number."""
+        version = self.store.next_version()
+        manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current())
+        self.store.publish(manifest, self._lease)
+        return version
+
+    def until(self, wanted: Callable[[RolloutPlan], bool]) -> RolloutPlan:
+        """The first plan that is as wanted."""
+        deadline = time.monotonic() + DEADLINE_S
+        with closing(self.store.watch()) as watch:
+            while (plan := self.store.plan()) is None or not wanted(plan):
+                assert time.monotonic() < deadline, plan
+                watch.wait(0.1)
+        return plan
+
+    def answer(self, events: int, *, right: dict[str, bool]) -> None:
+        """Answers and labels events under the plan in force; `right` says which arm is."""
+        plan = self.store.plan()
+        assert plan is not None
+        for number in (next(_numbers) for _ in range(events)):
+            event_id = f"event-{number}"
+            arm = arm_for(event_id, plan)
+            answer = Answer(
+                event_id=event_id,
+                text="text",
+                label="yes" if right[arm.name] else "no",
+                score=0.9,
+                weights_version=arm.version,
+                arm=arm.name,
+                precision="w8c",
+                rollout_revision=plan.revision,
+            )
+            self._publisher.send(answer)
+            self._publisher.send(Feedback(event_id=event_id, label="yes", source="test"))
+        self._publisher.flush(10.0)
+
+    def answer_until(self, wanted: Callable[[RolloutPlan], bool], *, right: dict[str, bool]) -> RolloutPlan:
+        """Answers until the plan is as wanted: the judge begins at the end of the topics, whenever it begins."""
+        deadline = time.monotonic() + DEADLINE_S
+        while (plan := self.store.plan()) is None or not wanted(plan):
+            assert time.monotonic() < deadline, plan
+            self.answer(50, right=right)
+        return plan
+
+    def actions(self) -> Sequence[tuple[int, str]]:
+        return [(entry.version, entry.action) for entry in self.store.history(100) if entry.action != "published"][::-1]
+
+
+@pytest.fixture
+def bus(bus_config: BusConfig) -> Iterator[Bus]:
+    with closing(Bus(bus_config, client_id="test")) as bus:
+        bus.create_topics()
+        yield bus
+
+
+@pytest.fixture
+def world(store: Store, bus: Bus) -> World:
+    return World(store, bus.publisher())
+
+
+@contextmanager
+def leading(store: Store, bus: Bus, *, holder: str = "one") -> Iterator[None]:
+    """A controller at work."""
+    stop = threading.Event()
+    controller = Controller(store, bus, config=CONFIG, holder=holder, now_ms=lambda: time.time_ns() // 1_000_000)
+    thread = threading.Thread(target=controller.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_first_version_is_stable_and_the_next_ones_are_candidates(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        first = world.publish()
+        assert world.until(lambda plan: plan.stable == first).arms[0].share == 1.0
+        world.publish()
+        third = world.publish()
+        plan = world.until(lambda plan: plan.candidate == third)
+        assert (plan.stable, plan.arms[1].share) == (first, CONFIG.candidate_share)
+
+
+def test_a_candidate_follows_within_a_tenth_of_a_second(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        waits = []
+        for _ in range(5):
+            start = time.monotonic()
+            version = world.publish()
+            world.until(lambda plan, version=version: plan.candidate == version)  # type: ignore[misc]
+            waits.append(time.monotonic() - start)
+    assert min(waits) < 0.1, waits
+
+
+def test_a_good_candidate_is_promoted(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        first, second = world.publish(), 0
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+        plan = world.answer_until(lambda plan: plan.stable == second, right={"stable": True, "candidate": True})
+    assert (plan.candidate, plan.previous) == (0, first)
+    assert world.actions() == [(first, "promoted"), (second, "promoted")]
+
+
+def test_a_bad_candidate_is_withdrawn_and_the_learner_set_back(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+        plan = world.answer_until(lambda plan: not plan.candidate, right={"stable": True, "candidate": False})
+        assert plan.stable == first
+        assert world.store.current() == first
+        third = world.publish()
+        assert world.until(lambda plan: plan.candidate == third).stable == first
+    assert world.actions() == [(first, "promoted"), (second, "withdrawn")]
+
+
+def test_rollback_is_one_command_and_works_without_a_controller(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+    operator = Operator(world.store, name="test")
+    operator.promote(None, now_ms=1)
+    plan = operator.rollback(now_ms=2)
+    assert (plan.stable, plan.candidate, world.store.current()) == (first, 0, first)
+    assert world.actions()[-1] == (first, "rolled_back")
+
+
+def test_nothing_changes_while_pinned(world: World, bus: Bus) -> None:
+    operator = Operator(world.store, name="test")
+    with leading(world.store, bus):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+        pinned = operator.pin(first, now_ms=1)
+        third = world.publish()
+        world.answer(100, right={"stable": True, "candidate": True})
+        time.sleep(0.5)  # nothing tells that nothing happens
+        assert world.store.plan() == pinned
+        operator.unpin(now_ms=2)
+        world.until(lambda plan: plan.candidate == third)
+
+
+def test_a_second_controller_takes_over(world: World, open_store: Callable[[], Store], bus: Bus) -> None:
+    with leading(open_store(), bus, holder="two"):
+        with leading(world.store, bus, holder="one"):
+            first = world.publish()
+            world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+
+
+def test_an_operator_is_told_what_is_not_possible(world: World) -> None:
+    operator = Operator(world.store, name="test")
+    assert operator.status().plan is None
+    with pytest.raises(NotPossible, match="no version was published"):
+        operator.rollback(now_ms=1)
+    world.publish()
+    with pytest.raises(NotPossible, match="no version was published"):
+        operator.pin(7, now_ms=1)
+
+
+def test_an_unknown_version_cannot_be_pinned_or_promoted(world: World, bus: Bus) -> None:
+    operator = Operator(world.store, name="test")
+    with leading(world.store, bus):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+    with pytest.raises(NotFound):
+        operator.pin(7, now_ms=1)
+    with pytest.raises(NotFound):
+        operator.promote(7, now_ms=1)
+    with pytest.raises(NotPossible, match="no candidate"):
+        operator.promote(None, now_ms=1)
