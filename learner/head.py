@@ -14,7 +14,7 @@ cost), and dividing by the whole count (old classes fall by 50 points while the 
 Shapes: B samples, R features, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -92,7 +92,7 @@ class RidgeHead:
             "counts": self._counts_C[:num_classes].clone(),
         }
 
-    def restore(self, sums: dict[str, Tensor], classes: Sequence[str]) -> None:
+    def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Become the head that `export` described."""
         self._rows = {label: row for row, label in enumerate(classes)}
         self._waiting = []

@@ -1,0 +1,60 @@
+"""The fast tier: what was learnt under one encoder. It belongs to that encoder; another one needs another.
+
+samples --served encoder--> z --random features--> phi --> sums of the ridge head; sums of z per class
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from learner.head import RidgeHead
+from learner.replay import Labelled
+from learner.requantize import ServedEncoder
+
+
+class FastTier:
+    """An encoder with the sums of everything learnt under it."""
+
+    def __init__(self, served: ServedEncoder, *, ridge: float) -> None:
+        config = served.config
+        self.served = served
+        self.head = RidgeHead(config.head_features, config.label_capacity, ridge=ridge)
+        self._ridge = ridge
+        self._z_sums_CD = torch.zeros(config.label_capacity, config.d_model)
+
+    def learn_many(self, samples: Sequence[Labelled]) -> None:
+        """Learn samples whose labels were admitted."""
+        if not samples:
+            return
+        z_BD = self.served.z_many([text for text, _ in samples])
+        labels = [label for _, label in samples]
+        self.head.learn_many(self.served.features(z_BD), labels)
+        rows = {label: row for row, label in enumerate(self.head.classes)}
+        self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), z_BD)
+
+    def means(self, labels: Sequence[str]) -> Tensor:
+        """The direction z_CD of each class, of unit length."""
+        rows = {label: row for row, label in enumerate(self.head.classes)}
+        return torch.nn.functional.normalize(self._z_sums_CD[[rows[label] for label in labels]], dim=1)
+
+    def successor(self, served: ServedEncoder) -> "FastTier":
+        """The empty tier of the next encoder, with the same rows for the same classes."""
+        tier = FastTier(served, ridge=self._ridge)
+        tier.admit_all(self.head.classes)
+        return tier
+
+    def admit_all(self, labels: Sequence[str]) -> None:
+        """Give every label a row, in this order."""
+        for label in labels:
+            self.head.admit(label)
+
+    def export(self) -> dict[str, Tensor]:
+        """The sums by name; the classes go beside them."""
+        return self.head.export() | {"z": self._z_sums_CD[: len(self.head.classes)].clone()}
+
+    def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
+        """Become the tier that `export` described."""
+        self.head.restore(sums, classes)
+        self._z_sums_CD.zero_()
+        self._z_sums_CD[: len(classes)] = sums["z"]

@@ -1,0 +1,69 @@
+"""How close the served precision is to full precision: the same texts through both.
+
+texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the named classes
+      -> ServedEncoder (INT8) -> z -> INT8 head
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from learner.requantize import ENCODE_BATCH, ServedEncoder
+from model.head import features, projection
+from model.quantized import QuantizedHead
+from model.strata import Strata, encode_many
+
+PROBE_TEXTS = (
+    "how much money is left on my card",
+    "please wake me up at seven tomorrow morning",
+    "Das Paket ist noch nicht angekommen.",
+    "?",
+)
+"""Texts that every encoder is compared on, from its first version on, when no stream has been seen yet."""
+
+
+class Parity:
+    """Vectors of at most `max_texts` texts in both precisions, for one encoder."""
+
+    def __init__(self, served: ServedEncoder, strata: Strata, *, max_texts: int, seed: int) -> None:
+        self._served, self._strata, self._max_texts = served, strata, max_texts
+        self._proj_RD = projection(served.config, seed=seed)
+        self.texts: list[str] = []
+        self._served_z_ND = self._full_z_ND = torch.empty(0, served.config.d_model)
+        self.add(PROBE_TEXTS)
+
+    @torch.no_grad()
+    def add(self, texts: Iterable[str]) -> None:
+        """Take new texts until there are `max_texts`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self._max_texts - len(self.texts)]
+        if new:
+            tokens = self._served.tokenizer.encode_many(new)
+            full_z_ND = encode_many(self._strata, tokens, batch_size=ENCODE_BATCH)
+            self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
+            self._served_z_ND = torch.cat((self._served_z_ND, self._served.z_many(new)))
+            self.texts += new
+
+    @property
+    def room(self) -> int:
+        """Texts that may still be added."""
+        return self._max_texts - len(self.texts)
+
+    @property
+    def cosine(self) -> float:
+        """Mean cosine between both vectors of a text."""
+        return float(functional.cosine_similarity(self._served_z_ND, self._full_z_ND, dim=1).mean())
+
+    def agreement(self, head: QuantizedHead, weights_CR: Tensor) -> float:
+        """Share of texts for which `head` (INT8) and `weights_CR` (float32) name the same class; 1 for no class."""
+        if not len(weights_CR):
+            return 1.0
+        full_NC = features(self._full_z_ND, self._proj_RD) @ weights_CR.T
+        served_NC = head.logits(self._served_z_ND, len(weights_CR))
+        return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
+
+    def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
+        """The first `num_texts` texts with their logits under the served precision: probes."""
+        logits_NC = head.logits(self._served_z_ND[:num_texts], num_labels)
+        return list(zip(self.texts, logits_NC, strict=False))

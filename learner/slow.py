@@ -1,0 +1,118 @@
+"""The slow tier: rounds of training beside the published encoder, one small unit of work at a time.
+
+    plan: all batches --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier --> MEASURE --> DONE
+
+A round starts after a number of labels, never by the clock, and all its batches are drawn then: what it learns is a
+function of its plan and of the encoder. So a checkpoint holds the plan, and a restart repeats the round from there;
+the optimizer is not worth a place in it. The published encoder keeps serving and the fast tier keeps learning under it;
+labels that come while the next one is rebuilt are learnt under both (`also`).
+
+Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+import torch
+
+from learner.checkpoint import RoundPlan
+from learner.config import LearnerConfig
+from learner.failpoints import failpoint
+from learner.fast import FastTier
+from learner.held_back import HeldBack
+from learner.replay import Labelled, Replay
+from learner.requantize import stored_encoder
+from learner.tier import Trainer, with_own_top
+from model.strata import Strata
+
+
+class Phase(Enum):
+    TRAIN = "train"
+    STORE = "store"
+    REBUILD = "rebuild"
+    MEASURE = "measure"
+    DONE = "done"
+
+
+class SlowRound:
+    """One round. `step` does one unit; at DONE, `strata` and `next_tier` are what it made."""
+
+    def __init__(self, plan: RoundPlan, tier: FastTier, strata: Strata, config: LearnerConfig) -> None:
+        self.plan, self.phase, self.losses = plan, Phase.TRAIN, list[float]()
+        self._tier, self._unit = tier, config.rebuild_batch
+        self._first_layer = strata.config.n_layers - config.trainable_layers
+        self.strata = with_own_top(strata, self._first_layer)
+        self.next_tier = tier
+        self._todo: list[Labelled] = []
+        self._num_todo = 1
+        labels = sorted({label for batch in plan.batches for _, label in batch})
+        self._rows = {label: row for row, label in enumerate(labels)}
+        self._trainer = Trainer(
+            self.strata,
+            tier.means(labels),
+            first_layer=self._first_layer,
+            rate=config.slow_rate,
+            weight_decay=config.slow_weight_decay,
+            max_gradient_norm=config.max_gradient_norm,
+        )
+
+    def step(self, replay: Replay, held_back: HeldBack) -> Phase:
+        """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
+        if self.phase is Phase.TRAIN:
+            self._train()
+        elif self.phase is Phase.STORE:
+            self._store(replay)
+        elif self._todo:
+            self._rebuild()
+        elif self.phase is Phase.MEASURE:
+            self.phase = Phase.DONE if held_back.warm(self.next_tier.served, self._unit) else Phase.MEASURE
+        return self.phase
+
+    def also(self, samples: Sequence[Labelled]) -> None:
+        """Samples that were learnt meanwhile: the next encoder must know them too."""
+        if self.phase not in (Phase.TRAIN, Phase.STORE):  # until then they only go to the memory, which is read later
+            self._todo += samples
+
+    @property
+    def progress(self) -> float:
+        """How far the phase is, in [0, 1]."""
+        if self.phase is Phase.TRAIN:
+            return len(self.losses) / max(len(self.plan.batches), 1)
+        return 1 - len(self._todo) / self._num_todo if self.phase is Phase.REBUILD else 1.0
+
+    def _train(self) -> None:
+        batch = self.plan.batches[len(self.losses)]
+        x_TD, layout = self._tier.served.prefix([text for text, _ in batch], self._first_layer)
+        rows_B = torch.tensor([self._rows[label] for _, label in batch])
+        self.losses.append(self._trainer.step(x_TD, layout, rows_B))
+        failpoint("after-slow-step")
+        if len(self.losses) == len(self.plan.batches):
+            self.phase = Phase.STORE
+
+    def _store(self, replay: Replay) -> None:
+        top = stored_encoder(self.strata, first_layer=self._first_layer)
+        self.next_tier = self._tier.successor(self._tier.served.with_top(top))
+        self._todo = replay.samples()
+        self._num_todo = max(len(self._todo), 1)
+        self.phase = Phase.REBUILD
+
+    def _rebuild(self) -> None:
+        unit, self._todo = self._todo[: self._unit], self._todo[self._unit :]
+        self.next_tier.admit_all(self._tier.head.classes)
+        self.next_tier.learn_many(unit)
+        if not self._todo:
+            self.phase = Phase.MEASURE
+
+
+def draw_plan(number: int, fresh: Sequence[Labelled], replay: Replay, *, steps: int, size: int, seed: int) -> RoundPlan:
+    """The batches of round `number`: half of each from `fresh`, shuffled and as often as needed, half from `replay`."""
+    dice, half = np.random.default_rng([seed, number]), size // 2 if fresh else 0
+    order: list[int] = []
+    while len(order) < half * steps:
+        order += dice.permutation(len(fresh)).tolist()
+    batches = [
+        [fresh[place] for place in order[step * half : (step + 1) * half]] + replay.draw(size - half)
+        for step in range(steps)
+    ]
+    return RoundPlan(number=number, batches=batches)
