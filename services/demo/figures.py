@@ -68,7 +68,7 @@ class Figures:
 def figures(ledger: Ledger, sight: Sight, found: Audit, *, dead_letters: int) -> Figures:
     """The figures of a run that is over."""
     progress = ledger.progress()
-    num_rounds = 1 + max((round for round, _ in progress.hits), default=TRAIN)
+    num_rounds = 1 + max((number for number, _ in progress.hits), default=TRAIN)
     matrix = accuracy_by_stage(progress.hits, num_rounds)
     return Figures(
         events=progress.counts.sent,
@@ -76,8 +76,8 @@ def figures(ledger: Ledger, sight: Sight, found: Audit, *, dead_letters: int) ->
         lost=found.lost,
         duplicates=found.duplicates,
         dead_letters=dead_letters,
-        accuracy_first_seen=_of_round(progress, TRAIN),
-        accuracy_final=_of_round(progress, num_rounds - 1),
+        accuracy_first_seen=round(progress.of_round(TRAIN).accuracy, 2),
+        accuracy_final=round(progress.of_round(num_rounds - 1).accuracy, 2) if matrix else 0.0,
         accuracy_by_stage=tuple(tuple(round(each, 2) for each in row) for row in matrix),
         forgetting=round(forgetting(matrix), 2),
         versions_published=sight.published,
@@ -90,10 +90,6 @@ def figures(ledger: Ledger, sight: Sight, found: Audit, *, dead_letters: int) ->
         parity=parity(sight.served) if sight.served else {},
         model_bytes=model_bytes(sight.served) if sight.served else {},
     )
-
-
-def _of_round(progress: Progress, number: int) -> float:
-    return round(sum((hits for (each, _), hits in progress.hits.items() if each == number), Hits()).accuracy, 2)
 
 
 def _label_to_live(ledger: Ledger, progress: Progress, sight: Sight) -> Percentiles:

@@ -27,10 +27,11 @@ RECENT = 500
 
 
 class Counts(NamedTuple):
-    """How far the run is. `labelled` are labels that were seen in the feedback topic, each once."""
+    """How far the run is. `due` labels are those of answered training events, `labelled` lie in the feedback topic."""
 
     sent: int
     answered: int
+    due: int
     labelled: int
 
     @property
@@ -50,6 +51,10 @@ class Progress:
     """When the first answer of a version came in an arm, keyed by (arm, version)."""
     recent_ms: tuple[int, ...]
 
+    def of_round(self, number: int) -> Hits:
+        """All stages of a round together."""
+        return sum((hits for (round, _), hits in self.hits.items() if round == number), Hits())
+
 
 class Ledger:
     """Owner of what was seen. Any thread may call; `wait` looks again after every answer and label."""
@@ -64,6 +69,7 @@ class Ledger:
         self._throughput: dict[int, Throughput] = {}
         self._recent_ms: deque[int] = deque(maxlen=RECENT)
         self._num_answered = 0
+        self._num_due = 0
 
     def sent(self, label: str, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
         """Takes down an event that is about to be sent; its id."""
@@ -102,10 +108,10 @@ class Ledger:
                 self._labels.add(number, Label(feedback.time_ms, source, offset))
                 self._changed.notify_all()
 
-    def label(self, number: int) -> str:
-        """The label of an event."""
+    def event(self, number: int) -> tuple[str, str]:
+        """The id and the label of an event."""
         with self._changed:
-            return self._events.label(number)
+            return f"{self._prefix}{number}", self._events.label(number)
 
     def wait(self, done: Callable[[Counts], bool], timeout_s: float) -> bool:
         """Whether `done` came true within the time."""
@@ -153,7 +159,7 @@ class Ledger:
             return self._events.time_ms[0] if len(self._events) else 0
 
     def _counts(self) -> Counts:
-        return Counts(len(self._events), self._num_answered, len(self._labels))
+        return Counts(len(self._events), self._num_answered, self._num_due, len(self._labels))
 
     def _judge(self, number: int, answer: Answer) -> None:
         events, round = self._events, self._events.round[number]
@@ -162,6 +168,7 @@ class Ledger:
         self._hits[round, events.stage[number]] += Hits(answered=1, right=right)
         self._throughput[round] = self._throughput[round].until(answer.time_ms)
         if round == TRAIN:
+            self._num_due += 1
             self._arms[answer.arm] += Hits(sent=1, answered=1, right=right)
             self._curve.add(events.time_ms[number], right=right)
             self._recent_ms.append(events.latency_ms[number])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from wire.errors import NotFound
-from wire.records import ReplicaReport, RolloutPlan, WeightManifest
+from wire.records import Evaluation, ReplicaReport, RolloutPlan, WeightManifest
 from wire.store import Store
 
 LOOK_S = 0.25
@@ -22,11 +22,13 @@ MAX_STALLS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest."""
+    """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest, and
+    `evaluation` what the learner measured of the newest one."""
 
     plan: RolloutPlan | None = None
     newest: int = 0
     served: WeightManifest | None = None
+    evaluation: Evaluation | None = None
     through: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     reports: tuple[ReplicaReport, ...] = ()
     published: int = 0
@@ -37,25 +39,25 @@ class Sight:
     def stable(self) -> int:
         return self.plan.stable if self.plan else 0
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether every replica follows the newest plan."""
-        revision = self.plan.revision if self.plan else 0
-        return bool(self.reports) and all(report.revision >= revision for report in self.reports)
-
     def covers(self, version: int, ends: Mapping[str, int]) -> bool:
         """Whether `version` was trained through these offsets."""
         through = self.through.get(version, {})
-        return all(through.get(source, 0) >= end for source, end in ends.items())
+        return version in self.through and all(through.get(source, 0) >= end for source, end in ends.items())
 
-    def missing(self, version: int, ends: Mapping[str, int]) -> int:
-        """How many records below these offsets `version` has not seen, counting from the first offset on."""
-        through = self.through.get(version, {})
+    def is_live(self, ends: Mapping[str, int]) -> bool:
+        """Whether the stable version covers these offsets, and every replica follows the plan that says so."""
+        revision = self.plan.revision if self.plan else 0
+        taken = bool(self.reports) and all(report.revision >= revision for report in self.reports)
+        return taken and self.covers(self.stable, ends)
+
+    def lacking(self, ends: Mapping[str, int]) -> int:
+        """How many records below these offsets the stable version has not seen."""
+        through = self.through.get(self.stable, {})
         return sum(max(0, end - through.get(source, 0)) for source, end in ends.items())
 
 
 class Swaps:
-    """Adds up the flips of all replicas. Verbs: add."""
+    """Adds up the flips of all replicas."""
 
     def __init__(self) -> None:
         self._of_replica: dict[str, int] = {}
@@ -94,7 +96,7 @@ class Watcher:
         watch = self._store.watch()
         try:
             while not self._closed.is_set():
-                self._look()
+                self.look()
                 watch.wait(LOOK_S)
         finally:
             watch.close()
@@ -111,7 +113,8 @@ class Watcher:
         with self._changed:
             return self._changed.wait_for(lambda: done(self._sight), timeout_s)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Looks once. From one thread at a time: it adds up."""
         plan, newest, reports = self._store.plan(), self._store.current(), tuple(self._store.reports())
         entries = self._store.history(NUM_ENTRIES)
         self._published.update(entry.version for entry in entries if entry.action == "published")
@@ -125,6 +128,7 @@ class Watcher:
             plan=plan,
             newest=newest,
             served=served,
+            evaluation=manifests[newest].evaluation if newest in manifests else before.evaluation,
             through={**before.through, **{version: each.trained_through for version, each in manifests.items()}},
             reports=reports,
             published=len(self._published),

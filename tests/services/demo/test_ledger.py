@@ -39,7 +39,7 @@ def test_the_first_answer_counts_and_calls_for_the_label() -> None:
     assert progress.arms == {"stable": Hits(1, 1, 1)}
     assert progress.first_ms == {("stable", 1): 1_050, ("stable", 2): 1_050}
     assert ledger.latencies_ms() == [50]
-    assert ledger.label(0) == "a"
+    assert ledger.event(0) == ("run-0", "a")
 
 
 def test_a_test_item_calls_for_no_label() -> None:
@@ -55,7 +55,7 @@ def test_a_test_item_calls_for_no_label() -> None:
 def test_answers_to_others_are_left_alone() -> None:
     ledger = Ledger("run")
     assert ledger.answered(answer("older-0", "a")) is None
-    assert ledger.progress().counts == (0, 0, 0)
+    assert ledger.progress().counts == (0, 0, 0, 0)
 
 
 def test_a_label_that_was_sent_twice_lies_where_it_came_first() -> None:

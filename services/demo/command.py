@@ -1,0 +1,93 @@
+"""`lifelong demo`: starts everything, plays a stream, says what came of it.
+
+    data set --> Stack (a fresh one) --> session.play --> report
+
+A run begins with nothing learned: it has a state folder of its own, and on servers that others share a prefix of its
+own. So what it shows was learned before your eyes, and your own weights stay as they are.
+"""
+
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psutil
+from rich.console import Console
+
+from services.demo import report
+from services.demo.data import load
+from services.demo.options import Options
+from services.demo.session import Outcome, Tempo, now_ms, play
+from services.demo.stream import DataError, Stream
+from services.settings import Settings, replaced
+from services.stack import Stack, open_store
+from wire.bus import Bus
+
+LOST, USAGE, INTERRUPTED = 1, 2, 130
+"""Exit codes besides 0."""
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Runs the demo to its end; its exit code. Raises what the stack and the doors raise."""
+    console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Control-C does
+    try:
+        stream = load(options.data, settings.data, num_events=options.events, seed=settings.seed)
+        with fresh(settings) as own:
+            outcome = _play(own, stream, options, console)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        console.print("Interrupted. Everything was stopped.")
+        return INTERRUPTED
+    _report(outcome, stream, options, console)
+    return LOST if outcome.figures.lost else 0
+
+
+@contextmanager
+def fresh(settings: Settings) -> Iterator[Settings]:
+    """Settings under which nothing was ever learned. Of a run that failed, the logs are kept."""
+    run = f"demo-{now_ms():x}"
+    folder = settings.state_dir / run
+    changes = {
+        "state_dir": folder,
+        "learner.state_dir": str(folder / "learner"),
+        "bus.prefix": f"{settings.bus.prefix}{run}.",
+        "store.prefix": f"{settings.store.prefix}{run}:",
+    }
+    try:
+        yield replaced(settings, changes)
+    except (KeyboardInterrupt, DataError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _play(settings: Settings, stream: Stream, options: Options, console: Console) -> Outcome:
+    def say(text: str) -> None:
+        console.print(f"[{_since_start_s():5.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
+    rate = stream.default_rate if options.rate is None else options.rate
+    tempo = Tempo(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
+    with Stack(settings, say=say) as stack:
+        say("The replicas are ready.")
+        with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
+            return play(bus, store, stream, tempo, console=console, check=stack.check)
+
+
+def _report(outcome: Outcome, stream: Stream, options: Options, console: Console) -> None:
+    console.print(report.matrix(outcome.figures, stream))
+    console.print(report.table(outcome.figures, stream))
+    if options.json is not None:
+        report.write_json(outcome.figures, options.json)
+    if options.plot is not None:
+        title = f"{stream.name}: {stream.num_labels} labels, stage by stage"
+        report.plot(outcome.curve, outcome.marks, options.plot, title=title)
+
+
+def _since_start_s() -> float:
+    """Since the command was started, loading Python included."""
+    return now_ms() / 1000 - psutil.Process().create_time()

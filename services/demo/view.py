@@ -1,0 +1,154 @@
+"""What a run looks like while it goes on.
+
+    Ledger, Watcher --> a panel, drawn four times a second (terminal), or a line every five seconds (elsewhere)
+
+Rejected: a progress bar alone. What is worth watching is the accuracy per stage, and versions coming and going.
+"""
+
+import threading
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from services.demo.ledger import TRAIN, Ledger, Progress
+from services.demo.score import Hits, percentiles
+from services.demo.sight import Sight, Watcher
+from services.demo.stream import Stream
+
+LINE_EVERY_S = 5.0
+FRAMES_PER_S = 4.0
+RATE_OVER_S = 2.0
+
+
+class View:
+    """Shows a run from entering to leaving. Any thread may `say` something."""
+
+    def __init__(self, console: Console, stream: Stream, ledger: Ledger, watcher: Watcher) -> None:
+        self._console = console
+        self._stream = stream
+        self._ledger = ledger
+        self._watcher = watcher
+        self._rate = Rate()
+        self._left = threading.Event()
+        self._live = Live(console=console, get_renderable=self._frame, refresh_per_second=FRAMES_PER_S, transient=True)
+        self._lines = threading.Thread(target=self._say_lines, name="demo-view", daemon=True)
+
+    def __enter__(self) -> "View":
+        if self._console.is_terminal:
+            self._live.start(refresh=True)
+        else:
+            self._lines.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._left.set()
+        if self._console.is_terminal:
+            self._live.stop()
+        else:
+            self._lines.join()
+
+    def say(self, text: str) -> None:
+        """Something worth a line of its own; above the panel, where there is one."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _say_lines(self) -> None:
+        """consumes: ledger and sight; produces: lines; waits for: five seconds; unblocked by: leaving."""
+        while not self._left.wait(LINE_EVERY_S):
+            progress = self._ledger.progress()
+            rate = self._rate.over(progress.counts.answered, time.monotonic())
+            self.say(line(progress, self._watcher.sight(), rate))
+
+    def _frame(self) -> Group:
+        progress = self._ledger.progress()
+        rate = self._rate.over(progress.counts.answered, time.monotonic())
+        return panel(self._stream, progress, self._watcher.sight(), rate)
+
+
+class Rate:
+    """Answers a second over the last two seconds or so."""
+
+    def __init__(self) -> None:
+        self._before: list[tuple[float, int]] = []
+
+    def over(self, answered: int, now_s: float) -> float:
+        """Takes down a count; the rate since the oldest one that is not too old."""
+        self._before.append((now_s, answered))
+        while len(self._before) > 2 and now_s - self._before[1][0] >= RATE_OVER_S:
+            self._before.pop(0)
+        since_s, count = self._before[0]
+        return (answered - count) / (now_s - since_s) if now_s > since_s else 0.0
+
+
+def line(progress: Progress, sight: Sight, rate: float) -> str:
+    """A run in one line."""
+    counts = progress.counts
+    latency = percentiles(progress.recent_ms, 50, 99)
+    return (
+        f"  {counts.answered} of {counts.sent} answered, {rate:.0f}/s, p50 {_said(latency['p50'])} p99 "
+        f"{_said(latency['p99'])} ms | first seen {progress.of_round(TRAIN).accuracy:.1f} % right, "
+        f"{counts.labelled} labels | {_arms(sight)} | {sight.published} versions, {sight.swaps} swaps"
+    )
+
+
+def panel(stream: Stream, progress: Progress, sight: Sight, rate: float) -> Group:
+    """A run on half a screen."""
+    counts = progress.counts
+    latency = percentiles(progress.recent_ms, 50, 99)
+    trained = progress.of_round(TRAIN)
+    head = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=stream.num_events, completed=trained.answered, width=40)
+    head.add_row(bar, f"{trained.answered} of {stream.num_events} training events, {counts.labelled} labels returned")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("answers", f"{rate:.0f} a second, {counts.outstanding} waiting")
+    facts.add_row("latency", f"p50 {_said(latency['p50'])} ms, p99 {_said(latency['p99'])} ms")
+    facts.add_row("right at first sight", f"{trained.accuracy:.1f} %")
+    facts.add_row("arms", _arms(sight))
+    facts.add_row("learner", _learner(sight))
+    facts.add_row("swaps", f"{sight.swaps} in {len(sight.reports)} replicas")
+    return Group(Text(), head, facts, _stages(stream, progress))
+
+
+def _stages(stream: Stream, progress: Progress) -> Table:
+    table = Table(title="percent right", title_justify="left")
+    table.add_column("stage")
+    for name in ("events", "at first sight", "test items, last time", "best"):
+        table.add_column(name, justify="right")
+    for place, stage in enumerate(stream.stages):
+        train = progress.hits.get((TRAIN, place), Hits())
+        tests = [
+            hits
+            for (round, each), hits in sorted(progress.hits.items())
+            if each == place and round != TRAIN and hits.answered == hits.sent
+        ]
+        cells = [f"{tests[-1].accuracy:.1f}", f"{max(hits.accuracy for hits in tests):.1f}"] if tests else ["", ""]
+        seen = f"{train.accuracy:.1f}" if train.sent else ""
+        table.add_row(stage.name, f"{train.answered}/{len(stage.train)}", seen, *cells)
+    return table
+
+
+def _arms(sight: Sight) -> str:
+    if sight.plan is None:
+        return "no plan yet"
+    return ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in sight.plan.arms)
+
+
+def _learner(sight: Sight) -> str:
+    """What it said of its newest version."""
+    found = sight.evaluation
+    if found is None:
+        return "nothing published yet"
+    return (
+        f"version {sight.newest}, {sight.published} published; on {found.num_labels} held-back labels "
+        f"{found.accuracy:.1%} right (before: {found.parent_accuracy:.1%})"
+    )
+
+
+def _said(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

@@ -1,0 +1,40 @@
+"""The command around a run: what it refuses, and what it leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+from services.demo.command import USAGE, fresh, run
+from services.demo.options import Options
+from services.demo.stream import DataError
+from services.settings import Settings, load
+from services.stack import StackFailed
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path), "LIFELONG_BUS__PREFIX": "eu."}).settings
+
+
+def test_a_data_set_that_is_not_there_starts_nothing(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(settings, Options(data="nowhere")) == USAGE
+    assert "no data set 'nowhere'" in capsys.readouterr().err
+    assert not list(settings.state_dir.iterdir())
+
+
+def test_a_run_begins_with_nothing_learned(settings: Settings) -> None:
+    with fresh(settings) as own:
+        assert own.state_dir.parent == settings.state_dir
+        assert str(own.learner.state_dir).startswith(str(own.state_dir))
+        assert own.bus.prefix.startswith("eu.demo-")
+        assert own.store.prefix.startswith(f"{settings.store.prefix}demo-")
+        own.state_dir.mkdir()
+    assert not own.state_dir.exists()
+
+
+@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt, False), (DataError, False), (StackFailed, True)])
+def test_the_logs_of_a_run_that_failed_are_kept(settings: Settings, error: type[BaseException], kept: bool) -> None:
+    with pytest.raises(error), fresh(settings) as own:
+        own.state_dir.mkdir()
+        raise error
+    assert own.state_dir.exists() is kept

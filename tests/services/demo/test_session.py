@@ -1,0 +1,71 @@
+"""A whole run, on a real broker and a real Redis, with a service whose answers can be worked out by hand."""
+
+import io
+from collections.abc import Callable, Collection
+
+import pytest
+from rich.console import Console
+
+from services.demo.loops import Loops
+from services.demo.player import Limits
+from services.demo.session import Outcome, Tempo, play
+from services.demo.stream import Item, Stage, Stream
+from tests.services.demo.answerer import Answerer, refuse_one
+from wire.bus import Bus
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+def stage(*labels: str, train: int = 10, test: int = 3) -> Stage:
+    items = tuple(Item(f"{label} {number}", label) for label in labels for number in range(train))
+    return Stage(" ".join(labels), items, items[:test])
+
+
+STREAM = Stream("made", (stage("red", "green"), stage("blue", "grey")))
+TEMPO = Tempo(rate=100, label_delay_s=(0.05, 0.2), seed=0, limits=Limits(answer_s=1, judge_s=0.3, learn_s=20))
+
+Run = Callable[..., tuple[Outcome, str]]
+
+
+@pytest.fixture
+def run(bus: Bus, store: Store) -> Run:
+    """Plays the stream on a service that drops and repeats the events of these numbers."""
+
+    def run_it(drops: Collection[int] = (), repeats: Collection[int] = ()) -> tuple[Outcome, str]:
+        said = io.StringIO()
+        answerer = Answerer(bus, store, drops=drops, repeats=repeats)
+        loops = Loops(answerer)
+        with loops:
+            outcome = play(bus, store, STREAM, TEMPO, console=Console(file=said, width=200), check=loops.check)
+        return outcome, said.getvalue()
+
+    return run_it
+
+
+def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
+    outcome, said = run()
+    figures = outcome.figures
+    assert (figures.events, figures.answers, figures.lost, figures.duplicates) == (49, 49, 0, 0)
+    assert figures.accuracy_by_stage == ((100.0,), (100.0, 100.0))
+    assert (figures.accuracy_final, figures.forgetting) == (100.0, 0.0)
+    assert figures.accuracy_first_seen < 100.0  # the first of each label was asked before anybody had said it
+    assert 0.0 < (figures.label_to_live_s["p50"] or 0.0) < 10.0
+    assert (figures.label_to_live_s["stable_p95"] or 0.0) >= (figures.label_to_live_s["p95"] or 0.0)
+    assert figures.versions_published >= 3
+    assert figures.swaps >= figures.versions_published
+    assert figures.swap_stall_ms == {"p50": 0.25, "p99": 0.25}
+    assert figures.model_bytes["fp32"] == 32
+    assert sum(point.answered for point in outcome.curve) == 40
+    assert {arm for _, arm in outcome.marks} == {"stable", "candidate"}
+    assert "promoted by the demo" in said
+    assert "first answer" in said
+
+
+def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
+    refuse_one(bus)
+    outcome, said = run(drops={3, 21}, repeats={5, 30, 45})
+    figures = outcome.figures
+    assert (figures.events, figures.answers, figures.lost, figures.duplicates) == (49, 47, 2, 3)
+    assert figures.dead_letters == 1
+    assert "events are given up" in said

@@ -1,0 +1,107 @@
+"""What a run looks like, where there is a terminal and where there is none."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from services.demo import view
+from services.demo.ledger import TRAIN, Counts, Ledger, Progress
+from services.demo.score import Hits
+from services.demo.sight import Sight, Watcher
+from services.demo.view import Rate, View, line, panel
+from tests.brokers import eventually
+from tests.services.demo.made import STREAM
+from wire.records import Arm, Evaluation, RolloutPlan
+from wire.store import Store
+
+ARMS = (Arm(name="stable", version=3, share=0.8), Arm(name="candidate", version=4, share=0.2))
+SIGHT = Sight(
+    plan=RolloutPlan(revision=5, salt="", arms=ARMS),
+    newest=4,
+    evaluation=Evaluation(num_labels=50, accuracy=0.9, parent_accuracy=0.8),
+    published=4,
+    swaps=9,
+)
+PROGRESS = Progress(
+    counts=Counts(sent=8, answered=6, due=4, labelled=3),
+    hits={(TRAIN, 0): Hits(2, 2, 1), (TRAIN, 1): Hits(2, 2, 2), (0, 0): Hits(2, 2, 2), (1, 0): Hits(2, 0, 0)},
+    arms={"stable": Hits(4, 4, 3)},
+    first_ms={},
+    recent_ms=(10, 20, 30),
+)
+
+
+def shown(*what: object) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    console.print(*what)
+    return text_of(console)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_line_says_how_far_how_fast_how_well() -> None:
+    said = line(PROGRESS, SIGHT, 123.4)
+    assert "6 of 8 answered, 123/s, p50 20 p99 30 ms" in said
+    assert "first seen 75.0 % right, 3 labels" in said
+    assert "stable v3 80%, candidate v4 20%" in said
+    assert "4 versions, 9 swaps" in said
+
+
+def test_a_line_before_anything_happened() -> None:
+    empty = Progress(Counts(0, 0, 0, 0), {}, {}, {}, ())
+    assert "0 of 0 answered, 0/s, p50 - p99 - ms" in line(empty, Sight(), 0.0)
+    assert "nothing published yet" in shown(panel(STREAM, empty, Sight(), 0.0))
+
+
+def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
+    lines = shown(panel(STREAM, PROGRESS, SIGHT, 10.0)).splitlines()
+    (first,) = [text for text in lines if "first" in text and "2/2" in text]
+    assert "50.0" in first
+    assert first.count("100.0") == 2  # the test that is going on does not count yet
+    assert any("on 50 held-back labels 90.0% right (before: 80.0%)" in text for text in lines)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(0, 1000)), min_size=1))
+def test_a_rate_is_never_negative_and_forgets(steps: list[tuple[float, int]]) -> None:
+    rate, now_s, answered = Rate(), 0.0, 0
+    for step_s, more in steps:
+        now_s, answered = now_s + step_s, answered + more
+        assert rate.over(answered, now_s) >= 0.0
+    rate.over(answered, now_s + 100.0)
+    assert rate.over(answered, now_s + 200.0) == 0.0
+
+
+def test_a_rate_is_of_the_last_seconds() -> None:
+    rate = Rate()
+    assert [rate.over(answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [0, 10, 15, 25]
+
+
+@pytest.fixture
+def see(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Console], View]:
+    monkeypatch.setattr(view, "LINE_EVERY_S", 0.01)
+    return lambda console: View(console, STREAM, Ledger("run"), Watcher(store))
+
+
+def test_without_a_terminal_there_are_plain_lines(see: Callable[[Console], View]) -> None:
+    console = Console(file=io.StringIO(), width=40)
+    with see(console) as shows:
+        shows.say("a note of [more] than forty characters, in a line of its own")
+        eventually(lambda: "answered" in text_of(console), within_s=5)
+    lines = text_of(console).splitlines()
+    assert "a note of [more] than forty characters, in a line of its own" in lines
+    assert all("\x1b" not in each for each in lines)
+
+
+def test_in_a_terminal_there_is_a_panel_below_the_notes(see: Callable[[Console], View]) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with see(console) as shows:
+        shows.say("a note")
+    assert "a note" in text_of(console)
+    assert "at first sight" in text_of(console)
