@@ -1,0 +1,125 @@
+"""Says what an installation will download and how large it is, before it begins.
+
+    pip install --dry-run --report -> addresses -> sizes (Content-Length) -> one message
+
+Says nothing where the CPU build of torch is a file at hand (PIP_FIND_LINKS), because then the rest is small. Never
+fails: an unreachable index is pip's to report.
+"""
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = ".[local,dev]"
+TIMEOUT_S = 10.0
+LARGE_BYTES = 50 << 20
+CUDA_PREFIXES = ("nvidia-", "cuda-", "triton")
+
+
+@dataclass(frozen=True)
+class Download:
+    """A package that would be fetched; `num_bytes` is None where nobody says how large it is."""
+
+    name: str
+    version: str
+    url: str
+    num_bytes: int | None
+
+
+def main() -> None:
+    torch = resolve("--no-deps", torch_requirement())
+    if torch and all(url.startswith("file:") for _, _, url in torch):
+        return
+    print("Looking up what has to be downloaded ...", flush=True)
+    wanted = [package for package in resolve("--editable", PROJECT) if not package[2].startswith("file:")]
+    with ThreadPoolExecutor(8) as threads:
+        sizes = list(threads.map(size_of, (url for _, _, url in wanted)))
+    found = [Download(*package, num_bytes) for package, num_bytes in zip(wanted, sizes, strict=True)]
+    if found:
+        print(message(found), flush=True)
+
+
+def torch_requirement() -> str:
+    """What pyproject.toml asks of torch."""
+    import tomllib
+
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    dependencies: list[str] = project["dependencies"]
+    return next(line for line in dependencies if line.startswith("torch>"))
+
+
+def resolve(*what: str) -> list[tuple[str, str, str]]:
+    """Name, version and address of each package that pip would install; empty where pip cannot say."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        options = ["--disable-pip-version-check", "--dry-run", "--quiet", "--report", str(report)]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", *options, *what],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if done.returncode or not report.exists():
+            return []
+        packages = json.loads(report.read_text())["install"]
+    return [
+        (package["metadata"]["name"], package["metadata"]["version"], package["download_info"]["url"])
+        for package in packages
+    ]
+
+
+def size_of(url: str) -> int | None:
+    """Bytes behind an address, or None where the server does not say."""
+    request = urllib.request.Request(url, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=trust()) as reply:
+            length = reply.headers["content-length"]
+    except (OSError, ValueError):
+        return None
+    return int(length) if length else None
+
+
+def trust() -> ssl.SSLContext:
+    """The certificates that pip was told to trust, too."""
+    own = os.environ.get("PIP_CERT")
+    return ssl.create_default_context(cafile=own if own and Path(own).is_file() else None)
+
+
+def message(downloads: Iterable[Download]) -> str:
+    """What will be downloaded, the large ones by name."""
+    found = sorted(downloads, key=lambda download: -(download.num_bytes or 0))
+    known = sum(download.num_bytes or 0 for download in found)
+    unknown = sum(download.num_bytes is None for download in found)
+    more = f", and {unknown} of unknown size" if unknown else ""
+    lines = [f"This downloads {len(found)} packages, {megabytes(known)} together{more}. The large ones:"]
+    for download in found:
+        if download.num_bytes is not None and download.num_bytes >= LARGE_BYTES:
+            lines.append(f"  {download.name} {download.version}: {megabytes(download.num_bytes)}")
+    cuda = [download for download in found if download.name.lower().startswith(CUDA_PREFIXES)]
+    if cuda:
+        saved = megabytes(sum(download.num_bytes or 0 for download in cuda))
+        lines += [
+            f"{len(cuda)} of them ({saved}) are for NVIDIA GPUs. To do without, stop (Control-C) and begin again with",
+            "  PIP_INDEX_URL=<the CPU index that PyTorch's installation page names> PIP_EXTRA_INDEX_URL=<your index>",
+            "or with PIP_FIND_LINKS=<a folder that holds the CPU build of torch> before `make`.",
+        ]
+    return "\n".join(lines)
+
+
+def megabytes(num_bytes: int) -> str:
+    """
+    >>> megabytes(163_000_000)
+    '163 MB'
+    """
+    return f"{num_bytes / 1e6:.0f} MB"
+
+
+if __name__ == "__main__":
+    main()

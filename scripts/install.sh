@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes .venv and installs the project into it. Called by `make` when pyproject.toml is newer than the last installation.
+# PYTHON names the interpreter to use; otherwise the first of python3.12, python3.11 and python3 that is new enough.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+is_supported() {
+    "$1" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 12)))' >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3.12 python3.11 python3}; do
+        # A shim may exist for a version that is not installed, so each is tried.
+        if is_supported "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "Python 3.11 or 3.12 is needed, and ${PYTHON:-none of python3.12, python3.11, python3} is one." >&2
+    echo "Install it (Debian: apt install python3-venv), or name it: make PYTHON=/path/to/python3.12 ..." >&2
+    exit 78
+}
+
+if [ -x .venv/bin/python ] && is_supported .venv/bin/python; then
+    python=.venv/bin/python
+else
+    python=$(find_python)
+    echo "Making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv || {
+        echo "This Python cannot make virtual environments (Debian: apt install python3-venv)." >&2
+        exit 78
+    }
+fi
+
+.venv/bin/python scripts/downloads.py
+.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[local,dev]'
+touch .venv/.installed

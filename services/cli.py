@@ -1,0 +1,39 @@
+"""`lifelong`: the commands by name. Whatever is heavy is imported by the command that needs it.
+
+Exit codes: 0 done, 2 wrong use, 75 something did not answer (try again), 78 the settings or the machine's set-up.
+"""
+
+import sys
+
+import typer
+
+from services.commands import ask, config, doctor, rollout, run
+from services.commands.exits import code_of, codes
+
+app = typer.Typer(
+    name="lifelong",
+    help="Answers events with a quantized model and keeps learning from the labels that come back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (run.up, run.demo, run.serve, run.learn, ask.predict, ask.feedback, rollout.versions, doctor.doctor):
+    app.command()(command)
+app.add_typer(rollout.app, name="rollout")
+app.add_typer(config.app, name="config")
+
+
+def main() -> None:
+    """Runs the command that was typed."""
+    try:
+        app()
+    except SystemExit:
+        raise  # the usual end; the clause below loads what it names only for an error
+    except tuple(codes()) as error:
+        print(f"lifelong: {error}", file=sys.stderr)
+        sys.exit(code_of(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`lifelong predict` and `lifelong feedback`: one event in, one label back."""
+
+import json
+import time
+from contextlib import closing
+from typing import Annotated, Any
+
+import typer
+
+from services.commands.given import Given, JsonOption, reads_settings
+
+TIMEOUT_S = 30.0
+
+
+class NoAnswer(RuntimeError):
+    """The replicas did not answer, or refused what they were asked."""
+
+
+@reads_settings
+def predict(
+    given: Given,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to answer")],
+    as_json: JsonOption = False,
+) -> None:
+    """Answer each TEXT over HTTP."""
+    serving = given.attached().serving
+    url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
+    answers = _post(url, {"events": [{"text": text} for text in texts]})["answers"]
+    if as_json:
+        print(json.dumps(answers, indent=2))
+        return
+    for answer in answers:
+        said = answer["label"] if answer["label"] is not None else "(nothing was learned yet)"
+        print(
+            f"{said}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
+        )
+
+
+@reads_settings
+def feedback(
+    given: Given,
+    event_id: Annotated[str, typer.Argument(help="The event that was answered")],
+    label: Annotated[str, typer.Argument(help="What the answer should have been")],
+    source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line",
+) -> None:
+    """Tell the learner the label of an event."""
+    from wire.bus import Bus
+    from wire.records import Feedback
+
+    record = Feedback(event_id=event_id, label=label, source=source, time_ms=time.time_ns() // 1_000_000)
+    settings = given.attached()
+    failures: list[Exception] = []
+    with closing(Bus(settings.bus, client_id="feedback")) as bus:
+        publisher = bus.publisher()
+        publisher.send(record, lambda error: failures.append(error) if error else None)
+        publisher.flush(TIMEOUT_S)
+    if failures:
+        raise failures[0]
+    print(f"{event_id} is {label!r}: sent to the learner")
+
+
+def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+            answer: dict[str, Any] = json.load(reply)
+            return answer
+    except urllib.error.HTTPError as error:
+        raise NoAnswer(f"{url} refused: {error.code} {error.read(2_000).decode(errors='replace')}") from None
+    except (OSError, ValueError) as error:
+        raise NoAnswer(f"{url} did not answer: {error}; is `lifelong up` running?") from None

@@ -1,0 +1,29 @@
+"""`lifelong doctor`: what is fit, what is not, and how to put it right."""
+
+import dataclasses
+import json
+import sys
+
+import typer
+
+from services.commands.exits import CONFIGURATION
+from services.commands.given import Given, JsonOption, reads_settings
+
+
+@reads_settings
+def doctor(given: Given, as_json: JsonOption = False) -> None:
+    """Look at this machine and say how to fix what is not fit. Exits with 78 when something will not work."""
+    from services.doctor import examine
+
+    checks = []
+    for check in examine(given.load().settings):
+        checks.append(check)
+        if not as_json:
+            print(f"{check.state:<5} {check.name:<12} {check.found}", flush=True)
+            if check.fix:
+                print(f"{'':<18} -> {check.fix}")
+    if as_json:
+        print(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
+    if any(check.state == "fail" for check in checks):
+        sys.stdout.flush()
+        raise typer.Exit(CONFIGURATION)

@@ -1,0 +1,40 @@
+"""Which error ends a command with which code: 2 wrong use, 75 try again later, 78 settings or set-up."""
+
+USAGE, TEMPORARY, CONFIGURATION = 2, 75, 78
+
+
+def codes() -> dict[type[Exception], int]:
+    """The code of every error that is told in one message. Any other is a fault of ours, and shows its trace."""
+    from learner.errors import LearnerError
+    from model.errors import ModelError
+    from services.commands.ask import NoAnswer
+    from services.local.kafka import NoBroker
+    from services.local.redis import NoRedis
+    from services.rollout.plans import NotPossible
+    from services.running import NotRunning
+    from services.sources import BadSettings
+    from services.stack import StackFailed
+    from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
+
+    return {
+        NotPossible: USAGE,
+        NotFound: USAGE,
+        BadSettings: CONFIGURATION,
+        UnsafePolicy: CONFIGURATION,
+        BadSignature: CONFIGURATION,
+        UnknownFormat: CONFIGURATION,
+        NoRedis: CONFIGURATION,
+        NoBroker: CONFIGURATION,
+        ModelError: CONFIGURATION,
+        LearnerError: TEMPORARY,
+        NotRunning: TEMPORARY,
+        NoAnswer: TEMPORARY,
+        StackFailed: TEMPORARY,
+        WireError: TEMPORARY,
+    }
+
+
+def code_of(error: Exception) -> int:
+    """The code of the error's own class, or of the nearest class above it."""
+    known = codes()
+    return next(known[kind] for kind in type(error).__mro__ if kind in known)

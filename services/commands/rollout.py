@@ -1,0 +1,145 @@
+"""`lifelong versions` and `lifelong rollout ...`: which weights there are, and which answer whom."""
+
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.commands.given import Given, JsonOption, reads_settings
+
+if TYPE_CHECKING:
+    from services.rollout.operator import Operator
+    from wire.records import RolloutPlan
+
+app = typer.Typer(no_args_is_help=True, help="Which version answers which share of the traffic.")
+
+NOTHING = "No version was published yet."
+VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1, show_default=False)]
+
+
+@reads_settings
+def versions(
+    given: Given,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest entries")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List what happened to the versions of the weights, newest first."""
+    with operator(given) as does:
+        status = does.status(entries=limit)
+    if as_json:
+        print(json.dumps({"newest": status.newest, "entries": _built(status.history)}, indent=2))
+        return
+    for entry in status.history:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time_ms / 1000))
+        print(f"{moment}  version {entry.version:<5} {entry.action:<12} {entry.detail}".rstrip())
+    if not status.history:
+        print(NOTHING)
+
+
+@app.command("status")
+@reads_settings
+def status_(given: Given, as_json: JsonOption = False) -> None:
+    """Show the arms, and which replicas have taken the plan."""
+    with operator(given) as does:
+        status = does.status()
+    if as_json:
+        said = {"plan": status.plan, "newest": status.newest, "replicas": status.replicas}
+        print(json.dumps(_built(said), indent=2))
+        return
+    print(_said(status.plan) if status.plan else NOTHING)
+    print(f"newest version: {status.newest or 'none'}")
+    for report in status.replicas:
+        print(f"replica {report.replica}: revision {report.revision}, versions {list(report.versions)}")
+
+
+@app.command()
+@reads_settings
+def promote(given: Given, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """Make VERSION (by default the candidate) the stable one."""
+    with operator(given) as does:
+        _print(does.promote(version, now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def rollback(given: Given, as_json: JsonOption = False) -> None:
+    """Return to the stable version before this one. Replicas still hold it: nothing is loaded."""
+    with operator(given) as does:
+        _print(does.rollback(now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def pin(given: Given, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """Let VERSION (by default the stable one) answer everything until `unpin`."""
+    with operator(given) as does:
+        _print(does.pin(version, now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def unpin(given: Given, as_json: JsonOption = False) -> None:
+    """Let candidates follow and be judged again."""
+    with operator(given) as does:
+        _print(does.unpin(now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def run(given: Given) -> None:
+    """Run the controller that promotes and withdraws by itself. A second one stands by."""
+    from services.commands.run import stop_signal
+    from services.rollout.controller import Controller
+    from services.stack import open_store
+    from wire.bus import Bus
+
+    stop: threading.Event = stop_signal()
+    settings = given.attached()
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
+        Controller(store, bus, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
+
+
+@contextmanager
+def operator(given: Given) -> "Iterator[Operator]":
+    """What may be asked of the rollout of the running stack."""
+    from services.rollout.operator import Operator
+    from services.stack import open_store
+
+    with closing(open_store(given.attached())) as store:
+        yield Operator(store, name=_name())
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _print(plan: "RolloutPlan", as_json: bool) -> None:
+    print(json.dumps(_built(plan), indent=2) if as_json else _said(plan))
+
+
+def _built(records: object) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(records)
+
+
+def _said(plan: "RolloutPlan") -> str:
+    arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
+    previous = f", rollback goes to version {plan.previous}" if plan.previous else ""
+    return f"revision {plan.revision}: {arms}{previous}{', pinned' if plan.pinned else ''} ({plan.reason})"
+
+
+def _name() -> str:
+    """Who asks, for the history. A container may run under a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

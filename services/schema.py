@@ -1,0 +1,103 @@
+"""What settings there are: name, type, default and documentation, taken from the dataclasses of the rooms.
+
+The documentation of a setting is the string under its field, so it exists once: in the room's config.py.
+"""
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+HIDDEN = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: `bus.partitions`, its type, its default and what it means."""
+
+    name: str
+    annotation: Any
+    default: Any
+    doc: str
+
+    @property
+    def is_secret(self) -> bool:
+        return self.annotation is SecretStr or SecretStr in get_args(self.annotation)
+
+    @property
+    def kind(self) -> str:
+        """The type in words: `a whole number`."""
+        types = [kind for kind in get_args(self.annotation) or (self.annotation,) if kind is not type(None)]
+        return KINDS.get(types[0], "a secret" if self.is_secret else str(self.annotation))
+
+    def parse(self, text: str) -> Any:
+        """What `text` from the environment or a flag stands for: JSON for collections, nothing for an empty option."""
+        if not text and type(None) in get_args(self.annotation):
+            return None
+        if get_origin(self.annotation) in (tuple, list, dict, frozenset, set):
+            try:
+                return json.loads(text)
+            except json.JSONDecodeError:
+                return text
+        return text
+
+    def shown(self, value: Any) -> Any:
+        """`value` as JSON can say it, without what is secret."""
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if self.is_secret:
+            return HIDDEN
+        if isinstance(value, tuple | list | set | frozenset):
+            return [without_password(str(item)) for item in value]
+        return without_password(str(value))
+
+
+def without_password(text: str) -> str:
+    """Hides the user and password in an address.
+
+    >>> without_password("redis://me:hush@host:6379/0")
+    'redis://***@host:6379/0'
+    """
+    return re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
+
+
+def settings_of(schema: type[Any], fields: dict[str, FieldInfo]) -> dict[str, Setting]:
+    """Every setting of the schema, by dotted name; a field whose default is a dataclass is a section."""
+    hints, docs = get_type_hints(schema), docs_of(schema)
+    found: dict[str, Setting] = {}
+    for name, field in fields.items():
+        if dataclasses.is_dataclass(hints[name]):
+            found |= _section(name, hints[name])
+        else:
+            found[name] = Setting(name, hints[name], field.get_default(call_default_factory=True), docs[name])
+    return found
+
+
+def docs_of(cls: type[Any]) -> dict[str, str]:
+    """The string under each field of a class."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for field, below in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            docs[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    return docs
+
+
+def _section(section: str, cls: type[Any]) -> dict[str, Setting]:
+    hints, docs = get_type_hints(cls, include_extras=False), docs_of(cls)
+    return {
+        f"{section}.{field.name}": Setting(
+            f"{section}.{field.name}", hints[field.name], field.default, docs.get(field.name, "")
+        )
+        for field in dataclasses.fields(cls)
+    }

@@ -1,0 +1,110 @@
+"""The command line as one types it: help, exit codes, one clear message, nothing heavy before it is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "versions", "rollout", "config", "doctor")
+GROUPS = {"rollout": ("run", "status", "promote", "rollback", "pin", "unpin"), "config": ("show", "check")}
+HEAVY = ("torch", "ray", "kafka", "redis", "pydantic", "numpy", "rich", "msgspec", "avalanche", "matplotlib")
+
+
+def lifelong(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("LIFELONG_")}
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *words], capture_output=True, text=True, env=ours | environ, timeout=60
+    )
+
+
+def test_help_names_every_command() -> None:
+    done = lifelong("--help")
+    assert done.returncode == 0
+    assert all(f"  {command} " in done.stdout for command in COMMANDS)
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_of_a_group_names_its_commands(group: str) -> None:
+    done = lifelong(group, "--help")
+    assert all(f"  {command} " in done.stdout for command in GROUPS[group])
+
+
+def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
+    code = f"import sys, services.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_wrong_use_ends_with_2() -> None:
+    for words in (("nonsense",), ("predict",), ("rollout", "pin", "x"), ("demo", "--replicas", "0")):
+        done = lifelong(*words)
+        assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
+def test_bad_settings_end_with_78_and_one_message_that_names_them_all(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[bus]\npartitions = "many"\nnonsense = 1\n')
+    done = lifelong(
+        "config", "check", "--config", str(file), "--set", "seed=x", LIFELONG_LOG_LEVEL="loud", LIFELONG_NO_SUCH="1"
+    )
+    assert done.returncode == 78
+    assert done.stderr.startswith("lifelong: 5 bad settings:\n")
+    for name in ("bus.partitions", "bus.nonsense", "--set seed", "LIFELONG_LOG_LEVEL", "LIFELONG_NO_SUCH"):
+        assert name in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_command_refuses_bad_settings() -> None:
+    for words in (("up",), ("serve",), ("learn",), ("demo",), ("versions",), ("rollout", "run"), ("doctor",)):
+        done = lifelong(*words, LIFELONG_SEED="x")
+        assert (done.returncode, "LIFELONG_SEED" in done.stderr) == (78, True), (words, done.stderr)
+
+
+def test_shown_settings_are_a_valid_file_that_says_the_same(tmp_path: Path) -> None:
+    shown = lifelong("config", "show", LIFELONG_SEED="7", LIFELONG_BUS__PREFIX="x.").stdout
+    file = tmp_path / "settings.toml"
+    file.write_text(shown)
+    again = lifelong("config", "show", "--config", str(file))
+    assert (again.returncode, again.stdout) == (0, shown)
+
+
+def test_sources_are_said_and_secrets_hidden() -> None:
+    done = lifelong(
+        "config", "show", "--sources", "--json", LIFELONG_SIGNING_KEY="canary" * 4, LIFELONG_STORE__URL="redis://a:pw@h"
+    )
+    shown = json.loads(done.stdout)
+    assert shown["signing_key"] == {"value": "***", "source": "LIFELONG_SIGNING_KEY"}
+    assert shown["store.url"] == {"value": "redis://***@h", "source": "LIFELONG_STORE__URL"}
+    assert shown["bus.partitions"]["source"] == "default"
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_without_a_stack_commands_say_what_to_start(tmp_path: Path) -> None:
+    for words in (("versions",), ("rollout", "status"), ("predict", "hello"), ("feedback", "id", "label")):
+        done = lifelong(*words, LIFELONG_STATE_DIR=str(tmp_path))
+        assert done.returncode == 75
+        assert "lifelong up" in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_unreachable_store_ends_with_75(tmp_path: Path) -> None:
+    nobody = {
+        "LIFELONG_STORE__URL": "redis://127.0.0.1:1/0",
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "LIFELONG_STATE_DIR": str(tmp_path),
+        "LIFELONG_SIGNING_KEY": "k" * 20,
+    }
+    done = lifelong("versions", **nobody)
+    assert (done.returncode, "Traceback" in done.stderr) == (75, False), done.stderr
+    assert "127.0.0.1:1" in done.stderr
+
+
+def test_the_doctor_ends_with_78_and_says_what_to_do(tmp_path: Path) -> None:
+    done = lifelong("doctor", "--json", LIFELONG_BUS__BOOTSTRAP_SERVERS="127.0.0.1:1", LIFELONG_STATE_DIR=str(tmp_path))
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert (done.returncode, checks["broker"]["state"]) == (78, "fail")
+    assert "LIFELONG_BUS__BOOTSTRAP_SERVERS" in checks["broker"]["fix"]

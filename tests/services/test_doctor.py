@@ -1,0 +1,62 @@
+"""The doctor finds what is wrong and says how to fix it."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from services import doctor
+from services.settings import Settings, replaced
+from wire.config import StoreConfig
+
+NOBODY = "127.0.0.1:1"
+
+
+def test_this_machine_can_run_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_HOME", raising=False)
+    checks = {check.name: check for check in doctor.examine(Settings(state_dir=tmp_path))}
+    assert {"python", "torch", "kernels", "encoder", "ray", "broker", "redis", "disk", "clock", "port"} <= set(checks)
+    assert [check for check in checks.values() if check.state == "fail"] == []
+    assert all(check.fix for check in checks.values() if check.state != "ok")
+
+
+def test_a_redis_server_that_does_not_answer_is_found() -> None:
+    check = doctor.check_redis(replaced(Settings(), {"store.url": f"redis://me:hush@{NOBODY}"}))
+    assert (check.state, NOBODY in check.found) == ("fail", True)
+    assert "hush" not in check.found + check.fix
+
+
+@pytest.mark.live
+def test_a_redis_server_that_answers_is_fit(store_config: StoreConfig) -> None:
+    settings = replaced(Settings(), {"store.url": store_config.url})
+    assert doctor.check_redis(settings).state == "ok"
+
+
+def test_a_signing_key_is_asked_for_where_redis_is_not_ours() -> None:
+    remote = replaced(Settings(), {"store.url": f"redis://{NOBODY}"})
+    assert doctor.check_key(remote).state == "fail"
+    assert "LIFELONG_SIGNING_KEY" in doctor.check_key(remote).fix
+    assert doctor.check_key(replaced(remote, {"signing_key": SecretStr("k" * 20)})).state == "ok"
+
+
+def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
+    assert doctor.check_broker(Settings()).state == "fail"
+
+
+def test_an_unknown_encoder_is_found() -> None:
+    check = doctor.check_encoder("no/such-encoder")
+    assert (check.state, "encoder" in check.fix) == ("fail", True)
+
+
+def test_a_taken_port_is_found() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert doctor.check_port("127.0.0.1", taken.getsockname()[1]).state == "warn"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_found(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert doctor.check_disk(tmp_path / "state").state == "fail"

@@ -1,0 +1,158 @@
+"""The settings: layers, one message for everything that is wrong, nothing secret shown, the whole set frozen."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from services.keys import FILE, with_signing_key
+from services.settings import Settings, as_environment, known, load, replaced
+from services.sources import BadSettings, variable_of
+
+SNAPSHOT = Path(__file__).parent / "settings.txt"
+
+MALFORMED = {"a whole number": "eight", "a number": "many", "true or false": "perhaps", "a secret": "short"}
+"""For every kind of setting that not every text fits, a text that does not."""
+
+CHECKED = sorted(name for name, setting in known().items() if setting.kind in MALFORMED)
+
+
+def frozen() -> str:
+    """All settings, one a line."""
+    home = str(Path.home())
+    lines = [
+        f"{name}: {setting.kind} = {setting.shown(setting.default)!r}".replace(home, "~")
+        for name, setting in known().items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_set_of_settings_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    known.cache_clear()
+    assert frozen() == SNAPSHOT.read_text(), (
+        "settings were added, removed or changed: say so in the change, and write the new list with "
+        f"`python -m {__name__}`"
+    )
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name, setting in known().items() if not setting.doc] == []
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('seed = 1\n[bus]\npartitions = 2\nprefix = "file."\n')
+    environ = {"LIFELONG_BUS__PARTITIONS": "3", "LIFELONG_SEED": "4"}
+    loaded = load(file=file, environ=environ, flags=["seed=5"])
+    assert (loaded.settings.bus.prefix, loaded.settings.bus.partitions, loaded.settings.seed) == ("file.", 3, 5)
+    assert loaded.sources["bus.prefix"] == f"{file} bus.prefix"
+    assert loaded.sources["bus.partitions"] == "LIFELONG_BUS__PARTITIONS"
+    assert loaded.sources["seed"] == "--set seed"
+
+
+def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: Path) -> None:
+    assert load(file=None, environ={"LIFELONG_SEED": "7"}).settings.learner.seed == 7
+    own = load(file=None, environ={"LIFELONG_SEED": "7", "LIFELONG_LEARNER__SEED": "8"}).settings
+    assert own.learner.seed == 8
+    settings = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}).settings
+    assert settings.learner.state_dir == str(tmp_path / "learner")
+
+
+def test_a_child_reads_the_same_settings() -> None:
+    environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_LOG_JSON": "true", "LIFELONG_ROLLOUT__MARGIN": "0.125"}
+    settings = load(file=None, environ=environ).settings
+    assert load(file=Path(os.devnull), environ=as_environment(settings)).settings == settings
+
+
+@given(st.lists(st.sampled_from(CHECKED), min_size=1, max_size=5, unique=True), st.data())
+def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.DataObject) -> None:
+    unknown = data.draw(
+        st.lists(st.from_regex(r"[a-z]{3,8}_zz(\.[a-z]{3,8})?", fullmatch=True), unique=True, max_size=3)
+    )
+    flags, environ = [], {}
+    for name in names:
+        bad = MALFORMED[known()[name].kind]
+        if data.draw(st.booleans()):
+            flags.append(f"{name}={bad}")
+        else:
+            environ[variable_of(name)] = bad
+    for name in unknown:
+        environ[variable_of(name)] = "1"
+    with pytest.raises(BadSettings) as caught:
+        load(file=None, environ=environ, flags=flags)
+    assert len(caught.value.problems) == len(names) + len(unknown)
+    said = str(caught.value)
+    for source in [*environ, *(flag.split("=")[0] for flag in flags)]:
+        assert source in said
+
+
+@pytest.mark.parametrize(
+    ("environ", "fix"),
+    [
+        ({"LIFELONG_BUS__PARTITION": "3"}, "Did you mean bus.partitions?"),
+        ({"LIFELONG_BUS": "{}"}, "Set its parts"),
+        ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
+        ({"LIFELONG_LOG_LEVEL": "loud"}, "Choose debug, info, warning or error"),
+        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "less than or equal to 1"),
+    ],
+)
+def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> None:
+    with pytest.raises(BadSettings, match=next(iter(environ))) as caught:
+        load(file=None, environ=environ)
+    assert fix in str(caught.value)
+
+
+def test_a_bad_file_is_one_problem_among_others(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("seed = = 1")
+    with pytest.raises(BadSettings) as caught:
+        load(file=file, environ={"LIFELONG_SEED": "x"})
+    assert [problem.source for problem in caught.value.problems] == [str(file), "LIFELONG_SEED"]
+    with pytest.raises(BadSettings, match="cannot be read"):
+        load(file=tmp_path / "absent.toml", environ={})
+
+
+def test_variables_of_other_readers_are_no_settings() -> None:
+    load(file=None, environ={"LIFELONG_KERNELS": "library", "PATH": "/bin"})
+
+
+def test_nothing_secret_is_shown() -> None:
+    canary = "canary"
+    environ = {"LIFELONG_SIGNING_KEY": canary, "LIFELONG_BUS__PARTITIONS": "x"}
+    with pytest.raises(BadSettings) as caught:
+        load(file=None, environ=environ, flags=[f"store.timeout_ms=redis://me:{canary}@host"])
+    assert canary not in str(caught.value)
+    settings = Settings(signing_key=SecretStr("canary" * 4))
+    assert canary not in repr(settings)
+    assert known()["signing_key"].shown(settings.signing_key) == "***"
+
+
+def test_the_signing_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    first = with_signing_key(settings, own_store=True).signing_key
+    assert first == with_signing_key(settings, own_store=True).signing_key
+    assert (tmp_path / "state" / FILE).stat().st_mode & 0o777 == 0o600
+    assert len(list((tmp_path / "state").iterdir())) == 1
+
+
+def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="LIFELONG_SIGNING_KEY: is required"):
+        with_signing_key(Settings(state_dir=tmp_path), own_store=False)
+    given_key = Settings(state_dir=tmp_path, signing_key=SecretStr("k" * 20))
+    assert with_signing_key(given_key, own_store=False) == given_key
+
+
+def test_replaced_changes_what_is_named_and_nothing_else() -> None:
+    settings = Settings()
+    changed = replaced(settings, {"store.url": "redis://host", "bus.prefix": "p.", "seed": 3, "bus.partitions": 9})
+    assert (changed.store.url, changed.bus.prefix, changed.bus.partitions, changed.seed) == ("redis://host", "p.", 9, 3)
+    assert changed.rollout == settings.rollout
+
+
+if __name__ == "__main__":
+    os.environ.pop("XDG_STATE_HOME", None)
+    SNAPSHOT.write_text(frozen())
