@@ -37,6 +37,8 @@ class Limits:
     """For a version that has learned all labels so far to be the stable one of every replica."""
     judge_s: float = 3.0
     """For the controller to judge by the last labels, before the newest version is promoted without them."""
+    quiet_s: float = 6.0
+    """For a next version. A learner that publishes nothing for so long has nothing new."""
     look_s: float = 0.5
     """Between two looks at whether everything still runs."""
 
@@ -53,7 +55,7 @@ class Hands:
 
 
 class Player:
-    """Sends every event of a run. Verbs: run."""
+    """Sends every event of a run. Verbs: run, or its parts play, send and await_answers."""
 
     def __init__(
         self, ledger: Ledger, watcher: Watcher, outbox: Outbox, hands: Hands, *, limits: Limits, seed: int
@@ -70,16 +72,17 @@ class Player:
     def run(self, stream: Stream, *, rate: float) -> None:
         """Plays all stages, at `rate` events a second."""
         for number, stage in enumerate(stream.stages):
-            self._play(number, stage, rate)
+            self.play(number, stage, rate)
             self._settle(stage)
             self._examine(number, stream.stages[: number + 1])
 
-    def _play(self, number: int, stage: Stage, rate: float) -> None:
+    def play(self, number: int, stage: Stage, rate: float) -> None:
+        """Sends the training items, each at its time."""
         self._hands.say(f"{stage.name}: {len(stage.train)} events at {rate:g} a second")
         start_s, start_ms = time.monotonic(), self._hands.now_ms()
         for place, item in enumerate(stage.train):
             self._sleep_until(start_s + place / rate)
-            self._send(item, stage=number, time_ms=start_ms + round(1000 * place / rate))
+            self.send(item, stage=number, time_ms=start_ms + round(1000 * place / rate))
             self._say_first()
 
     def _say_first(self) -> None:
@@ -96,30 +99,34 @@ class Player:
             if left_s > self._limits.look_s:
                 self._hands.check()
 
-    def _send(self, item: Item, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
+    def send(self, item: Item, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
+        """Sends one event, now, whose time is `time_ms`."""
         event_id = self._ledger.sent(item.label, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
     def _settle(self, stage: Stage) -> None:
         """Waits until every label that was said has its effect on what is served."""
-        self._await_answers(at_most=0)
+        self.await_answers(at_most=0)
         if not self._await_labels():
             self._hands.say(f"{stage.name}: not all labels arrived within {self._limits.label_s:g} s")
         ends = self._ledger.label_ends()
-        if not self._await_live(ends):
-            lacking = self._watcher.sight().lacking(ends)
-            self._hands.say(f"{stage.name}: after {self._limits.learn_s:g} s what is served lacks {lacking} labels")
+        in_time = self._await_live(ends)
+        if lacking := self._watcher.sight().lacking(ends):
+            why = (
+                "held back to measure on, or repeated" if in_time else f"not learned within {self._limits.learn_s:g} s"
+            )
+            self._hands.say(f"{stage.name}: the last {lacking} labels changed nothing ({why})")
 
     def _examine(self, number: int, stages: Sequence[Stage]) -> None:
         items = [(item, place) for place, stage in enumerate(stages) for item in stage.test]
         random.Random(f"{self._seed}/test/{number}").shuffle(items)
         self._hands.say(f"{stages[-1].name}: learned; {len(items)} test items of {len(stages)} stages")
         for item, place in items:
-            self._await_answers(at_most=MAX_OUTSTANDING - 1)
-            self._send(item, stage=place, time_ms=self._hands.now_ms(), round=number)
-        self._await_answers(at_most=0)
+            self.await_answers(at_most=MAX_OUTSTANDING - 1)
+            self.send(item, stage=place, time_ms=self._hands.now_ms(), round=number)
+        self.await_answers(at_most=0)
 
-    def _await_answers(self, *, at_most: int) -> None:
+    def await_answers(self, *, at_most: int) -> None:
         """Returns when `at_most` events are unanswered; those that nobody answers for long are given up, and said."""
         last, since_s = -1, time.monotonic()
         while not self._ledger.wait(lambda counts: counts.outstanding - self._given_up <= at_most, self._limits.look_s):
@@ -140,18 +147,25 @@ class Player:
         return True
 
     def _await_live(self, ends: Mapping[str, int]) -> bool:
-        """Whether all these labels are live in time; promotes the version that has them when nothing can judge it."""
-        since_s = time.monotonic()
-        deadline_s = since_s + self._limits.learn_s
+        """Whether the labels below `ends` are live in time; promotes their version where nothing is left to judge it.
+
+        Labels that are held back to measure on, or repeated, make no new version: where no other follows within
+        `quiet_s`, the newest has learned all that there is.
+        """
+        deadline_s = time.monotonic() + self._limits.learn_s
+        newest, since_s = 0, time.monotonic()
         while not self._watcher.wait(lambda sight: sight.is_live(ends), self._limits.look_s):
             self._hands.check()
             now_s, sight = time.monotonic(), self._watcher.sight()
             if now_s >= deadline_s:
                 return False
-            if sight.newest == sight.stable or not sight.covers(sight.newest, ends):
-                since_s = now_s
-            elif now_s - since_s >= self._limits.judge_s:
-                self._hands.say(f"no label is left to judge version {sight.newest} by: promoted by the demo")
-                self._hands.promote(sight.newest)
+            if sight.newest != newest:
+                newest, since_s = sight.newest, now_s
+            is_last = sight.covers(newest, ends) or now_s - since_s >= self._limits.quiet_s
+            if is_last and sight.stable == newest and sight.is_taken:
+                return True
+            if is_last and sight.stable != newest and now_s - since_s >= self._limits.judge_s:
+                self._hands.say(f"no label is left to judge version {newest} by: promoted by the demo")
+                self._hands.promote(newest)
                 since_s = now_s
         return True

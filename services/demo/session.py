@@ -5,8 +5,8 @@ Player, Labeller and Watcher side by side --> all stages done --> answers read b
 
 import secrets
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,11 +33,15 @@ from wire.store import Store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tempo:
-    """How a stream is played: events a second, seconds until a label comes back, the seed of both, and patience."""
+    """How a stream is played: events a second, seconds until a label comes back, the seed of both, and patience.
+
+    Without `labels` nobody says what is right, so nothing is learned.
+    """
 
     rate: float
-    label_delay_s: tuple[float, float]
-    seed: int
+    label_delay_s: tuple[float, float] = (1.0, 4.0)
+    seed: int = 0
+    labels: bool = True
     limits: Limits = field(default_factory=Limits)
 
 
@@ -50,36 +54,48 @@ class Outcome:
     marks: list[Mark]
 
 
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who takes part in a session."""
+
+    ledger: Ledger
+    watcher: Watcher
+    player: Player
+
+
 def play(
     bus: Bus, store: Store, stream: Stream, tempo: Tempo, *, console: Console, check: Callable[[], None]
 ) -> Outcome:
     """Plays `stream` to its end; `check` raises when the service has ended."""
+    with assembled(bus, store, stream, tempo, console=console, check=check) as cast:
+        cast.player.run(stream, rate=tempo.rate)
+    return _outcome(bus, cast)
+
+
+@contextmanager
+def assembled(
+    bus: Bus, store: Store, stream: Stream, tempo: Tempo, *, console: Console, check: Callable[[], None]
+) -> Iterator[Cast]:
+    """Everybody at work but the player, who waits for what to play."""
     ledger, watcher, outbox = Ledger(_new_run()), Watcher(store), Outbox(bus.publisher())
-    view = View(console, stream, ledger, watcher)
-    labeller = Labeller(
-        bus,
-        ledger,
-        outbox,
-        delays=partial(delays, seed=tempo.seed, between_s=tempo.label_delay_s),
-        now_ms=now_ms,
-    )
-    loops = Loops(labeller, watcher)
+    draw = partial(delays, seed=tempo.seed, between_s=tempo.label_delay_s)
+    labeller = Labeller(bus, ledger, outbox, delays=draw if tempo.labels else lambda _: (), now_ms=now_ms)
+    view, loops = View(console, stream, ledger, watcher), Loops(labeller, watcher)
 
     def check_all() -> None:
         outbox.check()
         loops.check()
         check()
 
+    hands = Hands(
+        began_ms=round(1000 * psutil.Process().create_time()),
+        now_ms=now_ms,
+        say=view.say,
+        check=check_all,
+        promote=partial(_promote, store),
+    )
     with loops, view:
-        hands = Hands(
-            now_ms=now_ms,
-            began_ms=round(1000 * psutil.Process().create_time()),
-            say=view.say,
-            check=check_all,
-            promote=lambda version: _promote(store, version),
-        )
-        Player(ledger, watcher, outbox, hands, limits=tempo.limits, seed=tempo.seed).run(stream, rate=tempo.rate)
-    return _outcome(bus, ledger, watcher)
+        yield Cast(ledger, watcher, Player(ledger, watcher, outbox, hands, limits=tempo.limits, seed=tempo.seed))
 
 
 def now_ms() -> int:
@@ -92,11 +108,12 @@ def _promote(store: Store, version: int) -> None:
         Operator(store, name="the demo").promote(version, now_ms=now_ms())
 
 
-def _outcome(bus: Bus, ledger: Ledger, watcher: Watcher) -> Outcome:
+def _outcome(bus: Bus, cast: Cast) -> Outcome:
+    ledger, sight = cast.ledger, cast.watcher.sight()
     back = read_back(bus, ledger)
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
-    found = figures(ledger, watcher.sight(), back.found, dead_letters=back.dead_letters)
+    found = figures(ledger, sight, back.found, dead_letters=back.dead_letters)
     return Outcome(found, ledger.curve(), sorted(marks))
 
 

@@ -39,6 +39,12 @@ class Sight:
     def stable(self) -> int:
         return self.plan.stable if self.plan else 0
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether every replica follows the newest plan."""
+        revision = self.plan.revision if self.plan else 0
+        return bool(self.reports) and all(report.revision >= revision for report in self.reports)
+
     def covers(self, version: int, ends: Mapping[str, int]) -> bool:
         """Whether `version` was trained through these offsets."""
         through = self.through.get(version, {})
@@ -46,9 +52,7 @@ class Sight:
 
     def is_live(self, ends: Mapping[str, int]) -> bool:
         """Whether the stable version covers these offsets, and every replica follows the plan that says so."""
-        revision = self.plan.revision if self.plan else 0
-        taken = bool(self.reports) and all(report.revision >= revision for report in self.reports)
-        return taken and self.covers(self.stable, ends)
+        return self.is_taken and self.covers(self.stable, ends)
 
     def lacking(self, ends: Mapping[str, int]) -> int:
         """How many records below these offsets the stable version has not seen."""

@@ -2,7 +2,8 @@
 
     events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
 
-It answers each event once, but those in `drops` never and those in `repeats` twice.
+It answers each event once, but those in `drops` never and those in `repeats` twice. Where `saving`, labels that it has
+learned before make no new version.
 """
 
 import threading
@@ -49,10 +50,18 @@ FIRST = WeightManifest(
 class Answerer:
     """Belongs to one thread; any may close it."""
 
-    def __init__(self, bus: Bus, store: Store, *, drops: Collection[int] = (), repeats: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        *,
+        drops: Collection[int] = (),
+        repeats: Collection[int] = (),
+        saving: bool = False,
+    ) -> None:
         self._bus = bus
         self._store = store
-        self._drops, self._repeats = drops, repeats
+        self._drops, self._repeats, self._saving = drops, repeats, saving
         self._publisher = bus.publisher()
         self._closed = threading.Event()
         self._events = 0
@@ -70,9 +79,11 @@ class Answerer:
                 followed = follower.poll(20)
                 self._take_plan()
                 records = [received.record for received in followed.received]
-                if labels := {record.label for record in records if isinstance(record, Feedback)}:
+                labels = {record.label for record in records if isinstance(record, Feedback)}
+                before = self._learned[self._newest.version]
+                if labels - before if self._saving else labels:
                     feedback = {place: end for place, end in followed.offsets.items() if Feedback.TOPIC in place}
-                    self._plan = self._publish(self._learned[self._newest.version] | labels, feedback)
+                    self._plan = self._publish(before | labels, feedback)
                 for record in records:
                     if isinstance(record, Event):
                         self._answer(record)

@@ -23,18 +23,20 @@ def stage(*labels: str, train: int = 10, test: int = 3) -> Stage:
 
 
 STREAM = Stream("made", (stage("red", "green"), stage("blue", "grey")))
-TEMPO = Tempo(rate=100, label_delay_s=(0.05, 0.2), seed=0, limits=Limits(answer_s=1, judge_s=0.3, learn_s=20))
+TEMPO = Tempo(
+    rate=100, label_delay_s=(0.05, 0.2), seed=0, limits=Limits(answer_s=1, judge_s=0.3, learn_s=20, quiet_s=0.5)
+)
 
 Run = Callable[..., tuple[Outcome, str]]
 
 
 @pytest.fixture
 def run(bus: Bus, store: Store) -> Run:
-    """Plays the stream on a service that drops and repeats the events of these numbers."""
+    """Plays the stream on a service that drops and repeats the events of these numbers, or saves on versions."""
 
-    def run_it(drops: Collection[int] = (), repeats: Collection[int] = ()) -> tuple[Outcome, str]:
+    def run_it(drops: Collection[int] = (), repeats: Collection[int] = (), saving: bool = False) -> tuple[Outcome, str]:
         said = io.StringIO()
-        answerer = Answerer(bus, store, drops=drops, repeats=repeats)
+        answerer = Answerer(bus, store, drops=drops, repeats=repeats, saving=saving)
         loops = Loops(answerer)
         with loops:
             outcome = play(bus, store, STREAM, TEMPO, console=Console(file=said, width=200), check=loops.check)
@@ -69,3 +71,10 @@ def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
     assert (figures.events, figures.answers, figures.lost, figures.duplicates) == (49, 47, 2, 3)
     assert figures.dead_letters == 1
     assert "events are given up" in said
+
+
+def test_labels_that_make_no_version_hold_nothing_up(run: Run) -> None:
+    outcome, said = run(saving=True)
+    assert outcome.figures.accuracy_final == 100.0
+    assert "labels changed nothing (held back to measure on, or repeated)" in said
+    assert outcome.figures.label_to_live_s["p95"] is None  # they never came live, and are not left out
