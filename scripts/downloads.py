@@ -2,7 +2,7 @@
 
     pip install --dry-run --report -> addresses -> sizes (Content-Length) -> one message
 
-Says nothing where the CPU build of torch is a file at hand (PIP_FIND_LINKS), because then the rest is small. Never
+Says nothing where torch is installed already, or a file at hand (PIP_FIND_LINKS): the rest is small beside it. Never
 fails: an unreachable index is pip's to report.
 """
 
@@ -36,10 +36,10 @@ class Download:
 
 def main() -> None:
     torch = resolve("--no-deps", torch_requirement())
-    if torch and all(url.startswith("file:") for _, _, url in torch):
+    if torch is not None and all(url.startswith("file:") for _, _, url in torch):
         return
     print("Looking up what has to be downloaded ...", flush=True)
-    wanted = [package for package in resolve("--editable", PROJECT) if not package[2].startswith("file:")]
+    wanted = [package for package in resolve("--editable", PROJECT) or () if not package[2].startswith("file:")]
     with ThreadPoolExecutor(8) as threads:
         sizes = list(threads.map(size_of, (url for _, _, url in wanted)))
     found = [Download(*package, num_bytes) for package, num_bytes in zip(wanted, sizes, strict=True)]
@@ -56,8 +56,8 @@ def torch_requirement() -> str:
     return next(line for line in dependencies if line.startswith("torch>"))
 
 
-def resolve(*what: str) -> list[tuple[str, str, str]]:
-    """Name, version and address of each package that pip would install; empty where pip cannot say."""
+def resolve(*what: str) -> list[tuple[str, str, str]] | None:
+    """Name, version and address of each package that pip would install; None where pip cannot say."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         options = ["--disable-pip-version-check", "--dry-run", "--quiet", "--report", str(report)]
@@ -67,7 +67,7 @@ def resolve(*what: str) -> list[tuple[str, str, str]]:
             stderr=subprocess.DEVNULL,
         )
         if done.returncode or not report.exists():
-            return []
+            return None
         packages = json.loads(report.read_text())["install"]
     return [
         (package["metadata"]["name"], package["metadata"]["version"], package["download_info"]["url"])

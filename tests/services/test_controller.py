@@ -14,7 +14,6 @@ from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
 from tests.stores import manifest_of
 from wire.bus import Bus, Publisher
-from wire.config import BusConfig
 from wire.errors import NotFound
 from wire.records import Answer, Feedback, RolloutPlan
 from wire.rollout import arm_for
@@ -85,13 +84,6 @@ class World:
 
     def actions(self) -> Sequence[tuple[int, str]]:
         return [(entry.version, entry.action) for entry in self.store.history(100) if entry.action != "published"][::-1]
-
-
-@pytest.fixture
-def bus(bus_config: BusConfig) -> Iterator[Bus]:
-    with closing(Bus(bus_config, client_id="test")) as bus:
-        bus.create_topics()
-        yield bus
 
 
 @pytest.fixture
