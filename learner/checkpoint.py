@@ -57,10 +57,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     last_version: int
     pending: WeightManifest | None
-    encoder_number: int
+    encoder_key: str
     offsets: dict[str, int]
     classes: list[str]
     counts: dict[str, int]
+    num_scored: int
+    num_correct: int
     recent: list[bool]
     temperature: float
     join: JoinState

@@ -85,5 +85,7 @@ class LearnerConfig:
     min_parity_agreement: float = 0.9
     """Lowest share of texts on which both precisions name the same class."""
 
+    checkpoint_interval_s: float = 10.0
+    """Time between two checkpoints where nothing is published; every version has one of its own."""
     checkpoints: int = 3
     """Newest checkpoints that are kept besides those of the versions that the rollout may return to."""

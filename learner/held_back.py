@@ -18,14 +18,14 @@ class HeldBack:
 
     def __init__(self, samples: Replay) -> None:
         self.samples = samples
-        self._vectors: dict[int, dict[str, Tensor]] = {}
+        self._vectors: dict[str, dict[str, Tensor]] = {}
 
     def add(self, samples: Iterable[Labelled]) -> None:
         self.samples.add(samples)
 
     def warm(self, encoder: ServedEncoder, limit: int) -> bool:
         """Encode at most `limit` samples that `encoder` has not seen; True when none is left."""
-        known = self._vectors.setdefault(encoder.number, {})
+        known = self._vectors.setdefault(encoder.key, {})
         missing = list(dict.fromkeys(text for text, _ in self.samples.samples() if text not in known))
         for text, z_D in zip(missing[:limit], encoder.z_many(missing[:limit]), strict=True):
             known[text] = z_D
@@ -42,17 +42,16 @@ class HeldBack:
         """z_ND of all samples and the row of each label in `classes`, -1 where it is none."""
         samples = self.samples.samples()
         self.warm(encoder, len(samples))
-        known, rows = self._vectors[encoder.number], {label: row for row, label in enumerate(classes)}
+        known, rows = self._vectors[encoder.key], {label: row for row, label in enumerate(classes)}
         vectors = [known[text] for text, _ in samples]
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
         return z_ND, torch.tensor([rows.get(label, -1) for _, label in samples], dtype=torch.int64)
 
-    def keep(self, encoders: Iterable[int]) -> None:
+    def keep(self, encoders: Iterable[str]) -> None:
         """Forget the vectors under other encoders, and of samples that are gone."""
         texts = {text for text, _ in self.samples.samples()}
         self._vectors = {
-            number: {text: z_D for text, z_D in self._vectors.get(number, {}).items() if text in texts}
-            for number in encoders
+            key: {text: z_D for text, z_D in self._vectors.get(key, {}).items() if text in texts} for key in encoders
         }
 
     def __len__(self) -> int:

@@ -1,6 +1,17 @@
 """What the learner says of itself: for the page, the command line and the demo."""
 
+import time
+from collections.abc import Callable
+
+import structlog
+
+from learner.feed import Feed
+from learner.learner import Learner
+from learner.publish import Publisher
+from wire.errors import StoreUnavailable
 from wire.records import Evaluation, Record
+
+log = structlog.get_logger("learner")
 
 
 class LearnerReport(Record, frozen=True, kw_only=True):
@@ -18,7 +29,6 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     epoch: int = 0
     version: int = 0
     num_classes: int = 0
-    num_published: int = 0
     counts: dict[str, int] = {}
     lag: int = 0
     accuracy: float = 0.0
@@ -26,8 +36,66 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     evaluation: Evaluation = Evaluation()
     replay_samples: int = 0
     held_back_samples: int = 0
-    encoder_number: int = 0
     round_phase: str = ""
     round_progress: float = 0.0
     publish_ms: dict[str, float] = {}
     learn_ms_per_label: float = 0.0
+
+
+REPORT_INTERVAL_S = 0.5
+"""Time between two reports."""
+
+
+class Reporter:
+    """Says where the learner stands, at most every REPORT_INTERVAL_S."""
+
+    def __init__(
+        self,
+        holder: str,
+        say: Callable[[LearnerReport], None],
+        *,
+        now_ms: Callable[[], int],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._holder, self._say, self._now_ms, self._clock_s = holder, say, now_ms, clock_s
+        self._next_s = 0.0
+
+    def standby(self) -> None:
+        """Another learner leads."""
+        self._tell(LearnerReport(learner=self._holder, state="standby", time_ms=self._now_ms()))
+
+    def learning(
+        self, learner: Learner, publisher: Publisher, feed: Feed, *, epoch: int, is_last: bool = False
+    ) -> None:
+        """We lead. The last report of a process is always said."""
+        if self._clock_s() < self._next_s and not is_last:
+            return
+        self._next_s = self._clock_s() + REPORT_INTERVAL_S
+        candidate, slow = publisher.last, learner.round
+        self._tell(
+            LearnerReport(
+                learner=self._holder,
+                state="stopped" if is_last else "learning",
+                time_ms=self._now_ms(),
+                epoch=epoch,
+                version=learner.version,
+                num_classes=len(learner.tier.head.classes),
+                counts=dict(learner.join.counts + learner.counts) | {"parked": learner.join.num_parked},
+                lag=feed.lag(),
+                accuracy=learner.prequential.accuracy,
+                recent_accuracy=learner.prequential.recent_accuracy,
+                evaluation=candidate.evaluation if candidate else Evaluation(),
+                replay_samples=len(learner.replay),
+                held_back_samples=len(learner.held_back),
+                round_phase=slow.phase.value if slow else "",
+                round_progress=slow.progress if slow else 0.0,
+                publish_ms=publisher.last_ms,
+                learn_ms_per_label=learner.learn_ms_per_label,
+            )
+        )
+
+    def _tell(self, report: LearnerReport) -> None:
+        try:
+            self._say(report)
+        except StoreUnavailable as error:
+            log.warning("not_reported", reason=str(error))

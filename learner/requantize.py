@@ -64,13 +64,13 @@ def stored_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float)
 
 
 class ServedEncoder:
-    """The encoder and the random features as replicas run them. `number` grows by one with every change of it."""
+    """The encoder and the random features as replicas run them. Equal `key`: equal weights."""
 
-    def __init__(
-        self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, Stored], *, number: int
-    ) -> None:
-        self.config, self.tokenizer, self.number = config, tokenizer, number
+    def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, Stored]) -> None:
+        self.config, self.tokenizer = config, tokenizer
         self.tensors = dict(tensors)
+        digests = (f"{name} {it.entry.digest}\n" for name, it in sorted(tensors.items()))
+        self.key = sha256("".join(digests).encode()).hexdigest()
         self._encoder = QuantizedEncoder.from_tensors(config, {name: it.tensor for name, it in tensors.items()})
         self._features = self.head(stored_head(config, torch.zeros(1, config.head_features), temperature=1.0))
 
@@ -95,4 +95,4 @@ class ServedEncoder:
 
     def with_top(self, top: Mapping[str, Stored]) -> "ServedEncoder":
         """The next encoder: this one with the tensors of `top` in place of its own."""
-        return ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top), number=self.number + 1)
+        return ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top))

@@ -37,10 +37,12 @@ def snapshot(version: int = 0, *, value: float = 0.0) -> Snapshot:
         version=version - 1,
         last_version=version,
         pending=manifest(version) if version else None,
-        encoder_number=0,
+        encoder_key="key",
         offsets={"feedback.v1/0": 7},
         classes=["a"],
         counts={"learnt": 1},
+        num_scored=2,
+        num_correct=1,
         recent=[True],
         temperature=0.05,
         join=JoinState(

@@ -1,0 +1,100 @@
+"""A version in the making: stored tensors, and what was measured through them.
+
+sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> accuracy, parity, probes
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.parity import Parity
+from learner.requantize import ServedEncoder, Stored, stored_head
+from learner.steps import Steps
+from learner.temperature import fit_temperature
+from model.head import OUT
+from model.quantized import QuantizedHead
+from wire.records import Evaluation, Probe
+
+NEW_PARITY_TEXTS = 16
+"""Texts of the stream that are added to the parity texts at one version."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """What would be published. `tensors` is the whole version, by name."""
+
+    served: ServedEncoder
+    head: QuantizedHead
+    tensors: dict[str, Stored]
+    classes: tuple[str, ...]
+    evaluation: Evaluation
+    probes: tuple[Probe, ...]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the logits of the probes are; the weights are, or reading them back would have failed."""
+        return all(torch.tensor(probe.logits).isfinite().all() for probe in self.probes)
+
+
+class Maker:
+    """Makes candidates, and remembers the last published one, which the next is compared with."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        self._config = config
+        self._parity: dict[str, Parity] = {}
+        self.parent: Candidate | None = None
+
+    def make(self, learner: Learner, steps: Steps) -> Candidate:
+        """The version that `learner` would publish now. Sets its temperature. Raises NonFinite."""
+        tier = learner.tier
+        served, classes = tier.served, tier.head.classes
+        weights_CR = tier.head.solve()
+        steps.end("solve")
+        z_ND, rows_N = learner.held_back.vectors(served, classes)
+        is_known = rows_N >= 0
+        logits_NC = served.features(z_ND[is_known]) @ weights_CR.T
+        learner.temperature = fit_temperature(logits_NC, rows_N[is_known])
+        steps.end("temperature")
+        out = stored_head(served.config, weights_CR, temperature=learner.temperature)
+        head = served.head(out)
+        steps.end("requantize")
+        parity = self._parity_of(learner)
+        evaluation = Evaluation(
+            num_labels=len(learner.held_back),
+            accuracy=learner.held_back.accuracy(served, head, classes),
+            parent_accuracy=self._parent_accuracy(learner),
+            parity_cosine=parity.cosine,
+            parity_agreement=parity.agreement(head, weights_CR),
+        )
+        probes = parity.logits(head, len(classes), self._config.probes)
+        steps.end("evaluate")
+        return Candidate(
+            served=served,
+            head=head,
+            tensors=served.tensors | {OUT: out},
+            classes=classes,
+            evaluation=evaluation,
+            probes=tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in probes),
+        )
+
+    def published(self, candidate: Candidate, learner: Learner) -> None:
+        """The candidate is the parent of the next."""
+        self.parent = candidate
+        learner.held_back.keep({candidate.served.key, learner.tier.served.key})
+
+    def _parent_accuracy(self, learner: Learner) -> float:
+        parent = self.parent
+        return learner.held_back.accuracy(parent.served, parent.head, parent.classes) if parent else 0.0
+
+    def _parity_of(self, learner: Learner) -> Parity:
+        served, config = learner.tier.served, self._config
+        if served.key not in self._parity:
+            new = Parity(served, learner.strata, max_texts=config.parity_texts, seed=config.seed)
+            self._parity = {served.key: new}
+        parity = self._parity[served.key]
+        if parity.room:
+            texts = [text for text, _ in learner.held_back.samples.samples() if text not in parity.texts]
+            parity.add(texts[:NEW_PARITY_TEXTS])
+        return parity

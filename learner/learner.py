@@ -1,0 +1,229 @@
+"""What the learner knows, and how a label changes it.
+
+    records --join--> samples --score--> held back, or: fast tier, replay memory, fresh --a unit of a slow round-->
+
+One owner of everything that a checkpoint holds. `export` and `restore` are each other's inverse: a restored learner
+goes on as if nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import structlog
+from torch import Tensor
+
+from learner.checkpoint import Facts, Snapshot
+from learner.config import LearnerConfig
+from learner.errors import CheckpointRefused
+from learner.fast import FastTier
+from learner.held_back import HeldBack
+from learner.join import Join, JoinState, Sample
+from learner.prequential import Prequential
+from learner.replay import Labelled, Replay, ReplayState
+from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
+from learner.slow import Phase, SlowRound, draw_plan
+from learner.temperature import DEFAULT
+from learner.tier import load_top, top_state
+from model.errors import NonFinite
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from wire.records import Answer, Feedback, WeightManifest
+
+HELD_BACK_BYTES = 4 << 20
+
+log = structlog.get_logger("learner")
+
+
+class Learner:
+    """The state: windows, tiers, memory, counters, offsets. `version` is the published one that it goes on from."""
+
+    def __init__(self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer) -> None:
+        shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
+        strata.config = shape
+        self._config, self._first_layer = config, shape.n_layers - config.trainable_layers
+        self.model_spec = shape.spec_hash(tokenizer.digest)
+        self.strata = strata
+        tensors = stored_encoder(strata) | {"head.proj": stored_projection(shape, seed=config.seed)}
+        self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
+        self.join = self._join(None)
+        self.replay = self._replay(None)
+        self.held_back = self._held_back(None)
+        self.prequential = Prequential()
+        self.counts: Counter[str] = Counter()
+        self.offsets: dict[str, int] = {}
+        self.version = self.last_version = 0
+        self.temperature = DEFAULT
+        self.round: SlowRound | None = None
+        self._fresh: list[Labelled] = []
+        self._learn_s, self._num_timed = 0.0, 0
+
+    def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> None:
+        """Take what was read up to `offsets`. Afterwards every record below them has had its effect."""
+        start_s = time.perf_counter()
+        samples = self.join.match(records)
+        self.prequential.add(samples)
+        held_back = [Labelled(sample.text, sample.label) for sample in samples if sample.is_held_back]
+        self.held_back.add(held_back)
+        self.counts["held_back"] += len(held_back)
+        self._learn([sample for sample in samples if not sample.is_held_back])
+        self.offsets = dict(offsets)
+        self._learn_s += time.perf_counter() - start_s if samples else 0.0
+        self._num_timed += len(samples)
+
+    def tick(self) -> bool:
+        """Do one unit of slow work, if there is any. True when it made a better encoder, which was adopted."""
+        if self.round is None:
+            self._start_round()
+            return False
+        try:
+            if self.round.step(self.replay, self.held_back) is not Phase.DONE:
+                return False
+        except NonFinite as error:
+            log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
+            self.counts["rounds_not_finite"] += 1
+            self.round = None
+            return False
+        return self._finish_round(self.round)
+
+    def export(self, pending: WeightManifest | None) -> Snapshot:
+        """Everything, as one value. `pending`: the version that this state is about to be published as."""
+        facts = Facts(
+            model_spec=self.model_spec,
+            version=self.version,
+            last_version=self.last_version,
+            pending=pending,
+            encoder_key=self.tier.served.key,
+            offsets=self.offsets,
+            classes=list(self.tier.head.classes),
+            counts=dict(self.counts),
+            num_scored=self.prequential.num_scored,
+            num_correct=self.prequential.num_correct,
+            recent=list(self.prequential.recent),
+            temperature=self.temperature,
+            join=self.join.export(),
+            replay=self.replay.export(),
+            held_back=self.held_back.samples.export(),
+            fresh=self._fresh,
+            round_plan=self.round.plan if self.round else None,
+        )
+        sums = {f"fast.{name}": value for name, value in self.tier.export().items()}
+        top = {f"top.{name}": value for name, value in top_state(self.strata, self._first_layer).items()}
+        return Snapshot(facts=facts, tensors=sums | top)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become the learner that was exported. Raises CheckpointRefused for one of another model."""
+        facts = snapshot.facts
+        self._restore_knowledge(snapshot)
+        self.join = self._join(facts.join)
+        self.held_back = self._held_back(facts.held_back)
+        self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
+        self.counts = Counter(facts.counts)
+        self.offsets = dict(facts.offsets)
+        self.version, self.last_version = facts.version, facts.last_version
+
+    def set_aside(self, snapshot: Snapshot, version: int) -> None:
+        """Go back to what `version` knew. What was read since stays read: those labels are set aside, and counted."""
+        num_learnt = self.counts["learnt"]
+        self._restore_knowledge(snapshot)
+        self.counts["learnt"] = snapshot.facts.counts.get("learnt", 0)
+        self.counts["round_at"] = snapshot.facts.counts.get("round_at", 0)
+        self.counts["set_aside"] += num_learnt - self.counts["learnt"]
+        self.version = version
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `tick` has something to do now."""
+        return self.round is not None
+
+    @property
+    def learn_ms_per_label(self) -> float:
+        """Mean time from the poll to the changed head, since this process began."""
+        return 1e3 * self._learn_s / max(self._num_timed, 1)
+
+    def _learn(self, samples: list[Sample]) -> None:
+        admitted = [sample for sample in samples if self.tier.head.admit(sample.label)]
+        labelled = [Labelled(sample.text, sample.label) for sample in admitted]
+        self.counts["over_capacity"] += len(samples) - len(admitted)
+        self.counts["learnt"] += len(admitted)
+        self.tier.learn_many(labelled)
+        self.replay.add(labelled)
+        self._fresh = (self._fresh + labelled)[-self._config.slow_every_labels :]
+        if self.round is not None:
+            self.round.also(labelled)
+
+    def _start_round(self) -> None:
+        config = self._config
+        if not config.trainable_layers or self.counts["learnt"] - self.counts["round_at"] < config.slow_every_labels:
+            return
+        self.counts["rounds"] += 1
+        self.counts["round_at"] = self.counts["learnt"]
+        plan = draw_plan(
+            self.counts["rounds"],
+            self._fresh,
+            self.replay,
+            steps=config.slow_steps,
+            size=config.slow_batch,
+            seed=config.seed,
+        )
+        self._fresh = []
+        self.round = SlowRound(plan, self.tier, self.strata, config)
+
+    def _finish_round(self, done: SlowRound) -> bool:
+        """Adopt the round's encoder unless it is worse than the current one on held-back samples."""
+        before, after = self._accuracy(self.tier), self._accuracy(done.next_tier)
+        self.round = None
+        is_adopted = after >= before or len(self.held_back) < self._config.min_held_back
+        self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
+        log.info("round_done", round=done.plan.number, adopted=is_adopted, before=before, after=after)
+        if is_adopted:
+            self.tier, self.strata = done.next_tier, done.strata
+        return is_adopted
+
+    def _accuracy(self, tier: FastTier) -> float:
+        out = stored_head(tier.served.config, tier.head.solve(), temperature=self.temperature)
+        return self.held_back.accuracy(tier.served, tier.served.head(out), tier.head.classes)
+
+    def _restore_knowledge(self, snapshot: Snapshot) -> None:
+        """The part that labels made: tiers, memory, a round under way."""
+        facts, tensors = snapshot.facts, snapshot.tensors
+        if facts.model_spec != self.model_spec:
+            raise CheckpointRefused(f"of model {facts.model_spec[:12]}, not {self.model_spec[:12]}")
+        load_top(self.strata, _named(tensors, "top."))
+        served = self.tier.served
+        if facts.encoder_key != served.key:
+            served = served.with_top(stored_encoder(self.strata, first_layer=self._first_layer))
+        if facts.encoder_key != served.key:
+            raise CheckpointRefused("of another encoder or seed")
+        self.tier = FastTier(served, ridge=self._config.ridge)
+        self.tier.restore(_named(tensors, "fast."), facts.classes)
+        self.replay = self._replay(facts.replay)
+        self.temperature = facts.temperature
+        self._fresh = list(facts.fresh)
+        plan = facts.round_plan
+        self.round = SlowRound(plan, self.tier, self.strata, self._config) if plan else None
+
+    def _join(self, state: JoinState | None) -> Join:
+        config = self._config
+        return Join(
+            pending_answers=config.pending_answers,
+            pending_bytes=config.pending_bytes,
+            parked_feedback=config.parked_feedback,
+            remembered_ids=config.remembered_ids,
+            max_label_chars=config.max_label_chars,
+            held_back_share=config.held_back_share,
+            state=state,
+        )
+
+    def _replay(self, state: ReplayState | None) -> Replay:
+        return Replay(self._config.replay_samples, self._config.replay_bytes, seed=self._config.seed, state=state)
+
+    def _held_back(self, state: ReplayState | None) -> HeldBack:
+        return HeldBack(
+            Replay(self._config.held_back_samples, HELD_BACK_BYTES, seed=self._config.seed + 1, state=state)
+        )
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

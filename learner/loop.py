@@ -1,0 +1,128 @@
+"""The learner's process.
+
+    answers, labels -> join -> fast tier at once, slow tier in rounds -> gate -> weights in the store
+
+One leader holds the lease; a standby waits for it. Exit codes: 0 stopped, 75 another one leads now (start again).
+"""
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+import torch
+
+from learner.checkpoint import Checkpoints
+from learner.config import LearnerConfig
+from learner.failpoints import failpoint
+from learner.feed import Feed
+from learner.leadership import Leadership
+from learner.learner import Learner
+from learner.publish import Publisher
+from learner.report import LearnerReport, Reporter
+from model.minilm import load_encoder
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.errors import StaleEpoch
+from wire.records import WeightManifest
+from wire.store import Store
+
+EXIT_STALE = 75
+"""EX_TEMPFAIL: the lease is another's; whoever started us may start us again."""
+
+log = structlog.get_logger("learner")
+
+
+def run(
+    config: LearnerConfig,
+    *,
+    bus_config: BusConfig,
+    store_config: StoreConfig,
+    signing_key: bytes,
+    encoder: str,
+    stop: threading.Event,
+    say: Callable[[LearnerReport], None] | None = None,
+) -> int:
+    """Learn until `stop` is set. Returns the exit code."""
+    torch.set_num_threads(config.threads)
+    holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
+    reporter = Reporter(holder, say or (lambda report: None), now_ms=_now_ms)
+    store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
+    try:
+        store.check_policy()
+        learner = Learner(config, *load_encoder(encoder))
+        leadership = Leadership(store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms)
+        if leadership.wait(stop, reporter.standby):
+            lead(config, learner, bus, store, leadership=leadership, reporter=reporter, stop=stop)
+            leadership.release()
+    except StaleEpoch as error:
+        log.warning("stale_epoch", reason=str(error))
+        return EXIT_STALE
+    finally:
+        bus.close()
+        store.close()
+    return 0
+
+
+def lead(
+    config: LearnerConfig,
+    learner: Learner,
+    bus: Bus,
+    store: Store,
+    *,
+    leadership: Leadership,
+    reporter: Reporter,
+    stop: threading.Event,
+) -> None:
+    """Learn from labels until `stop` is set.
+
+    consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
+    produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
+    waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
+    unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
+    """
+    checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
+    pending = restore(learner, checkpoints)
+    publisher = Publisher(learner, store, checkpoints, leadership.lease, config=config, now_ms=_now_ms)
+    feed = Feed(
+        bus,
+        learner.offsets,
+        counts=learner.counts,
+        wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
+        on_truncated=publisher.forget_unreachable,
+    )
+    publisher.recover(pending, feed.ends())
+    while not stop.is_set():
+        leadership.renew()
+        records = feed.poll(0 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
+        failpoint("after-poll")
+        learner.learn(records, feed.offsets)
+        failpoint("after-learn")
+        if learner.tick():
+            publisher.force()
+            failpoint("after-adopt")
+        if publisher.is_due():
+            publisher.publish()
+        publisher.checkpoint_if_due()
+        reporter.learning(learner, publisher, feed, epoch=leadership.lease.epoch)
+    publisher.finish()
+    reporter.learning(learner, publisher, feed, epoch=leadership.lease.epoch, is_last=True)
+
+
+def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:
+    """Go on from the newest checkpoint that is whole; returns the version it was about to be published as."""
+    snapshot = checkpoints.newest()
+    for reason in checkpoints.refused:
+        log.warning("checkpoint_refused", reason=reason)
+    if snapshot is None:
+        return None
+    learner.restore(snapshot)
+    log.info("restored", version=learner.version, learnt=learner.counts["learnt"], offsets=learner.offsets)
+    return snapshot.facts.pending
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,46 @@
+"""A small labelled stream for the learner's tests: answers and labels whose effect can be told from each other."""
+
+from collections.abc import Iterator
+
+from wire.records import Answer, Feedback
+
+TOPICS = ("refund", "delivery", "password", "invoice", "opening hours")
+PHRASES = (
+    "please tell me about my {topic}, number {number}",
+    "I have a question on the {topic} {number}",
+    "the {topic} of order {number} is wrong",
+)
+
+
+def label_of(number: int) -> str:
+    return TOPICS[number % len(TOPICS)]
+
+
+def text_of(number: int) -> str:
+    return PHRASES[number % len(PHRASES)].format(topic=label_of(number), number=number)
+
+
+def answer(number: int, *, label: str | None = "refund") -> Answer:
+    return Answer(
+        event_id=f"event-{number}",
+        text=text_of(number),
+        label=label,
+        score=0.5,
+        weights_version=1,
+        arm="stable",
+        precision="w8c",
+        rollout_revision=1,
+    )
+
+
+def feedback(number: int, *, label: str = "") -> Feedback:
+    return Feedback(event_id=f"event-{number}", label=label or label_of(number), time_ms=number)
+
+
+def stream(first: int, last: int) -> Iterator[Answer | Feedback]:
+    """Every answer and its label; every tenth event is labelled twice, every seventh label comes first."""
+    for number in range(first, last):
+        pair = (feedback(number), answer(number)) if number % 7 == 0 else (answer(number), feedback(number))
+        yield from pair
+        if number % 10 == 0:
+            yield feedback(number, label="a second opinion")
