@@ -1,1 +1,1 @@
-"""One command for each published number."""
+"""Every number that we publish, one command each: `python -m bench [--only NAME]`."""

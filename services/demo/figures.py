@@ -53,7 +53,7 @@ class Figures:
     label_to_live_s: Percentiles
     """`p50`, `p95` for any arm, `stable_p50`, `stable_p95` for the stable one."""
     latency_ms: Percentiles
-    """From event to answer, of the training items at the chosen rate."""
+    """From event to the answer read back from Kafka, of the training items at the chosen rate."""
     events_per_s: float
     """Answers a second while the test items were sent as fast as they were answered."""
     arms: dict[ArmName, dict[str, float]]

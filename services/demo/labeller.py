@@ -74,7 +74,7 @@ class Labeller:
     def _take(self, record: Answer | Feedback, source: str, offset: int) -> None:
         if isinstance(record, Feedback):
             self._ledger.labelled(record, source, offset)
-        elif (number := self._ledger.answered(record)) is not None:
+        elif (number := self._ledger.answered(record, read_ms=self._now_ms())) is not None:
             now_s = time.monotonic()
             for delay_s in self._delays(number):
                 heapq.heappush(self._due, (now_s + delay_s, number))

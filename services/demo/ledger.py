@@ -86,8 +86,11 @@ class Ledger:
         number = int(digits)
         return number if number < len(self._events) else None
 
-    def answered(self, answer: Answer) -> int | None:
-        """Takes down an answer. The number of its event where its label is due now: the first to a training event."""
+    def answered(self, answer: Answer, *, read_ms: int) -> int | None:
+        """Takes down an answer that was read back at `read_ms`: that is when whoever asked has it.
+
+        Returns the number of its event where its label is due now: at the first answer to a training event.
+        """
         with self._changed:
             number = self.number_of(answer.event_id)
             if number is None:
@@ -96,7 +99,7 @@ class Ledger:
             self._first_ms[service] = min(answer.time_ms, self._first_ms.get(service, answer.time_ms))
             if self._events.verdict[number] != UNSEEN:
                 return None
-            self._judge(number, answer)
+            self._judge(number, answer, read_ms)
             self._changed.notify_all()
             return number if self._events.round[number] == TRAIN else None
 
@@ -138,7 +141,7 @@ class Ledger:
             return list(self._labels)
 
     def latencies_ms(self) -> list[int]:
-        """From event to answer, of the training events."""
+        """From event to the answer read back, of the training events."""
         with self._changed:
             return list(self._events.latencies(TRAIN))
 
@@ -161,12 +164,12 @@ class Ledger:
     def _counts(self) -> Counts:
         return Counts(len(self._events), self._num_answered, self._num_due, len(self._labels))
 
-    def _judge(self, number: int, answer: Answer) -> None:
+    def _judge(self, number: int, answer: Answer, read_ms: int) -> None:
         events, round = self._events, self._events.round[number]
-        right = events.judge(number, answer.label, answer.time_ms)
+        right = events.judge(number, answer.label, read_ms)
         self._num_answered += 1
         self._hits[round, events.stage[number]] += Hits(answered=1, right=right)
-        self._throughput[round] = self._throughput[round].until(answer.time_ms)
+        self._throughput[round] = self._throughput[round].until(read_ms)
         if round == TRAIN:
             self._num_due += 1
             self._arms[answer.arm] += Hits(sent=1, answered=1, right=right)

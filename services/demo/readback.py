@@ -29,7 +29,7 @@ def read_back(bus: Bus, ledger: Ledger) -> ReadBack:
 
     def numbers() -> Iterator[int | None]:
         nonlocal letters
-        for record in _all_records(bus):
+        for record in every_record(bus):
             if isinstance(record, Answer):
                 yield ledger.number_of(record.event_id)
             else:
@@ -39,8 +39,11 @@ def read_back(bus: Bus, ledger: Ledger) -> ReadBack:
     return ReadBack(found, letters)
 
 
-def _all_records(bus: Bus) -> Iterator[Answer | DeadLetter]:
-    """consumes: both topics; produces: records; waits for: the broker; unblocked by: the end of the topics."""
+def every_record(bus: Bus) -> Iterator[Answer | DeadLetter]:
+    """All of the topics of answers and of dead letters, from their beginning to their end.
+
+    consumes: both topics; produces: records; waits for: the broker; unblocked by: the end of the topics
+    """
     with closing(bus.follow([Answer, DeadLetter], {})) as follower:
         heard_s = time.monotonic()
         while True:

@@ -7,7 +7,7 @@ from services.demo.score import Hits, Label
 from wire.records import Answer, Feedback
 
 
-def answer(event_id: str, label: str | None, *, version: int = 1, arm: str = "stable", time_ms: int = 1_050) -> Answer:
+def answer(event_id: str, label: str | None, *, version: int = 1, arm: str = "stable", time_ms: int = 1_040) -> Answer:
     return Answer(
         event_id=event_id,
         text="",
@@ -32,12 +32,12 @@ def test_an_id_says_nothing_of_the_label() -> None:
 def test_the_first_answer_counts_and_calls_for_the_label() -> None:
     ledger = Ledger("run")
     event_id = ledger.sent("a", stage=2, time_ms=1_000)
-    assert ledger.answered(answer(event_id, "a")) == 0
-    assert ledger.answered(answer(event_id, "b", version=2)) is None
+    assert ledger.answered(answer(event_id, "a"), read_ms=1_050) == 0
+    assert ledger.answered(answer(event_id, "b", version=2), read_ms=1_060) is None
     progress = ledger.progress()
     assert progress.hits == {(-1, 2): Hits(1, 1, 1)}
     assert progress.arms == {"stable": Hits(1, 1, 1)}
-    assert progress.first_ms == {("stable", 1): 1_050, ("stable", 2): 1_050}
+    assert progress.first_ms == {("stable", 1): 1_040, ("stable", 2): 1_040}
     assert ledger.latencies_ms() == [50]
     assert ledger.event(0) == ("run-0", "a")
 
@@ -45,7 +45,7 @@ def test_the_first_answer_counts_and_calls_for_the_label() -> None:
 def test_a_test_item_calls_for_no_label() -> None:
     ledger = Ledger("run")
     event_id = ledger.sent("a", stage=0, round=3, time_ms=1_000)
-    assert ledger.answered(answer(event_id, None, time_ms=3_000)) is None
+    assert ledger.answered(answer(event_id, None), read_ms=3_000) is None
     assert ledger.progress().hits == {(3, 0): Hits(1, 1, 0)}
     assert ledger.progress().arms == {}
     assert ledger.latencies_ms() == []
@@ -54,7 +54,7 @@ def test_a_test_item_calls_for_no_label() -> None:
 
 def test_answers_to_others_are_left_alone() -> None:
     ledger = Ledger("run")
-    assert ledger.answered(answer("older-0", "a")) is None
+    assert ledger.answered(answer("older-0", "a"), read_ms=0) is None
     assert ledger.progress().counts == (0, 0, 0, 0)
 
 
@@ -72,12 +72,12 @@ def test_a_wait_ends_with_the_answer() -> None:
     ledger = Ledger("run")
     event_id = ledger.sent("a", stage=0, time_ms=0)
     assert not ledger.wait(lambda counts: not counts.outstanding, timeout_s=0.01)
-    threading.Timer(0.05, ledger.answered, [answer(event_id, "a")]).start()
+    threading.Timer(0.05, ledger.answered, [answer(event_id, "a")], {"read_ms": 0}).start()
     assert ledger.wait(lambda counts: not counts.outstanding, timeout_s=10)
 
 
 def test_the_curve_is_of_training_events() -> None:
     ledger = Ledger("run")
     for round, label in ((-1, "a"), (-1, "b"), (0, "b")):
-        ledger.answered(answer(ledger.sent("a", stage=0, round=round, time_ms=5_000), label))
+        ledger.answered(answer(ledger.sent("a", stage=0, round=round, time_ms=5_000), label), read_ms=5_020)
     assert [(point.answered, point.right) for point in ledger.curve()] == [(2, 1)]

@@ -1,0 +1,39 @@
+"""`python -m bench [--only NAME]`: measures, prints a table, appends to build/bench/results.jsonl."""
+
+import argparse
+import sys
+from contextlib import closing
+
+from rich.console import Console
+
+from bench.benches import BENCHES, Bench
+from bench.results import RESULTS, alone, record, table
+from bench.row import Row, Skip
+from bench.supply import Supply
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
+    only = parser.parse_args().only
+    console = Console()
+    with alone(console), closing(Supply()) as supply:
+        chosen = [bench for bench in BENCHES if only in (None, bench.name)]
+        rows = [row for bench in chosen for row in _run(bench, supply, console)]
+    console.print(table(rows))
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+def _run(bench: Bench, supply: Supply, console: Console) -> list[Row]:
+    console.print(f"{bench.name} ...")
+    try:
+        rows = list(bench.measure(supply))
+    except Skip as why:
+        console.print(f"{bench.name}: skipped: {why}", markup=False)
+        return []
+    record(rows, f"python -m bench --only {bench.name}", RESULTS)
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The benchmarks, in an order in which nothing is started twice."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench import (
+    clinc_continual,
+    encoder,
+    first_answer,
+    kafka_latency,
+    kafka_throughput,
+    label_to_live,
+    memory,
+    swap_stall,
+)
+from bench.row import Row
+from bench.supply import Supply
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A name for `--only`, and what measures. Raises Skip where it cannot run."""
+
+    name: str
+    measure: Callable[[Supply], Iterator[Row]]
+
+
+BENCHES = (
+    Bench("encoder", encoder.measure),
+    Bench("kafka_latency", kafka_latency.measure),
+    Bench("swap_stall", swap_stall.measure),
+    Bench("kafka_throughput", kafka_throughput.measure),
+    Bench("clinc_continual", clinc_continual.measure),
+    Bench("label_to_live", label_to_live.measure),
+    Bench("first_answer", first_answer.measure),
+    Bench("memory", memory.measure),
+)

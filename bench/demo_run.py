@@ -1,0 +1,81 @@
+"""A whole run of `lifelong demo --data clinc150`, watched from outside: its figures, its memory, its first answer."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.machine import ROOT
+from bench.process import PeerFailed
+from bench.texts import clinc150, data_folder
+from services.memory import memory_of
+
+LOOK_S = 2.0
+FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRun:
+    """`figures` are the demo's own; `first_answer_s` counts from the command, `peak_bytes` all processes (PSS)."""
+
+    figures: dict[str, Any]
+    first_answer_s: float | None
+    peak_bytes: int
+    took_s: float
+
+
+def run_demo() -> DemoRun:
+    """Raises Skip where there is no data, PeerFailed where the demo did not come to its end."""
+    clinc150()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "figures.json"
+        argv = [sys.executable, "-m", "services.cli", "demo", "--data", "clinc150", "--json", str(out)]
+        env = {**os.environ, "LIFELONG_DATA": str(data_folder()), "LIFELONG_STATE_DIR": folder}
+        start_s = time.monotonic()
+        demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        peak = Peak(demo.pid)
+        lines = _lines(demo)
+        peak_bytes, took_s = peak.stop(), time.monotonic() - start_s
+        if not out.exists():
+            raise PeerFailed(f"lifelong demo ended with {demo.wait()}: {''.join(lines[-20:])}")
+        found = next(filter(None, map(FIRST_ANSWER.search, lines)), None)
+        return DemoRun(json.loads(out.read_text()), float(found.group(1)) if found else None, peak_bytes, took_s)
+
+
+def _lines(demo: subprocess.Popen[str]) -> list[str]:
+    assert demo.stdout is not None
+    try:
+        return list(demo.stdout)
+    finally:
+        demo.terminate()
+        demo.wait()
+        demo.stdout.close()
+
+
+class Peak:
+    """Looks at the memory of a process and all its descendants until it is stopped."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._bytes = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="bench-memory", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """The most that was seen, in bytes."""
+        self._stopped.set()
+        self._thread.join()
+        return self._bytes
+
+    def _look(self) -> None:
+        """consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`."""
+        while not self._stopped.wait(LOOK_S):
+            self._bytes = max(self._bytes, memory_of({"demo": self._pid})["demo"])

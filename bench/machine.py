@@ -1,0 +1,58 @@
+"""Where and what was measured: the machine, the versions, the commit."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
+"""What the processor may have that our kernels, or a library's, make use of."""
+
+PACKAGES = ("torch", "ray", "kafka-python", "redis", "tokenizers", "numpy")
+
+
+def machine() -> str:
+    """`2 x AMD EPYC 9R14, 24 GiB, avx2 avx512f`, for example."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{cores} x {_model()}, {memory:.0f} GiB, {' '.join(_flags()) or 'no known flags'}"
+
+
+def versions() -> dict[str, str]:
+    """Python's, and those of the libraries that do the work."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def commit() -> str:
+    """The commit that was measured, with `+` where files differ from it; `unknown` outside of a checkout."""
+    try:
+        head = _git("rev-parse", "--short", "HEAD")
+        return f"{head}+" if _git("status", "--porcelain", "--untracked-files=no") else head
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _model() -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def _flags() -> list[str]:
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    present = set(found.group(1).split()) if found else set()
+    return [flag for flag in FLAGS if flag in present]
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""

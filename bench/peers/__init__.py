@@ -1,0 +1,1 @@
+"""What others would do: each peer in a process of its own, which prints one JSON object."""

@@ -1,0 +1,55 @@
+"""One published number: what it is, what was wanted, and what somebody else reaches in the same call."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`Goal("<=", 60)`: at most 60."""
+
+    side: Literal["<=", ">="]
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.value:g}"
+
+    def is_met(self, value: float) -> bool:
+        return value <= self.value if self.side == "<=" else value >= self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Somebody else's figure, in the unit of the row."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A measured value. `value` is None where nothing came out: the goal is not met then."""
+
+    name: str
+    value: float | None
+    unit: str
+    goal: Goal | None = None
+    peer: Peer | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """None where there is no goal."""
+        if self.goal is None:
+            return None
+        return self.value is not None and self.goal.is_met(self.value)
+
+    @property
+    def ratio(self) -> float | None:
+        """Our value over the peer's."""
+        if self.peer is None or self.value is None or not self.peer.value:
+            return None
+        return round(self.value / self.peer.value, 3)
+
+
+class Skip(Exception):
+    """A benchmark that cannot run here; the message says why."""

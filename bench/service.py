@@ -1,0 +1,62 @@
+"""A fresh stack that has learned all classes of CLINC150 from a few labels each, and is idle.
+
+started() -> Stack -> five labels of every class learned, and live -> Service
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from bench.texts import clinc150, few_of_each
+from services.demo.command import fresh
+from services.demo.session import Cast, Tempo, assembled, play
+from services.demo.stream import Item, Stream
+from services.settings import Settings, load
+from services.stack import Stack, open_store
+from wire.bus import Bus
+from wire.store import Store
+
+LABELS_OF_EACH = 5
+PRIMING = Tempo(rate=150, label_delay_s=(0.2, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What runs, and the test items that nothing was learned from."""
+
+    settings: Settings
+    stack: Stack
+    bus: Bus
+    store: Store
+    items: tuple[Item, ...]
+
+    @contextmanager
+    def unlabelled(self, rate: float) -> Iterator[Cast]:
+        """Everybody that a stream is played with, but the labels: nothing is learned."""
+        stream, tempo = Stream("bench", ()), Tempo(rate=rate, labels=False)
+        with assembled(self.bus, self.store, stream, tempo, console=quiet(), check=self.stack.check) as cast:
+            yield cast
+
+
+@contextmanager
+def started() -> Iterator[Service]:
+    """Starts it all; ends it when left. Raises Skip where there is no data."""
+    stream = clinc150()
+    primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
+    items = tuple(item for stage in stream.stages for item in stage.test)
+    with (
+        fresh(load(file=None, environ=os.environ).settings) as own,
+        Stack(own, say=lambda _: None) as stack,
+        closing(open_store(stack.settings)) as store,
+        closing(Bus(stack.settings.bus, "bench")) as bus,
+    ):
+        play(bus, store, primer, PRIMING, console=quiet(), check=stack.check)
+        yield Service(stack.settings, stack, bus, store, items)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())

@@ -1,0 +1,41 @@
+"""What several benchmarks share: a service that runs, and a whole run of the demo. Each is made once, when first asked.
+
+    service(): a fresh stack, learned a little, idle        demo(): `lifelong demo --data clinc150`, with its figures
+
+Never both at a time: there are two cores.
+"""
+
+from contextlib import ExitStack
+from functools import cached_property
+
+from bench.demo_run import DemoRun, run_demo
+from bench.service import Service, started
+
+
+class Supply:
+    """Owner of what runs. `close` ends it."""
+
+    def __init__(self) -> None:
+        self._running = ExitStack()
+        self._service: Service | None = None
+
+    def service(self) -> Service:
+        """A service that answers and has nothing to learn. Raises Skip where there is no data."""
+        if self._service is None:
+            self._service = self._running.enter_context(started())
+        return self._service
+
+    @cached_property
+    def demo(self) -> DemoRun:
+        """What a run of the demo on CLINC150 came to. Raises Skip where there is no data."""
+        self.stop_service()
+        return run_demo()
+
+    def stop_service(self) -> None:
+        """Leaves the machine to somebody else."""
+        self._service = None
+        self._running.close()
+        self._running = ExitStack()
+
+    def close(self) -> None:
+        self.stop_service()

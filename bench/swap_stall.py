@@ -1,0 +1,86 @@
+"""200 versions taken by a replica under load: how long each flip holds up the batches, and whether an answer is mixed.
+
+learner and controller stopped --> 200 times a new version (bench/turned.py) --> flip, at 200 events a second
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import cycle, islice
+from time import monotonic, sleep
+
+from bench.row import Goal, Row
+from bench.service import Service
+from bench.supply import Supply
+from bench.turned import Turner, is_mixed
+from services.demo.readback import every_record, read_back
+from services.demo.score import percentiles
+from services.demo.session import Cast
+from services.demo.sight import Sight
+from services.demo.stream import Item, Stage
+from services.local import tether
+from wire.records import Answer
+
+NUM_SWAPS = 200
+EVERY_S = 0.2
+RATE = 200.0
+NUM_TEXTS = 400
+TAKE_S = 30.0
+
+
+def measure(supply: Supply) -> Iterator[Row]:
+    service = supply.service()
+    for name in ("learner", "rollout"):  # versions and plans come from here now
+        tether.stop(service.stack.processes.pop(name))
+    turner = Turner.of(service.store, service.settings.learner.lease_name)
+    texts = service.items[:: max(1, len(service.items) // NUM_TEXTS)]
+    before = _answers_before(service, texts)
+    with service.unlabelled(RATE) as cast, ThreadPoolExecutor(1) as threads:
+        playing = threads.submit(cast.player.play, 0, _load(texts), RATE)
+        taken = _swap(turner, cast, playing)
+        cast.player.await_answers(at_most=0)
+        sleep(2 * service.settings.serving.report_interval_s)  # the last stall comes with the next report
+        stalls = percentiles(cast.watcher.sight().stalls_ms, 50, 99)
+        audit = read_back(service.bus, cast.ledger).found
+        mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, cast))
+    supply.stop_service()  # it has no learner any more
+    yield Row(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 5))
+    yield Row(name="swap_stall.p50", value=stalls["p50"], unit="ms")
+    yield Row(name="swap_stall.swaps", value=taken, unit="swaps", goal=Goal(">=", NUM_SWAPS))
+    yield Row(name="swap_stall.failed", value=audit.lost + audit.duplicates, unit="answers", goal=Goal("<=", 0))
+    yield Row(name="swap_stall.mixed", value=mixed, unit="answers", goal=Goal("<=", 0))
+
+
+def _load(texts: tuple[Item, ...]) -> Stage:
+    """Traffic for as long as the swaps take."""
+    return Stage("bench", tuple(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS))), ())
+
+
+def _answers_before(service: Service, texts: tuple[Item, ...]) -> Mapping[str, str | None]:
+    """What the version that is live says of each text. Those to come must say the same, each in its own labels."""
+    with service.unlabelled(RATE) as cast:
+        cast.player.play(0, Stage("bench", texts, ()), RATE)
+        cast.player.await_answers(at_most=0)
+        return {answer.text: answer.label for answer in _answers(service, cast)}
+
+
+def _answers(service: Service, cast: Cast) -> Iterator[Answer]:
+    """The answers to the events of this cast."""
+    for record in every_record(service.bus):
+        if isinstance(record, Answer) and cast.ledger.number_of(record.event_id) is not None:
+            yield record
+
+
+def _swap(turner: Turner, cast: Cast, playing: "Future[None]") -> int:
+    """Publishes at a steady pace; how many versions were taken by every replica in time."""
+    taken, next_s = 0, monotonic()
+    for _ in range(NUM_SWAPS):
+        sleep(max(0.0, next_s - monotonic()))
+        next_s = monotonic() + EVERY_S
+        taken += cast.watcher.wait(partial(_follows, turner.publish()), TAKE_S)
+    playing.result()
+    return taken
+
+
+def _follows(revision: int, sight: Sight) -> bool:
+    return all(report.revision >= revision for report in sight.reports)

@@ -1,0 +1,41 @@
+"""Versions that every answer can be told apart by."""
+
+import pytest
+import torch
+
+from bench.turned import _turn, is_mixed, named, turned
+from model.qtensor import quantize_w8c
+from wire.records import Answer
+
+LABELS = ("a", "b", "c")
+
+
+def answer(label: str | None, version: int) -> Answer:
+    return Answer(
+        event_id="1",
+        text="",
+        label=label,
+        score=1.0,
+        weights_version=version,
+        arm="stable",
+        precision="w8c",
+        rollout_revision=1,
+    )
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2])
+def test_rows_and_labels_turn_together(turn: int) -> None:
+    head = quantize_w8c("head.out", torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
+    after = turned(head, turn, num_labels=3)
+    labels = _turn(LABELS, turn)
+    for place, label in enumerate(labels):
+        assert torch.equal(after.dequantize()[place], head.dequantize()[LABELS.index(label)])
+    assert torch.equal(after.dequantize()[3:], head.dequantize()[3:])
+
+
+def test_an_answer_is_mixed_unless_all_is_of_its_version() -> None:
+    assert not is_mixed(answer(named("a", 7), 7), "a")
+    assert is_mixed(answer(named("a", 6), 7), "a")
+    assert is_mixed(answer(named("b", 7), 7), "a")
+    assert is_mixed(answer(None, 7), "a")
+    assert is_mixed(answer(named("a", 7), 7), None)
