@@ -1,0 +1,144 @@
+"""From the event loop to the engine's thread and back: events in, replies out, in order.
+
+    entries --tokens--> Item --submit_many--> queue ... engine --done--> the last one wakes the loop
+
+One wake-up for each request, however many events it has.
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+
+from serving.batcher import BatchQueue, QueueState
+from serving.counts import Counts
+from serving.engine import Engine, Item, ItemFailure, Outcome
+from serving.errors import QueueClosed
+from serving.outbox import Outbox
+from serving.shapes import Entry, Problem, Reply
+from serving.tokens import Encode
+from wire.records import Answer, Event
+
+INLINE_CHARS = 4_096
+"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, and everybody else would wait."""
+
+RETRY_AFTER_S = 1.0
+
+NO_WEIGHTS = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="no_weights",
+    message="no weights were published yet",
+    retry_after_s=RETRY_AFTER_S,
+)
+QUEUE_FULL = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="queue_full",
+    message="too many texts are waiting for the model",
+    retry_after_s=RETRY_AFTER_S,
+)
+STOPPING = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="stopping",
+    message="this replica is being stopped",
+    retry_after_s=RETRY_AFTER_S,
+)
+TIMEOUT = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="timeout",
+    message="the model did not answer in time",
+    retry_after_s=RETRY_AFTER_S,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """Asks the engine from an event loop. Answers are published too, so that feedback on them can be learned from."""
+
+    engine: Engine
+    queue: BatchQueue[Item]
+    outbox: Outbox
+    counts: Counts
+    encode: Encode
+    timeout_s: float
+
+    def why_not_ready(self) -> Problem | None:
+        """What keeps this replica from answering now."""
+        if self.queue.state is QueueState.CLOSED:
+            return STOPPING
+        return NO_WEIGHTS if self.engine.live is None else None
+
+    async def answer_many(self, entries: Sequence[Entry]) -> list[Reply]:
+        """A reply for each entry: its answer, its own problem, or what kept the model from answering."""
+        events = [entry for entry in entries if isinstance(entry, Event)]
+        if self.engine.live is None:
+            replies: list[Reply] = [NO_WEIGHTS] * len(events)
+        else:
+            replies = await self._answer(events)
+        remaining = iter(replies)
+        return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
+
+    async def _answer(self, events: Sequence[Event]) -> list[Reply]:
+        texts = [event.text for event in events]
+        is_small = sum(map(len, texts)) <= INLINE_CHARS
+        token_ids = self.encode(texts) if is_small else await asyncio.to_thread(self.encode, texts)
+        waiter = _Waiter(len(events), asyncio.get_running_loop())
+        items = [
+            Item(event=event, token_ids=tokens, done=partial(self._done, waiter, index))
+            for index, (event, tokens) in enumerate(zip(events, token_ids, strict=True))
+        ]
+        try:
+            taken, refusal = self.queue.submit_many(items), QUEUE_FULL
+        except QueueClosed:
+            taken, refusal = 0, STOPPING
+        for index in range(taken, len(items)):
+            self.counts.add(f"refused_{refusal.code}")
+            waiter.settle(index, refusal)
+        return await waiter.replies(self.timeout_s)
+
+    def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
+        """Called by the engine."""
+        if isinstance(outcome, Answer):
+            if self.outbox.is_full:
+                self.counts.add("answers_not_published")
+            else:
+                self.outbox.send(outcome)
+        waiter.settle(index, _failed(outcome) if isinstance(outcome, ItemFailure) else outcome)
+
+
+class _Waiter:
+    """The replies of one request. Any thread settles one of them; the loop waits for all."""
+
+    def __init__(self, num: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._lock = threading.Lock()
+        self._replies: list[Reply] = [TIMEOUT] * num
+        self._num_open = num
+        self._loop = loop
+        self._all = loop.create_future()
+        if not num:
+            self._wake()
+
+    def settle(self, index: int, reply: Reply) -> None:
+        with self._lock:
+            self._replies[index] = reply
+            self._num_open -= 1
+            is_last = not self._num_open
+        if is_last and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    async def replies(self, timeout_s: float) -> list[Reply]:
+        """What is settled after at most `timeout_s` seconds; the rest stays a timeout."""
+        await asyncio.wait([self._all], timeout=timeout_s)
+        with self._lock:
+            return list(self._replies)
+
+    def _wake(self) -> None:
+        if not self._all.done():
+            self._all.set_result(None)
+
+
+def _failed(failure: ItemFailure) -> Problem:
+    return Problem(
+        status=HTTPStatus.UNPROCESSABLE_ENTITY, code=failure.reason, message="the model could not answer this event"
+    )

@@ -1,0 +1,149 @@
+"""The one queue in front of the model: bounded, and cut into batches the moment the model is free.
+
+    Kafka, HTTP (any thread) --submit--> [waiting] --take--> the engine's thread
+
+There is no timer while the model is busy: whatever has come meanwhile is the next batch, so batches grow with the load
+by themselves. Only an idle model may wait, at most `max_wait_ms`, for a first text to get company.
+
+Rejected: `serve.batch` of Ray (sets its batch before the model is free and never tops it up, waits by the wall clock,
+and one exception fails the batch), and sorting by length (a long text could wait for ever; the model needs no padding).
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from typing import Generic, Protocol, TypeVar
+
+from serving.errors import QueueClosed, QueueFull
+
+
+class Tokenized(Protocol):
+    """What can wait for the model."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+
+T = TypeVar("T", bound=Tokenized)
+
+
+class QueueState(Enum):
+    OPEN = "open"
+    CLOSED = "closed"
+    """Takes nothing more; what waits is still handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """Texts for one forward. `ready_s`: since when, on the clock of the queue, they could have been computed."""
+
+    items: list[T]
+    ready_s: float
+
+
+def num_fitting(lengths: Iterable[int], *, max_tokens: int, max_items: int) -> int:
+    """How many texts of these lengths make a batch, from the first on. A text longer than the budget goes alone.
+
+    >>> num_fitting([10, 10, 10], max_tokens=25, max_items=8)
+    2
+    """
+    total = 0
+    count = 0
+    for length in islice(lengths, max_items):
+        total += length
+        if count and total > max_tokens:
+            break
+        count += 1
+    return count
+
+
+class BatchQueue(Generic[T]):
+    """Many producers, one consumer. `submit`, `submit_many` and `close` never wait."""
+
+    def __init__(
+        self,
+        *,
+        max_items: int,
+        max_batch_items: int,
+        max_batch_tokens: int,
+        max_wait_ms: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_items = max_items
+        self._max_batch_items = max_batch_items
+        self._max_batch_tokens = max_batch_tokens
+        self._max_wait_s = max_wait_ms / 1e3
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[T, float]] = deque()
+        self._num_tokens = 0
+        self._state = QueueState.OPEN
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def state(self) -> QueueState:
+        return self._state
+
+    def submit(self, item: T) -> None:
+        """Raises QueueFull or QueueClosed."""
+        if not self.submit_many([item]):
+            raise QueueFull(f"{self._max_items} texts wait already")
+
+    def submit_many(self, items: Sequence[T]) -> int:
+        """Takes as many as there is room for, from the first on, and returns how many. Raises QueueClosed."""
+        with self._changed:
+            if self._state is QueueState.CLOSED:
+                raise QueueClosed("the replica is being stopped")
+            now_s = self._clock()
+            taken = items[: self._max_items - len(self._waiting)]
+            self._waiting.extend((item, now_s) for item in taken)
+            self._num_tokens += sum(item.num_tokens for item in taken)
+            self._changed.notify()
+        return len(taken)
+
+    def take(self) -> Batch[T] | None:
+        """The next batch; None once the queue is closed and empty.
+
+        consumes: what was submitted, in order
+        produces: a batch within the budget of tokens and items
+        waits for: a first text; then for company, while less than `max_wait_ms` has passed since it came
+        unblocked by: a full batch, the deadline, close
+        """
+        with self._changed:
+            while not self._waiting and self._state is QueueState.OPEN:
+                self._changed.wait()
+            if not self._waiting:
+                return None
+            ready_s = self._await_company(self._waiting[0][1])
+            return Batch(self._cut(), ready_s)
+
+    def close(self) -> None:
+        """Takes nothing more. What waits is still handed out."""
+        with self._changed:
+            self._state = QueueState.CLOSED
+            self._changed.notify_all()
+
+    def _await_company(self, arrived_s: float) -> float:
+        """Returns since when the batch has been ready."""
+        ready_s = arrived_s
+        while not self._is_enough() and (left_s := arrived_s + self._max_wait_s - self._clock()) > 0:
+            self._changed.wait(left_s)
+            ready_s = self._clock()
+        return ready_s
+
+    def _is_enough(self) -> bool:
+        is_full = len(self._waiting) >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
+        return is_full or self._state is QueueState.CLOSED
+
+    def _cut(self) -> list[T]:
+        lengths = (item.num_tokens for item, _ in self._waiting)
+        count = num_fitting(lengths, max_tokens=self._max_batch_tokens, max_items=self._max_batch_items)
+        items = [self._waiting.popleft()[0] for _ in range(count)]
+        self._num_tokens -= sum(item.num_tokens for item in items)
+        return items

@@ -1,0 +1,68 @@
+"""How a replica is bounded: batches, queues, windows, and what it listens on."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingConfig:
+    """The replicas. Whatever grows with the traffic has its bound here."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    encoder: str = "minilm-l6"
+    """Whose tokenizer is used: `minilm-l6`, a folder, or a cached Hugging Face id. The weights come from the store."""
+    replicas: int = 1
+    """Processes that answer. They share the partitions of the events, and the HTTP port of their machine."""
+    threads: int = 1
+    """CPU threads of the tensor library in each replica."""
+    group: str = "serving"
+    """Consumer group of the replicas."""
+
+    max_tokens: int = 256
+    """Tokens of a text that the model reads."""
+    max_batch_tokens: int = 1_024
+    """Tokens of a batch: more of them do not answer faster, and the next event waits for them."""
+    max_batch_items: int = 64
+    """Texts of a batch."""
+    max_wait_ms: float = 0.0
+    """How long the first text of a batch waits for company while the model is idle. Never while it is busy."""
+    max_queue_items: int = 2_048
+    """Texts that wait for the model. Beyond it HTTP answers 503."""
+    max_open_events: int = 512
+    """Events from Kafka on their way to an acknowledged answer. More of them wait in Kafka, where HTTP does not wait
+    behind them."""
+    dedupe_window: int = 100_000
+    """Answered events that are remembered, so that one delivered twice is answered once."""
+    top_scores: int = 5
+    """Classes of an answer that are named with their probabilities."""
+
+    http_host: str = "127.0.0.1"
+    """Address that HTTP listens on."""
+    http_port: int = 8_000
+    """Port that HTTP listens on."""
+    request_timeout_s: float = 10.0
+    """After this long a request without an answer gets 503."""
+    max_events_per_request: int = 256
+    """Events in one HTTP request."""
+    rate_limit_per_s: float = 0.0
+    """Events a second that one client may ask for by HTTP, by its `x-api-key` or address. 0: no limit."""
+    rate_limit_burst: int = 100
+    """Events that a client may ask for at once under a rate limit."""
+    rate_limit_clients: int = 10_000
+    """Clients whose rate is remembered; the longest unseen is forgotten first."""
+
+    probe_tolerance: float = 0.05
+    """How far the logits of a probe may be from the learner's, as a share of the largest of them."""
+    refusal_retry_s: float = 30.0
+    """How long a version that was refused is left alone before it is looked at again."""
+    report_interval_s: float = 1.0
+    """How often a replica says what it serves."""
+    reconnect_s: float = 0.5
+    """Pause before a server that did not answer is asked again."""
+    batch_timeout_s: float = 30.0
+    """A replica whose model has computed one batch for this long is replaced."""
+    drain_timeout_s: float = 10.0
+    """How long a replica that is stopped may take to answer what it has already taken."""
+    object_store_mb: int = 128
+    """Shared memory of a Ray that we start, in MiB. Nothing of ours travels through it."""

@@ -1,0 +1,157 @@
+"""The model's thread: batch -> one read of `live` -> forward -> answers, each delivered to whoever asked.
+
+    BatchQueue --take--> items --arm_for--> rows of each version --forward--> Answer --item.done--> Kafka, HTTP
+
+A flip is an assignment to `Engine.live`, made by the swap's thread whenever it likes. A batch reads it once, so it runs
+under one plan, and every answer names the version that gave it. Nothing else is shared with the swap.
+
+What a flip costs is measured and not assumed: `stalls_ms` has, for each flip that a batch saw, how long work was ready
+and the model idle before the first batch after it: from the end of the batch before, or from when the new batch was
+ready where that is later, to the start of its forward. Whatever the flip causes lies in there (waiting for the
+interpreter while the swap prepares, freeing the old weights), but also what every pause has; so it is an upper bound.
+
+Rejected: a lock around the model (a swap would wait for a batch), and writing into live weights (a batch could see
+half of them).
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+
+from serving.batcher import BatchQueue
+from serving.counts import Counts
+from serving.errors import Unhealthy
+from serving.live import Live
+from serving.predict import predict_many
+from wire.records import Answer, Event
+
+NUM_STALLS = 64
+"""Stalls that are kept; a report is made far more often."""
+
+log = structlog.get_logger("engine")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemFailure:
+    """The model could not answer this event, and would not next time. The cause is in the log, not here."""
+
+    event: Event
+    reason: str
+
+
+Outcome: TypeAlias = Answer | ItemFailure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """An event on its way through the model. `done` is called once, from the model's thread: it must not wait."""
+
+    event: Event
+    token_ids: list[int]
+    done: Callable[[Outcome], None]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+
+class Engine:
+    """Answers what is in the queue until the queue is closed and empty. `live` may be assigned from any thread."""
+
+    def __init__(
+        self,
+        queue: BatchQueue[Item],
+        counts: Counts,
+        *,
+        top_scores: int,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.live: Live | None = None
+        self._queue = queue
+        self._counts = counts
+        self._top_scores = top_scores
+        self._now_ms = now_ms
+        self._clock = clock
+        self._seen_number = 0
+        self._ended_s = 0.0
+        self._busy_since_s: float | None = None
+        self._num_swaps = 0
+        self._stalls_ms: deque[float] = deque(maxlen=NUM_STALLS)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def swaps(self) -> tuple[int, tuple[float, ...]]:
+        """How many flips a batch has seen, and what the last of them cost, in milliseconds, oldest first."""
+        return self._num_swaps, tuple(self._stalls_ms)
+
+    def check(self, *, batch_timeout_s: float) -> None:
+        """Raises Unhealthy where the thread has ended, or one batch takes longer than `batch_timeout_s` seconds."""
+        if not self._thread.is_alive():
+            raise Unhealthy("the engine has ended")
+        since_s = self._busy_since_s
+        if since_s is not None and self._clock() - since_s > batch_timeout_s:
+            raise Unhealthy(f"one batch has taken more than {batch_timeout_s:g} s")
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the end, which `close` of the queue brings."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        """Answers until the queue is closed.
+
+        consumes: Batch from the queue
+        produces: Answer or ItemFailure, to the `done` of each item
+        waits for: a batch
+        unblocked by: a text, or close of the queue
+        """
+        while (batch := self._queue.take()) is not None:
+            live = self.live
+            self._begin(live, batch.ready_s)
+            for item, outcome in zip(batch.items, self._outcomes(batch.items, live), strict=True):
+                item.done(outcome)
+            self._ended_s, self._busy_since_s = self._clock(), None
+            del live  # an old set of weights goes with its last batch, not when the next one comes
+
+    def _begin(self, live: Live | None, ready_s: float) -> None:
+        now_s = self._busy_since_s = self._clock()
+        number = live.number if live else 0
+        if number != self._seen_number:
+            if self._seen_number:  # the first weights of all replaced nothing
+                self._num_swaps += 1
+                self._stalls_ms.append(1e3 * max(0.0, now_s - max(self._ended_s, ready_s)))
+            self._seen_number = number
+
+    def _outcomes(self, items: Sequence[Item], live: Live | None) -> list[Outcome]:
+        """An outcome for each item. Where a forward raises, each item is tried once by itself."""
+        if live is None:
+            return [self._failed(item, "no_weights") for item in items]
+        try:
+            answers = predict_many(
+                [item.event for item in items],
+                [item.token_ids for item in items],
+                live,
+                top_scores=self._top_scores,
+                time_ms=self._now_ms(),
+            )
+        except Exception as error:  # whatever a forward raises: it becomes the failure of one item
+            if len(items) == 1:
+                log.error("model_failed", event_id=items[0].event.id, error=str(error), exc_info=error)
+                return [self._failed(items[0], "model_failed")]
+            log.warning("batch_failed", items=len(items), error=str(error))
+            return [outcome for item in items for outcome in self._outcomes([item], live)]
+        self._counts.add("batches")
+        self._counts.add("answers", len(answers))
+        return list(answers)
+
+    def _failed(self, item: Item, reason: str) -> ItemFailure:
+        self._counts.add(reason)
+        return ItemFailure(event=item.event, reason=reason)

@@ -1,0 +1,172 @@
+"""The HTTP face of a replica: a Starlette application over the same queue that Kafka feeds.
+
+    POST /v1/predict                          events in, answers out
+    GET  /v1/health/live, /v1/health/ready    for whoever watches and balances
+    GET  /v1/status                           what this replica serves and has seen
+
+Every error is {"error": {"code", "message", "request_id"}}, every response has x-request-id. Bodies are bounded while
+they are read. Bad input is never a 500, and no message tells of the inside.
+
+Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
+"""
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from serving.asking import Asking
+from serving.errors import Unhealthy
+from serving.ratelimit import RateLimit
+from serving.requestid import RequestId, request_id_of
+from serving.shapes import Problem, Reply, read_request, write_problem, write_replies
+from serving.status import Status
+from wire.records import MAX_EVENT_BYTES
+
+TOO_LARGE = Problem(
+    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    code="too_large",
+    message=f"the body has more than {MAX_EVENT_BYTES} bytes",
+)
+INTERNAL = Problem(
+    status=HTTPStatus.INTERNAL_SERVER_ERROR, code="internal", message="something went wrong; the log has the request id"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Api:
+    """The endpoints. `limit` is None where clients are not limited."""
+
+    asking: Asking
+    limit: RateLimit | None
+    max_events: int
+    check: Callable[[], None]
+    status: Callable[[], Status]
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+
+    async def predict(self, request: Request) -> Response:
+        body = await read_body(request)
+        if isinstance(body, Problem):
+            return self._problem(request, body)
+        read = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
+        if isinstance(read, Problem):
+            return self._problem(request, read)
+        entries, is_list = read
+        if self.limit is not None and (wait_s := self._wait_s(request, len(entries))):
+            return self._problem(request, _too_many(wait_s))
+        replies = await self.asking.answer_many(entries)
+        problem = whole_problem(replies, is_list=is_list)
+        return self._problem(request, problem) if problem else _json(write_replies(replies))
+
+    async def live(self, request: Request) -> Response:
+        try:
+            self.check()
+        except Unhealthy as error:
+            problem = Problem(status=HTTPStatus.SERVICE_UNAVAILABLE, code="unhealthy", message=str(error))
+            return self._problem(request, problem)
+        return _json(b'{"live":true}')
+
+    async def ready(self, request: Request) -> Response:
+        problem = self.asking.why_not_ready()
+        return self._problem(request, problem) if problem else _json(b'{"ready":true}')
+
+    async def show_status(self, request: Request) -> Response:
+        return _json(msgspec.json.encode(self.status()))
+
+    def _wait_s(self, request: Request, num: int) -> float:
+        assert self.limit is not None
+        address = request.client.host if request.client else ""
+        client = request.headers.get("x-api-key", address)
+        return self.limit.wait_s(client, num, now_s=time.monotonic())
+
+    def _problem(self, request: Request, problem: Problem) -> Response:
+        if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.asking.counts.add(f"http_{problem.code}")
+        return problem_response(request, problem)
+
+
+def make_app(api: Api) -> ASGIApp:
+    """The application."""
+    routes = [
+        Route("/v1/predict", api.predict, methods=["POST"]),
+        Route("/v1/health/live", api.live),
+        Route("/v1/health/ready", api.ready),
+        Route("/v1/status", api.show_status),
+    ]
+    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {
+        HTTPException: _http_exception,
+        Exception: _internal,
+    }
+    return RequestId(Starlette(routes=routes, exception_handlers=handlers), new_id=api.new_id)
+
+
+async def read_body(request: Request) -> bytes | Problem:
+    """The body, given up on as soon as it is too large."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
+        return TOO_LARGE
+    chunks: list[bytes] = []
+    num_bytes = 0
+    try:
+        async for chunk in request.stream():
+            num_bytes += len(chunk)
+            if num_bytes > MAX_EVENT_BYTES:
+                return TOO_LARGE
+            chunks.append(chunk)
+    except ClientDisconnect:
+        return Problem(status=HTTPStatus.BAD_REQUEST, code="disconnected", message="the body was not finished")
+    return b"".join(chunks)
+
+
+def whole_problem(replies: Sequence[Reply], *, is_list: bool) -> Problem | None:
+    """The problem that the response as a whole has: that of its only event, or one that kept back every answer."""
+    first = replies[0]
+    if not isinstance(first, Problem):
+        return None
+    if not is_list:
+        return first
+    is_shared = all(isinstance(reply, Problem) and reply.status == HTTPStatus.SERVICE_UNAVAILABLE for reply in replies)
+    return first if is_shared else None
+
+
+def problem_response(request: Request, problem: Problem) -> Response:
+    response = _json(write_problem(problem, request_id_of(request.scope)), status=problem.status)
+    if problem.retry_after_s is not None:
+        response.headers["retry-after"] = str(math.ceil(problem.retry_after_s))
+    return response
+
+
+def _too_many(wait_s: float) -> Problem:
+    return Problem(
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        code="rate_limited",
+        message="this client asks for more events a second than it may",
+        retry_after_s=wait_s,
+    )
+
+
+def _json(body: bytes, *, status: int = HTTPStatus.OK) -> Response:
+    return Response(body, status_code=status, media_type="application/json")
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    status = HTTPStatus(error.status_code)
+    problem = Problem(status=status, code=status.name.lower(), message=status.phrase)
+    response = problem_response(request, problem)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    return problem_response(request, INTERNAL)

@@ -1,0 +1,126 @@
+"""From a version's number to a model that may answer: fetched, verified, packed and probed beside the live ones.
+
+    manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> Version
+
+Tensors are kept by what their manifest says of them, digest included, as long as a resident version needs them: a
+version that changed only its head costs only the head, and shares the encoder object with the version before.
+
+Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into the live weights (a batch could see half
+of them).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+
+from model.config import StrataConfig
+from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, WrongConfig, WrongShape
+from model.qtensor import QTensor, from_blob
+from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.ragged import RaggedBatch
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_key
+from serving.errors import VersionRefused
+from serving.live import Version
+from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat
+from wire.records import Probe, TensorEntry, WeightManifest
+from wire.store import Store
+
+REASONS: Final[Mapping[type[Exception], str]] = {
+    NotFound: "not_found",
+    BadSignature: "bad_signature",
+    UnknownFormat: "unknown_format",
+    BlobCorrupt: "blob_corrupt",
+    WrongConfig: "wrong_config",
+    WrongShape: "wrong_shape",
+    MissingWeight: "missing_weight",
+    NonFinite: "not_finite",
+    BadBlob: "bad_blob",
+    BadTokens: "bad_probe",
+}
+"""The stable code of each reason not to take a version; `wrong_spec` and `probe_mismatch` are raised here."""
+
+
+class Loader:
+    """Loads versions and remembers their tensors. One thread uses it."""
+
+    def __init__(self, store: Store, tokenizer: TextTokenizer, *, probe_tolerance: float) -> None:
+        self._store = store
+        self._tokenizer = tokenizer
+        self._probe_tolerance = probe_tolerance
+        self._manifests: dict[int, WeightManifest] = {}
+        self._tensors: dict[TensorEntry, QTensor] = {}
+        self._encoders: dict[str, QuantizedEncoder] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors that are kept, each counted once."""
+        return sum(entry.num_bytes for entry in self._tensors)
+
+    def load(self, number: int) -> Version:
+        """The version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
+        with refusing():
+            manifest = self._store.manifest(number)
+            config = self._checked_config(manifest)
+            tensors = {entry.name: self._tensor(entry) for entry in manifest.tensors}
+            model = self._packed(manifest, config, tensors)
+            for probe in manifest.probes:
+                self._check_probe(model, probe)
+        self._manifests[number] = manifest
+        return Version(number=number, model=model, precision=manifest.precision, num_bytes=manifest.num_bytes)
+
+    def keep(self, numbers: Iterable[int]) -> None:
+        """Forgets every tensor that none of these versions names."""
+        kept = set(numbers)
+        self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in kept}
+        entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
+        keys = {_encoder_key(manifest) for manifest in self._manifests.values()}
+        self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
+        self._encoders = {key: encoder for key, encoder in self._encoders.items() if key in keys}
+
+    def _checked_config(self, manifest: WeightManifest) -> StrataConfig:
+        config = StrataConfig.from_json(manifest.config)
+        spec = config.spec_hash(self._tokenizer.digest)
+        if spec != manifest.model_spec:
+            raise VersionRefused("wrong_spec", f"made for model and tokenizer {manifest.model_spec}; ours are {spec}")
+        return config
+
+    def _tensor(self, entry: TensorEntry) -> QTensor:
+        if entry not in self._tensors:
+            self._tensors[entry] = from_blob(entry, self._store.get_blob(entry.digest, entry.num_bytes))
+        return self._tensors[entry]
+
+    def _packed(self, manifest: WeightManifest, config: StrataConfig, tensors: Mapping[str, QTensor]) -> QuantizedModel:
+        key = _encoder_key(manifest)
+        if key not in self._encoders:
+            self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)
+        return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
+
+    def _check_probe(self, model: QuantizedModel, probe: Probe) -> None:
+        """Raises VersionRefused unless the model sees what the learner saw, as far as this processor rounds alike."""
+        stated_C = torch.tensor(probe.logits)
+        found_C = model.predict(RaggedBatch.of(self._tokenizer.encode_many([probe.text])))[0]
+        if found_C.shape != stated_C.shape:
+            raise VersionRefused("probe_mismatch", f"{len(found_C)} logits; the learner saw {len(stated_C)}")
+        if not len(stated_C):
+            return
+        gap = (found_C - stated_C).abs().max().item()
+        allowed = self._probe_tolerance * max(1.0, stated_C.abs().max().item())
+        if not gap <= allowed:  # written so that a NaN is refused
+            raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {allowed:.4g} is rounding")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Whatever is wrong with a version becomes VersionRefused, with its stable code."""
+    try:
+        yield
+    except tuple(REASONS) as error:
+        raise VersionRefused(REASONS[type(error)], str(error)) from error
+
+
+def _encoder_key(manifest: WeightManifest) -> str:
+    """Equal for versions that can share an encoder: the same weights under the same config."""
+    return f"{manifest.model_spec} {encoder_key({entry.name: entry.digest for entry in manifest.tensors})}"

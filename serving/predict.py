@@ -1,0 +1,83 @@
+"""Events and their tokens to answers, under one plan: a pure function of the weights.
+
+    events --arm_for--> arm of each row --one forward for each encoder--> z_BD --each version's head--> Answer
+
+Arms whose versions share the encoder object (only the head differs) share its forward: two arms cost one.
+
+Shape suffixes: B texts of one encoder, D width, C classes, K best classes.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from model.ragged import RaggedBatch
+from serving.live import Live, Version
+from wire.records import MAX_TEXT_CHARS, Answer, Arm, Event
+from wire.rollout import arm_for
+
+Scores = tuple[tuple[str, float], ...]
+
+
+def predict_many(
+    events: Sequence[Event], token_ids: Sequence[list[int]], live: Live, *, top_scores: int, time_ms: int
+) -> list[Answer]:
+    """An answer for each event, in order. `token_ids[i]` are the tokens of `events[i]`, at least one.
+
+    Raises BadTokens, and ValueError where the model gives a value that is not finite.
+    """
+    arms = [arm_for(event.entity, live.plan) for event in events]
+    versions = [live.versions[arm.version] for arm in arms]
+    scores: dict[int, Scores] = {}
+    for rows in _grouped([id(version.model.encoder) for version in versions]):
+        batch = RaggedBatch.of([token_ids[row] for row in rows])
+        z_BD = versions[rows[0]].model.encoder.encode(batch)
+        for places in _grouped([versions[row].number for row in rows]):
+            found = _scores(z_BD[places], versions[rows[places[0]]], top_scores)
+            scores.update(zip([rows[place] for place in places], found, strict=True))
+    return [
+        _answer(event, scores[row], live, arm=arms[row], precision=versions[row].precision, time_ms=time_ms)
+        for row, event in enumerate(events)
+    ]
+
+
+def _grouped(keys: Sequence[int]) -> list[list[int]]:
+    """The indices of equal keys together."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        groups[key].append(index)
+    return list(groups.values())
+
+
+def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
+    """The best classes of each row with their probabilities, best first; nothing while the weights know no class."""
+    labels = version.model.labels
+    if not labels:
+        return [()] * len(z_BD)
+    probabilities_BC = torch.softmax(version.model.head.logits(z_BD, len(labels)), dim=1)
+    values_BK, classes_BK = probabilities_BC.topk(min(top_scores, len(labels)), dim=1)
+    if not torch.isfinite(values_BK).all():
+        raise ValueError(f"version {version.number} gives a score that is not finite")
+    pairs = zip(classes_BK.tolist(), values_BK.tolist(), strict=True)
+    return [tuple((labels[index], value) for index, value in zip(*pair, strict=True)) for pair in pairs]
+
+
+def _answer(event: Event, scores: Scores, live: Live, *, arm: Arm, precision: str, time_ms: int) -> Answer:
+    label, score = scores[0] if scores else (None, 0.0)
+    return Answer(
+        event_id=event.id,
+        text=event.text[:MAX_TEXT_CHARS],
+        label=label,
+        score=score,
+        scores=scores,
+        weights_version=arm.version,
+        arm=arm.name,
+        precision=precision,
+        rollout_revision=live.plan.revision,
+        key=event.key,
+        source=event.source,
+        event_time_ms=event.time_ms,
+        time_ms=time_ms,
+    )

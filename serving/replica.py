@@ -1,0 +1,190 @@
+"""One replica, assembled: everything that answers, in one process, without Ray.
+
+    Kafka -> Intake --.                              .--> Outbox -> Kafka
+                       >-- BatchQueue -> Engine -----<
+    HTTP -> Asking ---'        ^ live                 '--> HTTP
+                             Swap <- Store
+
+Starts at once and connects by itself: servers that are away are asked again until they answer, and the replica is not
+ready before its first weights. Stops in the order of the stream, so that what was taken is answered, acknowledged and
+committed: intake, queue, outbox, swap.
+"""
+
+import time
+import uuid
+from dataclasses import dataclass
+
+import torch
+
+from model.tokenizer import TextTokenizer
+from serving.asking import Asking
+from serving.batcher import BatchQueue
+from serving.config import ServingConfig
+from serving.counts import Counts
+from serving.dedupe import DedupeWindow
+from serving.engine import Engine, Item
+from serving.http import Api
+from serving.intake import Intake
+from serving.loader import Loader
+from serving.outbox import Outbox
+from serving.ratelimit import RateLimit
+from serving.status import Status
+from serving.swap import Swap
+from serving.tokens import encoding
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.records import Event, ReplicaReport
+from wire.store import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicaConfig:
+    """Everything that a replica needs to know. The key is not shown."""
+
+    serving: ServingConfig
+    bus: BusConfig
+    store: StoreConfig
+    signing_key: bytes
+
+    def __repr__(self) -> str:
+        return f"ReplicaConfig(serving={self.serving}, bus={self.bus}, store={self.store})"
+
+
+def now_ms() -> int:
+    """The wall clock, for records."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class Replica:
+    """Owns the threads of one replica. `name` must be its own among all replicas."""
+
+    def __init__(self, config: ReplicaConfig, name: str) -> None:
+        serving = config.serving
+        torch.set_num_threads(serving.threads)
+        tokenizer = TextTokenizer.from_encoder(serving.encoder)
+        self.name = name
+        self._config = serving
+        self._counts = Counts()
+        self._queue: BatchQueue[Item] = BatchQueue(
+            max_items=serving.max_queue_items,
+            max_batch_items=serving.max_batch_items,
+            max_batch_tokens=serving.max_batch_tokens,
+            max_wait_ms=serving.max_wait_ms,
+        )
+        self._bus = Bus(config.bus, client_id=name)
+        self._store = Store(config.store, config.signing_key)
+        self._encode = encoding(tokenizer, max_tokens=serving.max_tokens)
+        self._window = DedupeWindow(serving.dedupe_window)
+        self._engine = Engine(self._queue, self._counts, top_scores=serving.top_scores, now_ms=now_ms)
+        self._outbox = Outbox(
+            self._bus.publisher, self._counts, max_items=serving.max_queue_items, reconnect_s=serving.reconnect_s
+        )
+        self._intake = self._made_intake()
+        self._swap = Swap(
+            self._store,
+            Loader(self._store, tokenizer, probe_tolerance=serving.probe_tolerance),
+            self._engine,
+            refusal_retry_s=serving.refusal_retry_s,
+            report_interval_s=serving.report_interval_s,
+            report=self._report,
+        )
+
+    @property
+    def api(self) -> Api:
+        """The endpoints of this replica; see `serving.http.make_app`."""
+        config = self._config
+        limit = RateLimit(
+            per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients
+        )
+        return Api(
+            asking=Asking(
+                engine=self._engine,
+                queue=self._queue,
+                outbox=self._outbox,
+                counts=self._counts,
+                encode=self._encode,
+                timeout_s=config.request_timeout_s,
+            ),
+            limit=limit if config.rate_limit_per_s else None,
+            max_events=config.max_events_per_request,
+            check=self.check,
+            status=self.status,
+            now_ms=now_ms,
+            new_id=new_id,
+        )
+
+    def start(self) -> None:
+        """Starts every thread; the weights come first."""
+        for part in (self._swap, self._engine, self._outbox, self._intake):
+            part.start()
+
+    def check(self) -> None:
+        """Raises Unhealthy where a thread has ended, or the model hangs."""
+        self._engine.check(batch_timeout_s=self._config.batch_timeout_s)
+        for part in (self._swap, self._outbox, self._intake):
+            part.check()
+
+    def close(self) -> None:
+        """Answers what was taken, commits, and ends every thread."""
+        self._intake.close()
+        self._queue.close()
+        self._engine.join(self._config.drain_timeout_s)
+        self._outbox.close(self._config.drain_timeout_s)
+        self._swap.close()
+        self._store.close()
+        self._bus.close()
+
+    def status(self) -> Status:
+        """What it serves and has seen, now."""
+        live = self._engine.live
+        swaps, stalls_ms = self._engine.swaps
+        versions = live.versions if live else {}
+        return Status(
+            replica=self.name,
+            swap=self._swap.state.value,
+            queue=self._queue.state.value,
+            revision=live.plan.revision if live else 0,
+            arms=live.plan.arms if live else (),
+            num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
+            queue_items=len(self._queue),
+            open_events=self._window.num_open,
+            swaps=swaps,
+            swap_stalls_ms=stalls_ms,
+            refused=self._swap.refused,
+            counts=self._counts.snapshot(),
+        )
+
+    def _report(self) -> ReplicaReport:
+        """Called by the swap's thread."""
+        status = self.status()
+        return ReplicaReport(
+            replica=self.name,
+            revision=status.revision,
+            versions=tuple(dict.fromkeys(arm.version for arm in status.arms)),
+            time_ms=now_ms(),
+            swaps=status.swaps,
+            swap_stalls_ms=status.swap_stalls_ms,
+            refused=status.refused,
+            counts=status.counts,
+            queue_items=status.queue_items,
+            model_bytes=self._swap.model_bytes,
+        )
+
+    def _made_intake(self) -> Intake:
+        config = self._config
+        return Intake(
+            lambda: self._bus.subscribe(Event, config.group),
+            self._queue,
+            self._outbox,
+            self._window,
+            self._counts,
+            encode=self._encode,
+            is_ready=lambda: self._engine.live is not None,
+            max_open=config.max_open_events,
+            reconnect_s=config.reconnect_s,
+            drain_timeout_s=config.drain_timeout_s,
+        )

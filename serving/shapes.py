@@ -1,0 +1,150 @@
+"""What HTTP takes and gives: bytes to events, outcomes to bytes. No network here.
+
+{"text": ..., "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
+Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+import msgspec
+
+from wire.records import Answer, Event
+
+SOURCE: Final = "http"
+"""The source of events that came by HTTP: an id is unique within it."""
+
+MAX_ID_CHARS = 200
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises for bytes that are no JSON, no UTF-8, nested too deep, or of another shape."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Why there is no answer. `code` is stable; `message` is for people and names the field."""
+
+    status: HTTPStatus
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+Entry: TypeAlias = Event | Problem
+Reply: TypeAlias = Answer | Problem
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    text: str
+    id: str = ""
+    key: str = ""
+
+
+class _Request(msgspec.Struct, frozen=True):
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    id: str = ""
+    key: str = ""
+    events: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+
+
+_REQUESTS = msgspec.json.Decoder(_Request)
+_EVENTS = msgspec.json.Decoder(_Asked)
+
+
+class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer as a client sees it. Feedback names `event_id`."""
+
+    event_id: str
+    label: str | None
+    score: float
+    scores: tuple[tuple[str, float], ...]
+    weights_version: int
+    arm: str
+    precision: str
+    rollout_revision: int
+
+
+class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    code: str
+    message: str
+    request_id: str = ""
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    error: ProblemBody
+
+
+class AnswersBody(msgspec.Struct, frozen=True):
+    answers: list[AnswerBody | ErrorBody]
+
+
+def read_request(
+    body: bytes, *, max_events: int, now_ms: int, new_id: Callable[[], str]
+) -> tuple[list[Entry], bool] | Problem:
+    """The events of a request, and whether it is a list of them. In a list, a wrong event is a problem of its own."""
+    try:
+        request = _REQUESTS.decode(body)
+    except UNREADABLE as error:
+        return _wrong(error)
+    text, events = request.text, request.events
+    if isinstance(text, str) and isinstance(events, msgspec.UnsetType):
+        asked = _Asked(text=text, id=request.id, key=request.key)
+        return [_event(asked, now_ms=now_ms, new_id=new_id)], False
+    if isinstance(events, msgspec.UnsetType) or isinstance(text, str):
+        return _wrong_shape("give either `text` or `events`")
+    if not 0 < len(events) <= max_events:
+        return _wrong_shape(f"`events` has {len(events)} entries; give 1 to {max_events}")
+    return [_entry(raw, now_ms=now_ms, new_id=new_id) for raw in events], True
+
+
+def write_replies(replies: Sequence[Reply]) -> bytes:
+    """The body of a response."""
+    return msgspec.json.encode(AnswersBody([_body_of(reply) for reply in replies]))
+
+
+def write_problem(problem: Problem, request_id: str) -> bytes:
+    return msgspec.json.encode(ErrorBody(ProblemBody(problem.code, problem.message, request_id)))
+
+
+def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    try:
+        return _event(_EVENTS.decode(raw), now_ms=now_ms, new_id=new_id)
+    except UNREADABLE as error:
+        return _wrong(error)
+
+
+def _event(asked: _Asked, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    if not asked.text.strip():
+        return _wrong_shape("`text` is blank")
+    for name, value in (("id", asked.id), ("key", asked.key)):
+        if len(value) > MAX_ID_CHARS:
+            return _wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
+    event_id = asked.id if asked.id else new_id()
+    return Event(id=event_id, text=asked.text, key=asked.key, source=SOURCE, time_ms=now_ms)
+
+
+def _wrong(error: Exception) -> Problem:
+    if isinstance(error, msgspec.ValidationError):
+        return _wrong_shape(str(error))
+    return Problem(status=HTTPStatus.BAD_REQUEST, code="not_json", message="the body is not JSON in UTF-8")
+
+
+def _wrong_shape(message: str) -> Problem:
+    return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message=message)
+
+
+def _body_of(reply: Reply) -> AnswerBody | ErrorBody:
+    if isinstance(reply, Problem):
+        return ErrorBody(ProblemBody(reply.code, reply.message))
+    return AnswerBody(
+        event_id=reply.event_id,
+        label=reply.label,
+        score=reply.score,
+        scores=reply.scores,
+        weights_version=reply.weights_version,
+        arm=reply.arm,
+        precision=reply.precision,
+        rollout_revision=reply.rollout_revision,
+    )

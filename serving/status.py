@@ -1,0 +1,26 @@
+"""What a replica says of itself to whoever asks it by HTTP."""
+
+import msgspec
+
+from wire.records import Arm
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """`revision` and `arms` are what answers now (0 and none before the first weights).
+
+    `open_events` came from Kafka and have no acknowledged answer yet; `swap_stalls_ms` are the last pauses that a flip
+    caused; `refused` counts versions that were not taken, by reason.
+    """
+
+    replica: str
+    swap: str
+    queue: str
+    revision: int
+    arms: tuple[Arm, ...]
+    num_labels: dict[str, int]
+    queue_items: int
+    open_events: int
+    swaps: int
+    swap_stalls_ms: tuple[float, ...]
+    refused: dict[str, int]
+    counts: dict[str, int]

@@ -1,0 +1,209 @@
+"""Takes new weights: watches the plan, loads what it names beside the live weights, and flips by one assignment.
+
+    plan -> wanted versions -> Loader (fetch, verify, pack, probe) -> engine.live = Live(plan, versions) -> report
+
+WAITING -> LOADING -> WAITING, until CLOSED. A version that is refused changes nothing: what was live goes on, the
+reason is counted by its code and logged once, and the version is left alone for `refusal_retry_s`. A plan that needs
+nothing new (other shares, a promotion, a rollback to the version before, which stays resident) flips without a fetch.
+
+Rejected: `reconfigure` of Ray Serve (a bad version would stop the replica; replicas follow in waves), and notices as
+the only path (a lost one would leave a replica behind: the plan is read at every poll anyway).
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import structlog
+
+from serving.engine import Engine
+from serving.errors import Unhealthy, VersionRefused
+from serving.live import Live, Version, servable
+from serving.loader import Loader, refusing
+from wire.errors import StoreUnavailable
+from wire.records import ReplicaReport, RolloutPlan
+from wire.store import Store, Watch
+
+PLAN = 0
+"""Stands for the plan itself where versions are refused by number."""
+
+log = structlog.get_logger("swap")
+
+
+class SwapState(Enum):
+    WAITING = "waiting"
+    LOADING = "loading"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a version was not taken, and until when, on the monotonic clock, it is left alone."""
+
+    reason: str
+    until_s: float
+
+
+class Swap:
+    """Keeps `engine.live` at what the plan says, and reports it. One thread; `close` ends it."""
+
+    def __init__(
+        self,
+        store: Store,
+        loader: Loader,
+        engine: Engine,
+        *,
+        refusal_retry_s: float,
+        report_interval_s: float,
+        report: Callable[[], ReplicaReport],
+    ) -> None:
+        self._store = store
+        self._loader = loader
+        self._engine = engine
+        self._refusal_retry_s = refusal_retry_s
+        self._report_interval_s = report_interval_s
+        self._report = report
+        self._plan: RolloutPlan | None = None
+        self._versions: dict[int, Version] = {}
+        self._refusals: dict[int, Refusal] = {}
+        self._refused: dict[str, int] = {}
+        self._next_report_s = 0.0
+        self._state = SwapState.WAITING
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="swap", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def state(self) -> SwapState:
+        return self._state
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many versions were not taken, by reason."""
+        return dict(self._refused)
+
+    @property
+    def model_bytes(self) -> dict[str, int]:
+        """Bytes of each resident version, by number, and of all their tensors together (`resident`).
+
+        Only for the report, which the swap's own thread makes.
+        """
+        sizes = {str(number): version.num_bytes for number, version in self._versions.items()}
+        return sizes | {"resident": self._loader.num_bytes}
+
+    def check(self) -> None:
+        """Raises Unhealthy where the thread has ended by itself."""
+        if not self._thread.is_alive():
+            raise Unhealthy("the swap has ended")
+
+    def close(self) -> None:
+        """Ends the thread; what is live stays."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._state = SwapState.CLOSED
+
+    def look(self) -> None:
+        """Takes what the plan in force wants, as far as it may. Raises StoreUnavailable."""
+        plan = self._read_plan()
+        if plan is None:
+            return
+        if plan != self._plan or self._missing(plan):
+            self._take(plan)
+        self._plan = plan
+
+    def _run(self) -> None:
+        """Follows the plan until closed.
+
+        consumes: RolloutPlan and WeightManifest, from the store
+        produces: engine.live; ReplicaReport, about every `report_interval_s`
+        waits for: a change of the store, at most until the next report
+        unblocked by: a notice, the poll of the watch, close at the next of them
+        """
+        watch: Watch | None = None
+        while not self._closing.is_set():
+            try:
+                watch = watch or self._store.watch()
+                self.look()
+                self._report_when_due()
+            except StoreUnavailable as error:
+                log.warning("store_unavailable", error=str(error))
+                self._closing.wait(self._report_interval_s)
+            else:
+                watch.wait(max(0.0, self._next_report_s - time.monotonic()))
+        if watch is not None:
+            watch.close()
+
+    def _read_plan(self) -> RolloutPlan | None:
+        if self._is_refused(PLAN):
+            return None
+        try:
+            with refusing():
+                return self._store.plan()
+        except VersionRefused as error:
+            self._refuse(PLAN, error)
+            return None
+
+    def _take(self, plan: RolloutPlan) -> None:
+        self._state = SwapState.LOADING
+        try:
+            for number in _wanted(plan):
+                self._load(number)
+                if self._engine.live is None or number == plan.versions[-1]:
+                    self._flip(plan)  # the first weights of all answer as soon as they are there
+        finally:
+            self._state = SwapState.WAITING
+        kept = {*_wanted(plan), *(self._engine.live.versions if self._engine.live else ())}
+        self._versions = {number: version for number, version in self._versions.items() if number in kept}
+        self._refusals = {number: refusal for number, refusal in self._refusals.items() if number in kept}
+        self._loader.keep(self._versions)
+
+    def _load(self, number: int) -> None:
+        if number in self._versions or self._is_refused(number):
+            return
+        started_s = time.monotonic()
+        try:
+            self._versions[number] = self._loader.load(number)
+        except VersionRefused as error:
+            self._refuse(number, error)
+        else:
+            log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
+
+    def _flip(self, plan: RolloutPlan) -> None:
+        served = servable(plan, self._versions)
+        live = self._engine.live
+        if served is None or (live is not None and served == live.plan):
+            return
+        versions = {number: self._versions[number] for number in served.versions}
+        self._engine.live = Live(number=live.number + 1 if live else 1, plan=served, versions=versions)
+        self._next_report_s = 0.0
+        log.info("flipped", revision=served.revision, versions=list(versions))
+
+    def _missing(self, plan: RolloutPlan) -> bool:
+        """Whether there is a version to look for now."""
+        return any(number not in self._versions and not self._is_refused(number) for number in _wanted(plan))
+
+    def _is_refused(self, number: int) -> bool:
+        refusal = self._refusals.get(number)
+        return refusal is not None and time.monotonic() < refusal.until_s
+
+    def _refuse(self, number: int, error: VersionRefused) -> None:
+        before = self._refusals.get(number)
+        self._refusals[number] = Refusal(error.reason, time.monotonic() + self._refusal_retry_s)
+        if before is None or before.reason != error.reason:  # said once, however often it is tried
+            self._refused[error.reason] = self._refused.get(error.reason, 0) + 1
+            log.error("refused", version=number or "plan", reason=error.reason, detail=error.detail)
+
+    def _report_when_due(self) -> None:
+        if time.monotonic() >= self._next_report_s:
+            self._next_report_s = time.monotonic() + self._report_interval_s
+            self._store.report(self._report())
+
+
+def _wanted(plan: RolloutPlan) -> tuple[int, ...]:
+    """Every version to hold: those that answer, stable first, then the one that a rollback returns to."""
+    return tuple(number for number in dict.fromkeys((*plan.versions, plan.previous)) if number)

@@ -1,0 +1,150 @@
+"""The queue in front of the model."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from serving.batcher import Batch, BatchQueue, QueueState, num_fitting
+from serving.errors import QueueClosed, QueueFull
+
+
+@dataclass(frozen=True)
+class Text:
+    num_tokens: int
+
+
+def queue_of(*, max_items: int = 100, items: int = 4, tokens: int = 100, wait_ms: float = 0.0) -> BatchQueue[Text]:
+    return BatchQueue(max_items=max_items, max_batch_items=items, max_batch_tokens=tokens, max_wait_ms=wait_ms)
+
+
+def taken(batch: Batch[Text] | None) -> list[int]:
+    assert batch is not None
+    return [item.num_tokens for item in batch.items]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fitting"),
+    [
+        ([], 0),
+        ([5], 1),
+        ([5, 5], 2),
+        ([5, 5, 1], 2),  # the budget is full
+        ([4, 4, 4], 2),  # the third does not fit
+        ([99], 1),  # longer than the budget: alone
+        ([99, 1], 1),
+        ([1, 99], 1),  # in order: nothing overtakes
+        ([1, 1, 1, 1, 1], 4),  # the number of items is full
+    ],
+)
+def test_a_batch_is_the_longest_prefix_within_the_budget(lengths: list[int], fitting: int) -> None:
+    assert num_fitting(lengths, max_tokens=10, max_items=4) == fitting
+
+
+def test_what_came_while_the_model_was_busy_is_one_batch() -> None:
+    queue = queue_of()
+    for length in (1, 2, 3):
+        queue.submit(Text(length))
+    assert taken(queue.take()) == [1, 2, 3]
+
+
+def test_batches_keep_the_order() -> None:
+    queue = queue_of(tokens=10)
+    assert queue.submit_many([Text(length) for length in (6, 6, 3, 2)]) == 4
+    assert [taken(queue.take()) for _ in range(3)] == [[6], [6, 3], [2]]
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    queue = queue_of(max_items=2)
+    queue.submit_many([Text(1), Text(2)])
+    with pytest.raises(QueueFull, match="2 texts wait already"):
+        queue.submit(Text(3))
+
+
+def test_as_many_are_taken_as_there_is_room_for() -> None:
+    queue = queue_of(max_items=3)
+    assert queue.submit_many([Text(1), Text(2)]) == 2
+    assert queue.submit_many([Text(3), Text(4)]) == 1
+    assert len(queue) == 3
+
+
+def test_room_comes_back_when_a_batch_is_taken() -> None:
+    queue = queue_of(max_items=1)
+    for length in (1, 2, 3):
+        queue.submit(Text(length))
+        assert taken(queue.take()) == [length]
+
+
+def test_a_closed_queue_hands_out_what_it_has_and_ends() -> None:
+    queue = queue_of()
+    queue.submit(Text(7))
+    queue.close()
+    assert taken(queue.take()) == [7]
+    assert queue.take() is None
+    assert queue.state is QueueState.CLOSED
+    with pytest.raises(QueueClosed):
+        queue.submit(Text(8))
+
+
+def test_close_ends_a_consumer_that_waits() -> None:
+    queue = queue_of()
+    found: list[Batch[Text] | None] = []
+    consumer = threading.Thread(target=lambda: found.append(queue.take()))
+    consumer.start()
+    queue.close()
+    consumer.join(5)
+    assert found == [None]
+
+
+def test_an_idle_model_waits_for_company_until_the_deadline() -> None:
+    queue = queue_of(wait_ms=50)
+    queue.submit(Text(1))
+    started_s = time.monotonic()
+    assert taken(queue.take()) == [1]
+    assert 0.04 < time.monotonic() - started_s < 1
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    queue = queue_of(wait_ms=60_000, items=2)
+    queue.submit_many([Text(1), Text(2)])
+    assert taken(queue.take()) == [1, 2]
+
+
+def test_a_text_that_waited_long_enough_does_not_wait_again() -> None:
+    now_s = [0.0]
+    queue: BatchQueue[Text] = BatchQueue(
+        max_items=9, max_batch_items=9, max_batch_tokens=9, max_wait_ms=1_000, clock=lambda: now_s[0]
+    )
+    queue.submit(Text(1))
+    now_s[0] = 1.0  # the model was busy meanwhile
+    batch = queue.take()
+    assert batch is not None
+    assert batch.ready_s == 0.0
+
+
+def test_company_that_fills_the_batch_ends_the_wait() -> None:
+    queue = queue_of(wait_ms=60_000, items=2)
+    queue.submit(Text(1))
+    late = threading.Timer(0.05, lambda: queue.submit(Text(2)))
+    late.start()
+    assert taken(queue.take()) == [1, 2]
+    late.join()
+
+
+def test_many_producers_lose_nothing() -> None:
+    queue = queue_of(max_items=10_000, items=32)
+
+    def produce() -> None:
+        for _ in range(500):
+            queue.submit(Text(1))
+
+    producers = [threading.Thread(target=produce) for _ in range(4)]
+    for producer in producers:
+        producer.start()
+    count = 0
+    while count < 2_000:
+        count += len(taken(queue.take()))
+    for producer in producers:
+        producer.join()
+    assert (count, len(queue)) == (2_000, 0)

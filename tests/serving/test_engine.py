@@ -1,0 +1,220 @@
+"""The model's thread: answers, arms, flips and failures."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from serving.batcher import BatchQueue
+from serving.counts import Counts
+from serving.engine import Engine, Item, ItemFailure, Outcome
+from serving.errors import Unhealthy
+from serving.live import Live, Version
+from tests.serving.weights import label_of, live_of, model_of, plan_of, tokenizer
+from wire.records import Answer, Event
+from wire.rollout import arm_for
+
+POISON = [1 << 20]
+"""A token id beyond the vocabulary: the forward raises."""
+
+
+class Asker:
+    """Collects outcomes in order of delivery."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self._delivered = threading.Condition()
+
+    def item(self, text: str, *, event_id: str = "e", key: str = "", token_ids: list[int] | None = None) -> Item:
+        tokens = tokenizer().encode_many([text])[0] if token_ids is None else token_ids
+        return Item(event=Event(id=event_id, text=text, key=key), token_ids=tokens, done=self._done)
+
+    def wait(self, num: int) -> list[Outcome]:
+        with self._delivered:
+            assert self._delivered.wait_for(lambda: len(self.outcomes) >= num, 20)
+        return self.outcomes
+
+    def _done(self, outcome: Outcome) -> None:
+        with self._delivered:
+            self.outcomes.append(outcome)
+            self._delivered.notify()
+
+
+@pytest.fixture
+def queue() -> BatchQueue[Item]:
+    return BatchQueue(max_items=10_000, max_batch_items=16, max_batch_tokens=1_000, max_wait_ms=0)
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+@pytest.fixture
+def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
+    return Engine(queue, counts, top_scores=2, now_ms=lambda: 77)
+
+
+@contextmanager
+def running(engine: Engine, queue: BatchQueue[Item], live: Live | None) -> Iterator[None]:
+    engine.live = live
+    engine.start()
+    yield
+    queue.close()
+    engine.join(20)
+
+
+def answered(outcomes: list[Outcome]) -> list[Answer]:
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
+    assert len(answers) == len(outcomes)
+    return answers
+
+
+def test_an_answer_names_its_event_its_weights_and_its_classes(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    with running(engine, queue, live_of([3])):
+        queue.submit(asker.item("where is my card", event_id="e1", key="k"))
+        (answer,) = answered(asker.wait(1))
+    assert (answer.event_id, answer.key, answer.text, answer.time_ms) == ("e1", "k", "where is my card", 77)
+    assert (answer.weights_version, answer.arm, answer.rollout_revision, answer.precision) == (3, "stable", 1, "w8a8")
+    assert answer.label == label_of(3, "where is my card")
+    assert answer.scores[0] == (answer.label, answer.score)
+    assert len(answer.scores) == 2
+    assert answer.scores[0][1] >= answer.scores[1][1] > 0
+
+
+def test_each_entity_is_answered_by_its_arm(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    live = live_of([3, 4])
+    with running(engine, queue, live):
+        queue.submit_many([asker.item("hello there", key=f"k{index}") for index in range(40)])
+        answers = answered(asker.wait(40))
+    assert {answer.weights_version for answer in answers} == {3, 4}
+    for answer in answers:
+        arm = arm_for(answer.key, live.plan)
+        assert (answer.arm, answer.weights_version) == (arm.name, arm.version)
+        assert answer.label == label_of(arm.version, "hello there")
+
+
+def test_versions_with_different_encoders_answer_side_by_side(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    versions = {
+        number: Version(number=number, model=model_of(number, encoder_seed=number), precision="w8a8", num_bytes=1)
+        for number in (3, 4)
+    }
+    with running(engine, queue, Live(number=1, plan=plan_of(3, 4), versions=versions)):
+        queue.submit_many([asker.item("hello there", key=f"k{index}") for index in range(20)])
+        answers = answered(asker.wait(20))
+    for answer in answers:
+        number = answer.weights_version
+        assert answer.label == label_of(number, "hello there", encoder_seed=number)
+
+
+def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], counts: Counts) -> None:
+    asker = Asker()
+    items = [asker.item("good", event_id=f"g{index}") for index in range(4)]
+    items.insert(2, asker.item("bad", event_id="bad", token_ids=POISON))
+    with running(engine, queue, live_of([1])):
+        queue.submit_many(items)
+        outcomes = asker.wait(5)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, ItemFailure)]
+    assert [(failure.event.id, failure.reason) for failure in failed] == [("bad", "model_failed")]
+    assert counts.snapshot()["model_failed"] == 1
+    assert counts.snapshot()["answers"] == 4
+
+
+def test_the_engine_goes_on_after_a_failure(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    with running(engine, queue, live_of([1])):
+        queue.submit(asker.item("bad", token_ids=POISON))
+        asker.wait(1)
+        queue.submit(asker.item("good"))
+        outcomes = asker.wait(2)
+    assert isinstance(outcomes[1], Answer)
+
+
+def test_without_weights_every_item_fails_by_name(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    with running(engine, queue, None):
+        queue.submit(asker.item("hello"))
+        (outcome,) = asker.wait(1)
+    assert isinstance(outcome, ItemFailure)
+    assert outcome.reason == "no_weights"
+
+
+def test_weights_without_classes_answer_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    model = model_of(1)
+    empty = type(model)(model.encoder, model.head, ())
+    versions = {1: Version(number=1, model=empty, precision="w8a8", num_bytes=1)}
+    with running(engine, queue, Live(number=1, plan=plan_of(1), versions=versions)):
+        queue.submit(asker.item("hello"))
+        (answer,) = answered(asker.wait(1))
+    assert (answer.label, answer.score, answer.scores) == (None, 0.0, ())
+
+
+def test_a_flip_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    with running(engine, queue, live_of([1], number=1)):
+        queue.submit(asker.item("before"))
+        asker.wait(1)
+        assert engine.swaps[0] == 0
+        engine.live = live_of([2], number=2)
+        queue.submit(asker.item("after"))
+        (_, after) = answered(asker.wait(2))
+    num_swaps, (stall_ms,) = engine.swaps
+    assert after.weights_version == 2
+    assert num_swaps == 1
+    assert 0 <= stall_ms < 50
+
+
+def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    texts = [f"text number {index}" for index in range(8)]
+    lives = [live_of([1 + index % 4, 5 + index % 4], number=1 + index) for index in range(200)]
+    stop = threading.Event()
+    num_asked = 0
+
+    def ask() -> None:
+        nonlocal num_asked
+        while not stop.is_set():
+            num_asked += queue.submit_many([asker.item(text, key=f"{num_asked}") for text in texts])
+            asker.wait(num_asked)
+
+    with running(engine, queue, lives[0]):
+        load = threading.Thread(target=ask)
+        load.start()
+        for live in lives:
+            engine.live = live
+            asker.wait(len(asker.outcomes) + 1)
+        stop.set()
+        load.join()
+        answers = answered(asker.wait(num_asked))
+    expected = {(number, text): label_of(number, text) for number in range(1, 9) for text in texts}
+    assert all(answer.label == expected[answer.weights_version, answer.text] for answer in answers)
+    assert len({answer.rollout_revision for answer in answers}) > 100
+
+
+def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
+    now_s = [0.0]
+    engine = Engine(queue, counts, top_scores=1, now_ms=lambda: 0, clock=lambda: now_s[0])
+    engine.live = live_of([1])
+    with pytest.raises(Unhealthy, match="ended"):
+        engine.check(batch_timeout_s=5)
+    engine.start()
+    engine.check(batch_timeout_s=5)
+    held, release = threading.Event(), threading.Event()
+
+    def hold(_: Outcome) -> None:
+        held.set()
+        release.wait(20)
+
+    queue.submit(Item(event=Event(id="e", text="hello"), token_ids=[101, 102], done=hold))
+    held.wait(20)
+    now_s[0] = 6.0
+    with pytest.raises(Unhealthy, match="more than 5 s"):
+        engine.check(batch_timeout_s=5)
+    release.set()
+    queue.close()
+    engine.join(20)

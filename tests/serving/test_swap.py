@@ -1,0 +1,216 @@
+"""Following the plan: what is taken, what is refused, and what goes on answering meanwhile."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from serving.batcher import BatchQueue
+from serving.counts import Counts
+from serving.engine import Engine, Item
+from serving.loader import Loader
+from serving.predict import predict_many
+from serving.swap import Swap, SwapState
+from tests.brokers import eventually
+from tests.serving.weights import Learner, label_of, plan_of, tokenizer
+from wire.records import Event, ReplicaReport
+from wire.store import Store
+
+
+@pytest.fixture
+def learner(store: Store) -> Learner:
+    return Learner(store)
+
+
+@pytest.fixture
+def engine() -> Engine:
+    queue: BatchQueue[Item] = BatchQueue(max_items=9, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0)
+    return Engine(queue, Counts(), top_scores=1, now_ms=lambda: 0)
+
+
+def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0) -> Swap:
+    def report() -> ReplicaReport:
+        live = engine.live
+        return ReplicaReport(
+            replica="r1",
+            revision=live.plan.revision if live else 0,
+            versions=tuple(live.versions) if live else (),
+            time_ms=1,
+        )
+
+    return Swap(
+        store,
+        Loader(store, tokenizer(), probe_tolerance=0.05),
+        engine,
+        refusal_retry_s=retry_s,
+        report_interval_s=0.05,
+        report=report,
+    )
+
+
+@pytest.fixture
+def swap(store: Store, engine: Engine) -> Iterator[Swap]:
+    made = swap_of(store, engine)
+    yield made
+    made.close()
+
+
+def served(engine: Engine) -> tuple[int, ...]:
+    """Revision, and the versions of the arms."""
+    assert engine.live is not None
+    return (engine.live.plan.revision, *engine.live.plan.versions)
+
+
+def test_without_a_plan_nothing_is_live(swap: Swap, engine: Engine) -> None:
+    swap.look()
+    assert engine.live is None
+
+
+def test_the_versions_of_the_plan_become_live(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1)
+    learner.publish(2)
+    learner.plan(1, 2)
+    swap.look()
+    assert served(engine) == (1, 1, 2)
+    assert swap.state is SwapState.WAITING
+
+
+def test_a_head_only_version_shares_the_encoder_object(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1)
+    learner.publish(2)
+    learner.plan(1, 2)
+    swap.look()
+    assert engine.live is not None
+    first, second = engine.live.versions.values()
+    assert first.model.encoder is second.model.encoder
+
+
+def test_promotion_rollback_and_shares_need_no_fetch(
+    learner: Learner, swap: Swap, engine: Engine, raw: Any, key: Callable[..., str]
+) -> None:
+    learner.publish(1)
+    learner.publish(2)
+    learner.plan(1, 2, share=0.1)
+    swap.look()
+    for name in raw.keys(key("blob", "*")):
+        raw.delete(name)
+    learner.plan(1, 2, share=0.5)
+    swap.look()
+    assert served(engine) == (2, 1, 2)
+    learner.plan(2, previous=1)
+    swap.look()
+    assert served(engine) == (3, 2)
+    learner.plan(1)
+    swap.look()
+    assert served(engine) == (4, 1)
+    assert swap.refused == {}
+
+
+def test_only_the_versions_of_the_plan_stay_resident(learner: Learner, swap: Swap) -> None:
+    for number in range(1, 6):
+        learner.publish(number)
+        learner.plan(number, previous=number - 1)
+        swap.look()
+    assert set(swap.model_bytes) == {"4", "5", "resident"}
+
+
+def test_a_refused_candidate_leaves_the_stable_version_answering(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    swap.look()
+    learner.publish(2, model_spec="0" * 64)
+    learner.plan(1, 2)
+    swap.look()
+    assert served(engine) == (2, 1)
+    assert swap.refused == {"wrong_spec": 1}
+
+
+def test_a_refused_stable_version_leaves_the_old_plan_in_force(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    swap.look()
+    learner.publish(2, model_spec="0" * 64)
+    learner.plan(2, previous=1)
+    swap.look()
+    assert served(engine) == (1, 1)
+    assert swap.refused == {"wrong_spec": 1}
+
+
+def test_the_next_good_version_is_taken_after_a_bad_one(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    learner.publish(2, config="{}")
+    learner.plan(2, previous=1)
+    swap.look()
+    learner.publish(3)
+    learner.plan(3, previous=1)
+    swap.look()
+    assert served(engine) == (3, 3)
+
+
+def test_a_bad_version_is_counted_once_and_left_alone(learner: Learner, swap: Swap) -> None:
+    learner.publish(1, config="{}")
+    learner.plan(1)
+    for _ in range(5):
+        swap.look()
+    assert swap.refused == {"wrong_config": 1}
+
+
+def test_a_bad_version_is_looked_at_again_later(learner: Learner, store: Store, engine: Engine) -> None:
+    swap = swap_of(store, engine, retry_s=0.0)
+    learner.plan(7)
+    swap.look()
+    assert swap.refused == {"not_found": 1}
+    for number in range(1, 8):
+        learner.publish(number)
+    swap.look()
+    assert served(engine) == (1, 7)
+    assert swap.refused == {"not_found": 1}
+
+
+def test_a_plan_under_another_key_changes_nothing(
+    learner: Learner, swap: Swap, engine: Engine, store_config: Any
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    swap.look()
+    stranger = Store(store_config, b"another key")
+    stranger.write_plan(plan_of(9, revision=2))
+    stranger.close()
+    swap.look()
+    assert served(engine) == (1, 1)
+    assert swap.refused == {"bad_signature": 1}
+
+
+def test_the_thread_follows_plans_and_reports(learner: Learner, swap: Swap, engine: Engine, store: Store) -> None:
+    swap.start()
+    for number in (1, 2, 3):
+        learner.publish(number)
+        learner.plan(number, previous=number - 1)
+        eventually(lambda: engine.live is not None and served(engine)[1] == number)  # noqa: B023 - it is called here
+    eventually(lambda: [report.versions for report in store.reports()] == [(3,)])
+    swap.check()
+    swap.close()
+    assert swap.state is SwapState.CLOSED
+
+
+def test_the_first_weights_come_when_the_store_does(store_config: Any, store: Store, engine: Engine) -> None:
+    swap = swap_of(store, engine)
+    swap.start()
+    assert engine.live is None
+    learner = Learner(store)
+    learner.publish(1)
+    learner.plan(1)
+    eventually(lambda: engine.live is not None)
+    swap.close()
+
+
+def test_the_live_model_answers_as_it_was_published(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    swap.look()
+    assert engine.live is not None
+    tokens = tokenizer().encode_many(["where is my card"])
+    event = Event(id="e", text="where is my card")
+    (answer,) = predict_many([event], tokens, engine.live, top_scores=1, time_ms=0)
+    assert answer.label == label_of(1, "where is my card")
