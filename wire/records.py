@@ -3,6 +3,7 @@
     client --Event--> serving --Answer--> client, learner
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
     rollout --RolloutPlan--> serving          whoever refuses --DeadLetter--> operator
+    learner --LearnerReport--> operator
 
 Evolution: a new field has a default and needs no new topic; a change of meaning or type is a new record under a new
 topic (`events.v2`). Readers of topics ignore unknown fields; the reader of manifests refuses an unknown `format`,
@@ -291,6 +292,34 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     queue_items: int = 0
     model_bytes: dict[str, int] = {}
+
+
+class LearnerReport(Record, frozen=True, kw_only=True):
+    """Where the learner stands. Kept in Redis for a few seconds, then gone with the learner.
+
+    `state` is standby, learning or stopped; `version` is the one it learns on from. `counts` holds the ends of labels
+    by name (labels = matched + late + duplicate + orphan + refused_* + parked, and matched = learnt + held_back +
+    over_capacity + set_aside), refusals of the gate (`gate_*`), slow rounds (`rounds_*`) and failures. `accuracy` is
+    prequential: of given answers, before their label was learnt. `publish_ms` is the last publication, step by step.
+    """
+
+    learner: str
+    state: Literal["standby", "learning", "stopped"]
+    time_ms: int
+    epoch: int = 0
+    version: int = 0
+    num_classes: int = 0
+    counts: dict[str, int] = {}
+    lag: int = 0
+    accuracy: float = 0.0
+    recent_accuracy: float = 0.0
+    evaluation: Evaluation = Evaluation()
+    replay_samples: int = 0
+    held_back_samples: int = 0
+    round_phase: str = ""
+    round_progress: float = 0.0
+    publish_ms: dict[str, float] = {}
+    learn_ms_per_label: float = 0.0
 
 
 def topic_name(prefix: str, record: type[Event] | type[Answer] | type[Feedback] | type[DeadLetter]) -> str:

@@ -1,11 +1,12 @@
-"""What each replica says of itself, for as long as it says so.
+"""What each replica and the learner say of themselves, for as long as they say so.
 
     replica -> SET report:<replica> with an expiry, and its name in a sorted set -> reports(): whoever has not expired
+    learner -> SET learner with an expiry -> learner_report()
 
 No script: a replica's account needs no permission for scripts. Rejected: KEYS and SCAN (both walk every blob).
 """
 
-from wire.records import ReplicaReport
+from wire.records import LearnerReport, ReplicaReport
 from wire.store import signed
 from wire.store.server import Server
 
@@ -39,3 +40,13 @@ class Reports:
         keys = [self._server.key("report", name.decode()) for name in names]
         bodies = self._server.ask("MGET", *keys)
         return [signed.decode(body, ReplicaReport, "report") for body in bodies if body is not None]
+
+    def report_learner(self, report: LearnerReport) -> None:
+        """Replaces the learner's report."""
+        ttl_ms = self._server.config.report_ttl_ms
+        self._server.ask_soon([("SET", self._server.key("learner"), signed.encode(report), "PX", ttl_ms)])
+
+    def learner_report(self) -> LearnerReport | None:
+        """What the learner said last; None when none has said anything for a while."""
+        body = self._server.ask("GET", self._server.key("learner"))
+        return None if body is None else signed.decode(body, LearnerReport, "learner")

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 
 from wire.config import StoreConfig
-from wire.records import ReplicaReport, RolloutPlan, VersionEntry, WeightManifest
+from wire.records import LearnerReport, ReplicaReport, RolloutPlan, VersionEntry, WeightManifest
 from wire.store.blobs import Blobs
 from wire.store.collect import GRACE_MS, Collector
 from wire.store.lease import Lease, Leases
@@ -100,6 +100,14 @@ class Store:
     def reports(self) -> list[ReplicaReport]:
         """What every living replica said last, the latest first."""
         return self._reports.reports()
+
+    def report_learner(self, report: LearnerReport) -> None:
+        """Says where the learner stands; forgotten after `report_ttl_ms`. A standby says nothing here."""
+        self._reports.report_learner(report)
+
+    def learner_report(self) -> LearnerReport | None:
+        """What the learner said last; None when none is heard of."""
+        return self._reports.learner_report()
 
     def watch(self) -> Watch:
         """Waits for publications and plans from now on."""
