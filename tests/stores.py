@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from services.local.redis import LocalRedis, start_redis
 from wire.config import StoreConfig
-from wire.records import Evaluation, TensorEntry, TensorPart, WeightManifest
-from wire.store import Store
+from wire.records import Evaluation, TensorEntry, TensorPart, WeightManifest, key_name
+from wire.store import Lease, Store
 
 SIGNING_KEY = b"a key for tests"
 
@@ -18,8 +20,10 @@ _numbers = count()
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
-    """One server for all tests; it ends with them."""
+    """One server for all tests. It keeps no file: since Redis 7.2 each publication would wait for the disk."""
     server = start_redis(Path(tmp_path_factory.mktemp("redis")))
+    with redis.Redis.from_url(server.url, protocol=2) as client:
+        client.config_set("appendonly", "no")
     yield server
     server.stop()
 
@@ -48,6 +52,27 @@ def open_store(store_config: StoreConfig) -> Iterator[Callable[[], Store]]:
 def store(open_store: Callable[[], Store]) -> Store:
     """A store that no other test sees."""
     return open_store()
+
+
+@pytest.fixture
+def raw(redis_server: LocalRedis) -> Iterator[Any]:
+    """A plain client, for tests that damage what is stored."""
+    client = redis.Redis.from_url(redis_server.url, protocol=2)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def key(store_config: StoreConfig) -> Callable[..., str]:
+    """The names of this test's keys."""
+    return lambda *parts: key_name(store_config.prefix, *parts)
+
+
+def lease_of(store: Store, holder: str = "a") -> Lease:
+    """The learner's lease, which nobody else has."""
+    lease = store.acquire("learner", holder, 60_000)
+    assert lease is not None, "somebody else has the lease"
+    return lease
 
 
 def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import BinaryIO
 
 from services.local import tether
 
@@ -38,12 +39,12 @@ class LocalRedis:
     url: str
     process: subprocess.Popen[bytes]
     version: str
-    folder_lock: int
+    folder_lock: BinaryIO
 
     def stop(self) -> None:
         """Ends the server, cleanly. Its data stays in its folder."""
         tether.stop(self.process)
-        os.close(self.folder_lock)
+        self.folder_lock.close()
 
 
 def start_redis(state_dir: Path) -> LocalRedis:
@@ -60,7 +61,7 @@ def start_redis(state_dir: Path) -> LocalRedis:
         _wait_until_ready(process, port, log)
     except BaseException:
         tether.stop(process)
-        os.close(lock)
+        lock.close()
         raise
     url = f"redis://127.0.0.1:{port}/0"
     return LocalRedis(url=url, process=process, version=version_of(binary), folder_lock=lock)
@@ -105,13 +106,13 @@ def _command(binary: str, port: int, state_dir: Path) -> list[str]:
     return [binary, *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
 
-def _lock(state_dir: Path) -> int:
+def _lock(state_dir: Path) -> BinaryIO:
     """Two servers on one append-only file would ruin it. The lock goes with this process, as the server does."""
-    lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    lock = (state_dir / "lock").open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
+        lock.close()
         raise NoRedis(f"a Redis server already runs on {state_dir}: stop it, or choose another folder") from None
     return lock
 

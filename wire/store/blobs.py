@@ -28,11 +28,11 @@ return {{redis.call('HEXISTS', KEYS[1], 'bytes'), redis.call('HGET', KEYS[1], 'c
 """
 
 _FINISH = f"""{NOW}
+redis.call('ZADD', KEYS[2], now, ARGV[1])
 if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then
   if redis.call('HLEN', KEYS[1]) ~= tonumber(ARGV[2]) + 1 then return 0 end
   redis.call('HSET', KEYS[1], 'bytes', ARGV[3])
 end
-redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
 """
 
@@ -53,9 +53,10 @@ class Blobs:
         is_whole, chunk = self._server.run(_BEGIN, keys, (digest, self._server.config.chunk_bytes))
         if is_whole:
             return digest
-        sizes = chunk_sizes(len(view), int(chunk))
-        for index in range(len(sizes)):
-            self._server.ask("HSET", keys[0], index, view[index * int(chunk) : (index + 1) * int(chunk)])
+        sizes, start = chunk_sizes(len(view), _chunk_bytes(chunk, digest, len(view))), 0
+        for index, size in enumerate(sizes):
+            self._server.ask("HSET", keys[0], index, view[start : start + size])
+            start += size
         if not self._server.run(_FINISH, keys, (digest, len(sizes), len(view))):
             raise StoreUnavailable(f"blob {digest} was removed while it was written: put it again")
         return digest
@@ -93,10 +94,8 @@ class Blobs:
             raise NotFound(f"blob {digest}")
         if stored != b"%d" % num_bytes:
             raise BlobCorrupt(f"blob {digest}: {stored[:20]!r} bytes instead of {num_bytes}")
-        if chunk is None or not chunk.isdigit() or int(chunk) * MAX_CHUNKS < max(num_bytes, 1):
-            raise BlobCorrupt(f"blob {digest}: chunk size {chunk!r:.40}")
-        sizes = chunk_sizes(num_bytes, int(chunk))
-        found = self._server.ask_many([("HSTRLEN", key, index) for index in range(len(sizes))]) if sizes else []
+        sizes = chunk_sizes(num_bytes, _chunk_bytes(chunk, digest, num_bytes))
+        found = self._server.ask_many([("HSTRLEN", key, index) for index in range(len(sizes))])
         wrong = [index for index, size in enumerate(sizes) if found[index] != size]
         if wrong:
             raise BlobCorrupt(f"blob {digest}: chunk {wrong[0]} has {found[wrong[0]]} of {sizes[wrong[0]]} bytes")
@@ -110,3 +109,9 @@ def chunk_sizes(num_bytes: int, chunk_bytes: int) -> list[int]:
     [4, 4, 2]
     """
     return [min(chunk_bytes, num_bytes - start) for start in range(0, num_bytes, chunk_bytes)]
+
+
+def _chunk_bytes(stored: bytes | None, digest: str, num_bytes: int) -> int:
+    if stored is None or not stored.isdigit() or len(stored) > 10 or int(stored) * MAX_CHUNKS < max(num_bytes, 1):
+        raise BlobCorrupt(f"blob {digest}: chunk size {stored!r:.40}")
+    return int(stored)

@@ -42,7 +42,7 @@ _SWEEP = """
 local removed = 0
 for i = 2, #KEYS do
   local used = redis.call('ZSCORE', KEYS[1], ARGV[i])
-  if used and tonumber(used) <= tonumber(ARGV[1]) then
+  if used and tonumber(used) < tonumber(ARGV[1]) then
     redis.call('UNLINK', KEYS[i])
     redis.call('ZREM', KEYS[1], ARGV[i])
     removed = removed + 1
@@ -68,7 +68,7 @@ class Collector:
         cutoff = self._server.now_ms() - grace_ms
         dropped = self._drop(frozenset(keep))
         named = set(self._named())
-        old = self._server.ask("ZRANGEBYSCORE", self._server.key("blobs"), "-inf", cutoff)
+        old = self._server.ask("ZRANGEBYSCORE", self._server.key("blobs"), "-inf", f"({cutoff}")
         return dropped + self._sweep([digest for digest in map(bytes.decode, old) if digest not in named], cutoff)
 
     def _drop(self, keep: frozenset[int]) -> int:

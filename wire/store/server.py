@@ -10,10 +10,9 @@ Rejected: hiredis (holds the interpreter lock while it builds a large reply), RE
 connect, nothing that we use), `redis.lock.Lock` (no token that grows), and SET IFEQ (only since Redis 8.4).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -32,6 +31,7 @@ READ_BYTES = 1 << 18
 DISK_WAIT_MS = 5_000
 """How long a publication may wait for the disk. `everysec` needs up to one second, more under load."""
 
+URL_FORMS = "give redis://host:port/0, rediss://host:port/0 or unix:///path"
 
 NOW = """
 local time = redis.call('TIME')
@@ -45,10 +45,10 @@ class Server:
 
     def __init__(self, config: StoreConfig) -> None:
         self.config = config
-        self.address = redacted(config.url)
         self._sure = self._client(config.timeout_ms, Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 2))
         self._soon = self._client(config.timeout_ms // 4, Retry(NoBackoff(), 0))
         self._scripts: dict[str, Script] = {}
+        self.address = _address(self._sure.connection_pool.connection_kwargs)
 
     def key(self, *parts: str | int) -> str:
         return key_name(self.config.prefix, *parts)
@@ -59,20 +59,12 @@ class Server:
             return self._sure.execute_command(*command)
 
     def ask_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The replies to commands that may run twice, sent together (not as a transaction)."""
-        with self._mapped(), self._sure.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies: list[Any] = pipeline.execute()
-            return replies
+        """The replies to commands that may run twice without harm, sent together. Others may come between them."""
+        return self._together(self._sure, commands)
 
     def ask_soon(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The replies to commands sent together as one transaction, in a quarter of the time and never repeated."""
-        with self._mapped(), self._soon.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies: list[Any] = pipeline.execute()
-            return replies
+        """Like `ask_many`, but in a quarter of the time and never repeated."""
+        return self._together(self._soon, commands)
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """The reply of a Lua script that may run twice without harm."""
@@ -102,13 +94,15 @@ class Server:
             finally:
                 pool.release(connection)
         if not synced:
-            raise StoreUnavailable(f"{self.address}: not written to disk within {DISK_WAIT_MS} ms")
+            raise StoreUnavailable(
+                f"{self.address}: not on disk after {DISK_WAIT_MS} ms; is appendfsync set to everysec?"
+            )
 
     def check_policy(self) -> None:
         """Raises UnsafePolicy where the server may evict keys that have no expiry: weights would vanish silently."""
-        policy = str(self.ask("INFO", "memory")["maxmemory_policy"])
-        if policy.startswith("allkeys"):
-            raise UnsafePolicy(f"{self.address}: maxmemory-policy {policy} evicts weights; set it to noeviction")
+        policy = str(self.ask("INFO", "memory").get("maxmemory_policy", "unknown"))
+        if policy != "noeviction" and not policy.startswith("volatile-"):
+            raise UnsafePolicy(f"{self.address}: maxmemory-policy {policy} may evict weights; set it to noeviction")
 
     def subscribe(self, channel: str) -> PubSub:
         """A subscription to `channel`, on a connection of its own. Its methods raise RedisError."""
@@ -119,6 +113,13 @@ class Server:
     def close(self) -> None:
         self._sure.close()
         self._soon.close()
+
+    def _together(self, client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        with self._mapped(), client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            replies: list[Any] = pipeline.execute()
+            return replies
 
     def _client(self, timeout_ms: int, retry: Retry) -> Any:  # its own types are unions of plain and async replies
         try:
@@ -132,7 +133,7 @@ class Server:
                 driver_info=None,
             )
         except ValueError:
-            raise ValueError(f"store url {self.address!r}: use redis://, rediss:// or unix://") from None
+            raise ValueError(f"store url: {URL_FORMS} (yours is not shown: it may hold a password)") from None
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
@@ -142,14 +143,11 @@ class Server:
             raise StoreUnavailable(f"{self.address}: {error}") from error
 
 
-def redacted(url: str) -> str:
-    """`url` without user, password and query, fit for a message.
-
-    >>> redacted("redis://me:secret@db.example:6379/0?password=secret")
-    'redis://db.example:6379/0'
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+def _address(connection: Mapping[str, Any]) -> str:
+    """Where the server is, without what the URL may hold besides."""
+    if "path" in connection:
+        return str(connection["path"])
+    return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"
 
 
 def _synced(connection: Any) -> bool:

@@ -31,8 +31,11 @@ class _Format(msgspec.Struct):
 
 
 def encode(record: Record) -> bytes:
-    """The bytes that are signed: equal records give equal bytes."""
-    return _encoder.encode(record)
+    """The bytes that are signed: equal records give equal bytes. Raises ValueError when nobody would read so many."""
+    body = _encoder.encode(record)
+    if len(body) > MAX_BODY_BYTES:
+        raise ValueError(f"{type(record).__name__} of {len(body)} bytes: the largest that is read has {MAX_BODY_BYTES}")
+    return body
 
 
 def sign(body: bytes, key: bytes) -> str:

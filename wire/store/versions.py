@@ -1,9 +1,12 @@
 """Versions of the weights: published by the holder of the lease, one after another, all or nothing.
 
-    blobs are stored -> one script: signature, manifest, pointer, history, notice -> manifest(version), current()
+    blobs are stored -> one script: signature, manifest, pointer, history, notice -> on disk -> publish returns
 
-The script refuses before it writes anything. `current` is the version to learn on from; a rollback sets it back, so a
-new version takes its number from `next_version` and not from `current`: the withdrawn number stays used.
+The script refuses before it writes anything. We wait for the disk after it and not before: the append-only file is
+one sequence, so a pointer that is on disk has its blobs there too, and a new version is served up to a second sooner.
+
+`current` is the version to learn on from; a rollback sets it back, so a new version takes its number from
+`next_version` and not from `current`: the withdrawn number stays used.
 
 Rejected: MULTI with WATCH (several round trips, and a lost reply says nothing), and a pointer that readers follow
 without a signature.
@@ -64,7 +67,8 @@ class Versions:
                 f"version {manifest.version} was made in epoch {manifest.epoch}, the lease is of {lease.epoch}"
             )
         check_sizes(manifest, self._server.config)
-        self._server.sync()
+        if manifest.version < 1:
+            raise ValueError(f"version {manifest.version}: the first is 1, for 0 means that there is none")
         reply = self._server.run(_PUBLISH, *self._publication(manifest, lease))
         self._raise_refusal(manifest, *(part.decode() for part in reply))
         self._server.sync()

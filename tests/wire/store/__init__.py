@@ -1,0 +1,1 @@
+"""Tests of the Redis door, on a real server."""

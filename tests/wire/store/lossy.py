@@ -1,0 +1,61 @@
+"""A proxy before a server that can swallow replies: the command took effect, and its caller never hears of it."""
+
+import select
+import socket
+import threading
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+
+class LossyProxy:
+    """Passes bytes between clients and the server at `url`, and cuts the connection instead of `lose` replies.
+
+    A reply is lost when its command holds `marker`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._upstream = urlsplit(url)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.marker = b""
+        self.lose = 0
+        self.lost = 0
+        self._clients: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads.pop(0).join()
+        for client in self._clients:
+            with suppress(OSError):  # it went first
+                client.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self._clients.append(client)
+            self._threads.append(threading.Thread(target=self._serve, args=(client,)))
+            self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """Passes on what either side says, until either ends, or the reply to a marked command is due."""
+        upstream, is_marked = (self._upstream.hostname, self._upstream.port or 0), False
+        with suppress(OSError), client, socket.create_connection(upstream) as server:
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    if not (said := source.recv(1 << 16)):
+                        return
+                    if source is client:
+                        is_marked = self.marker in said
+                    elif is_marked and self.lose:
+                        self.lose -= 1
+                        self.lost += 1
+                        return
+                    (server if source is client else client).sendall(said)

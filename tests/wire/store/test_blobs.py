@@ -1,0 +1,142 @@
+"""Blobs: what comes back is what was put, or an error that says why not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
+from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
+from wire.store import Store
+from wire.store.blobs import Blobs
+from wire.store.server import Server
+
+DATA = Random(7).randbytes(10_000)
+
+Key = Callable[..., str]
+
+
+@pytest.fixture
+def store_config(store_config: StoreConfig) -> StoreConfig:
+    return replace(store_config, chunk_bytes=1_024, max_blob_bytes=20_000)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 1, 1_023, 1_024, 1_025, 10_000])
+def test_bytes_come_back(store: Store, num_bytes: int) -> None:
+    digest = store.put_blob(DATA[:num_bytes])
+    assert digest == sha256(DATA[:num_bytes]).hexdigest()
+    assert store.get_blob(digest, num_bytes) == DATA[:num_bytes]
+
+
+def test_a_blob_lies_in_chunks_and_is_written_once(store: Store, raw: Any, key: Key) -> None:
+    name = key("blob", store.put_blob(DATA))
+    raw.hset(name, 3, b"")
+    store.put_blob(DATA)
+    assert raw.hstrlen(name, 3) == 0
+    assert max(raw.hstrlen(name, index) for index in range(10)) == 1_024
+
+
+def test_a_writer_goes_on_in_the_chunks_of_the_one_before_it(store: Store, store_config: StoreConfig, raw: Any) -> None:
+    digest = store.put_blob(DATA)
+    name = f"{store_config.prefix}blob:{digest}"
+    raw.hdel(name, "bytes", 4, 5)
+    assert store.has_blobs([digest]) == set()
+    other = Store(replace(store_config, chunk_bytes=4_096), SIGNING_KEY)
+    assert other.put_blob(memoryview(DATA)) == digest
+    assert store.get_blob(digest, len(DATA)) == DATA
+    other.close()
+
+
+def test_only_whole_blobs_are_there(store: Store) -> None:
+    digest = store.put_blob(DATA)
+    assert store.has_blobs([digest, "0" * 64]) == {digest}
+    assert store.has_blobs([]) == set()
+    with pytest.raises(NotFound):
+        store.get_blob("0" * 64, 10)
+
+
+def test_a_blob_that_lost_a_chunk_while_it_was_written_is_not_whole(store: Store, store_config: StoreConfig) -> None:
+    class Interrupted(Server):
+        def ask(self, *command: Any) -> Any:
+            """Removes everything before the last chunk is written."""
+            if command[0] == "HSET" and command[2] == 9:
+                super().ask("DEL", command[1])
+            return super().ask(*command)
+
+    server = Interrupted(store_config)
+    with pytest.raises(StoreUnavailable, match="put it again"):
+        Blobs(server).put(DATA)
+    server.close()
+    assert store.has_blobs([digest := sha256(DATA).hexdigest()]) == set()
+    assert store.put_blob(DATA) == digest
+    assert store.get_blob(digest, len(DATA)) == DATA
+
+
+def flip_bit(raw: Any, name: str) -> None:
+    chunk = bytearray(raw.hget(name, 2))
+    chunk[100] ^= 1
+    raw.hset(name, 2, bytes(chunk))
+
+
+DAMAGE: dict[str, Callable[[Any, str], Any]] = {
+    "one bit flipped": flip_bit,
+    "a chunk truncated": lambda raw, name: raw.hset(name, 2, raw.hget(name, 2)[:-1]),
+    "a chunk missing": lambda raw, name: raw.hdel(name, 2),
+    "the last chunk missing": lambda raw, name: raw.hdel(name, 9),
+    "a chunk too long": lambda raw, name: raw.hset(name, 9, bytes(5_000)),
+    "two chunks swapped": lambda raw, name: raw.hset(name, mapping={2: raw.hget(name, 3), 3: raw.hget(name, 2)}),
+    "a chunk twice": lambda raw, name: raw.hset(name, 3, raw.hget(name, 2)),
+    "another size": lambda raw, name: raw.hset(name, "bytes", 9_999),
+    "no size": lambda raw, name: raw.hset(name, "bytes", "many"),
+    "chunks of nothing": lambda raw, name: raw.hset(name, "chunk", 0),
+    "chunks without end": lambda raw, name: raw.hset(name, "chunk", "9" * 5_000),
+    "chunks of a word": lambda raw, name: raw.hset(name, "chunk", "-5"),
+    "no chunk size": lambda raw, name: raw.hdel(name, "chunk"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_blob_is_refused(store: Store, raw: Any, key: Key, damage: str) -> None:
+    digest = store.put_blob(DATA)
+    DAMAGE[damage](raw, key("blob", digest))
+    with pytest.raises(BlobCorrupt, match=digest):
+        store.get_blob(digest, len(DATA))
+
+
+def test_every_flipped_bit_is_noticed(store: Store, raw: Any, key: Key) -> None:
+    data, rng = DATA[:3_000], Random(3)
+    name = key("blob", digest := store.put_blob(data))
+    for _ in range(200):
+        index, bit = rng.randrange(3), rng.randrange(8)
+        whole = raw.hget(name, index)
+        chunk = bytearray(whole)
+        chunk[rng.randrange(len(chunk))] ^= 1 << bit
+        raw.hset(name, index, bytes(chunk))
+        with pytest.raises(BlobCorrupt):
+            store.get_blob(digest, len(data))
+        raw.hset(name, index, whole)
+    assert store.get_blob(digest, len(data)) == data
+
+
+@pytest.mark.parametrize("num_bytes", [0, 9_999, 10_001])
+def test_a_size_that_was_not_asked_for_is_refused(store: Store, num_bytes: int) -> None:
+    digest = store.put_blob(DATA)
+    with pytest.raises(BlobCorrupt, match="instead of"):
+        store.get_blob(digest, num_bytes)
+
+
+def test_a_giant_is_refused_before_it_is_looked_for(store: Store) -> None:
+    with pytest.raises(BlobCorrupt, match="more than 20000"):
+        store.get_blob("0" * 64, 20_001)
+    with pytest.raises(ValueError, match="the largest allowed is 20000"):
+        store.put_blob(bytes(20_001))
+
+
+@pytest.mark.parametrize("digest", ["", "../etc", "A" * 64, "0" * 63, "0" * 64 + "\n"])
+def test_what_is_no_digest_is_no_key(store: Store, digest: str) -> None:
+    with pytest.raises(BlobCorrupt, match="no SHA-256"):
+        store.get_blob(digest, 1)

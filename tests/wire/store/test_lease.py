@@ -1,0 +1,100 @@
+"""The lease: one holder at a time, and an epoch that grows with each."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from wire.store import Lease, Store
+
+Key = Callable[..., str]
+Open = Callable[[], Store]
+
+
+def run_out(raw: Any, key: Key, name: str = "learner") -> None:
+    """As if the lease's time had passed."""
+    raw.hset(key("lease", name), "ends_ms", 0)
+
+
+def test_only_one_holds_it(open_store: Open) -> None:
+    a, b = open_store(), open_store()
+    lease = a.acquire("learner", "a", 60_000)
+    assert lease is not None and lease.epoch == 1
+    assert b.acquire("learner", "b", 60_000) is None
+    assert b.acquire("another", "b", 60_000) is not None
+
+
+def test_two_processes_with_one_name_are_two_holders(open_store: Open) -> None:
+    assert open_store().acquire("learner", "same", 60_000) is not None
+    assert open_store().acquire("learner", "same", 60_000) is None
+
+
+def test_the_epoch_grows_with_each_holder(open_store: Open, raw: Any, key: Key) -> None:
+    stores = [open_store(), open_store()]
+    for turn in range(6):
+        lease = stores[turn % 2].acquire("learner", "x", 60_000)
+        assert lease is not None and lease.epoch == turn + 1
+        run_out(raw, key)
+
+
+def test_asking_again_gives_the_same_lease(store: Store, raw: Any, key: Key) -> None:
+    first = store.acquire("learner", "a", 60_000)
+    run_out(raw, key)
+    assert store.acquire("learner", "a", 60_000) == first
+    assert int(raw.hget(key("lease", "learner"), "ends_ms")) > 0
+
+
+def test_renewing_prolongs(store: Store, raw: Any, key: Key) -> None:
+    lease = store.acquire("learner", "a", 60_000)
+    assert lease is not None
+    run_out(raw, key)
+    assert store.renew(lease)
+    assert int(raw.hget(key("lease", "learner"), "ends_ms")) > raw.time()[0] * 1_000 + 50_000
+
+
+def test_who_lost_it_can_neither_renew_nor_release_it(open_store: Open, raw: Any, key: Key) -> None:
+    a, b = open_store(), open_store()
+    old = a.acquire("learner", "a", 60_000)
+    run_out(raw, key)
+    new = b.acquire("learner", "b", 60_000)
+    assert old is not None and new is not None
+    assert not a.renew(old)
+    a.release(old)
+    assert b.renew(new)
+    assert a.acquire("learner", "a", 60_000) is None
+
+
+def test_a_released_lease_is_free_at_once(open_store: Open) -> None:
+    a, b = open_store(), open_store()
+    lease = a.acquire("learner", "a", 60_000)
+    assert lease is not None
+    a.release(lease)
+    a.release(lease)
+    taken = b.acquire("learner", "b", 60_000)
+    assert taken is not None and taken.epoch == 2
+    assert not a.renew(lease)
+
+
+def test_a_lease_runs_out_by_the_servers_clock(open_store: Open) -> None:
+    a, b = open_store(), open_store()
+    assert a.acquire("learner", "a", 1) is not None
+    tries = (b.acquire("learner", "b", 60_000) for _ in range(10_000))
+    taken = next(lease for lease in tries if lease is not None)
+    assert taken.epoch == 2
+
+
+def test_a_race_has_one_winner(open_store: Open) -> None:
+    stores, rounds = [open_store(), open_store()], 200
+    barrier = threading.Barrier(2)
+    won: list[list[Lease | None]] = [[], []]
+
+    def race(who: int) -> None:
+        for number in range(rounds):
+            barrier.wait()
+            won[who].append(stores[who].acquire(f"race{number}", str(who), 60_000))
+
+    threads = [threading.Thread(target=race, args=(who,)) for who in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(a is None) + (b is None) for a, b in zip(*won, strict=True)] == [1] * rounds

@@ -1,0 +1,159 @@
+"""Two learners, a controller and a collector in any order, against a model that is a few plain values."""
+
+from itertools import count
+
+import hypothesis.strategies as st
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from services.local.redis import LocalRedis
+from tests.stores import SIGNING_KEY, manifest_of
+from wire.config import StoreConfig
+from wire.errors import NotFound, ParentMoved, PlanMoved, StaleEpoch
+from wire.records import Arm, RolloutPlan, VersionEntry, WeightManifest, key_name
+from wire.store import Lease, Store
+
+WHO = st.integers(0, 1)
+
+_numbers = count()
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`holder`, `epoch`, `current`, `plan`, `notes` and `kept` are what the store should say."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        config = StoreConfig(url=url, prefix=f"machine{next(_numbers)}:")
+        self.stores = [Store(config, SIGNING_KEY) for _ in range(2)]
+        self.raw = redis.Redis.from_url(url, protocol=2)
+        self.lease_key = key_name(config.prefix, "lease", "learner")
+        self.leases: list[Lease | None] = [None, None]
+        self.holder: int | None = None
+        self.has_run_out = False
+        self.epoch = 0
+        self.current = 0
+        self.newest = 0
+        self.kept: dict[int, WeightManifest] = {}
+        self.plan: RolloutPlan | None = None
+        self.notes: list[tuple[str, int]] = []
+
+    @rule(who=WHO)
+    def acquire(self, who: int) -> None:
+        lease = self.stores[who].acquire("learner", str(who), 60_000)
+        if self.holder not in (None, who) and not self.has_run_out:
+            assert lease is None
+            return
+        if self.holder != who:
+            self.holder, self.epoch = who, self.epoch + 1
+        self.has_run_out = False
+        assert lease is not None and lease.epoch == self.epoch
+        self.leases[who] = lease
+
+    @rule()
+    @precondition(lambda self: self.holder is not None)
+    def run_out(self) -> None:
+        self.raw.hset(self.lease_key, "ends_ms", 0)
+        self.has_run_out = True
+
+    @rule(who=WHO)
+    @precondition(lambda self: any(self.leases))
+    def renew(self, who: int) -> None:
+        lease = self.leases[who]
+        if lease is not None:
+            assert self.stores[who].renew(lease) == self.holds(who)
+            self.has_run_out = self.has_run_out and not self.holds(who)
+
+    @rule(who=WHO)
+    @precondition(lambda self: any(self.leases))
+    def release(self, who: int) -> None:
+        lease = self.leases[who]
+        if lease is not None:
+            self.stores[who].release(lease)
+            if self.holds(who):
+                self.holder, self.has_run_out = None, False
+
+    @rule(who=WHO, step=st.integers(0, 2), back=st.integers(0, 2))
+    @precondition(lambda self: any(self.leases))
+    def publish(self, who: int, step: int, back: int) -> None:
+        """`step` 1 and `back` 0 is what a learner should do."""
+        lease = self.leases[who]
+        if lease is None:
+            return
+        version, parent = self.newest + step, self.current - back
+        if version < 1 or parent < 0:
+            return
+        data = b"%d by %d in %d after %d" % (version, who, lease.epoch, parent)
+        manifest = manifest_of(self.stores[who], version, parent=parent, epoch=lease.epoch, data=data)
+        before = self.kept.get(version)
+        try:
+            self.stores[who].publish(manifest, lease)
+        except StaleEpoch:
+            assert not self.holds(who) and before != manifest
+        except ParentMoved:
+            assert self.newest and (parent != self.current or version <= self.newest) and before != manifest
+        else:
+            if before == manifest:
+                return
+            assert self.holds(who) and version > self.newest and (not self.newest or parent == self.current)
+            self.current = self.newest = version
+            self.kept[version] = manifest
+            self.notes.append(("published", version))
+
+    @rule(who=WHO, ahead=st.integers(0, 2), current=st.none() | st.integers(0, 9))
+    def write_plan(self, who: int, ahead: int, current: int | None) -> None:
+        revision = self.plan.revision if self.plan else 0
+        arms = (Arm(name="stable", version=self.current, share=1.0),)
+        plan = RolloutPlan(revision=revision + ahead, salt="s", arms=arms, reason=f"{who}")
+        note = VersionEntry(version=self.current, action="promoted", time_ms=0)
+        try:
+            self.stores[who].write_plan(plan, note, current)
+        except PlanMoved:
+            assert ahead != 1 and plan != self.plan
+        except NotFound:
+            assert ahead == 1 and current and current not in self.kept
+        else:
+            if plan == self.plan:
+                return
+            assert ahead == 1 and (not current or current in self.kept)
+            self.notes.append(("promoted", self.current))
+            self.plan = plan
+            self.current = self.current if current is None else current
+
+    @rule(who=WHO, keep=st.sets(st.integers(1, 9), max_size=3))
+    def collect(self, who: int, keep: set[int]) -> None:
+        self.stores[who].collect(keep, grace_ms=0)
+        keep |= {self.current, self.plan.stable if self.plan else 0}
+        self.kept = {version: manifest for version, manifest in self.kept.items() if version in keep}
+
+    @invariant()
+    def agrees(self) -> None:
+        store = self.stores[0]
+        assert (store.current(), store.next_version(), store.plan()) == (self.current, self.newest + 1, self.plan)
+        assert [(note.action, note.version) for note in reversed(store.history(1_000))] == self.notes
+        for version, manifest in self.kept.items():
+            assert store.manifest(version) == manifest
+            (blob,) = manifest.tensors
+            store.get_blob(blob.digest, blob.num_bytes)
+
+    def holds(self, who: int) -> bool:
+        lease = self.leases[who]
+        return self.holder == who and lease is not None and lease.epoch == self.epoch
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            store.close()
+        self.raw.close()
+
+
+def test_any_order(redis_server: LocalRedis) -> None:
+    run_state_machine_as_test(
+        lambda: StoreMachine(redis_server.url),  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=150,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,100 @@
+"""The plan: replaced only by who has read the last one."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from wire.errors import BadSignature, NotFound, PlanMoved, UnknownFormat
+from wire.records import Arm, RolloutPlan, VersionEntry
+from wire.store import Store
+from wire.store.signed import sign
+
+Key = Callable[..., str]
+Open = Callable[[], Store]
+
+
+def plan_of(revision: int, version: int = 0, reason: str = "") -> RolloutPlan:
+    arms = (Arm(name="stable", version=version, share=1.0),)
+    return RolloutPlan(revision=revision, salt="s", arms=arms, reason=reason)
+
+
+def test_there_is_no_plan_at_first(store: Store) -> None:
+    assert store.plan() is None
+
+
+def test_a_plan_is_read_back_and_followed_by_the_next(store: Store) -> None:
+    for revision in (1, 2, 3):
+        store.write_plan(plan_of(revision, version=revision))
+        assert store.plan() == plan_of(revision, version=revision)
+
+
+@pytest.mark.parametrize("revision", [0, 1, 2, 4])
+def test_a_plan_that_does_not_follow_is_refused(store: Store, revision: int) -> None:
+    store.write_plan(plan_of(1))
+    store.write_plan(plan_of(2))
+    with pytest.raises(PlanMoved, match="revision 2 is in force"):
+        store.write_plan(plan_of(revision, reason="mine"), VersionEntry(version=1, action="promoted", time_ms=1))
+    assert (store.plan(), store.history(5)) == (plan_of(2), [])
+
+
+def test_repeating_a_plan_changes_nothing(store: Store, raw: Any, key: Key) -> None:
+    entry = VersionEntry(version=1, action="promoted", time_ms=5, detail="95 of 100")
+    for _ in range(3):
+        store.write_plan(plan_of(1), entry)
+    assert (store.history(5), raw.get(key("changes"))) == ([entry], b"1")
+
+
+def test_a_rollback_sets_the_pointer_in_the_same_step(store: Store) -> None:
+    lease = lease_of(store)
+    for version in (1, 2):
+        store.publish(manifest_of(store, version, epoch=1), lease)
+    store.write_plan(plan_of(1, 1), VersionEntry(version=2, action="withdrawn", time_ms=9), current=1)
+    assert (store.current(), store.next_version()) == (1, 3)
+    assert store.history(1)[0].action == "withdrawn"
+    store.publish(manifest_of(store, 3, parent=1, epoch=1), lease)
+    assert store.current() == 3
+
+
+def test_a_pointer_to_nothing_is_refused(store: Store) -> None:
+    with pytest.raises(NotFound, match="version 9"):
+        store.write_plan(plan_of(1), current=9)
+    assert (store.plan(), store.current()) == (None, 0)
+    store.write_plan(plan_of(1), current=0)
+
+
+def test_a_changed_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
+    store.write_plan(plan_of(1, 1))
+    raw.hset(key("plan"), "body", raw.hget(key("plan"), "body").replace(b'"version":1', b'"version":2'))
+    with pytest.raises(BadSignature):
+        store.plan()
+
+
+def test_a_signed_body_that_is_no_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
+    raw.hset(key("plan"), mapping={"body": b"{}", "signature": sign(b"{}", SIGNING_KEY)})
+    with pytest.raises(UnknownFormat):
+        store.plan()
+
+
+def test_of_two_controllers_one_wins_each_revision(open_store: Open) -> None:
+    stores, barrier = [open_store(), open_store()], threading.Barrier(2)
+    won: list[int] = []
+
+    def race(who: int) -> None:
+        for revision in range(1, 101):
+            barrier.wait()
+            try:
+                stores[who].write_plan(plan_of(revision, reason=str(who)))
+                won.append(revision)
+            except PlanMoved:
+                pass
+            barrier.wait()
+
+    threads = [threading.Thread(target=race, args=(who,)) for who in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won == list(range(1, 101))

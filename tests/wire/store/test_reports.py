@@ -1,0 +1,42 @@
+"""Reports: of the living only."""
+
+from collections.abc import Callable
+from typing import Any
+
+from wire.config import StoreConfig
+from wire.records import ReplicaReport
+from wire.store import Store
+from wire.store.reports import MAX_REPORTS
+
+Key = Callable[..., str]
+
+
+def report_of(replica: str, time_ms: int = 1) -> ReplicaReport:
+    return ReplicaReport(
+        replica=replica, revision=2, versions=(3, 4), time_ms=time_ms, counts={"answers": 5}, swap_stalls_ms=(0.5,)
+    )
+
+
+def test_the_last_word_of_each_replica_is_listed_latest_first(store: Store) -> None:
+    for report in (report_of("a", 1), report_of("b", 2), report_of("a", 3)):
+        store.report(report)
+    assert store.reports() == [report_of("a", 3), report_of("b", 2)]
+
+
+def test_nobody_reported_yet(store: Store) -> None:
+    assert store.reports() == []
+
+
+def test_a_report_expires(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
+    store.report(report_of("a"))
+    store.report(report_of("b"))
+    assert 0 < raw.pttl(key("report", "a")) <= store_config.report_ttl_ms
+    raw.pexpire(key("report", "a"), 0)
+    assert store.reports() == [report_of("b")]
+
+
+def test_the_list_is_bounded(store: Store, raw: Any, key: Key) -> None:
+    raw.zadd(key("reports"), {f"gone{number}": number for number in range(MAX_REPORTS + 50)})
+    store.report(report_of("a", 10_000))
+    assert raw.zcard(key("reports")) == MAX_REPORTS
+    assert store.reports() == [report_of("a", 10_000)]

@@ -1,0 +1,183 @@
+"""The server: away, slow, full, badly set, forgetful."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from services.local.redis import LocalRedis, start_redis
+from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from tests.wire.store.lossy import LossyProxy
+from tests.wire.store.test_reports import report_of
+from wire.config import StoreConfig
+from wire.errors import StoreUnavailable, UnsafePolicy
+from wire.records import RolloutPlan, VersionEntry
+from wire.store import Store
+
+Key = Callable[..., str]
+
+
+@pytest.fixture
+def setting(raw: Any) -> Iterator[Callable[[str, object], None]]:
+    """Changes a setting of the server until the end of the test."""
+    before: dict[str, Any] = {}
+
+    def change(name: str, value: object) -> None:
+        before.update(raw.config_get(name))
+        raw.config_set(name, value)
+
+    yield change
+    for name, value in before.items():
+        raw.config_set(name, value)
+
+
+@pytest.fixture
+def proxy(redis_server: LocalRedis) -> Iterator[LossyProxy]:
+    proxy = LossyProxy(redis_server.url)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_a_server_that_may_evict_weights_is_refused(store: Store, setting: Any, policy: str) -> None:
+    setting("maxmemory-policy", policy)
+    with pytest.raises(UnsafePolicy, match=f"{policy}.*noeviction"):
+        store.check_policy()
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
+def test_a_server_that_keeps_weights_is_accepted(store: Store, setting: Any, policy: str) -> None:
+    setting("maxmemory-policy", policy)
+    store.check_policy()
+
+
+def test_a_full_server_keeps_the_old_version(store: Store, setting: Any, raw: Any) -> None:
+    lease = lease_of(store)
+    store.publish(manifest_of(store, 1, epoch=1), lease)
+    second = manifest_of(store, 2, epoch=1)
+    setting("maxmemory", 1)
+    for attempt in (lambda: store.publish(second, lease), lambda: store.put_blob(b"more")):
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            attempt()
+    assert (store.current(), store.manifest(1).version, len(store.history(5))) == (1, 1, 1)
+    raw.config_set("maxmemory", 1 << 30)
+    store.publish(second, lease)
+    assert store.current() == 2
+
+
+def test_a_server_that_is_not_there_is_reported_soon_without_the_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    store = Store(StoreConfig(url=f"redis://me:secret@127.0.0.1:{port}/3"), SIGNING_KEY)
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}") as caught:
+        store.current()
+    assert time.monotonic() - started < 1.0
+    assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
+    store.close()
+
+
+def test_a_server_that_says_nothing_is_reported_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        store = Store(StoreConfig(url=url, timeout_ms=100), SIGNING_KEY)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            store.current()
+        assert time.monotonic() - started < 2.0
+        store.close()
+
+
+@pytest.mark.parametrize("url", ["", "secret", "http://me:secret@there", "redis://there:secret", "redis://[secret"])
+def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://host:port/0") as caught:
+        Store(StoreConfig(url=url), SIGNING_KEY)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_wrong_password_is_reported_without_it(redis_server: LocalRedis) -> None:
+    store = Store(StoreConfig(url=redis_server.url.replace("//", "//me:secret@")), SIGNING_KEY)
+    with pytest.raises(StoreUnavailable, match="invalid username-password") as caught:
+        store.current()
+    assert "secret" not in str(caught.value)
+    store.close()
+
+
+def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: StoreConfig, raw: Any, key: Key) -> None:
+    """Each script's reply is lost twice; the client repeats it, and the effect is one."""
+    store = Store(replace(store_config, url=proxy.url), SIGNING_KEY)
+    lease = lease_of(store)  # loads the scripts' first
+    proxy.marker = b"EVALSHA"
+    for version in range(1, 21):
+        proxy.lose = 2
+        lease = lease_of(store)
+        manifest = manifest_of(store, version, epoch=lease.epoch)
+        proxy.lose = 2
+        store.publish(manifest, lease)
+        proxy.lose = 2
+        entry = VersionEntry(version=version, action="promoted", time_ms=0)
+        store.write_plan(RolloutPlan(revision=version, salt="", arms=()), entry)
+    assert proxy.lost >= 100
+    assert (lease.epoch, store.current(), len(store.history(100))) == (1, 20, 40)
+    assert raw.get(key("changes")) == b"40"
+    store.close()
+
+
+def test_what_is_not_repeated_fails_at_once(proxy: LossyProxy, store_config: StoreConfig) -> None:
+    store = Store(replace(store_config, url=proxy.url), SIGNING_KEY)
+    proxy.marker, proxy.lose = b"ZADD", 5
+    with pytest.raises(StoreUnavailable):
+        store.report(report_of("a"))
+    assert proxy.lost == 1
+    store.close()
+
+
+def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> None:
+    for version in (1, 2, 3):
+        server = start_redis(tmp_path)
+        store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+        lease = lease_of(store)
+        assert (store.current(), lease.epoch) == (version - 1, version)
+        store.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+        store.release(lease)
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(StoreUnavailable):
+            store.current()
+        store.close()
+        server.stop()
+    server = start_redis(tmp_path)
+    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    newest = store.manifest(store.current())
+    blob = newest.tensors[0]
+    assert store.get_blob(blob.digest, blob.num_bytes) == b"weights of version 3"
+    assert [entry.version for entry in store.history(9)] == [3, 2, 1]
+    store.close()
+    server.stop()
+
+
+def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_redis(tmp_path)
+    if int(server.version.split(".")[0]) < 8:
+        server.stop()
+        pytest.skip(f"Redis {server.version} has no WAITAOF, or one that returns early")
+    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    lease, manifest = lease_of(store), manifest_of(store, 1, epoch=1)
+    with redis.Redis.from_url(server.url, protocol=2) as raw:
+        raw.config_set("appendfsync", "no")
+        monkeypatch.setattr("wire.store.server.DISK_WAIT_MS", 50)
+        with pytest.raises(StoreUnavailable, match="appendfsync"):
+            store.publish(manifest, lease)
+        raw.config_set("appendfsync", "always")
+    monkeypatch.undo()
+    store.publish(manifest, lease)
+    assert (store.current(), len(store.history(5))) == (1, 1)
+    store.close()
+    server.stop()

@@ -1,0 +1,276 @@
+"""Publishing: all or nothing, by the holder of the lease, after its parent; reading: verified, or refused by name."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.stores import SIGNING_KEY, entry_of, lease_of, manifest_of
+from wire.config import StoreConfig
+from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StaleEpoch, UnknownFormat
+from wire.records import Evaluation, Probe, RolloutPlan, TensorEntry, TensorPart, WeightManifest
+from wire.store import Lease, Store
+from wire.store.signed import decode_manifest, encode, sign
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+Key = Callable[..., str]
+Open = Callable[[], Store]
+
+
+def publish(store: Store, lease: Lease, through: int) -> list[WeightManifest]:
+    """Versions 1 to `through`, one after another."""
+    manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
+    for manifest in manifests:
+        store.publish(manifest, lease)
+    return manifests
+
+
+def test_an_empty_store_has_no_version(store: Store) -> None:
+    assert (store.current(), store.next_version(), store.history(10)) == (0, 1, [])
+    with pytest.raises(NotFound, match="version 3"):
+        store.manifest(3)
+
+
+def test_a_published_version_is_read_back(store: Store) -> None:
+    manifests = publish(store, lease_of(store), 3)
+    assert [store.manifest(version) for version in (1, 2, 3)] == manifests
+    assert (store.current(), store.next_version()) == (3, 4)
+    assert [(entry.action, entry.version, entry.time_ms) for entry in store.history(2)] == [
+        ("published", 3, 1_003),
+        ("published", 2, 1_002),
+    ]
+
+
+def test_repeating_a_publication_changes_nothing(store: Store, raw: Any, key: Key) -> None:
+    lease = lease_of(store)
+    first, second = publish(store, lease, 2)
+    changes = raw.get(key("changes"))
+    store.publish(second, lease)
+    store.publish(first, lease)
+    assert (store.current(), len(store.history(10)), raw.get(key("changes"))) == (2, 2, changes)
+
+
+def test_another_manifest_under_a_used_number_is_refused(store: Store) -> None:
+    lease = lease_of(store)
+    publish(store, lease, 1)
+    with pytest.raises(ParentMoved, match="1 is current"):
+        store.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
+    store.write_plan(RolloutPlan(revision=1, salt="", arms=()), current=0)
+    with pytest.raises(ParentMoved, match="published before, otherwise"):
+        store.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
+    assert store.next_version() == 2
+
+
+def test_a_parent_that_is_not_current_is_refused(store: Store) -> None:
+    lease = lease_of(store)
+    publish(store, lease, 2)
+    for parent in (0, 1, 3):
+        with pytest.raises(ParentMoved, match="2 is current"):
+            store.publish(manifest_of(store, 3, parent=parent, epoch=1), lease)
+    assert store.current() == 2
+
+
+def test_a_wiped_store_takes_any_parent(store: Store) -> None:
+    store.publish(manifest_of(store, 17, epoch=1), lease_of(store))
+    assert (store.current(), store.next_version()) == (17, 18)
+
+
+def test_a_learner_that_lost_the_lease_is_refused(open_store: Open, raw: Any, key: Key) -> None:
+    old, new = open_store(), open_store()
+    old_lease = lease_of(old, "old")
+    manifest = manifest_of(old, 1, epoch=1)
+    raw.hset(key("lease", "learner"), "ends_ms", 0)
+    new_lease = lease_of(new, "new")
+    with pytest.raises(StaleEpoch, match="epoch 2 now, this learner's is 1"):
+        old.publish(manifest, old_lease)
+    new.publish(manifest_of(new, 1, epoch=2, data=b"new"), new_lease)
+    with pytest.raises(StaleEpoch):
+        old.publish(manifest, old_lease)
+    assert new.manifest(1).epoch == 2
+
+
+def test_a_released_lease_publishes_nothing(store: Store) -> None:
+    lease = lease_of(store)
+    store.release(lease)
+    with pytest.raises(StaleEpoch):
+        store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+
+
+def test_a_lease_of_an_earlier_turn_publishes_nothing(store: Store) -> None:
+    first = lease_of(store)
+    manifest = manifest_of(store, 1, epoch=first.epoch)
+    store.release(first)
+    assert lease_of(store).epoch == 2
+    with pytest.raises(StaleEpoch):
+        store.publish(manifest, first)
+
+
+def test_an_epoch_below_the_last_published_one_is_refused(store: Store, raw: Any, key: Key) -> None:
+    raw.set(key("epoch"), 5)
+    with pytest.raises(StaleEpoch, match="epoch 5"):
+        store.publish(manifest_of(store, 1, epoch=1), lease_of(store))
+
+
+def test_a_manifest_of_another_epoch_is_refused(store: Store) -> None:
+    with pytest.raises(StaleEpoch, match="made in epoch 4"):
+        store.publish(manifest_of(store, 1, epoch=4), lease_of(store))
+
+
+def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
+    store = open_store()
+    lease, barrier = lease_of(store), threading.Barrier(2)
+    outcomes: list[str] = []
+
+    def race(who: int) -> None:
+        for version in range(1, 51):
+            manifest = manifest_of(store, version, epoch=1, data=b"%d of %d" % (version, who))
+            barrier.wait()
+            try:
+                store.publish(manifest, lease)
+                outcomes.append("won")
+            except ParentMoved:
+                outcomes.append("lost")
+            barrier.wait()
+
+    threads = [threading.Thread(target=race, args=(who,)) for who in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (outcomes.count("won"), outcomes.count("lost"), store.current()) == (50, 50, 50)
+
+
+@pytest.mark.parametrize("num_bytes", [6, 8])
+def test_a_blob_that_is_not_there_is_named_and_nothing_is_flipped(store: Store, num_bytes: int) -> None:
+    lease = lease_of(store)
+    publish(store, lease, 1)
+    there, stranger = entry_of(store, b"sevenbs"), entry_of(store, b"other")
+    stranger = msgspec.structs.replace(stranger, digest="f" * 64)
+    wrong = msgspec.structs.replace(there, num_bytes=num_bytes)
+    for tensors, named in (((there, stranger), "f" * 64), ((wrong,), there.digest)):
+        with pytest.raises(NotFound, match=named):
+            store.publish(msgspec.structs.replace(manifest_of(store, 2, epoch=1), tensors=tensors), lease)
+    assert store.current() == 1
+
+
+def test_a_giant_tensor_is_refused_on_both_sides(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
+    giant = msgspec.structs.replace(entry_of(store, b"x"), num_bytes=store_config.max_blob_bytes + 1)
+    manifest = msgspec.structs.replace(manifest_of(store, 1, epoch=1), tensors=(giant,))
+    with pytest.raises(BlobCorrupt, match=r"head\.out"):
+        store.publish(manifest, lease_of(store))
+    raw.hset(key("manifest", 1), mapping={"body": encode(manifest), "signature": sign(encode(manifest), SIGNING_KEY)})
+    with pytest.raises(BlobCorrupt, match=r"head\.out"):
+        store.manifest(1)
+
+
+def test_version_0_cannot_be_published(store: Store) -> None:
+    with pytest.raises(ValueError, match="the first is 1"):
+        store.publish(manifest_of(store, 0, parent=0, epoch=1), lease_of(store))
+
+
+def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: Key) -> None:
+    publish(store, lease_of(store), 1)
+    body = raw.hget(key("manifest", 1), "body")
+    for place in range(0, len(body), 7):
+        changed = bytearray(body)
+        changed[place] ^= 1
+        raw.hset(key("manifest", 1), "body", bytes(changed))
+        with pytest.raises(BadSignature):
+            store.manifest(1)
+
+
+@pytest.mark.parametrize("signature", [None, "", "0" * 64, sign(b"", SIGNING_KEY), b"\xff" * 32])
+def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signature: str | bytes | None) -> None:
+    publish(store, lease_of(store), 1)
+    raw.hdel(key("manifest", 1), "signature")
+    if signature is not None:
+        raw.hset(key("manifest", 1), "signature", signature)
+    with pytest.raises(BadSignature, match="manifest:1"):
+        store.manifest(1)
+
+
+def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None:
+    publish(store, lease_of(store), 1)
+    stranger = Store(store_config, b"another key")
+    with pytest.raises(BadSignature):
+        stranger.manifest(1)
+    stranger.close()
+
+
+def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, key: Key) -> None:
+    publish(store, lease_of(store), 2)
+    raw.hset(key("manifest", 2), mapping=raw.hgetall(key("manifest", 1)))
+    with pytest.raises(BadSignature, match="version 2 was signed as version 1"):
+        store.manifest(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"format": "other"}, "'other' 1"),
+        ({"format_version": 2}, "'lifelong-weights' 2"),
+        ({"format": "lifelong-weights\0"}, "this program reads lifelong-weights 1"),
+    ],
+)
+def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, Any], named: str) -> None:
+    later = msgspec.structs.replace(manifest_of(store, 1, epoch=1), **change)
+    store.publish(later, lease_of(store))
+    with pytest.raises(UnknownFormat, match=named):
+        store.manifest(1)
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"format":"lifelong-weights","format_version":1}'])
+def test_a_signed_body_that_is_no_manifest_is_refused(store: Store, raw: Any, key: Key, body: bytes) -> None:
+    raw.hset(key("manifest", 1), mapping={"body": body, "signature": sign(body, SIGNING_KEY)})
+    with pytest.raises(UnknownFormat, match="version 1"):
+        store.manifest(1)
+
+
+def test_a_giant_manifest_is_not_fetched(store: Store, raw: Any, key: Key) -> None:
+    raw.hset(key("manifest", 1), "body", bytes((32 << 20) + 1))
+    with pytest.raises(UnknownFormat, match="33554433 bytes"):
+        store.manifest(1)
+
+
+def test_the_history_is_bounded(store_config: StoreConfig) -> None:
+    store = Store(StoreConfig(url=store_config.url, prefix=store_config.prefix, history=3), SIGNING_KEY)
+    publish(store, lease_of(store), 5)
+    assert [entry.version for entry in store.history(10)] == [5, 4, 3]
+    assert store.history(0) == []
+    store.close()
+
+
+def test_the_manifest_of_the_first_release_is_still_read_and_still_written() -> None:
+    manifest = WeightManifest(
+        version=3,
+        parent=2,
+        model_spec="0f" * 32,
+        config='{"hidden":384}',
+        labels=("billing", "delivery"),
+        precision="w8c",
+        tensors=(
+            TensorEntry(
+                name="head.out",
+                scheme="w8c",
+                digest="ab" * 32,
+                num_bytes=2_312,
+                parts=(
+                    TensorPart(name="q", dtype="I8", shape=(2, 1_024)),
+                    TensorPart(name="scale", dtype="F16", shape=(2,)),
+                ),
+            ),
+        ),
+        probes=(Probe(text="where is my parcel", logits=(0.25, -1.5)),),
+        trained_through={"feedback.v1/1": 9, "feedback.v1/0": 12},
+        evaluation=Evaluation(num_labels=40, accuracy=0.9),
+        epoch=4,
+        created_ms=1_764_000_000_000,
+    )
+    body = (GOLDEN / "manifest_v1.json").read_bytes()
+    assert decode_manifest(body, 3) == manifest
+    assert encode(manifest) == body
+    assert sign(body, b"golden") == (GOLDEN / "manifest_v1.hmac").read_text()
