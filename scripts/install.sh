@@ -16,7 +16,7 @@ find_python() {
             return
         fi
     done
-    echo "Python 3.11 or 3.12 is needed, and ${PYTHON:-none of python3.12, python3.11, python3} is one." >&2
+    echo "Python 3.11 or 3.12 is needed. Tried, in vain: ${PYTHON:-python3.12 python3.11 python3}" >&2
     echo "Install it (Debian: apt install python3-venv), or name it: make PYTHON=/path/to/python3.12 ..." >&2
     exit 78
 }
@@ -33,5 +33,6 @@ else
 fi
 
 .venv/bin/python scripts/downloads.py
+echo "Installing into .venv; this takes a few minutes ..."
 .venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[local,dev]'
 touch .venv/.installed

@@ -30,10 +30,7 @@ def predict(
         print(json.dumps(answers, indent=2))
         return
     for answer in answers:
-        said = answer["label"] if answer["label"] is not None else "(nothing was learned yet)"
-        print(
-            f"{said}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
-        )
+        print(_said(answer))
 
 
 @reads_settings
@@ -57,6 +54,14 @@ def feedback(
     if failures:
         raise failures[0]
     print(f"{event_id} is {label!r}: sent to the learner")
+
+
+def _said(answer: dict[str, Any]) -> str:
+    """One answer in a line; its event id at the end, for `lifelong feedback`."""
+    if "error" in answer:
+        return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
+    label = "(nothing was learned yet)" if answer["label"] is None else answer["label"]
+    return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
