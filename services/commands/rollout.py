@@ -50,13 +50,16 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
     with operator(given) as does:
         status = does.status()
     if as_json:
-        said = {"plan": status.plan, "newest": status.newest, "replicas": status.replicas}
+        said = {"plan": status.plan, "newest": status.newest, "replicas": status.replicas, "learner": status.learner}
         print(json.dumps(_built(said), indent=2))
         return
     print(_said(status.plan) if status.plan else NOTHING)
     print(f"newest version: {status.newest or 'none'}")
     for report in status.replicas:
         print(f"replica {report.replica}: revision {report.revision}, versions {list(report.versions)}")
+    if status.learner is not None:
+        learner = status.learner
+        print(f"learner: {learner.state}, {learner.num_classes} classes, recent accuracy {learner.recent_accuracy:.1%}")
 
 
 @app.command()

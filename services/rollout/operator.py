@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 from services.rollout.change import change
 from services.rollout.plans import Change, NotPossible, pin, promote, rollback, unpin
-from wire.records import ReplicaReport, RolloutPlan, VersionEntry
+from wire.records import LearnerReport, ReplicaReport, RolloutPlan, VersionEntry
 from wire.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the rollout stands. `newest` is the version that the learner goes on from."""
+    """Where the rollout stands. `newest` is the version that the learner goes on from, `learner` its own report."""
 
     plan: RolloutPlan | None
     newest: int
     replicas: tuple[ReplicaReport, ...]
     history: tuple[VersionEntry, ...]
+    learner: LearnerReport | None
 
 
 class Operator:
@@ -33,7 +34,13 @@ class Operator:
     def status(self, *, entries: int = 10) -> Status:
         """The plan, the replicas that follow it, and the last `entries` lines of the history."""
         store = self._store
-        return Status(store.plan(), store.current(), tuple(store.reports()), tuple(store.history(entries)))
+        return Status(
+            plan=store.plan(),
+            newest=store.current(),
+            replicas=tuple(store.reports()),
+            history=tuple(store.history(entries)),
+            learner=store.learner_report(),
+        )
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Makes `version` (None: the candidate) the stable one."""
