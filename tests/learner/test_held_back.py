@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from learner.held_back import HeldBack
+from learner.replay import Replay
+from learner.requantize import stored_encoder, stored_head
+from tests.learner.small import CONFIG, labelled, small_served, small_strata
+from tests.learner.streams import TOPICS
+
+
+def held_back(num_samples: int) -> HeldBack:
+    it = HeldBack(Replay(100, 1 << 20, seed=1))
+    it.add(labelled(0, num_samples))
+    return it
+
+
+def test_accuracy_counts_unknown_classes_as_wrong() -> None:
+    it, served = held_back(10), small_served()
+    always_first = torch.zeros(2, 96)
+    always_first[0] = 1.0
+    head = served.head(stored_head(CONFIG, always_first, temperature=1.0))
+    assert it.accuracy(served, head, TOPICS[:2]) == pytest.approx(0.2)
+    assert it.accuracy(served, head, ["something else", "again"]) == 0.0
+
+
+def test_no_samples_and_no_classes_are_zero() -> None:
+    served = small_served()
+    head = served.head(stored_head(CONFIG, torch.zeros(0, 96), temperature=1.0))
+    assert held_back(0).accuracy(served, head, []) == held_back(3).accuracy(served, head, []) == 0.0
+
+
+def test_warming_up_is_done_in_units() -> None:
+    it, served = held_back(25), small_served()
+    assert [it.warm(served, 10) for _ in range(4)] == [False, False, True, True]
+
+
+def test_two_encoders_are_kept_apart() -> None:
+    it, strata, first = held_back(4), small_strata(), small_served()
+    with torch.no_grad():
+        strata.get_parameter("layers.1.up.weight").mul_(-3)
+    second = first.with_top(stored_encoder(strata, first_layer=1))
+    before, after = (it.vectors(served, TOPICS)[0] for served in (first, second))
+    assert not torch.equal(before, after)
+    it.keep([second.key])
+    assert torch.equal(it.vectors(first, TOPICS)[0], before)

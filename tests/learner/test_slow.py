@@ -1,0 +1,84 @@
+import torch
+
+from learner.fast import FastTier
+from learner.held_back import HeldBack
+from learner.replay import Replay
+from learner.slow import Phase, SlowRound, draw_plan
+from learner.tier import top_state
+from tests.learner.small import SMALL, labelled, small_served, small_strata
+from tests.learner.streams import TOPICS
+
+SAMPLES = labelled(0, 90)
+
+
+def tier() -> FastTier:
+    it = FastTier(small_served(), ridge=0.01)
+    it.admit_all(TOPICS)
+    it.learn_many(SAMPLES)
+    return it
+
+
+def replay() -> Replay:
+    it = Replay(1_000, 1 << 20, seed=0)
+    it.add(SAMPLES)
+    return it
+
+
+def held_back() -> HeldBack:
+    it = HeldBack(Replay(100, 1 << 20, seed=1))
+    it.add(labelled(100, 130))
+    return it
+
+
+def slow_round() -> SlowRound:
+    plan = draw_plan(1, SAMPLES[:10], replay(), steps=3, size=8, seed=0)
+    return SlowRound(plan, tier(), small_strata(), SMALL)
+
+
+def test_half_of_every_batch_is_fresh_and_half_is_balanced() -> None:
+    plan = draw_plan(1, SAMPLES[:10], replay(), steps=5, size=8, seed=0)
+    assert [len(batch) for batch in plan.batches] == [8] * 5
+    fresh = [sample for batch in plan.batches for sample in batch[:4]]
+    assert set(fresh) == set(SAMPLES[:10]) and max(fresh.count(sample) for sample in fresh) == 2
+    assert plan == draw_plan(1, SAMPLES[:10], replay(), steps=5, size=8, seed=0)
+    assert plan != draw_plan(2, SAMPLES[:10], replay(), steps=5, size=8, seed=0)
+
+
+def test_without_fresh_samples_the_memory_fills_the_batches() -> None:
+    assert [len(batch) for batch in draw_plan(1, [], replay(), steps=2, size=8, seed=0).batches] == [8, 8]
+
+
+def test_a_round_is_made_of_small_units() -> None:
+    it, memory, held = slow_round(), replay(), held_back()
+    phases = []
+    while it.phase is not Phase.DONE:
+        phases.append(it.phase)
+        assert 0.0 <= it.progress <= 1.0
+        it.step(memory, held)
+    assert phases == [Phase.TRAIN] * 3 + [Phase.STORE] + [Phase.REBUILD] * 5 + [Phase.MEASURE] * 2
+    assert it.next_tier.head.num_samples == 90 and it.next_tier.served.key != small_served().key
+
+
+def test_a_repeated_round_gives_the_same_weights_bit_for_bit() -> None:
+    first, second, held = slow_round(), slow_round(), held_back()
+    for it in (first, second):
+        while it.phase is not Phase.DONE:
+            it.step(replay(), held)
+    assert all(
+        torch.equal(value, top_state(second.strata, 1)[name]) for name, value in top_state(first.strata, 1).items()
+    )
+    assert torch.equal(first.next_tier.head.solve(), second.next_tier.head.solve())
+
+
+def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
+    memory, base, held, new = replay(), tier(), held_back(), labelled(200, 203)
+    it = SlowRound(draw_plan(1, SAMPLES[:10], memory, steps=1, size=8, seed=0), base, small_strata(), SMALL)
+    for sample in new:  # one before the memory is read, one while it is learnt again, one at the end
+        base.learn_many([sample])
+        memory.add([sample])
+        it.also([sample])
+        while it.step(memory, held) in (Phase.TRAIN, Phase.STORE):
+            pass
+    while it.step(memory, held) is not Phase.DONE:
+        pass
+    assert it.next_tier.head.num_samples == base.head.num_samples == 93
