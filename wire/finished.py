@@ -95,6 +95,11 @@ class FinishedPrefix:
         return self._limit - len(self._tracks[partition].waiting)
 
     @property
+    def partitions(self) -> list[Partition]:
+        """What is tracked now, in order."""
+        return sorted(self._tracks)
+
+    @property
     def num_waiting(self) -> int:
         """Delivered records that the prefix has not passed, over all partitions."""
         return sum(len(track.waiting) for track in self._tracks.values())

@@ -126,16 +126,19 @@ def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
 
 
 def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) -> None:
-    """Gives the folder a cluster id, once. The id is recorded before, so that a start that was cut off is repeated."""
+    """Gives the folder a cluster id, once. The id is kept first, so that formatting that was cut off is repeated."""
+    is_formatted = state_dir / "formatted"
+    if is_formatted.exists():
+        return
     storage = str(home / "bin" / "kafka-storage.sh")
-    recorded = state_dir / "cluster.id"
-    if not recorded.exists():
-        made = _run([storage, "random-uuid"], env)
-        partial = recorded.with_suffix(".new")
-        partial.write_text(made.strip())
-        partial.replace(recorded)
-    cluster = recorded.read_text()
-    _run([storage, "format", "--standalone", "--ignore-formatted", "-t", cluster, "-c", str(properties)], env)
+    cluster = state_dir / "cluster.id"
+    if not cluster.exists():
+        made = cluster.with_suffix(".new")
+        made.write_text(_run([storage, "random-uuid"], env).strip())
+        made.replace(cluster)
+    argv = [storage, "format", "--standalone", "--ignore-formatted", "-t", cluster.read_text(), "-c", str(properties)]
+    _run(argv, env)
+    is_formatted.touch()
 
 
 def _run(argv: list[str], env: dict[str, str]) -> str:

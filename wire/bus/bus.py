@@ -21,6 +21,7 @@ from wire.records import TopicRecord, topic_name
 R = TypeVar("R", bound=TopicRecord)
 
 PING_TIMEOUT_MS = 2_000
+MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long holds up nobody any more
 METADATA_AGE_MS = 5_000  # new partitions are seen after this long
 
 
@@ -68,6 +69,7 @@ class Bus:
             auto_offset_reset="earliest",
             session_timeout_ms=self._config.session_timeout_ms,
             heartbeat_interval_ms=self._config.heartbeat_interval_ms,
+            max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         )
         topic = topic_name(self._config.prefix, cast(type[TopicRecord], record_type))
         subscription = Subscription(consumer, record_type, topic, self._config, refused_by=self._client_id)

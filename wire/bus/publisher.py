@@ -69,9 +69,11 @@ class Publisher:
             self._producer.close(timeout=self._delivery_timeout_s)
 
     def _settle(self, on_ack: OnAck | None, error: SendFailed | None) -> None:
-        self._slots.release()
-        if on_ack is not None:
-            on_ack(error)
+        try:
+            if on_ack is not None:
+                on_ack(error)
+        finally:
+            self._slots.release()
 
 
 def _send_failed(record: TopicRecord, error: Exception) -> SendFailed:

@@ -4,6 +4,9 @@
 
 A rebalance takes nothing away from a partition that stays here: what is in flight goes on counting. What is finished
 of a partition that went away changes nothing; whoever has it now reads it again from the committed prefix.
+
+All partitions are paused together or none is. Rejected: to pause only a full one. kafka-python 3.0.12 sets aside what
+it has fetched of a paused partition, and forgets to take it up again where another partition was read meanwhile.
 """
 
 import threading
@@ -16,7 +19,7 @@ import structlog
 from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
-from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
+from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
 
 from wire.bus.foreign import mapped
 from wire.bus.reading import Received, Refused, read
@@ -27,7 +30,8 @@ from wire.records import TopicRecord
 R = TypeVar("R", bound=TopicRecord)
 
 COMMIT_INTERVAL_S = 0.25  # what was finished in this time is done again after a crash
-MAX_UNFINISHED = 10_000  # delivered records of one partition that wait for a commit; then it is paused
+MAX_UNFINISHED = 10_000  # delivered records of one partition that wait for a commit; then no more are fetched
+JOIN_PATIENCE_MS = 250
 
 log = structlog.get_logger("bus")
 
@@ -46,7 +50,8 @@ class Subscription(Generic[R]):
     consumes: the records of the partitions that the group gives us
     produces: Poll, and commits of the finished prefix: on a poll, at most every COMMIT_INTERVAL_S, and before a
               partition is given back
-    waits for: the broker, at most the timeout of the poll; a partition where MAX_UNFINISHED records wait is paused
+    waits for: the broker, at most the timeout of the poll; for `finish`, where MAX_UNFINISHED records of one partition
+               wait: then polls bring nothing
     unblocked by: a record, or the end of the timeout
     """
 
@@ -64,13 +69,18 @@ class Subscription(Generic[R]):
         self._next_commit_s = 0.0
         self.num_failed_commits = 0
         consumer.subscribe([topic], listener=_Rebalance(self))
+        with mapped(self._servers):
+            consumer.topics()  # to join before the partitions are known would be to join twice
 
     def poll(self, timeout_ms: int) -> Poll[R]:
-        """Waits at most `timeout_ms` for records. To be called often, also while paused: it keeps us in the group."""
+        """Waits at most `timeout_ms` for records, and at most JOIN_PATIENCE_MS while the group shares its partitions.
+
+        To be called often, also while paused: it keeps us in the group.
+        """
         self._apply_pauses()
         with mapped(self._servers):
             self._commit_when_due()
-            batches = self._consumer.poll(timeout_ms)
+            batches = self._consumer.poll(self._patience_ms(timeout_ms))
         poll: Poll[R] = Poll(received=[], refused=[])
         for partition, raws in batches.items():
             for raw in raws:
@@ -98,6 +108,12 @@ class Subscription(Generic[R]):
             self._is_paused = False
 
     @property
+    def partitions(self) -> list[int]:
+        """The partitions that the group has given us, as of the last poll."""
+        with self._lock:
+            return [number for _, number in self._finished.partitions]
+
+    @property
     def num_unfinished(self) -> int:
         """Delivered records whose offset cannot be committed yet."""
         with self._lock:
@@ -112,10 +128,20 @@ class Subscription(Generic[R]):
 
     def _apply_pauses(self) -> None:
         with self._lock:
-            for partition in self._consumer.assignment():
-                is_full = self._finished.room(partition) < self._max_poll_records
-                change = self._consumer.pause if self._is_paused or is_full else self._consumer.resume
-                change(partition)
+            is_full = any(self._finished.room(of) < self._max_poll_records for of in self._finished.partitions)
+            change = self._consumer.pause if self._is_paused or is_full else self._consumer.resume
+            change(*self._consumer.assignment())
+
+    def _patience_ms(self, timeout_ms: int) -> int:
+        """How long to poll. While we join the group, longer, and the client must be told that it still has to.
+
+        kafka-python 3.0.12 throws the answer away when it comes between two polls; and where new partitions were the
+        reason to join, it then never asks again, nor sends a heartbeat.
+        """
+        if self._consumer.group_metadata().state != MemberState.REBALANCING:
+            return timeout_ms
+        self._consumer._coordinator.request_rejoin()
+        return max(timeout_ms, JOIN_PATIENCE_MS)
 
     def _commit_when_due(self) -> None:
         now_s = time.monotonic()

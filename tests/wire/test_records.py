@@ -1,0 +1,149 @@
+"""The records of Redis keep their bytes, and every record keeps the promises that the rooms rely on."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from wire.records import (
+    CANDIDATE,
+    STABLE,
+    TOPIC_RECORDS,
+    Answer,
+    Arm,
+    DeadLetter,
+    Evaluation,
+    Event,
+    Feedback,
+    Probe,
+    Record,
+    ReplicaReport,
+    RolloutPlan,
+    TensorEntry,
+    TensorPart,
+    VersionEntry,
+    WeightManifest,
+    key_name,
+    topic_name,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+PLAN = RolloutPlan(
+    revision=4,
+    salt="s1",
+    arms=(Arm(name=STABLE, version=11, share=0.75), Arm(name=CANDIDATE, version=12, share=0.25)),
+    previous=9,
+    pinned=False,
+    reason="ramp",
+    time_ms=1_700_000_000_000,
+)
+
+SAMPLES: dict[str, Record] = {
+    "weight_manifest.v1": WeightManifest(
+        version=12,
+        parent=11,
+        model_spec="a" * 64,
+        config='{"layers":6}',
+        labels=("card_declined", "refund"),
+        precision="w8c",
+        tensors=(
+            TensorEntry(
+                name="head.out",
+                scheme="w8c",
+                digest="b" * 64,
+                num_bytes=1_024,
+                parts=(
+                    TensorPart(name="q", dtype="I8", shape=(2, 8)),
+                    TensorPart(name="scale", dtype="F16", shape=(2,)),
+                ),
+            ),
+        ),
+        probes=(Probe(text="hello", logits=(0.5, -0.25)),),
+        trained_through={"answers.v1/0": 40, "feedback.v1/1": 7},
+        evaluation=Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75),
+        epoch=3,
+        created_ms=1_700_000_000_000,
+    ),
+    "version_entry.v1": VersionEntry(version=12, action="published", time_ms=1_700_000_000_000, detail="gate passed"),
+    "rollout_plan.v1": PLAN,
+    "replica_report.v1": ReplicaReport(
+        replica="r1",
+        revision=4,
+        versions=(11, 12),
+        time_ms=1_700_000_000_000,
+        swaps=2,
+        swap_stalls_ms=(0.5,),
+        refused={"bad_signature": 1},
+        counts={"answers": 100},
+        queue_items=3,
+        model_bytes={"12": 23_000_000},
+    ),
+}
+
+samples = pytest.mark.parametrize("name", SAMPLES)
+
+
+@samples
+def test_bytes_do_not_change(name: str) -> None:
+    assert msgspec.json.encode(SAMPLES[name]) == (GOLDEN / f"{name}.json").read_bytes()
+
+
+@samples
+def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
+    old = (GOLDEN / f"{name}.json").read_bytes()
+    assert msgspec.json.decode(old, type=type(SAMPLES[name])) == SAMPLES[name]
+
+
+@samples
+def test_new_bytes_are_read_by_the_old_reader(name: str) -> None:
+    """The old reader knows the fields of the golden bytes, and needs them all."""
+    old_fields = msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes())
+    old = msgspec.defstruct("Old", [(field, Any) for field in old_fields])
+    read = msgspec.json.decode(msgspec.json.encode(SAMPLES[name]), type=old)
+    assert {field: getattr(read, field) for field in old_fields} == old_fields
+
+
+@pytest.mark.parametrize("record", [Event, Answer, Feedback, DeadLetter], ids=lambda record: record.__name__)
+def test_topics_and_types_carry_the_version(record: type[Event]) -> None:
+    topic, _, topic_version = record.TOPIC.rpartition(".")
+    _, _, type_version = record.TYPE.rpartition(".")
+    assert topic and topic_version == type_version == "v1"
+
+
+def test_no_two_records_share_a_topic_or_a_type() -> None:
+    assert len({record.TOPIC for record in TOPIC_RECORDS}) == len({r.TYPE for r in TOPIC_RECORDS}) == len(TOPIC_RECORDS)
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        PLAN.revision = 5  # type: ignore[misc]
+
+
+def test_names_carry_the_prefix() -> None:
+    assert topic_name("eu.", Event) == "eu.events.v1"
+    assert key_name("eu.", "blob", 7) == "eu.blob:7"
+
+
+def test_an_event_without_a_key_is_its_own_entity() -> None:
+    assert Event(id="e1", text="a").entity == "e1"
+    assert Event(id="e1", text="a", key="c").entity == "c"
+
+
+def test_all_labels_of_an_event_lie_in_one_partition() -> None:
+    labels = [Feedback(event_id="e1", label=label, key=key, source=key) for label, key in (("a", "x"), ("b", "y"))]
+    assert {label.entity for label in labels} == {"e1"}
+    assert len({label.message_id for label in labels}) == 2
+
+
+def test_the_plan_names_its_arms() -> None:
+    assert (PLAN.stable, PLAN.candidate, PLAN.versions) == (11, 12, (11, 12))
+    empty = RolloutPlan(revision=1, salt="s", arms=())
+    assert (empty.stable, empty.candidate, empty.versions) == (0, 0, ())
+
+
+def test_the_manifest_counts_its_bytes() -> None:
+    manifest = SAMPLES["weight_manifest.v1"]
+    assert isinstance(manifest, WeightManifest)
+    assert manifest.num_bytes == 1_024
