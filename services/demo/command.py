@@ -35,7 +35,7 @@ def run(settings: Settings, options: Options) -> int:
     try:
         stream = load(options.data, settings.data, num_events=options.events, seed=settings.seed)
         with fresh(settings) as own:
-            outcome = _play(own, stream, options, console)
+            outcome = _play(_decisive(own, stream), stream, options, console)
     except DataError as error:
         print(error, file=sys.stderr)
         return USAGE
@@ -65,12 +65,19 @@ def fresh(settings: Settings) -> Iterator[Settings]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _decisive(settings: Settings, stream: Stream) -> Settings:
+    """A candidate is judged by fewer labels where a stage of the stream would not have enough of them."""
+    enough = stream.labels_to_decide(settings.rollout.candidate_share)
+    return replaced(settings, {"rollout.min_labels": min(settings.rollout.min_labels, enough)})
+
+
 def _play(settings: Settings, stream: Stream, options: Options, console: Console) -> Outcome:
     def say(text: str) -> None:
         console.print(f"[{_since_start_s():5.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
+    say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     tempo = Tempo(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with Stack(settings, say=say) as stack:
         say("The replicas are ready.")
@@ -85,7 +92,7 @@ def _report(outcome: Outcome, stream: Stream, options: Options, console: Console
         report.write_json(outcome.figures, options.json)
     if options.plot is not None:
         title = f"{stream.name}: {stream.num_labels} labels, stage by stage"
-        report.plot(outcome.curve, outcome.marks, options.plot, title=title)
+        report.plot(outcome.curve, outcome.tests, outcome.marks, options.plot, title=title)
 
 
 def _since_start_s() -> float:

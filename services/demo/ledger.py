@@ -19,8 +19,8 @@ from services.demo.curve import Curve, Point
 from services.demo.score import Hits, Label, Throughput
 from wire.records import Answer, ArmName, Feedback
 
-TRAIN = -1
-"""The round of training events; rounds from 0 are the tests after each stage."""
+TRAIN, FILLER = -1, -2
+"""The rounds of training events, and of those that only keep the stream going. From 0 on: the test after each stage."""
 
 RECENT = 500
 """Training answers that the live latency is taken of."""
@@ -148,7 +148,14 @@ class Ledger:
     def throughput(self) -> list[Throughput]:
         """Of the tests, in which events are sent as fast as they are answered."""
         with self._changed:
-            return [each for round, each in self._throughput.items() if round != TRAIN]
+            return [each for round, each in self._throughput.items() if round >= 0]
+
+    def tests(self) -> list[Point]:
+        """Accuracy over all test items so far, at the end of each test."""
+        with self._changed:
+            ends_s = {n: (each.ended_ms - self.started_ms) / 1000 for n, each in self._throughput.items() if n >= 0}
+            hits = {n: self.progress().of_round(n) for n in ends_s}
+            return [Point(end_s, 0.0, hits[n].sent, hits[n].right) for n, end_s in sorted(ends_s.items())]
 
     def curve(self) -> list[Point]:
         """Accuracy over time, of the training events."""

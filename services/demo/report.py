@@ -4,6 +4,7 @@ Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from rich.table import Table
 from services.demo.curve import Point
 from services.demo.figures import Figures
 from services.demo.stream import Stream
+
+GAP = 2.5
+"""Buckets without an answer that interrupt the curve."""
 
 Mark = tuple[float, str]
 """A version's first answer: seconds from the first event, and the arm."""
@@ -45,28 +49,35 @@ def write_json(figures: Figures, path: Path) -> None:
     path.write_text(json.dumps(figures.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def plot(points: Sequence[Point], marks: Sequence[Mark], path: Path, *, title: str) -> None:
-    """A PNG: accuracy of the answers as they came, over time, with a mark at the first answer of every version."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
+def plot(points: Sequence[Point], tests: Sequence[Point], marks: Sequence[Mark], path: Path, *, title: str) -> None:
+    """A PNG: accuracy over time, as answers came and in the tests, with a mark at the first answer of every version."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
     for arm, color in (("stable", "tab:green"), ("candidate", "tab:orange")):
         seconds = [second for second, name in marks if name == arm]
         axes.vlines(seconds, 0, 100, color=color, linewidth=0.7, alpha=0.5, label=f"new {arm} version ({len(seconds)})")
-    axes.plot(
-        [point.second + point.width_s / 2 for point in points],
-        [point.accuracy for point in points],
-        color="tab:blue",
-        linewidth=1.6,
-        label="right answers, before the label was known",
-    )
+    seconds, percents = _with_gaps(points)
+    axes.plot(seconds, percents, color="tab:blue", linewidth=1.6, label="answers, before their label was known")
+    seconds, percents = [point.second for point in tests], [point.accuracy for point in tests]
+    axes.plot(seconds, percents, "o--", color="black", linewidth=0.8, label="test items of all stages so far")
     axes.set(title=title, xlabel="seconds", ylabel="percent right", ylim=(0, 100))
-    axes.legend(loc="lower right", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(path, dpi=120)
+
+
+def _with_gaps(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """The middle of each bucket; nothing is drawn over the time between two stages."""
+    seconds: list[float] = []
+    percents: list[float] = []
+    for place, point in enumerate(points):
+        if place and point.second - points[place - 1].second > GAP * point.width_s:
+            seconds.append(point.second)
+            percents.append(math.nan)
+        seconds.append(point.second + point.width_s / 2)
+        percents.append(point.accuracy)
+    return seconds, percents
 
 
 def _rows(figures: Figures) -> dict[str, str]:

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from services.demo.curve import Point
 from services.demo.figures import Figures, figures
+from services.demo.hands import Hands, Limits
 from services.demo.labeller import Labeller, delays
 from services.demo.ledger import Ledger
 from services.demo.loops import Loops
 from services.demo.outbox import Outbox
-from services.demo.player import Hands, Limits, Player
+from services.demo.player import Player
 from services.demo.readback import read_back
 from services.demo.report import Mark
 from services.demo.sight import Watcher
@@ -51,6 +52,7 @@ class Outcome:
 
     figures: Figures
     curve: list[Point]
+    tests: list[Point]
     marks: list[Mark]
 
 
@@ -114,7 +116,7 @@ def _outcome(bus: Bus, cast: Cast) -> Outcome:
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
     found = figures(ledger, sight, back.found, dead_letters=back.dead_letters)
-    return Outcome(found, ledger.curve(), sorted(marks))
+    return Outcome(found, ledger.curve(), ledger.tests(), sorted(marks))
 
 
 def _new_run() -> str:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 FULL_RATE = 200.0
 """Events a second where nothing else is asked for."""
 
-MIN_STAGE_S = 7.0
-"""A stage of a small data set is played slower than `FULL_RATE`, so that its own labels come back before it ends."""
+SHORT_STAGE_S, STRETCHED_S = 5.0, 15.0
+"""A largest stage that would be over sooner than the one is played in the other, so that its own labels come back."""
+
+DECISIONS_A_STAGE = 4
 
 
 class DataError(ValueError):
@@ -52,8 +54,18 @@ class Stream:
     @property
     def default_rate(self) -> float:
         """Events a second: 200, or less where the largest stage would be over before its labels come back."""
-        largest = max(len(stage.train) for stage in self.stages)
-        return max(1.0, min(FULL_RATE, round(largest / MIN_STAGE_S, 1)))
+        if self.largest >= SHORT_STAGE_S * FULL_RATE:
+            return FULL_RATE
+        return max(1.0, round(self.largest / STRETCHED_S, 1))
+
+    @property
+    def largest(self) -> int:
+        """Training items of the largest stage."""
+        return max(len(stage.train) for stage in self.stages)
+
+    def labels_to_decide(self, share: float) -> int:
+        """Labels of the candidate arm, which has this share, with which some decisions can be made in every stage."""
+        return max(2, round(share * self.largest / DECISIONS_A_STAGE))
 
 
 def shuffled(stream: Stream, seed: int) -> Stream:

@@ -125,7 +125,7 @@ def _stages(stream: Stream, progress: Progress) -> Table:
         tests = [
             hits
             for (round, each), hits in sorted(progress.hits.items())
-            if each == place and round != TRAIN and hits.answered == hits.sent
+            if each == place and round >= 0 and hits.answered == hits.sent
         ]
         cells = [f"{tests[-1].accuracy:.1f}", f"{max(hits.accuracy for hits in tests):.1f}"] if tests else ["", ""]
         seen = f"{train.accuracy:.1f}" if train.sent else ""

@@ -60,6 +60,7 @@ def test_the_matrix_has_a_row_after_each_stage() -> None:
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    points = [Point(float(second), 1.0, 10, second) for second in range(10)]
-    plot(points, [(2.0, "candidate"), (4.5, "stable")], tmp_path / "curve.png", title="made")
+    points = [Point(float(second), 1.0, 10, second % 10) for second in (0, 1, 2, 8, 9)]
+    tests = [Point(5.0, 0.0, 10, 8)]
+    plot(points, tests, [(2.0, "candidate"), (4.5, "stable")], tmp_path / "curve.png", title="made")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 import pytest
 from rich.console import Console
 
+from services.demo.hands import Limits
 from services.demo.loops import Loops
-from services.demo.player import Limits
 from services.demo.session import Outcome, Tempo, play
 from services.demo.stream import Item, Stage, Stream
 from tests.services.demo.answerer import Answerer, refuse_one
@@ -48,7 +48,8 @@ def run(bus: Bus, store: Store) -> Run:
 def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
     outcome, said = run()
     figures = outcome.figures
-    assert (figures.events, figures.answers, figures.lost, figures.duplicates) == (49, 49, 0, 0)
+    assert figures.events == figures.answers >= 49  # 40 to learn from, 9 in the tests, and what keeps it going
+    assert (figures.lost, figures.duplicates) == (0, 0)
     assert figures.accuracy_by_stage == ((100.0,), (100.0, 100.0))
     assert (figures.accuracy_final, figures.forgetting) == (100.0, 0.0)
     assert figures.accuracy_first_seen < 100.0  # the first of each label was asked before anybody had said it
@@ -66,9 +67,9 @@ def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
 
 def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
     refuse_one(bus)
-    outcome, said = run(drops={3, 21}, repeats={5, 30, 45})
+    outcome, said = run(drops={3, 15}, repeats={5, 6, 30})
     figures = outcome.figures
-    assert (figures.events, figures.answers, figures.lost, figures.duplicates) == (49, 47, 2, 3)
+    assert (figures.events - figures.answers, figures.lost, figures.duplicates) == (2, 2, 3)
     assert figures.dead_letters == 1
     assert "events are given up" in said
 
