@@ -46,6 +46,11 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     batches: list[list[Labelled]]
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes it trains on, one row each in the auxiliary head."""
+        return sorted({label for batch in self.batches for _, label in batch})
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that is no tensor. `version` is the one trained from, `pending` the one that this state was published as.

@@ -32,6 +32,10 @@ from model.tokenizer import TextTokenizer
 from wire.records import Answer, Feedback, WeightManifest
 
 HELD_BACK_BYTES = 4 << 20
+"""Bytes of text in the held-back samples."""
+
+MEANS = "round.means"
+"""Name of the tensor from which the auxiliary head of the round under way started."""
 
 log = structlog.get_logger("learner")
 
@@ -110,7 +114,8 @@ class Learner:
         )
         sums = {f"fast.{name}": value for name, value in self.tier.export().items()}
         top = {f"top.{name}": value for name, value in top_state(self.strata, self._first_layer).items()}
-        return Snapshot(facts=facts, tensors=sums | top)
+        means = {MEANS: self.round.means_CD} if self.round else {}
+        return Snapshot(facts=facts, tensors=sums | top | means)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become the learner that was exported. Raises CheckpointRefused for one of another model."""
@@ -168,7 +173,7 @@ class Learner:
             seed=config.seed,
         )
         self._fresh = []
-        self.round = SlowRound(plan, self.tier, self.strata, config)
+        self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=config)
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples."""
@@ -201,8 +206,9 @@ class Learner:
         self.replay = self._replay(facts.replay)
         self.temperature = facts.temperature
         self._fresh = list(facts.fresh)
-        plan = facts.round_plan
-        self.round = SlowRound(plan, self.tier, self.strata, self._config) if plan else None
+        self.round = None
+        if (plan := facts.round_plan) is not None:
+            self.round = SlowRound(plan, tensors[MEANS], self.tier, self.strata, config=self._config)
 
     def _join(self, state: JoinState | None) -> Join:
         config = self._config

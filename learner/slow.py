@@ -3,9 +3,9 @@
     plan: all batches --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier --> MEASURE --> DONE
 
 A round starts after a number of labels, never by the clock, and all its batches are drawn then: what it learns is a
-function of its plan and of the encoder. So a checkpoint holds the plan, and a restart repeats the round from there;
-the optimizer is not worth a place in it. The published encoder keeps serving and the fast tier keeps learning under it;
-labels that come while the next one is rebuilt are learnt under both (`also`).
+function of its plan, of the class means it starts from, and of the encoder. A checkpoint holds these, and a restart
+repeats the round from them; the optimizer is not worth a place in it. The published encoder keeps serving and the fast
+tier keeps learning under it; labels that come while the next one is rebuilt are learnt under both (`also`).
 
 Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
 """
@@ -15,6 +15,7 @@ from enum import Enum
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from learner.checkpoint import RoundPlan
 from learner.config import LearnerConfig
@@ -38,19 +39,20 @@ class Phase(Enum):
 class SlowRound:
     """One round. `step` does one unit; at DONE, `strata` and `next_tier` are what it made."""
 
-    def __init__(self, plan: RoundPlan, tier: FastTier, strata: Strata, config: LearnerConfig) -> None:
-        self.plan, self.phase, self.losses = plan, Phase.TRAIN, list[float]()
+    def __init__(
+        self, plan: RoundPlan, means_CD: Tensor, tier: FastTier, strata: Strata, *, config: LearnerConfig
+    ) -> None:
+        self.plan, self.means_CD, self.phase, self.losses = plan, means_CD, Phase.TRAIN, list[float]()
         self._tier, self._unit = tier, config.rebuild_batch
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
         self._todo: list[Labelled] = []
         self._num_todo = 1
-        labels = sorted({label for batch in plan.batches for _, label in batch})
-        self._rows = {label: row for row, label in enumerate(labels)}
+        self._rows = {label: row for row, label in enumerate(plan.labels)}
         self._trainer = Trainer(
             self.strata,
-            tier.means(labels),
+            means_CD,
             first_layer=self._first_layer,
             rate=config.slow_rate,
             weight_decay=config.slow_weight_decay,
@@ -63,16 +65,19 @@ class SlowRound:
             self._train()
         elif self.phase is Phase.STORE:
             self._store(replay)
-        elif self._todo:
+        elif self.phase is Phase.REBUILD:
             self._rebuild()
         elif self.phase is Phase.MEASURE:
             self.phase = Phase.DONE if held_back.warm(self.next_tier.served, self._unit) else Phase.MEASURE
         return self.phase
 
     def also(self, samples: Sequence[Labelled]) -> None:
-        """Samples that were learnt meanwhile: the next encoder must know them too."""
-        if self.phase not in (Phase.TRAIN, Phase.STORE):  # until then they only go to the memory, which is read later
-            self._todo += samples
+        """Samples that were learnt meanwhile: the next encoder must know them too.
+
+        They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them.
+        """
+        if self.phase not in (Phase.TRAIN, Phase.STORE):  # until then they are in the memory, which is read later
+            self._learn(samples)
 
     @property
     def progress(self) -> float:
@@ -99,10 +104,13 @@ class SlowRound:
 
     def _rebuild(self) -> None:
         unit, self._todo = self._todo[: self._unit], self._todo[self._unit :]
-        self.next_tier.admit_all(self._tier.head.classes)
-        self.next_tier.learn_many(unit)
+        self._learn(unit)
         if not self._todo:
             self.phase = Phase.MEASURE
+
+    def _learn(self, samples: Sequence[Labelled]) -> None:
+        self.next_tier.admit_all(self._tier.head.classes)
+        self.next_tier.learn_many(samples)
 
 
 def draw_plan(number: int, fresh: Sequence[Labelled], replay: Replay, *, steps: int, size: int, seed: int) -> RoundPlan:

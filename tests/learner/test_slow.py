@@ -32,7 +32,7 @@ def held_back() -> HeldBack:
 
 def slow_round() -> SlowRound:
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=3, size=8, seed=0)
-    return SlowRound(plan, tier(), small_strata(), SMALL)
+    return SlowRound(plan, tier().means(plan.labels), tier(), small_strata(), config=SMALL)
 
 
 def test_half_of_every_batch_is_fresh_and_half_is_balanced() -> None:
@@ -72,7 +72,8 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit() -> None:
 
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     memory, base, held, new = replay(), tier(), held_back(), labelled(200, 203)
-    it = SlowRound(draw_plan(1, SAMPLES[:10], memory, steps=1, size=8, seed=0), base, small_strata(), SMALL)
+    plan = draw_plan(1, SAMPLES[:10], memory, steps=1, size=8, seed=0)
+    it = SlowRound(plan, base.means(plan.labels), base, small_strata(), config=SMALL)
     for sample in new:  # one before the memory is read, one while it is learnt again, one at the end
         base.learn_many([sample])
         memory.add([sample])

@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from learner.checkpoint import decode, encode
+from learner.errors import CheckpointRefused
+from learner.learner import Learner
+from tests.learner.small import small_learner
+from tests.learner.streams import answer, feedback, stream
+
+OFFSETS = {"answers.v1/0": 5, "feedback.v1/0": 6}
+
+
+def fed(learner: Learner, first: int, last: int) -> Learner:
+    for number in range(first, last, 20):
+        learner.learn(stream(number, min(number + 20, last)), {"feedback.v1/0": last})
+        learner.tick()
+    return learner
+
+
+def copy_of(learner: Learner, **changed: float | str) -> Learner:
+    copy = small_learner(**changed)
+    copy.restore(decode(encode(learner.export(None))))
+    return copy
+
+
+def assert_same(one: Learner, other: Learner) -> None:
+    mine, theirs = one.export(None), other.export(None)
+    assert mine.facts == theirs.facts and mine.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
+
+
+def test_every_matched_label_is_learnt_or_held_back() -> None:
+    it = fed(small_learner(trainable_layers=0), 0, 100)
+    assert it.join.counts["matched"] == 100 == it.counts["learnt"] + it.counts["held_back"]
+    assert 3 < it.counts["held_back"] == len(it.held_back) < 25
+    assert it.tier.head.num_samples == len(it.replay) == it.counts["learnt"]
+    assert it.prequential.accuracy == 0.2 and it.offsets == {"feedback.v1/0": 100}
+
+
+def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
+    it = small_learner(held_back_share=0.0)
+    for number in range(12):
+        it.learn([answer(number), feedback(number, label=f"class {number}")], OFFSETS)
+    assert len(it.tier.head.classes) == it.counts["learnt"] == 8 and it.counts["over_capacity"] == 4
+
+
+def test_a_restored_learner_goes_on_bit_for_bit() -> None:
+    whole = fed(small_learner(trainable_layers=0), 0, 50)
+    restored = copy_of(whole, trainable_layers=0)
+    assert_same(whole, restored)
+    assert_same(fed(whole, 50, 90), fed(restored, 50, 90))
+
+
+def test_a_restored_learner_repeats_the_round_from_its_plan() -> None:
+    whole = fed(small_learner(), 0, 100)
+    assert whole.round and len(whole.round.losses) > 0
+    restored = copy_of(whole)
+    assert restored.round and restored.round.plan == whole.round.plan and not restored.round.losses
+    for it in (whole, restored):
+        while it.has_work:
+            it.tick()
+    assert_same(whole, restored)
+    assert whole.counts["rounds_adopted"] + whole.counts["rounds_dropped"] == 1
+
+
+def test_a_restored_learner_has_the_adopted_encoder() -> None:
+    whole = fed(small_learner(min_held_back=10**6), 0, 80)
+    while whole.has_work:
+        whole.tick()
+    restored = copy_of(whole)
+    assert whole.counts["rounds_adopted"] == 1
+    assert restored.tier.served.key == whole.tier.served.key != small_learner().tier.served.key
+    assert_same(fed(whole, 80, 99), fed(restored, 80, 99))
+
+
+def test_a_worse_encoder_is_dropped() -> None:
+    it = fed(small_learner(min_held_back=1, slow_rate=3.0, slow_steps=8), 0, 100)
+    while it.has_work:
+        it.tick()
+    assert it.counts["rounds_dropped"] + it.counts["rounds_not_finite"] == 1
+    assert it.tier.served.key == small_learner().tier.served.key
+
+
+def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
+    it = fed(small_learner(min_held_back=10**6, slow_steps=1), 0, 70)
+    number = 70
+    while it.has_work:
+        it.learn(stream(number, number + 3), OFFSETS)
+        it.tick()
+        number += 3
+    assert it.counts["rounds_adopted"] == 1 and it.tier.head.num_samples == it.counts["learnt"] == len(it.replay)
+
+
+def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
+    it = fed(small_learner(trainable_layers=0), 0, 40)
+    snapshot, learnt = it.export(None), it.counts["learnt"]
+    fed(it, 40, 100)
+    it.set_aside(snapshot, version=3)
+    assert it.version == 3 and it.offsets == {"feedback.v1/0": 100}
+    assert it.counts["learnt"] == learnt == it.tier.head.num_samples
+    assert it.join.counts["matched"] == learnt + it.counts["held_back"] + it.counts["set_aside"] == 100
+    it.learn([feedback(50)], OFFSETS)
+    assert it.counts["learnt"] == learnt and it.join.counts["duplicate"] == 11
+
+
+@pytest.mark.parametrize("changed", [{"num_features": 64}, {"seed": 5}])
+def test_a_checkpoint_of_another_model_is_refused(changed: dict[str, float]) -> None:
+    snapshot = small_learner().export(None)
+    with pytest.raises(CheckpointRefused):
+        small_learner(**changed).restore(snapshot)
