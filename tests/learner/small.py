@@ -1,15 +1,21 @@
 """A learner that is small and quick: a random encoder of two narrow blocks, and few features."""
 
+import json
+import shutil
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from model.config import StrataConfig
+from model.minilm import BLOCK, COMPUTED, EMBEDDING, FIELDS
+from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
@@ -60,3 +66,22 @@ def small_config(**changed: float | str) -> LearnerConfig:
 
 def labelled(first: int, last: int) -> list[Labelled]:
     return [Labelled(text_of(number), label_of(number)) for number in range(first, last)]
+
+
+def save_encoder(folder: Path) -> str:
+    """The small encoder as a folder that `load_encoder` reads; returns its name."""
+    shape = {theirs: getattr(CONFIG, ours) for ours, theirs in FIELDS.items()}
+    (folder / "config.json").write_text(json.dumps(COMPUTED | shape))
+    shutil.copy(encoder_folder("minilm-l6") / "tokenizer.json", folder)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in small_strata().state_dict().items():
+        path, kind = name.rsplit(".", 1)
+        if path.startswith("embed."):
+            tensors[f"embeddings.{EMBEDDING[path.removeprefix('embed.')]}.{kind}"] = value
+            continue
+        _, index, part = path.split(".")
+        names = [f"attention.self.{head}" for head in ("query", "key", "value")] if part == "qkv" else [BLOCK[part]]
+        for piece, theirs in zip(value.chunk(len(names)), names, strict=True):
+            tensors[f"encoder.layer.{index}.{theirs}.{kind}"] = piece.clone()
+    save_file(tensors, folder / "model.safetensors")
+    return str(folder)
