@@ -46,7 +46,7 @@ class StrataConfig:
     head_features: int = 2048
     """Random features between embedding and classes."""
 
-    label_capacity: int = 512
+    label_capacity: int = 256
     """Rows of the head: how many classes can be learned without a change of shape."""
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class StrataConfig:
             value = getattr(self, field.name)
             if field.type is int and (type(value) is not int or not 0 < value < 1 << 24):
                 raise WrongConfig(f"{field.name} is {value!r}; expected an integer from 1 to {(1 << 24) - 1}")
-        if not 0 < self.norm_eps < 1:
+        if type(self.norm_eps) is not float or not 0 < self.norm_eps < 1:
             raise WrongConfig(f"norm_eps is {self.norm_eps!r}; expected a number between 0 and 1")
         if self.d_model % self.n_heads:
             raise WrongConfig(f"d_model is {self.d_model}; expected a multiple of n_heads = {self.n_heads}")

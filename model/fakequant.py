@@ -29,13 +29,15 @@ class _FakeLinear(torch.autograd.Function):
         return linear_i8(x_MK.detach(), pack(stored.parts["q"], stored.parts["scale"], stored.bias))
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (grad_MN,) = grads
         q_MK, step_M1, low_M1, q_NK, scale_N = ctx.saved_tensors
-        w_NK = q_NK.float() * scale_N.float()[:, None]
-        x_MK = torch.addcmul(low_M1, q_MK.float(), step_M1)
-        grad_bias_N = grad_MN.sum(dim=0) if ctx.needs_input_grad[2] else None
-        return grad_MN @ w_NK, grad_MN.t() @ x_MK, grad_bias_N
+        for_x, for_w, for_bias = ctx.needs_input_grad
+        return (
+            grad_MN @ (q_NK.float() * scale_N.float()[:, None]) if for_x else None,
+            grad_MN.t() @ torch.addcmul(low_M1, q_MK.float(), step_M1) if for_w else None,
+            grad_MN.sum(dim=0) if for_bias else None,
+        )
 
 
 def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:

@@ -17,12 +17,16 @@ from torch.nn import functional
 
 from kernels.attention import attention
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
+from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
 from model.errors import WrongShape
 from model.head import OUT, PROJ
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import check_encoder, check_weight
+
+PIECE_TOKENS = 1024
+"""A larger batch runs through the blocks in pieces of this many tokens, so that what a call needs stays below 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class QuantizedEncoder:
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
         """Pack the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
+        keep_freed_memory()
         position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
         norm = _norm(tensors["embed.norm"], config)
         blocks = [_block(config, tensors, f"layers.{index}") for index in range(config.n_layers)]
@@ -81,8 +86,10 @@ class QuantizedEncoder:
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
         """z_BD of unit length, in the caller's order. Raises BadTokens."""
-        x_TD = self.encode_prefix(batch, self.config.n_layers)
-        return functional.normalize(batch.layout.mean_BD(x_TD), dim=1)
+        batch.check(self.config.vocab, self.config.max_pos)
+        pieces = batch.pieces(PIECE_TOKENS)
+        z_BD = torch.cat([piece.layout.means(self._run(piece, self.config.n_layers)) for piece in pieces])
+        return batch.layout.restore(functional.normalize(z_BD, dim=1))
 
     @torch.no_grad()
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
@@ -93,6 +100,9 @@ class QuantizedEncoder:
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
         batch.check(self.config.vocab, self.config.max_pos)
+        return torch.cat([self._run(piece, layer) for piece in batch.pieces(PIECE_TOKENS)])
+
+    def _run(self, batch: RaggedBatch, layer: int) -> Tensor:
         x_TD = self._embed(batch)
         for block in self._blocks[:layer]:
             x_TD = block(x_TD, batch.layout)

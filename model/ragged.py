@@ -49,13 +49,17 @@ class RaggedLayout:
     def num_tokens(self) -> int:
         return self.offsets[-1]
 
-    def mean_BD(self, x_TD: Tensor) -> Tensor:
-        """The mean over each sequence's tokens, in the caller's order."""
+    def means(self, x_TD: Tensor) -> Tensor:
+        """The mean over each sequence's tokens, in the layout's order [B, D]."""
         means = [
             x_TD[group.start : group.start + group.num_rows].view(group.count, group.length, -1).mean(dim=1)
             for group in self.groups
         ]
-        return torch.cat(means).index_select(0, self.place_B)
+        return torch.cat(means)
+
+    def restore(self, z_BD: Tensor) -> Tensor:
+        """One row per sequence, from the layout's order to the caller's."""
+        return z_BD.index_select(0, self.place_B)
 
     def split(self, x_TD: Tensor) -> list[Tensor]:
         """Each sequence's rows, in the caller's order (views)."""
@@ -87,6 +91,20 @@ class RaggedBatch:
     def offsets(self) -> tuple[int, ...]:
         return self.layout.offsets
 
+    def pieces(self, max_tokens: int) -> list["RaggedBatch"]:
+        """The same sequences as batches of at most `max_tokens` (or one sequence), in the layout's order.
+
+        Concatenated results of the pieces are the results of the whole, in the layout's order.
+        """
+        if self.layout.num_tokens <= max_tokens:
+            return [self]
+        return [self._piece(first, end) for first, end in _spans(self.offsets, max_tokens)]
+
+    def _piece(self, first: int, end: int) -> "RaggedBatch":
+        start, stop = self.offsets[first], self.offsets[end]
+        lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
+        return RaggedBatch(self.ids_T[start:stop], self.positions_T[start:stop], RaggedLayout.of(lengths))
+
     def check(self, vocab: int, max_pos: int) -> None:
         """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_pos`."""
         lowest, highest = (int(value) for value in torch.aminmax(self.ids_T))
@@ -95,3 +113,14 @@ class RaggedBatch:
         longest = self.layout.groups[-1].length
         if longest > max_pos:
             raise BadTokens(f"a sequence has {longest} tokens; expected at most {max_pos}")
+
+
+def _spans(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
+    """Runs [first, end) of sequences that hold at most `max_tokens` each, unless one sequence alone holds more."""
+    spans: list[tuple[int, int]] = []
+    first = 0
+    for end in range(1, len(offsets)):
+        if offsets[end] - offsets[first] > max_tokens and end - 1 > first:
+            spans.append((first, end - 1))
+            first = end - 1
+    return [*spans, (first, len(offsets) - 1)]

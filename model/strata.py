@@ -92,7 +92,7 @@ class Strata(nn.Module):
             raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
         for block in self._blocks(layer, self.config.n_layers):
             x_TD = block(x_TD, layout, linear)
-        return functional.normalize(layout.mean_BD(x_TD), dim=1)
+        return layout.restore(functional.normalize(layout.means(x_TD), dim=1))
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
         if not 0 <= first <= end <= self.config.n_layers:

@@ -42,7 +42,13 @@ class TextTokenizer:
         """Token ids per text, cut to `max_tokens`; the last token stays the closing one. [] for no texts."""
         if max_tokens <= self._num_special:
             raise BadTokens(f"max_tokens is {max_tokens}; expected more than {self._num_special}")
-        return [_cut(encoding.ids, max_tokens) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        encodings = self._tokenizer.encode_batch_fast([_unicode(text) for text in texts])
+        return [_cut(encoding.ids, max_tokens) for encoding in encodings]
+
+
+def _unicode(text: str) -> str:
+    """The text, with a question mark for half a surrogate pair, which JSON can spell and UTF-8 cannot."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _cut(ids: list[int], max_tokens: int) -> list[int]:

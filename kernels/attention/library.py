@@ -3,7 +3,9 @@
 Sequences that are sorted by length stand side by side with their equals, hence a group is a view of the rows. Long
 sequences go to torch's fused attention. Short ones, which are most of real traffic, do not: its softmax leaves the
 vector unit when a row is shorter than 16, and takes two thirds of the time. There the scores are laid out with the keys
-outermost, and the softmax runs down the columns, 16 and more at once, whatever the length.
+outermost, and the softmax runs down the columns, 16 and more at once, whatever the length. The columns are filled up to
+whole vectors, because a column beyond the last whole vector is computed by another exponential with other last bits: a
+text would get another answer in another batch.
 
 Both ways are differentiable; the learner trains through them.
 
@@ -22,8 +24,11 @@ from itertools import groupby, pairwise
 import torch
 from torch import Tensor
 
-SHORT = 96
+SHORT = 48
 """Sequences below this length take the column softmax; measured, see bench/kernels.py."""
+
+LANES = 16
+"""float32 values in the widest vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,17 @@ def _short(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
     split = qkv_RW.view(-1, length, 3, num_heads, head)
     q_GSD, k_GSD, v_GSD = split.permute(2, 0, 3, 1, 4).reshape(3, -1, length, head).unbind(0)
     scores_Gkq = torch.baddbmm(q_GSD.new_empty(1, 1, 1), k_GSD, q_GSD.transpose(1, 2), beta=0, alpha=head**-0.5)
-    weights_kGq = scores_Gkq.permute(1, 0, 2).contiguous().softmax(dim=0)
-    out_GSD = torch.bmm(weights_kGq.permute(1, 2, 0), v_GSD)
+    out_GSD = torch.bmm(_softmax_over_keys(scores_Gkq).transpose(1, 2), v_GSD)
     return out_GSD.view(-1, num_heads, length, head).transpose(1, 2).reshape(num_rows, width // 3)
+
+
+def _softmax_over_keys(scores_Gkq: Tensor) -> Tensor:
+    num_heads, num_keys, num_queries = scores_Gkq.shape
+    columns = num_heads * num_queries
+    scores_kGq = scores_Gkq.transpose(0, 1)
+    if columns % LANES == 0:
+        return scores_kGq.contiguous().softmax(dim=0).transpose(0, 1)
+    filled_kC = scores_Gkq.new_zeros(num_keys, columns + -columns % LANES)
+    filled_kC[:, :columns].view(num_keys, num_heads, num_queries).copy_(scores_kGq)
+    weights_kC = filled_kC.softmax(dim=0)[:, :columns]
+    return weights_kC.view(num_keys, num_heads, num_queries).transpose(0, 1)

