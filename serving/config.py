@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from wire.config import BusConfig, StoreConfig
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingConfig:
@@ -10,8 +12,6 @@ class ServingConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    encoder: str = "minilm-l6"
-    """Whose tokenizer is used: `minilm-l6`, a folder, or a cached Hugging Face id. The weights come from the store."""
     replicas: int = 1
     """Processes that answer. They share the partitions of the events, and the HTTP port of their machine."""
     threads: int = 1
@@ -66,3 +66,20 @@ class ServingConfig:
     """How long a replica that is stopped may take to answer what it has already taken."""
     object_store_mb: int = 128
     """Shared memory of a Ray that we start, in MiB. Nothing of ours travels through it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplicaConfig:
+    """Everything that a replica needs to know. The key is not shown.
+
+    `encoder` says whose tokenizer is used; the weights come from the store.
+    """
+
+    encoder: str
+    serving: ServingConfig
+    bus: BusConfig
+    store: StoreConfig
+    signing_key: bytes
+
+    def __repr__(self) -> str:
+        return f"ReplicaConfig(encoder={self.encoder!r}, serving={self.serving}, bus={self.bus}, store={self.store})"

@@ -5,10 +5,10 @@
 A flip is an assignment to `Engine.live`, made by the swap's thread whenever it likes. A batch reads it once, so it runs
 under one plan, and every answer names the version that gave it. Nothing else is shared with the swap.
 
-What a flip costs is measured and not assumed: `stalls_ms` has, for each flip that a batch saw, how long work was ready
-and the model idle before the first batch after it: from the end of the batch before, or from when the new batch was
-ready where that is later, to the start of its forward. Whatever the flip causes lies in there (waiting for the
-interpreter while the swap prepares, freeing the old weights), but also what every pause has; so it is an upper bound.
+What a flip costs is measured and not assumed: its stall is how long work was ready and the model idle before the first
+batch after it, from the end of the batch before, or from when the new batch was ready where that is later, to the start
+of its forward. Whatever the flip causes lies in there (waiting for the interpreter while the swap prepares, freeing the
+old weights), but also what every pause has; so it is an upper bound. A flip that no batch waited for has a stall of 0.
 
 Rejected: a lock around the model (a swap would wait for a batch), and writing into live weights (a batch could see
 half of them).
@@ -90,7 +90,7 @@ class Engine:
 
     @property
     def swaps(self) -> tuple[int, tuple[float, ...]]:
-        """How many flips a batch has seen, and what the last of them cost, in milliseconds, oldest first."""
+        """How many flips there were before the last batch, and the stalls of the last of them in ms, oldest first."""
         return self._num_swaps, tuple(self._stalls_ms)
 
     def check(self, *, batch_timeout_s: float) -> None:
@@ -123,12 +123,16 @@ class Engine:
 
     def _begin(self, live: Live | None, ready_s: float) -> None:
         now_s = self._busy_since_s = self._clock()
-        number = live.number if live else 0
-        if number != self._seen_number:
-            if self._seen_number:  # the first weights of all replaced nothing
-                self._num_swaps += 1
-                self._stalls_ms.append(1e3 * max(0.0, now_s - max(self._ended_s, ready_s)))
-            self._seen_number = number
+        if live is None or live.number == self._seen_number:
+            return
+        stall_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
+        if self._seen_number:
+            num_swaps, stalls_ms = live.number - self._seen_number, [stall_ms]
+        else:  # the first weights of all replaced nothing
+            num_swaps, stalls_ms = live.number - 1, []
+        self._num_swaps += num_swaps
+        self._stalls_ms.extend([0.0] * (num_swaps - len(stalls_ms)) + stalls_ms)  # nobody waited for the others
+        self._seen_number = live.number
 
     def _outcomes(self, items: Sequence[Item], live: Live | None) -> list[Outcome]:
         """An outcome for each item. Where a forward raises, each item is tried once by itself."""

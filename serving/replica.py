@@ -12,14 +12,13 @@ committed: intake, queue, outbox, swap.
 
 import time
 import uuid
-from dataclasses import dataclass
 
 import torch
 
 from model.tokenizer import TextTokenizer
 from serving.asking import Asking
 from serving.batcher import BatchQueue
-from serving.config import ServingConfig
+from serving.config import ReplicaConfig
 from serving.counts import Counts
 from serving.dedupe import DedupeWindow
 from serving.engine import Engine, Item
@@ -32,22 +31,8 @@ from serving.status import Status
 from serving.swap import Swap
 from serving.tokens import encoding
 from wire.bus import Bus
-from wire.config import BusConfig, StoreConfig
 from wire.records import Event, ReplicaReport
 from wire.store import Store
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplicaConfig:
-    """Everything that a replica needs to know. The key is not shown."""
-
-    serving: ServingConfig
-    bus: BusConfig
-    store: StoreConfig
-    signing_key: bytes
-
-    def __repr__(self) -> str:
-        return f"ReplicaConfig(serving={self.serving}, bus={self.bus}, store={self.store})"
 
 
 def now_ms() -> int:
@@ -65,7 +50,7 @@ class Replica:
     def __init__(self, config: ReplicaConfig, name: str) -> None:
         serving = config.serving
         torch.set_num_threads(serving.threads)
-        tokenizer = TextTokenizer.from_encoder(serving.encoder)
+        tokenizer = TextTokenizer.from_encoder(config.encoder)
         self.name = name
         self._config = serving
         self._counts = Counts()

@@ -169,6 +169,21 @@ def test_a_flip_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engin
     assert 0 <= stall_ms < 50
 
 
+def test_flips_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
+    asker = Asker()
+    with running(engine, queue, live_of([1], number=3)):
+        queue.submit(asker.item("first"))
+        asker.wait(1)
+        before = engine.swaps
+        engine.live = live_of([2], number=5)
+        queue.submit(asker.item("second"))
+        asker.wait(2)
+    num_swaps, stalls_ms = engine.swaps
+    assert before == (2, (0.0, 0.0))
+    assert num_swaps == 4
+    assert stalls_ms[:3] == (0.0, 0.0, 0.0)
+
+
 def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
     asker = Asker()
     texts = [f"text number {index}" for index in range(8)]

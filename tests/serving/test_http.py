@@ -20,7 +20,7 @@ from serving.outbox import Outbox
 from serving.ratelimit import RateLimit
 from serving.status import Status
 from serving.tokens import encoding
-from tests.brokers import eventually
+from tests.serving.waiting import eventually
 from tests.serving.weights import label_of, live_of, tokenizer
 from wire.errors import BusUnavailable
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS

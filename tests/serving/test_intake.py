@@ -15,7 +15,8 @@ from serving.engine import Engine, Item
 from serving.intake import Intake
 from serving.outbox import Outbox
 from serving.tokens import encoding
-from tests.brokers import eventually, take
+from tests.brokers import take
+from tests.serving.waiting import eventually
 from tests.serving.weights import label_of, live_of, tokenizer
 from wire.bus import Bus, Publisher
 from wire.errors import SendFailed

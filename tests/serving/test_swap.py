@@ -11,7 +11,7 @@ from serving.engine import Engine, Item
 from serving.loader import Loader
 from serving.predict import predict_many
 from serving.swap import Swap, SwapState
-from tests.brokers import eventually
+from tests.serving.waiting import eventually
 from tests.serving.weights import Learner, label_of, plan_of, tokenizer
 from wire.records import Event, ReplicaReport
 from wire.store import Store

@@ -1,0 +1,152 @@
+"""The replicas on a real Ray Serve, in a process of their own, as a user starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from serving import app
+from serving.config import ServingConfig
+from serving.listener import PortTaken
+from tests.brokers import take
+from tests.serving.test_listener import listener_of
+from tests.serving.waiting import eventually
+from tests.serving.weights import Learner, label_of
+from tests.stores import SIGNING_KEY
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.records import Answer, Event
+from wire.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PROGRAM = """
+import signal, threading
+from serving.app import run
+from serving.config import ServingConfig
+from wire.config import BusConfig, StoreConfig
+
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+run(
+    ServingConfig(replicas=2, http_port={port}, drain_timeout_s=5.0, report_interval_s=0.2),
+    encoder="minilm-l6",
+    bus_config={bus},
+    store_config={store},
+    signing_key={key},
+    stop=stop,
+)
+"""
+
+
+@contextmanager
+def serving(port: int, bus: BusConfig, store: StoreConfig) -> Iterator[subprocess.Popen[bytes]]:
+    program = PROGRAM.format(port=port, bus=bus, store=store, key=SIGNING_KEY)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def free_port() -> int:
+    listener = listener_of("nobody")
+    listener.close()
+    return listener.port
+
+
+def replicas_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "ServeReplica" in " ".join(child.cmdline())]
+
+
+@pytest.mark.live
+def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
+    bus: Bus, bus_config: BusConfig, store_config: StoreConfig, store: Store, broker: Any
+) -> None:
+    if broker.kind != "tansu":
+        pytest.skip("one broker is enough for Ray")
+    learner = Learner(store)
+    learner.publish(1)
+    learner.plan(1)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/v1"
+    with serving(port, bus_config, store_config) as process:
+        eventually(lambda: len(store.reports()) == 2 and all(r.versions == (1,) for r in store.reports()), within_s=60)
+        names = {httpx.get(f"{url}/status").json()["replica"] for _ in range(40)}
+        assert names == {report.replica for report in store.reports()}
+        assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
+            1, "hello"
+        )
+
+        victim, *_ = replicas_of(process)
+        victim.send_signal(signal.SIGKILL)
+        send(bus, [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(100)])
+        assert {answer.event_id for answer in answers(bus, 101)} >= {f"e{index}" for index in range(100)}
+        eventually(lambda: len(replicas_of(process)) == 2, within_s=60)
+        listening = [c for p in replicas_of(process) for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+        assert {connection.laddr.ip.removeprefix("::ffff:") for connection in listening} == {"127.0.0.1"}
+
+
+def send(bus: Bus, events: list[Event]) -> None:
+    with closing(bus.publisher()) as publisher:
+        for event in events:
+            publisher.send(event)
+
+
+def answers(bus: Bus, num: int) -> list[Answer]:
+    with closing(bus.follow([Answer], {})) as follower:
+        return [each.record for each in take(follower.poll, num, within_s=60)]
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
+    listener = listener_of("another service")
+    with pytest.raises(PortTaken):
+        app.run(
+            ServingConfig(http_port=listener.port),
+            encoder="minilm-l6",
+            bus_config=BusConfig(bootstrap_servers="127.0.0.1:1"),
+            store_config=StoreConfig(url="redis://127.0.0.1:1/0"),
+            signing_key=b"key",
+            stop=threading.Event(),
+        )
+    listener.close()
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Any]:
+    monkeypatch.setenv("LIFELONG_SIGNING_KEY", "k" * 32)
+    return app.build
+
+
+GIVEN = {"store.url": "redis://127.0.0.1:1/0", "bus": {"bootstrap_servers": "127.0.0.1:1"}}
+
+
+def test_build_names_everything_that_is_missing(
+    build: Callable[[dict[str, Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LIFELONG_SIGNING_KEY")
+    with pytest.raises(ValueError, match=r"bus\.bootstrap_servers, store\.url, LIFELONG_SIGNING_KEY"):
+        build({})
+
+
+def test_build_refuses_names_that_nobody_reads(build: Callable[[dict[str, Any]], Any]) -> None:
+    with pytest.raises(ValueError, match="replica_count"):
+        build({**GIVEN, "serving.replica_count": "2"})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
+def test_build_reads_text_as_the_command_line_gives_it(build: Callable[[dict[str, Any]], Any]) -> None:
+    application = build({**GIVEN, "serving.replicas": "3"})
+    assert application._bound_deployment.num_replicas == 3

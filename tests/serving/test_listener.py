@@ -1,0 +1,87 @@
+"""The port that the replicas of a machine share."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from serving.listener import Listener, PortTaken, check_port
+
+
+def app_that_says(name: str) -> Starlette:
+    async def say(_: Request) -> Response:
+        return PlainTextResponse(name)
+
+    return Starlette(routes=[Route("/", say)])
+
+
+def listener_of(name: str, port: int = 0) -> Listener:
+    return Listener(app_that_says(name), host="127.0.0.1", port=port, drain_timeout_s=2)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    made = listener_of("one")
+    yield made
+    made.close()
+
+
+def test_it_serves_the_application(listener: Listener) -> None:
+    assert httpx.get(f"http://127.0.0.1:{listener.port}/").text == "one"
+
+
+def test_a_second_replica_shares_the_port_and_outlives_the_first(listener: Listener) -> None:
+    second = listener_of("two", listener.port)
+    heard = {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(40)}
+    assert heard == {"one", "two"}
+    second.close()
+    assert {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(10)} == {"one"}
+
+
+def test_close_answers_the_request_that_is_on_its_way() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(_: Request) -> Response:
+        began.set()
+        go_on.wait(10)
+        return PlainTextResponse("late")
+
+    listener = Listener(Starlette(routes=[Route("/", wait)]), host="127.0.0.1", port=0, drain_timeout_s=5)
+    answers: list[str] = []
+    url = f"http://127.0.0.1:{listener.port}/"
+    asker = threading.Thread(target=lambda: answers.append(httpx.get(url).text))
+    asker.start()
+    began.wait(10)
+    closer = threading.Thread(target=listener.close)
+    closer.start()
+    go_on.set()
+    asker.join()
+    closer.join()
+    assert answers == ["late"]
+
+
+def test_a_port_that_another_program_listens_on_is_refused_by_name() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"127.0.0.1:{port} is taken"):
+            check_port("127.0.0.1", port)
+
+
+def test_another_service_on_a_shared_port_is_refused_too(listener: Listener) -> None:
+    with pytest.raises(PortTaken):
+        check_port("127.0.0.1", listener.port)
+
+
+def test_a_free_port_is_free() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+    check_port("127.0.0.1", port)

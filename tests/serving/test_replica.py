@@ -1,0 +1,158 @@
+"""A whole replica without Ray: Kafka, Redis and HTTP together."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.config import ReplicaConfig, ServingConfig
+from serving.http import make_app
+from serving.listener import Listener
+from serving.replica import Replica
+from tests.brokers import nobody_answers, take
+from tests.serving.waiting import eventually
+from tests.serving.weights import Learner, label_of
+from tests.stores import SIGNING_KEY
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.records import Answer, Event
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+SERVING = ServingConfig(report_interval_s=0.1, reconnect_s=0.1, drain_timeout_s=5.0, max_open_events=64)
+
+
+@pytest.fixture
+def config(bus: Bus, bus_config: BusConfig, store_config: StoreConfig) -> ReplicaConfig:
+    return ReplicaConfig(
+        encoder="minilm-l6", serving=SERVING, bus=bus_config, store=store_config, signing_key=SIGNING_KEY
+    )
+
+
+@pytest.fixture
+def learner(store: Store) -> Learner:
+    return Learner(store)
+
+
+@pytest.fixture
+def start(config: ReplicaConfig) -> Iterator[Callable[..., Replica]]:
+    """Starts one more replica; closes them all at the end."""
+    started: list[Replica] = []
+
+    def start_one(**changes: Any) -> Replica:
+        started.append(Replica(replace(config, **changes), f"replica{len(started)}"))
+        started[-1].start()
+        return started[-1]
+
+    yield start_one
+    for replica in started:
+        replica.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Replica], str]]:
+    """Opens a port for a replica and returns its URL."""
+    listeners: list[Listener] = []
+
+    def serve_one(replica: Replica) -> str:
+        listeners.append(Listener(make_app(replica.api), host="127.0.0.1", port=0, drain_timeout_s=1))
+        return f"http://127.0.0.1:{listeners[-1].port}/v1"
+
+    yield serve_one
+    for listener in listeners:
+        listener.close()
+
+
+def is_ready(url: str) -> bool:
+    return httpx.get(f"{url}/health/ready").status_code == 200
+
+
+def answers(bus: Bus, num: int) -> list[Answer]:
+    with closing(bus.follow([Answer], {})) as follower:
+        return [each.record for each in take(follower.poll, num)]
+
+
+def test_kafka_and_http_are_answered_alike_and_both_are_published(
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner, bus: Bus, store: Store
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    url = serve(start())
+    eventually(lambda: is_ready(url))
+    asked = httpx.post(f"{url}/predict", json={"text": "where is my card", "id": "by-http"}).json()
+    with closing(bus.publisher()) as publisher:
+        publisher.send(Event(id="by-kafka", text="where is my card"))
+    found = {answer.event_id: answer for answer in answers(bus, 2)}
+    assert set(found) == {"by-http", "by-kafka"}
+    assert {answer.label for answer in found.values()} == {label_of(1, "where is my card")}
+    assert asked["answers"][0]["label"] == label_of(1, "where is my card")
+    eventually(lambda: [report.versions for report in store.reports()] == [(1,)])
+    status = httpx.get(f"{url}/status").json()
+    assert status["counts"]["answers"] == 2
+    assert status["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
+
+
+def test_a_new_version_is_taken_while_it_answers(
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    url = serve(start())
+    eventually(lambda: is_ready(url))
+    learner.publish(2)
+    learner.plan(2, previous=1)
+
+    def version() -> int:
+        answer = httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]
+        assert answer["label"] == label_of(answer["weights_version"], "hello")
+        return int(answer["weights_version"])
+
+    eventually(lambda: version() == 2)
+    eventually(lambda: httpx.get(f"{url}/status").json()["swaps"] == 1)
+
+
+def test_without_a_broker_http_is_answered(
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner, bus_config: BusConfig
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    away = replace(bus_config, bootstrap_servers="127.0.0.1:1", request_timeout_ms=200)
+    with nobody_answers():
+        url = serve(replica := start(bus=away, serving=replace(SERVING, drain_timeout_s=0.5)))
+        eventually(lambda: is_ready(url))
+        assert httpx.post(f"{url}/predict", json={"text": "hello"}).status_code == 200
+        eventually(lambda: replica.status().counts.get("bus_unavailable", 0) > 1)
+        replica.check()
+        replica.close()
+
+
+def test_without_a_store_it_waits_for_its_first_weights(
+    start: Callable[..., Replica], serve: Callable[[Replica], str], store_config: StoreConfig
+) -> None:
+    away = replace(store_config, url="redis://127.0.0.1:1/0", timeout_ms=100)
+    url = serve(replica := start(store=away))
+    assert httpx.get(f"{url}/health/live").status_code == 200
+    assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["error"]["code"] == "no_weights"
+    replica.check()
+
+
+def test_a_replica_that_is_stopped_amid_events_loses_and_repeats_none(
+    start: Callable[..., Replica], learner: Learner, bus: Bus
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(2_000)]
+    with closing(bus.publisher()) as publisher:
+        for event in events:
+            publisher.send(event)
+    first = start()
+    eventually(lambda: first.status().counts.get("answers", 0) > 200)
+    first.close()
+    assert first.status().open_events == 0
+    start()
+    found = [answer.event_id for answer in answers(bus, len(events))]
+    assert sorted(found) == sorted(event.id for event in events)
