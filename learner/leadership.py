@@ -40,12 +40,15 @@ class Leadership:
         self._renew_at_s = self._clock_s() + self.interval_s
         return self._lease is not None
 
-    def wait(self, stop: threading.Event, tell: Callable[[], None]) -> bool:
-        """Wait for the lease, calling `tell` at every try. False when `stop` came first."""
+    def wait(self, stop: threading.Event) -> bool:
+        """Wait for the lease. False when `stop` came first."""
+        is_told = False
         while not stop.is_set():
             if self.acquire():
                 return True
-            tell()
+            if not is_told:
+                log.info("standing_by", lease=self._name)
+                is_told = True
             stop.wait(self.interval_s)
         return False
 

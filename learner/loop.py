@@ -9,7 +9,6 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -22,7 +21,7 @@ from learner.feed import Feed
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.publish import Publisher
-from learner.report import LearnerReport, Reporter
+from learner.report import Reporter
 from model.minilm import load_encoder
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -44,18 +43,17 @@ def run(
     signing_key: bytes,
     encoder: str,
     stop: threading.Event,
-    say: Callable[[LearnerReport], None] | None = None,
 ) -> int:
     """Learn until `stop` is set. Returns the exit code."""
     torch.set_num_threads(config.threads)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
-    reporter = Reporter(holder, say or (lambda report: None), now_ms=_now_ms)
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
         store.check_policy()
         learner = Learner(config, *load_encoder(encoder))
         leadership = Leadership(store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms)
-        if leadership.wait(stop, reporter.standby):
+        if leadership.wait(stop):
+            reporter = Reporter(holder, store.report_learner, now_ms=_now_ms)
             lead(config, learner, bus, store, leadership=leadership, reporter=reporter, stop=stop)
             leadership.release()
     except StaleEpoch as error:

@@ -1,4 +1,4 @@
-"""What the learner says of itself: for the page, the command line and the demo."""
+"""Says where the leading learner stands: for the command line and the demo. A standby stays silent."""
 
 import time
 from collections.abc import Callable
@@ -9,37 +9,9 @@ from learner.feed import Feed
 from learner.learner import Learner
 from learner.publish import Publisher
 from wire.errors import StoreUnavailable
-from wire.records import Evaluation, Record
+from wire.records import Evaluation, LearnerReport
 
 log = structlog.get_logger("learner")
-
-
-class LearnerReport(Record, frozen=True, kw_only=True):
-    """Where the learner stands. `state`: standby, learning or stopped; `version` is the one it learns on from.
-
-    `counts` holds the ends of labels by name (labels = matched + late + duplicate + orphan + refused_* + parked, and
-    matched = learnt + held_back + over_capacity + set_aside), refusals of the gate (`gate_*`), slow rounds
-    (`rounds_*`) and failures. `accuracy` is prequential: of given answers, before their label was learnt.
-    `publish_ms` is the last publication, step by step.
-    """
-
-    learner: str
-    state: str
-    time_ms: int
-    epoch: int = 0
-    version: int = 0
-    num_classes: int = 0
-    counts: dict[str, int] = {}
-    lag: int = 0
-    accuracy: float = 0.0
-    recent_accuracy: float = 0.0
-    evaluation: Evaluation = Evaluation()
-    replay_samples: int = 0
-    held_back_samples: int = 0
-    round_phase: str = ""
-    round_progress: float = 0.0
-    publish_ms: dict[str, float] = {}
-    learn_ms_per_label: float = 0.0
 
 
 REPORT_INTERVAL_S = 0.5
@@ -59,10 +31,6 @@ class Reporter:
     ) -> None:
         self._holder, self._say, self._now_ms, self._clock_s = holder, say, now_ms, clock_s
         self._next_s = 0.0
-
-    def standby(self) -> None:
-        """Another learner leads."""
-        self._tell(LearnerReport(learner=self._holder, state="standby", time_ms=self._now_ms()))
 
     def learning(
         self, learner: Learner, publisher: Publisher, feed: Feed, *, epoch: int, is_last: bool = False

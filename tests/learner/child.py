@@ -2,17 +2,14 @@
 
     python -m tests.learner.child <state_dir> <encoder> <broker> <bus prefix> <redis> <store prefix> <trainable layers>
 
-Prints every report as one line of JSON, until SIGTERM.
+Runs until SIGTERM.
 """
 
 import signal
 import sys
 import threading
 
-import msgspec
-
 from learner.loop import run
-from learner.report import LearnerReport
 from tests.learner.small import small_config
 from wire.config import BusConfig, StoreConfig
 
@@ -36,12 +33,7 @@ def main(state_dir: str, encoder: str, broker: str, bus_prefix: str, redis: str,
         signing_key=SIGNING_KEY,
         encoder=encoder,
         stop=stop,
-        say=tell,
     )
-
-
-def tell(report: LearnerReport) -> None:
-    print(msgspec.json.encode(report).decode(), flush=True)
 
 
 if __name__ == "__main__":
