@@ -6,11 +6,13 @@ A run begins with nothing learned: it has a state folder of its own, and on serv
 own. So what it shows was learned before your eyes, and your own weights stay as they are.
 """
 
+import logging
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import psutil
 from rich.console import Console
@@ -79,10 +81,23 @@ def _play(settings: Settings, stream: Stream, options: Options, console: Console
     rate = stream.default_rate if options.rate is None else options.rate
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     tempo = Tempo(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
-    with Stack(settings, say=say) as stack:
+    with logging_into(settings.state_dir / "logs" / "demo.log"), Stack(settings, say=say) as stack:
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             return play(bus, store, stream, tempo, console=console, check=stack.check)
+
+
+@contextmanager
+def logging_into(path: Path) -> Iterator[None]:
+    """What libraries log goes into a file beside the logs of the stack, and not through the panel."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root, file = logging.getLogger(), logging.FileHandler(path, encoding="utf-8")
+    before, root.handlers = root.handlers, [file]
+    try:
+        yield
+    finally:
+        root.handlers = before
+        file.close()
 
 
 def _report(outcome: Outcome, stream: Stream, options: Options, console: Console) -> None:

@@ -23,6 +23,9 @@ SOURCE = "demo"
 MAX_OUTSTANDING = 256
 """Test items that are unanswered at a time: some batches, so that the service is never without work."""
 
+FILLER_RATE = 50.0
+"""Events a second, at most, that only keep the stream going: enough to see when a version gives its first answer."""
+
 
 class Player:
     """Sends every event of a run. Verbs: run, or its parts play, send and await_answers."""
@@ -83,7 +86,7 @@ class Player:
                 self.send(next(items), stage=number, time_ms=self._hands.now_ms(), round=FILLER)
 
         self.await_answers(at_most=0)
-        every_s = min(1.0 / rate, self._limits.look_s)
+        every_s = min(1.0 / min(rate, FILLER_RATE), self._limits.look_s)
         Settler(self._ledger, self._watcher, self._hands, self._limits, fill, every_s).settle(stage.name)
         self.await_answers(at_most=0)
 

@@ -1,10 +1,11 @@
 """The command around a run: what it refuses, and what it leaves behind."""
 
+import logging
 from pathlib import Path
 
 import pytest
 
-from services.demo.command import USAGE, fresh, run
+from services.demo.command import USAGE, fresh, logging_into, run
 from services.demo.options import Options
 from services.demo.stream import DataError
 from services.settings import Settings, load
@@ -38,3 +39,11 @@ def test_the_logs_of_a_run_that_failed_are_kept(settings: Settings, error: type[
         own.state_dir.mkdir()
         raise error
     assert own.state_dir.exists() is kept
+
+
+def test_what_libraries_log_goes_into_a_file(tmp_path: Path) -> None:
+    before = logging.getLogger().handlers
+    with logging_into(tmp_path / "logs" / "demo.log"):
+        logging.getLogger("kafka").warning("no news")
+    assert "no news" in (tmp_path / "logs" / "demo.log").read_text()
+    assert logging.getLogger().handlers is before
