@@ -25,6 +25,12 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
     return replaced(settings, {"signing_key": SecretStr(_kept(settings.state_dir / FILE))})
 
 
+def key_bytes(settings: Settings) -> bytes:
+    """The key of settings that have one: those of `with_signing_key`."""
+    assert settings.signing_key is not None, "attach, or start a stack, first"
+    return settings.signing_key.get_secret_value().encode()
+
+
 def _kept(path: Path) -> str:
     """The key in `path`, made when there is none: readable by its owner only, and whole or not there at all."""
     if not path.exists():

@@ -182,7 +182,6 @@ def _derived(settings: Settings, sources: dict[str, str]) -> Loaded:
     follows = {
         "learner.state_dir": ("state_dir", str(settings.state_dir / "learner")),
         "learner.seed": ("seed", settings.seed),
-        "serving.encoder": ("encoder", settings.encoder),
     }
     for name, (origin, value) in follows.items():
         if name not in sources:

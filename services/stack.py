@@ -21,7 +21,8 @@ from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 
-from services.keys import with_signing_key
+from services.guard import guarded
+from services.keys import key_bytes, with_signing_key
 from services.local import tether
 from services.local.kafka import LocalBroker, start_broker
 from services.local.redis import LocalRedis, start_redis
@@ -45,6 +46,9 @@ TAIL_LINES = 15
 
 COMMANDS: dict[str, tuple[str, ...]] = {"serve": ("serve",), "learner": ("learn",), "rollout": ("rollout", "run")}
 """Programs of the stack, the slowest to start first."""
+
+GUARDED = frozenset({"serve"})
+"""Programs with children that would outlive them."""
 
 
 class StackFailed(RuntimeError):
@@ -171,7 +175,7 @@ class Stack:
         log = self.logs / f"{name}.log"
         self._launched[name] = time.monotonic()
         argv = [sys.executable, "-P", "-m", "services.cli", *command, "--config", os.devnull]
-        return tether.start(argv, log=log, env=as_environment(self.settings))
+        return tether.start(guarded(argv) if name in GUARDED else argv, log=log, env=as_environment(self.settings))
 
     def _may_restart(self, name: str, returncode: int) -> bool:
         """A killed program goes on from its checkpoint; one that lost its lease asks for it. Not while we start."""
@@ -222,5 +226,4 @@ def _memory_note(broker: LocalBroker) -> str:
 
 def open_store(settings: Settings) -> Store:
     """The store of settings that have an address and a signing key."""
-    assert settings.signing_key is not None, "attach or start the stack first"
-    return Store(settings.store, settings.signing_key.get_secret_value().encode())
+    return Store(settings.store, key_bytes(settings))

@@ -14,6 +14,7 @@ def codes() -> dict[type[Exception], int]:
     from services.running import NotRunning
     from services.sources import BadSettings
     from services.stack import StackFailed
+    from serving.listener import PortTaken
     from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
 
     return {
@@ -27,6 +28,7 @@ def codes() -> dict[type[Exception], int]:
         NoBroker: CONFIGURATION,
         ModelError: CONFIGURATION,
         LearnerError: TEMPORARY,
+        PortTaken: CONFIGURATION,
         NotRunning: TEMPORARY,
         NoAnswer: TEMPORARY,
         StackFailed: TEMPORARY,

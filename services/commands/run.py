@@ -50,21 +50,34 @@ def demo(
 @reads_settings
 def serve(given: Given, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
-    given.attached(serving__replicas=replicas)
+    from model.tokenizer import TextTokenizer
+    from services.keys import key_bytes
+    from serving.app import run
+
+    settings = given.attached(serving__replicas=replicas)
+    TextTokenizer.from_encoder(settings.encoder)  # says what is wrong with it now, not in every replica
+    run(
+        settings.serving,
+        encoder=settings.encoder,
+        bus_config=settings.bus,
+        store_config=settings.store,
+        signing_key=key_bytes(settings),
+        stop=stop_signal(),
+    )
 
 
 @reads_settings
 def learn(given: Given) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
     from learner.loop import run
+    from services.keys import key_bytes
 
     settings = given.attached()
-    assert settings.signing_key is not None, "attached settings have one"
     code = run(
         settings.learner,
         bus_config=settings.bus,
         store_config=settings.store,
-        signing_key=settings.signing_key.get_secret_value().encode(),
+        signing_key=key_bytes(settings),
         encoder=settings.encoder,
         stop=stop_signal(),
     )

@@ -1,0 +1,69 @@
+"""A guarded program takes everything that it started with it."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from services.guard import guarded
+
+ORPHANING = """
+import subprocess, sys, time
+code = "import os, sys, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(60)"
+middle = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {code!r}])"
+subprocess.run([sys.executable, "-c", middle], check=True)
+if sys.stdin.readline():
+    sys.exit(7)
+time.sleep(60)
+"""
+"""Leaves a grandchild behind, in a session of its own, whose parent has ended. Ends at a line of its input."""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux alone")
+
+
+@pytest.fixture
+def guard() -> "Iterator[subprocess.Popen[str]]":
+    command = guarded([sys.executable, "-c", ORPHANING])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as guard:
+        yield guard
+        guard.kill()
+
+
+def orphan_of(program: "subprocess.Popen[str]") -> psutil.Process:
+    assert program.stdout is not None
+    return psutil.Process(int(program.stdout.readline()))
+
+
+def test_an_orphan_ends_with_the_program_and_the_code_is_the_programs(guard: "subprocess.Popen[str]") -> None:
+    orphan = orphan_of(guard)
+    assert guard.stdin is not None
+    guard.stdin.write("end\n")
+    guard.stdin.flush()
+    assert guard.wait(10.0) == 7
+    assert not orphan.is_running()
+
+
+def test_sigterm_is_passed_on(guard: "subprocess.Popen[str]") -> None:
+    orphan = orphan_of(guard)
+    guard.terminate()
+    assert guard.wait(10.0) == -signal.SIGTERM
+    assert not orphan.is_running()
+
+
+def test_the_death_of_its_parent_ends_everything() -> None:
+    code = (
+        "import subprocess, sys; from services.guard import guarded\n"
+        f"subprocess.Popen(guarded([sys.executable, '-c', {ORPHANING!r}])).wait()"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        orphan = orphan_of(owner)
+        owner.kill()
+        deadline = time.monotonic() + 10.0
+        while orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
