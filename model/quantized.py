@@ -3,7 +3,8 @@
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC        (QuantizedModel.predict is both)
 
 All three are immutable once made and may be shared between threads; two versions whose encoders are equal share one
-encoder object. An answer depends on the text and the weights alone: which texts it was batched with does not move it.
+encoder object. An answer depends on the text and the weights alone, to the last bit: neither the texts it was batched
+with nor the number of threads (up to four) moves it.
 
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, R random features, C classes.
 """

@@ -1,11 +1,12 @@
 """Ragged attention by groups of equal length: each group is a dense batch, so no token is padded.
 
 Sequences that are sorted by length stand side by side with their equals, hence a group is a view of the rows. Long
-sequences go to torch's fused attention. Short ones, which are most of real traffic, do not: its softmax leaves the
-vector unit when a row is shorter than 16, and takes two thirds of the time. There the scores are laid out with the keys
-outermost, and the softmax runs down the columns, 16 and more at once, whatever the length. The columns are filled up to
-whole vectors, because a column beyond the last whole vector is computed by another exponential with other last bits: a
-text would get another answer in another batch.
+sequences go to torch's fused attention. Short ones, which are most of real traffic, do not: its softmax goes row by
+row, leaves the vector unit when a row is shorter than 16, and takes two thirds of the time. There the softmax is
+spelled out over all rows of the group at once.
+
+A text gets the same bits in every batch and on any number of threads. That is why the sum runs along the row and the
+exponential is `torch.exp`: torch's softmax down a column and its sum over one round differently at the end of a vector.
 
 Both ways are differentiable; the learner trains through them.
 
@@ -25,10 +26,7 @@ import torch
 from torch import Tensor
 
 SHORT = 48
-"""Sequences below this length take the column softmax; measured, see bench/kernels.py."""
-
-LANES = 16
-"""float32 values in the widest vector."""
+"""Sequences below this length take the spelled-out softmax; measured by bench/kernels.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +77,7 @@ def _short(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
     head = width // (3 * num_heads)
     split = qkv_RW.view(-1, length, 3, num_heads, head)
     q_GSD, k_GSD, v_GSD = split.permute(2, 0, 3, 1, 4).reshape(3, -1, length, head).unbind(0)
-    scores_Gkq = torch.baddbmm(q_GSD.new_empty(1, 1, 1), k_GSD, q_GSD.transpose(1, 2), beta=0, alpha=head**-0.5)
-    out_GSD = torch.bmm(_softmax_over_keys(scores_Gkq).transpose(1, 2), v_GSD)
+    scores_Gqk = torch.baddbmm(q_GSD.new_empty(1, 1, 1), q_GSD, k_GSD.transpose(1, 2), beta=0, alpha=head**-0.5)
+    powers_Gqk = scores_Gqk.sub_(scores_Gqk.detach().amax(dim=2, keepdim=True)).exp_()
+    out_GSD = torch.bmm(powers_Gqk / powers_Gqk.sum(dim=2, keepdim=True), v_GSD)
     return out_GSD.view(-1, num_heads, length, head).transpose(1, 2).reshape(num_rows, width // 3)
-
-
-def _softmax_over_keys(scores_Gkq: Tensor) -> Tensor:
-    num_heads, num_keys, num_queries = scores_Gkq.shape
-    columns = num_heads * num_queries
-    scores_kGq = scores_Gkq.transpose(0, 1)
-    if columns % LANES == 0:
-        return scores_kGq.contiguous().softmax(dim=0).transpose(0, 1)
-    filled_kC = scores_Gkq.new_zeros(num_keys, columns + -columns % LANES)
-    filled_kC[:, :columns].view(num_keys, num_heads, num_queries).copy_(scores_kGq)
-    weights_kC = filled_kC.softmax(dim=0)[:, :columns]
-    return weights_kC.view(num_keys, num_heads, num_queries).transpose(0, 1)

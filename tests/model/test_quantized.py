@@ -104,6 +104,19 @@ def test_prefix_can_be_trained_on() -> None:
     assert strata.get_parameter("layers.1.up.weight").grad is not None
 
 
+def test_the_number_of_threads_does_not_show() -> None:
+    batch = RaggedBatch.of([[1] * length for length in (3, 5, 5, 70, 11)])
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for num_threads in (1, 2):
+            torch.set_num_threads(num_threads)
+            found.append(ENCODER.encode(batch))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
 def test_threads_share_an_encoder() -> None:
     batches = [RaggedBatch.of([[token] * 7, [token, 1]]) for token in range(12)]
     expected = [ENCODER.encode(batch) for batch in batches]
