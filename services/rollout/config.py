@@ -16,10 +16,12 @@ class RolloutConfig:
     """Share of the entities that the newest version answers until it is promoted, above 0 and at most 1."""
     min_labels: Annotated[int, Ge(1)] = 50
     """Labels that the candidate arm, and the stable arm where it has traffic, must have before anything is decided."""
+    clear_labels: Annotated[int, Ge(1)] = 10
+    """Labels of each arm that are enough to promote a candidate that is better beyond doubt."""
     margin: Annotated[float, Ge(0), Le(1)] = 0.02
     """How much lower the candidate's accuracy may be and still be promoted: 0.02 is two points of a hundred."""
     doubt: Annotated[float, Ge(0)] = 2.0
-    """Standard errors of the difference beyond the margin before a candidate is withdrawn; until then we wait."""
+    """Standard errors of the difference that are taken for chance, before a candidate is withdrawn or clearly better."""
     max_unlabelled: Annotated[int, Ge(1)] = 50_000
     """Answers that wait for their label, and labels that wait for their answer; the oldest is dropped first."""
     lease_ms: Annotated[int, Ge(300)] = 5_000

@@ -8,7 +8,7 @@ from services.rollout.config import RolloutConfig
 from services.rollout.evidence import Evidence, Tally
 from services.rollout.rule import Decision, Hold, Promote, Withdraw, decide
 
-CONFIG = RolloutConfig(min_labels=50, margin=0.02, doubt=2.0)
+CONFIG = RolloutConfig(min_labels=50, clear_labels=10, margin=0.02, doubt=2.0)
 
 
 def outcome(decision: Decision) -> str:
@@ -19,9 +19,15 @@ def outcome(decision: Decision) -> str:
     ("stable", "candidate", "stable_share", "expected"),
     [
         pytest.param((0, 0), (0, 0), 0.8, "hold", id="nothing is known"),
-        pytest.param((500, 450), (49, 49), 0.8, "hold", id="a label is missing"),
-        pytest.param((49, 0), (500, 500), 0.8, "hold", id="a label is missing on the stable arm"),
+        pytest.param((500, 450), (49, 45), 0.8, "hold", id="a label is missing"),
+        pytest.param((49, 45), (500, 450), 0.8, "hold", id="a label is missing on the stable arm"),
+        pytest.param((40, 2), (10, 6), 0.8, "promote", id="clearly better"),
+        pytest.param((40, 2), (9, 9), 0.8, "hold", id="clearly better, but hardly any label"),
+        pytest.param((9, 0), (40, 40), 0.8, "hold", id="clearly better than hardly any label"),
+        pytest.param((40, 24), (10, 8), 0.8, "hold", id="better, and it may be chance"),
+        pytest.param((40, 40), (49, 0), 0.8, "hold", id="much worse, but few labels"),
         pytest.param((0, 0), (50, 10), 0.0, "promote", id="the candidate has all the traffic"),
+        pytest.param((9, 9), (50, 10), 0.0, "promote", id="the candidate has all the traffic by now"),
         pytest.param((200, 180), (50, 45), 0.8, "promote", id="equal"),
         pytest.param((200, 180), (50, 50), 0.8, "promote", id="better"),
         pytest.param((200, 180), (50, 44), 0.8, "promote", id="worse by exactly the margin"),
