@@ -1,12 +1,10 @@
 """Real brokers for the tests: Tansu always, Apache Kafka where KAFKA_HOME names one. Every test has its own topics."""
 
-import gc
-import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,14 @@ with warnings.catch_warnings():  # the client library reads its schemas in a way
     from wire.bus import Bus, Followed, Poll, Received
 
 _numbers = count()
+
+REFUSED = r"unclosed <socket\.socket fd=\d+, family=2, type=1, proto=6, laddr=\('0\.0\.0\.0', \d+\)>"
+"""How Python names a socket that was never connected: the client library leaves one for every refused connection."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("filterwarnings", f"ignore:{REFUSED}:ResourceWarning")  # during tests
+    warnings.filterwarnings("ignore", REFUSED, ResourceWarning)  # after the last one
 
 
 @pytest.fixture(scope="session", params=["tansu", "kafka"])
@@ -83,25 +89,6 @@ def eventually(holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline_s, f"not so within {within_s} s"
-
-
-@contextmanager
-def nobody_answers() -> Iterator[None]:
-    """For what happens while no broker is there. Keep no exception from inside.
-
-    The client library leaves a socket open for every connection that is refused, held by the exception, which the log
-    holds in turn: it stays silent here, and the sockets are collected without a warning.
-    """
-    library = logging.getLogger("kafka")
-    level = library.level
-    library.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            yield
-            gc.collect()
-    finally:
-        library.setLevel(level)
 
 
 def take(poll: Callable[[int], Poll[Any] | Followed], num: int, *, within_s: float = 30.0) -> list[Received[Any]]:

@@ -1,6 +1,8 @@
 """Makes everything that talks to one Kafka cluster, and sets the options of the client library."""
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar, cast
 
 from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
@@ -23,6 +25,7 @@ R = TypeVar("R", bound=TopicRecord)
 PING_TIMEOUT_MS = 2_000
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long holds up nobody any more
 METADATA_AGE_MS = 5_000  # new partitions are seen after this long
+RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
 
 
 class Bus:
@@ -31,6 +34,7 @@ class Bus:
     def __init__(self, config: BusConfig, client_id: str) -> None:
         self._config = config
         self._client_id = client_id
+        self._lock = threading.Lock()
         self._opened: list[Publisher | Subscription[Any] | Follower] = []
 
     def ping(self, timeout_ms: int = PING_TIMEOUT_MS) -> None:
@@ -47,19 +51,8 @@ class Bus:
             admin.close()
 
     def publisher(self) -> Publisher:
-        producer = self._open(
-            KafkaProducer,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=self._config.linger_ms,
-            delivery_timeout_ms=self._config.delivery_timeout_ms,
-            max_block_ms=self._config.request_timeout_ms,
-            max_request_size=topics.MAX_LETTER_BYTES,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-        )
-        publisher = Publisher(producer, self._config)
-        self._opened.append(publisher)
+        publisher = Publisher(self._producer, self._config)
+        self._keep(publisher)
         return publisher
 
     def subscribe(self, record_type: type[R], group: str) -> Subscription[R]:
@@ -72,8 +65,9 @@ class Bus:
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         )
         topic = topic_name(self._config.prefix, cast(type[TopicRecord], record_type))
-        subscription = Subscription(consumer, record_type, topic, self._config, refused_by=self._client_id)
-        self._opened.append(subscription)
+        with _closed_on_error(consumer):
+            subscription = Subscription(consumer, record_type, topic, self._config, refused_by=self._client_id)
+        self._keep(subscription)
         return subscription
 
     def follow(self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int]) -> Follower:
@@ -83,14 +77,10 @@ class Bus:
         """
         types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
         consumer = self._consumer(group_id=None, auto_offset_reset="none")
-        try:
-            follower = Follower(
-                consumer, types, offsets, servers=self._config.bootstrap_servers, refused_by=self._client_id
-            )
-        except WireError:
-            consumer.close()
-            raise
-        self._opened.append(follower)
+        servers = self._config.bootstrap_servers
+        with _closed_on_error(consumer):
+            follower = Follower(consumer, types, offsets, servers=servers, refused_by=self._client_id)
+        self._keep(follower)
         return follower
 
     def end_offsets(self, record_type: type[TopicRecord]) -> dict[str, int]:
@@ -104,8 +94,29 @@ class Bus:
             consumer.close()
 
     def close(self) -> None:
-        while self._opened:
-            self._opened.pop().close()
+        """Closes what is still open: sends what is left, leaves the groups. When nobody polls any more."""
+        with self._lock:
+            opened, self._opened = self._opened, []
+        with ExitStack() as closing:  # one that fails keeps no other from being closed
+            for each in opened:
+                closing.callback(each.close)
+
+    def _keep(self, opened: Publisher | Subscription[Any] | Follower) -> None:
+        with self._lock:
+            self._opened = [*(each for each in self._opened if not each.is_closed), opened]
+
+    def _producer(self) -> Any:
+        return self._open(
+            KafkaProducer,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=self._config.linger_ms,
+            delivery_timeout_ms=self._config.delivery_timeout_ms,
+            max_block_ms=self._config.request_timeout_ms,
+            max_request_size=topics.MAX_LETTER_BYTES,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
 
     def _consumer(self, **options: Any) -> Any:
         return self._open(
@@ -133,6 +144,8 @@ class Bus:
                     bootstrap_timeout_ms=self._config.request_timeout_ms if wait_ms is None else wait_ms,
                     request_timeout_ms=self._config.request_timeout_ms,
                     retry_backoff_ms=self._config.retry_backoff_ms,
+                    reconnect_backoff_ms=RECONNECT_MS[0],
+                    reconnect_backoff_max_ms=RECONNECT_MS[1],
                     metadata_max_age_ms=METADATA_AGE_MS,
                     kafka_client=net,
                     **options,
@@ -141,3 +154,12 @@ class Bus:
             for opened in nets:  # a client that found no broker leaves its thread running
                 opened.close()
             raise
+
+
+@contextmanager
+def _closed_on_error(consumer: Any) -> Iterator[None]:
+    try:
+        yield
+    except WireError:
+        consumer.close()
+        raise

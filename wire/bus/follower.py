@@ -64,6 +64,7 @@ class Follower:
         self._wanted = dict(offsets)
         self._short_since_s: dict[Any, float] = {}  # partitions whose end lies before our position, and since when
         self.num_expired = 0
+        self.is_closed = False
         self._assign_new()
 
     def poll(self, timeout_ms: int) -> Followed:
@@ -88,12 +89,13 @@ class Follower:
         self._place(list(self._next))
 
     def lag(self) -> int:
-        """How many records were not delivered yet, over all partitions."""
+        """How many records were not delivered yet, over all partitions; on Tansu, as of the last poll."""
         with mapped(self._servers):
             ends = known_ends(self._consumer, list(self._next))
         return sum(max(end - self._next[partition], 0) for partition, end in ends.items())
 
     def close(self) -> None:
+        self.is_closed = True
         with mapped(self._servers):
             self._consumer.close()
 

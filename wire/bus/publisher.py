@@ -1,34 +1,43 @@
 """Sending: bounded, idempotent, acknowledged by every in-sync copy.
 
 The client library has no bound on the memory of what it has not sent yet, so the bound is ours: a semaphore, released
-by the acknowledgement.
+by the acknowledgement. And after some errors its producer refuses everything for ever (a broker that lost its memory
+does not know the producer any more): then a new one takes its place.
 """
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import structlog
 from kafka.errors import KafkaError, RetriableError  # type: ignore[import-untyped]
 
 from wire.bus.foreign import mapped, ours
 from wire.config import BusConfig
-from wire.envelope import to_message
-from wire.errors import BusUnavailable, SendFailed
+from wire.envelope import Message, to_message
+from wire.errors import BusUnavailable, SendFailed, WireError
 from wire.records import TopicRecord, topic_name
 
 OnAck = Callable[[Exception | None], None]
+
+REPLACE_TIMEOUT_S = 1.0  # how long a producer that refuses everything may take to end
+
+log = structlog.get_logger("bus")
 
 
 class Publisher:
     """Sends records, from any thread. A retry sends nothing twice; order is kept within a partition."""
 
-    def __init__(self, producer: Any, config: BusConfig) -> None:
-        self._producer = producer
+    def __init__(self, open_producer: Callable[[], Any], config: BusConfig) -> None:
+        self._open_producer = open_producer
+        self._producer = open_producer()
+        self._lock = threading.Lock()  # around the replacement of the producer
         self._servers = config.bootstrap_servers
         self._prefix = config.prefix
         self._delivery_timeout_s = 1e-3 * config.delivery_timeout_ms
         self._slots = threading.BoundedSemaphore(config.max_in_flight)
-        self._is_closed = False
+        self.is_closed = False
 
     def send(self, record: TopicRecord, on_ack: OnAck | None = None) -> None:
         """Hands `record` to the client; waits while `max_in_flight` records are unacknowledged.
@@ -41,17 +50,10 @@ class Publisher:
         if not self._slots.acquire(timeout=2 * self._delivery_timeout_s):
             raise BusUnavailable(f"{self._servers} acknowledges nothing any more")
         try:
-            future = self._producer.send(
-                topic_name(self._prefix, type(record)),
-                key=message.key,
-                value=message.value,
-                headers=list(message.headers),
-            )
-        except KafkaError as error:
+            future = self._hand_over(record, message)
+        except WireError:
             self._slots.release()
-            if isinstance(error, RetriableError):
-                raise ours(self._servers, error) from error
-            raise _send_failed(record, error) from error
+            raise
         future.add_callback(lambda _: self._settle(on_ack, None))
         future.add_errback(lambda error: self._settle(on_ack, _send_failed(record, error)))
 
@@ -62,11 +64,34 @@ class Publisher:
 
     def close(self) -> None:
         """Sends what is left, for at most the delivery timeout; does nothing the second time."""
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         with mapped(self._servers):
             self._producer.close(timeout=self._delivery_timeout_s)
+
+    def _hand_over(self, record: TopicRecord, message: Message) -> Any:
+        producer = self._working_producer()
+        try:
+            return producer.send(
+                topic_name(self._prefix, type(record)),
+                key=message.key,
+                value=message.value,
+                headers=list(message.headers),
+            )
+        except RetriableError as error:
+            raise ours(self._servers, error) from error
+        except (KafkaError, ValueError) as error:  # ValueError: the topic is gone
+            raise _send_failed(record, error) from error
+
+    def _working_producer(self) -> Any:
+        with self._lock:
+            if self._producer._transaction_manager.has_fatal_error():
+                log.warning("producer_replaced")
+                with suppress(KafkaError):
+                    self._producer.close(timeout=REPLACE_TIMEOUT_S)
+                self._producer = self._open_producer()
+            return self._producer
 
     def _settle(self, on_ack: OnAck | None, error: SendFailed | None) -> None:
         try:

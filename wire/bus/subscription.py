@@ -66,8 +66,10 @@ class Subscription(Generic[R]):
         self._is_paused = False
         self._committed: dict[Any, int] = {}
         self._is_committing = False
+        self._has_failed = False  # the last commit: an outage is said once, not at every commit
         self._next_commit_s = 0.0
         self.num_failed_commits = 0
+        self.is_closed = False
         consumer.subscribe([topic], listener=_Rebalance(self))
         with mapped(self._servers):
             consumer.topics()  # to join before the partitions are known would be to join twice
@@ -75,7 +77,8 @@ class Subscription(Generic[R]):
     def poll(self, timeout_ms: int) -> Poll[R]:
         """Waits at most `timeout_ms` for records, and at most JOIN_PATIENCE_MS while the group shares its partitions.
 
-        To be called often, also while paused: it keeps us in the group.
+        To be called often, also while paused: it keeps us in the group. While no broker answers it brings nothing, or
+        raises BusUnavailable; a later poll goes on.
         """
         self._apply_pauses()
         with mapped(self._servers):
@@ -121,6 +124,7 @@ class Subscription(Generic[R]):
 
     def close(self) -> None:
         """Commits the finished prefix and leaves the group; does nothing the second time."""
+        self.is_closed = True
         with mapped(self._servers):
             self._consumer.close()
         with self._lock:
@@ -165,9 +169,13 @@ class Subscription(Generic[R]):
         self._is_committing = False
         if isinstance(answer, Exception):  # the next commit says the same and more
             self.num_failed_commits += 1
-            log.warning("commit_failed", error=str(answer), failed=self.num_failed_commits)
+            if not self._has_failed:
+                log.warning("commits_fail", error=str(answer))
         else:
             self._committed |= {partition: offset.offset for partition, offset in offsets.items()}
+            if self._has_failed:
+                log.info("commits_work_again", failed=self.num_failed_commits)
+        self._has_failed = isinstance(answer, Exception)
 
     async def _commit_before_revoke(self) -> None:
         if not (offsets := self._uncommitted()):
