@@ -4,6 +4,7 @@ The comparison is with the parent on the same held-back samples, so a stream tha
 refusal has a stable code, which the loop counts.
 """
 
+import math
 from dataclasses import dataclass
 
 from wire.records import Evaluation
@@ -38,3 +39,14 @@ def refusals(evaluation: Evaluation, limits: Limits, *, is_finite: bool) -> list
 def is_worse(accuracy: float, parent_accuracy: float, num_labels: int, limits: Limits) -> bool:
     """Whether the accuracy is lower than the parent's by more than is tolerated, on enough samples to say so."""
     return num_labels >= limits.min_held_back and not accuracy >= parent_accuracy - limits.accuracy_tolerance
+
+
+def is_worse_beyond_chance(num_lost: int, num_won: int) -> bool:
+    """Whether losing `num_lost` and winning `num_won` samples says that it got worse: by more than one standard error.
+
+    The two counts are all that a paired comparison has (McNemar 1947); without a change both come equally often.
+
+    >>> is_worse_beyond_chance(5, 3), is_worse_beyond_chance(8, 1)
+    (False, True)
+    """
+    return num_lost - num_won > math.sqrt(num_lost + num_won)

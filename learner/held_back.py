@@ -32,11 +32,15 @@ class HeldBack:
         return len(missing) <= limit
 
     def accuracy(self, encoder: ServedEncoder, head: QuantizedHead, classes: Sequence[str]) -> float:
-        """Share of the samples that the head names rightly; a class unknown to it is wrong. 0 for no samples."""
+        """Share of the samples that the head names rightly; 0 for no samples."""
+        return float(self.correct(encoder, head, classes).float().mean()) if len(self) else 0.0
+
+    def correct(self, encoder: ServedEncoder, head: QuantizedHead, classes: Sequence[str]) -> Tensor:
+        """For each sample whether the head names it rightly, bool [N]; a class unknown to it is wrong."""
         z_ND, rows_N = self.vectors(encoder, classes)
-        if not classes or not len(rows_N):
-            return 0.0
-        return float((head.logits(z_ND, len(classes)).argmax(dim=1) == rows_N).float().mean())
+        if not classes:
+            return torch.zeros(len(rows_N), dtype=torch.bool)
+        return head.logits(z_ND, len(classes)).argmax(dim=1) == rows_N
 
     def vectors(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
         """z_ND of all samples and the row of each label in `classes`, -1 where it is none."""

@@ -18,12 +18,13 @@ from learner.checkpoint import Facts, Snapshot
 from learner.config import LearnerConfig
 from learner.errors import CheckpointRefused
 from learner.fast import FastTier
+from learner.gate import is_worse_beyond_chance
 from learner.held_back import HeldBack
 from learner.join import Join, JoinState, Sample
 from learner.prequential import Prequential
 from learner.replay import Labelled, Replay, ReplayState
 from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
-from learner.slow import Phase, SlowRound, draw_plan
+from learner.slow import GROWTH, Phase, SlowRound, draw_plan, is_due
 from learner.temperature import DEFAULT
 from learner.tier import load_top, top_state
 from model.errors import NonFinite
@@ -61,6 +62,7 @@ class Learner:
         self.temperature = DEFAULT
         self.round: SlowRound | None = None
         self._fresh: list[Labelled] = []
+        self._max_fresh = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
         self._learn_s, self._num_timed = 0.0, 0
 
     def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> None:
@@ -154,13 +156,13 @@ class Learner:
         self.counts["learnt"] += len(admitted)
         self.tier.learn_many(labelled)
         self.replay.add(labelled)
-        self._fresh = (self._fresh + labelled)[-self._config.slow_every_labels :]
+        self._fresh = (self._fresh + labelled)[-self._max_fresh :]
         if self.round is not None:
             self.round.also(labelled)
 
     def _start_round(self) -> None:
-        config = self._config
-        if not config.trainable_layers or self.counts["learnt"] - self.counts["round_at"] < config.slow_every_labels:
+        config, num_labels = self._config, self.counts["learnt"] - self.counts["round_at"]
+        if not config.trainable_layers or not is_due(num_labels, len(self.replay), every=config.slow_every_labels):
             return
         self.counts["rounds"] += 1
         self.counts["round_at"] = self.counts["learnt"]
@@ -168,7 +170,7 @@ class Learner:
             self.counts["rounds"],
             self._fresh,
             self.replay,
-            steps=config.slow_steps,
+            steps=max(num_labels // config.slow_labels_per_step, 1),
             size=config.slow_batch,
             seed=config.seed,
         )
@@ -176,19 +178,20 @@ class Learner:
         self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=config)
 
     def _finish_round(self, done: SlowRound) -> bool:
-        """Adopt the round's encoder unless it is worse than the current one on held-back samples."""
-        before, after = self._accuracy(self.tier), self._accuracy(done.next_tier)
+        """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
+        before_N, after_N = self._correct(self.tier), self._correct(done.next_tier)
+        num_lost, num_won = int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
+        is_adopted = not is_worse_beyond_chance(num_lost, num_won)
         self.round = None
-        is_adopted = after >= before or len(self.held_back) < self._config.min_held_back
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
-        log.info("round_done", round=done.plan.number, adopted=is_adopted, before=before, after=after)
+        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=num_lost, won=num_won)
         if is_adopted:
             self.tier, self.strata = done.next_tier, done.strata
         return is_adopted
 
-    def _accuracy(self, tier: FastTier) -> float:
+    def _correct(self, tier: FastTier) -> Tensor:
         out = stored_head(tier.served.config, tier.head.solve(), temperature=self.temperature)
-        return self.held_back.accuracy(tier.served, tier.served.head(out), tier.head.classes)
+        return self.held_back.correct(tier.served, tier.served.head(out), tier.head.classes)
 
     def _restore_knowledge(self, snapshot: Snapshot) -> None:
         """The part that labels made: tiers, memory, a round under way."""

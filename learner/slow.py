@@ -27,6 +27,9 @@ from learner.requantize import stored_encoder
 from learner.tier import Trainer, with_own_top
 from model.strata import Strata
 
+GROWTH = 0.1
+"""A round ends with encoding the replay memory anew, so the next waits for this share of it in new labels."""
+
 
 class Phase(Enum):
     TRAIN = "train"
@@ -111,6 +114,15 @@ class SlowRound:
     def _learn(self, samples: Sequence[Labelled]) -> None:
         self.next_tier.admit_all(self._tier.head.classes)
         self.next_tier.learn_many(samples)
+
+
+def is_due(num_labels: int, num_memory: int, *, every: int) -> bool:
+    """Whether `num_labels` labels since the last round are enough for another, with `num_memory` samples in memory.
+
+    >>> is_due(600, 1_000, every=500), is_due(600, 10_000, every=500)
+    (True, False)
+    """
+    return num_labels >= max(every, GROWTH * num_memory)
 
 
 def draw_plan(number: int, fresh: Sequence[Labelled], replay: Replay, *, steps: int, size: int, seed: int) -> RoundPlan:

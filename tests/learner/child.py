@@ -26,7 +26,7 @@ def main(state_dir: str, encoder: str, broker: str, bus_prefix: str, redis: str,
             lease_ttl_ms=300,
             poll_timeout_ms=20,
             checkpoint_interval_s=0.1,
-            min_held_back=10**6,  # so that every round is adopted
+            slow_rate=1e-5,  # so that every round is adopted
         ),
         bus_config=BusConfig(bootstrap_servers=broker, prefix=bus_prefix),
         store_config=StoreConfig(url=redis, prefix=store_prefix),

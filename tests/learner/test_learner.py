@@ -64,7 +64,7 @@ def test_a_restored_learner_repeats_the_round_from_its_plan() -> None:
 
 
 def test_a_restored_learner_has_the_adopted_encoder() -> None:
-    whole = fed(small_learner(min_held_back=10**6), 0, 80)
+    whole = fed(small_learner(slow_rate=1e-5), 0, 80)
     while whole.has_work:
         whole.tick()
     restored = copy_of(whole)
@@ -74,7 +74,7 @@ def test_a_restored_learner_has_the_adopted_encoder() -> None:
 
 
 def test_a_worse_encoder_is_dropped() -> None:
-    it = fed(small_learner(min_held_back=1, slow_rate=3.0, slow_steps=8), 0, 100)
+    it = fed(small_learner(slow_rate=3.0, slow_labels_per_step=5), 0, 100)
     while it.has_work:
         it.tick()
     assert it.counts["rounds_dropped"] + it.counts["rounds_not_finite"] == 1
@@ -82,7 +82,7 @@ def test_a_worse_encoder_is_dropped() -> None:
 
 
 def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
-    it = fed(small_learner(min_held_back=10**6, slow_steps=1), 0, 70)
+    it = fed(small_learner(slow_rate=1e-5), 0, 70)
     number = 70
     while it.has_work:
         it.learn(stream(number, number + 3), OFFSETS)
