@@ -11,17 +11,23 @@ from bench.results import RESULTS, alone, record, table
 from bench.row import Row, Skip
 from bench.supply import Supply
 
+WIDTH = 140
+"""Columns of the table where no terminal says how many there are."""
+
 
 def main() -> int:
+    """The exit code is 0 whether goals are met or not: a benchmark is no test."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
     only = parser.parse_args().only
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     with alone(console), closing(Supply()) as supply:
         chosen = [bench for bench in BENCHES if only in (None, bench.name)]
         rows = [row for bench in chosen for row in _run(bench, supply, console)]
     console.print(table(rows))
-    return 1 if any(row.met is False for row in rows) else 0
+    return 0
 
 
 def _run(bench: Bench, supply: Supply, console: Console) -> list[Row]:

@@ -54,8 +54,11 @@ def as_json(row: Row) -> dict[str, Any]:
 
 def table(rows: Sequence[Row]) -> Table:
     shown = Table(title=machine(), title_justify="left")
-    for name, justify in (("name", "left"), ("value", "right"), ("unit", "left"), ("goal", "right"), ("met", "left")):
-        shown.add_column(name, justify="right" if justify == "right" else "left")
+    shown.add_column("name", no_wrap=True)
+    shown.add_column("value", justify="right")
+    shown.add_column("unit")
+    shown.add_column("goal", justify="right")
+    shown.add_column("met")
     shown.add_column("peer")
     shown.add_column("its value", justify="right")
     shown.add_column("ratio", justify="right")

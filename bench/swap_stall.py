@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from bench.row import Goal, Row
 from bench.service import Service
 from bench.supply import Supply
-from bench.turned import Turner, is_mixed
+from bench.turned import Turner, is_mixed, plain
 from services.demo.readback import every_record, read_back
 from services.demo.score import percentiles
 from services.demo.session import Cast
@@ -34,7 +34,7 @@ def measure(supply: Supply) -> Iterator[Row]:
         tether.stop(service.stack.processes.pop(name))
     turner = Turner.of(service.store, service.settings.learner.lease_name)
     texts = service.items[:: max(1, len(service.items) // NUM_TEXTS)]
-    before = _answers_before(service, texts)
+    before = _answers_before(service, turner, texts)
     with service.unlabelled(RATE) as cast, ThreadPoolExecutor(1) as threads:
         playing = threads.submit(cast.player.play, 0, _load(texts), RATE)
         taken = _swap(turner, cast, playing)
@@ -56,12 +56,13 @@ def _load(texts: tuple[Item, ...]) -> Stage:
     return Stage("bench", tuple(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS))), ())
 
 
-def _answers_before(service: Service, texts: tuple[Item, ...]) -> Mapping[str, str | None]:
-    """What the version that is live says of each text. Those to come must say the same, each in its own labels."""
+def _answers_before(service: Service, turner: Turner, texts: tuple[Item, ...]) -> Mapping[str, str | None]:
+    """What one version, alone, says of each text: those to come must say the same, each in its own labels."""
     with service.unlabelled(RATE) as cast:
+        cast.watcher.wait(partial(_follows, turner.publish()), TAKE_S)
         cast.player.play(0, Stage("bench", texts, ()), RATE)
         cast.player.await_answers(at_most=0)
-        return {answer.text: answer.label for answer in _answers(service, cast)}
+        return {answer.text: plain(answer) for answer in _answers(service, cast)}
 
 
 def _answers(service: Service, cast: Cast) -> Iterator[Answer]:

@@ -82,9 +82,15 @@ def named(label: str, version: int) -> str:
     return f"{label}@{version}"
 
 
+def plain(answer: Answer) -> str | None:
+    """The label of an answer without the number of its version; None where it is not of that version."""
+    label, suffix = answer.label or "", named("", answer.weights_version)
+    return label.removesuffix(suffix) if label.endswith(suffix) else None
+
+
 def is_mixed(answer: Answer, expected: str | None) -> bool:
     """Whether the answer is not what the version that it names says of a text whose label was `expected` before."""
-    return expected is None or answer.label != named(expected, answer.weights_version)
+    return expected is None or plain(answer) != expected
 
 
 def turned(head: QTensor, turn: int, *, num_labels: int) -> QTensor:

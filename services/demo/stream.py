@@ -9,13 +9,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-FULL_RATE = 200.0
-"""Events a second where nothing else is asked for."""
+FULL_RATE, SLOWEST = 200.0, 10.0
+"""Events a second where nothing else is asked for, and where there are few of them."""
 
 SHORT_STAGE_S, STRETCHED_S = 5.0, 15.0
 """A largest stage that would be over sooner than the one is played in the other, so that its own labels come back."""
 
-DECISIONS_A_STAGE = 4
+DECISIONS_A_STAGE, FEWEST_LABELS = 4, 8
 
 
 class DataError(ValueError):
@@ -56,7 +56,7 @@ class Stream:
         """Events a second: 200, or less where the largest stage would be over before its labels come back."""
         if self.largest >= SHORT_STAGE_S * FULL_RATE:
             return FULL_RATE
-        return max(1.0, round(self.largest / STRETCHED_S, 1))
+        return max(SLOWEST, round(self.largest / STRETCHED_S, 1))
 
     @property
     def largest(self) -> int:
@@ -65,7 +65,7 @@ class Stream:
 
     def labels_to_decide(self, share: float) -> int:
         """Labels of the candidate arm, which has this share, with which some decisions can be made in every stage."""
-        return max(2, round(share * self.largest / DECISIONS_A_STAGE))
+        return max(FEWEST_LABELS, round(share * self.largest / DECISIONS_A_STAGE))
 
 
 def shuffled(stream: Stream, seed: int) -> Stream:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.turned import _turn, is_mixed, named, turned
+from bench.turned import _turn, is_mixed, named, plain, turned
 from model.qtensor import quantize_w8c
 from wire.records import Answer
 
@@ -31,6 +31,12 @@ def test_rows_and_labels_turn_together(turn: int) -> None:
     for place, label in enumerate(labels):
         assert torch.equal(after.dequantize()[place], head.dequantize()[LABELS.index(label)])
     assert torch.equal(after.dequantize()[3:], head.dequantize()[3:])
+
+
+def test_a_label_is_known_without_its_version() -> None:
+    assert plain(answer(named("a", 7), 7)) == "a"
+    assert plain(answer(named("a", 6), 7)) is None
+    assert plain(answer(None, 7)) is None
 
 
 def test_an_answer_is_mixed_unless_all_is_of_its_version() -> None:
