@@ -21,7 +21,7 @@ class RolloutConfig:
     margin: Annotated[float, Ge(0), Le(1)] = 0.02
     """How much lower the candidate's accuracy may be and still be promoted: 0.02 is two points of a hundred."""
     doubt: Annotated[float, Ge(0)] = 2.0
-    """Standard errors of the difference that are taken for chance, before a candidate is withdrawn or clearly better."""
+    """Standard errors of the difference taken for chance before a candidate is withdrawn or clearly better."""
     max_unlabelled: Annotated[int, Ge(1)] = 50_000
     """Answers that wait for their label, and labels that wait for their answer; the oldest is dropped first."""
     lease_ms: Annotated[int, Ge(300)] = 5_000
