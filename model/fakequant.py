@@ -26,7 +26,8 @@ class _FakeLinear(torch.autograd.Function):
         stored = quantize_w8c("weight", w_NK, bias_N)
         q_MK, step_M1, low_M1 = quantize_rows(x_MK.detach())
         ctx.save_for_backward(q_MK, step_M1, low_M1, stored.parts["q"], stored.parts["scale"])
-        return linear_i8(x_MK.detach(), pack(stored.parts["q"], stored.parts["scale"], stored.bias))
+        packed = pack(stored.parts["q"], stored.parts["scale"], stored.bias, once=True)
+        return linear_i8(x_MK.detach(), packed)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:

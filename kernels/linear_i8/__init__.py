@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kernels.dispatch import Impl, best_seconds, choose, forced
 from kernels.linear_i8 import reference
-from kernels.linear_i8.library import INT8, LIBRARY, Pack, RowFunction
+from kernels.linear_i8.library import INT8, INT_MM, LIBRARY, Pack, RowFunction
 from kernels.linear_i8.reference import Weight
 
 __all__ = ["IMPLS", "PackedLinear", "linear_i8", "pack"]
@@ -46,15 +46,16 @@ class PackedLinear:
     runs: tuple[RowFunction, ...]
 
 
-def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None) -> PackedLinear:
+def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: bool = False) -> PackedLinear:
     """Prepare the weight `q_NK * scale_N[:, None]` (int8, float) and `bias_N` (float or None) for `linear_i8`.
 
+    `once` is for a weight that serves one call, in training: nothing is rearranged, which takes longer than that call.
     Raises ValueError for another dtype or shape.
     """
     _check_weight(q_NK, scale_N, bias_N)
     weight = Weight.of(q_NK, scale_N, bias_N)
     num_out, num_in = q_NK.shape
-    impls = _plan(num_out, num_in)
+    impls = _plan_once() if once else _plan(num_out, num_in)
     packed = {impl.name: impl.run(weight) for impl in impls}
     names = tuple(impl.name for impl in impls)
     return PackedLinear(num_in, num_out, names, tuple(packed[name] for name in names))
@@ -85,6 +86,11 @@ def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
     if forced() is None and len(rivals) > 1:
         return _measured(rivals, num_out, num_in)
     return (choose("linear_i8", IMPLS, force=forced()),) * len(MAX_ROWS)
+
+
+@functools.cache
+def _plan_once() -> tuple[Impl[Pack], ...]:
+    return (choose("linear_i8", (INT_MM, *IMPLS), force=forced()),) * len(MAX_ROWS)
 
 
 def _measured(rivals: list[Impl[Pack]], num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:

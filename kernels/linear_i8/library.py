@@ -123,7 +123,10 @@ def _impl(name: str, multiplier: Callable[[Tensor, Tensor], Multiply]) -> Impl[P
     return Impl(f"library/{name}", _why_not(name, multiplier), _packer(multiplier))
 
 
-INT8: tuple[Impl[Pack], ...] = (_impl("onednn", _onednn), _impl("int_mm", _int_mm))
+INT_MM: Impl[Pack] = _impl("int_mm", _int_mm)
+"""Takes a weight as it is; the other rearranges it first."""
+
+INT8: tuple[Impl[Pack], ...] = (_impl("onednn", _onednn), INT_MM)
 """Worth measuring against each other; the first is preferred when nothing is measured."""
 
 LIBRARY: tuple[Impl[Pack], ...] = (*INT8, _impl("float", _float))

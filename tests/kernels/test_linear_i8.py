@@ -15,6 +15,7 @@ from kernels.linear_i8.library import INT8, LIBRARY, Pack
 from kernels.linear_i8.reference import Weight
 
 SIZES = (1, 3, 17, 123)
+CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
 LIBRARY_IMPLS = pytest.mark.parametrize("impl", LIBRARY, ids=lambda impl: impl.name)
 
 
@@ -31,10 +32,10 @@ def rows(num_rows: int, num_in: int, *, seed: int = 1) -> Tensor:
 
 @pytest.fixture
 def _unplanned() -> Iterator[None]:
-    for cached in (dispatch.forced, linear_i8._plan):
+    for cached in CACHED:
         cached.cache_clear()
     yield
-    for cached in (dispatch.forced, linear_i8._plan):
+    for cached in CACHED:
         cached.cache_clear()
 
 
@@ -143,6 +144,12 @@ def test_every_class_of_rows_gives_the_same_bits(num_rows: int) -> None:
         assert torch.equal(y_MN, reference.linear(x_MK, layer))
 
 
+def test_a_weight_for_one_call_gives_the_same_bits() -> None:
+    layer, x_MK = weight(33, 20), rows(40, 20)
+    packed = linear_i8.pack(layer.q_NK, layer.scale_N, layer.bias_N, once=True)
+    assert torch.equal(linear_i8.linear_i8(x_MK, packed), reference.linear(x_MK, layer))
+
+
 def test_a_row_does_not_feel_its_neighbours() -> None:
     layer = weight(48, 384)
     packed = linear_i8.pack(layer.q_NK, layer.scale_N, layer.bias_N)
@@ -153,12 +160,14 @@ def test_a_row_does_not_feel_its_neighbours() -> None:
 
 
 @pytest.mark.usefixtures("_unplanned")
-@pytest.mark.parametrize(("family", "name"), [("reference", "reference"), ("library", LIBRARY[0].name)])
-def test_environment_decides(family: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("family", dispatch.FAMILIES)
+def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, family)
     able = [impl.name for impl in LIBRARY if not impl.why_not()]
-    packed = linear_i8.pack(weight(3, 8).q_NK, torch.ones(3))
-    assert set(packed.names) == {name if family == "reference" else able[0]}
+    for once in (False, True):
+        packed = linear_i8.pack(weight(3, 8).q_NK, torch.ones(3), once=once)
+        expected = able[0] if not once or library.INT_MM.name not in able else library.INT_MM.name
+        assert set(packed.names) == {"reference" if family == "reference" else expected}
 
 
 @pytest.mark.usefixtures("_unplanned")
