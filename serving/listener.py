@@ -54,6 +54,7 @@ class Listener:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # a client could choose the address that its rate is limited by
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=max(1, round(drain_timeout_s)),

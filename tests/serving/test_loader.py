@@ -8,10 +8,23 @@ from typing import Any
 import pytest
 import torch
 
+from model.head import out_weight, proj_weight
+from model.minilm import load_encoder
 from model.qtensor import QTensor
+from model.quantized import QuantizedModel
+from model.weights import encoder_tensors
 from serving.errors import VersionRefused
 from serving.loader import Loader
-from tests.serving.weights import TINY, Learner, entry_of, logits_of, manifest_of, tokenizer, version_weights
+from tests.serving.weights import (
+    TINY,
+    Learner,
+    entry_of,
+    labels_of,
+    logits_of,
+    manifest_of,
+    tokenizer,
+    version_weights,
+)
 from wire.errors import StoreUnavailable
 from wire.records import Probe, TensorEntry
 from wire.store import Store
@@ -178,3 +191,21 @@ def test_a_store_that_is_away_says_nothing_of_the_version(learner: Learner, stor
 def test_the_config_travels_in_the_manifest(learner: Learner, loader: Loader) -> None:
     learner.publish(1)
     assert loader.load(1).model.encoder.config == TINY
+
+
+def test_the_real_encoder_is_loaded_and_probed(store: Store, loader: Loader) -> None:
+    strata, _ = load_encoder("minilm-l6")
+    config = strata.config
+    out = out_weight(config, torch.ones(2, config.head_features), torch.zeros(2))
+    weights = {**encoder_tensors(strata), "head.proj": proj_weight(config), "head.out": out}
+    model = QuantizedModel.from_tensors(config, weights, labels=labels_of(1)[:2])
+    Learner(store).publish(
+        1,
+        blobs=[tensor.to_blob() for tensor in weights.values()],
+        tensors=tuple(entry_of(tensor) for tensor in weights.values()),
+        config=config.canonical_json(),
+        model_spec=config.spec_hash(tokenizer().digest),
+        labels=model.labels,
+        probes=(Probe(text="where is my card", logits=logits_of(model, "where is my card")),),
+    )
+    assert loader.load(1).model.labels == model.labels
