@@ -82,7 +82,7 @@ class Maker:
     def published(self, candidate: Candidate, learner: Learner) -> None:
         """The candidate is the parent of the next."""
         self.parent = candidate
-        learner.held_back.keep({candidate.served.key, learner.tier.served.key})
+        learner.held_back.keep({candidate.served.key} | learner.encoder_keys)
 
     def _parent_accuracy(self, learner: Learner) -> float:
         parent = self.parent

@@ -145,6 +145,11 @@ class Learner:
         return self.round is not None
 
     @property
+    def encoder_keys(self) -> set[str]:
+        """The encoders in use: the current one, and that of a round which is being measured."""
+        return {self.tier.served.key} | ({self.round.next_tier.served.key} if self.round else set())
+
+    @property
     def learn_ms_per_label(self) -> float:
         """Mean time from the poll to the changed head, since this process began."""
         return 1e3 * self._learn_s / max(self._num_timed, 1)

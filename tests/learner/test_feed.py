@@ -1,0 +1,71 @@
+from collections import Counter
+
+import pytest
+
+from learner.feed import Feed
+from tests.brokers import eventually
+from tests.learner.streams import answer, feedback
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.records import DeadLetter, Feedback, topic_name
+
+pytestmark = pytest.mark.live
+
+
+def feed(bus: Bus, offsets: dict[str, int], *, truncated: list[bool] | None = None) -> Feed:
+    told = truncated if truncated is not None else []
+    return Feed(bus, offsets, counts=Counter(), wait=lambda: None, on_truncated=lambda: told.append(True))
+
+
+def poll(it: Feed, num_records: int) -> list[object]:
+    found: list[object] = []
+
+    def has_come() -> bool:
+        found.extend(it.poll(100))
+        return len(found) >= num_records
+
+    eventually(has_come)
+    return found
+
+
+def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(answer(number))
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    first = feed(bus, {})
+    assert len(poll(first, 40)) == 40 and sum(first.offsets.values()) == 40
+    assert sum(first.ends().values()) == 40 and first.lag() == 0
+    publisher.send(feedback(20))
+    publisher.flush(10)
+    second = feed(bus, first.offsets)
+    assert poll(second, 1) == [feedback(20)]
+
+
+def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_config: BusConfig) -> None:
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    told: list[bool] = []
+    lost = f"{topic_name(bus_config.prefix, Feedback)}/0"
+    it = feed(bus, {lost: 1_000}, truncated=told)
+    assert len(poll(it, 20)) == 20 and told == [True] and it.offsets[lost] < 20
+
+
+def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
+    publisher = bus.publisher()
+    publisher.send(feedback(1, label=" "))
+    publisher.flush(10)
+    it, letters = feed(bus, {}), bus.follow([DeadLetter], {})
+    found: list[object] = []
+
+    def has_come() -> bool:
+        assert it.poll(100) == []
+        found.extend(received.record for received in letters.poll(100).received)
+        return bool(found)
+
+    eventually(has_come)
+    (letter,) = found
+    assert isinstance(letter, DeadLetter) and letter.reason == "wrong_schema"
