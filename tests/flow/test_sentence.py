@@ -1,0 +1,80 @@
+"""The whole sentence, for real: events are answered, labels come back late, weights are learned, swapped in, judged.
+
+One run of `lifelong demo` on a small stream, in a process of its own, with whatever broker and Redis the machine has:
+everything between the events that go in and the figures that come out is the code that runs in production.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.demo.data import load
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+STAGES, LABELS, TRAIN, TEST = 2, 4, 14, 6
+"""A stream of two stages of four labels each, with so many training and test items a label."""
+
+
+def slice_of_support(folder: Path) -> None:
+    """A small stream in the form that a user's own data has."""
+    stream = load("support", None, num_events=None, seed=0)
+    lines: dict[str, list[str]] = {"train": [], "test": []}
+    for stage in islice(stream.stages, STAGES):
+        labels = sorted({item.label for item in stage.train})[:LABELS]
+        for part, items, most in (("train", stage.train, TRAIN), ("test", stage.test, TEST)):
+            for label in labels:
+                for item in islice((item for item in items if item.label == label), most):
+                    lines[part].append(json.dumps({"text": item.text, "label": label, "stage": stage.name}))
+    for part, rows in lines.items():
+        (folder / f"{part}.jsonl").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("flow")
+    slice_of_support(folder)
+    out, plot = folder / "out.json", folder / "out.png"
+    command = [sys.executable, "-m", "services.cli", "demo", "--data", str(folder), "--rate", "10"]
+    done = subprocess.run(
+        [*command, "--json", str(out), "--plot", str(plot)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "LIFELONG_STATE_DIR": str(folder / "state")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    yield json.loads(out.read_text())
+
+
+def test_every_event_is_answered_once(figures: dict[str, Any]) -> None:
+    assert figures["events"] >= STAGES * LABELS * TRAIN + (1 + STAGES) * LABELS * TEST
+    assert (figures["lost"], figures["duplicates"], figures["dead_letters"]) == (0, 0, 0)
+    assert figures["answers"] == figures["events"]
+
+
+def test_labels_become_weights_that_answer(figures: dict[str, Any]) -> None:
+    assert figures["versions_published"] >= 3
+    assert figures["swaps"] >= 2
+    assert figures["arms"]["stable"]["version"] > 1
+    assert figures["label_to_live_s"]["p50"] is not None
+
+
+def test_what_was_learned_is_kept(figures: dict[str, Any]) -> None:
+    chance = 100 / (STAGES * LABELS)
+    first, last = figures["accuracy_by_stage"]
+    assert (len(first), len(last)) == (1, STAGES)
+    assert figures["accuracy_final"] > 3 * chance
+
+
+def test_the_answers_are_quantized_and_true_to_full_precision(figures: dict[str, Any]) -> None:
+    assert figures["model_bytes"]["served"] < 0.3 * figures["model_bytes"]["fp32"]
+    assert figures["parity"]["cosine"] > 0.995
