@@ -73,6 +73,7 @@ class Stack:
         self._broker: LocalBroker | None = None
         self._announced = False
         self._launched: dict[str, float] = {}
+        self._started_ms = time.time_ns() // 1_000_000
 
     def __enter__(self) -> "Stack":
         """Raises StackFailed, NoRedis, NoBroker and what the doors raise; nothing is left running then."""
@@ -186,7 +187,7 @@ class Stack:
         """Until there is a plan, and as many replicas as were asked for hold its versions."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         with closing(open_store(self.settings)) as store, closing(store.watch()) as watch:
-            while late := self._late(store):
+            while late := waited_for(store, replicas=self.settings.serving.replicas, since_ms=self._started_ms):
                 self.check()
                 if time.monotonic() > deadline:
                     raise StackFailed(
@@ -194,18 +195,23 @@ class Stack:
                     )
                 watch.wait(LOOK_S)
 
-    def _late(self, store: Store) -> str:
-        """The program that is waited for; empty when an event would be answered."""
-        plan = store.plan()
-        if plan is None:
-            return "rollout" if store.current() else "learner"
-        ready = sum(set(plan.versions) <= set(report.versions) for report in store.reports())
-        return "" if ready >= self.settings.serving.replicas else "serve"
-
     def _tail(self, name: str) -> str:
         log = self.logs / f"{name}.log"
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         return "\n  ".join([f"{log}:", *lines[-TAIL_LINES:]])
+
+
+def waited_for(store: Store, *, replicas: int, since_ms: int) -> str:
+    """The program of a stack started at `since_ms` that is not ready; empty when an event would be answered."""
+    plan = store.plan()
+    if plan is None:
+        return "rollout" if store.current() else "learner"
+    ready = [
+        report
+        for report in store.reports()  # those of the replicas of an earlier stack are kept for a while
+        if report.time_ms >= since_ms and set(plan.versions) <= set(report.versions)
+    ]
+    return "" if len(ready) >= replicas else "serve"
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,10 +15,15 @@ from typing import IO
 import psutil
 import pytest
 
+from services.local.tether import free_port
+from services.rollout.plans import begin
 from services.running import FILE, NotRunning, attach
 from services.settings import Settings, load
-from services.stack import Stack, StackFailed
+from services.stack import Stack, StackFailed, waited_for
 from tests.services.test_cli import lifelong
+from tests.stores import manifest_of
+from wire.records import ReplicaReport
+from wire.store import Store
 
 pytestmark = pytest.mark.live
 
@@ -48,8 +53,13 @@ class Owner:
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def learners(self) -> list[psutil.Process]:
-        return [process for process in self.family() if process.cmdline()[3:5] == ["services.cli", "learn"]]
+    def learner(self) -> int:
+        """The learner's process id; 0 while there is none."""
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):  # or a zombie, which has no command any more
+                if process.cmdline()[3:5] == ["services.cli", "learn"]:
+                    return process.pid
+        return 0
 
     def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """A command of another terminal."""
@@ -59,7 +69,7 @@ class Owner:
 @contextmanager
 def owning(command: list[str], folder: Path) -> Iterator[Owner]:
     environ = {key: value for key, value in os.environ.items() if key not in ("KAFKA_HOME", "LIFELONG_STATE_DIR")}
-    environ["LIFELONG_STATE_DIR"] = str(folder)
+    environ |= {"LIFELONG_STATE_DIR": str(folder), "LIFELONG_SERVING__HTTP_PORT": str(free_port())}
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environ) as process:
         assert process.stdout is not None
         try:
@@ -90,6 +100,25 @@ def gone(family: list[psutil.Process]) -> bool:
 
 def settings_in(folder: Path, **environ: str) -> Settings:
     return load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(folder), **environ}).settings
+
+
+def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> None:
+    def waited() -> str:
+        return waited_for(store, replicas=1, since_ms=1_000)
+
+    lease = store.acquire("learner", "test", 60_000)
+    assert lease is not None
+    said = [waited()]
+    store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+    said.append(waited())
+    store.write_plan(begin(1, salt="s", now_ms=1).plan)
+    said.append(waited())
+    store.report(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=999))
+    said.append(waited())
+    store.report(ReplicaReport(replica="ours", revision=0, versions=(), time_ms=1_000))
+    said.append(waited())
+    store.report(ReplicaReport(replica="ours", revision=1, versions=(1,), time_ms=1_001))
+    assert [*said, waited()] == ["learner", "rollout", "serve", "serve", "serve", ""]
 
 
 @pytest.fixture(scope="module")
@@ -128,10 +157,10 @@ def test_a_second_stack_in_the_same_folder_is_refused(up: Owner) -> None:
 
 
 def test_a_killed_learner_is_started_again(up: Owner) -> None:
-    (before,) = up.learners()
-    eventually(lambda: time.time() - before.create_time() > 6.0)
-    before.kill()
-    eventually(lambda: [process.pid for process in up.learners()] not in ([], [before.pid]))
+    before = up.learner()
+    eventually(lambda: time.time() - psutil.Process(before).create_time() > 6.0)
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: up.learner() not in (0, before))
 
 
 def test_control_c_ends_everything_cleanly(up: Owner) -> None:
