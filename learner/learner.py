@@ -84,14 +84,13 @@ class Learner:
             self._start_round()
             return False
         try:
-            if self.round.step(self.replay, self.held_back) is not Phase.DONE:
-                return False
+            is_done = self.round.step(self.replay, self.held_back) is Phase.DONE
+            return is_done and self._finish_round(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
             self.round = None
             return False
-        return self._finish_round(self.round)
 
     def export(self, pending: WeightManifest | None) -> Snapshot:
         """Everything, as one value. `pending`: the version that this state is about to be published as."""
@@ -187,11 +186,11 @@ class Learner:
         before_N, after_N = self._correct(self.tier), self._correct(done.next_tier)
         num_lost, num_won = int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
         is_adopted = not is_worse_beyond_chance(num_lost, num_won)
-        self.round = None
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=num_lost, won=num_won)
         if is_adopted:
             self.tier, self.strata = done.next_tier, done.strata
+        self.round = None
         return is_adopted
 
     def _correct(self, tier: FastTier) -> Tensor:

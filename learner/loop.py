@@ -95,7 +95,7 @@ def lead(
     publisher.recover(pending, feed.ends())
     while not stop.is_set():
         leadership.renew()
-        records = feed.poll(0 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
+        records = feed.poll(1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
         failpoint("after-poll")
         learner.learn(records, feed.offsets)
         failpoint("after-learn")

@@ -35,6 +35,9 @@ COLLECT_EVERY = 16
 KEPT_VERSIONS = 16
 """Newest versions that stay in the store besides those in the rollout plan."""
 
+PUBLISHED_AT = "published_at"
+"""Counter: how many changes the learner had seen at the last publication."""
+
 log = structlog.get_logger("learner")
 
 
@@ -76,6 +79,7 @@ class Publisher:
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Find out where a restored learner stands. `ends`: the last offsets that can be read now."""
         current = self._store.current()
+        self._seen = self._learner.counts.get(PUBLISHED_AT, -1)
         if pending is not None and self._is_stored(pending):
             self._mark(pending)
             self._maker.parent = self._maker.make(self._learner, Steps())
@@ -201,7 +205,11 @@ class Publisher:
         self._learner.last_version = max(self._learner.last_version, manifest.version)
         self._learner.counts["published"] += 1
         self._pending, self._is_forced = None, False
-        self._seen = self._num_changes
+        self._is_told()
+
+    def _is_told(self) -> None:
+        """What the learner knows now is what the current version says."""
+        self._seen = self._learner.counts[PUBLISHED_AT] = self._num_changes
 
     def _tidy(self) -> None:
         """Remove checkpoints and versions that nothing can return to."""
@@ -212,7 +220,7 @@ class Publisher:
             if self._learner.counts["published"] % COLLECT_EVERY == 0:
                 newest = self._learner.version
                 self._store.collect(range(newest - KEPT_VERSIONS + 1, newest + 1))
-        except (BadSignature, UnknownFormat, BlobCorrupt) as error:
+        except (StoreUnavailable, BadSignature, UnknownFormat, BlobCorrupt) as error:
             self._learner.counts["tidy_failed"] += 1
             log.warning("tidy_failed", reason=str(error))
 
@@ -241,7 +249,7 @@ class Publisher:
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
             learner.version = current
-        self._seen = self._num_changes
+        self._is_told()
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
     def _read_on(self, current: int, ends: Mapping[str, int]) -> None:

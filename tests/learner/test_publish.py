@@ -159,6 +159,15 @@ def test_a_checkpoint_whose_version_was_published_is_not_published_again(bench: 
     assert bench.publisher.last is not None
 
 
+def test_a_restart_without_news_publishes_nothing(bench: Bench) -> None:
+    bench.learn(0, 30)
+    bench.publish()
+    bench.learner.learn([], {"feedback.v1/0": 31})
+    bench.publisher.finish()
+    bench.start(renewed(bench.store))
+    assert bench.learner.version == 1 and not bench.publisher.is_due()
+
+
 def test_a_pending_version_that_the_store_lacks_is_published_again(bench: Bench) -> None:
     bench.publish()
     bench.learn(0, 30)
