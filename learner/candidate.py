@@ -18,7 +18,7 @@ from model.quantized import QuantizedHead
 from wire.records import Evaluation, Probe
 
 NEW_PARITY_TEXTS = 16
-"""Texts of the stream that are added to the parity texts at one version."""
+"""Texts of the stream that are added to the parity texts at one version, or a few more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +95,6 @@ class Maker:
             self._parity = {served.key: new}
         parity = self._parity[served.key]
         if parity.room:
-            texts = [text for text, _ in learner.held_back.samples.samples() if text not in parity.texts]
-            parity.add(texts[:NEW_PARITY_TEXTS])
+            known = learner.held_back.samples.samples() + learner.replay.samples()
+            parity.add(text for text, _ in known[:: max(len(known) // NEW_PARITY_TEXTS, 1)])
         return parity

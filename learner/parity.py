@@ -23,6 +23,9 @@ PROBE_TEXTS = (
 )
 """Texts that every encoder is compared on, from its first version on, when no stream has been seen yet."""
 
+MIN_TEXTS = 16
+"""Texts of the stream without which agreement says nothing."""
+
 
 class Parity:
     """Vectors of at most `max_texts` texts in both precisions, for one encoder."""
@@ -56,11 +59,16 @@ class Parity:
         return float(functional.cosine_similarity(self._served_z_ND, self._full_z_ND, dim=1).mean())
 
     def agreement(self, head: QuantizedHead, weights_CR: Tensor) -> float:
-        """Share of texts for which `head` (INT8) and `weights_CR` (float32) name the same class; 1 for no class."""
-        if not len(weights_CR):
+        """Share of the stream's texts for which `head` (INT8) and `weights_CR` (float32) name the same class.
+
+        1 while there are too few of them. The built-in texts are left out: between classes that they have nothing to do
+        with, the last bit decides.
+        """
+        if not len(weights_CR) or len(self.texts) < len(PROBE_TEXTS) + MIN_TEXTS:
             return 1.0
-        full_NC = features(self._full_z_ND, self._proj_RD) @ weights_CR.T
-        served_NC = head.logits(self._served_z_ND, len(weights_CR))
+        full_z_ND, served_z_ND = self._full_z_ND[len(PROBE_TEXTS) :], self._served_z_ND[len(PROBE_TEXTS) :]
+        full_NC = features(full_z_ND, self._proj_RD) @ weights_CR.T
+        served_NC = head.logits(served_z_ND, len(weights_CR))
         return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:

@@ -27,11 +27,12 @@ def test_texts_are_taken_once_and_bounded() -> None:
     assert it.texts == [*PROBE_TEXTS, "new", "newer"] and it.room == 0
 
 
-def test_agreement_is_about_the_named_class() -> None:
-    it, served = parity(), small_served()
-    it.add(text for text, _ in labelled(0, 6))
+def test_agreement_is_about_the_class_that_is_named() -> None:
+    it, served = parity(max_texts=40), small_served()
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
     head = served.head(stored_head(CONFIG, weights_CR, temperature=0.1))
+    assert it.agreement(head, -weights_CR) == 1.0  # too few texts to tell
+    it.add(text for text, _ in labelled(0, 20))
     assert it.agreement(head, weights_CR) > 0.7
     assert it.agreement(head, -weights_CR) < 0.3
     assert it.agreement(head, weights_CR[:0]) == 1.0
