@@ -1,6 +1,7 @@
 """`python -m bench [--only NAME]`: measures, prints a table, appends to build/bench/results.jsonl."""
 
 import argparse
+import os
 import sys
 from contextlib import closing
 
@@ -10,6 +11,9 @@ from bench.benches import BENCHES, Bench
 from bench.results import RESULTS, alone, record, table
 from bench.row import Row, Skip
 from bench.supply import Supply
+
+BUSY = 0.5
+"""Load, in cores, of others."""
 
 WIDTH = 140
 """Columns of the table where no terminal says how many there are."""
@@ -24,6 +28,8 @@ def main() -> int:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     with alone(console), closing(Supply()) as supply:
+        if (load := os.getloadavg()[0]) > BUSY:
+            console.print(f"This machine is busy (load {load:.1f}): the figures will be worse than they could be.")
         chosen = [bench for bench in BENCHES if only in (None, bench.name)]
         rows = [row for bench in chosen for row in _run(bench, supply, console)]
     console.print(table(rows))

@@ -17,6 +17,7 @@ from bench.process import PeerFailed
 from bench.texts import clinc150, data_folder
 from services.memory import memory_of
 
+ARGUMENTS = ("demo", "--data", "clinc150")
 LOOK_S = 2.0
 FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
 
@@ -36,7 +37,7 @@ def run_demo() -> DemoRun:
     clinc150()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
-        argv = [sys.executable, "-m", "services.cli", "demo", "--data", "clinc150", "--json", str(out)]
+        argv = [sys.executable, "-m", "services.cli", *ARGUMENTS, "--json", str(out)]
         env = {**os.environ, "LIFELONG_DATA": str(data_folder()), "LIFELONG_STATE_DIR": folder}
         start_s = time.monotonic()
         demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

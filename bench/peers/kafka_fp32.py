@@ -21,6 +21,8 @@ from model.tokenizer import TextTokenizer
 MAX_BATCH = 64
 NUM_CLASSES = 150
 PATIENCE_MS = 30_000
+MEASURE_S = 30.0
+"""It stops after this long, or when all events are answered."""
 
 
 def main(bootstrap: str, num_events: int, threads: int) -> None:
@@ -41,7 +43,7 @@ def main(bootstrap: str, num_events: int, threads: int) -> None:
     )
     producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=2)
     start_s, done = 0.0, 0
-    while done < num_events:
+    while done < num_events and (not start_s or time.perf_counter() - start_s < MEASURE_S):
         records = [record for batch in consumer.poll(PATIENCE_MS).values() for record in batch]
         if not records:
             raise SystemExit(f"nothing came for {PATIENCE_MS} ms; {done} of {num_events} were answered")
