@@ -64,11 +64,11 @@ class AppReplica:
         from serving.replica import Replica
 
         _configure_logs()
-        if listens and not os.environ.get("RAY_ADDRESS"):
+        if listens:
             _keep_internal_server_local()
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
-        self._app = make_app(self._replica.api)
+        self._app = make_app(self._replica.api())
         self._replica.start()
         self._listener: Listener | None = None
         serving = config.serving
@@ -229,7 +229,7 @@ def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
 def _keep_internal_server_local() -> None:
     """Every replica of Serve listens for calls by handle on all interfaces, and unpickles what comes, unauthenticated.
 
-    There is no option for the address, so we give another one where it is bound. On our own Ray nobody calls it.
+    There is no option for the address, so we give another one where it is bound. Nobody calls a replica that listens.
     """
     replica: Any = importlib.import_module("ray.serve._private.replica")
     bind = replica.add_port_to_grpc_server

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
-from serving.batcher import BatchQueue, QueueState
-from serving.counts import Counts
-from serving.engine import Engine, Item, ItemFailure, Outcome
+from serving.batcher import QueueState
+from serving.core import Core
+from serving.engine import Item, ItemFailure, Outcome
 from serving.errors import QueueClosed
-from serving.outbox import Outbox
 from serving.shapes import Entry, Problem, Reply
-from serving.tokens import Encode
 from wire.records import Answer, Event
 
 INLINE_CHARS = 4_096
@@ -56,23 +54,19 @@ TIMEOUT = Problem(
 class Asking:
     """Asks the engine from an event loop. Answers are published too, so that feedback on them can be learned from."""
 
-    engine: Engine
-    queue: BatchQueue[Item]
-    outbox: Outbox
-    counts: Counts
-    encode: Encode
+    core: Core
     timeout_s: float
 
     def why_not_ready(self) -> Problem | None:
         """What keeps this replica from answering now."""
-        if self.queue.state is QueueState.CLOSED:
+        if self.core.queue.state is QueueState.CLOSED:
             return STOPPING
-        return NO_WEIGHTS if self.engine.live is None else None
+        return None if self.core.is_ready else NO_WEIGHTS
 
     async def answer_many(self, entries: Sequence[Entry]) -> list[Reply]:
         """A reply for each entry: its answer, its own problem, or what kept the model from answering."""
         events = [entry for entry in entries if isinstance(entry, Event)]
-        if self.engine.live is None:
+        if not self.core.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
         else:
             replies = await self._answer(events)
@@ -82,28 +76,28 @@ class Asking:
     async def _answer(self, events: Sequence[Event]) -> list[Reply]:
         texts = [event.text for event in events]
         is_small = sum(map(len, texts)) <= INLINE_CHARS
-        token_ids = self.encode(texts) if is_small else await asyncio.to_thread(self.encode, texts)
+        token_ids = self.core.encode(texts) if is_small else await asyncio.to_thread(self.core.encode, texts)
         waiter = _Waiter(len(events), asyncio.get_running_loop())
         items = [
             Item(event=event, token_ids=tokens, done=partial(self._done, waiter, index))
             for index, (event, tokens) in enumerate(zip(events, token_ids, strict=True))
         ]
         try:
-            taken, refusal = self.queue.submit_many(items), QUEUE_FULL
+            taken, refusal = self.core.queue.submit_many(items), QUEUE_FULL
         except QueueClosed:
             taken, refusal = 0, STOPPING
         for index in range(taken, len(items)):
-            self.counts.add(f"refused_{refusal.code}")
+            self.core.counts.add(f"refused_{refusal.code}")
             waiter.settle(index, refusal)
         return await waiter.replies(self.timeout_s)
 
     def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
         """Called by the engine."""
         if isinstance(outcome, Answer):
-            if self.outbox.is_full:
-                self.counts.add("answers_not_published")
+            if self.core.outbox.is_full:
+                self.core.counts.add("answers_not_published")
             else:
-                self.outbox.send(outcome)
+                self.core.outbox.send(outcome)
         waiter.settle(index, _failed(outcome) if isinstance(outcome, ItemFailure) else outcome)
 
 

@@ -92,7 +92,7 @@ class Api:
 
     def _problem(self, request: Request, problem: Problem) -> Response:
         if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.asking.counts.add(f"http_{problem.code}")
+            self.asking.core.counts.add(f"http_{problem.code}")
         return problem_response(request, problem)
 
 

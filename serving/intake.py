@@ -20,13 +20,10 @@ from functools import partial
 import msgspec
 import structlog
 
-from serving.batcher import BatchQueue
-from serving.counts import Counts
+from serving.core import Core
 from serving.dedupe import Admission, DedupeWindow
 from serving.engine import Item, ItemFailure, Outcome
 from serving.errors import QueueClosed, Unhealthy
-from serving.outbox import Outbox
-from serving.tokens import Encode
 from wire.bus import Poll, Received, Refused, Subscription
 from wire.errors import WireError
 from wire.records import Answer, DeadLetter, Event
@@ -53,24 +50,16 @@ class Intake:
     def __init__(
         self,
         subscribe: Callable[[], Subscription[Event]],
-        queue: BatchQueue[Item],
-        outbox: Outbox,
+        core: Core,
         window: DedupeWindow,
-        counts: Counts,
         *,
-        encode: Encode,
-        is_ready: Callable[[], bool],
         max_open: int,
         reconnect_s: float,
         drain_timeout_s: float,
     ) -> None:
         self._subscribe = subscribe
-        self._queue = queue
-        self._outbox = outbox
+        self._core = core
         self._window = window
-        self._counts = counts
-        self._encode = encode
-        self._is_ready = is_ready
         self._max_open = max_open
         self._reconnect_s = reconnect_s
         self._drain_timeout_s = drain_timeout_s
@@ -108,7 +97,7 @@ class Intake:
                     self._consume(subscription)
                     self._drain()
             except WireError as error:
-                self._counts.add("bus_unavailable")
+                self._core.counts.add("bus_unavailable")
                 log.warning("bus_unavailable", error=str(error))
                 self._drain()
             self._closing.wait(self._reconnect_s)
@@ -123,7 +112,7 @@ class Intake:
             self._submit()
 
     def _set_flow(self, subscription: Subscription[Event]) -> None:
-        is_held = bool(self._backlog) or self._outbox.is_full or not self._is_ready()
+        is_held = bool(self._backlog) or self._core.outbox.is_full or not self._core.is_ready
         wants = is_held or wants_pause(self._window.num_open, is_paused=self._is_paused, high=self._max_open)
         if wants != self._is_paused:
             self._is_paused = wants
@@ -131,13 +120,13 @@ class Intake:
 
     def _refuse(self, refused: Sequence[Refused], subscription: Subscription[Event]) -> None:
         for each in refused:
-            self._counts.add(f"refused_{each.dead_letter.reason}")
+            self._core.counts.add(f"refused_{each.dead_letter.reason}")
             finish = partial(subscription.finish, each.position)
-            self._outbox.send(each.dead_letter, partial(self._acknowledged, finish))
+            self._core.outbox.send(each.dead_letter, partial(self._acknowledged, finish))
 
     def _admit(self, poll: Poll[Event], subscription: Subscription[Event]) -> None:
         new = [received for received in poll.received if self._is_new(received, subscription)]
-        token_ids = self._encode([received.record.text for received in new])
+        token_ids = self._core.encode([received.record.text for received in new])
         for received, tokens in zip(new, token_ids, strict=True):
             done = partial(self._done, received)
             self._backlog.append(Item(event=received.record, token_ids=tokens, done=done))
@@ -148,12 +137,12 @@ class Intake:
         if admission is Admission.ANSWERED:
             finish()
         if admission is not Admission.NEW:
-            self._counts.add("duplicates")
+            self._core.counts.add("duplicates")
         return admission is Admission.NEW
 
     def _submit(self) -> None:
         try:
-            taken = self._queue.submit_many(list(self._backlog)) if self._backlog else 0
+            taken = self._core.queue.submit_many(list(self._backlog)) if self._backlog else 0
         except QueueClosed:
             return
         for _ in range(taken):
@@ -163,7 +152,7 @@ class Intake:
         """Called by the engine."""
         event = received.record
         record = outcome if isinstance(outcome, Answer) else _dead_letter(received, outcome)
-        self._outbox.send(record, partial(self._settled, event))
+        self._core.outbox.send(record, partial(self._settled, event))
 
     def _settled(self, event: Event, error: Exception | None) -> None:
         """Called when the broker has the answer, or never will."""

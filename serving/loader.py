@@ -42,6 +42,13 @@ REASONS: Final[Mapping[type[Exception], str]] = {
 }
 """The stable code of each reason not to take a version; `wrong_spec` and `probe_mismatch` are raised here."""
 
+REFUSING: Final[tuple[type[Exception], ...]] = (
+    *REASONS,
+    *(RuntimeError, ValueError, TypeError, LookupError, MemoryError),
+)
+"""The second line is whatever else packing and probing may raise: `load_failed`. A version must not end the thread that
+watches for better ones."""
+
 
 class Loader:
     """Loads versions and remembers their tensors. One thread uses it."""
@@ -100,7 +107,7 @@ class Loader:
 
     def _check_probe(self, model: QuantizedModel, probe: Probe) -> None:
         """Raises VersionRefused unless the model sees what the learner saw, as far as this processor rounds alike."""
-        stated_C = torch.tensor(probe.logits)
+        stated_C = torch.tensor(probe.logits, dtype=torch.float64)
         found_C = model.predict(RaggedBatch.of(self._tokenizer.encode_many([probe.text])))[0]
         if found_C.shape != stated_C.shape:
             raise VersionRefused("probe_mismatch", f"{len(found_C)} logits; the learner saw {len(stated_C)}")
@@ -117,8 +124,8 @@ def refusing() -> Iterator[None]:
     """Whatever is wrong with a version becomes VersionRefused, with its stable code."""
     try:
         yield
-    except tuple(REASONS) as error:
-        raise VersionRefused(REASONS[type(error)], str(error)) from error
+    except REFUSING as error:
+        raise VersionRefused(REASONS.get(type(error), "load_failed"), str(error)) from error
 
 
 def _encoder_key(manifest: WeightManifest) -> str:

@@ -18,7 +18,8 @@ import torch
 from model.tokenizer import TextTokenizer
 from serving.asking import Asking
 from serving.batcher import BatchQueue
-from serving.config import ReplicaConfig
+from serving.config import ReplicaConfig, ServingConfig
+from serving.core import Core
 from serving.counts import Counts
 from serving.dedupe import DedupeWindow
 from serving.engine import Engine, Item
@@ -53,47 +54,35 @@ class Replica:
         tokenizer = TextTokenizer.from_encoder(config.encoder)
         self.name = name
         self._config = serving
-        self._counts = Counts()
-        self._queue: BatchQueue[Item] = BatchQueue(
-            max_items=serving.max_queue_items,
-            max_batch_items=serving.max_batch_items,
-            max_batch_tokens=serving.max_batch_tokens,
-            max_wait_ms=serving.max_wait_ms,
-        )
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
-        self._encode = encoding(tokenizer, max_tokens=serving.max_tokens)
+        self._core = _core(serving, tokenizer, self._bus)
         self._window = DedupeWindow(serving.dedupe_window)
-        self._engine = Engine(self._queue, self._counts, top_scores=serving.top_scores, now_ms=now_ms)
-        self._outbox = Outbox(
-            self._bus.publisher, self._counts, max_items=serving.max_queue_items, reconnect_s=serving.reconnect_s
+        self._intake = Intake(
+            lambda: self._bus.subscribe(Event, serving.group),
+            self._core,
+            self._window,
+            max_open=serving.max_open_events,
+            reconnect_s=serving.reconnect_s,
+            drain_timeout_s=serving.drain_timeout_s,
         )
-        self._intake = self._made_intake()
         self._swap = Swap(
             self._store,
             Loader(self._store, tokenizer, probe_tolerance=serving.probe_tolerance),
-            self._engine,
+            self._core.engine,
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
             report=self._report,
         )
 
-    @property
     def api(self) -> Api:
-        """The endpoints of this replica; see `serving.http.make_app`."""
+        """The endpoints of this replica; see `serving.http.make_app`. Each call has its own rate limits."""
         config = self._config
         limit = RateLimit(
             per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients
         )
         return Api(
-            asking=Asking(
-                engine=self._engine,
-                queue=self._queue,
-                outbox=self._outbox,
-                counts=self._counts,
-                encode=self._encode,
-                timeout_s=config.request_timeout_s,
-            ),
+            asking=Asking(core=self._core, timeout_s=config.request_timeout_s),
             limit=limit if config.rate_limit_per_s else None,
             max_events=config.max_events_per_request,
             check=self.check,
@@ -104,43 +93,43 @@ class Replica:
 
     def start(self) -> None:
         """Starts every thread; the weights come first."""
-        for part in (self._swap, self._engine, self._outbox, self._intake):
+        for part in (self._swap, self._core.engine, self._core.outbox, self._intake):
             part.start()
 
     def check(self) -> None:
         """Raises Unhealthy where a thread has ended, or the model hangs."""
-        self._engine.check(batch_timeout_s=self._config.batch_timeout_s)
-        for part in (self._swap, self._outbox, self._intake):
+        self._core.engine.check(batch_timeout_s=self._config.batch_timeout_s)
+        for part in (self._swap, self._core.outbox, self._intake):
             part.check()
 
     def close(self) -> None:
         """Answers what was taken, commits, and ends every thread."""
         self._intake.close()
-        self._queue.close()
-        self._engine.join(self._config.drain_timeout_s)
-        self._outbox.close(self._config.drain_timeout_s)
+        self._core.queue.close()
+        self._core.engine.join(self._config.drain_timeout_s)
+        self._core.outbox.close(self._config.drain_timeout_s)
         self._swap.close()
         self._store.close()
         self._bus.close()
 
     def status(self) -> Status:
         """What it serves and has seen, now."""
-        live = self._engine.live
-        swaps, stalls_ms = self._engine.swaps
+        live = self._core.engine.live
+        swaps, stalls_ms = self._core.engine.swaps
         versions = live.versions if live else {}
         return Status(
             replica=self.name,
             swap=self._swap.state.value,
-            queue=self._queue.state.value,
+            queue=self._core.queue.state.value,
             revision=live.plan.revision if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
-            queue_items=len(self._queue),
+            queue_items=len(self._core.queue),
             open_events=self._window.num_open,
             swaps=swaps,
             swap_stalls_ms=stalls_ms,
             refused=self._swap.refused,
-            counts=self._counts.snapshot(),
+            counts=self._core.counts.snapshot(),
         )
 
     def _report(self) -> ReplicaReport:
@@ -159,17 +148,19 @@ class Replica:
             model_bytes=self._swap.model_bytes,
         )
 
-    def _made_intake(self) -> Intake:
-        config = self._config
-        return Intake(
-            lambda: self._bus.subscribe(Event, config.group),
-            self._queue,
-            self._outbox,
-            self._window,
-            self._counts,
-            encode=self._encode,
-            is_ready=lambda: self._engine.live is not None,
-            max_open=config.max_open_events,
-            reconnect_s=config.reconnect_s,
-            drain_timeout_s=config.drain_timeout_s,
-        )
+
+def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus) -> Core:
+    counts = Counts()
+    queue: BatchQueue[Item] = BatchQueue(
+        max_items=config.max_queue_items,
+        max_batch_items=config.max_batch_items,
+        max_batch_tokens=config.max_batch_tokens,
+        max_wait_ms=config.max_wait_ms,
+    )
+    return Core(
+        encode=encoding(tokenizer, max_tokens=config.max_tokens),
+        queue=queue,
+        engine=Engine(queue, counts, top_scores=config.top_scores, now_ms=now_ms),
+        outbox=Outbox(bus.publisher, counts, max_items=config.max_queue_items, reconnect_s=config.reconnect_s),
+        counts=counts,
+    )

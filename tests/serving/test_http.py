@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from serving.asking import Asking
 from serving.batcher import BatchQueue
+from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine, Item
 from serving.errors import Unhealthy
@@ -49,16 +50,16 @@ class Served:
         self.engine = Engine(self.queue, self.counts, top_scores=2, now_ms=lambda: 9)
         self.outbox = Outbox(no_broker, self.counts, max_items=8, reconnect_s=1)
         self.encode = encoding(tokenizer(), max_tokens=64)
+        core = Core(
+            encode=lambda texts: self.encode(texts),
+            queue=self.queue,
+            engine=self.engine,
+            outbox=self.outbox,
+            counts=self.counts,
+        )
         ids = count()
         self.api = Api(
-            asking=Asking(
-                engine=self.engine,
-                queue=self.queue,
-                outbox=self.outbox,
-                counts=self.counts,
-                encode=lambda texts: self.encode(texts),
-                timeout_s=self.timeout_s,
-            ),
+            asking=Asking(core=core, timeout_s=self.timeout_s),
             limit=self.limit,
             max_events=10,
             check=self.check,

@@ -9,6 +9,7 @@ import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 
 from serving.batcher import BatchQueue
+from serving.core import Core
 from serving.counts import Counts
 from serving.dedupe import DedupeWindow
 from serving.engine import Engine, Item
@@ -39,14 +40,17 @@ class Pipeline:
         self.open_publisher: Callable[[], Publisher] = bus.publisher
         self.outbox = Outbox(lambda: self.open_publisher(), self.counts, max_items=1_000, reconnect_s=0.1)
         self.window = DedupeWindow(1_000)
+        core = Core(
+            encode=lambda texts: self.encode(texts),
+            queue=self.queue,
+            engine=self.engine,
+            outbox=self.outbox,
+            counts=self.counts,
+        )
         self.intake = Intake(
             lambda: bus.subscribe(Event, "serving"),
-            self.queue,
-            self.outbox,
+            core,
             self.window,
-            self.counts,
-            encode=lambda texts: self.encode(texts),
-            is_ready=lambda: self.engine.live is not None,
             max_open=max_open,
             reconnect_s=0.1,
             drain_timeout_s=5.0,

@@ -14,7 +14,7 @@ from model.qtensor import QTensor
 from model.quantized import QuantizedModel
 from model.weights import encoder_tensors
 from serving.errors import VersionRefused
-from serving.loader import Loader
+from serving.loader import Loader, refusing
 from tests.serving.weights import (
     TINY,
     Learner,
@@ -96,6 +96,7 @@ def test_a_manifest_under_another_key_is_refused(learner: Learner, store: Store,
         ({"labels": tuple("abcdefghi")}, "wrong_shape"),
         ({"probes": (Probe(text="hello", logits=(1.0, 2.0)),)}, "probe_mismatch"),
         ({"probes": (Probe(text="hello", logits=(9e3,) * 4),)}, "probe_mismatch"),
+        ({"probes": (Probe(text="hello", logits=(1e300,) * 4),)}, "probe_mismatch"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused_by_name(
@@ -186,6 +187,11 @@ def test_a_store_that_is_away_says_nothing_of_the_version(learner: Learner, stor
     with pytest.raises(StoreUnavailable):
         Loader(away, tokenizer(), probe_tolerance=0.05).load(1)
     away.close()
+
+
+def test_what_nobody_foresaw_is_a_refusal_too() -> None:
+    with pytest.raises(VersionRefused, match="load_failed: out of memory"), refusing():
+        raise RuntimeError("out of memory")
 
 
 def test_the_config_travels_in_the_manifest(learner: Learner, loader: Loader) -> None:

@@ -59,7 +59,7 @@ def serve() -> Iterator[Callable[[Replica], str]]:
     listeners: list[Listener] = []
 
     def serve_one(replica: Replica) -> str:
-        listeners.append(Listener(make_app(replica.api), host="127.0.0.1", port=0, drain_timeout_s=1))
+        listeners.append(Listener(make_app(replica.api()), host="127.0.0.1", port=0, drain_timeout_s=1))
         return f"http://127.0.0.1:{listeners[-1].port}/v1"
 
     yield serve_one
