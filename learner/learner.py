@@ -26,7 +26,7 @@ from learner.replay import Labelled, Replay, ReplayState
 from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
 from learner.slow import GROWTH, Phase, SlowRound, draw_plan, is_due
 from learner.temperature import DEFAULT
-from learner.tier import load_top, top_state
+from learner.tier import load_top, preload, top_state
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -52,6 +52,8 @@ class Learner:
         self.strata = strata
         tensors = stored_encoder(strata) | {"head.proj": stored_projection(shape, seed=config.seed)}
         self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
+        if config.trainable_layers:
+            preload()
         self.join = self._join(None)
         self.replay = self._replay(None)
         self.held_back = self._held_back(None)

@@ -71,7 +71,8 @@ class SlowRound:
         elif self.phase is Phase.REBUILD:
             self._rebuild()
         elif self.phase is Phase.MEASURE:
-            self.phase = Phase.DONE if held_back.warm(self.next_tier.served, self._unit) else Phase.MEASURE
+            is_warm = [held_back.warm(tier.served, self._unit) for tier in (self._tier, self.next_tier)]
+            self.phase = Phase.DONE if all(is_warm) else Phase.MEASURE
         return self.phase
 
     def also(self, samples: Sequence[Labelled]) -> None:

@@ -49,6 +49,11 @@ def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
     strata.load_state_dict(dict(state), strict=False)
 
 
+def preload() -> None:
+    """Make a first optimizer: torch imports its compiler for it, a second that labels would otherwise wait for."""
+    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+
+
 class Trainer:
     """Gradient steps on the top blocks of `strata`, which it changes in place."""
 
