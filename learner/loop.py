@@ -102,6 +102,7 @@ def lead(
         if learner.tick():
             publisher.force()
             failpoint("after-adopt")
+        publisher.settle()
         if publisher.is_due():
             publisher.publish()
         publisher.checkpoint_if_due()

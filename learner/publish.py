@@ -1,6 +1,9 @@
 """From what the learner knows to a version that replicas take; nothing in between can be half done.
 
-    is_due -> solve, requantize, evaluate -> gate -> blobs -> checkpoint (pending version, offsets) -> publish -> mark
+    is_due -> solve, requantize, evaluate -> gate -> blobs -> checkpoint (pending version, offsets) -> publish -> settle
+
+The last step waits until the store has it on disk, up to a second where Redis syncs once a second. It waits in a thread
+of its own, so that labels do not; nothing else happens there, and there is at most one.
 
 A kill before the checkpoint leaves the old state, which reads the same labels again. A kill after it finds `pending`
 in the checkpoint: if the store has that version it is marked, otherwise it is made and published again from the same
@@ -13,6 +16,8 @@ checkpoint is older than the last publication: the learner reads on to where tha
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import structlog
 
@@ -41,8 +46,19 @@ PUBLISHED_AT = "published_at"
 log = structlog.get_logger("learner")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flight:
+    """A publication that waits for the store."""
+
+    manifest: WeightManifest
+    candidate: Candidate
+    num_changes: int
+    steps: Steps
+    sent: Future[None]
+
+
 class Publisher:
-    """Publishes what `learner` knows, at most once per interval. Belongs to the thread of the learner."""
+    """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread."""
 
     def __init__(
         self,
@@ -65,6 +81,8 @@ class Publisher:
         )
         self._maker = Maker(config)
         self._pending: WeightManifest | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
+        self._flight: Flight | None = None
         self._seen, self._is_forced = -1, False
         self._not_before_s = 0.0
         self._checkpoint_at_s, self._written = 0.0, learner.offsets
@@ -81,7 +99,7 @@ class Publisher:
         current = self._store.current()
         self._seen = self._learner.counts.get(PUBLISHED_AT, -1)
         if pending is not None and self._is_stored(pending):
-            self._mark(pending)
+            self._mark(pending, self._num_changes)
             self._maker.parent = self._maker.make(self._learner, Steps())
         elif pending is not None or not current:
             self._is_forced = True
@@ -98,23 +116,45 @@ class Publisher:
 
     def is_due(self) -> bool:
         """Whether there is something to publish, the interval is over, and nothing has to be read before."""
-        if self._clock_s() < self._not_before_s:
+        if self._flight is not None or self._clock_s() < self._not_before_s:
             return False
         offsets = self._learner.offsets
         is_behind = any(offsets.get(partition, 0) < offset for partition, offset in self._read_first.items())
         return not is_behind and (self._is_forced or self._num_changes != self._seen)
 
     def publish(self) -> None:
-        """Publish, or count why not. Raises StaleEpoch: another learner leads."""
+        """Start a publication, or count why not."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
         try:
             current = self._store.current()
             if current != self._learner.version:
                 self._follow_pointer(current)
             elif (candidate := self._candidate(steps := Steps())) is not None:
-                self._publish(candidate, steps)
+                self._launch(candidate, steps)
         except (ParentMoved, StoreUnavailable, CheckpointFailed, NotFound) as error:
             self._retry(type(error).__name__, error)
+
+    def settle(self, *, wait: bool = False) -> None:
+        """End the publication under way, if it has ended or `wait`. Raises StaleEpoch: another learner leads."""
+        flight = self._flight
+        if flight is None or not (wait or flight.sent.done()):
+            return
+        try:
+            flight.sent.result()
+        except (ParentMoved, StoreUnavailable, NotFound) as error:
+            self._retry(type(error).__name__, error)
+            return
+        finally:
+            self._flight = None
+        flight.steps.end("publish")
+        self._mark(flight.manifest, flight.num_changes)
+        self._maker.published(flight.candidate, self._learner)
+        failpoint("after-mark")
+        self._tidy()
+        flight.steps.end("tidy")
+        self.last_ms = flight.steps.ms
+        accuracy = flight.candidate.evaluation.accuracy
+        log.info("published", version=flight.manifest.version, ms=flight.steps.total_ms, accuracy=accuracy)
 
     def checkpoint_if_due(self) -> None:
         """Write everything down now and then, so that a restart does not read for long where nothing is published."""
@@ -127,8 +167,10 @@ class Publisher:
 
     def finish(self) -> None:
         """Publish what is new and write everything down: the process ends."""
+        self.settle(wait=True)
         if self._num_changes != self._seen:
             self.publish()
+            self.settle(wait=True)
         self._checkpoint_at_s = 0.0
         self.checkpoint_if_due()
 
@@ -137,27 +179,23 @@ class Publisher:
         self._written = self._learner.offsets
         self._checkpoint_at_s = self._clock_s() + self._config.checkpoint_interval_s
 
-    def _publish(self, candidate: Candidate, steps: Steps) -> None:
-        learner = self._learner
-        manifest = self._manifest(candidate)
+    def _launch(self, candidate: Candidate, steps: Steps) -> None:
+        manifest, num_changes = self._manifest(candidate), self._num_changes
         failpoint("after-requantize")
         self._put(candidate)
         steps.end("blobs")
-        learner.last_version = manifest.version
+        self._learner.last_version = manifest.version
         self._pending = manifest
+        self._is_forced = False
         self._checkpoint(manifest)
         failpoint("after-checkpoint")
         steps.end("checkpoint")
+        sent = self._thread.submit(self._send, manifest)
+        self._flight = Flight(manifest=manifest, candidate=candidate, num_changes=num_changes, steps=steps, sent=sent)
+
+    def _send(self, manifest: WeightManifest) -> None:
         self._store.publish(manifest, self._lease)
         failpoint("after-publish")
-        steps.end("publish")
-        self._mark(manifest)
-        self._maker.published(candidate, learner)
-        failpoint("after-mark")
-        self._tidy()
-        steps.end("tidy")
-        self.last_ms = steps.ms
-        log.info("published", version=manifest.version, ms=steps.total_ms, accuracy=candidate.evaluation.accuracy)
 
     def _candidate(self, steps: Steps) -> Candidate | None:
         """What to publish; None, and a count, when the gate refuses it."""
@@ -200,16 +238,17 @@ class Publisher:
             self._store.put_blob(digests[digest].tensor.to_blob())
             failpoint("after-blob")
 
-    def _mark(self, manifest: WeightManifest) -> None:
+    def _mark(self, manifest: WeightManifest, num_changes: int) -> None:
+        """`manifest` is the version that the learner goes on from; `num_changes` had been seen when it was made."""
         self._learner.version = manifest.version
         self._learner.last_version = max(self._learner.last_version, manifest.version)
         self._learner.counts["published"] += 1
-        self._pending, self._is_forced = None, False
-        self._is_told()
+        self._pending = None
+        self._is_told(num_changes)
 
-    def _is_told(self) -> None:
-        """What the learner knows now is what the current version says."""
-        self._seen = self._learner.counts[PUBLISHED_AT] = self._num_changes
+    def _is_told(self, num_changes: int) -> None:
+        """The current version says all that the learner knew at `num_changes`."""
+        self._seen = self._learner.counts[PUBLISHED_AT] = num_changes
 
     def _tidy(self) -> None:
         """Remove checkpoints and versions that nothing can return to."""
@@ -228,7 +267,7 @@ class Publisher:
         """The current version is not the one that we learn on from."""
         learner, pending = self._learner, self._pending
         if pending is not None and current == pending.version and self._is_stored(pending):
-            self._mark(pending)  # it was published, but the reply was lost
+            self._mark(pending, self._seen)  # it was published, but the reply was lost; what came since is new
         elif current == 0:
             learner.version, self._is_forced = 0, True  # the store was wiped: publish again what we know
         elif current > learner.version:
@@ -249,7 +288,7 @@ class Publisher:
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
             learner.version = current
-        self._is_told()
+        self._is_told(self._num_changes)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
     def _read_on(self, current: int, ends: Mapping[str, int]) -> None:

@@ -49,6 +49,7 @@ class Bench:
         self.now_s += 10.0
         assert self.publisher.is_due()
         self.publisher.publish()
+        self.publisher.settle(wait=True)
         return self.learner.version
 
 
@@ -90,6 +91,16 @@ def test_a_replica_reads_what_the_learner_measured(bench: Bench) -> None:
     model = QuantizedModel.from_tensors(StrataConfig.from_json(manifest.config), tensors, labels=manifest.labels)
     batch = RaggedBatch.of(tokenizer().encode_many([probe.text for probe in manifest.probes]))
     assert [tuple(row) for row in model.predict(batch).tolist()] == [probe.logits for probe in manifest.probes]
+
+
+def test_labels_that_come_while_a_version_is_sent_are_in_the_next(bench: Bench) -> None:
+    bench.learn(0, 30)
+    bench.publisher.publish()
+    bench.learn(30, 50)
+    assert not bench.publisher.is_due()
+    bench.publisher.settle(wait=True)
+    assert bench.store.manifest(1).trained_through == {"feedback.v1/0": 30}
+    assert bench.publish() == 2 and bench.store.manifest(2).trained_through == {"feedback.v1/0": 50}
 
 
 def test_the_interval_is_kept(store: Store, tmp_path: Path) -> None:
@@ -208,9 +219,8 @@ def test_a_wiped_store_gets_what_the_learner_knows(bench: Bench) -> None:
     server = bench.store._server
     server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
     bench.start(renewed(bench.store))
-    bench.publisher.force()
-    bench.publish()
-    assert bench.publish() == 2 if bench.publisher.is_due() else bench.store.current() > 0
+    bench.learn(30, 40)
+    assert bench.publish() == 2 == bench.store.current()
     assert bench.store.manifest(bench.store.current()).labels == bench.learner.tier.head.classes
 
 
