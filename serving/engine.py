@@ -144,7 +144,7 @@ class Engine:
                 [item.token_ids for item in items],
                 live,
                 top_scores=self._top_scores,
-                time_ms=self._now_ms(),
+                now_ms=self._now_ms,
             )
         except Exception as error:  # whatever a forward raises: it becomes the failure of one item
             if len(items) == 1:

@@ -8,7 +8,7 @@ Shape suffixes: B texts of one encoder, D width, C classes, K best classes.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,9 +22,16 @@ Scores = tuple[tuple[str, float], ...]
 
 
 def predict_many(
-    events: Sequence[Event], token_ids: Sequence[list[int]], live: Live, *, top_scores: int, time_ms: int
+    events: Sequence[Event],
+    token_ids: Sequence[list[int]],
+    live: Live,
+    *,
+    top_scores: int,
+    now_ms: Callable[[], int],
 ) -> list[Answer]:
     """An answer for each event, in order. `token_ids[i]` are the tokens of `events[i]`, at least one.
+
+    `now_ms` is asked when the scores are there: that is the time of the answers.
 
     Raises BadTokens, and ValueError where the model gives a value that is not finite.
     """
@@ -37,6 +44,7 @@ def predict_many(
         for places in _grouped([versions[row].number for row in rows]):
             found = _scores(z_BD[places], versions[rows[places[0]]], top_scores)
             scores.update(zip([rows[place] for place in places], found, strict=True))
+    time_ms = now_ms()
     return [
         _answer(event, scores[row], live, arm=arms[row], precision=versions[row].precision, time_ms=time_ms)
         for row, event in enumerate(events)

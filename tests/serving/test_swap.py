@@ -212,5 +212,5 @@ def test_the_live_model_answers_as_it_was_published(learner: Learner, swap: Swap
     assert engine.live is not None
     tokens = tokenizer().encode_many(["where is my card"])
     event = Event(id="e", text="where is my card")
-    (answer,) = predict_many([event], tokens, engine.live, top_scores=1, time_ms=0)
+    (answer,) = predict_many([event], tokens, engine.live, top_scores=1, now_ms=lambda: 0)
     assert answer.label == label_of(1, "where is my card")
