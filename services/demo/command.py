@@ -22,6 +22,7 @@ from services.demo.data import load
 from services.demo.options import Options
 from services.demo.session import Outcome, Tempo, now_ms, play
 from services.demo.stream import DataError, Stream
+from services.running import read
 from services.settings import Settings, replaced
 from services.stack import Stack, open_store
 from wire.bus import Bus
@@ -81,10 +82,19 @@ def _play(settings: Settings, stream: Stream, options: Options, console: Console
     rate = stream.default_rate if options.rate is None else options.rate
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     tempo = Tempo(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
-    with logging_into(settings.state_dir / "logs" / "demo.log"), Stack(settings, say=say) as stack:
+    with (
+        logging_into(settings.state_dir / "logs" / "demo.log"),
+        Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
+    ):
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             return play(bus, store, stream, tempo, console=console, check=stack.check)
+
+
+def _where_commands_look(settings: Settings) -> Path | None:
+    """So that `lifelong rollout status` and the like find the demo, unless another stack is found there already."""
+    home = settings.state_dir.parent
+    return home if read(home) is None else None
 
 
 @contextmanager
