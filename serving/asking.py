@@ -17,7 +17,7 @@ from serving.core import Core
 from serving.engine import Item, ItemFailure, Outcome
 from serving.errors import QueueClosed
 from serving.shapes import Entry, Problem, Reply
-from wire.records import Answer, Event
+from wire.records import Event
 
 INLINE_CHARS = 4_096
 """Longer texts are tokenized in another thread: 1 MiB takes a third of a second, and everybody else would wait."""
@@ -92,13 +92,15 @@ class Asking:
         return await waiter.replies(self.timeout_s)
 
     def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
-        """Called by the engine."""
-        if isinstance(outcome, Answer):
-            if self.core.outbox.is_full:
-                self.core.counts.add("answers_not_published")
-            else:
-                self.core.outbox.send(outcome)
-        waiter.settle(index, _failed(outcome) if isinstance(outcome, ItemFailure) else outcome)
+        """Called by the engine. Whoever asked comes first."""
+        if isinstance(outcome, ItemFailure):
+            waiter.settle(index, _failed(outcome))
+            return
+        waiter.settle(index, outcome)
+        if self.core.outbox.is_full:
+            self.core.counts.add("answers_not_published")
+        else:
+            self.core.outbox.send(outcome)
 
 
 class _Waiter:

@@ -2,13 +2,18 @@
 
     engine, intake --send--> [waiting] --Publisher.send--> broker --on_ack--> whoever must know
 
+A record that somebody waits for (it has an `on_ack`) goes at once. An answer by HTTP waits up to PATIENCE_S for
+company: each sending costs the client's threads about a millisecond of the interpreter, which the next request pays.
+
 Bounded by who fills it: the intake pauses its partitions, and HTTP leaves its answers out (and counts them), while
 `is_full`. A record that the broker cannot take now is tried again until it can; one that it refuses is reported.
 
 Rejected: sending from the model's thread (the client takes 40 us of it for each record, and may block for seconds).
 """
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
@@ -23,6 +28,8 @@ from wire.records import Answer, DeadLetter
 
 OnAck: TypeAlias = Callable[[Exception | None], None]
 Sendable: TypeAlias = Answer | DeadLetter
+
+PATIENCE_S = 0.05
 
 log = structlog.get_logger("outbox")
 
@@ -39,6 +46,7 @@ class Outbox:
         self._reconnect_s = reconnect_s
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Sendable, OnAck | None]] = deque()
+        self._due_s = math.inf  # when what waits goes, on the monotonic clock
         self._is_closed = False
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -51,9 +59,12 @@ class Outbox:
         return len(self._waiting) >= self._max_items
 
     def send(self, record: Sendable, on_ack: OnAck | None = None) -> None:
+        due_s = time.monotonic() + (PATIENCE_S if on_ack is None else 0.0)
         with self._changed:
             self._waiting.append((record, on_ack))
-            self._changed.notify()
+            if due_s < self._due_s:
+                self._due_s = due_s
+                self._changed.notify()
 
     def check(self) -> None:
         """Raises Unhealthy where the thread has ended by itself."""
@@ -78,7 +89,7 @@ class Outbox:
 
         consumes: what was given to `send`
         produces: Answer and DeadLetter, to the broker
-        waits for: a record; while the broker is away, `reconnect_s`
+        waits for: a record, or the end of its patience; while the broker is away, `reconnect_s`
         unblocked by: send, close
         """
         publisher = self._connected()
@@ -124,8 +135,14 @@ class Outbox:
 
     def _next(self) -> tuple[Sendable, OnAck | None] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._is_closed)
-            return self._waiting.popleft() if self._waiting and not self._is_abandoned else None
+            while not self._is_closed and (left_s := self._due_s - time.monotonic()) > 0:
+                self._changed.wait(None if left_s == math.inf else left_s)
+            if not self._waiting or self._is_abandoned:
+                return None
+            sending = self._waiting.popleft()
+            if not self._waiting:
+                self._due_s = math.inf
+            return sending
 
     def _pause(self, error: WireError) -> None:
         self._counts.add("bus_unavailable")
