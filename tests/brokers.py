@@ -84,7 +84,7 @@ def start_kind(kind: str, state_dir: Path) -> LocalBroker:
     return start_tansu(program, state_dir)
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
+def eventually(holds: Callable[[], bool], *, within_s: float = 90.0) -> None:
     """Calls `holds`, which waits a little itself where it has to, until it is true; fails after `within_s`."""
     deadline_s = time.monotonic() + within_s
     while not holds():
