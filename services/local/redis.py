@@ -97,7 +97,7 @@ def _command(binary: str, port: int, state_dir: Path) -> list[str]:
         "bind": "127.0.0.1",
         "dir": str(state_dir.resolve()),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "always",  # few writes, and a publication is on disk at once: `everysec` makes it wait a second
         "save": "",
         "maxmemory": MAX_MEMORY,
         "maxmemory-policy": "noeviction",
