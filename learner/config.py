@@ -16,6 +16,8 @@ class LearnerConfig:
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: int = 1
     """CPU threads of the tensor library."""
+    niceness: int = 10
+    """Added to the priority number of the process: where both share a processor, answers go before learning."""
 
     lease_name: str = "learner"
     """Name of the lease in the store: one learner at a time holds it."""

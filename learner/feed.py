@@ -37,7 +37,7 @@ class Feed:
         """Records in the order of each partition; `offsets` is behind them. [] when the broker is away."""
         try:
             if self._follower is None:
-                self._follower = self._bus.follow([Answer, Feedback], self.offsets)
+                self._follower = self._bus.follow([Answer, Feedback], self.offsets, is_patient=True)
             followed = self._follower.poll(timeout_ms)
         except BusUnavailable as error:
             self._counts["failed_BusUnavailable"] += 1

@@ -46,6 +46,7 @@ def run(
 ) -> int:
     """Learn until `stop` is set. Returns the exit code."""
     torch.set_num_threads(config.threads)
+    os.nice(config.niceness)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:

@@ -40,6 +40,7 @@ STOP_MARGIN_S = 5.0
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",
+    "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine go before an answer
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever its name says: without it Ray listens on every interface
 }
 """Set for a Ray that we start, unless they are set. Ray reads them when it is imported."""

@@ -26,7 +26,8 @@ class ServingConfig:
     max_batch_items: int = 64
     """Texts of a batch."""
     max_wait_ms: float = 0.0
-    """How long the first text of a batch waits for company while the model is idle. Never while it is busy."""
+    """How long the first text of a batch waits for company while the model is idle; never while it is busy. Measured
+    with 32 and 64 clients: 1.5 ms bring nothing, and cost a client that is alone 2 ms."""
     max_queue_items: int = 2_048
     """Texts that wait for the model. Beyond it HTTP answers 503."""
     max_open_events: int = 512

@@ -30,6 +30,7 @@ OnAck: TypeAlias = Callable[[Exception | None], None]
 Sendable: TypeAlias = Answer | DeadLetter
 
 PATIENCE_S = 0.05
+GIVE_UP_S = 1.0  # for a client that waits for a broker that is away; it ends with the process then
 
 log = structlog.get_logger("outbox")
 
@@ -82,7 +83,7 @@ class Outbox:
         with self._changed:
             self._is_abandoned = True
             self._changed.notify_all()
-        self._thread.join(timeout_s)
+        self._thread.join(GIVE_UP_S)
 
     def _run(self) -> None:
         """Sends until closed and empty.

@@ -103,14 +103,13 @@ class Replica:
             part.check()
 
     def close(self) -> None:
-        """Answers what was taken, commits, and ends every thread."""
+        """Answers what was taken, commits, and ends every thread. What was opened on the bus is closed by its owner."""
         self._intake.close()
         self._core.queue.close()
         self._core.engine.join(self._config.drain_timeout_s)
         self._core.outbox.close(self._config.drain_timeout_s)
         self._swap.close()
         self._store.close()
-        self._bus.close()
 
     def status(self) -> Status:
         """What it serves and has seen, now."""

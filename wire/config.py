@@ -20,6 +20,8 @@ class BusConfig:
     """Copies of each partition of the topics that we create."""
     fetch_max_wait_ms: int = 10
     """How long the broker may hold a fetch that has no data yet: 10 ms costs little and answers in 3.4 ms."""
+    patient_max_wait_ms: int = 100
+    """The same for readers whom a tenth of a second does not hurt (learner, rollout): it spares the broker."""
     session_timeout_ms: int = 6_000
     """A replica not heard of for this long loses its partitions."""
     heartbeat_interval_ms: int = 500

@@ -60,6 +60,7 @@ class Bus:
         consumer = self._consumer(
             group_id=f"{self._config.prefix}{group}",
             auto_offset_reset="earliest",
+            fetch_max_wait_ms=self._config.fetch_max_wait_ms,
             session_timeout_ms=self._config.session_timeout_ms,
             heartbeat_interval_ms=self._config.heartbeat_interval_ms,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
@@ -70,13 +71,17 @@ class Bus:
         self._keep(subscription)
         return subscription
 
-    def follow(self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int]) -> Follower:
+    def follow(
+        self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int], *, is_patient: bool = False
+    ) -> Follower:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
-        A partition that is absent there is read from its start.
+        A partition that is absent there is read from its start. A patient reader sees a record up to
+        `patient_max_wait_ms` later and asks the broker less often.
         """
         types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
-        consumer = self._consumer(group_id=None, auto_offset_reset="none")
+        wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
+        consumer = self._consumer(group_id=None, auto_offset_reset="none", fetch_max_wait_ms=wait_ms)
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):
             follower = Follower(consumer, types, offsets, servers=servers, refused_by=self._client_id)
@@ -122,7 +127,6 @@ class Bus:
         return self._open(
             KafkaConsumer,
             enable_auto_commit=False,
-            fetch_max_wait_ms=self._config.fetch_max_wait_ms,
             max_poll_records=self._config.max_poll_records,
             allow_auto_create_topics=False,
             metrics_enabled=False,
