@@ -5,12 +5,14 @@ started() -> Stack -> five labels of every class learned, and live -> Service
 
 import io
 import os
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
 
+from bench.row import Skip
 from bench.texts import clinc150, few_of_each
 from services.demo.command import fresh
 from services.demo.session import Cast, Tempo, assembled, play
@@ -21,6 +23,7 @@ from wire.bus import Bus
 from wire.store import Store
 
 LABELS_OF_EACH = 5
+IDLE_WITHIN_S, LOOK_S = 120.0, 0.5
 PRIMING = Tempo(rate=150, label_delay_s=(0.2, 1.0))
 
 
@@ -55,7 +58,17 @@ def started() -> Iterator[Service]:
         closing(Bus(stack.settings.bus, "bench")) as bus,
     ):
         play(bus, store, primer, PRIMING, console=quiet(), check=stack.check)
+        _await_idle(store)
         yield Service(stack.settings, stack, bus, store, items)
+
+
+def _await_idle(store: Store) -> None:
+    """Returns when the learner's slow round, which the labels began, is over."""
+    deadline_s = time.monotonic() + IDLE_WITHIN_S
+    while (report := store.learner_report()) is None or report.round_phase:
+        if time.monotonic() > deadline_s:
+            raise Skip(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
+        time.sleep(LOOK_S)
 
 
 def quiet() -> Console:

@@ -136,6 +136,8 @@ def test_without_a_store_it_waits_for_its_first_weights(
     assert httpx.get(f"{url}/health/live").status_code == 200
     assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["error"]["code"] == "no_weights"
     replica.check()
+    # the client library loses a socket when it is closed while it connects
+    eventually(lambda: replica._intake._is_paused)
 
 
 def test_a_replica_that_is_stopped_amid_events_loses_and_repeats_none(
