@@ -15,6 +15,7 @@ from bench.service import Service
 from bench.supply import Supply
 from services.demo.score import percentiles
 from wire.bus import Follower
+from wire.clock import now_ms
 from wire.records import Answer, Event
 
 RATE = 200.0
@@ -46,7 +47,7 @@ def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
         due_s = {event_id: start_s + number / RATE for number, event_id in enumerate(ids)}
         for event_id, text in zip(ids, texts, strict=True):
             time.sleep(max(0.0, due_s[event_id] - time.monotonic()))
-            publisher.send(Event(id=event_id, text=text, time_ms=time.time_ns() // 1_000_000))
+            publisher.send(Event(id=event_id, text=text, time_ms=now_ms()))
         reader.join()
     if lost := len(ids) - len(read_s):
         raise RuntimeError(f"{lost} of {len(ids)} events have no answer after {READ_WITHIN_S:g} s")

@@ -16,10 +16,10 @@ from bench.row import Goal, Peer, Row
 from bench.service import Service
 from bench.supply import Supply
 from services.demo.score import per_second
-from services.demo.session import now_ms
 from services.demo.stream import Item
 from services.local.kafka import start_broker
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.config import BusConfig
 from wire.records import Event
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from model.qtensor import QTensor, from_blob
-from services.demo.session import now_ms
+from wire.clock import now_ms
 from wire.records import STABLE, Answer, Arm, WeightManifest
 from wire.store import Lease, Store
 

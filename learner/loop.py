@@ -8,7 +8,6 @@ One leader holds the lease; a standby waits for it. Exit codes: 0 stopped, 75 an
 import os
 import secrets
 import threading
-import time
 from pathlib import Path
 
 import structlog
@@ -24,6 +23,7 @@ from learner.publish import Publisher
 from learner.report import Reporter
 from model.minilm import load_encoder
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.errors import StaleEpoch
 from wire.records import WeightManifest
@@ -54,7 +54,7 @@ def run(
         learner = Learner(config, *load_encoder(encoder))
         leadership = Leadership(store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms)
         if leadership.wait(stop):
-            reporter = Reporter(holder, store.report_learner, now_ms=_now_ms)
+            reporter = Reporter(holder, store.report_learner, now_ms=now_ms)
             lead(config, learner, bus, store, leadership=leadership, reporter=reporter, stop=stop)
             leadership.release()
     except StaleEpoch as error:
@@ -85,7 +85,7 @@ def lead(
     """
     checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
     pending = restore(learner, checkpoints)
-    publisher = Publisher(learner, store, checkpoints, leadership.lease, config=config, now_ms=_now_ms)
+    publisher = Publisher(learner, store, checkpoints, leadership.lease, config=config, now_ms=now_ms)
     feed = Feed(
         bus,
         learner.offsets,
@@ -122,7 +122,3 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
     learner.restore(snapshot)
     log.info("restored", version=learner.version, learnt=learner.counts["learnt"], offsets=learner.offsets)
     return snapshot.facts.pending
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

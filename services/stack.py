@@ -30,6 +30,7 @@ from services.memory import memory_of
 from services.running import announce, read, withdraw
 from services.settings import Settings, as_environment, replaced
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.store import Store
 
 READY_TIMEOUT_S = 180.0
@@ -73,7 +74,7 @@ class Stack:
         self._broker: LocalBroker | None = None
         self._announced = False
         self._launched: dict[str, float] = {}
-        self._started_ms = time.time_ns() // 1_000_000
+        self._started_ms = now_ms()
 
     def __enter__(self) -> "Stack":
         """Raises StackFailed, NoRedis, NoBroker and what the doors raise; nothing is left running then."""

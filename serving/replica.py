@@ -10,7 +10,6 @@ ready before its first weights. Stops in the order of the stream, so that what w
 committed: intake, queue, outbox, swap.
 """
 
-import time
 import uuid
 
 import torch
@@ -32,13 +31,9 @@ from serving.status import Status
 from serving.swap import Swap
 from serving.tokens import encoding
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.records import Event, ReplicaReport
 from wire.store import Store
-
-
-def now_ms() -> int:
-    """The wall clock, for records."""
-    return time.time_ns() // 1_000_000
 
 
 def new_id() -> str:

@@ -1,13 +1,13 @@
 """`lifelong predict` and `lifelong feedback`: one event in, one label back."""
 
 import json
-import time
 from contextlib import closing
 from typing import Annotated, Any
 
 import typer
 
 from services.commands.given import Given, JsonOption, reads_settings
+from wire.clock import now_ms
 
 TIMEOUT_S = 30.0
 
@@ -44,7 +44,7 @@ def feedback(
     from wire.bus import Bus
     from wire.records import Feedback
 
-    record = Feedback(event_id=event_id, label=label, source=source, time_ms=time.time_ns() // 1_000_000)
+    record = Feedback(event_id=event_id, label=label, source=source, time_ms=now_ms())
     settings = given.attached()
     failures: list[Exception] = []
     with closing(Bus(settings.bus, client_id="feedback")) as bus:

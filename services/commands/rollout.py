@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.given import Given, JsonOption, reads_settings
+from wire.clock import now_ms
 
 if TYPE_CHECKING:
     from services.rollout.operator import Operator
@@ -118,10 +119,6 @@ def operator(given: Given) -> "Iterator[Operator]":
 
     with closing(open_store(given.attached())) as store:
         yield Operator(store, name=_name())
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _print(plan: "RolloutPlan", as_json: bool) -> None:

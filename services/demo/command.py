@@ -20,12 +20,13 @@ from rich.console import Console
 from services.demo import report
 from services.demo.data import load
 from services.demo.options import Options
-from services.demo.session import Outcome, Tempo, now_ms, play
+from services.demo.session import Outcome, Tempo, play
 from services.demo.stream import DataError, Stream
 from services.running import read
 from services.settings import Settings, replaced
 from services.stack import Stack, open_store
 from wire.bus import Bus
+from wire.clock import now_ms
 
 LOST, USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes besides 0."""

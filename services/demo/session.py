@@ -4,7 +4,6 @@ Player, Labeller and Watcher side by side --> all stages done --> answers read b
 """
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from services.demo.view import View
 from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.store import Store
 
 
@@ -98,11 +98,6 @@ def assembled(
     )
     with loops, view:
         yield Cast(ledger, watcher, Player(ledger, watcher, outbox, hands, limits=tempo.limits, seed=tempo.seed))
-
-
-def now_ms() -> int:
-    """The clock that every process of one machine shares."""
-    return time.time_ns() // 1_000_000
 
 
 def _promote(store: Store, version: int) -> None:

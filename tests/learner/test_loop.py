@@ -17,6 +17,7 @@ from tests.brokers import eventually
 from tests.learner.small import save_encoder, small_learner
 from tests.learner.streams import stream
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.records import LearnerReport
 from wire.store import Store
@@ -79,11 +80,13 @@ def start_children(
     return start
 
 
-def wait_for(store: Store, holds: Callable[[LearnerReport], bool]) -> None:
+def wait_for(store: Store, holds: Callable[[LearnerReport], bool], *, since_ms: int = 0) -> None:
+    """Waits for a report that holds. `since_ms` leaves out what a learner killed before then has left behind."""
+
     def has_come() -> bool:
         time.sleep(0.05)
         report = store.learner_report()
-        return report is not None and holds(report)
+        return report is not None and report.time_ms > since_ms and holds(report)
 
     eventually(has_come, within_s=90)
 
@@ -132,8 +135,13 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
         send(bus, run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN)
         assert killed(children.start(point)) == -signal.SIGKILL, point
     num_events = len(points) * LABELS_PER_RUN
+    since_ms = now_ms()
     last = children.start()
-    wait_for(store, lambda report: report.counts.get("answers") == num_events and report.lag == 0)
+    wait_for(
+        store,
+        lambda report: report.counts.get("answers") == num_events and report.lag == 0,
+        since_ms=since_ms,
+    )
     assert stopped(last) == 0
     found = children.snapshot()
     assert_each_label_had_its_effect_once(found, num_events)
@@ -156,8 +164,13 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
     for run, point in enumerate(points):
         send(bus, run * 100, (run + 1) * 100)
         assert killed(children.start(point)) == -signal.SIGKILL, point
+    since_ms = now_ms()
     last = children.start()
-    wait_for(store, lambda report: report.counts.get("answers") == 300 and report.lag == 0 and not report.round_phase)
+    wait_for(
+        store,
+        lambda report: report.counts.get("answers") == 300 and report.lag == 0 and not report.round_phase,
+        since_ms=since_ms,
+    )
     assert stopped(last) == 0
     assert_each_label_had_its_effect_once(children.snapshot(), 300)
     assert children.snapshot().facts.counts["rounds_adopted"] > 0

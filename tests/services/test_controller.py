@@ -14,6 +14,7 @@ from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
 from tests.stores import manifest_of
 from wire.bus import Bus, Publisher
+from wire.clock import now_ms
 from wire.errors import NotFound
 from wire.records import Answer, Feedback, RolloutPlan
 from wire.rollout import arm_for
@@ -95,7 +96,7 @@ def world(store: Store, bus: Bus) -> World:
 def leading(store: Store, bus: Bus, *, holder: str = "one") -> Iterator[None]:
     """A controller at work."""
     stop = threading.Event()
-    controller = Controller(store, bus, config=CONFIG, holder=holder, now_ms=lambda: time.time_ns() // 1_000_000)
+    controller = Controller(store, bus, config=CONFIG, holder=holder, now_ms=now_ms)
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
     try:

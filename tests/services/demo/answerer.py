@@ -12,10 +12,10 @@ from contextlib import closing
 
 import msgspec
 
-from services.demo.session import now_ms
 from services.rollout.change import change
 from services.rollout.plans import follow_newest
 from wire.bus import Bus
+from wire.clock import now_ms
 from wire.records import (
     Answer,
     DeadLetter,
