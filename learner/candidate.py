@@ -15,7 +15,7 @@ from learner.steps import Steps
 from learner.temperature import fit_temperature
 from model.head import OUT
 from model.quantized import QuantizedHead
-from wire.records import Evaluation, Probe
+from wire.records import Evaluation, PrecisionEvaluation, Probe
 
 NEW_PARITY_TEXTS = 16
 """Texts of the stream that are added to the parity texts at one version, or a few more."""
@@ -30,6 +30,7 @@ class Candidate:
     tensors: dict[str, Stored]
     classes: tuple[str, ...]
     evaluation: Evaluation
+    precisions: tuple[PrecisionEvaluation, ...]
     probes: tuple[Probe, ...]
 
     @property
@@ -61,12 +62,16 @@ class Maker:
         head = served.head(out)
         steps.end("requantize")
         parity = self._parity_of(learner)
+        best = PrecisionEvaluation(
+            name="int8",
+            accuracy=learner.held_back.accuracy(served, head, classes),
+            cosine=parity.cosine,
+            agreement=parity.agreement(head, weights_CR),
+        )
         evaluation = Evaluation(
             num_labels=len(learner.held_back),
-            accuracy=learner.held_back.accuracy(served, head, classes),
+            accuracy=best.accuracy,
             parent_accuracy=self._parent_accuracy(learner),
-            parity_cosine=parity.cosine,
-            parity_agreement=parity.agreement(head, weights_CR),
         )
         probes = parity.logits(head, len(classes), self._config.probes)
         steps.end("evaluate")
@@ -76,6 +81,7 @@ class Maker:
             tensors=served.tensors | {OUT: out},
             classes=classes,
             evaluation=evaluation,
+            precisions=(best,),
             probes=tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in probes),
         )
 

@@ -7,7 +7,7 @@ refusal has a stable code, which the loop counts.
 import math
 from dataclasses import dataclass
 
-from wire.records import Evaluation
+from wire.records import Evaluation, PrecisionEvaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,18 +20,20 @@ class Limits:
     min_parity_agreement: float
 
 
-def refusals(evaluation: Evaluation, limits: Limits, *, is_finite: bool) -> list[str]:
-    """Every reason against publishing. `is_finite`: all weights and all logits of the probes are finite.
+def refusals(evaluation: Evaluation, best: PrecisionEvaluation, limits: Limits, *, is_finite: bool) -> list[str]:
+    """Every reason against publishing. `best`: what the best precision reaches; whether a cheaper one may answer is
+    decided where it would. `is_finite`: all weights and all logits of the probes are finite.
 
     >>> limits = Limits(min_held_back=9, accuracy_tolerance=0.02, min_parity_cosine=0.98, min_parity_agreement=0.9)
-    >>> refusals(Evaluation(num_labels=100, accuracy=0.5, parent_accuracy=0.6), limits, is_finite=True)
+    >>> evaluation = Evaluation(num_labels=100, accuracy=0.5, parent_accuracy=0.6)
+    >>> refusals(evaluation, PrecisionEvaluation(name="int8"), limits, is_finite=True)
     ['worse_than_parent']
     """
     reasons = {
         "not_finite": not is_finite,
         "worse_than_parent": is_worse(evaluation.accuracy, evaluation.parent_accuracy, evaluation.num_labels, limits),
-        "parity_cosine": not evaluation.parity_cosine >= limits.min_parity_cosine,
-        "parity_agreement": not evaluation.parity_agreement >= limits.min_parity_agreement,
+        "parity_cosine": not best.cosine >= limits.min_parity_cosine,
+        "parity_agreement": not best.agreement >= limits.min_parity_agreement,
     }
     return [reason for reason, holds in reasons.items() if holds]
 

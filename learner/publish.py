@@ -202,7 +202,9 @@ class Publisher:
         num_changes = self._num_changes
         try:
             candidate = self._maker.make(self._learner, steps)
-            refusals = gate.refusals(candidate.evaluation, self._limits, is_finite=candidate.is_finite)
+            refusals = gate.refusals(
+                candidate.evaluation, candidate.precisions[0], self._limits, is_finite=candidate.is_finite
+            )
         except NonFinite as error:
             log.warning("not_finite", reason=str(error))
             candidate, refusals = None, ["not_finite"]
@@ -222,7 +224,7 @@ class Publisher:
             model_spec=learner.model_spec,
             config=shape.canonical_json(),
             labels=candidate.classes,
-            precision="w8c",
+            precisions=candidate.precisions,
             tensors=tuple(candidate.tensors[name].entry for name in sorted(candidate.tensors)),
             probes=candidate.probes,
             trained_through=dict(learner.offsets),

@@ -26,6 +26,9 @@ from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import check_encoder, check_weight
 
+PRECISIONS = ("int8", "int4")
+"""What the same weights can be run in, the best first."""
+
 PIECE_TOKENS = 1024
 """A larger batch runs through the blocks in pieces of this many tokens, so that what a call needs stays below 20 MB."""
 

@@ -11,7 +11,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -36,6 +36,8 @@ class Setting:
     @property
     def kind(self) -> str:
         """The type in words: `a whole number`."""
+        if get_origin(self.annotation) is Literal:
+            return f"one of {', '.join(get_args(self.annotation))}"
         types = [kind for kind in get_args(self.annotation) or (self.annotation,) if kind is not type(None)]
         return KINDS.get(types[0], "a secret" if self.is_secret else str(self.annotation))
 
@@ -94,10 +96,13 @@ def docs_of(cls: type[Any]) -> dict[str, str]:
 
 
 def _section(section: str, cls: type[Any]) -> dict[str, Setting]:
+    """The settings of a section, its own before those of the sections within: a table of TOML ends at the next."""
     hints, docs = get_type_hints(cls, include_extras=False), docs_of(cls)
-    return {
-        f"{section}.{field.name}": Setting(
-            f"{section}.{field.name}", hints[field.name], field.default, docs.get(field.name, "")
-        )
-        for field in dataclasses.fields(cls)
-    }
+    found: dict[str, Setting] = {}
+    for field in sorted(dataclasses.fields(cls), key=lambda field: dataclasses.is_dataclass(hints[field.name])):
+        name, kind = f"{section}.{field.name}", hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            found |= _section(name, kind)
+        else:
+            found[name] = Setting(name, kind, field.default, docs.get(field.name, ""))
+    return found

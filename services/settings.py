@@ -17,7 +17,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +155,7 @@ def _problem_of(entry: Entry) -> Problem | None:
 
 
 def _unknown(entry: Entry) -> Problem:
-    sections = {name.split(".")[0] for name in known() if "." in name}
+    sections = {name.rpartition(".")[0] for name in known() if "." in name}
     if entry.name in sections:
         return Problem(entry.source, f"{entry.name} is a section", f"Set its parts, such as {entry.name}.NAME")
     close = difflib.get_close_matches(entry.name, known(), n=1)
@@ -192,11 +191,16 @@ def _derived(settings: Settings, sources: dict[str, str]) -> Loaded:
 
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """The settings with some values changed, by dotted name. The values must be of the right type."""
-    for section, group in groupby(sorted(changes), key=lambda name: name.rpartition(".")[0]):
-        new = {name.rpartition(".")[2]: changes[name] for name in group}
-        update = {section: dataclasses.replace(getattr(settings, section), **new)} if section else new
-        settings = settings.model_copy(update=update)
-    return settings
+    return settings.model_copy(
+        update={name: _changed(getattr(settings, name), new) for name, new in _nested(changes).items()}
+    )
+
+
+def _changed(value: Any, new: Any) -> Any:
+    """`new`; of a section, the section with the fields changed that `new` names."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return new
+    return dataclasses.replace(value, **{name: _changed(getattr(value, name), each) for name, each in new.items()})
 
 
 def _parsed(entry: Entry) -> Any:
@@ -206,8 +210,11 @@ def _parsed(entry: Entry) -> Any:
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in values.items():
-        section, _, leaf = name.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[leaf] = value
+        *sections, leaf = name.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = value
     return tree
 
 

@@ -219,11 +219,11 @@ def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
     """`{"store.url": "x"}` as `{"store": {"url": "x"}}`."""
     nested: dict[str, Any] = {}
     for name, value in args.items():
-        section, _, leaf = name.partition(".")
-        if leaf:
-            nested.setdefault(section, {})[leaf] = value
-        else:
-            nested[section] = value
+        *sections, leaf = name.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[leaf] = value
     return nested
 
 

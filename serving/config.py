@@ -1,9 +1,33 @@
 """How a replica is bounded: batches, queues, windows, and what it listens on."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le
 
 from wire.config import BusConfig, StoreConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrecisionConfig:
+    """Which precision answers: as fast as possible, never less accurate than allowed."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    mode: Literal["auto", "int8", "int4"] = "auto"
+    """`auto` chooses for every batch by the latencies measured here. A name stays, as far as the accuracy allows it."""
+    max_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.005
+    """How much less accurate than the version's best a precision may have been measured and still answer."""
+    min_gain: Annotated[float, Ge(0), Le(1)] = 0.1
+    """Share of the time that a precision must save to be preferred to the best; half of it keeps it preferred."""
+    brown_out_load: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Share of `serving.max_queue_items` beyond which a replica is overloaded, until half of that is gone. 1: never."""
+    brown_out_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.03
+    """`max_accuracy_loss` of an overloaded replica: under `auto` it answers by the fastest before it refuses."""
+
+    def __post_init__(self) -> None:
+        if self.brown_out_accuracy_loss < self.max_accuracy_loss:
+            raise ValueError("precision.brown_out_accuracy_loss must not be below precision.max_accuracy_loss")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +91,8 @@ class ServingConfig:
     """How long a replica that is stopped may take to answer what it has already taken."""
     object_store_mb: int = 128
     """Shared memory of a Ray that we start, in MiB. Nothing of ours travels through it."""
+    precision: PrecisionConfig = PrecisionConfig()
+    """The choice between INT8 and INT4."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

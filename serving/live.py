@@ -6,16 +6,19 @@ from dataclasses import dataclass
 import msgspec
 
 from model.quantized import QuantizedModel
-from wire.records import RolloutPlan
+from wire.records import PrecisionEvaluation, RolloutPlan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
-    """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object."""
+    """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
+
+    `precisions` has at least one, the best first.
+    """
 
     number: int
     model: QuantizedModel
-    precision: str
+    precisions: tuple[PrecisionEvaluation, ...]
     num_bytes: int
 
 

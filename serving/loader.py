@@ -18,7 +18,7 @@ import torch
 from model.config import StrataConfig
 from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, WrongConfig, WrongShape
 from model.qtensor import QTensor, from_blob
-from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.quantized import PRECISIONS, QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_key
@@ -40,7 +40,8 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     BadBlob: "bad_blob",
     BadTokens: "bad_probe",
 }
-"""The stable code of each reason not to take a version; `wrong_spec` and `probe_mismatch` are raised here."""
+"""The stable code of each reason not to take a version; `wrong_spec`, `wrong_precision` and `probe_mismatch` are raised
+here."""
 
 REFUSING: Final[tuple[type[Exception], ...]] = (
     *REASONS,
@@ -76,7 +77,7 @@ class Loader:
             for probe in manifest.probes:
                 self._check_probe(model, probe)
         self._manifests[number] = manifest
-        return Version(number=number, model=model, precision=manifest.precision, num_bytes=manifest.num_bytes)
+        return Version(number=number, model=model, precisions=manifest.precisions, num_bytes=manifest.num_bytes)
 
     def keep(self, numbers: Iterable[int]) -> None:
         """Forgets every tensor that none of these versions names."""
@@ -89,6 +90,9 @@ class Loader:
 
     def _checked_config(self, manifest: WeightManifest) -> StrataConfig:
         config = StrataConfig.from_json(manifest.config)
+        names = [precision.name for precision in manifest.precisions]
+        if not names or not set(names) <= set(PRECISIONS):
+            raise VersionRefused("wrong_precision", f"measured in {names}; expected some of {', '.join(PRECISIONS)}")
         spec = config.spec_hash(self._tokenizer.digest)
         if spec != manifest.model_spec:
             raise VersionRefused("wrong_spec", f"made for model and tokenizer {manifest.model_spec}; ours are {spec}")

@@ -46,7 +46,7 @@ def predict_many(
             scores.update(zip([rows[place] for place in places], found, strict=True))
     time_ms = now_ms()
     return [
-        _answer(event, scores[row], live, arm=arms[row], precision=versions[row].precision, time_ms=time_ms)
+        _answer(event, scores[row], live, arm=arms[row], precision=versions[row].precisions[0].name, time_ms=time_ms)
         for row, event in enumerate(events)
     ]
 

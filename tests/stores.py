@@ -91,7 +91,7 @@ def manifest_of(
         model_spec="spec",
         config="{}",
         labels=("yes", "no"),
-        precision="w8c",
+        precisions=(),
         tensors=(entry_of(store, data or b"weights of version %d" % version),),
         probes=(),
         trained_through={"feedback.v1/0": version},

@@ -145,7 +145,7 @@ TOPIC_RECORDS: tuple[type[Event] | type[Answer] | type[Feedback] | type[DeadLett
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
-    """One plain array of a stored tensor: its dtype by safetensors name (`I8`, `F16`, `F32`, `I32`) and its shape."""
+    """One plain array of a stored tensor: its dtype by safetensors name (`I8`, `U8`, `F16`, `F32`, `I32`), its shape."""
 
     name: str
     dtype: str
@@ -155,7 +155,8 @@ class TensorPart(Record, frozen=True, kw_only=True):
 class TensorEntry(Record, frozen=True, kw_only=True):
     """One named weight: a blob of safetensors bytes under its SHA-256, and what must be found inside.
 
-    `scheme` says how the parts make the tensor (`w8c`: INT8 per output channel; `fp32`).
+    `scheme` says how the parts make the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w8c`: INT8 per
+    output channel; `fp32`).
     """
 
     name: str
@@ -173,16 +174,24 @@ class Probe(Record, frozen=True, kw_only=True):
 
 
 class Evaluation(Record, frozen=True, kw_only=True):
-    """What the learner measured before it published, on held-back feedback. Accuracies and agreement in [0, 1].
-
-    `parity_cosine` and `parity_agreement` compare the served precision with full precision on the same texts.
-    """
+    """How the version does on held-back feedback beside its parent, both at their best precision, in [0, 1]."""
 
     num_labels: int = 0
     accuracy: float = 0.0
     parent_accuracy: float = 0.0
-    parity_cosine: float = 1.0
-    parity_agreement: float = 1.0
+
+
+class PrecisionEvaluation(Record, frozen=True, kw_only=True):
+    """What the learner measured of one precision that the weights can be run in: `int8` or `int4`.
+
+    `accuracy` is on held-back feedback; `cosine` (mean, of the embeddings) and `agreement` (share of texts that get the
+    same label) compare with full precision. `accuracy` and `agreement` in [0, 1].
+    """
+
+    name: str
+    accuracy: float = 0.0
+    cosine: float = 1.0
+    agreement: float = 1.0
 
 
 class WeightManifest(Record, frozen=True, kw_only=True):
@@ -190,18 +199,19 @@ class WeightManifest(Record, frozen=True, kw_only=True):
 
     `version` grows by one; `parent` is the version it was trained from (0: none). `config` is the model's canonical
     JSON and `model_spec` its hash together with the tokenizer's. `trained_through` maps `topic/partition` to the next
-    offset to read: every record below it had its effect. `labels[i]` names row i of the head.
+    offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are those
+    that may answer, the best first; the probes hold for that one.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
-    FORMAT_VERSION: ClassVar[int] = 1
+    FORMAT_VERSION: ClassVar[int] = 2
 
     version: int
     parent: int
     model_spec: str
     config: str
     labels: tuple[str, ...]
-    precision: str
+    precisions: tuple[PrecisionEvaluation, ...]
     tensors: tuple[TensorEntry, ...]
     probes: tuple[Probe, ...]
     trained_through: dict[str, int]
@@ -209,7 +219,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     epoch: int
     created_ms: int
     format: str = "lifelong-weights"
-    format_version: int = 1
+    format_version: int = 2
 
     @property
     def num_bytes(self) -> int:

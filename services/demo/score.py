@@ -159,8 +159,8 @@ def model_bytes(manifest: WeightManifest) -> dict[str, int]:
 
 def parity(manifest: WeightManifest) -> dict[str, float]:
     """How near the served precision is to full precision, as the learner measured before it published."""
-    evaluation = manifest.evaluation
-    return {"cosine": evaluation.parity_cosine, "agreement": evaluation.parity_agreement}
+    best = manifest.precisions[0]
+    return {"cosine": best.cosine, "agreement": best.agreement}
 
 
 class _FirstLive:

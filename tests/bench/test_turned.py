@@ -18,7 +18,7 @@ def answer(label: str | None, version: int) -> Answer:
         score=1.0,
         weights_version=version,
         arm="stable",
-        precision="w8c",
+        precision="int8",
         rollout_revision=1,
     )
 

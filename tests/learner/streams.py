@@ -28,7 +28,7 @@ def answer(number: int, *, label: str | None = "refund") -> Answer:
         score=0.5,
         weights_version=1,
         arm="stable",
-        precision="w8c",
+        precision="int8",
         rollout_revision=1,
     )
 

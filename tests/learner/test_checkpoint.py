@@ -19,7 +19,7 @@ def manifest(version: int) -> WeightManifest:
         model_spec="spec",
         config="{}",
         labels=("a",),
-        precision="w8c",
+        precisions=(),
         tensors=(),
         probes=(),
         trained_through={"feedback.v1/0": 7},

@@ -68,7 +68,7 @@ class World:
                 score=0.9,
                 weights_version=arm.version,
                 arm=arm.name,
-                precision="w8c",
+                precision="int8",
                 rollout_revision=plan.revision,
             )
             self._publisher.send(answer)

@@ -12,7 +12,7 @@ def answer(event_id: str, label: str = "yes", *, arm: str = STABLE, version: int
         score=0.9,
         weights_version=version,
         arm=arm,
-        precision="w8c",
+        precision="int8",
         rollout_revision=revision,
     )
 

@@ -11,7 +11,7 @@ from serving.counts import Counts
 from serving.engine import Engine, Item, ItemFailure, Outcome
 from serving.errors import Unhealthy
 from serving.live import Live, Version
-from tests.serving.weights import label_of, live_of, model_of, plan_of, tokenizer
+from tests.serving.weights import PRECISIONS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Answer, Event
 from wire.rollout import arm_for
 
@@ -77,7 +77,7 @@ def test_an_answer_names_its_event_its_weights_and_its_classes(engine: Engine, q
         queue.submit(asker.item("where is my card", event_id="e1", key="k"))
         (answer,) = answered(asker.wait(1))
     assert (answer.event_id, answer.key, answer.text, answer.time_ms) == ("e1", "k", "where is my card", 77)
-    assert (answer.weights_version, answer.arm, answer.rollout_revision, answer.precision) == (3, "stable", 1, "w8a8")
+    assert (answer.weights_version, answer.arm, answer.rollout_revision, answer.precision) == (3, "stable", 1, "int8")
     assert answer.label == label_of(3, "where is my card")
     assert answer.scores[0] == (answer.label, answer.score)
     assert len(answer.scores) == 2
@@ -100,7 +100,7 @@ def test_each_entity_is_answered_by_its_arm(engine: Engine, queue: BatchQueue[It
 def test_versions_with_different_encoders_answer_side_by_side(engine: Engine, queue: BatchQueue[Item]) -> None:
     asker = Asker()
     versions = {
-        number: Version(number=number, model=model_of(number, encoder_seed=number), precision="w8a8", num_bytes=1)
+        number: Version(number=number, model=model_of(number, encoder_seed=number), precisions=PRECISIONS, num_bytes=1)
         for number in (3, 4)
     }
     with running(engine, queue, Live(number=1, plan=plan_of(3, 4), versions=versions)):
@@ -147,7 +147,7 @@ def test_weights_without_classes_answer_nothing(engine: Engine, queue: BatchQueu
     asker = Asker()
     model = model_of(1)
     empty = type(model)(model.encoder, model.head, ())
-    versions = {1: Version(number=1, model=empty, precision="w8a8", num_bytes=1)}
+    versions = {1: Version(number=1, model=empty, precisions=PRECISIONS, num_bytes=1)}
     with running(engine, queue, Live(number=1, plan=plan_of(1), versions=versions)):
         queue.submit(asker.item("hello"))
         (answer,) = answered(asker.wait(1))

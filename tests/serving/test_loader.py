@@ -26,7 +26,7 @@ from tests.serving.weights import (
     version_weights,
 )
 from wire.errors import StoreUnavailable
-from wire.records import Probe, TensorEntry
+from wire.records import PrecisionEvaluation, Probe, TensorEntry
 from wire.store import Store
 
 Damage = Callable[[QTensor], bytes]
@@ -51,7 +51,7 @@ def reason_of(loader: Loader, number: int) -> str:
 def test_a_published_version_is_loaded_and_says_what_the_learner_saw(learner: Learner, loader: Loader) -> None:
     manifest = learner.publish(1)
     version = loader.load(1)
-    assert (version.number, version.precision, version.num_bytes) == (1, "w8a8", manifest.num_bytes)
+    assert (version.number, version.precisions, version.num_bytes) == (1, manifest.precisions, manifest.num_bytes)
     assert logits_of(version.model, manifest.probes[0].text) == manifest.probes[0].logits
 
 
@@ -89,8 +89,10 @@ def test_a_manifest_under_another_key_is_refused(learner: Learner, store: Store,
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"format_version": 2}, "unknown_format"),
+        ({"format_version": 1}, "unknown_format"),
         ({"model_spec": "0" * 64}, "wrong_spec"),
+        ({"precisions": ()}, "wrong_precision"),
+        ({"precisions": (PrecisionEvaluation(name="int2"),)}, "wrong_precision"),
         ({"config": "{}"}, "wrong_config"),
         ({"labels": ("a", "a")}, "wrong_shape"),
         ({"labels": tuple("abcdefghi")}, "wrong_shape"),

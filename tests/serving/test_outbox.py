@@ -22,7 +22,7 @@ def answer(name: str) -> Answer:
         score=0.0,
         weights_version=1,
         arm="stable",
-        precision="w8a8",
+        precision="int8",
         rollout_revision=1,
     )
 

@@ -4,7 +4,7 @@ import pytest
 
 from serving.live import Live, Version
 from serving.predict import predict_many
-from tests.serving.weights import label_of, live_of, model_of, plan_of, tokenizer
+from tests.serving.weights import PRECISIONS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import MAX_TEXT_CHARS, Event
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
@@ -42,7 +42,7 @@ def test_a_score_that_is_not_finite_is_no_answer() -> None:
     live = Live(
         number=1,
         plan=plan_of(1),
-        versions={1: Version(number=1, model=model, precision="w8a8", num_bytes=1)},
+        versions={1: Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)},
     )
     with pytest.raises(ValueError, match="not finite"):
         predict_many([Event(id="e", text="hi")], [[101, 102]], live, top_scores=1, now_ms=lambda: 0)

@@ -85,7 +85,7 @@ def test_replies_are_written_in_order() -> None:
         scores=(("greeting", 0.75),),
         weights_version=3,
         arm="stable",
-        precision="w8a8",
+        precision="int8",
         rollout_revision=2,
     )
     problem = Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message="`text` is blank")
@@ -97,7 +97,7 @@ def test_replies_are_written_in_order() -> None:
         "scores": [["greeting", 0.75]],
         "weights_version": 3,
         "arm": "stable",
-        "precision": "w8a8",
+        "precision": "int8",
         "rollout_revision": 2,
     }
     assert second == {"error": {"code": "wrong_schema", "message": "`text` is blank"}}

@@ -23,6 +23,7 @@ from wire.records import (
     STABLE,
     Arm,
     Evaluation,
+    PrecisionEvaluation,
     Probe,
     RolloutPlan,
     TensorEntry,
@@ -32,6 +33,7 @@ from wire.records import (
 from wire.store import Lease, Store
 
 TINY = replace(MINILM_L6, d_model=32, n_layers=2, n_heads=4, d_ff=64, head_features=64, label_capacity=8)
+PRECISIONS = (PrecisionEvaluation(name="int8"), PrecisionEvaluation(name="int4"))
 PROBE_TEXTS = ("where is my card", "a second, somewhat longer text about nothing at all")
 
 
@@ -97,7 +99,7 @@ def manifest_of(number: int, *, parent: int | None = None, encoder_seed: int = 0
         model_spec=TINY.spec_hash(tokenizer().digest),
         config=TINY.canonical_json(),
         labels=labels_of(number),
-        precision="w8a8",
+        precisions=PRECISIONS,
         tensors=tuple(entry_of(tensor) for tensor in weights.values()),
         probes=tuple(Probe(text=text, logits=logits_of(model, text)) for text in PROBE_TEXTS),
         trained_through={},
@@ -158,5 +160,7 @@ def plan_of(
 
 def live_of(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> Live:
     """One or two versions that share an encoder, half of the entities each."""
-    versions = {each: Version(number=each, model=model_of(each), precision="w8a8", num_bytes=1) for each in numbers}
+    versions = {
+        each: Version(number=each, model=model_of(each), precisions=PRECISIONS, num_bytes=1) for each in numbers
+    }
     return Live(number=number, plan=plan_of(*numbers, share=share, revision=number), versions=versions)

@@ -16,6 +16,7 @@ from wire.records import (
     Evaluation,
     Event,
     Feedback,
+    PrecisionEvaluation,
     Probe,
     Record,
     ReplicaReport,
@@ -41,13 +42,16 @@ PLAN = RolloutPlan(
 )
 
 SAMPLES: dict[str, Record] = {
-    "weight_manifest.v1": WeightManifest(
+    "weight_manifest.v2": WeightManifest(
         version=12,
         parent=11,
         model_spec="a" * 64,
         config='{"layers":6}',
         labels=("card_declined", "refund"),
-        precision="w8c",
+        precisions=(
+            PrecisionEvaluation(name="int8", accuracy=0.875, cosine=0.9990234375, agreement=1.0),
+            PrecisionEvaluation(name="int4", accuracy=0.75, cosine=0.984375, agreement=0.9375),
+        ),
         tensors=(
             TensorEntry(
                 name="head.out",
@@ -144,6 +148,6 @@ def test_the_plan_names_its_arms() -> None:
 
 
 def test_the_manifest_counts_its_bytes() -> None:
-    manifest = SAMPLES["weight_manifest.v1"]
+    manifest = SAMPLES["weight_manifest.v2"]
     assert isinstance(manifest, WeightManifest)
     assert manifest.num_bytes == 1_024

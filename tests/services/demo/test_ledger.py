@@ -15,7 +15,7 @@ def answer(event_id: str, label: str | None, *, version: int = 1, arm: str = "st
         score=0.5,
         weights_version=version,
         arm=arm,
-        precision="w8a8",
+        precision="int8",
         rollout_revision=1,
         time_ms=time_ms,
     )

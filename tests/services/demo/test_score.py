@@ -19,10 +19,11 @@ from services.demo.score import (
     forgetting,
     label_to_live,
     model_bytes,
+    parity,
     per_second,
     percentiles,
 )
-from wire.records import Evaluation, TensorEntry, TensorPart, WeightManifest
+from wire.records import Evaluation, PrecisionEvaluation, TensorEntry, TensorPart, WeightManifest
 
 
 def test_what_was_not_answered_counts_as_wrong() -> None:
@@ -161,6 +162,10 @@ def test_bytes_in_full_precision_leave_out_what_only_quantization_needs() -> Non
     assert model_bytes(manifest(quantized, plain)) == {"fp32": 4 * (6 + 2) + 20, "served": 44}
 
 
+def test_parity_is_that_of_the_best_precision() -> None:
+    assert parity(manifest()) == {"cosine": 0.9, "agreement": 0.8}
+
+
 def manifest(*tensors: TensorEntry) -> WeightManifest:
     return WeightManifest(
         version=1,
@@ -168,7 +173,7 @@ def manifest(*tensors: TensorEntry) -> WeightManifest:
         model_spec="",
         config="",
         labels=(),
-        precision="w8a8",
+        precisions=(PrecisionEvaluation(name="int8", cosine=0.9, agreement=0.8),),
         tensors=tensors,
         probes=(),
         trained_through={},

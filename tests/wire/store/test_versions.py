@@ -11,7 +11,7 @@ import pytest
 from tests.stores import SIGNING_KEY, entry_of, lease_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StaleEpoch, UnknownFormat
-from wire.records import Evaluation, Probe, RolloutPlan, TensorEntry, TensorPart, WeightManifest
+from wire.records import Evaluation, PrecisionEvaluation, Probe, RolloutPlan, TensorEntry, TensorPart, WeightManifest
 from wire.store import Lease, Store
 from wire.store.signed import decode_manifest, encode, sign
 
@@ -211,9 +211,9 @@ def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, k
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"format": "other"}, "'other' 1"),
-        ({"format_version": 2}, "'lifelong-weights' 2"),
-        ({"format": "lifelong-weights\0"}, "this program reads lifelong-weights 1"),
+        ({"format": "other"}, "'other' 2"),
+        ({"format_version": 1}, "'lifelong-weights' 1"),
+        ({"format": "lifelong-weights\0"}, "this program reads lifelong-weights 2"),
     ],
 )
 def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, Any], named: str) -> None:
@@ -223,7 +223,7 @@ def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, An
         store.manifest(1)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"format":"lifelong-weights","format_version":1}'])
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"format":"lifelong-weights","format_version":2}'])
 def test_a_signed_body_that_is_no_manifest_is_refused(store: Store, raw: Any, key: Key, body: bytes) -> None:
     raw.hset(key("manifest", 1), mapping={"body": body, "signature": sign(body, SIGNING_KEY)})
     with pytest.raises(UnknownFormat, match="version 1"):
@@ -244,14 +244,14 @@ def test_the_history_is_bounded(store_config: StoreConfig) -> None:
     store.close()
 
 
-def test_the_manifest_of_the_first_release_is_still_read_and_still_written() -> None:
+def test_the_manifest_of_this_format_is_still_read_and_still_written() -> None:
     manifest = WeightManifest(
         version=3,
         parent=2,
         model_spec="0f" * 32,
         config='{"hidden":384}',
         labels=("billing", "delivery"),
-        precision="w8c",
+        precisions=(PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=0.875)),
         tensors=(
             TensorEntry(
                 name="head.out",
@@ -270,7 +270,7 @@ def test_the_manifest_of_the_first_release_is_still_read_and_still_written() -> 
         epoch=4,
         created_ms=1_764_000_000_000,
     )
-    body = (GOLDEN / "manifest_v1.json").read_bytes()
+    body = (GOLDEN / "manifest_v2.json").read_bytes()
     assert decode_manifest(body, 3) == manifest
     assert encode(manifest) == body
-    assert sign(body, b"golden") == (GOLDEN / "manifest_v1.hmac").read_text()
+    assert sign(body, b"golden") == (GOLDEN / "manifest_v2.hmac").read_text()
