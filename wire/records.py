@@ -145,7 +145,7 @@ TOPIC_RECORDS: tuple[type[Event] | type[Answer] | type[Feedback] | type[DeadLett
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
-    """One plain array of a stored tensor: its dtype by safetensors name (`I8`, `U8`, `F16`, `F32`, `I32`), its shape."""
+    """One plain array of a stored tensor: dtype by safetensors name (`I8`, `U8`, `I32`, `F16`, `F32`), and shape."""
 
     name: str
     dtype: str

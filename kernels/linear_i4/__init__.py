@@ -1,0 +1,72 @@
+"""y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight, and 8-bit rows of x.
+
+`reference.py` defines it, `library.py` has it from torch's own operations, this file checks and chooses. The name of
+the precision is that of the weight: x is quantized as for `linear_i8`, and every implementation gives the same bits.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import Impl, choose, forced
+from kernels.linear_i4 import reference
+from kernels.linear_i4.library import LIBRARY, Pack, RowFunction
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Weight
+
+__all__ = ["IMPLS", "PackedLinear4", "linear_i4", "pack"]
+
+IMPLS: tuple[Impl[Pack], ...] = (
+    *LIBRARY,
+    Impl("reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear4:
+    """A weight as the chosen implementation wants it; only `linear_i4` reads it."""
+
+    num_in: int
+    num_out: int
+    name: str
+    run: RowFunction
+
+
+def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = None) -> PackedLinear4:
+    """Prepare the weight `scale_N[:, None] * m * hi` and `bias_N` (float or None) for `linear_i4`.
+
+    hi_NJ uint8: byte j holds input 2j in its low nibble and input 2j + 1 in its high one, in two's complement.
+    m_NG uint8, from 1 to 16: the multiplier of each group of 64 inputs. Raises ValueError for anything else.
+    """
+    _check_weight(hi_NJ, m_NG, scale_N, bias_N)
+    impl = choose("linear_i4", IMPLS, force=forced())
+    num_out, num_bytes = hi_NJ.shape
+    return PackedLinear4(2 * num_bytes, num_out, impl.name, impl.run(Weight(hi_NJ, m_NG, scale_N, bias_N)))
+
+
+def linear_i4(x_MK: Tensor, packed: PackedLinear4) -> Tensor:
+    """y_MN float32 for float32 rows x_MK, M >= 0. The values must be finite (not checked: it would cost a pass).
+
+    Raises ValueError for another dtype or width.
+    """
+    if x_MK.dim() != 2 or x_MK.shape[1] != packed.num_in or x_MK.dtype != torch.float32:
+        raise ValueError(
+            f"x_MK is {x_MK.dtype} {tuple(x_MK.shape)}; expected float32 rows of {packed.num_in} columns [M, K]"
+        )
+    return packed.run(x_MK) if len(x_MK) else x_MK.new_empty(0, packed.num_out)
+
+
+def _check_weight(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> None:
+    if hi_NJ.dtype != torch.uint8 or hi_NJ.dim() != 2 or 0 in hi_NJ.shape or 2 * hi_NJ.shape[1] % GROUP:
+        raise ValueError(
+            f"hi_NJ is {hi_NJ.dtype} {tuple(hi_NJ.shape)}; expected uint8 [N, K / 2] with K a multiple of {GROUP}"
+        )
+    expected = (hi_NJ.shape[0], 2 * hi_NJ.shape[1] // GROUP)
+    if m_NG.dtype != torch.uint8 or tuple(m_NG.shape) != expected:
+        raise ValueError(f"m_NG is {m_NG.dtype} {tuple(m_NG.shape)}; expected uint8 {list(expected)}")
+    if not 1 <= int(m_NG.min()) <= int(m_NG.max()) <= MAX_MULTIPLIER:
+        raise ValueError(f"m_NG has values from {m_NG.min()} to {m_NG.max()}; expected 1 to {MAX_MULTIPLIER}")
+    for name, value in (("scale_N", scale_N), ("bias_N", bias_N)):
+        if value is not None and (not value.is_floating_point() or tuple(value.shape) != expected[:1]):
+            raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}; expected floats [{expected[0]}]")

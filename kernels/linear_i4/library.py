@@ -1,0 +1,30 @@
+"""The INT4 linear layer out of operations that torch ships: the INT8 layer on a weight that is unpacked at every call.
+
+Torch multiplies no nibbles by 8-bit rows, so this way is never faster than INT8; it is there so that INT4 can be
+measured and answered everywhere, with the same bits as where it is fast. Hence it keeps nothing but the stored planes.
+
+Rejected: unpacking once (as many bytes again as the INT8 weight, for a precision that saves none here).
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+
+from kernels import linear_i8
+from kernels.dispatch import Impl
+from kernels.linear_i4.reference import Weight, high_plane
+
+RowFunction: TypeAlias = Callable[[Tensor], Tensor]
+Pack: TypeAlias = Callable[[Weight], RowFunction]
+
+
+def _unpacked(weight: Weight) -> RowFunction:
+    def linear(x_MK: Tensor) -> Tensor:
+        q4_NK = high_plane(weight.hi_NJ, weight.m_NG)
+        return linear_i8.linear_i8(x_MK, linear_i8.pack(q4_NK, weight.scale_N, weight.bias_N, once=True))
+
+    return linear
+
+
+LIBRARY: tuple[Impl[Pack], ...] = (Impl("library/unpacked", lambda *_: [], _unpacked),)

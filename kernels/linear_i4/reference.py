@@ -1,0 +1,61 @@
+"""The definition of the INT4 linear layer, in plain torch: the INT8 layer on the high plane of a nested weight.
+
+A nested weight is q8 = m * hi + lo, with m an integer from 1 to 16 for every row and group of 64 inputs, hi and lo
+signed nibbles. What is multiplied here is q4 = m * hi, which an INT8 matrix holds exactly; so the rows of x, the order
+of the float operations and the sums are those of `linear_i8`, and the sums of q4 take the place of those of q8:
+
+    hi_NJ, m_NG --high_plane--> q4_NK --linear_i8's reference--> y_MN
+
+Rejected: a float scale for every group (the sums of a row would no longer be one exact integer, so two implementations
+could differ, and INT8 would have to pay for the groups too).
+
+Shape suffixes: M tokens, K inputs, N outputs, J = K / 2 bytes, G = K / 64 groups.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels.linear_i8 import reference as linear_i8
+
+GROUP = 64
+"""Inputs that share a multiplier."""
+
+MAX_MULTIPLIER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """The high plane of a nested weight: `scale_N * (m * hi)`, and the bias."""
+
+    hi_NJ: Tensor
+    m_NG: Tensor
+    scale_N: Tensor
+    bias_N: Tensor | None
+
+    def as_int8(self) -> linear_i8.Weight:
+        """The same weight as the INT8 layer takes it."""
+        return linear_i8.Weight.of(high_plane(self.hi_NJ, self.m_NG), self.scale_N, self.bias_N)
+
+
+def pack_nibbles(q_NK: Tensor) -> Tensor:
+    """Two int8 values from -8 to 7 in one byte, uint8 [N, K / 2]: input 2j in the low nibble of byte j."""
+    return ((q_NK[:, 0::2] & 15) | (q_NK[:, 1::2] << 4)).view(torch.uint8)
+
+
+def unpack_nibbles(q_NJ: Tensor) -> Tensor:
+    """int8 [N, K]: what `pack_nibbles` took."""
+    both_NJ = q_NJ.contiguous().view(torch.int8)
+    return torch.stack((both_NJ << 4, both_NJ), dim=2).flatten(1) >> 4
+
+
+def high_plane(hi_NJ: Tensor, m_NG: Tensor) -> Tensor:
+    """q4_NK int8 = m * hi, from -128 to 112."""
+    hi_NGK = unpack_nibbles(hi_NJ).unflatten(1, (m_NG.shape[1], -1))
+    return (hi_NGK * m_NG.view(torch.int8).unsqueeze(2)).flatten(1)
+
+
+def linear(x_MK: Tensor, weight: Weight) -> Tensor:
+    """y_MN float32: the whole definition."""
+    return linear_i8.linear(x_MK, weight.as_int8())

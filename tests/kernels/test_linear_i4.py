@@ -1,0 +1,155 @@
+"""The INT4 linear layer: nibbles, every implementation against the definition, the definition against arithmetic."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels import dispatch, linear_i4, linear_i8
+from kernels.linear_i4 import IMPLS, reference
+from kernels.linear_i4.library import LIBRARY, Pack
+from kernels.linear_i4.reference import GROUP, Weight
+
+IMPLEMENTATIONS = pytest.mark.parametrize("impl", LIBRARY, ids=lambda impl: impl.name)
+HI, M, SCALE = torch.zeros(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8), torch.ones(3)
+
+
+def weight(num_out: int, num_groups: int, *, seed: int = 0) -> Weight:
+    generator = torch.Generator().manual_seed(seed)
+    hi_NJ = torch.randint(0, 256, (num_out, num_groups * GROUP // 2), dtype=torch.uint8, generator=generator)
+    m_NG = torch.randint(1, 17, (num_out, num_groups), dtype=torch.uint8, generator=generator)
+    scale_N = torch.rand(num_out, generator=generator) * 0.01
+    return Weight(hi_NJ, m_NG, scale_N, torch.randn(num_out, generator=generator))
+
+
+def rows(num_rows: int, num_in: int, *, seed: int = 1) -> Tensor:
+    return torch.randn(num_rows, num_in, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+
+
+@pytest.fixture
+def _unforced() -> Iterator[None]:
+    for cached in (dispatch.forced, linear_i8._plan_once):
+        cached.cache_clear()
+    yield
+    for cached in (dispatch.forced, linear_i8._plan_once):
+        cached.cache_clear()
+
+
+def test_every_byte_is_two_nibbles() -> None:
+    bytes_NJ = torch.arange(256, dtype=torch.uint8).view(8, 32)
+    q_NK = reference.unpack_nibbles(bytes_NJ)
+    for byte in range(256):
+        pair = [nibble - 16 if nibble > 7 else nibble for nibble in (byte & 15, byte >> 4)]
+        assert q_NK.flatten()[2 * byte : 2 * byte + 2].tolist() == pair
+    assert torch.equal(reference.pack_nibbles(q_NK), bytes_NJ)
+
+
+@given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int) -> None:
+    layer = weight(num_out, num_groups, seed=seed)
+    q4_NK = reference.high_plane(layer.hi_NJ, layer.m_NG)
+    hi_NK, m_NK = reference.unpack_nibbles(layer.hi_NJ).int(), layer.m_NG.int().repeat_interleave(GROUP, dim=1)
+    assert torch.equal(q4_NK.int(), hi_NK * m_NK)
+
+
+@IMPLEMENTATIONS
+@given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 3), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_bits_equal_the_reference(
+    impl: dispatch.Impl[Pack], num_rows: int, num_out: int, num_groups: int, seed: int
+) -> None:
+    layer, x_MK = weight(num_out, num_groups, seed=seed), rows(num_rows, num_groups * GROUP, seed=seed)
+    assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK, layer))
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize(("hi", "sign"), [(0x88, -128), (0x77, 112)])
+def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int) -> None:
+    layer = Weight(
+        torch.full((5, 768), hi, dtype=torch.uint8), torch.full((5, 24), 16, dtype=torch.uint8), torch.ones(5), None
+    )
+    x_MK = torch.full((20, 1536), 255.0)
+    x_MK[:, 0] = 0.0
+    assert torch.equal(impl.run(layer)(x_MK), torch.full((20, 5), 255.0 * sign * 1535))
+
+
+@given(st.integers(1, 40), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
+    """Within what half a step of every input can do, which is the whole error."""
+    layer, x_MK = weight(16, 2, seed=seed), rows(num_rows, 128, seed=seed)
+    _, step_M1, _ = linear_i8.reference.quantize_rows(x_MK)
+    q4_NK = reference.unpack_nibbles(layer.hi_NJ).double() * layer.m_NG.double().repeat_interleave(GROUP, dim=1)
+    w_NK = q4_NK * layer.scale_N.double()[:, None]
+    assert layer.bias_N is not None
+    exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
+    bound_MN = step_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
+    assert ((reference.linear(x_MK, layer).double() - exact_MN).abs() <= bound_MN).all()
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 5, 300])
+def test_any_number_of_rows(num_rows: int) -> None:
+    layer, x_MK = weight(33, 2), rows(num_rows, 128)
+    y_MN = linear_i4.linear_i4(x_MK, linear_i4.pack(layer.hi_NJ, layer.m_NG, layer.scale_N, layer.bias_N))
+    assert y_MN.shape == (num_rows, 33)
+    if num_rows:
+        assert torch.equal(y_MN, reference.linear(x_MK, layer))
+
+
+def test_missing_bias_is_zero() -> None:
+    layer, x_MK = weight(5, 1), rows(3, 64)
+    with_zero = linear_i4.pack(layer.hi_NJ, layer.m_NG, layer.scale_N, torch.zeros(5))
+    without = linear_i4.pack(layer.hi_NJ, layer.m_NG, layer.scale_N)
+    assert torch.equal(linear_i4.linear_i4(x_MK, with_zero), linear_i4.linear_i4(x_MK, without))
+
+
+def test_strided_planes_and_rows() -> None:
+    layer, x_MK = weight(6, 4), rows(7, 256)[:, ::2]
+    hi_NJ, m_NG = layer.hi_NJ[::2, ::2], layer.m_NG[::2, ::2]
+    packed = linear_i4.pack(hi_NJ, m_NG, layer.scale_N[::2])
+    whole = Weight(hi_NJ.contiguous(), m_NG.contiguous(), layer.scale_N[::2], None)
+    assert torch.equal(linear_i4.linear_i4(x_MK, packed), reference.linear(x_MK.contiguous(), whole))
+
+
+@pytest.mark.usefixtures("_unforced")
+@pytest.mark.parametrize("family", ["reference", "library"])
+def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, family)
+    assert linear_i4.pack(HI, M, SCALE).name.split("/")[0] == family
+
+
+@pytest.mark.parametrize(
+    ("hi_NJ", "m_NG", "scale_N", "bias_N", "message"),
+    [
+        (HI.char(), M, SCALE, None, r"hi_NJ is torch.int8 \(3, 32\)"),
+        (HI[0], M, SCALE, None, r"hi_NJ is torch.uint8 \(32,\)"),
+        (HI[:0], M, SCALE, None, r"hi_NJ is torch.uint8 \(0, 32\)"),
+        (HI[:, :0], M, SCALE, None, r"hi_NJ is torch.uint8 \(3, 0\)"),
+        (HI[:, :31], M, SCALE, None, r"hi_NJ is torch.uint8 \(3, 31\); .* multiple of 64"),
+        (HI, M.int(), SCALE, None, r"m_NG is torch.int32 \(3, 1\); expected uint8 \[3, 1\]"),
+        (HI, M[:2], SCALE, None, r"m_NG is torch.uint8 \(2, 1\); expected uint8 \[3, 1\]"),
+        (HI, M[:, 0], SCALE, None, r"m_NG is torch.uint8 \(3,\)"),
+        (HI, M * 0, SCALE, None, "m_NG has values from 0 to 0; expected 1 to 16"),
+        (HI, M * 17, SCALE, None, "m_NG has values from 17 to 17; expected 1 to 16"),
+        (HI, M, SCALE.int(), None, "scale_N is torch.int32"),
+        (HI, M, SCALE[:2], None, r"scale_N is torch.float32 \(2,\); expected floats \[3\]"),
+        (HI, M, SCALE, torch.ones(3, 1), r"bias_N is torch.float32 \(3, 1\)"),
+    ],
+)
+def test_pack_refuses(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        linear_i4.pack(hi_NJ, m_NG, scale_N, bias_N)
+
+
+@pytest.mark.parametrize("x_MK", [torch.zeros(2, 63), torch.zeros(64), torch.zeros(2, 64, dtype=torch.float64)])
+def test_linear_refuses(x_MK: Tensor) -> None:
+    with pytest.raises(ValueError, match="expected float32 rows of 64 columns"):
+        linear_i4.linear_i4(x_MK, linear_i4.pack(HI, M, SCALE))
+
+
+def test_names_of_implementations() -> None:
+    assert [impl.name for impl in IMPLS] == ["library/unpacked", "reference"]
