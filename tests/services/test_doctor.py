@@ -9,6 +9,8 @@ from pydantic import SecretStr
 
 from services import doctor
 from services.settings import Settings, replaced
+from services.tune import kept
+from services.tune.layout import Layout, Measured
 from wire.config import StoreConfig
 
 NOBODY = "127.0.0.1:1"
@@ -17,7 +19,8 @@ NOBODY = "127.0.0.1:1"
 def test_this_machine_can_run_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAFKA_HOME", raising=False)
     checks = {check.name: check for check in doctor.examine(Settings(state_dir=tmp_path))}
-    assert {"python", "torch", "kernels", "encoder", "ray", "broker", "redis", "disk", "clock", "port"} <= set(checks)
+    assert {"python", "torch", "kernels", "encoder", "layout", "ray", "broker", "redis"} <= set(checks)
+    assert {"disk", "clock", "port"} <= set(checks)
     assert [check for check in checks.values() if check.state == "fail"] == []
     assert all(check.fix for check in checks.values() if check.state != "ok")
 
@@ -54,6 +57,16 @@ def test_an_unknown_encoder_is_found() -> None:
 def test_a_taken_port_is_found() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert doctor.check_port("127.0.0.1", taken.getsockname()[1]).state == "warn"
+
+
+def test_the_table_of_layouts_is_shown_or_how_to_make_it(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    assert "lifelong tune" in doctor.check_layout(settings).fix
+    kept.write([Measured(Layout(1, 2), {1: 10.0, 64: 20.0}), Measured(Layout(2, 1), {1: 30.0, 64: 60.0})], tmp_path)
+    check = doctor.check_layout(settings)
+    rows = [line.split() for line in check.found.splitlines()[1:]]
+    assert check.state == "ok"
+    assert rows == [["1", "x", "2", "10", "20"], ["2", "x", "1", "30", "60", "best"]]
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")

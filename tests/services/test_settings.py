@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from services.keys import FILE, with_signing_key
-from services.settings import Settings, as_environment, known, load, replaced
+from services.settings import Settings, as_environment, known, load, replaced, values_of
 from services.sources import BadSettings, variable_of
+from services.tune import kept
+from services.tune.layout import Layout, Measured
 
 SNAPSHOT = Path(__file__).parent / "settings.txt"
 
@@ -62,6 +64,26 @@ def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: 
     assert settings.learner.state_dir == str(tmp_path / "learner")
 
 
+@pytest.mark.parametrize(
+    ("flags", "layout"),
+    [
+        ([], (2, 1)),
+        (["serving.replicas=1"], (1, 2)),
+        (["serving.threads=2"], (1, 2)),
+        (["serving.replicas=3"], (3, 1)),
+        (["serving.replicas=3", "serving.threads=3"], (3, 3)),
+    ],
+)
+def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
+    tmp_path: Path, flags: list[str], layout: tuple[int, int]
+) -> None:
+    kept.write([Measured(Layout(1, 2), {1: 1.0}), Measured(Layout(2, 1), {1: 2.0})], tmp_path)
+    loaded = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags)
+    assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
+    if not flags:
+        assert loaded.sources["serving.replicas"] == "follows lifelong tune"
+
+
 def test_a_child_reads_the_same_settings() -> None:
     environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_LOG_JSON": "true", "LIFELONG_ROLLOUT__MARGIN": "0.125"}
     settings = load(file=None, environ=environ).settings
@@ -95,6 +117,9 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
     [
         ({"LIFELONG_BUS__PARTITION": "3"}, "Did you mean bus.partitions?"),
         ({"LIFELONG_BUS": "{}"}, "Set its parts"),
+        ({"LIFELONG_SERVING__PRECISION": "{}"}, "Set its parts"),
+        ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, "one of auto, int8, int4"),
+        ({"LIFELONG_SERVING__PRECISION__MAX_ACCURACY_LOSS": "0.1"}, "brown_out_accuracy_loss must not be below"),
         ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
         ({"LIFELONG_LOG_LEVEL": "loud"}, "Choose debug, info, warning or error"),
         ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "less than or equal to 1"),
@@ -148,9 +173,15 @@ def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> N
 
 def test_replaced_changes_what_is_named_and_nothing_else() -> None:
     settings = Settings()
-    changed = replaced(settings, {"store.url": "redis://host", "bus.prefix": "p.", "seed": 3, "bus.partitions": 9})
-    assert (changed.store.url, changed.bus.prefix, changed.bus.partitions, changed.seed) == ("redis://host", "p.", 9, 3)
-    assert changed.rollout == settings.rollout
+    changes = {
+        "store.url": "redis://host",
+        "bus.prefix": "p.",
+        "seed": 3,
+        "bus.partitions": 9,
+        "serving.precision.mode": "int4",
+    }
+    changed = values_of(replaced(settings, changes))
+    assert changed == values_of(settings) | changes
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""`lifelong tune`: measures how many replicas and threads answer fastest here, and remembers it."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from services.commands.given import Given, JsonOption, reads_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from services.tune.layout import Measured
+
+
+@reads_settings
+def tune(given: Given, as_json: JsonOption = False) -> None:
+    """Measure replicas x threads on this machine. What wins is used wherever neither is set; takes half a minute."""
+    import msgspec
+    from rich.console import Console
+
+    from services.tune import kept
+    from services.tune.layout import best, layouts
+    from services.tune.measure import measure
+
+    settings = given.process()
+    tried = layouts(kept.num_cores(), max_replicas=settings.bus.partitions)
+    with Console(stderr=True).status("") as status:
+        table = measure(tried, encoder=settings.encoder, say=status.update)
+    kept.write(table, settings.state_dir)
+    winner = best(table)
+    assert winner is not None, "at least one layout is tried"
+    if as_json:
+        said = {"machine": kept.machine(), "winner": winner.layout, "table": table}
+        typer.echo(msgspec.json.format(msgspec.json.encode(said)))
+        return
+    console = Console()
+    console.print(_shown(table, winner))
+    console.print(f"From now on: {winner.layout} (replicas x threads), unless settings say otherwise.", highlight=False)
+
+
+def _shown(table: "list[Measured]", winner: "Measured") -> "Table":
+    from rich.table import Table
+
+    shown = Table("replicas", "threads", title="texts a second, by texts of a batch", title_justify="left")
+    for texts in winner.texts_per_s:
+        shown.add_column(str(texts), justify="right")
+    for measured in table:
+        layout = measured.layout
+        rates = (f"{rate:.0f}" for rate in measured.texts_per_s.values())
+        style = "bold" if measured == winner else None
+        shown.add_row(str(layout.replicas), str(layout.threads), *rates, style=style)
+    return shown

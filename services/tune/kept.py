@@ -1,0 +1,53 @@
+"""What `lifelong tune` found, kept in the state folder under the machine it was found on.
+
+    tune --write--> STATE_DIR/tune.json --read--> settings that nobody set (services/settings.py), doctor
+
+A table of another processor, another number of cores or another release of ours is as good as none.
+"""
+
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from services.tune.layout import Measured
+
+FILE = "tune.json"
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """`2 x AMD EPYC 9R14, lifelong 0.1.0`, for example."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    model = found.group(1).strip() if found else platform.processor() or platform.machine()
+    return f"{num_cores()} x {model}, lifelong {importlib.metadata.version('lifelong')}"
+
+
+def read(folder: Path) -> list[Measured]:
+    """The table of this machine; empty where there is none that can be read."""
+    return _tables(folder).get(machine(), []) if (folder / FILE).exists() else []
+
+
+def write(table: Sequence[Measured], folder: Path) -> None:
+    """Keeps the table of this machine beside those of others that use the folder."""
+    content = msgspec.json.format(msgspec.json.encode(_tables(folder) | {machine(): list(table)}))
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{FILE}.{os.getpid()}"
+    draft.write_bytes(content)
+    os.replace(draft, folder / FILE)
+
+
+def _tables(folder: Path) -> dict[str, list[Measured]]:
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=dict[str, list[Measured]])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}

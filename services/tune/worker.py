@@ -1,0 +1,54 @@
+"""One process that encodes as a replica does, when it is told to, and says how fast it was.
+
+    python -m services.tune.worker ENCODER    ready | {"threads", "texts", "seconds"} -> ready, go -> texts a second
+
+One line for each arrow, on standard input and output. It ends with its input: with whoever started it.
+"""
+
+import sys
+import time
+
+import msgspec
+import torch
+
+from model.minilm import load_encoder
+from model.quantized import QuantizedEncoder
+from model.ragged import RaggedBatch
+from model.weights import encoder_tensors
+from services.tune.measure import Task
+
+TEXT_TOKENS = 16
+WARM_UP_CALLS = 3
+
+
+def main(encoder: str) -> None:
+    strata, _ = load_encoder(encoder)
+    quantized = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
+    del strata
+    _say("ready")
+    for line in sys.stdin:
+        _work(quantized, msgspec.json.decode(line, type=Task))
+
+
+def _work(encoder: QuantizedEncoder, task: Task) -> None:
+    torch.set_num_threads(task.threads)
+    tokens = [place * 7_919 % encoder.config.vocab for place in range(task.texts * TEXT_TOKENS)]
+    ids = [tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)]
+    for _ in range(WARM_UP_CALLS):
+        encoder.encode(RaggedBatch.of(ids))
+    _say("ready")
+    if not sys.stdin.readline():
+        return
+    start_s, calls = time.perf_counter(), 0
+    while (elapsed_s := time.perf_counter() - start_s) < task.seconds:
+        encoder.encode(RaggedBatch.of(ids))
+        calls += 1
+    _say(str(calls * task.texts / elapsed_s))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
