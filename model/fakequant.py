@@ -1,7 +1,7 @@
 """Training against the rounding of the served kernels.
 
-`fake_linear` computes forward exactly what `linear_i8` computes with the weight quantized as it would be published: it
-runs that code, so there is nothing to keep equal. Backward it passes gradients straight through the rounding (Bengio
+`fake_linear` computes forward exactly what `linear_i8` computes with the INT8 weight as it would be published: it runs
+that code, so there is nothing to keep equal. Backward it passes gradients straight through the rounding (Bengio
 et al., arXiv 1308.3432; the scheme is that of Jacob et al., arXiv 1712.05877): each product is differentiated at the
 quantized values, and rounding counts as the identity.
 
@@ -17,17 +17,20 @@ from torch import Tensor
 
 from kernels.linear_i8 import linear_i8, pack
 from kernels.linear_i8.reference import quantize_rows
-from model.qtensor import quantize_w8c
+from model.nested import MAX_Q8
+from model.qtensor import check_finite
+from model.quantize import round_rows
 
 
 class _FakeLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None) -> Tensor:
-        stored = quantize_w8c("weight", w_NK, bias_N)
+        q_NK, scale_N = round_rows(w_NK, MAX_Q8)
+        check_finite("weight", {"scale": scale_N} | ({} if bias_N is None else {"bias": bias_N}))
         q_MK, step_M1, low_M1 = quantize_rows(x_MK.detach())
-        ctx.save_for_backward(q_MK, step_M1, low_M1, stored.parts["q"], stored.parts["scale"])
-        packed = pack(stored.parts["q"], stored.parts["scale"], stored.bias, once=True)
-        return linear_i8(x_MK.detach(), packed)
+        ctx.save_for_backward(q_MK, step_M1, low_M1, q_NK, scale_N)
+        bias_N = None if bias_N is None else bias_N.detach()
+        return linear_i8(x_MK.detach(), pack(q_NK, scale_N, bias_N, once=True))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:

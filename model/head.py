@@ -16,7 +16,8 @@ from torch import Tensor
 
 from model.config import StrataConfig
 from model.errors import WrongShape
-from model.qtensor import QTensor, quantize_w8c
+from model.qtensor import QTensor
+from model.quantize import quantize_w8c
 
 PROJ = "head.proj"
 OUT = "head.out"

@@ -1,14 +1,14 @@
 """A stored weight: its canonical form, which is hashed, shipped and kept, and the bytes of it.
 
-    float weight --quantize_w8c / plain--> QTensor --to_blob--> safetensors bytes --from_blob--> QTensor, packed
+    float weight --model/quantize.py--> QTensor --to_blob--> safetensors bytes --from_blob--> QTensor, packed
 
 The form does not depend on any kernel's layout; packing happens on the replica. Equal tensors give equal bytes, so a
 weight that did not change has the same digest and is not sent again. Reading checks everything before it believes
-anything: names, dtypes, shapes, sizes, finiteness, and that `ksum` is the sum it says.
+anything: names, dtypes, shapes, sizes, finiteness, ranges, and that `ksum` is the sum it says.
 
 Rejected: pickle (runs code) and one file for all weights (a change of the head would ship the encoder).
 
-Shape suffixes: N outputs (rows), K inputs.
+Shape suffixes: N outputs (rows), K inputs, J = K / 2 bytes, G = K / 64 groups.
 """
 
 import math
@@ -21,8 +21,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, high_plane
 from model.errors import BadBlob, NonFinite, WrongShape
+from model.nested import MAX_Q8, join
 
+N8G64 = "n8g64"
 W8C = "w8c"
 FP32 = "fp32"
 
@@ -31,6 +34,7 @@ MAX_BLOB_BYTES = 1 << 30
 
 DTYPES: dict[str, torch.dtype] = {
     "I8": torch.int8,
+    "U8": torch.uint8,
     "I32": torch.int32,
     "F16": torch.float16,
     "F32": torch.float32,
@@ -38,12 +42,11 @@ DTYPES: dict[str, torch.dtype] = {
 """Dtypes a part may have, by their safetensors names."""
 
 PART_DTYPES: dict[str, dict[str, str]] = {
+    N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     W8C: {"q": "I8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     FP32: {"value": "F32"},
 }
 """Scheme -> its parts and their dtypes; only `bias` may be absent."""
-
-_LEVELS = 127
 
 
 class PartDescription(Protocol):
@@ -83,8 +86,9 @@ class PartSpec:
 class QTensor:
     """A named weight and its parts.
 
-    `w8c`: q I8 [N, K], scale F16 [N], ksum I32 [N] (sum of q over K), and bias F32 [N] where the layer has one.
-    `fp32`: value F32 of any shape. The parts are not to be written to.
+    `n8g64`: the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8 (`model.nested`), scale F16
+    [N], ksum I32 [N] (sum of q8 over K), and bias F32 [N] where the layer has one. `w8c`: q I8 [N, K] in place of the
+    planes. `fp32`: value F32 of any shape. The parts are not to be written to.
     """
 
     name: str
@@ -93,6 +97,9 @@ class QTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        if self.scheme == N8G64:
+            num_rows, num_bytes = self.parts["hi"].shape
+            return num_rows, 2 * num_bytes
         return tuple(self.parts["q" if self.scheme == W8C else "value"].shape)
 
     @property
@@ -105,40 +112,26 @@ class QTensor:
         dtypes = PART_DTYPES[self.scheme]
         return tuple(PartSpec(name, dtypes[name], tuple(part.shape)) for name, part in sorted(self.parts.items()))
 
+    @property
+    def q_NK(self) -> Tensor:
+        """The INT8 integers of a quantized weight; those of `n8g64` are joined at every call."""
+        if self.scheme == N8G64:
+            return join(self.parts["hi"], self.parts["lo"], self.parts["m"])
+        return self.parts["q"]
+
     def dequantize(self) -> Tensor:
         """The weight as float32, without the bias."""
         if self.scheme == FP32:
             return self.parts["value"]
-        return self.parts["q"].float() * self.parts["scale"].float()[:, None]
+        return self.q_NK.float() * self.parts["scale"].float()[:, None]
+
+    def dequantize_int4(self) -> Tensor:
+        """The INT4 weight inside an `n8g64` weight as float32, without the bias."""
+        return high_plane(self.parts["hi"], self.parts["m"]).float() * self.parts["scale"].float()[:, None]
 
     def to_blob(self) -> bytes:
         """Safetensors bytes; equal tensors give equal bytes."""
         return safetensors.torch.save({name: part.contiguous() for name, part in self.parts.items()})
-
-
-def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTensor:
-    """INT8 per row: |w - scale * q| <= scale / 2, with the scale rounded up to float16 so that nothing is clamped.
-
-    Raises WrongShape for another shape, NonFinite for a NaN, an infinity, or a row beyond float16 scales.
-    """
-    if w_NK.dim() != 2 or 0 in w_NK.shape or (bias_N is not None and bias_N.shape != w_NK.shape[:1]):
-        bias = None if bias_N is None else tuple(bias_N.shape)
-        raise WrongShape(f"{name}: weight {tuple(w_NK.shape)} and bias {bias}; expected [N, K] and [N]")
-    w_NK = w_NK.detach().float()
-    scale_N = _half_rounded_up(w_NK.abs().amax(dim=1) / _LEVELS)
-    q_NK = torch.round(w_NK / scale_N.float()[:, None]).clamp_(-_LEVELS, _LEVELS).to(torch.int8)
-    parts = {"q": q_NK, "scale": scale_N, "ksum": q_NK.sum(dim=1, dtype=torch.int32)}
-    if bias_N is not None:
-        parts["bias"] = bias_N.detach().float().clone()
-    _check_finite(name, parts)
-    return QTensor(name, W8C, parts)
-
-
-def plain(name: str, value: Tensor) -> QTensor:
-    """A weight that stays float32 (norms). Raises NonFinite."""
-    parts = {"value": value.detach().float().clone()}
-    _check_finite(name, parts)
-    return QTensor(name, FP32, parts)
 
 
 def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
@@ -154,17 +147,11 @@ def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
     except (safetensors.SafetensorError, ValueError, KeyError) as error:  # a header that is cut, absurd or unknown
         raise BadBlob(f"{entry.name}: not safetensors: {error}") from error
     _check_parts(entry, parts)
-    _check_finite(entry.name, parts)
-    if entry.scheme == W8C and not torch.equal(parts["q"].sum(dim=1, dtype=torch.int32), parts["ksum"]):
-        raise BadBlob(f"{entry.name}: ksum is not the sum of q")
-    return QTensor(entry.name, entry.scheme, parts)
-
-
-def _half_rounded_up(scale_N: Tensor) -> Tensor:
-    """The smallest positive float16 not below `scale_N`; infinite where there is none."""
-    half_N = scale_N.to(torch.float16)
-    next_N = (half_N.view(torch.int16) + 1).view(torch.float16)  # the next larger, for values from 0 up
-    return torch.where((half_N.float() < scale_N) | (half_N == 0), next_N, half_N)
+    check_finite(entry.name, parts)
+    tensor = QTensor(entry.name, entry.scheme, parts)
+    if entry.scheme != FP32:
+        _check_integers(tensor)
+    return tensor
 
 
 def _check_entry(entry: TensorDescription) -> None:
@@ -187,13 +174,40 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
     found = {name: (part.dtype, tuple(part.shape)) for name, part in parts.items()}
     if found != expected:
         raise WrongShape(f"{entry.name}: the bytes hold {found}; expected {expected}")
-    if entry.scheme == W8C:
-        rows = expected["q"][1][:1]
-        if len(expected["q"][1]) != 2 or any(shape != rows for name, (_, shape) in expected.items() if name != "q"):
-            raise WrongShape(f"{entry.name}: {expected}; expected q [N, K] and the other parts [N]")
+    shapes = {name: shape for name, (_, shape) in expected.items()}
+    if entry.scheme == W8C and not _fit(shapes, "q"):
+        raise WrongShape(f"{entry.name}: {shapes}; expected q [N, K] and the other parts [N]")
+    if entry.scheme == N8G64:
+        groups = (*shapes["hi"][:1], 2 * shapes["hi"][-1] // GROUP)
+        planes_fit = shapes["lo"] == shapes["hi"] and shapes["m"] == groups and not 2 * shapes["hi"][-1] % GROUP
+        if not (_fit(shapes, "hi", "lo", "m") and planes_fit):
+            raise WrongShape(
+                f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], the other parts [N]"
+            )
 
 
-def _check_finite(name: str, parts: Mapping[str, Tensor]) -> None:
+def _fit(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
+    """Whether `matrices` are matrices and every other part has one value for each row of the first of them."""
+    rows = shapes[matrices[0]][:1]
+    are_matrices = all(len(shapes[name]) == 2 for name in matrices)
+    return are_matrices and all(shape == rows for name, shape in shapes.items() if name not in matrices)
+
+
+def _check_integers(tensor: QTensor) -> None:
+    parts = tensor.parts
+    if tensor.scheme == N8G64:
+        lowest, highest = parts["m"].aminmax()
+        if not 1 <= lowest <= highest <= MAX_MULTIPLIER:
+            raise BadBlob(f"{tensor.name}: m from {lowest} to {highest}; expected 1 to {MAX_MULTIPLIER}")
+    q_NK = tensor.q_NK
+    if tensor.scheme == N8G64 and not -MAX_Q8 <= q_NK.min() <= q_NK.max() <= MAX_Q8:
+        raise BadBlob(f"{tensor.name}: the planes join beyond {MAX_Q8}")
+    if not torch.equal(q_NK.sum(dim=1, dtype=torch.int32), parts["ksum"]):
+        raise BadBlob(f"{tensor.name}: ksum is not the sum of q")
+
+
+def check_finite(name: str, parts: Mapping[str, Tensor]) -> None:
+    """Raises NonFinite for a value that is not finite, or a scale that is not positive."""
     for part_name, part in parts.items():
         if part.is_floating_point() and not torch.isfinite(part).all():
             raise NonFinite(f"{name}.{part_name} has a value that is not finite")

@@ -1,4 +1,4 @@
-"""The model as it is served: INT8 matrices and embeddings, everything between them in float32.
+"""The model as it is served: INT8 or INT4 matrices, INT8 embeddings, everything between them in float32.
 
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC        (QuantizedModel.predict is both)
 
@@ -6,16 +6,22 @@ All three are immutable once made and may be shared between threads; two version
 encoder object. An answer depends on the text and the weights alone, to the last bit: neither the texts it was batched
 with nor the number of threads (up to four) moves it.
 
+INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. Each batch may
+choose anew.
+
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, R random features, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kernels import linear_i4
 from kernels.attention import attention
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
 from kernels.memory import keep_freed_memory
@@ -26,7 +32,9 @@ from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import check_encoder, check_weight
 
-PRECISIONS = ("int8", "int4")
+Linear: TypeAlias = Callable[[Tensor], Tensor]
+
+INT8, INT4 = PRECISIONS = ("int8", "int4")
 """What the same weights can be run in, the best first."""
 
 PIECE_TOKENS = 1024
@@ -48,34 +56,39 @@ class Norm:
 @dataclass(frozen=True, slots=True)
 class QuantizedBlock:
     num_heads: int
-    qkv: PackedLinear
-    out: PackedLinear
+    qkv: Linear
+    out: Linear
     norm1: Norm
-    up: PackedLinear
-    down: PackedLinear
+    up: Linear
+    down: Linear
     norm2: Norm
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """The same as `strata.Block`. `x_TD` is consumed: its memory may hold something else afterwards."""
-        mixed_TD = attention(linear_i8(x_TD, self.qkv), layout.groups, num_heads=self.num_heads)
-        x_TD = self.norm1(linear_i8(mixed_TD, self.out).add_(x_TD))
-        inner_TF = linear_i8(x_TD, self.up)
+        mixed_TD = attention(self.qkv(x_TD), layout.groups, num_heads=self.num_heads)
+        x_TD = self.norm1(self.out(mixed_TD).add_(x_TD))
+        inner_TF = self.up(x_TD)
         torch.ops.aten.gelu_(inner_TF)
-        return self.norm2(linear_i8(inner_TF, self.down).add_(x_TD))
+        return self.norm2(self.down(inner_TF).add_(x_TD))
 
 
 class QuantizedEncoder:
     """Texts to unit vectors."""
 
     def __init__(
-        self, config: StrataConfig, word: QTensor, position_PD: Tensor, norm: Norm, blocks: Sequence[QuantizedBlock]
+        self,
+        config: StrataConfig,
+        word: QTensor,
+        position_PD: Tensor,
+        norm: Norm,
+        blocks: Mapping[str, Sequence[QuantizedBlock]],
     ) -> None:
         self.config = config
         self._word_VD = word.parts["q"]
         self._word_scale_V = word.parts["scale"].float()
         self._position_PD = position_PD
         self._norm = norm
-        self._blocks = tuple(blocks)
+        self._blocks = blocks
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
@@ -84,31 +97,36 @@ class QuantizedEncoder:
         keep_freed_memory()
         position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
         norm = _norm(tensors["embed.norm"], config)
-        blocks = [_block(config, tensors, f"layers.{index}") for index in range(config.n_layers)]
+        blocks = {
+            precision: [_block(config, tensors, f"layers.{index}", pack_as) for index in range(config.n_layers)]
+            for precision, pack_as in ((INT8, _int8), (INT4, _int4))
+        }
         return cls(config, tensors["embed.word"], position_PD, norm, blocks)
 
     @torch.no_grad()
-    def encode(self, batch: RaggedBatch) -> Tensor:
-        """z_BD of unit length, in the caller's order. Raises BadTokens."""
+    def encode(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
+        """z_BD of unit length, in the caller's order. Raises BadTokens, and ValueError for another precision."""
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
         batch.check(self.config.vocab, self.config.max_pos)
         pieces = batch.pieces(PIECE_TOKENS)
-        z_BD = torch.cat([piece.layout.means(self._run(piece, self.config.n_layers)) for piece in pieces])
+        z_BD = torch.cat([piece.layout.means(self._run(piece, self.config.n_layers, precision)) for piece in pieces])
         return batch.layout.restore(functional.normalize(z_BD, dim=1))
 
     @torch.no_grad()
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
-        """x_TD at the input of block `layer`, in the layout's order: what `Strata.forward_from` goes on from.
+        """x_TD at the input of block `layer` in INT8, in the layout's order: what `Strata.forward_from` goes on from.
 
         Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
         """
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
         batch.check(self.config.vocab, self.config.max_pos)
-        return torch.cat([self._run(piece, layer) for piece in batch.pieces(PIECE_TOKENS)])
+        return torch.cat([self._run(piece, layer, INT8) for piece in batch.pieces(PIECE_TOKENS)])
 
-    def _run(self, batch: RaggedBatch, layer: int) -> Tensor:
+    def _run(self, batch: RaggedBatch, layer: int, precision: str) -> Tensor:
         x_TD = self._embed(batch)
-        for block in self._blocks[:layer]:
+        for block in self._blocks[precision][:layer]:
             x_TD = block(x_TD, batch.layout)
         return x_TD
 
@@ -167,13 +185,22 @@ class QuantizedModel:
         encoder = QuantizedEncoder.from_tensors(config, tensors)
         return cls(encoder, QuantizedHead.from_tensors(config, tensors), labels)
 
-    def predict(self, batch: RaggedBatch) -> Tensor:
-        """logits [B, len(labels)] in the caller's order. Raises BadTokens."""
-        return self.head.logits(self.encoder.encode(batch), len(self.labels))
+    def predict(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
+        """logits [B, len(labels)] in the caller's order. Raises BadTokens, and ValueError for another precision."""
+        return self.head.logits(self.encoder.encode(batch, precision), len(self.labels))
 
 
 def _pack(tensor: QTensor) -> PackedLinear:
-    return pack(tensor.parts["q"], tensor.parts["scale"], tensor.bias)
+    return pack(tensor.q_NK, tensor.parts["scale"], tensor.bias)
+
+
+def _int8(tensor: QTensor) -> Linear:
+    return partial(linear_i8, packed=_pack(tensor))
+
+
+def _int4(tensor: QTensor) -> Linear:
+    packed = linear_i4.pack(tensor.parts["hi"], tensor.parts["m"], tensor.parts["scale"], tensor.bias)
+    return partial(linear_i4.linear_i4, packed=packed)
 
 
 def _norm(tensor: QTensor, config: StrataConfig) -> Norm:
@@ -181,13 +208,15 @@ def _norm(tensor: QTensor, config: StrataConfig) -> Norm:
     return Norm(gain_D, bias_D, config.norm_eps)
 
 
-def _block(config: StrataConfig, tensors: Mapping[str, QTensor], path: str) -> QuantizedBlock:
+def _block(
+    config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack_as: Callable[[QTensor], Linear]
+) -> QuantizedBlock:
     return QuantizedBlock(
         config.n_heads,
-        qkv=_pack(tensors[f"{path}.qkv"]),
-        out=_pack(tensors[f"{path}.out"]),
+        qkv=pack_as(tensors[f"{path}.qkv"]),
+        out=pack_as(tensors[f"{path}.out"]),
         norm1=_norm(tensors[f"{path}.norm1"], config),
-        up=_pack(tensors[f"{path}.up"]),
-        down=_pack(tensors[f"{path}.down"]),
+        up=pack_as(tensors[f"{path}.up"]),
+        down=pack_as(tensors[f"{path}.down"]),
         norm2=_norm(tensors[f"{path}.norm2"], config),
     )

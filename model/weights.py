@@ -14,7 +14,8 @@ from torch import nn
 
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
-from model.qtensor import FP32, W8C, QTensor, plain, quantize_w8c
+from model.qtensor import FP32, N8G64, W8C, QTensor
+from model.quantize import plain, quantize_n8g64, quantize_w8c
 from model.strata import Strata
 
 HEAD = "head."
@@ -34,11 +35,11 @@ def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]
     }
     for index in range(config.n_layers):
         names |= {
-            f"layers.{index}.qkv": (W8C, (3 * width, width)),
-            f"layers.{index}.out": (W8C, (width, width)),
+            f"layers.{index}.qkv": (N8G64, (3 * width, width)),
+            f"layers.{index}.out": (N8G64, (width, width)),
             f"layers.{index}.norm1": (FP32, (2, width)),
-            f"layers.{index}.up": (W8C, (inner, width)),
-            f"layers.{index}.down": (W8C, (width, inner)),
+            f"layers.{index}.up": (N8G64, (inner, width)),
+            f"layers.{index}.down": (N8G64, (width, inner)),
             f"layers.{index}.norm2": (FP32, (2, width)),
         }
     return names
@@ -49,7 +50,10 @@ def encoder_tensors(strata: Strata, *, first_layer: int | None = None) -> dict[s
     names = encoder_names(strata.config)
     if first_layer is not None:
         names = {name: kind for name, kind in names.items() if _layer(name) >= first_layer}
-    return {name: _stored(name, strata.get_submodule(MODULE_PATHS.get(name, name))) for name in names}
+    return {
+        name: _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)))
+        for name, (scheme, _) in names.items()
+    }
 
 
 def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
@@ -99,8 +103,9 @@ def _layer(name: str) -> int:
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
-def _stored(name: str, module: nn.Module) -> QTensor:
+def _stored(name: str, scheme: str, module: nn.Module) -> QTensor:
     if isinstance(module, nn.LayerNorm):
         return plain(name, torch.stack((module.weight, module.bias)))
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
-    return quantize_w8c(name, module.weight, module.bias if isinstance(module, nn.Linear) else None)
+    quantize = quantize_n8g64 if scheme == N8G64 else quantize_w8c
+    return quantize(name, module.weight, module.bias if isinstance(module, nn.Linear) else None)

@@ -52,7 +52,7 @@ def unpack_nibbles(q_NJ: Tensor) -> Tensor:
 
 def high_plane(hi_NJ: Tensor, m_NG: Tensor) -> Tensor:
     """q4_NK int8 = m * hi, from -128 to 112."""
-    hi_NGK = unpack_nibbles(hi_NJ).unflatten(1, (m_NG.shape[1], -1))
+    hi_NGK = unpack_nibbles(hi_NJ).view(*m_NG.shape, GROUP)
     return (hi_NGK * m_NG.view(torch.int8).unsqueeze(2)).flatten(1)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.turned import _turn, is_mixed, named, plain, turned
-from model.qtensor import quantize_w8c
+from model.quantize import quantize_w8c
 from wire.records import Answer
 
 LABELS = ("a", "b", "c")

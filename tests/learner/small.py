@@ -23,7 +23,7 @@ from tests.learner.streams import label_of, text_of
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 
 CONFIG = StrataConfig(
-    vocab=30522, d_model=32, n_layers=2, n_heads=2, d_ff=48, max_pos=256, head_features=96, label_capacity=8
+    vocab=30522, d_model=64, n_layers=2, n_heads=2, d_ff=128, max_pos=256, head_features=96, label_capacity=8
 )
 
 SMALL = LearnerConfig(

@@ -4,7 +4,7 @@ import torch
 from learner.requantize import stored, stored_encoder, stored_head
 from model.errors import NonFinite
 from model.head import OUT
-from model.qtensor import plain
+from model.quantize import plain
 from tests.learner.small import CONFIG, labelled, small_served, small_strata
 
 TEXTS = [text for text, _ in labelled(0, 70)]
@@ -31,7 +31,7 @@ def test_a_head_without_classes_can_be_stored() -> None:
 def test_vectors_do_not_depend_on_which_texts_are_encoded_together() -> None:
     served = small_served()
     assert torch.equal(served.z_many(TEXTS)[69], served.z_many(TEXTS[69:])[0])
-    assert served.z_many([]).shape == (0, 32)
+    assert served.z_many([]).shape == (0, 64)
 
 
 def test_a_new_top_changes_its_tensors_and_the_key_and_nothing_else() -> None:

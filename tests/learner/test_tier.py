@@ -13,7 +13,7 @@ ROWS = torch.tensor([TOPICS.index(label) for _, label in SAMPLES])
 
 
 def trainer(strata: Strata) -> Trainer:
-    means = torch.randn(5, 32, generator=torch.Generator().manual_seed(1))
+    means = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
     return Trainer(strata, means, first_layer=1, rate=1e-3, weight_decay=0.01, max_gradient_norm=1.0)
 
 

@@ -7,7 +7,7 @@ from model.config import StrataConfig
 from model.strata import Strata
 
 SMALL = StrataConfig(
-    vocab=60, d_model=32, n_layers=2, n_heads=4, d_ff=64, max_pos=80, head_features=48, label_capacity=8
+    vocab=60, d_model=64, n_layers=2, n_heads=4, d_ff=128, max_pos=80, head_features=48, label_capacity=8
 )
 
 TOKEN_IDS = st.lists(

@@ -5,27 +5,27 @@ from torch.nn import functional
 
 from kernels.linear_i8 import linear_i8, pack, reference
 from model.fakequant import fake_linear
-from model.qtensor import quantize_w8c
+from model.quantize import quantize_n8g64
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
 from tests.model.small import SMALL, small_strata
 
 GENERATOR = torch.Generator().manual_seed(0)
-X_MK, W_NK = torch.randn(9, 32, generator=GENERATOR), torch.randn(17, 32, generator=GENERATOR)
+X_MK, W_NK = torch.randn(9, 64, generator=GENERATOR), torch.randn(17, 64, generator=GENERATOR)
 BIAS_N = torch.randn(17, generator=GENERATOR)
 
 
 def test_forward_is_the_served_layer() -> None:
-    stored = quantize_w8c("w", W_NK, BIAS_N)
-    packed = pack(stored.parts["q"], stored.parts["scale"], stored.bias)
+    stored = quantize_n8g64("w", W_NK, BIAS_N)
+    packed = pack(stored.q_NK, stored.parts["scale"], stored.bias)
     assert torch.equal(fake_linear(X_MK, W_NK, BIAS_N), linear_i8(X_MK, packed))
-    assert torch.allclose(fake_linear(X_MK, W_NK, BIAS_N), functional.linear(X_MK, W_NK, BIAS_N), atol=0.2)
+    assert torch.allclose(fake_linear(X_MK, W_NK, BIAS_N), functional.linear(X_MK, W_NK, BIAS_N), atol=0.3)
 
 
 def test_gradients_are_those_of_the_product_of_rounded_values() -> None:
     q_MK, step_M1, low_M1 = reference.quantize_rows(X_MK)
-    rounded = [low_M1 + step_M1 * q_MK, quantize_w8c("w", W_NK).dequantize(), BIAS_N.clone()]
+    rounded = [low_M1 + step_M1 * q_MK, quantize_n8g64("w", W_NK).dequantize(), BIAS_N.clone()]
     leaves = [tensor.clone().requires_grad_() for tensor in (X_MK, W_NK, BIAS_N)]
     for tensor in rounded:
         tensor.requires_grad_()

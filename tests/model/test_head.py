@@ -13,7 +13,7 @@ from tests.model.small import SMALL
 
 def test_projection_is_these_numbers() -> None:
     proj_RD = projection(SMALL)
-    assert proj_RD.shape == (48, 32)
+    assert proj_RD.shape == (48, 64)
     assert proj_RD[0, :3].tolist() == pytest.approx([1.7640524, 0.4001572, 0.9787380])
     assert torch.equal(proj_RD, projection(SMALL)) and not torch.equal(proj_RD, projection(SMALL, seed=1))
 
@@ -32,7 +32,7 @@ def test_logits_by_hand() -> None:
 
 def test_stored_projection() -> None:
     stored = proj_weight(SMALL)
-    assert (stored.name, stored.shape) == (PROJ, (48, 32))
+    assert (stored.name, stored.shape) == (PROJ, (48, 64))
     assert (stored.dequantize() - projection(SMALL)).abs().max() < 0.02
 
 

@@ -30,10 +30,10 @@ BERT_CONFIG = {
     "model_type": "bert",
     "hidden_act": "gelu",
     "vocab_size": 60,
-    "hidden_size": 32,
+    "hidden_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 64,
+    "intermediate_size": 128,
     "max_position_embeddings": 80,
     "type_vocab_size": 2,
     "layer_norm_eps": 1e-12,
@@ -60,7 +60,7 @@ def test_config_is_minilms(minilm: tuple[Strata, TextTokenizer]) -> None:
 
 def test_reads_a_config() -> None:
     found = read_config(json.dumps(BERT_CONFIG))
-    assert (found.vocab, found.d_model, found.n_layers, found.n_heads, found.d_ff) == (60, 32, 2, 4, 64)
+    assert (found.vocab, found.d_model, found.n_layers, found.n_heads, found.d_ff) == (60, 64, 2, 4, 128)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_reads_a_config() -> None:
         ({"hidden_act": "relu"}, r"\{'hidden_act': 'relu'\}"),
         ({"model_type": "t5"}, r"\{'model_type': 't5'\}"),
         ({"position_embedding_type": "relative_key"}, "relative_key"),
-        ({"num_attention_heads": 5}, "d_model is 32; expected a multiple of n_heads = 5"),
+        ({"num_attention_heads": 5}, "d_model is 64; expected a multiple of n_heads = 5"),
     ],
 )
 def test_refuses_other_models(change: dict[str, object], message: str) -> None:
@@ -90,7 +90,7 @@ def test_missing_tensor_is_named() -> None:
 
 def test_wrong_shape_is_named(minilm: tuple[Strata, TextTokenizer]) -> None:
     tensors = read_tensors(encoder_folder("minilm-l6") / "model.safetensors")
-    with pytest.raises(WrongShape, match=r"embed\.word\.weight: \(30522, 384\) in the file; expected \(60, 32\)"):
+    with pytest.raises(WrongShape, match=r"embed\.word\.weight: \(30522, 384\) in the file; expected \(60, 64\)"):
         state_of(tensors, Strata(SMALL))
 
 

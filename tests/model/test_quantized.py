@@ -11,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from kernels.linear_i4.reference import high_plane
 from model.errors import BadTokens, MissingWeight, WrongShape
 from model.head import logits, out_weight, proj_weight, projection
-from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.quantized import INT4, INT8, PRECISIONS, QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
@@ -68,11 +69,12 @@ def test_minilm_answers_do_not_depend_on_the_batch(
     assert torch.equal(together, alone)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @given(TOKEN_IDS)
 @settings(max_examples=25, deadline=None)
-def test_together_equals_one_by_one(token_ids: list[list[int]]) -> None:
-    together = ENCODER.encode(RaggedBatch.of(token_ids))
-    alone = torch.cat([ENCODER.encode(RaggedBatch.of([ids])) for ids in token_ids])
+def test_together_equals_one_by_one(precision: str, token_ids: list[list[int]]) -> None:
+    together = ENCODER.encode(RaggedBatch.of(token_ids), precision)
+    alone = torch.cat([ENCODER.encode(RaggedBatch.of([ids]), precision) for ids in token_ids])
     assert torch.equal(together, alone)
 
 
@@ -87,6 +89,28 @@ def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_near_full_precision() -> None:
     assert (ENCODER.encode(BATCH) * STRATA(BATCH)).sum(dim=1).min() > 0.995
+
+
+def test_int4_is_the_upper_plane() -> None:
+    """To the last bit the encoder whose INT8 weights are the INT4 ones, and not far from full precision."""
+    upper = dict(TENSORS)
+    for name, tensor in TENSORS.items():
+        if tensor.scheme == "n8g64":
+            hi_NJ, m_NG = tensor.parts["hi"], tensor.parts["m"]
+            ksum_N = high_plane(hi_NJ, m_NG).sum(dim=1, dtype=torch.int32)
+            parts = {"lo": torch.zeros_like(hi_NJ), "ksum": ksum_N}
+            upper[name] = replace(tensor, parts={**tensor.parts, **parts})
+    z_BD = ENCODER.encode(BATCH, INT4)
+    assert torch.equal(z_BD, QuantizedEncoder.from_tensors(SMALL, upper).encode(BATCH))
+    assert 0.9 < (z_BD * STRATA(BATCH)).sum(dim=1).min() < 0.999
+
+
+def test_int8_unless_asked_otherwise() -> None:
+    assert torch.equal(ENCODER.encode(BATCH), ENCODER.encode(BATCH, INT8))
+    model = QuantizedModel(ENCODER, HEAD, ["a", "b"])
+    assert torch.equal(model.predict(BATCH, INT4), HEAD.logits(ENCODER.encode(BATCH, INT4), 2))
+    with pytest.raises(ValueError, match="precision is 'int2'; expected one of int8, int4"):
+        model.predict(BATCH, "int2")
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])

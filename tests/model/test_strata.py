@@ -56,8 +56,8 @@ def test_encode_many_goes_in_batches() -> None:
 
 
 def test_refuses_activations_of_another_batch() -> None:
-    with pytest.raises(WrongShape, match=r"x_TD is \(5, 32\); expected \(6, 32\)"):
-        STRATA.forward_from(1, torch.zeros(5, 32), BATCH.layout)
+    with pytest.raises(WrongShape, match=r"x_TD is \(5, 64\); expected \(6, 64\)"):
+        STRATA.forward_from(1, torch.zeros(5, 64), BATCH.layout)
 
 
 @pytest.mark.parametrize("layer", [-1, 3])

@@ -1,6 +1,7 @@
 """The weights of an encoder as stored tensors, and back."""
 
 from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
@@ -22,11 +23,14 @@ def test_names_are_the_contract() -> None:
 
 
 def test_every_parameter_is_stored() -> None:
-    stored = sum(part.numel() for tensor in TENSORS.values() for kind, part in tensor.parts.items() if kind in KEPT)
+    biases = [tensor.bias for tensor in TENSORS.values() if tensor.bias is not None]
+    stored = sum(prod(tensor.shape) for tensor in TENSORS.values()) + sum(bias.numel() for bias in biases)
     assert stored == sum(parameter.numel() for parameter in STRATA.parameters())
 
 
-KEPT = ("q", "bias", "value")
+def test_blocks_are_nested_and_the_rest_is_not() -> None:
+    schemes = {name: tensor.scheme for name, tensor in TENSORS.items() if tensor.scheme != "fp32"}
+    assert schemes == {name: "n8g64" if name.startswith("layers.") else "w8c" for name in schemes}
 
 
 def test_round_trip_is_stable() -> None:
@@ -58,15 +62,15 @@ def test_only_the_top_blocks() -> None:
 
 def test_missing_weight_is_named() -> None:
     rest = {name: tensor for name, tensor in TENSORS.items() if name != "layers.1.down"}
-    with pytest.raises(MissingWeight, match=r"^layers\.1\.down is missing; expected w8c \[32, 64\]$"):
+    with pytest.raises(MissingWeight, match=r"^layers\.1\.down is missing; expected n8g64 \[64, 128\]$"):
         check_encoder(SMALL, rest)
 
 
 def test_wrong_shape_and_scheme_are_named() -> None:
-    with pytest.raises(WrongShape, match=r"embed\.word is w8c \[60, 32\]; expected w8c \[61, 32\]"):
+    with pytest.raises(WrongShape, match=r"embed\.word is w8c \[60, 64\]; expected w8c \[61, 64\]"):
         check_encoder(replace(SMALL, vocab=61), TENSORS)
     swapped = TENSORS | {"embed.norm": TENSORS["embed.word"]}
-    with pytest.raises(WrongShape, match=r"embed\.norm is w8c \[60, 32\]; expected fp32 \[2, 32\]"):
+    with pytest.raises(WrongShape, match=r"embed\.norm is w8c \[60, 64\]; expected fp32 \[2, 64\]"):
         check_encoder(SMALL, swapped)
 
 

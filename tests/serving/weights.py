@@ -32,7 +32,7 @@ from wire.records import (
 )
 from wire.store import Lease, Store
 
-TINY = replace(MINILM_L6, d_model=32, n_layers=2, n_heads=4, d_ff=64, head_features=64, label_capacity=8)
+TINY = replace(MINILM_L6, d_model=64, n_layers=2, n_heads=4, d_ff=128, head_features=64, label_capacity=8)
 PRECISIONS = (PrecisionEvaluation(name="int8"), PrecisionEvaluation(name="int4"))
 PROBE_TEXTS = ("where is my card", "a second, somewhat longer text about nothing at all")
 

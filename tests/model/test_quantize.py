@@ -1,0 +1,88 @@
+"""From float weights to stored ones: the error bound of rounding, and what cannot be stored."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.errors import NonFinite, WrongShape
+from model.nested import MAX_Q8
+from model.qtensor import QTensor
+from model.quantize import plain, quantize_n8g64, quantize_w8c
+from tests.model.test_qtensor import matrix
+
+Quantize = Callable[..., QTensor]
+SCHEMES = pytest.mark.parametrize(("quantize", "largest"), [(quantize_w8c, 127), (quantize_n8g64, MAX_Q8)])
+
+
+@SCHEMES
+@given(st.integers(1, 6), st.integers(1, 3), st.floats(1e-8, 1e5), st.integers(0, 1 << 30))
+@settings(max_examples=80, deadline=None)
+def test_rounding_is_within_half_a_step(
+    quantize: Quantize, largest: int, num_out: int, num_groups: int, size: float, seed: int
+) -> None:
+    w_NK = matrix(num_out, 64 * num_groups, seed=seed) * size
+    stored = quantize("w", w_NK)
+    half_step_N1 = stored.parts["scale"].double()[:, None] / 2
+    assert ((stored.dequantize().double() - w_NK.double()).abs() <= half_step_N1 * (1 + 1e-5)).all()
+    assert stored.q_NK.abs().max() <= largest
+    assert torch.equal(stored.parts["ksum"], stored.q_NK.sum(dim=1).int())
+
+
+@given(st.integers(1, 6), st.floats(1e-3, 1e3), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -> None:
+    stored = quantize_n8g64("w", matrix(num_out, 128, seed=seed) * size)
+    apart_NK = (stored.dequantize_int4() - stored.dequantize()).abs()
+    assert (apart_NK <= 8.001 * stored.parts["scale"].float()[:, None]).all()
+
+
+@SCHEMES
+def test_quantizing_the_dequantized_changes_nothing(quantize: Quantize, largest: int) -> None:
+    stored = quantize("w", matrix(3, 64))
+    assert quantize("w", stored.dequantize()).to_blob() == stored.to_blob()
+
+
+@SCHEMES
+def test_zero_rows_are_exact(quantize: Quantize, largest: int) -> None:
+    assert torch.equal(quantize("w", torch.zeros(2, 64)).dequantize(), torch.zeros(2, 64))
+
+
+def test_any_width_fits_w8c() -> None:
+    assert quantize_w8c("w", matrix(3, 5)).shape == (3, 5)
+
+
+def test_stored_parts_do_not_follow_the_trained_tensor() -> None:
+    value, bias = torch.ones(2, 64), torch.ones(2)
+    norm, layers = plain("n", value), [quantize("w", value, bias) for quantize in (quantize_w8c, quantize_n8g64)]
+    value.zero_(), bias.zero_()
+    assert norm.parts["value"].min() == 1 and all(layer.parts["bias"].min() == 1 for layer in layers)
+
+
+@SCHEMES
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e9])
+def test_weights_that_cannot_be_stored(quantize: Quantize, largest: int, value: float) -> None:
+    w_NK = torch.zeros(1, 64)
+    w_NK[0, 1] = value
+    with pytest.raises(NonFinite, match=r"layers\.0\.out\.scale has a value that is not finite"):
+        quantize("layers.0.out", w_NK)
+
+
+def test_plain_refuses_nan() -> None:
+    with pytest.raises(NonFinite):
+        plain("embed.norm", torch.tensor([torch.nan]))
+
+
+@SCHEMES
+@pytest.mark.parametrize(("w_NK", "bias_N"), [(torch.zeros(4), None), (torch.zeros(2, 64), torch.zeros(3))])
+def test_quantize_refuses_shapes(quantize: Quantize, largest: int, w_NK: Tensor, bias_N: Tensor | None) -> None:
+    with pytest.raises(WrongShape, match=r"expected \[N, K\].* and \[N\]"):
+        quantize("w", w_NK, bias_N)
+
+
+def test_groups_must_be_whole() -> None:
+    with pytest.raises(WrongShape, match=r"w: weight \(2, 96\) .* K a multiple of 64"):
+        quantize_n8g64("w", torch.zeros(2, 96))
