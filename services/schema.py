@@ -101,7 +101,7 @@ def _section(section: str, cls: type[Any]) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for field in sorted(dataclasses.fields(cls), key=lambda field: dataclasses.is_dataclass(hints[field.name])):
         name, kind = f"{section}.{field.name}", hints[field.name]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             found |= _section(name, kind)
         else:
             found[name] = Setting(name, kind, field.default, docs.get(field.name, ""))

@@ -87,6 +87,11 @@ class BatchQueue(Generic[T]):
         return len(self._waiting)
 
     @property
+    def load(self) -> float:
+        """What waits, as a share of what may: 1 when the next text is refused."""
+        return len(self._waiting) / self._max_items
+
+    @property
     def state(self) -> QueueState:
         return self._state
 

@@ -1,6 +1,6 @@
 """The model's thread: batch -> one read of `live` -> forward -> answers, each delivered to whoever asked.
 
-    BatchQueue --take--> items --arm_for--> rows of each version --forward--> Answer --item.done--> Kafka, HTTP
+    BatchQueue --take--> items --choose--> precisions --predict_many--> Answer --item.done--> Kafka, HTTP
 
 A flip is an assignment to `Engine.live`, made by the swap's thread whenever it likes. A batch reads it once, so it runs
 under one plan, and every answer names the version that gave it. Nothing else is shared with the swap.
@@ -16,17 +16,19 @@ half of them).
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import structlog
 
-from serving.batcher import BatchQueue
+from serving.batcher import Batch, BatchQueue
+from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
 from serving.live import Live
+from serving.precision import NO_CHOICE, Choice, choose
 from serving.predict import predict_many
 from wire.records import Answer, Event
 
@@ -69,6 +71,7 @@ class Engine:
         counts: Counts,
         *,
         top_scores: int,
+        precision: PrecisionConfig,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +79,8 @@ class Engine:
         self._queue = queue
         self._counts = counts
         self._top_scores = top_scores
+        self._precision = precision
+        self._choice = NO_CHOICE
         self._now_ms = now_ms
         self._clock = clock
         self._seen_number = 0
@@ -116,7 +121,7 @@ class Engine:
         while (batch := self._queue.take()) is not None:
             live = self.live
             self._begin(live, batch.ready_s)
-            for item, outcome in zip(batch.items, self._outcomes(batch.items, live), strict=True):
+            for item, outcome in zip(batch.items, self._answer(batch, live), strict=True):
                 item.done(outcome)
             self._ended_s, self._busy_since_s = self._clock(), None
             del live  # an old set of weights goes with its last batch, not when the next one comes
@@ -134,15 +139,36 @@ class Engine:
         self._stalls_ms.extend([0.0] * (num_swaps - len(stalls_ms)) + stalls_ms)  # nobody waited for the others
         self._seen_number = live.number
 
-    def _outcomes(self, items: Sequence[Item], live: Live | None) -> list[Outcome]:
-        """An outcome for each item. Where a forward raises, each item is tried once by itself."""
+    def _answer(self, batch: Batch[Item], live: Live | None) -> list[Outcome]:
         if live is None:
-            return [self._failed(item, "no_weights") for item in items]
+            return [self._failed(item, "no_weights") for item in batch.items]
+        num_tokens = sum(item.num_tokens for item in batch.items)
+        choice = choose(
+            live.versions,
+            num_tokens=num_tokens,
+            load=self._queue.load,
+            before=self._choice,
+            config=self._precision,
+        )
+        self._note(choice)
+        return self._outcomes(batch.items, live)
+
+    def _note(self, choice: Choice) -> None:
+        """`brown_outs` counts how often one began; `browning_out` is 1 while one lasts."""
+        if choice.is_brown_out != self._choice.is_brown_out:
+            self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
+            self._counts.add("brown_outs", int(choice.is_brown_out))
+            log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
+        self._choice = choice
+
+    def _outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+        """An outcome for each item. Where a forward raises, each item is tried once by itself."""
         try:
             answers = predict_many(
                 [item.event for item in items],
                 [item.token_ids for item in items],
                 live,
+                self._choice.by_version,
                 top_scores=self._top_scores,
                 now_ms=self._now_ms,
             )
@@ -154,6 +180,8 @@ class Engine:
             return [outcome for item in items for outcome in self._outcomes([item], live)]
         self._counts.add("batches")
         self._counts.add("answers", len(answers))
+        for precision, num in Counter(answer.precision for answer in answers).items():
+            self._counts.add(f"answers_{precision}", num)
         return list(answers)
 
     def _failed(self, item: Item, reason: str) -> ItemFailure:

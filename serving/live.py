@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from model.quantized import QuantizedModel
+from serving.latency import NOT_MEASURED, LatencyTable
 from wire.records import PrecisionEvaluation, RolloutPlan
 
 
@@ -13,13 +14,14 @@ from wire.records import PrecisionEvaluation, RolloutPlan
 class Version:
     """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
 
-    `precisions` has at least one, the best first.
+    `precisions` has at least one, the best first; `latency` says how fast they are here, where there is a choice.
     """
 
     number: int
     model: QuantizedModel
     precisions: tuple[PrecisionEvaluation, ...]
     num_bytes: int
+    latency: LatencyTable = NOT_MEASURED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

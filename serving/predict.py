@@ -2,13 +2,14 @@
 
     events --arm_for--> arm of each row --one forward for each encoder--> z_BD --each version's head--> Answer
 
-Arms whose versions share the encoder object (only the head differs) share its forward: two arms cost one.
+Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost
+one.
 
 Shape suffixes: B texts of one encoder, D width, C classes, K best classes.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,11 +26,14 @@ def predict_many(
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
     live: Live,
+    precisions: Mapping[int, str],
     *,
     top_scores: int,
     now_ms: Callable[[], int],
 ) -> list[Answer]:
     """An answer for each event, in order. `token_ids[i]` are the tokens of `events[i]`, at least one.
+
+    `precisions` has the one that each version of `live` runs under, by its number.
 
     `now_ms` is asked when the scores are there: that is the time of the answers.
 
@@ -38,22 +42,23 @@ def predict_many(
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
     scores: dict[int, Scores] = {}
-    for rows in _grouped([id(version.model.encoder) for version in versions]):
+    for rows in _grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         batch = RaggedBatch.of([token_ids[row] for row in rows])
-        z_BD = versions[rows[0]].model.encoder.encode(batch)
+        first = versions[rows[0]]
+        z_BD = first.model.encoder.encode(batch, precisions[first.number])
         for places in _grouped([versions[row].number for row in rows]):
             found = _scores(z_BD[places], versions[rows[places[0]]], top_scores)
             scores.update(zip([rows[place] for place in places], found, strict=True))
     time_ms = now_ms()
     return [
-        _answer(event, scores[row], live, arm=arms[row], precision=versions[row].precisions[0].name, time_ms=time_ms)
+        _answer(event, scores[row], live, arm=arms[row], precision=precisions[arms[row].version], time_ms=time_ms)
         for row, event in enumerate(events)
     ]
 
 
-def _grouped(keys: Sequence[int]) -> list[list[int]]:
+def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     """The indices of equal keys together."""
-    groups: dict[int, list[int]] = defaultdict(list)
+    groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
     return list(groups.values())

@@ -65,6 +65,7 @@ class Replica:
             self._store,
             Loader(self._store, tokenizer, probe_tolerance=serving.probe_tolerance),
             self._core.engine,
+            precision=serving.precision,
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
             report=self._report,
@@ -154,7 +155,7 @@ def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus) -> Core:
     return Core(
         encode=encoding(tokenizer, max_tokens=config.max_tokens),
         queue=queue,
-        engine=Engine(queue, counts, top_scores=config.top_scores, now_ms=now_ms),
+        engine=Engine(queue, counts, top_scores=config.top_scores, precision=config.precision, now_ms=now_ms),
         outbox=Outbox(bus.publisher, counts, max_items=config.max_queue_items, reconnect_s=config.reconnect_s),
         counts=counts,
     )

@@ -1,6 +1,7 @@
 """Takes new weights: watches the plan, loads what it names beside the live weights, and flips by one assignment.
 
-    plan -> wanted versions -> Loader (fetch, verify, pack, probe) -> engine.live = Live(plan, versions) -> report
+    plan -> wanted versions -> Loader (fetch, verify, pack, probe) -> latencies of its precisions, where they are
+    not known -> engine.live = Live(plan, versions) -> report
 
 WAITING -> LOADING -> WAITING, until CLOSED. A version that is refused changes nothing: what was live goes on, the
 reason is counted by its code and logged once, and the version is left alone for `refusal_retry_s`. A plan that needs
@@ -13,15 +14,18 @@ the only path (a lost one would leave a replica behind: the plan is read at ever
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import structlog
 
+from serving.config import PrecisionConfig
 from serving.engine import Engine
 from serving.errors import Unhealthy, VersionRefused
+from serving.latency import NOT_MEASURED, LatencyTable, measure
 from serving.live import Live, Version, servable
 from serving.loader import Loader, refusing
+from serving.precision import AUTO, allowed
 from wire.errors import StoreUnavailable
 from wire.records import ReplicaReport, RolloutPlan
 from wire.store import Store, Watch
@@ -55,6 +59,7 @@ class Swap:
         loader: Loader,
         engine: Engine,
         *,
+        precision: PrecisionConfig,
         refusal_retry_s: float,
         report_interval_s: float,
         report: Callable[[], ReplicaReport],
@@ -62,6 +67,7 @@ class Swap:
         self._store = store
         self._loader = loader
         self._engine = engine
+        self._precision = precision
         self._refusal_retry_s = refusal_retry_s
         self._report_interval_s = report_interval_s
         self._report = report
@@ -167,11 +173,28 @@ class Swap:
             return
         started_s = time.monotonic()
         try:
-            self._versions[number] = self._loader.load(number)
+            version = self._loader.load(number)
+            self._versions[number] = replace(version, latency=self._latency_of(version))
         except VersionRefused as error:
             self._refuse(number, error)
         else:
             log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
+
+    def _latency_of(self, version: Version) -> LatencyTable:
+        """Of its precisions, where there is a choice: that of a version of the same shape, else measured now."""
+        names = allowed(version.precisions, self._precision, is_brown_out=True)
+        if self._precision.mode not in (AUTO, *names):
+            log.warning("precision_not_allowed", version=version.number, mode=self._precision.mode, used=names[0])
+        if len(names) == 1:
+            return NOT_MEASURED
+        encoder = version.model.encoder
+        for other in self._versions.values():
+            if other.latency.knows(names) and other.model.encoder.config == encoder.config:
+                return other.latency
+        with refusing():
+            latency = measure(encoder.encode, names, vocab=encoder.config.vocab)
+        log.info("latency_measured", num_tokens=latency.num_tokens, ms=latency.ms)
+        return latency
 
     def _flip(self, plan: RolloutPlan) -> None:
         served = servable(plan, self._versions)

@@ -65,8 +65,9 @@ def test_a_full_queue_refuses_at_once() -> None:
 def test_as_many_are_taken_as_there_is_room_for() -> None:
     queue = queue_of(max_items=3)
     assert queue.submit_many([Text(1), Text(2)]) == 2
+    assert queue.load == pytest.approx(2 / 3)
     assert queue.submit_many([Text(3), Text(4)]) == 1
-    assert len(queue) == 3
+    assert (len(queue), queue.load) == (3, 1.0)
 
 
 def test_room_comes_back_when_a_batch_is_taken() -> None:

@@ -3,16 +3,19 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
 from serving.batcher import BatchQueue
+from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.engine import Engine, Item, ItemFailure, Outcome
 from serving.errors import Unhealthy
+from serving.latency import LatencyTable
 from serving.live import Live, Version
 from tests.serving.weights import PRECISIONS, label_of, live_of, model_of, plan_of, tokenizer
-from wire.records import Answer, Event
+from wire.records import Answer, Event, PrecisionEvaluation
 from wire.rollout import arm_for
 
 POISON = [1 << 20]
@@ -53,7 +56,7 @@ def counts() -> Counts:
 
 @pytest.fixture
 def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
-    return Engine(queue, counts, top_scores=2, now_ms=lambda: 77)
+    return Engine(queue, counts, top_scores=2, precision=PrecisionConfig(), now_ms=lambda: 77)
 
 
 @contextmanager
@@ -211,9 +214,38 @@ def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue
     assert len({answer.rollout_revision for answer in answers}) > 100
 
 
+MEASURED = (PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=0.88))
+FAST_INT4 = LatencyTable((1,), {"int8": (2.0,), "int4": (1.0,)})
+
+
+def test_a_full_queue_browns_out_and_an_empty_one_does_not(
+    engine: Engine, counts: Counts, queue: BatchQueue[Item]
+) -> None:
+    """The first 5,000 and more wait for more than half of the queue's room; from a quarter on it is calm again."""
+    live = live_of([1])
+    version = replace(live.versions[1], precisions=MEASURED, latency=FAST_INT4)
+    asker = Asker()
+    queue.submit_many([asker.item("hello", event_id=f"e{index}") for index in range(6_000)])
+    with running(engine, queue, replace(live, versions={1: version})):
+        answers = answered(asker.wait(6_000))
+    precisions = [answer.precision for answer in answers]
+    calm = precisions.index("int8")
+    assert set(precisions[:calm]) == {"int4"}
+    assert set(precisions[calm:]) == {"int8"}
+    assert 2_500 <= len(answers) - calm < 2_500 + 2 * 16
+    assert counts.snapshot() == {
+        "batches": 375,
+        "answers": 6_000,
+        "answers_int4": calm,
+        "answers_int8": 6_000 - calm,
+        "brown_outs": 1,
+        "browning_out": 0,
+    }
+
+
 def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
     now_s = [0.0]
-    engine = Engine(queue, counts, top_scores=1, now_ms=lambda: 0, clock=lambda: now_s[0])
+    engine = Engine(queue, counts, top_scores=1, precision=PrecisionConfig(), now_ms=lambda: 0, clock=lambda: now_s[0])
     engine.live = live_of([1])
     with pytest.raises(Unhealthy, match="ended"):
         engine.check(batch_timeout_s=5)

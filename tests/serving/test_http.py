@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from serving.asking import Asking
 from serving.batcher import BatchQueue
+from serving.config import PrecisionConfig
 from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine, Item
@@ -47,7 +48,7 @@ class Served:
         self.queue: BatchQueue[Item] = BatchQueue(
             max_items=self.max_queue_items, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
         )
-        self.engine = Engine(self.queue, self.counts, top_scores=2, now_ms=lambda: 9)
+        self.engine = Engine(self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), now_ms=lambda: 9)
         self.outbox = Outbox(no_broker, self.counts, max_items=8, reconnect_s=1)
         self.encode = encoding(tokenizer(), max_tokens=64)
         core = Core(

@@ -9,6 +9,7 @@ import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 
 from serving.batcher import BatchQueue
+from serving.config import PrecisionConfig
 from serving.core import Core
 from serving.counts import Counts
 from serving.dedupe import DedupeWindow
@@ -35,7 +36,7 @@ class Pipeline:
         self.queue: BatchQueue[Item] = BatchQueue(
             max_items=max_queue_items, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
         )
-        self.engine = Engine(self.queue, self.counts, top_scores=2, now_ms=lambda: 9)
+        self.engine = Engine(self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), now_ms=lambda: 9)
         self.encode = encoding(tokenizer(), max_tokens=64)
         self.open_publisher: Callable[[], Publisher] = bus.publisher
         self.outbox = Outbox(lambda: self.open_publisher(), self.counts, max_items=1_000, reconnect_s=0.1)

@@ -10,21 +10,42 @@ from wire.records import MAX_TEXT_CHARS, Event
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
 
 
-def test_an_answer_does_not_depend_on_its_batch() -> None:
+INT8 = {1: "int8", 2: "int8", 4: "int8"}
+
+
+@pytest.mark.parametrize("precisions", [INT8, {1: "int4", 2: "int4"}, {1: "int8", 2: "int4"}])
+def test_an_answer_does_not_depend_on_its_batch(precisions: dict[int, str]) -> None:
     live = live_of([1, 2])
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
     tokens = tokenizer().encode_many(TEXTS)
-    together = predict_many(events, tokens, live, top_scores=4, now_ms=lambda: 5)
+    together = predict_many(events, tokens, live, precisions, top_scores=4, now_ms=lambda: 5)
     alone = [
-        predict_many([event], [ids], live, top_scores=4, now_ms=lambda: 5)[0]
+        predict_many([event], [ids], live, precisions, top_scores=4, now_ms=lambda: 5)[0]
         for event, ids in zip(events, tokens, strict=True)
     ]
     assert together == alone
+    assert {answer.weights_version for answer in together} == {1, 2}
+
+
+def test_an_answer_is_given_under_the_precision_that_it_names() -> None:
+    scores = {}
+    for precision in ("int8", "int4"):
+        (answer,) = predict_many(
+            [Event(id="e", text="hi")],
+            tokenizer().encode_many(["hi"]),
+            live_of([1]),
+            {1: precision},
+            top_scores=4,
+            now_ms=lambda: 0,
+        )
+        assert answer.precision == precision
+        scores[precision] = dict(answer.scores)
+    assert scores["int8"] != scores["int4"]
 
 
 def test_the_label_is_that_of_the_best_class() -> None:
     (answer,) = predict_many(
-        [Event(id="e", text="hi")], tokenizer().encode_many(["hi"]), live_of([4]), top_scores=9, now_ms=lambda: 0
+        [Event(id="e", text="hi")], tokenizer().encode_many(["hi"]), live_of([4]), INT8, top_scores=9, now_ms=lambda: 0
     )
     assert answer.label == label_of(4, "hi")
     assert sum(score for _, score in answer.scores) == pytest.approx(1)
@@ -32,7 +53,7 @@ def test_the_label_is_that_of_the_best_class() -> None:
 
 def test_a_long_text_is_carried_back_as_far_as_it_may_be() -> None:
     event = Event(id="e", text="a" * (MAX_TEXT_CHARS + 1))
-    (answer,) = predict_many([event], [[101, 102]], live_of([1]), top_scores=1, now_ms=lambda: 0)
+    (answer,) = predict_many([event], [[101, 102]], live_of([1]), INT8, top_scores=1, now_ms=lambda: 0)
     assert len(answer.text) == MAX_TEXT_CHARS
 
 
@@ -45,4 +66,4 @@ def test_a_score_that_is_not_finite_is_no_answer() -> None:
         versions={1: Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)},
     )
     with pytest.raises(ValueError, match="not finite"):
-        predict_many([Event(id="e", text="hi")], [[101, 102]], live, top_scores=1, now_ms=lambda: 0)
+        predict_many([Event(id="e", text="hi")], [[101, 102]], live, INT8, top_scores=1, now_ms=lambda: 0)

@@ -6,15 +6,19 @@ from typing import Any
 import pytest
 
 from serving.batcher import BatchQueue
+from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.engine import Engine, Item
+from serving.latency import NOT_MEASURED, LatencyTable
 from serving.loader import Loader
 from serving.predict import predict_many
 from serving.swap import Swap, SwapState
 from tests.serving.waiting import eventually
 from tests.serving.weights import Learner, label_of, plan_of, tokenizer
-from wire.records import Event, ReplicaReport
+from wire.records import Event, PrecisionEvaluation, ReplicaReport
 from wire.store import Store
+
+AUTO = PrecisionConfig()
 
 
 @pytest.fixture
@@ -25,10 +29,10 @@ def learner(store: Store) -> Learner:
 @pytest.fixture
 def engine() -> Engine:
     queue: BatchQueue[Item] = BatchQueue(max_items=9, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0)
-    return Engine(queue, Counts(), top_scores=1, now_ms=lambda: 0)
+    return Engine(queue, Counts(), top_scores=1, precision=AUTO, now_ms=lambda: 0)
 
 
-def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0) -> Swap:
+def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: PrecisionConfig = AUTO) -> Swap:
     def report() -> ReplicaReport:
         live = engine.live
         return ReplicaReport(
@@ -42,6 +46,7 @@ def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0) -> Swap:
         store,
         Loader(store, tokenizer(), probe_tolerance=0.05),
         engine,
+        precision=precision,
         refusal_retry_s=retry_s,
         report_interval_s=0.05,
         report=report,
@@ -212,5 +217,40 @@ def test_the_live_model_answers_as_it_was_published(learner: Learner, swap: Swap
     assert engine.live is not None
     tokens = tokenizer().encode_many(["where is my card"])
     event = Event(id="e", text="where is my card")
-    (answer,) = predict_many([event], tokens, engine.live, top_scores=1, now_ms=lambda: 0)
+    (answer,) = predict_many([event], tokens, engine.live, {1: "int8"}, top_scores=1, now_ms=lambda: 0)
     assert answer.label == label_of(1, "where is my card")
+
+
+MEASURED = (PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=0.88))
+"""INT4 may answer under overload only."""
+
+
+def latencies(engine: Engine) -> list[LatencyTable]:
+    assert engine.live is not None
+    return [version.latency for version in engine.live.versions.values()]
+
+
+def test_latencies_are_measured_once_for_all_versions_of_a_shape(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1, precisions=MEASURED)
+    learner.publish(2, precisions=MEASURED, encoder_seed=1)
+    learner.plan(1, 2)
+    swap.look()
+    first, second = latencies(engine)
+    assert first is second
+    assert set(first.ms) == {"int8", "int4"}
+    assert all(ms > 0 for times in first.ms.values() for ms in times)
+
+
+def test_without_a_choice_nothing_is_measured(learner: Learner, swap: Swap, engine: Engine) -> None:
+    learner.publish(1, precisions=MEASURED[:1])
+    learner.publish(2)  # in no precision was it measured how accurate it is
+    learner.plan(1, 2)
+    swap.look()
+    assert latencies(engine) == [NOT_MEASURED, NOT_MEASURED]
+
+
+def test_a_fixed_mode_leaves_no_choice(learner: Learner, store: Store, engine: Engine) -> None:
+    learner.publish(1, precisions=MEASURED)
+    learner.plan(1)
+    swap_of(store, engine, precision=PrecisionConfig(mode="int4")).look()
+    assert latencies(engine) == [NOT_MEASURED]
