@@ -1,6 +1,7 @@
 """A version in the making: stored tensors, and what was measured through them.
 
-sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> accuracy, parity, probes
+sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> accuracy, probes
+                                                                and for every precision: accuracy, parity
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from learner.requantize import ServedEncoder, Stored, stored_head
 from learner.steps import Steps
 from learner.temperature import fit_temperature
 from model.head import OUT
-from model.quantized import QuantizedHead
+from model.quantized import PRECISIONS, QuantizedHead
 from wire.records import Evaluation, PrecisionEvaluation, Probe
 
 NEW_PARITY_TEXTS = 16
@@ -62,26 +63,31 @@ class Maker:
         head = served.head(out)
         steps.end("requantize")
         parity = self._parity_of(learner)
-        best = PrecisionEvaluation(
-            name="int8",
-            accuracy=learner.held_back.accuracy(served, head, classes),
-            cosine=parity.cosine,
-            agreement=parity.agreement(head, weights_CR),
-        )
         evaluation = Evaluation(
             num_labels=len(learner.held_back),
-            accuracy=best.accuracy,
+            accuracy=learner.held_back.accuracy(served, head, classes),
             parent_accuracy=self._parent_accuracy(learner),
         )
         probes = parity.logits(head, len(classes), self._config.probes)
         steps.end("evaluate")
+        few = learner.held_back.few
+        precisions = tuple(
+            PrecisionEvaluation(
+                name=name,
+                accuracy=learner.held_back.accuracy(served, head, classes, precision=name, samples=few),
+                cosine=parity.cosine(name),
+                agreement=parity.agreement(name, head, weights_CR),
+            )
+            for name in PRECISIONS
+        )
+        steps.end("precisions")
         return Candidate(
             served=served,
             head=head,
             tensors=served.tensors | {OUT: out},
             classes=classes,
             evaluation=evaluation,
-            precisions=(best,),
+            precisions=precisions,
             probes=tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in probes),
         )
 

@@ -80,6 +80,11 @@ class Replay:
         """Everything that is held, class by class."""
         return [Labelled(kept.text, label) for label, heap in self._heaps.items() for kept in heap]
 
+    def some(self, num_samples: int) -> list[Labelled]:
+        """Those with the highest keys: of every class about as many, and mostly the same ones from call to call."""
+        held = [(kept.key, kept.text, label) for label, heap in self._heaps.items() for kept in heap]
+        return [Labelled(text, label) for _, text, label in heapq.nlargest(num_samples, held)]
+
     def export(self) -> ReplayState:
         return ReplayState(
             classes={label: [(kept.key, kept.text) for kept in heap] for label, heap in self._heaps.items()},

@@ -7,6 +7,7 @@ Whatever the learner measures from here on (features, accuracy, parity, probes),
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from model.config import StrataConfig
 from model.head import OUT, PROJ, out_weight, proj_weight
 from model.qtensor import QTensor, from_blob
-from model.quantized import QuantizedEncoder, QuantizedHead
+from model.quantized import INT8, QuantizedEncoder, QuantizedHead
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
@@ -74,11 +75,12 @@ class ServedEncoder:
         self._encoder = QuantizedEncoder.from_tensors(config, {name: it.tensor for name, it in tensors.items()})
         self._features = self.head(stored_head(config, torch.zeros(1, config.head_features), temperature=1.0))
 
-    def z_many(self, texts: Sequence[str]) -> Tensor:
+    def z_many(self, texts: Sequence[str], precision: str = INT8) -> Tensor:
         """z_BD, unit vectors. It does not depend on which texts are encoded together."""
         if not texts:
             return torch.empty(0, self.config.d_model)
-        return encode_many(self._encoder.encode, self.tokenizer.encode_many(texts), batch_size=ENCODE_BATCH)
+        encode = partial(self._encoder.encode, precision=precision)
+        return encode_many(encode, self.tokenizer.encode_many(texts), batch_size=ENCODE_BATCH)
 
     def features(self, z_BD: Tensor) -> Tensor:
         """phi_BR of unit vectors."""

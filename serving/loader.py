@@ -75,7 +75,7 @@ class Loader:
             tensors = {entry.name: self._tensor(entry) for entry in manifest.tensors}
             model = self._packed(manifest, config, tensors)
             for probe in manifest.probes:
-                self._check_probe(model, probe)
+                self._check_probe(model, probe, manifest.precisions[0].name)
         self._manifests[number] = manifest
         return Version(number=number, model=model, precisions=manifest.precisions, num_bytes=manifest.num_bytes)
 
@@ -109,10 +109,10 @@ class Loader:
             self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)
         return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
 
-    def _check_probe(self, model: QuantizedModel, probe: Probe) -> None:
+    def _check_probe(self, model: QuantizedModel, probe: Probe, precision: str) -> None:
         """Raises VersionRefused unless the model sees what the learner saw, as far as this processor rounds alike."""
         stated_C = torch.tensor(probe.logits, dtype=torch.float64)
-        found_C = model.predict(RaggedBatch.of(self._tokenizer.encode_many([probe.text])))[0]
+        found_C = model.predict(RaggedBatch.of(self._tokenizer.encode_many([probe.text])), precision)[0]
         if found_C.shape != stated_C.shape:
             raise VersionRefused("probe_mismatch", f"{len(found_C)} logits; the learner saw {len(stated_C)}")
         if not len(stated_C):

@@ -184,8 +184,8 @@ class Evaluation(Record, frozen=True, kw_only=True):
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):
     """What the learner measured of one precision that the weights can be run in: `int8` or `int4`.
 
-    `accuracy` is on held-back feedback; `cosine` (mean, of the embeddings) and `agreement` (share of texts that get the
-    same label) compare with full precision. `accuracy` and `agreement` in [0, 1].
+    `accuracy` is on the same few held-back samples for all precisions; `cosine` (mean, of the embeddings) and
+    `agreement` (share of texts that get the same label) compare with full precision. Accuracy and agreement in [0, 1].
     """
 
     name: str

@@ -29,9 +29,22 @@ def test_no_samples_and_no_classes_are_zero() -> None:
     assert held_back(0).accuracy(served, head, []) == held_back(3).accuracy(served, head, []) == 0.0
 
 
-def test_warming_up_is_done_in_units() -> None:
+def test_warming_up_is_done_in_units_and_in_every_precision() -> None:
     it, served = held_back(25), small_served()
-    assert [it.warm(served, 10) for _ in range(4)] == [False, False, True, True]
+    assert [it.warm(served, 10) for _ in range(6)] == [False, False, False, False, True, True]
+
+
+def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("learner.held_back.NUM_FEW", 6)
+    it, served = held_back(30), small_served()
+    few = it.few
+    assert len(few) == 6 and set(few) < set(it.samples.samples()) and it.few == few
+    int8, int4 = (it.vectors(served, TOPICS, precision=name, samples=few) for name in ("int8", "int4"))
+    assert torch.equal(int8[1], int4[1]) and not torch.equal(int8[0], int4[0])
+    assert torch.equal(int4[0], served.z_many([text for text, _ in few], "int4"))
+    head = served.head(stored_head(CONFIG, torch.randn(len(TOPICS), 96), temperature=1.0))
+    right = sum(head.logits(int4[0], 5).argmax(dim=1) == int4[1])
+    assert it.accuracy(served, head, TOPICS, precision="int4", samples=few) == pytest.approx(right / 6)
 
 
 def test_two_encoders_are_kept_apart() -> None:

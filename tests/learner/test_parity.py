@@ -9,16 +9,17 @@ def parity(max_texts: int = 10) -> Parity:
     return Parity(small_served(), small_strata(), max_texts=max_texts, seed=0)
 
 
-def test_both_precisions_are_close() -> None:
+def test_the_precisions_are_close() -> None:
     it = parity()
-    assert it.texts == list(PROBE_TEXTS) and 0.99 < it.cosine <= 1.0
+    assert it.texts == list(PROBE_TEXTS)
+    assert 0.99 < it.cosine("int8") <= 1.0 and 0.9 < it.cosine("int4") < it.cosine("int8")
 
 
 def test_another_encoder_is_not() -> None:
     strata = small_strata()
     with torch.no_grad():
         strata.get_parameter("layers.1.up.weight").mul_(-3)
-    assert Parity(small_served(), strata, max_texts=4, seed=0).cosine < 0.99
+    assert Parity(small_served(), strata, max_texts=4, seed=0).cosine("int8") < 0.99
 
 
 def test_texts_are_taken_once_and_bounded() -> None:
@@ -31,11 +32,12 @@ def test_agreement_is_about_the_class_that_is_named() -> None:
     it, served = parity(max_texts=40), small_served()
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
     head = served.head(stored_head(CONFIG, weights_CR, temperature=0.1))
-    assert it.agreement(head, -weights_CR) == 1.0  # too few texts to tell
+    assert it.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
     it.add(text for text, _ in labelled(0, 20))
-    assert it.agreement(head, weights_CR) > 0.7
-    assert it.agreement(head, -weights_CR) < 0.3
-    assert it.agreement(head, weights_CR[:0]) == 1.0
+    assert it.agreement("int8", head, weights_CR) > 0.7
+    assert it.agreement("int8", head, -weights_CR) < 0.3
+    assert it.agreement("int8", head, weights_CR[:0]) == 1.0
+    assert 0.5 < it.agreement("int4", head, weights_CR) <= it.agreement("int8", head, weights_CR)
 
 
 def test_probes_have_the_logits_of_the_served_bytes() -> None:

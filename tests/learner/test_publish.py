@@ -62,7 +62,8 @@ def test_an_empty_store_gets_a_version_before_any_label(bench: Bench) -> None:
     assert bench.publish() == 1 == bench.store.current()
     manifest = bench.store.manifest(1)
     assert (manifest.parent, manifest.labels, manifest.trained_through) == (0, (), {})
-    assert len(manifest.probes) == 4 and manifest.precisions[0].cosine > 0.9
+    assert len(manifest.probes) == 4 and [it.name for it in manifest.precisions] == ["int8", "int4"]
+    assert manifest.precisions[0].cosine > 0.9
     assert not bench.publisher.is_due()
 
 

@@ -124,3 +124,13 @@ def test_a_restored_memory_goes_on_as_if_nothing_had_happened(before: list[Label
     for replay in (second, whole):
         replay.add(after if replay is second else before + after)
     assert second.draw(5) == whole.draw(5) and second.export() == whole.export()
+
+
+def test_some_of_the_samples_stay_the_same_as_others_come() -> None:
+    it = Replay(100, 1 << 20, seed=3)
+    samples = [Labelled(f"text {number}", f"label {number % 5}") for number in range(44)]
+    it.add(samples[:40])
+    before = it.some(10)
+    assert len(set(before)) == 10 and set(before) <= set(it.samples()) and len(it.some(99)) == 40
+    it.add(samples[40:])
+    assert len(set(it.some(10)) - set(before)) <= 4

@@ -55,7 +55,7 @@ def test_a_round_is_made_of_small_units() -> None:
         phases.append(it.phase)
         assert 0.0 <= it.progress <= 1.0
         it.step(memory, held)
-    assert phases == [Phase.TRAIN] * 3 + [Phase.STORE] + [Phase.REBUILD] * 5 + [Phase.MEASURE] * 2
+    assert phases == [Phase.TRAIN] * 3 + [Phase.STORE] + [Phase.REBUILD] * 5 + [Phase.MEASURE] * 3
     assert it.next_tier.head.num_samples == 90 and it.next_tier.served.key != small_served().key
 
 
