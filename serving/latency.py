@@ -21,7 +21,7 @@ from model.ragged import RaggedBatch
 TEXT_TOKENS: Final = 16
 NUM_TEXTS: Final = (1, 4, 16, 64)
 ROUNDS: Final = 3
-BUDGET_S: Final = 0.2
+BUDGET_S: Final = 0.3
 
 EncodeIn: TypeAlias = Callable[[RaggedBatch, str], object]
 

@@ -21,7 +21,7 @@ NUM_TEXTS = (1, 8, 64)
 """Texts of a batch: a client that is alone, some company, a full batch."""
 
 ROUNDS = 2
-SECONDS = 0.7
+SECONDS = 0.5
 
 Worker = subprocess.Popen[str]
 
