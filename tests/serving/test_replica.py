@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import PrecisionConfig, ReplicaConfig, ServingConfig
 from serving.http import make_app
 from serving.listener import Listener
 from serving.replica import Replica
@@ -18,7 +18,7 @@ from tests.serving.weights import Learner, label_of
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
-from wire.records import Answer, Event
+from wire.records import Answer, Event, PrecisionEvaluation
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -67,6 +67,10 @@ def serve() -> Iterator[Callable[[Replica], str]]:
         listener.close()
 
 
+def measured(*, int4: float) -> tuple[PrecisionEvaluation, ...]:
+    return (PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=int4))
+
+
 def is_ready(url: str) -> bool:
     return httpx.get(f"{url}/health/ready").status_code == 200
 
@@ -92,7 +96,7 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
     assert asked["answers"][0]["label"] == label_of(1, "where is my card")
     eventually(lambda: [report.versions for report in store.reports()] == [(1,)])
     status = httpx.get(f"{url}/status").json()
-    assert status["counts"]["answers"] == 2
+    assert (status["counts"]["answers"], status["counts"]["answers_int8"]) == (2, 2)
     assert status["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
 
 
@@ -113,6 +117,25 @@ def test_a_new_version_is_taken_while_it_answers(
 
     eventually(lambda: version() == 2)
     eventually(lambda: httpx.get(f"{url}/status").json()["swaps"] == 1)
+
+
+def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner
+) -> None:
+    learner.publish(1, precisions=measured(int4=0.9))
+    learner.plan(1)
+    replica = start(serving=replace(SERVING, precision=PrecisionConfig(mode="int4")))
+    url = serve(replica)
+
+    def precision() -> str:
+        return str(httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["precision"])
+
+    eventually(lambda: is_ready(url))
+    assert precision() == "int4"
+    learner.publish(2, precisions=measured(int4=0.8))
+    learner.plan(2)
+    eventually(lambda: precision() == "int8")
+    eventually(lambda: httpx.get(f"{url}/status").json()["counts"]["answers_int4"] > 0)
 
 
 def test_without_a_broker_http_is_answered(
