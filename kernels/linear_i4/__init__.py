@@ -1,7 +1,8 @@
 """y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight, and 8-bit rows of x.
 
-`reference.py` defines it, `library.py` has it from torch's own operations, this file checks and chooses. The name of
-the precision is that of the weight: x is quantized as for `linear_i8`, and every implementation gives the same bits.
+`reference.py` defines it, `library.py` has it from torch's own operations, `gpu.py` in Triton, this file checks and
+chooses. The name of the precision is that of the weight: x is quantized as for `linear_i8`, and every implementation
+gives the same bits.
 """
 
 import functools
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels import gpu as on_gpu
 from kernels.dispatch import Impl, choose, forced
 from kernels.linear_i4 import reference
 from kernels.linear_i4.library import LIBRARY, Pack, RowFunction
@@ -17,7 +19,15 @@ from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Weight
 
 __all__ = ["IMPLS", "PackedLinear4", "linear_i4", "pack"]
 
+
+def _pack_on_gpu(weight: Weight) -> RowFunction:
+    from kernels.linear_i4 import gpu
+
+    return gpu.pack(weight)
+
+
 IMPLS: tuple[Impl[Pack], ...] = (
+    Impl("triton", lambda weight: on_gpu.why_not(weight.hi_NJ), _pack_on_gpu),
     *LIBRARY,
     Impl("reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)),
 )
@@ -40,9 +50,10 @@ def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = N
     m_NG uint8, from 1 to 16: the multiplier of each group of 64 inputs. Raises ValueError for anything else.
     """
     _check_weight(hi_NJ, m_NG, scale_N, bias_N)
-    impl = choose("linear_i4", IMPLS, force=forced())
+    weight = Weight(hi_NJ, m_NG, scale_N, bias_N)
+    impl = choose("linear_i4", IMPLS, weight, force=forced())
     num_out, num_bytes = hi_NJ.shape
-    return PackedLinear4(2 * num_bytes, num_out, impl.name, impl.run(Weight(hi_NJ, m_NG, scale_N, bias_N)))
+    return PackedLinear4(2 * num_bytes, num_out, impl.name, impl.run(weight))
 
 
 def linear_i4(x_MK: Tensor, packed: PackedLinear4) -> Tensor:

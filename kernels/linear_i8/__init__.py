@@ -2,7 +2,8 @@
 
 `reference.py` defines it, `library.py` has it from torch's own operations, this file chooses. Small and large numbers
 of rows want different implementations, so a packed weight holds the best one for each class of M; the choice is
-measured once per shape and process, within `BUDGET_S`, and cannot change a result (all give the same bits).
+measured once per shape and process, within `BUDGET_S`, and cannot change a result (all give the same bits). A weight on
+a GPU goes to `gpu.py`.
 """
 
 import functools
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kernels import gpu as on_gpu
 from kernels.dispatch import Impl, best_seconds, choose, forced
 from kernels.linear_i8 import reference
 from kernels.linear_i8.library import INT8, INT_MM, LIBRARY, Pack, RowFunction
@@ -18,10 +20,24 @@ from kernels.linear_i8.reference import Weight
 
 __all__ = ["IMPLS", "PackedLinear", "linear_i8", "pack"]
 
-IMPLS: tuple[Impl[Pack], ...] = (
-    *LIBRARY,
-    Impl("reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)),
+REFERENCE: Impl[Pack] = Impl(
+    "reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)
 )
+
+IMPLS: tuple[Impl[Pack], ...] = (*LIBRARY, REFERENCE)
+
+
+def _pack_on_gpu(weight: Weight) -> RowFunction:
+    from kernels.linear_i8 import gpu
+
+    return gpu.pack(weight)
+
+
+IMPLS_ON_GPU: tuple[Impl[Pack], ...] = (
+    Impl("triton", lambda weight: on_gpu.why_not(weight.q_NK), _pack_on_gpu),
+    REFERENCE,
+)
+"""For a weight on a GPU, where torch's own operations for CPUs cannot be."""
 
 MAX_ROWS = (4, 32, 1 << 62)
 """Upper edges of the classes of M."""
@@ -55,7 +71,10 @@ def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: b
     _check_weight(q_NK, scale_N, bias_N)
     weight = Weight.of(q_NK, scale_N, bias_N)
     num_out, num_in = q_NK.shape
-    impls = _plan_once() if once else _plan(num_out, num_in)
+    if q_NK.is_cuda:
+        impls = (choose("linear_i8", IMPLS_ON_GPU, weight, force=forced()),) * len(MAX_ROWS)
+    else:
+        impls = _plan_once() if once else _plan(num_out, num_in)
     packed = {impl.name: impl.run(weight) for impl in impls}
     names = tuple(impl.name for impl in impls)
     return PackedLinear(num_in, num_out, names, tuple(packed[name] for name in names))

@@ -152,4 +152,4 @@ def test_linear_refuses(x_MK: Tensor) -> None:
 
 
 def test_names_of_implementations() -> None:
-    assert [impl.name for impl in IMPLS] == ["library/unpacked", "reference"]
+    assert [impl.name for impl in IMPLS] == ["triton", "library/unpacked", "reference"]
