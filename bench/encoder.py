@@ -1,29 +1,166 @@
-"""The encoder alone: 64 real texts at once, ours against torch in full precision with padding."""
+"""The encoder alone, ours against the best of others on the same weights and texts, and against the machine.
+
+    one thread: every work is raced; INT4 against INT8        all threads: 64 real texts; one of us against two
+    then: what packing a whole version takes
+
+Timed from token ids to vectors, layout or padding included; tokenising is the same for all and is not. "Equal
+accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work is the time that
+its multiplications with weights take at the INT8 peak, which is measured in the same minutes.
+"""
 
 import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 
-from bench.process import measured
-from bench.row import Goal, Peer, Row
+from rich.console import Console
+
+from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS
+from bench.peers.race import Entry, Race, disturbance
+from bench.peers.runner import Runner
+from bench.peers.standings import standings
+from bench.peers.works import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKS, Work
+from bench.process import PeerFailed, measured
+from bench.row import Goal, Peer, Row, Skip
 from bench.supply import Supply
 
-ROUNDS = 2
-"""Ours and the peer take turns, so that a slow moment of the machine hits both."""
+FLOOR = Goal(">=", 75)
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """How often as fast as the fastest peer, and as the best of equal accuracy; and the share of the peak, in %."""
+
+    fastest: float | None = None
+    accurate: float | None = None
+    floor: Goal | None = None
+
+
+GOALS: Mapping[Work, Goals] = {
+    ONE_SHORT: Goals(fastest=1.8, floor=FLOOR),
+    NATURAL: Goals(fastest=1.75, accurate=2.2, floor=FLOOR),
+    **dict.fromkeys(SHORT, Goals(accurate=1.3)),
+    EIGHT_LONG: Goals(fastest=1.25),
+    ONE_LONG: Goals(fastest=1.25),
+}
+
+DISTURBED = 1.1
+INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
+PAIR_ROUNDS, PAIR_S = 5, 0.8
 
 
 def measure(supply: Supply) -> Iterator[Row]:
-    """On one thread, and on all cores. One thread is what a replica has."""
-    for threads in dict.fromkeys((1, len(os.sched_getaffinity(0)))):
-        found: dict[str, list[float]] = {"int8": [], "fp32": []}
-        for _ in range(ROUNDS):
-            for kind, rates in found.items():
-                rates.append(measured("bench.peers.encoder_once", kind, str(threads))["texts_per_s"])
-        ours, theirs = (round(statistics.median(found[kind])) for kind in ("int8", "fp32"))
-        yield Row(
-            name=f"encoder.{threads}_threads" if threads > 1 else "encoder.1_thread",
-            value=ours,
-            unit="texts/s",
-            goal=Goal(">=", 1.75 * theirs) if threads > 1 else None,
-            peer=Peer("torch fp32, padded", theirs),
-        )
+    console = Console(width=140)
+    with started((OURS, OURS_INT4, PEAK, *PEERS), 1, console) as runners:
+        yield from _raced(runners, WORKS, console)
+        yield from _int4(runners)
+    if (num_threads := len(os.sched_getaffinity(0))) > 1:
+        with started((OURS, PEAK, *PEERS), num_threads, console) as runners:
+            yield from _raced(runners, (NATURAL,), console)
+            yield _replicas(runners[OURS])
+    packed = measured("bench.peers.ours_pack", "1")
+    yield Row(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
+    share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
+    yield Row(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))
+
+
+@contextmanager
+def started(names: Sequence[str], num_threads: int, console: Console) -> Iterator[Mapping[str, Runner]]:
+    """Those that can run here; a peer that cannot is said and left out."""
+    with ExitStack() as stack:
+        runners = {name: stack.enter_context(closing(Runner(name, num_threads))) for name in names}
+        there: dict[str, Runner] = {}
+        for name, runner in runners.items():
+            try:
+                runner.wait()
+                there[name] = runner
+            except (Skip, PeerFailed) as why:
+                if name not in PEERS:
+                    raise
+                console.print(f"encoder: {name}: skipped: {why}", markup=False)
+        yield there
+
+
+def _raced(runners: Mapping[str, Runner], works: Sequence[Work], console: Console) -> Iterator[Row]:
+    num_threads = runners[OURS].num_threads
+    peak = runners[PEAK].prepare(works[0])
+    races: list[Race] = []
+    for work in works:
+        entries = _prepared(runners, work, console)
+        races.append(Race(work, entries[OURS], tuple(entries[name] for name in PEERS if name in entries)))
+        peak.run()
+        races[-1].run()
+        peak.run()
+    console.print(standings(races))
+    if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
+        console.print(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
+    peak_per_s = peak.operations / (1e-3 * min(turn.best_ms for turn in peak.turns))
+    for race in races:
+        yield from _rows(race, _name(race.work.name, num_threads), peak_per_s)
+    yield Row(name=_name("peak", num_threads), value=round(peak_per_s / 1e9), unit="INT8 GOP/s")
+
+
+def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> dict[str, Entry]:
+    """Ours and the peers'. Where each has one thread, as many are prepared at a time as there are cores."""
+
+    def prepare(runner: Runner) -> Entry | None:
+        try:
+            return runner.prepare(work)
+        except PeerFailed as why:
+            if runner.name not in PEERS:
+                raise
+            console.print(f"encoder: {runner.name}: no {work.name}: {why}", markup=False)
+            return None
+
+    chosen = [runner for name, runner in runners.items() if name in (OURS, *PEERS)]
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // chosen[0].num_threads)) as threads:
+        return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}
+
+
+def _rows(race: Race, name: str, peak_per_s: float) -> Iterator[Row]:
+    goals = GOALS[race.work]
+    value = round(race.work.texts_per_s(race.ours.ms), 1)
+    for suffix, peers, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):
+        peer = Peer(peers[0].name, round(race.work.texts_per_s(peers[0].ms), 1)) if peers else None
+        goal = None if times is None else Goal(">=", times, of_peer=True)
+        yield Row(name=name + suffix, value=value, unit="texts/s", goal=goal, peer=peer)
+    share = race.ours.operations / peak_per_s / (1e-3 * race.ours.ms)
+    yield Row(name=f"{name}.floor", value=round(100 * share, 1), unit="% of the INT8 peak", goal=goals.floor)
+    if race.work is NATURAL:
+        yield Row(name=f"{name}.cosine", value=round(race.ours.cosine, 5), unit="mean, to fp32", goal=Goal(">=", 0.998))
+        yield Row(name=f"{name}.cosine_worst", value=round(race.ours.worst, 5), unit="to fp32", goal=Goal(">=", 0.99))
+
+
+def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
+    """Our two precisions in turns."""
+    for work, goal in INT4_TIME.items():
+        eight, four = (runners[name].prepare(work) for name in (OURS, OURS_INT4))
+        Race(work, eight, (four,)).run()
+        yield Row(name=f"encoder.int4.{work.name}", value=round(four.ms / eight.ms, 2), unit="x INT8's time", goal=goal)
+    cosine = runners[OURS_INT4].prepare(NATURAL).cosine
+    yield Row(name="encoder.int4.cosine", value=round(cosine, 5), unit="mean, to fp32, untrained")
+
+
+def _replicas(one: Runner) -> Row:
+    """As many processes of one thread as there are cores, at the same time, against one that has them all."""
+    num = one.num_threads
+    with ExitStack() as stack:
+        many = [stack.enter_context(closing(Runner(OURS, 1))) for _ in range(num)]
+        threads = stack.enter_context(ThreadPoolExecutor(num))
+        for runner in many:
+            runner.wait()
+            runner.prepare(NATURAL)
+        together: list[float] = []
+        single: list[float] = []
+        for _ in range(PAIR_ROUNDS):
+            turns = threads.map(lambda runner: runner.run(NATURAL, PAIR_S), many)
+            together.append(sum(NATURAL.texts_per_s(turn.ms) for turn in turns))
+            single.append(NATURAL.texts_per_s(one.run(NATURAL, PAIR_S).ms))
+    peer = Peer(f"ours, one process of {num} threads", round(statistics.median(single), 1))
+    return Row(name=f"encoder.{num}_processes", value=round(statistics.median(together), 1), unit="texts/s", peer=peer)
+
+
+def _name(work: str, num_threads: int) -> str:
+    return f"encoder.{work}" if num_threads == 1 else f"encoder.{work}.{num_threads}_threads"

@@ -6,13 +6,14 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`Goal("<=", 60)`: at most 60."""
+    """`Goal("<=", 60)`: at most 60. `Goal(">=", 1.8, of_peer=True)`: at least 1.8 times the peer's value."""
 
     side: Literal["<=", ">="]
     value: float
+    of_peer: bool = False
 
     def __str__(self) -> str:
-        return f"{self.side} {self.value:g}"
+        return f"{self.side} {self.value:g}{'x' if self.of_peer else ''}"
 
     def is_met(self, value: float) -> bool:
         return value <= self.value if self.side == "<=" else value >= self.value
@@ -38,10 +39,11 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None where there is no goal."""
-        if self.goal is None:
+        """None where there is no goal, or no peer to hold against."""
+        if self.goal is None or (self.goal.of_peer and self.peer is None):
             return None
-        return self.value is not None and self.goal.is_met(self.value)
+        value = self.ratio if self.goal.of_peer else self.value
+        return value is not None and self.goal.is_met(value)
 
     @property
     def ratio(self) -> float | None:

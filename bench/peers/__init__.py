@@ -1,1 +1,1 @@
-"""What others would do: each peer in a process of its own, which prints one JSON object."""
+"""The sides of a comparison, each in a process of its own: what others would do, and ours beside it."""

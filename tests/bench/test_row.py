@@ -20,6 +20,14 @@ def test_a_goal_is_met_or_not(goal: Goal | None, value: float | None, met: bool 
     assert Row(name="x", value=value, unit="ms", goal=goal).met is met
 
 
+@pytest.mark.parametrize(("value", "met"), [(540.0, True), (539.0, False), (None, False)])
+def test_a_goal_may_be_a_multiple_of_the_peers(value: float | None, met: bool) -> None:
+    goal = Goal(">=", 1.8, of_peer=True)
+    assert str(goal) == ">= 1.8x"
+    assert Row(name="x", value=value, unit="texts/s", goal=goal, peer=Peer("torch", 300.0)).met is met
+    assert Row(name="x", value=value, unit="texts/s", goal=goal).met is None
+
+
 def test_a_ratio_is_ours_over_the_peers() -> None:
     assert Row(name="x", value=900.0, unit="events/s", peer=Peer("torch", 300.0)).ratio == 3.0
     assert Row(name="x", value=None, unit="events/s", peer=Peer("torch", 300.0)).ratio is None

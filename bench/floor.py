@@ -1,0 +1,50 @@
+"""The least time that the encoder's matrices take: their multiplications over the INT8 peak of this machine.
+
+The peak is measured in turns with the encoders, as the best of `torch._int_mm` (bare: nothing is quantized, nothing is
+added) and of our own layer, on a feed-forward layer with so many rows that both are at their best.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.peers.rectangles import Encode, TokenIds, best_s, clock_for
+from kernels.linear_i8 import linear_i8, pack
+from model.config import StrataConfig
+
+ROWS, NUM_IN, NUM_OUT = 2048, 384, 1536
+OPERATIONS = 2 * ROWS * NUM_IN * NUM_OUT
+
+
+def operations(config: StrataConfig, token_ids: TokenIds) -> int:
+    """Two for each token and weight of the blocks; attention comes on top and is not counted."""
+    width, inner = config.d_model, config.d_ff
+    return 2 * sum(map(len, token_ids)) * config.n_layers * (4 * width * width + 2 * width * inner)
+
+
+class PeakEngine:
+    """Does OPERATIONS a call, whatever it is prepared for."""
+
+    def __init__(self, num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
+        self._clock = clock_for(num_threads)
+        q_NK = torch.randint(-127, 128, (NUM_OUT, NUM_IN), dtype=torch.int8)
+        x_MK = torch.randn(ROWS, NUM_IN)
+        q_MK, packed = x_MK.mul(40).round().clamp(-127, 127).to(torch.int8), pack(q_NK, torch.ones(NUM_OUT))
+        w_KN = q_NK.t()
+        self._ways: dict[str, Callable[[], torch.Tensor]] = {
+            "torch._int_mm": lambda: torch._int_mm(q_MK, w_KN),
+            "linear_i8": lambda: linear_i8(x_MK, packed),
+        }
+
+    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+        seconds = {best_s(way, self._clock): name for name, way in self._ways.items()}
+        name = seconds[min(seconds)]
+
+        def work(token_ids: TokenIds) -> npt.NDArray[np.float32]:
+            y_MN: npt.NDArray[np.float32] = self._ways[name]().numpy()
+            return y_MN
+
+        return f"{name}, {ROWS} x {NUM_IN} x {NUM_OUT}", work

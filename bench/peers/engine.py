@@ -1,0 +1,93 @@
+"""One encoder in this process alone, at work when it is told to be.
+
+    python -m bench.peers.engine NAME THREADS
+
+stdin, a JSON object a line: {"work": "8x16"} prepares, {"work": "8x16", "seconds": 0.2} runs; stdout, a line each:
+first {"ready": true} or {"skip": why}, then how it was prepared and how near full precision it comes, or its times.
+What a library prints goes to stderr.
+"""
+
+import functools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.floor import OPERATIONS, operations
+from bench.peers.engines import PEAK, built
+from bench.peers.rectangles import Encode
+from bench.peers.works import BY_NAME
+from bench.row import Skip
+from kernels.memory import keep_freed_memory
+from model.minilm import load_encoder
+from model.strata import Strata, encode_many
+
+ENCODER = "minilm-l6"
+REFERENCE_BATCH = 16
+MIN_CALLS = 2
+EXACT = {"cosine": 1.0, "worst": 1.0}
+INSTALL = "pip install 'lifelong[bench]'"
+
+
+def main(name: str, num_threads: int) -> None:
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    torch.set_num_threads(num_threads)
+    keep_freed_memory()  # for everybody: glibc's habit costs each of them alike
+    strata, tokenizer = load_encoder(ENCODER)
+    try:
+        engine = built(name, strata, num_threads)
+    except (Skip, ImportError) as why:
+        print(json.dumps({"skip": f"{why}; {INSTALL}" if isinstance(why, ImportError) else str(why)}), file=out)
+        return
+    print(json.dumps({"ready": True}), file=out)
+    prepared: dict[str, Encode] = {}
+    for line in sys.stdin:
+        question = json.loads(line)
+        work = BY_NAME[question["work"]]
+        token_ids = work.batch(tokenizer)
+        if "seconds" in question:
+            answer = times(functools.partial(prepared[work.name], token_ids), question["seconds"])
+        else:
+            how, prepared[work.name] = engine.prepare(token_ids)
+            answer = {"how": how, "operations": OPERATIONS if name == PEAK else operations(strata.config, token_ids)}
+            answer |= cosines(prepared[work.name], strata, work.sample(tokenizer)) if name != PEAK else EXACT
+        print(json.dumps(answer), file=out)
+
+
+@torch.no_grad()
+def cosines(encode: Encode, strata: Strata, token_ids: list[list[int]]) -> dict[str, float]:
+    """Against full precision: the mean and the worst."""
+    reference_BD = encode_many(strata, token_ids, batch_size=REFERENCE_BATCH).numpy()
+    found_BD = encode(token_ids)
+    cosine_B = (found_BD * reference_BD).sum(1) / np.linalg.norm(found_BD, axis=1)
+    return {"cosine": float(cosine_B.mean()), "worst": float(cosine_B.min())}
+
+
+def times(call: Callable[[], object], seconds: float) -> dict[str, Any]:
+    """Milliseconds a call: median, best, and the median of the processor's time."""
+    call()
+    wall_s: list[float] = []
+    busy_s: list[float] = []
+    end_s = time.perf_counter() + seconds
+    while len(wall_s) < MIN_CALLS or time.perf_counter() < end_s:
+        start_s, busy_start_s = time.perf_counter(), time.process_time()
+        call()
+        wall_s.append(time.perf_counter() - start_s)
+        busy_s.append(time.process_time() - busy_start_s)
+    return {
+        "ms": 1e3 * statistics.median(wall_s),
+        "best_ms": 1e3 * min(wall_s),
+        "busy_ms": 1e3 * statistics.median(busy_s),
+    }
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        main(sys.argv[1], int(sys.argv[2]))

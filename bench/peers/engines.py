@@ -1,0 +1,40 @@
+"""The encoders by name. Each is built in a process of its own, and its library is imported no sooner."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from bench.floor import PeakEngine
+from bench.peers import onnx_peers, openvino_peers, torch_peers
+from bench.peers.ours import OurEngine
+from bench.peers.rectangles import Encode, PaddedEngine, TokenIds, Variant
+from model.strata import Strata
+
+OURS, OURS_INT4, PEAK = "ours INT8", "ours INT4", "INT8 peak"
+
+PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
+    "torch fp32": torch_peers.fp32,
+    "torch INT8": torch_peers.int8,
+    "torchao INT8": torch_peers.torchao,
+    "ONNX Runtime INT8": onnx_peers.plain,
+    "ONNX Runtime INT8 fused": onnx_peers.fused,
+    "OpenVINO bf16": openvino_peers.bf16,
+    "OpenVINO INT8 static": openvino_peers.static,
+    "OpenVINO INT8 mixed": openvino_peers.mixed,
+    "OpenVINO INT8 dynamic g128": openvino_peers.dynamic_128,
+    "OpenVINO INT8 dynamic g64": openvino_peers.dynamic_64,
+}
+"""Each raises ImportError where its library is missing."""
+
+
+class Engine(Protocol):
+    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+        """How it takes batches like this one, in words and as a function."""
+
+
+def built(name: str, strata: Strata, num_threads: int) -> Engine:
+    """Raises Skip or ImportError."""
+    if name == PEAK:
+        return PeakEngine(num_threads)
+    if name in (OURS, OURS_INT4):
+        return OurEngine(strata, "int4" if name == OURS_INT4 else "int8", num_threads)
+    return PaddedEngine(PEERS[name](strata), num_threads)

@@ -1,0 +1,132 @@
+"""OpenVINO: bfloat16, INT8 with ranges from calibration, INT8 weights with activations quantized at run time.
+
+    Strata -> Padded -> fp32.xml --NNCF, calibrated on training texts--> static.xml, mixed.xml
+                                 --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
+
+Each is tried with float32 and with bfloat16 for what is not INT8, under the latency hint, and where all texts have one
+length with that shape fixed at compile time too. Rejected: smaller groups and whole rows as groups (slower).
+"""
+
+import functools
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from bench.peers.cache import folder, made
+from bench.peers.padded import Padded
+from bench.peers.rectangles import Ids, Run, Shape, Variant, pad
+from bench.peers.works import calibration_texts, filled
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+
+ENCODER = "minilm-l6"
+DOWN = (r".*\.down/.*MatMul",)
+NUM_NATURAL = 270
+LONG = (64, 128, 128, 256, 512) * 6
+"""Calibration: so many texts as they are, and one each of these lengths. Without the long ones the cosine at 512 tokens
+is 0.986 instead of 0.996."""
+
+
+def bf16(strata: Strata) -> Sequence[Variant]:
+    return (_variant(_exported(strata), "bf16"),)
+
+
+def static(strata: Strata) -> Sequence[Variant]:
+    """Fastest: the range of every activation is known, so quantizing costs nothing at run time."""
+    path = _calibrated(strata, "static.xml")
+    return [_variant(path, precision) for precision in ("bf16", "f32")]
+
+
+def mixed(strata: Strata) -> Sequence[Variant]:
+    """Static, but for the second matrix of each feed-forward part, whose input has the outliers: 0.999 of cosine."""
+    return [_variant(_calibrated(strata, "mixed.xml", *DOWN), "bf16")]
+
+
+def dynamic_64(strata: Strata) -> Sequence[Variant]:
+    return _dynamic(strata, 64)
+
+
+def dynamic_128(strata: Strata) -> Sequence[Variant]:
+    return _dynamic(strata, 128)
+
+
+def _dynamic(strata: Strata, group: int) -> Sequence[Variant]:
+    def compress(path: Path) -> None:
+        import nncf
+        import openvino
+
+        model = openvino.Core().read_model(source)
+        openvino.save_model(nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM), path)
+
+    source = _exported(strata)
+    path = made(source.with_name("weights.xml"), compress)
+    return [_variant(path, precision, group=group) for precision in ("bf16", "f32")]
+
+
+def _exported(strata: Strata) -> Path:
+    def export(path: Path) -> None:
+        import openvino
+        import torch
+
+        ids_BT = torch.ones(2, 8, dtype=torch.int64)
+        model = openvino.convert_model(Padded(strata), example_input=(ids_BT, ids_BT))
+        openvino.save_model(model, path, compress_to_fp16=False)
+
+    return made(folder(f"openvino-{importlib.metadata.version('openvino')}") / "fp32.xml", export)
+
+
+def _calibrated(strata: Strata, name: str, *left_out: str) -> Path:
+    def quantize(path: Path) -> None:
+        import nncf
+        import openvino
+
+        data = nncf.Dataset(list(_calibration()))
+        model = openvino.Core().read_model(source)
+        found = nncf.quantize(
+            model,
+            data,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=NUM_NATURAL + len(LONG),
+            ignored_scope=nncf.IgnoredScope(patterns=list(left_out)),
+        )
+        openvino.save_model(found, path)
+
+    source = _exported(strata)
+    return made(source.with_name(name), quantize)
+
+
+def _calibration() -> Iterator[tuple[Ids, Ids]]:
+    token_ids = TextTokenizer.from_encoder(ENCODER).encode_many(calibration_texts(NUM_NATURAL))
+    yield from (pad([ids]) for ids in token_ids)
+    sources = cycle(token_ids)
+    for length in LONG:
+        yield pad(filled(list(islice(sources, length)), 1, length))
+
+
+def _variant(path: Path, precision: str, *, group: int | None = None) -> Variant:
+    dynamic = {} if group is None else {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}
+    load = functools.partial(_load, path, {"INFERENCE_PRECISION_HINT": precision} | dynamic)
+    return Variant(f"rest {precision}", load, fixes_shape=True)
+
+
+def _load(path: Path, settings: dict[str, str], threads: int, lanes: int, shape: Shape | None = None) -> list[Run]:
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    if shape is not None:
+        model.reshape({each: list(shape) for each in model.inputs})
+    streams = {"NUM_STREAMS": lanes, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(model, "CPU", settings | streams)
+    return [_request(compiled) for _ in range(lanes)]
+
+
+def _request(compiled: Any) -> Run:
+    request = compiled.create_infer_request()
+
+    def run(ids_BT: Ids, mask_BT: Ids) -> object:
+        return request.infer([ids_BT, mask_BT], share_inputs=True)[0]
+
+    return run

@@ -1,0 +1,55 @@
+"""What a swap costs in the background: all weights from their stored form into a model that is ready to answer.
+
+    python -m bench.peers.ours_pack THREADS
+
+Prints the median milliseconds, and the bytes of the block matrices in INT8 and in INT4. The first time is not counted:
+it chooses kernels, once a process. The flip itself is one assignment; what it stalls is measured by `swap_stall`.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+
+import torch
+
+from model.head import out_weight, proj_weight
+from model.minilm import load_encoder
+from model.qtensor import N8G64, QTensor
+from model.quantized import QuantizedModel
+from model.weights import encoder_tensors
+
+NUM_CLASSES = 150
+TIMES = 9
+
+
+def main(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    strata, _ = load_encoder("minilm-l6")
+    config = strata.config
+    generator = torch.Generator().manual_seed(0)
+    out_CR = torch.randn(NUM_CLASSES, config.head_features, generator=generator)
+    head = (proj_weight(config), out_weight(config, out_CR, torch.zeros(NUM_CLASSES)))
+    tensors = encoder_tensors(strata) | {tensor.name: tensor for tensor in head}
+    labels = [str(number) for number in range(NUM_CLASSES)]
+    times_s: list[float] = []
+    live = QuantizedModel.from_tensors(config, tensors, labels=labels)
+    for _ in range(TIMES):
+        start_s = time.perf_counter()
+        candidate = QuantizedModel.from_tensors(config, tensors, labels=labels)
+        live, candidate = candidate, live
+        times_s.append(time.perf_counter() - start_s)
+    print(json.dumps({"ms": 1e3 * statistics.median(times_s)} | matrix_bytes(tensors)))
+
+
+def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
+    """Of the matrices that have both precisions: as INT8 alone, and as INT4 alone."""
+    nested = [tensor.parts for tensor in tensors.values() if tensor.scheme == N8G64]
+    upper = sum(parts[name].nbytes for parts in nested for name in ("hi", "m", "scale"))
+    whole = sum(2 * parts["hi"].numel() + parts["scale"].nbytes for parts in nested)
+    return {"int8_bytes": whole, "int4_bytes": upper}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,156 @@
+"""How a padded encoder takes a batch fastest: whole, or sorted by length into rectangles, on one lane or on several.
+
+    token_ids --sorted, cut every `size` texts--> rectangles --lanes--> z_BD in the caller's order
+
+A peer gets its best shot: every variant, size and number of lanes is tried, and the fastest one is timed. A lane is an
+instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
+
+Shape suffixes: B texts, T tokens of the longest, D width.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Ids: TypeAlias = npt.NDArray[np.int64]
+Run: TypeAlias = Callable[[Ids, Ids], Any]
+"""ids_BT, mask_BT -> z_BD, a numpy array or a torch tensor."""
+
+Shape: TypeAlias = tuple[int, int]
+"""Texts and tokens of a rectangle."""
+
+TokenIds: TypeAlias = Sequence[Sequence[int]]
+Encode: TypeAlias = Callable[[TokenIds], npt.NDArray[np.float32]]
+"""From token ids to z_BD."""
+
+SIZES = (16, 8, 4)
+"""Texts of a rectangle, besides all of the batch."""
+
+TRIES = 3
+HOPELESS = 1.2
+"""Times the best so far: what is slower at its first try gets no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One setting of an engine. `load(threads, lanes)` gives so many runs that may be called at the same time."""
+
+    name: str
+    load: Callable[..., list[Run]]
+    max_lanes: int = 8
+    """1 where the engine's threads are the process's: two calls at a time would share them."""
+    fixes_shape: bool = False
+    """Whether `load` takes a `shape` that all calls will have, to compile for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A variant with its lanes, and how many texts it takes at once (0: all of them)."""
+
+    variant: Variant
+    runs: tuple[Run, ...]
+    size: int
+    shape: Shape | None = None
+
+    def __str__(self) -> str:
+        words = [self.variant.name]
+        if self.shape:
+            words.append(f"compiled for {self.shape[0]}x{self.shape[1]}")
+        elif self.size:
+            words.append(f"in {self.size}s")
+        if len(self.runs) > 1:
+            words.append(f"{len(self.runs)} lanes")
+        return ", ".join(words)
+
+    def encode(self, token_ids: TokenIds, threads: ThreadPoolExecutor) -> npt.NDArray[np.float32]:
+        order = sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
+        size = self.size or len(order)
+        rectangles = [order[start : start + size] for start in range(0, len(order), size)]
+        z_BD: list[Any] = [None] * len(token_ids)
+
+        def drive(lane: int) -> None:
+            # every lane takes each so many-th, so that long and short texts are shared out evenly
+            for rows in rectangles[lane :: len(self.runs)]:
+                found_BD = self.runs[lane](*pad([token_ids[row] for row in rows]))
+                for row, z_D in zip(rows, np.array(found_BD), strict=True):
+                    z_BD[row] = z_D
+
+        if len(self.runs) == 1:
+            drive(0)
+        else:
+            list(threads.map(drive, range(len(self.runs))))
+        return np.stack(z_BD)
+
+
+class PaddedEngine:
+    """Tries its variants on what it is prepared for."""
+
+    def __init__(self, variants: Sequence[Variant], num_threads: int) -> None:
+        self._num_threads = num_threads
+        self._lanes = [
+            (variant, tuple(variant.load(num_threads, lanes)))
+            for variant in variants
+            for lanes in dict.fromkeys((1, min(num_threads, variant.max_lanes)))
+        ]
+        self._threads = ThreadPoolExecutor(num_threads)
+
+    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+        """The fastest way for batches like this one, in words and as a function."""
+        way = self._fastest(list(self._ways(len(token_ids))), token_ids)
+        size = way.size or len(token_ids)
+        if way.variant.fixes_shape and len(token_ids) % size == 0 and len(set(map(len, token_ids))) == 1:
+            way = self._fastest([way, self._fixed(way, (size, len(token_ids[0])))], token_ids)
+        return str(way), functools.partial(way.encode, threads=self._threads)
+
+    def _ways(self, num_texts: int) -> Iterator[Way]:
+        for variant, runs in self._lanes:
+            if len(runs) == 1:
+                yield Way(variant, runs, size=0)
+            yield from (Way(variant, runs, size) for size in SIZES if num_texts >= size * max(2, len(runs)))
+
+    def _fixed(self, way: Way, shape: Shape) -> Way:
+        runs = way.variant.load(self._num_threads, len(way.runs), shape)
+        return Way(way.variant, tuple(runs), shape[0], shape)
+
+    def _fastest(self, ways: Sequence[Way], token_ids: TokenIds) -> Way:
+        best, clock = (float("inf"), ways[0]), clock_for(self._num_threads)
+        for way in ways:
+            seconds = best_s(functools.partial(way.encode, token_ids, self._threads), clock, rival_s=best[0])
+            best = min(best, (seconds, way), key=lambda found: found[0])
+        return best[1]
+
+
+def pad(token_ids: TokenIds) -> tuple[Ids, Ids]:
+    """ids_BT and mask_BT, as wide as the longest text.
+
+    >>> [part.tolist() for part in pad([[5], [6, 7]])]
+    [[[5, 0], [6, 7]], [[1, 0], [1, 1]]]
+    """
+    width = max(map(len, token_ids))
+    ids_BT = np.array([[*ids, *[0] * (width - len(ids))] for ids in token_ids], dtype=np.int64)
+    mask_BT = np.array([[1] * len(ids) + [0] * (width - len(ids)) for ids in token_ids], dtype=np.int64)
+    return ids_BT, mask_BT
+
+
+def clock_for(num_threads: int) -> Callable[[], float]:
+    """One thread is timed by the processor's time, which others on this machine do not move."""
+    return time.process_time if num_threads == 1 else time.perf_counter
+
+
+def best_s(call: Callable[[], object], clock: Callable[[], float], *, rival_s: float = float("inf")) -> float:
+    """The shortest of a few calls, after one that warms up; of one, where that is hopeless against `rival_s`."""
+    call()
+    best = float("inf")
+    for _ in range(TRIES):
+        start_s = clock()
+        call()
+        best = min(best, clock() - start_s)
+        if best > HOPELESS * rival_s:
+            break
+    return best

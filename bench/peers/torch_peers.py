@@ -1,0 +1,55 @@
+"""torch itself: full precision, its dynamic INT8, and torchao's INT8 compiled by inductor."""
+
+import copy
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.peers.cache import folder
+from bench.peers.padded import Padded
+from bench.peers.rectangles import Ids, Run, Variant
+from model.strata import Strata
+
+
+def fp32(strata: Strata) -> Sequence[Variant]:
+    return (_variant("fused attention", Padded(strata)),)
+
+
+def int8(strata: Strata) -> Sequence[Variant]:
+    """Per-channel weights: as fast as one scale a matrix, and far more accurate."""
+    from torch.ao import quantization
+
+    quantize: Any = quantization.quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.backends.quantized.engine = "x86"
+        spec = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
+        return (_variant("x86 engine", quantize(copy.deepcopy(Padded(strata)), spec)),)
+
+
+def torchao(strata: Strata) -> Sequence[Variant]:
+    """Uncompiled it is several times slower than full precision; compiling wants a C++ compiler."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder(f"inductor-{torch.__version__}"))
+    from torch._inductor import config
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+    config.freezing = True
+    model = copy.deepcopy(Padded(strata))
+    quantize_(model, Int8DynamicActivationInt8WeightConfig())
+    return (_variant("inductor, frozen", torch.compile(model, dynamic=True)),)
+
+
+def _variant(name: str, model: Any) -> Variant:
+    def run(ids_BT: Ids, mask_BT: Ids) -> torch.Tensor:
+        z_BD: torch.Tensor = model(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))
+        return z_BD
+
+    def load(threads: int, lanes: int) -> list[Run]:
+        torch.set_num_threads(threads)
+        return [run] * lanes
+
+    return Variant(name, load, max_lanes=1)

@@ -1,0 +1,57 @@
+"""Who is timed how often, and who counts as the best."""
+
+from bench.peers.race import HEATS, ROUNDS, Entry, Race, Turn, disturbance
+from bench.peers.works import NATURAL
+
+
+def entry(name: str, ms: float, cosine: float, *, busy_ms: float | None = None, alone: bool = True) -> Entry:
+    turn = Turn(ms=ms, best_ms=ms, busy_ms=ms if busy_ms is None else busy_ms)
+    return Entry(name=name, operations=1, how="", cosine=cosine, worst=cosine, take=lambda: turn, alone=alone)
+
+
+def race(*peers: Entry, ours: float = 0.9995) -> Race:
+    found = Race(NATURAL, entry("ours", 10, ours), peers)
+    found.run()
+    return found
+
+
+def names(entries: list[Entry]) -> list[str]:
+    return [found.name for found in entries]
+
+
+def test_the_final_is_between_ours_and_the_two_best_of_both_kinds() -> None:
+    found = race(
+        entry("slow", 40, 1.0),
+        entry("exact", 30, 0.9999),
+        entry("close", 25, 0.999),
+        entry("rough", 12, 0.99),
+        entry("rougher", 11, 0.98),
+        entry("roughest", 15, 0.97),
+    )
+    assert names(found.fastest) == ["rougher", "rough", "roughest", "close", "exact", "slow"]
+    assert names(found.accurate) == ["close", "exact", "slow"]
+    turns = {peer.name: len(peer.turns) - HEATS for peer in found.peers}
+    assert turns == {"slow": 0, "exact": ROUNDS, "close": ROUNDS, "rough": ROUNDS, "rougher": ROUNDS, "roughest": 0}
+    assert len(found.ours.turns) == HEATS + 4 * ROUNDS
+
+
+def test_a_peer_as_near_as_ours_is_of_equal_accuracy() -> None:
+    found = race(entry("near", 20, 0.9987), entry("far", 10, 0.9985), ours=0.9986)
+    assert names(found.accurate) == ["near"]
+
+
+def test_without_peers_there_is_no_best() -> None:
+    assert race().fastest == race().accurate == []
+
+
+def test_on_one_thread_the_processors_time_counts_and_on_more_the_clocks() -> None:
+    turns = {alone: entry("x", 30, 1.0, busy_ms=20, alone=alone) for alone in (True, False)}
+    for found in turns.values():
+        found.run()
+    assert (turns[True].ms, turns[False].ms) == (20, 30)
+
+
+def test_others_at_work_are_seen() -> None:
+    found = Race(NATURAL, entry("ours", 30, 1.0, busy_ms=20), ())
+    found.run()
+    assert disturbance([found]) == 1.5

@@ -1,0 +1,66 @@
+"""How a padded encoder takes a batch."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.peers.rectangles import Ids, PaddedEngine, Run, Shape, Variant, Way, pad
+
+LANES = 2
+THREADS = ThreadPoolExecutor(LANES)
+TOKEN_IDS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=6), min_size=1, max_size=20)
+
+
+def length_and_sum(ids_BT: Ids, mask_BT: Ids) -> object:
+    """An encoder that is easy to check: it tells what of each text it was given."""
+    return np.stack((mask_BT.sum(1), (ids_BT * mask_BT).sum(1)), axis=1)
+
+
+def expected(token_ids: list[list[int]]) -> list[list[int]]:
+    return [[len(ids), sum(ids)] for ids in token_ids]
+
+
+def test_padding_is_masked() -> None:
+    ids_BT, mask_BT = pad([[5], [6, 7]])
+    assert ids_BT.tolist() == [[5, 0], [6, 7]]
+    assert mask_BT.tolist() == [[1, 0], [1, 1]]
+
+
+@given(TOKEN_IDS, st.integers(0, 5), st.integers(1, LANES))
+def test_every_way_gives_the_callers_order(token_ids: list[list[int]], size: int, lanes: int) -> None:
+    way = Way(Variant("x", lambda *_: []), (length_and_sum,) * lanes, size)
+    if lanes > 1 and size == 0:
+        return  # there is nothing to share out
+    assert way.encode(token_ids, THREADS).tolist() == expected(token_ids)
+
+
+def test_the_fastest_variant_is_taken() -> None:
+    def slow(ids_BT: Ids, mask_BT: Ids) -> object:
+        end_s = time.process_time() + 0.01
+        while time.process_time() < end_s:
+            pass
+        return length_and_sum(ids_BT, mask_BT)
+
+    variants = [Variant("slow", lambda *_: [slow]), Variant("fast", lambda *_: [length_and_sum])]
+    token_ids = [[1, 2], [3]] * 10
+    how, encode = PaddedEngine(variants, 1).prepare(token_ids)
+    assert how.startswith("fast")
+    assert encode(token_ids).tolist() == expected(token_ids)
+
+
+def test_a_shape_is_fixed_only_where_all_texts_have_it() -> None:
+    shapes: list[Shape | None] = []
+
+    def load(num_threads: int, lanes: int, shape: Shape | None = None) -> list[Run]:
+        shapes.append(shape)
+        return [length_and_sum] * lanes
+
+    engine = PaddedEngine([Variant("x", load, fixes_shape=True)], 1)
+    engine.prepare([[1, 2], [3]])
+    assert shapes == [None]
+    _, encode = engine.prepare([[1, 2], [3, 4]])
+    assert shapes == [None, (2, 2)]
+    assert encode([[1, 2], [3, 4], [5, 6], [7, 8]]).tolist() == [[2, 3], [2, 7], [2, 11], [2, 15]]
