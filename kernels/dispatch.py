@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 VARIABLE = "LIFELONG_KERNELS"
-FAMILIES = ("reference", "library")
+FAMILIES = ("reference", "library", "native")
 
 Run = TypeVar("Run", bound=Callable[..., Any])
 

@@ -9,99 +9,39 @@ with nor the number of threads (up to four) moves it.
 INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. Each batch may
 choose anew.
 
-Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, R random features, C classes.
+Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from kernels import linear_i4
-from kernels.attention import attention
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
-from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
 from model.errors import WrongShape
+from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
 from model.qtensor import W8C, QTensor
-from model.ragged import RaggedBatch, RaggedLayout
+from model.ragged import RaggedBatch
 from model.weights import check_encoder, check_weight
-
-Linear: TypeAlias = Callable[[Tensor], Tensor]
 
 INT8, INT4 = PRECISIONS = ("int8", "int4")
 """What the same weights can be run in, the best first."""
-
-PIECE_TOKENS = 1024
-"""A larger batch runs through the blocks in pieces of this many tokens, so that what a call needs stays below 20 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """Layer normalisation over the last axis."""
-
-    gain_D: Tensor
-    bias_D: Tensor
-    eps: float
-
-    def __call__(self, x_TD: Tensor) -> Tensor:
-        return functional.layer_norm(x_TD, self.gain_D.shape, self.gain_D, self.bias_D, self.eps)
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizedBlock:
-    num_heads: int
-    qkv: Linear
-    out: Linear
-    norm1: Norm
-    up: Linear
-    down: Linear
-    norm2: Norm
-
-    def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """The same as `strata.Block`. `x_TD` is consumed: its memory may hold something else afterwards."""
-        mixed_TD = attention(self.qkv(x_TD), layout.groups, num_heads=self.num_heads)
-        x_TD = self.norm1(self.out(mixed_TD).add_(x_TD))
-        inner_TF = self.up(x_TD)
-        torch.ops.aten.gelu_(inner_TF)
-        return self.norm2(self.down(inner_TF).add_(x_TD))
 
 
 class QuantizedEncoder:
     """Texts to unit vectors."""
 
-    def __init__(
-        self,
-        config: StrataConfig,
-        word: QTensor,
-        position_PD: Tensor,
-        norm: Norm,
-        blocks: Mapping[str, Sequence[QuantizedBlock]],
-    ) -> None:
+    def __init__(self, config: StrataConfig, forwards: Mapping[str, Forward]) -> None:
         self.config = config
-        self._word_VD = word.parts["q"]
-        self._word_scale_V = word.parts["scale"].float()
-        self._position_PD = position_PD
-        self._norm = norm
-        self._blocks = blocks
+        self._forwards = forwards
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
         """Pack the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
-        keep_freed_memory()
-        position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
-        norm = _norm(tensors["embed.norm"], config)
-        blocks = {
-            precision: [_block(config, tensors, f"layers.{index}", pack_as) for index in range(config.n_layers)]
-            for precision, pack_as in ((INT8, _int8), (INT4, _int4))
-        }
-        return cls(config, tensors["embed.word"], position_PD, norm, blocks)
+        return cls(config, {precision: forward_of(config, tensors, precision) for precision in PRECISIONS})
 
     @torch.no_grad()
     def encode(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
@@ -109,9 +49,7 @@ class QuantizedEncoder:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
         batch.check(self.config.vocab, self.config.max_pos)
-        pieces = batch.pieces(PIECE_TOKENS)
-        z_BD = torch.cat([piece.layout.means(self._run(piece, self.config.n_layers, precision)) for piece in pieces])
-        return batch.layout.restore(functional.normalize(z_BD, dim=1))
+        return batch.layout.restore(self._forwards[precision].encode(batch))
 
     @torch.no_grad()
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
@@ -122,19 +60,7 @@ class QuantizedEncoder:
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
         batch.check(self.config.vocab, self.config.max_pos)
-        return torch.cat([self._run(piece, layer, INT8) for piece in batch.pieces(PIECE_TOKENS)])
-
-    def _run(self, batch: RaggedBatch, layer: int, precision: str) -> Tensor:
-        x_TD = self._embed(batch)
-        for block in self._blocks[precision][:layer]:
-            x_TD = block(x_TD, batch.layout)
-        return x_TD
-
-    def _embed(self, batch: RaggedBatch) -> Tensor:
-        word_TD = self._word_VD.index_select(0, batch.ids_T).float()
-        scale_T1 = self._word_scale_V.index_select(0, batch.ids_T).unsqueeze(1)
-        position_TD = self._position_PD.index_select(0, batch.positions_T)
-        return self._norm(torch.addcmul(position_TD, word_TD, scale_T1))
+        return self._forwards[INT8].tokens(batch, layer)
 
 
 class QuantizedHead:
@@ -192,31 +118,3 @@ class QuantizedModel:
 
 def _pack(tensor: QTensor) -> PackedLinear:
     return pack(tensor.q_NK, tensor.parts["scale"], tensor.bias)
-
-
-def _int8(tensor: QTensor) -> Linear:
-    return partial(linear_i8, packed=_pack(tensor))
-
-
-def _int4(tensor: QTensor) -> Linear:
-    packed = linear_i4.pack(tensor.parts["hi"], tensor.parts["m"], tensor.parts["scale"], tensor.bias)
-    return partial(linear_i4.linear_i4, packed=packed)
-
-
-def _norm(tensor: QTensor, config: StrataConfig) -> Norm:
-    gain_D, bias_D = tensor.parts["value"].unbind(0)
-    return Norm(gain_D, bias_D, config.norm_eps)
-
-
-def _block(
-    config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack_as: Callable[[QTensor], Linear]
-) -> QuantizedBlock:
-    return QuantizedBlock(
-        config.n_heads,
-        qkv=pack_as(tensors[f"{path}.qkv"]),
-        out=pack_as(tensors[f"{path}.out"]),
-        norm1=_norm(tensors[f"{path}.norm1"], config),
-        up=pack_as(tensors[f"{path}.up"]),
-        down=pack_as(tensors[f"{path}.down"]),
-        norm2=_norm(tensors[f"{path}.norm2"], config),
-    )

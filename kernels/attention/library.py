@@ -53,6 +53,12 @@ def group_equal(offsets: Sequence[int]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def offsets_of(groups: Sequence[Group]) -> list[int]:
+    """The cumulative lengths that `group_equal` took."""
+    starts = [group.start + index * group.length for group in groups for index in range(group.count)]
+    return [*starts, sum(group.num_rows for group in groups)]
+
+
 def attention(qkv_TW: Tensor, groups: Sequence[Group], num_heads: int) -> Tensor:
     """out_TX with X = H * D, for the groups that make up all rows in order."""
     pieces = [

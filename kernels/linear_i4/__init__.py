@@ -15,6 +15,7 @@ from kernels import gpu as on_gpu
 from kernels.dispatch import Impl, choose, forced
 from kernels.linear_i4 import reference
 from kernels.linear_i4.library import LIBRARY, Pack, RowFunction
+from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Weight
 
 __all__ = ["IMPLS", "PackedLinear4", "linear_i4", "pack"]
@@ -28,6 +29,7 @@ def _pack_on_gpu(weight: Weight) -> RowFunction:
 
 IMPLS: tuple[Impl[Pack], ...] = (
     Impl("triton", lambda weight: on_gpu.why_not(weight.hi_NJ), _pack_on_gpu),
+    *NATIVE,
     *LIBRARY,
     Impl("reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)),
 )

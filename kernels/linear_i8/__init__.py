@@ -1,9 +1,9 @@
 """y = x @ (q * scale)^T + bias with INT8 weights per output and 8-bit rows of x, quantized as they come.
 
-`reference.py` defines it, `library.py` has it from torch's own operations, this file chooses. Small and large numbers
-of rows want different implementations, so a packed weight holds the best one for each class of M; the choice is
-measured once per shape and process, within `BUDGET_S`, and cannot change a result (all give the same bits). A weight on
-a GPU goes to `gpu.py`.
+`reference.py` defines it, `native.py` has it in our own C, `library.py` from torch's operations; this file chooses, and
+the choice cannot change a result: all give the same bits. Ours is faster at every shape, so it is taken where it can
+run. Of torch's, small and large numbers of rows want different ones, so a packed weight holds the best for each class
+of M, measured once per shape and process, within `BUDGET_S`. A weight on a GPU goes to `gpu.py`.
 """
 
 import functools
@@ -16,6 +16,7 @@ from kernels import gpu as on_gpu
 from kernels.dispatch import Impl, best_seconds, choose, forced
 from kernels.linear_i8 import reference
 from kernels.linear_i8.library import INT8, INT_MM, LIBRARY, Pack, RowFunction
+from kernels.linear_i8.native import NATIVE
 from kernels.linear_i8.reference import Weight
 
 __all__ = ["IMPLS", "PackedLinear", "linear_i8", "pack"]
@@ -24,7 +25,7 @@ REFERENCE: Impl[Pack] = Impl(
     "reference", lambda *_: [], lambda weight: functools.partial(reference.linear, weight=weight)
 )
 
-IMPLS: tuple[Impl[Pack], ...] = (*LIBRARY, REFERENCE)
+IMPLS: tuple[Impl[Pack], ...] = (*NATIVE, *LIBRARY, REFERENCE)
 
 
 def _pack_on_gpu(weight: Weight) -> RowFunction:
@@ -101,10 +102,11 @@ def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
 @functools.cache
 def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
     """The implementation for each class of M, for weights of this shape."""
+    best = choose("linear_i8", IMPLS, force=forced())
     rivals = [impl for impl in INT8 if not impl.why_not()]
-    if forced() is None and len(rivals) > 1:
+    if forced() is None and best in INT8 and len(rivals) > 1:
         return _measured(rivals, num_out, num_in)
-    return (choose("linear_i8", IMPLS, force=forced()),) * len(MAX_ROWS)
+    return (best,) * len(MAX_ROWS)
 
 
 @functools.cache

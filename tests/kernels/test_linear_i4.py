@@ -11,9 +11,10 @@ from torch import Tensor
 from kernels import dispatch, linear_i4, linear_i8
 from kernels.linear_i4 import IMPLS, reference
 from kernels.linear_i4.library import LIBRARY, Pack
+from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, Weight
 
-IMPLEMENTATIONS = pytest.mark.parametrize("impl", LIBRARY, ids=lambda impl: impl.name)
+IMPLEMENTATIONS = pytest.mark.parametrize("impl", (*NATIVE, *LIBRARY), ids=lambda impl: impl.name)
 HI, M, SCALE = torch.zeros(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8), torch.ones(3)
 
 
@@ -152,4 +153,5 @@ def test_linear_refuses(x_MK: Tensor) -> None:
 
 
 def test_names_of_implementations() -> None:
-    assert [impl.name for impl in IMPLS] == ["triton", "library/unpacked", "reference"]
+    natives = ["native/bf16", "native/vnni", "native/avx2", "native/plain"]
+    assert [impl.name for impl in IMPLS] == ["triton", *natives, "library/unpacked", "reference"]

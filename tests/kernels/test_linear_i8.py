@@ -12,11 +12,12 @@ from kernels import dispatch, linear_i8
 from kernels.dispatch import Impl
 from kernels.linear_i8 import IMPLS, library, reference
 from kernels.linear_i8.library import INT8, LIBRARY, Pack
+from kernels.linear_i8.native import NATIVE
 from kernels.linear_i8.reference import Weight
 
 SIZES = (1, 3, 17, 123)
 CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
-LIBRARY_IMPLS = pytest.mark.parametrize("impl", LIBRARY, ids=lambda impl: impl.name)
+IMPLEMENTATIONS = pytest.mark.parametrize("impl", (*NATIVE, *LIBRARY), ids=lambda impl: impl.name)
 
 
 def weight(num_out: int, num_in: int, *, seed: int = 0) -> Weight:
@@ -39,7 +40,7 @@ def _unplanned() -> Iterator[None]:
         cached.cache_clear()
 
 
-@LIBRARY_IMPLS
+@IMPLEMENTATIONS
 @pytest.mark.parametrize("num_in", [*SIZES, 384, 1536])
 def test_bits_equal_the_reference(impl: Impl[Pack], num_in: int) -> None:
     if reasons := impl.why_not():
@@ -52,7 +53,7 @@ def test_bits_equal_the_reference(impl: Impl[Pack], num_in: int) -> None:
             assert torch.equal(run(x_MK), reference.linear(x_MK, layer)), (num_rows, num_out)
 
 
-@LIBRARY_IMPLS
+@IMPLEMENTATIONS
 def test_extreme_sums_are_exact(impl: Impl[Pack]) -> None:
     if reasons := impl.why_not():
         pytest.skip("; ".join(reasons))
@@ -65,7 +66,7 @@ def test_extreme_sums_are_exact(impl: Impl[Pack]) -> None:
     assert reference.linear(x_MK, layer)[0, 0] == 255 * 127 * 1535
 
 
-@LIBRARY_IMPLS
+@IMPLEMENTATIONS
 def test_strided_rows(impl: Impl[Pack]) -> None:
     if reasons := impl.why_not():
         pytest.skip("; ".join(reasons))
@@ -163,18 +164,21 @@ def test_a_row_does_not_feel_its_neighbours() -> None:
 @pytest.mark.parametrize("family", dispatch.FAMILIES)
 def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, family)
-    able = [impl.name for impl in LIBRARY if not impl.why_not()]
+    able = [impl.name for impl in IMPLS if not impl.why_not() and impl.belongs_to(family)]
     for once in (False, True):
         packed = linear_i8.pack(weight(3, 8).q_NK, torch.ones(3), once=once)
-        expected = able[0] if not once or library.INT_MM.name not in able else library.INT_MM.name
-        assert set(packed.names) == {"reference" if family == "reference" else expected}
+        expected = library.INT_MM.name if once and library.INT_MM.name in able else able[0]
+        assert set(packed.names) == {expected}
 
 
 @pytest.mark.usefixtures("_unplanned")
 def test_measured_choice_is_made_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ours cannot run."""
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
+    monkeypatch.setattr(linear_i8, "IMPLS", (*LIBRARY, linear_i8.REFERENCE))
     layer = weight(3, 8)
     first = linear_i8.pack(layer.q_NK, layer.scale_N)
+    assert set(first.names) <= {impl.name for impl in INT8}
     assert linear_i8.pack(layer.q_NK, layer.scale_N).names == first.names
     assert linear_i8._plan.cache_info().misses == 1
 
@@ -211,4 +215,6 @@ def test_linear_refuses(x_MK: Tensor) -> None:
 
 
 def test_names_of_implementations() -> None:
-    assert [impl.name for impl in IMPLS] == ["library/onednn", "library/int_mm", "library/float", "reference"]
+    names = [impl.name for impl in IMPLS]
+    assert names[:4] == ["native/bf16", "native/vnni", "native/avx2", "native/plain"]
+    assert names[4:] == ["library/onednn", "library/int_mm", "library/float", "reference"]

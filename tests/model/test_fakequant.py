@@ -5,8 +5,9 @@ from torch.nn import functional
 
 from kernels.linear_i8 import linear_i8, pack, reference
 from model.fakequant import fake_linear
+from model.forward.library import LibraryForward
 from model.quantize import quantize_n8g64
-from model.quantized import QuantizedEncoder
+from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
 from tests.model.small import SMALL, small_strata
@@ -44,13 +45,19 @@ def test_only_asked_gradients_are_computed() -> None:
 
 
 def test_a_trained_top_is_what_will_be_served() -> None:
-    """To the last bit: full-precision blocks through the fake rounding, and the packed encoder."""
+    """To the last bit: full-precision blocks through the fake rounding, and the packed encoder in torch."""
     strata = small_strata(seed=5)
-    served = QuantizedEncoder.from_tensors(SMALL, encoder_tensors(strata))
+    tensors = encoder_tensors(strata)
+    served = QuantizedEncoder(SMALL, {INT8: LibraryForward(SMALL, tensors, INT8)})
+    native = QuantizedEncoder.from_tensors(SMALL, tensors)
     batch = RaggedBatch.of([[4, 5, 6, 7], [3], [8, 9]])
     for layer in range(SMALL.n_layers + 1):
-        x_TD = served.encode_prefix(batch, layer)
-        assert torch.equal(strata.forward_from(layer, x_TD, batch.layout, linear=fake_linear), served.encode(batch))
+        trained, ours = (
+            strata.forward_from(layer, encoder.encode_prefix(batch, layer), batch.layout, linear=fake_linear)
+            for encoder in (served, native)
+        )
+        assert torch.equal(trained, served.encode(batch))
+        assert (ours * native.encode(batch)).sum(dim=1).min() > 0.999
 
 
 def test_steps_against_the_rounding_lower_the_loss() -> None:

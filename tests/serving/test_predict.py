@@ -1,7 +1,9 @@
 """Answers as a function of events, tokens and weights."""
 
 import pytest
+import torch
 
+from kernels.linear_i8 import pack
 from serving.live import Live, Version
 from serving.predict import predict_many
 from tests.serving.weights import PRECISIONS, label_of, live_of, model_of, plan_of, tokenizer
@@ -59,7 +61,9 @@ def test_a_long_text_is_carried_back_as_far_as_it_may_be() -> None:
 
 def test_a_score_that_is_not_finite_is_no_answer() -> None:
     model = model_of(1, encoder_seed=99)
-    model.encoder._position_PD = model.encoder._position_PD * float("nan")  # what a broken kernel would give
+    size = model.head.config.label_capacity, model.head.config.head_features
+    broken_N = torch.full(size[:1], float("nan"))
+    model.head._out = pack(torch.ones(size, dtype=torch.int8), broken_N)  # what a broken kernel would give
     live = Live(
         number=1,
         plan=plan_of(1),

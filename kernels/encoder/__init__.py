@@ -1,0 +1,180 @@
+"""A whole encoder in one call: ragged token ids in, one vector for each sequence out, nothing back to Python between.
+
+    ids -> embed -> blocks -> mean of each sequence -> length 1
+    a block: qkv -> attention -> out + residual -> norm -> up, gelu -> down + residual -> norm
+
+Between two multiplications a row is finished, normalised and quantized for the next while it lies in the cache. Whole
+sequences of together some 100 tokens go through all layers at once; threads take such pieces from one counter. Weights
+are packed once; an encoder is never written to again, so a swap is the exchange of one reference, and a batch that runs
+keeps the old one alive.
+
+There is no reference here: what it must agree with is the same chain of operations in torch (`model.quantized`).
+
+Shape suffixes: T tokens of all sequences, B sequences, D width, F width inside a block, V vocabulary, P positions.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels import native
+from kernels.attention.native import LANES, why_not_head
+from kernels.native import address, binding
+
+__all__ = ["BlockWeights", "EmbeddingWeights", "Encoder", "NormWeights", "why_not"]
+
+MAX_THREADS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class NormWeights:
+    """Layer normalisation over D: float32 gain_D, bias_D."""
+
+    gain_D: Tensor
+    bias_D: Tensor
+    eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingWeights:
+    """int8 word_VD with a float32 scale_V for each row; position_PD float32, with whatever is added to every token."""
+
+    word_VD: Tensor
+    scale_V: Tensor
+    position_PD: Tensor
+    norm: NormWeights
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWeights:
+    """The four matrices as `linear_i8.native` or `linear_i4.native` packs them, and the two norms."""
+
+    qkv: Tensor
+    out: Tensor
+    norm1: NormWeights
+    up: Tensor
+    down: Tensor
+    norm2: NormWeights
+
+
+def why_not(*, width: int, num_heads: int, inner: int) -> list[str]:
+    """What speaks against encoders of this shape here."""
+    reasons = [*native.why_not(), *why_not_head(width // num_heads)]
+    reasons += [f"{value} is no multiple of {LANES}" for value in (width, inner) if value % LANES]
+    return reasons
+
+
+class Encoder:
+    """Packed weights that run. Immutable; any number of threads may call at once."""
+
+    def __init__(
+        self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights], *, num_heads: int, inner: int
+    ) -> None:
+        """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty."""
+        self._kept: list[object] = [embedding, *blocks]  # the records below hold addresses
+        self._num_rows, self._width = embedding.word_VD.shape
+        self._num_positions = len(embedding.position_PD)
+        _check("word_VD", embedding.word_VD, torch.int8, (self._num_rows, self._width))
+        _check("scale_V", embedding.scale_V, torch.float32, (self._num_rows,))
+        _check("position_PD", embedding.position_PD, torch.float32, (self._num_positions, self._width))
+        records = (binding.Block * len(blocks))(*(self._block(block, inner) for block in blocks))
+        self._record = binding.Encoder(
+            self._width,
+            num_heads,
+            inner,
+            len(blocks),
+            binding.Embedding(
+                address(embedding.word_VD),
+                address(embedding.scale_V),
+                address(embedding.position_PD),
+                self._norm("norm", embedding.norm),
+            ),
+            records,
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the packed matrices."""
+        blocks = [block for block in self._kept if isinstance(block, BlockWeights)]
+        return sum(len(part) for block in blocks for part in (block.qkv, block.out, block.up, block.down))
+
+    def encode(self, ids_T: Tensor, offsets: Sequence[int], *, threads: int = 1, way: str | None = None) -> Tensor:
+        """z_BD float32 of length 1; sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
+
+        Raises ValueError for offsets that do not rise from 0 to T, a sequence longer than there are positions, an id
+        outside the vocabulary, or another dtype.
+        """
+        return self._run(ids_T, offsets, self._record.layers, False, threads, way)
+
+    def tokens(
+        self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, way: str | None = None
+    ) -> Tensor:
+        """x_TD float32: every token behind the first `layers` blocks. Raises like `encode`."""
+        if not 0 <= layers <= self._record.layers:
+            raise ValueError(f"layers is {layers}; expected 0 to {self._record.layers}")
+        return self._run(ids_T, offsets, layers, True, threads, way)
+
+    def _run(
+        self, ids_T: Tensor, offsets: Sequence[int], layers: int, tokens: bool, threads: int, way: str | None
+    ) -> Tensor:
+        offsets_B = self._checked(ids_T, offsets)
+        ids_T = ids_T.contiguous()
+        num_sequences = len(offsets_B) - 1
+        out = torch.empty(len(ids_T) if tokens else num_sequences, self._width)
+        status = native.kernels(way).encode(
+            ctypes.byref(self._record),
+            layers,
+            tokens,
+            address(ids_T),
+            address(offsets_B),
+            num_sequences,
+            max(1, min(threads, MAX_THREADS)),
+            address(out),
+        )
+        native.done(status)
+        return out
+
+    def _checked(self, ids_T: Tensor, offsets: Sequence[int]) -> Tensor:
+        if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
+            raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
+        offsets_B = torch.tensor(offsets, dtype=torch.int32)
+        if len(offsets_B) < 2 or offsets_B[0] != 0 or offsets_B[-1] != len(ids_T):
+            raise ValueError(f"offsets go from {list(offsets[:1])} to {list(offsets[-1:])}; expected 0 to {len(ids_T)}")
+        shortest, longest = torch.aminmax(offsets_B.diff())
+        if shortest < 1 or longest > self._num_positions:
+            raise ValueError(f"sequences have {shortest} to {longest} tokens; expected 1 to {self._num_positions}")
+        lowest, highest = torch.aminmax(ids_T)
+        if lowest < 0 or highest >= self._num_rows:
+            raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_rows - 1}]")
+        return offsets_B
+
+    def _block(self, block: BlockWeights, inner: int) -> binding.Block:
+        shapes = {"qkv": (3 * self._width, self._width), "out": (self._width, self._width)}
+        shapes |= {"up": (inner, self._width), "down": (self._width, inner)}
+        for name, shape in shapes.items():
+            _check_packed(name, getattr(block, name), shape)
+        return binding.Block(
+            *(address(getattr(block, name)) for name in shapes),
+            self._norm("norm1", block.norm1),
+            self._norm("norm2", block.norm2),
+        )
+
+    def _norm(self, name: str, norm: NormWeights) -> binding.Norm:
+        _check(f"{name}.gain_D", norm.gain_D, torch.float32, (self._width,))
+        _check(f"{name}.bias_D", norm.bias_D, torch.float32, (self._width,))
+        return binding.Norm(address(norm.gain_D), address(norm.bias_D), norm.eps)
+
+
+def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
+        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected dense {dtype} {list(shape)}")
+
+
+def _check_packed(name: str, packed: Tensor, shape: tuple[int, int]) -> None:
+    """The header of a packed weight begins with its bits, outputs and inputs."""
+    found = packed[:12].view(torch.int32).tolist() if packed.dtype == torch.uint8 and len(packed) >= 12 else []
+    if found not in ([8, *shape], [4, *shape]):
+        raise ValueError(f"{name} is packed as {found}; expected 8 or 4 bits, {shape[0]} outputs, {shape[1]} inputs")

@@ -1,0 +1,39 @@
+"""The INT4 linear layer in our own C: nibbles become bytes in registers, each group's sum is multiplied by its m."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kernels import native
+from kernels.dispatch import Impl
+from kernels.linear_i4.reference import Weight
+from kernels.linear_i8.native import linear
+from kernels.native import address
+
+
+def pack_weight(weight: Weight) -> Tensor:
+    """The high plane as the kernels read it, uint8: 0.53 times the bytes of INT8."""
+    library = native.library()
+    assert library is not None, "asked for kernels that are not there"
+    whole = weight.as_int8()
+    num_out, num_in = whole.q_NK.shape
+    packed = torch.empty(library.weight_bytes(4, num_out, num_in), dtype=torch.uint8)
+    hi_NJ, m_NG = weight.hi_NJ.contiguous(), weight.m_NG.contiguous()
+    floats = (whole.scale_N, whole.bias_N, whole.scaled_ksum_N)
+    library.pack_i4(address(hi_NJ), address(m_NG), *map(address, floats), num_out, num_in, address(packed))
+    return packed
+
+
+def _packer(way: str) -> Callable[[Weight], Callable[[Tensor], Tensor]]:
+    def pack(weight: Weight) -> Callable[[Tensor], Tensor]:
+        return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.hi_NJ), way=way)
+
+    return pack
+
+
+NATIVE: tuple[Impl[Callable[[Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
+    Impl(f"native/{way}", functools.partial(lambda way, *_: native.why_not(way), way), _packer(way))
+    for way in native.WAYS
+)

@@ -1,0 +1,94 @@
+"""The shared object as Python sees it: the records of `source/api.h` and its functions, typed.
+
+Calls release the interpreter lock. Nothing is checked here: the operations do that before they call.
+"""
+
+import ctypes
+from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+
+class Norm(Structure):
+    """Gain and bias float32 [width]."""
+
+    _fields_ = [("gain", c_void_p), ("bias", c_void_p), ("eps", c_float)]
+
+
+class Embedding(Structure):
+    _fields_ = [("word", c_void_p), ("word_scale", c_void_p), ("position", c_void_p), ("norm", Norm)]
+
+
+class Block(Structure):
+    """Packed weights, by address, and the norms behind each residual."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("qkv", "out", "up", "down")),
+        ("norm1", Norm),
+        ("norm2", Norm),
+    ]
+
+
+class Encoder(Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("width", "heads", "inner", "layers")),
+        ("embedding", Embedding),
+        ("blocks", POINTER(Block)),
+    ]
+
+
+class Shape(Structure):
+    _fields_ = [("rows", c_int64), ("width", c_int64)]
+
+
+class Kernels(Structure):
+    """One way to compute: a name and its functions. `source/api.h` says what each takes."""
+
+    _fields_ = [
+        ("name", c_char_p),
+        ("runs_here", CFUNCTYPE(c_int)),
+        ("quantize_rows", CFUNCTYPE(None, c_void_p, Shape, c_void_p, c_void_p)),
+        ("accumulate", CFUNCTYPE(c_int, c_void_p, c_int64, c_void_p, c_void_p)),
+        ("linear", CFUNCTYPE(c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p)),
+        ("norm_rows", CFUNCTYPE(None, c_void_p, Shape, POINTER(Norm))),
+        ("attention", CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int, c_int, c_void_p)),
+        ("embed", CFUNCTYPE(None, POINTER(Embedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
+        ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),
+        (
+            "encode",
+            CFUNCTYPE(c_int, POINTER(Encoder), c_int, c_int, c_void_p, c_void_p, c_int, c_int, c_void_p),
+        ),
+    ]
+
+
+RECORDS = (Norm, Embedding, Block, Encoder, Shape, Kernels)
+"""In the order of `lifelong_record_bytes`."""
+
+
+class Library:
+    """The loaded shared object. Raises OSError for a file that is none, or not one of ours."""
+
+    def __init__(self, path: Path) -> None:
+        library: Any = ctypes.CDLL(str(path))
+        try:
+            library.lifelong_kernels.restype = POINTER(Kernels)
+            library.lifelong_weight_bytes.restype = c_int64
+            sizes = [library.lifelong_record_bytes(index) for index in range(len(RECORDS))]
+        except AttributeError as error:
+            raise OSError(f"{path}: {error}") from error
+        if sizes != [ctypes.sizeof(record) for record in RECORDS]:
+            raise OSError(f"{path}: made from other sources: records of {sizes} bytes")
+        library.lifelong_pack_i8.argtypes = [*[c_void_p] * 4, c_int, c_int, c_void_p]
+        library.lifelong_pack_i4.argtypes = [*[c_void_p] * 5, c_int, c_int, c_void_p]
+        self.weight_bytes = library.lifelong_weight_bytes
+        self.pack_i8 = library.lifelong_pack_i8
+        self.pack_i4 = library.lifelong_pack_i4
+        self.kernels = _all_kernels(library)
+
+
+def _all_kernels(library: Any) -> dict[str, Any]:
+    """Every way to compute that runs on this processor, by name, best first."""
+    found: dict[str, Any] = {}
+    while table := library.lifelong_kernels(len(found)):
+        found[table.contents.name.decode()] = table.contents
+    return found

@@ -1,0 +1,61 @@
+/* What the shared object offers, and the records that cross from Python (kernels/native/binding.py has the same).
+ *
+ * Whoever calls has checked every argument: nothing here looks at sizes twice. Functions that need memory return 0, or -1
+ * where there is none. Pointers to floats and integers need no alignment.
+ */
+#ifndef LIFELONG_API_H
+#define LIFELONG_API_H
+
+#include "weight.h"
+
+typedef struct {
+    const float *gain, *bias;
+    float eps;
+} Norm;
+
+/* word [vocab, width] int8 with a scale for each row; position [positions, width] already holds the segment's row. */
+typedef struct {
+    const int8_t *word;
+    const float *word_scale, *position;
+    Norm norm;
+} Embedding;
+
+typedef struct {
+    const Weight *qkv, *out, *up, *down;
+    Norm norm1, norm2;
+} Block;
+
+typedef struct {
+    int32_t width, heads, inner, layers;
+    Embedding embedding;
+    const Block *blocks;
+} Encoder;
+
+/* How many rows of how many floats, dense. */
+typedef struct {
+    int64_t rows, width;
+} Shape;
+
+/* One set for each way to compute (see dot.h). */
+typedef struct {
+    const char *name;
+    int (*runs_here)(void);
+    /* q [rows, width] u8, ranges [rows] of (step, low) */
+    void (*quantize_rows)(const float *x, Shape shape, uint8_t *q, float *ranges);
+    /* sums [rows, num_out] of q [rows, num_in] */
+    int (*accumulate)(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums);
+    /* y [rows, num_out]; finish 0: plain, 1: gelu, 2: added to what y holds */
+    int (*linear)(int finish, const float *x, int64_t rows, const Weight *w, float *y);
+    void (*norm_rows)(float *x, Shape shape, const Norm *norm);
+    /* out [tokens, heads * head] of qkv [tokens, 3 * heads * head]; sequence i is tokens offsets[i] to offsets[i + 1] */
+    int (*attention)(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out);
+    void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
+    void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
+    /* out [sequences, width], of length 1 each; with `tokens` instead every token's row behind `layers` blocks */
+    int (*encode)(const Encoder *e, int layers, int tokens, const int64_t *ids, const int32_t *offsets, int sequences,
+                  int threads, float *out);
+} Kernels;
+
+extern const Kernels lifelong_bf16, lifelong_vnni, lifelong_avx2, lifelong_plain;
+
+#endif

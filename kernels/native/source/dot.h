@@ -1,0 +1,191 @@
+/* The innermost product: up to TILE_ROWS rows of 8-bit integers times one panel of a weight, in exact int32.
+ *
+ *     sums[r][n] = sum over k of x[r][k] * w[n][k]
+ *
+ * This is the one place that knows the processor. Three ways, the same integers:
+ *
+ * - AVX512-VNNI: `vpdpbusd` on 16 outputs at a time; all sums stay in registers (6 x 4 of 32). It is written in assembly
+ *   because GCC puts a register copy around the intrinsic, which halves the rate.
+ * - AVX2: widens to 16 bits first; the instruction for 8 bits saturates.
+ * - anything else: plain C.
+ */
+#ifndef LIFELONG_DOT_H
+#define LIFELONG_DOT_H
+
+#include "lanes.h"
+#include "weight.h"
+
+#define TILE_ROWS 6
+#define UNROLL _Pragma("GCC unroll 8")
+
+/* Rows of integers, `stride` bytes apart, readable up to a whole number of quads. For INT4 weights also the sum of each
+ * group of 64 integers, `num_groups` a row. */
+typedef struct {
+    const uint8_t *q;
+    int64_t stride;
+    const int32_t *group_sums;
+    int num_groups;
+} ByteRows;
+
+INLINE int32_t quad_of(const uint8_t *x)
+{
+    int32_t quad;
+    memcpy(&quad, x, sizeof quad);
+    return quad;
+}
+
+#if defined(__AVX512VNNI__)
+
+INLINE void multiply_add(__m512i *sum, __m512i x, __m512i w) { __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(w)); }
+
+INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, int32_t (*sums)[PANEL])
+{
+    __m512i sum[TILE_ROWS][4];
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
+    for (int k = 0; k < num_quads; k++) {
+        __m512i w[4];
+        UNROLL for (int c = 0; c < 4; c++) w[c] = _mm512_loadu_si512(panel + (int64_t)k * 256 + c * 64);
+        UNROLL for (int r = 0; r < rows; r++) {
+            __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * QUAD));
+            UNROLL for (int c = 0; c < 4; c++) multiply_add(&sum[r][c], quad, w[c]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int c = 0; c < 4; c++) _mm512_storeu_si512(sums[r] + c * 16, sum[r][c]);
+}
+
+#elif defined(__AVX2__)
+
+INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, int32_t (*sums)[PANEL])
+{
+    for (int n = 0; n < PANEL; n += 16) {
+        for (int r = 0; r < rows; r++) {
+            __m256i pairs[4]; /* outputs 4c..4c+3, two sums each */
+            for (int c = 0; c < 4; c++) pairs[c] = _mm256_setzero_si256();
+            for (int k = 0; k < num_quads; k++) {
+                __m256i quad = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad_of(x.q + r * x.stride + k * QUAD)));
+                for (int c = 0; c < 4; c++) {
+                    const uint8_t *from = panel + (int64_t)k * 256 + (n + c * 4) * QUAD;
+                    __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
+                    pairs[c] = _mm256_add_epi32(pairs[c], _mm256_madd_epi16(quad, w));
+                }
+            }
+            for (int c = 0; c < 4; c += 2) { /* hadd works within halves: 0 1 4 5 | 2 3 6 7 */
+                __m256i both = _mm256_permute4x64_epi64(_mm256_hadd_epi32(pairs[c], pairs[c + 1]), 0xD8);
+                _mm256_storeu_si256((__m256i *)(sums[r] + n + c * 4), both);
+            }
+        }
+    }
+}
+
+#else
+
+INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, int32_t (*sums)[PANEL])
+{
+    for (int r = 0; r < rows; r++) {
+        memset(sums[r], 0, sizeof sums[r]);
+        for (int k = 0; k < num_quads; k++) {
+            const uint8_t *quad = x.q + r * x.stride + k * QUAD;
+            const int8_t *w = (const int8_t *)panel + (int64_t)k * 256;
+            for (int n = 0; n < PANEL; n++, w += QUAD)
+                sums[r][n] += quad[0] * w[0] + quad[1] * w[1] + quad[2] * w[2] + quad[3] * w[3];
+        }
+    }
+}
+
+#endif
+
+/* A group of INT4 weights multiplies as integers from 0 to 15; what the 8 too many amount to is known from the sum of the
+ * row's integers and is subtracted at the start. Then the group's sum is multiplied, still exactly. */
+#if defined(__AVX512VNNI__)
+
+INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_t *multipliers, int32_t (*sums)[PANEL])
+{
+    const __m512i low_half = _mm512_set1_epi8(15);
+    for (int n = 0; n < PANEL; n += 32) { /* half a panel: its sums and the group's fit into registers together */
+        __m512i sum[TILE_ROWS][2];
+        UNROLL for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_si512();
+        for (int g = 0; g < x.num_groups; g++) {
+            __m512i part[TILE_ROWS][2];
+            UNROLL for (int r = 0; r < rows; r++)
+                part[r][0] = part[r][1] = _mm512_set1_epi32(-8 * x.group_sums[r * x.num_groups + g]);
+            for (int k = g * GROUP; k < (g + 1) * GROUP; k += 2 * QUAD) {
+                const uint8_t *from = panel + (int64_t)k * PANEL / 2 + n * QUAD;
+                __m512i both[2] = {_mm512_loadu_si512(from), _mm512_loadu_si512(from + 64)};
+                __m512i first[2], second[2];
+                UNROLL for (int c = 0; c < 2; c++) {
+                    first[c] = _mm512_and_si512(both[c], low_half);
+                    second[c] = _mm512_and_si512(_mm512_srli_epi16(both[c], 4), low_half);
+                }
+                UNROLL for (int r = 0; r < rows; r++) {
+                    __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k));
+                    __m512i next = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k + QUAD));
+                    UNROLL for (int c = 0; c < 2; c++) multiply_add(&part[r][c], quad, first[c]);
+                    UNROLL for (int c = 0; c < 2; c++) multiply_add(&part[r][c], next, second[c]);
+                }
+            }
+            UNROLL for (int c = 0; c < 2; c++) {
+                const uint8_t *from = multipliers + g * PANEL + n + c * 16;
+                __m512i m = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from));
+                UNROLL for (int r = 0; r < rows; r++)
+                    sum[r][c] = _mm512_add_epi32(sum[r][c], _mm512_mullo_epi32(part[r][c], m));
+            }
+        }
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int c = 0; c < 2; c++) _mm512_storeu_si512(sums[r] + n + c * 16, sum[r][c]);
+    }
+}
+
+#else
+
+INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_t *multipliers, int32_t (*sums)[PANEL])
+{
+    int8_t unpacked[GROUP / QUAD][PANEL * QUAD];
+    int32_t part[TILE_ROWS][PANEL];
+    memset(sums, 0, (size_t)rows * sizeof sums[0]);
+    for (int g = 0; g < x.num_groups; g++) {
+        for (int k = 0; k < GROUP / QUAD; k += 2) {
+            const uint8_t *from = panel + (int64_t)(g * GROUP / QUAD + k) * PANEL * QUAD / 2;
+            for (int i = 0; i < PANEL * QUAD; i++) {
+                unpacked[k][i] = (int8_t)((from[i] & 15) - 8);
+                unpacked[k + 1][i] = (int8_t)((from[i] >> 4) - 8);
+            }
+        }
+        ByteRows group = {x.q + g * GROUP, x.stride, NULL, 0};
+        dot_rows(rows, group, (const uint8_t *)unpacked, GROUP / QUAD, part);
+        for (int r = 0; r < rows; r++)
+            for (int n = 0; n < PANEL; n++) sums[r][n] += part[r][n] * multipliers[g * PANEL + n];
+    }
+}
+
+#endif
+
+/* One compiled body for each number of rows, so that its loops over rows are unrolled. */
+#define FOR_EACH_ROWS(CALL)                                                                                             \
+    switch (rows) {                                                                                                     \
+    case 1: CALL(1); break;                                                                                             \
+    case 2: CALL(2); break;                                                                                             \
+    case 3: CALL(3); break;                                                                                             \
+    case 4: CALL(4); break;                                                                                             \
+    case 5: CALL(5); break;                                                                                             \
+    default: CALL(6);                                                                                                   \
+    }
+
+/* sums[0..rows) for panel `panel` of `w`, rows from 1 to TILE_ROWS. */
+static void dot_panel(int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
+{
+    const uint8_t *integers = weight_panel(w, panel);
+    if (w->bits == 4) {
+        const uint8_t *multipliers = weight_multipliers(w, panel);
+#define CALL(R) dot_rows_i4(R, x, integers, multipliers, sums)
+        FOR_EACH_ROWS(CALL)
+#undef CALL
+    } else {
+#define CALL(R) dot_rows(R, x, integers, w->num_quads, sums)
+        FOR_EACH_ROWS(CALL)
+#undef CALL
+    }
+}
+
+#endif

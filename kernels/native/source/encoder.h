@@ -1,0 +1,126 @@
+/* A whole encoder: ragged token ids in, unit vectors out.
+ *
+ *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers -> mean -> unit
+ *
+ * Whole sequences of together some 100 tokens (a Piece) go through all layers at once: what a piece needs fits into the
+ * second-level cache, and threads take pieces from one counter without waiting for each other.
+ */
+#ifndef LIFELONG_ENCODER_H
+#define LIFELONG_ENCODER_H
+
+#include "api.h"
+#include "attention.h"
+
+/* Feed-forward rows that are computed together: as many as keep `inner` in the second-level cache. */
+#define INNER_ROWS 96
+
+typedef struct {
+    float *x, *mixed, *qkv, *inner;
+    RowScratch rows, inner_rows;
+    HeadScratch *head;
+} Scratch;
+
+static int64_t scratch_bytes(const Encoder *e, int64_t tokens)
+{
+    int64_t inner = tokens < INNER_ROWS ? tokens : INNER_ROWS;
+    return 4 * round_up(tokens * e->width, 16) * 5 + 4 * round_up(inner * e->inner, 16) +
+           round_up(row_scratch_bytes(tokens, e->width), 64) + round_up(row_scratch_bytes(inner, e->inner), 64) +
+           head_scratch_bytes(tokens, e->width / e->heads) + 64;
+}
+
+static Scratch scratch_in(uint8_t *memory, const Encoder *e, int64_t tokens)
+{
+    int64_t inner = tokens < INNER_ROWS ? tokens : INNER_ROWS;
+    Scratch s;
+    float *floats = (float *)memory;
+    s.x = floats, floats += round_up(tokens * e->width, 16);
+    s.mixed = floats, floats += round_up(tokens * e->width, 16);
+    s.qkv = floats, floats += 3 * round_up(tokens * e->width, 16);
+    s.inner = floats, floats += round_up(inner * e->inner, 16);
+    uint8_t *bytes = (uint8_t *)floats;
+    s.rows = row_scratch(bytes, tokens, e->width), bytes += round_up(row_scratch_bytes(tokens, e->width), 64);
+    s.inner_rows = row_scratch(bytes, inner, e->inner), bytes += round_up(row_scratch_bytes(inner, e->inner), 64);
+    s.head = (HeadScratch *)bytes;
+    return s;
+}
+
+INLINE void embed_row(const Embedding *e, int width, int64_t id, int position, float *x)
+{
+    const int8_t *word = e->word + id * width;
+    Lanes scale = all16(e->word_scale[id]);
+    for (int i = 0; i < width; i += LANES) {
+        int8_t bytes __attribute__((vector_size(16)));
+        memcpy(&bytes, word + i, sizeof bytes);
+        store16(x + i, fma16(__builtin_convertvector(bytes, Lanes), scale, load16(e->position + (int64_t)position * width + i)));
+    }
+    norm_row(x, width, e->norm.gain, e->norm.bias, e->norm.eps);
+}
+
+/* out = mean of `tokens` rows */
+INLINE void mean_rows(const float *x, int tokens, int width, float *out)
+{
+    for (int i = 0; i < width; i += LANES) {
+        Lanes sum = load16(x + i);
+        for (int t = 1; t < tokens; t++) sum += load16(x + (int64_t)t * width + i);
+        store16(out + i, sum / (float)tokens);
+    }
+}
+
+/* Rows to length 1; a row of zeros stays what it is. */
+INLINE void unit_row(float *x, int width)
+{
+    Lanes squares = all16(0.0f);
+    for (int i = 0; i < width; i += LANES) squares = fma16(load16(x + i), load16(x + i), squares);
+    float length = sqrtf(sum_lanes(squares));
+    Lanes inverse = all16(1.0f / (length > 1e-12f ? length : 1e-12f));
+    for (int i = 0; i < width; i += LANES) store16(x + i, load16(x + i) * inverse);
+}
+
+/* `next_bits`: of the weight that takes the result, 0 where there is none. */
+static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int tokens, int next_bits,
+                      Scratch *s)
+{
+    int width = e->width;
+    linear(PLAIN, quantized(&s->rows, 0, tokens, width), b->qkv, s->qkv);
+    for (int i = 0; i < sequences; i++) {
+        int first = offsets[i] - offsets[0];
+        attend(s->qkv + (int64_t)first * 3 * width, offsets[i + 1] - offsets[i], e->heads, width / e->heads,
+               s->mixed + (int64_t)first * width, s->head);
+    }
+    for (int t = 0; t < tokens; t++) quantize_into(&s->rows, t, s->mixed + (int64_t)t * width, width, b->out->bits);
+    linear(ADD, quantized(&s->rows, 0, tokens, width), b->out, s->x);
+    for (int first = 0; first < tokens; first += INNER_ROWS) {
+        int rows = tokens - first < INNER_ROWS ? tokens - first : INNER_ROWS;
+        float *x = s->x + (int64_t)first * width;
+        for (int t = 0; t < rows; t++) {
+            norm_row(x + (int64_t)t * width, width, b->norm1.gain, b->norm1.bias, b->norm1.eps);
+            quantize_into(&s->rows, first + t, x + (int64_t)t * width, width, b->up->bits);
+        }
+        linear(GELU, quantized(&s->rows, first, rows, width), b->up, s->inner);
+        for (int t = 0; t < rows; t++)
+            quantize_into(&s->inner_rows, t, s->inner + (int64_t)t * e->inner, e->inner, b->down->bits);
+        linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, x);
+        for (int t = 0; t < rows; t++) {
+            norm_row(x + (int64_t)t * width, width, b->norm2.gain, b->norm2.bias, b->norm2.eps);
+            if (next_bits) quantize_into(&s->rows, first + t, x + (int64_t)t * width, width, next_bits);
+        }
+    }
+}
+
+/* `layers` blocks over the sequences offsets[0..sequences]; then s->x holds their tokens, from offsets[0] on. */
+static void run_piece(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, int sequences, Scratch *s)
+{
+    int tokens = offsets[sequences] - offsets[0];
+    for (int i = 0; i < sequences; i++)
+        for (int t = offsets[i]; t < offsets[i + 1]; t++) {
+            float *x = s->x + (int64_t)(t - offsets[0]) * e->width;
+            embed_row(&e->embedding, e->width, ids[t], t - offsets[i], x);
+            if (layers) quantize_into(&s->rows, t - offsets[0], x, e->width, e->blocks[0].qkv->bits);
+        }
+    for (int layer = 0; layer < layers; layer++) {
+        int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv->bits : 0;
+        run_block(e, &e->blocks[layer], offsets, sequences, tokens, next_bits, s);
+    }
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* One table of kernels. Compiled once for each way to compute, with -DTABLE=<its name> and the instructions it may use. */
+#include "pieces.h"
+
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+#define JOIN_OF(a, b) a##b
+#define JOIN(a, b) JOIN_OF(a, b)
+
+static int runs_here(void)
+{
+#if defined(__AVX512BF16__)
+    if (!__builtin_cpu_supports("avx512bf16")) return 0;
+#endif
+#if defined(__AVX512VNNI__)
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+#elif defined(__AVX2__)
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+    return 1;
+#endif
+}
+
+static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges)
+{
+    for (int64_t m = 0; m < shape.rows; m++) {
+        Range range = quantize_row(x + m * shape.width, (int)shape.width, q + m * shape.width);
+        ranges[2 * m] = range.step, ranges[2 * m + 1] = range.low;
+    }
+}
+
+/* Rows are copied to where they may be read up to a whole number of quads. */
+static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums)
+{
+    int width = w->num_in;
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(TILE_ROWS, width), 64));
+    if (!memory) return -1;
+    RowScratch s = row_scratch(memory, TILE_ROWS, width);
+    memset(s.q, 0, (size_t)(TILE_ROWS * s.stride));
+    int32_t tile[TILE_ROWS][PANEL];
+    for (int64_t row = 0; row < rows; row += TILE_ROWS) {
+        int count = (int)(rows - row < TILE_ROWS ? rows - row : TILE_ROWS);
+        for (int r = 0; r < count; r++) {
+            memcpy(s.q + r * s.stride, q + (row + r) * width, (size_t)width);
+            if (w->bits == 4) sum_groups(s.q + r * s.stride, width / GROUP, s.group_sums + r * (width / GROUP));
+        }
+        for (int panel = 0; panel < w->num_panels; panel++) {
+            dot_panel(count, quantized(&s, 0, count, width).integers, w, panel, tile);
+            int first = panel * PANEL, n = w->num_out - first < PANEL ? w->num_out - first : PANEL;
+            for (int r = 0; r < count; r++)
+                memcpy(sums + (row + r) * w->num_out + first, tile[r], (size_t)n * sizeof(int32_t));
+        }
+    }
+    free(memory);
+    return 0;
+}
+
+static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w, float *y)
+{
+    int64_t most = rows < INNER_ROWS ? rows : INNER_ROWS;
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, w->num_in), 64));
+    if (!memory) return -1;
+    RowScratch s = row_scratch(memory, most, w->num_in);
+    for (int64_t row = 0; row < rows; row += most) {
+        int count = (int)(rows - row < most ? rows - row : most);
+        for (int r = 0; r < count; r++) quantize_into(&s, r, x + (row + r) * w->num_in, w->num_in, w->bits);
+        linear((Finish)finish, quantized(&s, 0, count, w->num_in), w, y + row * w->num_out);
+    }
+    free(memory);
+    return 0;
+}
+
+static void norm_rows(float *x, Shape shape, const Norm *norm)
+{
+    for (int64_t m = 0; m < shape.rows; m++)
+        norm_row(x + m * shape.width, (int)shape.width, norm->gain, norm->bias, norm->eps);
+}
+
+static int attention(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out)
+{
+    int64_t width = (int64_t)heads * head, longest = 0;
+    for (int i = 0; i < sequences; i++)
+        if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
+    HeadScratch *scratch = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, head), 64));
+    if (!scratch) return -1;
+    for (int i = 0; i < sequences; i++)
+        attend(qkv + offsets[i] * 3 * width, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
+    free(scratch);
+    return 0;
+}
+
+static void embed(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
+{
+    for (int i = 0; i < sequences; i++)
+        for (int t = offsets[i]; t < offsets[i + 1]; t++) embed_row(e, width, ids[t], t - offsets[i], x + (int64_t)t * width);
+}
+
+static void mean_pool(const float *x, int width, const int32_t *offsets, int sequences, float *out)
+{
+    for (int i = 0; i < sequences; i++)
+        mean_rows(x + (int64_t)offsets[i] * width, offsets[i + 1] - offsets[i], width, out + (int64_t)i * width);
+}
+
+static int encode(const Encoder *e, int layers, int tokens, const int64_t *ids, const int32_t *offsets, int sequences,
+                  int threads, float *out)
+{
+    Job job = {.encoder = e, .layers = layers, .keep_tokens = tokens, .ids = ids, .offsets = offsets, .out = out};
+    return run_job(&job, sequences, threads);
+}
+
+const Kernels JOIN(lifelong_, TABLE) = {
+    .name = TEXT(TABLE),
+    .runs_here = runs_here,
+    .quantize_rows = quantize_rows,
+    .accumulate = accumulate,
+    .linear = linear_rows,
+    .norm_rows = norm_rows,
+    .attention = attention,
+    .embed = embed,
+    .mean_rows = mean_pool,
+    .encode = encode,
+};

@@ -1,0 +1,167 @@
+/* Sixteen lanes of float32 or int32: what every kernel here is written in, whatever the processor has.
+ *
+ * The compiler turns a Lanes into one 512-bit register, two of 256 bits, or four of 128. Nothing is contracted behind our
+ * back (-ffp-contract=off): `fma16` is a fused multiply-add where the processor has one, `a * b + c` is two roundings
+ * everywhere, and that is what the definitions in reference.py ask for.
+ */
+#ifndef LIFELONG_LANES_H
+#define LIFELONG_LANES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float Lanes __attribute__((vector_size(64)));
+typedef int32_t IntLanes __attribute__((vector_size(64)));
+typedef uint8_t ByteLanes __attribute__((vector_size(16)));
+
+INLINE Lanes load16(const float *from)
+{
+    Lanes v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+INLINE void store16(float *to, Lanes v) { memcpy(to, &v, sizeof v); }
+
+INLINE IntLanes load16i(const int32_t *from)
+{
+    IntLanes v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+/* The first `count` of 16 floats; the other lanes are `fill`. */
+INLINE Lanes load_part(const float *from, int count, float fill)
+{
+    float lanes[LANES];
+    for (int i = 0; i < LANES; i++) lanes[i] = i < count ? from[i] : fill;
+    return load16(lanes);
+}
+
+INLINE void store_part(float *to, Lanes v, int count) { memcpy(to, &v, (size_t)count * sizeof(float)); }
+
+INLINE Lanes all16(float x) { return x - (Lanes){0}; }
+
+INLINE Lanes fma16(Lanes a, Lanes b, Lanes c)
+{
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    union { Lanes all; __m256 half[2]; } x = {a}, y = {b}, z = {c};
+    z.half[0] = _mm256_fmadd_ps(x.half[0], y.half[0], z.half[0]);
+    z.half[1] = _mm256_fmadd_ps(x.half[1], y.half[1], z.half[1]);
+    return z.all;
+#else
+    return a * b + c;
+#endif
+}
+
+/* The same, in one rounding everywhere: for what is defined to the bit. */
+INLINE Lanes fused16(Lanes a, Lanes b, Lanes c)
+{
+#if defined(__FMA__)
+    return fma16(a, b, c);
+#else
+    for (int i = 0; i < LANES; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#endif
+}
+
+/* Lane by lane; of two values of which one is NaN either may come out (values are finite: the callers' contract). */
+INLINE Lanes min16(Lanes a, Lanes b)
+{
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_min_ps((__m512)a, (__m512)b);
+#else
+    IntLanes less = a < b;
+    return (Lanes)(((IntLanes)a & less) | ((IntLanes)b & ~less));
+#endif
+}
+
+INLINE Lanes max16(Lanes a, Lanes b)
+{
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    IntLanes more = a > b;
+    return (Lanes)(((IntLanes)a & more) | ((IntLanes)b & ~more));
+#endif
+}
+
+/* Folding halves onto each other: the same order of additions on every processor. */
+INLINE float sum_lanes(Lanes v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
+    float lanes[LANES];
+    store16(lanes, v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+    return lanes[0];
+#endif
+}
+
+INLINE float least_lane(Lanes v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_min_ps((__m512)v);
+#else
+    float lanes[LANES];
+    store16(lanes, v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] = lanes[i + half] < lanes[i] ? lanes[i + half] : lanes[i];
+    return lanes[0];
+#endif
+}
+
+INLINE float greatest_lane(Lanes v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    float lanes[LANES];
+    store16(lanes, v);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lanes[i] = lanes[i + half] > lanes[i] ? lanes[i + half] : lanes[i];
+    return lanes[0];
+#endif
+}
+
+/* Adding 1.5 * 2**23 leaves the nearest integer (half to even) in the low bits: for |v| < 2**22. */
+#define ROUNDER 12582912.0f
+#define ROUNDER_BITS 0x4B400000
+
+INLINE IntLanes nearest16(Lanes v) { return (IntLanes)(v + ROUNDER) - ROUNDER_BITS; }
+
+/* 2**v for v <= 0, to 3e-6 of its value; below 2**-126 it is 2**-126. A polynomial on [-0.5, 0.5], the rest goes into
+ * the exponent. */
+INLINE Lanes exp2_16(Lanes v)
+{
+#if defined(__AVX512F__)
+    Lanes f = (Lanes)_mm512_sub_ps((__m512)v, _mm512_roundscale_ps((__m512)v, 0));
+#else
+    v = max16(v, all16(-126.0f));
+    Lanes shifted = v + ROUNDER;
+    Lanes f = v - (shifted - ROUNDER);
+#endif
+    Lanes p = fma16(all16(9.58285e-3f), f, all16(5.590643e-2f));
+    p = fma16(p, f, all16(2.4024099e-1f));
+    p = fma16(p, f, all16(6.9312419e-1f));
+    p = fma16(p, f, all16(1.0f));
+#if defined(__AVX512F__)
+    return (Lanes)_mm512_scalef_ps((__m512)p, (__m512)(v - f));
+#else
+    return (Lanes)((IntLanes)p + (((IntLanes)shifted) << 23));
+#endif
+}
+
+#endif

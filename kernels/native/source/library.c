@@ -1,0 +1,109 @@
+/* What does not depend on the processor: which tables there are, and the packing of weights. */
+#include "api.h"
+#include <string.h>
+
+#define OFFERED __attribute__((visibility("default")))
+
+static const Kernels *const TABLES[] = {
+#if defined(__x86_64__)
+    &lifelong_bf16, &lifelong_vnni, &lifelong_avx2,
+#endif
+    &lifelong_plain,
+};
+#define NUM_TABLES ((int)(sizeof TABLES / sizeof *TABLES))
+
+/* The `index`-th table that runs on this processor, best first; NULL behind the last. */
+OFFERED const Kernels *lifelong_kernels(int index)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+    for (int i = 0; i < NUM_TABLES; i++)
+        if (TABLES[i]->runs_here() && index-- == 0) return TABLES[i];
+    return NULL;
+}
+
+/* Sizes of the records that Python fills in: a guard against the two getting out of step. */
+OFFERED int lifelong_record_bytes(int which)
+{
+    const int bytes[] = {sizeof(Norm), sizeof(Embedding), sizeof(Block), sizeof(Encoder), sizeof(Shape), sizeof(Kernels)};
+    return bytes[which];
+}
+
+static Weight header(int bits, int num_out, int num_in)
+{
+    Weight w = {.bits = bits, .num_out = num_out, .num_in = num_in};
+    w.num_panels = (num_out + PANEL - 1) / PANEL;
+    w.num_quads = (num_in + QUAD - 1) / QUAD;
+    return w;
+}
+
+OFFERED int64_t lifelong_weight_bytes(int bits, int num_out, int num_in)
+{
+    Weight w = header(bits, num_out, num_in);
+    int64_t panels = w.num_panels, multipliers = bits == 4 ? panels * (num_in / GROUP) * PANEL : 0;
+    return (int64_t)sizeof w + 3 * panels * PANEL * (int64_t)sizeof(float) + panels * panel_bytes(&w) + multipliers;
+}
+
+static void pack_floats(Weight *w, const float *scale, const float *bias, const float *scaled_ksum)
+{
+    float *to = (float *)(w + 1);
+    int padded = w->num_panels * PANEL;
+    const float *from[] = {scale, bias, scaled_ksum};
+    for (int i = 0; i < 3; i++, to += padded) {
+        memset(to, 0, (size_t)padded * sizeof *to);
+        if (from[i]) memcpy(to, from[i], (size_t)w->num_out * sizeof *to);
+    }
+}
+
+/* q [num_out, num_in]; bias may be NULL; `to` has lifelong_weight_bytes. */
+OFFERED void lifelong_pack_i8(const int8_t *q, const float *scale, const float *bias, const float *scaled_ksum, int num_out,
+                      int num_in, void *to)
+{
+    Weight *w = to;
+    *w = header(8, num_out, num_in);
+    pack_floats(w, scale, bias, scaled_ksum);
+    for (int panel = 0; panel < w->num_panels; panel++) {
+        uint8_t *cells = (uint8_t *)weight_panel(w, panel);
+        for (int n = 0; n < PANEL; n++) {
+            int row = panel * PANEL + n;
+            const int8_t *from = q + (int64_t)row * num_in;
+            for (int k = 0; k < w->num_quads; k++) {
+                uint8_t *cell = cells + ((int64_t)k * PANEL + n) * QUAD;
+                int left = num_in - k * QUAD;
+                if (row < num_out && left >= QUAD)
+                    memcpy(cell, from + k * QUAD, QUAD);
+                else
+                    for (int i = 0; i < QUAD; i++) cell[i] = row < num_out && i < left ? (uint8_t)from[k * QUAD + i] : 0;
+            }
+        }
+    }
+}
+
+/* The 4-bit integer of input k, plus 8, of a row of nibbles (the even input in the low half). */
+static uint8_t raised(const uint8_t *row, int k)
+{
+    return ((row[k / 2] >> (k % 2 ? 4 : 0)) & 15) ^ 8;
+}
+
+/* hi [num_out, num_in / 2] nibbles, m [num_out, num_in / 64]; num_in is a multiple of 64. */
+OFFERED void lifelong_pack_i4(const uint8_t *hi, const uint8_t *m, const float *scale, const float *bias,
+                      const float *scaled_ksum, int num_out, int num_in, void *to)
+{
+    Weight *w = to;
+    int groups = num_in / GROUP;
+    *w = header(4, num_out, num_in);
+    pack_floats(w, scale, bias, scaled_ksum);
+    for (int panel = 0; panel < w->num_panels; panel++) {
+        uint8_t *cells = (uint8_t *)weight_panel(w, panel), *multipliers = (uint8_t *)weight_multipliers(w, panel);
+        for (int n = 0; n < PANEL; n++) {
+            int row = panel * PANEL + n;
+            const uint8_t *from = hi + (int64_t)row * (num_in / 2);
+            for (int g = 0; g < groups; g++) multipliers[g * PANEL + n] = row < num_out ? m[row * groups + g] : 0;
+            for (int k = 0; k < num_in; k += 2 * QUAD)
+                for (int i = 0; i < QUAD; i++)
+                    cells[(int64_t)k * PANEL / 2 + n * QUAD + i] =
+                        row < num_out ? (uint8_t)(raised(from, k + i) | raised(from, k + QUAD + i) << 4) : 0;
+        }
+    }
+}

@@ -1,0 +1,121 @@
+/* y = x w^T + bias for quantized rows, and what is done to y before it leaves the registers.
+ *
+ * Panel by panel; a panel (24 KB at 384 inputs) stays in the first-level cache while all rows pass by, six at a time.
+ * Every row's result depends on that row alone, not on which rows it was computed with.
+ */
+#ifndef LIFELONG_LINEAR_H
+#define LIFELONG_LINEAR_H
+
+#include "dot.h"
+#include "rows.h"
+
+typedef enum { PLAIN, GELU, ADD } Finish;
+
+/* `rows` quantized rows with their ranges. */
+typedef struct {
+    int rows;
+    ByteRows integers;
+    const Range *ranges;
+} QuantizedRows;
+
+INLINE ByteRows rows_from(ByteRows x, int row)
+{
+    return (ByteRows){x.q + row * x.stride, x.stride, x.group_sums ? x.group_sums + row * x.num_groups : NULL,
+                      x.num_groups};
+}
+
+/* reference.finish, to the bit, then `finish`: ADD adds to what y holds. `y` is the tile's first row, at column `first`. */
+INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int first,
+                        float *y)
+{
+    for (int n = 0; n < PANEL && first + n < w->num_out; n += LANES) {
+        Lanes scale = load16(weight_scale(w) + first + n);
+        Lanes bias = load16(weight_bias(w) + first + n);
+        Lanes ksum = load16(weight_ksum(w) + first + n);
+        int left = w->num_out - first - n;
+        for (int r = 0; r < rows; r++) {
+            float *to = y + (int64_t)r * w->num_out + n;
+            Lanes sum = __builtin_convertvector(load16i(sums[r] + n), Lanes);
+            Lanes v = fused16(sum * scale, all16(ranges[r].step), fused16(all16(ranges[r].low), ksum, bias));
+            if (finish == GELU) v = gelu16(v);
+            if (left >= LANES)
+                store16(to, finish == ADD ? v + load16(to) : v);
+            else
+                store_part(to, finish == ADD ? v + load_part(to, left, 0.0f) : v, left);
+        }
+    }
+}
+
+INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, float *y)
+{
+    int32_t sums[TILE_ROWS][PANEL];
+    for (int panel = 0; panel < w->num_panels; panel++) {
+        int first = panel * PANEL;
+        for (int row = 0; row < x.rows; row += TILE_ROWS) {
+            int rows = x.rows - row < TILE_ROWS ? x.rows - row : TILE_ROWS;
+            dot_panel(rows, rows_from(x.integers, row), w, panel, sums);
+            finish_tile(finish, rows, sums, x.ranges + row, w, first, y + (int64_t)row * w->num_out + first);
+        }
+    }
+}
+
+/* y [rows, num_out], dense. */
+static void linear(Finish finish, QuantizedRows x, const Weight *w, float *y)
+{
+    if (finish == GELU) linear_finishing(GELU, x, w, y);
+    else if (finish == ADD) linear_finishing(ADD, x, w, y);
+    else linear_finishing(PLAIN, x, w, y);
+}
+
+/* Scratch for `rows` quantized rows of `width`: integers (a whole number of 64 bytes a row), group sums, ranges. */
+typedef struct {
+    uint8_t *q;
+    int64_t stride;
+    int32_t *group_sums;
+    Range *ranges;
+} RowScratch;
+
+INLINE int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+INLINE int64_t row_scratch_bytes(int64_t rows, int width)
+{
+    int64_t groups = width / GROUP;
+    return rows * round_up(width, 64) + round_up(rows * groups * 4, 64) + round_up(rows * (int64_t)sizeof(Range), 64);
+}
+
+INLINE RowScratch row_scratch(uint8_t *memory, int64_t rows, int width)
+{
+    RowScratch s;
+    s.stride = round_up(width, 64);
+    s.q = memory;
+    s.group_sums = (int32_t *)(memory + rows * s.stride);
+    s.ranges = (Range *)((uint8_t *)s.group_sums + round_up(rows * (width / GROUP) * 4, 64));
+    return s;
+}
+
+INLINE void sum_groups(const uint8_t *q, int num_groups, int32_t *sums)
+{
+    for (int g = 0; g < num_groups; g++) {
+        int32_t sum = 0;
+        for (int i = 0; i < GROUP; i++) sum += q[g * GROUP + i];
+        sums[g] = sum;
+    }
+}
+
+/* Quantizes row `row` for weights of `bits`. */
+INLINE void quantize_into(RowScratch *s, int row, const float *x, int width, int bits)
+{
+    uint8_t *q = s->q + row * s->stride;
+    s->ranges[row] = quantize_row(x, width, q);
+    for (int i = width; i % QUAD; i++) q[i] = 0;
+    if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + row * (width / GROUP));
+}
+
+INLINE QuantizedRows quantized(const RowScratch *s, int first, int rows, int width)
+{
+    int groups = width / GROUP;
+    return (QuantizedRows){rows, {s->q + first * s->stride, s->stride, s->group_sums + first * groups, groups},
+                           s->ranges + first};
+}
+
+#endif

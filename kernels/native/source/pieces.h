@@ -1,0 +1,91 @@
+/* A batch cut into pieces of whole sequences, and threads that take them from one counter. */
+#ifndef LIFELONG_PIECES_H
+#define LIFELONG_PIECES_H
+
+#include "encoder.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* Fewer tokens read the weights too often, more do not fit into the second-level cache; both measured. */
+#define PIECE_TOKENS 96
+#define LEAST_TOKENS 24
+#define MAX_THREADS 64
+
+typedef struct {
+    const Encoder *encoder;
+    int layers, keep_tokens;
+    const int64_t *ids;
+    const int32_t *offsets;
+    float *out;
+    const int32_t *bounds; /* piece i: sequences bounds[i] to bounds[i + 1] */
+    int num_pieces;
+    int64_t most_tokens;
+    atomic_int next, failed;
+} Job;
+
+/* bounds [sequences + 1]; returns how many pieces. A sequence longer than `limit` is a piece of its own. */
+static int cut(const int32_t *offsets, int sequences, int limit, int32_t *bounds, int64_t *most)
+{
+    int pieces = 0, first = 0;
+    *most = 0;
+    for (int i = 1; i <= sequences; i++) {
+        if (i < sequences && offsets[i + 1] - offsets[first] <= limit) continue;
+        bounds[pieces++] = first;
+        if (offsets[i] - offsets[first] > *most) *most = offsets[i] - offsets[first];
+        first = i;
+    }
+    bounds[pieces] = sequences;
+    return pieces;
+}
+
+static void *work(void *argument)
+{
+    Job *job = argument;
+    int width = job->encoder->width;
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(scratch_bytes(job->encoder, job->most_tokens), 64));
+    if (!memory) {
+        atomic_store(&job->failed, 1);
+        return NULL;
+    }
+    Scratch scratch = scratch_in(memory, job->encoder, job->most_tokens);
+    for (int piece; (piece = atomic_fetch_add(&job->next, 1)) < job->num_pieces;) {
+        int first = job->bounds[piece], end = job->bounds[piece + 1];
+        const int32_t *offsets = job->offsets + first;
+        run_piece(job->encoder, job->layers, job->ids, offsets, end - first, &scratch);
+        int64_t tokens = offsets[end - first] - offsets[0];
+        if (job->keep_tokens) {
+            memcpy(job->out + (int64_t)offsets[0] * width, scratch.x, (size_t)(tokens * width) * sizeof(float));
+            continue;
+        }
+        for (int i = 0; i < end - first; i++) {
+            float *z = job->out + (int64_t)(first + i) * width;
+            mean_rows(scratch.x + (int64_t)(offsets[i] - offsets[0]) * width, offsets[i + 1] - offsets[i], width, z);
+            unit_row(z, width);
+        }
+    }
+    free(memory);
+    return NULL;
+}
+
+/* Runs the job on up to `threads` threads, this one included. Threads that cannot be had are done without. */
+static int run_job(Job *job, int sequences, int threads)
+{
+    int total = job->offsets[sequences], limit = total / (threads > 1 ? threads : 1) + 1;
+    limit = limit < LEAST_TOKENS ? LEAST_TOKENS : limit > PIECE_TOKENS ? PIECE_TOKENS : limit;
+    int32_t *bounds = malloc(((size_t)sequences + 1) * sizeof *bounds);
+    if (!bounds) return -1;
+    job->num_pieces = cut(job->offsets, sequences, limit, bounds, &job->most_tokens);
+    job->bounds = bounds;
+    pthread_t others[MAX_THREADS];
+    int started = 0;
+    while (started + 1 < threads && started + 1 < job->num_pieces && started < MAX_THREADS &&
+           !pthread_create(&others[started], NULL, work, job))
+        started++;
+    work(job);
+    for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
+    free(bounds);
+    return atomic_load(&job->failed) || atomic_load(&job->next) < job->num_pieces ? -1 : 0;
+}
+
+#endif

@@ -1,0 +1,103 @@
+"""The quantized encoder in torch, operation by operation: what the native forward must agree with, and its stand-in.
+
+Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels import linear_i4, linear_i8
+from kernels.attention import attention
+from kernels.encoder import EmbeddingWeights, NormWeights
+from kernels.memory import keep_freed_memory
+from model.config import StrataConfig
+from model.forward import stored
+from model.qtensor import QTensor
+from model.ragged import RaggedBatch, RaggedLayout
+
+Linear: TypeAlias = Callable[[Tensor], Tensor]
+
+PIECE_TOKENS = 1024
+"""A larger batch runs through the blocks in pieces of this many tokens, so that what a call needs stays below 20 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    num_heads: int
+    qkv: Linear
+    out: Linear
+    norm1: NormWeights
+    up: Linear
+    down: Linear
+    norm2: NormWeights
+
+    def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        """The same as `strata.Block`. `x_TD` is consumed: its memory may hold something else afterwards."""
+        mixed_TD = attention(self.qkv(x_TD), layout.groups, num_heads=self.num_heads)
+        x_TD = _normalised(self.out(mixed_TD).add_(x_TD), self.norm1)
+        inner_TF = self.up(x_TD)
+        torch.ops.aten.gelu_(inner_TF)
+        return _normalised(self.down(inner_TF).add_(x_TD), self.norm2)
+
+
+class LibraryForward:
+    """A `Forward` of torch operations."""
+
+    def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
+        keep_freed_memory()
+        self._embedding = stored.embedding(config, tensors)
+        pack = _int8 if precision == "int8" else _int4
+        self._blocks = [_block(config, tensors, f"layers.{index}", pack) for index in range(config.n_layers)]
+
+    def encode(self, batch: RaggedBatch) -> Tensor:
+        pieces = batch.pieces(PIECE_TOKENS)
+        z_BD = torch.cat([piece.layout.means(self._run(piece, len(self._blocks))) for piece in pieces])
+        return functional.normalize(z_BD, dim=1)
+
+    def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
+        return torch.cat([self._run(piece, layers) for piece in batch.pieces(PIECE_TOKENS)])
+
+    def _run(self, batch: RaggedBatch, layers: int) -> Tensor:
+        x_TD = _embedded(batch, self._embedding)
+        for block in self._blocks[:layers]:
+            x_TD = block(x_TD, batch.layout)
+        return x_TD
+
+
+def _embedded(batch: RaggedBatch, weights: EmbeddingWeights) -> Tensor:
+    word_TD = weights.word_VD.index_select(0, batch.ids_T).float()
+    scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
+    position_TD = weights.position_PD.index_select(0, batch.positions_T)
+    return _normalised(torch.addcmul(position_TD, word_TD, scale_T1), weights.norm)
+
+
+def _normalised(x_TD: Tensor, norm: NormWeights) -> Tensor:
+    return functional.layer_norm(x_TD, norm.gain_D.shape, norm.gain_D, norm.bias_D, norm.eps)
+
+
+def _int8(tensor: QTensor) -> Linear:
+    packed = linear_i8.pack(tensor.q_NK, tensor.parts["scale"], tensor.bias)
+    return partial(linear_i8.linear_i8, packed=packed)
+
+
+def _int4(tensor: QTensor) -> Linear:
+    packed = linear_i4.pack(tensor.parts["hi"], tensor.parts["m"], tensor.parts["scale"], tensor.bias)
+    return partial(linear_i4.linear_i4, packed=packed)
+
+
+def _block(config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear]) -> Block:
+    return Block(
+        config.n_heads,
+        qkv=pack(tensors[f"{path}.qkv"]),
+        out=pack(tensors[f"{path}.out"]),
+        norm1=stored.norm(tensors[f"{path}.norm1"], config),
+        up=pack(tensors[f"{path}.up"]),
+        down=pack(tensors[f"{path}.down"]),
+        norm2=stored.norm(tensors[f"{path}.norm2"], config),
+    )

@@ -1,0 +1,58 @@
+"""The quantized encoder as one call into our own C."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from kernels import encoder
+from kernels.linear_i4 import native as linear_i4
+from kernels.linear_i4.reference import Weight as WeightI4
+from kernels.linear_i8 import native as linear_i8
+from kernels.linear_i8.reference import Weight as WeightI8
+from kernels.memory import keep_freed_memory
+from model.config import StrataConfig
+from model.forward import stored
+from model.qtensor import QTensor
+from model.ragged import RaggedBatch
+
+
+def why_not(config: StrataConfig) -> list[str]:
+    """What speaks against it for models of this shape, here."""
+    return encoder.why_not(width=config.d_model, num_heads=config.n_heads, inner=config.d_ff)
+
+
+class NativeForward:
+    """A `Forward` without Python in it. It uses as many threads as torch is set to."""
+
+    def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
+        keep_freed_memory()
+        self._pack = _int8 if precision == "int8" else _int4
+        blocks = [self._block(config, tensors, f"layers.{index}") for index in range(config.n_layers)]
+        embedding = stored.embedding(config, tensors)
+        self._encoder = encoder.Encoder(embedding, blocks, num_heads=config.n_heads, inner=config.d_ff)
+
+    def encode(self, batch: RaggedBatch) -> Tensor:
+        return self._encoder.encode(batch.ids_T, batch.offsets, threads=torch.get_num_threads())
+
+    def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
+        return self._encoder.tokens(batch.ids_T, batch.offsets, layers=layers, threads=torch.get_num_threads())
+
+    def _block(self, config: StrataConfig, tensors: Mapping[str, QTensor], path: str) -> encoder.BlockWeights:
+        return encoder.BlockWeights(
+            qkv=self._pack(tensors[f"{path}.qkv"]),
+            out=self._pack(tensors[f"{path}.out"]),
+            norm1=stored.norm(tensors[f"{path}.norm1"], config),
+            up=self._pack(tensors[f"{path}.up"]),
+            down=self._pack(tensors[f"{path}.down"]),
+            norm2=stored.norm(tensors[f"{path}.norm2"], config),
+        )
+
+
+def _int8(tensor: QTensor) -> Tensor:
+    return linear_i8.pack_weight(WeightI8.of(tensor.q_NK, tensor.parts["scale"], tensor.bias))
+
+
+def _int4(tensor: QTensor) -> Tensor:
+    parts = tensor.parts
+    return linear_i4.pack_weight(WeightI4(parts["hi"], parts["m"], parts["scale"], tensor.bias))

@@ -1,0 +1,22 @@
+"""The float parts of stored weights, as every forward takes them."""
+
+from collections.abc import Mapping
+
+from kernels.encoder import EmbeddingWeights, NormWeights
+from model.config import StrataConfig
+from model.qtensor import QTensor
+
+
+def norm(tensor: QTensor, config: StrataConfig) -> NormWeights:
+    """Stored as gain over bias."""
+    gain_D, bias_D = tensor.parts["value"].unbind(0)
+    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps)
+
+
+def embedding(config: StrataConfig, tensors: Mapping[str, QTensor]) -> EmbeddingWeights:
+    """Texts are of one segment, so its row is added to every position once, here."""
+    word = tensors["embed.word"]
+    position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
+    return EmbeddingWeights(
+        word.parts["q"], word.parts["scale"].float(), position_PD.contiguous(), norm(tensors["embed.norm"], config)
+    )

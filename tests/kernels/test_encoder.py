@@ -1,0 +1,129 @@
+"""The boundary of the native encoder: what it refuses, by name, and that it survives whatever it is given."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kernels import native
+from kernels.encoder import BlockWeights, EmbeddingWeights, Encoder, NormWeights, why_not
+from kernels.linear_i8.native import pack_weight
+from kernels.linear_i8.reference import Weight
+
+WIDTH, INNER, HEADS, ROWS, POSITIONS = 32, 48, 2, 11, 20
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def norm() -> NormWeights:
+    return NormWeights(torch.ones(WIDTH), torch.zeros(WIDTH), 1e-6)
+
+
+def packed(num_out: int, num_in: int) -> Tensor:
+    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
+    return pack_weight(Weight.of(q_NK, torch.full((num_out,), 0.002), None))
+
+
+def block() -> BlockWeights:
+    return BlockWeights(
+        qkv=packed(3 * WIDTH, WIDTH),
+        out=packed(WIDTH, WIDTH),
+        norm1=norm(),
+        up=packed(INNER, WIDTH),
+        down=packed(WIDTH, INNER),
+        norm2=norm(),
+    )
+
+
+EMBEDDING = EmbeddingWeights(
+    torch.randint(-127, 128, (ROWS, WIDTH), dtype=torch.int8, generator=GENERATOR),
+    torch.full((ROWS,), 0.01),
+    torch.randn(POSITIONS, WIDTH, generator=GENERATOR),
+    norm(),
+)
+BLOCKS = [block(), block()]
+ENCODER = Encoder(EMBEDDING, BLOCKS, num_heads=HEADS, inner=INNER)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=POSITIONS), min_size=1, max_size=40),
+    st.integers(1, 4),
+    st.sampled_from([way for way in native.WAYS if not native.why_not(way)]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_sequence_gets_the_same_bits_in_any_company(ids: list[list[int]], threads: int, way: str) -> None:
+    offsets = [0]
+    for each in ids:
+        offsets.append(offsets[-1] + len(each))
+    ids_T = torch.tensor([token for each in ids for token in each])
+    together = ENCODER.encode(ids_T, offsets, threads=threads, way=way)
+    assert torch.allclose(together.norm(dim=1), torch.ones(len(ids)), atol=1e-5)
+    for index in {0, len(ids) // 2, len(ids) - 1}:
+        alone = ENCODER.encode(torch.tensor(ids[index]), [0, len(ids[index])], way=way)
+        assert torch.equal(alone[0], together[index])
+    tokens = ENCODER.tokens(ids_T, offsets, layers=2, threads=threads, way=way)
+    mean_D = torch.nn.functional.normalize(tokens[: len(ids[0])].mean(dim=0), dim=0)
+    assert torch.allclose(mean_D, together[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids_T", "offsets", "message"),
+    [
+        (torch.tensor([1, ROWS]), [0, 2], r"ids_T lies in \[1, 11\]; expected \[0, 10\]"),
+        (torch.tensor([-1, 1]), [0, 2], r"ids_T lies in \[-1, 1\]"),
+        (torch.tensor([1, 1]), [0, 1], r"offsets go from \[0\] to \[1\]; expected 0 to 2"),
+        (torch.tensor([1, 1]), [1, 2], "offsets go from"),
+        (torch.tensor([1, 1]), [2], "offsets go from"),
+        (torch.tensor([1, 1]), [], "offsets go from"),
+        (torch.tensor([1, 1]), [0, 2, 1, 2], "sequences have -1 to 2 tokens; expected 1 to 20"),
+        (torch.tensor([1, 1]), [0, 0, 2], "sequences have 0 to 2 tokens"),
+        (torch.ones(POSITIONS + 1, dtype=torch.int64), [0, POSITIONS + 1], "sequences have 21 to 21 tokens"),
+        (torch.tensor([], dtype=torch.int64), [0, 0], r"ids_T is torch.int64 \(0,\); expected int64 \[T\], T > 0"),
+        (torch.tensor([1, 1], dtype=torch.int32), [0, 2], "ids_T is torch.int32"),
+        (torch.ones(2, 2, dtype=torch.int64), [0, 2], "ids_T is torch.int64"),
+    ],
+)
+def test_refuses_batches_that_do_not_fit(ids_T: Tensor, offsets: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ENCODER.encode(ids_T, offsets)
+    with pytest.raises(ValueError, match=message):
+        ENCODER.tokens(ids_T, offsets, layers=1)
+
+
+@pytest.mark.parametrize("layers", [-1, 3])
+def test_refuses_layers_that_are_not_there(layers: int) -> None:
+    with pytest.raises(ValueError, match=f"layers is {layers}; expected 0 to 2"):
+        ENCODER.tokens(torch.tensor([1]), [0, 1], layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale_V": torch.ones(ROWS + 1)}, "scale_V is"),
+        ({"word_VD": EMBEDDING.word_VD.float()}, "word_VD is torch.float32"),
+        ({"position_PD": torch.ones(POSITIONS, WIDTH * 2)[:, ::2]}, "position_PD is .*expected dense"),
+        ({"norm": NormWeights(torch.ones(WIDTH), torch.ones(1), 1e-6)}, "norm.bias_D is"),
+    ],
+)
+def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Encoder(replace(EMBEDDING, **change), BLOCKS, num_heads=HEADS, inner=INNER)
+
+
+@pytest.mark.parametrize("name", ["qkv", "out", "up", "down"])
+@pytest.mark.parametrize("wrong", [packed(7, WIDTH), torch.zeros(4, dtype=torch.uint8), torch.zeros(64)])
+def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is packed as .*; expected 8 or 4 bits"):
+        Encoder(EMBEDDING, [replace(block(), **{name: wrong})], num_heads=HEADS, inner=INNER)
+
+
+def test_reasons() -> None:
+    assert why_not(width=32, num_heads=2, inner=48) == []
+    assert why_not(width=40, num_heads=2, inner=50) == [
+        "a head is 20 wide; expected a multiple of 16 up to 256",
+        "40 is no multiple of 16",
+        "50 is no multiple of 16",
+    ]

@@ -1,0 +1,126 @@
+"""The shared object: built once, found again, missed with a clear word; and its tables."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels import native
+from kernels.linear_i8 import reference
+from kernels.linear_i8.native import ADD, GELU, linear, pack_weight
+from kernels.native import address, binding, build
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def _unloaded() -> Iterator[None]:
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+def ways() -> list[str]:
+    return [way for way in native.WAYS if not native.why_not(way)]
+
+
+def test_the_plain_way_always_runs() -> None:
+    assert ways()[-1] == "plain"
+    loaded = native.library()
+    assert loaded is not None and list(loaded.kernels) == ways()
+
+
+def test_an_object_is_built_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path / "package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = build.find_or_build()
+    assert made == tmp_path / "lifelong" / "native" / f"{build.digest()}.so"
+    first = made.stat()
+    assert build.find_or_build() == made and made.stat() == first
+    assert list(made.parent.iterdir()) == [made]
+    assert "plain" in binding.Library(made).kernels
+
+
+def test_other_flags_are_another_object() -> None:
+    assert build.digest() != build.digest(("-g",))
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("no-such-compiler", "no C compiler"), ("false", "false -std=gnu11")],
+)
+@pytest.mark.usefixtures("_unloaded")
+def test_without_an_object_torch_answers_and_one_warning_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str
+) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path / "package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", compiler)
+    with pytest.warns(native.NativeKernelsMissing, match=f"no native kernels: {reason}.*gcc"):
+        assert native.library() is None
+    assert native.why_not("plain") == ["the native kernels could not be built"]
+
+
+def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.so"
+    broken.write_bytes(b"not an object")
+    with pytest.raises(OSError, match="broken"):
+        binding.Library(broken)
+
+
+def test_the_build_needs_nothing_installed() -> None:
+    """The build of the wheel runs it before torch is there."""
+    code = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_path(sys.argv[1])"
+    subprocess.run([sys.executable, "-S", "-c", code, str(Path(build.__file__))], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("way", native.WAYS)
+def test_rows_are_quantized_to_the_bit(way: str) -> None:
+    if reasons := native.why_not(way):
+        pytest.skip("; ".join(reasons))
+    for width in (1, 15, 16, 17, 384, 1000):
+        x_MK = torch.randn(7, width, generator=GENERATOR) * 3 + 1
+        x_MK[3] = 2.5  # a constant row
+        q_MK, ranges_M2 = torch.empty(7, width, dtype=torch.uint8), torch.empty(7, 2)
+        shape = binding.Shape(7, width)
+        native.kernels(way).quantize_rows(address(x_MK), shape, address(q_MK), address(ranges_M2))
+        expected, step_M1, low_M1 = reference.quantize_rows(x_MK)
+        assert torch.equal(q_MK, expected)
+        assert torch.equal(ranges_M2, torch.cat((step_M1, low_M1), dim=1))
+
+
+@pytest.mark.parametrize("way", native.WAYS)
+def test_epilogues(way: str) -> None:
+    """Bias is exact; the GELU is within 1e-4 of the exact one; what is there is added."""
+    if reasons := native.why_not(way):
+        pytest.skip("; ".join(reasons))
+    q_NK = torch.randint(-127, 128, (70, 96), dtype=torch.int8, generator=GENERATOR)
+    layer = reference.Weight.of(q_NK, torch.full((70,), 0.004), torch.randn(70, generator=GENERATOR))
+    packed, x_MK = pack_weight(layer), torch.randn(13, 96, generator=GENERATOR)
+    y_MN = reference.linear(x_MK, layer)
+    assert y_MN.abs().max() > 5
+    gelu_MN = linear(x_MK, packed, 70, way=way, finish=GELU)
+    assert (gelu_MN - torch.nn.functional.gelu(y_MN)).abs().max() < 1e-4
+    there_MN = torch.randn(13, 70, generator=GENERATOR)
+    sum_MN = there_MN.clone()
+    native.done(native.kernels(way).linear(ADD, address(x_MK), 13, address(packed), address(sum_MN)))
+    assert torch.equal(sum_MN, y_MN + there_MN)
+
+
+@pytest.mark.parametrize("way", native.WAYS)
+def test_norms_and_means(way: str) -> None:
+    if reasons := native.why_not(way):
+        pytest.skip("; ".join(reasons))
+    x_MD = torch.randn(9, 48, generator=GENERATOR) * 4 - 1
+    gain_D, bias_D = torch.randn(48, generator=GENERATOR), torch.randn(48, generator=GENERATOR)
+    found = x_MD.clone()
+    norm = binding.Norm(address(gain_D), address(bias_D), 1e-5)
+    native.kernels(way).norm_rows(address(found), binding.Shape(9, 48), norm)
+    assert torch.allclose(found, torch.nn.functional.layer_norm(x_MD, (48,), gain_D, bias_D, 1e-5), atol=1e-5)
+    offsets_B, means_BD = torch.tensor([0, 1, 6, 9], dtype=torch.int32), torch.empty(3, 48)
+    native.kernels(way).mean_rows(address(x_MD), 48, address(offsets_B), 3, address(means_BD))
+    expected = torch.stack([x_MD[:1].mean(0), x_MD[1:6].mean(0), x_MD[6:].mean(0)])
+    assert torch.allclose(means_BD, expected, atol=1e-6)

@@ -1,0 +1,68 @@
+"""The native forward against torch's: every way to compute, both precisions, every layer."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kernels import dispatch, native
+from model.forward import forward_of
+from model.forward.library import LibraryForward
+from model.forward.native import NativeForward, why_not
+from model.ragged import RaggedBatch
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors
+from tests.model.small import SMALL, small_strata
+
+TENSORS = encoder_tensors(small_strata())
+BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
+
+
+def able(way: str) -> str:
+    if reasons := native.why_not(way):
+        pytest.skip("; ".join(reasons))
+    return way
+
+
+@pytest.mark.parametrize("way", native.WAYS)
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_agrees_with_torch(way: str, precision: str) -> None:
+    """Within what one 8-bit rounding that falls the other way makes of a vector."""
+    ours, theirs = NativeForward(SMALL, TENSORS, precision), LibraryForward(SMALL, TENSORS, precision)
+    found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, way=able(way))
+    assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.999
+    for layer in range(SMALL.n_layers + 1):
+        tokens = ours._encoder.tokens(BATCH.ids_T, BATCH.offsets, layers=layer, way=way)
+        assert (tokens - theirs.tokens(BATCH, layer)).abs().max() < (0.2 if layer else 1e-5)
+
+
+@pytest.mark.parametrize("way", native.WAYS)
+def test_agrees_on_minilm(way: str, minilm: tuple[Strata, TextTokenizer]) -> None:
+    strata, tokenizer = minilm
+    tensors = encoder_tensors(strata)
+    batch = RaggedBatch.of(tokenizer.encode_many(["where is my card", "hi", "a much longer text " * 30]))
+    ours, theirs = NativeForward(strata.config, tensors, "int8"), LibraryForward(strata.config, tensors, "int8")
+    found = ours._encoder.encode(batch.ids_T, batch.offsets, way=able(way))
+    assert (found * theirs.encode(batch)).sum(dim=1).min() > 0.99
+
+
+def test_a_shape_that_it_cannot_run_goes_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = replace(SMALL, n_heads=8)
+    assert why_not(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
+    assert isinstance(forward_of(narrow, TENSORS, "int8"), LibraryForward)
+    monkeypatch.setattr("model.forward.forced", lambda: "native")
+    with pytest.raises(NotImplementedError, match="LIFELONG_KERNELS=native cannot run this model here: a head is 8"):
+        forward_of(narrow, TENSORS, "int8")
+
+
+@pytest.mark.parametrize(("family", "kind"), [("library", LibraryForward), ("reference", LibraryForward)])
+def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str, kind: type) -> None:
+    monkeypatch.setenv(dispatch.VARIABLE, family)
+    dispatch.forced.cache_clear()
+    try:
+        forward = forward_of(SMALL, TENSORS, "int8")
+        assert isinstance(forward, kind)
+        assert torch.isfinite(forward.encode(BATCH)).all()
+    finally:
+        dispatch.forced.cache_clear()
