@@ -55,14 +55,16 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that is no tensor. `version` is the one trained from, `pending` the one that this state was published as.
 
-    `offsets` maps `topic/partition` to the next offset to read: every record below it had its effect.
+    `source` says what the frozen weights were made of: two machines may round a few of them differently, and can still
+    go on from each other's state. `offsets` maps `topic/partition` to the next offset to read: every record below it
+    had its effect.
     """
 
     model_spec: str
     version: int
     last_version: int
     pending: WeightManifest | None
-    encoder_key: str
+    source: str
     offsets: dict[str, int]
     classes: list[str]
     counts: dict[str, int]

@@ -26,7 +26,8 @@ from learner.replay import Labelled, Replay, ReplayState
 from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
 from learner.slow import GROWTH, Phase, SlowRound, draw_plan, is_due
 from learner.temperature import DEFAULT
-from learner.tier import load_top, preload, top_state
+from learner.tier import frozen_digest, load_top, preload, top_state
+from model.calibration import grams
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -50,7 +51,9 @@ class Learner:
         self._config, self._first_layer = config, shape.n_layers - config.trainable_layers
         self.model_spec = shape.spec_hash(tokenizer.digest)
         self.strata = strata
-        tensors = stored_encoder(strata) | {"head.proj": stored_projection(shape, seed=config.seed)}
+        self._source = f"{frozen_digest(strata, self._first_layer)}/{config.seed}"
+        seen = grams(strata, tokenizer, num_layers=self._first_layer)
+        tensors = stored_encoder(strata, grams=seen) | {"head.proj": stored_projection(shape, seed=config.seed)}
         self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
         if config.trainable_layers:
             preload()
@@ -101,7 +104,7 @@ class Learner:
             version=self.version,
             last_version=self.last_version,
             pending=pending,
-            encoder_key=self.tier.served.key,
+            source=self._source,
             offsets=self.offsets,
             classes=list(self.tier.head.classes),
             counts=dict(self.counts),
@@ -204,12 +207,12 @@ class Learner:
         facts, tensors = snapshot.facts, snapshot.tensors
         if facts.model_spec != self.model_spec:
             raise CheckpointRefused(f"of model {facts.model_spec[:12]}, not {self.model_spec[:12]}")
-        load_top(self.strata, _named(tensors, "top."))
-        served = self.tier.served
-        if facts.encoder_key != served.key:
-            served = served.with_top(stored_encoder(self.strata, first_layer=self._first_layer))
-        if facts.encoder_key != served.key:
+        if facts.source != self._source:
             raise CheckpointRefused("of another encoder or seed")
+        load_top(self.strata, _named(tensors, "top."))
+        served, top = self.tier.served, stored_encoder(self.strata, first_layer=self._first_layer)
+        if any(it.entry != served.tensors[name].entry for name, it in top.items()):
+            served = served.with_top(top)
         self.tier = FastTier(served, ridge=self._config.ridge)
         self.tier.restore(_named(tensors, "fast."), facts.classes)
         self.replay = self._replay(facts.replay)

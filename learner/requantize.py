@@ -2,6 +2,9 @@
 
     Strata, ridge weights -> QTensor --to_blob--> bytes --from_blob--> Stored -> ServedEncoder, QuantizedHead
 
+The blocks that never change are rounded for the inputs they see (`model.calibration`); those that are trained are
+rounded as they were in training, so that what was trained is what is served.
+
 Whatever the learner measures from here on (features, accuracy, parity, probes), it measures through these tensors.
 """
 
@@ -9,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -49,9 +53,15 @@ def stored(tensor: QTensor) -> Stored:
     return Stored(entry, from_blob(entry, blob))
 
 
-def stored_encoder(strata: Strata, *, first_layer: int | None = None) -> dict[str, Stored]:
-    """All weights of the encoder, or those of the blocks from `first_layer` on. Raises NonFinite."""
-    return {name: stored(tensor) for name, tensor in encoder_tensors(strata, first_layer=first_layer).items()}
+def stored_encoder(
+    strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
+) -> dict[str, Stored]:
+    """All weights of the encoder, or those of the blocks from `first_layer` on; `grams` as for `encoder_tensors`.
+
+    Raises NonFinite.
+    """
+    tensors = encoder_tensors(strata, first_layer=first_layer, grams=grams)
+    return {name: stored(tensor) for name, tensor in tensors.items()}
 
 
 def stored_projection(config: StrataConfig, *, seed: int) -> Stored:

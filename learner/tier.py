@@ -13,6 +13,7 @@ head (its weights answer to features that the step has just moved).
 
 import copy
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,16 @@ def top_state(strata: Strata, first_layer: int) -> dict[str, Tensor]:
 def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
     """Put back what `top_state` gave."""
     strata.load_state_dict(dict(state), strict=False)
+
+
+def frozen_digest(strata: Strata, first_layer: int) -> str:
+    """Of all weights that training does not change."""
+    digest = sha256()
+    for name, value in strata.state_dict().items():
+        if _layer(name) < first_layer:
+            digest.update(name.encode())
+            digest.update(value.contiguous().numpy())
+    return digest.hexdigest()
 
 
 def preload() -> None:

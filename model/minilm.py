@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from model.centre import centre
 from model.config import StrataConfig
 from model.errors import BadBlob, MissingWeight, WrongConfig, WrongShape
 from model.source import encoder_folder
@@ -54,7 +55,7 @@ COMPUTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type
 
 
 def load_encoder(encoder: str) -> tuple[Strata, TextTokenizer]:
-    """The encoder in full precision, in evaluation mode, and its tokenizer.
+    """The encoder in full precision, centred (`model.centre`), in evaluation mode, and its tokenizer.
 
     `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id. Raises EncoderNotFound, WrongConfig, MissingWeight,
     WrongShape or BadBlob.
@@ -62,7 +63,7 @@ def load_encoder(encoder: str) -> tuple[Strata, TextTokenizer]:
     folder = encoder_folder(encoder)
     strata = Strata(read_config((folder / "config.json").read_text()))
     strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata))
-    return strata.eval(), TextTokenizer.from_folder(folder)
+    return centre(strata).eval(), TextTokenizer.from_folder(folder)
 
 
 def read_config(text: str) -> StrataConfig:

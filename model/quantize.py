@@ -3,7 +3,7 @@
     matrix of a block --quantize_n8g64--> INT8 with INT4 inside      embedding, head --quantize_w8c--> INT8
     norm --plain--> float32
 
-Both roundings are one: a float16 scale for each row, symmetric, rounded up so that nothing is clamped.
+Both begin alike: a float16 scale for each row, symmetric, rounded up so that nothing is clamped.
 
 Shape suffixes: N outputs (rows), K inputs.
 """
@@ -11,8 +11,9 @@ Shape suffixes: N outputs (rows), K inputs.
 import torch
 from torch import Tensor
 
-from kernels.linear_i4.reference import GROUP
+from kernels.linear_i4.reference import GROUP, high_plane, pack_nibbles
 from model.errors import WrongShape
+from model.feedback import round_planes
 from model.nested import MAX_Q8, split
 from model.qtensor import FP32, N8G64, W8C, QTensor, check_finite
 
@@ -29,12 +30,21 @@ def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTens
     return _quantized(name, W8C, q_NK, scale_N, {"q": q_NK}, bias_N)
 
 
-def quantize_n8g64(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTensor:
-    """The same, with an INT4 weight in the upper plane: K must be a multiple of 64. Raises as `quantize_w8c` does."""
+def quantize_n8g64(name: str, w_NK: Tensor, bias_N: Tensor | None = None, *, gram_KK: Tensor | None = None) -> QTensor:
+    """INT8 per row with an INT4 weight in its upper plane: K must be a multiple of 64.
+
+    With the Gram matrix of its inputs, every weight is within half a step of where the errors of others have moved it;
+    without, |w - scale * q| <= scale / 2. Raises as `quantize_w8c` does.
+    """
     _check_shape(name, w_NK, bias_N, group=GROUP)
     q_NK, scale_N = round_rows(w_NK, MAX_Q8)
-    planes = dict(zip(("hi", "lo", "m"), split(q_NK), strict=True))
-    return _quantized(name, N8G64, q_NK, scale_N, planes, bias_N)
+    hi_NJ, lo_NJ, m_NG = split(q_NK)
+    if gram_KK is not None and torch.isfinite(scale_N).all():
+        scaled_NK = w_NK.detach().float() / scale_N.float()[:, None]
+        q_NK, hi_NK = round_planes(scaled_NK, m_NG.repeat_interleave(GROUP, dim=1), gram_KK)
+        hi_NJ = pack_nibbles(hi_NK)
+        lo_NJ = pack_nibbles(q_NK - high_plane(hi_NJ, m_NG))
+    return _quantized(name, N8G64, q_NK, scale_N, {"hi": hi_NJ, "lo": lo_NJ, "m": m_NG}, bias_N)
 
 
 def plain(name: str, value: Tensor) -> QTensor:

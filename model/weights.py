@@ -8,9 +8,10 @@ version that trained the top block replaces six tensors and shares the rest by d
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
@@ -45,13 +46,18 @@ def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]
     return names
 
 
-def encoder_tensors(strata: Strata, *, first_layer: int | None = None) -> dict[str, QTensor]:
-    """The stored form of all weights, or only of blocks `first_layer` and up. Raises NonFinite."""
+def encoder_tensors(
+    strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
+) -> dict[str, QTensor]:
+    """The stored form of all weights, or only of blocks `first_layer` and up. Raises NonFinite.
+
+    A matrix whose Gram matrix is in `grams` (`model.calibration`), by name, is rounded for such inputs.
+    """
     names = encoder_names(strata.config)
     if first_layer is not None:
         names = {name: kind for name, kind in names.items() if _layer(name) >= first_layer}
     return {
-        name: _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)))
+        name: _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), grams.get(name))
         for name, (scheme, _) in names.items()
     }
 
@@ -103,9 +109,11 @@ def _layer(name: str) -> int:
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
-def _stored(name: str, scheme: str, module: nn.Module) -> QTensor:
+def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -> QTensor:
     if isinstance(module, nn.LayerNorm):
         return plain(name, torch.stack((module.weight, module.bias)))
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
-    quantize = quantize_n8g64 if scheme == N8G64 else quantize_w8c
-    return quantize(name, module.weight, module.bias if isinstance(module, nn.Linear) else None)
+    bias_N = module.bias if isinstance(module, nn.Linear) else None
+    if scheme == N8G64:
+        return quantize_n8g64(name, module.weight, bias_N, gram_KK=gram_KK)
+    return quantize_w8c(name, module.weight, bias_N)

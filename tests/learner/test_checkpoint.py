@@ -37,7 +37,7 @@ def snapshot(version: int = 0, *, value: float = 0.0) -> Snapshot:
         version=version - 1,
         last_version=version,
         pending=manifest(version) if version else None,
-        encoder_key="key",
+        source="source",
         offsets={"feedback.v1/0": 7},
         classes=["a"],
         counts={"learnt": 1},
