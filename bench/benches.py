@@ -11,6 +11,7 @@ from bench import (
     kafka_throughput,
     label_to_live,
     memory,
+    precision,
     swap_stall,
 )
 from bench.row import Row
@@ -27,6 +28,7 @@ class Bench:
 
 BENCHES = (
     Bench("encoder", encoder.measure),
+    Bench("precision", precision.measure),
     Bench("kafka_latency", kafka_latency.measure),
     Bench("swap_stall", swap_stall.measure),
     Bench("kafka_throughput", kafka_throughput.measure),

@@ -1,0 +1,72 @@
+"""One encoder in full precision and as the learner serves it, on the same texts.
+
+    python -m bench.peers.precisions
+
+Prints accuracy under every precision, and mean and lowest cosine of the embeddings with those of full precision. Full
+precision has a ridge head of its own; the served precisions share one, learnt in INT8, as in service.
+"""
+
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bench.texts import clinc150, few_of_each
+from learner.config import LearnerConfig
+from learner.head import RidgeHead
+from learner.learner import Learner
+from model.head import features, projection
+from model.minilm import load_encoder
+from model.quantized import INT8, PRECISIONS
+from model.strata import encode_many
+from services.demo.stream import Item
+
+PER_LABEL = 30
+"""Texts of each label that the heads learn from."""
+
+BATCH = 64
+
+
+@torch.no_grad()
+def main() -> None:
+    torch.set_num_threads(1)
+    config = LearnerConfig()
+    learner = Learner(config, *load_encoder("minilm-l6"))
+    stream = clinc150()
+    train, test = few_of_each(stream, PER_LABEL).train, [item for stage in stream.stages for item in stage.test]
+    served, proj_RD = learner.tier.served, projection(learner.tier.served.config, seed=config.seed)
+
+    def full(items: Sequence[Item]) -> Tensor:
+        tokens = served.tokenizer.encode_many([item.text for item in items])
+        return encode_many(learner.strata, tokens, batch_size=BATCH)
+
+    full_z_ND = full(test)
+    head = _learnt(config, features(full(train), proj_RD), train)
+    found = {"fp32": {"accuracy": _accuracy(head, features(full_z_ND, proj_RD), test)}}
+    head = _learnt(config, served.features(served.z_many([item.text for item in train], INT8)), train)
+    for name in PRECISIONS:
+        z_ND = served.z_many([item.text for item in test], name)
+        cosine_N = (z_ND * full_z_ND).sum(dim=1)
+        accuracy = _accuracy(head, served.features(z_ND), test)
+        found[name] = {"accuracy": accuracy, "mean": float(cosine_N.mean()), "min": float(cosine_N.min())}
+    print(json.dumps(found))
+
+
+def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[Item]) -> RidgeHead:
+    head, labels = RidgeHead(config.num_features, config.label_capacity, ridge=config.ridge), [it.label for it in items]
+    for label in dict.fromkeys(labels):
+        head.admit(label)
+    head.learn_many(phi_NR, labels)
+    return head
+
+
+def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[Item]) -> float:
+    """In percent."""
+    rows = {label: row for row, label in enumerate(head.classes)}
+    right = (phi_NR @ head.solve().t()).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])
+    return 100 * float(right.float().mean())
+
+
+if __name__ == "__main__":
+    main()
