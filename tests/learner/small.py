@@ -13,6 +13,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
+from model.centre import centre
 from model.config import StrataConfig
 from model.minilm import BLOCK, COMPUTED, EMBEDDING, FIELDS
 from model.source import encoder_folder
@@ -47,10 +48,10 @@ def tokenizer() -> TextTokenizer:
 
 
 def small_strata() -> Strata:
-    """The same weights every time."""
+    """The same weights every time, centred as those of a loaded encoder are."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        return Strata(CONFIG).eval()
+        return centre(Strata(CONFIG)).eval()
 
 
 def small_served(strata: Strata | None = None) -> ServedEncoder:

@@ -1,0 +1,135 @@
+"""Which version the learner goes on from, and whether that version says all that it knows.
+
+The store's pointer is the truth. If it went back to an older version, a rollout has withdrawn ours: the learner returns
+to the snapshot of that version, keeps its offsets and counts the labels in between as set aside. If it is ahead, our
+checkpoint is older than the last publication: the learner reads on to where that version was, and publishes then.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+
+from learner.candidate import Maker
+from learner.checkpoint import Checkpoints
+from learner.errors import CheckpointRefused
+from learner.learner import Learner
+from learner.steps import Steps
+from wire.errors import NotFound
+from wire.records import WeightManifest
+from wire.store import Store
+
+PUBLISHED_AT = "published_at"
+"""Counter: how many changes the learner had seen at the last publication."""
+
+log = structlog.get_logger("learner")
+
+
+class Standing:
+    """`pending` is what a checkpoint says is about to be published, until the store is known to have it."""
+
+    def __init__(self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker) -> None:
+        self._learner, self._store, self._checkpoints, self._maker = learner, store, checkpoints, maker
+        self._seen, self._is_forced = -1, False
+        self._read_first: dict[str, int] = {}
+        self.pending: WeightManifest | None = None
+
+    @property
+    def num_changes(self) -> int:
+        """Grows with everything that makes the next version another one."""
+        counts = self._learner.counts
+        return counts["learnt"] + counts["set_aside"] + counts["rounds_adopted"]
+
+    @property
+    def has_changes(self) -> bool:
+        return self.num_changes != self._seen
+
+    @property
+    def may_publish(self) -> bool:
+        """Whether there is something to publish, and nothing has to be read before."""
+        offsets = self._learner.offsets
+        is_behind = any(offsets.get(partition, 0) < offset for partition, offset in self._read_first.items())
+        return not is_behind and (self._is_forced or self.has_changes)
+
+    def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
+        """Find out where a restored learner stands. `ends`: the last offsets that can be read now."""
+        current = self._store.current()
+        self._seen = self._learner.counts.get(PUBLISHED_AT, -1)
+        if pending is not None and self._is_stored(pending):
+            self.mark(pending, self.num_changes)
+            self._maker.parent = self._maker.make(self._learner, Steps())
+        elif pending is not None or not current:
+            self.force()
+        if current > self._learner.version:
+            self._read_on(current, ends)
+
+    def force(self) -> None:
+        """Publish at the next opportunity, new labels or not."""
+        self._is_forced = True
+
+    def forget_unreachable(self) -> None:
+        """The bus has lost records: do not wait for them."""
+        self._read_first = {}
+
+    def launched(self, manifest: WeightManifest) -> None:
+        """`manifest` is on its way."""
+        self._learner.last_version = manifest.version
+        self.pending, self._is_forced = manifest, False
+
+    def refused(self, num_changes: int) -> None:
+        """What the learner knew at `num_changes` is not to be published; what comes later may be."""
+        self._seen, self._is_forced = num_changes, False
+
+    def mark(self, manifest: WeightManifest, num_changes: int) -> None:
+        """`manifest` is the version that the learner goes on from; `num_changes` had been seen when it was made."""
+        self._learner.version = manifest.version
+        self._learner.last_version = max(self._learner.last_version, manifest.version)
+        self._learner.counts["published"] += 1
+        self.pending = None
+        self._is_told(num_changes)
+
+    def follow(self, current: int) -> None:
+        """The current version is not the one that we learn on from."""
+        learner, pending = self._learner, self.pending
+        if pending is not None and current == pending.version and self._is_stored(pending):
+            self.mark(pending, self._seen)  # it was published, but the reply was lost; what came since is new
+        elif current == 0:
+            learner.version = 0  # the store was wiped: publish again what we know
+            self.force()
+        elif current > learner.version:
+            self._read_on(current, {})
+        else:
+            self._return_to(current)
+
+    def _is_told(self, num_changes: int) -> None:
+        """The current version says all that the learner knew at `num_changes`."""
+        self._seen = self._learner.counts[PUBLISHED_AT] = num_changes
+
+    def _return_to(self, current: int) -> None:
+        learner = self._learner
+        self._maker.parent = None
+        try:
+            snapshot = self._checkpoints.of_version(current)
+            if snapshot is not None:
+                learner.set_aside(snapshot, current)
+                self._maker.parent = self._maker.make(learner, Steps())
+        except CheckpointRefused as error:
+            log.warning("snapshot_refused", version=current, reason=str(error))
+        if learner.version != current:
+            learner.counts["snapshot_missing"] += 1
+            learner.version = current
+        self._is_told(self.num_changes)
+        log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
+
+    def _read_on(self, current: int, ends: Mapping[str, int]) -> None:
+        through = self._store.manifest(current).trained_through
+        self._read_first = {name: min(offset, ends.get(name, offset)) for name, offset in through.items()}
+        self._learner.version = current
+        log.warning("reading_on", version=current, through=self._read_first)
+
+    def _is_stored(self, manifest: WeightManifest) -> bool:
+        """Whether the store has this very version, whichever of our epochs published it."""
+        try:
+            found = self._store.manifest(manifest.version)
+        except NotFound:
+            return False
+        return (found.tensors, found.trained_through) == (manifest.tensors, manifest.trained_through)

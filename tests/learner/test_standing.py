@@ -1,0 +1,113 @@
+"""Where the learner stands after a restart, a rollback, a lost reply or a lost store."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.learner.publishing import Bench, renewed, withdraw
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def bench(store: Store, tmp_path: Path) -> Bench:
+    return Bench(store, tmp_path)
+
+
+def test_a_withdrawn_version_takes_the_learner_back(bench: Bench) -> None:
+    bench.publish()
+    bench.learn(0, 30)
+    bench.publish()
+    learnt = bench.learner.counts["learnt"]
+    for last in (60, 90):
+        bench.learn(last - 30, last)
+        bench.publish()
+    withdraw(bench.store, to=2)
+    bench.learn(90, 100)
+    assert bench.publish() == 2
+    assert bench.learner.counts["learnt"] == learnt and bench.learner.offsets == {"feedback.v1/0": 100}
+    bench.learn(100, 120)
+    assert bench.publish() == 5
+    manifest = bench.store.manifest(5)
+    assert manifest.parent == 2 and manifest.evaluation.parent_accuracy > 0
+    counts = bench.learner.counts
+    assert counts["learnt"] + counts["held_back"] + counts["set_aside"] == bench.learner.join.counts["matched"] == 120
+
+
+def test_without_the_snapshot_the_learner_says_so_and_goes_on(bench: Bench) -> None:
+    for last in (20, 40):
+        bench.learn(last - 20, last)
+        bench.publish()
+    for path in bench.folder.glob("*-v1.checkpoint"):
+        path.unlink()
+    withdraw(bench.store, to=1)
+    bench.learn(40, 60)
+    assert bench.publish() == 1 and bench.learner.counts["snapshot_missing"] == 1
+    bench.learn(60, 80)
+    assert bench.publish() == 3 and bench.store.manifest(3).parent == 1
+
+
+def test_a_checkpoint_whose_version_was_published_is_not_published_again(bench: Bench) -> None:
+    bench.learn(0, 30)
+    bench.publish()
+    before = bench.learner.export(None)
+    bench.start(renewed(bench.store))
+    assert bench.learner.version == 1 and not bench.publisher.is_due()
+    assert bench.learner.export(None).facts == before.facts
+    assert bench.publisher.last is not None
+
+
+def test_a_restart_without_news_publishes_nothing(bench: Bench) -> None:
+    bench.learn(0, 30)
+    bench.publish()
+    bench.learner.learn([], {"feedback.v1/0": 31})
+    bench.publisher.finish()
+    bench.start(renewed(bench.store))
+    assert bench.learner.version == 1 and not bench.publisher.is_due()
+
+
+def test_a_pending_version_that_the_store_lacks_is_published_again(bench: Bench) -> None:
+    bench.publish()
+    bench.learn(0, 30)
+    manifest = msgspec.structs.replace(bench.store.manifest(1), version=2, parent=1, tensors=())
+    bench.learner.last_version = 2
+    bench.checkpoints.write(bench.learner.export(manifest))
+    bench.start(renewed(bench.store))
+    assert bench.publish() == 3 and bench.store.manifest(3).trained_through == {"feedback.v1/0": 30}
+
+
+def test_a_checkpoint_older_than_the_store_is_read_on_first(bench: Bench) -> None:
+    for last in (20, 40):
+        bench.learn(last - 20, last)
+        bench.publish()
+    bench.checkpoints.entries()[0].path.write_bytes(b"torn")
+    bench.start(renewed(bench.store))
+    assert bench.learner.version == 2 and bench.learner.offsets == {"feedback.v1/0": 20}
+    bench.learn(20, 30)
+    assert not bench.publisher.is_due()
+    bench.learn(30, 60)
+    assert bench.publish() == 3 and bench.store.manifest(3).parent == 2
+
+
+def test_records_that_the_bus_has_lost_are_not_waited_for(bench: Bench) -> None:
+    for last in (20, 40):
+        bench.learn(last - 20, last)
+        bench.publish()
+    bench.checkpoints.entries()[0].path.write_bytes(b"torn")
+    bench.start(renewed(bench.store))
+    bench.publisher.forget_unreachable()
+    bench.learn(20, 30)
+    assert bench.publish() == 3
+
+
+def test_a_wiped_store_gets_what_the_learner_knows(bench: Bench) -> None:
+    bench.learn(0, 30)
+    bench.publish()
+    server = bench.store._server
+    server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
+    bench.start(renewed(bench.store))
+    bench.learn(30, 40)
+    assert bench.publish() == 2 == bench.store.current()
+    assert bench.store.manifest(bench.store.current()).labels == bench.learner.tier.head.classes
