@@ -38,6 +38,8 @@ INLINE void join16(Lanes a, Lanes b, Cell *cells)
 /* cells[i] = (v[2i], v[2i + 1]) */
 INLINE void fold16(Lanes v, Cell *cells) { _mm256_storeu_si256((__m256i *)cells, (__m256i)_mm512_cvtneps_pbh((__m512)v)); }
 
+INLINE CellLanes load_cells(const Cell *from) { return _mm512_loadu_si512(from); }
+
 /* Assembly for the same reason as in dot.h. */
 INLINE Lanes add_product(Lanes sum, const Cell *x, CellLanes y)
 {
@@ -59,16 +61,11 @@ INLINE void join16(Lanes a, Lanes b, Cell *cells)
 
 INLINE void fold16(Lanes v, Cell *cells) { store16(cells, v); }
 
+INLINE CellLanes load_cells(const Cell *from) { return load16(from); }
+
 INLINE Lanes add_product(Lanes sum, const Cell *x, CellLanes y) { return fma16(all16(*x), y, sum); }
 
 #endif
-
-INLINE CellLanes load_cells(const Cell *from)
-{
-    CellLanes v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
 
 /* What one thread needs. `keys` and `values` follow, for the longest sequence. */
 typedef struct {
@@ -143,7 +140,7 @@ INLINE void pack_queries(Head h, int first, HeadScratch *s)
         for (int i = 0; i < h.width; i += LANES)
             fold16(load16(h.q + query * h.stride + i) * scale, rows[r] + i / PER_CELL);
     }
-    for (int i = 0; i < h.width / PER_CELL; i += 8) transpose(&rows[0][i], MAX_HEAD / PER_CELL, s->queries[i]);
+    for (int i = 0; i < h.width / PER_CELL; i += 8) transpose(&rows[0][i], MAX_HEAD / PER_CELL, s->queries + i);
 }
 
 INLINE void score(int keys, int cells, const Cell *key, const HeadScratch *s, float (*scores)[LANES])
@@ -179,10 +176,12 @@ INLINE void weigh(int vectors, int count, const Cell *values, int width, const C
         UNROLL for (int c = 0; c < vectors; c++)
             sum[r][c] = keep ? load16(out[r] + c * LANES) * keep[r] : all16(0.0f);
     for (int j = 0; j < (count + PER_CELL - 1) / PER_CELL; j++) {
-        CellLanes from[2];
-        UNROLL for (int c = 0; c < vectors; c++) from[c] = load_cells(values + j * width + c * LANES);
-        UNROLL for (int r = 0; r < QUERIES; r++)
-            UNROLL for (int c = 0; c < vectors; c++) sum[r][c] = add_product(sum[r][c], &weights[j][r], from[c]);
+        CellLanes left = load_cells(values + j * width), right = left;
+        if (vectors == 2) right = load_cells(values + j * width + LANES);
+        UNROLL for (int r = 0; r < QUERIES; r++) {
+            sum[r][0] = add_product(sum[r][0], &weights[j][r], left);
+            if (vectors == 2) sum[r][1] = add_product(sum[r][1], &weights[j][r], right);
+        }
     }
     UNROLL for (int r = 0; r < QUERIES; r++)
         UNROLL for (int c = 0; c < vectors; c++) store16(out[r] + c * LANES, sum[r][c] * last[r]);

@@ -18,6 +18,12 @@
 #define TILE_ROWS 6
 #define UNROLL _Pragma("GCC unroll 8")
 
+/* What will be read next: `lines` cache lines for every four inputs. */
+typedef struct {
+    const char *from;
+    int lines;
+} Ahead;
+
 /* Rows of integers, `stride` bytes apart, readable up to a whole number of quads. For INT4 weights also the sum of each
  * group of 64 integers, `num_groups` a row. */
 typedef struct {
@@ -25,6 +31,7 @@ typedef struct {
     int64_t stride;
     const int32_t *group_sums;
     int num_groups;
+    Ahead ahead;
 } ByteRows;
 
 INLINE int32_t quad_of(const uint8_t *x)
@@ -45,6 +52,7 @@ INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, 
         UNROLL for (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
     for (int k = 0; k < num_quads; k++) {
         __m512i w[4];
+        for (int i = 0; i < x.ahead.lines; i++) _mm_prefetch(x.ahead.from + ((int64_t)i * num_quads + k) * 64, _MM_HINT_T0);
         UNROLL for (int c = 0; c < 4; c++) w[c] = _mm512_loadu_si512(panel + (int64_t)k * 256 + c * 64);
         UNROLL for (int r = 0; r < rows; r++) {
             __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * QUAD));
@@ -152,7 +160,7 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
                 unpacked[k + 1][i] = (int8_t)((from[i] >> 4) - 8);
             }
         }
-        ByteRows group = {x.q + g * GROUP, x.stride, NULL, 0};
+        ByteRows group = {x.q + g * GROUP, x.stride, NULL, 0, {NULL, 0}};
         dot_rows(rows, group, (const uint8_t *)unpacked, GROUP / QUAD, part);
         for (int r = 0; r < rows; r++)
             for (int n = 0; n < PANEL; n++) sums[r][n] += part[r][n] * multipliers[g * PANEL + n];

@@ -21,7 +21,7 @@ typedef struct {
 INLINE ByteRows rows_from(ByteRows x, int row)
 {
     return (ByteRows){x.q + row * x.stride, x.stride, x.group_sums ? x.group_sums + row * x.num_groups : NULL,
-                      x.num_groups};
+                      x.num_groups, {NULL, 0}};
 }
 
 /* reference.finish, to the bit, then `finish`: ADD adds to what y holds. `y` is the tile's first row, at column `first`. */
@@ -46,6 +46,14 @@ INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const R
     }
 }
 
+/* The share of the next panel that tile `tile` of the first four fetches while it computes: with few rows, a panel is
+ * done before the processor's own guess has brought the next from the third-level cache. */
+INLINE Ahead next_panel(const Weight *w, int panel, int tile, int rows)
+{
+    int lines = rows > 3 * TILE_ROWS ? 1 : rows > TILE_ROWS ? 2 : 0;
+    return (Ahead){(const char *)weight_panel(w, panel + 1) + (int64_t)tile * lines * w->num_quads * 64, lines};
+}
+
 INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, float *y)
 {
     int32_t sums[TILE_ROWS][PANEL];
@@ -53,7 +61,9 @@ INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, fl
         int first = panel * PANEL;
         for (int row = 0; row < x.rows; row += TILE_ROWS) {
             int rows = x.rows - row < TILE_ROWS ? x.rows - row : TILE_ROWS;
-            dot_panel(rows, rows_from(x.integers, row), w, panel, sums);
+            ByteRows tile = rows_from(x.integers, row);
+            if (row < 4 * TILE_ROWS) tile.ahead = next_panel(w, panel, row / TILE_ROWS, x.rows);
+            dot_panel(rows, tile, w, panel, sums);
             finish_tile(finish, rows, sums, x.ranges + row, w, first, y + (int64_t)row * w->num_out + first);
         }
     }
@@ -114,7 +124,7 @@ INLINE void quantize_into(RowScratch *s, int row, const float *x, int width, int
 INLINE QuantizedRows quantized(const RowScratch *s, int first, int rows, int width)
 {
     int groups = width / GROUP;
-    return (QuantizedRows){rows, {s->q + first * s->stride, s->stride, s->group_sums + first * groups, groups},
+    return (QuantizedRows){rows, {s->q + first * s->stride, s->stride, s->group_sums + first * groups, groups, {NULL, 0}},
                            s->ranges + first};
 }
 
