@@ -156,6 +156,15 @@ def test_bytes_in_full_precision_leave_out_what_only_quantization_needs() -> Non
             TensorPart(name="bias", dtype="F32", shape=(2,)),
         ),
     )
+    planes = {"hi": (2, 32), "lo": (2, 32), "m": (2, 1), "scale": (2,), "ksum": (2,)}
+    nested = TensorEntry(
+        name="u",
+        scheme="n8g64",
+        digest="",
+        num_bytes=142,
+        parts=tuple(TensorPart(name=name, dtype="U8", shape=shape) for name, shape in planes.items()),
+    )
+    assert model_bytes(manifest(nested)) == {"fp32": 4 * 2 * 64, "served": 142}
     plain = TensorEntry(
         name="n", scheme="fp32", digest="", num_bytes=20, parts=(TensorPart(name="weight", dtype="F32", shape=(5,)),)
     )
