@@ -185,7 +185,7 @@ class _FirstLive:
 
 
 def _fp32_bytes(tensor: TensorEntry) -> int:
-    """What exists only in the quantized form is left out; a weight is a byte of `q`, or half a byte of `hi` and of `lo`."""
+    """Of what full precision has too. A weight is a byte of `q`, or half a byte of `hi` and one of `lo`."""
     kept = (part for part in tensor.parts if tensor.scheme == "fp32" or part.name in ("q", "hi", "lo", "bias"))
     return 4 * sum(math.prod(part.shape) for part in kept)
 
