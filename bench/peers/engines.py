@@ -15,15 +15,15 @@ PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "torch fp32": torch_peers.fp32,
     "torch INT8": torch_peers.int8,
     "torchao INT8": torch_peers.torchao,
-    "ONNX Runtime INT8": onnx_peers.plain,
-    "ONNX Runtime INT8 fused": onnx_peers.fused,
+    "ORT INT8": onnx_peers.plain,
+    "ORT INT8 fused": onnx_peers.fused,
     "OpenVINO bf16": openvino_peers.bf16,
-    "OpenVINO INT8 static": openvino_peers.static,
-    "OpenVINO INT8 mixed": openvino_peers.mixed,
-    "OpenVINO INT8 dynamic g128": openvino_peers.dynamic_128,
-    "OpenVINO INT8 dynamic g64": openvino_peers.dynamic_64,
+    "OpenVINO static": openvino_peers.static,
+    "OpenVINO mixed": openvino_peers.mixed,
+    "OpenVINO dynamic g128": openvino_peers.dynamic_128,
+    "OpenVINO dynamic g64": openvino_peers.dynamic_64,
 }
-"""Each raises ImportError where its library is missing."""
+"""ORT is ONNX Runtime; OpenVINO's are INT8 but for the first. Each raises ImportError where its library is missing."""
 
 
 class Engine(Protocol):

@@ -60,17 +60,14 @@ class Way:
 
     def __str__(self) -> str:
         words = [self.variant.name]
-        if self.shape:
-            words.append(f"compiled for {self.shape[0]}x{self.shape[1]}")
-        elif self.size:
-            words.append(f"in {self.size}s")
-        if len(self.runs) > 1:
-            words.append(f"{len(self.runs)} lanes")
+        words += [f"in {self.size}s"] if self.size else []
+        words += ["shape fixed"] if self.shape else []
+        words += [f"{len(self.runs)} lanes"] if len(self.runs) > 1 else []
         return ", ".join(words)
 
     def encode(self, token_ids: TokenIds, threads: ThreadPoolExecutor) -> npt.NDArray[np.float32]:
         order = sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
-        size = self.size or len(order)
+        size = self.shape[0] if self.shape else self.size or len(order)
         rectangles = [order[start : start + size] for start in range(0, len(order), size)]
         z_BD: list[Any] = [None] * len(token_ids)
 
@@ -116,7 +113,7 @@ class PaddedEngine:
 
     def _fixed(self, way: Way, shape: Shape) -> Way:
         runs = way.variant.load(self._num_threads, len(way.runs), shape)
-        return Way(way.variant, tuple(runs), shape[0], shape)
+        return Way(way.variant, tuple(runs), way.size, shape)
 
     def _fastest(self, ways: Sequence[Way], token_ids: TokenIds) -> Way:
         best, clock = (float("inf"), ways[0]), clock_for(self._num_threads)

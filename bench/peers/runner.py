@@ -13,7 +13,7 @@ from bench.peers.works import Work
 from bench.process import PeerFailed
 from bench.row import Skip
 
-TURN_S = 0.15
+TURN_S = 0.12
 
 
 class Runner:

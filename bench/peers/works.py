@@ -18,7 +18,7 @@ from services.demo.data import SUPPORT, load
 NUM_SOURCES = 1024
 """Texts that longer ones are made of."""
 
-SAMPLES = {None: 256, 16: 64, 128: 16, 512: 4}
+SAMPLES = {None: 256, 16: 64, 128: 8, 512: 2}
 """Length -> texts in the sample."""
 
 
