@@ -1,8 +1,8 @@
-# make demo | test | check | bench [ONLY=name] | clean      ARGS=... goes to the command that runs
+# make demo | test | check | check-native | bench [ONLY=name] | clean      ARGS=... goes to the command that runs
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check check-native bench clean
 
 demo: $(INSTALLED)
 	$(VENV)/lifelong demo $(ARGS)
@@ -15,6 +15,14 @@ check: $(INSTALLED)
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 	$(VENV)/python -m pytest -q tests/test_architecture.py
+
+# The native kernels under the address and undefined-behaviour sanitizers: their tests once more.
+check-native: $(INSTALLED)
+	CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" XDG_CACHE_HOME=$(CURDIR)/build/sanitized \
+	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 \
+	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/test_native.py tests/kernels/test_encoder.py \
+	    tests/kernels/test_linear_i8.py tests/kernels/test_linear_i4.py tests/kernels/test_attention.py $(ARGS)
 
 bench: $(INSTALLED)
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)

@@ -41,9 +41,9 @@ class BuildFailed(RuntimeError):
     """There is no compiler, or it did not take the sources; the message says which."""
 
 
-def digest(extra_flags: tuple[str, ...] = ()) -> str:
-    """Changes with the sources, the flags and the kind of machine."""
-    content = hashlib.sha256(repr((FLAGS, X86, extra_flags, platform.machine(), platform.system())).encode())
+def digest() -> str:
+    """Changes with the sources, the flags (ours and those of CFLAGS) and the kind of machine."""
+    content = hashlib.sha256(repr((_flags(), X86, platform.machine(), platform.system())).encode())
     for path in sorted(SOURCE.iterdir()):
         content.update(path.name.encode() + b"\0" + path.read_bytes())
     return content.hexdigest()[:16]
@@ -62,9 +62,9 @@ def find_or_build() -> Path:
     return build(cache_folder() / name)
 
 
-def build(target: Path, extra_flags: tuple[str, ...] = ()) -> Path:
-    """Compiles to `target`. Raises BuildFailed."""
-    compiler = _compiler()
+def build(target: Path) -> Path:
+    """Compiles to `target`. CC and CFLAGS are heeded. Raises BuildFailed."""
+    compile_ = [*_compiler(), *_flags()]
     ways = X86 if platform.machine() in ("x86_64", "AMD64") else {}
     jobs = {"library": ["library.c"]}
     jobs |= {way: [f"-DTABLE={way}", *flags, "kernels.c"] for way, flags in {**ways, "plain": ()}.items()}
@@ -73,17 +73,21 @@ def build(target: Path, extra_flags: tuple[str, ...] = ()) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor() as threads:
             objects = {way: f"{folder}/{way}.o" for way in jobs}
             done = [
-                threads.submit(_run, [*compiler, *FLAGS, *extra_flags, "-c", *job, "-o", objects[way]])
+                threads.submit(_run, [*compile_, "-c", *job, "-o", objects[way]])
                 for way, job in jobs.items()
             ]
             for each in done:
                 each.result()
             made = f"{folder}/made.so"
-            _run([*compiler, *FLAGS, *extra_flags, "-shared", *objects.values(), "-lm", "-o", made])
+            _run([*compile_, "-shared", *objects.values(), "-lm", "-o", made])
             os.replace(made, target)
     except OSError as error:
         raise BuildFailed(f"cannot write {target}: {error}") from error
     return target
+
+
+def _flags() -> list[str]:
+    return [*FLAGS, *os.environ.get("CFLAGS", "").split()]
 
 
 def _compiler() -> list[str]:
