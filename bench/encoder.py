@@ -128,9 +128,6 @@ def _rows(race: Race, name: str, peak_per_s: float) -> Iterator[Row]:
         yield Row(name=name + suffix, value=value, unit="texts/s", goal=goal, peer=peer)
     share = race.ours.operations / peak_per_s / (1e-3 * race.ours.ms)
     yield Row(name=f"{name}.floor", value=round(100 * share, 1), unit="% of the INT8 peak", goal=goals.floor)
-    if race.work is NATURAL and race.ours.alone:
-        yield Row(name=f"{name}.cosine", value=round(race.ours.cosine, 5), unit="mean, to fp32", goal=Goal(">=", 0.998))
-        yield Row(name=f"{name}.cosine_worst", value=round(race.ours.worst, 5), unit="to fp32", goal=Goal(">=", 0.99))
 
 
 def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
@@ -139,8 +136,6 @@ def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
         eight, four = (runners[name].prepare(work) for name in (OURS, OURS_INT4))
         Race(work, eight, (four,)).run()
         yield Row(name=f"encoder.int4.{work.name}", value=round(four.ms / eight.ms, 2), unit="x INT8's time", goal=goal)
-    cosine = runners[OURS_INT4].prepare(NATURAL).cosine
-    yield Row(name="encoder.int4.cosine", value=round(cosine, 5), unit="mean, to fp32, untrained")
 
 
 def _replicas(one: Runner) -> Row:
