@@ -90,6 +90,8 @@ def check_torch() -> Check:
 def check_kernels() -> Check:
     import torch
 
+    from kernels import native
+    from kernels.dispatch import forced
     from kernels.linear_i8 import pack
 
     try:
@@ -102,7 +104,10 @@ def check_kernels() -> Check:
         return Check(
             "kernels", "warn", "only the plain reference runs here", "Install a torch build with oneDNN or FBGEMM"
         )
-    return Check("kernels", "ok", ", ".join(dict.fromkeys(packed.names)))
+    names = ", ".join(dict.fromkeys(packed.names))
+    if forced() is None and (reasons := native.why_not()):
+        return Check("kernels", "warn", f"{names}; {reasons[0]}", "Install a C compiler: apt-get install gcc")
+    return Check("kernels", "ok", names)
 
 
 def check_encoder(encoder: str) -> Check:

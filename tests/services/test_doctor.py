@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from kernels import native
 from services import doctor
 from services.settings import Settings, replaced
 from services.tune import kept
@@ -47,6 +48,13 @@ def test_a_signing_key_is_asked_for_where_redis_is_not_ours() -> None:
 def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
     assert doctor.check_broker(Settings()).state == "fail"
+
+
+def test_missing_native_kernels_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "why_not", lambda way=None: ["the native kernels could not be built"])
+    check = doctor.check_kernels()
+    assert (check.state, "gcc" in check.fix) == ("warn", True)
+    assert "could not be built" in check.found
 
 
 def test_an_unknown_encoder_is_found() -> None:
