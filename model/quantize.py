@@ -38,7 +38,7 @@ def quantize_n8g64(name: str, w_NK: Tensor, bias_N: Tensor | None = None, *, gra
     """
     _check_shape(name, w_NK, bias_N, group=GROUP)
     q_NK, scale_N = round_rows(w_NK, MAX_Q8)
-    hi_NJ, lo_NJ, m_NG = split(q_NK)
+    hi_NJ, lo_NJ, m_NG = split(q_NK, None if gram_KK is None else gram_KK.diagonal())
     if gram_KK is not None and torch.isfinite(scale_N).all():
         scaled_NK = w_NK.detach().float() / scale_N.float()[:, None]
         q_NK, hi_NK = round_planes(scaled_NK, m_NG.repeat_interleave(GROUP, dim=1), gram_KK)

@@ -45,6 +45,17 @@ def test_no_multiplier_would_be_better(largest: int, seed: int) -> None:
         assert (found_N <= lo_NK.square().sum(dim=1))[can_N].all(), m
 
 
+@given(st.integers(0, 1 << 30))
+@settings(max_examples=20, deadline=None)
+def test_important_inputs_are_nearer(seed: int) -> None:
+    q8_NK = integers(6, 1, largest=MAX_Q8, seed=seed)
+    importance_K = torch.ones(GROUP)
+    importance_K[:4] = 100.0
+    planes = [split(q8_NK), split(q8_NK, importance_K)]
+    errors = [((q8_NK - high_plane(hi, m).int()).square() * importance_K).sum() for hi, _, m in planes]
+    assert errors[1] <= errors[0] and all(torch.equal(join(*each), q8_NK) for each in planes)
+
+
 def test_small_groups_are_exact_in_int4() -> None:
     q8_NK = integers(4, 2, largest=7, seed=0)
     hi_NJ, lo_NJ, m_NG = split(q8_NK)
