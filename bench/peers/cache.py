@@ -1,17 +1,28 @@
-"""Where exported models are kept: made once a version of their library, under build/bench."""
+"""Where exported models are kept: made once for each version of their library and of the weights, under build/bench."""
 
 import fcntl
+import hashlib
+import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from bench.results import BUILD
+from model.strata import Strata
 
 
 def folder(name: str) -> Path:
     path = BUILD / "bench" / "peers" / name
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def models(library: str, strata: Strata) -> Path:
+    """The folder for `strata` as exported for the installed version of `library`. Raises ImportError without one."""
+    digest = hashlib.sha256()
+    for tensor in strata.state_dict().values():
+        digest.update(tensor.numpy())
+    return folder(f"{library}-{importlib.metadata.version(library)}-{digest.hexdigest()[:12]}")
 
 
 def made(path: Path, make: Callable[[Path], None]) -> Path:

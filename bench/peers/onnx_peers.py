@@ -6,13 +6,12 @@ Weights per channel: as fast as one scale a matrix, and 0.994 instead of 0.96 of
 bits in blocks (cosine 0.9995, at half the speed) and fused multi-head attention (slower than both of these).
 """
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from bench.peers.cache import folder, made
+from bench.peers.cache import made, models
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Variant
 from model.strata import Strata
@@ -51,7 +50,7 @@ def _plain(strata: Strata) -> Path:
             dynamo=False,  # the optimizer below recognises attention in this exporter's words
         )
 
-    return made(folder(f"onnxruntime-{importlib.metadata.version('onnxruntime')}") / "plain.onnx", export)
+    return made(models("onnxruntime", strata) / "plain.onnx", export)
 
 
 def _quantized(source: Path) -> Path:

@@ -8,13 +8,12 @@ length with that shape fixed at compile time too. Rejected: smaller groups and w
 """
 
 import functools
-import importlib.metadata
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from bench.peers.cache import folder, made
+from bench.peers.cache import made, models
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Shape, Variant, pad
 from bench.peers.works import calibration_texts, filled
@@ -74,7 +73,7 @@ def _exported(strata: Strata) -> Path:
         model = openvino.convert_model(Padded(strata), example_input=(ids_BT, ids_BT))
         openvino.save_model(model, path, compress_to_fp16=False)
 
-    return made(folder(f"openvino-{importlib.metadata.version('openvino')}") / "fp32.xml", export)
+    return made(models("openvino", strata) / "fp32.xml", export)
 
 
 def _calibrated(strata: Strata, name: str, *left_out: str) -> Path:

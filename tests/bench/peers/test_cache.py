@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.cache import made
+from bench.peers import cache
+from bench.peers.cache import made, models
+from tests.model.small import small_strata
 
 
 def test_a_model_is_made_once_with_the_file_of_its_weights(tmp_path: Path) -> None:
@@ -33,3 +35,15 @@ def test_what_was_not_finished_is_made_again(tmp_path: Path) -> None:
         made(tmp_path / "model.xml", broken)
     made(tmp_path / "model.xml", whole)
     assert (tmp_path / "model.xml").read_text() == "all"
+
+
+def test_other_weights_are_other_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BUILD", tmp_path)
+    strata = small_strata()
+    assert models("torch", strata) == models("torch", strata)
+    assert models("torch", strata) != models("torch", small_strata(seed=1))
+
+
+def test_without_its_library_there_is_no_model() -> None:
+    with pytest.raises(ImportError):
+        models("no-such-library", small_strata())
