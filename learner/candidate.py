@@ -7,6 +7,7 @@ sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> accurac
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
@@ -70,16 +71,7 @@ class Maker:
         )
         probes = parity.logits(head, len(classes), self._config.probes)
         steps.end("evaluate")
-        few = learner.held_back.few
-        precisions = tuple(
-            PrecisionEvaluation(
-                name=name,
-                accuracy=learner.held_back.accuracy(served, head, classes, precision=name, samples=few),
-                cosine=parity.cosine(name),
-                agreement=parity.agreement(name, head, weights_CR),
-            )
-            for name in PRECISIONS
-        )
+        precisions = tuple(_measured(name, learner, parity, head, weights_CR) for name in PRECISIONS)
         steps.end("precisions")
         return Candidate(
             served=served,
@@ -110,3 +102,16 @@ class Maker:
             known = learner.held_back.samples.samples() + learner.replay.samples()
             parity.add(text for text, _ in known[:: max(len(known) // NEW_PARITY_TEXTS, 1)])
         return parity
+
+
+def _measured(
+    precision: str, learner: Learner, parity: Parity, head: QuantizedHead, weights_CR: Tensor
+) -> PrecisionEvaluation:
+    """What `head`, which is `weights_CR` as served, reaches behind the encoder in this precision."""
+    held_back, served, classes = learner.held_back, learner.tier.served, learner.tier.head.classes
+    return PrecisionEvaluation(
+        name=precision,
+        accuracy=held_back.accuracy(served, head, classes, precision=precision, samples=held_back.few),
+        cosine=parity.cosine(precision),
+        agreement=parity.agreement(precision, head, weights_CR),
+    )
