@@ -72,10 +72,7 @@ def build(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor() as threads:
             objects = {way: f"{folder}/{way}.o" for way in jobs}
-            done = [
-                threads.submit(_run, [*compile_, "-c", *job, "-o", objects[way]])
-                for way, job in jobs.items()
-            ]
+            done = [threads.submit(_run, [*compile_, "-c", *job, "-o", objects[way]]) for way, job in jobs.items()]
             for each in done:
                 each.result()
             made = f"{folder}/made.so"

@@ -116,8 +116,9 @@ def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str
 @pytest.mark.parametrize("name", ["qkv", "out", "up", "down"])
 @pytest.mark.parametrize("wrong", [packed(7, WIDTH), torch.zeros(4, dtype=torch.uint8), torch.zeros(64)])
 def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
+    change: dict[str, Any] = {name: wrong}
     with pytest.raises(ValueError, match=rf"{name} is packed as .*; expected 8 or 4 bits"):
-        Encoder(EMBEDDING, [replace(block(), **{name: wrong})], num_heads=HEADS, inner=INNER)
+        Encoder(EMBEDDING, [replace(block(), **change)], num_heads=HEADS, inner=INNER)
 
 
 def test_reasons() -> None:
