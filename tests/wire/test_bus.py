@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,15 +191,19 @@ def test_the_prefix_is_committed_while_polling(
 
 
 def settle(*members: Subscription[Event], partitions: int) -> list[list[Received[Event]]]:
-    """Polls all members in turn, which a rebalance needs, until each has `partitions` partitions; what each got."""
+    """Polls all members until each has `partitions` partitions; what each got.
+
+    At the same time, as members do: whoever polls alone misses the answer of a group that waits for the others.
+    """
     taken: list[list[Received[Event]]] = [[] for _ in members]
 
     def shared() -> bool:
-        for got, member in zip(taken, members, strict=True):
-            got.extend(member.poll(20).received)
+        for got, poll in zip(taken, threads.map(lambda member: member.poll(20), members), strict=True):
+            got.extend(poll.received)
         return all(len(member.partitions) == partitions for member in members)
 
-    eventually(shared)
+    with ThreadPoolExecutor(len(members)) as threads:
+        eventually(shared)
     return taken
 
 
