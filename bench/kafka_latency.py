@@ -6,7 +6,7 @@ runs in this process, because a generator that is busy with other things measure
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import cycle, islice
 
@@ -25,11 +25,15 @@ POLL_MS = 50
 
 
 def measure(supply: Supply) -> Iterator[Row]:
-    service = supply.service()
-    latencies_s(service, "warm-up", WARM_UP_S)
-    found = percentiles([round(1e3 * latency_s) for latency_s in latencies_s(service, "measure", MEASURE_S)], 50, 99)
+    found = latency_ms(supply.service())
     yield Row(name="kafka_latency.p99", value=found["p99"], unit="ms at 200 events/s", goal=Goal("<=", 60))
     yield Row(name="kafka_latency.p50", value=found["p50"], unit="ms at 200 events/s")
+
+
+def latency_ms(service: Service) -> Mapping[str, float | None]:
+    """p50 and p99 over MEASURE_S seconds."""
+    latencies_s(service, "warm-up", WARM_UP_S)
+    return percentiles([round(1e3 * latency_s) for latency_s in latencies_s(service, "measure", MEASURE_S)], 50, 99)
 
 
 def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
