@@ -3,7 +3,8 @@
     the stable version --> head rows and labels turned by the number, the number in each label --> store, plan
 
 An answer is right only where its weights, its labels and the version that it names are of one version: rows that are
-turned by another number than the labels name another label.
+turned by another number than the labels name another label. The versions answer in one precision, their best: another
+may call a text that lies between two labels by the other one, and be no mixture.
 """
 
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ class Turner:
             version=version,
             parent=self.store.current(),
             labels=tuple(named(label, version) for label in _turn(first.labels, turn)),
+            precisions=first.precisions[:1],
             tensors=tensors,
             probes=probes,
             epoch=self.lease.epoch,
