@@ -8,7 +8,6 @@ accuracy" is a mean cosine to full precision of 0.999, or ours where ours is low
 its multiplications with weights take at the INT8 peak, which is measured in the same minutes.
 """
 
-import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from bench.peers.works import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKE
 from bench.process import PeerFailed, measured
 from bench.row import Goal, Peer, Row, Skip
 from bench.supply import Supply
+from services.tune.kept import num_cores
 
 FLOOR = Goal(">=", 75)
 
@@ -56,7 +56,7 @@ def measure(supply: Supply) -> Iterator[Row]:
     with started((OURS, OURS_INT4, PEAK, *PEERS), 1, console) as runners:
         yield from _raced(runners, WORKS, console)
         yield from _int4(runners)
-    if (num_threads := len(os.sched_getaffinity(0))) > 1:
+    if (num_threads := num_cores()) > 1:
         with started((OURS, PEAK, *PEERS), num_threads, console) as runners:
             yield from _raced(runners, (NATURAL,), console)
             yield _replicas(runners[OURS])
@@ -115,7 +115,7 @@ def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> di
             return None
 
     chosen = [runner for name, runner in runners.items() if name in (OURS, *PEERS)]
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // chosen[0].num_threads)) as threads:
+    with ThreadPoolExecutor(max(1, num_cores() // chosen[0].num_threads)) as threads:
         return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}
 
 

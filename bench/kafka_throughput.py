@@ -21,6 +21,7 @@ from kernels.dispatch import VARIABLE
 from services.demo.score import per_second
 from services.demo.stream import Item
 from services.local.kafka import start_broker
+from services.tune.kept import num_cores
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig
@@ -75,7 +76,7 @@ def _peer(items: tuple[Item, ...]) -> float:
         try:
             config = BusConfig(bootstrap_servers=broker.bootstrap_servers, prefix="peer.")
             _fill(config, items)
-            threads = str(len(os.sched_getaffinity(0)))
+            threads = str(num_cores())
             found = measured("bench.peers.kafka_fp32", config.bootstrap_servers, str(NUM_PEER_EVENTS), threads)
             return round(float(found["events_per_s"]), 1)
         finally:

@@ -1,13 +1,14 @@
 """Where and what was measured: the machine, the versions, the commit."""
 
 import importlib.metadata
-import os
 import platform
 import re
 import subprocess
 from pathlib import Path
 
 import psutil
+
+from services.tune.kept import num_cores, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,9 +20,8 @@ PACKAGES = ("torch", "ray", "kafka-python", "redis", "tokenizers", "numpy")
 
 def machine() -> str:
     """`2 x AMD EPYC 9R14, 24 GiB, avx2 avx512f`, for example."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().total / 2**30
-    return f"{cores} x {_model()}, {memory:.0f} GiB, {' '.join(_flags()) or 'no known flags'}"
+    return f"{num_cores()} x {processor()}, {memory:.0f} GiB, {' '.join(_flags()) or 'no known flags'}"
 
 
 def versions() -> dict[str, str]:
@@ -42,17 +42,8 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _model() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
 def _flags() -> list[str]:
-    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", _cpuinfo(), re.MULTILINE)
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
     present = set(found.group(1).split()) if found else set()
     return [flag for flag in FLAGS if flag in present]
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""

@@ -78,7 +78,7 @@ def check_torch() -> Check:
         import torch
     except ImportError as error:
         return Check("torch", "fail", str(error), "Run `make demo`, which installs it")
-    cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
+    cores, threads = kept.num_cores(), torch.get_num_threads()
     found = f"{torch.__version__}, {threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
     if threads > cores:
         return Check(

@@ -24,12 +24,16 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine() -> str:
-    """`2 x AMD EPYC 9R14, lifelong 0.1.0`, for example."""
+def processor() -> str:
+    """`AMD EPYC 9R14`, for example."""
     cpuinfo = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    model = found.group(1).strip() if found else platform.processor() or platform.machine()
-    return f"{num_cores()} x {model}, lifelong {importlib.metadata.version('lifelong')}"
+    return found.group(1).strip() if found else platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """`2 x AMD EPYC 9R14, lifelong 0.1.0`, for example."""
+    return f"{num_cores()} x {processor()}, lifelong {importlib.metadata.version('lifelong')}"
 
 
 def read(folder: Path) -> list[Measured]:
