@@ -74,7 +74,7 @@ class Encoder:
         self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights], *, num_heads: int, inner: int
     ) -> None:
         """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty."""
-        self._kept: list[object] = [embedding, *blocks]  # the records below hold addresses
+        self._kept = (embedding, *blocks)  # the records below hold addresses
         self._num_rows, self._width = embedding.word_VD.shape
         self._num_positions = len(embedding.position_PD)
         _check("word_VD", embedding.word_VD, torch.int8, (self._num_rows, self._width))
@@ -94,12 +94,6 @@ class Encoder:
             ),
             records,
         )
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the packed matrices."""
-        blocks = [block for block in self._kept if isinstance(block, BlockWeights)]
-        return sum(len(part) for block in blocks for part in (block.qkv, block.out, block.up, block.down))
 
     def encode(self, ids_T: Tensor, offsets: Sequence[int], *, threads: int = 1, way: str | None = None) -> Tensor:
         """z_BD float32 of length 1; sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
