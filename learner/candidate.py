@@ -100,7 +100,7 @@ class Maker:
         parity = self._parity[served.key]
         if parity.room:
             known = learner.held_back.samples.samples() + learner.replay.samples()
-            parity.add(text for text, _ in known[:: max(len(known) // NEW_PARITY_TEXTS, 1)])
+            parity.add(sample.text for sample in known[:: max(len(known) // NEW_PARITY_TEXTS, 1)])
         return parity
 
 

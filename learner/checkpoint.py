@@ -49,7 +49,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def labels(self) -> list[str]:
         """The classes it trains on, one row each in the auxiliary head."""
-        return sorted({label for batch in self.batches for _, label in batch})
+        return sorted({sample.label for batch in self.batches for sample in batch})
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +73,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     recent: list[bool]
     temperature: float
     join: JoinState
-    replay: ReplayState
-    held_back: ReplayState
+    replay: ReplayState[Labelled]
+    held_back: ReplayState[Labelled]
     fresh: list[Labelled]
     round_plan: RoundPlan | None
 

@@ -1,7 +1,9 @@
 """How the learner is bounded: windows, memory, pace, and what it refuses to publish."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
+
+ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-balanced"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +33,7 @@ class LearnerConfig:
     pending_answers: int = 20_000
     """Answers that wait for their label; the oldest expires first, and its label is then `late`."""
     pending_bytes: int = 16 << 20
-    """Bytes of text in the answers that wait."""
+    """Bytes of text, and of the keys of events, in the answers that wait."""
     parked_feedback: int = 10_000
     """Labels that wait for their answer; the oldest expires first, as an `orphan`."""
     remembered_ids: int = 100_000
@@ -46,9 +48,11 @@ class LearnerConfig:
     held_back_samples: int = 1_000
     """Held-back samples that are kept, the same number of every class."""
     replay_samples: int = 20_000
-    """Samples of the replay memory, the same number of every class."""
+    """Samples of the replay memory."""
+    replay_policy: ReplayPolicy = "class-balanced"
+    """What has equal shares of it: every sample seen (`reservoir`), every class, or every stage between slow rounds."""
     replay_bytes: int = 16 << 20
-    """Bytes of text in the replay memory."""
+    """Bytes of text, and of the keys of events, in the replay memory."""
 
     num_features: int = 2_048
     """Random features of the fast head (R): 94.3 % on CLINC150; 1024 gives 93.3 %, 4096 gives 95.0 %."""

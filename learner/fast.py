@@ -27,8 +27,8 @@ class FastTier:
         """Learn samples whose labels were admitted."""
         if not samples:
             return
-        z_BD = self.served.z_many([text for text, _ in samples])
-        labels = [label for _, label in samples]
+        z_BD = self.served.z_many([sample.text for sample in samples])
+        labels = [sample.label for sample in samples]
         self.head.learn_many(self.served.features(z_BD), labels)
         rows = {label: row for row, label in enumerate(self.head.classes)}
         self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), z_BD)

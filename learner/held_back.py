@@ -24,7 +24,7 @@ NUM_FEW = 256
 class HeldBack:
     """The samples, and their vectors under each encoder in use."""
 
-    def __init__(self, samples: Replay) -> None:
+    def __init__(self, samples: Replay[Labelled]) -> None:
         self.samples = samples
         self._vectors: dict[tuple[str, str], dict[str, Tensor]] = {}
 
@@ -77,13 +77,13 @@ class HeldBack:
         self._encode(encoder, precision, self._missing(encoder, precision, samples))
         known = self._vectors.get((encoder.key, precision), {})
         rows = {label: row for row, label in enumerate(classes)}
-        vectors = [known[text] for text, _ in samples]
+        vectors = [known[sample.text] for sample in samples]
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
-        return z_ND, torch.tensor([rows.get(label, -1) for _, label in samples], dtype=torch.int64)
+        return z_ND, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
 
     def keep(self, encoders: Iterable[str]) -> None:
         """Forget the vectors under other encoders, and of samples that are gone."""
-        kept, texts = set(encoders), {text for text, _ in self.samples.samples()}
+        kept, texts = set(encoders), {sample.text for sample in self.samples.samples()}
         self._vectors = {
             (key, precision): {text: z_D for text, z_D in vectors.items() if text in texts}
             for (key, precision), vectors in self._vectors.items()
@@ -95,7 +95,7 @@ class HeldBack:
 
     def _missing(self, encoder: ServedEncoder, precision: str, samples: Iterable[Labelled]) -> list[str]:
         known = self._vectors.get((encoder.key, precision), {})
-        return list(dict.fromkeys(text for text, _ in samples if text not in known))
+        return list(dict.fromkeys(sample.text for sample in samples if sample.text not in known))
 
     def _encode(self, encoder: ServedEncoder, precision: str, texts: Sequence[str]) -> None:
         known = self._vectors.setdefault((encoder.key, precision), {})

@@ -26,7 +26,7 @@ HELD_BACK_SEED: Final = 0x6865_6C64
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """An answered text with its true label. `is_held_back`: measure on it, never learn from it."""
+    """An answered text with its true label. `subject`: the event's key. `is_held_back`: measure, never learn."""
 
     event_id: str
     text: str
@@ -35,6 +35,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     arm: str
     weights_version: int
     feedback_time_ms: int
+    subject: str
     is_held_back: bool
 
     @property
@@ -50,10 +51,11 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     label: str | None
     arm: str
     weights_version: int
+    subject: str = ""
 
     @property
     def num_bytes(self) -> int:
-        return len(self.text.encode())
+        return len(self.text.encode()) + len(self.subject.encode())
 
 
 class JoinState(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +138,7 @@ class Join:
         if event_id in self._pending or event_id in self._labelled or event_id in self._expired:
             self.counts["answers_repeated"] += 1
             return None
-        waiting = Waiting(event_id, answer.text, answer.label, answer.arm, answer.weights_version)
+        waiting = Waiting(event_id, answer.text, answer.label, answer.arm, answer.weights_version, answer.key)
         if (feedback := self._parked.pop(event_id, None)) is not None:
             return self._sample(waiting, feedback)
         self._pending[event_id] = waiting
@@ -187,6 +189,7 @@ class Join:
             arm=answer.arm,
             weights_version=answer.weights_version,
             feedback_time_ms=feedback.time_ms,
+            subject=answer.subject,
             is_held_back=is_held_back(answer.event_id, self._held_back_share),
         )
 

@@ -75,7 +75,7 @@ class Learner:
         start_s = time.perf_counter()
         samples = self.join.match(records)
         self.prequential.add(samples)
-        held_back = [Labelled(sample.text, sample.label) for sample in samples if sample.is_held_back]
+        held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
         self.held_back.add(held_back)
         self.counts["held_back"] += len(held_back)
         self._learn([sample for sample in samples if not sample.is_held_back])
@@ -160,7 +160,7 @@ class Learner:
 
     def _learn(self, samples: list[Sample]) -> None:
         admitted = [sample for sample in samples if self.tier.head.admit(sample.label)]
-        labelled = [Labelled(sample.text, sample.label) for sample in admitted]
+        labelled = [self._labelled(sample) for sample in admitted]
         self.counts["over_capacity"] += len(samples) - len(admitted)
         self.counts["learnt"] += len(admitted)
         self.tier.learn_many(labelled)
@@ -168,6 +168,9 @@ class Learner:
         self._fresh = (self._fresh + labelled)[-self._max_fresh :]
         if self.round is not None:
             self.round.also(labelled)
+
+    def _labelled(self, sample: Sample) -> Labelled:
+        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"])
 
     def _start_round(self) -> None:
         config, num_labels = self._config, self.counts["learnt"] - self.counts["round_at"]
@@ -234,10 +237,13 @@ class Learner:
             state=state,
         )
 
-    def _replay(self, state: ReplayState | None) -> Replay:
-        return Replay(self._config.replay_samples, self._config.replay_bytes, seed=self._config.seed, state=state)
+    def _replay(self, state: ReplayState[Labelled] | None) -> Replay[Labelled]:
+        config = self._config
+        return Replay(
+            config.replay_samples, config.replay_bytes, seed=config.seed, policy=config.replay_policy, state=state
+        )
 
-    def _held_back(self, state: ReplayState | None) -> HeldBack:
+    def _held_back(self, state: ReplayState[Labelled] | None) -> HeldBack:
         return HeldBack(
             Replay(self._config.held_back_samples, HELD_BACK_BYTES, seed=self._config.seed + 1, state=state)
         )

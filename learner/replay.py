@@ -1,97 +1,138 @@
-"""The replay memory: texts with their labels, the same number of every class, uniform within a class.
+"""The replay memory: what was learnt, as much of it as fits, to be learnt again beside what is new.
 
-    add(samples) -> per class: keep the samples with the highest random keys -> draw(n): class first, then sample
+    add(samples) -> per group: keep the samples with the highest random keys -> draw(n): group first, then sample
 
-Every sample gets a random key once; a class keeps its `quota` highest keys. That is reservoir sampling which survives
-a shrinking quota: whichever of its samples a class still holds, each one it ever saw was equally likely (Avalanche's
-`ClassBalancedBuffer` does the same; tests compare them). The quota is `capacity // classes`, the rest one each to the
-first classes. The byte bound takes from the class that holds most bytes. Each class remembers the highest key that
-it ever dropped (`floor`): a later sample below it would get a place that an earlier one was denied.
+The policies are one implementation, a reservoir for each group, and differ in what a sample's group is:
+
+    reservoir            none: everything seen is equally likely to be held
+    class-balanced       its label: every class has as many places
+    experience-balanced  its stage: every stage of the stream has as many places
+
+Every sample gets a random key once; a group keeps its `quota` highest keys. That is reservoir sampling which survives
+a shrinking quota: whichever of its samples a group still holds, each one it ever saw was equally likely (Avalanche's
+buffers do the same; tests compare them). The quota is `capacity // groups`, the rest one each to the first groups. The
+byte bound takes from the group that holds most bytes. Each group remembers the highest key that it ever dropped (its
+floor): a later sample below it would get a place that an earlier one was denied.
 
 Rejected: a ring of the newest (forgets what the stream stopped showing), and herding (needs features, which change).
 """
 
 import heapq
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 
+from learner.config import ReplayPolicy
 from learner.dice import dice_from, dice_state
 
 
-class Kept(NamedTuple):
-    """A sample in the memory; heaps order by key."""
+class Item(Protocol):
+    """What a memory asks of a sample. `subject`: whom it is about, for `erase`; "" where nobody."""
 
-    key: float
-    text: str
+    @property
+    def label(self) -> str | int: ...
+    @property
+    def stage(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def num_bytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=Item)
+
+GROUP_OF: Mapping[ReplayPolicy, Callable[[Item], str]] = {
+    "reservoir": lambda sample: "",
+    "class-balanced": lambda sample: str(sample.label),
+    "experience-balanced": lambda sample: str(sample.stage),
+}
 
 
 class Labelled(NamedTuple):
-    """A text and its label, as learnt from."""
+    """A text and its label, as learnt from. `stage` counts the slow rounds that had begun when it came."""
 
     text: str
     label: str
+    subject: str = ""
+    stage: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.text.encode()) + len(self.subject.encode())
 
 
-class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `Replay` knows, heaps in heap order, so that the next draw is the same."""
+class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Everything a `Replay` knows, heaps of (key, sample) in heap order, so that the next draw is the same."""
 
-    classes: dict[str, list[tuple[float, str]]]
+    policy: ReplayPolicy
+    groups: dict[str, list[tuple[float, T]]]
     floors: dict[str, float]
-    num_seen: dict[str, int]
     dice: str
 
 
-class Replay:
-    """A class-balanced reservoir, bounded in samples and in bytes of text."""
+class Replay(Generic[T]):
+    """A reservoir for each group of samples, bounded in samples, groups and bytes.
 
-    def __init__(self, capacity: int, budget_bytes: int, *, seed: int, state: ReplayState | None = None) -> None:
+    A state of another policy is regrouped: its samples stay, as many as then have a place, and its floors do not.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        budget_bytes: int,
+        *,
+        seed: int,
+        policy: ReplayPolicy = "class-balanced",
+        state: ReplayState[T] | None = None,
+    ) -> None:
         self._capacity, self._budget_bytes = capacity, budget_bytes
+        self._policy, self._group_of = policy, GROUP_OF[policy]
         self._dice = dice_from(state.dice) if state else np.random.default_rng(seed)
-        kept = state.classes if state else {}
-        self._heaps = {label: [Kept(*pair) for pair in pairs] for label, pairs in kept.items()}
-        self._floors = dict(state.floors) if state else {}
-        self.num_seen = dict(state.num_seen) if state else {}
-        self._bytes = {label: sum(len(kept.text.encode()) for kept in heap) for label, heap in self._heaps.items()}
+        self._heaps: dict[str, list[tuple[float, T]]] = {}
+        self._floors: dict[str, float] = {}
+        self._bytes: dict[str, int] = {}
+        self._quotas: dict[str, int] = {}
+        if state:
+            self._restore(state)
 
-    def add(self, samples: Iterable[Labelled]) -> None:
-        """Offer samples; which ones stay is chance, and the bounds hold afterwards."""
-        for text, label in samples:
-            is_new = label not in self._heaps
-            self._offer(text, label)
-            if is_new:
-                self._trim_all()
+    def add(self, samples: Iterable[T]) -> list[T]:
+        """Offer samples; returns those, new and old, that have no place. The bounds hold afterwards."""
+        return [gone for sample in samples for gone in self._offer(float(self._dice.random()), sample)]
 
-    def draw(self, num_samples: int) -> list[Labelled]:
-        """`num_samples` samples with replacement: each class equally likely, then each of its samples."""
-        labels = [label for label, heap in self._heaps.items() if heap]
-        if not labels:
+    def draw(self, num_samples: int) -> list[T]:
+        """`num_samples` samples with replacement: each group equally likely, then each of its samples."""
+        heaps = [heap for heap in self._heaps.values() if heap]
+        if not heaps:
             return []
-        picks = [labels[i] for i in self._dice.integers(len(labels), size=num_samples)]
-        places = self._dice.random(num_samples)
-        return [
-            Labelled(self._heaps[label][int(place * len(self._heaps[label]))].text, label)
-            for label, place in zip(picks, places, strict=True)
-        ]
+        picks = self._dice.integers(len(heaps), size=num_samples).tolist()
+        places = self._dice.random(num_samples).tolist()
+        return [heaps[i][int(place * len(heaps[i]))][1] for i, place in zip(picks, places, strict=True)]
 
-    def samples(self) -> list[Labelled]:
-        """Everything that is held, class by class."""
-        return [Labelled(kept.text, label) for label, heap in self._heaps.items() for kept in heap]
+    def samples(self) -> list[T]:
+        """Everything that is held, group by group."""
+        return [sample for heap in self._heaps.values() for _, sample in heap]
 
-    def some(self, num_samples: int) -> list[Labelled]:
-        """Those with the highest keys: of every class about as many, and mostly the same ones from call to call."""
-        held = [(kept.key, kept.text, label) for label, heap in self._heaps.items() for kept in heap]
-        return [Labelled(text, label) for _, text, label in heapq.nlargest(num_samples, held)]
+    def some(self, num_samples: int) -> list[T]:
+        """Those with the highest keys: of every group about as many, and mostly the same ones from call to call."""
+        held = [pair for heap in self._heaps.values() for pair in heap]
+        return [sample for _, sample in heapq.nlargest(num_samples, held, key=_key)]
 
-    def export(self) -> ReplayState:
-        return ReplayState(
-            classes={label: [(kept.key, kept.text) for kept in heap] for label, heap in self._heaps.items()},
-            floors=dict(self._floors),
-            num_seen=dict(self.num_seen),
-            dice=dice_state(self._dice),
-        )
+    def erase(self, subject: str) -> int:
+        """Remove every sample about `subject`; returns how many there were. Others come to their places by chance."""
+        if not subject:
+            raise ValueError("no subject: samples without one cannot be told from each other")
+        num_before = len(self)
+        for group, heap in self._heaps.items():
+            heap[:] = [pair for pair in heap if pair[1].subject != subject]
+            heapq.heapify(heap)
+            self._bytes[group] = sum(sample.num_bytes for _, sample in heap)
+        return num_before - len(self)
+
+    def export(self) -> ReplayState[T]:
+        groups = {group: list(heap) for group, heap in self._heaps.items()}
+        return ReplayState(policy=self._policy, groups=groups, floors=dict(self._floors), dice=dice_state(self._dice))
 
     def __len__(self) -> int:
         return sum(len(heap) for heap in self._heaps.values())
@@ -100,38 +141,54 @@ class Replay:
     def num_bytes(self) -> int:
         return sum(self._bytes.values())
 
-    def _offer(self, text: str, label: str) -> None:
-        key = float(self._dice.random())
-        heap = self._heaps.setdefault(label, [])
-        self.num_seen[label] = self.num_seen.get(label, 0) + 1
-        if key <= self._floors.get(label, -1.0):
-            return
-        heapq.heappush(heap, Kept(key, text))
-        self._bytes[label] = self._bytes.get(label, 0) + len(text.encode())
-        if len(heap) > self._quota(label):
-            self._drop(label)
+    def _offer(self, key: float, sample: T) -> list[T]:
+        group = self._group_of(sample)
+        if group not in self._heaps and len(self._heaps) < self._capacity:
+            self._heaps[group] = []
+            self._quotas = quotas(self._capacity, list(self._heaps))
+        if not self._quotas.get(group) or key <= self._floors.get(group, -1.0):
+            return [sample]
+        heapq.heappush(self._heaps[group], (key, sample))
+        self._bytes[group] = self._bytes.get(group, 0) + sample.num_bytes
+        return self._trim()
+
+    def _trim(self) -> list[T]:
+        excess = {group: len(self._heaps[group]) - quota for group, quota in self._quotas.items()}
+        gone = [self._drop(group) for group, num_samples in excess.items() for _ in range(num_samples)]
         while self.num_bytes > self._budget_bytes:
-            self._drop(max(self._bytes, key=self._bytes.__getitem__))
+            gone.append(self._drop(max(self._bytes, key=self._bytes.__getitem__)))
+        return gone
 
-    def _quota(self, label: str) -> int:
-        return quotas(self._capacity, list(self._heaps))[label]
+    def _drop(self, group: str) -> T:
+        self._floors[group], sample = heapq.heappop(self._heaps[group])
+        self._bytes[group] -= sample.num_bytes
+        return sample
 
-    def _trim_all(self) -> None:
-        for label, quota in quotas(self._capacity, list(self._heaps)).items():
-            while len(self._heaps[label]) > quota:
-                self._drop(label)
+    def _restore(self, state: ReplayState[T]) -> None:
+        self._heaps = {group: list(heap) for group, heap in state.groups.items()}
+        self._floors = dict(state.floors)
+        if state.policy != self._policy:
+            self._regroup()
+        self._bytes = {group: sum(sample.num_bytes for _, sample in heap) for group, heap in self._heaps.items()}
+        self._quotas = quotas(self._capacity, list(self._heaps))
+        self._trim()  # the bounds may be tighter than they were
 
-    def _drop(self, label: str) -> None:
-        key, text = heapq.heappop(self._heaps[label])
-        self._floors[label] = key
-        self._bytes[label] -= len(text.encode())
+    def _regroup(self) -> None:
+        pairs = [pair for heap in self._heaps.values() for pair in heap]
+        self._heaps, self._floors = {}, {}
+        for pair in pairs:
+            heapq.heappush(self._heaps.setdefault(self._group_of(pair[1]), []), pair)
 
 
-def quotas(capacity: int, labels: Sequence[str]) -> dict[str, int]:
-    """Places per class: equal shares, and what is left one each to the first classes.
+def _key(pair: tuple[float, Item]) -> float:
+    return pair[0]
+
+
+def quotas(capacity: int, groups: Sequence[str]) -> dict[str, int]:
+    """Places per group: equal shares, and what is left one each to the first groups.
 
     >>> quotas(8, ["a", "b", "c"])
     {'a': 3, 'b': 3, 'c': 2}
     """
-    share, left = divmod(capacity, len(labels))
-    return {label: share + (i < left) for i, label in enumerate(labels)}
+    share, left = divmod(capacity, max(len(groups), 1))
+    return {group: share + (i < left) for i, group in enumerate(groups)}

@@ -62,7 +62,7 @@ class SlowRound:
             max_gradient_norm=config.max_gradient_norm,
         )
 
-    def step(self, replay: Replay, held_back: HeldBack) -> Phase:
+    def step(self, replay: Replay[Labelled], held_back: HeldBack) -> Phase:
         """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
         if self.phase is Phase.TRAIN:
             self._train()
@@ -92,14 +92,14 @@ class SlowRound:
 
     def _train(self) -> None:
         batch = self.plan.batches[len(self.losses)]
-        x_TD, layout = self._tier.served.prefix([text for text, _ in batch], self._first_layer)
-        rows_B = torch.tensor([self._rows[label] for _, label in batch])
+        x_TD, layout = self._tier.served.prefix([sample.text for sample in batch], self._first_layer)
+        rows_B = torch.tensor([self._rows[sample.label] for sample in batch])
         self.losses.append(self._trainer.step(x_TD, layout, rows_B))
         failpoint("after-slow-step")
         if len(self.losses) == len(self.plan.batches):
             self.phase = Phase.STORE
 
-    def _store(self, replay: Replay) -> None:
+    def _store(self, replay: Replay[Labelled]) -> None:
         top = stored_encoder(self.strata, first_layer=self._first_layer)
         self.next_tier = self._tier.successor(self._tier.served.with_top(top))
         self._todo = replay.samples()
@@ -126,7 +126,9 @@ def is_due(num_labels: int, num_memory: int, *, every: int) -> bool:
     return num_labels >= max(every, GROWTH * num_memory)
 
 
-def draw_plan(number: int, fresh: Sequence[Labelled], replay: Replay, *, steps: int, size: int, seed: int) -> RoundPlan:
+def draw_plan(
+    number: int, fresh: Sequence[Labelled], replay: Replay[Labelled], *, steps: int, size: int, seed: int
+) -> RoundPlan:
     """The batches of round `number`: half of each from `fresh`, shuffled and as often as needed, half from `replay`."""
     dice, half = np.random.default_rng([seed, number]), size // 2 if fresh else 0
     order: list[int] = []

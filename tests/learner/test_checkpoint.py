@@ -30,7 +30,7 @@ def manifest(version: int) -> WeightManifest:
 
 
 def snapshot(version: int = 0, *, value: float = 0.0) -> Snapshot:
-    replay = Replay(4, 100, seed=1)
+    replay = Replay[Labelled](4, 100, seed=1)
     replay.add([Labelled("text", "a")])
     facts = Facts(
         model_spec="spec",

@@ -41,7 +41,7 @@ def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch
     assert len(few) == 6 and set(few) < set(it.samples.samples()) and it.few == few
     int8, int4 = (it.vectors(served, TOPICS, precision=name, samples=few) for name in ("int8", "int4"))
     assert torch.equal(int8[1], int4[1]) and not torch.equal(int8[0], int4[0])
-    assert torch.equal(int4[0], served.z_many([text for text, _ in few], "int4"))
+    assert torch.equal(int4[0], served.z_many([sample.text for sample in few], "int4"))
     head = served.head(stored_head(CONFIG, torch.randn(len(TOPICS), 96), temperature=1.0))
     right = sum(head.logits(int4[0], 5).argmax(dim=1) == int4[1])
     assert it.accuracy(served, head, TOPICS, precision="int4", samples=few) == pytest.approx(right / 6)

@@ -36,6 +36,11 @@ def test_a_label_after_its_answer_makes_a_sample() -> None:
     assert not sample.is_correct
 
 
+def test_a_sample_is_about_the_key_of_its_event() -> None:
+    (sample,) = join().match([msgspec.structs.replace(answer("e"), key="customer 7"), label("e")])
+    assert sample.subject == "customer 7"
+
+
 def test_a_label_before_its_answer_is_parked_until_it_comes() -> None:
     it = join()
     assert it.match([label("e")]) == [] and it.num_parked == 1

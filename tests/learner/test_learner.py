@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 import torch
 
@@ -101,6 +102,14 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     assert it.join.counts["matched"] == learnt + it.counts["held_back"] + it.counts["set_aside"] == 100
     it.learn([feedback(50)], OFFSETS)
     assert it.counts["learnt"] == learnt and it.join.counts["duplicate"] == 11
+
+
+def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
+    it = small_learner(trainable_layers=0, held_back_share=0.0, replay_policy="experience-balanced")
+    for number in range(9):
+        it.learn([msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS)
+    copy = copy_of(it, trainable_layers=0, held_back_share=0.0, replay_policy="experience-balanced")
+    assert copy.replay.erase("customer 1") == 3 and len(copy.replay) == 6 == len(it.replay) - 3
 
 
 @pytest.mark.parametrize("changed", [{"num_features": 64}, {"seed": 5}])

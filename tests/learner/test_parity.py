@@ -33,7 +33,7 @@ def test_agreement_is_about_the_class_that_is_named() -> None:
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
     head = served.head(stored_head(CONFIG, weights_CR, temperature=0.1))
     assert it.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
-    it.add(text for text, _ in labelled(0, 20))
+    it.add(sample.text for sample in labelled(0, 20))
     assert it.agreement("int8", head, weights_CR) > 0.7
     assert it.agreement("int8", head, -weights_CR) < 0.3
     assert it.agreement("int8", head, weights_CR[:0]) == 1.0

@@ -11,6 +11,7 @@ def sample(*, is_correct: bool) -> Sample:
         arm="stable",
         weights_version=1,
         feedback_time_ms=0,
+        subject="",
         is_held_back=False,
     )
 

@@ -2,28 +2,37 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.replay import Labelled, Replay, ReplayState
+from learner.config import ReplayPolicy
+from learner.replay import GROUP_OF, Labelled, Replay, ReplayState
 
-STREAM = [Labelled(f"text {i}", f"class {label}") for i, label in enumerate([0] * 30 + [1] * 6 + [0] * 4 + [2] * 20)]
+POLICIES = get_args(ReplayPolicy)
 CAPACITY = 14
+STREAM = [
+    Labelled(f"text {i}", f"class {label}", stage=i // 20)
+    for i, label in enumerate([0] * 30 + [1] * 6 + [0] * 4 + [2] * 20)
+]
+SAMPLES = st.lists(
+    st.builds(Labelled, st.text("ab", max_size=9), st.sampled_from("xyz"), st.sampled_from(["", "p", "q"])), max_size=60
+)
+Filled = Callable[[int], list[Labelled]]
 
 
 @pytest.fixture(scope="module")
-def avalanche_replay() -> Callable[[int], list[Labelled]]:
-    """Avalanche's buffer after the whole stream, fed ten samples at a time."""
+def avalanche_buffers() -> dict[ReplayPolicy, Filled]:
+    """Avalanche's buffers after the whole stream, fed a part of ten samples (a stage: of twenty) at a time."""
     os.environ["WANDB_MODE"] = "disabled"
     with warnings.catch_warnings():  # of Avalanche's own imports
         warnings.simplefilter("ignore")
         import torch
         from avalanche.benchmarks.utils import as_classification_dataset
-        from avalanche.training.storage_policy import ClassBalancedBuffer
+        from avalanche.training.storage_policy import ClassBalancedBuffer, ReservoirSamplingBuffer
 
     class Places(torch.utils.data.Dataset[Any]):
         def __init__(self, first: int, last: int) -> None:
@@ -38,56 +47,96 @@ def avalanche_replay() -> Callable[[int], list[Labelled]]:
 
     parts = [as_classification_dataset(Places(i, i + 10)) for i in range(0, len(STREAM), 10)]
 
-    def fill(seed: int) -> list[Labelled]:
-        torch.manual_seed(seed)
-        buffer = ClassBalancedBuffer(CAPACITY)
-        for part in parts:
-            buffer.update_from_dataset(part)
-        return [STREAM[int(row[0])] for row in buffer.buffer]
+    def filled_with(make: Callable[[int], Any]) -> Filled:
+        def fill(seed: int) -> list[Labelled]:
+            torch.manual_seed(seed)
+            buffer = make(CAPACITY)
+            for part in parts:
+                buffer.update_from_dataset(part)
+            return [STREAM[int(row[0])] for row in buffer.buffer]
 
-    return fill
+        return fill
+
+    return {"reservoir": filled_with(ReservoirSamplingBuffer), "class-balanced": filled_with(ClassBalancedBuffer)}
 
 
-def filled(seed: int) -> list[Labelled]:
-    replay = Replay(CAPACITY, 1 << 20, seed=seed)
+def filled(seed: int, policy: ReplayPolicy = "class-balanced") -> list[Labelled]:
+    replay = Replay[Labelled](CAPACITY, 1 << 20, seed=seed, policy=policy)
     replay.add(STREAM)
     return replay.samples()
 
 
-def test_class_counts_are_avalanches(avalanche_replay: Callable[[int], list[Labelled]]) -> None:
-    theirs = Counter(label for _, label in avalanche_replay(0))
-    assert Counter(label for _, label in filled(0)) == theirs == {"class 0": 5, "class 1": 5, "class 2": 4}
-
-
-def test_inclusion_is_uniform_within_a_class_as_in_avalanche(
-    avalanche_replay: Callable[[int], list[Labelled]],
-) -> None:
-    ours, theirs, runs = Counter[str](), Counter[str](), 400
+def assert_uniform_in_each_group(fill: Filled, policy: ReplayPolicy, *, runs: int = 400) -> None:
+    """Each group holds its share of the places, and each sample of it was equally likely to be held."""
+    kept, seen = Counter[Labelled](), Counter(map(GROUP_OF[policy], STREAM))
     for seed in range(runs):
-        ours.update(text for text, _ in filled(seed))
-        theirs.update(text for text, _ in avalanche_replay(seed))
-    classes = [([*range(30), *range(36, 40)], 5), (range(30, 36), 5), (range(40, 60), 4)]
-    for seen, kept in classes:
-        expected = kept / len(seen)
-        tolerance = 4.5 * (expected * (1 - expected) / runs) ** 0.5
-        for place in seen:
-            assert abs(ours[f"text {place}"] / runs - expected) < tolerance
-            assert abs(theirs[f"text {place}"] / runs - expected) < tolerance
+        kept.update(fill(seed))
+    quota = {group: CAPACITY // len(seen) + (i < CAPACITY % len(seen)) for i, group in enumerate(seen)}
+    for sample in STREAM:
+        group = GROUP_OF[policy](sample)
+        expected = quota[group] / seen[group]
+        assert abs(kept[sample] / runs - expected) < 4.5 * (expected * (1 - expected) / runs) ** 0.5
+
+
+def check_replay(
+    policy: ReplayPolicy, before: list[Labelled], after: list[Labelled], capacity: int, budget: int
+) -> None:
+    """What holds of every policy: the bounds, what is returned, erasing, and coming back from bytes."""
+    replay, returned = Replay[Labelled](capacity, budget, seed=1, policy=policy), Counter[Labelled]()
+    for sample in before:
+        returned.update(replay.add([sample]))
+        assert len(replay) <= capacity and replay.num_bytes <= budget
+        assert replay.num_bytes == sum(sample.num_bytes for sample in replay.samples())
+    assert returned + Counter(replay.samples()) == Counter(before)
+    about_p = sum(sample.subject == "p" for sample in replay.samples())
+    assert replay.erase("p") == about_p and replay.erase("p") == 0
+    assert all(sample.subject != "p" for sample in replay.samples())
+    data = msgspec.msgpack.encode(replay.export())
+    state = msgspec.msgpack.decode(data, type=ReplayState[Labelled])
+    restored = Replay[Labelled](capacity, budget, seed=0, policy=policy, state=state)
+    for memory in (replay, restored):
+        memory.add(after)
+    assert restored.draw(5) == replay.draw(5) and restored.export() == replay.export()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(before=SAMPLES, after=SAMPLES, capacity=st.integers(1, 12), budget=st.integers(1, 60))
+def test_every_policy_is_a_replay_memory(
+    policy: ReplayPolicy, before: list[Labelled], after: list[Labelled], capacity: int, budget: int
+) -> None:
+    stages = [sample._replace(stage=place // 9) for place, sample in enumerate(before)]
+    check_replay(policy, stages, after, capacity, budget)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_inclusion_is_uniform_within_a_group(policy: ReplayPolicy) -> None:
+    assert_uniform_in_each_group(lambda seed: filled(seed, policy), policy)
+
+
+@pytest.mark.parametrize("policy", ["reservoir", "class-balanced"])
+def test_avalanches_buffer_of_the_policy_holds_the_same(
+    policy: ReplayPolicy, avalanche_buffers: dict[ReplayPolicy, Filled]
+) -> None:
+    fill = avalanche_buffers[policy]
+    assert_uniform_in_each_group(fill, policy)
+    if policy == "class-balanced":
+        count = Counter(sample.label for sample in fill(0))
+        assert Counter(sample.label for sample in filled(0)) == count == {"class 0": 5, "class 1": 5, "class 2": 4}
 
 
 def test_the_draw_is_balanced_however_the_classes_are_filled() -> None:
-    replay = Replay(100, 1 << 20, seed=3)
+    replay = Replay[Labelled](100, 1 << 20, seed=3)
     replay.add([Labelled("rare", "a")] + [Labelled(f"often {i}", "b") for i in range(500)])
-    drawn = Counter(label for _, label in replay.draw(2_000))
+    drawn = Counter(sample.label for sample in replay.draw(2_000))
     assert abs(drawn["a"] - 1_000) < 150
 
 
 def test_an_empty_memory_draws_nothing() -> None:
-    assert Replay(4, 100, seed=0).draw(3) == []
+    assert Replay[Labelled](4, 100, seed=0).draw(3) == []
 
 
 def test_bytes_are_taken_from_the_class_that_holds_most() -> None:
-    replay = Replay(100, 50, seed=0)
+    replay = Replay[Labelled](100, 50, seed=0)
     replay.add([Labelled("small", "a")] + [Labelled("x" * 9, "b") for _ in range(20)])
     assert replay.num_bytes <= 50 and Labelled("small", "a") in replay.samples()
 
@@ -95,39 +144,44 @@ def test_bytes_are_taken_from_the_class_that_holds_most() -> None:
 def test_inclusion_stays_uniform_when_bytes_are_the_bound() -> None:
     kept, runs = Counter[str](), 600
     for seed in range(runs):
-        replay = Replay(100, 40, seed=seed)
+        replay = Replay[Labelled](100, 40, seed=seed)
         replay.add(Labelled(f"{i:04d}", "a") for i in range(40))
-        kept.update(text for text, _ in replay.samples())
+        kept.update(sample.text for sample in replay.samples())
     assert all(abs(kept[f"{i:04d}"] / runs - 0.25) < 0.08 for i in range(40))
 
 
-SAMPLES = st.lists(st.builds(Labelled, st.text("ab", max_size=9), st.sampled_from("xyz")), max_size=60)
+def test_what_is_learnt_after_an_erasure_is_as_likely_as_what_stayed() -> None:
+    kept, runs = Counter[str](), 600
+    for seed in range(runs):
+        replay = Replay[Labelled](8, 1 << 20, seed=seed)
+        replay.add(Labelled(f"{i}", "a", "p" if i < 20 else "") for i in range(40))
+        replay.erase("p")
+        replay.add(Labelled(f"{i}", "a") for i in range(40, 120))
+        kept.update(sample.text for sample in replay.samples())
+    early, late = (sum(kept[f"{i}"] for i in part) / len(part) / runs for part in (range(20, 40), range(40, 120)))
+    assert abs(early - late) < 0.01 and 0.07 < early < 0.09
 
 
-@given(SAMPLES, st.integers(1, 12), st.integers(1, 60))
-def test_both_bounds_hold_always(samples: list[Labelled], capacity: int, budget_bytes: int) -> None:
-    replay = Replay(capacity, budget_bytes, seed=1)
-    for sample in samples:
-        replay.add([sample])
-        assert len(replay) <= capacity and replay.num_bytes <= budget_bytes
-        assert replay.num_bytes == sum(len(text) for text, _ in replay.samples())
-    assert sum(replay.num_seen.values()) == len(samples)
+def test_a_sample_without_a_subject_cannot_be_erased_by_it() -> None:
+    with pytest.raises(ValueError, match="no subject"):
+        Replay[Labelled](4, 100, seed=0).erase("")
 
 
-@given(SAMPLES, SAMPLES)
-def test_a_restored_memory_goes_on_as_if_nothing_had_happened(before: list[Labelled], after: list[Labelled]) -> None:
-    first, whole = Replay(9, 50, seed=5), Replay(9, 50, seed=5)
-    first.add(before)
-    second = Replay(
-        9, 50, seed=0, state=msgspec.msgpack.decode(msgspec.msgpack.encode(first.export()), type=ReplayState)
-    )
-    for replay in (second, whole):
-        replay.add(after if replay is second else before + after)
-    assert second.draw(5) == whole.draw(5) and second.export() == whole.export()
+@given(SAMPLES, st.sampled_from(POLICIES), st.sampled_from(POLICIES), st.integers(1, 12))
+def test_a_memory_of_another_policy_and_size_is_regrouped(
+    samples: list[Labelled], before: ReplayPolicy, after: ReplayPolicy, capacity: int
+) -> None:
+    first = Replay[Labelled](9, 80, seed=5, policy=before)
+    first.add(sample._replace(stage=place // 9) for place, sample in enumerate(samples))
+    second = Replay[Labelled](capacity, 50, seed=5, policy=after, state=first.export())
+    assert len(second) <= capacity and second.num_bytes <= 50
+    assert Counter(second.samples()) <= Counter(first.samples())
+    assert len(second) >= min(len(first), capacity, 1) or second.num_bytes + 10 > 50
+    assert second.export().policy == after
 
 
 def test_some_of_the_samples_stay_the_same_as_others_come() -> None:
-    it = Replay(100, 1 << 20, seed=3)
+    it = Replay[Labelled](100, 1 << 20, seed=3)
     samples = [Labelled(f"text {number}", f"label {number % 5}") for number in range(44)]
     it.add(samples[:40])
     before = it.some(10)

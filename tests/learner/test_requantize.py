@@ -7,7 +7,7 @@ from model.head import OUT
 from model.quantize import plain
 from tests.learner.small import CONFIG, labelled, small_served, small_strata
 
-TEXTS = [text for text, _ in labelled(0, 70)]
+TEXTS = [sample.text for sample in labelled(0, 70)]
 
 
 def test_what_is_stored_is_what_a_replica_reads() -> None:

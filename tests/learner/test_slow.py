@@ -2,7 +2,7 @@ import torch
 
 from learner.fast import FastTier
 from learner.held_back import HeldBack
-from learner.replay import Replay
+from learner.replay import Labelled, Replay
 from learner.slow import Phase, SlowRound, draw_plan
 from learner.tier import top_state
 from tests.learner.small import SMALL, labelled, small_served, small_strata
@@ -18,8 +18,8 @@ def tier() -> FastTier:
     return it
 
 
-def replay() -> Replay:
-    it = Replay(1_000, 1 << 20, seed=0)
+def replay() -> Replay[Labelled]:
+    it = Replay[Labelled](1_000, 1 << 20, seed=0)
     it.add(SAMPLES)
     return it
 

@@ -9,7 +9,7 @@ from tests.learner.small import labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 SAMPLES = labelled(0, 20)
-ROWS = torch.tensor([TOPICS.index(label) for _, label in SAMPLES])
+ROWS = torch.tensor([TOPICS.index(sample.label) for sample in SAMPLES])
 
 
 def trainer(strata: Strata) -> Trainer:
@@ -21,7 +21,7 @@ def test_steps_lower_the_loss_and_change_only_the_top() -> None:
     published, served = small_strata(), small_served()
     shadow = with_own_top(published, 1)
     it = trainer(shadow)
-    x_TD, layout = served.prefix([text for text, _ in SAMPLES], 1)
+    x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
     losses = [it.step(x_TD, layout, ROWS) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]
     assert all(torch.equal(value, small_strata().state_dict()[name]) for name, value in published.state_dict().items())
@@ -34,13 +34,13 @@ def test_steps_lower_the_loss_and_change_only_the_top() -> None:
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
     shadow = with_own_top(small_strata(), 1)
     it, before = trainer(shadow), {name: value.clone() for name, value in top_state(shadow, 1).items()}
-    x_TD, layout = small_served().prefix([text for text, _ in SAMPLES], 1)
+    x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
     assert math.isnan(it.step(x_TD * 1e30, layout, ROWS) - it.step(x_TD * 1e30, layout, ROWS))
     assert all(torch.equal(value, before[name]) for name, value in top_state(shadow, 1).items())
 
 
 def test_the_top_can_be_put_back() -> None:
     shadow, other = with_own_top(small_strata(), 1), small_strata()
-    trainer(shadow).step(*small_served().prefix([text for text, _ in SAMPLES], 1), ROWS)
+    trainer(shadow).step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS)
     load_top(other, top_state(shadow, 1))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in shadow.state_dict().items())
