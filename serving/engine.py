@@ -30,6 +30,7 @@ from serving.errors import Unhealthy
 from serving.live import Live
 from serving.precision import NO_CHOICE, Choice, choose
 from serving.predict import predict_many
+from wire.receipts import Receipts
 from wire.records import Answer, Event
 
 NUM_STALLS = 64
@@ -72,6 +73,7 @@ class Engine:
         *,
         top_scores: int,
         precision: PrecisionConfig,
+        receipts: Receipts,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,6 +82,7 @@ class Engine:
         self._counts = counts
         self._top_scores = top_scores
         self._precision = precision
+        self._receipts = receipts
         self._choice = NO_CHOICE
         self._now_ms = now_ms
         self._clock = clock
@@ -170,6 +173,7 @@ class Engine:
                 live,
                 self._choice.by_version,
                 top_scores=self._top_scores,
+                receipts=self._receipts,
                 now_ms=self._now_ms,
             )
         except Exception as error:  # whatever a forward raises: it becomes the failure of one item

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model.ragged import RaggedBatch
 from serving.live import Live, Version
+from wire.receipts import Receipts
 from wire.records import MAX_TEXT_CHARS, Answer, Arm, Event
 from wire.rollout import arm_for
 
@@ -29,9 +30,10 @@ def predict_many(
     precisions: Mapping[int, str],
     *,
     top_scores: int,
+    receipts: Receipts,
     now_ms: Callable[[], int],
 ) -> list[Answer]:
-    """An answer for each event, in order. `token_ids[i]` are the tokens of `events[i]`, at least one.
+    """An answer for each event, in order, with its receipt. `token_ids[i]` are the tokens of `events[i]`, at least one.
 
     `precisions` has the one that each version of `live` runs under, by its number.
 
@@ -51,7 +53,15 @@ def predict_many(
             scores.update(zip([rows[place] for place in places], found, strict=True))
     time_ms = now_ms()
     return [
-        _answer(event, scores[row], live, arm=arms[row], precision=precisions[arms[row].version], time_ms=time_ms)
+        _answer(
+            event,
+            scores[row],
+            live,
+            arm=arms[row],
+            precision=precisions[arms[row].version],
+            receipt=receipts.of(event.id, time_ms=time_ms, entity=event.entity),
+            time_ms=time_ms,
+        )
         for row, event in enumerate(events)
     ]
 
@@ -77,7 +87,9 @@ def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
     return [tuple((labels[index], value) for index, value in zip(*pair, strict=True)) for pair in pairs]
 
 
-def _answer(event: Event, scores: Scores, live: Live, *, arm: Arm, precision: str, time_ms: int) -> Answer:
+def _answer(
+    event: Event, scores: Scores, live: Live, *, arm: Arm, precision: str, receipt: str, time_ms: int
+) -> Answer:
     label, score = scores[0] if scores else (None, 0.0)
     return Answer(
         event_id=event.id,
@@ -93,4 +105,5 @@ def _answer(event: Event, scores: Scores, live: Live, *, arm: Arm, precision: st
         source=event.source,
         event_time_ms=event.time_ms,
         time_ms=time_ms,
+        receipt=receipt,
     )

@@ -32,6 +32,7 @@ from serving.swap import Swap
 from serving.tokens import encoding
 from wire.bus import Bus
 from wire.clock import now_ms
+from wire.receipts import Receipts
 from wire.records import Event, ReplicaReport
 from wire.store import Store
 
@@ -51,7 +52,7 @@ class Replica:
         self._config = serving
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
-        self._core = _core(serving, tokenizer, self._bus)
+        self._core = _core(serving, tokenizer, self._bus, Receipts(config.signing_key))
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
             lambda: self._bus.subscribe(Event, serving.group),
@@ -144,7 +145,7 @@ class Replica:
         )
 
 
-def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus) -> Core:
+def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts) -> Core:
     counts = Counts()
     queue: BatchQueue[Item] = BatchQueue(
         max_items=config.max_queue_items,
@@ -155,7 +156,14 @@ def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus) -> Core:
     return Core(
         encode=encoding(tokenizer, max_tokens=config.max_tokens),
         queue=queue,
-        engine=Engine(queue, counts, top_scores=config.top_scores, precision=config.precision, now_ms=now_ms),
+        engine=Engine(
+            queue,
+            counts,
+            top_scores=config.top_scores,
+            precision=config.precision,
+            receipts=receipts,
+            now_ms=now_ms,
+        ),
         outbox=Outbox(bus.publisher, counts, max_items=config.max_queue_items, reconnect_s=config.reconnect_s),
         counts=counts,
     )

@@ -54,7 +54,7 @@ _EVENTS = msgspec.json.Decoder(_Asked)
 
 
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer as a client sees it. Feedback names `event_id`."""
+    """An answer as a client sees it. Feedback gives `event_id`, `key` and `receipt` back as they are."""
 
     event_id: str
     label: str | None
@@ -64,6 +64,8 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     arm: str
     precision: str
     rollout_revision: int
+    key: str
+    receipt: str
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -147,4 +149,6 @@ def _body_of(reply: Reply) -> AnswerBody | ErrorBody:
         arm=reply.arm,
         precision=reply.precision,
         rollout_revision=reply.rollout_revision,
+        key=reply.key,
+        receipt=reply.receipt,
     )

@@ -3,7 +3,7 @@
     client --Event--> serving --Answer--> client, learner
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
     rollout --RolloutPlan--> serving          whoever refuses --DeadLetter--> operator
-    learner --LearnerReport--> operator
+    learner --LearnerReport, Quarantined--> operator
 
 Evolution: a new field has a default and needs no new topic; a change of meaning or type is a new record under a new
 topic (`events.v2`). Readers of topics ignore unknown fields; the reader of manifests refuses an unknown `format`,
@@ -59,7 +59,8 @@ class Answer(Record, frozen=True, kw_only=True):
     """What the model said of one event, and which weights said it.
 
     `text` is the event's text, so that a label alone is enough to learn from the pair. `label` is None while the
-    weights know no class. `scores` are the best few classes with their probabilities, best first.
+    weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
+    that the service gave it, see `wire.receipts`.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -78,6 +79,7 @@ class Answer(Record, frozen=True, kw_only=True):
     source: str = ""
     event_time_ms: int = 0
     time_ms: int = 0
+    receipt: str = ""
 
     @property
     def message_id(self) -> str:
@@ -89,7 +91,11 @@ class Answer(Record, frozen=True, kw_only=True):
 
 
 class Feedback(Record, frozen=True, kw_only=True):
-    """The label of an event that was answered, said by `source` at `time_ms`."""
+    """The label of an event that was answered, said by `source` at `time_ms`.
+
+    `key` and `receipt` are those of the answer, where the source has them. `approval` is made by an operator who sends
+    a quarantined label again. Both are checked by `wire.receipts`.
+    """
 
     TOPIC: ClassVar[str] = "feedback.v1"
     TYPE: ClassVar[str] = "lifelong.feedback.v1"
@@ -99,6 +105,8 @@ class Feedback(Record, frozen=True, kw_only=True):
     key: str = ""
     source: str = ""
     time_ms: int = 0
+    receipt: str = ""
+    approval: str = ""
 
     @property
     def message_id(self) -> str:
@@ -134,14 +142,38 @@ class DeadLetter(Record, frozen=True, kw_only=True):
         return self.message_id
 
 
-TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter
+class Quarantined(Record, frozen=True, kw_only=True):
+    """A label that the learner refused or held, and why: everything of its `Feedback`, and what it was said of.
 
-TOPIC_RECORDS: tuple[type[Event] | type[Answer] | type[Feedback] | type[DeadLetter], ...] = (
-    Event,
-    Answer,
-    Feedback,
-    DeadLetter,
-)
+    `text` and `answered`, the label that the service gave, are there where the answer was known. An operator who finds
+    the label right sends it again.
+    """
+
+    TOPIC: ClassVar[str] = "quarantine.v1"
+    TYPE: ClassVar[str] = "lifelong.quarantined.v1"
+
+    reason: str
+    event_id: str
+    label: str
+    key: str = ""
+    source: str = ""
+    time_ms: int = 0
+    receipt: str = ""
+    text: str = ""
+    answered: str | None = None
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.event_id}/{self.source}/{self.reason}"
+
+    @property
+    def entity(self) -> str:
+        return self.event_id
+
+
+TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter | Quarantined
+
+TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLetter, Quarantined)
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
@@ -332,7 +364,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     learn_ms_per_label: float = 0.0
 
 
-def topic_name(prefix: str, record: type[Event] | type[Answer] | type[Feedback] | type[DeadLetter]) -> str:
+def topic_name(prefix: str, record: type[TopicRecord]) -> str:
     """The topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
     return f"{prefix}{record.TOPIC}"
 

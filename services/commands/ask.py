@@ -39,12 +39,14 @@ def feedback(
     event_id: Annotated[str, typer.Argument(help="The event that was answered")],
     label: Annotated[str, typer.Argument(help="What the answer should have been")],
     source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line",
+    receipt: Annotated[str, typer.Option("--receipt", help="That of the answer; `predict --json` shows it")] = "",
+    key: Annotated[str, typer.Option("--key", help="That of the event, beside its receipt")] = "",
 ) -> None:
     """Tell the learner the label of an event."""
     from wire.bus import Bus
     from wire.records import Feedback
 
-    record = Feedback(event_id=event_id, label=label, source=source, time_ms=now_ms())
+    record = Feedback(event_id=event_id, label=label, key=key, source=source, time_ms=now_ms(), receipt=receipt)
     settings = given.attached()
     failures: list[Exception] = []
     with closing(Bus(settings.bus, client_id="feedback")) as bus:

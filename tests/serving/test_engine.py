@@ -14,7 +14,7 @@ from serving.engine import Engine, Item, ItemFailure, Outcome
 from serving.errors import Unhealthy
 from serving.latency import LatencyTable
 from serving.live import Live, Version
-from tests.serving.weights import PRECISIONS, label_of, live_of, model_of, plan_of, tokenizer
+from tests.serving.weights import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Answer, Event, PrecisionEvaluation
 from wire.rollout import arm_for
 
@@ -56,7 +56,7 @@ def counts() -> Counts:
 
 @pytest.fixture
 def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
-    return Engine(queue, counts, top_scores=2, precision=PrecisionConfig(), now_ms=lambda: 77)
+    return Engine(queue, counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 77)
 
 
 @contextmanager
@@ -245,7 +245,15 @@ def test_a_full_queue_browns_out_and_an_empty_one_does_not(
 
 def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
     now_s = [0.0]
-    engine = Engine(queue, counts, top_scores=1, precision=PrecisionConfig(), now_ms=lambda: 0, clock=lambda: now_s[0])
+    engine = Engine(
+        queue,
+        counts,
+        top_scores=1,
+        precision=PrecisionConfig(),
+        receipts=RECEIPTS,
+        now_ms=lambda: 0,
+        clock=lambda: now_s[0],
+    )
     engine.live = live_of([1])
     with pytest.raises(Unhealthy, match="ended"):
         engine.check(batch_timeout_s=5)

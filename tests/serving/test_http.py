@@ -23,7 +23,7 @@ from serving.ratelimit import RateLimit
 from serving.status import Status
 from serving.tokens import encoding
 from tests.serving.waiting import eventually
-from tests.serving.weights import label_of, live_of, tokenizer
+from tests.serving.weights import RECEIPTS, label_of, live_of, tokenizer
 from wire.errors import BusUnavailable
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS
 
@@ -48,7 +48,9 @@ class Served:
         self.queue: BatchQueue[Item] = BatchQueue(
             max_items=self.max_queue_items, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
         )
-        self.engine = Engine(self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), now_ms=lambda: 9)
+        self.engine = Engine(
+            self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9
+        )
         self.outbox = Outbox(no_broker, self.counts, max_items=8, reconnect_s=1)
         self.encode = encoding(tokenizer(), max_tokens=64)
         core = Core(

@@ -19,7 +19,7 @@ from serving.outbox import Outbox
 from serving.tokens import encoding
 from tests.brokers import take
 from tests.serving.waiting import eventually
-from tests.serving.weights import label_of, live_of, tokenizer
+from tests.serving.weights import RECEIPTS, label_of, live_of, tokenizer
 from wire.bus import Bus, Publisher
 from wire.errors import SendFailed
 from wire.records import MAX_EVENT_BYTES, Answer, DeadLetter, Event, TopicRecord
@@ -36,7 +36,9 @@ class Pipeline:
         self.queue: BatchQueue[Item] = BatchQueue(
             max_items=max_queue_items, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
         )
-        self.engine = Engine(self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), now_ms=lambda: 9)
+        self.engine = Engine(
+            self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9
+        )
         self.encode = encoding(tokenizer(), max_tokens=64)
         self.open_publisher: Callable[[], Publisher] = bus.publisher
         self.outbox = Outbox(lambda: self.open_publisher(), self.counts, max_items=1_000, reconnect_s=0.1)

@@ -6,8 +6,8 @@ import torch
 from kernels.linear_i8 import pack
 from serving.live import Live, Version
 from serving.predict import predict_many
-from tests.serving.weights import PRECISIONS, label_of, live_of, model_of, plan_of, tokenizer
-from wire.records import MAX_TEXT_CHARS, Event
+from tests.serving.weights import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
+from wire.records import MAX_TEXT_CHARS, Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
 
@@ -20,9 +20,9 @@ def test_an_answer_does_not_depend_on_its_batch(precisions: dict[int, str]) -> N
     live = live_of([1, 2])
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
     tokens = tokenizer().encode_many(TEXTS)
-    together = predict_many(events, tokens, live, precisions, top_scores=4, now_ms=lambda: 5)
+    together = predict_many(events, tokens, live, precisions, top_scores=4, receipts=RECEIPTS, now_ms=lambda: 5)
     alone = [
-        predict_many([event], [ids], live, precisions, top_scores=4, now_ms=lambda: 5)[0]
+        predict_many([event], [ids], live, precisions, top_scores=4, receipts=RECEIPTS, now_ms=lambda: 5)[0]
         for event, ids in zip(events, tokens, strict=True)
     ]
     assert together == alone
@@ -38,6 +38,7 @@ def test_an_answer_is_given_under_the_precision_that_it_names() -> None:
             live_of([1]),
             {1: precision},
             top_scores=4,
+            receipts=RECEIPTS,
             now_ms=lambda: 0,
         )
         assert answer.precision == precision
@@ -47,7 +48,13 @@ def test_an_answer_is_given_under_the_precision_that_it_names() -> None:
 
 def test_the_label_is_that_of_the_best_class() -> None:
     (answer,) = predict_many(
-        [Event(id="e", text="hi")], tokenizer().encode_many(["hi"]), live_of([4]), INT8, top_scores=9, now_ms=lambda: 0
+        [Event(id="e", text="hi")],
+        tokenizer().encode_many(["hi"]),
+        live_of([4]),
+        INT8,
+        top_scores=9,
+        receipts=RECEIPTS,
+        now_ms=lambda: 0,
     )
     assert answer.label == label_of(4, "hi")
     assert sum(score for _, score in answer.scores) == pytest.approx(1)
@@ -55,8 +62,20 @@ def test_the_label_is_that_of_the_best_class() -> None:
 
 def test_a_long_text_is_carried_back_as_far_as_it_may_be() -> None:
     event = Event(id="e", text="a" * (MAX_TEXT_CHARS + 1))
-    (answer,) = predict_many([event], [[101, 102]], live_of([1]), INT8, top_scores=1, now_ms=lambda: 0)
+    (answer,) = predict_many(
+        [event], [[101, 102]], live_of([1]), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0
+    )
     assert len(answer.text) == MAX_TEXT_CHARS
+
+
+def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:
+    events = [Event(id="e", text="hi"), Event(id="f", text="hi", key="customer-9")]
+    tokens = tokenizer().encode_many(["hi", "hi"])
+    answers = predict_many(events, tokens, live_of([1]), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    for answer in answers:
+        said = Feedback(event_id=answer.event_id, label="x", key=answer.key, receipt=answer.receipt, time_ms=8)
+        assert RECEIPTS.refusal(said, is_required=True, max_age_ms=1) == ""
+    assert len({answer.receipt for answer in answers}) == 2
 
 
 def test_a_score_that_is_not_finite_is_no_answer() -> None:
@@ -70,4 +89,6 @@ def test_a_score_that_is_not_finite_is_no_answer() -> None:
         versions={1: Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)},
     )
     with pytest.raises(ValueError, match="not finite"):
-        predict_many([Event(id="e", text="hi")], [[101, 102]], live, INT8, top_scores=1, now_ms=lambda: 0)
+        predict_many(
+            [Event(id="e", text="hi")], [[101, 102]], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0
+        )

@@ -87,6 +87,8 @@ def test_replies_are_written_in_order() -> None:
         arm="stable",
         precision="int8",
         rollout_revision=2,
+        key="customer-9",
+        receipt="5.ab",
     )
     problem = Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message="`text` is blank")
     first, second = msgspec.json.decode(write_replies([answer, problem]))["answers"]
@@ -99,6 +101,8 @@ def test_replies_are_written_in_order() -> None:
         "arm": "stable",
         "precision": "int8",
         "rollout_revision": 2,
+        "key": "customer-9",
+        "receipt": "5.ab",
     }
     assert second == {"error": {"code": "wrong_schema", "message": "`text` is blank"}}
 

@@ -14,7 +14,7 @@ from serving.loader import Loader
 from serving.predict import predict_many
 from serving.swap import Swap, SwapState
 from tests.serving.waiting import eventually
-from tests.serving.weights import Learner, label_of, plan_of, tokenizer
+from tests.serving.weights import RECEIPTS, Learner, label_of, plan_of, tokenizer
 from wire.records import Event, PrecisionEvaluation, ReplicaReport
 from wire.store import Store
 
@@ -29,7 +29,7 @@ def learner(store: Store) -> Learner:
 @pytest.fixture
 def engine() -> Engine:
     queue: BatchQueue[Item] = BatchQueue(max_items=9, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0)
-    return Engine(queue, Counts(), top_scores=1, precision=AUTO, now_ms=lambda: 0)
+    return Engine(queue, Counts(), top_scores=1, precision=AUTO, receipts=RECEIPTS, now_ms=lambda: 0)
 
 
 def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: PrecisionConfig = AUTO) -> Swap:
@@ -217,7 +217,9 @@ def test_the_live_model_answers_as_it_was_published(learner: Learner, swap: Swap
     assert engine.live is not None
     tokens = tokenizer().encode_many(["where is my card"])
     event = Event(id="e", text="where is my card")
-    (answer,) = predict_many([event], tokens, engine.live, {1: "int8"}, top_scores=1, now_ms=lambda: 0)
+    (answer,) = predict_many(
+        [event], tokens, engine.live, {1: "int8"}, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0
+    )
     assert answer.label == label_of(1, "where is my card")
 
 

@@ -18,6 +18,7 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from serving.live import Live, Version
+from wire.receipts import Receipts
 from wire.records import (
     CANDIDATE,
     STABLE,
@@ -34,6 +35,7 @@ from wire.store import Lease, Store
 
 TINY = replace(MINILM_L6, d_model=64, n_layers=2, n_heads=4, d_ff=128, head_features=64, label_capacity=8)
 PRECISIONS = (PrecisionEvaluation(name="int8"), PrecisionEvaluation(name="int4"))
+RECEIPTS = Receipts(b"a key for tests")
 PROBE_TEXTS = ("where is my card", "a second, somewhat longer text about nothing at all")
 
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from wire.envelope import MAX_TIME_MS, Message, Place, from_message, refuse, to_message
 from wire.errors import BadMessage
-from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord
+from wire.records import (
+    MAX_EVENT_BYTES,
+    TOPIC_RECORDS,
+    Answer,
+    DeadLetter,
+    Event,
+    Feedback,
+    Quarantined,
+    TopicRecord,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACE = Place(topic="events.v1", partition=3, offset=1042)
@@ -33,8 +42,28 @@ SAMPLES: tuple[TopicRecord, ...] = (
         source="replica-1",
         event_time_ms=1_700_000_000_123,
         time_ms=1_700_000_000_456,
+        receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
     ),
-    Feedback(event_id="e-17", label="card_declined", key="customer-9", source="desk", time_ms=1_700_000_100_000),
+    Feedback(
+        event_id="e-17",
+        label="card_declined",
+        key="customer-9",
+        source="desk",
+        time_ms=1_700_000_100_000,
+        receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
+        approval="ffeeddccbbaa99887766554433221100",
+    ),
+    Quarantined(
+        reason="flip",
+        event_id="e-17",
+        label="card_declined",
+        key="customer-9",
+        source="desk",
+        time_ms=1_700_000_100_000,
+        receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
+        text="My card d\u00e9clined",
+        answered="refund",
+    ),
     DeadLetter(
         reason="undecodable",
         detail="no JSON",
@@ -63,13 +92,25 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
         "event_time_ms": int,
     },
     Feedback: {"event_id": str, "label": str, "key": str},
+    Quarantined: {
+        "reason": str,
+        "event_id": str,
+        "label": str,
+        "key": str,
+        "receipt": str,
+        "text": str,
+        "answered": str | None,
+    },
 }
+
+BEFORE_RECEIPTS: dict[type, dict[str, str]] = {Answer: {"receipt": ""}, Feedback: {"receipt": "", "approval": ""}}
+"""What a message from before there were receipts is read as, besides what it says."""
 
 names = pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 
 
-def golden(record: TopicRecord) -> Message:
-    stored = json.loads((GOLDEN / f"{record.TYPE}.json").read_text())
+def golden(record: TopicRecord, variant: str = "") -> Message:
+    stored = json.loads((GOLDEN / f"{record.TYPE}{variant}.json").read_text())
     return Message(
         key=stored["key"].encode(),
         value=stored["value"].encode("latin-1"),
@@ -99,6 +140,12 @@ def test_bytes_do_not_change(record: TopicRecord) -> None:
 @names
 def test_old_bytes_are_read_by_the_new_reader(record: TopicRecord) -> None:
     assert from_message(type(record), golden(record), PLACE) == record
+
+
+@pytest.mark.parametrize("record", [record for record in SAMPLES if type(record) in BEFORE_RECEIPTS])
+def test_bytes_from_before_receipts_are_read(record: TopicRecord) -> None:
+    read = from_message(type(record), golden(record, ".before_receipts"), PLACE)
+    assert read == msgspec.structs.replace(record, **BEFORE_RECEIPTS[type(record)])
 
 
 @names
@@ -247,7 +294,8 @@ records: st.SearchStrategy[TopicRecord] = st.one_of(
         source=sources,
         time_ms=times,
     ),
-    st.builds(Feedback, event_id=words, label=words, source=sources, time_ms=times),
+    st.builds(Feedback, event_id=words, label=words, source=sources, time_ms=times, receipt=some_text),
+    st.builds(Quarantined, source=sources, time_ms=times, answered=st.none() | some_text),
     st.builds(DeadLetter, partition=numbers, offset=numbers, source=sources, time_ms=times),
 )
 

@@ -18,6 +18,7 @@ from wire.records import (
     Feedback,
     PrecisionEvaluation,
     Probe,
+    Quarantined,
     Record,
     ReplicaReport,
     RolloutPlan,
@@ -109,7 +110,9 @@ def test_new_bytes_are_read_by_the_old_reader(name: str) -> None:
     assert {field: getattr(read, field) for field in old_fields} == old_fields
 
 
-@pytest.mark.parametrize("record", [Event, Answer, Feedback, DeadLetter], ids=lambda record: record.__name__)
+@pytest.mark.parametrize(
+    "record", [Event, Answer, Feedback, DeadLetter, Quarantined], ids=lambda record: record.__name__
+)
 def test_topics_and_types_carry_the_version(record: type[Event]) -> None:
     topic, _, topic_version = record.TOPIC.rpartition(".")
     _, _, type_version = record.TYPE.rpartition(".")

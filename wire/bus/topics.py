@@ -10,10 +10,25 @@ from kafka.errors import TopicAlreadyExistsError  # type: ignore[import-untyped]
 
 from wire.config import BusConfig
 from wire.errors import BusRefused
-from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, TopicRecord, topic_name
+from wire.records import (
+    TOPIC_RECORDS,
+    Answer,
+    DeadLetter,
+    Event,
+    Feedback,
+    Quarantined,
+    TopicRecord,
+    topic_name,
+)
 
 DAY_MS = 24 * 3_600 * 1_000
-RETENTION_MS: dict[type, int] = {Event: 7 * DAY_MS, Answer: 7 * DAY_MS, Feedback: 30 * DAY_MS, DeadLetter: 30 * DAY_MS}
+RETENTION_MS: dict[type, int] = {
+    Event: 7 * DAY_MS,
+    Answer: 7 * DAY_MS,
+    Feedback: 30 * DAY_MS,
+    DeadLetter: 30 * DAY_MS,
+    Quarantined: 30 * DAY_MS,
+}
 MAX_MESSAGE_BYTES = 8 << 20
 MAX_LETTER_BYTES = MAX_MESSAGE_BYTES + (1 << 20)
 
