@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import ROOT
 from bench.process import PeerFailed
 from bench.texts import clinc150, data_folder
 from services.memory import memory_of
+from services.versions import ROOT
 
 ARGUMENTS = ("demo", "--data", "clinc150")
 LOOK_S = 2.0

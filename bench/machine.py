@@ -1,16 +1,13 @@
-"""Where and what was measured: the machine, the versions, the commit."""
+"""Where and what was measured: the machine, the versions."""
 
 import importlib.metadata
 import platform
 import re
-import subprocess
 from pathlib import Path
 
 import psutil
 
 from services.tune.kept import num_cores, processor
-
-ROOT = Path(__file__).resolve().parent.parent
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 """What the processor may have that our kernels, or a library's, make use of."""
@@ -27,19 +24,6 @@ def machine() -> str:
 def versions() -> dict[str, str]:
     """Python's, and those of the libraries that do the work."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def commit() -> str:
-    """The commit that was measured, with `+` where files differ from it; `unknown` outside of a checkout."""
-    try:
-        head = _git("rev-parse", "--short", "HEAD")
-        return f"{head}+" if _git("status", "--porcelain", "--untracked-files=no") else head
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _flags() -> list[str]:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from bench.machine import ROOT
+from services.versions import ROOT
 
 TIMEOUT_S = 600.0
 

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import ROOT, commit, machine, versions
+from bench.machine import machine, versions
 from bench.row import Row
+from services.versions import ROOT, commit
 
 BUILD = ROOT / "build"
 RESULTS = BUILD / "bench" / "results.jsonl"

@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
-from bench.machine import ROOT
 from bench.row import Skip
+from learner.errors import DataError
 from services.demo.data import CLINC150, SUPPORT, load
-from services.demo.stream import DataError, Item, Stage, Stream
+from services.demo.stream import Item, Stage, Stream
+from services.versions import ROOT
 
 
 def data_folder() -> Path | None:

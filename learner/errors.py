@@ -11,3 +11,7 @@ class CheckpointRefused(LearnerError):
 
 class CheckpointFailed(LearnerError):
     """A checkpoint could not be written (disk full, fsync failed): nothing is published, the old one stays."""
+
+
+class DataError(LearnerError):
+    """A data set that is missing or malformed; the message names the file, the line and the remedy."""

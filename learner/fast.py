@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from learner.head import RidgeHead
+from learner.heads.ridge import RidgeHead
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.texts import clinc150, few_of_each
 from learner.config import LearnerConfig
-from learner.head import RidgeHead
+from learner.heads.ridge import RidgeHead
 from learner.learner import Learner
 from model.head import features, projection
 from model.minilm import load_encoder
@@ -64,7 +64,7 @@ def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[Item]) -> Rid
 def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[Item]) -> float:
     """In percent."""
     rows = {label: row for row, label in enumerate(head.classes)}
-    right = (phi_NR @ head.solve().t()).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])
+    right = head.predict_many(phi_NR).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])
     return 100 * float(right.float().mean())
 
 

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from typing import Any
 
-from bench.machine import ROOT
 from bench.peers.cache import folder
 from bench.peers.race import Entry, Turn
 from bench.peers.works import Work
 from bench.process import PeerFailed
 from bench.row import Skip
+from services.versions import ROOT
 
 TURN_S = 0.12
 

@@ -5,7 +5,7 @@ USAGE, TEMPORARY, CONFIGURATION = 2, 75, 78
 
 def codes() -> dict[type[Exception], int]:
     """The code of every error that is told in one message. Any other is a fault of ours, and shows its trace."""
-    from learner.errors import LearnerError
+    from learner.errors import DataError, LearnerError
     from model.errors import ModelError
     from services.commands.ask import NoAnswer
     from services.local.kafka import NoBroker
@@ -21,6 +21,7 @@ def codes() -> dict[type[Exception], int]:
     return {
         NotPossible: USAGE,
         NotFound: USAGE,
+        DataError: USAGE,
         BadSettings: CONFIGURATION,
         UnsafePolicy: CONFIGURATION,
         BadSignature: CONFIGURATION,

@@ -17,11 +17,12 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from learner.errors import DataError
 from services.demo import report
 from services.demo.data import load
 from services.demo.options import Options
 from services.demo.session import Outcome, Tempo, play
-from services.demo.stream import DataError, Stream
+from services.demo.stream import Stream
 from services.running import read
 from services.settings import Settings, replaced
 from services.stack import Stack, open_store

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from services.demo.stream import DataError, Item, Stage, Stream, limited, shuffled
+from learner.errors import DataError
+from services.demo.stream import Item, Stage, Stream, limited, shuffled
 from wire.records import MAX_EVENT_BYTES
 
 SUPPORT = "support"

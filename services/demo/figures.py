@@ -9,15 +9,14 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from learner.offline.measures import Row, forgetting
 from services.demo.ledger import TRAIN, Ledger, Progress
 from services.demo.score import (
     Audit,
     Hits,
     Percentiles,
-    Row,
     Service,
     accuracy_by_stage,
-    forgetting,
     label_to_live,
     model_bytes,
     parity,

@@ -14,10 +14,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from learner.offline.measures import Row
 from wire.records import TensorEntry, WeightManifest
 
 Percentiles = dict[str, float | None]
-Row = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +94,6 @@ def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits], num_rounds: int) -> 
     ((100.0,), (75.0, 100.0))
     """
     return tuple(tuple(hits.get((r, s), Hits()).accuracy for s in range(r + 1)) for r in range(num_rounds))
-
-
-def forgetting(matrix: Sequence[Row]) -> float:
-    """Points lost on the earlier stages: mean over them of the best accuracy ever minus the last (never negative).
-
-    >>> forgetting([(100.0,), (75.0, 100.0)])
-    25.0
-    """
-    if len(matrix) < 2:
-        return 0.0
-    last = matrix[-1]
-    lost = [max(row[stage] for row in matrix[stage:]) - last[stage] for stage in range(len(last) - 1)]
-    return sum(lost) / len(lost)
 
 
 def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:

@@ -9,6 +9,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from learner.errors import DataError
+
 FULL_RATE, SLOWEST = 200.0, 10.0
 """Events a second where nothing else is asked for, and where there are few of them."""
 
@@ -16,10 +18,6 @@ SHORT_STAGE_S, STRETCHED_S = 5.0, 15.0
 """A largest stage that would be over sooner than the one is played in the other, so that its own labels come back."""
 
 DECISIONS_A_STAGE, FEWEST_LABELS = 4, 8
-
-
-class DataError(ValueError):
-    """A data set that is missing or malformed; the message names the file, the line and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from bench.benches import BENCHES
-from bench.machine import ROOT
+from services.versions import ROOT
 
 
 def test_every_benchmark_has_a_name_of_its_own() -> None:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "versions", "rollout", "config", "doctor", "tune")
-GROUPS = {"rollout": ("run", "status", "promote", "rollback", "pin", "unpin"), "config": ("show", "check")}
+COMMANDS = tuple("up demo serve learn predict feedback versions rollout config doctor tune bench".split())
+GROUPS = {
+    "rollout": ("run", "status", "promote", "rollback", "pin", "unpin"),
+    "config": ("show", "check"),
+    "bench": ("learn",),
+}
 HEAVY = ("torch", "ray", "kafka", "redis", "pydantic", "numpy", "rich", "msgspec", "avalanche", "matplotlib")
 
 
@@ -63,7 +67,7 @@ def test_bad_settings_end_with_78_and_one_message_that_names_them_all(tmp_path: 
 
 
 def test_every_command_refuses_bad_settings() -> None:
-    for words in ("up", "serve", "learn", "demo", "versions", "rollout run", "doctor", "tune"):
+    for words in ("up", "serve", "learn", "demo", "versions", "rollout run", "doctor", "tune", "bench learn"):
         done = lifelong(*words.split(), LIFELONG_SEED="x")
         assert (done.returncode, "LIFELONG_SEED" in done.stderr) == (78, True), (words, done.stderr)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from learner.errors import DataError
 from services.demo.command import USAGE, fresh, logging_into, run
 from services.demo.options import Options
-from services.demo.stream import DataError
 from services.settings import Settings, load
 from services.stack import StackFailed
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from learner.errors import DataError
 from services.demo.data import load, stages_of_labels
-from services.demo.stream import DataError
 
 Fields = Mapping[str, object]
 

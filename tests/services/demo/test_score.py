@@ -11,12 +11,10 @@ from services.demo.score import (
     Audit,
     Hits,
     Label,
-    Row,
     Service,
     Throughput,
     accuracy_by_stage,
     audit,
-    forgetting,
     label_to_live,
     model_bytes,
     parity,
@@ -35,25 +33,6 @@ def test_the_matrix_has_a_row_after_each_stage() -> None:
     hits = {(0, 0): Hits(2, 2, 2), (1, 0): Hits(2, 2, 1), (1, 1): Hits(4, 4, 3), (-1, 0): Hits(9, 9, 0)}
     assert accuracy_by_stage(hits, 2) == ((100.0,), (50.0, 75.0))
     assert accuracy_by_stage({}, 0) == ()
-
-
-@pytest.mark.parametrize(
-    ("matrix", "points"),
-    [
-        ([], 0.0),
-        ([(90.0,)], 0.0),
-        ([(90.0,), (80.0, 70.0)], 10.0),
-        ([(90.0,), (95.0, 80.0), (94.0, 60.0, 99.0)], 10.5),  # (95 - 94 + 80 - 60) / 2
-        ([(50.0,), (80.0, 70.0)], 0.0),  # what got better was not forgotten
-    ],
-)
-def test_forgetting_is_the_best_minus_the_last(matrix: list[Row], points: float) -> None:
-    assert forgetting(matrix) == pytest.approx(points)
-
-
-@given(st.lists(st.lists(st.floats(0, 100), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_forgetting_stays_between_nothing_and_everything(rows: list[list[float]]) -> None:
-    assert 0.0 <= forgetting([tuple(row[: number + 1]) for number, row in enumerate(rows)]) <= 100.0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.demo.stream import DataError, Item, Stage, Stream, even_shares, limited, shuffled
+from learner.errors import DataError
+from services.demo.stream import Item, Stage, Stream, even_shares, limited, shuffled
 
 
 def stage(name: str, num_train: int) -> Stage:

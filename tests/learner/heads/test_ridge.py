@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.head import RidgeHead, on_grid, predict_many
+from learner.heads.ridge import RidgeHead, on_grid
 
 R, CLASSES = 24, ("a", "b", "c")
 
@@ -54,14 +54,14 @@ def test_a_learnt_class_is_predicted() -> None:
     centres = features(3, seed=1) * 3
     labels = [CLASSES[i % 3] for i in range(60)]
     it.learn_many(centres[[i % 3 for i in range(60)]] + 0.1 * features(60), labels)
-    assert predict_many(centres, it.solve()).argmax(1).tolist() == [0, 1, 2]
+    assert it.predict_many(centres).argmax(1).tolist() == [0, 1, 2]
 
 
 def test_a_class_with_one_label_is_recognised_beside_a_large_one() -> None:
     it, (large, small) = head(), features(2, seed=5)
     it.learn_many(large + 0.1 * features(400, seed=6), ["a"] * 400)
     it.learn_many(small[None], ["b"])
-    assert int(predict_many(small[None] + 0.1 * features(1, seed=7), it.solve()).argmax()) == 1
+    assert int(it.predict_many(small[None] + 0.1 * features(1, seed=7)).argmax()) == 1
 
 
 def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:

@@ -20,6 +20,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from learner.heads.head import Rows
+
 GRID: Final = 1024.0
 """Features are multiples of its inverse."""
 
@@ -32,7 +34,7 @@ class RidgeHead:
 
     def __init__(self, num_features: int, capacity: int, *, ridge: float) -> None:
         self._capacity, self._ridge = capacity, ridge
-        self._rows: dict[str, int] = {}
+        self._rows = Rows(capacity)
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(capacity, dtype=torch.int64)
@@ -40,16 +42,14 @@ class RidgeHead:
 
     def admit(self, label: str) -> bool:
         """Give `label` a row if it has none; False when all rows are taken."""
-        if label not in self._rows and len(self._rows) < self._capacity:
-            self._rows[label] = len(self._rows)
-        return label in self._rows
+        return self._rows.admit(label)
 
     def learn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Add samples of admitted labels. The same samples in any order and any batches give the same head."""
         if not labels:
             return
         phi_BR = on_grid(phi_BR)
-        rows_B = torch.tensor([self._rows[label] for label in labels])
+        rows_B = self._rows.of(labels)
         self._class_CR.index_add_(0, rows_B, phi_BR)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B))
         self._waiting.append(phi_BR)
@@ -73,10 +73,14 @@ class RidgeHead:
         target_CR = self._class_CR[:num_classes] * (typical / counts_C.clamp(min=1).sqrt())[:, None]
         return torch.cholesky_solve(target_CR.T.float(), torch.linalg.cholesky(gram_RR)).T.contiguous()
 
+    def predict_many(self, phi_BR: Tensor) -> Tensor:
+        """Logits_BC before the temperature: about 0 for no, about 1 for yes. Solves first."""
+        return phi_BR @ self.solve().T
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The labels of the rows."""
-        return tuple(self._rows)
+        return self._rows.labels
 
     @property
     def num_samples(self) -> int:
@@ -94,7 +98,7 @@ class RidgeHead:
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Become the head that `export` described."""
-        self._rows = {label: row for row, label in enumerate(classes)}
+        self._rows = Rows(self._capacity, classes)
         self._waiting = []
         self._gram_RR[_triangle(len(self._gram_RR))] = sums["gram"]
         self._gram_RR.copy_(self._gram_RR.tril() + self._gram_RR.tril(-1).T)
@@ -107,11 +111,6 @@ class RidgeHead:
             phi_BR = torch.cat(self._waiting)
             self._gram_RR.addmm_(phi_BR.T, phi_BR)
             self._waiting = []
-
-
-def predict_many(phi_BR: Tensor, weights_CR: Tensor) -> Tensor:
-    """Logits_BC before the temperature: about 0 for no, about 1 for yes."""
-    return phi_BR @ weights_CR.T
 
 
 def on_grid(phi_BR: Tensor) -> Tensor:

@@ -1,0 +1,51 @@
+"""What all heads have in common.
+
+Shapes: B samples, D or R features, C classes in the order in which they came.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Head(Protocol):
+    """A classifier that learns sample by sample, in any order and any batches to the same end."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The label of each row."""
+
+    def admit(self, label: str) -> bool:
+        """Give `label` a row if it has none; False when all rows are taken."""
+
+    def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
+        """Add samples of admitted labels. Raises KeyError for another label."""
+
+    def predict_many(self, x_BD: Tensor) -> Tensor:
+        """scores_BC, the highest wins. Never a class without a sample while another has one."""
+
+
+class Rows:
+    """Which row belongs to which label; at most `capacity` of them."""
+
+    def __init__(self, capacity: int, labels: Sequence[str] = ()) -> None:
+        self._capacity = capacity
+        self._rows = {label: row for row, label in enumerate(labels)}
+
+    def admit(self, label: str) -> bool:
+        if label not in self._rows and len(self._rows) < self._capacity:
+            self._rows[label] = len(self._rows)
+        return label in self._rows
+
+    def of(self, labels: Sequence[str]) -> Tensor:
+        """The rows of admitted labels, int64 [B]. Raises KeyError."""
+        return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)

@@ -1,0 +1,1 @@
+"""Continual learning measured offline: stages of labelled items in, a matrix of accuracies out."""

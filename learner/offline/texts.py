@@ -1,0 +1,182 @@
+"""Contenders for texts: the learner as it runs in the service, and heads on its frozen encoder.
+
+    lifelong    the whole learner, fed with answers and labels, predicting through the INT8 version it would publish
+    ridge       its fast head alone, on the frozen encoder; ncm, lda, klda: other heads in closed form
+
+Heads see the vectors that the served precision produces, so what differs between two rows is the head.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from learner.candidate import Candidate, Maker
+from learner.config import LearnerConfig
+from learner.heads.head import Head
+from learner.heads.kernel_lda import KernelLda
+from learner.heads.lda import StreamingLda
+from learner.heads.nearest_mean import NearestMean
+from learner.heads.ridge import RidgeHead
+from learner.learner import Learner
+from learner.offline.runner import Choice, Strategy
+from learner.offline.stage import Benchmark, Contender, Part
+from learner.requantize import ServedEncoder
+from learner.steps import Steps
+from model.minilm import load_encoder
+from model.quantized import INT8
+from wire.records import Answer, Feedback
+
+BATCH = 32
+"""Labels that the learner gets at once, as a poll of the service would bring them."""
+
+Texts = list[str]
+
+
+class WholeLearner:
+    """The service's learner. A slow round that is due runs to its end before the next labels come."""
+
+    precision = INT8
+
+    def __init__(self, config: LearnerConfig, encoder: str, classes: tuple[str, ...]) -> None:
+        self._learner = Learner(config, *load_encoder(encoder))
+        self._maker = Maker(config)
+        self._classes, self._ids = classes, {name: place for place, name in enumerate(classes)}
+        self._num_learnt = 0
+        self._live: Candidate | None = None
+
+    def learn_many(self, part: Part[Texts]) -> None:
+        for batch in part.batches(BATCH):
+            self._learner.learn(self._records(batch), {})
+            self._learner.tick()
+            while self._learner.has_work:
+                self._learner.tick()
+        self._live = self._maker.make(self._learner, Steps())
+        self._maker.published(self._live, self._learner)
+
+    def predict_many(self, inputs: Texts) -> Tensor:
+        live = self._live
+        if live is None or not live.classes:
+            return torch.full((len(inputs),), -1)
+        rows_N = live.head.logits(live.served.z_many(inputs), len(live.classes)).argmax(dim=1)
+        return torch.tensor([self._ids[name] for name in live.classes])[rows_N]
+
+    @property
+    def num_bytes(self) -> int:
+        return self._learner.replay.num_bytes
+
+    def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:
+        records: list[Answer | Feedback] = []
+        for text, label in zip(batch.inputs, batch.labels_N.tolist(), strict=True):
+            event_id = f"{self._num_learnt}"
+            answer = Answer(
+                event_id=event_id,
+                text=text,
+                label=None,
+                score=0.0,
+                weights_version=0,
+                arm="stable",
+                precision=INT8,
+                rollout_revision=0,
+            )
+            records += (answer, Feedback(event_id=event_id, label=self._classes[label]))
+            self._num_learnt += 1
+        return records
+
+
+class FrozenEncoder:
+    """The encoder that nothing was learnt into, in INT8. Remembers the vectors of what is tested again and again."""
+
+    def __init__(self, config: LearnerConfig, encoder: str) -> None:
+        self.learner = Learner(config, *load_encoder(encoder))
+        self.served: ServedEncoder = self.learner.tier.served
+        self._tested: dict[str, Tensor] = {}
+
+    def vectors(self, texts: Texts) -> Tensor:
+        """z_ND of texts that come once."""
+        return self.served.z_many(texts)
+
+    def tested(self, texts: Texts) -> Tensor:
+        """z_ND of test texts, of which there are few."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._tested]
+        self._tested |= zip(new, self.served.z_many(new), strict=True)
+        return torch.stack([self._tested[text] for text in texts])
+
+
+class OnVectors:
+    """A contender for rows of numbers, made one for texts by the frozen encoder."""
+
+    precision = INT8
+
+    def __init__(self, encoder: FrozenEncoder, inner: Contender[Tensor]) -> None:
+        self._encoder, self._inner = encoder, inner
+
+    def learn_many(self, part: Part[Texts]) -> None:
+        self._inner.learn_many(Part(self._encoder.vectors(part.inputs), part.labels_N))
+
+    def predict_many(self, inputs: Texts) -> Tensor:
+        return self._inner.predict_many(self._encoder.tested(inputs))
+
+    @property
+    def num_bytes(self) -> int:
+        return self._inner.num_bytes
+
+
+class HeadAlone:
+    """A head behind `features`. Keeps no samples."""
+
+    precision, num_bytes = INT8, 0
+
+    def __init__(self, head: Head, features: Callable[[Tensor], Tensor]) -> None:
+        self._head, self._features = head, features
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        labels = [str(label) for label in part.labels_N.tolist()]
+        for label in dict.fromkeys(labels):
+            self._head.admit(label)
+        self._head.learn_many(self._features(part.inputs), labels)
+
+    def predict_many(self, inputs: Tensor) -> Tensor:
+        rows_N = self._head.predict_many(self._features(inputs)).argmax(dim=1)
+        return torch.tensor([int(label) for label in self._head.classes])[rows_N]
+
+
+def _whole(benchmark: Benchmark[Texts], choice: Choice) -> WholeLearner:
+    config = replace(choice.learner, seed=choice.seed)
+    if choice.buffer is not None:
+        config = replace(config, replay_samples=choice.buffer)
+    return WholeLearner(config, choice.encoder, benchmark.classes)
+
+
+def _head(make: Callable[[int, int], Head]) -> Strategy[Texts]:
+    """A head on the vectors; `make` gets their width, and the number of classes."""
+
+    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+        encoder = frozen(choice.learner, choice.encoder)
+        head = make(encoder.served.config.d_model, len(benchmark.classes))
+        return OnVectors(encoder, HeadAlone(head, lambda z_ND: z_ND))
+
+    return Strategy(contender)
+
+
+def _ridge(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+    encoder = frozen(choice.learner, choice.encoder)
+    head = RidgeHead(choice.learner.num_features, len(benchmark.classes), ridge=choice.learner.ridge)
+    return OnVectors(encoder, HeadAlone(head, encoder.served.features))
+
+
+@lru_cache(maxsize=1)
+def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
+    """The one of these settings; making it takes seconds."""
+    return FrozenEncoder(config, encoder)
+
+
+STRATEGIES: dict[str, Strategy[Texts]] = {
+    "lifelong": Strategy(_whole),
+    "ridge": Strategy(_ridge),
+    "ncm": _head(NearestMean),
+    "lda": _head(StreamingLda),
+    "klda": _head(KernelLda),
+}

@@ -1,0 +1,1 @@
+"""`lifelong bench`: measurements that anyone can repeat on their own data."""

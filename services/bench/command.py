@@ -1,0 +1,97 @@
+"""`lifelong bench learn`: strategies side by side on one data set, seed by seed.
+
+data set -> shuffled inside its stages -> each strategy learns them -> a line of JSON, a row of the table, a picture
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.status import Status
+
+from learner.errors import DataError
+from learner.offline.measures import Row
+from learner.offline.outcome import Outcome, outcome
+from learner.offline.runner import Choice, Run, Strategy, flipped, shuffled
+from learner.offline.stage import Benchmark, Contender
+from services.bench import plot, table
+from services.bench.sets import SETS, TEXTS, Kind, set_of
+from services.settings import Settings
+from services.versions import commit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The flags of `lifelong bench learn`; those that are settings are in `Settings`."""
+
+    data: str
+    strategies: tuple[str, ...]
+    seeds: int
+    buffer: int | None
+    flip: float
+    json: Path | None
+    plot: Path | None
+
+
+def run(settings: Settings, options: Options) -> None:
+    """Measure, show, write. Raises DataError, and ValueError for a strategy that there is not."""
+    console = Console()
+    found = set_of(options.data)
+    chosen = {name: _strategy(name, found.kind, options.data) for name in options.strategies or found.kind.defaults}
+    benchmark = found.load(settings.data)
+    outcomes = list[Outcome]()
+    for each in _outcomes(settings, options, chosen, benchmark, Console(stderr=True)):
+        outcomes.append(each)
+        if options.json:
+            options.json.write_bytes(msgspec.json.Encoder().encode_lines(outcomes))
+    console.print(table.of(outcomes))
+    if options.plot:
+        plot.draw(outcomes, [stage.name for stage in benchmark.stages], options.plot)
+        console.print(f"Curves: {options.plot}", highlight=False)
+
+
+def show_names() -> None:
+    """Which data sets there are, and what can be run on each."""
+    console = Console()
+    for name, kind in (*((name, it.kind) for name, it in SETS.items()), ("a folder", TEXTS)):
+        console.print(f"{name}: {', '.join(kind.strategies)}", highlight=False)
+
+
+def _outcomes(
+    settings: Settings, options: Options, chosen: dict[str, Strategy[Any]], benchmark: Benchmark[Any], console: Console
+) -> Iterator[Outcome]:
+    for name, strategy in chosen.items():
+        for seed in range(settings.seed, settings.seed + options.seeds):
+            choice = Choice(seed=seed, buffer=options.buffer, learner=settings.learner, encoder=settings.encoder)
+            with console.status(f"{name}, seed {seed}") as status:
+                contender, found = _measured(strategy, choice, options.flip, benchmark, status)
+            yield outcome(
+                found,
+                data=options.data,
+                strategy=name,
+                seed=seed,
+                precision=contender.precision,
+                commit=commit(),
+            )
+
+
+def _measured(
+    strategy: Strategy[Any], choice: Choice, flip: float, benchmark: Benchmark[Any], status: Status
+) -> tuple[Contender[Any], Run]:
+    said = str(status.status)
+
+    def say(stage: str, row: Row) -> None:
+        status.update(f"{said}: {stage} learnt, {sum(row) / len(row):.2f} %")
+
+    ours = shuffled(flipped(benchmark, flip, choice.seed) if flip else benchmark, choice.seed)
+    contender = strategy.make(ours, choice)
+    return contender, strategy.measure(ours, contender, choice, say)
+
+
+def _strategy(name: str, kind: Kind, data: str) -> Strategy[Any]:
+    if name not in kind.strategies:
+        raise DataError(f"no strategy {name!r} for {data}: there are {', '.join(kind.strategies)}")
+    return kind.strategies[name]

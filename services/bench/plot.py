@@ -1,0 +1,40 @@
+"""Learning curves: the mean accuracy of all stages so far, after each stage, one line for each strategy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from learner.offline.outcome import Outcome, spread
+
+
+def draw(outcomes: Sequence[Outcome], stages: Sequence[str], path: Path) -> None:
+    """Write the picture, a PNG. A strategy that learnt everything at once is a level line."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
+    for name in dict.fromkeys(each.strategy for each in outcomes):
+        runs = [each for each in outcomes if each.strategy == name]
+        curve = [spread([_mean(each.accuracy_matrix[row]) for each in runs]) for row in range(_num_rows(runs))]
+        means, deviations = [mean for mean, _ in curve], [deviation for _, deviation in curve]
+        if len(curve) == 1:
+            axes.axhline(means[0], linestyle="--", linewidth=1, label=name)
+            continue
+        axes.errorbar(range(1, len(curve) + 1), means, yerr=deviations, marker=".", capsize=2, label=name)
+    axes.set_xticks(range(1, len(stages) + 1), stages, rotation=30, ha="right")
+    axes.set_xlabel("stages learnt")
+    axes.set_ylabel("mean accuracy of the stages so far, %")
+    axes.set_title(outcomes[0].data)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _num_rows(runs: Sequence[Outcome]) -> int:
+    return min(len(each.accuracy_matrix) for each in runs)
+
+
+def _mean(row: Sequence[float]) -> float:
+    return sum(row) / len(row)

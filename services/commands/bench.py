@@ -1,0 +1,45 @@
+"""`lifelong bench learn`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.commands.given import Given, reads_settings
+
+app = typer.Typer(help="Measure on your own data.", no_args_is_help=True)
+
+
+@app.command()
+@reads_settings
+def learn(
+    given: Given,
+    *,
+    data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="Data set; --list names them")] = "support",
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", metavar="NAME", help="May be repeated [default: ours beside the usual baselines]"),
+    ] = None,
+    buffer: Annotated[int | None, typer.Option("--buffer", min=1, help="Samples that may be kept")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each strategy, each with a seed")] = 1,
+    flip: Annotated[float, typer.Option("--flip", min=0.0, max=1.0, help="Share of wrong training labels")] = 0.0,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Add a line for each run here")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the learning curves (PNG)")] = None,
+    names: Annotated[bool, typer.Option("--list", help="Name the data sets and strategies, and end")] = False,
+) -> None:
+    """Teach a data set stage by stage to several strategies; what they know in the end, and what they forgot."""
+    from services.bench.command import Options, run, show_names
+
+    if names:
+        show_names()
+        return
+    options = Options(
+        data=data,
+        strategies=tuple(strategy or ()),
+        seeds=seeds,
+        buffer=buffer,
+        flip=flip,
+        json=json,
+        plot=plot,
+    )
+    run(given.process(), options)
