@@ -30,6 +30,7 @@ from torch import Tensor
 
 from learner.errors import CheckpointFailed, CheckpointRefused
 from learner.failpoints import failpoint
+from learner.guard import GuardState
 from learner.join import JoinState
 from learner.replay import Labelled, ReplayState
 from wire.records import WeightManifest
@@ -77,6 +78,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     held_back: ReplayState[Labelled]
     fresh: list[Labelled]
     round_plan: RoundPlan | None
+    guard: GuardState | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

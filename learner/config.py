@@ -7,6 +7,28 @@ ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-bal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GuardConfig:
+    """Which labels are believed. By default whoever can write to the feedback topic is; forged receipts never are."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    require_receipts: bool = False
+    """Whether a label without the receipt of its answer is refused."""
+    receipt_max_age_s: float = 604_800.0
+    """How long after its answer a label with a receipt may be said; as long as answers are kept."""
+    source_labels_per_s: float = 0.0
+    """Labels a second that one source may say, by the time of the answers that it labels. 0: no limit."""
+    source_burst: int = 1_000
+    """Labels that a source may say at once under that limit."""
+    source_share: float = 1.0
+    """Largest share of what is learnt that a source gets while it floods: set it where labels come from many. 1: all"""
+    source_window: int = 2_000
+    """Labels over which shares are taken."""
+    max_sources: int = 1_000
+    """Sources whose rate is remembered; the longest silent is forgotten first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerConfig:
     """The learner. Whatever grows with the stream has its bound here."""
 
@@ -40,6 +62,8 @@ class LearnerConfig:
     """Event ids remembered as already labelled, and as many as expired."""
     max_label_chars: int = 200
     """Longest label, in characters."""
+    guard: GuardConfig = GuardConfig()
+    """Labels that cannot be trusted."""
     label_capacity: int = 256
     """Rows of the head: a new class beyond it is refused."""
 

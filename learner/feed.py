@@ -1,17 +1,18 @@
 """What the learner reads: answers and labels of every partition, from the offsets in its own state.
 
 A broker that is away is waited for. A partition that lost records is read again from what is left of it: labels that
-were learnt before are duplicates then, by the ids that the join remembers. What cannot be read becomes a dead letter.
+were learnt before are duplicates then, by the ids that the join remembers. What cannot be read becomes a dead letter,
+and what is not believed goes to the quarantine topic; after a crash some of either may be sent twice.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from wire.bus import Bus, Followed, Follower, Publisher
 from wire.errors import BusUnavailable, LogTruncated, SendFailed
-from wire.records import Answer, DeadLetter, Feedback
+from wire.records import Answer, DeadLetter, Feedback, Quarantined
 
 log = structlog.get_logger("learner")
 
@@ -51,6 +52,11 @@ class Feed:
         self.offsets = dict(followed.offsets)
         return [received.record for received in followed.received]
 
+    def quarantine(self, labels: Iterable[Quarantined]) -> None:
+        """Send labels that are not believed where an operator finds them."""
+        for label in labels:
+            self._send(label, "quarantined_lost")
+
     def lag(self) -> int:
         """Records that were not read yet; 0 when the broker is away."""
         try:
@@ -75,15 +81,16 @@ class Feed:
             self._follower = None
 
     def _refuse(self, followed: Followed) -> None:
-        """Dead letters for what could not be read; after a crash some may be sent twice."""
+        """Dead letters for what could not be read."""
         for refused in followed.refused:
-            self._counts[f"refused_{refused.dead_letter.reason}"] += 1
-            self._send(refused.dead_letter)
+            self._counts[f"unreadable_{refused.dead_letter.reason}"] += 1
+            self._send(refused.dead_letter, "dead_letters_lost")
 
-    def _send(self, letter: DeadLetter) -> None:
+    def _send(self, record: DeadLetter | Quarantined, lost: str) -> None:
+        """Hand over, or count as `lost`."""
         try:
             self._publisher = self._publisher or self._bus.publisher()
-            self._publisher.send(letter)
+            self._publisher.send(record)
         except (BusUnavailable, SendFailed) as error:
-            self._counts["dead_letters_lost"] += 1
-            log.warning("dead_letter_lost", message=letter.message_id, reason=str(error))
+            self._counts[lost] += 1
+            log.warning(lost, message=record.message_id, reason=str(error))

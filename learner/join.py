@@ -7,7 +7,8 @@
 The two topics have no common order, so either side may come first. An answer waits in `pending`; a label without an
 answer is parked. Both windows are bounded by count (and bytes), oldest out first, so the state fits a checkpoint.
 Each label meets exactly one end: matched, late (its answer has left the window), duplicate (its event was labelled
-before), orphan (no answer came while it was parked) or refused; the rest is parked. `early` counts what was parked.
+before), orphan (no answer came while it was parked), refused (by itself) or quarantined (held, beside its answer); the
+rest is parked. `early` counts what was parked. A label that is held leaves its answer waiting for a better one.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -15,12 +16,15 @@ and a Bloom filter for the ids (a false positive would silently drop a label).
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import mmh3
 import msgspec
 
-from wire.records import Answer, Feedback
+from wire.records import Answer, Feedback, Quarantined
+
+if TYPE_CHECKING:
+    from learner.guard import Guard
 
 HELD_BACK_SEED: Final = 0x6865_6C64
 
@@ -37,6 +41,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     feedback_time_ms: int
     subject: str
     is_held_back: bool
+    source: str = ""
+    is_approved: bool = False
+    answer_time_ms: int = 0
 
     @property
     def is_correct(self) -> bool:
@@ -52,6 +59,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     arm: str
     weights_version: int
     subject: str = ""
+    time_ms: int = 0
 
     @property
     def num_bytes(self) -> int:
@@ -97,23 +105,29 @@ class Join:
         pending_bytes: int,
         parked_feedback: int,
         remembered_ids: int,
-        max_label_chars: int,
         held_back_share: float,
+        guard: "Guard",
         state: JoinState | None = None,
     ) -> None:
         self._max_pending, self._max_bytes, self._max_parked = pending_answers, pending_bytes, parked_feedback
-        self._max_label_chars, self._held_back_share = max_label_chars, held_back_share
+        self._held_back_share, self._guard = held_back_share, guard
         self._pending = {answer.event_id: answer for answer in state.pending} if state else {}
         self._parked = {label.event_id: label for label in state.parked} if state else {}
         self._labelled = RecentHashes(remembered_ids, state.labelled if state else ())
         self._expired = RecentHashes(remembered_ids, state.expired if state else ())
         self._num_bytes = sum(answer.num_bytes for answer in self._pending.values())
+        self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
 
     def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
         """The samples that `records` complete, in the order of completion."""
         joined = (self._answer(record) if isinstance(record, Answer) else self._label(record) for record in records)
         return [sample for sample in joined if sample is not None]
+
+    def take_quarantined(self) -> list[Quarantined]:
+        """What was refused or held since this was asked last."""
+        taken, self._quarantined = self._quarantined, []
+        return taken
 
     @property
     def num_parked(self) -> int:
@@ -138,9 +152,11 @@ class Join:
         if event_id in self._pending or event_id in self._labelled or event_id in self._expired:
             self.counts["answers_repeated"] += 1
             return None
-        waiting = Waiting(event_id, answer.text, answer.label, answer.arm, answer.weights_version, answer.key)
-        if (feedback := self._parked.pop(event_id, None)) is not None:
-            return self._sample(waiting, feedback)
+        waiting = Waiting(
+            event_id, answer.text, answer.label, answer.arm, answer.weights_version, answer.key, answer.time_ms
+        )
+        if (feedback := self._parked.pop(event_id, None)) and (sample := self._meet(waiting, feedback)):
+            return sample
         self._pending[event_id] = waiting
         self._num_bytes += waiting.num_bytes
         while len(self._pending) > self._max_pending or self._num_bytes > self._max_bytes:
@@ -153,23 +169,21 @@ class Join:
     def _label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
         event_id = feedback.event_id
-        if reason := self._refusal(feedback):
-            self.counts[reason] += 1
+        if reason := self._guard.refusal(feedback):
+            self.counts[f"refused_{reason}"] += 1
+            self._quarantine(reason, feedback)
         elif event_id in self._labelled or event_id in self._parked:
             self.counts["duplicate"] += 1
-        elif (waiting := self._pending.pop(event_id, None)) is not None:
-            self._num_bytes -= waiting.num_bytes
-            return self._sample(waiting, feedback)
+        elif (waiting := self._pending.get(event_id)) is not None:
+            if sample := self._meet(waiting, feedback):
+                del self._pending[event_id]
+                self._num_bytes -= waiting.num_bytes
+            return sample
         elif event_id in self._expired:
             self.counts["late"] += 1
         else:
             self._park(feedback)
         return None
-
-    def _refusal(self, feedback: Feedback) -> str:
-        if not feedback.label.strip():
-            return "refused_blank"
-        return "refused_too_long" if len(feedback.label) > self._max_label_chars else ""
 
     def _park(self, feedback: Feedback) -> None:
         self.counts["early"] += 1
@@ -178,9 +192,32 @@ class Join:
             del self._parked[next(iter(self._parked))]
             self.counts["orphan"] += 1
 
-    def _sample(self, answer: Waiting, feedback: Feedback) -> Sample:
+    def _meet(self, answer: Waiting, feedback: Feedback) -> Sample | None:
+        sample = self._sample(answer, feedback)
+        if reason := self._guard.hold(sample):
+            self.counts[f"quarantined_{reason}"] += 1
+            self._quarantine(reason, feedback, answer)
+            return None
         self.counts["matched"] += 1
         self._labelled.add(answer.event_id)
+        return sample
+
+    def _quarantine(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> None:
+        self._quarantined.append(
+            Quarantined(
+                reason=reason,
+                event_id=feedback.event_id,
+                label=feedback.label,
+                key=feedback.key,
+                source=feedback.source,
+                time_ms=feedback.time_ms,
+                receipt=feedback.receipt,
+                text=answer.text if answer else "",
+                answered=answer.label if answer else None,
+            )
+        )
+
+    def _sample(self, answer: Waiting, feedback: Feedback) -> Sample:
         return Sample(
             event_id=answer.event_id,
             text=answer.text,
@@ -191,6 +228,9 @@ class Join:
             feedback_time_ms=feedback.time_ms,
             subject=answer.subject,
             is_held_back=is_held_back(answer.event_id, self._held_back_share),
+            source=feedback.source,
+            is_approved=bool(feedback.approval),
+            answer_time_ms=answer.time_ms,
         )
 
 

@@ -19,6 +19,7 @@ from learner.config import LearnerConfig
 from learner.errors import CheckpointRefused
 from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
+from learner.guard import Guard, GuardState
 from learner.held_back import HeldBack
 from learner.join import Join, JoinState, Sample
 from learner.prequential import Prequential
@@ -31,7 +32,8 @@ from model.calibration import grams
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from wire.records import Answer, Feedback, WeightManifest
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback, Quarantined, WeightManifest
 
 HELD_BACK_BYTES = 4 << 20
 """Bytes of text in the held-back samples."""
@@ -45,10 +47,13 @@ log = structlog.get_logger("learner")
 class Learner:
     """The state: windows, tiers, memory, counters, offsets. `version` is the published one that it goes on from."""
 
-    def __init__(self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer) -> None:
+    def __init__(
+        self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer, *, receipts: Receipts | None = None
+    ) -> None:
         shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
         strata.config = shape
         self._config, self._first_layer = config, shape.n_layers - config.trainable_layers
+        self._receipts = receipts
         self.model_spec = shape.spec_hash(tokenizer.digest)
         self.strata = strata
         self._source = f"{frozen_digest(strata, self._first_layer)}/{config.seed}"
@@ -57,6 +62,7 @@ class Learner:
         self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
         if config.trainable_layers:
             preload()
+        self.guard = self._guard(None)
         self.join = self._join(None)
         self.replay = self._replay(None)
         self.held_back = self._held_back(None)
@@ -70,8 +76,11 @@ class Learner:
         self._max_fresh = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
         self._learn_s, self._num_timed = 0.0, 0
 
-    def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> None:
-        """Take what was read up to `offsets`. Afterwards every record below them has had its effect."""
+    def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> list[Quarantined]:
+        """Take what was read up to `offsets`. Afterwards every record below them has had its effect.
+
+        Returns the labels that had none because they are not believed.
+        """
         start_s = time.perf_counter()
         samples = self.join.match(records)
         self.prequential.add(samples)
@@ -82,6 +91,7 @@ class Learner:
         self.offsets = dict(offsets)
         self._learn_s += time.perf_counter() - start_s if samples else 0.0
         self._num_timed += len(samples)
+        return self.join.take_quarantined()
 
     def tick(self) -> bool:
         """Do one unit of slow work, if there is any. True when it made a better encoder, which was adopted."""
@@ -113,6 +123,7 @@ class Learner:
             recent=list(self.prequential.recent),
             temperature=self.temperature,
             join=self.join.export(),
+            guard=self.guard.export(),
             replay=self.replay.export(),
             held_back=self.held_back.samples.export(),
             fresh=self._fresh,
@@ -127,6 +138,7 @@ class Learner:
         """Become the learner that was exported. Raises CheckpointRefused for one of another model."""
         facts = snapshot.facts
         self._restore_knowledge(snapshot)
+        self.guard = self._guard(facts.guard)
         self.join = self._join(facts.join)
         self.held_back = self._held_back(facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
@@ -232,10 +244,14 @@ class Learner:
             pending_bytes=config.pending_bytes,
             parked_feedback=config.parked_feedback,
             remembered_ids=config.remembered_ids,
-            max_label_chars=config.max_label_chars,
             held_back_share=config.held_back_share,
+            guard=self.guard,
             state=state,
         )
+
+    def _guard(self, state: GuardState | None) -> Guard:
+        config = self._config
+        return Guard(config.guard, max_label_chars=config.max_label_chars, receipts=self._receipts, state=state)
 
     def _replay(self, state: ReplayState[Labelled] | None) -> Replay[Labelled]:
         config = self._config

@@ -26,6 +26,7 @@ from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
 from wire.errors import StaleEpoch
+from wire.receipts import Receipts
 from wire.records import WeightManifest
 from wire.store import Store
 
@@ -51,7 +52,7 @@ def run(
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
         store.check_policy()
-        learner = Learner(config, *load_encoder(encoder))
+        learner = Learner(config, *load_encoder(encoder), receipts=Receipts(signing_key))
         leadership = Leadership(store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms)
         if leadership.wait(stop):
             reporter = Reporter(holder, store.report_learner, now_ms=now_ms)
@@ -80,6 +81,7 @@ def lead(
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
+              Quarantined         to wire.bus, the labels that are not believed, before a checkpoint is behind them
     waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
     unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
     """
@@ -98,7 +100,7 @@ def lead(
         leadership.renew()
         records = feed.poll(1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
         failpoint("after-poll")
-        learner.learn(records, feed.offsets)
+        feed.quarantine(learner.learn(records, feed.offsets))
         failpoint("after-learn")
         if learner.tick():
             publisher.force()

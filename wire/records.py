@@ -340,8 +340,9 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     """Where the learner stands. Kept in Redis for a few seconds, then gone with the learner.
 
     `state` is standby, learning or stopped; `version` is the one it learns on from. `counts` holds the ends of labels
-    by name (labels = matched + late + duplicate + orphan + refused_* + parked, and matched = learnt + held_back +
-    over_capacity + set_aside), refusals of the gate (`gate_*`), slow rounds (`rounds_*`) and failures. `accuracy` is
+    by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and matched = learnt +
+    held_back + over_capacity + set_aside), messages that were no record (`unreadable_*`), refusals of the gate
+    (`gate_*`), slow rounds (`rounds_*`) and failures; what could not be sent is `*_lost`. `accuracy` is
     prequential: of given answers, before their label was learnt. `publish_ms` is the last publication, step by step.
     """
 

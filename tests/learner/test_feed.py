@@ -3,11 +3,11 @@ from collections import Counter
 import pytest
 
 from learner.feed import Feed
-from tests.brokers import eventually
+from tests.brokers import eventually, take
 from tests.learner.streams import answer, feedback
 from wire.bus import Bus
 from wire.config import BusConfig
-from wire.records import DeadLetter, Feedback, topic_name
+from wire.records import DeadLetter, Feedback, Quarantined, topic_name
 
 pytestmark = pytest.mark.live
 
@@ -69,3 +69,10 @@ def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
     eventually(has_come)
     (letter,) = found
     assert isinstance(letter, DeadLetter) and letter.reason == "wrong_schema"
+
+
+def test_what_is_not_believed_lies_in_the_quarantine_topic(bus: Bus) -> None:
+    label = Quarantined(reason="forged", event_id="e", label="a lie", source="bot", time_ms=7, receipt="5.ab")
+    feed(bus, {}).quarantine([label])
+    (found,) = take(bus.follow([Quarantined], {}).poll, 1)
+    assert found.record == label

@@ -2,14 +2,23 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learner.config import GuardConfig
+from learner.guard import Guard
 from learner.join import Join, JoinState, is_held_back
+from wire.receipts import Receipts
 from wire.records import Answer, Feedback
 
+RECEIPTS = Receipts(b"a key for tests")
 
-def join(state: JoinState | None = None, **changed: float) -> Join:
+
+def join(state: JoinState | None = None, guard: Guard | None = None, **changed: float) -> Join:
     bounds = {"pending_answers": 4, "pending_bytes": 1_000, "parked_feedback": 3, "remembered_ids": 50}
     whole = {name: int(changed.get(name, bound)) for name, bound in bounds.items()}
-    return Join(max_label_chars=20, held_back_share=changed.get("held_back_share", 0.0), state=state, **whole)
+    return Join(held_back_share=changed.get("held_back_share", 0.0), guard=guard or trusting(), state=state, **whole)
+
+
+def trusting(**limits: float) -> Guard:
+    return Guard(GuardConfig(**limits), max_label_chars=20, receipts=RECEIPTS)  # type: ignore[arg-type]
 
 
 def answer(event_id: str, text: str = "a text", label: str | None = "yes") -> Answer:
@@ -25,8 +34,15 @@ def answer(event_id: str, text: str = "a text", label: str | None = "yes") -> An
     )
 
 
-def label(event_id: str, value: str = "yes") -> Feedback:
-    return Feedback(event_id=event_id, label=value, time_ms=17)
+def label(event_id: str, value: str = "yes", source: str = "", receipt: str = "") -> Feedback:
+    return Feedback(event_id=event_id, label=value, source=source, time_ms=17, receipt=receipt)
+
+
+def ends(it: Join) -> int:
+    """How many labels have met an end, or wait for one."""
+    final = ("matched", "late", "duplicate", "orphan")
+    parted = sum(num for name, num in it.counts.items() if name.startswith(("refused_", "quarantined_")))
+    return sum(it.counts[end] for end in final) + parted + it.num_parked
 
 
 def test_a_label_after_its_answer_makes_a_sample() -> None:
@@ -92,17 +108,50 @@ def test_the_held_back_share_is_a_function_of_the_event() -> None:
     assert set(held_back) <= {event_id for event_id in map(str, range(10_000)) if is_held_back(event_id, 0.05)}
 
 
+def test_a_forged_label_takes_nothing_from_the_right_one_whichever_comes_first() -> None:
+    forged, right = label("e", "no", receipt="5.ab"), label("e", receipt=RECEIPTS.of("e", time_ms=5, entity="e"))
+    orders: list[list[Answer | Feedback]] = [
+        [forged, right, answer("e")],
+        [forged, answer("e"), right],
+        [answer("e"), forged, right],
+    ]
+    for records in orders:
+        it = join()
+        (sample,) = it.match(records)
+        assert sample.label == "yes" and it.counts["refused_forged"] == 1
+        (refused,) = it.take_quarantined()
+        assert (refused.reason, refused.label, refused.receipt) == ("forged", "no", "5.ab")
+        assert it.take_quarantined() == []
+
+
+def test_a_label_that_is_held_leaves_its_answer_for_another_source() -> None:
+    it = join(guard=trusting(source_labels_per_s=1, source_burst=1))
+    records: list[Answer | Feedback] = [answer("a"), answer("b"), label("a", source="bot")]
+    records += [label("b", "no", "bot"), label("b", "yes", "desk")]
+    assert [(sample.event_id, sample.source) for sample in it.match(records)] == [("a", "bot"), ("b", "desk")]
+    (held,) = it.take_quarantined()
+    assert (held.reason, held.event_id, held.label, held.source) == ("over_rate", "b", "no", "bot")
+    assert (held.text, held.answered) == ("a text", "yes")
+    assert it.counts["labels"] == ends(it) == 3
+
+
+def test_a_parked_label_that_is_held_leaves_its_answer_too() -> None:
+    it = join(guard=trusting(source_labels_per_s=1, source_burst=1))
+    assert len(it.match([answer("a"), label("a", source="bot"), label("b", source="bot"), answer("b")])) == 1
+    assert it.num_parked == 0 and it.num_pending == 1 and it.counts["quarantined_over_rate"] == 1
+
+
 IDS = st.sampled_from([f"event-{i}" for i in range(12)])
-RECORDS = st.lists(st.builds(answer, IDS) | st.builds(label, IDS, st.sampled_from(["yes", "no", "", "x" * 30])))
+VALUES = st.sampled_from(["yes", "no", "", "x" * 30])
+LABELS = st.builds(label, IDS, VALUES, st.sampled_from(["", "desk", "bot"]), st.sampled_from(["", "5.ab"]))
+RECORDS = st.lists(st.builds(answer, IDS) | LABELS)
 
 
 @given(RECORDS)
 def test_every_label_meets_exactly_one_end(records: list[Answer | Feedback]) -> None:
-    it = join()
+    it = join(guard=trusting(source_labels_per_s=1, source_burst=2, source_share=0.4))
     samples = it.match(records)
-    ends = ("matched", "late", "duplicate", "orphan", "refused_blank", "refused_too_long")
-    assert it.counts["labels"] == sum(isinstance(record, Feedback) for record in records)
-    assert it.counts["labels"] == sum(it.counts[end] for end in ends) + it.num_parked
+    assert it.counts["labels"] == ends(it) == sum(isinstance(record, Feedback) for record in records)
     assert len(samples) == len({sample.event_id for sample in samples}) == it.counts["matched"]
     assert it.num_pending <= 4 and it.num_parked <= 3
 
