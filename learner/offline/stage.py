@@ -1,7 +1,7 @@
 """What a learner is measured on: stages, one after another, each with the test items of what it taught.
 
-Items are texts (`list[str]`) or rows of numbers (float Tensor [N, ...]); their labels are class ids, which are the
-places in `Benchmark.classes`. All stages together are one pass: no item comes twice.
+Items are texts (`list[str]`) or rows of numbers (Tensor [N, ...], floats or bytes); their labels are class ids, which
+are the places in `Benchmark.classes`. All stages together are one pass: no item comes twice.
 
 Shape suffix: N items.
 """

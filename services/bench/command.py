@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from rich.console import Console
 from rich.status import Status
 
@@ -38,6 +39,7 @@ class Options:
 
 def run(settings: Settings, options: Options) -> None:
     """Measure, show, write. Raises DataError, and ValueError for a strategy that there is not."""
+    torch.set_num_threads(settings.learner.threads)
     console = Console()
     found = set_of(options.data)
     chosen = {name: _strategy(name, found.kind, options.data) for name in options.strategies or found.kind.defaults}

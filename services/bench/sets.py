@@ -1,6 +1,6 @@
 """The data sets of `lifelong bench learn` by name, and the strategies that each kind of them takes.
 
-clinc150, support, a folder -> texts
+clinc150, support, a folder -> texts        split-mnist, permuted-mnist -> images
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from learner.offline import texts
+from learner.offline import recipes, texts
+from learner.offline.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from learner.offline.runner import Strategy
 from learner.offline.stage import Benchmark, Part, Stage
 from services.demo.data import CLINC150, SUPPORT, load
@@ -35,6 +36,8 @@ class Set:
 
 
 TEXTS = Kind(texts.STRATEGIES, ("lifelong", "ridge"))
+SPLIT_IMAGES = Kind(recipes.strategies_of(recipes.SPLIT_RECIPES), ("naive", "er", "der++", "der-ace", "joint"))
+PERMUTED_IMAGES = Kind(recipes.strategies_of(recipes.PERMUTED_RECIPES), ("naive", "er", "der++", "joint"))
 
 
 def set_of(name: str) -> Set:
@@ -54,4 +57,7 @@ def _part(items: Sequence[Item], ids: dict[str, int]) -> Part[list[str]]:
     return Part([item.text for item in items], torch.tensor([ids[item.label] for item in items]))
 
 
-SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)}
+SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
+    SPLIT: Set(SPLIT_IMAGES, split_mnist),
+    PERMUTED: Set(PERMUTED_IMAGES, permuted_mnist),
+}

@@ -1,0 +1,115 @@
+"""The contenders for rows of numbers by name, each with its best arguments for a data set and a size of memory.
+
+    naive, joint        the floor, and the ceiling: all stages at once
+    lwf, ewc            without a memory
+    a-gem, er, er-ace   with one
+    der++               with the arguments, the batches and the net of its authors, 784-100-100-10
+    der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, and replayed
+                        images moved by a pixel at random
+
+Arguments of DER++ are those that Buzzega et al. published for memories of 200, 500 and 5120; all others were chosen on
+5,000 training digits that were held out. A memory of another size takes those of the next smaller one.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from learner.offline.gradient import Gradient, Pixels, Recipe, mlp
+from learner.offline.images import NUM_PIXELS, SPLIT
+from learner.offline.runner import Choice, Strategy, all_at_once
+from learner.offline.stage import Benchmark
+from learner.strategies.agem import AveragedGradient
+from learner.strategies.derpp import DarkReplay
+from learner.strategies.er import ExperienceReplay
+from learner.strategies.er_ace import AsymmetricReplay
+from learner.strategies.ewc import ElasticWeights
+from learner.strategies.lwf import Distillation
+from learner.strategies.strategy import Strategy as Plain
+
+HIDDEN = 100
+CAPACITY = 500
+"""Rows in memory where no number is asked for."""
+
+BySize = dict[int, Recipe]
+
+
+def shifted(x_BP: Tensor, dice: torch.Generator) -> Tensor:
+    """Images of 28 x 28, each moved by at most one pixel in both directions; what comes in is black."""
+    x_BHW = x_BP.view(-1, 28, 28)
+    windows_B33HW = functional.pad(x_BHW, (1, 1, 1, 1)).unfold(1, 28, 1).unfold(2, 28, 1)
+    down_B, right_B = torch.randint(3, (2, len(x_BP)), generator=dice)
+    return windows_B33HW[torch.arange(len(x_BP)), down_B, right_B].reshape(x_BP.shape)
+
+
+def _dark(alpha: float, beta: float, rate: float, *, batch: int, replayed: int) -> Recipe:
+    return Recipe(strategy=partial(DarkReplay, alpha=alpha, beta=beta), rate=rate, batch=batch, replayed=replayed)
+
+
+def _ours(alpha: float, beta: float, rate: float, replayed: int) -> Recipe:
+    return Recipe(
+        strategy=partial(DarkReplay, alpha=alpha, beta=beta, is_asymmetric=True),
+        rate=rate,
+        batch=10,
+        replayed=replayed,
+        policy="class-balanced",
+        augment=shifted,
+    )
+
+
+SPLIT_RECIPES: dict[str, BySize] = {
+    "naive": {0: Recipe(strategy=Plain, rate=0.03, batch=10)},
+    "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.03, batch=10)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.03, batch=10)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=128, policy="experience-balanced")},
+    "er": {0: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=10)},
+    "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.03, batch=10, replayed=64, policy="class-balanced")},
+    "der++": {
+        200: _dark(0.2, 1.0, 0.03, batch=10, replayed=128),
+        500: _dark(1.0, 0.5, 0.03, batch=10, replayed=10),
+        5120: _dark(0.2, 0.5, 0.1, batch=10, replayed=64),
+    },
+    "der-ace": {0: _ours(0.2, 1.0, 0.03, 128), 5120: _ours(0.1, 1.0, 0.1, 128)},
+}
+
+PERMUTED_RECIPES: dict[str, BySize] = {
+    "naive": {0: Recipe(strategy=Plain, rate=0.2, batch=128)},
+    "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.2, batch=128)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.1, batch=128)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=128, replayed=128, policy="experience-balanced")},
+    "er": {0: Recipe(strategy=ExperienceReplay, rate=0.2, batch=128, replayed=128)},
+    "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.2, batch=128, replayed=128)},
+    "der++": {
+        200: _dark(1.0, 1.0, 0.1, batch=128, replayed=128),
+        500: _dark(1.0, 0.5, 0.2, batch=128, replayed=128),
+        5120: _dark(0.5, 1.0, 0.2, batch=128, replayed=128),
+    },
+}
+
+
+def recipe_for(name: str, data: str, capacity: int) -> Recipe:
+    """The arguments of contender `name` on `data`."""
+    by_size = (SPLIT_RECIPES if data == SPLIT else PERMUTED_RECIPES)[name]
+    return by_size[max((size for size in by_size if size <= capacity), default=min(by_size))]
+
+
+def image_net(num_classes: int, seed: int) -> nn.Module:
+    """The net of the published figures, for rows of bytes."""
+    return nn.Sequential(Pixels(), *mlp((NUM_PIXELS, HIDDEN, HIDDEN, num_classes), seed))
+
+
+def _maker(name: str) -> Callable[[Benchmark[Tensor], Choice], Gradient]:
+    def make(benchmark: Benchmark[Tensor], choice: Choice) -> Gradient:
+        capacity = CAPACITY if choice.buffer is None else choice.buffer
+        net = image_net(len(benchmark.classes), choice.seed)
+        return Gradient(net, recipe_for(name, benchmark.name, capacity), capacity=capacity, seed=choice.seed)
+
+    return make
+
+
+def strategies_of(recipes: dict[str, BySize]) -> dict[str, Strategy[Tensor]]:
+    """By name, `joint` among them."""
+    return {name: Strategy(_maker(name)) for name in recipes} | {"joint": Strategy(_maker("naive"), all_at_once)}

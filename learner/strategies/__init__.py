@@ -1,0 +1,1 @@
+"""Strategies of continual learning by gradient: how the gradient of one step comes about."""

@@ -1,0 +1,73 @@
+"""What a strategy of continual learning is: how the gradient of one step comes about.
+
+    outputs of fresh samples, outputs of replayed ones --loss--> gradient in the parameters --> an optimizer, not ours
+
+A strategy sees outputs and parameters, never samples or nets, so that the same few lines train the top blocks of the
+encoder in a slow round and a small net on tensors offline. Who trains makes one forward pass over everything, hands the
+parts to `backward` and takes the step.
+
+Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change.
+
+Shape suffixes: B samples, C classes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class Outputs(NamedTuple):
+    """Of some samples: logits_BC with their gradient, labels_B, and the logits that were given before.
+
+    before_BC: for replayed samples, the logits when they were stored; for fresh ones, those of the weights at the end
+    of the last stage. None unless the strategy asks (`wants_before`), and for fresh samples of the first stage.
+    """
+
+    logits_BC: Tensor
+    labels_B: Tensor
+    before_BC: Tensor | None = None
+
+
+class Strategy:
+    """Learn the fresh samples and nothing else. The others override `loss`, or more.
+
+    `num_draws`: independent draws from the replay memory that each step gets, none while the memory is empty.
+    `loss_q`: see `class_loss`.
+    """
+
+    num_draws = 0
+    wants_before = False
+
+    def __init__(self, *, loss_q: float = 0.0) -> None:
+        self.loss_q = loss_q
+
+    def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        """The scalar whose gradient is followed."""
+        return self.class_loss(fresh)
+
+    def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        """Leave the gradient of a step in `parameters`, whose gradients are None; returns the loss, detached."""
+        loss = self.loss(fresh, draws)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def end_stage(self, parameters: Sequence[Tensor], losses: Iterable[Tensor]) -> None:
+        """A stage is over. `losses` yields the loss of one of its samples after another, each with its gradient."""
+
+    def class_loss(self, it: Outputs) -> Tensor:
+        """Mean generalized cross-entropy of the samples."""
+        return class_loss(it.logits_BC, it.labels_B, q=self.loss_q)
+
+
+def class_loss(logits_BC: Tensor, labels_B: Tensor, *, q: float) -> Tensor:
+    """Generalized cross-entropy (1 - p_y^q) / q, Zhang and Sabuncu 2018 (arXiv:1805.07836, equation 6), the mean.
+
+    q -> 0 is cross-entropy, q = 1 the mean absolute error, which wrong labels move least.
+    """
+    if q == 0.0:
+        return functional.cross_entropy(logits_BC, labels_B)
+    log_p_B = torch.log_softmax(logits_BC, dim=1).gather(1, labels_B[:, None])
+    return -torch.expm1(q * log_p_B).mean() / q

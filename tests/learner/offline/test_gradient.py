@@ -1,0 +1,77 @@
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from learner.offline.gradient import Gradient, Recipe, mlp
+from learner.offline.stage import Part
+from learner.strategies.agem import AveragedGradient
+from learner.strategies.derpp import DarkReplay
+from learner.strategies.er import ExperienceReplay
+from learner.strategies.er_ace import AsymmetricReplay
+from learner.strategies.ewc import ElasticWeights
+from learner.strategies.lwf import Distillation
+from learner.strategies.strategy import Strategy
+
+torch.set_num_threads(1)  # small tensors, and tests that run side by side
+
+CENTRES = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
+RECIPE = partial(Recipe, rate=0.3, batch=10, replayed=20, policy="class-balanced")
+
+
+def part(*labels: int, count: int = 1_000, seed: int = 0) -> Part[Tensor]:
+    """Points around the centres of these classes."""
+    dice = torch.Generator().manual_seed(seed)
+    labels_N = torch.tensor(labels)[torch.randint(len(labels), (count,), generator=dice)]
+    return Part(2 * CENTRES[labels_N] + torch.randn(count, 8, generator=dice), labels_N)
+
+
+def taught(recipe: Recipe, *, seed: int = 1) -> Gradient:
+    it = Gradient(mlp((8, 16, 4), seed), recipe, capacity=40, seed=seed)
+    for labels in ((0, 1), (2, 3)):
+        it.learn_many(part(*labels))
+    return it
+
+
+def accuracy(it: Gradient, *labels: int) -> float:
+    test = part(*labels, seed=9)
+    return float((it.predict_many(test.inputs) == test.labels_N).float().mean())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        ExperienceReplay,
+        AsymmetricReplay,
+        partial(DarkReplay, alpha=0.2, beta=1.0),
+        partial(DarkReplay, alpha=0.2, beta=1.0, is_asymmetric=True, loss_q=0.3),
+    ],
+)
+def test_replay_keeps_the_first_stage(make: type[Strategy]) -> None:
+    naive, replaying = taught(RECIPE(strategy=Strategy)), taught(RECIPE(strategy=make))
+    assert accuracy(naive, 2, 3) > 0.9 and accuracy(naive, 0, 1) < 0.7
+    assert accuracy(replaying, 2, 3) > 0.9 and accuracy(replaying, 0, 1) > 0.9
+    assert naive.num_bytes == 0 < replaying.num_bytes <= 40 * (8 * 4 + 8 + 4 * 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [AveragedGradient, partial(Distillation, alpha=1.0), partial(ElasticWeights, strength=10.0)],
+)
+def test_the_others_move_less_where_they_learnt_before(make: type[Strategy]) -> None:
+    def lost(strategy: type[Strategy]) -> float:
+        """How far the outputs on the first stage moved during the second, its classes only."""
+        it, first = Gradient(mlp((8, 16, 4), 1), RECIPE(strategy=strategy), capacity=40, seed=1), part(0, 1, seed=9)
+        it.learn_many(part(0, 1))
+        before_NC = it._net(first.inputs)
+        it.learn_many(part(2, 3))
+        return float((it._net(first.inputs) - before_NC)[:, :2].detach().square().mean())
+
+    assert lost(make) < lost(Strategy)
+
+
+def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
+    recipe = RECIPE(strategy=ExperienceReplay, augment=lambda x, dice: x + torch.randn(x.shape, generator=dice))
+    first, again, other = (taught(recipe, seed=seed)._net[0].weight for seed in (1, 1, 2))  # type: ignore[index]
+    assert torch.equal(first, again) and not torch.equal(first, other)
