@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.drift import DriftState
 from learner.errors import CheckpointFailed, CheckpointRefused
 from learner.failpoints import failpoint
 from learner.guard import GuardState
@@ -79,6 +80,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     fresh: list[Labelled]
     round_plan: RoundPlan | None
     guard: GuardState | None = None
+    drift: DriftState = DriftState()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

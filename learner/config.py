@@ -100,8 +100,13 @@ class LearnerConfig:
     rebuild_batch: int = 64
     """Texts that are encoded anew in one unit of work while the fast head is rebuilt."""
 
+    drift_delta: float = 0.01
+    """Significance at which ADWIN calls a rise of errors or distances drift. 0: drift is not looked for."""
+    drift_min_labels: int = 100
+    """Labels that a slow round needs after drift, where `slow_every_labels` would need more."""
+
     publish_interval_s: float = 1.0
-    """Shortest time between two versions. Without new labels there is no new version."""
+    """Shortest time between two versions, but for the first after drift. Without new labels there is no new version."""
     probes: int = 4
     """Probe texts in a manifest."""
     parity_texts: int = 64

@@ -23,15 +23,20 @@ class FastTier:
         self._ridge = ridge
         self._z_sums_CD = torch.zeros(config.label_capacity, config.d_model)
 
-    def learn_many(self, samples: Sequence[Labelled]) -> None:
-        """Learn samples whose labels were admitted."""
+    def learn_many(self, samples: Sequence[Labelled]) -> Tensor:
+        """Learn samples whose labels were admitted; returns how far each was from the nearest class mean before.
+
+        Distances_B are 1 - cosine: 1 where no class has a sample yet.
+        """
         if not samples:
-            return
+            return torch.empty(0)
         z_BD = self.served.z_many([sample.text for sample in samples])
         labels = [sample.label for sample in samples]
         self.head.learn_many(self.served.features(z_BD), labels)
+        distances_B = 1 - (z_BD @ self.means(self.head.classes).T).amax(dim=1)
         rows = {label: row for row, label in enumerate(self.head.classes)}
         self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), z_BD)
+        return distances_B
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """The direction z_CD of each class, of unit length."""

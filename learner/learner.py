@@ -19,13 +19,12 @@ from learner.config import LearnerConfig
 from learner.errors import CheckpointRefused
 from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
-from learner.guard import Guard, GuardState
-from learner.held_back import HeldBack
-from learner.join import Join, JoinState, Sample
+from learner.join import Sample
+from learner.parts import drift_of, guard_of, held_back_of, join_of, replay_of
 from learner.prequential import Prequential
-from learner.replay import Labelled, Replay, ReplayState
+from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
-from learner.slow import GROWTH, Phase, SlowRound, draw_plan, is_due
+from learner.slow import GROWTH, Phase, SlowRound, draw_plan, labels_due
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
 from model.calibration import grams
@@ -34,9 +33,6 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined, WeightManifest
-
-HELD_BACK_BYTES = 4 << 20
-"""Bytes of text in the held-back samples."""
 
 MEANS = "round.means"
 """Name of the tensor from which the auxiliary head of the round under way started."""
@@ -62,11 +58,12 @@ class Learner:
         self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
         if config.trainable_layers:
             preload()
-        self.guard = self._guard(None)
-        self.join = self._join(None)
-        self.replay = self._replay(None)
-        self.held_back = self._held_back(None)
+        self.guard = guard_of(config, receipts)
+        self.join = join_of(config, self.guard)
+        self.replay = replay_of(config)
+        self.held_back = held_back_of(config)
         self.prequential = Prequential()
+        self.drift = drift_of(config)
         self.counts: Counter[str] = Counter()
         self.offsets: dict[str, int] = {}
         self.version = self.last_version = 0
@@ -84,6 +81,7 @@ class Learner:
         start_s = time.perf_counter()
         samples = self.join.match(records)
         self.prequential.add(samples)
+        self.drift.add_answers(samples, self.tier.head.classes)
         held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
         self.held_back.add(held_back)
         self.counts["held_back"] += len(held_back)
@@ -128,6 +126,7 @@ class Learner:
             held_back=self.held_back.samples.export(),
             fresh=self._fresh,
             round_plan=self.round.plan if self.round else None,
+            drift=self.drift.export(),
         )
         sums = {f"fast.{name}": value for name, value in self.tier.export().items()}
         top = {f"top.{name}": value for name, value in top_state(self.strata, self._first_layer).items()}
@@ -138,10 +137,11 @@ class Learner:
         """Become the learner that was exported. Raises CheckpointRefused for one of another model."""
         facts = snapshot.facts
         self._restore_knowledge(snapshot)
-        self.guard = self._guard(facts.guard)
-        self.join = self._join(facts.join)
-        self.held_back = self._held_back(facts.held_back)
+        self.guard = guard_of(self._config, self._receipts, facts.guard)
+        self.join = join_of(self._config, self.guard, facts.join)
+        self.held_back = held_back_of(self._config, facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
+        self.drift = drift_of(self._config, facts.drift)
         self.counts = Counter(facts.counts)
         self.offsets = dict(facts.offsets)
         self.version, self.last_version = facts.version, facts.last_version
@@ -150,6 +150,7 @@ class Learner:
         """Go back to what `version` knew. What was read since stays read: those labels are set aside, and counted."""
         num_learnt = self.counts["learnt"]
         self._restore_knowledge(snapshot)
+        self.drift.new_encoder()
         self.counts["learnt"] = snapshot.facts.counts.get("learnt", 0)
         self.counts["round_at"] = snapshot.facts.counts.get("round_at", 0)
         self.counts["set_aside"] += num_learnt - self.counts["learnt"]
@@ -175,7 +176,7 @@ class Learner:
         labelled = [self._labelled(sample) for sample in admitted]
         self.counts["over_capacity"] += len(samples) - len(admitted)
         self.counts["learnt"] += len(admitted)
-        self.tier.learn_many(labelled)
+        self.drift.add_texts(self.tier.learn_many(labelled))
         self.replay.add(labelled)
         self._fresh = (self._fresh + labelled)[-self._max_fresh :]
         if self.round is not None:
@@ -186,8 +187,12 @@ class Learner:
 
     def _start_round(self) -> None:
         config, num_labels = self._config, self.counts["learnt"] - self.counts["round_at"]
-        if not config.trainable_layers or not is_due(num_labels, len(self.replay), every=config.slow_every_labels):
+        due = labels_due(len(self.replay), every=config.slow_every_labels)
+        if self.drift.is_urgent:
+            due = min(due, config.drift_min_labels)
+        if not config.trainable_layers or num_labels < due:
             return
+        self.drift.is_urgent = False
         self.counts["rounds"] += 1
         self.counts["round_at"] = self.counts["learnt"]
         plan = draw_plan(
@@ -210,6 +215,7 @@ class Learner:
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=num_lost, won=num_won)
         if is_adopted:
             self.tier, self.strata = done.next_tier, done.strata
+            self.drift.new_encoder()
         self.round = None
         return is_adopted
 
@@ -230,39 +236,12 @@ class Learner:
             served = served.with_top(top)
         self.tier = FastTier(served, ridge=self._config.ridge)
         self.tier.restore(_named(tensors, "fast."), facts.classes)
-        self.replay = self._replay(facts.replay)
+        self.replay = replay_of(self._config, facts.replay)
         self.temperature = facts.temperature
         self._fresh = list(facts.fresh)
         self.round = None
         if (plan := facts.round_plan) is not None:
             self.round = SlowRound(plan, tensors[MEANS], self.tier, self.strata, config=self._config)
-
-    def _join(self, state: JoinState | None) -> Join:
-        config = self._config
-        return Join(
-            pending_answers=config.pending_answers,
-            pending_bytes=config.pending_bytes,
-            parked_feedback=config.parked_feedback,
-            remembered_ids=config.remembered_ids,
-            held_back_share=config.held_back_share,
-            guard=self.guard,
-            state=state,
-        )
-
-    def _guard(self, state: GuardState | None) -> Guard:
-        config = self._config
-        return Guard(config.guard, max_label_chars=config.max_label_chars, receipts=self._receipts, state=state)
-
-    def _replay(self, state: ReplayState[Labelled] | None) -> Replay[Labelled]:
-        config = self._config
-        return Replay(
-            config.replay_samples, config.replay_bytes, seed=config.seed, policy=config.replay_policy, state=state
-        )
-
-    def _held_back(self, state: ReplayState[Labelled] | None) -> HeldBack:
-        return HeldBack(
-            Replay(self._config.held_back_samples, HELD_BACK_BYTES, seed=self._config.seed + 1, state=state)
-        )
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -101,6 +101,8 @@ def lead(
         records = feed.poll(1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
         failpoint("after-poll")
         feed.quarantine(learner.learn(records, feed.offsets))
+        if learner.drift.take_found():
+            publisher.hasten()
         failpoint("after-learn")
         if learner.tick():
             publisher.force()

@@ -89,6 +89,10 @@ class Publisher:
         """Publish at the next opportunity, new labels or not."""
         self._standing.force()
 
+    def hasten(self) -> None:
+        """Do not wait for the end of the interval: what is published is out of date."""
+        self._not_before_s = 0.0
+
     def forget_unreachable(self) -> None:
         """The bus has lost records: do not wait for them."""
         self._standing.forget_unreachable()

@@ -40,6 +40,7 @@ class Reporter:
             return
         self._next_s = self._clock_s() + REPORT_INTERVAL_S
         candidate, slow = publisher.last, learner.round
+        counts = learner.join.counts + learner.counts + learner.drift.counts
         self._tell(
             LearnerReport(
                 learner=self._holder,
@@ -48,7 +49,7 @@ class Reporter:
                 epoch=epoch,
                 version=learner.version,
                 num_classes=len(learner.tier.head.classes),
-                counts=dict(learner.join.counts + learner.counts) | {"parked": learner.join.num_parked},
+                counts=dict(counts) | {"parked": learner.join.num_parked},
                 lag=feed.lag(),
                 accuracy=learner.prequential.accuracy,
                 recent_accuracy=learner.prequential.recent_accuracy,
@@ -59,6 +60,7 @@ class Reporter:
                 round_progress=slow.progress if slow else 0.0,
                 publish_ms=publisher.last_ms,
                 learn_ms_per_label=learner.learn_ms_per_label,
+                drifts=tuple(learner.drift.recent),
             )
         )
 

@@ -117,13 +117,13 @@ class SlowRound:
         self.next_tier.learn_many(samples)
 
 
-def is_due(num_labels: int, num_memory: int, *, every: int) -> bool:
-    """Whether `num_labels` labels since the last round are enough for another, with `num_memory` samples in memory.
+def labels_due(num_memory: int, *, every: int) -> float:
+    """The labels since the last round that are enough for another, with `num_memory` samples in memory.
 
-    >>> is_due(600, 1_000, every=500), is_due(600, 10_000, every=500)
-    (True, False)
+    >>> labels_due(1_000, every=500), labels_due(10_000, every=500)
+    (500, 1000.0)
     """
-    return num_labels >= max(every, GROWTH * num_memory)
+    return max(every, GROWTH * num_memory)
 
 
 def draw_plan(

@@ -20,6 +20,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
     "avalanche": ("learner/",),
+    "river": ("learner/",),
 }
 
 LIGHT = ("wire",)  # rooms that must load without these

@@ -336,14 +336,28 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     model_bytes: dict[str, int] = {}
 
 
+class Drift(Record, frozen=True, kw_only=True):
+    """A signal of the stream whose mean has risen by more than chance, found after `at_label` labels.
+
+    `signal` is `error` (of given answers), `classes 1-16` (the same for those that came as the 1st to 16th) or
+    `distance` (of texts to the nearest class mean, 1 - cosine).
+    """
+
+    signal: str
+    at_label: int
+    before: float
+    after: float
+
+
 class LearnerReport(Record, frozen=True, kw_only=True):
     """Where the learner stands. Kept in Redis for a few seconds, then gone with the learner.
 
     `state` is standby, learning or stopped; `version` is the one it learns on from. `counts` holds the ends of labels
     by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and matched = learnt +
     held_back + over_capacity + set_aside), messages that were no record (`unreadable_*`), refusals of the gate
-    (`gate_*`), slow rounds (`rounds_*`) and failures; what could not be sent is `*_lost`. `accuracy` is
-    prequential: of given answers, before their label was learnt. `publish_ms` is the last publication, step by step.
+    (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`) and failures; what could not be sent is `*_lost`.
+    `accuracy` is prequential: of given answers, before their label was learnt. `publish_ms` is the last publication,
+    step by step; `drifts` are the last few.
     """
 
     learner: str
@@ -363,6 +377,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     round_progress: float = 0.0
     publish_ms: dict[str, float] = {}
     learn_ms_per_label: float = 0.0
+    drifts: tuple[Drift, ...] = ()
 
 
 def topic_name(prefix: str, record: type[TopicRecord]) -> str:

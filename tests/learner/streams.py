@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from learner.join import Sample
 from wire.records import Answer, Feedback
 
 TOPICS = ("refund", "delivery", "password", "invoice", "opening hours")
@@ -35,6 +36,20 @@ def answer(number: int, *, label: str | None = "refund") -> Answer:
 
 def feedback(number: int, *, label: str = "") -> Feedback:
     return Feedback(event_id=f"event-{number}", label=label or label_of(number), time_ms=number)
+
+
+def sample(*, is_correct: bool, label: str = "yes") -> Sample:
+    return Sample(
+        event_id="e",
+        text="text",
+        label=label,
+        predicted_label=label if is_correct else None,
+        arm="stable",
+        weights_version=1,
+        feedback_time_ms=0,
+        subject="",
+        is_held_back=False,
+    )
 
 
 def stream(first: int, last: int) -> Iterator[Answer | Feedback]:

@@ -6,7 +6,7 @@ from learner.checkpoint import decode, encode
 from learner.errors import CheckpointRefused
 from learner.learner import Learner
 from tests.learner.small import small_learner
-from tests.learner.streams import answer, feedback, stream
+from tests.learner.streams import answer, feedback, label_of, stream
 
 OFFSETS = {"answers.v1/0": 5, "feedback.v1/0": 6}
 
@@ -72,6 +72,31 @@ def test_a_restored_learner_has_the_adopted_encoder() -> None:
     assert whole.counts["rounds_adopted"] == 1
     assert restored.tier.served.key == whole.tier.served.key != small_learner().tier.served.key
     assert_same(fed(whole, 80, 99), fed(restored, 80, 99))
+
+
+def test_drift_makes_a_slow_round_due_at_once() -> None:
+    it = small_learner(slow_every_labels=5_000, drift_min_labels=150)
+    for number in range(150):
+        it.learn([answer(number, label=label_of(number)), feedback(number)], OFFSETS)
+        it.tick()
+    assert it.counts["rounds"] == it.drift.take_found() == 0
+    for number in range(150, 200):
+        it.learn([answer(number, label="wrong"), feedback(number)], OFFSETS)
+    assert it.drift.is_urgent and it.drift.take_found() > it.drift.take_found() == 0
+    assert_same(it, copy_of(it, slow_every_labels=5_000, drift_min_labels=150))
+    it.tick()
+    assert it.counts["rounds"] == 1 and not it.export(None).facts.drift.is_urgent
+
+
+def test_drift_alone_starts_no_round_without_enough_labels() -> None:
+    it = small_learner(drift_min_labels=50, held_back_share=0.0)
+    it.drift.is_urgent = True
+    rounds = []
+    for number in range(50):
+        it.learn([answer(number), feedback(number)], OFFSETS)
+        it.tick()
+        rounds.append(it.counts["rounds"])
+    assert rounds == [0] * 49 + [1]
 
 
 def test_a_worse_encoder_is_dropped() -> None:

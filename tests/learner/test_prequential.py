@@ -1,19 +1,5 @@
-from learner.join import Sample
 from learner.prequential import RECENT, Prequential
-
-
-def sample(*, is_correct: bool) -> Sample:
-    return Sample(
-        event_id="e",
-        text="text",
-        label="yes",
-        predicted_label="yes" if is_correct else None,
-        arm="stable",
-        weights_version=1,
-        feedback_time_ms=0,
-        subject="",
-        is_held_back=False,
-    )
+from tests.learner.streams import sample
 
 
 def test_accuracy_is_of_all_answers_and_of_the_recent() -> None:

@@ -44,6 +44,18 @@ def test_the_interval_is_kept(store: Store, tmp_path: Path) -> None:
     assert bench.publisher.is_due()
 
 
+def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store, tmp_path, publish_interval_s=5.0)
+    bench.publish()
+    bench.learn(0, 9)
+    bench.publisher.hasten()
+    assert bench.publisher.is_due()
+    bench.publisher.publish()
+    bench.publisher.settle(wait=True)
+    bench.learn(9, 18)
+    assert not bench.publisher.is_due()
+
+
 def test_what_the_gate_refuses_is_not_published(store: Store, tmp_path: Path) -> None:
     bench = Bench(store, tmp_path, min_parity_cosine=1.1)
     assert bench.publish() == 0 == store.current()
