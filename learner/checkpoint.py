@@ -42,16 +42,27 @@ HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
 _NAME = re.compile(r"(\d{9})-v(\d+)\.checkpoint")
 
 
+class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for."""
+
+    fresh: list[Labelled]
+    draws: list[list[Labelled]]
+
+    @property
+    def samples(self) -> list[Labelled]:
+        return [sample for part in (self.fresh, *self.draws) for sample in part]
+
+
 class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a slow round trains on, drawn when it started. The round is a pure function of it and of the encoder."""
 
     number: int
-    batches: list[list[Labelled]]
+    steps: list[StepPlan]
 
     @property
     def labels(self) -> list[str]:
         """The classes it trains on, one row each in the auxiliary head."""
-        return sorted({sample.label for batch in self.batches for sample in batch})
+        return sorted({sample.label for step in self.steps for sample in step.samples})
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

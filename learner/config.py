@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
+SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-balanced"]
 
 
@@ -90,7 +91,12 @@ class LearnerConfig:
     slow_labels_per_step: int = 32
     """Labels for each gradient step of a round. Fewer cost more: a step of 32 samples takes about 60 ms of one core."""
     slow_batch: int = 32
-    """Samples of a gradient step: half from the labels since the last round, half from the replay memory."""
+    """Samples of a gradient step: half from the labels since the last round, half from the replay memory, or all from
+    the labels under a strategy that does without the memory."""
+    slow_strategy: SlowStrategy = "er"
+    """How a step learns the new labels and does not forget the old; see learner/strategies/."""
+    slow_loss_q: float = 0.0
+    """0: cross-entropy. Towards 1, wrong labels pull less, and rare classes are learnt more slowly."""
     slow_rate: float = 3e-4
     """Learning rate of the trainable blocks; the auxiliary head learns ten times as fast."""
     slow_weight_decay: float = 0.01
@@ -124,3 +130,7 @@ class LearnerConfig:
     """Time between two checkpoints where nothing is published; every version has one of its own."""
     checkpoints: int = 3
     """Newest checkpoints that are kept besides those of the versions that the rollout may return to."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.slow_loss_q <= 1.0:
+            raise ValueError(f"slow_loss_q must be in [0, 1], not {self.slow_loss_q}")

@@ -25,6 +25,7 @@ from learner.prequential import Prequential
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
 from learner.slow import GROWTH, Phase, SlowRound, draw_plan, labels_due
+from learner.strategies.in_rounds import in_rounds
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
 from model.calibration import grams
@@ -190,7 +191,7 @@ class Learner:
         due = labels_due(len(self.replay), every=config.slow_every_labels)
         if self.drift.is_urgent:
             due = min(due, config.drift_min_labels)
-        if not config.trainable_layers or num_labels < due:
+        if not config.trainable_layers or not len(self.replay) or num_labels < due:
             return
         self.drift.is_urgent = False
         self.counts["rounds"] += 1
@@ -201,6 +202,7 @@ class Learner:
             self.replay,
             steps=max(num_labels // config.slow_labels_per_step, 1),
             size=config.slow_batch,
+            num_draws=in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws,
             seed=config.seed,
         )
         self._fresh = []

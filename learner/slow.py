@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.checkpoint import RoundPlan
+from learner.checkpoint import RoundPlan, StepPlan
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
 from learner.fast import FastTier
@@ -53,14 +53,7 @@ class SlowRound:
         self._todo: list[Labelled] = []
         self._num_todo = 1
         self._rows = {label: row for row, label in enumerate(plan.labels)}
-        self._trainer = Trainer(
-            self.strata,
-            means_CD,
-            first_layer=self._first_layer,
-            rate=config.slow_rate,
-            weight_decay=config.slow_weight_decay,
-            max_gradient_norm=config.max_gradient_norm,
-        )
+        self._trainer = Trainer(self.strata, means_CD, parent=strata, config=config)
 
     def step(self, replay: Replay[Labelled], held_back: HeldBack) -> Phase:
         """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
@@ -87,16 +80,17 @@ class SlowRound:
     def progress(self) -> float:
         """How far the phase is, in [0, 1]."""
         if self.phase is Phase.TRAIN:
-            return len(self.losses) / max(len(self.plan.batches), 1)
+            return len(self.losses) / max(len(self.plan.steps), 1)
         return 1 - len(self._todo) / self._num_todo if self.phase is Phase.REBUILD else 1.0
 
     def _train(self) -> None:
-        batch = self.plan.batches[len(self.losses)]
-        x_TD, layout = self._tier.served.prefix([sample.text for sample in batch], self._first_layer)
-        rows_B = torch.tensor([self._rows[sample.label] for sample in batch])
-        self.losses.append(self._trainer.step(x_TD, layout, rows_B))
+        step = self.plan.steps[len(self.losses)]
+        x_TD, layout = self._tier.served.prefix([sample.text for sample in step.samples], self._first_layer)
+        rows_B = torch.tensor([self._rows[sample.label] for sample in step.samples])
+        sizes = [len(part) for part in (step.fresh, *step.draws)]
+        self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
         failpoint("after-slow-step")
-        if len(self.losses) == len(self.plan.batches):
+        if len(self.losses) == len(self.plan.steps):
             self.phase = Phase.STORE
 
     def _store(self, replay: Replay[Labelled]) -> None:
@@ -127,15 +121,30 @@ def labels_due(num_memory: int, *, every: int) -> float:
 
 
 def draw_plan(
-    number: int, fresh: Sequence[Labelled], replay: Replay[Labelled], *, steps: int, size: int, seed: int
+    number: int,
+    fresh: Sequence[Labelled],
+    replay: Replay[Labelled],
+    *,
+    steps: int,
+    size: int,
+    num_draws: int,
+    seed: int,
 ) -> RoundPlan:
-    """The batches of round `number`: half of each from `fresh`, shuffled and as often as needed, half from `replay`."""
-    dice, half = np.random.default_rng([seed, number]), size // 2 if fresh else 0
+    """The steps of round `number`, of `size` samples each: half of them from `fresh`, shuffled and as often as needed,
+    the other half shared by the draws from `replay`. Without draws all are from `fresh`, without `fresh` from `replay`.
+    """
+    dice, pool = np.random.default_rng([seed, number]), fresh or replay.samples()
+    num_fresh = size // 2 if num_draws else size
     order: list[int] = []
-    while len(order) < half * steps:
-        order += dice.permutation(len(fresh)).tolist()
-    batches = [
-        [fresh[place] for place in order[step * half : (step + 1) * half]] + replay.draw(size - half)
-        for step in range(steps)
-    ]
-    return RoundPlan(number=number, batches=batches)
+    while len(order) < num_fresh * steps:
+        order += dice.permutation(len(pool)).tolist()
+    return RoundPlan(
+        number=number,
+        steps=[
+            StepPlan(
+                fresh=[pool[place] for place in order[step * num_fresh : (step + 1) * num_fresh]],
+                draws=[replay.draw((size - num_fresh) // num_draws) for _ in range(num_draws)],
+            )
+            for step in range(steps)
+        ],
+    )

@@ -1,6 +1,6 @@
 """The trainable tier: the top blocks of the encoder, in full precision, trained through the served rounding.
 
-    texts --served lower blocks--> x_TD --top blocks, fake-quantized--> z_BD --auxiliary head--> cross-entropy
+    texts --served lower blocks--> x_TD --top blocks, fake-quantized--> z_BD --auxiliary head--> strategy --> AdamW
 
 The lower blocks are frozen, so their INT8 form computes what the top starts from, in training as in service, and the
 backward pass ends there. The auxiliary head is a cosine classifier (scale 20) that starts from the class means and
@@ -12,13 +12,16 @@ head (its weights answer to features that the step has just moved).
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learner.config import LearnerConfig
+from learner.strategies.in_rounds import in_rounds
+from learner.strategies.strategy import Outputs
 from model.fakequant import fake_linear
 from model.ragged import RaggedLayout
 from model.strata import Strata
@@ -66,43 +69,56 @@ def preload() -> None:
 
 
 class Trainer:
-    """Gradient steps on the top blocks of `strata`, which it changes in place."""
+    """Gradient steps on the top blocks of `strata`, which it changes in place, by the strategy of the settings.
 
-    def __init__(
-        self,
-        strata: Strata,
-        means_CD: Tensor,
-        *,
-        first_layer: int,
-        rate: float,
-        weight_decay: float,
-        max_gradient_norm: float,
-    ) -> None:
-        self._strata, self._first_layer, self._max_gradient_norm = strata, first_layer, max_gradient_norm
+    `parent` is the encoder that the round began from: outputs before are its, through the class means.
+    """
+
+    def __init__(self, strata: Strata, means_CD: Tensor, *, parent: Strata, config: LearnerConfig) -> None:
+        self._strata, self._parent, self._means_CD = strata, parent, means_CD
+        self._first_layer = strata.config.n_layers - config.trainable_layers
+        self._strategy = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q)
+        self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
-        self._top = [parameter for block in strata.layers[first_layer:] for parameter in block.parameters()]
+        top = [parameter for block in strata.layers[self._first_layer :] for parameter in block.parameters()]
+        self._parameters = [*top, self._head_CD]
         groups: Iterable[dict[str, object]] = (
-            {"params": self._top, "lr": rate, "weight_decay": weight_decay},
-            {"params": [self._head_CD], "lr": HEAD_RATE * rate, "weight_decay": 0.0},
+            {"params": top, "lr": config.slow_rate, "weight_decay": config.slow_weight_decay},
+            {"params": [self._head_CD], "lr": HEAD_RATE * config.slow_rate, "weight_decay": 0.0},
         )
         self._optimizer = torch.optim.AdamW(groups)
 
-    def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> float:
+    def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
         """One step on texts given by their activations below the top; returns the loss.
 
-        A step whose loss or gradient is not finite changes nothing, and its loss is returned as it is.
-        Raises NonFinite when the weights themselves no longer fit their served form.
+        The first `sizes[0]` texts are fresh, then come the draws from the memory, each of its size. A step whose loss
+        or gradient is not finite changes nothing, and its loss is returned as it is. Raises NonFinite when the weights
+        themselves no longer fit their served form.
         """
-        z_BD = self._strata.forward_from(self._first_layer, x_TD, layout, linear=fake_linear)
-        logits_BC = SCALE * z_BD @ functional.normalize(self._head_CD, dim=1).T
-        loss = functional.cross_entropy(logits_BC, rows_B)
+        logits_BC = self._logits(self._strata, self._head_CD, x_TD, layout)
+        fresh, *draws = map(
+            Outputs,
+            torch.split(logits_BC, list(sizes)),
+            torch.split(rows_B, list(sizes)),
+            self._before(x_TD, layout, sizes),
+        )
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_([*self._top, self._head_CD], self._max_gradient_norm)
+        loss = self._strategy.backward(self._parameters, fresh, draws)
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
         self._optimizer.step()
-        return float(loss.detach())
+        return float(loss)
+
+    def _logits(self, strata: Strata, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        z_BD = strata.forward_from(self._first_layer, x_TD, layout, linear=fake_linear)
+        return SCALE * z_BD @ functional.normalize(head_CD, dim=1).T
+
+    @torch.no_grad()
+    def _before(self, x_TD: Tensor, layout: RaggedLayout, sizes: Sequence[int]) -> Sequence[Tensor | None]:
+        if not self._strategy.wants_before:
+            return [None] * len(sizes)
+        return torch.split(self._logits(self._parent, self._means_CD, x_TD, layout), list(sizes))
 
 
 def _layer(name: str) -> int:

@@ -15,9 +15,10 @@ class AveragedGradient(Strategy):
 
     def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
         loss = self.class_loss(fresh)
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=bool(draws))
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)  # one forward pass serves all
         for replayed in draws:
-            gradients = projected(gradients, torch.autograd.grad(self.class_loss(replayed), parameters))
+            reference = torch.autograd.grad(self.class_loss(replayed), parameters, retain_graph=True)
+            gradients = projected(gradients, reference)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         return loss.detach()

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 import torch
 
-from learner.checkpoint import Checkpoints, Facts, RoundPlan, Snapshot, decode, encode
+from learner.checkpoint import Checkpoints, Facts, RoundPlan, Snapshot, StepPlan, decode, encode
 from learner.errors import CheckpointFailed, CheckpointRefused
 from learner.join import JoinState, Waiting
 from learner.replay import Labelled, Replay
@@ -55,7 +55,7 @@ def snapshot(version: int = 0, *, value: float = 0.0) -> Snapshot:
         replay=replay.export(),
         held_back=replay.export(),
         fresh=[Labelled("text", "a")],
-        round_plan=RoundPlan(number=1, batches=[[Labelled("text", "a")]]),
+        round_plan=RoundPlan(number=1, steps=[StepPlan(fresh=[Labelled("text", "a")], draws=[])]),
     )
     return Snapshot(facts=facts, tensors={"head.gram": torch.full((3, 5), value, dtype=torch.float64)})
 

@@ -1,5 +1,10 @@
+from dataclasses import replace
+from functools import partial
+
+import pytest
 import torch
 
+from learner.config import LearnerConfig, SlowStrategy
 from learner.fast import FastTier
 from learner.held_back import HeldBack
 from learner.replay import Labelled, Replay
@@ -30,22 +35,25 @@ def held_back() -> HeldBack:
     return it
 
 
-def slow_round() -> SlowRound:
-    plan = draw_plan(1, SAMPLES[:10], replay(), steps=3, size=8, seed=0)
-    return SlowRound(plan, tier().means(plan.labels), tier(), small_strata(), config=SMALL)
+def slow_round(config: LearnerConfig = SMALL, *, num_draws: int = 1) -> SlowRound:
+    plan = draw_plan(1, SAMPLES[:10], replay(), steps=3, size=8, num_draws=num_draws, seed=0)
+    return SlowRound(plan, tier().means(plan.labels), tier(), small_strata(), config=config)
 
 
-def test_half_of_every_batch_is_fresh_and_half_is_balanced() -> None:
-    plan = draw_plan(1, SAMPLES[:10], replay(), steps=5, size=8, seed=0)
-    assert [len(batch) for batch in plan.batches] == [8] * 5
-    fresh = [sample for batch in plan.batches for sample in batch[:4]]
+def test_half_of_every_step_is_fresh_and_half_is_balanced() -> None:
+    draw = partial(draw_plan, fresh=SAMPLES[:10], steps=5, size=8, num_draws=1, seed=0)
+    plan = draw(1, replay=replay())
+    assert [(len(step.fresh), [len(draw) for draw in step.draws]) for step in plan.steps] == [(4, [4])] * 5
+    fresh = [sample for step in plan.steps for sample in step.fresh]
     assert set(fresh) == set(SAMPLES[:10]) and max(fresh.count(sample) for sample in fresh) == 2
-    assert plan == draw_plan(1, SAMPLES[:10], replay(), steps=5, size=8, seed=0)
-    assert plan != draw_plan(2, SAMPLES[:10], replay(), steps=5, size=8, seed=0)
+    assert plan == draw(1, replay=replay()) != draw(2, replay=replay())
 
 
-def test_without_fresh_samples_the_memory_fills_the_batches() -> None:
-    assert [len(batch) for batch in draw_plan(1, [], replay(), steps=2, size=8, seed=0).batches] == [8, 8]
+@pytest.mark.parametrize("num_draws, sizes", [(0, (8, [])), (1, (4, [4])), (2, (4, [2, 2]))])
+def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tuple[int, list[int]]) -> None:
+    for fresh in (SAMPLES[:10], []):  # without fresh samples the memory stands in
+        plan = draw_plan(1, fresh, replay(), steps=2, size=8, num_draws=num_draws, seed=0)
+        assert [(len(step.fresh), [len(draw) for draw in step.draws]) for step in plan.steps] == [sizes] * 2
 
 
 def test_a_round_is_made_of_small_units() -> None:
@@ -59,8 +67,10 @@ def test_a_round_is_made_of_small_units() -> None:
     assert it.next_tier.head.num_samples == 90 and it.next_tier.served.key != small_served().key
 
 
-def test_a_repeated_round_gives_the_same_weights_bit_for_bit() -> None:
-    first, second, held = slow_round(), slow_round(), held_back()
+@pytest.mark.parametrize("name, num_draws", [("er", 1), ("der++", 2), ("lwf", 0)])
+def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy, num_draws: int) -> None:
+    config, held = replace(SMALL, slow_strategy=name, slow_loss_q=0.2), held_back()
+    first, second = (slow_round(config, num_draws=num_draws) for _ in range(2))
     for it in (first, second):
         while it.phase is not Phase.DONE:
             it.step(replay(), held)
@@ -72,7 +82,7 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit() -> None:
 
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     memory, base, held, new = replay(), tier(), held_back(), labelled(200, 203)
-    plan = draw_plan(1, SAMPLES[:10], memory, steps=1, size=8, seed=0)
+    plan = draw_plan(1, SAMPLES[:10], memory, steps=1, size=8, num_draws=1, seed=0)
     it = SlowRound(plan, base.means(plan.labels), base, small_strata(), config=SMALL)
     for sample in new:  # one before the memory is read, one while it is learnt again, one at the end
         base.learn_many([sample])

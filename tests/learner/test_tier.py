@@ -1,28 +1,49 @@
 import math
+from typing import get_args
 
+import pytest
 import torch
 
+from learner.config import SlowStrategy
 from learner.requantize import stored_encoder
 from learner.tier import Trainer, load_top, top_state, with_own_top
 from model.strata import Strata
-from tests.learner.small import labelled, small_served, small_strata
+from tests.learner.small import labelled, small_config, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 SAMPLES = labelled(0, 20)
 ROWS = torch.tensor([TOPICS.index(sample.label) for sample in SAMPLES])
 
 
-def trainer(strata: Strata) -> Trainer:
-    means = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
-    return Trainer(strata, means, first_layer=1, rate=1e-3, weight_decay=0.01, max_gradient_norm=1.0)
+SIZES = (10, 5, 5)
+"""Fresh samples, and two draws from the memory."""
+
+MEANS = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
 
 
-def test_steps_lower_the_loss_and_change_only_the_top() -> None:
+def trainer(strata: Strata, **changed: float | str) -> Trainer:
+    return Trainer(strata, MEANS, parent=small_strata(), config=small_config(**({"slow_rate": 1e-3} | changed)))
+
+
+def moved(changes: dict[str, float | str], *, first: int) -> float:
+    """How far twenty steps move the vectors of the samples from `first` on."""
+    shadow, served = with_own_top(small_strata(), 1), small_served()
+    it = trainer(shadow, **changes)
+    x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
+    for _ in range(20):
+        it.step(x_TD, layout, ROWS, SIZES)
+    with torch.no_grad():
+        before_BD, after_BD = (strata.forward_from(1, x_TD, layout) for strata in (small_strata(), shadow))
+    return float((after_BD - before_BD)[first:].square().mean())
+
+
+@pytest.mark.parametrize("name", get_args(SlowStrategy))
+def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> None:
     published, served = small_strata(), small_served()
     shadow = with_own_top(published, 1)
-    it = trainer(shadow)
+    it = trainer(shadow, slow_strategy=name)
     x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
-    losses = [it.step(x_TD, layout, ROWS) for _ in range(20)]
+    losses = [it.step(x_TD, layout, ROWS, SIZES) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]
     assert all(torch.equal(value, small_strata().state_dict()[name]) for name, value in published.state_dict().items())
     changed = served.with_top(stored_encoder(shadow))
@@ -35,12 +56,30 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
     shadow = with_own_top(small_strata(), 1)
     it, before = trainer(shadow), {name: value.clone() for name, value in top_state(shadow, 1).items()}
     x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
-    assert math.isnan(it.step(x_TD * 1e30, layout, ROWS) - it.step(x_TD * 1e30, layout, ROWS))
+    assert math.isnan(it.step(x_TD * 1e30, layout, ROWS, SIZES) - it.step(x_TD * 1e30, layout, ROWS, SIZES))
     assert all(torch.equal(value, before[name]) for name, value in top_state(shadow, 1).items())
 
 
 def test_the_top_can_be_put_back() -> None:
     shadow, other = with_own_top(small_strata(), 1), small_strata()
-    trainer(shadow).step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS)
+    trainer(shadow).step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS, SIZES)
     load_top(other, top_state(shadow, 1))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in shadow.state_dict().items())
+
+
+def test_outputs_of_the_parent_hold_what_is_replayed_where_it_was() -> None:
+    assert moved({"slow_strategy": "der++"}, first=10) < moved({"slow_strategy": "naive"}, first=10)
+    assert moved({"slow_strategy": "lwf"}, first=0) < 0.9 * moved({"slow_strategy": "naive"}, first=0)
+
+
+def test_a_loss_that_is_robust_is_another_loss() -> None:
+    losses = []
+    for q in (0.0, 0.5):
+        x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
+        losses.append(trainer(with_own_top(small_strata(), 1), slow_loss_q=q).step(x_TD, layout, ROWS, SIZES))
+    assert 0 < losses[1] < losses[0] and losses[1] <= 1 / 0.5
+
+
+def test_a_loss_between_the_two_ends_is_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"slow_loss_q must be in \[0, 1\], not 1.5"):
+        small_config(slow_loss_q=1.5)
