@@ -1,6 +1,8 @@
 """The fast tier: what was learnt under one encoder. It belongs to that encoder; another one needs another.
 
-samples --served encoder--> z --random features--> phi --> sums of the ridge head; sums of z per class
+    samples --served encoder--> z --random features--> phi --> sums of the ridge head; sums of z per class
+
+All sums are exact, so that they depend neither on the order nor on the batching of the labels (`learner.heads.ridge`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,9 +10,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from learner.heads.ridge import RidgeHead
+from learner.heads.ridge import RidgeHead, on_grid
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder
+
+Z_GRID = 2.0**24
+"""The sums of z are multiples of its inverse: finer than float32 needs, and exact in float64 below 2^29 samples."""
 
 
 class FastTier:
@@ -21,7 +26,7 @@ class FastTier:
         self.served = served
         self.head = RidgeHead(config.head_features, config.label_capacity, ridge=ridge)
         self._ridge = ridge
-        self._z_sums_CD = torch.zeros(config.label_capacity, config.d_model)
+        self._z_sums_CD = torch.zeros(config.label_capacity, config.d_model, dtype=torch.float64)
 
     def learn_many(self, samples: Sequence[Labelled]) -> Tensor:
         """Learn samples whose labels were admitted; returns how far each was from the nearest class mean before.
@@ -35,13 +40,13 @@ class FastTier:
         self.head.learn_many(self.served.features(z_BD), labels)
         distances_B = 1 - (z_BD @ self.means(self.head.classes).T).amax(dim=1)
         rows = {label: row for row, label in enumerate(self.head.classes)}
-        self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), z_BD)
+        self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), on_grid(z_BD, Z_GRID))
         return distances_B
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """The direction z_CD of each class, of unit length."""
         rows = {label: row for row, label in enumerate(self.head.classes)}
-        return torch.nn.functional.normalize(self._z_sums_CD[[rows[label] for label in labels]], dim=1)
+        return torch.nn.functional.normalize(self._z_sums_CD[[rows[label] for label in labels]], dim=1).float()
 
     def successor(self, served: ServedEncoder) -> "FastTier":
         """The empty tier of the next encoder, with the same rows for the same classes."""

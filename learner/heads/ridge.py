@@ -113,9 +113,9 @@ class RidgeHead:
             self._waiting = []
 
 
-def on_grid(phi_BR: Tensor) -> Tensor:
-    """The features as the sums take them, float64."""
-    return (phi_BR.double() * GRID).round_() / GRID
+def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
+    """Values as the sums take them, float64: multiples of 1 / `grid`."""
+    return (x_BR.double() * grid).round_() / grid
 
 
 def _triangle(size: int) -> Tensor:

@@ -14,6 +14,14 @@ def test_a_misspelt_failpoint_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         failpoint("after-poll")
 
 
+def test_the_process_can_be_made_to_sleep() -> None:
+    program = "from learner.failpoints import failpoint\nfailpoint('after-poll')\nfailpoint('after-poll')"
+    child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {VARIABLE: "after-poll:2:STOP"})
+    assert os.waitid(os.P_PID, child.pid, os.WSTOPPED) is not None
+    child.send_signal(signal.SIGCONT)
+    assert child.wait(timeout=60) == 0
+
+
 @pytest.mark.parametrize(("wanted", "passes"), [("after-poll", 1), ("after-poll:3", 3)])
 def test_the_process_is_killed_at_the_wanted_pass(wanted: str, passes: int) -> None:
     program = (

@@ -1,20 +1,16 @@
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from learner.checkpoint import Checkpoints, Snapshot
-from learner.failpoints import NAMES, VARIABLE
+from learner.checkpoint import Snapshot
+from learner.failpoints import NAMES
 from learner.loop import EXIT_STALE
-from tests.brokers import eventually
-from tests.learner.small import save_encoder, small_learner
+from tests.learner.children import Children, killed, send, stopped, wait_for
+from tests.learner.small import small_learner
 from tests.learner.streams import stream
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -24,48 +20,9 @@ from wire.store import Store
 
 pytestmark = pytest.mark.live
 
-ROOT = Path(__file__).parents[2]
 LABELS_PER_RUN = 40
-
-
-class Children:
-    """Learners in processes of their own, one after another or side by side, on the same state, bus and store."""
-
-    def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, *, layers: int) -> None:
-        (folder / "encoder").mkdir()
-        self.state_dir = folder / "state"
-        self._args = [
-            str(self.state_dir),
-            save_encoder(folder / "encoder"),
-            bus_config.bootstrap_servers,
-            bus_config.prefix,
-            store_config.url,
-            store_config.prefix,
-            str(layers),
-        ]
-        self._running: list[subprocess.Popen[str]] = []
-
-    def start(self, failpoint: str = "") -> subprocess.Popen[str]:
-        env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-        env |= {VARIABLE: failpoint} if failpoint else {}
-        command = [sys.executable, "-m", "tests.learner.child", *self._args]
-        child = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        self._running.append(child)
-        return child
-
-    def snapshot(self) -> Snapshot:
-        found = Checkpoints(self.state_dir, num_newest=3).newest()
-        assert found is not None
-        return found
-
-    def close(self) -> None:
-        for child in self._running:
-            with suppress(ProcessLookupError):
-                child.send_signal(signal.SIGCONT)
-            child.kill()
-            child.wait()
-            if child.stdout:
-                child.stdout.close()
+PUBLISHING = ("after-evaluate", "after-requantize", "after-blob", "in-checkpoint", "before-rename", "after-checkpoint")
+"""The steps of a publication up to the one that the store takes or refuses."""
 
 
 @pytest.fixture
@@ -73,40 +30,11 @@ def start_children(
     tmp_path: Path, bus_config: BusConfig, store_config: StoreConfig, request: pytest.FixtureRequest
 ) -> Callable[[int], Children]:
     def start(layers: int) -> Children:
-        children = Children(tmp_path, bus_config, store_config, layers=layers)
+        children = Children(tmp_path, bus_config, store_config, trainable_layers=layers)
         request.addfinalizer(children.close)
         return children
 
     return start
-
-
-def wait_for(store: Store, holds: Callable[[LearnerReport], bool], *, since_ms: int = 0) -> None:
-    """Waits for a report that holds. `since_ms` leaves out what a learner killed before then has left behind."""
-
-    def has_come() -> bool:
-        time.sleep(0.05)
-        report = store.learner_report()
-        return report is not None and report.time_ms > since_ms and holds(report)
-
-    eventually(has_come, within_s=90)
-
-
-def killed(child: subprocess.Popen[str]) -> int:
-    child.communicate(timeout=60)
-    return child.returncode
-
-
-def stopped(child: subprocess.Popen[str]) -> int:
-    child.terminate()
-    return killed(child)
-
-
-def send(bus: Bus, first: int, last: int) -> None:
-    publisher = bus.publisher()
-    for record in stream(first, last):
-        publisher.send(record)
-    publisher.flush(10)
-    publisher.close()
 
 
 def by_label(snapshot: Snapshot, name: str) -> dict[str, torch.Tensor]:
@@ -132,7 +60,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
     children = start_children(0)
     points = [name for name in NAMES if name not in ("after-slow-step", "after-adopt")]
     for run, point in enumerate(points):
-        send(bus, run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN)
+        send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
         assert killed(children.start(point)) == -signal.SIGKILL, point
     num_events = len(points) * LABELS_PER_RUN
     since_ms = now_ms()
@@ -162,7 +90,7 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
     children = start_children(1)
     points = ("after-slow-step:2", "after-adopt", "after-checkpoint:3")
     for run, point in enumerate(points):
-        send(bus, run * 100, (run + 1) * 100)
+        send(bus, stream(run * 100, (run + 1) * 100))
         assert killed(children.start(point)) == -signal.SIGKILL, point
     since_ms = now_ms()
     last = children.start()
@@ -190,7 +118,32 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
     wait_for(store, lambda report: report.epoch == 2)
     leader.send_signal(signal.SIGCONT)
     assert killed(leader) == EXIT_STALE
-    send(bus, 0, 40)
+    send(bus, stream(0, 40))
     wait_for(store, lambda report: report.counts.get("answers") == 40 and report.version >= 2)
     assert stopped(standby) == 0
     assert store.manifest(store.current()).epoch == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker", ["tansu"], indirect=True)
+def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
+    start_children: Callable[[int], Children], bus: Bus, store: Store
+) -> None:
+    """The sleep is longer than the lease: another has published since, from the same version."""
+    children = start_children(0)
+    for run, point in enumerate(PUBLISHING):
+        send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
+        asleep = children.start(f"{point}:1:STOP")
+        os.waitid(os.P_PID, asleep.pid, os.WSTOPPED)
+        since_ms, other = now_ms(), children.start()
+        num_events = (run + 1) * LABELS_PER_RUN
+        wait_for(store, lambda report: told_all(report, num_events), since_ms=since_ms)  # noqa: B023
+        assert stopped(other) == 0
+        before = store.current(), store.history(100)
+        asleep.send_signal(signal.SIGCONT)
+        assert killed(asleep) == EXIT_STALE, point
+        assert (store.current(), store.history(100)) == before, point
+
+
+def told_all(report: LearnerReport, num_events: int) -> bool:
+    return report.counts.get("answers") == num_events and report.lag == 0

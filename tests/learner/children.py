@@ -1,0 +1,90 @@
+"""Learners in processes of their own, one after another or side by side, on the same state, bus and store."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from learner.checkpoint import Checkpoints, Snapshot
+from learner.failpoints import VARIABLE
+from tests.brokers import eventually
+from tests.learner.small import save_encoder
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.records import Answer, Feedback, LearnerReport
+from wire.store import Store
+
+ROOT = Path(__file__).parents[2]
+
+
+class Children:
+    """Starts them with `changed` settings; `close` ends what still runs."""
+
+    def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, **changed: float | str) -> None:
+        (folder / "encoder").mkdir()
+        self.state_dir = folder / "state"
+        self._args = [
+            json.dumps({"state_dir": str(self.state_dir), **changed}),
+            save_encoder(folder / "encoder"),
+            bus_config.bootstrap_servers,
+            bus_config.prefix,
+            store_config.url,
+            store_config.prefix,
+        ]
+        self._running: list[subprocess.Popen[str]] = []
+
+    def start(self, failpoint: str = "") -> subprocess.Popen[str]:
+        env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        env |= {VARIABLE: failpoint} if failpoint else {}
+        command = [sys.executable, "-m", "tests.learner.child", *self._args]
+        child = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self._running.append(child)
+        return child
+
+    def snapshot(self) -> Snapshot:
+        found = Checkpoints(self.state_dir, num_newest=3).newest()
+        assert found is not None
+        return found
+
+    def close(self) -> None:
+        for child in self._running:
+            with suppress(ProcessLookupError):
+                child.send_signal(signal.SIGCONT)
+            child.kill()
+            child.wait()
+            if child.stdout:
+                child.stdout.close()
+
+
+def wait_for(store: Store, holds: Callable[[LearnerReport], bool], *, since_ms: int = 0) -> None:
+    """Waits for a report that holds. `since_ms` leaves out what a learner killed before then has left behind."""
+
+    def has_come() -> bool:
+        time.sleep(0.05)
+        report = store.learner_report()
+        return report is not None and report.time_ms > since_ms and holds(report)
+
+    eventually(has_come, within_s=90)
+
+
+def killed(child: subprocess.Popen[str]) -> int:
+    child.communicate(timeout=60)
+    return child.returncode
+
+
+def stopped(child: subprocess.Popen[str]) -> int:
+    child.terminate()
+    return killed(child)
+
+
+def send(bus: Bus, records: Iterable[Answer | Feedback]) -> None:
+    publisher = bus.publisher()
+    for record in records:
+        publisher.send(record)
+    publisher.flush(30)
+    publisher.close()

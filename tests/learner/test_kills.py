@@ -1,0 +1,183 @@
+"""Exactly once under random kills: what a learner knows at the end is what one that nobody killed knows, bit for bit.
+
+Which record is read first, an answer of one partition or a label of another, is chance at every poll, killed or not.
+So it is compared twice. With one partition, where all answers come first and the order of the labels is given, all that
+the learner knows and publishes must be equal, the order of the windows, the reservoirs and the dice included. With four
+partitions in any order, all that no order changes must be equal: what was joined, the sums, and the samples in both
+memories where nothing was dropped. Slow rounds begin where the polls happen to stand, so two runs train two encoders:
+there, the sums must be those of every label once under the encoder that the killed learner ended with.
+"""
+
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from signal import SIGKILL
+
+import msgspec
+import pytest
+import torch
+
+from learner.candidate import Maker
+from learner.checkpoint import Facts, Snapshot
+from learner.failpoints import NAMES
+from learner.replay import Labelled, ReplayState
+from learner.steps import Steps
+from tests.brokers import eventually
+from tests.learner.children import Children, killed, send, stopped, wait_for
+from tests.learner.small import small_config, small_learner
+from tests.learner.streams import stream
+from wire.bus import Bus
+from wire.clock import now_ms
+from wire.config import BusConfig, StoreConfig
+from wire.records import Answer, Feedback
+from wire.store import Store
+
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
+
+KILLS, NUM_EVENTS = 20, 20_000
+IN_ROUNDS = ("after-slow-step", "after-adopt")
+OF_THE_LABELS = ("learnt", "held_back", "over_capacity")
+"""Counters that say what became of labels; the others say how often something was done."""
+
+
+@pytest.fixture
+def bus_config(bus_config: BusConfig, request: pytest.FixtureRequest) -> BusConfig:
+    return replace(bus_config, partitions=request.param)
+
+
+@pytest.fixture
+def start_children(
+    tmp_path: Path, bus_config: BusConfig, store_config: StoreConfig, request: pytest.FixtureRequest
+) -> Callable[..., Children]:
+    def start(**changed: float | str) -> Children:
+        children = Children(tmp_path, bus_config, store_config, **changed)
+        request.addfinalizer(children.close)
+        return children
+
+    return start
+
+
+@pytest.mark.parametrize("bus_config", [1], indirect=True)
+def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
+    start_children: Callable[..., Children], bus: Bus, store: Store
+) -> None:
+    config = small_config(trainable_layers=0, replay_samples=400, held_back_samples=100)
+    children = start_children(trainable_layers=0, replay_samples=400, held_back_samples=100)
+    records = list(stream(0, NUM_EVENTS))
+    answers = [it for it in records if isinstance(it, Answer)]
+    labels = [it for it in records if isinstance(it, Feedback)]
+    send(bus, answers)
+    all_read(children, store, answers, [])
+    send_and_kill(children, bus, store, labels, points=[name for name in NAMES if name not in IN_ROUNDS])
+    found = all_read(children, store, answers, labels)
+
+    whole = small_learner(trainable_layers=0, replay_samples=400, held_back_samples=100)
+    whole.learn(answers, {})
+    whole.learn(labels, {})
+    candidate = Maker(config).make(whole, Steps())
+    expected = whole.export(None)
+    assert of_the_labels(found.facts) == of_the_labels(expected.facts)
+    assert found.tensors.keys() == expected.tensors.keys()
+    assert all(torch.equal(value, expected.tensors[name]) for name, value in found.tensors.items())
+    published = {entry.name: entry for entry in store.manifest(store.current()).tensors}
+    assert published == {name: it.entry for name, it in candidate.tensors.items()}
+    epochs = [store.manifest(entry.version).epoch for entry in store.history(1_000)]
+    assert epochs == sorted(epochs, reverse=True) and len(set(epochs)) > KILLS // 2
+
+
+@pytest.mark.parametrize("bus_config", [4], indirect=True)
+def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
+    start_children: Callable[..., Children], bus: Bus, store: Store
+) -> None:
+    rounds: dict[str, float | str] = {
+        "slow_every_labels": 300,
+        "slow_labels_per_step": 200,
+        "rebuild_batch": 500,
+        "held_back_samples": 4_000,
+    }
+    children = start_children(**rounds)
+    records = list(stream(0, NUM_EVENTS))
+    send_and_kill(children, bus, store, records, points=NAMES)
+    found = all_read(children, store, records, records)
+
+    whole = small_learner(trainable_layers=0, held_back_samples=4_000)
+    whole.learn(records, {})
+    expected = whole.export(None)
+    ends = ("answers", "labels", "matched", "duplicate", "late", "orphan")
+    assert [found.facts.join.counts.get(end, 0) for end in ends] == [whole.join.counts[end] for end in ends]
+    assert set(found.facts.join.labelled) == set(expected.facts.join.labelled)
+    assert not found.facts.join.pending and not found.facts.join.parked
+    assert counts_of(found.facts) == counts_of(expected.facts)
+    assert samples_of(found.facts.replay) == samples_of(expected.facts.replay)
+    assert samples_of(found.facts.held_back) == samples_of(expected.facts.held_back)
+
+    ended = small_learner(**rounds)
+    ended.restore(found)
+    assert found.facts.counts["rounds_adopted"] > 3 and ended.tier.served.key != whole.tier.served.key
+    once = ended.tier.successor(ended.tier.served)
+    once.learn_many(whole.replay.samples())
+    sums = ended.tier.export()
+    assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
+
+
+def send_and_kill(
+    children: Children, bus: Bus, store: Store, records: Sequence[Answer | Feedback], *, points: Iterable[str]
+) -> None:
+    """Sends the records in as many parts as there are kills; each part is met by another learner, which is killed."""
+    dice, known = random.Random(20), list(points)
+    for kill in range(KILLS):
+        send(bus, records[kill * len(records) // KILLS : (kill + 1) * len(records) // KILLS])
+        failpoint = f"{dice.choice(known)}:{dice.randint(1, 4)}" if dice.random() < 0.7 else ""
+        since_ms = now_ms()
+        child = children.start(failpoint)
+        leads_or_is_dead(child, store, since_ms=since_ms)
+        time.sleep(dice.uniform(0.0, 0.6))  # the random moment; a failpoint may come first
+        child.kill()
+        assert killed(child) == -SIGKILL
+
+
+def leads_or_is_dead(child: subprocess.Popen[str], store: Store, *, since_ms: int) -> None:
+    def holds() -> bool:
+        time.sleep(0.02)
+        report = store.learner_report()
+        return child.poll() is not None or (report is not None and report.time_ms > since_ms)
+
+    eventually(holds)
+
+
+def all_read(
+    children: Children, store: Store, answers: Iterable[Answer | Feedback], labels: Iterable[Answer | Feedback]
+) -> Snapshot:
+    """What a last learner, which nobody kills, has written down when it has read everything."""
+    num_answers = sum(isinstance(it, Answer) for it in answers)
+    num_labels = sum(isinstance(it, Feedback) for it in labels)
+    since_ms, last = now_ms(), children.start()
+    wait_for(
+        store,
+        lambda report: (
+            (report.counts.get("answers", 0), report.counts.get("labels", 0)) == (num_answers, num_labels)
+            and not report.round_phase
+        ),
+        since_ms=since_ms,
+    )
+    assert stopped(last) == 0
+    return children.snapshot()
+
+
+def counts_of(facts: Facts) -> dict[str, int]:
+    return {name: facts.counts.get(name, 0) for name in OF_THE_LABELS}
+
+
+def of_the_labels(facts: Facts) -> Facts:
+    """What does not say how often the process was started or published."""
+    return msgspec.structs.replace(
+        facts, counts=counts_of(facts), version=0, last_version=0, pending=None, offsets={}, round_plan=None
+    )
+
+
+def samples_of(memory: ReplayState[Labelled]) -> dict[str, list[str]]:
+    """Texts by label; a sample's stage is the round that was under way when it came."""
+    return {label: sorted(sample.text for _, sample in kept) for label, kept in memory.groups.items()}
