@@ -1,23 +1,23 @@
 """A version in the making: stored tensors, and what was measured through them.
 
-sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> accuracy, probes
+sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
                                                                 and for every precision: accuracy, parity
 """
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from learner.config import LearnerConfig
+from learner.evaluation import Measured, Version, measure
 from learner.learner import Learner
 from learner.parity import Parity
-from learner.requantize import ServedEncoder, Stored, stored_head
+from learner.requantize import Stored, stored_head
 from learner.steps import Steps
 from learner.temperature import fit_temperature
 from model.head import OUT
 from model.quantized import PRECISIONS, QuantizedHead
-from wire.records import Evaluation, PrecisionEvaluation, Probe
+from wire.records import PrecisionEvaluation, Probe
 
 NEW_PARITY_TEXTS = 16
 """Texts of the stream that are added to the parity texts at one version, or a few more."""
@@ -27,18 +27,11 @@ NEW_PARITY_TEXTS = 16
 class Candidate:
     """What would be published. `tensors` is the whole version, by name."""
 
-    served: ServedEncoder
-    head: QuantizedHead
+    version: Version
     tensors: dict[str, Stored]
-    classes: tuple[str, ...]
-    evaluation: Evaluation
+    measured: Measured
     precisions: tuple[PrecisionEvaluation, ...]
     probes: tuple[Probe, ...]
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether the logits of the probes are; the weights are, or reading them back would have failed."""
-        return all(torch.tensor(probe.logits).isfinite().all() for probe in self.probes)
 
 
 class Maker:
@@ -63,34 +56,28 @@ class Maker:
         out = stored_head(served.config, weights_CR, temperature=learner.temperature)
         head = served.head(out)
         steps.end("requantize")
+        top = {name: value.clone() for name, value in learner.top.items()}  # a restore writes into the learner's own
+        version = Version(served, head, classes, weights_CR, top)
+        parent = self.parent.version if self.parent else None
+        measured = measure(version, parent, learner.anchor, learner.held_back)
         parity = self._parity_of(learner)
-        evaluation = Evaluation(
-            num_labels=len(learner.held_back),
-            accuracy=learner.held_back.accuracy(served, head, classes),
-            parent_accuracy=self._parent_accuracy(learner),
-        )
         probes = parity.logits(head, len(classes), self._config.probes)
         steps.end("evaluate")
         precisions = tuple(_measured(name, learner, parity, head, weights_CR) for name in PRECISIONS)
         steps.end("precisions")
         return Candidate(
-            served=served,
-            head=head,
+            version=version,
             tensors=served.tensors | {OUT: out},
-            classes=classes,
-            evaluation=evaluation,
+            measured=measured,
             precisions=precisions,
             probes=tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in probes),
         )
 
     def published(self, candidate: Candidate, learner: Learner) -> None:
-        """The candidate is the parent of the next."""
+        """The candidate is the parent of the next, and the anchor where it takes the place of the one before."""
         self.parent = candidate
-        learner.held_back.keep({candidate.served.key} | learner.encoder_keys)
-
-    def _parent_accuracy(self, learner: Learner) -> float:
-        parent = self.parent
-        return learner.held_back.accuracy(parent.served, parent.head, parent.classes) if parent else 0.0
+        learner.anchor = candidate.measured.next_anchor(learner.anchor, learner.version)
+        learner.held_back.keep({candidate.version.served.key} | learner.encoder_keys)
 
     def _parity_of(self, learner: Learner) -> Parity:
         served, config = learner.tier.served, self._config

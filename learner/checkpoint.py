@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.anchor import Anchor
 from learner.drift import DriftState
 from learner.errors import CheckpointFailed, CheckpointRefused
 from learner.failpoints import failpoint
@@ -90,6 +91,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     held_back: ReplayState[Labelled]
     fresh: list[Labelled]
     round_plan: RoundPlan | None
+    anchor: Anchor | None = None
     guard: GuardState | None = None
     drift: DriftState = DriftState()
 

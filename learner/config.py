@@ -120,7 +120,15 @@ class LearnerConfig:
     min_held_back: int = 50
     """Held-back samples without which accuracy refuses nothing."""
     accuracy_tolerance: float = 0.02
-    """How much lower than its parent's the held-back accuracy of a version may be, in [0, 1]."""
+    """How much lower than its parent's or the anchor's the held-back accuracy of a version may be, in [0, 1]."""
+    max_negative_flips: float = 0.05
+    """Largest share of held-back samples that the parent named rightly and a version does not. CLINC150: up to 0.03."""
+    max_head_update: float = 5.0
+    """How far the head may move in one version, relative to its norm before. CLINC150: up to 0.9."""
+    max_top_update: float = 0.5
+    """How far the trained blocks may move in one version, relative to their norm before. CLINC150: up to 0.04."""
+    max_refusals: int = 50
+    """Refusals in a row after which the learner goes back to the published version and sets aside what it learnt."""
     min_parity_cosine: float = 0.98
     """Lowest mean cosine between the embeddings of the served precision and of full precision."""
     min_parity_agreement: float = 0.9

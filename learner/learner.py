@@ -14,6 +14,7 @@ from dataclasses import replace
 import structlog
 from torch import Tensor
 
+from learner.anchor import Anchor
 from learner.checkpoint import Facts, Snapshot
 from learner.config import LearnerConfig
 from learner.errors import CheckpointRefused
@@ -69,6 +70,7 @@ class Learner:
         self.offsets: dict[str, int] = {}
         self.version = self.last_version = 0
         self.temperature = DEFAULT
+        self.anchor: Anchor | None = None
         self.round: SlowRound | None = None
         self._fresh: list[Labelled] = []
         self._max_fresh = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
@@ -121,6 +123,7 @@ class Learner:
             num_correct=self.prequential.num_correct,
             recent=list(self.prequential.recent),
             temperature=self.temperature,
+            anchor=self.anchor,
             join=self.join.export(),
             guard=self.guard.export(),
             replay=self.replay.export(),
@@ -130,7 +133,7 @@ class Learner:
             drift=self.drift.export(),
         )
         sums = {f"fast.{name}": value for name, value in self.tier.export().items()}
-        top = {f"top.{name}": value for name, value in top_state(self.strata, self._first_layer).items()}
+        top = {f"top.{name}": value for name, value in self.top.items()}
         means = {MEANS: self.round.means_CD} if self.round else {}
         return Snapshot(facts=facts, tensors=sums | top | means)
 
@@ -143,7 +146,8 @@ class Learner:
         self.held_back = held_back_of(self._config, facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
-        self.counts = Counter(facts.counts)
+        self.counts.clear()  # others hold it
+        self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
         self.version, self.last_version = facts.version, facts.last_version
 
@@ -161,6 +165,11 @@ class Learner:
     def has_work(self) -> bool:
         """Whether `tick` has something to do now."""
         return self.round is not None
+
+    @property
+    def top(self) -> dict[str, Tensor]:
+        """The weights of the trained blocks, by name."""
+        return top_state(self.strata, self._first_layer)
 
     @property
     def encoder_keys(self) -> set[str]:
@@ -239,7 +248,7 @@ class Learner:
         self.tier = FastTier(served, ridge=self._config.ridge)
         self.tier.restore(_named(tensors, "fast."), facts.classes)
         self.replay = replay_of(self._config, facts.replay)
-        self.temperature = facts.temperature
+        self.temperature, self.anchor = facts.temperature, facts.anchor
         self._fresh = list(facts.fresh)
         self.round = None
         if (plan := facts.round_plan) is not None:

@@ -65,6 +65,9 @@ class Publisher:
         self._limits = gate.Limits(
             min_held_back=config.min_held_back,
             accuracy_tolerance=config.accuracy_tolerance,
+            max_negative_flips=config.max_negative_flips,
+            max_head_update=config.max_head_update,
+            max_top_update=config.max_top_update,
             min_parity_cosine=config.min_parity_cosine,
             min_parity_agreement=config.min_parity_agreement,
         )
@@ -75,6 +78,8 @@ class Publisher:
         self._not_before_s = 0.0
         self._checkpoint_at_s, self._written = 0.0, learner.offsets
         self.last_ms: dict[str, float] = {}
+        self.refusals: tuple[str, ...] = ()
+        """Why the gate refused the last candidate; empty when it let it pass."""
 
     @property
     def last(self) -> Candidate | None:
@@ -132,7 +137,7 @@ class Publisher:
         self._tidy()
         flight.steps.end("tidy")
         self.last_ms = flight.steps.ms
-        accuracy = flight.candidate.evaluation.accuracy
+        accuracy = flight.candidate.measured.evaluation.accuracy
         log.info("published", version=flight.manifest.version, ms=flight.steps.total_ms, accuracy=accuracy)
 
     def checkpoint_if_due(self) -> None:
@@ -182,17 +187,18 @@ class Publisher:
         num_changes = self._standing.num_changes
         try:
             candidate = self._maker.make(self._learner, steps)
-            best = candidate.precisions[0]
-            refusals = gate.refusals(candidate.evaluation, best, self._limits, is_finite=candidate.is_finite)
+            refusals = gate.refusals(candidate.measured, candidate.precisions[0], self._limits)
         except NonFinite as error:
             log.warning("not_finite", reason=str(error))
             candidate, refusals = None, ["not_finite"]
         failpoint("after-evaluate")
+        self.refusals = tuple(refusals)
         if not refusals:
             return candidate
         self._learner.counts.update(f"gate_{reason}" for reason in refusals)
-        self._standing.refused(num_changes)
-        log.warning("refused", reasons=refusals, evaluation=candidate.evaluation if candidate else None)
+        if self._standing.refused(num_changes) >= self._config.max_refusals:
+            self._standing.give_up()
+        log.warning("refused", reasons=refusals, evaluation=candidate.measured.evaluation if candidate else None)
         return None
 
     def _tidy(self) -> None:

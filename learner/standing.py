@@ -21,6 +21,9 @@ from wire.store import Store
 PUBLISHED_AT = "published_at"
 """Counter: how many changes the learner had seen at the last publication."""
 
+IN_A_ROW = "refused_in_a_row"
+"""Counter: how many versions the gate has refused since it let one pass."""
+
 log = structlog.get_logger("learner")
 
 
@@ -56,11 +59,13 @@ class Standing:
         self._seen = self._learner.counts.get(PUBLISHED_AT, -1)
         if pending is not None and self._is_stored(pending):
             self.mark(pending, self.num_changes)
-            self._maker.parent = self._maker.make(self._learner, Steps())
+            self._maker.published(self._maker.make(self._learner, Steps()), self._learner)
         elif pending is not None or not current:
             self.force()
         if current > self._learner.version:
             self._read_on(current, ends)
+        if self._maker.parent is None and self._learner.version:
+            self._remake_parent()
 
     def force(self) -> None:
         """Publish at the next opportunity, new labels or not."""
@@ -75,15 +80,28 @@ class Standing:
         self._learner.last_version = manifest.version
         self.pending, self._is_forced = manifest, False
 
-    def refused(self, num_changes: int) -> None:
-        """What the learner knew at `num_changes` is not to be published; what comes later may be."""
+    def refused(self, num_changes: int) -> int:
+        """What the learner knew at `num_changes` is not to be published; what comes later may be.
+
+        Returns how many times in a row that was now.
+        """
         self._seen, self._is_forced = num_changes, False
+        self._learner.counts[IN_A_ROW] += 1
+        return self._learner.counts[IN_A_ROW]
+
+    def give_up(self) -> None:
+        """Go back to the published version, if there is one: what was learnt since is set aside."""
+        self._learner.counts[IN_A_ROW] = 0
+        if self._learner.version:
+            self._learner.counts["given_up"] += 1
+            self._return_to(self._learner.version)
 
     def mark(self, manifest: WeightManifest, num_changes: int) -> None:
         """`manifest` is the version that the learner goes on from; `num_changes` had been seen when it was made."""
         self._learner.version = manifest.version
         self._learner.last_version = max(self._learner.last_version, manifest.version)
         self._learner.counts["published"] += 1
+        self._learner.counts[IN_A_ROW] = 0
         self.pending = None
         self._is_told(num_changes)
 
@@ -104,6 +122,21 @@ class Standing:
         """The current version says all that the learner knew at `num_changes`."""
         self._seen = self._learner.counts[PUBLISHED_AT] = num_changes
 
+    def _remake_parent(self) -> None:
+        """What came since the last publication is judged beside it: a restart must not be a way past the gate."""
+        learner = self._learner
+        try:
+            published = self._checkpoints.of_version(learner.version)
+            if published is not None:
+                now = learner.export(None)
+                learner.restore(published)
+                self._maker.parent = self._maker.make(learner, Steps())
+                learner.restore(now)
+        except CheckpointRefused as error:
+            log.warning("snapshot_refused", version=learner.version, reason=str(error))
+        if self._maker.parent is None:
+            learner.counts["parent_missing"] += 1
+
     def _return_to(self, current: int) -> None:
         learner = self._learner
         self._maker.parent = None
@@ -111,7 +144,8 @@ class Standing:
             snapshot = self._checkpoints.of_version(current)
             if snapshot is not None:
                 learner.set_aside(snapshot, current)
-                self._maker.parent = self._maker.make(learner, Steps())
+                learner.anchor = None
+                self._maker.published(self._maker.make(learner, Steps()), learner)
         except CheckpointRefused as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:

@@ -205,12 +205,36 @@ class Probe(Record, frozen=True, kw_only=True):
     logits: tuple[float, ...]
 
 
+class StageEvaluation(Record, frozen=True, kw_only=True):
+    """How a version does on the held-back samples of classes that came at about the same time, beside its parent."""
+
+    num_labels: int
+    accuracy: float
+    parent_accuracy: float
+
+
 class Evaluation(Record, frozen=True, kw_only=True):
-    """How the version does on held-back feedback beside its parent, both at their best precision, in [0, 1]."""
+    """How the version does on held-back feedback beside its parent, both at their best precision, in [0, 1].
+
+    `negative_flips` is the share of samples that the parent named rightly and the version does not. `stages` has the
+    oldest classes first. `worst_class` lost most, `worst_class_drop` of its accuracy. `anchor` is an older version that
+    is compared with on `anchor_labels` samples that it knew, both choosing among the classes that it had.
+    `head_update` and `top_update` say how far the head and the trained blocks have moved, relative to their norm.
+    """
 
     num_labels: int = 0
     accuracy: float = 0.0
     parent_accuracy: float = 0.0
+    negative_flips: float = 0.0
+    stages: tuple[StageEvaluation, ...] = ()
+    worst_class: str = ""
+    worst_class_drop: float = 0.0
+    anchor: int = 0
+    anchor_labels: int = 0
+    anchor_accuracy: float = 0.0
+    accuracy_beside_anchor: float = 0.0
+    head_update: float = 0.0
+    top_update: float = 0.0
 
 
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):
@@ -356,8 +380,9 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and matched = learnt +
     held_back + over_capacity + set_aside), messages that were no record (`unreadable_*`), refusals of the gate
     (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`) and failures; what could not be sent is `*_lost`.
-    `accuracy` is prequential: of given answers, before their label was learnt. `publish_ms` is the last publication,
-    step by step; `drifts` are the last few.
+    `accuracy` is prequential: of given answers, before their label was learnt. `evaluation` is that of the published
+    version, `refusals` say why the gate did not let pass what came after it. `publish_ms` is the last publication, step
+    by step; `drifts` are the last few.
     """
 
     learner: str
@@ -371,6 +396,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     accuracy: float = 0.0
     recent_accuracy: float = 0.0
     evaluation: Evaluation = Evaluation()
+    refusals: tuple[str, ...] = ()
     replay_samples: int = 0
     held_back_samples: int = 0
     round_phase: str = ""

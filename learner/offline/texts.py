@@ -58,10 +58,10 @@ class WholeLearner:
 
     def predict_many(self, inputs: Texts) -> Tensor:
         live = self._live
-        if live is None or not live.classes:
+        if live is None or not live.version.classes:
             return torch.full((len(inputs),), -1)
-        rows_N = live.head.logits(live.served.z_many(inputs), len(live.classes)).argmax(dim=1)
-        return torch.tensor([self._ids[name] for name in live.classes])[rows_N]
+        rows_N = live.version.head.logits(live.version.served.z_many(inputs), len(live.version.classes)).argmax(dim=1)
+        return torch.tensor([self._ids[name] for name in live.version.classes])[rows_N]
 
     @property
     def num_bytes(self) -> int:

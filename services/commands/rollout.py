@@ -61,6 +61,9 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
     if status.learner is not None:
         learner = status.learner
         print(f"learner: {learner.state}, {learner.num_classes} classes, recent accuracy {learner.recent_accuracy:.1%}")
+        if learner.refusals:
+            num = learner.counts.get("refused_in_a_row", 0)
+            print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
 
 
 @app.command()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ import torch
 
 from learner.candidate import Maker
 from learner.checkpoint import Facts, Snapshot
+from learner.drift import DriftState
 from learner.failpoints import NAMES
 from learner.replay import Labelled, ReplayState
 from learner.steps import Steps
@@ -116,7 +118,7 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
 
     ended = small_learner(**rounds)
     ended.restore(found)
-    assert found.facts.counts["rounds_adopted"] > 3 and ended.tier.served.key != whole.tier.served.key
+    assert found.facts.counts["rounds_adopted"] > 0 and ended.tier.served.key != whole.tier.served.key
     once = ended.tier.successor(ended.tier.served)
     once.learn_many(whole.replay.samples())
     sums = ended.tier.export()
@@ -172,10 +174,17 @@ def counts_of(facts: Facts) -> dict[str, int]:
 
 
 def of_the_labels(facts: Facts) -> Facts:
-    """What does not say how often the process was started or published."""
-    return msgspec.structs.replace(
-        facts, counts=counts_of(facts), version=0, last_version=0, pending=None, offsets={}, round_plan=None
-    )
+    """What depends neither on how often and when the process was started or published, nor on how records were batched:
+    drift is measured against the class means before a poll."""
+    of_the_run: dict[str, Any] = {
+        "version": 0,
+        "last_version": 0,
+        "pending": None,
+        "offsets": {},
+        "anchor": None,
+        "round_plan": None,
+    }
+    return msgspec.structs.replace(facts, counts=counts_of(facts), drift=DriftState(), **of_the_run)
 
 
 def samples_of(memory: ReplayState[Labelled]) -> dict[str, list[str]]:

@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.learner.publishing import Bench, withdraw
+from tests.learner.publishing import Bench, renewed, withdraw
+from tests.learner.streams import answer, feedback
 from wire.errors import StaleEpoch
 from wire.store import Store
 
 pytestmark = pytest.mark.live
+
+
+def poison(bench: Bench, first: int, last: int) -> None:
+    """The same label for everything."""
+    records = [record for number in range(first, last) for record in (answer(number), feedback(number, label="refund"))]
+    bench.learner.learn(records, {"feedback.v1/0": last})
 
 
 @pytest.fixture
@@ -56,10 +63,42 @@ def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
     assert not bench.publisher.is_due()
 
 
-def test_what_the_gate_refuses_is_not_published(store: Store, tmp_path: Path) -> None:
+def test_what_the_gate_refuses_is_not_published_and_is_said(store: Store, tmp_path: Path) -> None:
     bench = Bench(store, tmp_path, min_parity_cosine=1.1)
     assert bench.publish() == 0 == store.current()
     assert bench.learner.counts["gate_parity_cosine"] == 1 and not bench.publisher.is_due()
+    assert bench.publisher.refusals == ("parity_cosine",) and bench.learner.counts["refused_in_a_row"] == 1
+
+
+def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store, tmp_path, max_head_update=0.3, max_refusals=3)
+    bench.learn(0, 100)
+    assert bench.publish() == 1
+    learnt = bench.learner.counts["learnt"]
+    poison(bench, 100, 160)
+    assert bench.publish() == 1 and bench.publisher.refusals == ("head_update",)
+    bench.checkpoints.write(bench.learner.export(None))
+    bench.start(renewed(store))  # the count is in the checkpoint
+    for last in (170, 180):
+        poison(bench, last - 10, last)
+        assert bench.publish() == 1
+    counts = bench.learner.counts
+    assert (counts["given_up"], counts["refused_in_a_row"], counts["gate_head_update"]) == (1, 0, 3)
+    assert counts["learnt"] == learnt == bench.learner.tier.head.num_samples and counts["set_aside"] > 50
+    bench.learn(180, 190)
+    assert bench.publish() == 2 and store.manifest(2).evaluation.anchor == 1
+    assert not bench.publisher.refusals
+
+
+def test_the_anchor_survives_a_restart(bench: Bench) -> None:
+    bench.learn(0, 60)
+    bench.publish()
+    anchor = bench.learner.anchor
+    bench.start(renewed(bench.store))
+    assert bench.learner.anchor == anchor is not None
+    bench.learn(60, 80)
+    bench.publish()
+    assert bench.store.manifest(2).evaluation.anchor == 1
 
 
 def test_versions_that_may_return_keep_their_checkpoint(bench: Bench) -> None:

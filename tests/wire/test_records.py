@@ -24,6 +24,7 @@ from wire.records import (
     Record,
     ReplicaReport,
     RolloutPlan,
+    StageEvaluation,
     TensorEntry,
     TensorPart,
     VersionEntry,
@@ -69,7 +70,21 @@ SAMPLES: dict[str, Record] = {
         ),
         probes=(Probe(text="hello", logits=(0.5, -0.25)),),
         trained_through={"answers.v1/0": 40, "feedback.v1/1": 7},
-        evaluation=Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75),
+        evaluation=Evaluation(
+            num_labels=64,
+            accuracy=0.875,
+            parent_accuracy=0.75,
+            negative_flips=0.03125,
+            stages=(StageEvaluation(num_labels=32, accuracy=0.875, parent_accuracy=0.75),),
+            worst_class="refund",
+            worst_class_drop=0.125,
+            anchor=9,
+            anchor_labels=32,
+            anchor_accuracy=0.75,
+            accuracy_beside_anchor=0.875,
+            head_update=0.25,
+            top_update=0.0625,
+        ),
         epoch=3,
         created_ms=1_700_000_000_000,
     ),
@@ -99,6 +114,7 @@ SAMPLES: dict[str, Record] = {
         accuracy=0.75,
         recent_accuracy=0.875,
         evaluation=Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75),
+        refusals=("worse_than_anchor",),
         replay_samples=40,
         held_back_samples=10,
         round_phase="train",
@@ -121,6 +137,12 @@ def test_bytes_do_not_change(name: str) -> None:
 def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
     old = (GOLDEN / f"{name}.json").read_bytes()
     assert msgspec.json.decode(old, type=type(SAMPLES[name])) == SAMPLES[name]
+
+
+def test_the_manifest_from_before_the_anchor_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "weight_manifest.v2.before_gate.json").read_bytes(), type=WeightManifest)
+    evaluation = Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75)
+    assert old == msgspec.structs.replace(SAMPLES["weight_manifest.v2"], evaluation=evaluation)
 
 
 @samples

@@ -270,7 +270,8 @@ def test_the_manifest_of_this_format_is_still_read_and_still_written() -> None:
         epoch=4,
         created_ms=1_764_000_000_000,
     )
-    body = (GOLDEN / "manifest_v2.json").read_bytes()
-    assert decode_manifest(body, 3) == manifest
+    for name in ("manifest_v2.before_gate", "manifest_v2"):
+        body = (GOLDEN / f"{name}.json").read_bytes()
+        assert decode_manifest(body, 3) == manifest
+        assert sign(body, b"golden") == (GOLDEN / f"{name}.hmac").read_text()
     assert encode(manifest) == body
-    assert sign(body, b"golden") == (GOLDEN / "manifest_v2.hmac").read_text()
