@@ -31,7 +31,11 @@ PREDICT_BATCH = 10_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a net is trained. `batch`: fresh rows of a step; `replayed`: rows of each draw; `augment` changes these."""
+    """How a net is trained. `batch`: fresh rows of a step; `replayed`: rows of each draw, which `augment` changes.
+
+    `decay`: predictions are by the running mean of the weights, w <- decay w + (1 - decay) weights after each step, as
+    the stable model of Arani et al. 2022 (arXiv:2201.12604); 0: by the weights themselves.
+    """
 
     strategy: Callable[[], Strategy]
     rate: float
@@ -39,6 +43,7 @@ class Recipe:
     replayed: int = 0
     policy: ReplayPolicy = "reservoir"
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    decay: float = 0.0
 
 
 class Pixels(nn.Module):
@@ -67,6 +72,9 @@ class Gradient:
     def __init__(self, net: nn.Module, recipe: Recipe, *, capacity: int, seed: int) -> None:
         self._net, self._recipe, self._strategy = net, recipe, recipe.strategy()
         self._parameters = list(net.parameters())
+        self._predicting: dict[str, Tensor] = {
+            name: it.detach().clone() if recipe.decay else it for name, it in net.named_parameters()
+        }
         self._optimizer = torch.optim.SGD(self._parameters, lr=recipe.rate)
         self._memory = RowMemory(capacity, seed=seed, policy=recipe.policy)
         self._dice = torch.Generator().manual_seed(seed)
@@ -82,7 +90,8 @@ class Gradient:
 
     @torch.no_grad()
     def predict_many(self, inputs: Tensor) -> Tensor:
-        return torch.cat([self._net(x).argmax(dim=1) for x in torch.split(inputs, PREDICT_BATCH)])
+        batches = torch.split(inputs, PREDICT_BATCH)
+        return torch.cat([functional_call(self._net, self._predicting, (x,)).argmax(dim=1) for x in batches])
 
     @property
     def num_bytes(self) -> int:
@@ -100,9 +109,16 @@ class Gradient:
         self._optimizer.zero_grad()
         strategy.backward(self._parameters, Outputs(fresh_BC, labels_B, self._logits_before(x)), draws)
         self._optimizer.step()
+        self._average()
         if strategy.num_draws:
             stored_BC = fresh_BC.detach() if strategy.wants_before else fresh_BC.detach()[:, :0]
             self._memory.add(Rows(x, labels_B, stored_BC), stage=self._num_stages)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self._recipe.decay:
+            for mean, parameter in zip(self._predicting.values(), self._parameters, strict=True):
+                mean.lerp_(parameter, 1 - self._recipe.decay)
 
     def _drawn(self, num_rows: int) -> Rows | None:
         drawn, augment = self._memory.draw(num_rows), self._recipe.augment

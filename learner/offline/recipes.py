@@ -4,8 +4,8 @@
     lwf, ewc            without a memory
     a-gem, er, er-ace   with one
     der++               with the arguments, the batches and the net of its authors, 784-100-100-10
-    der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, and replayed
-                        images moved by a pixel at random
+    der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, replayed images
+                        moved by a pixel at random, and predictions by the running mean of the weights
 
 Arguments of DER++ are those that Buzzega et al. published for memories of 200, 500 and 5120; all others were chosen on
 5,000 training digits that were held out. A memory of another size takes those of the next smaller one.
@@ -49,14 +49,15 @@ def _dark(alpha: float, beta: float, rate: float, *, batch: int, replayed: int) 
     return Recipe(strategy=partial(DarkReplay, alpha=alpha, beta=beta), rate=rate, batch=batch, replayed=replayed)
 
 
-def _ours(alpha: float, beta: float, rate: float, replayed: int) -> Recipe:
+def _ours(alpha: float, rate: float) -> Recipe:
     return Recipe(
-        strategy=partial(DarkReplay, alpha=alpha, beta=beta, is_asymmetric=True),
+        strategy=partial(DarkReplay, alpha=alpha, beta=1.0, is_asymmetric=True),
         rate=rate,
         batch=10,
-        replayed=replayed,
+        replayed=64,
         policy="class-balanced",
         augment=shifted,
+        decay=0.99,
     )
 
 
@@ -72,7 +73,7 @@ SPLIT_RECIPES: dict[str, BySize] = {
         500: _dark(1.0, 0.5, 0.03, batch=10, replayed=10),
         5120: _dark(0.2, 0.5, 0.1, batch=10, replayed=64),
     },
-    "der-ace": {0: _ours(0.2, 1.0, 0.03, 128), 5120: _ours(0.1, 1.0, 0.1, 128)},
+    "der-ace": {0: _ours(0.2, 0.03), 500: _ours(0.2, 0.05), 5120: _ours(0.1, 0.1)},
 }
 
 PERMUTED_RECIPES: dict[str, BySize] = {

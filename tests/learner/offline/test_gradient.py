@@ -27,9 +27,9 @@ def part(*labels: int, count: int = 1_000, seed: int = 0) -> Part[Tensor]:
     return Part(2 * CENTRES[labels_N] + torch.randn(count, 8, generator=dice), labels_N)
 
 
-def taught(recipe: Recipe, *, seed: int = 1) -> Gradient:
+def taught(recipe: Recipe, *, seed: int = 1, last: tuple[int, int] = (2, 3)) -> Gradient:
     it = Gradient(mlp((8, 16, 4), seed), recipe, capacity=40, seed=seed)
-    for labels in ((0, 1), (2, 3)):
+    for labels in ((0, 1, 2, 3) if last == (0, 1) else (0, 1), last):
         it.learn_many(part(*labels))
     return it
 
@@ -69,6 +69,12 @@ def test_the_others_move_less_where_they_learnt_before(make: type[Strategy]) -> 
         return float((it._net(first.inputs) - before_NC)[:, :2].detach().square().mean())
 
     assert lost(make) < lost(Strategy)
+
+
+def test_predictions_are_by_the_running_mean_of_the_weights() -> None:
+    plain, mean = (taught(RECIPE(strategy=Strategy, decay=decay), last=(0, 1)) for decay in (0.0, 0.99))
+    assert torch.equal(plain._net[0].weight, mean._net[0].weight)  # type: ignore[index]
+    assert accuracy(mean, 2, 3) > accuracy(plain, 2, 3)  # what was learnt before is in it for a while
 
 
 def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
