@@ -13,13 +13,15 @@ Arguments of DER++ are those that Buzzega et al. published for memories of 200, 
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learner.offline.avalanche import Avalanche, Found, find
 from learner.offline.gradient import Gradient, Pixels, Recipe, mlp
-from learner.offline.images import NUM_PIXELS, SPLIT
+from learner.offline.images import NUM_PIXELS
 from learner.offline.runner import Choice, Strategy, all_at_once
 from learner.offline.stage import Benchmark
 from learner.strategies.agem import AveragedGradient
@@ -34,7 +36,8 @@ HIDDEN = 100
 CAPACITY = 500
 """Rows in memory where no number is asked for."""
 
-BySize = dict[int, Recipe]
+BySize: TypeAlias = dict[int, Recipe]
+Recipes: TypeAlias = dict[str, BySize]
 
 
 def shifted(x_BP: Tensor, dice: torch.Generator) -> Tensor:
@@ -61,7 +64,7 @@ def _ours(alpha: float, rate: float) -> Recipe:
     )
 
 
-SPLIT_RECIPES: dict[str, BySize] = {
+SPLIT_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.03, batch=10)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.03, batch=10)},
     "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.03, batch=10)},
@@ -76,7 +79,7 @@ SPLIT_RECIPES: dict[str, BySize] = {
     "der-ace": {0: _ours(0.2, 0.03), 500: _ours(0.2, 0.05), 5120: _ours(0.1, 0.1)},
 }
 
-PERMUTED_RECIPES: dict[str, BySize] = {
+PERMUTED_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.2, batch=128)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.2, batch=128)},
     "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.1, batch=128)},
@@ -91,9 +94,22 @@ PERMUTED_RECIPES: dict[str, BySize] = {
 }
 
 
-def recipe_for(name: str, data: str, capacity: int) -> Recipe:
-    """The arguments of contender `name` on `data`."""
-    by_size = (SPLIT_RECIPES if data == SPLIT else PERMUTED_RECIPES)[name]
+VECTOR_RECIPES: Recipes = {
+    "naive": {0: Recipe(strategy=Plain, rate=0.1, batch=10)},
+    "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.1, batch=10)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.1, batch=10)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=64, policy="experience-balanced")},
+    "er": {0: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=32, policy="class-balanced")},
+    "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.1, batch=10, replayed=32, policy="class-balanced")},
+    "der++": {0: _dark(0.1, 1.0, 0.1, batch=10, replayed=32)},
+}
+
+VECTOR_SCALE = 20.0
+"""Vectors of unit length are multiplied by this, so that the logits of a linear head come far enough apart."""
+
+
+def recipe_for(by_size: BySize, capacity: int) -> Recipe:
+    """The arguments for a memory of this size."""
     return by_size[max((size for size in by_size if size <= capacity), default=min(by_size))]
 
 
@@ -102,15 +118,45 @@ def image_net(num_classes: int, seed: int) -> nn.Module:
     return nn.Sequential(Pixels(), *mlp((NUM_PIXELS, HIDDEN, HIDDEN, num_classes), seed))
 
 
-def _maker(name: str) -> Callable[[Benchmark[Tensor], Choice], Gradient]:
-    def make(benchmark: Benchmark[Tensor], choice: Choice) -> Gradient:
-        capacity = CAPACITY if choice.buffer is None else choice.buffer
-        net = image_net(len(benchmark.classes), choice.seed)
-        return Gradient(net, recipe_for(name, benchmark.name, capacity), capacity=capacity, seed=choice.seed)
+class Scaled(nn.Module):
+    """Vectors of unit length to inputs; the first layer of a head on them."""
 
-    return make
+    def forward(self, z_BD: Tensor) -> Tensor:
+        return VECTOR_SCALE * z_BD
 
 
-def strategies_of(recipes: dict[str, BySize]) -> dict[str, Strategy[Tensor]]:
+def vector_net(num_inputs: int, num_classes: int, seed: int) -> nn.Module:
+    """A linear head on unit vectors."""
+    return nn.Sequential(Scaled(), *mlp((num_inputs, num_classes), seed))
+
+
+def gradient(by_size: BySize, net: nn.Module, choice: Choice) -> Gradient:
+    """The contender that trains `net`."""
+    capacity = CAPACITY if choice.buffer is None else choice.buffer
+    return Gradient(net, recipe_for(by_size, capacity), capacity=capacity, seed=choice.seed)
+
+
+def avalanches(found: Found, recipes: Recipes, net: nn.Module, choice: Choice) -> Avalanche:
+    """Avalanche's contender: it trains `net` in the same batches and at the same rate as our experience replay."""
+    capacity = CAPACITY if choice.buffer is None else choice.buffer
+    plain = recipe_for(recipes["er"], capacity)
+    return Avalanche(found, net, rate=plain.rate, batch=plain.batch, capacity=capacity, seed=choice.seed)
+
+
+def for_images(recipes: Recipes) -> dict[str, Strategy[Tensor]]:
     """By name, `joint` among them."""
-    return {name: Strategy(_maker(name)) for name in recipes} | {"joint": Strategy(_maker("naive"), all_at_once)}
+
+    def maker(name: str) -> Callable[[Benchmark[Tensor], Choice], Gradient]:
+        return lambda benchmark, choice: gradient(recipes[name], _net(benchmark, choice), choice)
+
+    return {name: Strategy(maker(name)) for name in recipes} | {"joint": Strategy(maker("naive"), all_at_once)}
+
+
+def for_images_by_path(recipes: Recipes, name: str) -> Strategy[Tensor]:
+    """One of Avalanche's. Raises DataError for a name that is none."""
+    found = find(name)
+    return Strategy(lambda benchmark, choice: avalanches(found, recipes, _net(benchmark, choice), choice))
+
+
+def _net(benchmark: Benchmark[Tensor], choice: Choice) -> nn.Module:
+    return image_net(len(benchmark.classes), choice.seed)

@@ -2,6 +2,7 @@
 
     lifelong    the whole learner, fed with answers and labels, predicting through the INT8 version it would publish
     ridge       its fast head alone, on the frozen encoder; ncm, lda, klda: other heads in closed form
+    er, ...     a linear head by gradient on the frozen encoder, under one of the strategies
 
 Heads see the vectors that the served precision produces, so what differs between two rows is the head.
 """
@@ -11,7 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learner.candidate import Candidate, Maker
 from learner.config import LearnerConfig
@@ -21,6 +22,8 @@ from learner.heads.lda import StreamingLda
 from learner.heads.nearest_mean import NearestMean
 from learner.heads.ridge import RidgeHead
 from learner.learner import Learner
+from learner.offline.avalanche import find
+from learner.offline.recipes import VECTOR_RECIPES, avalanches, gradient, vector_net
 from learner.offline.runner import Choice, Strategy
 from learner.offline.stage import Benchmark, Contender, Part
 from learner.requantize import ServedEncoder
@@ -167,6 +170,30 @@ def _ridge(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
     return OnVectors(encoder, HeadAlone(head, encoder.served.features))
 
 
+def _by_gradient(name: str) -> Strategy[Texts]:
+    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+        encoder = frozen(choice.learner, choice.encoder)
+        return OnVectors(encoder, gradient(VECTOR_RECIPES[name], _linear(encoder, benchmark, choice), choice))
+
+    return Strategy(contender)
+
+
+def by_path(name: str) -> Strategy[Texts]:
+    """One of Avalanche's, on the vectors. Raises DataError for a name that is none."""
+    found = find(name)
+
+    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+        encoder = frozen(choice.learner, choice.encoder)
+        net = _linear(encoder, benchmark, choice)
+        return OnVectors(encoder, avalanches(found, VECTOR_RECIPES, net, choice))
+
+    return Strategy(contender)
+
+
+def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: Choice) -> nn.Module:
+    return vector_net(encoder.served.config.d_model, len(benchmark.classes), choice.seed)
+
+
 @lru_cache(maxsize=1)
 def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
     """The one of these settings; making it takes seconds."""
@@ -179,4 +206,4 @@ STRATEGIES: dict[str, Strategy[Texts]] = {
     "ncm": _head(NearestMean),
     "lda": _head(StreamingLda),
     "klda": _head(KernelLda),
-}
+} | {name: _by_gradient(name) for name in VECTOR_RECIPES}

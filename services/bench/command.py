@@ -13,13 +13,12 @@ import torch
 from rich.console import Console
 from rich.status import Status
 
-from learner.errors import DataError
 from learner.offline.measures import Row
 from learner.offline.outcome import Outcome, outcome
 from learner.offline.runner import Choice, Run, Strategy, flipped, shuffled
 from learner.offline.stage import Benchmark, Contender
 from services.bench import plot, table
-from services.bench.sets import SETS, TEXTS, Kind, set_of
+from services.bench.sets import SETS, TEXTS, set_of
 from services.settings import Settings
 from services.versions import commit
 
@@ -42,7 +41,7 @@ def run(settings: Settings, options: Options) -> None:
     torch.set_num_threads(settings.learner.threads)
     console = Console()
     found = set_of(options.data)
-    chosen = {name: _strategy(name, found.kind, options.data) for name in options.strategies or found.kind.defaults}
+    chosen = {name: found.kind.named(name) for name in options.strategies or found.kind.defaults}
     benchmark = found.load(settings.data)
     outcomes = list[Outcome]()
     for each in _outcomes(settings, options, chosen, benchmark, Console(stderr=True)):
@@ -91,9 +90,3 @@ def _measured(
     ours = shuffled(flipped(benchmark, flip, choice.seed) if flip else benchmark, choice.seed)
     contender = strategy.make(ours, choice)
     return contender, strategy.measure(ours, contender, choice, say)
-
-
-def _strategy(name: str, kind: Kind, data: str) -> Strategy[Any]:
-    if name not in kind.strategies:
-        raise DataError(f"no strategy {name!r} for {data}: there are {', '.join(kind.strategies)}")
-    return kind.strategies[name]

@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from learner.errors import DataError
 from learner.offline import recipes, texts
+from learner.offline.avalanche import is_path
 from learner.offline.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from learner.offline.runner import Strategy
 from learner.offline.stage import Benchmark, Part, Stage
@@ -21,10 +23,22 @@ from services.demo.stream import Item
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What can be measured on one kind of items. `defaults`: the strategies that run where none is named."""
+    """What can be measured on one kind of items. `defaults`: the strategies that run where none is named.
+
+    `by_path` makes one of Avalanche's strategies; raises DataError.
+    """
 
     strategies: dict[str, Strategy[Any]]
     defaults: tuple[str, ...]
+    by_path: Callable[[str], Strategy[Any]]
+
+    def named(self, name: str) -> Strategy[Any]:
+        """The strategy of that name or import path. Raises DataError."""
+        if is_path(name):
+            return self.by_path(name)
+        if name not in self.strategies:
+            raise DataError(f"no strategy {name!r} here: there are {', '.join(self.strategies)}, avalanche-NAME")
+        return self.strategies[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +49,11 @@ class Set:
     load: Callable[[Path | None], Benchmark[Any]]
 
 
-TEXTS = Kind(texts.STRATEGIES, ("lifelong", "ridge"))
-SPLIT_IMAGES = Kind(recipes.strategies_of(recipes.SPLIT_RECIPES), ("naive", "er", "der++", "der-ace", "joint"))
-PERMUTED_IMAGES = Kind(recipes.strategies_of(recipes.PERMUTED_RECIPES), ("naive", "er", "der++", "joint"))
+TEXTS = Kind(texts.STRATEGIES, ("lifelong", "ridge"), texts.by_path)
+SPLIT_IMAGES, PERMUTED_IMAGES = (
+    Kind(recipes.for_images(it), ("naive", "er", ours, "joint"), partial(recipes.for_images_by_path, it))
+    for it, ours in ((recipes.SPLIT_RECIPES, "der-ace"), (recipes.PERMUTED_RECIPES, "der++"))
+)
 
 
 def set_of(name: str) -> Set:

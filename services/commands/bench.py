@@ -18,7 +18,11 @@ def learn(
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="Data set; --list names them")] = "support",
     strategy: Annotated[
         list[str] | None,
-        typer.Option("--strategy", metavar="NAME", help="May be repeated [default: ours beside the usual baselines]"),
+        typer.Option(
+            "--strategy",
+            metavar="NAME|PATH",
+            help="Also avalanche-NAME, module:Class(argument=value). May be repeated [default: ours beside the usual]",
+        ),
     ] = None,
     buffer: Annotated[int | None, typer.Option("--buffer", min=1, help="Samples that may be kept")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each strategy, each with a seed")] = 1,

@@ -2,10 +2,8 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
 from learner.offline.gradient import Gradient, Recipe, mlp
-from learner.offline.stage import Part
 from learner.strategies.agem import AveragedGradient
 from learner.strategies.derpp import DarkReplay
 from learner.strategies.er import ExperienceReplay
@@ -13,18 +11,9 @@ from learner.strategies.er_ace import AsymmetricReplay
 from learner.strategies.ewc import ElasticWeights
 from learner.strategies.lwf import Distillation
 from learner.strategies.strategy import Strategy
+from tests.learner.offline.points import accuracy, part
 
-torch.set_num_threads(1)  # small tensors, and tests that run side by side
-
-CENTRES = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
 RECIPE = partial(Recipe, rate=0.3, batch=10, replayed=20, policy="class-balanced")
-
-
-def part(*labels: int, count: int = 1_000, seed: int = 0) -> Part[Tensor]:
-    """Points around the centres of these classes."""
-    dice = torch.Generator().manual_seed(seed)
-    labels_N = torch.tensor(labels)[torch.randint(len(labels), (count,), generator=dice)]
-    return Part(2 * CENTRES[labels_N] + torch.randn(count, 8, generator=dice), labels_N)
 
 
 def taught(recipe: Recipe, *, seed: int = 1, last: tuple[int, int] = (2, 3)) -> Gradient:
@@ -32,11 +21,6 @@ def taught(recipe: Recipe, *, seed: int = 1, last: tuple[int, int] = (2, 3)) -> 
     for labels in ((0, 1, 2, 3) if last == (0, 1) else (0, 1), last):
         it.learn_many(part(*labels))
     return it
-
-
-def accuracy(it: Gradient, *labels: int) -> float:
-    test = part(*labels, seed=9)
-    return float((it.predict_many(test.inputs) == test.labels_N).float().mean())
 
 
 @pytest.mark.parametrize(

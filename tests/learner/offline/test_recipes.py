@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
 from learner.offline.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
-from learner.offline.recipes import PERMUTED_RECIPES, SPLIT_RECIPES, recipe_for, shifted, strategies_of
+from learner.offline.recipes import PERMUTED_RECIPES, SPLIT_RECIPES, for_images, recipe_for, shifted
 from learner.offline.runner import Choice, Run, shuffled
 from learner.offline.stage import Benchmark
 from tests.learner.offline.idx import small_mnist
@@ -18,7 +18,7 @@ BOTH = [(SPLIT, SPLIT_RECIPES), (PERMUTED, PERMUTED_RECIPES)]
 
 def measured(benchmark: Benchmark[torch.Tensor], name: str, *, buffer: int | None) -> Run:
     choice = Choice(seed=0, buffer=buffer, learner=LearnerConfig(), encoder="none")
-    strategy = strategies_of(SPLIT_RECIPES if benchmark.name == SPLIT else PERMUTED_RECIPES)[name]
+    strategy = for_images(SPLIT_RECIPES if benchmark.name == SPLIT else PERMUTED_RECIPES)[name]
     ours = shuffled(benchmark, 0)
     return strategy.measure(ours, strategy.make(ours, choice), choice, lambda stage, row: None)
 
@@ -34,9 +34,10 @@ def test_every_contender_learns_every_stage(tmp_path: Path, data: str, recipes: 
 
 
 def test_the_best_arguments_of_der_are_the_authors() -> None:
-    replayed = [recipe_for("der++", SPLIT, size).replayed for size in (10, 200, 499, 500, 5119, 5120, 9999)]
+    sizes = (10, 200, 499, 500, 5119, 5120, 9999)
+    replayed = [recipe_for(SPLIT_RECIPES["der++"], size).replayed for size in sizes]
     assert replayed == [128, 128, 128, 10, 10, 64, 64]
-    assert [recipe_for("der++", PERMUTED, size).rate for size in (200, 500, 5120)] == [0.1, 0.2, 0.2]
+    assert [recipe_for(PERMUTED_RECIPES["der++"], size).rate for size in (200, 500, 5120)] == [0.1, 0.2, 0.2]
 
 
 @given(st.integers(0, 27), st.integers(0, 27), st.integers(0, 2**30))

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+
+from learner.errors import DataError
+from services.bench.sets import SETS, set_of
+
+
+@pytest.mark.parametrize("name", [*SETS, "a folder of mine"])
+def test_every_set_takes_our_strategies_and_avalanches(name: str) -> None:
+    kind = set_of(name).kind
+    for strategy in (*kind.defaults, "er", "der++", "avalanche-replay", "avalanche.training.plugins:ReplayPlugin"):
+        assert callable(kind.named(strategy).make)
+
+
+def test_a_strategy_that_there_is_not_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(DataError, match=r"no strategy 'magic' here: there are naive, .*der-ace, joint, avalanche-NAME"):
+        set_of("split-mnist").kind.named("magic")
+    with pytest.raises(DataError, match="does not import"):
+        set_of("support").kind.named("no.such.module:Thing")
+
+
+def test_images_that_are_missing_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="in a folder mnist"):
+        set_of("permuted-mnist").load(tmp_path)
