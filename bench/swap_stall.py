@@ -13,12 +13,13 @@ from bench.row import Goal, Row
 from bench.service import Service
 from bench.supply import Supply
 from bench.turned import Turner, is_mixed, plain
-from services.demo.readback import every_record, read_back
+from services.demo.readback import read_back
 from services.demo.score import percentiles
 from services.demo.session import Cast
 from services.demo.sight import Sight
 from services.demo.stream import Item, Stage
 from services.local import tether
+from services.topics import every_record
 from wire.records import Answer
 
 NUM_SWAPS = 200
@@ -67,8 +68,8 @@ def _answers_before(service: Service, turner: Turner, texts: tuple[Item, ...]) -
 
 def _answers(service: Service, cast: Cast) -> Iterator[Answer]:
     """The answers to the events of this cast."""
-    for record in every_record(service.bus):
-        if isinstance(record, Answer) and cast.ledger.number_of(record.event_id) is not None:
+    for record in every_record(service.bus, [Answer]):
+        if cast.ledger.number_of(record.event_id) is not None:
             yield record
 
 

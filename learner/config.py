@@ -27,6 +27,8 @@ class GuardConfig:
     """Labels over which shares are taken."""
     max_sources: int = 1_000
     """Sources whose rate is remembered; the longest silent is forgotten first."""
+    flip_alarm: bool = True
+    """Whether labels that pile up against one class, or from one source as one class, are held."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

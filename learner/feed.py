@@ -55,7 +55,7 @@ class Feed:
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
         """Send labels that are not believed where an operator finds them."""
         for label in labels:
-            self._send(label, "quarantined_lost")
+            self._send(label, "quarantine_lost")
 
     def lag(self) -> int:
         """Records that were not read yet; 0 when the broker is away."""

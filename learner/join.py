@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import mmh3
 import msgspec
 
+from learner.config import LearnerConfig
 from wire.records import Answer, Feedback, Quarantined
 
 if TYPE_CHECKING:
@@ -98,23 +99,14 @@ class RecentHashes:
 class Join:
     """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
-    def __init__(
-        self,
-        *,
-        pending_answers: int,
-        pending_bytes: int,
-        parked_feedback: int,
-        remembered_ids: int,
-        held_back_share: float,
-        guard: "Guard",
-        state: JoinState | None = None,
-    ) -> None:
-        self._max_pending, self._max_bytes, self._max_parked = pending_answers, pending_bytes, parked_feedback
-        self._held_back_share, self._guard = held_back_share, guard
+    def __init__(self, config: LearnerConfig, guard: "Guard", *, state: JoinState | None = None) -> None:
+        self._max_pending, self._max_bytes = config.pending_answers, config.pending_bytes
+        self._max_parked, self._held_back_share = config.parked_feedback, config.held_back_share
+        self._guard = guard
         self._pending = {answer.event_id: answer for answer in state.pending} if state else {}
         self._parked = {label.event_id: label for label in state.parked} if state else {}
-        self._labelled = RecentHashes(remembered_ids, state.labelled if state else ())
-        self._expired = RecentHashes(remembered_ids, state.expired if state else ())
+        self._labelled = RecentHashes(config.remembered_ids, state.labelled if state else ())
+        self._expired = RecentHashes(config.remembered_ids, state.expired if state else ())
         self._num_bytes = sum(answer.num_bytes for answer in self._pending.values())
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})

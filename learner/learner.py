@@ -20,8 +20,9 @@ from learner.config import LearnerConfig
 from learner.errors import CheckpointRefused
 from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
-from learner.join import Sample
-from learner.parts import drift_of, guard_of, held_back_of, join_of, replay_of
+from learner.guard import Guard
+from learner.join import Join, Sample
+from learner.parts import drift_of, held_back_of, replay_of
 from learner.prequential import Prequential
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
@@ -60,8 +61,8 @@ class Learner:
         self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
         if config.trainable_layers:
             preload()
-        self.guard = guard_of(config, receipts)
-        self.join = join_of(config, self.guard)
+        self.guard = Guard(config, receipts=receipts)
+        self.join = Join(config, self.guard)
         self.replay = replay_of(config)
         self.held_back = held_back_of(config)
         self.prequential = Prequential()
@@ -141,8 +142,8 @@ class Learner:
         """Become the learner that was exported. Raises CheckpointRefused for one of another model."""
         facts = snapshot.facts
         self._restore_knowledge(snapshot)
-        self.guard = guard_of(self._config, self._receipts, facts.guard)
-        self.join = join_of(self._config, self.guard, facts.join)
+        self.guard = Guard(self._config, receipts=self._receipts, state=facts.guard)
+        self.join = Join(self._config, self.guard, state=facts.join)
         self.held_back = held_back_of(self._config, facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)

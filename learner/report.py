@@ -40,7 +40,6 @@ class Reporter:
             return
         self._next_s = self._clock_s() + REPORT_INTERVAL_S
         candidate, slow = publisher.last, learner.round
-        counts = learner.join.counts + learner.counts + learner.drift.counts
         self._tell(
             LearnerReport(
                 learner=self._holder,
@@ -49,7 +48,8 @@ class Reporter:
                 epoch=epoch,
                 version=learner.version,
                 num_classes=len(learner.tier.head.classes),
-                counts=dict(counts) | {"parked": learner.join.num_parked},
+                counts=_counts(learner),
+                alarms=tuple(learner.guard.flips.alarms()),
                 lag=feed.lag(),
                 accuracy=learner.prequential.accuracy,
                 recent_accuracy=learner.prequential.recent_accuracy,
@@ -70,3 +70,8 @@ class Reporter:
             self._say(report)
         except StoreUnavailable as error:
             log.warning("not_reported", reason=str(error))
+
+
+def _counts(learner: Learner) -> dict[str, int]:
+    counts = dict(learner.join.counts + learner.counts + learner.drift.counts)
+    return counts | {"parked": learner.join.num_parked, "flip_alarms": learner.guard.flips.num_raised}

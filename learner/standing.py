@@ -21,7 +21,7 @@ from wire.store import Store
 PUBLISHED_AT = "published_at"
 """Counter: how many changes the learner had seen at the last publication."""
 
-IN_A_ROW = "refused_in_a_row"
+IN_A_ROW = "gate_in_a_row"
 """Counter: how many versions the gate has refused since it let one pass."""
 
 log = structlog.get_logger("learner")

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.commands import ask, bench, config, doctor, rollout, run, tune
+from services.commands import ask, bench, config, doctor, quarantine, rollout, run, tune
 from services.commands.exits import code_of, codes
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(config.app, name="config")
 app.add_typer(bench.app, name="bench")
 

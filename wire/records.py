@@ -170,6 +170,18 @@ class Quarantined(Record, frozen=True, kw_only=True):
     def entity(self) -> str:
         return self.event_id
 
+    @property
+    def feedback(self) -> Feedback:
+        """The label as it came."""
+        return Feedback(
+            event_id=self.event_id,
+            label=self.label,
+            key=self.key,
+            source=self.source,
+            time_ms=self.time_ms,
+            receipt=self.receipt,
+        )
+
 
 TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter | Quarantined
 
@@ -382,7 +394,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`) and failures; what could not be sent is `*_lost`.
     `accuracy` is prequential: of given answers, before their label was learnt. `evaluation` is that of the published
     version, `refusals` say why the gate did not let pass what came after it. `publish_ms` is the last publication, step
-    by step; `drifts` are the last few.
+    by step; `drifts` are the last few; `alarms` say which labels are held as a flip now.
     """
 
     learner: str
@@ -404,6 +416,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     publish_ms: dict[str, float] = {}
     learn_ms_per_label: float = 0.0
     drifts: tuple[Drift, ...] = ()
+    alarms: tuple[str, ...] = ()
 
 
 def topic_name(prefix: str, record: type[TopicRecord]) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,8 +63,11 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
         learner = status.learner
         print(f"learner: {learner.state}, {learner.num_classes} classes, recent accuracy {learner.recent_accuracy:.1%}")
         if learner.refusals:
-            num = learner.counts.get("refused_in_a_row", 0)
+            num = learner.counts.get("gate_in_a_row", 0)
             print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
+        print(f"labels not believed: {_unbelieved(learner.counts) or 'none'}")
+        for alarm in learner.alarms:
+            print(f"ALARM: {alarm}; such labels are held (`lifelong quarantine list`)")
 
 
 @app.command()
@@ -103,15 +107,23 @@ def unpin(given: Given, as_json: JsonOption = False) -> None:
 def run(given: Given) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
     from services.commands.run import stop_signal
+    from services.keys import key_bytes
     from services.rollout.controller import Controller
     from services.stack import open_store
     from wire.bus import Bus
+    from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
     settings = given.attached()
     holder = f"{socket.gethostname()}:{os.getpid()}"
+    guard = settings.learner.guard
+    refusal = partial(
+        Receipts(key_bytes(settings)).refusal,
+        is_required=guard.require_receipts,
+        max_age_ms=1e3 * guard.receipt_max_age_s,
+    )
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
-        Controller(store, bus, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
+        Controller(store, bus, config=settings.rollout, holder=holder, refusal=refusal, now_ms=now_ms).run(stop)
 
 
 @contextmanager
@@ -138,6 +150,12 @@ def _said(plan: "RolloutPlan") -> str:
     arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
     previous = f", rollback goes to version {plan.previous}" if plan.previous else ""
     return f"revision {plan.revision}: {arms}{previous}{', pinned' if plan.pinned else ''} ({plan.reason})"
+
+
+def _unbelieved(counts: dict[str, int]) -> str:
+    """`12 forged, 3 flip`: what was refused or held so far."""
+    parted = [(name.partition("_"), num) for name, num in sorted(counts.items()) if num]
+    return ", ".join(f"{num} {reason}" for (end, _, reason), num in parted if end in ("refused", "quarantined"))
 
 
 def _name() -> str:

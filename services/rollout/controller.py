@@ -26,6 +26,7 @@ from services.rollout.judge import Judge
 from services.rollout.plans import follow_newest
 from wire.bus import Bus
 from wire.errors import WireError
+from wire.records import Feedback
 from wire.store import Lease, Store, Watch
 
 LEASE = "rollout"
@@ -39,12 +40,20 @@ class Controller:
     """Leads the rollout while it holds the lease."""
 
     def __init__(
-        self, store: Store, bus: Bus, *, config: RolloutConfig, holder: str, now_ms: Callable[[], int]
+        self,
+        store: Store,
+        bus: Bus,
+        *,
+        config: RolloutConfig,
+        holder: str,
+        refusal: Callable[[Feedback], str],
+        now_ms: Callable[[], int],
     ) -> None:
         self._store = store
         self._bus = bus
         self._config = config
         self._holder = holder
+        self._refusal = refusal
         self._now_ms = now_ms
         self._renewal_s = config.lease_ms / 3_000
         self._collected = time.monotonic()
@@ -82,7 +91,7 @@ class Controller:
         unblocked by: `stop`, the lease in other hands, or the end of the judge
         """
         log.info("leading", holder=self._holder)
-        with Judge(self._store, self._bus, config=self._config, now_ms=self._now_ms) as judge:
+        with Judge(self._store, self._bus, config=self._config, refusal=self._refusal, now_ms=self._now_ms) as judge:
             while not stop.is_set() and self._store.renew(lease):
                 judge.check()
                 self._follow_newest()

@@ -1,6 +1,6 @@
 """Judges the candidate on the labels that come back, and writes what follows from them.
 
-    answers.v1, feedback.v1 --> EvidenceWindow --> decide --> promote | withdraw --> RolloutPlan
+    answers.v1, feedback.v1 --refusal--> EvidenceWindow --> decide --> promote | withdraw --> RolloutPlan
 
 The evidence is not kept over a restart, nor over a fault of Kafka: the judge begins at the end of the topics and asks
 for new labels.
@@ -31,11 +31,23 @@ log = structlog.get_logger("rollout")
 
 
 class Judge:
-    """A thread that follows answers and labels from now on. Verbs: check, close."""
+    """A thread that follows answers and labels from now on. Verbs: check, close.
 
-    def __init__(self, store: Store, bus: Bus, *, config: RolloutConfig, now_ms: Callable[[], int]) -> None:
+    `refusal` says why a label is not believed, "" where it is; see `wire.receipts`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        *,
+        config: RolloutConfig,
+        refusal: Callable[[Feedback], str],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._store = store
         self._config = config
+        self._refusal = refusal
         self._now_ms = now_ms
         self._window = EvidenceWindow(config.max_unlabelled)
         self._bus = bus
@@ -86,7 +98,9 @@ class Judge:
             record = received.record
             if isinstance(record, Answer):
                 self._window.add_answer(record)
-            elif isinstance(record, Feedback):
+            elif reason := self._refusal(record):
+                self._window.counts[f"label_{reason}"] += 1
+            else:
                 self._window.add_label(record)
         if followed.refused:
             self._window.counts["refused"] += len(followed.refused)

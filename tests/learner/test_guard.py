@@ -11,14 +11,14 @@ from learner.learner import Learner
 from tests.learner.small import small_config, small_strata, tokenizer
 from tests.learner.streams import answer, feedback, label_of
 from wire.receipts import Receipts
-from wire.records import Answer, Feedback
+from wire.records import Answer, Feedback, Quarantined
 
 RECEIPTS = Receipts(b"a key for tests")
 
 
-def guarded(**limits: float) -> Learner:
+def guarded(*, held_back_share: float = 0.1, **limits: float) -> Learner:
     guard = replace(GuardConfig(), **limits)  # type: ignore[arg-type]
-    config = replace(small_config(trainable_layers=0), guard=guard)
+    config = replace(small_config(trainable_layers=0, held_back_share=held_back_share), guard=guard)
     return Learner(config, small_strata(), tokenizer(), receipts=RECEIPTS)
 
 
@@ -80,3 +80,21 @@ def test_a_checkpoint_from_before_there_was_a_guard_is_read() -> None:
     it = guarded(source_share=0.5)
     it.restore(decode(encode(old)))
     assert it.guard.export().sources.recent == []
+
+
+def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
+    it = guarded(held_back_share=0.0)
+
+    def learn(first: int, last: int, *, lie: str = "") -> list[Quarantined]:
+        held: list[Quarantined] = []
+        for number in range(first, last):
+            said = feedback(number, label=lie if label_of(number) == "refund" else "")
+            held += it.learn([answer(number, label=label_of(number)), said], {})
+        return held
+
+    assert learn(0, 400) == [] and it.guard.flips.alarms() == []
+    held = learn(400, 700, lie="invoice")
+    assert {(each.reason, each.answered, each.label) for each in held} == {("flip", "refund", "invoice")}
+    assert it.join.counts["quarantined_flip"] == len(held) >= 40
+    assert it.guard.flips.alarms() == ["'refund' is said to be 'invoice'"] and it.guard.flips.num_raised == 1
+    assert learn(700, 1_000) == [] and it.guard.flips.alarms() == []

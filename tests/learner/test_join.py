@@ -2,7 +2,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.config import GuardConfig
+from learner.config import GuardConfig, LearnerConfig
 from learner.guard import Guard
 from learner.join import Join, JoinState, is_held_back
 from wire.receipts import Receipts
@@ -14,11 +14,12 @@ RECEIPTS = Receipts(b"a key for tests")
 def join(state: JoinState | None = None, guard: Guard | None = None, **changed: float) -> Join:
     bounds = {"pending_answers": 4, "pending_bytes": 1_000, "parked_feedback": 3, "remembered_ids": 50}
     whole = {name: int(changed.get(name, bound)) for name, bound in bounds.items()}
-    return Join(held_back_share=changed.get("held_back_share", 0.0), guard=guard or trusting(), state=state, **whole)
+    return Join(LearnerConfig(held_back_share=0.0, **whole), guard or trusting(), state=state)  # type: ignore[arg-type]
 
 
 def trusting(**limits: float) -> Guard:
-    return Guard(GuardConfig(**limits), max_label_chars=20, receipts=RECEIPTS)  # type: ignore[arg-type]
+    guard = GuardConfig(**limits)  # type: ignore[arg-type]
+    return Guard(LearnerConfig(max_label_chars=20, guard=guard), receipts=RECEIPTS)
 
 
 def answer(event_id: str, text: str = "a text", label: str | None = "yes") -> Answer:

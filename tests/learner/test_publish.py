@@ -67,7 +67,7 @@ def test_what_the_gate_refuses_is_not_published_and_is_said(store: Store, tmp_pa
     bench = Bench(store, tmp_path, min_parity_cosine=1.1)
     assert bench.publish() == 0 == store.current()
     assert bench.learner.counts["gate_parity_cosine"] == 1 and not bench.publisher.is_due()
-    assert bench.publisher.refusals == ("parity_cosine",) and bench.learner.counts["refused_in_a_row"] == 1
+    assert bench.publisher.refusals == ("parity_cosine",) and bench.learner.counts["gate_in_a_row"] == 1
 
 
 def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: Store, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
         poison(bench, last - 10, last)
         assert bench.publish() == 1
     counts = bench.learner.counts
-    assert (counts["given_up"], counts["refused_in_a_row"], counts["gate_head_update"]) == (1, 0, 3)
+    assert (counts["given_up"], counts["gate_in_a_row"], counts["gate_head_update"]) == (1, 0, 3)
     assert counts["learnt"] == learnt == bench.learner.tier.head.num_samples and counts["set_aside"] > 50
     bench.learn(180, 190)
     assert bench.publish() == 2 and store.manifest(2).evaluation.anchor == 1

@@ -11,6 +11,7 @@ import pytest
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "versions", "doctor", "tune")
 GROUPS = {
     "rollout": ("run", "status", "promote", "rollback", "pin", "unpin"),
+    "quarantine": ("list", "release"),
     "config": ("show", "check"),
     "bench": ("learn",),
 }
@@ -48,8 +49,8 @@ def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
 
 
 def test_wrong_use_ends_with_2() -> None:
-    for words in (("nonsense",), ("predict",), ("rollout", "pin", "x"), ("demo", "--replicas", "0")):
-        done = lifelong(*words)
+    for words in ("nonsense", "predict", "rollout pin x", "quarantine release", "demo --replicas 0"):
+        done = lifelong(*words.split())
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from itertools import count
 
 import pytest
@@ -12,10 +13,11 @@ from services.rollout.config import RolloutConfig
 from services.rollout.controller import Controller
 from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
-from tests.stores import manifest_of
+from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
 from wire.errors import NotFound
+from wire.receipts import Receipts
 from wire.records import Answer, Feedback, RolloutPlan
 from wire.rollout import arm_for
 from wire.store import Lease, Store
@@ -55,7 +57,10 @@ class World:
         return plan
 
     def answer(self, events: int, *, right: dict[str, bool]) -> None:
-        """Answers and labels events under the plan in force; `right` says which arm is."""
+        """Answers and labels events under the plan in force; `right` says which arm is.
+
+        Before each label comes a forged one that says the opposite, and must not count.
+        """
         plan = self.store.plan()
         assert plan is not None
         for number in (next(_numbers) for _ in range(events)):
@@ -72,6 +77,7 @@ class World:
                 rollout_revision=plan.revision,
             )
             self._publisher.send(answer)
+            self._publisher.send(Feedback(event_id=event_id, label="no", source="bot", receipt="5.ab"))
             self._publisher.send(Feedback(event_id=event_id, label="yes", source="test"))
         self._publisher.flush(10.0)
 
@@ -96,7 +102,8 @@ def world(store: Store, bus: Bus) -> World:
 def leading(store: Store, bus: Bus, *, holder: str = "one") -> Iterator[None]:
     """A controller at work."""
     stop = threading.Event()
-    controller = Controller(store, bus, config=CONFIG, holder=holder, now_ms=now_ms)
+    refusal = partial(Receipts(SIGNING_KEY).refusal, is_required=False, max_age_ms=1e9)
+    controller = Controller(store, bus, config=CONFIG, holder=holder, refusal=refusal, now_ms=now_ms)
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
     try:

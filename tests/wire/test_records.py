@@ -122,6 +122,7 @@ SAMPLES: dict[str, Record] = {
         publish_ms={"solve": 120.5},
         learn_ms_per_label=2.5,
         drifts=(Drift(signal="error", at_label=40, before=0.125, after=0.5),),
+        alarms=("'refund' is said to be 'delivery'",),
     ),
 }
 

@@ -1,0 +1,80 @@
+"""`lifelong quarantine ...`: labels that the learner did not believe, and what to do with them."""
+
+import json
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.commands.given import Given, JsonOption, reads_settings
+
+if TYPE_CHECKING:
+    from wire.records import Quarantined
+
+app = typer.Typer(no_args_is_help=True, help="Labels that the learner did not believe.")
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Only those, such as forged, over_rate or flip")]
+SourceOption = Annotated[str, typer.Option("--source", help="Only what this source said")]
+
+
+@app.command("list")
+@reads_settings
+def list_(
+    given: Given,
+    reason: ReasonOption = "",
+    source: SourceOption = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest labels")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest labels, by their time, with what they were said of. Also those that were released since."""
+    from services.quarantine import Wanted, found
+    from wire.bus import Bus
+
+    with closing(Bus(given.attached().bus, client_id="quarantine")) as bus:
+        labels = sorted(found(bus, Wanted(reason=reason, source=source)), key=lambda label: label.time_ms)[-limit:]
+    if as_json:
+        print(_json(labels))
+        return
+    for label in labels:
+        print(_said(label))
+    if not labels:
+        print("Nothing lies in quarantine.")
+
+
+@app.command()
+@reads_settings
+def release(
+    given: Given,
+    event_ids: Annotated[list[str] | None, typer.Argument(metavar="[EVENT]...", help="Of these events")] = None,
+    reason: ReasonOption = "",
+    source: SourceOption = "",
+    everything: Annotated[bool, typer.Option("--all", help="All that lies in quarantine")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual."""
+    from services.keys import key_bytes
+    from services.quarantine import Wanted
+    from services.quarantine import release as send
+    from wire.bus import Bus
+    from wire.receipts import Receipts
+
+    wanted = Wanted(event_ids=tuple(event_ids or ()), reason=reason, source=source)
+    if wanted.is_all and not everything:
+        raise typer.BadParameter("name events, or give --reason or --source, or --all")
+    settings = given.attached()
+    with closing(Bus(settings.bus, client_id="quarantine")) as bus:
+        labels = send(bus, Receipts(key_bytes(settings)), wanted)
+    print(_json(labels) if as_json else f"{len(labels)} sent to the learner again")
+
+
+def _json(labels: "list[Quarantined]") -> str:
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(labels), indent=2)
+
+
+def _said(label: "Quarantined") -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
+    of = f"  of {label.text[:60]!r}, answered {label.answered!r}" if label.text else ""
+    return f"{moment}  {label.reason:<10}  {label.event_id}  {label.source!r} said {label.label!r}{of}"

@@ -1,0 +1,29 @@
+"""Whole topics, from their beginning to where they end now."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+from wire.bus import Bus
+from wire.records import TopicRecord
+
+POLL_MS = 200
+QUIET_S = 3.0
+"""A topic that still has something, as the broker says, but gives nothing for so long, has nothing for us."""
+
+
+def every_record(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
+    """All records of the topics of `record_types`, in the order of each partition.
+
+    consumes: the topics; produces: records; waits for: the broker; unblocked by: the end of the topics
+    """
+    with closing(bus.follow(record_types, {})) as follower:
+        heard_s = time.monotonic()
+        while True:
+            received = follower.poll(POLL_MS).received
+            yield from (each.record for each in received)
+            if received:
+                heard_s = time.monotonic()
+            elif not follower.lag() or time.monotonic() - heard_s > QUIET_S:
+                return
