@@ -7,6 +7,7 @@ from bench import (
     clinc_continual,
     encoder,
     first_answer,
+    flips,
     kafka_latency,
     kafka_throughput,
     label_to_live,
@@ -29,6 +30,7 @@ class Bench:
 BENCHES = (
     Bench("encoder", encoder.measure),
     Bench("precision", precision.measure),
+    Bench("flips", flips.measure),
     Bench("kafka_latency", kafka_latency.measure),
     Bench("swap_stall", swap_stall.measure),
     Bench("kafka_throughput", kafka_throughput.measure),

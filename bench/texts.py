@@ -18,10 +18,10 @@ def data_folder() -> Path | None:
     return beside if beside.is_dir() else None
 
 
-def clinc150() -> Stream:
-    """Raises Skip, saying how to get it."""
+def clinc150(seed: int = 0) -> Stream:
+    """Shuffled within its stages by `seed`. Raises Skip, saying how to get it."""
     try:
-        return load(CLINC150, data_folder())
+        return load(CLINC150, data_folder(), seed=seed)
     except DataError as error:
         raise Skip(str(error)) from error
 
