@@ -7,8 +7,10 @@
     der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, replayed images
                         moved by a pixel at random, and predictions by the running mean of the weights
 
-Arguments of DER++ are those that Buzzega et al. published for memories of 200, 500 and 5120; all others were chosen on
-5,000 training digits that were held out. A memory of another size takes those of the next smaller one.
+Arguments of DER++ for images are those that Buzzega et al. published for memories of 200, 500 and 5120. All others on
+split-mnist were chosen on 5,000 training digits that were held out, those of linear heads on CLINC150's validation
+texts; on permuted-mnist all have the batches and about the rate of DER++. A memory of another size takes the arguments
+of the next smaller one.
 """
 
 from collections.abc import Callable
@@ -67,7 +69,7 @@ def _ours(alpha: float, rate: float) -> Recipe:
 SPLIT_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.03, batch=10)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.03, batch=10)},
-    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.03, batch=10)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0, decay=1.0), rate=0.03, batch=10)},
     "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=128, policy="experience-balanced")},
     "er": {0: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=10)},
     "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.03, batch=10, replayed=64, policy="class-balanced")},
@@ -82,7 +84,7 @@ SPLIT_RECIPES: Recipes = {
 PERMUTED_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.2, batch=128)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.2, batch=128)},
-    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.1, batch=128)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0, decay=1.0), rate=0.1, batch=128)},
     "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=128, replayed=128, policy="experience-balanced")},
     "er": {0: Recipe(strategy=ExperienceReplay, rate=0.2, batch=128, replayed=128)},
     "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.2, batch=128, replayed=128)},
@@ -93,11 +95,10 @@ PERMUTED_RECIPES: Recipes = {
     },
 }
 
-
 VECTOR_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.1, batch=10)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.1, batch=10)},
-    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0), rate=0.1, batch=10)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0, decay=1.0), rate=0.1, batch=10)},
     "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=64, policy="experience-balanced")},
     "er": {0: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=32, policy="class-balanced")},
     "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.1, batch=10, replayed=32, policy="class-balanced")},

@@ -16,7 +16,7 @@ class ElasticWeights(Strategy):
     Kirkpatrick et al. 2017 (arXiv:1612.00796) keep an F for each stage; one sum takes no more memory as stages come.
     """
 
-    def __init__(self, *, strength: float, decay: float = 1.0, loss_q: float = 0.0) -> None:
+    def __init__(self, *, strength: float, decay: float, loss_q: float = 0.0) -> None:
         super().__init__(loss_q=loss_q)
         self._strength, self._decay = strength, decay
         self._anchors: list[Tensor] = []

@@ -7,6 +7,9 @@ from torch.nn import functional
 
 from learner.strategies.strategy import Outputs, Strategy
 
+TEMPERATURE = 2.0
+"""That of Li and Hoiem."""
+
 
 class Distillation(Strategy):
     """Cross-entropy and knowledge distillation at temperature T (Li and Hoiem 2016, arXiv:1606.09282, equation 3).
@@ -16,17 +19,16 @@ class Distillation(Strategy):
 
     wants_before = True
 
-    def __init__(self, *, alpha: float, temperature: float = 2.0, loss_q: float = 0.0) -> None:
+    def __init__(self, *, alpha: float, loss_q: float = 0.0) -> None:
         super().__init__(loss_q=loss_q)
-        self._alpha, self._temperature = alpha, temperature
+        self._alpha = alpha
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
         loss = self.class_loss(fresh)
         if fresh.before_BC is None:
             return loss
         now_BC, before_BC = (
-            functional.log_softmax(logits_BC / self._temperature, dim=1)
-            for logits_BC in (fresh.logits_BC, fresh.before_BC)
+            functional.log_softmax(logits_BC / TEMPERATURE, dim=1) for logits_BC in (fresh.logits_BC, fresh.before_BC)
         )
         divergence = functional.kl_div(now_BC, before_BC, reduction="batchmean", log_target=True)
-        return loss + self._alpha * self._temperature**2 * divergence
+        return loss + self._alpha * TEMPERATURE**2 * divergence

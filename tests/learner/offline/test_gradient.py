@@ -41,7 +41,7 @@ def test_replay_keeps_the_first_stage(make: type[Strategy]) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [AveragedGradient, partial(Distillation, alpha=1.0), partial(ElasticWeights, strength=10.0)],
+    [AveragedGradient, partial(Distillation, alpha=1.0), partial(ElasticWeights, strength=10.0, decay=1.0)],
 )
 def test_the_others_move_less_where_they_learnt_before(make: type[Strategy]) -> None:
     def lost(strategy: type[Strategy]) -> float:

@@ -26,4 +26,4 @@ def test_what_mattered_is_held_where_it_was() -> None:
 
 
 def test_the_first_stage_is_free() -> None:
-    assert gradient_at(ElasticWeights(strength=3.0), 1.5) == [0.0, 0.0]
+    assert gradient_at(ElasticWeights(strength=3.0, decay=1.0), 1.5) == [0.0, 0.0]
