@@ -69,10 +69,16 @@ def _ours(alpha: float, rate: float) -> Recipe:
 SPLIT_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.03, batch=10)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.03, batch=10)},
-    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=100.0, decay=1.0), rate=0.03, batch=10)},
-    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=128, policy="experience-balanced")},
-    "er": {0: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=10)},
-    "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.03, batch=10, replayed=64, policy="class-balanced")},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=10.0, decay=1.0), rate=0.03, batch=10)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=64, policy="experience-balanced")},
+    "er": {
+        0: Recipe(strategy=ExperienceReplay, rate=0.03, batch=10, replayed=64),
+        5120: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=64),
+    },
+    "er-ace": {
+        0: Recipe(strategy=AsymmetricReplay, rate=0.03, batch=10, replayed=10, policy="class-balanced"),
+        5120: Recipe(strategy=AsymmetricReplay, rate=0.1, batch=10, replayed=64, policy="class-balanced"),
+    },
     "der++": {
         200: _dark(0.2, 1.0, 0.03, batch=10, replayed=128),
         500: _dark(1.0, 0.5, 0.03, batch=10, replayed=10),
