@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from learner.comparison import Comparison, compare
-from learner.join import hash_of
+from learner.recent import hash_of
 from learner.replay import Labelled
 
 

@@ -79,6 +79,10 @@ class Maker:
         learner.anchor = candidate.measured.next_anchor(learner.anchor, learner.version)
         learner.held_back.keep({candidate.version.served.key} | learner.encoder_keys)
 
+    def forget(self) -> None:
+        """Neither the parent nor any text is remembered."""
+        self.parent, self._parity = None, {}
+
     def _parity_of(self, learner: Learner) -> Parity:
         served, config = learner.tier.served, self._config
         if served.key not in self._parity:

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from learner.anchor import Anchor
 from learner.drift import DriftState
+from learner.erased import ErasedState
 from learner.errors import CheckpointFailed, CheckpointRefused
 from learner.failpoints import failpoint
 from learner.guard import GuardState
@@ -39,6 +40,9 @@ from wire.records import WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
+
+MEANS: Final = "round.means"
+"""Name of the tensor from which the auxiliary head of the round under way started."""
 
 _NAME = re.compile(r"(\d{9})-v(\d+)\.checkpoint")
 
@@ -92,8 +96,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     fresh: list[Labelled]
     round_plan: RoundPlan | None
     anchor: Anchor | None = None
+    erased: ErasedState = ErasedState()
     guard: GuardState | None = None
     drift: DriftState = DriftState()
+
+    def check(self, *, model_spec: str, source: str) -> None:
+        """Raises CheckpointRefused for facts about another model."""
+        if self.model_spec != model_spec:
+            raise CheckpointRefused(f"of model {self.model_spec[:12]}, not {model_spec[:12]}")
+        if self.source != source:
+            raise CheckpointRefused("of another encoder or seed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +114,10 @@ class Snapshot:
 
     facts: Facts
     tensors: dict[str, Tensor]
+
+    def named(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, without it."""
+        return {name.removeprefix(prefix): it for name, it in self.tensors.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,10 +156,14 @@ class Checkpoints:
         """The state that was published as `version`, if it is still kept."""
         return self._first(entry for entry in self.entries() if entry.version == version)
 
-    def prune(self, versions: Iterable[int]) -> None:
-        """Remove all but the newest few and that of each of `versions`; also what a kill left half written."""
+    def prune(self, versions: Iterable[int], *, since: int = 0) -> None:
+        """Remove all but the newest few and that of each of `versions`; also what a kill left half written.
+
+        What is older than the checkpoint of version `since` is not among the newest few.
+        """
         entries, wanted = self.entries(), set(versions) - {0}
-        kept = {entry.path for entry in entries[: self._num_newest]}
+        first = min((entry.sequence for entry in entries if entry.version == since > 0), default=0)
+        kept = {entry.path for entry in entries[: self._num_newest] if entry.sequence >= first}
         kept |= {entry.path for entry in reversed(entries) if entry.version in wanted}
         for path in self._folder.iterdir():
             is_ours = path.suffix == ".temporary" or _NAME.fullmatch(path.name) is not None

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from learner.anchor import Anchor, anchor_of, named
 from learner.comparison import Comparison, compare
+from learner.fast import FastTier
 from learner.held_back import HeldBack
-from learner.requantize import ServedEncoder
+from learner.requantize import ServedEncoder, stored_head
 from model.quantized import QuantizedHead
 from wire.records import Evaluation, StageEvaluation
 
@@ -99,6 +100,17 @@ def measure(new: Version, parent: Version | None, anchor: Anchor | None, held_ba
         beside = anchor.beside(samples, logits_NC, rows_N)
         measured = replace(measured, anchor=beside, anchor_version=anchor.version)
     return measured
+
+
+def changes(old: FastTier, new: FastTier, held_back: HeldBack, *, temperature: float) -> tuple[int, int]:
+    """How many held-back samples are lost and won when the tier `new` takes the place of `old`."""
+    before_N, after_N = (_right(tier, held_back, temperature) for tier in (old, new))
+    return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
+
+
+def _right(tier: FastTier, held_back: HeldBack, temperature: float) -> Tensor:
+    out = stored_head(tier.served.config, tier.head.solve(), temperature=temperature)
+    return held_back.correct(tier.served, tier.served.head(out), tier.head.classes)
 
 
 def _beside_parent(

@@ -43,6 +43,15 @@ class FastTier:
         self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), on_grid(z_BD, Z_GRID))
         return distances_B
 
+    def unlearn_many(self, samples: Sequence[Labelled]) -> None:
+        """Take samples out that were learnt here: afterwards the tier is one that never saw them."""
+        if not samples:
+            return
+        z_BD, labels = self.served.z_many([sample.text for sample in samples]), [sample.label for sample in samples]
+        self.head.unlearn_many(self.served.features(z_BD), labels)
+        rows = {label: row for row, label in enumerate(self.head.classes)}
+        self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), -on_grid(z_BD, Z_GRID))
+
     def means(self, labels: Sequence[str]) -> Tensor:
         """The direction z_CD of each class, of unit length."""
         rows = {label: row for row, label in enumerate(self.head.classes)}

@@ -15,13 +15,14 @@ and a Bloom filter for the ids (a false positive would silently drop a label).
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import mmh3
 import msgspec
 
 from learner.config import LearnerConfig
+from learner.recent import RecentHashes
 from wire.records import Answer, Feedback, Quarantined
 
 if TYPE_CHECKING:
@@ -77,25 +78,6 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
 
 
-class RecentHashes:
-    """The last `capacity` ids, as 64-bit hashes, oldest out first."""
-
-    def __init__(self, capacity: int, hashes: Iterable[int] = ()) -> None:
-        self._capacity = capacity
-        self._hashes = dict.fromkeys(hashes)
-
-    def add(self, event_id: str) -> None:
-        self._hashes[hash_of(event_id)] = None
-        if len(self._hashes) > self._capacity:
-            del self._hashes[next(iter(self._hashes))]
-
-    def __contains__(self, event_id: str) -> bool:
-        return hash_of(event_id) in self._hashes
-
-    def export(self) -> list[int]:
-        return list(self._hashes)
-
-
 class Join:
     """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
@@ -120,6 +102,23 @@ class Join:
         """What was refused or held since this was asked last."""
         taken, self._quarantined = self._quarantined, []
         return taken
+
+    def erase(self, is_erased: Callable[[str], bool]) -> int:
+        """Remove the answers and labels about erased subjects that wait; a label that comes for one of them is late."""
+        answers = [it.event_id for it in self._pending.values() if is_erased(it.subject)]
+        labels = [it.event_id for it in self._parked.values() if is_erased(it.key)]
+        for event_id in answers:
+            self._num_bytes -= self._pending.pop(event_id).num_bytes
+        for event_id in dict.fromkeys((*answers, *labels)):
+            self.skip(event_id)
+        return len(answers) + len(labels)
+
+    def skip(self, event_id: str) -> None:
+        """The answer to this event is not to be known: its label is late."""
+        self.counts["answers_erased"] += 1
+        self._expired.add(event_id)
+        if self._parked.pop(event_id, None) is not None:
+            self.counts["late"] += 1
 
     @property
     def num_parked(self) -> int:
@@ -224,11 +223,6 @@ class Join:
             is_approved=bool(feedback.approval),
             answer_time_ms=answer.time_ms,
         )
-
-
-def hash_of(event_id: str) -> int:
-    """The signed 64-bit hash under which an id is remembered."""
-    return mmh3.hash64(event_id.encode())[0]
 
 
 def is_held_back(event_id: str, share: float) -> bool:

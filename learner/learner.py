@@ -15,9 +15,10 @@ import structlog
 from torch import Tensor
 
 from learner.anchor import Anchor
-from learner.checkpoint import Facts, Snapshot
+from learner.checkpoint import MEANS, Facts, Snapshot
 from learner.config import LearnerConfig
-from learner.errors import CheckpointRefused
+from learner.erased import Erased
+from learner.evaluation import changes
 from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
 from learner.guard import Guard
@@ -25,8 +26,9 @@ from learner.join import Join, Sample
 from learner.parts import drift_of, held_back_of, replay_of
 from learner.prequential import Prequential
 from learner.replay import Labelled
-from learner.requantize import ServedEncoder, stored_encoder, stored_head, stored_projection
+from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from learner.slow import GROWTH, Phase, SlowRound, draw_plan, labels_due
+from learner.steps import Pace
 from learner.strategies.in_rounds import in_rounds
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
@@ -36,9 +38,7 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined, WeightManifest
-
-MEANS = "round.means"
-"""Name of the tensor from which the auxiliary head of the round under way started."""
+from wire.subjects import Subjects
 
 log = structlog.get_logger("learner")
 
@@ -47,12 +47,18 @@ class Learner:
     """The state: windows, tiers, memory, counters, offsets. `version` is the published one that it goes on from."""
 
     def __init__(
-        self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer, *, receipts: Receipts | None = None
+        self,
+        config: LearnerConfig,
+        strata: Strata,
+        tokenizer: TextTokenizer,
+        *,
+        receipts: Receipts | None = None,
+        subjects: Subjects | None = None,
     ) -> None:
         shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
         strata.config = shape
         self._config, self._first_layer = config, shape.n_layers - config.trainable_layers
-        self._receipts = receipts
+        self._receipts, self._subjects = receipts, subjects
         self.model_spec = shape.spec_hash(tokenizer.digest)
         self.strata = strata
         self._source = f"{frozen_digest(strata, self._first_layer)}/{config.seed}"
@@ -63,19 +69,19 @@ class Learner:
             preload()
         self.guard = Guard(config, receipts=receipts)
         self.join = Join(config, self.guard)
-        self.replay = replay_of(config)
-        self.held_back = held_back_of(config)
+        self.replay, self.held_back = replay_of(config), held_back_of(config)
         self.prequential = Prequential()
         self.drift = drift_of(config)
+        self.erased = Erased(subjects)
         self.counts: Counter[str] = Counter()
         self.offsets: dict[str, int] = {}
         self.version = self.last_version = 0
         self.temperature = DEFAULT
         self.anchor: Anchor | None = None
         self.round: SlowRound | None = None
-        self._fresh: list[Labelled] = []
+        self.fresh: list[Labelled] = []
         self._max_fresh = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
-        self._learn_s, self._num_timed = 0.0, 0
+        self.pace = Pace()  # of labels, from the poll to the changed head
 
     def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> list[Quarantined]:
         """Take what was read up to `offsets`. Afterwards every record below them has had its effect.
@@ -83,7 +89,7 @@ class Learner:
         Returns the labels that had none because they are not believed.
         """
         start_s = time.perf_counter()
-        samples = self.join.match(records)
+        samples = self.join.match(self.erased.living(records, self.join.skip))
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.tier.head.classes)
         held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
@@ -91,8 +97,7 @@ class Learner:
         self.counts["held_back"] += len(held_back)
         self._learn([sample for sample in samples if not sample.is_held_back])
         self.offsets = dict(offsets)
-        self._learn_s += time.perf_counter() - start_s if samples else 0.0
-        self._num_timed += len(samples)
+        self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
 
     def tick(self) -> bool:
@@ -129,9 +134,10 @@ class Learner:
             guard=self.guard.export(),
             replay=self.replay.export(),
             held_back=self.held_back.samples.export(),
-            fresh=self._fresh,
+            fresh=self.fresh,
             round_plan=self.round.plan if self.round else None,
             drift=self.drift.export(),
+            erased=self.erased.export(),
         )
         sums = {f"fast.{name}": value for name, value in self.tier.export().items()}
         top = {f"top.{name}": value for name, value in self.top.items()}
@@ -147,6 +153,7 @@ class Learner:
         self.held_back = held_back_of(self._config, facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
+        self.erased = Erased(self._subjects, facts.erased)
         self.counts.clear()  # others hold it
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
@@ -161,6 +168,7 @@ class Learner:
         self.counts["round_at"] = snapshot.facts.counts.get("round_at", 0)
         self.counts["set_aside"] += num_learnt - self.counts["learnt"]
         self.version = version
+        self.erased.returned(len(snapshot.facts.erased.erasures))
 
     @property
     def has_work(self) -> bool:
@@ -177,11 +185,6 @@ class Learner:
         """The encoders in use: the current one, and that of a round which is being measured."""
         return {self.tier.served.key} | ({self.round.next_tier.served.key} if self.round else set())
 
-    @property
-    def learn_ms_per_label(self) -> float:
-        """Mean time from the poll to the changed head, since this process began."""
-        return 1e3 * self._learn_s / max(self._num_timed, 1)
-
     def _learn(self, samples: list[Sample]) -> None:
         admitted = [sample for sample in samples if self.tier.head.admit(sample.label)]
         labelled = [self._labelled(sample) for sample in admitted]
@@ -189,7 +192,7 @@ class Learner:
         self.counts["learnt"] += len(admitted)
         self.drift.add_texts(self.tier.learn_many(labelled))
         self.replay.add(labelled)
-        self._fresh = (self._fresh + labelled)[-self._max_fresh :]
+        self.fresh = (self.fresh + labelled)[-self._max_fresh :]
         if self.round is not None:
             self.round.also(labelled)
 
@@ -199,8 +202,7 @@ class Learner:
     def _start_round(self) -> None:
         config, num_labels = self._config, self.counts["learnt"] - self.counts["round_at"]
         due = labels_due(len(self.replay), every=config.slow_every_labels)
-        if self.drift.is_urgent:
-            due = min(due, config.drift_min_labels)
+        due = min(due, config.drift_min_labels) if self.drift.is_urgent else due
         if not config.trainable_layers or not len(self.replay) or num_labels < due:
             return
         self.drift.is_urgent = False
@@ -208,53 +210,41 @@ class Learner:
         self.counts["round_at"] = self.counts["learnt"]
         plan = draw_plan(
             self.counts["rounds"],
-            self._fresh,
+            self.fresh,
             self.replay,
             steps=max(num_labels // config.slow_labels_per_step, 1),
             size=config.slow_batch,
             num_draws=in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws,
             seed=config.seed,
         )
-        self._fresh = []
+        self.fresh = []
         self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=config)
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
-        before_N, after_N = self._correct(self.tier), self._correct(done.next_tier)
-        num_lost, num_won = int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
-        is_adopted = not is_worse_beyond_chance(num_lost, num_won)
+        lost, won = changes(self.tier, done.next_tier, self.held_back, temperature=self.temperature)
+        is_adopted = not is_worse_beyond_chance(lost, won)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
-        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=num_lost, won=num_won)
+        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)
         if is_adopted:
             self.tier, self.strata = done.next_tier, done.strata
             self.drift.new_encoder()
         self.round = None
         return is_adopted
 
-    def _correct(self, tier: FastTier) -> Tensor:
-        out = stored_head(tier.served.config, tier.head.solve(), temperature=self.temperature)
-        return self.held_back.correct(tier.served, tier.served.head(out), tier.head.classes)
-
     def _restore_knowledge(self, snapshot: Snapshot) -> None:
         """The part that labels made: tiers, memory, a round under way."""
-        facts, tensors = snapshot.facts, snapshot.tensors
-        if facts.model_spec != self.model_spec:
-            raise CheckpointRefused(f"of model {facts.model_spec[:12]}, not {self.model_spec[:12]}")
-        if facts.source != self._source:
-            raise CheckpointRefused("of another encoder or seed")
-        load_top(self.strata, _named(tensors, "top."))
+        facts = snapshot.facts
+        facts.check(model_spec=self.model_spec, source=self._source)
+        load_top(self.strata, snapshot.named("top."))
         served, top = self.tier.served, stored_encoder(self.strata, first_layer=self._first_layer)
         if any(it.entry != served.tensors[name].entry for name, it in top.items()):
             served = served.with_top(top)
         self.tier = FastTier(served, ridge=self._config.ridge)
-        self.tier.restore(_named(tensors, "fast."), facts.classes)
+        self.tier.restore(snapshot.named("fast."), facts.classes)
         self.replay = replay_of(self._config, facts.replay)
         self.temperature, self.anchor = facts.temperature, facts.anchor
-        self._fresh = list(facts.fresh)
+        self.fresh = list(facts.fresh)
         self.round = None
         if (plan := facts.round_plan) is not None:
-            self.round = SlowRound(plan, tensors[MEANS], self.tier, self.strata, config=self._config)
-
-
-def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            self.round = SlowRound(plan, snapshot.tensors[MEANS], self.tier, self.strata, config=self._config)

@@ -15,6 +15,7 @@ import torch
 
 from learner.checkpoint import Checkpoints
 from learner.config import LearnerConfig
+from learner.eraser import Eraser
 from learner.failpoints import failpoint
 from learner.feed import Feed
 from learner.leadership import Leadership
@@ -29,6 +30,7 @@ from wire.errors import StaleEpoch
 from wire.receipts import Receipts
 from wire.records import WeightManifest
 from wire.store import Store
+from wire.subjects import Subjects
 
 EXIT_STALE = 75
 """EX_TEMPFAIL: the lease is another's; whoever started us may start us again."""
@@ -52,7 +54,8 @@ def run(
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
         store.check_policy()
-        learner = Learner(config, *load_encoder(encoder), receipts=Receipts(signing_key))
+        receipts, subjects = Receipts(signing_key), Subjects(signing_key)
+        learner = Learner(config, *load_encoder(encoder), receipts=receipts, subjects=subjects)
         leadership = Leadership(store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms)
         if leadership.wait(stop):
             reporter = Reporter(holder, store.report_learner, now_ms=now_ms)
@@ -80,6 +83,7 @@ def lead(
     """Learn from labels until `stop` is set.
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
+              erasures            from wire.store, before anything is learnt
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
               Quarantined         to wire.bus, the labels that are not believed, before a checkpoint is behind them
     waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
@@ -88,6 +92,7 @@ def lead(
     checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
     pending = restore(learner, checkpoints)
     publisher = Publisher(learner, store, checkpoints, leadership.lease, config=config, now_ms=now_ms)
+    eraser = Eraser(learner, store, checkpoints, publisher, keep_alive=leadership.renew, now_ms=now_ms)
     feed = Feed(
         bus,
         learner.offsets,
@@ -98,6 +103,7 @@ def lead(
     publisher.recover(pending, feed.ends())
     while not stop.is_set():
         leadership.renew()
+        eraser.look()
         records = feed.poll(1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
         failpoint("after-poll")
         feed.quarantine(learner.learn(records, feed.offsets))

@@ -25,7 +25,7 @@ from learner.errors import CheckpointFailed
 from learner.failpoints import failpoint
 from learner.learner import Learner
 from learner.shipment import manifest_of, put_blobs
-from learner.standing import Standing
+from learner.standing import IN_A_ROW, Standing
 from learner.steps import Steps
 from model.errors import NonFinite
 from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StoreUnavailable, UnknownFormat
@@ -94,6 +94,16 @@ class Publisher:
         """Publish at the next opportunity, new labels or not."""
         self._standing.force()
 
+    def start_over(self) -> None:
+        """Something was erased: publish what is left, and compare it with nothing that knew more."""
+        self._maker.forget()
+        self._standing.force()
+
+    def give_up_refused(self) -> None:
+        """Set aside what the gate did not let pass, if there is something."""
+        if self._learner.counts[IN_A_ROW]:
+            self._standing.give_up()
+
     def hasten(self) -> None:
         """Do not wait for the end of the interval: what is published is out of date."""
         self._not_before_s = 0.0
@@ -134,7 +144,7 @@ class Publisher:
         self._standing.mark(flight.manifest, flight.num_changes)
         self._maker.published(flight.candidate, self._learner)
         failpoint("after-mark")
-        self._tidy()
+        self.tidy()
         flight.steps.end("tidy")
         self.last_ms = flight.steps.ms
         accuracy = flight.candidate.measured.evaluation.accuracy
@@ -201,12 +211,12 @@ class Publisher:
         log.warning("refused", reasons=refusals, evaluation=candidate.measured.evaluation if candidate else None)
         return None
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Remove the checkpoints that nothing can return to."""
         try:
             plan = self._store.plan()
             kept = {self._learner.version, *(plan.versions if plan else ()), plan.previous if plan else 0}
-            self._checkpoints.prune(kept)
+            self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
         except (StoreUnavailable, BadSignature, UnknownFormat, BlobCorrupt) as error:
             self._learner.counts["tidy_failed"] += 1
             log.warning("tidy_failed", reason=str(error))

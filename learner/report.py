@@ -60,7 +60,7 @@ class Reporter:
                 round_phase=slow.phase.value if slow else "",
                 round_progress=slow.progress if slow else 0.0,
                 publish_ms=publisher.last_ms,
-                learn_ms_per_label=learner.learn_ms_per_label,
+                learn_ms_per_label=learner.pace.ms,
                 drifts=tuple(learner.drift.recent),
             )
         )

@@ -22,6 +22,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         evaluation=candidate.measured.evaluation,
         epoch=epoch,
         created_ms=time_ms,
+        erased=len(learner.erased),
     )
 
 

@@ -40,7 +40,7 @@ class Standing:
     def num_changes(self) -> int:
         """Grows with everything that makes the next version another one."""
         counts = self._learner.counts
-        return counts["learnt"] + counts["set_aside"] + counts["rounds_adopted"]
+        return counts["learnt"] + counts["set_aside"] + counts["rounds_adopted"] + counts["erasures"]
 
     @property
     def has_changes(self) -> bool:
@@ -51,7 +51,7 @@ class Standing:
         """Whether there is something to publish, and nothing has to be read before."""
         offsets = self._learner.offsets
         is_behind = any(offsets.get(partition, 0) < offset for partition, offset in self._read_first.items())
-        return not is_behind and (self._is_forced or self.has_changes)
+        return not is_behind and not self._learner.erased.is_due and (self._is_forced or self.has_changes)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Find out where a restored learner stands. `ends`: the last offsets that can be read now."""
@@ -100,6 +100,7 @@ class Standing:
         """`manifest` is the version that the learner goes on from; `num_changes` had been seen when it was made."""
         self._learner.version = manifest.version
         self._learner.last_version = max(self._learner.last_version, manifest.version)
+        self._learner.erased.published(manifest.version, manifest.erased)
         self._learner.counts["published"] += 1
         self._learner.counts[IN_A_ROW] = 0
         self.pending = None
@@ -127,7 +128,7 @@ class Standing:
         learner = self._learner
         try:
             published = self._checkpoints.of_version(learner.version)
-            if published is not None:
+            if published is not None and len(published.facts.erased.erasures) == len(learner.erased):
                 now = learner.export(None)
                 learner.restore(published)
                 self._maker.parent = self._maker.make(learner, Steps())
@@ -151,6 +152,7 @@ class Standing:
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
             learner.version = current
+            self._is_forced = len(learner.erased) > 0  # the current version may know somebody who was erased
         self._is_told(self.num_changes)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 

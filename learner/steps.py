@@ -1,4 +1,4 @@
-"""How long each step of a publication took."""
+"""How long things take: each step of a publication, and a label."""
 
 import time
 from collections.abc import Callable
@@ -19,3 +19,20 @@ class Steps:
     @property
     def total_ms(self) -> float:
         return round(sum(self.ms.values()), 1)
+
+
+class Pace:
+    """The mean time of what is done in batches."""
+
+    def __init__(self) -> None:
+        self._total_s, self._num = 0.0, 0
+
+    def add(self, seconds: float, num_items: int) -> None:
+        if num_items:
+            self._total_s += seconds
+            self._num += num_items
+
+    @property
+    def ms(self) -> float:
+        """Of one item; 0 before the first."""
+        return 1e3 * self._total_s / max(self._num, 1)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.commands import ask, bench, config, doctor, quarantine, rollout, run, tune
+from services.commands import ask, bench, config, doctor, forget, quarantine, rollout, run, tune
 from services.commands.exits import code_of, codes
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for command in (
     run.learn,
     ask.predict,
     ask.feedback,
+    forget.forget,
     rollout.versions,
     doctor.doctor,
     tune.tune,

@@ -13,7 +13,7 @@ from wire.config import StoreConfig
 from wire.records import Evaluation, TensorEntry, TensorPart, WeightManifest, key_name
 from wire.store import Lease, Store
 
-SIGNING_KEY = b"a key for tests"
+SIGNING_KEY = b"a key for the tests"
 
 _numbers = count()
 

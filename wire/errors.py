@@ -58,6 +58,10 @@ class PlanMoved(WireError):
     """The rollout plan was changed by somebody else; read it again."""
 
 
+class ErasuresFull(WireError):
+    """So many subjects were erased that no more are remembered."""
+
+
 class BusRefused(WireError):
     """The broker answered, and the answer was no: rights, configuration, or a version that it does not speak."""
 

@@ -40,8 +40,8 @@ class Receipts:
     def __init__(self, signing_key: bytes) -> None:
         if not signing_key:
             raise ValueError("receipts need a signing key")
-        self._receipt_key = _derived(signing_key, b"lifelong receipt v1")
-        self._approval_key = _derived(signing_key, b"lifelong approval v1")
+        self._receipt_key = derived(signing_key, b"lifelong receipt v1")
+        self._approval_key = derived(signing_key, b"lifelong approval v1")
 
     def of(self, event_id: str, *, time_ms: int, entity: str) -> str:
         """The receipt of the answer given at `time_ms` to the event of `entity` (its key, or the id if it has none)."""
@@ -68,16 +68,17 @@ class Receipts:
         return _mac(self._approval_key, *said)
 
 
+def derived(signing_key: bytes, purpose: bytes) -> bytes:
+    """The key for one purpose."""
+    return hmac.digest(signing_key, purpose + b"\x01", sha256)
+
+
 def _time_of(receipt: str) -> int:
     """The time that a receipt claims; -1 where it is none."""
     try:
         return int(receipt.partition(".")[0], 16) if len(receipt) <= MAX_CHARS else -1
     except ValueError:
         return -1
-
-
-def _derived(signing_key: bytes, purpose: bytes) -> bytes:
-    return hmac.digest(signing_key, purpose + b"\x01", sha256)
 
 
 def _mac(key: bytes, *parts: str | int) -> str:

@@ -268,7 +268,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     `version` grows by one; `parent` is the version it was trained from (0: none). `config` is the model's canonical
     JSON and `model_spec` its hash together with the tokenizer's. `trained_through` maps `topic/partition` to the next
     offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are those
-    that may answer, the best first; the probes hold for that one.
+    that may answer, the best first; the probes hold for that one. `erased` counts the erasures (`Erasure`) that were
+    carried out before it was made: nothing about those subjects is in its sums.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -286,6 +287,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     evaluation: Evaluation
     epoch: int
     created_ms: int
+    erased: int = 0
     format: str = "lifelong-weights"
     format_version: int = 2
 
@@ -293,6 +295,22 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     def num_bytes(self) -> int:
         """Bytes of all blobs."""
         return sum(tensor.num_bytes for tensor in self.tensors)
+
+
+class Erasure(Record, frozen=True, kw_only=True):
+    """What became of the wish that everything about a subject be forgotten; `digest` is the subject's, `wire.subjects`.
+
+    It is the learner's `number`th erasure, counted from 1. `removed` counts samples by where they were. `version` is
+    the first that was made without them (0: not published yet); a manifest whose `erased` is `number` or more says so.
+    `is_purged`: no older version and no older checkpoint is left.
+    """
+
+    digest: str
+    number: int
+    time_ms: int
+    removed: dict[str, int] = {}
+    version: int = 0
+    is_purged: bool = False
 
 
 class VersionEntry(Record, frozen=True, kw_only=True):

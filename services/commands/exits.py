@@ -8,6 +8,7 @@ def codes() -> dict[type[Exception], int]:
     from learner.errors import DataError, LearnerError
     from model.errors import ModelError
     from services.commands.ask import NoAnswer
+    from services.commands.forget import NotErasedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.rollout.plans import NotPossible
@@ -33,6 +34,7 @@ def codes() -> dict[type[Exception], int]:
         PortTaken: CONFIGURATION,
         NotRunning: TEMPORARY,
         NoAnswer: TEMPORARY,
+        NotErasedYet: TEMPORARY,
         StackFailed: TEMPORARY,
         TuneFailed: TEMPORARY,
         WireError: TEMPORARY,

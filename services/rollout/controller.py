@@ -25,7 +25,7 @@ from services.rollout.config import RolloutConfig
 from services.rollout.judge import Judge
 from services.rollout.plans import follow_newest
 from wire.bus import Bus
-from wire.errors import WireError
+from wire.errors import NotFound, WireError
 from wire.records import Feedback
 from wire.store import Lease, Store, Watch
 
@@ -121,7 +121,19 @@ class Controller:
         plan, newest = self._store.plan(), self._store.current()
         if plan is None:
             return
-        recent = range(max(1, newest - self._config.keep_versions + 1), newest + 1)
+        recent = self._recent(newest)
         removed = self._store.collect({*recent, *plan.versions, plan.previous, newest} - {0})
         if removed:
             log.info("collected", removed=removed)
+
+    def _recent(self, newest: int) -> set[int]:
+        """The newest few versions, but for those that know somebody who was erased since."""
+        kept, erased = set[int](), 0
+        for version in range(newest, max(0, newest - self._config.keep_versions), -1):
+            try:
+                manifest = self._store.manifest(version)
+            except NotFound:
+                continue
+            erased = max(erased, manifest.erased)
+            kept |= {version} if manifest.erased == erased else set()
+        return kept

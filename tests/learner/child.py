@@ -14,7 +14,7 @@ from learner.loop import run
 from tests.learner.small import small_config
 from wire.config import BusConfig, StoreConfig
 
-SIGNING_KEY = b"a key for tests"
+SIGNING_KEY = b"a key for the tests"
 
 
 def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, store_prefix: str) -> int:

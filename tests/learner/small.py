@@ -20,6 +20,7 @@ from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
+from wire.subjects import Subjects
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 
@@ -59,8 +60,11 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
     return ServedEncoder(CONFIG, tokenizer(), tensors)
 
 
+SUBJECTS = Subjects(b"a key for the tests")
+
+
 def small_learner(**changed: float | str) -> Learner:
-    return Learner(small_config(**changed), small_strata(), tokenizer())
+    return Learner(small_config(**changed), small_strata(), tokenizer(), subjects=SUBJECTS)
 
 
 def small_config(**changed: float | str) -> LearnerConfig:

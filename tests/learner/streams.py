@@ -21,6 +21,10 @@ def text_of(number: int) -> str:
     return PHRASES[number % len(PHRASES)].format(topic=label_of(number), number=number)
 
 
+def subject_of(number: int) -> str:
+    return f"customer {number % 7}"
+
+
 def answer(number: int, *, label: str | None = "refund") -> Answer:
     return Answer(
         event_id=f"event-{number}",
@@ -31,6 +35,7 @@ def answer(number: int, *, label: str | None = "refund") -> Answer:
         arm="stable",
         precision="int8",
         rollout_revision=1,
+        key=subject_of(number),
     )
 
 

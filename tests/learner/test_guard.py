@@ -26,7 +26,10 @@ def said(number: int, *, source: str, label: str = "", time_ms: int = 0) -> list
     """An answer given at `time_ms`, and its label with the receipt."""
     given = msgspec.structs.replace(answer(number), time_ms=time_ms)
     receipt = RECEIPTS.of(given.event_id, time_ms=time_ms, entity=given.entity)
-    return [given, msgspec.structs.replace(feedback(number, label=label), source=source, receipt=receipt)]
+    return [
+        given,
+        msgspec.structs.replace(feedback(number, label=label), source=source, receipt=receipt, key=given.key),
+    ]
 
 
 def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:

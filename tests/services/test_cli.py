@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "versions", "doctor", "tune")
+COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
 GROUPS = {
     "rollout": ("run", "status", "promote", "rollback", "pin", "unpin"),
     "quarantine": ("list", "release"),
@@ -93,7 +93,13 @@ def test_sources_are_said_and_secrets_hidden() -> None:
 
 
 def test_without_a_stack_commands_say_what_to_start(tmp_path: Path) -> None:
-    for words in (("versions",), ("rollout", "status"), ("predict", "hello"), ("feedback", "id", "label")):
+    for words in (
+        ("versions",),
+        ("rollout", "status"),
+        ("predict", "hello"),
+        ("feedback", "id", "label"),
+        ("forget", "--subject", "a"),
+    ):
         done = lifelong(*words, LIFELONG_STATE_DIR=str(tmp_path))
         assert done.returncode == 75
         assert "lifelong up" in done.stderr

@@ -4,15 +4,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import count
 
+import msgspec
 import pytest
 
 from services.rollout.config import RolloutConfig
 from services.rollout.controller import Controller
 from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
+from tests.brokers import eventually
 from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
@@ -40,11 +43,11 @@ class World:
         assert lease is not None
         self._lease: Lease = lease
 
-    def publish(self) -> int:
+    def publish(self, *, erased: int = 0) -> int:
         """Publishes the next version from the current one; its number."""
         version = self.store.next_version()
         manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current())
-        self.store.publish(manifest, self._lease)
+        self.store.publish(msgspec.structs.replace(manifest, erased=erased), self._lease)
         return version
 
     def until(self, wanted: Callable[[RolloutPlan], bool]) -> RolloutPlan:
@@ -99,11 +102,11 @@ def world(store: Store, bus: Bus) -> World:
 
 
 @contextmanager
-def leading(store: Store, bus: Bus, *, holder: str = "one") -> Iterator[None]:
+def leading(store: Store, bus: Bus, *, holder: str = "one", config: RolloutConfig = CONFIG) -> Iterator[None]:
     """A controller at work."""
     stop = threading.Event()
     refusal = partial(Receipts(SIGNING_KEY).refusal, is_required=False, max_age_ms=1e9)
-    controller = Controller(store, bus, config=CONFIG, holder=holder, refusal=refusal, now_ms=now_ms)
+    controller = Controller(store, bus, config=config, holder=holder, refusal=refusal, now_ms=now_ms)
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
     try:
@@ -121,6 +124,20 @@ def test_first_version_is_stable_and_the_next_ones_are_candidates(world: World, 
         third = world.publish()
         plan = world.until(lambda plan: plan.candidate == third)
         assert (plan.stable, plan.arms[1].share) == (first, CONFIG.candidate_share)
+
+
+def test_versions_that_know_somebody_erased_are_not_kept_for_being_new(world: World, bus: Bus) -> None:
+    with leading(world.store, bus, config=replace(CONFIG, collect_interval_s=0.05)):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        world.publish()
+        third = world.publish(erased=1)
+        world.until(lambda plan: plan.candidate == third)
+        Operator(world.store, name="test").promote(third, now_ms=now_ms())
+        eventually(lambda: world.store.stored_versions() == [first, third], within_s=DEADLINE_S)
+        fourth = world.publish(erased=1)
+        world.until(lambda plan: plan.candidate == fourth)
+    assert world.store.stored_versions() == [first, third, fourth]
 
 
 def test_a_candidate_follows_within_a_tenth_of_a_second(world: World, bus: Bus) -> None:

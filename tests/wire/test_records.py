@@ -14,6 +14,7 @@ from wire.records import (
     Arm,
     DeadLetter,
     Drift,
+    Erasure,
     Evaluation,
     Event,
     Feedback,
@@ -87,6 +88,15 @@ SAMPLES: dict[str, Record] = {
         ),
         epoch=3,
         created_ms=1_700_000_000_000,
+        erased=2,
+    ),
+    "erasure.v1": Erasure(
+        digest="c" * 32,
+        number=2,
+        time_ms=1_700_000_000_000,
+        removed={"replay": 7, "held_back": 1},
+        version=12,
+        is_purged=True,
     ),
     "version_entry.v1": VersionEntry(version=12, action="published", time_ms=1_700_000_000_000, detail="gate passed"),
     "rollout_plan.v1": PLAN,
@@ -143,7 +153,7 @@ def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
 def test_the_manifest_from_before_the_anchor_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "weight_manifest.v2.before_gate.json").read_bytes(), type=WeightManifest)
     evaluation = Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75)
-    assert old == msgspec.structs.replace(SAMPLES["weight_manifest.v2"], evaluation=evaluation)
+    assert old == msgspec.structs.replace(SAMPLES["weight_manifest.v2"], evaluation=evaluation, erased=0)
 
 
 @samples

@@ -1,7 +1,7 @@
 """Everything that the programs keep in Redis, by one name.
 
     learner: put_blob, acquire, publish, collect    serving: plan, manifest, get_blob, report, watch
-    rollout: reports, history, write_plan
+    rollout: reports, history, write_plan           operator: request_erasure
 
 Each verb is one line here and lives in the file named after its noun.
 """
@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Iterable
 
 from wire.config import StoreConfig
-from wire.records import LearnerReport, ReplicaReport, RolloutPlan, VersionEntry, WeightManifest
+from wire.records import Erasure, LearnerReport, ReplicaReport, RolloutPlan, VersionEntry, WeightManifest
 from wire.store.blobs import Blobs
 from wire.store.collect import GRACE_MS, Collector
+from wire.store.erasures import Erasures
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.reports import Reports
@@ -34,6 +35,7 @@ class Store:
         self._leases = Leases(self._server, secrets.token_hex(8))
         self._versions = Versions(self._server, signing_key)
         self._plans = Plans(self._server, signing_key)
+        self._erasures = Erasures(self._server)
         self._reports = Reports(self._server)
         self._collector = Collector(self._server, self._versions, self._plans)
 
@@ -84,6 +86,30 @@ class Store:
     def history(self, limit: int) -> list[VersionEntry]:
         """The last entries, newest first."""
         return self._versions.history(limit)
+
+    def stored_versions(self) -> list[int]:
+        """Every version that has a manifest, lowest first."""
+        return self._versions.stored()
+
+    def request_erasure(self, digest: str) -> None:
+        """Asks the learner to forget a subject, for ever. Raises ErasuresFull."""
+        self._erasures.request(digest)
+
+    def erasures_requested(self, first: int) -> list[str]:
+        """The digests of the subjects to forget, from place `first` on."""
+        return self._erasures.requested(first)
+
+    def num_erasures(self) -> int:
+        """How many subjects are to be forgotten."""
+        return self._erasures.num_requested()
+
+    def note_erasure(self, erasure: Erasure) -> None:
+        """Says what has become of a request."""
+        self._erasures.note(erasure)
+
+    def erasure(self, digest: str) -> Erasure | None:
+        """What has become of a request; None where no learner has seen it."""
+        return self._erasures.of(digest)
 
     def plan(self) -> RolloutPlan | None:
         """The plan in force; None before the first. Raises BadSignature, UnknownFormat."""

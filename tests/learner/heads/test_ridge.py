@@ -36,6 +36,17 @@ def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[in
     assert torch.equal(parts.solve(), whole.solve())
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), min_size=90, max_size=90))
+def test_what_is_unlearnt_was_never_there_bit_for_bit(is_gone: list[bool]) -> None:
+    it, other = head(), head()
+    it.learn_many(PHI, LABELS)
+    for gone in (True, False):
+        places = [i for i in range(90) if is_gone[i] is gone]
+        (it.unlearn_many if gone else other.learn_many)(PHI[places], [LABELS[i] for i in places])
+    assert all(torch.equal(sums, other.export()[name]) for name, sums in it.export().items())
+
+
 def test_the_solution_is_ridge_regression() -> None:
     it = head()
     it.learn_many(PHI, LABELS)

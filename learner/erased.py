@@ -1,0 +1,77 @@
+"""Who was erased, and what became of each erasure. It is the same before and after a rollback: wishes stay wishes."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from wire.records import Answer, Erasure, Feedback
+from wire.subjects import Subjects
+
+
+class ErasedState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an `Erased` knows."""
+
+    erasures: list[Erasure] = []
+    is_due: bool = False
+
+
+class Erased:
+    """The erasures, by number. `is_due`: the learner may still hold samples of an erased subject."""
+
+    def __init__(self, subjects: Subjects | None, state: ErasedState | None = None) -> None:
+        self._subjects = subjects
+        self._erasures = {erasure.digest: erasure for erasure in state.erasures} if state else {}
+        self.is_due = state.is_due if state else False
+
+    def holds(self, subject: str) -> bool:
+        """Whether nothing about `subject` may be known."""
+        if not self._erasures or not subject or self._subjects is None:
+            return False
+        return self._subjects.digest(subject) in self._erasures
+
+    def living(self, records: Iterable[Answer | Feedback], skip: Callable[[str], None]) -> Iterator[Answer | Feedback]:
+        """`records` without the answers about erased subjects, whose event ids `skip` gets."""
+        for record in records:
+            if isinstance(record, Answer) and self.holds(record.key):
+                skip(record.event_id)
+            else:
+                yield record
+
+    def add(self, digest: str, *, time_ms: int) -> None:
+        """From now on nothing about this subject may be known."""
+        self._erasures[digest] = Erasure(digest=digest, number=len(self) + 1, time_ms=time_ms)
+        self.is_due = True
+
+    def change(self, erasure: Erasure) -> None:
+        """Replace what is known of an erasure."""
+        self._erasures[erasure.digest] = erasure
+
+    def published(self, version: int, erased: int) -> None:
+        """`version` says of itself that it was made after `erased` erasures."""
+        for erasure in self:
+            if not erasure.version and erasure.number <= erased:
+                self.change(msgspec.structs.replace(erasure, version=version))
+
+    def returned(self, num_known: int) -> None:
+        """The learner is back at a state that knows of `num_known` erasures: the others are due again."""
+        for erasure in self:
+            if erasure.number > num_known:
+                self.change(msgspec.structs.replace(erasure, version=0, is_purged=False))
+                self.is_due = True
+
+    @property
+    def clean_since(self) -> int:
+        """The version before which all versions hold something that was erased; 0 before there is one."""
+        return max((erasure.version for erasure in self), default=0)
+
+    def export(self) -> ErasedState:
+        return ErasedState(erasures=list(self), is_due=self.is_due)
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._erasures
+
+    def __iter__(self) -> Iterator[Erasure]:
+        return iter(tuple(self._erasures.values()))
+
+    def __len__(self) -> int:
+        return len(self._erasures)

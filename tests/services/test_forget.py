@@ -1,0 +1,68 @@
+"""`lifelong forget` against a learner that runs: what it prints, and what is left of the subject afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.learner.children import Children, send, stopped, wait_for
+from tests.learner.small import SUBJECTS
+from tests.learner.streams import stream, subject_of
+from tests.stores import SIGNING_KEY
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.store import Store
+
+pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
+
+Forget = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def forget(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> Forget:
+    environ = {
+        "LIFELONG_STATE_DIR": str(tmp_path),
+        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
+        "LIFELONG_STORE__URL": store_config.url,
+        "LIFELONG_STORE__PREFIX": store_config.prefix,
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": bus_config.bootstrap_servers,
+    }
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "services.cli", "forget", *words]
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | environ, timeout=100)
+
+    return run
+
+
+def test_a_subject_is_forgotten_while_the_learner_runs_and_at_its_next_start(
+    forget: Forget, bus: Bus, store: Store, bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path
+) -> None:
+    children = Children(tmp_path, bus_config, store_config, trainable_layers=0)
+    try:
+        child = children.start()
+        send(bus, stream(0, 140))
+        wait_for(store, lambda report: report.counts.get("labels") == 154)
+        done = forget("--subject", subject_of(3), "--json")
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["digest"] == SUBJECTS.digest(subject_of(3)) and said["removed"]["replay"] > 10
+        assert said["current"]["erased"] == said["number"] == 1 and said["current"]["version"] >= said["version"]
+        assert "Version" in forget("--subject", subject_of(3)).stdout
+        assert stopped(child) == 0
+        assert forget("--subject", subject_of(4), "--no-wait").returncode == 0
+        late = forget("--subject", subject_of(4), "--timeout", "1")
+        assert (late.returncode, late.stdout) == (75, "") and "the request stays" in late.stderr
+        child = children.start()
+        assert forget("--subject", subject_of(4)).returncode == 0
+        assert stopped(child) == 0
+    finally:
+        children.close()
+    facts = children.snapshot().facts
+    subjects = {sample.subject for heap in facts.replay.groups.values() for _, sample in heap}
+    assert subjects == {subject_of(number) for number in range(7)} - {subject_of(3), subject_of(4)}
+    assert store.manifest(store.current()).erased == 2
