@@ -12,6 +12,10 @@ from learner.config import ReplayPolicy
 from learner.replay import Replay
 
 
+NO_BOUND = 1 << 62
+"""Bytes: all rows have one size, so their number bounds them."""
+
+
 class Row(NamedTuple):
     """A sample by its place in the tensors."""
 
@@ -34,7 +38,7 @@ class RowMemory:
     """At most `capacity` rows. Tensors are made when the first rows come, in their shape."""
 
     def __init__(self, capacity: int, *, seed: int, policy: ReplayPolicy) -> None:
-        self._replay = Replay[Row](capacity, 1 << 62, seed=seed, policy=policy)
+        self._replay = Replay[Row](capacity, NO_BOUND, seed=seed, policy=policy)
         self._free = list(range(capacity + 1))  # one more: a row has its place before another is dropped
         self._kept: Rows | None = None
 
