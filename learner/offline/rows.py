@@ -11,7 +11,6 @@ from torch import Tensor
 from learner.config import ReplayPolicy
 from learner.replay import Replay
 
-
 NO_BOUND = 1 << 62
 """Bytes: all rows have one size, so their number bounds them."""
 
