@@ -7,7 +7,7 @@ Joint training, the usual upper bound, is the same with all stages as one.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias
 
 import torch
@@ -46,7 +46,7 @@ def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: Choice, s
     """Learn stage after stage; after each, test all that were learnt."""
     matrix, seconds, num_labels = list[Row](), 0.0, 0
     for number, stage in enumerate(benchmark.stages, start=1):
-        seconds += _learn(contender, stage.train)
+        seconds += seconds_to_learn(contender, stage.train)
         num_labels += len(stage.train)
         matrix.append(tuple(accuracy(contender, seen.test) for seen in benchmark.stages[:number]))
         say(stage.name, matrix[-1])
@@ -57,7 +57,7 @@ def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: Choice
     """Learn all stages as one, shuffled; the matrix has the one row of the end."""
     stages = benchmark.stages
     whole = joined([stage.train for stage in stages], _order(sum(len(stage.train) for stage in stages), choice.seed))
-    seconds = _learn(contender, whole)
+    seconds = seconds_to_learn(contender, whole)
     row = tuple(accuracy(contender, stage.test) for stage in stages)
     say("all stages", row)
     return Run((row,), 1e3 * seconds / len(whole), contender.num_bytes)
@@ -78,12 +78,17 @@ def accuracy(contender: Contender[X], part: Part[X]) -> float:
 
 
 def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
-    """The same stages, each with its training items in an order that depends on `seed` and its place alone."""
+    """The same stages, each with its training items in an order that depends on `seed` and its place alone.
+
+    What is ordered stays so.
+    """
+    if benchmark.is_ordered:
+        return benchmark
     stages = tuple(
         Stage(stage.name, joined([stage.train], _order(len(stage.train), 1_000 * seed + place)), stage.test)
         for place, stage in enumerate(benchmark.stages)
     )
-    return Benchmark(benchmark.name, benchmark.classes, stages)
+    return replace(benchmark, stages=stages)
 
 
 def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
@@ -96,11 +101,11 @@ def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
         is_flipped_N = torch.rand(labels_N.shape, generator=dice) < share
         train = Part(stage.train.inputs, torch.where(is_flipped_N, other_N, labels_N))
         stages.append(Stage(stage.name, train, stage.test))
-    return Benchmark(benchmark.name, benchmark.classes, tuple(stages))
+    return replace(benchmark, stages=tuple(stages))
 
 
-def _learn(contender: Contender[X], part: Part[X]) -> float:
-    """Seconds that it took."""
+def seconds_to_learn(contender: Contender[X], part: Part[X]) -> float:
+    """Let the contender learn; how long it took."""
     start_s = time.perf_counter()
     contender.learn_many(part)
     return time.perf_counter() - start_s

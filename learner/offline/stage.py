@@ -42,11 +42,12 @@ class Stage(Generic[X]):
 
 @dataclass(frozen=True, slots=True)
 class Benchmark(Generic[X]):
-    """A named data set as stages. `name` is what `--data` was given."""
+    """A named data set as stages. `name` is what `--data` was given; `is_ordered`: items come in the order of time."""
 
     name: str
     classes: tuple[str, ...]
     stages: tuple[Stage[X], ...]
+    is_ordered: bool = False
 
 
 class Contender(Protocol[X]):

@@ -1,6 +1,6 @@
 """The data sets of `lifelong bench learn` by name, and the strategies that each kind of them takes.
 
-clinc150, support, a folder -> texts        split-mnist, permuted-mnist -> images
+clinc150, support, a folder -> texts        split-mnist, permuted-mnist -> images        elec2 -> streams
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from learner.errors import DataError
-from learner.offline import recipes, texts
+from learner.offline import recipes, streams, texts
 from learner.offline.avalanche import is_path
 from learner.offline.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from learner.offline.runner import Strategy
 from learner.offline.stage import Benchmark, Part, Stage
+from learner.offline.tabular import ELEC2, elec2
 from services.demo.data import CLINC150, SUPPORT, load
 from services.demo.stream import Item
 
@@ -54,6 +55,7 @@ SPLIT_IMAGES, PERMUTED_IMAGES = (
     Kind(recipes.for_images(it), ("naive", "er", ours, "joint"), partial(recipes.for_images_by_path, it))
     for it, ours in ((recipes.SPLIT_RECIPES, "der-ace"), (recipes.PERMUTED_RECIPES, "der++"))
 )
+STREAMS = Kind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path)
 
 
 def set_of(name: str) -> Set:
@@ -76,4 +78,5 @@ def _part(items: Sequence[Item], ids: dict[str, int]) -> Part[list[str]]:
 SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
     SPLIT: Set(SPLIT_IMAGES, split_mnist),
     PERMUTED: Set(PERMUTED_IMAGES, permuted_mnist),
+    ELEC2: Set(STREAMS, elec2),
 }

@@ -1,0 +1,17 @@
+"""A short stream, and what every run is told."""
+
+import torch
+from torch import Tensor
+
+from learner.config import LearnerConfig
+from learner.offline.runner import Choice
+from learner.offline.stage import Benchmark, Part, Stage
+
+CHOICE = Choice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+
+
+def stream_of(*spans: list[int]) -> Benchmark[Tensor]:
+    """A stream with these labels; its one input says nothing."""
+    parts = [Part(torch.zeros(len(labels), 1), torch.tensor(labels)) for labels in spans]
+    stages = tuple(Stage(f"span {number}", part, part) for number, part in enumerate(parts))
+    return Benchmark("labels", ("a", "b"), stages, is_ordered=True)
