@@ -402,6 +402,9 @@ class Drift(Record, frozen=True, kw_only=True):
     before: float
     after: float
 
+    def __str__(self) -> str:
+        return f"{self.signal} {self.before:.2f} -> {self.after:.2f} at label {self.at_label}"
+
 
 class LearnerReport(Record, frozen=True, kw_only=True):
     """Where the learner stands. Kept in Redis for a few seconds, then gone with the learner.
@@ -434,6 +437,12 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     publish_ms: dict[str, float] = {}
     learn_ms_per_label: float = 0.0
     drifts: tuple[Drift, ...] = ()
+
+    @property
+    def num_drifts(self) -> int:
+        """All that were found, however long ago."""
+        return sum(count for name, count in self.counts.items() if name.startswith("drift_"))
+
     alarms: tuple[str, ...] = ()
 
 

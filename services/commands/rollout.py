@@ -65,6 +65,8 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
         if learner.refusals:
             num = learner.counts.get("gate_in_a_row", 0)
             print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
+        drift = f"{learner.num_drifts}, the last: {learner.drifts[-1]}" if learner.drifts else "none"
+        print(f"drifts found: {drift}")
         print(f"labels not believed: {_unbelieved(learner.counts) or 'none'}")
         for alarm in learner.alarms:
             print(f"ALARM: {alarm}; such labels are held (`lifelong quarantine list`)")

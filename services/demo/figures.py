@@ -48,6 +48,8 @@ class Figures:
     versions_published: int
     swaps: int
     """New weights taken, summed over the replicas."""
+    drifts: int
+    """Rises of errors or distances that the learner found."""
     swap_stall_ms: Percentiles
     label_to_live_s: Percentiles
     """`p50`, `p95` for any arm, `stable_p50`, `stable_p95` for the stable one."""
@@ -81,6 +83,7 @@ def figures(ledger: Ledger, sight: Sight, found: Audit, *, dead_letters: int) ->
         forgetting=round(forgetting(matrix), 2),
         versions_published=sight.published,
         swaps=sight.swaps,
+        drifts=sight.drifts,
         swap_stall_ms=percentiles(sight.stalls_ms, 50, 99),
         label_to_live_s=_label_to_live(ledger, progress, sight),
         latency_ms=percentiles(ledger.latencies_ms(), 50, 99),

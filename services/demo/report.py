@@ -93,6 +93,7 @@ def _rows(figures: Figures) -> dict[str, str]:
         "latency p50 / p99": f"{_said(latency['p50'])} / {_said(latency['p99'])} ms",
         "answers a second, at full speed": f"{figures.events_per_s:.0f}",
         "versions published, swaps": f"{figures.versions_published}, {figures.swaps}",
+        "drifts found": f"{figures.drifts}",
         "swap stall p50 / p99": f"{_said(stall['p50'])} / {_said(stall['p99'])} ms",
         "arms": "\n".join(_arm(name, arm) for name, arm in figures.arms.items()) or "-",
         "parity with full precision": _pairs(figures.parity, "{:.5f}"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from wire.errors import NotFound
-from wire.records import Evaluation, ReplicaReport, RolloutPlan, WeightManifest
+from wire.records import Drift, Evaluation, ReplicaReport, RolloutPlan, WeightManifest
 from wire.store import Store
 
 LOOK_S = 0.25
@@ -22,8 +22,8 @@ MAX_STALLS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest, and
-    `evaluation` what the learner measured of the newest one."""
+    """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest,
+    `evaluation` what the learner measured of the newest one, and `drift` the last that it found."""
 
     plan: RolloutPlan | None = None
     newest: int = 0
@@ -34,6 +34,8 @@ class Sight:
     published: int = 0
     swaps: int = 0
     stalls_ms: tuple[float, ...] = ()
+    drifts: int = 0
+    drift: Drift | None = None
 
     @property
     def stable(self) -> int:
@@ -124,7 +126,7 @@ class Watcher:
         self._published.update(entry.version for entry in entries if entry.action == "published")
         for report in reports:
             self._swaps.add(report)
-        before = self.sight()
+        before, learner = self.sight(), self._store.learner_report()
         manifests = self._manifests({newest, *(plan.versions if plan else ())} - {0, *before.through})
         served = self._served(plan, before, manifests)
         after = replace(
@@ -138,6 +140,8 @@ class Watcher:
             published=len(self._published),
             swaps=self._swaps.total,
             stalls_ms=tuple(self._swaps.stalls_ms),
+            drifts=learner.num_drifts if learner else before.drifts,
+            drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
         )
         with self._changed:
             self._sight = after

@@ -93,7 +93,8 @@ def line(progress: Progress, sight: Sight, rate: float) -> str:
     return (
         f"  {counts.answered} of {counts.sent} answered, {rate:.0f}/s, p50 {_said(latency['p50'])} p99 "
         f"{_said(latency['p99'])} ms | first seen {progress.of_round(TRAIN).accuracy:.1f} % right, "
-        f"{counts.labelled} labels | {_arms(sight)} | {sight.published} versions, {sight.swaps} swaps"
+        f"{counts.labelled} labels | {_arms(sight)} | {sight.published} versions, {sight.swaps} swaps, "
+        f"{sight.drifts} drifts"
     )
 
 
@@ -111,6 +112,7 @@ def panel(stream: Stream, progress: Progress, sight: Sight, rate: float) -> Grou
     facts.add_row("right at first sight", f"{trained.accuracy:.1f} %")
     facts.add_row("arms", _arms(sight))
     facts.add_row("learner", _learner(sight))
+    facts.add_row("drift", f"{sight.drifts} found, the last: {sight.drift}" if sight.drift else "none found")
     facts.add_row("swaps", f"{sight.swaps} in {len(sight.reports)} replicas")
     return Group(Text(), head, facts, _stages(stream, progress))
 

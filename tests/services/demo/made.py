@@ -18,6 +18,7 @@ FIGURES = Figures(
     forgetting=50.0,
     versions_published=3,
     swaps=6,
+    drifts=2,
     swap_stall_ms={"p50": 0.1, "p99": 0.4},
     label_to_live_s={"p50": 2.0, "p95": 4.0, "stable_p50": 6.0, "stable_p95": None},
     latency_ms={"p50": 12.0, "p99": 31.0},

@@ -23,6 +23,7 @@ FROZEN: dict[str, type | set[str]] = {
     "forgetting": float,
     "versions_published": int,
     "swaps": int,
+    "drifts": int,
     "swap_stall_ms": {"p50", "p99"},
     "label_to_live_s": {"p50", "p95", "stable_p50", "stable_p95"},
     "latency_ms": {"p50", "p99"},

@@ -4,7 +4,7 @@ import pytest
 
 from services.demo.sight import Sight, Swaps, Watcher
 from tests.services.demo.answerer import FIRST
-from wire.records import Arm, ReplicaReport, RolloutPlan
+from wire.records import Arm, Drift, LearnerReport, ReplicaReport, RolloutPlan
 from wire.store import Store
 
 ENDS = {"feedback.v1/0": 5, "feedback.v1/1": 2}
@@ -61,6 +61,15 @@ def test_a_watcher_sees_an_empty_store(store: Store) -> None:
     watcher.look()
     assert watcher.sight() == Sight()
     assert not watcher.wait(lambda sight: sight.plan is not None, 0.01)
+
+
+def test_a_watcher_sees_what_drifted(store: Store) -> None:
+    drift = Drift(signal="error", at_label=9, before=0.0, after=1.0)
+    counts = {"learnt": 9, "drift_error": 2, "drift_distance": 1}
+    store.report_learner(LearnerReport(learner="l", state="learning", time_ms=0, counts=counts, drifts=(drift,)))
+    watcher = Watcher(store)
+    watcher.look()
+    assert (watcher.sight().drifts, watcher.sight().drift) == (3, drift)
 
 
 def test_a_version_without_a_manifest_is_passed_over(store: Store) -> None:

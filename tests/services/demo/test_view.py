@@ -15,7 +15,7 @@ from services.demo.sight import Sight, Watcher
 from services.demo.view import Rate, View, line, panel
 from tests.brokers import eventually
 from tests.services.demo.made import STREAM
-from wire.records import Arm, Evaluation, RolloutPlan
+from wire.records import Arm, Drift, Evaluation, RolloutPlan
 from wire.store import Store
 
 ARMS = (Arm(name="stable", version=3, share=0.8), Arm(name="candidate", version=4, share=0.2))
@@ -25,6 +25,8 @@ SIGHT = Sight(
     evaluation=Evaluation(num_labels=50, accuracy=0.9, parent_accuracy=0.8),
     published=4,
     swaps=9,
+    drifts=2,
+    drift=Drift(signal="classes 1-16", at_label=70, before=0.125, after=0.5),
 )
 PROGRESS = Progress(
     counts=Counts(sent=8, answered=6, due=4, labelled=3),
@@ -51,7 +53,7 @@ def test_a_line_says_how_far_how_fast_how_well() -> None:
     assert "6 of 8 answered, 123/s, p50 20 p99 30 ms" in said
     assert "first seen 75.0 % right, 3 labels" in said
     assert "stable v3 80%, candidate v4 20%" in said
-    assert "4 versions, 9 swaps" in said
+    assert "4 versions, 9 swaps, 2 drifts" in said
 
 
 def test_a_line_before_anything_happened() -> None:
@@ -66,6 +68,7 @@ def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
     assert "50.0" in first
     assert first.count("100.0") == 2  # the test that is going on does not count yet
     assert any("on 50 held-back labels 90.0% right (before: 80.0%)" in text for text in lines)
+    assert any("2 found, the last: classes 1-16 0.12 -> 0.50 at label 70" in text for text in lines)
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(0, 1000)), min_size=1))
