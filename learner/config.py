@@ -86,7 +86,7 @@ class LearnerConfig:
     ridge: float = 0.01
     """Ridge penalty as a share of the mean diagonal of the feature sums."""
 
-    trainable_layers: int = 1
+    trainable_layers: int = 2
     """Top blocks of the encoder that the slow tier trains. 0: the encoder stands still."""
     slow_every_labels: int = 500
     """Labels learnt between the starts of two slow rounds; a tenth of the replay memory where that is more."""
@@ -100,11 +100,13 @@ class LearnerConfig:
     slow_loss_q: float = 0.0
     """0: cross-entropy. Towards 1, wrong labels pull less, and rare classes are learnt more slowly."""
     slow_rate: float = 3e-4
-    """Learning rate of the trainable blocks; the auxiliary head learns ten times as fast."""
+    """Learning rate of the trainable blocks at the start of a round; the auxiliary head learns ten times as fast."""
     slow_weight_decay: float = 0.01
     """Decoupled weight decay of the trainable blocks."""
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
+    rehearse_after_s: float = 5.0
+    """Time without a label after which the slow tier goes over the replay memory once, if it is due. 0: never."""
     rebuild_batch: int = 64
     """Texts that are encoded anew in one unit of work while the fast head is rebuilt."""
 

@@ -100,10 +100,13 @@ class Learner:
         self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
 
-    def tick(self) -> bool:
-        """Do one unit of slow work, if there is any. True when it made a better encoder, which was adopted."""
+    def tick(self, *, is_idle: bool = False) -> bool:
+        """Do one unit of slow work, if there is any. True when it made a better encoder, which was adopted.
+
+        `is_idle`: no label came for a while, so there is time to rehearse.
+        """
         if self.round is None:
-            self._start_round()
+            self._start_round(is_idle=is_idle)
             return False
         try:
             is_done = self.round.step(self.replay, self.held_back) is Phase.DONE
@@ -165,7 +168,8 @@ class Learner:
         self._restore_knowledge(snapshot)
         self.drift.new_encoder()
         self.counts["learnt"] = snapshot.facts.counts.get("learnt", 0)
-        self.counts["round_at"] = snapshot.facts.counts.get("round_at", 0)
+        for name in ("round_at", "rehearsed_at"):
+            self.counts[name] = snapshot.facts.counts.get(name, 0)
         self.counts["set_aside"] += num_learnt - self.counts["learnt"]
         self.version = version
         self.erased.returned(len(snapshot.facts.erased.erasures))
@@ -179,6 +183,12 @@ class Learner:
     def top(self) -> dict[str, Tensor]:
         """The weights of the trained blocks, by name."""
         return top_state(self.strata, self._first_layer)
+
+    @property
+    def is_rested(self) -> bool:
+        """Whether there would be nothing to do for the slow tier even if no label came for long."""
+        may_rehearse = self._config.rehearse_after_s > 0 and self._is_due("rehearsed_at")
+        return not (self.has_work or self._is_due("round_at") or may_rehearse)
 
     @property
     def encoder_keys(self) -> set[str]:
@@ -199,26 +209,42 @@ class Learner:
     def _labelled(self, sample: Sample) -> Labelled:
         return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"])
 
-    def _start_round(self) -> None:
-        config, num_labels = self._config, self.counts["learnt"] - self.counts["round_at"]
-        due = labels_due(len(self.replay), every=config.slow_every_labels)
-        due = min(due, config.drift_min_labels) if self.drift.is_urgent else due
-        if not config.trainable_layers or not len(self.replay) or num_labels < due:
+    def _start_round(self, *, is_idle: bool) -> None:
+        config, num_labels = self._config, self._num_since("round_at")
+        if self._is_due("round_at"):
+            fresh, steps = self.fresh, max(num_labels // config.slow_labels_per_step, 1)
+        elif is_idle and self._is_due("rehearsed_at"):
+            fresh, steps = [], -(-len(self.replay) // config.slow_batch)
+            self.counts["rehearsals"] += 1
+            self.counts["rehearsed_at"] = self.counts["learnt"]
+        else:
             return
         self.drift.is_urgent = False
         self.counts["rounds"] += 1
         self.counts["round_at"] = self.counts["learnt"]
         plan = draw_plan(
             self.counts["rounds"],
-            self.fresh,
+            fresh,
             self.replay,
-            steps=max(num_labels // config.slow_labels_per_step, 1),
+            steps=steps,
             size=config.slow_batch,
             num_draws=in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws,
             seed=config.seed,
         )
         self.fresh = []
         self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=config)
+
+    def _num_since(self, count: str) -> int:
+        """Labels learnt since the number of labels was noted as `count`."""
+        return self.counts["learnt"] - self.counts[count]
+
+    def _is_due(self, count: str) -> bool:
+        """Whether enough labels were learnt since then; after a drift, fewer are enough."""
+        config, num_memory = self._config, len(self.replay)
+        due = labels_due(num_memory, every=config.slow_every_labels)
+        if self.drift.is_urgent:
+            due = min(due, config.drift_min_labels)
+        return config.trainable_layers > 0 and num_memory > 0 and self._num_since(count) >= due
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""

@@ -1,6 +1,6 @@
 """The learner's process.
 
-    answers, labels -> join -> fast tier at once, slow tier in rounds -> gate -> weights in the store
+    answers, labels -> join -> fast tier at once, slow tier in rounds and in silence -> gate -> weights in the store
 
 One leader holds the lease; a standby waits for it. Exit codes: 0 stopped, 75 another one leads now (start again).
 """
@@ -22,6 +22,7 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.publish import Publisher
 from learner.report import Reporter
+from learner.silence import Silence
 from model.minilm import load_encoder
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -101,6 +102,7 @@ def lead(
         on_truncated=publisher.forget_unreachable,
     )
     publisher.recover(pending, feed.ends())
+    silence = Silence(config.rehearse_after_s)
     while not stop.is_set():
         leadership.renew()
         eraser.look()
@@ -110,7 +112,7 @@ def lead(
         if learner.drift.take_found():
             publisher.hasten()
         failpoint("after-learn")
-        if learner.tick():
+        if learner.tick(is_idle=silence.after(records)):
             publisher.force()
             failpoint("after-adopt")
         publisher.settle()

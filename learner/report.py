@@ -59,6 +59,7 @@ class Reporter:
                 held_back_samples=len(learner.held_back),
                 round_phase=slow.phase.value if slow else "",
                 round_progress=slow.progress if slow else 0.0,
+                is_rested=learner.is_rested,
                 publish_ms=publisher.last_ms,
                 learn_ms_per_label=learner.pace.ms,
                 drifts=tuple(learner.drift.recent),

@@ -4,8 +4,8 @@
 
 The lower blocks are frozen, so their INT8 form computes what the top starts from, in training as in service, and the
 backward pass ends there. The auxiliary head is a cosine classifier (scale 20) that starts from the class means and
-is thrown away after the round. Measured on CLINC150: the ridge head goes from 94.3 to 95.4 / 95.8 / 96.0 % after
-1 / 2 / 3 passes over the labels.
+is thrown away after the round. Measured on CLINC150 (INT8, two blocks, joint): the ridge head goes from 94.3 to 96.2 %
+after one pass over the labels, to 96.4 % after two; one block gives 95.9 and 96.0 %.
 
 Rejected: LoRA (in an open study 24.5 points below frozen features on a similar stream), and the loss through the ridge
 head (its weights answer to features that the step has just moved).
@@ -71,10 +71,13 @@ def preload() -> None:
 class Trainer:
     """Gradient steps on the top blocks of `strata`, which it changes in place, by the strategy of the settings.
 
-    `parent` is the encoder that the round began from: outputs before are its, through the class means.
+    `parent` is the encoder that the round began from: outputs before are its, through the class means. As many as
+    `num_steps` will come: the learning rates fall to nothing on the way, in a straight line.
     """
 
-    def __init__(self, strata: Strata, means_CD: Tensor, *, parent: Strata, config: LearnerConfig) -> None:
+    def __init__(
+        self, strata: Strata, means_CD: Tensor, *, parent: Strata, num_steps: int, config: LearnerConfig
+    ) -> None:
         self._strata, self._parent, self._means_CD = strata, parent, means_CD
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self._strategy = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q)
@@ -87,6 +90,7 @@ class Trainer:
             {"params": [self._head_CD], "lr": HEAD_RATE * config.slow_rate, "weight_decay": 0.0},
         )
         self._optimizer = torch.optim.AdamW(groups)
+        self._schedule = torch.optim.lr_scheduler.PolynomialLR(self._optimizer, total_iters=num_steps)
 
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
         """One step on texts given by their activations below the top; returns the loss.
@@ -108,6 +112,7 @@ class Trainer:
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
         self._optimizer.step()
+        self._schedule.step()
         return float(loss)
 
     def _logits(self, strata: Strata, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:

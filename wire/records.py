@@ -414,8 +414,9 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     held_back + over_capacity + set_aside), messages that were no record (`unreadable_*`), refusals of the gate
     (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`) and failures; what could not be sent is `*_lost`.
     `accuracy` is prequential: of given answers, before their label was learnt. `evaluation` is that of the published
-    version, `refusals` say why the gate did not let pass what came after it. `publish_ms` is the last publication, step
-    by step; `drifts` are the last few; `alarms` say which labels are held as a flip now.
+    version, `refusals` say why the gate did not let pass what came after it. `is_rested`: the slow tier has nothing to
+    do until labels come. `publish_ms` is the last publication, step by step; `drifts` are the last few; `alarms` say
+    which labels are held as a flip now.
     """
 
     learner: str
@@ -434,6 +435,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     held_back_samples: int = 0
     round_phase: str = ""
     round_progress: float = 0.0
+    is_rested: bool = False
     publish_ms: dict[str, float] = {}
     learn_ms_per_label: float = 0.0
     drifts: tuple[Drift, ...] = ()

@@ -46,7 +46,7 @@ class Player:
         """Plays all stages, at `rate` events a second."""
         for number, stage in enumerate(stream.stages):
             self.play(number, stage, rate)
-            self._settle(number, stage, rate)
+            self._settle(number, stage, rate, is_last=stage is stream.stages[-1])
             self._examine(number, stream.stages[: number + 1])
 
     def play(self, number: int, stage: Stage, rate: float) -> None:
@@ -77,8 +77,9 @@ class Player:
         event_id = self._ledger.sent(item.label, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
-    def _settle(self, number: int, stage: Stage, rate: float) -> None:
-        """Goes on sending texts of the stage, unlabelled and not scored, until its labels are live."""
+    def _settle(self, number: int, stage: Stage, rate: float, *, is_last: bool) -> None:
+        """Goes on sending texts of the stage, unlabelled and not scored, until its labels are live; after the last
+        stage, until the learner is at rest."""
         items = cycle(stage.train)
 
         def fill() -> None:
@@ -87,7 +88,10 @@ class Player:
 
         self.await_answers(at_most=0)
         every_s = min(1.0 / min(rate, FILLER_RATE), self._limits.look_s)
-        Settler(self._ledger, self._watcher, self._hands, self._limits, fill, every_s).settle(stage.name)
+        settler = Settler(self._ledger, self._watcher, self._hands, self._limits, fill, every_s)
+        settler.settle(stage.name)
+        if is_last:
+            settler.rest()
         self.await_answers(at_most=0)
 
     def _examine(self, number: int, stages: Sequence[Stage]) -> None:

@@ -6,11 +6,11 @@ No more labels come now, so nothing can judge the version that learned the last 
 good. The demo then promotes it, as an operator would, and says so.
 
 Labels that are held back to measure on, or repeated, make no new version: where no other follows for a while, the
-newest has learned all that there is.
+newest has learned all that there is. After the last stage the learner has time to rehearse; that is waited for too.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.demo.hands import Hands, Limits
@@ -42,11 +42,24 @@ class Settler:
         if not self._await_labels():
             self.hands.say(f"{stage}: not all labels arrived within {self.limits.label_s:g} s")
         ends = self.ledger.label_ends()
-        in_time = self._await_live(ends)
+        in_time = self._await_live(lambda sight, version: sight.covers(version, ends))
         if lacking := self.watcher.sight().lacking(ends):
             late = f"not learned within {self.limits.learn_s:g} s"
             why = "held back to measure on, or repeated" if in_time else late
             self.hands.say(f"{stage}: the last {lacking} labels changed nothing ({why})")
+
+    def rest(self) -> None:
+        """Returns when the learner has used the silence after the last label, and what came of it is live.
+
+        consumes: sights; produces: what `meanwhile` does; waits for: a learner at rest; unblocked by: it, or the limit
+        """
+        deadline_s = time.monotonic() + self.limits.rest_s
+        while not self.watcher.wait(lambda sight: sight.is_rested, self.every_s):
+            self._pass_time()
+            if time.monotonic() >= deadline_s:
+                self.hands.say(f"the learner is not done within {self.limits.rest_s:g} s")
+                return
+        self._await_live(lambda sight, version: False)
 
     def _await_labels(self) -> bool:
         """Whether every label lies in its topic in time.
@@ -60,28 +73,28 @@ class Settler:
                 return False
         return True
 
-    def _await_live(self, ends: Mapping[str, int]) -> bool:
-        """Whether the labels below `ends` are live in time.
+    def _await_live(self, covers: Callable[[Sight, int], bool]) -> bool:
+        """Whether a version that `covers` all there is to learn is live in time.
 
         consumes: sights; produces: promotions; waits for: the stable version; unblocked by: it, or the limit
         """
         deadline_s = time.monotonic() + self.limits.learn_s
         newest = _Newest(0, time.monotonic())
-        while not self.watcher.wait(lambda sight: sight.is_live(ends), self.every_s):
+        while not self.watcher.wait(lambda sight: sight.is_taken and covers(sight, sight.stable), self.every_s):
             self._pass_time()
             sight, now_s = self.watcher.sight(), time.monotonic()
             if sight.newest != newest.version:
                 newest = _Newest(sight.newest, now_s)
-            if self._is_over(sight, newest, ends, now_s):
+            if self._is_over(sight, newest, covers(sight, sight.newest), now_s):
                 return True
             if now_s >= deadline_s:
                 return False
         return True
 
-    def _is_over(self, sight: Sight, newest: _Newest, ends: Mapping[str, int], now_s: float) -> bool:
+    def _is_over(self, sight: Sight, newest: _Newest, is_all: bool, now_s: float) -> bool:
         """Whether the newest version has learned all there is and is served; promotes it where nobody else will."""
         age_s = now_s - newest.since_s
-        if not sight.covers(newest.version, ends) and age_s < self.limits.quiet_s:
+        if not is_all and age_s < self.limits.quiet_s:
             return False
         if sight.stable == newest.version:
             return sight.is_taken

@@ -23,7 +23,8 @@ MAX_STALLS = 10_000
 @dataclass(frozen=True, slots=True)
 class Sight:
     """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest,
-    `evaluation` what the learner measured of the newest one, and `drift` the last that it found."""
+    `evaluation` what the learner measured of the newest one, and `drift` the last that it found. `is_rested`: the
+    learner has nothing left to do."""
 
     plan: RolloutPlan | None = None
     newest: int = 0
@@ -36,6 +37,7 @@ class Sight:
     stalls_ms: tuple[float, ...] = ()
     drifts: int = 0
     drift: Drift | None = None
+    is_rested: bool = False
 
     @property
     def stable(self) -> int:
@@ -51,10 +53,6 @@ class Sight:
         """Whether `version` was trained through these offsets."""
         through = self.through.get(version, {})
         return version in self.through and all(through.get(source, 0) >= end for source, end in ends.items())
-
-    def is_live(self, ends: Mapping[str, int]) -> bool:
-        """Whether the stable version covers these offsets, and every replica follows the plan that says so."""
-        return self.is_taken and self.covers(self.stable, ends)
 
     def lacking(self, ends: Mapping[str, int]) -> int:
         """How many records below these offsets the stable version has not seen."""
@@ -142,6 +140,7 @@ class Watcher:
             stalls_ms=tuple(self._swaps.stalls_ms),
             drifts=learner.num_drifts if learner else before.drifts,
             drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
+            is_rested=learner is not None and learner.is_rested,
         )
         with self._changed:
             self._sight = after

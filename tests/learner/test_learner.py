@@ -107,6 +107,30 @@ def test_a_worse_encoder_is_dropped() -> None:
     assert it.tier.served.key == small_learner().tier.served.key
 
 
+def worked(learner: Learner, *, is_idle: bool = False) -> Learner:
+    """Has done all that there is to do."""
+    learner.tick(is_idle=is_idle)
+    while learner.has_work:
+        learner.tick(is_idle=is_idle)
+    return learner
+
+
+def test_silence_is_used_to_go_over_the_memory_once() -> None:
+    it = worked(fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80))
+    assert it.counts["rounds"] == 1 and not it.is_rested
+    it.tick(is_idle=True)
+    assert it.round is not None
+    steps = it.round.plan.steps
+    assert sum(len(step.samples) for step in steps) == 8 * len(steps) >= len(it.replay)
+    assert {sample.label for step in steps for sample in step.samples} == set(it.tier.head.classes)
+    rested = worked(it, is_idle=True)
+    assert rested.is_rested and (rested.counts["rehearsals"], rested.counts["rounds"]) == (1, 2)
+
+
+def test_a_learner_that_never_rehearses_is_at_rest_after_its_round() -> None:
+    assert worked(fed(small_learner(slow_rate=1e-5), 0, 80)).is_rested
+
+
 def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
     it = fed(small_learner(slow_rate=1e-5), 0, 70)
     number = 70

@@ -21,14 +21,15 @@ SIZES = (10, 5, 5)
 MEANS = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
 
 
-def trainer(strata: Strata, **changed: float | str) -> Trainer:
-    return Trainer(strata, MEANS, parent=small_strata(), config=small_config(**({"slow_rate": 1e-3} | changed)))
+def trainer(strata: Strata, changed: dict[str, float | str] | None = None, *, num_steps: int = 40) -> Trainer:
+    config = small_config(**({"slow_rate": 1e-3} | (changed or {})))
+    return Trainer(strata, MEANS, parent=small_strata(), num_steps=num_steps, config=config)
 
 
 def moved(changes: dict[str, float | str], *, first: int) -> float:
     """How far twenty steps move the vectors of the samples from `first` on."""
     shadow, served = with_own_top(small_strata(), 1), small_served()
-    it = trainer(shadow, **changes)
+    it = trainer(shadow, changes)
     x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
     for _ in range(20):
         it.step(x_TD, layout, ROWS, SIZES)
@@ -41,7 +42,7 @@ def moved(changes: dict[str, float | str], *, first: int) -> float:
 def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> None:
     published, served = small_strata(), small_served()
     shadow = with_own_top(published, 1)
-    it = trainer(shadow, slow_strategy=name)
+    it = trainer(shadow, {"slow_strategy": name})
     x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
     losses = [it.step(x_TD, layout, ROWS, SIZES) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]
@@ -50,6 +51,18 @@ def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> Non
     assert {name for name in served.tensors if served.tensors[name].entry != changed.tensors[name].entry} == {
         f"layers.1.{part}" for part in ("qkv", "out", "norm1", "up", "down", "norm2")
     }
+
+
+def test_the_rates_fall_to_nothing_on_the_way() -> None:
+    shadow = with_own_top(small_strata(), 1)
+    it = trainer(shadow, num_steps=2)
+    x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
+    states = []
+    for _ in range(3):
+        it.step(x_TD, layout, ROWS, SIZES)
+        states.append({name: value.clone() for name, value in top_state(shadow, 1).items()})
+    assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert all(torch.equal(value, states[2][name]) for name, value in states[1].items())
 
 
 def test_a_step_that_is_not_finite_changes_nothing() -> None:

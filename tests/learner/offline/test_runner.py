@@ -82,5 +82,5 @@ def test_flipped_labels_are_wrong_ones_of_all_classes_and_about_as_many_as_asked
     old_N = torch.cat([stage.train.labels_N for stage in before.stages])
     new_N = torch.cat([stage.train.labels_N for stage in after.stages])
     assert abs(float((old_N != new_N).float().mean()) - share) < 0.1
-    assert 0 <= int(new_N.min()) and int(new_N.max()) < len(before.classes)
+    assert int(new_N.min()) >= 0 and int(new_N.max()) < len(before.classes)
     assert all(new.test is old.test for old, new in zip(before.stages, after.stages, strict=True))

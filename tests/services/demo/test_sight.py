@@ -44,16 +44,14 @@ def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], c
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
     sight = Sight(plan=plan, through={7: through}, reports=(report(1),))
     assert sight.covers(7, ENDS) is covers
-    assert sight.is_live(ENDS) is covers
+    assert (sight.is_taken and sight.covers(sight.stable, ENDS)) is covers
     assert sight.lacking(ENDS) == lacking
 
 
 def test_nothing_is_live_before_every_replica_follows_the_plan() -> None:
     plan = RolloutPlan(revision=2, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
     behind = Sight(plan=plan, through={7: ENDS}, reports=(report(1, revision=2), report(1, replica="b")))
-    assert not behind.is_live(ENDS)
-    assert not Sight(plan=plan, through={7: ENDS}).is_live(ENDS)
-    assert not Sight().is_live({})
+    assert not behind.is_taken and not Sight(plan=plan, through={7: ENDS}).is_taken and not Sight().is_taken
 
 
 def test_a_watcher_sees_an_empty_store(store: Store) -> None:
