@@ -89,7 +89,7 @@ def test_a_loss_that_is_robust_is_another_loss() -> None:
     losses = []
     for q in (0.0, 0.5):
         x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
-        losses.append(trainer(with_own_top(small_strata(), 1), slow_loss_q=q).step(x_TD, layout, ROWS, SIZES))
+        losses.append(trainer(with_own_top(small_strata(), 1), {"slow_loss_q": q}).step(x_TD, layout, ROWS, SIZES))
     assert 0 < losses[1] < losses[0] and losses[1] <= 1 / 0.5
 
 
