@@ -140,7 +140,6 @@ class Standing:
 
     def _return_to(self, current: int) -> None:
         learner = self._learner
-        self._maker.parent = None
         try:
             snapshot = self._checkpoints.of_version(current)
             if snapshot is not None:
@@ -151,7 +150,7 @@ class Standing:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.version = current
+            learner.version, self._maker.parent = current, None
             self._is_forced = len(learner.erased) > 0  # the current version may know somebody who was erased
         self._is_told(self.num_changes)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])

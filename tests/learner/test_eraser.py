@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from learner.checkpoint import encode
 from learner.eraser import Eraser
 from tests.learner.publishing import Bench, renewed, withdraw
-from tests.learner.small import SUBJECTS
-from tests.learner.streams import answer, feedback, subject_of
+from tests.learner.small import SUBJECTS, small_learner
+from tests.learner.streams import answer, feedback, stream, subject_of
 from wire.records import Erasure
 from wire.store import Store
 
@@ -126,10 +127,6 @@ def test_a_rollback_brings_nothing_back(bench: Bench) -> None:
 
 def checkpoint_of_version_1(bench: Bench) -> bytes:
     """One that was still kept; here another learner makes it again."""
-    from learner.checkpoint import encode
-    from tests.learner.small import small_learner
-    from tests.learner.streams import stream
-
     learner = small_learner(trainable_layers=0)
     learner.learn(stream(0, 70), {"feedback.v1/0": 70})
     return encode(learner.export(bench.store.manifest(1)))

@@ -90,6 +90,17 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
     assert not bench.publisher.refusals
 
 
+def test_giving_up_without_a_snapshot_is_no_way_past_the_gate(store: Store, tmp_path: Path) -> None:
+    bench = Bench(store, tmp_path, max_head_update=0.3, max_refusals=1)
+    bench.learn(0, 100)
+    bench.publish()
+    for entry in bench.checkpoints.entries():
+        entry.path.unlink()
+    for last in (160, 170):
+        poison(bench, 100 if last == 160 else 160, last)
+        assert bench.publish() == 1 and bench.publisher.refusals == ("head_update",)
+
+
 def test_the_anchor_survives_a_restart(bench: Bench) -> None:
     bench.learn(0, 60)
     bench.publish()
