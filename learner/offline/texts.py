@@ -1,6 +1,8 @@
 """Contenders for texts: the learner as it runs in the service, and heads on its frozen encoder.
 
     lifelong    the whole learner, fed with answers and labels, predicting through the INT8 version it would publish
+    joint       a linear head on the frozen encoder by gradient descent, all stages at once; lifelong-joint: the same
+                of the whole learner
     ridge       its fast head alone, on the frozen encoder; ncm, lda, klda: other heads in closed form
     er, ...     a linear head by gradient on the frozen encoder, under one of the strategies
 
@@ -24,7 +26,7 @@ from learner.heads.ridge import RidgeHead
 from learner.learner import Learner
 from learner.offline.avalanche import find
 from learner.offline.recipes import VECTOR_RECIPES, avalanches, gradient, vector_net
-from learner.offline.runner import Choice, Strategy
+from learner.offline.runner import Choice, Strategy, all_at_once
 from learner.offline.stage import Benchmark, Contender, Part
 from learner.requantize import ServedEncoder
 from learner.steps import Steps
@@ -210,6 +212,8 @@ def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
 
 STRATEGIES: dict[str, Strategy[Texts]] = {
     "lifelong": Strategy(_whole),
+    "lifelong-joint": Strategy(_whole, all_at_once),
+    "joint": Strategy(_by_gradient("naive").make, all_at_once),
     "ridge": Strategy(_ridge),
     "ncm": _head(NearestMean),
     "lda": _head(StreamingLda),

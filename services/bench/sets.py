@@ -1,6 +1,7 @@
 """The data sets of `lifelong bench learn` by name, and the strategies that each kind of them takes.
 
-clinc150, support, a folder -> texts        split-mnist, permuted-mnist -> images        elec2 -> streams
+clinc150 (all, 5 or 10 shots), support, a folder -> texts
+split-mnist, permuted-mnist -> images               elec2 -> streams
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from learner.offline.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from learner.offline.runner import Strategy
 from learner.offline.stage import Benchmark, Part, Stage
 from learner.offline.tabular import ELEC2, elec2
-from services.demo.data import CLINC150, SUPPORT, load
+from services.demo.data import CLINC150, SUPPORT, fewshot, load
 from services.demo.stream import Item
 
 
@@ -50,7 +51,8 @@ class Set:
     load: Callable[[Path | None], Benchmark[Any]]
 
 
-TEXTS = Kind(texts.STRATEGIES, ("lifelong", "ridge"), texts.by_path)
+TEXTS = Kind(texts.STRATEGIES, ("lifelong", "naive", "joint", "ridge", "avalanche-replay"), texts.by_path)
+FEW = Kind(texts.STRATEGIES, ("lifelong", "ridge", "ncm", "lda"), texts.by_path)
 SPLIT_IMAGES, PERMUTED_IMAGES = (
     Kind(recipes.for_images(it), ("naive", "er", ours, "joint"), partial(recipes.for_images_by_path, it))
     for it, ours in ((recipes.SPLIT_RECIPES, "der-ace"), (recipes.PERMUTED_RECIPES, "der++"))
@@ -71,11 +73,24 @@ def _texts(name: str, data: Path | None) -> Benchmark[list[str]]:
     return Benchmark(name, classes, tuple(stages))
 
 
+def _few(shots: int, data: Path | None) -> Benchmark[list[str]]:
+    """All classes at once with a few texts each, in the usual draw; the test items are those of the whole set."""
+    whole = load(CLINC150, data)
+    train = fewshot(shots, data)
+    classes = tuple(dict.fromkeys(item.label for item in train))
+    ids = {label: place for place, label in enumerate(classes)}
+    test = [item for stage in whole.stages for item in stage.test]
+    return Benchmark(
+        f"{CLINC150}-{shots}-shot", classes, (Stage(f"{shots} texts a class", _part(train, ids), _part(test, ids)),)
+    )
+
+
 def _part(items: Sequence[Item], ids: dict[str, int]) -> Part[list[str]]:
     return Part([item.text for item in items], torch.tensor([ids[item.label] for item in items]))
 
 
 SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
+    **{f"{CLINC150}-{shots}-shot": Set(FEW, partial(_few, shots)) for shots in (5, 10)},
     SPLIT: Set(SPLIT_IMAGES, split_mnist),
     PERMUTED: Set(PERMUTED_IMAGES, permuted_mnist),
     ELEC2: Set(STREAMS, elec2),

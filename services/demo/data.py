@@ -31,6 +31,11 @@ CLINC150_HOWTO = (
     "clinc150, and let LIFELONG_DATA name the folder around it"
 )
 
+FEWSHOT_HOWTO = (
+    "join seq.in and label of Datasets/CLINC150/train_5 or train_10 in https://github.com/jianguoz/"
+    "Few-Shot-Intent-Detection line by line (paste seq.in label)"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -51,6 +56,22 @@ def load(name: str, data: Path | None, *, num_events: int | None = None, seed: i
     return limited(shuffled(Stream(name, stages), seed), num_events)
 
 
+def fewshot(shots: int, data: Path | None) -> list[Item]:
+    """The draw of `shots` texts for each class of CLINC150 that few-shot studies share (Zhang et al. 2021).
+
+    Raises `DataError`.
+    """
+    path = _in_clinc150(data) / f"fewshot_{shots}.tsv"
+    found = _plain_or_gz(path)
+    if found is None:
+        raise DataError(f"{path} is missing: a line for each text, then a tab, then its class; {FEWSHOT_HOWTO}")
+    lines = [line.split("\t") for line in _text(found).splitlines()]
+    odd = next((number for number, line in enumerate(lines, start=1) if len(line) != 2), None)
+    if odd is not None:
+        raise DataError(f"{found}:{odd}: expected a text, a tab, and a class")
+    return [Item(text, label) for text, label in lines]
+
+
 def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dict[str, str]:
     """Which stage each label goes to: equally many labels a stage, in the order the labels appear in.
 
@@ -67,9 +88,7 @@ def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dic
 
 def _clinc150(data: Path | None) -> tuple[Stage, ...]:
     """The in-scope part of CLINC150 (Larson et al., 2019): a stage is a domain, in the order of `domains.json`."""
-    if data is None:
-        raise DataError(f"{CLINC150}: LIFELONG_DATA names no folder of data sets; {CLINC150_HOWTO}")
-    folder = data / CLINC150
+    folder = _in_clinc150(data)
     full, domains = _json(folder / "data_full.json"), _json(folder / "domains.json")
     try:
         stage_of = {intent: domain for domain, intents in domains.items() for intent in intents}
@@ -80,6 +99,12 @@ def _clinc150(data: Path | None) -> tuple[Stage, ...]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder} is not the published CLINC150 ({error!r}); {CLINC150_HOWTO}") from error
     return _stages(tuple(domains), train, test)
+
+
+def _in_clinc150(data: Path | None) -> Path:
+    if data is None:
+        raise DataError(f"{CLINC150}: LIFELONG_DATA names no folder of data sets; {CLINC150_HOWTO}")
+    return data / CLINC150
 
 
 def _json(path: Path) -> Any:

@@ -7,15 +7,23 @@ from services.bench.sets import SETS, set_of
 
 
 @pytest.mark.parametrize("name", [*SETS, "a folder of mine"])
-def test_every_set_takes_our_strategies_and_avalanches(name: str) -> None:
+def test_every_set_takes_its_defaults(name: str) -> None:
     kind = set_of(name).kind
-    for strategy in (*kind.defaults, "er", "der++", "avalanche-replay", "avalanche.training.plugins:ReplayPlugin"):
+    assert all(callable(kind.named(strategy).make) for strategy in kind.defaults)
+
+
+@pytest.mark.parametrize("name", ["split-mnist", "permuted-mnist", "clinc150", "clinc150-5-shot", "a folder of mine"])
+def test_stages_take_our_strategies_and_avalanches(name: str) -> None:
+    kind = set_of(name).kind
+    for strategy in ("er", "der++", "avalanche-replay", "avalanche.training.plugins:ReplayPlugin"):
         assert callable(kind.named(strategy).make)
 
 
 def test_a_strategy_that_there_is_not_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(DataError, match=r"no strategy 'magic' here: there are naive, .*der-ace, joint, avalanche-NAME"):
         set_of("split-mnist").kind.named("magic")
+    with pytest.raises(DataError, match="learns in stages, not row by row"):
+        set_of("elec2").kind.named("avalanche-replay")
     with pytest.raises(DataError, match="does not import"):
         set_of("support").kind.named("no.such.module:Thing")
 

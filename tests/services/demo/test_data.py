@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from learner.errors import DataError
-from services.demo.data import load, stages_of_labels
+from services.demo.data import fewshot, load, stages_of_labels
+from services.demo.stream import Item
 
 Fields = Mapping[str, object]
 
@@ -126,3 +127,15 @@ def test_clinc150_says_how_to_get_it(tmp_path: Path) -> None:
 def test_clinc150_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not the published CLINC150"):
         load("clinc150", write_clinc150(tmp_path, {"train": [["x", "weather"]], "test": []}))
+
+
+def test_few_shots_are_read_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "clinc150").mkdir()
+    file = tmp_path / "clinc150" / "fewshot_5.tsv"
+    file.write_text("pay my bill\tpay_bill\nwake me\talarm\n")
+    assert fewshot(5, tmp_path) == [Item("pay my bill", "pay_bill"), Item("wake me", "alarm")]
+    with pytest.raises(DataError, match=r"fewshot_10.tsv is missing.*paste"):
+        fewshot(10, tmp_path)
+    file.write_text("pay my bill\tpay_bill\nwake me\n")
+    with pytest.raises(DataError, match=r"fewshot_5.tsv:2: expected a text, a tab, and a class"):
+        fewshot(5, tmp_path)
