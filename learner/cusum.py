@@ -4,11 +4,11 @@
     S >= THRESHOLD        -> raised, until S is 0 again
 
 The cumulative sum of log likelihood ratios of Page (1954), for Bernoulli trials (Reynolds and Stoumbos 1999, "A CUSUM
-chart for monitoring a proportion when inspecting continuously", eq. 2-4): p1 is the frequency to be noticed, p0 the one
-that is in order. Here p0 follows the stream: at least IN_ORDER, and more where the outcome has been as frequent in this
-context for long (its running mean), or where other contexts go as wrong now (the share of wrong outcomes among their
-last RECENT trials). So a change that all contexts share raises nothing, nor does what was always so, nor a context that
-is new: its mean begins where its first trials are.
+chart for monitoring a proportion when inspecting continuously"): p1 is the frequency to be noticed, p0 the one that is
+in order. Here p0 follows the stream: at least IN_ORDER, and more where the outcome has been as frequent in this context
+for long (its running mean), or where other contexts go as wrong now (the share of wrong outcomes among their last
+RECENT trials). So a change that all contexts share raises nothing, nor does what was always so, nor a context that is
+new: its mean begins where its first trials are.
 
 By Wald's inequality a chart in order reaches the threshold in a share of at most exp(-THRESHOLD) = 1/10,000 of the
 excursions from 0. At p0 = 0.1 six wrong outcomes in a row do it, or 18 trials of which every second is wrong. A sum

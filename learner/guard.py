@@ -28,7 +28,7 @@ class GuardState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Guard:
-    """Decides on labels, one after the other. Without `receipts` (no key: a measurement) nobody's are looked at."""
+    """Decides on labels, one after the other. Without `receipts` (a measurement has no key) no signature counts."""
 
     def __init__(
         self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: GuardState | None = None
@@ -64,7 +64,7 @@ class Guard:
 
     def hold(self, sample: Sample) -> str:
         """Why the sample is held, "" where it is not; from then on it counts as said."""
-        if sample.is_approved:
+        if sample.is_approved and self._receipts is not None:
             return ""
         if not self._rates.take(sample.source, sample.answer_time_ms):
             return "over_rate"

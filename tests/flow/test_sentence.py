@@ -1,7 +1,8 @@
 """The whole sentence, for real: events are answered, labels come back late, weights are learned, swapped in, judged.
 
 One run of `lifelong demo` on a small stream, in a process of its own, with whatever broker and Redis the machine has:
-everything between the events that go in and the figures that come out is the code that runs in production.
+everything between the events that go in and the figures that come out is the code that runs in production. Receipts are
+required: a label whose receipt was lost on the way, or that the learner or the judge takes for forged, teaches nothing.
 """
 
 import json
@@ -48,7 +49,8 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         capture_output=True,
         text=True,
         timeout=240,
-        env={**os.environ, "LIFELONG_STATE_DIR": str(folder / "state")},
+        env=os.environ
+        | {"LIFELONG_STATE_DIR": str(folder / "state"), "LIFELONG_LEARNER__GUARD__REQUIRE_RECEIPTS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert plot.read_bytes().startswith(b"\x89PNG")
