@@ -25,8 +25,8 @@ class RaggedLayout:
     offsets: tuple[int, ...]
     order: tuple[int, ...]
     groups: tuple[Group, ...]
-    place_B: Tensor
-    """int64: the caller's sequence b lies at place_B[b]."""
+    place: tuple[int, ...]
+    """The caller's sequence b lies at place[b]."""
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> "RaggedLayout":
@@ -39,7 +39,7 @@ class RaggedLayout:
         for row, index in enumerate(order):
             offsets.append(offsets[-1] + lengths[index])
             place[index] = row
-        return cls(tuple(offsets), tuple(order), group_equal(offsets), torch.tensor(place))
+        return cls(tuple(offsets), tuple(order), group_equal(offsets), tuple(place))
 
     @property
     def num_sequences(self) -> int:
@@ -58,12 +58,14 @@ class RaggedLayout:
         return torch.cat(means)
 
     def restore(self, z_BD: Tensor) -> Tensor:
-        """One row per sequence, from the layout's order to the caller's."""
-        return z_BD.index_select(0, self.place_B)
+        """One row per sequence, from the layout's order to the caller's. The same tensor where the two are one."""
+        if self.num_sequences == 1:
+            return z_BD
+        return z_BD.index_select(0, torch.tensor(self.place))
 
     def split(self, x_TD: Tensor) -> list[Tensor]:
         """Each sequence's rows, in the caller's order (views)."""
-        bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place_B.tolist()]
+        bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place]
         return [x_TD[start:end] for start, end in bounds]
 
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
@@ -73,10 +75,9 @@ class RaggedLayout:
 
 @dataclass(frozen=True, slots=True)
 class RaggedBatch:
-    """Token ids and positions of all sequences, and where each lies."""
+    """Token ids of all sequences, and where each lies."""
 
     ids_T: Tensor
-    positions_T: Tensor
     layout: RaggedLayout
 
     @classmethod
@@ -84,8 +85,12 @@ class RaggedBatch:
         """Raises BadTokens for no sequence at all, or one without tokens."""
         layout = RaggedLayout.of([len(ids) for ids in token_ids])
         ids = [token for index in layout.order for token in token_ids[index]]
-        positions = [position for index in layout.order for position in range(len(token_ids[index]))]
-        return cls(torch.tensor(ids), torch.tensor(positions), layout)
+        return cls(torch.tensor(ids), layout)
+
+    @property
+    def positions_T(self) -> Tensor:
+        """Each token's place in its sequence, int64. Made anew at every call: the native forward counts by itself."""
+        return torch.cat([torch.arange(group.length).repeat(group.count) for group in self.layout.groups])
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -103,7 +108,7 @@ class RaggedBatch:
     def _piece(self, first: int, end: int) -> "RaggedBatch":
         start, stop = self.offsets[first], self.offsets[end]
         lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
-        return RaggedBatch(self.ids_T[start:stop], self.positions_T[start:stop], RaggedLayout.of(lengths))
+        return RaggedBatch(self.ids_T[start:stop], RaggedLayout.of(lengths))
 
     def check(self, vocab: int, max_pos: int) -> None:
         """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_pos`."""

@@ -14,6 +14,7 @@ Shape suffixes: T tokens of all sequences, B sequences, D width, F width inside 
 """
 
 import ctypes
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -134,16 +135,16 @@ class Encoder:
     def _checked(self, ids_T: Tensor, offsets: Sequence[int]) -> Tensor:
         if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
             raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
-        offsets_B = torch.tensor(offsets, dtype=torch.int32)
-        if len(offsets_B) < 2 or offsets_B[0] != 0 or offsets_B[-1] != len(ids_T):
+        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids_T):
             raise ValueError(f"offsets go from {list(offsets[:1])} to {list(offsets[-1:])}; expected 0 to {len(ids_T)}")
-        shortest, longest = torch.aminmax(offsets_B.diff())
+        lengths = [end - start for start, end in itertools.pairwise(offsets)]
+        shortest, longest = min(lengths), max(lengths)
         if shortest < 1 or longest > self._num_positions:
             raise ValueError(f"sequences have {shortest} to {longest} tokens; expected 1 to {self._num_positions}")
-        lowest, highest = torch.aminmax(ids_T)
+        lowest, highest = (int(value) for value in torch.aminmax(ids_T))
         if lowest < 0 or highest >= self._num_rows:
             raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_rows - 1}]")
-        return offsets_B
+        return torch.tensor(offsets, dtype=torch.int32)
 
     def _block(self, block: BlockWeights, inner: int) -> binding.Block:
         shapes = {"qkv": (3 * self._width, self._width), "out": (self._width, self._width)}
