@@ -22,7 +22,7 @@ check-native: $(INSTALLED)
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 \
 	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/test_native.py tests/kernels/test_encoder.py \
-	    tests/kernels/test_linear_i8.py tests/kernels/test_linear_i4.py tests/kernels/test_attention.py $(ARGS)
+	    tests/kernels/test_linear_i8.py tests/kernels/test_linear_i4.py tests/kernels/test_attention_i8.py $(ARGS)
 
 bench: $(INSTALLED)
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)

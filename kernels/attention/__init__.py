@@ -1,11 +1,11 @@
 """Attention over sequences of different lengths laid end to end, without padding.
 
-`reference.py` defines it, `library.py` has it from torch's own operations, `gpu.py` in Triton, for rows on a GPU.
-`native.py` has it in our own C, in bfloat16 where the processor multiplies that; it is what the native encoder runs,
-and is not chosen here, because full precision comes through here too.
+`reference.py` defines it, `library.py` has it from torch's own operations, `gpu.py` in Triton, for rows on a GPU. All
+in full precision: what the native encoder runs, in 8-bit integers, is `kernels.attention_i8`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,10 +13,11 @@ from torch import Tensor
 from kernels import gpu as on_gpu
 from kernels.attention import library
 from kernels.attention.library import Group, group_equal
-from kernels.attention.native import Attention
 from kernels.dispatch import Impl, choose
 
 __all__ = ["IMPLS", "Group", "attention", "group_equal"]
+
+Attention: TypeAlias = Callable[[Tensor, Sequence[Group], int], Tensor]
 
 HEADS_ON_GPU = (16, 32, 64, 128, 256)
 """Widths of a head that make a tile, and leave room for it."""

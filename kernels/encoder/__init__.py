@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.attention.native import LANES, why_not_head
+from kernels.attention_i8.native import LANES, why_not_head
+from kernels.attention_i8.reference import MOST_TOKENS
 from kernels.native import address, binding
 
 __all__ = ["BlockWeights", "EmbeddingWeights", "Encoder", "NormWeights", "why_not"]
@@ -61,10 +62,12 @@ class BlockWeights:
     norm2: NormWeights
 
 
-def why_not(*, width: int, num_heads: int, inner: int) -> list[str]:
+def why_not(*, width: int, num_heads: int, inner: int, positions: int) -> list[str]:
     """What speaks against encoders of this shape here."""
     reasons = [*native.why_not(), *why_not_head(width // num_heads)]
     reasons += [f"{value} is no multiple of {LANES}" for value in (width, inner) if value % LANES]
+    if positions > MOST_TOKENS:
+        reasons.append(f"sequences have up to {positions} tokens; expected at most {MOST_TOKENS}")
     return reasons
 
 
@@ -75,13 +78,15 @@ class Encoder:
         self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights], *, num_heads: int, inner: int
     ) -> None:
         """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty."""
-        self._kept = (embedding, *blocks)  # the records below hold addresses
         self._num_rows, self._width = embedding.word_VD.shape
         self._num_positions = len(embedding.position_PD)
         _check("word_VD", embedding.word_VD, torch.int8, (self._num_rows, self._width))
         _check("scale_V", embedding.scale_V, torch.float32, (self._num_rows,))
         _check("position_PD", embedding.position_PD, torch.float32, (self._num_positions, self._width))
-        records = (binding.Block * len(blocks))(*(self._block(block, inner) for block in blocks))
+        matrices = _one_behind_the_other([self._matrices(block, inner) for block in blocks])
+        norms = [(block.norm1, block.norm2) for block in blocks]
+        self._kept = (embedding, norms, matrices)  # the records below hold addresses
+        records = (binding.Block * len(blocks))(*map(self._block, blocks, matrices))
         self._record = binding.Encoder(
             self._width,
             num_heads,
@@ -146,13 +151,17 @@ class Encoder:
             raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_rows - 1}]")
         return torch.tensor(offsets, dtype=torch.int32)
 
-    def _block(self, block: BlockWeights, inner: int) -> binding.Block:
+    def _matrices(self, block: BlockWeights, inner: int) -> list[Tensor]:
+        """In the order in which they are read."""
         shapes = {"qkv": (3 * self._width, self._width), "out": (self._width, self._width)}
         shapes |= {"up": (inner, self._width), "down": (self._width, inner)}
         for name, shape in shapes.items():
             _check_packed(name, getattr(block, name), shape)
+        return [getattr(block, name) for name in shapes]
+
+    def _block(self, block: BlockWeights, matrices: Sequence[Tensor]) -> binding.Block:
         return binding.Block(
-            *(address(getattr(block, name)) for name in shapes),
+            *map(address, matrices),
             self._norm("norm1", block.norm1),
             self._norm("norm2", block.norm2),
         )
@@ -161,6 +170,13 @@ class Encoder:
         _check(f"{name}.gain_D", norm.gain_D, torch.float32, (self._width,))
         _check(f"{name}.bias_D", norm.bias_D, torch.float32, (self._width,))
         return binding.Norm(address(norm.gain_D), address(norm.bias_D), norm.eps)
+
+
+def _one_behind_the_other(blocks: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]]:
+    """The same matrices in one piece of memory, so that what a kernel fetches ahead is what comes next."""
+    lengths = [len(matrix) for matrices in blocks for matrix in matrices]
+    views = iter(torch.split(torch.cat([matrix for matrices in blocks for matrix in matrices]), lengths))
+    return [tuple(itertools.islice(views, len(matrices))) for matrices in blocks]
 
 
 def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:

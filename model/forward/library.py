@@ -1,9 +1,12 @@
 """The quantized encoder in torch, operation by operation: what the native forward must agree with, and its stand-in.
 
+As a stand-in it leaves attention in float32, which torch does best. Asked for the definitions
+(LIFELONG_KERNELS=reference) it computes attention in 8-bit integers too.
+
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -13,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import linear_i4, linear_i8
-from kernels.attention import attention
+from kernels.attention import Group, attention
+from kernels.attention_i8 import attention as attention_i8
+from kernels.dispatch import forced
 from kernels.encoder import EmbeddingWeights, NormWeights
 from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
@@ -29,7 +34,7 @@ PIECE_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    num_heads: int
+    attend: Callable[[Tensor, Sequence[Group]], Tensor]
     qkv: Linear
     out: Linear
     norm1: NormWeights
@@ -39,7 +44,7 @@ class Block:
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """The same as `strata.Block`. `x_TD` is consumed: its memory may hold something else afterwards."""
-        mixed_TD = attention(self.qkv(x_TD), layout.groups, num_heads=self.num_heads)
+        mixed_TD = self.attend(self.qkv(x_TD), layout.groups)
         x_TD = _normalised(self.out(mixed_TD).add_(x_TD), self.norm1)
         inner_TF = self.up(x_TD)
         torch.ops.aten.gelu_(inner_TF)
@@ -92,8 +97,9 @@ def _int4(tensor: QTensor) -> Linear:
 
 
 def _block(config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear]) -> Block:
+    attend = attention_i8 if forced() == "reference" else attention
     return Block(
-        config.n_heads,
+        partial(attend, num_heads=config.n_heads),
         qkv=pack(tensors[f"{path}.qkv"]),
         out=pack(tensors[f"{path}.out"]),
         norm1=stored.norm(tensors[f"{path}.norm1"], config),

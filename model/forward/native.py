@@ -19,7 +19,7 @@ from model.ragged import RaggedBatch
 
 def why_not(config: StrataConfig) -> list[str]:
     """What speaks against it for models of this shape, here."""
-    return encoder.why_not(width=config.d_model, num_heads=config.n_heads, inner=config.d_ff)
+    return encoder.why_not(width=config.d_model, num_heads=config.n_heads, inner=config.d_ff, positions=config.max_pos)
 
 
 class NativeForward:

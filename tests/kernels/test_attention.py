@@ -7,28 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 
-from kernels import native
-from kernels.attention import IMPLS, Group, attention, group_equal, library, reference
-from kernels.attention.native import NATIVE, Attention
-from kernels.attention.native import attention as native_attention
-from kernels.dispatch import Impl
+from kernels.attention import Group, attention, group_equal, library, reference
 
 HEADS, HEAD = 3, 16
 WIDTH = 3 * HEADS * HEAD
-IMPLEMENTATIONS = pytest.mark.parametrize("impl", (*NATIVE, IMPLS[-1]), ids=lambda impl: impl.name)
 
 
 def rows(lengths: list[int], *, seed: int = 0) -> tuple[Tensor, list[int]]:
     offsets = [0, *accumulate(lengths)]
     return torch.randn(offsets[-1], WIDTH, generator=torch.Generator().manual_seed(seed)), offsets
-
-
-def able(impl: Impl[Attention]) -> Impl[Attention]:
-    if reasons := impl.why_not(torch.zeros(1, WIDTH), group_equal([0, 1]), HEADS):
-        pytest.skip("; ".join(reasons))
-    return impl
 
 
 def test_groups_are_neighbours_of_one_length() -> None:
@@ -37,42 +25,27 @@ def test_groups_are_neighbours_of_one_length() -> None:
     assert [group.num_rows for group in groups] == [4, 3, 2]
 
 
-@IMPLEMENTATIONS
 @given(st.lists(st.integers(1, 140), min_size=1, max_size=6), st.integers(0, 1 << 30))
 @settings(max_examples=30, deadline=None)
-def test_equals_the_definition(impl: Impl[Attention], lengths: list[int], seed: int) -> None:
-    """To what float32 rounds; to what bfloat16 rounds (8 bits of every factor) where pairs of them are multiplied."""
+def test_equals_the_definition(lengths: list[int], seed: int) -> None:
     qkv_TW, offsets = rows(sorted(lengths), seed=seed)
-    found = able(impl).run(qkv_TW, group_equal(offsets), HEADS)
-    expected = reference.attention(qkv_TW, offsets, HEADS)
-    assert torch.allclose(found, expected, atol=0.05 if impl.name.endswith("bf16") else 5e-6)
-    assert functional.cosine_similarity(found, expected, dim=1).min() > 0.9999
+    found = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
+    assert torch.allclose(found, reference.attention(qkv_TW, offsets, HEADS), atol=5e-6)
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, library.SHORT - 1, library.SHORT, 100])
-def test_a_sequence_does_not_feel_its_neighbours(impl: Impl[Attention], length: int) -> None:
+def test_a_sequence_does_not_feel_its_neighbours(length: int) -> None:
     qkv_TW, offsets = rows([length] * 5)
-    together = able(impl).run(qkv_TW, group_equal(offsets), HEADS)
-    alone = [impl.run(part, group_equal([0, length]), HEADS) for part in torch.split(qkv_TW, length)]
+    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
+    alone = [attention(part, group_equal([0, length]), num_heads=HEADS) for part in torch.split(qkv_TW, length)]
     assert torch.equal(together, torch.cat(alone))
 
 
-@pytest.mark.parametrize("width", [16, 32, 48, 256])
-def test_heads_of_any_multiple_of_16(width: int) -> None:
+@pytest.mark.parametrize("width", [8, 24, 48, 256])
+def test_heads_of_any_width(width: int) -> None:
     qkv_TW = torch.randn(21, 3 * 2 * width, generator=torch.Generator().manual_seed(1))
-    for way in native.WAYS:
-        if not native.why_not(way):
-            found = native_attention(qkv_TW, group_equal([0, 4, 21]), 2, way=way)
-            assert torch.allclose(found, reference.attention(qkv_TW, [0, 4, 21], 2), atol=0.05)
-
-
-def test_other_heads_go_to_torch() -> None:
-    qkv_TW = torch.randn(5, 3 * 24)
-    reasons = NATIVE[-1].why_not(qkv_TW, group_equal([0, 5]), 1)
-    assert "a head is 24 wide; expected a multiple of 16 up to 256" in reasons
-    found = attention(qkv_TW, group_equal([0, 5]), num_heads=1)
-    assert torch.allclose(found, reference.attention(qkv_TW, [0, 5], 1), atol=2e-6)
+    found = attention(qkv_TW, group_equal([0, 4, 21]), num_heads=2)
+    assert torch.allclose(found, reference.attention(qkv_TW, [0, 4, 21], 2), atol=5e-6)
 
 
 @pytest.mark.parametrize("lengths", [[3, 3, 5], [library.SHORT, 60]])
@@ -85,10 +58,9 @@ def test_gradients_flow(lengths: list[int]) -> None:
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
 
 
-@IMPLEMENTATIONS
-def test_large_scores_do_not_overflow(impl: Impl[Attention]) -> None:
+def test_large_scores_do_not_overflow() -> None:
     qkv_TW, offsets = rows([4, 4, 60, 200])
-    found = able(impl).run(qkv_TW * 1e3, group_equal(offsets), HEADS)
+    found = attention(qkv_TW * 1e3, group_equal(offsets), num_heads=HEADS)
     assert torch.isfinite(found).all()
 
 

@@ -122,9 +122,10 @@ def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
 
 
 def test_reasons() -> None:
-    assert why_not(width=32, num_heads=2, inner=48) == []
-    assert why_not(width=40, num_heads=2, inner=50) == [
+    assert why_not(width=32, num_heads=2, inner=48, positions=512) == []
+    assert why_not(width=40, num_heads=2, inner=50, positions=40_000) == [
         "a head is 20 wide; expected a multiple of 16 up to 256",
         "40 is no multiple of 16",
         "50 is no multiple of 16",
+        "sequences have up to 40000 tokens; expected at most 32768",
     ]

@@ -56,6 +56,6 @@ typedef struct {
                   int threads, float *out);
 } Kernels;
 
-extern const Kernels lifelong_bf16, lifelong_vnni, lifelong_avx2, lifelong_plain;
+extern const Kernels lifelong_vnni, lifelong_avx2, lifelong_plain;
 
 #endif

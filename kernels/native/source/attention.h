@@ -1,79 +1,24 @@
-/* Attention of each sequence to itself: softmax(q k^T / sqrt(d)) v, head by head, without a score matrix in memory.
+/* Attention of each sequence to itself, in 8-bit integers: kernels/attention_i8/reference.py defines it, to the bit.
  *
- *     16 queries x a block of 64 keys -> scores -> exp2 -> weighted values; a running maximum and sum for each query
- *     correct what came from earlier blocks (Milakov and Gimelshein, arXiv:1805.02867, algorithm 3)
+ *     q, k, v of a head --pack--> integers        up to 32 queries at a time:
+ *     queries x keys --dot--> scores --powers--> weights x values --dot--> out
  *
- * Sixteen queries lie in the lanes of a vector, so that maximum, exponential and sum are done for all of them at once and
- * nothing is ever reduced across lanes: for a text of ten tokens that was most of the time. Where the processor multiplies
- * pairs of bfloat16 (twice the rate), q, k, v and the weights are rounded to it; sums and the exponential stay float32.
+ * Both products are those of dot.h. In the first the keys are the rows and the queries lie in the lanes, so that maximum,
+ * exponential and sum are done for all queries at once and nothing is ever reduced across lanes: for a text of ten tokens
+ * that was most of the time. In the second the queries are the rows, read where the first left their weights.
  *
- * A Cell is what one lane multiplies at once: two bfloat16, or one float32.
+ * Rejected: blocks of keys with a running maximum (Milakov and Gimelshein, arXiv:1805.02867): the scores of 32 queries fit
+ * into the second-level cache for every text that the encoder takes, and weights would depend on the block.
  */
 #ifndef LIFELONG_ATTENTION_H
 #define LIFELONG_ATTENTION_H
 
 #include "linear.h"
 
-#define KEY_BLOCK 64
-#define KEYS 8    /* scored together */
-#define QUERIES 4 /* weighted together */
+#define QUERIES (2 * LANES) /* attended together, where a sequence has so many */
 #define MAX_HEAD 256
 #define LOG2_E 1.44269504f
-
-#if defined(__AVX512BF16__)
-
-#define PER_CELL 2
-typedef uint32_t Cell;
-typedef __m512i CellLanes;
-
-/* cells[i] = (a[i], b[i]) */
-INLINE void join16(Lanes a, Lanes b, Cell *cells)
-{
-    static const int16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                      8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-    _mm512_storeu_si512(cells, _mm512_permutexvar_epi16(_mm512_loadu_si512(order), halves));
-}
-
-/* cells[i] = (v[2i], v[2i + 1]) */
-INLINE void fold16(Lanes v, Cell *cells) { _mm256_storeu_si256((__m256i *)cells, (__m256i)_mm512_cvtneps_pbh((__m512)v)); }
-
-INLINE CellLanes load_cells(const Cell *from) { return _mm512_loadu_si512(from); }
-
-/* Assembly for the same reason as in dot.h. */
-INLINE Lanes add_product(Lanes sum, const Cell *x, CellLanes y)
-{
-    __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(y), "m"(*x));
-    return sum;
-}
-
-#else
-
-#define PER_CELL 1
-typedef float Cell;
-typedef Lanes CellLanes;
-
-INLINE void join16(Lanes a, Lanes b, Cell *cells)
-{
-    (void)b;
-    store16(cells, a);
-}
-
-INLINE void fold16(Lanes v, Cell *cells) { store16(cells, v); }
-
-INLINE CellLanes load_cells(const Cell *from) { return load16(from); }
-
-INLINE Lanes add_product(Lanes sum, const Cell *x, CellLanes y) { return fma16(all16(*x), y, sum); }
-
-#endif
-
-/* What one thread needs. `keys` and `values` follow, for the longest sequence. */
-typedef struct {
-    Cell queries[MAX_HEAD / PER_CELL][LANES];
-    Cell weights[KEY_BLOCK / PER_CELL][LANES];
-    float scores[KEY_BLOCK][LANES];
-    float spare[MAX_HEAD]; /* where the results of queries go that are not there */
-} HeadScratch;
+#define NO_SCORE (-(1 << 30)) /* of keys that fill up the last quad */
 
 /* A head of a sequence: rows of q, k and v, `stride` floats apart. */
 typedef struct {
@@ -82,19 +27,119 @@ typedef struct {
     int num_tokens, width;
 } Head;
 
-/* to[i][r] = from[r][i] for 16 rows, `stride` cells apart, and 8 cells of each */
-INLINE void transpose(const Cell *from, int64_t stride, Cell (*to)[LANES])
+/* What one thread needs, for the longest sequence; a whole number of quads. */
+typedef struct {
+    uint8_t *keys;    /* [tokens][width] */
+    uint8_t *values;  /* [tokens / 4][width][4], signed */
+    uint8_t *weights; /* [tokens / 4][queries][4] */
+    int32_t *scores;  /* [tokens][queries] */
+    float low[MAX_HEAD], step[MAX_HEAD], middle[MAX_HEAD]; /* of the channels of values: v ~ middle + step * q */
+    float score_step;                                      /* what an integer score counts, in powers of two */
+    float query_inverse;
+    uint32_t queries[MAX_HEAD / QUAD][QUERIES];
+    int32_t sums[QUERIES][QUERIES];
+} HeadScratch;
+
+INLINE int64_t head_scratch_bytes(int64_t tokens, int width)
+{
+    tokens = round_up(tokens, QUAD);
+    return round_up((int64_t)sizeof(HeadScratch), 64) + round_up(2 * tokens * width, 64) + tokens * QUERIES * 5;
+}
+
+INLINE HeadScratch *head_scratch(void *memory, int64_t tokens, int width)
+{
+    HeadScratch *s = memory;
+    tokens = round_up(tokens, QUAD);
+    s->keys = (uint8_t *)memory + round_up((int64_t)sizeof *s, 64);
+    s->values = s->keys + tokens * width;
+    s->weights = s->keys + round_up(2 * tokens * width, 64);
+    s->scores = (int32_t *)(s->weights + tokens * QUERIES);
+    return s;
+}
+
+/* low and step <- least value and range of each channel */
+INLINE void scan_channels(const float *x, Head h, HeadScratch *s)
+{
+    for (int i = 0; i < h.width; i += LANES) {
+        Lanes least = load16(x + i), greatest = least;
+        for (int t = 1; t < h.num_tokens; t++) {
+            Lanes v = load16(x + t * h.stride + i);
+            least = min16(least, v), greatest = max16(greatest, v);
+        }
+        store16(s->low + i, least), store16(s->step + i, greatest - least);
+    }
+}
+
+/* Keys have one step for all channels, and lows of their own: they add the same to all scores of a query. */
+INLINE void pack_keys(Head h, HeadScratch *s)
+{
+    scan_channels(h.k, h, s);
+    Lanes widest = load16(s->step);
+    for (int i = LANES; i < h.width; i += LANES) widest = max16(widest, load16(s->step + i));
+    float range = greatest_lane(widest);
+    Lanes inverse = all16(255.0f / (range + EPSILON));
+    s->score_step = range / 255.0f;
+    for (int i = 0; i < h.width; i += LANES) {
+        Lanes low = load16(s->low + i);
+        for (int t = 0; t < h.num_tokens; t++)
+            store_bytes(s->keys + t * h.width + i, nearest16((load16(h.k + t * h.stride + i) - low) * inverse), LANES);
+    }
+}
+
+/* Four tokens of a channel are one lane. */
+INLINE IntLanes four_values(const float *v, Head h, int count, Lanes low, Lanes inverse)
+{
+    IntLanes word = {0};
+    UNROLL for (int n = 0; n < count; n++)
+        word |= (nearest16((load16(v + n * h.stride) - low) * inverse) ^ 128) << 8 * n;
+    return word;
+}
+
+INLINE void pack_values(Head h, HeadScratch *s)
+{
+    scan_channels(h.v, h, s);
+    for (int i = 0; i < h.width; i += LANES) {
+        Lanes low = load16(s->low + i), range = load16(s->step + i);
+        Lanes inverse = all16(255.0f) / (range + EPSILON), step = range / 255.0f;
+        store16(s->step + i, step), store16(s->middle + i, fused16(all16(128.0f), step, low));
+        uint8_t *to = s->values + i * QUAD;
+        int t = 0;
+        for (; t + QUAD <= h.num_tokens; t += QUAD) {
+            IntLanes word = four_values(h.v + t * h.stride + i, h, QUAD, low, inverse);
+            memcpy(to + t * h.width, &word, sizeof word);
+        }
+        if (t == h.num_tokens) continue;
+        IntLanes word = four_values(h.v + t * h.stride + i, h, h.num_tokens - t, low, inverse);
+        memcpy(to + t * h.width, &word, sizeof word);
+    }
+}
+
+INLINE void scan_queries(Head h, HeadScratch *s)
+{
+    Lanes most = all16(0.0f);
+    for (int i = 0; i < h.width; i += LANES)
+        for (int t = 0; t < h.num_tokens; t++) {
+            Lanes v = load16(h.q + t * h.stride + i);
+            most = max16(most, max16(v, -v));
+        }
+    float greatest = greatest_lane(most);
+    s->query_inverse = 127.0f / (greatest + EPSILON);
+    s->score_step *= greatest / 127.0f * (LOG2_E / sqrtf((float)h.width));
+}
+
+/* to[i][r] = from[r][i] for 16 rows of 8 words, `stride` words apart; rows of `to` are QUERIES words apart */
+INLINE void transpose(const uint32_t *from, int64_t stride, uint32_t *to)
 {
 #if defined(__AVX512F__)
     __m512i v[8], a[8], b[8];
     for (int r = 0; r < 8; r++) /* rows r and r + 8 */
         v[r] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(from + r * stride))),
                                   _mm256_loadu_si256((const __m256i *)(from + (r + 8) * stride)), 1);
-    for (int r = 0; r < 4; r++) { /* a[r], a[r + 4]: cells of rows 2r, 2r + 1 in turn */
+    for (int r = 0; r < 4; r++) { /* a[r], a[r + 4]: words of rows 2r, 2r + 1 in turn */
         a[r] = _mm512_unpacklo_epi32(v[2 * r], v[2 * r + 1]);
         a[r + 4] = _mm512_unpackhi_epi32(v[2 * r], v[2 * r + 1]);
     }
-    for (int r = 0; r < 2; r++) { /* b: four rows; cells 0 and 4, 1 and 5, 2 and 6, 3 and 7 */
+    for (int r = 0; r < 2; r++) { /* b: four rows; words 0 and 4, 1 and 5, 2 and 6, 3 and 7 */
         b[4 * r + 0] = _mm512_unpacklo_epi64(a[2 * r], a[2 * r + 1]);
         b[4 * r + 1] = _mm512_unpackhi_epi64(a[2 * r], a[2 * r + 1]);
         b[4 * r + 2] = _mm512_unpacklo_epi64(a[2 * r + 4], a[2 * r + 5]);
@@ -102,139 +147,100 @@ INLINE void transpose(const Cell *from, int64_t stride, Cell (*to)[LANES])
     }
     const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), high = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
     for (int i = 0; i < 4; i++) {
-        _mm512_storeu_si512(to[i], _mm512_permutex2var_epi64(b[i], low, b[4 + i]));
-        _mm512_storeu_si512(to[i + 4], _mm512_permutex2var_epi64(b[i], high, b[4 + i]));
+        _mm512_storeu_si512(to + i * QUERIES, _mm512_permutex2var_epi64(b[i], low, b[4 + i]));
+        _mm512_storeu_si512(to + (i + 4) * QUERIES, _mm512_permutex2var_epi64(b[i], high, b[4 + i]));
     }
 #else
     for (int i = 0; i < 8; i++)
-        for (int r = 0; r < LANES; r++) to[i][r] = from[r * stride + i];
+        for (int r = 0; r < LANES; r++) to[i * QUERIES + r] = from[r * stride + i];
 #endif
 }
 
-INLINE int64_t head_scratch_bytes(int64_t tokens, int width)
+/* 16 queries from `first` on into the lanes from `lane` on; those that are not there repeat the last. */
+INLINE void pack_queries(Head h, int first, int lane, HeadScratch *s)
 {
-    return (int64_t)sizeof(HeadScratch) + 2 * round_up(tokens, KEYS) * (width / PER_CELL) * (int64_t)sizeof(Cell);
-}
-
-/* keys [tokens][width / PER_CELL], values [tokens / PER_CELL][width]; rows behind the last token are zero. */
-INLINE void pack_head(Head h, Cell *keys, Cell *values)
-{
-    int rows = (int)round_up(h.num_tokens, KEYS);
-    for (int j = 0; j < rows; j++)
-        for (int i = 0; i < h.width; i += LANES)
-            fold16(j < h.num_tokens ? load16(h.k + j * h.stride + i) : all16(0.0f), keys + (j * h.width + i) / PER_CELL);
-    for (int j = 0; j < h.num_tokens; j += PER_CELL)
-        for (int i = 0; i < h.width; i += LANES)
-            join16(load16(h.v + j * h.stride + i),
-                   j + 1 < h.num_tokens ? load16(h.v + (j + 1) * h.stride + i) : all16(0.0f),
-                   values + j / PER_CELL * h.width + i);
-}
-
-/* queries[i][r] = cell i of query first + r; missing queries repeat the last. */
-INLINE void pack_queries(Head h, int first, HeadScratch *s)
-{
-    float scale = LOG2_E / sqrtf((float)h.width);
-    Cell rows[LANES][MAX_HEAD / PER_CELL];
+    uint32_t rows[LANES][MAX_HEAD / QUAD];
+    Lanes inverse = all16(s->query_inverse);
     for (int r = 0; r < LANES; r++) {
-        int query = first + r < h.num_tokens ? first + r : h.num_tokens - 1;
-        for (int i = 0; i < h.width; i += LANES)
-            fold16(load16(h.q + query * h.stride + i) * scale, rows[r] + i / PER_CELL);
+        const float *q = h.q + (first + r < h.num_tokens ? first + r : h.num_tokens - 1) * h.stride;
+        for (int i = 0; i < h.width; i += LANES) store_bytes((uint8_t *)rows[r] + i, nearest16(load16(q + i) * inverse), LANES);
     }
-    for (int i = 0; i < h.width / PER_CELL; i += 8) transpose(&rows[0][i], MAX_HEAD / PER_CELL, s->queries + i);
+    for (int i = 0; i < h.width / QUAD; i += 8) transpose(&rows[0][i], MAX_HEAD / QUAD, s->queries[i] + lane);
 }
 
-INLINE void score(int keys, int cells, const Cell *key, const HeadScratch *s, float (*scores)[LANES])
+INLINE IntLanes greatest_scores(int num_tokens, const int32_t *scores)
 {
-    Lanes sum[KEYS];
-    UNROLL for (int j = 0; j < keys; j++) sum[j] = all16(0.0f);
-    for (int i = 0; i < cells; i++) {
-        CellLanes queries = load_cells(s->queries[i]);
-        UNROLL for (int j = 0; j < keys; j++) sum[j] = add_product(sum[j], key + j * cells + i, queries);
-    }
-    UNROLL for (int j = 0; j < keys; j++) store16(scores[j], sum[j]);
+    IntLanes most[QUAD];
+    for (int n = 0; n < QUAD; n++) most[n] = load16i(scores + n * QUERIES);
+    for (int t = QUAD; t < num_tokens; t += QUAD)
+        UNROLL for (int n = 0; n < QUAD; n++) most[n] = max16i(most[n], load16i(scores + (t + n) * QUERIES));
+    return max16i(max16i(most[0], most[1]), max16i(most[2], most[3]));
 }
 
-/* scores -> weights of `count` keys; returns their sum. */
-INLINE Lanes weights_of(int count, Lanes most, HeadScratch *s)
+/* scores -> weights of 16 queries, whose lanes begin at `lane`; returns one over their sums. A weight is what its power
+ * adds to the second byte of the running sum: what rounding leaves over goes to the next key, so that the many small ones
+ * of a long text count for what they are together. */
+INLINE Lanes weigh_keys(int num_tokens, int lane, HeadScratch *s)
 {
-    Lanes sum = all16(0.0f);
-    for (int j = 0; j < count; j += PER_CELL) {
-        Lanes first = exp2_16(load16(s->scores[j]) - most), second = all16(0.0f);
-        if (PER_CELL == 2 && j + 1 < count) second = exp2_16(load16(s->scores[j + 1]) - most);
-        sum += first + second;
-        join16(first, second, s->weights[j / PER_CELL]);
+    const int32_t *scores = s->scores + lane;
+    IntLanes most = greatest_scores(num_tokens, scores), sum = {0};
+    BitLanes last = {0};
+    for (int t = 0; t < num_tokens; t += QUAD, scores += QUAD * QUERIES) {
+        IntLanes sums[QUAD];
+        UNROLL for (int n = 0; n < QUAD; n++) {
+            Lanes below = __builtin_convertvector(load16i(scores + n * QUERIES) - most, Lanes);
+            if (t + n < num_tokens) sum += powers16(below * s->score_step);
+            sums[n] = sum;
+        }
+        BitLanes bytes = second_bytes(sums), before = bytes << 8 | last >> 24;
+        Bytes weights = (Bytes)bytes - (Bytes)before;
+        memcpy(s->weights + t * QUERIES + lane * QUAD, &weights, sizeof weights);
+        last = bytes;
     }
-    return sum;
+    return 1.0f / __builtin_convertvector(sum >> 8, Lanes);
 }
 
-/* out[r] = (out[r] * keep[r] + weighted values) * last[r] for QUERIES rows and `vectors` times 16 columns */
-INLINE void weigh(int vectors, int count, const Cell *values, int width, const Cell (*weights)[LANES], const float *keep,
-                  const float *last, float *const *out)
+/* out[r] = middle + step * (weights x values) / sum of weights, columns i to i + 16 * vectors */
+INLINE void mix_values(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
 {
-    Lanes sum[QUERIES][2];
-    UNROLL for (int r = 0; r < QUERIES; r++)
-        UNROLL for (int c = 0; c < vectors; c++)
-            sum[r][c] = keep ? load16(out[r] + c * LANES) * keep[r] : all16(0.0f);
-    for (int j = 0; j < (count + PER_CELL - 1) / PER_CELL; j++) {
-        CellLanes left = load_cells(values + j * width), right = left;
-        if (vectors == 2) right = load_cells(values + j * width + LANES);
-        UNROLL for (int r = 0; r < QUERIES; r++) {
-            sum[r][0] = add_product(sum[r][0], &weights[j][r], left);
-            if (vectors == 2) sum[r][1] = add_product(sum[r][1], &weights[j][r], right);
+    int vectors = h.width - i >= 2 * LANES ? 2 : 1;
+    ByteRows rows = {.q = s->weights, .stride = QUAD, .step = QUERIES * QUAD};
+    Panel panel = {s->values + i * QUAD, h.width * QUAD, (h.num_tokens + QUAD - 1) / QUAD};
+    (vectors == 2 ? dot_two_vectors : dot_one_vector)(queries, rows, panel, (Sums){s->sums[0], QUERIES});
+    for (int c = 0; c < vectors; c++, i += LANES) {
+        Lanes step = load16(s->step + i), middle = load16(s->middle + i);
+        for (int r = 0; r < queries; r++) {
+            Lanes mean = __builtin_convertvector(load16i(s->sums[r] + c * LANES), Lanes) * inverse_sums[r];
+            store16(out + r * stride + i, fused16(mean, step, middle));
         }
     }
-    UNROLL for (int r = 0; r < QUERIES; r++)
-        UNROLL for (int c = 0; c < vectors; c++) store16(out[r] + c * LANES, sum[r][c] * last[r]);
 }
 
-/* Queries first to first + 15 of a head, those that there are. `out` rows are `stride` floats apart. */
-INLINE void attend_queries(Head h, int first, const Cell *keys, const Cell *values, float *out, int64_t stride,
-                           HeadScratch *s)
+/* Queries from `first` on, up to QUERIES. `out` rows are `stride` floats apart. */
+INLINE void attend_queries(Head h, int first, float *out, int64_t stride, HeadScratch *s)
 {
-    int cells = h.width / PER_CELL, queries = h.num_tokens - first < LANES ? h.num_tokens - first : LANES;
-    Lanes best = all16(-INFINITY), total = all16(0.0f);
-    float keep[LANES], last[LANES];
-    for (int b = 0; b < h.num_tokens; b += KEY_BLOCK) {
-        int count = h.num_tokens - b < KEY_BLOCK ? h.num_tokens - b : KEY_BLOCK, j = 0;
-        for (; j + KEYS / 2 < count; j += KEYS) score(KEYS, cells, keys + (b + j) * cells, s, s->scores + j);
-        if (j < count) score(KEYS / 2, cells, keys + (b + j) * cells, s, s->scores + j);
-        Lanes most = best;
-        for (j = 0; j < count; j++) most = max16(most, load16(s->scores[j]));
-        Lanes sum = weights_of(count, most, s);
-        if (b) {
-            Lanes kept = exp2_16(best - most);
-            store16(keep, kept);
-            sum += total * kept;
-        }
-        best = most, total = sum;
-        store16(last, b + count == h.num_tokens ? 1.0f / total : all16(1.0f));
-        for (int r = 0; r < queries; r += QUERIES) {
-            float *rows[QUERIES];
-            for (int i = 0; i < h.width; i += 2 * LANES) {
-                for (int q = 0; q < QUERIES; q++) rows[q] = (r + q < queries ? out + (r + q) * stride : s->spare) + i;
-                const Cell *from = values + (int64_t)(b / PER_CELL) * h.width + i;
-                const Cell(*weights)[LANES] = (const Cell(*)[LANES])(s->weights[0] + r);
-                if (h.width - i >= 2 * LANES)
-                    weigh(2, count, from, h.width, weights, b ? keep + r : NULL, last + r, rows);
-                else
-                    weigh(1, count, from, h.width, weights, b ? keep + r : NULL, last + r, rows);
-            }
-        }
-    }
+    int queries = h.num_tokens - first < QUERIES ? h.num_tokens - first : QUERIES, vectors = queries > LANES ? 2 : 1;
+    float inverse_sums[QUERIES];
+    for (int c = 0; c < vectors; c++) pack_queries(h, first + c * LANES, c * LANES, s);
+    Panel panel = {(const uint8_t *)s->queries, QUERIES * QUAD, h.width / QUAD};
+    ByteRows keys = plain_rows(s->keys, h.width);
+    (vectors == 2 ? dot_two_vectors : dot_one_vector)(h.num_tokens, keys, panel, (Sums){s->scores, QUERIES});
+    for (int t = h.num_tokens; t % QUAD; t++)
+        for (int c = 0; c < QUERIES; c++) s->scores[t * QUERIES + c] = NO_SCORE;
+    for (int c = 0; c < vectors; c++) store16(inverse_sums + c * LANES, weigh_keys(h.num_tokens, c * LANES, s));
+    for (int i = 0; i < h.width; i += 2 * LANES) mix_values(h, queries, i, inverse_sums, out, stride, s);
 }
 
 /* out: `num_tokens` rows of num_heads * head floats, of as many rows with q, k and v side by side. */
 static void attend(const float *qkv, int num_tokens, int num_heads, int head, float *out, HeadScratch *s)
 {
     int64_t width = (int64_t)num_heads * head;
-    Cell *keys = (Cell *)(s + 1), *values = keys + round_up(num_tokens, KEYS) * (head / PER_CELL);
     for (int i = 0; i < num_heads; i++, qkv += head, out += head) {
         Head h = {qkv, qkv + width, qkv + 2 * width, 3 * width, num_tokens, head};
-        pack_head(h, keys, values);
-        for (int first = 0; first < num_tokens; first += LANES) {
-            pack_queries(h, first, s);
-            attend_queries(h, first, keys, values, out + first * width, width, s);
-        }
+        pack_keys(h, s);
+        scan_queries(h, s);
+        pack_values(h, s);
+        for (int first = 0; first < num_tokens; first += QUERIES) attend_queries(h, first, out + first * width, width, s);
     }
 }
 

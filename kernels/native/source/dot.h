@@ -1,11 +1,11 @@
-/* The innermost product: up to TILE_ROWS rows of 8-bit integers times one panel of a weight, in exact int32.
+/* The innermost product: a few rows of 8-bit integers times one panel, of a weight or of a head, in exact int32.
  *
- *     sums[r][n] = sum over k of x[r][k] * w[n][k]
+ *     sums[r][n] = sum over k of x[r][k] * w[n][k]        x unsigned, w signed
  *
  * This is the one place that knows the processor. Three ways, the same integers:
  *
- * - AVX512-VNNI: `vpdpbusd` on 16 outputs at a time; all sums stay in registers (6 x 4 of 32). It is written in assembly
- *   because GCC puts a register copy around the intrinsic, which halves the rate.
+ * - AVX512-VNNI: `vpdpbusd` on 16 outputs at a time; all sums stay in registers (6 x 4 of 32, or 8 x 2). It is written in
+ *   assembly because GCC puts a register copy around the intrinsic, which halves the rate.
  * - AVX2: widens to 16 bits first; the instruction for 8 bits saturates.
  * - anything else: plain C.
  */
@@ -15,8 +15,8 @@
 #include "lanes.h"
 #include "weight.h"
 
-#define TILE_ROWS 6
-#define UNROLL _Pragma("GCC unroll 8")
+#define TILE_ROWS 6 /* with the four vectors of a panel */
+#define MOST_ROWS 8 /* with two vectors, or one */
 
 /* What will be read next: `lines` cache lines for every four inputs. */
 typedef struct {
@@ -24,15 +24,30 @@ typedef struct {
     int lines;
 } Ahead;
 
-/* Rows of integers, `stride` bytes apart, readable up to a whole number of quads. For INT4 weights also the sum of each
- * group of 64 integers, `num_groups` a row. */
+/* Rows of integers, `stride` bytes apart, readable up to a whole number of quads, which lie `step` bytes apart. For INT4
+ * weights also the sum of each group of 64 integers, `num_groups` a row; `step` is QUAD then. */
 typedef struct {
     const uint8_t *q;
-    int64_t stride;
+    int64_t stride, step;
     const int32_t *group_sums;
     int num_groups;
     Ahead ahead;
 } ByteRows;
+
+/* What the rows are multiplied with: for every quad, QUAD bytes of each output; the next quad lies `pitch` bytes on. */
+typedef struct {
+    const uint8_t *from;
+    int64_t pitch;
+    int num_quads;
+} Panel;
+
+/* Where row r's sums go: to + r * stride. */
+typedef struct {
+    int32_t *to;
+    int64_t stride;
+} Sums;
+
+INLINE ByteRows plain_rows(const uint8_t *q, int64_t stride) { return (ByteRows){.q = q, .stride = stride, .step = QUAD}; }
 
 INLINE int32_t quad_of(const uint8_t *x)
 {
@@ -45,43 +60,44 @@ INLINE int32_t quad_of(const uint8_t *x)
 
 INLINE void multiply_add(__m512i *sum, __m512i x, __m512i w) { __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(w)); }
 
-INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, int32_t (*sums)[PANEL])
+INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 {
-    __m512i sum[TILE_ROWS][4];
+    __m512i sum[MOST_ROWS][4];
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
-    for (int k = 0; k < num_quads; k++) {
+        UNROLL for (int c = 0; c < vectors; c++) sum[r][c] = _mm512_setzero_si512();
+    for (int k = 0; k < panel.num_quads; k++) {
         __m512i w[4];
-        for (int i = 0; i < x.ahead.lines; i++) _mm_prefetch(x.ahead.from + ((int64_t)i * num_quads + k) * 64, _MM_HINT_T0);
-        UNROLL for (int c = 0; c < 4; c++) w[c] = _mm512_loadu_si512(panel + (int64_t)k * 256 + c * 64);
+        for (int i = 0; i < x.ahead.lines; i++)
+            _mm_prefetch(x.ahead.from + ((int64_t)i * panel.num_quads + k) * 64, _MM_HINT_T0);
+        UNROLL for (int c = 0; c < vectors; c++) w[c] = _mm512_loadu_si512(panel.from + k * panel.pitch + c * 64);
         UNROLL for (int r = 0; r < rows; r++) {
-            __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * QUAD));
-            UNROLL for (int c = 0; c < 4; c++) multiply_add(&sum[r][c], quad, w[c]);
+            __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * x.step));
+            UNROLL for (int c = 0; c < vectors; c++) multiply_add(&sum[r][c], quad, w[c]);
         }
     }
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int c = 0; c < 4; c++) _mm512_storeu_si512(sums[r] + c * 16, sum[r][c]);
+        UNROLL for (int c = 0; c < vectors; c++) _mm512_storeu_si512(sums.to + r * sums.stride + c * 16, sum[r][c]);
 }
 
 #elif defined(__AVX2__)
 
-INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, int32_t (*sums)[PANEL])
+INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 {
-    for (int n = 0; n < PANEL; n += 16) {
+    for (int n = 0; n < vectors * 16; n += 16) {
         for (int r = 0; r < rows; r++) {
             __m256i pairs[4]; /* outputs 4c..4c+3, two sums each */
             for (int c = 0; c < 4; c++) pairs[c] = _mm256_setzero_si256();
-            for (int k = 0; k < num_quads; k++) {
-                __m256i quad = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad_of(x.q + r * x.stride + k * QUAD)));
+            for (int k = 0; k < panel.num_quads; k++) {
+                __m256i quad = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad_of(x.q + r * x.stride + k * x.step)));
                 for (int c = 0; c < 4; c++) {
-                    const uint8_t *from = panel + (int64_t)k * 256 + (n + c * 4) * QUAD;
+                    const uint8_t *from = panel.from + k * panel.pitch + (n + c * 4) * QUAD;
                     __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
                     pairs[c] = _mm256_add_epi32(pairs[c], _mm256_madd_epi16(quad, w));
                 }
             }
             for (int c = 0; c < 4; c += 2) { /* hadd works within halves: 0 1 4 5 | 2 3 6 7 */
                 __m256i both = _mm256_permute4x64_epi64(_mm256_hadd_epi32(pairs[c], pairs[c + 1]), 0xD8);
-                _mm256_storeu_si256((__m256i *)(sums[r] + n + c * 4), both);
+                _mm256_storeu_si256((__m256i *)(sums.to + r * sums.stride + n + c * 4), both);
             }
         }
     }
@@ -89,15 +105,16 @@ INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, 
 
 #else
 
-INLINE void dot_rows(int rows, ByteRows x, const uint8_t *panel, int num_quads, int32_t (*sums)[PANEL])
+INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 {
     for (int r = 0; r < rows; r++) {
-        memset(sums[r], 0, sizeof sums[r]);
-        for (int k = 0; k < num_quads; k++) {
-            const uint8_t *quad = x.q + r * x.stride + k * QUAD;
-            const int8_t *w = (const int8_t *)panel + (int64_t)k * 256;
-            for (int n = 0; n < PANEL; n++, w += QUAD)
-                sums[r][n] += quad[0] * w[0] + quad[1] * w[1] + quad[2] * w[2] + quad[3] * w[3];
+        int32_t *to = sums.to + r * sums.stride;
+        memset(to, 0, (size_t)vectors * 16 * sizeof *to);
+        for (int k = 0; k < panel.num_quads; k++) {
+            const uint8_t *quad = x.q + r * x.stride + k * x.step;
+            const int8_t *w = (const int8_t *)panel.from + k * panel.pitch;
+            for (int n = 0; n < vectors * 16; n++, w += QUAD)
+                to[n] += quad[0] * w[0] + quad[1] * w[1] + quad[2] * w[2] + quad[3] * w[3];
         }
     }
 }
@@ -160,8 +177,8 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
                 unpacked[k + 1][i] = (int8_t)((from[i] >> 4) - 8);
             }
         }
-        ByteRows group = {x.q + g * GROUP, x.stride, NULL, 0, {NULL, 0}};
-        dot_rows(rows, group, (const uint8_t *)unpacked, GROUP / QUAD, part);
+        Panel from = {(const uint8_t *)unpacked, PANEL * QUAD, GROUP / QUAD};
+        dot_rows(rows, 4, plain_rows(x.q + g * GROUP, x.stride), from, (Sums){part[0], PANEL});
         for (int r = 0; r < rows; r++)
             for (int n = 0; n < PANEL; n++) sums[r][n] += part[r][n] * multipliers[g * PANEL + n];
     }
@@ -184,16 +201,37 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 static void dot_panel(int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
 {
     const uint8_t *integers = weight_panel(w, panel);
+    x.step = QUAD;
     if (w->bits == 4) {
         const uint8_t *multipliers = weight_multipliers(w, panel);
 #define CALL(R) dot_rows_i4(R, x, integers, multipliers, sums)
         FOR_EACH_ROWS(CALL)
 #undef CALL
     } else {
-#define CALL(R) dot_rows(R, x, integers, w->num_quads, sums)
+        Panel from = {integers, PANEL * QUAD, w->num_quads};
+#define CALL(R) dot_rows(R, 4, x, from, (Sums){sums[0], PANEL})
         FOR_EACH_ROWS(CALL)
 #undef CALL
     }
 }
+
+/* Any number of rows, with `vectors` times 16 outputs: 1 or 2. */
+INLINE void dot_many(int count, int vectors, ByteRows x, Panel panel, Sums sums)
+{
+    for (; count > 0; count -= MOST_ROWS, x.q += MOST_ROWS * x.stride, sums.to += MOST_ROWS * sums.stride)
+        switch (count) {
+        case 1: dot_rows(1, vectors, x, panel, sums); break;
+        case 2: dot_rows(2, vectors, x, panel, sums); break;
+        case 3: dot_rows(3, vectors, x, panel, sums); break;
+        case 4: dot_rows(4, vectors, x, panel, sums); break;
+        case 5: dot_rows(5, vectors, x, panel, sums); break;
+        case 6: dot_rows(6, vectors, x, panel, sums); break;
+        case 7: dot_rows(7, vectors, x, panel, sums); break;
+        default: dot_rows(8, vectors, x, panel, sums);
+        }
+}
+
+static void dot_one_vector(int count, ByteRows x, Panel panel, Sums sums) { dot_many(count, 1, x, panel, sums); }
+static void dot_two_vectors(int count, ByteRows x, Panel panel, Sums sums) { dot_many(count, 2, x, panel, sums); }
 
 #endif

@@ -40,11 +40,11 @@ static Scratch scratch_in(uint8_t *memory, const Encoder *e, int64_t tokens)
     uint8_t *bytes = (uint8_t *)floats;
     s.rows = row_scratch(bytes, tokens, e->width), bytes += round_up(row_scratch_bytes(tokens, e->width), 64);
     s.inner_rows = row_scratch(bytes, inner, e->inner), bytes += round_up(row_scratch_bytes(inner, e->inner), 64);
-    s.head = (HeadScratch *)bytes;
+    s.head = head_scratch(bytes, tokens, e->width / e->heads);
     return s;
 }
 
-INLINE void embed_row(const Embedding *e, int width, int64_t id, int position, float *x)
+INLINE Extremes embed_row(const Embedding *e, int width, int64_t id, int position, float *x)
 {
     const int8_t *word = e->word + id * width;
     Lanes scale = all16(e->word_scale[id]);
@@ -53,7 +53,7 @@ INLINE void embed_row(const Embedding *e, int width, int64_t id, int position, f
         memcpy(&bytes, word + i, sizeof bytes);
         store16(x + i, fma16(__builtin_convertvector(bytes, Lanes), scale, load16(e->position + (int64_t)position * width + i)));
     }
-    norm_row(x, width, e->norm.gain, e->norm.bias, e->norm.eps);
+    return norm_row(x, width, e->norm.gain, e->norm.bias, e->norm.eps);
 }
 
 /* out = mean of `tokens` rows */
@@ -93,16 +93,18 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
         int rows = tokens - first < INNER_ROWS ? tokens - first : INNER_ROWS;
         float *x = s->x + (int64_t)first * width;
         for (int t = 0; t < rows; t++) {
-            norm_row(x + (int64_t)t * width, width, b->norm1.gain, b->norm1.bias, b->norm1.eps);
-            quantize_into(&s->rows, first + t, x + (int64_t)t * width, width, b->up->bits);
+            float *row = x + (int64_t)t * width;
+            Extremes extremes = norm_row(row, width, b->norm1.gain, b->norm1.bias, b->norm1.eps);
+            quantize_between_into(&s->rows, first + t, &extremes, row, width, b->up->bits);
         }
         linear(GELU, quantized(&s->rows, first, rows, width), b->up, s->inner);
         for (int t = 0; t < rows; t++)
             quantize_into(&s->inner_rows, t, s->inner + (int64_t)t * e->inner, e->inner, b->down->bits);
         linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, x);
         for (int t = 0; t < rows; t++) {
-            norm_row(x + (int64_t)t * width, width, b->norm2.gain, b->norm2.bias, b->norm2.eps);
-            if (next_bits) quantize_into(&s->rows, first + t, x + (int64_t)t * width, width, next_bits);
+            float *row = x + (int64_t)t * width;
+            Extremes extremes = norm_row(row, width, b->norm2.gain, b->norm2.bias, b->norm2.eps);
+            if (next_bits) quantize_between_into(&s->rows, first + t, &extremes, row, width, next_bits);
         }
     }
 }
@@ -114,8 +116,8 @@ static void run_piece(const Encoder *e, int layers, const int64_t *ids, const in
     for (int i = 0; i < sequences; i++)
         for (int t = offsets[i]; t < offsets[i + 1]; t++) {
             float *x = s->x + (int64_t)(t - offsets[0]) * e->width;
-            embed_row(&e->embedding, e->width, ids[t], t - offsets[i], x);
-            if (layers) quantize_into(&s->rows, t - offsets[0], x, e->width, e->blocks[0].qkv->bits);
+            Extremes extremes = embed_row(&e->embedding, e->width, ids[t], t - offsets[i], x);
+            if (layers) quantize_between_into(&s->rows, t - offsets[0], &extremes, x, e->width, e->blocks[0].qkv->bits);
         }
     for (int layer = 0; layer < layers; layer++) {
         int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv->bits : 0;

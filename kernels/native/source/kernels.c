@@ -8,9 +8,6 @@
 
 static int runs_here(void)
 {
-#if defined(__AVX512BF16__)
-    if (!__builtin_cpu_supports("avx512bf16")) return 0;
-#endif
 #if defined(__AVX512VNNI__)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
@@ -24,7 +21,9 @@ static int runs_here(void)
 static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges)
 {
     for (int64_t m = 0; m < shape.rows; m++) {
-        Range range = quantize_row(x + m * shape.width, (int)shape.width, q + m * shape.width);
+        const float *row = x + m * shape.width;
+        Extremes e = extremes_of(row, (int)shape.width);
+        Range range = quantize_between(&e, row, (int)shape.width, q + m * shape.width);
         ranges[2 * m] = range.step, ranges[2 * m + 1] = range.low;
     }
 }
@@ -81,11 +80,12 @@ static int attention(const float *qkv, const int32_t *offsets, int sequences, in
     int64_t width = (int64_t)heads * head, longest = 0;
     for (int i = 0; i < sequences; i++)
         if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
-    HeadScratch *scratch = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, head), 64));
-    if (!scratch) return -1;
+    void *memory = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, head), 64));
+    if (!memory) return -1;
+    HeadScratch *scratch = head_scratch(memory, longest, head);
     for (int i = 0; i < sequences; i++)
         attend(qkv + offsets[i] * 3 * width, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
-    free(scratch);
+    free(memory);
     return 0;
 }
 

@@ -16,10 +16,13 @@
 #endif
 
 #define LANES 16
+#define UNROLL _Pragma("GCC unroll 8")
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float Lanes __attribute__((vector_size(64)));
 typedef int32_t IntLanes __attribute__((vector_size(64)));
+typedef uint32_t BitLanes __attribute__((vector_size(64)));
+typedef uint8_t Bytes __attribute__((vector_size(64)));
 typedef uint8_t ByteLanes __attribute__((vector_size(16)));
 
 INLINE Lanes load16(const float *from)
@@ -140,27 +143,56 @@ INLINE float greatest_lane(Lanes v)
 #define ROUNDER 12582912.0f
 #define ROUNDER_BITS 0x4B400000
 
-INLINE IntLanes nearest16(Lanes v) { return (IntLanes)(v + ROUNDER) - ROUNDER_BITS; }
-
-/* 2**v for v <= 0, to 3e-6 of its value; below 2**-126 it is 2**-126. A polynomial on [-0.5, 0.5], the rest goes into
- * the exponent. */
-INLINE Lanes exp2_16(Lanes v)
+INLINE IntLanes nearest16(Lanes v)
 {
 #if defined(__AVX512F__)
-    Lanes f = (Lanes)_mm512_sub_ps((__m512)v, _mm512_roundscale_ps((__m512)v, 0));
+    return (IntLanes)_mm512_cvtps_epi32((__m512)v);
+#else
+    return (IntLanes)(v + ROUNDER) - ROUNDER_BITS;
+#endif
+}
+
+INLINE IntLanes max16i(IntLanes a, IntLanes b)
+{
+#if defined(__AVX512F__)
+    return (IntLanes)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#else
+    IntLanes more = a > b;
+    return (a & more) | (b & ~more);
+#endif
+}
+
+/* The second byte of each of four, side by side. */
+INLINE BitLanes second_bytes(const IntLanes v[4])
+{
+#if defined(__AVX512BW__)
+    const __m512i second = _mm512_broadcast_i32x4(_mm_setr_epi32(0x01010101, 0x05050505, 0x09090909, 0x0D0D0D0D));
+    __m512i bytes = _mm512_shuffle_epi8((__m512i)v[0], second);
+    bytes = _mm512_mask_shuffle_epi8(bytes, 0x2222222222222222, (__m512i)v[1], second);
+    bytes = _mm512_mask_shuffle_epi8(bytes, 0x4444444444444444, (__m512i)v[2], second);
+    return (BitLanes)_mm512_mask_shuffle_epi8(bytes, 0x8888888888888888, (__m512i)v[3], second);
+#else
+    return (BitLanes)((v[0] >> 8 & 255) | (v[1] & 255 << 8) | (v[2] & 255 << 8) << 8 | (v[3] & 255 << 8) << 16);
+#endif
+}
+
+/* reference.powers, to the bit: 65280 * 2**v for v <= 0, to the nearest integer. A polynomial on [-0.5, 0.5], the rest
+ * goes into the exponent. */
+INLINE IntLanes powers16(Lanes v)
+{
+#if defined(__AVX512F__)
+    Lanes whole = (Lanes)_mm512_roundscale_ps((__m512)v, 0);
 #else
     v = max16(v, all16(-126.0f));
-    Lanes shifted = v + ROUNDER;
-    Lanes f = v - (shifted - ROUNDER);
+    Lanes shifted = v + ROUNDER, whole = shifted - ROUNDER;
 #endif
-    Lanes p = fma16(all16(9.58285e-3f), f, all16(5.590643e-2f));
-    p = fma16(p, f, all16(2.4024099e-1f));
-    p = fma16(p, f, all16(6.9312419e-1f));
-    p = fma16(p, f, all16(1.0f));
+    Lanes f = v - whole;
+    Lanes p = fused16(all16(15658.322f), f, all16(45888.043f));
+    p = fused16(p, f, all16(65280.0f));
 #if defined(__AVX512F__)
-    return (Lanes)_mm512_scalef_ps((__m512)p, (__m512)(v - f));
+    return nearest16((Lanes)_mm512_scalef_ps((__m512)p, (__m512)whole));
 #else
-    return (Lanes)((IntLanes)p + (((IntLanes)shifted) << 23));
+    return nearest16((Lanes)((IntLanes)p + (((IntLanes)shifted) << 23)));
 #endif
 }
 

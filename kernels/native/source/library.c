@@ -6,7 +6,7 @@
 
 static const Kernels *const TABLES[] = {
 #if defined(__x86_64__)
-    &lifelong_bf16, &lifelong_vnni, &lifelong_avx2,
+    &lifelong_vnni, &lifelong_avx2,
 #endif
     &lifelong_plain,
 };
@@ -41,18 +41,18 @@ static Weight header(int bits, int num_out, int num_in)
 OFFERED int64_t lifelong_weight_bytes(int bits, int num_out, int num_in)
 {
     Weight w = header(bits, num_out, num_in);
-    int64_t panels = w.num_panels, multipliers = bits == 4 ? panels * (num_in / GROUP) * PANEL : 0;
-    return (int64_t)sizeof w + 3 * panels * PANEL * (int64_t)sizeof(float) + panels * panel_bytes(&w) + multipliers;
+    return (int64_t)sizeof w + w.num_panels * panel_bytes(&w);
 }
 
 static void pack_floats(Weight *w, const float *scale, const float *bias, const float *scaled_ksum)
 {
-    float *to = (float *)(w + 1);
-    int padded = w->num_panels * PANEL;
     const float *from[] = {scale, bias, scaled_ksum};
-    for (int i = 0; i < 3; i++, to += padded) {
-        memset(to, 0, (size_t)padded * sizeof *to);
-        if (from[i]) memcpy(to, from[i], (size_t)w->num_out * sizeof *to);
+    for (int panel = 0, first = 0; panel < w->num_panels; panel++, first += PANEL) {
+        float *to = (float *)weight_floats(w, panel);
+        int count = w->num_out - first < PANEL ? w->num_out - first : PANEL;
+        memset(to, 0, 3 * PANEL * sizeof *to);
+        for (int i = 0; i < 3; i++)
+            if (from[i]) memcpy(to + i * PANEL, from[i] + first, (size_t)count * sizeof *to);
     }
 }
 

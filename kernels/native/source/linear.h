@@ -9,6 +9,8 @@
 #include "dot.h"
 #include "rows.h"
 
+#define AHEAD (100 << 10) /* bytes; measured */
+
 typedef enum { PLAIN, GELU, ADD } Finish;
 
 /* `rows` quantized rows with their ranges. */
@@ -20,19 +22,19 @@ typedef struct {
 
 INLINE ByteRows rows_from(ByteRows x, int row)
 {
-    return (ByteRows){x.q + row * x.stride, x.stride, x.group_sums ? x.group_sums + row * x.num_groups : NULL,
-                      x.num_groups, {NULL, 0}};
+    x.q += row * x.stride;
+    if (x.group_sums) x.group_sums += row * x.num_groups;
+    return x;
 }
 
-/* reference.finish, to the bit, then `finish`: ADD adds to what y holds. `y` is the tile's first row, at column `first`. */
-INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int first,
+/* reference.finish, to the bit, then `finish`: ADD adds to what y holds. `y` is the tile's first row, in its panel. */
+INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int panel,
                         float *y)
 {
-    for (int n = 0; n < PANEL && first + n < w->num_out; n += LANES) {
-        Lanes scale = load16(weight_scale(w) + first + n);
-        Lanes bias = load16(weight_bias(w) + first + n);
-        Lanes ksum = load16(weight_ksum(w) + first + n);
-        int left = w->num_out - first - n;
+    const float *floats = weight_floats(w, panel);
+    for (int n = 0; n < PANEL && panel * PANEL + n < w->num_out; n += LANES) {
+        Lanes scale = load16(floats + n), bias = load16(floats + PANEL + n), ksum = load16(floats + 2 * PANEL + n);
+        int left = w->num_out - panel * PANEL - n;
         for (int r = 0; r < rows; r++) {
             float *to = y + (int64_t)r * w->num_out + n;
             Lanes sum = __builtin_convertvector(load16i(sums[r] + n), Lanes);
@@ -46,12 +48,13 @@ INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const R
     }
 }
 
-/* The share of the next panel that tile `tile` of the first four fetches while it computes: with few rows, a panel is
- * done before the processor's own guess has brought the next from the third-level cache. */
-INLINE Ahead next_panel(const Weight *w, int panel, int tile, int rows)
+/* The share of what comes AHEAD bytes behind this panel that tile `tile` of the first four fetches while it computes: with
+ * few rows, a panel is done before the processor's own guess has brought the next from the third-level cache. What
+ * follows the last panel is the next weight's. */
+INLINE Ahead ahead_of(const Weight *w, int panel, int tile, int rows)
 {
     int lines = rows > 3 * TILE_ROWS ? 1 : rows > TILE_ROWS ? 2 : 0;
-    return (Ahead){(const char *)weight_panel(w, panel + 1) + (int64_t)tile * lines * w->num_quads * 64, lines};
+    return (Ahead){(const char *)weight_panel(w, panel) + AHEAD + (int64_t)tile * lines * w->num_quads * 64, lines};
 }
 
 INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, float *y)
@@ -62,9 +65,9 @@ INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, fl
         for (int row = 0; row < x.rows; row += TILE_ROWS) {
             int rows = x.rows - row < TILE_ROWS ? x.rows - row : TILE_ROWS;
             ByteRows tile = rows_from(x.integers, row);
-            if (row < 4 * TILE_ROWS) tile.ahead = next_panel(w, panel, row / TILE_ROWS, x.rows);
+            if (row < 4 * TILE_ROWS) tile.ahead = ahead_of(w, panel, row / TILE_ROWS, x.rows);
             dot_panel(rows, tile, w, panel, sums);
-            finish_tile(finish, rows, sums, x.ranges + row, w, first, y + (int64_t)row * w->num_out + first);
+            finish_tile(finish, rows, sums, x.ranges + row, w, panel, y + (int64_t)row * w->num_out + first);
         }
     }
 }
@@ -112,20 +115,26 @@ INLINE void sum_groups(const uint8_t *q, int num_groups, int32_t *sums)
     }
 }
 
-/* Quantizes row `row` for weights of `bits`. */
-INLINE void quantize_into(RowScratch *s, int row, const float *x, int width, int bits)
+/* Quantizes row `row`, whose extremes are `e`, for weights of `bits`. */
+INLINE void quantize_between_into(RowScratch *s, int row, const Extremes *e, const float *x, int width, int bits)
 {
     uint8_t *q = s->q + row * s->stride;
-    s->ranges[row] = quantize_row(x, width, q);
+    s->ranges[row] = quantize_between(e, x, width, q);
     for (int i = width; i % QUAD; i++) q[i] = 0;
     if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + row * (width / GROUP));
 }
 
+INLINE void quantize_into(RowScratch *s, int row, const float *x, int width, int bits)
+{
+    Extremes e = extremes_of(x, width);
+    quantize_between_into(s, row, &e, x, width, bits);
+}
+
 INLINE QuantizedRows quantized(const RowScratch *s, int first, int rows, int width)
 {
-    int groups = width / GROUP;
-    return (QuantizedRows){rows, {s->q + first * s->stride, s->stride, s->group_sums + first * groups, groups, {NULL, 0}},
-                           s->ranges + first};
+    ByteRows integers = plain_rows(s->q, s->stride);
+    integers.group_sums = s->group_sums, integers.num_groups = width / GROUP;
+    return (QuantizedRows){rows, rows_from(integers, first), s->ranges + first};
 }
 
 #endif

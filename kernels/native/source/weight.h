@@ -1,13 +1,14 @@
 /* A packed weight: one block of memory, read by the kernels and written once by `pack`.
  *
- *     header | scale[N'] | bias[N'] | scaled_ksum[N'] | integers, panel by panel
+ *     header | panels, each: integers | multipliers (INT4 only) | scale[64] | bias[64] | scaled_ksum[64]
  *
- * N' is N rounded up to whole panels of 64 outputs; spare outputs are zero. A panel holds, for every four inputs, four
- * bytes of each of its 64 outputs: what one multiply-add instruction takes is consecutive, and a panel is read from front
- * to back. Spare inputs of the last four are zero.
+ * A panel is 64 outputs; spare outputs of the last are zero. It holds, for every four inputs, four bytes of each of its
+ * outputs: what one multiply-add instruction takes is consecutive, and a weight is read from front to back. So are the
+ * weights of an encoder, which lie one behind the other: what is read next is always a little further on.
+ * Spare inputs of the last four are zero.
  *
- * INT4 (`bits` = 4): a byte holds two four-bit integers plus 8, of inputs k..k+3 (low half) and k+4..k+7 (high half); after
- * the integers come the multipliers, 64 bytes for every group of 64 inputs, panel by panel.
+ * INT4 (`bits` = 4): a byte holds two four-bit integers plus 8, of inputs k..k+3 (low half) and k+4..k+7 (high half); the
+ * multipliers are 64 bytes for every group of 64 inputs.
  */
 #ifndef LIFELONG_WEIGHT_H
 #define LIFELONG_WEIGHT_H
@@ -25,25 +26,29 @@ typedef struct {
     int32_t spare[11];
 } Weight;
 
-static inline const float *weight_scale(const Weight *w) { return (const float *)(w + 1); }
-static inline const float *weight_bias(const Weight *w) { return weight_scale(w) + w->num_panels * PANEL; }
-static inline const float *weight_ksum(const Weight *w) { return weight_bias(w) + w->num_panels * PANEL; }
-static inline const uint8_t *weight_integers(const Weight *w)
-{
-    return (const uint8_t *)(weight_ksum(w) + w->num_panels * PANEL);
-}
+static inline int64_t integer_bytes(const Weight *w) { return (int64_t)w->num_quads * PANEL * QUAD * w->bits / 8; }
 
-static inline int64_t panel_bytes(const Weight *w) { return (int64_t)w->num_quads * PANEL * QUAD * w->bits / 8; }
+static inline int64_t multiplier_bytes(const Weight *w) { return w->bits == 4 ? (int64_t)(w->num_in / GROUP) * PANEL : 0; }
+
+static inline int64_t panel_bytes(const Weight *w)
+{
+    return integer_bytes(w) + multiplier_bytes(w) + 3 * PANEL * (int64_t)sizeof(float);
+}
 
 static inline const uint8_t *weight_panel(const Weight *w, int panel)
 {
-    return weight_integers(w) + panel * panel_bytes(w);
+    return (const uint8_t *)(w + 1) + panel * panel_bytes(w);
 }
 
 static inline const uint8_t *weight_multipliers(const Weight *w, int panel)
 {
-    int64_t groups = w->num_in / GROUP;
-    return weight_integers(w) + w->num_panels * panel_bytes(w) + panel * groups * PANEL;
+    return weight_panel(w, panel) + integer_bytes(w);
+}
+
+/* scale, bias and scaled_ksum of 64 outputs, one behind the other */
+static inline const float *weight_floats(const Weight *w, int panel)
+{
+    return (const float *)(weight_multipliers(w, panel) + multiplier_bytes(w));
 }
 
 #endif

@@ -37,6 +37,18 @@ def test_agrees_with_torch(way: str, precision: str) -> None:
         assert (tokens - theirs.tokens(BATCH, layer)).abs().max() < (0.2 if layer else 1e-5)
 
 
+def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention in 8-bit integers too, so that nothing but the order of float32 sums differs."""
+    monkeypatch.setenv(dispatch.VARIABLE, "reference")
+    dispatch.forced.cache_clear()
+    try:
+        theirs = LibraryForward(SMALL, TENSORS, "int8")
+    finally:
+        dispatch.forced.cache_clear()
+    ours = NativeForward(SMALL, TENSORS, "int8")
+    assert (ours.encode(BATCH) * theirs.encode(BATCH)).sum(dim=1).min() > 0.9999
+
+
 @pytest.mark.parametrize("way", native.WAYS)
 def test_agrees_on_minilm(way: str, minilm: tuple[Strata, TextTokenizer]) -> None:
     strata, tokenizer = minilm

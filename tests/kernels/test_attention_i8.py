@@ -1,0 +1,116 @@
+"""Attention in 8-bit integers: every way gives the definition's bits, and the definition is near full precision."""
+
+from itertools import accumulate
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from kernels import native
+from kernels.attention import group_equal
+from kernels.attention.reference import attention as full_attention
+from kernels.attention_i8 import reference
+from kernels.attention_i8.native import attention, why_not_head
+
+HEADS, HEAD = 3, 16
+WIDTH = 3 * HEADS * HEAD
+WAYS = pytest.mark.parametrize("way", native.WAYS)
+
+
+def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tensor, list[int]]:
+    """Channels of different middles and widths, as a trained model has them."""
+    generator = torch.Generator().manual_seed(seed)
+    offsets = [0, *accumulate(lengths)]
+    middle_W, spread_W = torch.randn(width, generator=generator), torch.rand(width, generator=generator) * 2
+    return torch.randn(offsets[-1], width, generator=generator) * spread_W + middle_W, offsets
+
+
+def able(way: str) -> str:
+    if reasons := native.why_not(way):
+        pytest.skip("; ".join(reasons))
+    return way
+
+
+@WAYS
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=4),
+    st.integers(0, 1 << 30),
+    st.sampled_from([0.001, 0.01, 1.0, 30.0]),
+)
+@settings(max_examples=30, deadline=None)
+def test_equals_the_definition(way: str, lengths: list[int], seed: int, scale: float) -> None:
+    qkv_TW, offsets = rows(lengths, seed=seed)
+    groups = group_equal(offsets)
+    found = attention(qkv_TW * scale, groups, num_heads=HEADS, way=able(way))
+    assert torch.equal(found, reference.attention(qkv_TW * scale, groups, num_heads=HEADS))
+
+
+@WAYS
+@pytest.mark.parametrize("width", [16, 32, 48, 80, 256])
+def test_heads_of_any_multiple_of_16(way: str, width: int) -> None:
+    qkv_TW, offsets = rows([4, 17, 70], width=3 * 2 * width)
+    groups = group_equal(offsets)
+    found = attention(qkv_TW, groups, num_heads=2, way=able(way))
+    assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=2))
+
+
+@WAYS
+def test_a_long_sequence(way: str) -> None:
+    """Its scores lie far from the processor's first cache, its sums beyond 24 bits."""
+    qkv_TW, offsets = rows([700], seed=5)
+    found = attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS, way=able(way))
+    assert torch.equal(found, reference.attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS))
+
+
+@WAYS
+@pytest.mark.parametrize("qkv_TW", [torch.zeros(5, WIDTH), torch.full((5, WIDTH), -3.25)])
+def test_equal_tokens_are_their_own_mean(way: str, qkv_TW: Tensor) -> None:
+    found = attention(qkv_TW, group_equal([0, 5]), num_heads=HEADS, way=able(way))
+    assert torch.equal(found, qkv_TW[:, 2 * WIDTH // 3 :])
+
+
+@WAYS
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, 100])
+def test_a_sequence_does_not_feel_its_neighbours(way: str, length: int) -> None:
+    qkv_TW, offsets = rows([length] * 4)
+    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS, way=able(way))
+    alone = [
+        attention(part, group_equal([0, length]), num_heads=HEADS, way=way) for part in torch.split(qkv_TW, length)
+    ]
+    assert torch.equal(together, torch.cat(alone))
+
+
+@given(st.integers(1, 300), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_the_definition_is_near_full_precision(length: int, seed: int) -> None:
+    qkv_TW, offsets = rows([length], seed=seed)
+    found = reference.attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
+    expected = full_attention(qkv_TW, offsets, HEADS)
+    assert functional.cosine_similarity(found, expected, dim=1).min() > 0.999
+
+
+@given(st.integers(1, 400), st.integers(0, 1 << 30))
+@settings(max_examples=40, deadline=None)
+def test_weights_are_bytes_that_keep_the_sum(length: int, seed: int) -> None:
+    """However small they are: that is what the running sum is for."""
+    score_HSS = torch.randint(-4000, 4000, (1, 3, length), generator=torch.Generator().manual_seed(seed)).double()
+    step_H11 = torch.full((1, 1, 1), 0.002)
+    p_HSS = reference.weights(score_HSS, step_H11)
+    assert p_HSS.min() >= 0 and p_HSS.max() <= 255
+    exact_HS = (255 * 2 ** ((score_HSS - score_HSS.amax(dim=2, keepdim=True)) * 0.002)).sum(dim=2)
+    assert torch.allclose(p_HSS.sum(dim=2), exact_HS, rtol=3e-3, atol=1.0)
+
+
+def test_powers() -> None:
+    v = torch.cat((torch.linspace(-20, 0, 4001), torch.tensor([-126.0, -127.0, -1e30])))
+    found, exact = reference.powers(v), 65280 * torch.exp2(v.double())
+    assert ((found - exact).abs() <= 0.5 + 2.1e-3 * exact).all()
+    assert found.max() == 65280 and (found.diff()[:4000] >= 0).all()
+
+
+def test_reasons() -> None:
+    assert [why_not_head(width) for width in (16, 48, 256)] == [[], [], []]
+    assert why_not_head(24) == ["a head is 24 wide; expected a multiple of 16 up to 256"]
