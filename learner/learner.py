@@ -249,7 +249,7 @@ class Learner:
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
         lost, won = changes(self.tier, done.next_tier, self.held_back, temperature=self.temperature)
-        is_adopted = not is_worse_beyond_chance(lost, won)
+        is_adopted = not is_worse_beyond_chance(lost, won, sigmas=ADOPTION_SIGMAS)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)
         if is_adopted:
