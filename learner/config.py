@@ -126,7 +126,7 @@ class LearnerConfig:
     accuracy_tolerance: float = 0.02
     """How much lower than its parent's or the anchor's the held-back accuracy of a version may be, in [0, 1]."""
     max_negative_flips: float = 0.05
-    """Largest share of held-back samples that the parent named rightly and a version does not. CLINC150: up to 0.03."""
+    """Largest share of held-back samples that the parent named rightly and a version does not. CLINC150: up to 0.01."""
     max_head_update: float = 5.0
     """How far the head may move in one version, relative to its norm before. CLINC150: up to 0.9."""
     max_top_update: float = 0.5
