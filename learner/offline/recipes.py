@@ -90,7 +90,7 @@ SPLIT_RECIPES: Recipes = {
 PERMUTED_RECIPES: Recipes = {
     "naive": {0: Recipe(strategy=Plain, rate=0.2, batch=128)},
     "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.2, batch=128)},
-    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=10.0, decay=1.0), rate=0.1, batch=128)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=3.0, decay=1.0), rate=0.1, batch=128)},
     "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=128, replayed=128, policy="experience-balanced")},
     "er": {0: Recipe(strategy=ExperienceReplay, rate=0.2, batch=128, replayed=128)},
     "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.2, batch=128, replayed=128)},
