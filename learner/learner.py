@@ -40,6 +40,10 @@ from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined, WeightManifest
 from wire.subjects import Subjects
 
+ADOPTION_SIGMAS = 2.0
+"""A round is dropped when it is worse by more standard errors than this. One would drop every eighth that is as good:
+two samples lost and none won are enough for it."""
+
 log = structlog.get_logger("learner")
 
 
