@@ -218,7 +218,7 @@ class Learner:
         if self._is_due("round_at"):
             fresh, steps = self.fresh, max(num_labels // config.slow_labels_per_step, 1)
         elif is_idle and self._is_due("rehearsed_at"):
-            fresh, steps = [], -(-len(self.replay) // config.slow_batch)
+            fresh, steps = [], max(len(self.replay) // config.slow_batch, config.rehearsal_steps)
             self.counts["rehearsals"] += 1
             self.counts["rehearsed_at"] = self.counts["learnt"]
         else:
