@@ -27,9 +27,9 @@ from learner.parts import drift_of, held_back_of, replay_of
 from learner.prequential import Prequential
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
-from learner.slow import GROWTH, Phase, SlowRound, draw_plan, labels_due
+from learner.schedule import MARKS, Schedule
+from learner.slow import GROWTH, Phase, SlowRound
 from learner.steps import Pace
-from learner.strategies.in_rounds import in_rounds
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
 from model.calibration import grams
@@ -78,6 +78,7 @@ class Learner:
         self.drift = drift_of(config)
         self.erased = Erased(subjects)
         self.counts: Counter[str] = Counter()
+        self._schedule = Schedule(config, self.counts)
         self.offsets: dict[str, int] = {}
         self.version = self.last_version = 0
         self.temperature = DEFAULT
@@ -172,7 +173,7 @@ class Learner:
         self._restore_knowledge(snapshot)
         self.drift.new_encoder()
         self.counts["learnt"] = snapshot.facts.counts.get("learnt", 0)
-        for name in ("round_at", "rehearsed_at"):
+        for name in MARKS:
             self.counts[name] = snapshot.facts.counts.get(name, 0)
         self.counts["set_aside"] += num_learnt - self.counts["learnt"]
         self.version = version
@@ -191,8 +192,8 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether there would be nothing to do for the slow tier even if no label came for long."""
-        may_rehearse = self._config.rehearse_after_s > 0 and self._is_due("rehearsed_at")
-        return not (self.has_work or self._is_due("round_at") or may_rehearse)
+        is_urgent = self.drift.is_urgent
+        return not self.has_work and self._schedule.is_rested(len(self.replay), is_urgent=is_urgent)
 
     @property
     def encoder_keys(self) -> set[str]:
@@ -214,41 +215,11 @@ class Learner:
         return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"])
 
     def _start_round(self, *, is_idle: bool) -> None:
-        config, num_labels = self._config, self._num_since("round_at")
-        if self._is_due("round_at"):
-            fresh, steps = self.fresh, max(num_labels // config.slow_labels_per_step, 1)
-        elif is_idle and self._is_due("rehearsed_at"):
-            fresh, steps = [], max(len(self.replay) // config.slow_batch, config.rehearsal_steps)
-            self.counts["rehearsals"] += 1
-            self.counts["rehearsed_at"] = self.counts["learnt"]
-        else:
-            return
-        self.drift.is_urgent = False
-        self.counts["rounds"] += 1
-        self.counts["round_at"] = self.counts["learnt"]
-        plan = draw_plan(
-            self.counts["rounds"],
-            fresh,
-            self.replay,
-            steps=steps,
-            size=config.slow_batch,
-            num_draws=in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws,
-            seed=config.seed,
-        )
-        self.fresh = []
-        self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=config)
-
-    def _num_since(self, count: str) -> int:
-        """Labels learnt since the number of labels was noted as `count`."""
-        return self.counts["learnt"] - self.counts[count]
-
-    def _is_due(self, count: str) -> bool:
-        """Whether enough labels were learnt since then; after a drift, fewer are enough."""
-        config, num_memory = self._config, len(self.replay)
-        due = labels_due(num_memory, every=config.slow_every_labels)
-        if self.drift.is_urgent:
-            due = min(due, config.drift_min_labels)
-        return config.trainable_layers > 0 and num_memory > 0 and self._num_since(count) >= due
+        plan = self._schedule.plan(self.fresh, self.replay, is_urgent=self.drift.is_urgent, is_idle=is_idle)
+        if plan is not None:
+            self.drift.is_urgent = False
+            self.fresh = []
+            self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=self._config)
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""

@@ -1,0 +1,65 @@
+"""When the slow tier works, and on what.
+
+    labels since the last round --enough--> a round: half new labels, half memory
+    no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone
+
+Everything is counted in labels; the clock only says that there is silence. The marks (`round_at`, `rehearsed_at`:
+labels learnt by then) are among the learner's counts, and so in its checkpoint.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from learner.checkpoint import RoundPlan
+from learner.config import LearnerConfig
+from learner.replay import Labelled, Replay
+from learner.slow import draw_plan, labels_due
+from learner.strategies.in_rounds import in_rounds
+
+ROUND_AT, REHEARSED_AT = MARKS = "round_at", "rehearsed_at"
+
+
+class Schedule:
+    """Reads and moves the marks in `counts`, which is the learner's."""
+
+    def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
+        self._config, self._counts = config, counts
+
+    def plan(
+        self, fresh: Sequence[Labelled], replay: Replay[Labelled], *, is_urgent: bool, is_idle: bool
+    ) -> RoundPlan | None:
+        """The round that is due now, if any. `is_urgent`: after a drift, fewer labels are enough."""
+        config, counts = self._config, self._counts
+        if self._is_due(ROUND_AT, len(replay), is_urgent=is_urgent):
+            steps = max(self._num_since(ROUND_AT) // config.slow_labels_per_step, 1)
+        elif is_idle and self._is_due(REHEARSED_AT, len(replay), is_urgent=is_urgent):
+            fresh, steps = (), max(len(replay) // config.slow_batch, config.rehearsal_steps)
+            counts["rehearsals"] += 1
+            counts[REHEARSED_AT] = counts["learnt"]
+        else:
+            return None
+        counts["rounds"] += 1
+        counts[ROUND_AT] = counts["learnt"]
+        return draw_plan(
+            counts["rounds"],
+            fresh,
+            replay,
+            steps=steps,
+            size=config.slow_batch,
+            num_draws=in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws,
+            seed=config.seed,
+        )
+
+    def is_rested(self, num_memory: int, *, is_urgent: bool) -> bool:
+        """Whether nothing would be due even if no label came for long."""
+        marks = MARKS if self._config.rehearse_after_s > 0 else (ROUND_AT,)
+        return not any(self._is_due(mark, num_memory, is_urgent=is_urgent) for mark in marks)
+
+    def _num_since(self, mark: str) -> int:
+        return self._counts["learnt"] - self._counts[mark]
+
+    def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:
+        due = labels_due(num_memory, every=self._config.slow_every_labels)
+        if is_urgent:
+            due = min(due, self._config.drift_min_labels)
+        return self._config.trainable_layers > 0 and num_memory > 0 and self._num_since(mark) >= due
