@@ -175,7 +175,7 @@ def _head(make: Callable[[int, int], Head]) -> Strategy[Texts]:
 
 
 def _ridge(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
-    encoder = frozen(choice.learner, choice.encoder)
+    encoder = frozen(replace(choice.learner, seed=choice.seed), choice.encoder)
     head = RidgeHead(choice.learner.num_features, len(benchmark.classes), ridge=choice.learner.ridge)
     return OnVectors(encoder, HeadAlone(head, encoder.served.features))
 
@@ -206,7 +206,7 @@ def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: Choice)
 
 @lru_cache(maxsize=1)
 def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
-    """The one of these settings; making it takes seconds."""
+    """The one of these settings, whose seed draws the random features; making it takes seconds."""
     return FrozenEncoder(config, encoder)
 
 
