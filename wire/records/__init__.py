@@ -1,0 +1,73 @@
+"""Every record that crosses a process, with the topic or key it travels under.
+
+    client --Event--> serving --Answer--> client, learner
+    client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
+    rollout --RolloutPlan--> serving          whoever refuses --DeadLetter--> operator
+    learner --LearnerReport, Quarantined--> operator
+
+Evolution: a new field has a default and needs no new topic; a change of meaning or type is a new record under a new
+topic (`events.v2`). Readers of topics ignore unknown fields; the reader of manifests refuses an unknown `format`,
+`format_version` or `model_spec` by name, because wrong weights are worse than none.
+
+Rejected: a schema registry (one machine needs none, and the versioned topic name says it all) and a `common/` room
+(both sides already depend on `wire`).
+"""
+
+from wire.records.plans import CANDIDATE, STABLE, Arm, RolloutPlan
+from wire.records.record import ArmName, Record, key_name
+from wire.records.reports import Drift, LearnerReport, ReplicaReport
+from wire.records.topics import (
+    MAX_EVENT_BYTES,
+    MAX_TEXT_CHARS,
+    TOPIC_RECORDS,
+    Answer,
+    DeadLetter,
+    Event,
+    Feedback,
+    Quarantined,
+    TopicRecord,
+    topic_name,
+)
+from wire.records.weights import (
+    Erasure,
+    Evaluation,
+    PrecisionEvaluation,
+    Probe,
+    StageEvaluation,
+    TensorEntry,
+    TensorPart,
+    VersionEntry,
+    WeightManifest,
+)
+
+__all__ = [
+    "CANDIDATE",
+    "MAX_EVENT_BYTES",
+    "MAX_TEXT_CHARS",
+    "STABLE",
+    "TOPIC_RECORDS",
+    "Answer",
+    "Arm",
+    "ArmName",
+    "DeadLetter",
+    "Drift",
+    "Erasure",
+    "Evaluation",
+    "Event",
+    "Feedback",
+    "LearnerReport",
+    "PrecisionEvaluation",
+    "Probe",
+    "Quarantined",
+    "Record",
+    "ReplicaReport",
+    "RolloutPlan",
+    "StageEvaluation",
+    "TensorEntry",
+    "TensorPart",
+    "TopicRecord",
+    "VersionEntry",
+    "WeightManifest",
+    "key_name",
+    "topic_name",
+]

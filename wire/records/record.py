@@ -1,0 +1,16 @@
+"""What all records are."""
+
+from typing import TypeAlias
+
+import msgspec
+
+ArmName: TypeAlias = str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that crosses a process: frozen, keyword-only, compared by content."""
+
+
+def key_name(prefix: str, *parts: str | int) -> str:
+    """A Redis key in the environment `prefix`: `key_name("eu.", "blob", digest)` is `eu.blob:<digest>`."""
+    return f"{prefix}{':'.join(str(part) for part in parts)}"

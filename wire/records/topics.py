@@ -1,0 +1,174 @@
+"""What travels in topics: events, answers, labels, and what was refused."""
+
+from typing import ClassVar, TypeAlias
+
+from wire.records.record import ArmName, Record
+
+MAX_EVENT_BYTES = 1 << 20
+"""Largest payload of an event, in bytes; a larger one is a dead letter (Kafka) or a 413 (HTTP)."""
+
+MAX_TEXT_CHARS = 16_384
+"""Longest text that an `Answer` carries back, in characters. The model reads at most 512 tokens of it."""
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """A text to be answered.
+
+    `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
+    """
+
+    TOPIC: ClassVar[str] = "events.v1"
+    TYPE: ClassVar[str] = "lifelong.event.v1"
+
+    id: str
+    text: str
+    key: str = ""
+    source: str = ""
+    time_ms: int = 0
+
+    @property
+    def message_id(self) -> str:
+        return self.id
+
+    @property
+    def entity(self) -> str:
+        """What the arm is chosen by: the key, or the id of an event that has none."""
+        return self.key if self.key else self.id
+
+
+class Answer(Record, frozen=True, kw_only=True):
+    """What the model said of one event, and which weights said it.
+
+    `text` is the event's text, so that a label alone is enough to learn from the pair. `label` is None while the
+    weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
+    that the service gave it, see `wire.receipts`.
+    """
+
+    TOPIC: ClassVar[str] = "answers.v1"
+    TYPE: ClassVar[str] = "lifelong.answer.v1"
+
+    event_id: str
+    text: str
+    label: str | None
+    score: float
+    weights_version: int
+    arm: ArmName
+    precision: str
+    rollout_revision: int
+    scores: tuple[tuple[str, float], ...] = ()
+    key: str = ""
+    source: str = ""
+    event_time_ms: int = 0
+    time_ms: int = 0
+    receipt: str = ""
+
+    @property
+    def message_id(self) -> str:
+        return self.event_id
+
+    @property
+    def entity(self) -> str:
+        return self.key if self.key else self.event_id
+
+
+class Feedback(Record, frozen=True, kw_only=True):
+    """The label of an event that was answered, said by `source` at `time_ms`.
+
+    `key` and `receipt` are those of the answer, where the source has them. `approval` is made by an operator who sends
+    a quarantined label again. Both are checked by `wire.receipts`.
+    """
+
+    TOPIC: ClassVar[str] = "feedback.v1"
+    TYPE: ClassVar[str] = "lifelong.feedback.v1"
+
+    event_id: str
+    label: str
+    key: str = ""
+    source: str = ""
+    time_ms: int = 0
+    receipt: str = ""
+    approval: str = ""
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.event_id}/{self.source}"
+
+    @property
+    def entity(self) -> str:
+        """The partition key: the event's id, so that every label of an event lies in one partition."""
+        return self.event_id
+
+
+class DeadLetter(Record, frozen=True, kw_only=True):
+    """A message that was refused: why, where it came from, and the untouched payload."""
+
+    TOPIC: ClassVar[str] = "deadletter.v1"
+    TYPE: ClassVar[str] = "lifelong.deadletter.v1"
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    payload: bytes
+    source: str = ""
+    time_ms: int = 0
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def entity(self) -> str:
+        return self.message_id
+
+
+class Quarantined(Record, frozen=True, kw_only=True):
+    """A label that the learner refused or held, and why: everything of its `Feedback`, and what it was said of.
+
+    `text` and `answered`, the label that the service gave, are there where the answer was known. An operator who finds
+    the label right sends it again.
+    """
+
+    TOPIC: ClassVar[str] = "quarantine.v1"
+    TYPE: ClassVar[str] = "lifelong.quarantined.v1"
+
+    reason: str
+    event_id: str
+    label: str
+    key: str = ""
+    source: str = ""
+    time_ms: int = 0
+    receipt: str = ""
+    text: str = ""
+    answered: str | None = None
+
+    @property
+    def message_id(self) -> str:
+        return f"{self.event_id}/{self.source}/{self.reason}"
+
+    @property
+    def entity(self) -> str:
+        return self.event_id
+
+    @property
+    def feedback(self) -> Feedback:
+        """The label as it came."""
+        return Feedback(
+            event_id=self.event_id,
+            label=self.label,
+            key=self.key,
+            source=self.source,
+            time_ms=self.time_ms,
+            receipt=self.receipt,
+        )
+
+
+TopicRecord: TypeAlias = Event | Answer | Feedback | DeadLetter | Quarantined
+
+TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLetter, Quarantined)
+
+
+def topic_name(prefix: str, record: type[TopicRecord]) -> str:
+    """The topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
+    return f"{prefix}{record.TOPIC}"
