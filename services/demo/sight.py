@@ -24,7 +24,7 @@ MAX_STALLS = 10_000
 class Sight:
     """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest,
     `evaluation` what the learner measured of the newest one, and `drift` the last that it found. `is_rested`: the
-    learner has nothing left to do."""
+    learner has nothing left to do, or there is none."""
 
     plan: RolloutPlan | None = None
     newest: int = 0
@@ -37,7 +37,7 @@ class Sight:
     stalls_ms: tuple[float, ...] = ()
     drifts: int = 0
     drift: Drift | None = None
-    is_rested: bool = False
+    is_rested: bool = True
 
     @property
     def stable(self) -> int:
@@ -140,7 +140,7 @@ class Watcher:
             stalls_ms=tuple(self._swaps.stalls_ms),
             drifts=learner.num_drifts if learner else before.drifts,
             drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
-            is_rested=learner is not None and learner.is_rested,
+            is_rested=learner is None or learner.is_rested,
         )
         with self._changed:
             self._sight = after
