@@ -43,23 +43,23 @@ Texts = list[str]
 class WholeLearner:
     """The service's learner. A slow round that is due runs to its end before the next labels come.
 
-    A stage ends in silence, as it does in service while its test items are answered: then the learner may rehearse.
+    `num_items` is the length of the stream; the silence after it is long enough to rehearse.
     """
 
     precision = INT8
 
-    def __init__(self, config: LearnerConfig, encoder: str, classes: tuple[str, ...]) -> None:
+    def __init__(self, config: LearnerConfig, encoder: str, classes: tuple[str, ...], *, num_items: int) -> None:
         self._learner = Learner(config, *load_encoder(encoder))
         self._maker = Maker(config)
         self._classes, self._ids = classes, {name: place for place, name in enumerate(classes)}
-        self._num_learnt = 0
+        self._num_learnt, self._num_items = 0, num_items
         self._live: Candidate | None = None
 
     def learn_many(self, part: Part[Texts]) -> None:
         for batch in part.batches(BATCH):
             self._learner.learn(self._records(batch), {})
             self._work(is_idle=False)
-        self._work(is_idle=True)
+        self._work(is_idle=self._num_learnt == self._num_items)
         self._live = self._maker.make(self._learner, Steps())
         self._maker.published(self._live, self._learner)
 
@@ -159,7 +159,8 @@ def _whole(benchmark: Benchmark[Texts], choice: Choice) -> WholeLearner:
     config = replace(choice.learner, seed=choice.seed)
     if choice.buffer is not None:
         config = replace(config, replay_samples=choice.buffer)
-    return WholeLearner(config, choice.encoder, benchmark.classes)
+    num_items = sum(len(stage.train) for stage in benchmark.stages)
+    return WholeLearner(config, choice.encoder, benchmark.classes, num_items=num_items)
 
 
 def _head(make: Callable[[int, int], Head]) -> Strategy[Texts]:
