@@ -106,7 +106,7 @@ class LearnerConfig:
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     rehearse_after_s: float = 5.0
-    """Time without a label after which the slow tier goes over the replay memory once, if it is due. 0: never."""
+    """Time without a label after which the slow tier goes over its memory once, if there are new labels. 0: never."""
     rehearsal_steps: int = 200
     """Fewest gradient steps of a rehearsal: a small memory is gone over more than once."""
     rebuild_batch: int = 64

@@ -59,7 +59,9 @@ class Schedule:
         return self._counts["learnt"] - self._counts[mark]
 
     def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:
-        due = labels_due(num_memory, every=self._config.slow_every_labels)
+        """Silence costs nobody anything, so a rehearsal need not wait for a share of the memory."""
+        every = self._config.slow_every_labels
+        due = every if mark == REHEARSED_AT else labels_due(num_memory, every=every)
         if is_urgent:
             due = min(due, self._config.drift_min_labels)
         return self._config.trainable_layers > 0 and num_memory > 0 and self._num_since(mark) >= due

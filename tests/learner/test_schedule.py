@@ -47,6 +47,13 @@ def test_silence_is_for_the_memory_alone_and_no_shorter_than_is_set() -> None:
     assert it.is_rested(80, is_urgent=False)
 
 
+def test_a_large_memory_delays_a_round_but_no_rehearsal() -> None:
+    it, counts = schedule(learnt=EVERY)
+    assert it.plan([], memory(900), is_urgent=False, is_idle=False) is None
+    plan = it.plan([], memory(900), is_urgent=False, is_idle=True)
+    assert plan and counts["rehearsals"] == 1 and len(plan.steps) == 900 // 8
+
+
 def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
     it, _ = schedule(learnt=500)
     assert it.plan([], memory(0), is_urgent=True, is_idle=True) is None
