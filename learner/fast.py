@@ -39,8 +39,7 @@ class FastTier:
         labels = [sample.label for sample in samples]
         self.head.learn_many(self.served.features(z_BD), labels)
         distances_B = 1 - (z_BD @ self.means(self.head.classes).T).amax(dim=1)
-        rows = {label: row for row, label in enumerate(self.head.classes)}
-        self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), on_grid(z_BD, Z_GRID))
+        self._z_sums_CD.index_add_(0, self.head.rows_of(labels), on_grid(z_BD, Z_GRID))
         return distances_B
 
     def unlearn_many(self, samples: Sequence[Labelled]) -> None:
@@ -49,13 +48,11 @@ class FastTier:
             return
         z_BD, labels = self.served.z_many([sample.text for sample in samples]), [sample.label for sample in samples]
         self.head.unlearn_many(self.served.features(z_BD), labels)
-        rows = {label: row for row, label in enumerate(self.head.classes)}
-        self._z_sums_CD.index_add_(0, torch.tensor([rows[label] for label in labels]), -on_grid(z_BD, Z_GRID))
+        self._z_sums_CD.index_add_(0, self.head.rows_of(labels), -on_grid(z_BD, Z_GRID))
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """The direction z_CD of each class, of unit length."""
-        rows = {label: row for row, label in enumerate(self.head.classes)}
-        return torch.nn.functional.normalize(self._z_sums_CD[[rows[label] for label in labels]], dim=1).float()
+        return torch.nn.functional.normalize(self._z_sums_CD[self.head.rows_of(labels)], dim=1).float()
 
     def successor(self, served: ServedEncoder) -> "FastTier":
         """The empty tier of the next encoder, with the same rows for the same classes."""

@@ -39,7 +39,8 @@ def main() -> None:
     fast_s = median(_seconds(partial(tier.learn_many, batch)) for batch in batches)
     solve_s = median(_seconds(tier.head.solve) for _ in range(5))
     torch.set_num_threads(2)
-    ours, full = (_steps(learner, known, layers) for layers in (LearnerConfig().trainable_layers, 6))
+    layer_counts = (LearnerConfig().trainable_layers, learner.strata.config.n_layers)
+    ours, full = (_steps(learner, known, layers) for layers in layer_counts)
     pairs = [(_seconds(partial(ours, number)), _seconds(partial(full, number))) for number in range(ROUNDS)]
     ours_s, full_s = (median(times) for times in zip(*pairs, strict=True))
     found = {

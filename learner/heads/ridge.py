@@ -44,6 +44,10 @@ class RidgeHead:
         """Give `label` a row if it has none; False when all rows are taken."""
         return self._rows.admit(label)
 
+    def rows_of(self, labels: Sequence[str]) -> Tensor:
+        """The rows of admitted labels, int64 [B]. Raises KeyError."""
+        return self._rows.of(labels)
+
     def learn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Add samples of admitted labels. The same samples in any order and any batches give the same head."""
         if not labels:

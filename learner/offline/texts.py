@@ -102,8 +102,7 @@ class FrozenEncoder:
     """The encoder that nothing was learnt into, in INT8. Remembers the vectors of what is tested again and again."""
 
     def __init__(self, config: LearnerConfig, encoder: str) -> None:
-        self.learner = Learner(config, *load_encoder(encoder))
-        self.served: ServedEncoder = self.learner.tier.served
+        self.served: ServedEncoder = Learner(config, *load_encoder(encoder)).tier.served
         self._tested: dict[str, Tensor] = {}
 
     def vectors(self, texts: Texts) -> Tensor:

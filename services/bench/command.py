@@ -37,7 +37,7 @@ class Options:
 
 
 def run(settings: Settings, options: Options) -> None:
-    """Measure, show, write. Raises DataError, and ValueError for a strategy that there is not."""
+    """Measure, show, write. Raises DataError, also for a strategy that there is not."""
     torch.set_num_threads(settings.learner.threads)
     console = Console()
     found = set_of(options.data)

@@ -27,7 +27,7 @@ def learn(
     buffer: Annotated[int | None, typer.Option("--buffer", min=1, help="Samples that may be kept")] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each strategy, each with a seed")] = 1,
     flip: Annotated[float, typer.Option("--flip", min=0.0, max=1.0, help="Share of wrong training labels")] = 0.0,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Add a line for each run here")] = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a line for each run here")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the learning curves (PNG)")] = None,
     names: Annotated[bool, typer.Option("--list", help="Name the data sets and strategies, and end")] = False,
 ) -> None:
