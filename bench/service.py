@@ -63,9 +63,9 @@ def started() -> Iterator[Service]:
 
 
 def _await_idle(store: Store) -> None:
-    """Returns when the learner's slow round, which the labels began, is over."""
+    """Returns when the learner has nothing left to do: its slow round and its rehearsal, which the labels began."""
     deadline_s = time.monotonic() + IDLE_WITHIN_S
-    while (report := store.learner_report()) is None or report.round_phase:
+    while (report := store.learner_report()) is None or not report.is_rested:
         if time.monotonic() > deadline_s:
             raise Skip(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
         time.sleep(LOOK_S)

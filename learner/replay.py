@@ -18,6 +18,7 @@ Rejected: a ring of the newest (forgets what the stream stopped showing), and he
 """
 
 import heapq
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -61,6 +62,15 @@ class Labelled(NamedTuple):
     @property
     def num_bytes(self) -> int:
         return len(self.text.encode()) + len(self.subject.encode())
+
+
+def named(label: str, stage: int) -> Labelled:
+    """The name of a class as a sample of it.
+
+    >>> named("card_not-working", 0).text
+    'card not working'
+    """
+    return Labelled(re.sub(r"[\W_]+", " ", label).strip() or label, label, stage=stage)
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -34,7 +34,7 @@ def test_every_matched_label_is_learnt_or_held_back() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 100)
     assert it.join.counts["matched"] == 100 == it.counts["learnt"] + it.counts["held_back"]
     assert 3 < it.counts["held_back"] == len(it.held_back) < 25
-    assert it.tier.head.num_samples == len(it.replay) == it.counts["learnt"]
+    assert it.tier.head.num_samples == len(it.replay) == it.counts["learnt"] + len(it.tier.head.classes)
     assert it.prequential.accuracy == 0.2 and it.offsets == {"feedback.v1/0": 100}
 
 
@@ -43,6 +43,14 @@ def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
     for number in range(12):
         it.learn([answer(number), feedback(number, label=f"class {number}")], OFFSETS)
     assert len(it.tier.head.classes) == it.counts["learnt"] == 8 and it.counts["over_capacity"] == 4
+
+
+def test_the_name_of_a_class_is_its_first_sample_once() -> None:
+    it = small_learner(held_back_share=0.0)
+    for number in range(3):
+        it.learn([answer(number), feedback(number, label="lost_card")], OFFSETS)
+    assert [sample.text for sample in it.replay.samples() if not sample.subject] == ["lost card"]
+    assert it.tier.head.num_samples == len(it.replay) == 4 == it.counts["learnt"] + 1
 
 
 def test_a_restored_learner_goes_on_bit_for_bit() -> None:
@@ -138,7 +146,8 @@ def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
         it.learn(stream(number, number + 3), OFFSETS)
         it.tick()
         number += 3
-    assert it.counts["rounds_adopted"] == 1 and it.tier.head.num_samples == it.counts["learnt"] == len(it.replay)
+    assert it.counts["rounds_adopted"] == 1
+    assert it.tier.head.num_samples == len(it.replay) == it.counts["learnt"] + len(it.tier.head.classes)
 
 
 def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
@@ -147,17 +156,18 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     fed(it, 40, 100)
     it.set_aside(snapshot, version=3)
     assert it.version == 3 and it.offsets == {"feedback.v1/0": 100}
-    assert it.counts["learnt"] == learnt == it.tier.head.num_samples
+    assert it.counts["learnt"] == learnt == it.tier.head.num_samples - len(it.tier.head.classes)
     assert it.join.counts["matched"] == learnt + it.counts["held_back"] + it.counts["set_aside"] == 100
     it.learn([feedback(50)], OFFSETS)
     assert it.counts["learnt"] == learnt and it.join.counts["duplicate"] == 11
 
 
 def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
-    it = small_learner(trainable_layers=0, held_back_share=0.0, replay_policy="experience-balanced")
+    changed = {"held_back_share": 0.0, "learn_names": False, "replay_policy": "experience-balanced"}
+    it = small_learner(trainable_layers=0, **changed)
     for number in range(9):
         it.learn([msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS)
-    copy = copy_of(it, trainable_layers=0, held_back_share=0.0, replay_policy="experience-balanced")
+    copy = copy_of(it, trainable_layers=0, **changed)
     assert copy.replay.erase("customer 1") == 3 and len(copy.replay) == 6 == len(it.replay) - 3
 
 
