@@ -204,7 +204,7 @@ INLINE Lanes weigh_keys(int num_tokens, int lane, HeadScratch *s)
 INLINE void mix_values(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
 {
     int vectors = h.width - i >= 2 * LANES ? 2 : 1;
-    ByteRows rows = {.q = s->weights, .stride = QUAD, .step = QUERIES * QUAD};
+    ByteRows rows = {.q = s->weights, .stride = QUAD, .step = QUERIES * QUAD, .ahead = s->weights};
     Panel panel = {s->values + i * QUAD, h.width * QUAD, (h.num_tokens + QUAD - 1) / QUAD};
     (vectors == 2 ? dot_two_vectors : dot_one_vector)(queries, rows, panel, (Sums){s->sums[0], QUERIES});
     for (int c = 0; c < vectors; c++, i += LANES) {

@@ -18,20 +18,15 @@
 #define TILE_ROWS 6 /* with the four vectors of a panel */
 #define MOST_ROWS 8 /* with two vectors, or one */
 
-/* What will be read next: `lines` cache lines for every four inputs. */
-typedef struct {
-    const char *from;
-    int lines;
-} Ahead;
-
 /* Rows of integers, `stride` bytes apart, readable up to a whole number of quads, which lie `step` bytes apart. For INT4
- * weights also the sum of each group of 64 integers, `num_groups` a row; `step` is QUAD then. */
+ * weights also the sum of each group of 64 integers, `num_groups` a row; `step` is QUAD then. Meanwhile memory from `ahead`
+ * on is fetched into the cache, 64 bytes for every quad (two lines a quad cost more than they bring). */
 typedef struct {
     const uint8_t *q;
     int64_t stride, step;
     const int32_t *group_sums;
     int num_groups;
-    Ahead ahead;
+    const uint8_t *ahead;
 } ByteRows;
 
 /* What the rows are multiplied with: for every quad, QUAD bytes of each output; the next quad lies `pitch` bytes on. */
@@ -47,7 +42,10 @@ typedef struct {
     int64_t stride;
 } Sums;
 
-INLINE ByteRows plain_rows(const uint8_t *q, int64_t stride) { return (ByteRows){.q = q, .stride = stride, .step = QUAD}; }
+INLINE ByteRows plain_rows(const uint8_t *q, int64_t stride)
+{
+    return (ByteRows){.q = q, .stride = stride, .step = QUAD, .ahead = q};
+}
 
 INLINE int32_t quad_of(const uint8_t *x)
 {
@@ -67,8 +65,7 @@ INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
         UNROLL for (int c = 0; c < vectors; c++) sum[r][c] = _mm512_setzero_si512();
     for (int k = 0; k < panel.num_quads; k++) {
         __m512i w[4];
-        for (int i = 0; i < x.ahead.lines; i++)
-            _mm_prefetch(x.ahead.from + ((int64_t)i * panel.num_quads + k) * 64, _MM_HINT_T0);
+        _mm_prefetch(x.ahead + k * 64, _MM_HINT_T0);
         UNROLL for (int c = 0; c < vectors; c++) w[c] = _mm512_loadu_si512(panel.from + k * panel.pitch + c * 64);
         UNROLL for (int r = 0; r < rows; r++) {
             __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * x.step));

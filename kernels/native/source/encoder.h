@@ -13,6 +13,7 @@
 
 /* Feed-forward rows that are computed together: as many as keep `inner` in the second-level cache. */
 #define INNER_ROWS 96
+#define SOON 8 /* tokens */
 
 typedef struct {
     float *x, *mixed, *qkv, *inner;
@@ -44,7 +45,7 @@ static Scratch scratch_in(uint8_t *memory, const Encoder *e, int64_t tokens)
     return s;
 }
 
-INLINE Extremes embed_row(const Embedding *e, int width, int64_t id, int position, float *x)
+INLINE void embed_row(const Embedding *e, int width, int64_t id, int position, float *x)
 {
     const int8_t *word = e->word + id * width;
     Lanes scale = all16(e->word_scale[id]);
@@ -53,7 +54,30 @@ INLINE Extremes embed_row(const Embedding *e, int width, int64_t id, int positio
         memcpy(&bytes, word + i, sizeof bytes);
         store16(x + i, fma16(__builtin_convertvector(bytes, Lanes), scale, load16(e->position + (int64_t)position * width + i)));
     }
-    return norm_row(x, width, e->norm.gain, e->norm.bias, e->norm.eps);
+}
+
+/* Sequences offsets[0..sequences] of `ids`, not yet normalised; row 0 of x is token offsets[0]. Words lie anywhere in a
+ * table that no near cache holds, so those of the tokens to come are fetched meanwhile. */
+static void embed_rows(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
+{
+    int end = offsets[sequences];
+    for (int i = 0; i < sequences; i++)
+        for (int t = offsets[i]; t < offsets[i + 1]; t++, x += width) {
+            const int8_t *soon = e->word + ids[t + SOON < end ? t + SOON : end - 1] * width;
+            for (int line = 0; line < width; line += 64) __builtin_prefetch(soon + line);
+            embed_row(e, width, ids[t], t - offsets[i], x);
+        }
+}
+
+/* In place; then quantized into rows of `s` from `first` on for weights of `bits`, unless there are none (0). */
+static void norm_into(float *x, int rows, int width, const Norm *norm, RowScratch *s, int first, int bits)
+{
+    for (; rows > 0; rows -= FEW_ROWS, x += FEW_ROWS * width, first += FEW_ROWS) {
+        Span spans[FEW_ROWS];
+        int few = rows < FEW_ROWS ? rows : FEW_ROWS;
+        norm_few(x, few, width, norm, spans);
+        if (bits) quantize_few(s, first, few, x, width, spans, bits);
+    }
 }
 
 /* out = mean of `tokens` rows */
@@ -87,25 +111,16 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
         attend(s->qkv + (int64_t)first * 3 * width, offsets[i + 1] - offsets[i], e->heads, width / e->heads,
                s->mixed + (int64_t)first * width, s->head);
     }
-    for (int t = 0; t < tokens; t++) quantize_into(&s->rows, t, s->mixed + (int64_t)t * width, width, b->out->bits);
+    quantize_into(&s->rows, tokens, s->mixed, width, b->out->bits);
     linear(ADD, quantized(&s->rows, 0, tokens, width), b->out, s->x);
     for (int first = 0; first < tokens; first += INNER_ROWS) {
         int rows = tokens - first < INNER_ROWS ? tokens - first : INNER_ROWS;
         float *x = s->x + (int64_t)first * width;
-        for (int t = 0; t < rows; t++) {
-            float *row = x + (int64_t)t * width;
-            Extremes extremes = norm_row(row, width, b->norm1.gain, b->norm1.bias, b->norm1.eps);
-            quantize_between_into(&s->rows, first + t, &extremes, row, width, b->up->bits);
-        }
+        norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up->bits);
         linear(GELU, quantized(&s->rows, first, rows, width), b->up, s->inner);
-        for (int t = 0; t < rows; t++)
-            quantize_into(&s->inner_rows, t, s->inner + (int64_t)t * e->inner, e->inner, b->down->bits);
+        quantize_into(&s->inner_rows, rows, s->inner, e->inner, b->down->bits);
         linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, x);
-        for (int t = 0; t < rows; t++) {
-            float *row = x + (int64_t)t * width;
-            Extremes extremes = norm_row(row, width, b->norm2.gain, b->norm2.bias, b->norm2.eps);
-            if (next_bits) quantize_between_into(&s->rows, first + t, &extremes, row, width, next_bits);
-        }
+        norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
     }
 }
 
@@ -113,12 +128,8 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
 static void run_piece(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, int sequences, Scratch *s)
 {
     int tokens = offsets[sequences] - offsets[0];
-    for (int i = 0; i < sequences; i++)
-        for (int t = offsets[i]; t < offsets[i + 1]; t++) {
-            float *x = s->x + (int64_t)(t - offsets[0]) * e->width;
-            Extremes extremes = embed_row(&e->embedding, e->width, ids[t], t - offsets[i], x);
-            if (layers) quantize_between_into(&s->rows, t - offsets[0], &extremes, x, e->width, e->blocks[0].qkv->bits);
-        }
+    embed_rows(&e->embedding, e->width, ids, offsets, sequences, s->x);
+    norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, layers ? e->blocks[0].qkv->bits : 0);
     for (int layer = 0; layer < layers; layer++) {
         int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv->bits : 0;
         run_block(e, &e->blocks[layer], offsets, sequences, tokens, next_bits, s);

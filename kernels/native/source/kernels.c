@@ -22,8 +22,8 @@ static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges
 {
     for (int64_t m = 0; m < shape.rows; m++) {
         const float *row = x + m * shape.width;
-        Extremes e = extremes_of(row, (int)shape.width);
-        Range range = quantize_between(&e, row, (int)shape.width, q + m * shape.width);
+        int width = (int)shape.width;
+        Range range = quantize_row(row_span(row, width), row, width, q + m * shape.width);
         ranges[2 * m] = range.step, ranges[2 * m + 1] = range.low;
     }
 }
@@ -62,7 +62,7 @@ static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w
     RowScratch s = row_scratch(memory, most, w->num_in);
     for (int64_t row = 0; row < rows; row += most) {
         int count = (int)(rows - row < most ? rows - row : most);
-        for (int r = 0; r < count; r++) quantize_into(&s, r, x + (row + r) * w->num_in, w->num_in, w->bits);
+        quantize_into(&s, count, x + row * w->num_in, w->num_in, w->bits);
         linear((Finish)finish, quantized(&s, 0, count, w->num_in), w, y + row * w->num_out);
     }
     free(memory);
@@ -71,8 +71,7 @@ static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w
 
 static void norm_rows(float *x, Shape shape, const Norm *norm)
 {
-    for (int64_t m = 0; m < shape.rows; m++)
-        norm_row(x + m * shape.width, (int)shape.width, norm->gain, norm->bias, norm->eps);
+    norm_into(x, (int)shape.rows, (int)shape.width, norm, NULL, 0, 0);
 }
 
 static int attention(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out)
@@ -91,8 +90,8 @@ static int attention(const float *qkv, const int32_t *offsets, int sequences, in
 
 static void embed(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
 {
-    for (int i = 0; i < sequences; i++)
-        for (int t = offsets[i]; t < offsets[i + 1]; t++) embed_row(e, width, ids[t], t - offsets[i], x + (int64_t)t * width);
+    embed_rows(e, width, ids, offsets, sequences, x);
+    norm_into(x, offsets[sequences], width, &e->norm, NULL, 0, 0);
 }
 
 static void mean_pool(const float *x, int width, const int32_t *offsets, int sequences, float *out)

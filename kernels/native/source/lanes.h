@@ -49,8 +49,6 @@ INLINE Lanes load_part(const float *from, int count, float fill)
     return load16(lanes);
 }
 
-INLINE void store_part(float *to, Lanes v, int count) { memcpy(to, &v, (size_t)count * sizeof(float)); }
-
 INLINE Lanes all16(float x) { return x - (Lanes){0}; }
 
 INLINE Lanes fma16(Lanes a, Lanes b, Lanes c)

@@ -9,7 +9,7 @@
 #include "dot.h"
 #include "rows.h"
 
-#define AHEAD (100 << 10) /* bytes; measured */
+#define AHEAD (72 << 10) /* bytes; measured */
 
 typedef enum { PLAIN, GELU, ADD } Finish;
 
@@ -27,34 +27,54 @@ INLINE ByteRows rows_from(ByteRows x, int row)
     return x;
 }
 
-/* reference.finish, to the bit, then `finish`: ADD adds to what y holds. `y` is the tile's first row, in its panel. */
-INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int panel,
-                        float *y)
+/* reference.finish, to the bit, then `finish`, for a tile of whole panels: ADD adds to what y holds. Rows of `y` are
+ * `stride` floats apart; `floats` are the panel's. */
+INLINE void finish_whole(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const float *floats,
+                         float *y, int64_t stride)
 {
-    const float *floats = weight_floats(w, panel);
-    for (int n = 0; n < PANEL && panel * PANEL + n < w->num_out; n += LANES) {
+    for (int n = 0; n < PANEL; n += LANES) {
         Lanes scale = load16(floats + n), bias = load16(floats + PANEL + n), ksum = load16(floats + 2 * PANEL + n);
-        int left = w->num_out - panel * PANEL - n;
         for (int r = 0; r < rows; r++) {
-            float *to = y + (int64_t)r * w->num_out + n;
+            float *to = y + r * stride + n;
             Lanes sum = __builtin_convertvector(load16i(sums[r] + n), Lanes);
             Lanes v = fused16(sum * scale, all16(ranges[r].step), fused16(all16(ranges[r].low), ksum, bias));
             if (finish == GELU) v = gelu16(v);
-            if (left >= LANES)
-                store16(to, finish == ADD ? v + load16(to) : v);
-            else
-                store_part(to, finish == ADD ? v + load_part(to, left, 0.0f) : v, left);
+            if (finish == ADD) v += load16(to);
+            store16(to, v);
         }
     }
 }
 
-/* The share of what comes AHEAD bytes behind this panel that tile `tile` of the first four fetches while it computes: with
- * few rows, a panel is done before the processor's own guess has brought the next from the third-level cache. What
- * follows the last panel is the next weight's. */
-INLINE Ahead ahead_of(const Weight *w, int panel, int tile, int rows)
+INLINE void copy_rows(int rows, int width, const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
-    int lines = rows > 3 * TILE_ROWS ? 1 : rows > TILE_ROWS ? 2 : 0;
-    return (Ahead){(const char *)weight_panel(w, panel) + AHEAD + (int64_t)tile * lines * w->num_quads * 64, lines};
+    for (int r = 0; r < rows; r++) memcpy(to + r * to_stride, from + r * from_stride, (size_t)width * sizeof *to);
+}
+
+/* The same where the last panel has spare outputs: they are finished beside y. */
+INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int panel,
+                        float *y)
+{
+    const float *floats = weight_floats(w, panel);
+    int64_t stride = w->num_out;
+    int left = w->num_out - panel * PANEL;
+    if (left >= PANEL) {
+        finish_whole(finish, rows, sums, ranges, floats, y, stride);
+        return;
+    }
+    float part[TILE_ROWS][PANEL] = {{0}};
+    if (finish == ADD) copy_rows(rows, left, y, stride, part[0], PANEL);
+    finish_whole(finish, rows, sums, ranges, floats, part[0], PANEL);
+    copy_rows(rows, left, part[0], PANEL, y, stride);
+}
+
+/* With few rows, a panel is done before the processor's own guess has brought the next from the third-level cache, so each
+ * of the first four tiles fetches a quarter of what comes AHEAD bytes behind this panel. What follows the last panel is
+ * the next weight's. A single tile would wait for what it asks for. */
+INLINE const uint8_t *ahead_of(const Weight *w, int panel, int row, int rows)
+{
+    const uint8_t *from = weight_panel(w, panel);
+    int quarter = row / TILE_ROWS;
+    return quarter < 4 && rows > TILE_ROWS ? from + AHEAD + (int64_t)quarter * w->num_quads * 64 : from;
 }
 
 INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, float *y)
@@ -65,7 +85,7 @@ INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, fl
         for (int row = 0; row < x.rows; row += TILE_ROWS) {
             int rows = x.rows - row < TILE_ROWS ? x.rows - row : TILE_ROWS;
             ByteRows tile = rows_from(x.integers, row);
-            if (row < 4 * TILE_ROWS) tile.ahead = ahead_of(w, panel, row / TILE_ROWS, x.rows);
+            tile.ahead = ahead_of(w, panel, row, x.rows);
             dot_panel(rows, tile, w, panel, sums);
             finish_tile(finish, rows, sums, x.ranges + row, w, panel, y + (int64_t)row * w->num_out + first);
         }
@@ -115,19 +135,26 @@ INLINE void sum_groups(const uint8_t *q, int num_groups, int32_t *sums)
     }
 }
 
-/* Quantizes row `row`, whose extremes are `e`, for weights of `bits`. */
-INLINE void quantize_between_into(RowScratch *s, int row, const Extremes *e, const float *x, int width, int bits)
+/* Up to FEW_ROWS dense rows from `x` on become rows from `first` on, for weights of `bits`. */
+INLINE void quantize_few(RowScratch *s, int first, int rows, const float *x, int width, const Span *spans, int bits)
 {
-    uint8_t *q = s->q + row * s->stride;
-    s->ranges[row] = quantize_between(e, x, width, q);
-    for (int i = width; i % QUAD; i++) q[i] = 0;
-    if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + row * (width / GROUP));
+    for (int r = 0; r < rows; r++) {
+        uint8_t *q = s->q + (first + r) * s->stride;
+        s->ranges[first + r] = quantize_row(spans[r], x + r * width, width, q);
+        for (int i = width; i % QUAD; i++) q[i] = 0;
+        if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + (first + r) * (width / GROUP));
+    }
 }
 
-INLINE void quantize_into(RowScratch *s, int row, const float *x, int width, int bits)
+/* The first `rows` rows of `s` <- as many of x. */
+static void quantize_into(RowScratch *s, int rows, const float *x, int width, int bits)
 {
-    Extremes e = extremes_of(x, width);
-    quantize_between_into(s, row, &e, x, width, bits);
+    for (int first = 0; first < rows; first += FEW_ROWS, x += FEW_ROWS * width) {
+        Span spans[FEW_ROWS];
+        int few = rows - first < FEW_ROWS ? rows - first : FEW_ROWS;
+        for (int r = 0; r < few; r++) spans[r] = row_span(x + r * width, width);
+        quantize_few(s, first, few, x, width, spans, bits);
+    }
 }
 
 INLINE QuantizedRows quantized(const RowScratch *s, int first, int rows, int width)

@@ -2,10 +2,12 @@
 #ifndef LIFELONG_ROWS_H
 #define LIFELONG_ROWS_H
 
+#include "api.h"
 #include "lanes.h"
 #include <math.h>
 
 #define EPSILON 1e-8f
+#define FEW_ROWS 4
 
 /* A quantized row: 8-bit integers and what they mean, x ~ low + step * q. */
 typedef struct {
@@ -36,7 +38,12 @@ INLINE void store_64_bytes(uint8_t *to, const IntLanes v[4])
     for (int i##0 = 0; i##0 < (width); i##0 += CHAINS * LANES)                                                          \
         UNROLL for (int c = 0, i = i##0; c < CHAINS && i < (width); c++, i += LANES)
 
-/* Least and greatest of a row so far. */
+/* Least value of a row, and how far it is to the greatest. */
+typedef struct {
+    float low, range;
+} Span;
+
+/* Of a row so far. */
 typedef struct {
     Lanes least[CHAINS], greatest[CHAINS];
 } Extremes;
@@ -51,31 +58,36 @@ INLINE void meet(Extremes *e, int chain, Lanes v)
     e->least[chain] = min16(e->least[chain], v), e->greatest[chain] = max16(e->greatest[chain], v);
 }
 
-/* reference.quantize_rows, to the bit, for a row whose extremes are known. `q` gets `width` integers; what lies behind is not touched. */
-INLINE Range quantize_between(const Extremes *e, const float *x, int width, uint8_t *q)
+INLINE Span span_of(const Extremes *e)
 {
     Lanes least = min16(min16(e->least[0], e->least[1]), min16(e->least[2], e->least[3]));
     Lanes greatest = max16(max16(e->greatest[0], e->greatest[1]), max16(e->greatest[2], e->greatest[3]));
-    float low = least_lane(least), range = greatest_lane(greatest) - low;
-    Lanes low16 = all16(low), inverse = all16(255.0f / (range + EPSILON));
-    int i = 0;
-    for (; i + 4 * LANES <= width; i += 4 * LANES) {
-        IntLanes v[4];
-        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16((load16(x + i + c * LANES) - low16) * inverse);
-        store_64_bytes(q + i, v);
-    }
-    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16((load16(x + i) - low16) * inverse), LANES);
-    if (i < width) store_bytes(q + i, nearest16((load_part(x + i, width - i, low) - low16) * inverse), width - i);
-    return (Range){range / 255.0f, low};
+    float low = least_lane(least);
+    return (Span){low, greatest_lane(greatest) - low};
 }
 
-INLINE Extremes extremes_of(const float *x, int width)
+INLINE Span row_span(const float *x, int width)
 {
     Extremes e = extremes_from(all16(x[0]), all16(x[0]));
     int whole = width - width % LANES;
     EACH_VECTOR(i, c, whole) meet(&e, c, load16(x + i));
     if (whole < width) meet(&e, 0, load_part(x + whole, width - whole, x[0]));
-    return e;
+    return span_of(&e);
+}
+
+/* reference.quantize_rows, to the bit. `q` gets `width` integers; what lies behind is not touched. */
+INLINE Range quantize_row(Span span, const float *x, int width, uint8_t *q)
+{
+    Lanes low = all16(span.low), inverse = all16(255.0f / (span.range + EPSILON));
+    int i = 0;
+    for (; i + 4 * LANES <= width; i += 4 * LANES) {
+        IntLanes v[4];
+        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16((load16(x + i + c * LANES) - low) * inverse);
+        store_64_bytes(q + i, v);
+    }
+    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16((load16(x + i) - low) * inverse), LANES);
+    if (i < width) store_bytes(q + i, nearest16((load_part(x + i, width - i, span.low) - low) * inverse), width - i);
+    return (Range){span.range / 255.0f, span.low};
 }
 
 /* x * Phi(x) within 1e-4: an eighth of what 8 bits resolve in the narrowest row that MiniLM makes.
@@ -125,26 +137,46 @@ INLINE Lanes gelu16(Lanes x)
 
 INLINE float sum_chains(const Lanes v[CHAINS]) { return sum_lanes((v[0] + v[1]) + (v[2] + v[3])); }
 
-/* In place: (x - mean) / sqrt(variance + eps) * gain + bias; the width is a multiple of 16. Returns the extremes. */
-INLINE Extremes norm_row(float *x, int width, const float *gain, const float *bias, float eps)
+INLINE float row_mean(const float *x, int width)
 {
-    Lanes sum[CHAINS] = {{0}}, squares[CHAINS] = {{0}};
+    Lanes sum[CHAINS] = {{0}};
     EACH_VECTOR(i, c, width) sum[c] += load16(x + i);
-    Lanes mean = all16(sum_chains(sum) / (float)width);
+    return sum_chains(sum) / (float)width;
+}
+
+INLINE float row_deviation(const float *x, int width, float mean, float eps)
+{
+    Lanes squares[CHAINS] = {{0}};
     EACH_VECTOR(i, c, width)
     {
         Lanes v = load16(x + i) - mean;
         squares[c] = fma16(v, v, squares[c]);
     }
-    Lanes inverse = all16(1.0f / sqrtf(sum_chains(squares) / (float)width + eps));
+    return sqrtf(sum_chains(squares) / (float)width + eps);
+}
+
+/* (x - mean) / deviation * gain + bias */
+INLINE Span norm_row(float *x, int width, float mean, float deviation, const Norm *norm)
+{
     Extremes e = extremes_from(all16(INFINITY), all16(-INFINITY));
+    Lanes inverse = all16(1.0f / deviation);
     EACH_VECTOR(i, c, width)
     {
-        Lanes v = fma16((load16(x + i) - mean) * inverse, load16(gain + i), load16(bias + i));
+        Lanes v = fma16((load16(x + i) - mean) * inverse, load16(norm->gain + i), load16(norm->bias + i));
         store16(x + i, v);
         meet(&e, c, v);
     }
-    return e;
+    return span_of(&e);
+}
+
+/* In place, up to FEW_ROWS dense rows; the width is a multiple of 16. Step by step for all of them: a row alone would wait
+ * for its sums most of the time. */
+INLINE void norm_few(float *x, int rows, int width, const Norm *norm, Span *spans)
+{
+    float mean[FEW_ROWS], deviation[FEW_ROWS];
+    for (int r = 0; r < rows; r++) mean[r] = row_mean(x + r * width, width);
+    for (int r = 0; r < rows; r++) deviation[r] = row_deviation(x + r * width, width, mean[r], norm->eps);
+    for (int r = 0; r < rows; r++) spans[r] = norm_row(x + r * width, width, mean[r], deviation[r], norm);
 }
 
 #endif
