@@ -43,15 +43,12 @@ class QuantizedEncoder:
         check_encoder(config, tensors)
         return cls(config, {precision: forward_of(config, tensors, precision) for precision in PRECISIONS})
 
-    @torch.no_grad()
     def encode(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
         """z_BD of unit length, in the caller's order. Raises BadTokens, and ValueError for another precision."""
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-        batch.check(self.config.vocab, self.config.max_pos)
-        return batch.layout.restore(self._forwards[precision].encode(batch))
+        return self._forwards[precision].encode(batch)
 
-    @torch.no_grad()
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
         """x_TD at the input of block `layer` in INT8, in the layout's order: what `Strata.forward_from` goes on from.
 
@@ -59,7 +56,6 @@ class QuantizedEncoder:
         """
         if not 0 <= layer <= self.config.n_layers:
             raise WrongShape(f"layer is {layer}; expected 0 to {self.config.n_layers}")
-        batch.check(self.config.vocab, self.config.max_pos)
         return self._forwards[INT8].tokens(batch, layer)
 
 

@@ -13,8 +13,8 @@ There is no reference here: what it must agree with is the same chain of operati
 Shape suffixes: T tokens of all sequences, B sequences, D width, F width inside a block, V vocabulary, P positions.
 """
 
-import ctypes
 import itertools
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -78,10 +78,10 @@ class Encoder:
         self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights], *, num_heads: int, inner: int
     ) -> None:
         """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty."""
-        self._num_rows, self._width = embedding.word_VD.shape
+        self._num_words, self._width = embedding.word_VD.shape
         self._num_positions = len(embedding.position_PD)
-        _check("word_VD", embedding.word_VD, torch.int8, (self._num_rows, self._width))
-        _check("scale_V", embedding.scale_V, torch.float32, (self._num_rows,))
+        _check("word_VD", embedding.word_VD, torch.int8, (self._num_words, self._width))
+        _check("scale_V", embedding.scale_V, torch.float32, (self._num_words,))
         _check("position_PD", embedding.position_PD, torch.float32, (self._num_positions, self._width))
         matrices = _one_behind_the_other([self._matrices(block, inner) for block in blocks])
         norms = [(block.norm1, block.norm2) for block in blocks]
@@ -93,6 +93,7 @@ class Encoder:
             inner,
             len(blocks),
             binding.Embedding(
+                self._num_words,
                 address(embedding.word_VD),
                 address(embedding.scale_V),
                 address(embedding.position_PD),
@@ -101,13 +102,25 @@ class Encoder:
             records,
         )
 
-    def encode(self, ids_T: Tensor, offsets: Sequence[int], *, threads: int = 1, way: str | None = None) -> Tensor:
-        """z_BD float32 of length 1; sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
+    def encode(
+        self,
+        ids_T: Tensor,
+        offsets: Sequence[int],
+        *,
+        rows: Sequence[int] | None = None,
+        threads: int = 1,
+        way: str | None = None,
+    ) -> Tensor:
+        """z_BD float32 of length 1; sequence i is ids_T[offsets[i]:offsets[i + 1]], int64, and goes to row rows[i] (i).
 
         Raises ValueError for offsets that do not rise from 0 to T, a sequence longer than there are positions, an id
-        outside the vocabulary, or another dtype.
+        outside the vocabulary, rows that are not each there once, or another dtype.
         """
-        return self._run(ids_T, offsets, self._record.layers, False, threads, way)
+        every_row = range(len(offsets) - 1)
+        rows = every_row if rows is None else rows
+        if sorted(rows) != list(every_row):
+            raise ValueError(f"rows are {list(rows)[:8]}; expected each below {len(every_row)} once")
+        return self._run(ids_T, offsets, self._record.layers, rows, threads, way)
 
     def tokens(
         self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, way: str | None = None
@@ -115,29 +128,40 @@ class Encoder:
         """x_TD float32: every token behind the first `layers` blocks. Raises like `encode`."""
         if not 0 <= layers <= self._record.layers:
             raise ValueError(f"layers is {layers}; expected 0 to {self._record.layers}")
-        return self._run(ids_T, offsets, layers, True, threads, way)
+        return self._run(ids_T, offsets, layers, None, threads, way)
 
     def _run(
-        self, ids_T: Tensor, offsets: Sequence[int], layers: int, tokens: bool, threads: int, way: str | None
+        self,
+        ids_T: Tensor,
+        offsets: Sequence[int],
+        layers: int,
+        rows: Sequence[int] | None,
+        threads: int,
+        way: str | None,
     ) -> Tensor:
-        offsets_B = self._checked(ids_T, offsets)
+        self._check(ids_T, offsets)
         ids_T = ids_T.contiguous()
-        num_sequences = len(offsets_B) - 1
-        out = torch.empty(len(ids_T) if tokens else num_sequences, self._width)
+        offsets_B = array("i", offsets)
+        rows_B = None if rows is None else array("i", rows)
+        out = torch.empty(len(ids_T) if rows is None else len(rows), self._width)
         status = native.kernels(way).encode(
-            ctypes.byref(self._record),
+            self._record,
             layers,
-            tokens,
             address(ids_T),
-            address(offsets_B),
-            num_sequences,
+            offsets_B.buffer_info()[0],
+            None if rows_B is None else rows_B.buffer_info()[0],
+            len(offsets_B) - 1,
             max(1, min(threads, MAX_THREADS)),
             address(out),
         )
+        if status == binding.NO_SUCH_WORD:
+            lowest, highest = (int(value) for value in torch.aminmax(ids_T))
+            raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_words - 1}]")
         native.done(status)
         return out
 
-    def _checked(self, ids_T: Tensor, offsets: Sequence[int]) -> Tensor:
+    def _check(self, ids_T: Tensor, offsets: Sequence[int]) -> None:
+        """All but the ids, at which the kernels look: an operation of torch's takes longer than all the rest."""
         if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
             raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
         if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids_T):
@@ -146,10 +170,6 @@ class Encoder:
         shortest, longest = min(lengths), max(lengths)
         if shortest < 1 or longest > self._num_positions:
             raise ValueError(f"sequences have {shortest} to {longest} tokens; expected 1 to {self._num_positions}")
-        lowest, highest = (int(value) for value in torch.aminmax(ids_T))
-        if lowest < 0 or highest >= self._num_rows:
-            raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_rows - 1}]")
-        return torch.tensor(offsets, dtype=torch.int32)
 
     def _matrices(self, block: BlockWeights, inner: int) -> list[Tensor]:
         """In the order in which they are read."""

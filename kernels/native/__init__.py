@@ -9,7 +9,6 @@ Rejected: C++ with torch's headers (an object for every version of torch, and a 
 the float parts (the compiler does as well on vectors that it can also cut in half for AVX2).
 """
 
-import ctypes
 import functools
 import warnings
 from typing import Any
@@ -61,10 +60,10 @@ def kernels(way: str | None = None) -> Any:
     return loaded.kernels[way] if way else next(iter(loaded.kernels.values()))
 
 
-def address(tensor: Tensor) -> ctypes.c_void_p:
+def address(tensor: Tensor) -> int:
     """Where the tensor lies: dense, on the CPU. It must outlive the call."""
-    assert tensor.is_contiguous() and tensor.device.type == "cpu", "native kernels take dense tensors on the CPU"
-    return ctypes.c_void_p(tensor.data_ptr())
+    assert tensor.is_contiguous() and tensor.is_cpu, "native kernels take dense tensors on the CPU"
+    return tensor.data_ptr()
 
 
 def done(status: int) -> None:

@@ -8,6 +8,9 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_float, c_int, c_in
 from pathlib import Path
 from typing import Any
 
+NO_SUCH_WORD = -2
+"""What `encode` returns for an id outside the vocabulary."""
+
 
 class Norm(Structure):
     """Gain and bias float32 [width]."""
@@ -16,7 +19,11 @@ class Norm(Structure):
 
 
 class Embedding(Structure):
-    _fields_ = [("word", c_void_p), ("word_scale", c_void_p), ("position", c_void_p), ("norm", Norm)]
+    _fields_ = [
+        ("num_words", c_int64),
+        *((name, c_void_p) for name in ("word", "word_scale", "position")),
+        ("norm", Norm),
+    ]
 
 
 class Block(Structure):
@@ -56,7 +63,7 @@ class Kernels(Structure):
         ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),
         (
             "encode",
-            CFUNCTYPE(c_int, POINTER(Encoder), c_int, c_int, c_void_p, c_void_p, c_int, c_int, c_void_p),
+            CFUNCTYPE(c_int, POINTER(Encoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
         ),
     ]
 

@@ -19,13 +19,13 @@ from model.ragged import RaggedBatch
 
 
 class Forward(Protocol):
-    """Weights of one precision, ready to run. The batch has been checked."""
+    """Weights of one precision, ready to run."""
 
     def encode(self, batch: RaggedBatch) -> Tensor:
-        """z_BD of unit length, in the layout's order."""
+        """z_BD of unit length, in the caller's order. Raises BadTokens."""
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
-        """x_TD behind the first `layers` blocks, in the layout's order."""
+        """x_TD behind the first `layers` blocks, in the layout's order. Raises BadTokens."""
 
 
 def forward_of(config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> Forward:

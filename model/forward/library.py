@@ -56,16 +56,21 @@ class LibraryForward:
 
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
+        self._config = config
         self._embedding = stored.embedding(config, tensors)
         pack = _int8 if precision == "int8" else _int4
         self._blocks = [_block(config, tensors, f"layers.{index}", pack) for index in range(config.n_layers)]
 
+    @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
+        batch.check(self._config.vocab, self._config.max_pos)
         pieces = batch.pieces(PIECE_TOKENS)
         z_BD = torch.cat([piece.layout.means(self._run(piece, len(self._blocks))) for piece in pieces])
-        return functional.normalize(z_BD, dim=1)
+        return batch.layout.restore(functional.normalize(z_BD, dim=1))
 
+    @torch.no_grad()
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
+        batch.check(self._config.vocab, self._config.max_pos)
         return torch.cat([self._run(piece, layers) for piece in batch.pieces(PIECE_TOKENS)])
 
     def _run(self, batch: RaggedBatch, layers: int) -> Tensor:

@@ -1,6 +1,6 @@
 """The quantized encoder as one call into our own C."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from kernels.linear_i8 import native as linear_i8
 from kernels.linear_i8.reference import Weight as WeightI8
 from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
+from model.errors import BadTokens
 from model.forward import stored
 from model.qtensor import QTensor
 from model.ragged import RaggedBatch
@@ -33,10 +34,10 @@ class NativeForward:
         self._encoder = encoder.Encoder(embedding, blocks, num_heads=config.n_heads, inner=config.d_ff)
 
     def encode(self, batch: RaggedBatch) -> Tensor:
-        return self._encoder.encode(batch.ids_T, batch.offsets, threads=torch.get_num_threads())
+        return _run(self._encoder.encode, batch, rows=batch.layout.order)
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
-        return self._encoder.tokens(batch.ids_T, batch.offsets, layers=layers, threads=torch.get_num_threads())
+        return _run(self._encoder.tokens, batch, layers=layers)
 
     def _block(self, config: StrataConfig, tensors: Mapping[str, QTensor], path: str) -> encoder.BlockWeights:
         return encoder.BlockWeights(
@@ -47,6 +48,13 @@ class NativeForward:
             down=self._pack(tensors[f"{path}.down"]),
             norm2=stored.norm(tensors[f"{path}.norm2"], config),
         )
+
+
+def _run(run: Callable[..., Tensor], batch: RaggedBatch, **how: object) -> Tensor:
+    try:
+        return run(batch.ids_T, batch.offsets, threads=torch.get_num_threads(), **how)
+    except ValueError as error:  # it looks at the tokens anyway; looking twice costs more than all else here
+        raise BadTokens(str(error)) from error
 
 
 def _int8(tensor: QTensor) -> Tensor:

@@ -93,6 +93,19 @@ def test_refuses_batches_that_do_not_fit(ids_T: Tensor, offsets: list[int], mess
         ENCODER.tokens(ids_T, offsets, layers=1)
 
 
+@given(st.permutations(range(5)), st.integers(1, 3))
+def test_a_sequence_goes_to_its_row(rows: list[int], threads: int) -> None:
+    ids_T, offsets = torch.arange(10) % ROWS, [0, 1, 3, 4, 7, 10]
+    found = ENCODER.encode(ids_T, offsets, rows=rows, threads=threads)
+    assert torch.equal(found[rows], ENCODER.encode(ids_T, offsets))
+
+
+@pytest.mark.parametrize("rows", [[], [0], [0, 0], [1, 2], [-1, 0]])
+def test_refuses_rows_that_are_not_each_there_once(rows: list[int]) -> None:
+    with pytest.raises(ValueError, match="expected each below 2 once"):
+        ENCODER.encode(torch.tensor([1, 1]), [0, 1, 2], rows=rows)
+
+
 @pytest.mark.parametrize("layers", [-1, 3])
 def test_refuses_layers_that_are_not_there(layers: int) -> None:
     with pytest.raises(ValueError, match=f"layers is {layers}; expected 0 to 2"):

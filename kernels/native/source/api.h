@@ -1,20 +1,24 @@
 /* What the shared object offers, and the records that cross from Python (kernels/native/binding.py has the same).
  *
- * Whoever calls has checked every argument: nothing here looks at sizes twice. Functions that need memory return 0, or -1
- * where there is none. Pointers to floats and integers need no alignment.
+ * Whoever calls has checked every argument but the token ids: nothing here looks at sizes twice. Functions that need memory
+ * return 0, or NO_MEMORY where there is none. Pointers to floats and integers need no alignment.
  */
 #ifndef LIFELONG_API_H
 #define LIFELONG_API_H
 
 #include "weight.h"
 
+#define NO_MEMORY -1
+#define NO_SUCH_WORD -2
+
 typedef struct {
     const float *gain, *bias;
     float eps;
 } Norm;
 
-/* word [vocab, width] int8 with a scale for each row; position [positions, width] already holds the segment's row. */
+/* word [num_words, width] int8 with a scale for each row; position [positions, width] already holds the segment's row. */
 typedef struct {
+    int64_t num_words;
     const int8_t *word;
     const float *word_scale, *position;
     Norm norm;
@@ -51,9 +55,10 @@ typedef struct {
     int (*attention)(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out);
     void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
     void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
-    /* out [sequences, width], of length 1 each; with `tokens` instead every token's row behind `layers` blocks */
-    int (*encode)(const Encoder *e, int layers, int tokens, const int64_t *ids, const int32_t *offsets, int sequences,
-                  int threads, float *out);
+    /* out [sequences, width], of length 1 each, sequence i in row rows[i]; where `rows` is NULL instead every token's row
+     * behind `layers` blocks. NO_SUCH_WORD for an id that is none. */
+    int (*encode)(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
+                  int sequences, int threads, float *out);
 } Kernels;
 
 extern const Kernels lifelong_vnni, lifelong_avx2, lifelong_plain;

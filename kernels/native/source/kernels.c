@@ -33,7 +33,7 @@ static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *
 {
     int width = w->num_in;
     uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(TILE_ROWS, width), 64));
-    if (!memory) return -1;
+    if (!memory) return NO_MEMORY;
     RowScratch s = row_scratch(memory, TILE_ROWS, width);
     memset(s.q, 0, (size_t)(TILE_ROWS * s.stride));
     int32_t tile[TILE_ROWS][PANEL];
@@ -58,7 +58,7 @@ static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w
 {
     int64_t most = rows < INNER_ROWS ? rows : INNER_ROWS;
     uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, w->num_in), 64));
-    if (!memory) return -1;
+    if (!memory) return NO_MEMORY;
     RowScratch s = row_scratch(memory, most, w->num_in);
     for (int64_t row = 0; row < rows; row += most) {
         int count = (int)(rows - row < most ? rows - row : most);
@@ -80,7 +80,7 @@ static int attention(const float *qkv, const int32_t *offsets, int sequences, in
     for (int i = 0; i < sequences; i++)
         if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
     void *memory = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, head), 64));
-    if (!memory) return -1;
+    if (!memory) return NO_MEMORY;
     HeadScratch *scratch = head_scratch(memory, longest, head);
     for (int i = 0; i < sequences; i++)
         attend(qkv + offsets[i] * 3 * width, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
@@ -100,10 +100,12 @@ static void mean_pool(const float *x, int width, const int32_t *offsets, int seq
         mean_rows(x + (int64_t)offsets[i] * width, offsets[i + 1] - offsets[i], width, out + (int64_t)i * width);
 }
 
-static int encode(const Encoder *e, int layers, int tokens, const int64_t *ids, const int32_t *offsets, int sequences,
-                  int threads, float *out)
+static int encode(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
+                  int sequences, int threads, float *out)
 {
-    Job job = {.encoder = e, .layers = layers, .keep_tokens = tokens, .ids = ids, .offsets = offsets, .out = out};
+    Job job = {.encoder = e, .layers = layers, .ids = ids, .offsets = offsets, .rows = rows, .out = out};
+    for (int t = 0; t < offsets[sequences]; t++)
+        if (ids[t] < 0 || ids[t] >= e->embedding.num_words) return NO_SUCH_WORD;
     return run_job(&job, sequences, threads);
 }
 

@@ -14,9 +14,9 @@
 
 typedef struct {
     const Encoder *encoder;
-    int layers, keep_tokens;
+    int layers;
     const int64_t *ids;
-    const int32_t *offsets;
+    const int32_t *offsets, *rows; /* of api.h */
     float *out;
     const int32_t *bounds; /* piece i: sequences bounds[i] to bounds[i + 1] */
     int num_pieces;
@@ -54,12 +54,12 @@ static void *work(void *argument)
         const int32_t *offsets = job->offsets + first;
         run_piece(job->encoder, job->layers, job->ids, offsets, end - first, &scratch);
         int64_t tokens = offsets[end - first] - offsets[0];
-        if (job->keep_tokens) {
+        if (!job->rows) {
             memcpy(job->out + (int64_t)offsets[0] * width, scratch.x, (size_t)(tokens * width) * sizeof(float));
             continue;
         }
         for (int i = 0; i < end - first; i++) {
-            float *z = job->out + (int64_t)(first + i) * width;
+            float *z = job->out + (int64_t)job->rows[first + i] * width;
             mean_rows(scratch.x + (int64_t)(offsets[i] - offsets[0]) * width, offsets[i + 1] - offsets[i], width, z);
             unit_row(z, width);
         }
@@ -74,7 +74,7 @@ static int run_job(Job *job, int sequences, int threads)
     int total = job->offsets[sequences], limit = total / (threads > 1 ? threads : 1) + 1;
     limit = limit < LEAST_TOKENS ? LEAST_TOKENS : limit > PIECE_TOKENS ? PIECE_TOKENS : limit;
     int32_t *bounds = malloc(((size_t)sequences + 1) * sizeof *bounds);
-    if (!bounds) return -1;
+    if (!bounds) return NO_MEMORY;
     job->num_pieces = cut(job->offsets, sequences, limit, bounds, &job->most_tokens);
     job->bounds = bounds;
     pthread_t others[MAX_THREADS];
@@ -85,7 +85,7 @@ static int run_job(Job *job, int sequences, int threads)
     work(job);
     for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
     free(bounds);
-    return atomic_load(&job->failed) || atomic_load(&job->next) < job->num_pieces ? -1 : 0;
+    return atomic_load(&job->failed) || atomic_load(&job->next) < job->num_pieces ? NO_MEMORY : 0;
 }
 
 #endif
