@@ -20,10 +20,10 @@
 #define LOG2_E 1.44269504f
 #define NO_SCORE (-(1 << 30)) /* of keys that fill up the last quad */
 
-/* A head of a sequence: rows of q, k and v, `stride` floats apart. */
+/* A head of a sequence: q, k and v begin at these columns. */
 typedef struct {
-    const float *q, *k, *v;
-    int64_t stride;
+    Matrix qkv;
+    int64_t q, k, v;
     int num_tokens, width;
 } Head;
 
@@ -57,13 +57,14 @@ INLINE HeadScratch *head_scratch(void *memory, int64_t tokens, int width)
     return s;
 }
 
-/* low and step <- least value and range of each channel */
-INLINE void scan_channels(const float *x, Head h, HeadScratch *s)
+/* low and step <- least value and range of each channel, from column `first` on */
+INLINE void scan_channels(int64_t first, Head h, HeadScratch *s)
 {
     for (int i = 0; i < h.width; i += LANES) {
-        Lanes least = load16(x + i), greatest = least;
+        const float *x = element(h.qkv, 0, first + i);
+        Lanes least = load16(x), greatest = least;
         for (int t = 1; t < h.num_tokens; t++) {
-            Lanes v = load16(x + t * h.stride + i);
+            Lanes v = load16(x + t * h.qkv.stride);
             least = min16(least, v), greatest = max16(greatest, v);
         }
         store16(s->low + i, least), store16(s->step + i, greatest - least);
@@ -80,18 +81,19 @@ INLINE void pack_keys(Head h, HeadScratch *s)
     Lanes inverse = all16(255.0f / (range + EPSILON));
     s->score_step = range / 255.0f;
     for (int i = 0; i < h.width; i += LANES) {
+        const float *k = element(h.qkv, 0, h.k + i);
         Lanes low = load16(s->low + i);
         for (int t = 0; t < h.num_tokens; t++)
-            store_bytes(s->keys + t * h.width + i, nearest16((load16(h.k + t * h.stride + i) - low) * inverse), LANES);
+            store_bytes(s->keys + t * h.width + i, nearest16((load16(k + t * h.qkv.stride) - low) * inverse), LANES);
     }
 }
 
 /* Four tokens of a channel are one lane. */
-INLINE IntLanes four_values(const float *v, Head h, int count, Lanes low, Lanes inverse)
+INLINE IntLanes four_values(const float *v, int64_t stride, int count, Lanes low, Lanes inverse)
 {
     IntLanes word = {0};
     UNROLL for (int n = 0; n < count; n++)
-        word |= (nearest16((load16(v + n * h.stride) - low) * inverse) ^ 128) << 8 * n;
+        word |= (nearest16((load16(v + n * stride) - low) * inverse) ^ 128) << 8 * n;
     return word;
 }
 
@@ -102,14 +104,16 @@ INLINE void pack_values(Head h, HeadScratch *s)
         Lanes low = load16(s->low + i), range = load16(s->step + i);
         Lanes inverse = all16(255.0f) / (range + EPSILON), step = range / 255.0f;
         store16(s->step + i, step), store16(s->middle + i, fused16(all16(128.0f), step, low));
+        const float *v = element(h.qkv, 0, h.v + i);
+        int64_t stride = h.qkv.stride;
         uint8_t *to = s->values + i * QUAD;
         int t = 0;
         for (; t + QUAD <= h.num_tokens; t += QUAD) {
-            IntLanes word = four_values(h.v + t * h.stride + i, h, QUAD, low, inverse);
+            IntLanes word = four_values(v + t * stride, stride, QUAD, low, inverse);
             memcpy(to + t * h.width, &word, sizeof word);
         }
         if (t == h.num_tokens) continue;
-        IntLanes word = four_values(h.v + t * h.stride + i, h, h.num_tokens - t, low, inverse);
+        IntLanes word = four_values(v + t * stride, stride, h.num_tokens - t, low, inverse);
         memcpy(to + t * h.width, &word, sizeof word);
     }
 }
@@ -119,7 +123,7 @@ INLINE void scan_queries(Head h, HeadScratch *s)
     Lanes most = all16(0.0f);
     for (int i = 0; i < h.width; i += LANES)
         for (int t = 0; t < h.num_tokens; t++) {
-            Lanes v = load16(h.q + t * h.stride + i);
+            Lanes v = load16(element(h.qkv, t, h.q + i));
             most = max16(most, max16(v, -v));
         }
     float greatest = greatest_lane(most);
@@ -162,8 +166,9 @@ INLINE void pack_queries(Head h, int first, int lane, HeadScratch *s)
     uint32_t rows[LANES][MAX_HEAD / QUAD];
     Lanes inverse = all16(s->query_inverse);
     for (int r = 0; r < LANES; r++) {
-        const float *q = h.q + (first + r < h.num_tokens ? first + r : h.num_tokens - 1) * h.stride;
-        for (int i = 0; i < h.width; i += LANES) store_bytes((uint8_t *)rows[r] + i, nearest16(load16(q + i) * inverse), LANES);
+        int row = first + r < h.num_tokens ? first + r : h.num_tokens - 1;
+        for (int i = 0; i < h.width; i += LANES)
+            store_bytes((uint8_t *)rows[r] + i, nearest16(load16(element(h.qkv, row, h.q + i)) * inverse), LANES);
     }
     for (int i = 0; i < h.width / QUAD; i += 8) transpose(&rows[0][i], MAX_HEAD / QUAD, s->queries[i] + lane);
 }
@@ -232,11 +237,11 @@ INLINE void attend_queries(Head h, int first, float *out, int64_t stride, HeadSc
 }
 
 /* out: `num_tokens` rows of num_heads * head floats, of as many rows with q, k and v side by side. */
-static void attend(const float *qkv, int num_tokens, int num_heads, int head, float *out, HeadScratch *s)
+static void attend(Matrix qkv, int num_tokens, int num_heads, int head, float *out, HeadScratch *s)
 {
     int64_t width = (int64_t)num_heads * head;
-    for (int i = 0; i < num_heads; i++, qkv += head, out += head) {
-        Head h = {qkv, qkv + width, qkv + 2 * width, 3 * width, num_tokens, head};
+    for (int64_t column = 0; column < width; column += head, out += head) {
+        Head h = {qkv, column, width + column, 2 * width + column, num_tokens, head};
         pack_keys(h, s);
         scan_queries(h, s);
         pack_values(h, s);

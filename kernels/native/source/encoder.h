@@ -24,7 +24,8 @@ typedef struct {
 static int64_t scratch_bytes(const Encoder *e, int64_t tokens)
 {
     int64_t inner = tokens < INNER_ROWS ? tokens : INNER_ROWS;
-    return 4 * round_up(tokens * e->width, 16) * 5 + 4 * round_up(inner * e->inner, 16) +
+    return 4 * round_up(tokens * e->width, 16) * 2 + 4 * tokens * round_up(3 * e->width, PANEL) +
+           4 * round_up(inner * e->inner, 16) +
            round_up(row_scratch_bytes(tokens, e->width), 64) + round_up(row_scratch_bytes(inner, e->inner), 64) +
            head_scratch_bytes(tokens, e->width / e->heads) + 64;
 }
@@ -36,7 +37,7 @@ static Scratch scratch_in(uint8_t *memory, const Encoder *e, int64_t tokens)
     float *floats = (float *)memory;
     s.x = floats, floats += round_up(tokens * e->width, 16);
     s.mixed = floats, floats += round_up(tokens * e->width, 16);
-    s.qkv = floats, floats += 3 * round_up(tokens * e->width, 16);
+    s.qkv = floats, floats += tokens * round_up(3 * e->width, PANEL);
     s.inner = floats, floats += round_up(inner * e->inner, 16);
     uint8_t *bytes = (uint8_t *)floats;
     s.rows = row_scratch(bytes, tokens, e->width), bytes += round_up(row_scratch_bytes(tokens, e->width), 64);
@@ -105,21 +106,23 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
                       Scratch *s)
 {
     int width = e->width;
-    linear(PLAIN, quantized(&s->rows, 0, tokens, width), b->qkv, s->qkv);
+    Matrix qkv = {s->qkv, PANEL, (int64_t)tokens * PANEL};
+    linear(PLAIN, quantized(&s->rows, 0, tokens, width), b->qkv, qkv);
     for (int i = 0; i < sequences; i++) {
         int first = offsets[i] - offsets[0];
-        attend(s->qkv + (int64_t)first * 3 * width, offsets[i + 1] - offsets[i], e->heads, width / e->heads,
-               s->mixed + (int64_t)first * width, s->head);
+        Matrix sequence = {element(qkv, first, 0), qkv.stride, qkv.pitch};
+        attend(sequence, offsets[i + 1] - offsets[i], e->heads, width / e->heads, s->mixed + (int64_t)first * width,
+               s->head);
     }
     quantize_into(&s->rows, tokens, s->mixed, width, b->out->bits);
-    linear(ADD, quantized(&s->rows, 0, tokens, width), b->out, s->x);
+    linear(ADD, quantized(&s->rows, 0, tokens, width), b->out, dense(s->x, width));
     for (int first = 0; first < tokens; first += INNER_ROWS) {
         int rows = tokens - first < INNER_ROWS ? tokens - first : INNER_ROWS;
         float *x = s->x + (int64_t)first * width;
         norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up->bits);
-        linear(GELU, quantized(&s->rows, first, rows, width), b->up, s->inner);
+        linear(GELU, quantized(&s->rows, first, rows, width), b->up, dense(s->inner, e->inner));
         quantize_into(&s->inner_rows, rows, s->inner, e->inner, b->down->bits);
-        linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, x);
+        linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, dense(x, width));
         norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
     }
 }

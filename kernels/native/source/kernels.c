@@ -63,7 +63,7 @@ static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w
     for (int64_t row = 0; row < rows; row += most) {
         int count = (int)(rows - row < most ? rows - row : most);
         quantize_into(&s, count, x + row * w->num_in, w->num_in, w->bits);
-        linear((Finish)finish, quantized(&s, 0, count, w->num_in), w, y + row * w->num_out);
+        linear((Finish)finish, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
     }
     free(memory);
     return 0;
@@ -83,7 +83,7 @@ static int attention(const float *qkv, const int32_t *offsets, int sequences, in
     if (!memory) return NO_MEMORY;
     HeadScratch *scratch = head_scratch(memory, longest, head);
     for (int i = 0; i < sequences; i++)
-        attend(qkv + offsets[i] * 3 * width, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
+        attend(dense(qkv + offsets[i] * 3 * width, 3 * width), offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
     free(memory);
     return 0;
 }

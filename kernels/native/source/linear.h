@@ -20,6 +20,20 @@ typedef struct {
     const Range *ranges;
 } QuantizedRows;
 
+/* Floats whose rows lie `stride` apart and whose panels, of 64 columns each, `pitch`: dense where the two are the width
+ * and PANEL; the other way round, panel by panel, where a few columns of all rows are read together. */
+typedef struct {
+    float *at;
+    int64_t stride, pitch;
+} Matrix;
+
+INLINE Matrix dense(float *at, int64_t width) { return (Matrix){at, width, PANEL}; }
+
+INLINE float *element(Matrix m, int64_t row, int64_t column)
+{
+    return m.at + row * m.stride + column / PANEL * m.pitch + column % PANEL;
+}
+
 INLINE ByteRows rows_from(ByteRows x, int row)
 {
     x.q += row * x.stride;
@@ -52,19 +66,18 @@ INLINE void copy_rows(int rows, int width, const float *from, int64_t from_strid
 
 /* The same where the last panel has spare outputs: they are finished beside y. */
 INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int panel,
-                        float *y)
+                        Matrix y)
 {
     const float *floats = weight_floats(w, panel);
-    int64_t stride = w->num_out;
     int left = w->num_out - panel * PANEL;
     if (left >= PANEL) {
-        finish_whole(finish, rows, sums, ranges, floats, y, stride);
+        finish_whole(finish, rows, sums, ranges, floats, y.at, y.stride);
         return;
     }
     float part[TILE_ROWS][PANEL] = {{0}};
-    if (finish == ADD) copy_rows(rows, left, y, stride, part[0], PANEL);
+    if (finish == ADD) copy_rows(rows, left, y.at, y.stride, part[0], PANEL);
     finish_whole(finish, rows, sums, ranges, floats, part[0], PANEL);
-    copy_rows(rows, left, part[0], PANEL, y, stride);
+    copy_rows(rows, left, part[0], PANEL, y.at, y.stride);
 }
 
 /* With few rows, a panel is done before the processor's own guess has brought the next from the third-level cache, so each
@@ -77,23 +90,22 @@ INLINE const uint8_t *ahead_of(const Weight *w, int panel, int row, int rows)
     return quarter < 4 && rows > TILE_ROWS ? from + AHEAD + (int64_t)quarter * w->num_quads * 64 : from;
 }
 
-INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, float *y)
+INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
     int32_t sums[TILE_ROWS][PANEL];
-    for (int panel = 0; panel < w->num_panels; panel++) {
-        int first = panel * PANEL;
+    for (int panel = 0; panel < w->num_panels; panel++)
         for (int row = 0; row < x.rows; row += TILE_ROWS) {
             int rows = x.rows - row < TILE_ROWS ? x.rows - row : TILE_ROWS;
             ByteRows tile = rows_from(x.integers, row);
             tile.ahead = ahead_of(w, panel, row, x.rows);
             dot_panel(rows, tile, w, panel, sums);
-            finish_tile(finish, rows, sums, x.ranges + row, w, panel, y + (int64_t)row * w->num_out + first);
+            Matrix to = {element(y, row, (int64_t)panel * PANEL), y.stride, y.pitch};
+            finish_tile(finish, rows, sums, x.ranges + row, w, panel, to);
         }
-    }
 }
 
-/* y [rows, num_out], dense. */
-static void linear(Finish finish, QuantizedRows x, const Weight *w, float *y)
+/* y [rows, num_out] */
+static void linear(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
     if (finish == GELU) linear_finishing(GELU, x, w, y);
     else if (finish == ADD) linear_finishing(ADD, x, w, y);
