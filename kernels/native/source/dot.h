@@ -228,7 +228,4 @@ INLINE void dot_many(int count, int vectors, ByteRows x, Panel panel, Sums sums)
         }
 }
 
-static void dot_one_vector(int count, ByteRows x, Panel panel, Sums sums) { dot_many(count, 1, x, panel, sums); }
-static void dot_two_vectors(int count, ByteRows x, Panel panel, Sums sums) { dot_many(count, 2, x, panel, sums); }
-
 #endif

@@ -82,8 +82,10 @@ static int attention(const float *qkv, const int32_t *offsets, int sequences, in
     void *memory = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, head), 64));
     if (!memory) return NO_MEMORY;
     HeadScratch *scratch = head_scratch(memory, longest, head);
-    for (int i = 0; i < sequences; i++)
-        attend(dense(qkv + offsets[i] * 3 * width, 3 * width), offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
+    for (int i = 0; i < sequences; i++) {
+        Matrix sequence = dense((float *)qkv + offsets[i] * 3 * width, 3 * width); /* only read */
+        attend(sequence, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
+    }
     free(memory);
     return 0;
 }

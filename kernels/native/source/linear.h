@@ -41,7 +41,7 @@ INLINE ByteRows rows_from(ByteRows x, int row)
     return x;
 }
 
-/* reference.finish, to the bit, then `finish`, for a tile of whole panels: ADD adds to what y holds. Rows of `y` are
+/* reference.finish, to the bit, then `finish`, for a tile of a whole panel: ADD adds to what y holds. Rows of `y` are
  * `stride` floats apart; `floats` are the panel's. */
 INLINE void finish_whole(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const float *floats,
                          float *y, int64_t stride)
