@@ -125,6 +125,7 @@ def run(given: Given) -> None:
         max_age_ms=1e3 * guard.receipt_max_age_s,
     )
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
+        os.nice(settings.rollout.niceness)
         Controller(store, bus, config=settings.rollout, holder=holder, refusal=refusal, now_ms=now_ms).run(stop)
 
 

@@ -30,3 +30,5 @@ class RolloutConfig:
     """Pause between two removals of versions that nobody needs."""
     keep_versions: Annotated[int, Ge(1)] = 16
     """Newest versions that are kept besides those that answer traffic."""
+    niceness: Annotated[int, Ge(0), Le(19)] = 10
+    """Added to the priority number of the process: where they share a processor, answers go before judging them."""

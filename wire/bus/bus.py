@@ -25,6 +25,7 @@ R = TypeVar("R", bound=TopicRecord)
 PING_TIMEOUT_MS = 2_000
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long holds up nobody any more
 METADATA_AGE_MS = 5_000  # new partitions are seen after this long
+PATIENT_BYTES = 256 << 10  # a patient reader's fetch that has as much does not wait any longer
 RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
 
 
@@ -77,11 +78,15 @@ class Bus:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
         A partition that is absent there is read from its start. A patient reader sees a record up to
-        `patient_max_wait_ms` later and asks the broker less often.
+        `patient_max_wait_ms` later and asks the broker less often, under load too: it takes a heap of them at a time.
         """
         types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
-        wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
-        consumer = self._consumer(group_id=None, auto_offset_reset="none", fetch_max_wait_ms=wait_ms)
+        wait_ms, num_bytes = (
+            (self._config.patient_max_wait_ms, PATIENT_BYTES) if is_patient else (self._config.fetch_max_wait_ms, 1)
+        )
+        consumer = self._consumer(
+            group_id=None, auto_offset_reset="none", fetch_max_wait_ms=wait_ms, fetch_min_bytes=num_bytes
+        )
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):
             follower = Follower(consumer, types, offsets, servers=servers, refused_by=self._client_id)
