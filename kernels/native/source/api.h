@@ -1,7 +1,7 @@
 /* What the shared object offers, and the records that cross from Python (kernels/native/binding.py has the same).
  *
- * Whoever calls has checked every argument but the token ids: nothing here looks at sizes twice. Functions that need memory
- * return 0, or NO_MEMORY where there is none. Pointers to floats and integers need no alignment.
+ * Whoever calls has checked every argument but the token ids of `encode`: nothing here looks at sizes twice. Functions that
+ * need memory return 0, or NO_MEMORY where there is none. Pointers to floats and integers need no alignment.
  */
 #ifndef LIFELONG_API_H
 #define LIFELONG_API_H
