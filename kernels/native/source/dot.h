@@ -135,16 +135,14 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
             for (int k = g * GROUP; k < (g + 1) * GROUP; k += 2 * QUAD) {
                 const uint8_t *from = panel + (int64_t)k * PANEL / 2 + n * QUAD;
                 __m512i both[2] = {_mm512_loadu_si512(from), _mm512_loadu_si512(from + 64)};
-                __m512i first[2], second[2];
-                UNROLL for (int c = 0; c < 2; c++) {
-                    first[c] = _mm512_and_si512(both[c], low_half);
-                    second[c] = _mm512_and_si512(_mm512_srli_epi16(both[c], 4), low_half);
-                }
-                UNROLL for (int r = 0; r < rows; r++) {
-                    __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k));
-                    __m512i next = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k + QUAD));
-                    UNROLL for (int c = 0; c < 2; c++) multiply_add(&part[r][c], quad, first[c]);
-                    UNROLL for (int c = 0; c < 2; c++) multiply_add(&part[r][c], next, second[c]);
+                UNROLL for (int half = 0; half < 2; half++) {
+                    __m512i w[2];
+                    UNROLL for (int c = 0; c < 2; c++)
+                        w[c] = _mm512_and_si512(half ? _mm512_srli_epi16(both[c], 4) : both[c], low_half);
+                    UNROLL for (int r = 0; r < rows; r++) {
+                        __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k + half * QUAD));
+                        UNROLL for (int c = 0; c < 2; c++) multiply_add(&part[r][c], quad, w[c]);
+                    }
                 }
             }
             UNROLL for (int c = 0; c < 2; c++) {
