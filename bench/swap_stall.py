@@ -45,7 +45,7 @@ def measure(supply: Supply) -> Iterator[Row]:
         audit = read_back(service.bus, cast.ledger).found
         mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, cast))
     supply.stop_service()  # it has no learner any more
-    yield Row(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 5))
+    yield Row(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 1))
     yield Row(name="swap_stall.p50", value=stalls["p50"], unit="ms")
     yield Row(name="swap_stall.swaps", value=taken, unit="swaps", goal=Goal(">=", NUM_SWAPS))
     yield Row(name="swap_stall.failed", value=audit.lost + audit.duplicates, unit="answers", goal=Goal("<=", 0))

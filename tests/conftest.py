@@ -1,3 +1,8 @@
-"""Where the fixtures are: real servers, one file per system."""
+"""Where the fixtures are: real servers, one file per system. Property tests are not timed."""
+
+import hypothesis
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 pytest_plugins = ["tests.brokers", "tests.stores"]

@@ -26,7 +26,7 @@ def test_groups_are_neighbours_of_one_length() -> None:
 
 
 @given(st.lists(st.integers(1, 140), min_size=1, max_size=6), st.integers(0, 1 << 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equals_the_definition(lengths: list[int], seed: int) -> None:
     qkv_TW, offsets = rows(sorted(lengths), seed=seed)
     found = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)

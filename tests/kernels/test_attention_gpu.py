@@ -31,7 +31,7 @@ def run(device: torch.device, qkv_TW: Tensor, offsets: list[int], num_heads: int
     st.sampled_from(HEADS_ON_GPU),
     st.integers(0, 1 << 30),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_equals_the_definition(gpu: torch.device, lengths: list[int], num_heads: int, head: int, seed: int) -> None:
     qkv_TW, offsets = rows(lengths, num_heads * head, seed=seed)
     exact = reference.attention(qkv_TW.double(), offsets, num_heads)

@@ -40,7 +40,7 @@ def able(way: str) -> str:
     st.integers(0, 1 << 30),
     st.sampled_from([0.001, 0.01, 1.0, 30.0]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equals_the_definition(way: str, lengths: list[int], seed: int, scale: float) -> None:
     qkv_TW, offsets = rows(lengths, seed=seed)
     groups = group_equal(offsets)
@@ -84,7 +84,7 @@ def test_a_sequence_does_not_feel_its_neighbours(way: str, length: int) -> None:
 
 
 @given(st.integers(1, 300), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_definition_is_near_full_precision(length: int, seed: int) -> None:
     qkv_TW, offsets = rows([length], seed=seed)
     found = reference.attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
@@ -93,7 +93,7 @@ def test_the_definition_is_near_full_precision(length: int, seed: int) -> None:
 
 
 @given(st.integers(1, 400), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_weights_are_bytes_that_keep_the_sum(length: int, seed: int) -> None:
     """However small they are: that is what the running sum is for."""
     score_HSS = torch.randint(-4000, 4000, (1, 3, length), generator=torch.Generator().manual_seed(seed)).double()

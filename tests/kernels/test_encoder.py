@@ -53,7 +53,7 @@ ENCODER = Encoder(EMBEDDING, BLOCKS, num_heads=HEADS, inner=INNER)
     st.integers(1, 4),
     st.sampled_from([way for way in native.WAYS if not native.why_not(way)]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sequence_gets_the_same_bits_in_any_company(ids: list[list[int]], threads: int, way: str) -> None:
     offsets = [0]
     for each in ids:

@@ -49,7 +49,7 @@ def test_every_byte_is_two_nibbles() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 3), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int) -> None:
     layer = weight(num_out, num_groups, seed=seed)
     q4_NK = reference.high_plane(layer.hi_NJ, layer.m_NG)
@@ -59,7 +59,7 @@ def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int)
 
 @IMPLEMENTATIONS
 @given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 3), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_bits_equal_the_reference(
     impl: dispatch.Impl[Pack], num_rows: int, num_out: int, num_groups: int, seed: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int) -
 
 
 @given(st.integers(1, 40), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
     """Within what half a step of every input can do, which is the whole error."""
     layer, x_MK = weight(16, 2, seed=seed), rows(num_rows, 128, seed=seed)

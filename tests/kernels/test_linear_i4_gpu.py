@@ -23,7 +23,7 @@ def layer(num_out: int, num_groups: int, seed: int, device: torch.device) -> Wei
 
 
 @given(num_groups=GROUPS, **SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_sums_are_exact(gpu: torch.device, num_rows: int, num_out: int, num_groups: int, seed: int) -> None:
     from kernels.linear_i4.gpu import pack
 
@@ -46,7 +46,7 @@ def test_every_byte_and_every_multiplier(gpu: torch.device) -> None:
 
 
 @given(num_groups=GROUPS, **SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_results_are_the_references(gpu: torch.device, num_rows: int, num_out: int, num_groups: int, seed: int) -> None:
     from kernels.linear_i4.gpu import pack
 

@@ -99,7 +99,7 @@ def test_an_absent_operation_is_a_reason() -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.floats(1e-6, 1e6), st.integers(0, 1 << 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_are_within_half_a_step(num_in: int, num_rows: int, size: float, seed: int) -> None:
     x_MK = rows(num_rows, num_in, seed=seed) * size
     q_MK, step_M1, low_M1 = reference.quantize_rows(x_MK)
@@ -108,7 +108,7 @@ def test_rows_are_within_half_a_step(num_in: int, num_rows: int, size: float, se
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 1 << 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_packed_rows_are_the_quantized_rows(num_in: int, num_rows: int, seed: int) -> None:
     x_MK = rows(num_rows, num_in, seed=seed)
     packed_MP, *tail = library.pack_rows(x_MK)

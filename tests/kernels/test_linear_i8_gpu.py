@@ -54,7 +54,7 @@ def assert_rounded_alike(y_MN: Tensor, x_MK: Tensor, weight: Weight) -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 300), st.floats(1e-6, 1e6), st.integers(0, 1 << 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_are_quantized_bit_by_bit(gpu: torch.device, num_rows: int, num_in: int, size: float, seed: int) -> None:
     from kernels.linear_i8.gpu import quantize_rows
 
@@ -75,7 +75,7 @@ def test_halves_go_to_the_even_neighbour(gpu: torch.device) -> None:
 
 
 @given(num_in=st.integers(2, 200), **SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_sums_are_exact(gpu: torch.device, num_rows: int, num_out: int, num_in: int, seed: int) -> None:
     from kernels.linear_i8.gpu import pack
 
@@ -97,7 +97,7 @@ def test_extreme_sums_are_exact(gpu: torch.device, value: int) -> None:
 
 
 @given(num_in=st.integers(1, 200), **SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_results_are_the_references(gpu: torch.device, num_rows: int, num_out: int, num_in: int, seed: int) -> None:
     from kernels.linear_i8.gpu import pack
 

@@ -68,7 +68,7 @@ def test_getting_better_is_no_drift() -> None:
         assert not fired(Detector(DELTA), learning)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 1_500)), max_size=4), st.floats(0, 1), st.integers(0, 9))
 def test_a_restored_detector_goes_on_as_the_first(stages: list[tuple[float, int]], rate: float, seed: int) -> None:
     first = Detector(DELTA)

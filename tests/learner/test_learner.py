@@ -163,7 +163,11 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
 
 
 def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
-    changed = {"held_back_share": 0.0, "learn_names": False, "replay_policy": "experience-balanced"}
+    changed: dict[str, float | str] = {
+        "held_back_share": 0.0,
+        "learn_names": False,
+        "replay_policy": "experience-balanced",
+    }
     it = small_learner(trainable_layers=0, **changed)
     for number in range(9):
         it.learn([msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS)

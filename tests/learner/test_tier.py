@@ -42,7 +42,7 @@ def moved(changes: dict[str, float | str], *, first: int) -> float:
 def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> None:
     published, served = small_strata(), small_served()
     shadow = with_own_top(published, 1)
-    it = trainer(shadow, {"slow_strategy": name})
+    it = trainer(shadow, {"slow_strategy": name, "slow_loss_q": 0.0})
     x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
     losses = [it.step(x_TD, layout, ROWS, SIZES) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]

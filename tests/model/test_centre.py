@@ -12,7 +12,7 @@ from tests.model.small import TOKEN_IDS, small_strata
 
 
 @given(TOKEN_IDS, st.integers(0, 1 << 20))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_is_the_same_function(token_ids: list[list[int]], seed: int) -> None:
     batch, strata = RaggedBatch.of(token_ids), small_strata(seed=seed)
     before_BD = strata(batch)

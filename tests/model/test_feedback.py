@@ -27,7 +27,7 @@ def matrix(num_out: int, num_in: int, *, seed: int = 0) -> Tensor:
 
 
 @given(st.integers(1, 6), st.integers(1, 3), st.floats(0.1, 130), st.integers(0, 1 << 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_planes_fit(num_out: int, num_groups: int, size: float, seed: int) -> None:
     w_NK = (matrix(num_out, 64 * num_groups, seed=seed) * size).clamp(-MAX_Q8, MAX_Q8)
     x_MK = inputs(50, 64 * num_groups, seed=seed)

@@ -16,7 +16,7 @@ def integers(num_rows: int, num_groups: int, *, largest: int, seed: int) -> Tens
 
 
 @given(st.integers(1, 4), st.integers(1, 3), st.integers(0, MAX_Q8), st.integers(0, 1 << 30))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_was_split_joins(num_rows: int, num_groups: int, largest: int, seed: int) -> None:
     q8_NK = integers(num_rows, num_groups, largest=largest, seed=seed)
     hi_NJ, lo_NJ, m_NG = split(q8_NK)
@@ -33,7 +33,7 @@ def test_every_value_can_be_split(value: int) -> None:
 
 
 @given(st.integers(0, MAX_Q8), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_multiplier_would_be_better(largest: int, seed: int) -> None:
     q8_NK = integers(3, 1, largest=largest, seed=seed)
     hi_NJ, _, m_NG = split(q8_NK)
@@ -46,7 +46,7 @@ def test_no_multiplier_would_be_better(largest: int, seed: int) -> None:
 
 
 @given(st.integers(0, 1 << 30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_important_inputs_are_nearer(seed: int) -> None:
     q8_NK = integers(6, 1, largest=MAX_Q8, seed=seed)
     importance_K = torch.ones(GROUP)

@@ -46,7 +46,6 @@ def same(one: QTensor, other: QTensor) -> bool:
 
 
 @given(st.integers(1, 5), st.integers(1, 9), st.booleans())
-@settings(deadline=None)
 def test_blob_round_trip(num_out: int, num_in: int, with_bias: bool) -> None:
     bias_N = torch.zeros(num_out) if with_bias else None
     for stored in (
@@ -79,7 +78,6 @@ def test_equal_tensors_give_equal_bytes() -> None:
 
 
 @given(st.integers(0, len(BLOB) - 1))
-@settings(deadline=None)
 def test_truncation_is_refused(length: int) -> None:
     for entry in (ENTRY, replace(ENTRY, num_bytes=length)):
         with pytest.raises(ModelError):
@@ -87,7 +85,7 @@ def test_truncation_is_refused(length: int) -> None:
 
 
 @given(st.integers(0, len(BLOB) - 1), st.integers(1, 255))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_changed_byte_never_makes_another_shape(position: int, change: int) -> None:
     for stored in (STORED, NESTED):
         damaged = bytearray(stored.to_blob())
@@ -100,7 +98,6 @@ def test_a_changed_byte_never_makes_another_shape(position: int, change: int) ->
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None)
 def test_arbitrary_bytes_are_refused(blob: bytes) -> None:
     with pytest.raises(ModelError):
         from_blob(replace(ENTRY, num_bytes=len(blob)), blob)

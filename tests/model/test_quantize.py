@@ -20,7 +20,7 @@ SCHEMES = pytest.mark.parametrize(("quantize", "largest"), [(quantize_w8c, 127),
 
 @SCHEMES
 @given(st.integers(1, 6), st.integers(1, 3), st.floats(1e-8, 1e5), st.integers(0, 1 << 30))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_rounding_is_within_half_a_step(
     quantize: Quantize, largest: int, num_out: int, num_groups: int, size: float, seed: int
 ) -> None:
@@ -33,7 +33,7 @@ def test_rounding_is_within_half_a_step(
 
 
 @given(st.integers(1, 6), st.floats(1e-3, 1e3), st.integers(0, 1 << 30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -> None:
     stored = quantize_n8g64("w", matrix(num_out, 128, seed=seed) * size)
     apart_NK = (stored.dequantize_int4() - stored.dequantize()).abs()

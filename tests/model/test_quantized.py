@@ -71,7 +71,7 @@ def test_minilm_answers_do_not_depend_on_the_batch(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @given(TOKEN_IDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_together_equals_one_by_one(precision: str, token_ids: list[list[int]]) -> None:
     together = ENCODER.encode(RaggedBatch.of(token_ids), precision)
     alone = torch.cat([ENCODER.encode(RaggedBatch.of([ids]), precision) for ids in token_ids])

@@ -14,7 +14,7 @@ BATCH = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
 
 
 @given(TOKEN_IDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_together_equals_one_by_one(token_ids: list[list[int]]) -> None:
     together = STRATA(RaggedBatch.of(token_ids))
     alone = torch.cat([STRATA(RaggedBatch.of([ids])) for ids in token_ids])

@@ -52,7 +52,7 @@ def test_half_a_surrogate_pair(tokenizer: TextTokenizer) -> None:
 
 
 @given(st.lists(st.text(st.characters(), max_size=40), max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_framed(tokenizer: TextTokenizer, texts: list[str]) -> None:
     encoded = tokenizer.encode_many(texts, max_tokens=16)
     assert len(encoded) == len(texts)

@@ -50,7 +50,7 @@ def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
 
 
 @every_head
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(order=st.permutations(range(30)), cut=st.integers(1, 29))
 def test_order_and_batches_change_nothing(make: Callable[[], Head], order: list[int], cut: int) -> None:
     x_BD, labels = drawn(30)

@@ -23,7 +23,7 @@ PHI = features(90)
 LABELS = [CLASSES[i % 7 % 3] for i in range(90)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.permutations(range(90)), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[int], sizes: list[int]) -> None:
     whole, parts = head(), head()
@@ -36,7 +36,7 @@ def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[in
     assert torch.equal(parts.solve(), whole.solve())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=90, max_size=90))
 def test_what_is_unlearnt_was_never_there_bit_for_bit(is_gone: list[bool]) -> None:
     it, other = head(), head()

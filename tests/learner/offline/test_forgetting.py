@@ -36,7 +36,7 @@ def accuracy(it: ForgettingRidge, part: tuple[Tensor, Tensor], memory: int) -> f
     return sum(label == int(target_C.argmax()) for label, target_C in zip(said, targets_NC, strict=True)) / len(said)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 1_000))
 def test_what_forgets_nothing_is_ridge_regression(num: int, seed: int) -> None:
     x_NM, targets_NC = rows(num, seed)
