@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -37,9 +36,6 @@ HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 5.0
 STOP_MARGIN_S = 5.0
 """More than a replica's own limits, so that Serve kills none that would have ended by itself."""
-
-SWITCH_S = 0.001
-"""How long a thread may keep the interpreter while the model's thread waits for it; Python's own 5 ms are a stall."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -81,7 +77,6 @@ class AppReplica:
             self._listener = Listener(
                 self._app, host=serving.http_host, port=serving.http_port, drain_timeout_s=serving.drain_timeout_s
             )
-        sys.setswitchinterval(SWITCH_S)
         gc.freeze()  # what the imports have made lives for ever: the collector need not look at it again
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
