@@ -33,6 +33,9 @@ from wire.store import Store, Watch
 PLAN = 0
 """Stands for the plan itself where versions are refused by number."""
 
+FLIP_REST_S = 0.005
+"""Pause after a flip: the first batch under the new plan needs interpreter and processor more than our report does."""
+
 log = structlog.get_logger("swap")
 
 
@@ -203,6 +206,7 @@ class Swap:
             return
         versions = {number: self._versions[number] for number in served.versions}
         self._engine.live = Live(number=live.number + 1 if live else 1, plan=served, versions=versions)
+        self._closing.wait(FLIP_REST_S)
         self._next_report_s = 0.0
         log.info("flipped", revision=served.revision, versions=list(versions))
 
