@@ -39,8 +39,11 @@ class Service:
 
     @contextmanager
     def unlabelled(self, rate: float) -> Iterator[Cast]:
-        """Everybody that a stream is played with, but the labels: nothing is learned."""
-        stream, tempo = Stream("bench", ()), Tempo(rate=rate, labels=False)
+        """Everybody that a stream is played with, but the labels: nothing is learned.
+
+        At rate 0, as fast as it goes, no single answer's time counts: they are read patiently.
+        """
+        stream, tempo = Stream("bench", ()), Tempo(rate=rate, labels=False, is_patient=not rate)
         with assembled(self.bus, self.store, stream, tempo, console=quiet(), check=self.stack.check) as cast:
             yield cast
 

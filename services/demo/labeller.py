@@ -40,24 +40,26 @@ class Labeller:
         *,
         delays: Callable[[int], tuple[float, ...]],
         now_ms: Callable[[], int],
+        is_patient: bool = False,
     ) -> None:
-        self._bus = bus
+        self._bus, self._is_patient = bus, is_patient
         self._ledger = ledger
         self._outbox = outbox
         self._delays = delays
         self._now_ms = now_ms
+        self._ends = bus.end_offsets(Answer) | bus.end_offsets(Feedback)
         self._due: list[tuple[float, int, str]] = []  # a heap of (when, number, receipt)
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Reads both topics from their beginning, and says labels as they fall due.
+        """Reads both topics from where they ended when we were made, and says labels as they fall due.
 
         consumes: Answer, Feedback (its own, to learn where each label lies)
         produces: Feedback
         waits for: the broker, until the next label is due, at most `POLL_S`
         unblocked by: a record, the time, `close`
         """
-        with closing(self._bus.follow([Answer, Feedback], {})) as follower:
+        with closing(self._bus.follow([Answer, Feedback], self._ends, is_patient=self._is_patient)) as follower:
             while not self._closed.is_set():
                 for received in follower.poll(round(1000 * self._patience_s())).received:
                     position = received.position

@@ -36,13 +36,15 @@ from wire.store import Store
 class Tempo:
     """How a stream is played: events a second, seconds until a label comes back, the seed of both, and patience.
 
-    Without `labels` nobody says what is right, so nothing is learned.
+    Without `labels` nobody says what is right, so nothing is learned. Who reads the answers patiently sees them a tenth
+    of a second late, and leaves more of the machine to the service.
     """
 
     rate: float
     label_delay_s: tuple[float, float] = (1.0, 4.0)
     seed: int = 0
     labels: bool = True
+    is_patient: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -81,7 +83,14 @@ def assembled(
     """Everybody at work but the player, who waits for what to play."""
     ledger, watcher, outbox = Ledger(_new_run()), Watcher(store), Outbox(bus.publisher())
     draw = partial(delays, seed=tempo.seed, between_s=tempo.label_delay_s)
-    labeller = Labeller(bus, ledger, outbox, delays=draw if tempo.labels else lambda _: (), now_ms=now_ms)
+    labeller = Labeller(
+        bus,
+        ledger,
+        outbox,
+        delays=draw if tempo.labels else lambda _: (),
+        now_ms=now_ms,
+        is_patient=tempo.is_patient,
+    )
     view, loops = View(console, stream, ledger, watcher), Loops(labeller, watcher)
 
     def check_all() -> None:
