@@ -25,7 +25,7 @@ from learner.guard import Guard
 from learner.join import Join, Sample
 from learner.parts import drift_of, held_back_of, replay_of
 from learner.prequential import Prequential
-from learner.replay import Labelled, named
+from learner.replay import Labelled, with_names
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from learner.schedule import MARKS, Schedule
 from learner.slow import GROWTH, Phase, SlowRound
@@ -201,14 +201,14 @@ class Learner:
         return {self.tier.served.key} | ({self.round.next_tier.served.key} if self.round else set())
 
     def _learn(self, samples: list[Sample]) -> None:
-        num_known = len(self.tier.head.classes)
+        known = set(self.tier.head.classes)
         admitted = [sample for sample in samples if self.tier.head.admit(sample.label)]
         labelled = [self._labelled(sample) for sample in admitted]
-        if self._config.learn_names:
-            labelled += (named(label, self.counts["rounds"]) for label in self.tier.head.classes[num_known:])
         self.counts["over_capacity"] += len(samples) - len(admitted)
         self.counts["learnt"] += len(admitted)
-        self.drift.add_texts(self.tier.learn_many(labelled)[: len(admitted)])
+        if self._config.learn_names:
+            labelled = with_names(labelled, known)
+        self.drift.add_texts(self.tier.learn_many(labelled))
         self.replay.add(labelled)
         self.fresh = (self.fresh + labelled)[-self._max_fresh :]
         if self.round is not None:

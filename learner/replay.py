@@ -64,13 +64,22 @@ class Labelled(NamedTuple):
         return len(self.text.encode()) + len(self.subject.encode())
 
 
-def named(label: str, stage: int) -> Labelled:
-    """The name of a class as a sample of it.
+def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labelled]:
+    """The samples; the first of each class that is not `known` follows the name of its class, as a sample of it.
 
-    >>> named("card_not-working", 0).text
-    'card not working'
+    So the order depends on that of the samples alone, however they are batched.
+
+    >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], known=())]
+    ['lost card', 'where is it']
     """
-    return Labelled(re.sub(r"[\W_]+", " ", label).strip() or label, label, stage=stage)
+    seen, named = set(known), list[Labelled]()
+    for sample in samples:
+        if sample.label not in seen:
+            seen.add(sample.label)
+            words = re.sub(r"[\W_]+", " ", sample.label).strip()
+            named.append(Labelled(words or sample.label, sample.label, stage=sample.stage))
+        named.append(sample)
+    return named
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ CONFIG = StrataConfig(
 
 SMALL = LearnerConfig(
     num_features=96,
+    ridge=1e-4,
     label_capacity=8,
     trainable_layers=1,
     rehearse_after_s=0.0,
