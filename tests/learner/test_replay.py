@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import ReplayPolicy
-from learner.replay import GROUP_OF, Labelled, Replay, ReplayState
+from learner.replay import GROUP_OF, Labelled, Replay, ReplayState, with_names
 
 POLICIES = get_args(ReplayPolicy)
 CAPACITY = 14
@@ -188,3 +188,15 @@ def test_some_of_the_samples_stay_the_same_as_others_come() -> None:
     assert len(set(before)) == 10 and set(before) <= set(it.samples()) and len(it.some(99)) == 40
     it.add(samples[40:])
     assert len(set(it.some(10)) - set(before)) <= 4
+
+
+@given(st.lists(st.sampled_from(["lost_card", "lost-card", "??", "pay"])), st.integers(1, 5))
+def test_each_class_is_led_by_its_name_however_the_samples_are_batched(labels: list[str], size: int) -> None:
+    samples = [Labelled(f"text {number}", label) for number, label in enumerate(labels)]
+    whole, parts = with_names(samples, ()), list[Labelled]()
+    for first in range(0, len(samples), size):
+        parts += with_names(samples[first : first + size], {it.label for it in parts})
+    assert parts == whole and [it for it in whole if it in samples] == samples
+    for label in set(labels):
+        first_of_class = next(it.text for it in whole if it.label == label)
+        assert first_of_class == {"??": "??", "pay": "pay"}.get(label, "lost card")
