@@ -67,7 +67,7 @@ class Feed:
     def ends(self) -> dict[str, int]:
         """The next offset of every partition; {} when the broker is away."""
         try:
-            return self._bus.end_offsets(Answer) | self._bus.end_offsets(Feedback)
+            return self._bus.end_offsets(Answer, Feedback)
         except BusUnavailable:
             return {}
 

@@ -201,7 +201,7 @@ class Learner:
         return {self.tier.served.key} | ({self.round.next_tier.served.key} if self.round else set())
 
     def _learn(self, samples: list[Sample]) -> None:
-        known = set(self.tier.head.classes)
+        known = self.tier.head.classes
         admitted = [sample for sample in samples if self.tier.head.admit(sample.label)]
         labelled = [self._labelled(sample) for sample in admitted]
         self.counts["over_capacity"] += len(samples) - len(admitted)

@@ -47,7 +47,7 @@ class Labeller:
         self._outbox = outbox
         self._delays = delays
         self._now_ms = now_ms
-        self._ends = bus.end_offsets(Answer) | bus.end_offsets(Feedback)
+        self._ends = bus.end_offsets(Answer, Feedback)
         self._due: list[tuple[float, int, str]] = []  # a heap of (when, number, receipt)
         self._closed = threading.Event()
 

@@ -82,7 +82,7 @@ class Judge:
         """
         while not self._closing.is_set():
             try:
-                ends = self._bus.end_offsets(Answer) | self._bus.end_offsets(Feedback)
+                ends = self._bus.end_offsets(Answer, Feedback)
                 with closing(self._bus.follow((Answer, Feedback), ends, is_patient=True)) as follower:
                     while not self._closing.is_set():
                         if self._take(follower.poll(POLL_MS)):

@@ -93,12 +93,12 @@ class Bus:
         self._keep(follower)
         return follower
 
-    def end_offsets(self, record_type: type[TopicRecord]) -> dict[str, int]:
-        """The offset that the next record of each partition will get, by `topic/partition`."""
+    def end_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
+        """The offset that the next record of each partition will get, by `topic/partition`: `follow` from now."""
         consumer = self._consumer(group_id=None, auto_offset_reset="none")
         try:
             with mapped(self._config.bootstrap_servers):
-                partitions = partitions_of(consumer, [topic_name(self._config.prefix, record_type)])
+                partitions = partitions_of(consumer, [topic_name(self._config.prefix, it) for it in record_types])
                 return named(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
         finally:
             consumer.close()
