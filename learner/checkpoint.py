@@ -48,7 +48,10 @@ _NAME = re.compile(r"(\d{9})-v(\d+)\.checkpoint")
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for."""
+    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for.
+
+    In a round on texts without a label, these are the new samples, and their labels are "".
+    """
 
     fresh: list[Labelled]
     draws: list[list[Labelled]]
@@ -67,7 +70,12 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def labels(self) -> list[str]:
         """The classes it trains on, one row each in the auxiliary head."""
-        return sorted({sample.label for step in self.steps for sample in step.samples})
+        return sorted({sample.label for step in self.steps for sample in step.samples} - {""})
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """The texts whose labels the round has to guess, each once."""
+        return list(dict.fromkeys(sample.text for step in self.steps for sample in step.fresh if not sample.label))
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

@@ -102,6 +102,8 @@ class LearnerConfig:
     slow_loss_q: float = 0.5
     """0: cross-entropy. Towards 1, wrong labels pull less, and rare classes are learnt more slowly. CLINC150 with every
     fifth label wrong: see docs/benchmarks.md."""
+    slow_token_dropout: float = 0.15
+    """Share of its tokens that a text is trained without, others in every step."""
     slow_rate: float = 3e-4
     """Learning rate of the trainable blocks at the start of a round; the auxiliary head learns ten times as fast."""
     slow_weight_decay: float = 0.01
@@ -109,9 +111,14 @@ class LearnerConfig:
     max_gradient_norm: float = 1.0
     """Gradients are scaled down to this norm."""
     rehearse_after_s: float = 5.0
-    """Time without a label after which the slow tier goes over its memory once, if there are new labels. 0: never."""
+    """Time without a label after which the slow tier goes over its memory, if there are new labels. 0: never."""
+    rehearsal_passes: int = 2
+    """How often a rehearsal goes over the memory."""
     rehearsal_steps: int = 200
-    """Fewest gradient steps of a rehearsal: a small memory is gone over more than once."""
+    """Fewest gradient steps of a rehearsal: a small memory is gone over more often."""
+    learn_unlabelled: bool = True
+    """Whether, after a rehearsal, a round trains the encoder on the answered texts that wait for a label, by guesses,
+    while they are more than the samples in memory. CLINC150 with 5 labels a class: see docs/benchmarks.md."""
     rebuild_batch: int = 64
     """Texts that are encoded anew in one unit of work while the fast head is rebuilt."""
 
@@ -151,3 +158,5 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.slow_loss_q <= 1.0:
             raise ValueError(f"slow_loss_q must be in [0, 1], not {self.slow_loss_q}")
+        if not 0.0 <= self.slow_token_dropout < 1.0:
+            raise ValueError(f"slow_token_dropout must be in [0, 1), not {self.slow_token_dropout}")

@@ -120,6 +120,11 @@ class Join:
         if self._parked.pop(event_id, None) is not None:
             self.counts["late"] += 1
 
+    def unlabelled(self) -> list[str]:
+        """The texts that wait for their label, oldest first, but for those that would be held back with it."""
+        share = self._held_back_share
+        return [it.text for it in self._pending.values() if not is_held_back(it.event_id, share)]
+
     @property
     def num_parked(self) -> int:
         return len(self._parked)

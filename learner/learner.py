@@ -193,7 +193,7 @@ class Learner:
     def is_rested(self) -> bool:
         """Whether there would be nothing to do for the slow tier even if no label came for long."""
         is_urgent = self.drift.is_urgent
-        return not self.has_work and self._schedule.is_rested(len(self.replay), is_urgent=is_urgent)
+        return not self.has_work and self._schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
 
     @property
     def encoder_keys(self) -> set[str]:
@@ -218,7 +218,8 @@ class Learner:
         return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"])
 
     def _start_round(self, *, is_idle: bool) -> None:
-        plan = self._schedule.plan(self.fresh, self.replay, is_urgent=self.drift.is_urgent, is_idle=is_idle)
+        is_urgent = self.drift.is_urgent
+        plan = self._schedule.plan(self.fresh, self.replay, self.join, is_urgent=is_urgent, is_idle=is_idle)
         if plan is not None:
             self.drift.is_urgent = False
             self.fresh = []

@@ -52,7 +52,9 @@ GROUP_OF: Mapping[ReplayPolicy, Callable[[Item], str]] = {
 
 
 class Labelled(NamedTuple):
-    """A text and its label, as learnt from. `stage` counts the slow rounds that had begun when it came."""
+    """A text and its label, as learnt from; "" where nobody said it, which no memory holds. `stage` counts the slow
+    rounds that had begun when it came.
+    """
 
     text: str
     label: str

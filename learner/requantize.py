@@ -8,7 +8,7 @@ rounded as they were in training, so that what was trained is what is served.
 Whatever the learner measures from here on (features, accuracy, parity, probes), it measures through these tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -96,9 +96,11 @@ class ServedEncoder:
         """phi_BR of unit vectors."""
         return self._features.features(z_BD)
 
-    def prefix(self, texts: Sequence[str], layer: int) -> tuple[Tensor, RaggedLayout]:
-        """x_TD at the input of block `layer`, in the order of the layout."""
-        batch = RaggedBatch.of(self.tokenizer.encode_many(texts))
+    def prefix(
+        self, texts: Sequence[str], layer: int, *, thin: Callable[[list[int]], list[int]] = list
+    ) -> tuple[Tensor, RaggedLayout]:
+        """x_TD at the input of block `layer`, in the order of the layout, of what `thin` leaves of each text's ids."""
+        batch = RaggedBatch.of([thin(ids) for ids in self.tokenizer.encode_many(texts)])
         return self._encoder.encode_prefix(batch, layer), batch.layout
 
     def head(self, out: Stored) -> QuantizedHead:

@@ -1,18 +1,21 @@
 """The slow tier: rounds of training beside the published encoder, one small unit of work at a time.
 
-    plan: all batches --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier --> MEASURE --> DONE
+    plan: all batches --> (GUESS) --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier --> MEASURE --> DONE
 
-A round starts after a number of labels; when labels stay away, one more goes over as many samples as the memory holds
-(a rehearsal: CLINC150 gains 0.9 points by it, and its last classes most). All batches are drawn at the start: what it
-learns is a function of its plan, of the class means it starts from, and of the encoder. A checkpoint holds these, and a
-restart repeats the round from them; the optimizer is not worth a place in it. The published encoder keeps serving and
-the fast tier keeps learning under it; labels that come while the next one is rebuilt are learnt under both (`also`).
+A round starts after a number of labels. When labels stay away, one more goes over the memory, twice (a rehearsal:
+CLINC150 gains 0.9 points by it, and its last classes most), and where most texts have no label, two more train on
+guesses of those (`learner.guesses`). All batches are drawn at the start, and tokens leave their texts by a seeded die:
+what a round learns is a function of its plan, of the class means it starts from, and of the encoder. A checkpoint holds
+these, and a restart repeats the round from them; the optimizer is not worth a place in it. The published encoder keeps
+serving and the fast tier keeps learning under it; labels that come while the next one is rebuilt are learnt under both
+(`also`).
 
 Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
 """
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,9 +25,11 @@ from learner.checkpoint import RoundPlan, StepPlan
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
 from learner.fast import FastTier
+from learner.guesses import Guesses
 from learner.held_back import HeldBack
 from learner.replay import Labelled, Replay
 from learner.requantize import stored_encoder
+from learner.thinning import thinned
 from learner.tier import Trainer, with_own_top
 from model.strata import Strata
 
@@ -33,6 +38,7 @@ GROWTH = 0.1
 
 
 class Phase(Enum):
+    GUESS = "guess"
     TRAIN = "train"
     STORE = "store"
     REBUILD = "rebuild"
@@ -46,8 +52,11 @@ class SlowRound:
     def __init__(
         self, plan: RoundPlan, means_CD: Tensor, tier: FastTier, strata: Strata, *, config: LearnerConfig
     ) -> None:
-        self.plan, self.means_CD, self.phase, self.losses = plan, means_CD, Phase.TRAIN, list[float]()
+        self.plan, self.means_CD, self.losses = plan, means_CD, list[float]()
+        self._guesses = Guesses(plan.unlabelled, means_CD, unit=config.rebuild_batch)
+        self.phase = Phase.GUESS if plan.unlabelled else Phase.TRAIN
         self._tier, self._unit = tier, config.rebuild_batch
+        self._token_dropout, self._dice = config.slow_token_dropout, np.random.default_rng([config.seed, plan.number])
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
@@ -58,7 +67,9 @@ class SlowRound:
 
     def step(self, replay: Replay[Labelled], held_back: HeldBack) -> Phase:
         """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
-        if self.phase is Phase.TRAIN:
+        if self.phase is Phase.GUESS:
+            self._guess()
+        elif self.phase is Phase.TRAIN:
             self._train()
         elif self.phase is Phase.STORE:
             self._store(replay)
@@ -74,25 +85,36 @@ class SlowRound:
 
         They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them.
         """
-        if self.phase not in (Phase.TRAIN, Phase.STORE):  # until then they are in the memory, which is read later
+        if self.phase in (Phase.REBUILD, Phase.MEASURE):  # until then they are in the memory, which is read later
             self._learn(samples)
 
     @property
     def progress(self) -> float:
         """How far the phase is, in [0, 1]."""
+        if self.phase is Phase.GUESS:
+            return self._guesses.progress
         if self.phase is Phase.TRAIN:
             return len(self.losses) / max(len(self.plan.steps), 1)
         return 1 - len(self._todo) / self._num_todo if self.phase is Phase.REBUILD else 1.0
 
+    def _guess(self) -> None:
+        self._guesses.step(self._tier.served)
+        if self._guesses.rows:
+            self.phase = Phase.TRAIN
+
     def _train(self) -> None:
         step = self.plan.steps[len(self.losses)]
-        x_TD, layout = self._tier.served.prefix([sample.text for sample in step.samples], self._first_layer)
-        rows_B = torch.tensor([self._rows[sample.label] for sample in step.samples])
+        thin = partial(thinned, share=self._token_dropout, dice=self._dice)
+        x_TD, layout = self._tier.served.prefix([it.text for it in step.samples], self._first_layer, thin=thin)
+        rows_B = torch.tensor([self._row_of(sample) for sample in step.samples])
         sizes = [len(part) for part in (step.fresh, *step.draws)]
         self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
         failpoint("after-slow-step")
         if len(self.losses) == len(self.plan.steps):
             self.phase = Phase.STORE
+
+    def _row_of(self, sample: Labelled) -> int:
+        return self._rows[sample.label] if sample.label else self._guesses.rows[sample.text]
 
     def _store(self, replay: Replay[Labelled]) -> None:
         top = stored_encoder(self.strata, first_layer=self._first_layer)
@@ -121,21 +143,32 @@ def labels_due(num_memory: int, *, every: int) -> float:
     return max(every, GROWTH * num_memory)
 
 
+def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
+    """How a step of `size` samples is parted: the fresh ones, then those of each draw. Without draws all are fresh.
+
+    >>> step_sizes(32, 1), step_sizes(32, 2, share_fresh=0.75), step_sizes(32, 0)
+    ((16, 16), (24, 4, 4), (32,))
+    """
+    if not num_draws:
+        return (size,)
+    num_fresh = int(size * share_fresh)
+    return (num_fresh, *[(size - num_fresh) // num_draws] * num_draws)
+
+
 def draw_plan(
     number: int,
     fresh: Sequence[Labelled],
     replay: Replay[Labelled],
     *,
     steps: int,
-    size: int,
-    num_draws: int,
+    sizes: Sequence[int],
     seed: int,
 ) -> RoundPlan:
-    """The steps of round `number`, of `size` samples each: half of them from `fresh`, shuffled and as often as needed,
-    the other half shared by the draws from `replay`. Without draws all are from `fresh`, without `fresh` from `replay`.
+    """The steps of round `number`: `sizes[0]` samples each from `fresh`, shuffled and as often as needed, and a draw of
+    each other size from `replay`. Without `fresh` all are from `replay`.
     """
     dice, pool = np.random.default_rng([seed, number]), fresh or replay.samples()
-    num_fresh = size // 2 if num_draws else size
+    num_fresh, *draws = sizes
     order: list[int] = []
     while len(order) < num_fresh * steps:
         order += dice.permutation(len(pool)).tolist()
@@ -144,7 +177,7 @@ def draw_plan(
         steps=[
             StepPlan(
                 fresh=[pool[place] for place in order[step * num_fresh : (step + 1) * num_fresh]],
-                draws=[replay.draw((size - num_fresh) // num_draws) for _ in range(num_draws)],
+                draws=[replay.draw(num_samples) for num_samples in draws],
             )
             for step in range(steps)
         ],

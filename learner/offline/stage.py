@@ -42,12 +42,16 @@ class Stage(Generic[X]):
 
 @dataclass(frozen=True, slots=True)
 class Benchmark(Generic[X]):
-    """A named data set as stages. `name` is what `--data` was given; `is_ordered`: items come in the order of time."""
+    """A named data set as stages. `name` is what `--data` was given; `is_ordered`: items come in the order of time.
+
+    `unlabelled`: items that come before all stages, and whose labels nobody ever says.
+    """
 
     name: str
     classes: tuple[str, ...]
     stages: tuple[Stage[X], ...]
     is_ordered: bool = False
+    unlabelled: X | None = None
 
 
 class Contender(Protocol[X]):

@@ -43,17 +43,27 @@ Texts = list[str]
 class WholeLearner:
     """The service's learner. A slow round that is due runs to its end before the next labels come.
 
-    `num_items` is the length of the stream; the silence after it is long enough to rehearse.
+    `num_items` is the length of the stream; the silence after it is long enough for all that silence is for. It begins
+    with the answers to `unlabelled`.
     """
 
     precision = INT8
 
-    def __init__(self, config: LearnerConfig, encoder: str, classes: tuple[str, ...], *, num_items: int) -> None:
+    def __init__(
+        self,
+        config: LearnerConfig,
+        encoder: str,
+        classes: tuple[str, ...],
+        *,
+        num_items: int,
+        unlabelled: Texts | None = None,
+    ) -> None:
         self._learner = Learner(config, *load_encoder(encoder))
         self._maker = Maker(config)
         self._classes, self._ids = classes, {name: place for place, name in enumerate(classes)}
         self._num_learnt, self._num_items = 0, num_items
         self._live: Candidate | None = None
+        self._learner.learn([_answer(f"unlabelled-{number}", text) for number, text in enumerate(unlabelled or ())], {})
 
     def learn_many(self, part: Part[Texts]) -> None:
         for batch in part.batches(BATCH):
@@ -75,27 +85,31 @@ class WholeLearner:
         return self._learner.replay.num_bytes
 
     def _work(self, *, is_idle: bool) -> None:
-        self._learner.tick(is_idle=is_idle)
-        while self._learner.has_work:
-            self._learner.tick()
+        learner = self._learner
+        learner.tick(is_idle=is_idle)
+        while learner.has_work or (is_idle and not learner.is_rested):
+            learner.tick(is_idle=is_idle)
 
     def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:
         records: list[Answer | Feedback] = []
         for text, label in zip(batch.inputs, batch.labels_N.tolist(), strict=True):
             event_id = f"{self._num_learnt}"
-            answer = Answer(
-                event_id=event_id,
-                text=text,
-                label=None,
-                score=0.0,
-                weights_version=0,
-                arm="stable",
-                precision=INT8,
-                rollout_revision=0,
-            )
-            records += (answer, Feedback(event_id=event_id, label=self._classes[label]))
+            records += (_answer(event_id, text), Feedback(event_id=event_id, label=self._classes[label]))
             self._num_learnt += 1
         return records
+
+
+def _answer(event_id: str, text: str) -> Answer:
+    return Answer(
+        event_id=event_id,
+        text=text,
+        label=None,
+        score=0.0,
+        weights_version=0,
+        arm="stable",
+        precision=INT8,
+        rollout_revision=0,
+    )
 
 
 class FrozenEncoder:
@@ -159,7 +173,7 @@ def _whole(benchmark: Benchmark[Texts], choice: Choice) -> WholeLearner:
     if choice.buffer is not None:
         config = replace(config, replay_samples=choice.buffer)
     num_items = sum(len(stage.train) for stage in benchmark.stages)
-    return WholeLearner(config, choice.encoder, benchmark.classes, num_items=num_items)
+    return WholeLearner(config, choice.encoder, benchmark.classes, num_items=num_items, unlabelled=benchmark.unlabelled)
 
 
 def _head(make: Callable[[int, int], Head]) -> Strategy[Texts]:

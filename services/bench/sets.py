@@ -74,15 +74,18 @@ def _texts(name: str, data: Path | None) -> Benchmark[list[str]]:
 
 
 def _few(shots: int, data: Path | None) -> Benchmark[list[str]]:
-    """All classes at once with a few texts each, in the usual draw; the test items are those of the whole set."""
+    """All classes at once with a few texts each, in the usual draw, and all other training texts without their labels;
+    the test items are those of the whole set.
+    """
     whole = load(CLINC150, data)
     train = fewshot(shots, data)
     classes = tuple(dict.fromkeys(item.label for item in train))
     ids = {label: place for place, label in enumerate(classes)}
     test = [item for stage in whole.stages for item in stage.test]
-    return Benchmark(
-        f"{CLINC150}-{shots}-shot", classes, (Stage(f"{shots} texts a class", _part(train, ids), _part(test, ids)),)
-    )
+    drawn = {item.text for item in train}
+    others = [item.text for stage in whole.stages for item in stage.train if item.text not in drawn]
+    stage = Stage(f"{shots} texts a class", _part(train, ids), _part(test, ids))
+    return Benchmark(f"{CLINC150}-{shots}-shot", classes, (stage,), unlabelled=others)
 
 
 def _part(items: Sequence[Item], ids: dict[str, int]) -> Part[list[str]]:

@@ -14,8 +14,8 @@ class Limits:
     """For the last label of a stage to lie in its topic."""
     learn_s: float = 120.0
     """For a version that has learned all labels so far to be the stable one of every replica."""
-    rest_s: float = 240.0
-    """For the learner to rehearse after the last stage."""
+    rest_s: float = 480.0
+    """For the learner to use the silence after the last stage."""
     judge_s: float = 1.0
     """For the controller to judge by the last labels, before the newest version is promoted without them."""
     quiet_s: float = 5.0

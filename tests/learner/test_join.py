@@ -53,6 +53,14 @@ def test_a_label_after_its_answer_makes_a_sample() -> None:
     assert not sample.is_correct
 
 
+def test_texts_wait_for_their_label_but_for_those_to_be_held_back() -> None:
+    it = Join(LearnerConfig(held_back_share=0.5), trusting())
+    it.match([*(answer(f"e{number}", f"text {number}") for number in range(40)), label("e3")])
+    waiting = [number for number in range(40) if number != 3]
+    assert it.unlabelled() == [f"text {number}" for number in waiting if not is_held_back(f"e{number}", 0.5)]
+    assert 0 < len(it.unlabelled()) < len(waiting) == it.num_pending
+
+
 def test_a_sample_is_about_the_key_of_its_event() -> None:
     (sample,) = join().match([msgspec.structs.replace(answer("e"), key="customer 7"), label("e")])
     assert sample.subject == "customer 7"

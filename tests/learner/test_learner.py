@@ -5,6 +5,7 @@ import torch
 from learner.checkpoint import decode, encode
 from learner.errors import CheckpointRefused
 from learner.learner import Learner
+from learner.slow import Phase
 from tests.learner.small import small_learner
 from tests.learner.streams import answer, feedback, label_of, stream
 
@@ -133,6 +134,21 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
     assert {sample.label for step in steps for sample in step.samples} == set(it.tier.head.classes)
     rested = worked(it, is_idle=True)
     assert rested.is_rested and (rested.counts["rehearsals"], rested.counts["rounds"]) == (1, 2)
+
+
+def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repeats_that() -> None:
+    it = fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80)
+    it.learn([answer(number) for number in range(100, 250)], OFFSETS)
+    while not it.counts["guessing_rounds"]:
+        it.tick(is_idle=True)
+    assert it.round and it.round.phase is Phase.GUESS
+    it.tick()
+    restored = copy_of(it, slow_rate=1e-5, rehearse_after_s=1.0)
+    assert restored.round and restored.round.plan == it.round.plan
+    assert_same(worked(it), worked(restored))
+    assert it.tier.head.num_samples == len(it.replay) and not it.is_rested
+    assert worked(it, is_idle=True).is_rested
+    assert (it.counts["rehearsals"], it.counts["guessing_rounds"]) == (1, 2)
 
 
 def test_a_learner_that_never_rehearses_is_at_rest_after_its_round() -> None:

@@ -49,3 +49,5 @@ def test_the_prefix_is_the_whole_without_the_top() -> None:
     x_TD, layout = served.prefix(TEXTS[:5], 1)
     z_BD = strata.forward_from(1, x_TD, layout)
     assert torch.cosine_similarity(z_BD, served.z_many(TEXTS[:5])).min() > 0.99
+    short_TD, _ = served.prefix(TEXTS[:5], 1, thin=lambda ids: ids[-2:])
+    assert len(short_TD) == 10 < len(x_TD)

@@ -93,6 +93,8 @@ def test_a_loss_that_is_robust_is_another_loss() -> None:
     assert 0 < losses[1] < losses[0] and losses[1] <= 1 / 0.5
 
 
-def test_a_loss_between_the_two_ends_is_asked_for() -> None:
+def test_a_share_is_a_share() -> None:
     with pytest.raises(ValueError, match=r"slow_loss_q must be in \[0, 1\], not 1.5"):
         small_config(slow_loss_q=1.5)
+    with pytest.raises(ValueError, match=r"slow_token_dropout must be in \[0, 1\), not 1.0"):
+        small_config(slow_token_dropout=1.0)
