@@ -32,14 +32,14 @@ class Schedule:
 
     def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
         self._config, self._counts = config, counts
+        self._num_draws = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws
 
     def plan(
         self, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join, *, is_urgent: bool, is_idle: bool
     ) -> RoundPlan | None:
         """The round that is due now, if any. `is_urgent`: after a drift, fewer labels are enough."""
         config, counts = self._config, self._counts
-        num_draws = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws
-        sizes = step_sizes(config.slow_batch, num_draws)
+        sizes = step_sizes(config.slow_batch, self._num_draws)
         if self._is_due(ROUND_AT, len(replay), is_urgent=is_urgent):
             steps = max(self._num_since(ROUND_AT) // config.slow_labels_per_step, 1)
         elif is_idle and self._is_due(REHEARSED_AT, len(replay), is_urgent=is_urgent):
@@ -49,7 +49,7 @@ class Schedule:
             counts[REHEARSED_AT] = counts["learnt"]
         elif is_idle and self._is_guessing_due(len(replay), join, is_urgent=is_urgent):
             fresh = [Labelled(text, "") for text in join.unlabelled()]
-            sizes = step_sizes(config.slow_batch, num_draws, share_fresh=GUESSED_SHARE)
+            sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=GUESSED_SHARE)
             steps = max(len(fresh) // sizes[0], 1)
             counts["guessing_rounds"] += 1
             if counts["guessing_rounds"] % GUESSING_ROUNDS == 0:
@@ -58,14 +58,7 @@ class Schedule:
             return None
         counts["rounds"] += 1
         counts[ROUND_AT] = counts["learnt"]
-        return draw_plan(
-            counts["rounds"],
-            fresh,
-            replay,
-            steps=steps,
-            sizes=sizes,
-            seed=config.seed,
-        )
+        return draw_plan(counts["rounds"], fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether nothing would be due even if no label came for long."""
@@ -80,7 +73,8 @@ class Schedule:
         return self._counts["learnt"] - self._counts[mark]
 
     def _is_guessing_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
-        is_worth_it = self._config.learn_unlabelled and join.num_pending > num_memory
+        """Not under a strategy that draws nothing from the memory: then no sample of the round would have a label."""
+        is_worth_it = self._config.learn_unlabelled and self._num_draws > 0 and join.num_pending > num_memory
         return is_worth_it and self._is_due(GUESSED_AT, num_memory, is_urgent=is_urgent)
 
     def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:

@@ -25,10 +25,9 @@ def waiting(size: int) -> Join:
     return it
 
 
-def schedule(*, learn_unlabelled: bool = True, **counts: int) -> tuple[Schedule, Counter[str]]:
+def schedule(**counts: int) -> tuple[Schedule, Counter[str]]:
     held = Counter(counts)
-    config = small_config(rehearse_after_s=1.0, rehearsal_steps=30, learn_unlabelled=learn_unlabelled)
-    return Schedule(config, held), held
+    return Schedule(small_config(rehearse_after_s=1.0, rehearsal_steps=30), held), held
 
 
 def test_a_round_waits_for_its_labels_and_moves_its_mark() -> None:
@@ -85,9 +84,11 @@ def test_texts_without_a_label_come_after_the_rehearsal_and_only_if_they_may() -
     it, counts = schedule(learnt=EVERY, round_at=EVERY)
     plan = it.plan([], memory(80), waiting(99), is_urgent=False, is_idle=True)
     assert plan and not plan.unlabelled and counts["rehearsals"] == 1
-    off, _ = schedule(learn_unlabelled=False, learnt=EVERY, round_at=EVERY, rehearsed_at=EVERY)
-    assert off.plan([], memory(80), waiting(99), is_urgent=False, is_idle=True) is None
-    assert off.is_rested(80, waiting(99), is_urgent=False)
+    rested = Counter(learnt=EVERY, round_at=EVERY, rehearsed_at=EVERY)
+    for off in ({"learn_unlabelled": False}, {"slow_strategy": "naive"}):  # the second has no labels beside the guesses
+        it = Schedule(small_config(rehearse_after_s=1.0, **off), rested)
+        assert it.plan([], memory(80), waiting(99), is_urgent=False, is_idle=True) is None
+        assert it.is_rested(80, waiting(99), is_urgent=False)
 
 
 def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
