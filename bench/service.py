@@ -17,15 +17,13 @@ from bench.texts import clinc150, few_of_each
 from services.demo.command import fresh
 from services.demo.session import Cast, Tempo, assembled, play
 from services.demo.stream import Item, Stream
-from services.settings import Settings, load, replaced
+from services.settings import Settings, load
 from services.stack import Stack, open_store
 from wire.bus import Bus
 from wire.store import Store
 
 LABELS_OF_EACH = 5
 IDLE_WITHIN_S, LOOK_S = 120.0, 0.5
-LABELS_ONLY = {"learner.learn_unlabelled": False}
-"""What is measured are events without labels, which the learner would otherwise begin to learn from meanwhile."""
 PRIMING = Tempo(rate=150, label_delay_s=(0.2, 1.0))
 
 
@@ -57,7 +55,7 @@ def started() -> Iterator[Service]:
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
     items = tuple(item for stage in stream.stages for item in stage.test)
     with (
-        fresh(replaced(load(file=None, environ=os.environ).settings, LABELS_ONLY)) as own,
+        fresh(load(file=None, environ=os.environ).settings) as own,
         Stack(own, say=lambda _: None) as stack,
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,

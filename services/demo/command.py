@@ -53,12 +53,16 @@ def run(settings: Settings, options: Options) -> int:
 
 @contextmanager
 def fresh(settings: Settings) -> Iterator[Settings]:
-    """Settings under which nothing was ever learned. Of a run that failed, the logs are kept."""
+    """Settings under which nothing was ever learned. Of a run that failed, the logs are kept.
+
+    Test items are events without a label, so the learner may not learn from such events here.
+    """
     run = f"demo-{now_ms():x}"
     folder = settings.state_dir / run
     changes = {
         "state_dir": folder,
         "learner.state_dir": str(folder / "learner"),
+        "learner.learn_unlabelled": False,
         "bus.prefix": f"{settings.bus.prefix}{run}.",
         "store.prefix": f"{settings.store.prefix}{run}:",
     }

@@ -29,6 +29,7 @@ def test_a_run_begins_with_nothing_learned(settings: Settings) -> None:
         assert str(own.learner.state_dir).startswith(str(own.state_dir))
         assert own.bus.prefix.startswith("eu.demo-")
         assert own.store.prefix.startswith(f"{settings.store.prefix}demo-")
+        assert settings.learner.learn_unlabelled and not own.learner.learn_unlabelled
         own.state_dir.mkdir()
     assert not own.state_dir.exists()
 
