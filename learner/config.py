@@ -113,7 +113,7 @@ class LearnerConfig:
     rehearse_after_s: float = 5.0
     """Time without a label after which the slow tier goes over its memory, if there are new labels. 0: never."""
     rehearsal_passes: int = 2
-    """How often a rehearsal goes over the memory."""
+    """How often a rehearsal goes over the memory, and a round on texts without a label over these."""
     rehearsal_steps: int = 200
     """Fewest gradient steps of a rehearsal: a small memory is gone over more often."""
     learn_unlabelled: bool = True

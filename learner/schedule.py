@@ -50,7 +50,7 @@ class Schedule:
         elif is_idle and self._is_guessing_due(len(replay), join, is_urgent=is_urgent):
             fresh = [Labelled(text, "") for text in join.unlabelled()]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=GUESSED_SHARE)
-            steps = max(len(fresh) // sizes[0], 1)
+            steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             counts["guessing_rounds"] += 1
             if counts["guessing_rounds"] % GUESSING_ROUNDS == 0:
                 counts[GUESSED_AT] = counts["learnt"]
