@@ -117,8 +117,8 @@ class LearnerConfig:
     rehearsal_steps: int = 200
     """Fewest gradient steps of a rehearsal: a small memory is gone over more often."""
     learn_unlabelled: bool = True
-    """Whether two more rounds train the encoder on the answered texts that wait for a label, by guesses, where these are
-    more than the samples in memory. Few labels then go further: see docs/benchmarks.md."""
+    """Whether two more rounds train the encoder on answered texts that wait for a label, by guesses, where there are
+    more of these than samples in memory. Few labels then go further: see docs/benchmarks.md."""
     rebuild_batch: int = 64
     """Texts that are encoded anew in one unit of work while the fast head is rebuilt."""
 
