@@ -34,8 +34,8 @@ PLAN = 0
 """Stands for the plan itself where versions are refused by number."""
 
 LOAD_REST_S = 0.02
-"""Pause between a load and the flip: the burst of the load (store, processor, caches) is over when the next batch comes.
-It halves the longest stalls on two cores."""
+"""Pause between a load and the flip: what the load stirred up (store, processor, caches) is over when the next batch
+comes. It halves the longest stalls on two cores."""
 
 FLIP_REST_S = 0.005
 """Pause after a flip: the first batch under the new plan needs interpreter and processor more than our report does."""
