@@ -44,7 +44,7 @@ class Stage(Generic[X]):
 class Benchmark(Generic[X]):
     """A named data set as stages. `name` is what `--data` was given; `is_ordered`: items come in the order of time.
 
-    `unlabelled`: items that come before all stages, and whose labels nobody ever says.
+    `unlabelled`: items that come before all stages, and whose labels nobody ever says; heads alone pass them over.
     """
 
     name: str

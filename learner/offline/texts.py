@@ -43,8 +43,8 @@ Texts = list[str]
 class WholeLearner:
     """The service's learner. A slow round that is due runs to its end before the next labels come.
 
-    `num_items` is the length of the stream; the silence after it is long enough for all that silence is for. It begins
-    with the answers to `unlabelled`.
+    `num_items` is the length of the stream; the silence after it is long enough for all that silence is for. Before it
+    come answers to `unlabelled`, whose labels never do.
     """
 
     precision = INT8
