@@ -39,35 +39,42 @@ class Schedule:
     ) -> RoundPlan | None:
         """The round that is due now, if any. `is_urgent`: after a drift, fewer labels are enough."""
         config, counts = self._config, self._counts
+        mark = self._due(len(replay), join, is_urgent=is_urgent, is_idle=is_idle)
+        if mark is None:
+            return None
         sizes = step_sizes(config.slow_batch, self._num_draws)
-        if self._is_due(ROUND_AT, len(replay), is_urgent=is_urgent):
+        if mark == ROUND_AT:
             steps = max(self._num_since(ROUND_AT) // config.slow_labels_per_step, 1)
-        elif is_idle and self._is_due(REHEARSED_AT, len(replay), is_urgent=is_urgent):
+        elif mark == REHEARSED_AT:
             num_steps = config.rehearsal_passes * len(replay) // config.slow_batch
             fresh, steps = (), max(num_steps, config.rehearsal_steps)
             counts["rehearsals"] += 1
             counts[REHEARSED_AT] = counts["learnt"]
-        elif is_idle and self._is_guessing_due(len(replay), join, is_urgent=is_urgent):
+        else:
             fresh = [Labelled(text, "") for text in join.unlabelled()]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=GUESSED_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             counts["guessing_rounds"] += 1
             if counts["guessing_rounds"] % GUESSING_ROUNDS == 0:
                 counts[GUESSED_AT] = counts["learnt"]
-        else:
-            return None
         counts["rounds"] += 1
         counts[ROUND_AT] = counts["learnt"]
         return draw_plan(counts["rounds"], fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether nothing would be due even if no label came for long."""
+        may_idle = self._config.rehearse_after_s > 0
+        return self._due(num_memory, join, is_urgent=is_urgent, is_idle=may_idle) is None
+
+    def _due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> str | None:
+        """The mark of the round that is due first, if any is."""
         if self._is_due(ROUND_AT, num_memory, is_urgent=is_urgent):
-            return False
-        return self._config.rehearse_after_s <= 0 or not (
-            self._is_due(REHEARSED_AT, num_memory, is_urgent=is_urgent)
-            or self._is_guessing_due(num_memory, join, is_urgent=is_urgent)
-        )
+            return ROUND_AT
+        if is_idle and self._is_due(REHEARSED_AT, num_memory, is_urgent=is_urgent):
+            return REHEARSED_AT
+        if is_idle and self._is_guessing_due(num_memory, join, is_urgent=is_urgent):
+            return GUESSED_AT
+        return None
 
     def _num_since(self, mark: str) -> int:
         return self._counts["learnt"] - self._counts[mark]

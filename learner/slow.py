@@ -53,10 +53,12 @@ class SlowRound:
         self, plan: RoundPlan, means_CD: Tensor, tier: FastTier, strata: Strata, *, config: LearnerConfig
     ) -> None:
         self.plan, self.means_CD, self.losses = plan, means_CD, list[float]()
-        self._guesses = Guesses(plan.unlabelled, means_CD, unit=config.rebuild_batch)
-        self.phase = Phase.GUESS if plan.unlabelled else Phase.TRAIN
+        unlabelled = plan.unlabelled
+        self._guesses = Guesses(unlabelled, means_CD, unit=config.rebuild_batch)
+        self.phase = Phase.GUESS if unlabelled else Phase.TRAIN
         self._tier, self._unit = tier, config.rebuild_batch
-        self._token_dropout, self._dice = config.slow_token_dropout, np.random.default_rng([config.seed, plan.number])
+        dice = np.random.default_rng([config.seed, plan.number])
+        self._thin = partial(thinned, share=config.slow_token_dropout, dice=dice)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
@@ -104,8 +106,8 @@ class SlowRound:
 
     def _train(self) -> None:
         step = self.plan.steps[len(self.losses)]
-        thin = partial(thinned, share=self._token_dropout, dice=self._dice)
-        x_TD, layout = self._tier.served.prefix([it.text for it in step.samples], self._first_layer, thin=thin)
+        texts = [sample.text for sample in step.samples]
+        x_TD, layout = self._tier.served.prefix(texts, self._first_layer, thin=self._thin)
         rows_B = torch.tensor([self._row_of(sample) for sample in step.samples])
         sizes = [len(part) for part in (step.fresh, *step.draws)]
         self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
