@@ -1,6 +1,6 @@
 """Our own CPU kernels: C, compiled here, chosen at run time by what the processor has.
 
-    source/*.c --build--> one shared object --binding--> Kernels tables (vnni, avx2, plain), best first
+    source/*.c --build--> one shared object --binding--> Kernels tables (amx, vnni, avx2, plain), best first
 
 `kernels/<operation>/native.py` puts an operation on top: it checks its arguments, then calls. Where no object can be
 had, every operation goes on with torch's (`library`), and one warning says why and what would help.
@@ -19,8 +19,8 @@ from kernels.dispatch import VARIABLE
 from kernels.native.binding import Library
 from kernels.native.build import BuildFailed, find_or_build
 
-WAYS = ("vnni", "avx2", "plain")
-"""Every way to compute, best first: AVX512-VNNI, AVX2, plain C."""
+WAYS = ("amx", "vnni", "avx2", "plain")
+"""Every way to compute, best first: AMX tiles, AVX512-VNNI, AVX2, plain C."""
 
 
 class NativeKernelsMissing(UserWarning):

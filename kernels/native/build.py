@@ -17,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,14 +28,13 @@ FLAGS = (
     *("-std=gnu11", "-O3", "-fPIC", "-pthread", "-fvisibility=hidden", "-Wno-psabi"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
-X86 = {
-    "vnni": (
-        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
-        *("-mfma", "-mprefer-vector-width=512"),
-    ),
-    "avx2": ("-mavx2", "-mfma"),
-}
-"""Ways to compute besides `plain`, and the instructions each may use."""
+VNNI = (
+    *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"),
+    *("-mfma", "-mprefer-vector-width=512"),
+)
+X86 = {"amx": (*VNNI, "-mamx-tile", "-mamx-int8"), "vnni": VNNI, "avx2": ("-mavx2", "-mfma")}
+"""Ways to compute besides `plain`, best first, and the instructions each may use. A compiler that is too old for one
+makes the others."""
 
 TIMEOUT_S = 600
 """For one compilation; it takes seconds, minutes under a sanitizer or on a busy machine."""
@@ -68,9 +68,10 @@ def find_or_build() -> Path:
 def build(target: Path) -> Path:
     """Compiles to `target`. CC and CFLAGS are heeded. Raises BuildFailed."""
     compile_ = [*_compiler(), *_flags()]
-    ways = X86 if platform.machine() in ("x86_64", "AMD64") else {}
-    jobs = {"library": ["library.c"]}
-    jobs |= {way: [f"-DTABLE={way}", *flags, "kernels.c"] for way, flags in {**ways, "plain": ()}.items()}
+    x86 = X86 if platform.machine() in ("x86_64", "AMD64") else {}
+    ways = {way: flags for way, flags in x86.items() if _knows(compile_, flags)} | {"plain": ()}
+    jobs = {"library": ["-DWAYS=" + " ".join(f"X({way})" for way in ways), "library.c"]}
+    jobs |= {way: [f"-DTABLE={way}", *flags, "kernels.c"] for way, flags in ways.items()}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor() as threads:
@@ -96,6 +97,14 @@ def _compiler() -> list[str]:
         if shutil.which(candidate[0]):
             return candidate
     raise BuildFailed("no C compiler (CC, gcc, clang or cc)")
+
+
+def _knows(compile_: Sequence[str], flags: Sequence[str]) -> bool:
+    try:
+        _run([*compile_, *flags, "-fsyntax-only", "-x", "c", os.devnull])
+    except BuildFailed:
+        return False
+    return True
 
 
 def _run(command: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The boundary of the native encoder: what it refuses, by name, and that it survives whatever it is given."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from kernels import native
 from kernels.encoder import BlockWeights, EmbeddingWeights, Encoder, NormWeights, why_not
+from kernels.linear_i4 import native as linear_i4
+from kernels.linear_i4.reference import Weight as Weight4
 from kernels.linear_i8.native import pack_weight
 from kernels.linear_i8.reference import Weight
 
@@ -18,8 +21,8 @@ WIDTH, INNER, HEADS, ROWS, POSITIONS = 32, 48, 2, 11, 20
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def norm() -> NormWeights:
-    return NormWeights(torch.ones(WIDTH), torch.zeros(WIDTH), 1e-6)
+def norm(width: int = WIDTH) -> NormWeights:
+    return NormWeights(torch.ones(width), torch.zeros(width), 1e-6)
 
 
 def packed(num_out: int, num_in: int) -> Tensor:
@@ -27,46 +30,73 @@ def packed(num_out: int, num_in: int) -> Tensor:
     return pack_weight(Weight.of(q_NK, torch.full((num_out,), 0.002), None))
 
 
-def block() -> BlockWeights:
+def packed_i4(num_out: int, num_in: int) -> Tensor:
+    hi_NJ = torch.randint(0, 256, (num_out, num_in // 2), dtype=torch.uint8, generator=GENERATOR)
+    m_NG = torch.randint(1, 17, (num_out, num_in // 64), dtype=torch.uint8, generator=GENERATOR)
+    return linear_i4.pack_weight(Weight4(hi_NJ, m_NG, torch.full((num_out,), 0.002), None))
+
+
+def block(width: int = WIDTH, inner: int = INNER, pack: Callable[[int, int], Tensor] = packed) -> BlockWeights:
     return BlockWeights(
-        qkv=packed(3 * WIDTH, WIDTH),
-        out=packed(WIDTH, WIDTH),
-        norm1=norm(),
-        up=packed(INNER, WIDTH),
-        down=packed(WIDTH, INNER),
-        norm2=norm(),
+        qkv=pack(3 * width, width),
+        out=pack(width, width),
+        norm1=norm(width),
+        up=pack(inner, width),
+        down=pack(width, inner),
+        norm2=norm(width),
     )
 
 
-EMBEDDING = EmbeddingWeights(
-    torch.randint(-127, 128, (ROWS, WIDTH), dtype=torch.int8, generator=GENERATOR),
-    torch.full((ROWS,), 0.01),
-    torch.randn(POSITIONS, WIDTH, generator=GENERATOR),
-    norm(),
-)
+def embedding(width: int = WIDTH) -> EmbeddingWeights:
+    return EmbeddingWeights(
+        torch.randint(-127, 128, (ROWS, width), dtype=torch.int8, generator=GENERATOR),
+        torch.full((ROWS,), 0.01),
+        torch.randn(POSITIONS, width, generator=GENERATOR),
+        norm(width),
+    )
+
+
+EMBEDDING = embedding()
 BLOCKS = [block(), block()]
 ENCODER = Encoder(EMBEDDING, BLOCKS, num_heads=HEADS, inner=INNER)
+WHOLE_TILES = [
+    Encoder(embedding(64), [block(64, 128, pack) for _ in range(2)], num_heads=HEADS, inner=128)
+    for pack in (packed, packed_i4)
+]
+"""Of matrices without a remainder."""
 
 
 @given(
     st.lists(st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=POSITIONS), min_size=1, max_size=40),
     st.integers(1, 4),
     st.sampled_from([way for way in native.WAYS if not native.why_not(way)]),
+    st.sampled_from([ENCODER, *WHOLE_TILES]),
 )
-@settings(max_examples=60)
-def test_a_sequence_gets_the_same_bits_in_any_company(ids: list[list[int]], threads: int, way: str) -> None:
+@settings(max_examples=100)
+def test_a_sequence_gets_the_same_bits_in_any_company(
+    ids: list[list[int]], threads: int, way: str, encoder: Encoder
+) -> None:
     offsets = [0]
     for each in ids:
         offsets.append(offsets[-1] + len(each))
     ids_T = torch.tensor([token for each in ids for token in each])
-    together = ENCODER.encode(ids_T, offsets, threads=threads, way=way)
+    together = encoder.encode(ids_T, offsets, threads=threads, way=way)
     assert torch.allclose(together.norm(dim=1), torch.ones(len(ids)), atol=1e-5)
     for index in {0, len(ids) // 2, len(ids) - 1}:
-        alone = ENCODER.encode(torch.tensor(ids[index]), [0, len(ids[index])], way=way)
+        alone = encoder.encode(torch.tensor(ids[index]), [0, len(ids[index])], way=way)
         assert torch.equal(alone[0], together[index])
-    tokens = ENCODER.tokens(ids_T, offsets, layers=2, threads=threads, way=way)
+    tokens = encoder.tokens(ids_T, offsets, layers=2, threads=threads, way=way)
     mean_D = torch.nn.functional.normalize(tokens[: len(ids[0])].mean(dim=0), dim=0)
     assert torch.allclose(mean_D, together[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, *WHOLE_TILES])
+def test_tiles_and_vectors_give_the_same_bits(encoder: Encoder) -> None:
+    if reasons := native.why_not("amx"):
+        pytest.skip("; ".join(reasons))
+    offsets = [*range(0, 130, 13), *range(130, 500, POSITIONS)]
+    ids_T = torch.randint(0, ROWS, (offsets[-1],), generator=GENERATOR)
+    assert torch.equal(encoder.encode(ids_T, offsets, way="amx"), encoder.encode(ids_T, offsets, way="vnni"))
 
 
 @pytest.mark.parametrize(

@@ -63,19 +63,36 @@ def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int)
 def test_bits_equal_the_reference(
     impl: dispatch.Impl[Pack], num_rows: int, num_out: int, num_groups: int, seed: int
 ) -> None:
+    if reasons := impl.why_not():
+        pytest.skip("; ".join(reasons))
     layer, x_MK = weight(num_out, num_groups, seed=seed), rows(num_rows, num_groups * GROUP, seed=seed)
     assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK, layer))
 
 
 @IMPLEMENTATIONS
+@pytest.mark.parametrize(("num_out", "num_groups"), [(32, 1), (96, 6), (192, 24)])
+def test_whole_tiles(impl: dispatch.Impl[Pack], num_out: int, num_groups: int) -> None:
+    """Weights without a remainder, for rows that fill a tile, a block of them, or neither."""
+    if reasons := impl.why_not():
+        pytest.skip("; ".join(reasons))
+    layer = weight(num_out, num_groups)
+    run = impl.run(layer)
+    for num_rows in (1, 6, 7, 16, 17, 33, 130):
+        x_MK = rows(num_rows, num_groups * GROUP)
+        assert torch.equal(run(x_MK), reference.linear(x_MK, layer)), num_rows
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("num_out", [5, 32])
 @pytest.mark.parametrize(("hi", "sign"), [(0x88, -128), (0x77, 112)])
-def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int) -> None:
-    layer = Weight(
-        torch.full((5, 768), hi, dtype=torch.uint8), torch.full((5, 24), 16, dtype=torch.uint8), torch.ones(5), None
-    )
+def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int, num_out: int) -> None:
+    if reasons := impl.why_not():
+        pytest.skip("; ".join(reasons))
+    hi_NJ = torch.full((num_out, 768), hi, dtype=torch.uint8)
+    layer = Weight(hi_NJ, torch.full((num_out, 24), 16, dtype=torch.uint8), torch.ones(num_out), None)
     x_MK = torch.full((20, 1536), 255.0)
     x_MK[:, 0] = 0.0
-    assert torch.equal(impl.run(layer)(x_MK), torch.full((20, 5), 255.0 * sign * 1535))
+    assert torch.equal(impl.run(layer)(x_MK), torch.full((20, num_out), 255.0 * sign * 1535))
 
 
 @given(st.integers(1, 40), st.integers(0, 1 << 30))
@@ -153,5 +170,5 @@ def test_linear_refuses(x_MK: Tensor) -> None:
 
 
 def test_names_of_implementations() -> None:
-    natives = ["native/vnni", "native/avx2", "native/plain"]
+    natives = ["native/amx", "native/vnni", "native/avx2", "native/plain"]
     assert [impl.name for impl in IMPLS] == ["triton", *natives, "library/unpacked", "reference"]

@@ -54,12 +54,26 @@ def test_bits_equal_the_reference(impl: Impl[Pack], num_in: int) -> None:
 
 
 @IMPLEMENTATIONS
-def test_extreme_sums_are_exact(impl: Impl[Pack]) -> None:
+@pytest.mark.parametrize(("num_out", "num_in"), [(32, 64), (96, 384), (192, 1536), (64, 8192), (64, 8256)])
+def test_whole_tiles(impl: Impl[Pack], num_out: int, num_in: int) -> None:
+    """Weights without a remainder, for rows that fill a tile, a block of them, or neither."""
     if reasons := impl.why_not():
         pytest.skip("; ".join(reasons))
-    q_NK = torch.full((5, 1536), 127, dtype=torch.int8)
+    layer = weight(num_out, num_in)
+    run = impl.run(layer)
+    for num_rows in (1, 6, 7, 16, 17, 32, 33, 49, 130):
+        x_MK = rows(num_rows, num_in)
+        assert torch.equal(run(x_MK), reference.linear(x_MK, layer)), num_rows
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("num_out", [5, 32])
+def test_extreme_sums_are_exact(impl: Impl[Pack], num_out: int) -> None:
+    if reasons := impl.why_not():
+        pytest.skip("; ".join(reasons))
+    q_NK = torch.full((num_out, 1536), 127, dtype=torch.int8)
     q_NK[1::2] = -127
-    layer = Weight.of(q_NK, torch.ones(5), None)
+    layer = Weight.of(q_NK, torch.ones(num_out), None)
     x_MK = torch.full((20, 1536), 255.0)
     x_MK[:, 0] = 0.0
     assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK, layer))
@@ -216,5 +230,5 @@ def test_linear_refuses(x_MK: Tensor) -> None:
 
 def test_names_of_implementations() -> None:
     names = [impl.name for impl in IMPLS]
-    assert names[:3] == ["native/vnni", "native/avx2", "native/plain"]
-    assert names[3:] == ["library/onednn", "library/int_mm", "library/float", "reference"]
+    assert names[:4] == ["native/amx", "native/vnni", "native/avx2", "native/plain"]
+    assert names[4:] == ["library/onednn", "library/int_mm", "library/float", "reference"]

@@ -73,6 +73,15 @@ def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
         binding.Library(broken)
 
 
+def test_a_compiler_that_is_too_old_for_a_way_makes_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "old-gcc"
+    old.write_text('#!/bin/sh\ncase "$*" in *amx*) exit 1;; esac\nexec gcc "$@"\n')
+    old.chmod(0o755)
+    monkeypatch.setenv("CC", str(old))
+    found = list(binding.Library(build.build(tmp_path / "made.so")).kernels)
+    assert found == [way for way in ways() if way != "amx"]
+
+
 def test_the_build_needs_nothing_installed() -> None:
     """The build of the wheel runs it before torch is there."""
     code = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_path(sys.argv[1])"
@@ -95,21 +104,36 @@ def test_rows_are_quantized_to_the_bit(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", native.WAYS)
-def test_epilogues(way: str) -> None:
+@pytest.mark.parametrize(("num_out", "num_in"), [(70, 96), (96, 128)])
+def test_epilogues(way: str, num_out: int, num_in: int) -> None:
     """Bias is exact; the GELU is within 1e-4 of the exact one; what is there is added."""
     if reasons := native.why_not(way):
         pytest.skip("; ".join(reasons))
-    q_NK = torch.randint(-127, 128, (70, 96), dtype=torch.int8, generator=GENERATOR)
-    layer = reference.Weight.of(q_NK, torch.full((70,), 0.004), torch.randn(70, generator=GENERATOR))
-    packed, x_MK = pack_weight(layer), torch.randn(13, 96, generator=GENERATOR)
+    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
+    layer = reference.Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
+    packed, x_MK = pack_weight(layer), torch.randn(43, num_in, generator=GENERATOR)
     y_MN = reference.linear(x_MK, layer)
     assert y_MN.abs().max() > 5
-    gelu_MN = linear(x_MK, packed, 70, way=way, finish=GELU)
+    gelu_MN = linear(x_MK, packed, num_out, way=way, finish=GELU)
     assert (gelu_MN - torch.nn.functional.gelu(y_MN)).abs().max() < 1e-4
-    there_MN = torch.randn(13, 70, generator=GENERATOR)
+    there_MN = torch.randn(43, num_out, generator=GENERATOR)
     sum_MN = there_MN.clone()
-    native.done(native.kernels(way).linear(ADD, address(x_MK), 13, address(packed), address(sum_MN)))
+    native.done(native.kernels(way).linear(ADD, address(x_MK), 43, address(packed), address(sum_MN)))
     assert torch.equal(sum_MN, y_MN + there_MN)
+
+
+@pytest.mark.parametrize("way", native.WAYS)
+@pytest.mark.parametrize(("num_out", "num_in"), [(70, 97), (96, 128)])
+def test_sums_are_exact(way: str, num_out: int, num_in: int) -> None:
+    if reasons := native.why_not(way):
+        pytest.skip("; ".join(reasons))
+    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
+    packed = pack_weight(reference.Weight.of(q_NK, torch.ones(num_out), None))
+    for num_rows in (1, 7, 40, 100):
+        x_MK = torch.randint(0, 256, (num_rows, num_in), dtype=torch.uint8, generator=GENERATOR)
+        sums_MN = torch.empty(num_rows, num_out, dtype=torch.int32)
+        native.done(native.kernels(way).accumulate(address(x_MK), num_rows, address(packed), address(sums_MN)))
+        assert torch.equal(sums_MN, reference.accumulate(x_MK, q_NK)), num_rows
 
 
 @pytest.mark.parametrize("way", native.WAYS)

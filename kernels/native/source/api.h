@@ -61,6 +61,4 @@ typedef struct {
                   int sequences, int threads, float *out);
 } Kernels;
 
-extern const Kernels lifelong_vnni, lifelong_avx2, lifelong_plain;
-
 #endif

@@ -2,7 +2,7 @@
  *
  *     sums[r][n] = sum over k of x[r][k] * w[n][k]        x unsigned, w signed
  *
- * This is the one place that knows the processor. Three ways, the same integers:
+ * Here and in tiles.h is what knows the processor. Three ways, the same integers:
  *
  * - AVX512-VNNI: `vpdpbusd` on 16 outputs at a time; all sums stay in registers (6 x 4 of 32, or 8 x 2). It is written in
  *   assembly because GCC puts a register copy around the intrinsic, which halves the rate.
@@ -15,7 +15,7 @@
 #include "lanes.h"
 #include "weight.h"
 
-#define TILE_ROWS 6 /* with the four vectors of a panel */
+#define DOT_ROWS 6 /* with the four vectors of a panel */
 #define MOST_ROWS 8 /* with two vectors, or one */
 
 /* Rows of integers, `stride` bytes apart, readable up to a whole number of quads, which lie `step` bytes apart. For INT4
@@ -126,10 +126,10 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 {
     const __m512i low_half = _mm512_set1_epi8(15);
     for (int n = 0; n < PANEL; n += 32) { /* half a panel: its sums and the group's fit into registers together */
-        __m512i sum[TILE_ROWS][2];
+        __m512i sum[DOT_ROWS][2];
         UNROLL for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_si512();
         for (int g = 0; g < x.num_groups; g++) {
-            __m512i part[TILE_ROWS][2];
+            __m512i part[DOT_ROWS][2];
             UNROLL for (int r = 0; r < rows; r++)
                 part[r][0] = part[r][1] = _mm512_set1_epi32(-8 * x.group_sums[r * x.num_groups + g]);
             for (int k = g * GROUP; k < (g + 1) * GROUP; k += 2 * QUAD) {
@@ -162,7 +162,7 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_t *multipliers, int32_t (*sums)[PANEL])
 {
     int8_t unpacked[GROUP / QUAD][PANEL * QUAD];
-    int32_t part[TILE_ROWS][PANEL];
+    int32_t part[DOT_ROWS][PANEL];
     memset(sums, 0, (size_t)rows * sizeof sums[0]);
     for (int g = 0; g < x.num_groups; g++) {
         for (int k = 0; k < GROUP / QUAD; k += 2) {
@@ -192,7 +192,7 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
     default: CALL(6);                                                                                                   \
     }
 
-/* sums[0..rows) for panel `panel` of `w`, rows from 1 to TILE_ROWS. */
+/* sums[0..rows) for panel `panel` of `w`, rows from 1 to DOT_ROWS. */
 static void dot_panel(int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
 {
     const uint8_t *integers = weight_panel(w, panel);

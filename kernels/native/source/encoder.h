@@ -2,8 +2,9 @@
  *
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers -> mean -> unit
  *
- * Whole sequences of together some 100 tokens (a Piece) go through all layers at once: what a piece needs fits into the
- * second-level cache, and threads take pieces from one counter without waiting for each other.
+ * Whole sequences of together some 100 tokens (a piece; some 400 with tiles) go through all layers at once, and threads
+ * take pieces from one counter without waiting for each other. What is between two matrices is made for so few tokens at a
+ * time that it stays in the second-level cache.
  */
 #ifndef LIFELONG_ENCODER_H
 #define LIFELONG_ENCODER_H
@@ -11,8 +12,13 @@
 #include "api.h"
 #include "attention.h"
 
-/* Feed-forward rows that are computed together: as many as keep `inner` in the second-level cache. */
+/* As many tokens go through attention together, unless one sequence has more; and through a feed-forward layer. */
+#define SPAN_TOKENS 96
+#if defined(__AMX_INT8__)
+#define INNER_ROWS BLOCK_ROWS
+#else
 #define INNER_ROWS 96
+#endif
 #define SOON 8 /* tokens */
 
 typedef struct {
@@ -21,28 +27,40 @@ typedef struct {
     HeadScratch *head;
 } Scratch;
 
-static int64_t scratch_bytes(const Encoder *e, int64_t tokens)
+/* Pieces of up to `tokens` tokens, in sequences of up to `longest`. */
+typedef struct {
+    int64_t tokens, longest;
+} Extent;
+
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t span_tokens(Extent most)
 {
-    int64_t inner = tokens < INNER_ROWS ? tokens : INNER_ROWS;
-    return 4 * round_up(tokens * e->width, 16) * 2 + 4 * tokens * round_up(3 * e->width, PANEL) +
-           4 * round_up(inner * e->inner, 16) +
-           round_up(row_scratch_bytes(tokens, e->width), 64) + round_up(row_scratch_bytes(inner, e->inner), 64) +
-           head_scratch_bytes(tokens, e->width / e->heads) + 64;
+    return smaller(most.tokens, most.longest > SPAN_TOKENS ? most.longest : SPAN_TOKENS);
 }
 
-static Scratch scratch_in(uint8_t *memory, const Encoder *e, int64_t tokens)
+static int64_t scratch_bytes(const Encoder *e, Extent most)
 {
-    int64_t inner = tokens < INNER_ROWS ? tokens : INNER_ROWS;
+    int64_t span = span_tokens(most), inner = smaller(most.tokens, INNER_ROWS);
+    return 4 * round_up(most.tokens * e->width, 16) + 4 * round_up(span * e->width, 16) +
+           4 * span * round_up(3 * e->width, PANEL) + 4 * round_up(inner * e->inner, 16) +
+           round_up(row_scratch_bytes(most.tokens, e->width), 64) + round_up(row_scratch_bytes(inner, e->inner), 64) +
+           head_scratch_bytes(most.longest, e->width / e->heads) + 64;
+}
+
+static Scratch scratch_in(uint8_t *memory, const Encoder *e, Extent most)
+{
+    int64_t span = span_tokens(most), inner = smaller(most.tokens, INNER_ROWS);
     Scratch s;
     float *floats = (float *)memory;
-    s.x = floats, floats += round_up(tokens * e->width, 16);
-    s.mixed = floats, floats += round_up(tokens * e->width, 16);
-    s.qkv = floats, floats += tokens * round_up(3 * e->width, PANEL);
+    s.x = floats, floats += round_up(most.tokens * e->width, 16);
+    s.mixed = floats, floats += round_up(span * e->width, 16);
+    s.qkv = floats, floats += span * round_up(3 * e->width, PANEL);
     s.inner = floats, floats += round_up(inner * e->inner, 16);
     uint8_t *bytes = (uint8_t *)floats;
-    s.rows = row_scratch(bytes, tokens, e->width), bytes += round_up(row_scratch_bytes(tokens, e->width), 64);
+    s.rows = row_scratch(bytes, most.tokens, e->width), bytes += round_up(row_scratch_bytes(most.tokens, e->width), 64);
     s.inner_rows = row_scratch(bytes, inner, e->inner), bytes += round_up(row_scratch_bytes(inner, e->inner), 64);
-    s.head = head_scratch(bytes, tokens, e->width / e->heads);
+    s.head = head_scratch(bytes, most.longest, e->width / e->heads);
     return s;
 }
 
@@ -101,30 +119,51 @@ INLINE void unit_row(float *x, int width)
     for (int i = 0; i < width; i += LANES) store16(x + i, load16(x + i) * inverse);
 }
 
-/* `next_bits`: of the weight that takes the result, 0 where there is none. */
-static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int tokens, int next_bits,
-                      Scratch *s)
+/* Behind the last of the sequences from `first` on that have up to `limit` tokens together; one at least. */
+INLINE int end_of_span(const int32_t *offsets, int first, int sequences, int limit)
+{
+    int end = first + 1;
+    while (end < sequences && offsets[end + 1] - offsets[first] <= limit) end++;
+    return end;
+}
+
+/* x += attention of whole sequences, of together `tokens` tokens, which are the rows from `first` on. */
+static void run_attention(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int first, int tokens,
+                          Scratch *s)
 {
     int width = e->width;
     Matrix qkv = {s->qkv, PANEL, (int64_t)tokens * PANEL};
-    linear(PLAIN, quantized(&s->rows, 0, tokens, width), b->qkv, qkv);
+    linear(PLAIN, quantized(&s->rows, first, tokens, width), b->qkv, qkv);
     for (int i = 0; i < sequences; i++) {
-        int first = offsets[i] - offsets[0];
-        Matrix sequence = {element(qkv, first, 0), qkv.stride, qkv.pitch};
-        attend(sequence, offsets[i + 1] - offsets[i], e->heads, width / e->heads, s->mixed + (int64_t)first * width,
-               s->head);
+        int row = offsets[i] - offsets[0];
+        Matrix sequence = {element(qkv, row, 0), qkv.stride, qkv.pitch};
+        attend(sequence, offsets[i + 1] - offsets[i], e->heads, width / e->heads, s->mixed + (int64_t)row * width, s->head);
     }
-    quantize_into(&s->rows, tokens, s->mixed, width, b->out->bits);
-    linear(ADD, quantized(&s->rows, 0, tokens, width), b->out, dense(s->x, width));
-    for (int first = 0; first < tokens; first += INNER_ROWS) {
-        int rows = tokens - first < INNER_ROWS ? tokens - first : INNER_ROWS;
-        float *x = s->x + (int64_t)first * width;
-        norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up->bits);
-        linear(GELU, quantized(&s->rows, first, rows, width), b->up, dense(s->inner, e->inner));
-        quantize_into(&s->inner_rows, rows, s->inner, e->inner, b->down->bits);
-        linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, dense(x, width));
-        norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
+    quantize_into(&s->rows, first, tokens, s->mixed, width, b->out->bits);
+    linear(ADD, quantized(&s->rows, first, tokens, width), b->out, dense(s->x + (int64_t)first * width, width));
+}
+
+/* x <- norm(x + feed-forward(norm(x))), quantized for a weight of `next_bits`, unless there is none (0). */
+static void run_inner(const Encoder *e, const Block *b, int first, int rows, int next_bits, Scratch *s)
+{
+    int width = e->width;
+    float *x = s->x + (int64_t)first * width;
+    norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up->bits);
+    linear(GELU, quantized(&s->rows, first, rows, width), b->up, dense(s->inner, e->inner));
+    quantize_into(&s->inner_rows, 0, rows, s->inner, e->inner, b->down->bits);
+    linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, dense(x, width));
+    norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
+}
+
+static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int next_bits, Scratch *s)
+{
+    int tokens = offsets[sequences] - offsets[0];
+    for (int i = 0, end; i < sequences; i = end) {
+        end = end_of_span(offsets, i, sequences, SPAN_TOKENS);
+        run_attention(e, b, offsets + i, end - i, offsets[i] - offsets[0], offsets[end] - offsets[i], s);
     }
+    for (int first = 0; first < tokens; first += INNER_ROWS)
+        run_inner(e, b, first, (int)smaller(tokens - first, INNER_ROWS), next_bits, s);
 }
 
 /* `layers` blocks over the sequences offsets[0..sequences]; then s->x holds their tokens, from offsets[0] on. */
@@ -135,7 +174,7 @@ static void run_piece(const Encoder *e, int layers, const int64_t *ids, const in
     norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, layers ? e->blocks[0].qkv->bits : 0);
     for (int layer = 0; layer < layers; layer++) {
         int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv->bits : 0;
-        run_block(e, &e->blocks[layer], offsets, sequences, tokens, next_bits, s);
+        run_block(e, &e->blocks[layer], offsets, sequences, next_bits, s);
     }
 }
 

@@ -6,11 +6,34 @@
 #define JOIN_OF(a, b) a##b
 #define JOIN(a, b) JOIN_OF(a, b)
 
+#if defined(__AMX_INT8__)
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define AMX_INT8_BIT (1u << 25) /* of EDX, leaf 7 */
+#define ASK_FOR_STATE 0x1023    /* ARCH_REQ_XCOMP_PERM: the system saves the tiles of a thread only if it was asked to */
+#define TILE_STATE 18
+
+static int has_tiles(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_INT8_BIT) &&
+           !syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_STATE);
+}
+
+#else
+
+INLINE int has_tiles(void) { return 1; }
+
+#endif
+
 static int runs_here(void)
 {
 #if defined(__AVX512VNNI__)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && has_tiles();
 #elif defined(__AVX2__)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #else
@@ -28,27 +51,22 @@ static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges
     }
 }
 
-/* Rows are copied to where they may be read up to a whole number of quads. */
+/* Rows are copied to where they may be read up to a whole number of quads, and of rows of a tile. */
 static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums)
 {
     int width = w->num_in;
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(TILE_ROWS, width), 64));
+    int64_t most = rows < SPAN_TOKENS ? rows : SPAN_TOKENS;
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, width), 64));
     if (!memory) return NO_MEMORY;
-    RowScratch s = row_scratch(memory, TILE_ROWS, width);
-    memset(s.q, 0, (size_t)(TILE_ROWS * s.stride));
-    int32_t tile[TILE_ROWS][PANEL];
-    for (int64_t row = 0; row < rows; row += TILE_ROWS) {
-        int count = (int)(rows - row < TILE_ROWS ? rows - row : TILE_ROWS);
+    RowScratch s = row_scratch(memory, most, width);
+    memset(s.q, 0, (size_t)(most * s.stride));
+    for (int64_t row = 0; row < rows; row += most) {
+        int count = (int)(rows - row < most ? rows - row : most);
         for (int r = 0; r < count; r++) {
             memcpy(s.q + r * s.stride, q + (row + r) * width, (size_t)width);
             if (w->bits == 4) sum_groups(s.q + r * s.stride, width / GROUP, s.group_sums + r * (width / GROUP));
         }
-        for (int panel = 0; panel < w->num_panels; panel++) {
-            dot_panel(count, quantized(&s, 0, count, width).integers, w, panel, tile);
-            int first = panel * PANEL, n = w->num_out - first < PANEL ? w->num_out - first : PANEL;
-            for (int r = 0; r < count; r++)
-                memcpy(sums + (row + r) * w->num_out + first, tile[r], (size_t)n * sizeof(int32_t));
-        }
+        linear(SUMS, quantized(&s, 0, count, width), w, dense((float *)(sums + row * w->num_out), w->num_out));
     }
     free(memory);
     return 0;
@@ -56,13 +74,13 @@ static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *
 
 static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w, float *y)
 {
-    int64_t most = rows < INNER_ROWS ? rows : INNER_ROWS;
+    int64_t most = rows < SPAN_TOKENS ? rows : SPAN_TOKENS;
     uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, w->num_in), 64));
     if (!memory) return NO_MEMORY;
     RowScratch s = row_scratch(memory, most, w->num_in);
     for (int64_t row = 0; row < rows; row += most) {
         int count = (int)(rows - row < most ? rows - row : most);
-        quantize_into(&s, count, x + row * w->num_in, w->num_in, w->bits);
+        quantize_into(&s, 0, count, x + row * w->num_in, w->num_in, w->bits);
         linear((Finish)finish, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
     }
     free(memory);

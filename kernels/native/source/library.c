@@ -4,12 +4,12 @@
 
 #define OFFERED __attribute__((visibility("default")))
 
-static const Kernels *const TABLES[] = {
-#if defined(__x86_64__)
-    &lifelong_vnni, &lifelong_avx2,
-#endif
-    &lifelong_plain,
-};
+/* WAYS is X(amx) X(vnni) ... of what was compiled, best first */
+#define X(way) extern const Kernels lifelong_##way;
+WAYS
+#undef X
+#define X(way) &lifelong_##way,
+static const Kernels *const TABLES[] = {WAYS};
 #define NUM_TABLES ((int)(sizeof TABLES / sizeof *TABLES))
 
 /* The `index`-th table that runs on this processor, best first; NULL behind the last. */

@@ -6,56 +6,18 @@
 #ifndef LIFELONG_LINEAR_H
 #define LIFELONG_LINEAR_H
 
-#include "dot.h"
-#include "rows.h"
+#include "tiles.h"
 
 #define AHEAD (72 << 10) /* bytes; measured */
 
-typedef enum { PLAIN, GELU, ADD } Finish;
-
-/* `rows` quantized rows with their ranges. */
-typedef struct {
-    int rows;
-    ByteRows integers;
-    const Range *ranges;
-} QuantizedRows;
-
-/* Floats whose rows lie `stride` apart and whose panels, of 64 columns each, `pitch`: dense where the two are the width
- * and PANEL; the other way round, panel by panel, where a few columns of all rows are read together. */
-typedef struct {
-    float *at;
-    int64_t stride, pitch;
-} Matrix;
-
-INLINE Matrix dense(float *at, int64_t width) { return (Matrix){at, width, PANEL}; }
-
-INLINE float *element(Matrix m, int64_t row, int64_t column)
-{
-    return m.at + row * m.stride + column / PANEL * m.pitch + column % PANEL;
-}
-
-INLINE ByteRows rows_from(ByteRows x, int row)
-{
-    x.q += row * x.stride;
-    if (x.group_sums) x.group_sums += row * x.num_groups;
-    return x;
-}
-
-/* reference.finish, to the bit, then `finish`, for a tile of a whole panel: ADD adds to what y holds. Rows of `y` are
- * `stride` floats apart; `floats` are the panel's. */
+/* For a tile of a whole panel. Rows of `y` are `stride` floats apart; `floats` are the panel's. */
 INLINE void finish_whole(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const float *floats,
                          float *y, int64_t stride)
 {
     for (int n = 0; n < PANEL; n += LANES) {
         Lanes scale = load16(floats + n), bias = load16(floats + PANEL + n), ksum = load16(floats + 2 * PANEL + n);
-        for (int r = 0; r < rows; r++) {
-            float *to = y + r * stride + n;
-            Lanes sum = __builtin_convertvector(load16i(sums[r] + n), Lanes);
-            Lanes v = fused16(sum * scale, all16(ranges[r].step), fused16(all16(ranges[r].low), ksum, bias));
-            if (finish == GELU) v = gelu16(v);
-            if (finish == ADD) v += load16(to);
-            store16(to, v);
-        }
+        for (int r = 0; r < rows; r++)
+            finish_vector(finish, load16i(sums[r] + n), scale, bias, ksum, ranges[r], y + r * stride + n);
     }
 }
 
@@ -74,7 +36,7 @@ INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const R
         finish_whole(finish, rows, sums, ranges, floats, y.at, y.stride);
         return;
     }
-    float part[TILE_ROWS][PANEL] = {{0}};
+    float part[DOT_ROWS][PANEL] = {{0}};
     if (finish == ADD) copy_rows(rows, left, y.at, y.stride, part[0], PANEL);
     finish_whole(finish, rows, sums, ranges, floats, part[0], PANEL);
     copy_rows(rows, left, part[0], PANEL, y.at, y.stride);
@@ -86,16 +48,16 @@ INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const R
 INLINE const uint8_t *ahead_of(const Weight *w, int panel, int row, int rows)
 {
     const uint8_t *from = weight_panel(w, panel);
-    int quarter = row / TILE_ROWS;
-    return quarter < 4 && rows > TILE_ROWS ? from + AHEAD + (int64_t)quarter * w->num_quads * 64 : from;
+    int quarter = row / DOT_ROWS;
+    return quarter < 4 && rows > DOT_ROWS ? from + AHEAD + (int64_t)quarter * w->num_quads * 64 : from;
 }
 
 INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
-    int32_t sums[TILE_ROWS][PANEL];
+    int32_t sums[DOT_ROWS][PANEL];
     for (int panel = 0; panel < w->num_panels; panel++)
-        for (int row = 0; row < x.rows; row += TILE_ROWS) {
-            int rows = x.rows - row < TILE_ROWS ? x.rows - row : TILE_ROWS;
+        for (int row = 0; row < x.rows; row += DOT_ROWS) {
+            int rows = x.rows - row < DOT_ROWS ? x.rows - row : DOT_ROWS;
             ByteRows tile = rows_from(x.integers, row);
             tile.ahead = ahead_of(w, panel, row, x.rows);
             dot_panel(rows, tile, w, panel, sums);
@@ -104,15 +66,22 @@ INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Ma
         }
 }
 
-/* y [rows, num_out] */
+/* y [rows, num_out]. So few rows that dot.h takes them at once are done there before a tile is full. */
 static void linear(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
+#if defined(__AMX_INT8__)
+    if (x.rows > DOT_ROWS && fits_tiles(w)) {
+        linear_in_tiles(finish, x, w, y);
+        return;
+    }
+#endif
     if (finish == GELU) linear_finishing(GELU, x, w, y);
     else if (finish == ADD) linear_finishing(ADD, x, w, y);
+    else if (finish == SUMS) linear_finishing(SUMS, x, w, y);
     else linear_finishing(PLAIN, x, w, y);
 }
 
-/* Scratch for `rows` quantized rows of `width`: integers (a whole number of 64 bytes a row), group sums, ranges. */
+/* Scratch for `rows` quantized rows of `width`, and as many more as a tile of the last may read: integers (a whole number of 64 bytes a row), group sums, ranges. */
 typedef struct {
     uint8_t *q;
     int64_t stride;
@@ -125,12 +94,14 @@ INLINE int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / t
 INLINE int64_t row_scratch_bytes(int64_t rows, int width)
 {
     int64_t groups = width / GROUP;
+    rows += ROW_TILE - 1;
     return rows * round_up(width, 64) + round_up(rows * groups * 4, 64) + round_up(rows * (int64_t)sizeof(Range), 64);
 }
 
 INLINE RowScratch row_scratch(uint8_t *memory, int64_t rows, int width)
 {
     RowScratch s;
+    rows += ROW_TILE - 1;
     s.stride = round_up(width, 64);
     s.q = memory;
     s.group_sums = (int32_t *)(memory + rows * s.stride);
@@ -158,12 +129,12 @@ INLINE void quantize_few(RowScratch *s, int first, int rows, const float *x, int
     }
 }
 
-/* The first `rows` rows of `s` <- as many of x. */
-static void quantize_into(RowScratch *s, int rows, const float *x, int width, int bits)
+/* `rows` rows of `s` from `first` on <- as many of x. */
+static void quantize_into(RowScratch *s, int first, int rows, const float *x, int width, int bits)
 {
-    for (int first = 0; first < rows; first += FEW_ROWS, x += FEW_ROWS * width) {
+    for (int end = first + rows; first < end; first += FEW_ROWS, x += FEW_ROWS * width) {
         Span spans[FEW_ROWS];
-        int few = rows - first < FEW_ROWS ? rows - first : FEW_ROWS;
+        int few = end - first < FEW_ROWS ? end - first : FEW_ROWS;
         for (int r = 0; r < few; r++) spans[r] = row_span(x + r * width, width);
         quantize_few(s, first, few, x, width, spans, bits);
     }

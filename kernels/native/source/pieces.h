@@ -7,8 +7,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Fewer tokens read the weights too often, more do not fit into the second-level cache; both measured. */
+/* Fewer tokens read the weights too often, more do not fit into the second-level cache; both measured. With tiles the
+ * third-level cache is what is waited for most, and a piece's rows are the lesser part of what comes from there. */
+#if defined(__AMX_INT8__)
+#define PIECE_TOKENS 384
+#else
 #define PIECE_TOKENS 96
+#endif
 #define LEAST_TOKENS 24
 #define MAX_THREADS 64
 
@@ -20,22 +25,23 @@ typedef struct {
     float *out;
     const int32_t *bounds; /* piece i: sequences bounds[i] to bounds[i + 1] */
     int num_pieces;
-    int64_t most_tokens;
+    Extent most;
     atomic_int next, failed;
 } Job;
 
 /* bounds [sequences + 1]; returns how many pieces. A sequence longer than `limit` is a piece of its own. */
-static int cut(const int32_t *offsets, int sequences, int limit, int32_t *bounds, int64_t *most)
+static int cut(const int32_t *offsets, int sequences, int limit, int32_t *bounds, Extent *most)
 {
-    int pieces = 0, first = 0;
-    *most = 0;
-    for (int i = 1; i <= sequences; i++) {
-        if (i < sequences && offsets[i + 1] - offsets[first] <= limit) continue;
+    int pieces = 0;
+    *most = (Extent){0, 0};
+    for (int first = 0, end; first < sequences; first = end) {
+        end = end_of_span(offsets, first, sequences, limit);
         bounds[pieces++] = first;
-        if (offsets[i] - offsets[first] > *most) *most = offsets[i] - offsets[first];
-        first = i;
+        if (offsets[end] - offsets[first] > most->tokens) most->tokens = offsets[end] - offsets[first];
     }
     bounds[pieces] = sequences;
+    for (int i = 0; i < sequences; i++)
+        if (offsets[i + 1] - offsets[i] > most->longest) most->longest = offsets[i + 1] - offsets[i];
     return pieces;
 }
 
@@ -43,12 +49,12 @@ static void *work(void *argument)
 {
     Job *job = argument;
     int width = job->encoder->width;
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(scratch_bytes(job->encoder, job->most_tokens), 64));
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(scratch_bytes(job->encoder, job->most), 64));
     if (!memory) {
         atomic_store(&job->failed, 1);
         return NULL;
     }
-    Scratch scratch = scratch_in(memory, job->encoder, job->most_tokens);
+    Scratch scratch = scratch_in(memory, job->encoder, job->most);
     for (int piece; (piece = atomic_fetch_add(&job->next, 1)) < job->num_pieces;) {
         int first = job->bounds[piece], end = job->bounds[piece + 1];
         const int32_t *offsets = job->offsets + first;
@@ -75,7 +81,7 @@ static int run_job(Job *job, int sequences, int threads)
     limit = limit < LEAST_TOKENS ? LEAST_TOKENS : limit > PIECE_TOKENS ? PIECE_TOKENS : limit;
     int32_t *bounds = malloc(((size_t)sequences + 1) * sizeof *bounds);
     if (!bounds) return NO_MEMORY;
-    job->num_pieces = cut(job->offsets, sequences, limit, bounds, &job->most_tokens);
+    job->num_pieces = cut(job->offsets, sequences, limit, bounds, &job->most);
     job->bounds = bounds;
     pthread_t others[MAX_THREADS];
     int started = 0;

@@ -1,0 +1,182 @@
+/* y = x w^T + bias on a processor with a unit that multiplies tiles (AMX): 16 rows of 64 bytes by 64 inputs of 16 outputs.
+ *
+ * 32 rows, which the first-level cache keeps, by 32 outputs at a time. One instruction of this unit does what 64 of
+ * dot.h's do, so finishing the sums would take as long as making them: both are done at once, the sums of one half of a
+ * panel while the next is multiplied.
+ */
+#ifndef LIFELONG_TILES_H
+#define LIFELONG_TILES_H
+
+#include "finish.h"
+
+#if !defined(__AMX_INT8__)
+
+#define ROW_TILE 1
+
+#else
+
+#define ROW_TILE 16
+
+#define BLOCK_ROWS 32
+#define BLOCK_OUT 32
+#define STEP 64       /* inputs of a tile */
+#define MOST_IN 8192
+
+#define TILE_LOAD(T, FROM, STRIDE)                                                                                      \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #T : : "r"(FROM), "r"((int64_t)(STRIDE)) : "memory")
+#define TILE_PASS(T, FROM, STRIDE) /* the same for what is not read again soon: it does not drive out what is */        \
+    __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #T : : "r"(FROM), "r"((int64_t)(STRIDE)) : "memory")
+#define TILE_STORE(T, TO, STRIDE)                                                                                       \
+    __asm__ volatile("tilestored %%tmm" #T ", (%0,%1,1)" : : "r"(TO), "r"((int64_t)(STRIDE)) : "memory")
+#define TILE_ZERO(T) __asm__ volatile("tilezero %%tmm" #T ::)
+#define TILE_DOT(C, A, B) __asm__ volatile("tdpbusd %%tmm" #B ", %%tmm" #A ", %%tmm" #C ::)
+
+/* Sums that are made but not finished, of `rows` rows. */
+typedef struct {
+    int32_t (*sums)[BLOCK_OUT];
+    int rows;
+    const Range *ranges;
+    const float *floats; /* of the panel, from the first of these outputs on */
+    float *y;
+    int64_t stride;
+} Unfinished;
+
+INLINE void finish_rows(Finish finish, const Unfinished *u, int from, int to)
+{
+    Lanes scale[2], bias[2], ksum[2];
+    UNROLL for (int c = 0; c < 2; c++) {
+        const float *floats = u->floats + c * LANES;
+        scale[c] = load16(floats), bias[c] = load16(floats + PANEL), ksum[c] = load16(floats + 2 * PANEL);
+    }
+    for (int r = from; r < to; r++)
+        UNROLL for (int c = 0; c < 2; c++)
+            finish_vector(finish, load16i(u->sums[r] + c * LANES), scale[c], bias[c], ksum[c], u->ranges[r],
+                          u->y + r * u->stride + c * LANES);
+}
+
+/* Weights of 32 outputs: their first quad, the next is `pitch` bytes on; `steps` times 64 inputs. */
+typedef struct {
+    const uint8_t *from;
+    int64_t pitch;
+    int steps;
+} HalfPanel;
+
+/* sums <- one or two tiles of rows x 32 outputs; meanwhile what `before` has is finished. */
+INLINE void multiply_block(Finish finish, int row_tiles, ByteRows x, HalfPanel half, int32_t (*sums)[BLOCK_OUT],
+                           const Unfinished *before)
+{
+    const int64_t sum_pitch = sizeof sums[0];
+    const uint8_t *q = x.q, *w = half.from;
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    if (row_tiles == 2) {
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+    }
+    int done = 0, each = (before->rows + half.steps - 1) / half.steps;
+    for (int k = 0; k < half.steps; k++, q += STEP, w += STEP / QUAD * half.pitch) {
+        TILE_LOAD(4, q, x.stride);
+        TILE_PASS(6, w, half.pitch);
+        TILE_DOT(0, 4, 6);
+        TILE_PASS(7, w + LANES * QUAD, half.pitch);
+        TILE_DOT(1, 4, 7);
+        if (row_tiles == 2) {
+            TILE_LOAD(5, q + ROW_TILE * x.stride, x.stride);
+            TILE_DOT(2, 5, 6);
+            TILE_DOT(3, 5, 7);
+        }
+        int next = done + each < before->rows ? done + each : before->rows;
+        finish_rows(finish, before, done, next);
+        done = next;
+    }
+    TILE_STORE(0, sums[0], sum_pitch);
+    TILE_STORE(1, sums[0] + LANES, sum_pitch);
+    if (row_tiles == 2) {
+        TILE_STORE(2, sums[ROW_TILE], sum_pitch);
+        TILE_STORE(3, sums[ROW_TILE] + LANES, sum_pitch);
+    }
+}
+
+/* to [quads][32 outputs][QUAD] <- m * hi of INT4 weights, 32 outputs of a panel from `inside` on: at most 8 bits. A
+ * nibble times m fits into a byte, so one product of 16 bits is two of 8; then the 8 that packing added go, times m. */
+static void widen(const Weight *w, int panel, int inside, uint8_t *to)
+{
+    const __m512i low_half = _mm512_set1_epi8(15);
+    const uint8_t *from = weight_panel(w, panel) + inside * QUAD, *multipliers = weight_multipliers(w, panel) + inside;
+    for (int g = 0; g < w->num_in / GROUP; g++, multipliers += PANEL) {
+        __m512i m[2], eight_m[2];
+        UNROLL for (int c = 0; c < 2; c++) {
+            __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(multipliers + c * LANES)));
+            m[c] = _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16));
+            eight_m[c] = _mm512_slli_epi16(_mm512_or_si512(m[c], _mm512_slli_epi16(m[c], 8)), 3);
+        }
+        for (int k = 0; k < GROUP; k += 2 * QUAD, from += PANEL * QUAD, to += 2 * BLOCK_OUT * QUAD)
+            UNROLL for (int c = 0; c < 2; c++) {
+                __m512i both = _mm512_loadu_si512(from + c * LANES * QUAD);
+                __m512i low = _mm512_and_si512(both, low_half);
+                __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half);
+                low = _mm512_sub_epi8(_mm512_mullo_epi16(low, m[c]), eight_m[c]);
+                high = _mm512_sub_epi8(_mm512_mullo_epi16(high, m[c]), eight_m[c]);
+                _mm512_storeu_si512(to + c * LANES * QUAD, low);
+                _mm512_storeu_si512(to + (BLOCK_OUT + c * LANES) * QUAD, high);
+            }
+    }
+}
+
+/* The unit is set up for whole tiles: rows that are not there are multiplied too, and nobody looks at what comes out. */
+INLINE void begin_tiles(void)
+{
+    static const struct {
+        uint8_t palette, start, spare[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } whole = {.palette = 1, .bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    __asm__ volatile("ldtilecfg %0" : : "m"(whole));
+}
+
+/* Gives the unit's registers up: threads are switched faster without. */
+INLINE void end_tiles(void) { __asm__ volatile("tilerelease" ::); }
+
+/* Rows that lie in the cache pass all INT8 weights; INT4 weights, which take longer to widen than to read, all rows. */
+INLINE void blocks_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+{
+    int32_t sums[2][BLOCK_ROWS][BLOCK_OUT] __attribute__((aligned(64)));
+    uint8_t widened[MOST_IN * BLOCK_OUT] __attribute__((aligned(64)));
+    Unfinished before = {.rows = 0, .floats = weight_floats(w, 0)};
+    int row_blocks = (x.rows + BLOCK_ROWS - 1) / BLOCK_ROWS, halves = w->num_out / BLOCK_OUT;
+    begin_tiles();
+    for (int i = 0; i < row_blocks * halves; i++) {
+        int row = (w->bits == 4 ? i % row_blocks : i / halves) * BLOCK_ROWS;
+        int column = (w->bits == 4 ? i / row_blocks : i % halves) * BLOCK_OUT;
+        int panel = column / PANEL, inside = column % PANEL, rows = x.rows - row < BLOCK_ROWS ? x.rows - row : BLOCK_ROWS;
+        HalfPanel half = {weight_panel(w, panel) + inside * QUAD, PANEL * QUAD, w->num_in / STEP};
+        if (w->bits == 4) {
+            if (row == 0) widen(w, panel, inside, widened);
+            half.from = widened, half.pitch = BLOCK_OUT * QUAD;
+        }
+        ByteRows q = rows_from(x.integers, row);
+        if (rows > ROW_TILE) multiply_block(finish, 2, q, half, sums[i % 2], &before);
+        else multiply_block(finish, 1, q, half, sums[i % 2], &before);
+        before = (Unfinished){sums[i % 2], rows, x.ranges + row, weight_floats(w, panel) + inside, element(y, row, column),
+                              y.stride};
+    }
+    finish_rows(finish, &before, 0, before.rows);
+    end_tiles();
+}
+
+/* Weights without a remainder in either direction. */
+INLINE int fits_tiles(const Weight *w)
+{
+    return w->num_in % STEP == 0 && w->num_in <= MOST_IN && w->num_out % BLOCK_OUT == 0;
+}
+
+static void linear_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+{
+    if (finish == GELU) blocks_in_tiles(GELU, x, w, y);
+    else if (finish == ADD) blocks_in_tiles(ADD, x, w, y);
+    else if (finish == SUMS) blocks_in_tiles(SUMS, x, w, y);
+    else blocks_in_tiles(PLAIN, x, w, y);
+}
+
+#endif
+#endif
