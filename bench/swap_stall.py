@@ -1,6 +1,9 @@
 """200 versions taken by a replica under load: how long each flip holds up the batches, and whether an answer is mixed.
 
 learner and controller stopped --> 200 times a new version (bench/turned.py) --> flip, at 200 events a second
+
+A stall is the whole pause before the first batch after a flip. Beside each stands the pause before the last batch
+without one: what the longest stalls have more than the longest of as many pauses is what the flips add.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,12 +44,18 @@ def measure(supply: Supply) -> Iterator[Row]:
         taken = _swap(turner, cast, playing)
         cast.player.await_answers(at_most=0)
         sleep(2 * service.settings.serving.report_interval_s)  # the last stall comes with the next report
-        stalls = percentiles(cast.watcher.sight().stalls_ms, 50, 99)
+        sight = cast.watcher.sight()
+        stalls, pauses = percentiles(sight.stalls_ms, 50, 99), percentiles(sight.pauses_ms, 50, 99)
         audit = read_back(service.bus, cast.ledger).found
         mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, cast))
     supply.stop_service()  # it has no learner any more
     yield Row(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 1))
     yield Row(name="swap_stall.p50", value=stalls["p50"], unit="ms")
+    yield Row(name="swap_stall.pause_p99", value=pauses["p99"], unit="ms without a flip")
+    yield Row(name="swap_stall.pause_p50", value=pauses["p50"], unit="ms without a flip")
+    stall_ms, pause_ms = stalls["p99"], pauses["p99"]
+    added_ms = None if stall_ms is None or pause_ms is None else round(stall_ms - pause_ms, 3)
+    yield Row(name="swap_stall.added", value=added_ms, unit="ms from pause_p99 to p99", goal=Goal("<=", 1))
     yield Row(name="swap_stall.swaps", value=taken, unit="swaps", goal=Goal(">=", NUM_SWAPS))
     yield Row(name="swap_stall.failed", value=audit.lost + audit.duplicates, unit="answers", goal=Goal("<=", 0))
     yield Row(name="swap_stall.mixed", value=mixed, unit="answers", goal=Goal("<=", 0))

@@ -8,7 +8,8 @@ under one plan, and every answer names the version that gave it. Nothing else is
 What a flip costs is measured and not assumed: its stall is how long work was ready and the model idle before the first
 batch after it, from the end of the batch before, or from when the new batch was ready where that is later, to the start
 of its forward. Whatever the flip causes lies in there (waiting for the interpreter while the swap prepares, freeing the
-old weights), but also what every pause has; so it is an upper bound. A flip that no batch waited for has a stall of 0.
+old weights), but also what every pause has: so the pause before the last batch without a flip is kept beside it. A flip
+that no batch waited for has a stall and a pause of 0.
 
 Rejected: a lock around the model (a swap would wait for a batch), and writing into live weights (a batch could see
 half of them).
@@ -34,9 +35,19 @@ from wire.receipts import Receipts
 from wire.records import Answer, Event
 
 NUM_STALLS = 64
-"""Stalls that are kept; a report is made far more often."""
+"""Flips whose stalls are kept; a report is made far more often."""
 
 log = structlog.get_logger("engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Flips:
+    """How many there were before the last batch; of the last of them, oldest first, the stalls in ms, and beside each
+    the pause before the last batch without a flip."""
+
+    num: int
+    stalls_ms: tuple[float, ...]
+    pauses_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,17 +100,18 @@ class Engine:
         self._seen_number = 0
         self._ended_s = 0.0
         self._busy_since_s: float | None = None
-        self._num_swaps = 0
-        self._stalls_ms: deque[float] = deque(maxlen=NUM_STALLS)
+        self._pause_ms = 0.0
+        self._num_flips = 0
+        self._flips: deque[tuple[float, float]] = deque(maxlen=NUM_STALLS)
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     @property
-    def swaps(self) -> tuple[int, tuple[float, ...]]:
-        """How many flips there were before the last batch, and the stalls of the last of them in ms, oldest first."""
-        return self._num_swaps, tuple(self._stalls_ms)
+    def flips(self) -> Flips:
+        stalls_ms, pauses_ms = zip(*self._flips, strict=True) if self._flips else ((), ())
+        return Flips(self._num_flips, stalls_ms, pauses_ms)
 
     def check(self, *, batch_timeout_s: float) -> None:
         """Raises Unhealthy where the thread has ended, or one batch takes longer than `batch_timeout_s` seconds."""
@@ -131,15 +143,14 @@ class Engine:
 
     def _begin(self, live: Live | None, ready_s: float) -> None:
         now_s = self._busy_since_s = self._clock()
+        pause_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
         if live is None or live.number == self._seen_number:
+            self._pause_ms = pause_ms
             return
-        stall_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
-        if self._seen_number:
-            num_swaps, stalls_ms = live.number - self._seen_number, [stall_ms]
-        else:  # the first weights of all replaced nothing
-            num_swaps, stalls_ms = live.number - 1, []
-        self._num_swaps += num_swaps
-        self._stalls_ms.extend([0.0] * (num_swaps - len(stalls_ms)) + stalls_ms)  # nobody waited for the others
+        new = live.number - self._seen_number
+        nobody_waited = [(0.0, 0.0)] * (new - 1)  # for those before the last, nor for the first weights of all
+        self._flips.extend([*nobody_waited, (pause_ms, self._pause_ms)] if self._seen_number else nobody_waited)
+        self._num_flips += new if self._seen_number else new - 1
         self._seen_number = live.number
 
     def _answer(self, batch: Batch[Item], live: Live | None) -> list[Outcome]:

@@ -111,7 +111,7 @@ class Replica:
     def status(self) -> Status:
         """What it serves and has seen, now."""
         live = self._core.engine.live
-        swaps, stalls_ms = self._core.engine.swaps
+        flips = self._core.engine.flips
         versions = live.versions if live else {}
         return Status(
             replica=self.name,
@@ -122,8 +122,9 @@ class Replica:
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
             queue_items=len(self._core.queue),
             open_events=self._window.num_open,
-            swaps=swaps,
-            swap_stalls_ms=stalls_ms,
+            swaps=flips.num,
+            swap_stalls_ms=flips.stalls_ms,
+            swap_pauses_ms=flips.pauses_ms,
             refused=self._swap.refused,
             counts=self._core.counts.snapshot(),
         )
@@ -138,6 +139,7 @@ class Replica:
             time_ms=now_ms(),
             swaps=status.swaps,
             swap_stalls_ms=status.swap_stalls_ms,
+            swap_pauses_ms=status.swap_pauses_ms,
             refused=status.refused,
             counts=status.counts,
             queue_items=status.queue_items,

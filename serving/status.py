@@ -8,8 +8,9 @@ from wire.records import Arm
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """`revision` and `arms` are what answers now (0 and none before the first weights).
 
-    `open_events` came from Kafka and have no acknowledged answer yet; `swap_stalls_ms` are the last pauses that a flip
-    caused; `refused` counts versions that were not taken, by reason.
+    `open_events` came from Kafka and have no acknowledged answer yet; `swap_stalls_ms` are the last pauses between two
+    batches with a flip, `swap_pauses_ms` those before them, without one; `refused` counts versions that were not taken,
+    by reason.
     """
 
     replica: str
@@ -22,5 +23,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     open_events: int
     swaps: int
     swap_stalls_ms: tuple[float, ...]
+    swap_pauses_ms: tuple[float, ...]
     refused: dict[str, int]
     counts: dict[str, int]

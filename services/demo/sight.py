@@ -35,6 +35,7 @@ class Sight:
     published: int = 0
     swaps: int = 0
     stalls_ms: tuple[float, ...] = ()
+    pauses_ms: tuple[float, ...] = ()
     drifts: int = 0
     drift: Drift | None = None
     is_rested: bool = True
@@ -67,15 +68,17 @@ class Swaps:
         self._of_replica: dict[str, int] = {}
         self.total = 0
         self.stalls_ms: deque[float] = deque(maxlen=MAX_STALLS)
+        self.pauses_ms: deque[float] = deque(maxlen=MAX_STALLS)
 
     def add(self, report: ReplicaReport) -> None:
-        """Takes what is new in a report: the stalls of the swaps since the last one of this replica."""
+        """Takes what is new in a report: the stalls of the swaps since the last one of this replica, and the pauses."""
         before = self._of_replica.get(report.replica, 0)
         new = report.swaps - before if report.swaps >= before else report.swaps  # fewer: it has started again
         self._of_replica[report.replica] = report.swaps
         self.total += new
         if new:
             self.stalls_ms.extend(report.swap_stalls_ms[-new:])
+            self.pauses_ms.extend(report.swap_pauses_ms[-new:])
 
 
 class Watcher:
@@ -138,6 +141,7 @@ class Watcher:
             published=len(self._published),
             swaps=self._swaps.total,
             stalls_ms=tuple(self._swaps.stalls_ms),
+            pauses_ms=tuple(self._swaps.pauses_ms),
             drifts=learner.num_drifts if learner else before.drifts,
             drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
             is_rested=learner is None or learner.is_rested,

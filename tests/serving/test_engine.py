@@ -10,7 +10,7 @@ import pytest
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.engine import Engine, Item, ItemFailure, Outcome
+from serving.engine import Engine, Flips, Item, ItemFailure, Outcome
 from serving.errors import Unhealthy
 from serving.latency import LatencyTable
 from serving.live import Live, Version
@@ -162,14 +162,17 @@ def test_a_flip_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engin
     with running(engine, queue, live_of([1], number=1)):
         queue.submit(asker.item("before"))
         asker.wait(1)
-        assert engine.swaps[0] == 0
+        queue.submit(asker.item("once more"))
+        asker.wait(2)
+        assert engine.flips.num == 0
         engine.live = live_of([2], number=2)
         queue.submit(asker.item("after"))
-        (_, after) = answered(asker.wait(2))
-    num_swaps, (stall_ms,) = engine.swaps
+        (_, _, after) = answered(asker.wait(3))
+    flips = engine.flips
     assert after.weights_version == 2
-    assert num_swaps == 1
-    assert 0 <= stall_ms < 50
+    assert flips.num == 1
+    assert 0 <= flips.stalls_ms[0] < 50
+    assert 0 <= flips.pauses_ms[0] < 50
 
 
 def test_flips_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
@@ -177,14 +180,14 @@ def test_flips_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: Batc
     with running(engine, queue, live_of([1], number=3)):
         queue.submit(asker.item("first"))
         asker.wait(1)
-        before = engine.swaps
+        before = engine.flips
         engine.live = live_of([2], number=5)
         queue.submit(asker.item("second"))
         asker.wait(2)
-    num_swaps, stalls_ms = engine.swaps
-    assert before == (2, (0.0, 0.0))
-    assert num_swaps == 4
-    assert stalls_ms[:3] == (0.0, 0.0, 0.0)
+    after = engine.flips
+    assert before == Flips(2, (0.0, 0.0), (0.0, 0.0))
+    assert after.num == 4
+    assert after.stalls_ms[:3] == after.pauses_ms[:3] == (0.0, 0.0, 0.0)
 
 
 def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:

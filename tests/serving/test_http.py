@@ -88,6 +88,7 @@ class Served:
             open_events=0,
             swaps=0,
             swap_stalls_ms=(),
+            swap_pauses_ms=(),
             refused={},
             counts=self.counts.snapshot(),
         )

@@ -107,6 +107,7 @@ SAMPLES: dict[str, Record] = {
         time_ms=1_700_000_000_000,
         swaps=2,
         swap_stalls_ms=(0.5,),
+        swap_pauses_ms=(0.25,),
         refused={"bad_signature": 1},
         counts={"answers": 100},
         queue_items=3,

@@ -9,8 +9,9 @@ from wire.records.weights import Evaluation
 class ReplicaReport(Record, frozen=True, kw_only=True):
     """What one replica serves now, and what it has seen. Kept in Redis for a few seconds, then gone with the replica.
 
-    `swap_stalls_ms` are the last few pauses between two batches that a flip caused. `refused` counts versions that
-    were not taken, by reason; `counts` counts answers, duplicates, dead letters and refusals of input, by name.
+    `swap_stalls_ms` are the last few pauses between two batches with a flip, `swap_pauses_ms` those before each of
+    them, without one. `refused` counts versions that were not taken, by reason; `counts` counts answers, duplicates,
+    dead letters and refusals of input, by name.
     """
 
     replica: str
@@ -19,6 +20,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     time_ms: int
     swaps: int = 0
     swap_stalls_ms: tuple[float, ...] = ()
+    swap_pauses_ms: tuple[float, ...] = ()
     refused: dict[str, int] = {}
     counts: dict[str, int] = {}
     queue_items: int = 0

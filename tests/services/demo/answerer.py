@@ -153,6 +153,7 @@ class Answerer:
             time_ms=now_ms(),
             swaps=self._swaps,
             swap_stalls_ms=(0.25,),
+            swap_pauses_ms=(0.125,),
         )
         self._store.report(report)
 

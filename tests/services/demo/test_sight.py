@@ -12,7 +12,13 @@ ENDS = {"feedback.v1/0": 5, "feedback.v1/1": 2}
 
 def report(swaps: int, *stalls_ms: float, replica: str = "a", revision: int = 1) -> ReplicaReport:
     return ReplicaReport(
-        replica=replica, revision=revision, versions=(), time_ms=0, swaps=swaps, swap_stalls_ms=stalls_ms
+        replica=replica,
+        revision=revision,
+        versions=(),
+        time_ms=0,
+        swaps=swaps,
+        swap_stalls_ms=stalls_ms,
+        swap_pauses_ms=tuple(stall_ms / 2 for stall_ms in stalls_ms),
     )
 
 
@@ -22,6 +28,7 @@ def test_only_what_is_new_in_a_report_is_added() -> None:
         swaps.add(each)
     assert swaps.total == 4
     assert list(swaps.stalls_ms) == [0.1, 0.2, 0.3, 9.0]
+    assert list(swaps.pauses_ms) == [0.05, 0.1, 0.15, 4.5]
 
 
 def test_a_replica_that_starts_again_counts_from_nothing() -> None:
