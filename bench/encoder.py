@@ -4,8 +4,8 @@
     then: what packing a whole version takes
 
 Timed from token ids to vectors, layout or padding included; tokenising is the same for all and is not. "Equal
-accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work is the time that
-its multiplications with weights take at the INT8 peak, which is measured in the same minutes.
+accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work (bench/floor.py)
+is the least time that its matrices take on this machine, which is measured in the same minutes.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS
+from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
 from bench.peers.race import Entry, Race, disturbance
 from bench.peers.runner import Runner
 from bench.peers.standings import standings
@@ -31,7 +31,7 @@ FLOOR = Goal(">=", 75)
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """How often as fast as the fastest peer, and as the best of equal accuracy; and the share of the peak, in %."""
+    """How often as fast as the fastest peer, and as the best of equal accuracy; and the floor over our time, in %."""
 
     fastest: float | None = None
     accurate: float | None = None
@@ -46,6 +46,19 @@ GOALS: Mapping[Work, Goals] = {
     ONE_LONG: Goals(fastest=1.25),
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the machine: INT8 operations a second, and what reading all matrices takes."""
+
+    peak_per_s: float
+    read_ms: float
+
+    def floor_ms(self, operations: int) -> float:
+        """The least time that so many operations with all matrices take."""
+        return max(1e3 * operations / self.peak_per_s, self.read_ms)
+
+
 DISTURBED = 1.1
 INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
 PAIR_ROUNDS, PAIR_S = 5, 0.8
@@ -53,11 +66,11 @@ PAIR_ROUNDS, PAIR_S = 5, 0.8
 
 def measure(supply: Supply) -> Iterator[Row]:
     console = Console(width=140)
-    with started((OURS, OURS_INT4, PEAK, *PEERS), 1, console) as runners:
+    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, console) as runners:
         yield from _raced(runners, WORKS, console)
         yield from _int4(runners)
     if (num_threads := num_cores()) > 1:
-        with started((OURS, PEAK, *PEERS), num_threads, console) as runners:
+        with started((OURS, PEAK, READ, *PEERS), num_threads, console) as runners:
             yield from _raced(runners, (NATURAL,), console)
             yield _replicas(runners[OURS])
     packed = measured("bench.peers.ours_pack", "1")
@@ -85,7 +98,7 @@ def started(names: Sequence[str], num_threads: int, console: Console) -> Iterato
 
 def _raced(runners: Mapping[str, Runner], works: Sequence[Work], console: Console) -> Iterator[Row]:
     num_threads = runners[OURS].num_threads
-    peak = runners[PEAK].prepare(works[0])
+    peak, read = (runners[name].prepare(works[0]) for name in (PEAK, READ))
     races: list[Race] = []
     for work in works:
         entries = _prepared(runners, work, console)
@@ -93,13 +106,15 @@ def _raced(runners: Mapping[str, Runner], works: Sequence[Work], console: Consol
         peak.run()
         races[-1].run()
         peak.run()
+        read.run()
     console.print(standings(races))
     if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
         console.print(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
-    peak_per_s = peak.operations / (1e-3 * min(turn.best_ms for turn in peak.turns))
+    limits = Limits(peak.operations / (1e-3 * peak.best_ms), read.best_ms)
     for race in races:
-        yield from _rows(race, _name(race.work.name, num_threads), peak_per_s)
-    yield Row(name=_name("peak", num_threads), value=round(peak_per_s / 1e9), unit="INT8 GOP/s")
+        yield from _rows(race, _name(race.work.name, num_threads), limits)
+    yield Row(name=_name("peak", num_threads), value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s")
+    yield Row(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
 
 
 def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> dict[str, Entry]:
@@ -119,15 +134,15 @@ def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> di
         return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}
 
 
-def _rows(race: Race, name: str, peak_per_s: float) -> Iterator[Row]:
+def _rows(race: Race, name: str, limits: Limits) -> Iterator[Row]:
     goals = GOALS[race.work]
     value = round(race.work.texts_per_s(race.ours.ms), 1)
     for suffix, peers, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):
         peer = Peer(peers[0].name, round(race.work.texts_per_s(peers[0].ms), 1)) if peers else None
         goal = None if times is None else Goal(">=", times, of_peer=True)
         yield Row(name=name + suffix, value=value, unit="texts/s", goal=goal, peer=peer)
-    share = race.ours.operations / peak_per_s / (1e-3 * race.ours.ms)
-    yield Row(name=f"{name}.floor", value=round(100 * share, 1), unit="% of the INT8 peak", goal=goals.floor)
+    share = limits.floor_ms(race.ours.operations) / race.ours.ms
+    yield Row(name=f"{name}.floor", value=round(100 * share, 1), unit="% of the limit", goal=goals.floor)
 
 
 def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:

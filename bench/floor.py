@@ -1,10 +1,13 @@
-"""The least time that the encoder's matrices take: their multiplications over the INT8 peak of this machine.
+"""The least time that the encoder's matrices take here: to be multiplied, or to be read, whichever is longer.
 
-The peak is measured in turns with the encoders, as the best of `torch._int_mm` (bare: nothing is quantized, nothing is
-added) and of our own layer, on a feed-forward layer with so many rows that both are at their best.
+Both limits are measured in turns with the encoders. The INT8 peak is the best of `torch._int_mm` (bare: nothing is
+quantized, nothing is added) and of our own layer, on a feed-forward layer with so many rows that both are at their
+best. Reading is a maximum over as many bytes as all matrices have: where they do not fit into the near caches and the
+processor multiplies fast, a text of a few tokens waits for them.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +21,15 @@ ROWS, NUM_IN, NUM_OUT = 2048, 384, 1536
 OPERATIONS = 2 * ROWS * NUM_IN * NUM_OUT
 
 
+def num_weights(config: StrataConfig) -> int:
+    """Of the blocks' matrices: as many bytes in INT8."""
+    width, inner = config.d_model, config.d_ff
+    return config.n_layers * (4 * width * width + 2 * width * inner)
+
+
 def operations(config: StrataConfig, token_ids: TokenIds) -> int:
     """Two for each token and weight of the blocks; attention comes on top and is not counted."""
-    width, inner = config.d_model, config.d_ff
-    return 2 * sum(map(len, token_ids)) * config.n_layers * (4 * width * width + 2 * width * inner)
+    return 2 * sum(map(len, token_ids)) * num_weights(config)
 
 
 class PeakEngine:
@@ -33,10 +41,15 @@ class PeakEngine:
         q_NK = torch.randint(-127, 128, (NUM_OUT, NUM_IN), dtype=torch.int8)
         x_MK = torch.randn(ROWS, NUM_IN)
         q_MK, packed = x_MK.mul(40).round().clamp(-127, 127).to(torch.int8), pack(q_NK, torch.ones(NUM_OUT))
-        w_KN = q_NK.t()
+        w_KN, threads = q_NK.t(), ThreadPoolExecutor(num_threads)
+
+        def ours() -> torch.Tensor:
+            first, *_ = threads.map(lambda part: linear_i8(part, packed), x_MK.chunk(num_threads))
+            return first
+
         self._ways: dict[str, Callable[[], torch.Tensor]] = {
             "torch._int_mm": lambda: torch._int_mm(q_MK, w_KN),
-            "linear_i8": lambda: linear_i8(x_MK, packed),
+            "linear_i8": ours,
         }
 
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
@@ -48,3 +61,18 @@ class PeakEngine:
             return y_MN
 
         return f"{name}, {ROWS} x {NUM_IN} x {NUM_OUT}", work
+
+
+class ReadEngine:
+    """Reads as many bytes a call as the blocks of `config` have, on the threads that torch has."""
+
+    def __init__(self, config: StrataConfig, num_threads: int) -> None:
+        torch.set_num_threads(num_threads)
+        self._weights = torch.ones(num_weights(config), dtype=torch.int8)
+
+    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+        def work(token_ids: TokenIds) -> npt.NDArray[np.float32]:
+            greatest: npt.NDArray[np.float32] = self._weights.amax().float().numpy()
+            return greatest
+
+        return "torch.amax", work

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from bench.floor import OPERATIONS, operations
-from bench.peers.engines import PEAK, built
+from bench.peers.engines import PEAK, READ, built
 from bench.peers.rectangles import Encode
 from bench.peers.works import BY_NAME
 from bench.row import Skip
@@ -57,7 +57,8 @@ def main(name: str, num_threads: int) -> None:
         else:
             how, prepared[work.name] = engine.prepare(token_ids)
             answer = {"how": how, "operations": OPERATIONS if name == PEAK else operations(strata.config, token_ids)}
-            answer |= cosines(prepared[work.name], strata, work.sample(tokenizer)) if name != PEAK else EXACT
+            exact = name in (PEAK, READ)
+            answer |= EXACT if exact else cosines(prepared[work.name], strata, work.sample(tokenizer))
         print(json.dumps(answer), file=out)
 
 

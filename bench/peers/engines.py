@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from bench.floor import PeakEngine
+from bench.floor import PeakEngine, ReadEngine
 from bench.peers import onnx_peers, openvino_peers, torch_peers
 from bench.peers.ours import OurEngine
 from bench.peers.rectangles import Encode, PaddedEngine, TokenIds, Variant
 from model.strata import Strata
 
-OURS, OURS_INT4, PEAK = "ours INT8", "ours INT4", "INT8 peak"
+OURS, OURS_INT4, PEAK, READ = "ours INT8", "ours INT4", "INT8 peak", "reading"
 
 PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "torch fp32": torch_peers.fp32,
@@ -35,6 +35,8 @@ def built(name: str, strata: Strata, num_threads: int) -> Engine:
     """Raises Skip or ImportError."""
     if name == PEAK:
         return PeakEngine(num_threads)
+    if name == READ:
+        return ReadEngine(strata.config, num_threads)
     if name in (OURS, OURS_INT4):
         return OurEngine(strata, "int4" if name == OURS_INT4 else "int8", num_threads)
     return PaddedEngine(PEERS[name](strata), num_threads)

@@ -48,6 +48,10 @@ class Entry:
         self.turns.append(self.take())
 
     @property
+    def best_ms(self) -> float:
+        return min(turn.best_ms for turn in self.turns)
+
+    @property
     def ms(self) -> float:
         return statistics.median(turn.busy_ms if self.alone else turn.ms for turn in self.turns)
 

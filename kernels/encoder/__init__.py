@@ -24,6 +24,7 @@ from torch import Tensor
 from kernels import native
 from kernels.attention_i8.native import LANES, why_not_head
 from kernels.attention_i8.reference import MOST_TOKENS
+from kernels.memory import in_large_pages
 from kernels.native import address, binding
 
 __all__ = ["BlockWeights", "EmbeddingWeights", "Encoder", "NormWeights", "why_not"]
@@ -194,8 +195,9 @@ class Encoder:
 
 def _one_behind_the_other(blocks: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]]:
     """The same matrices in one piece of memory, so that what a kernel fetches ahead is what comes next."""
-    lengths = [len(matrix) for matrices in blocks for matrix in matrices]
-    views = iter(torch.split(torch.cat([matrix for matrices in blocks for matrix in matrices]), lengths))
+    each = [matrix for matrices in blocks for matrix in matrices]
+    lengths = [len(matrix) for matrix in each]
+    views = iter(torch.split(torch.cat(each, out=in_large_pages(sum(lengths))), lengths))
     return [tuple(itertools.islice(views, len(matrices))) for matrices in blocks]
 
 

@@ -33,10 +33,11 @@ typedef struct {
 } Extent;
 
 INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 static int64_t span_tokens(Extent most)
 {
-    return smaller(most.tokens, most.longest > SPAN_TOKENS ? most.longest : SPAN_TOKENS);
+    return smaller(most.tokens, larger(most.longest, SPAN_TOKENS));
 }
 
 static int64_t scratch_bytes(const Encoder *e, Extent most)

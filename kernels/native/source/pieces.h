@@ -29,20 +29,21 @@ typedef struct {
     atomic_int next, failed;
 } Job;
 
-/* bounds [sequences + 1]; returns how many pieces. A sequence longer than `limit` is a piece of its own. */
-static int cut(const int32_t *offsets, int sequences, int limit, int32_t *bounds, Extent *most)
+/* Into `wanted` pieces of about as many tokens, or fewer where there are long sequences. bounds [sequences + 1]; returns how
+ * many. */
+static int cut(const int32_t *offsets, int sequences, int wanted, int32_t *bounds, Extent *most)
 {
-    int pieces = 0;
+    int64_t total = offsets[sequences], pieces = 0, next = 1; /* a piece ends behind next / wanted of all tokens */
     *most = (Extent){0, 0};
-    for (int first = 0, end; first < sequences; first = end) {
-        end = end_of_span(offsets, first, sequences, limit);
-        bounds[pieces++] = first;
-        if (offsets[end] - offsets[first] > most->tokens) most->tokens = offsets[end] - offsets[first];
+    bounds[0] = 0;
+    for (int i = 0; i < sequences; i++) {
+        most->longest = larger(most->longest, offsets[i + 1] - offsets[i]);
+        if (offsets[i + 1] * (int64_t)wanted < next * total) continue;
+        most->tokens = larger(most->tokens, offsets[i + 1] - offsets[bounds[pieces]]);
+        next = offsets[i + 1] * (int64_t)wanted / total + 1;
+        bounds[++pieces] = i + 1;
     }
-    bounds[pieces] = sequences;
-    for (int i = 0; i < sequences; i++)
-        if (offsets[i + 1] - offsets[i] > most->longest) most->longest = offsets[i + 1] - offsets[i];
-    return pieces;
+    return (int)pieces;
 }
 
 static void *work(void *argument)
@@ -77,11 +78,11 @@ static void *work(void *argument)
 /* Runs the job on up to `threads` threads, this one included. Threads that cannot be had are done without. */
 static int run_job(Job *job, int sequences, int threads)
 {
-    int total = job->offsets[sequences], limit = total / (threads > 1 ? threads : 1) + 1;
-    limit = limit < LEAST_TOKENS ? LEAST_TOKENS : limit > PIECE_TOKENS ? PIECE_TOKENS : limit;
+    int64_t total = job->offsets[sequences], wanted = round_up((total + PIECE_TOKENS - 1) / PIECE_TOKENS, threads);
+    wanted = smaller(wanted, larger(total / LEAST_TOKENS, 1));
     int32_t *bounds = malloc(((size_t)sequences + 1) * sizeof *bounds);
     if (!bounds) return NO_MEMORY;
-    job->num_pieces = cut(job->offsets, sequences, limit, bounds, &job->most);
+    job->num_pieces = cut(job->offsets, sequences, (int)wanted, bounds, &job->most);
     job->bounds = bounds;
     pthread_t others[MAX_THREADS];
     int started = 0;

@@ -4,13 +4,13 @@ from contextlib import closing
 
 import pytest
 
-from bench.peers.engines import OURS, PEAK
+from bench.peers.engines import OURS, PEAK, READ
 from bench.peers.runner import Runner
 from bench.peers.works import ONE_SHORT
 from bench.process import PeerFailed
 
 
-@pytest.mark.parametrize("name", [OURS, PEAK, "torch fp32"])
+@pytest.mark.parametrize("name", [OURS, PEAK, READ, "torch fp32"])
 def test_it_is_prepared_and_takes_its_turns(name: str) -> None:
     with closing(Runner(name, 1)) as runner:
         runner.wait()
