@@ -1,13 +1,14 @@
 """The least time that the encoder's matrices take here: to be multiplied, or to be read, whichever is longer.
 
 Both limits are measured in turns with the encoders. The INT8 peak is the best of `torch._int_mm` (bare: nothing is
-quantized, nothing is added) and of our own layer, on a feed-forward layer with so many rows that both are at their
-best. Reading is a maximum over as many bytes as all matrices have: where they do not fit into the near caches and the
-processor multiplies fast, a text of a few tokens waits for them.
+quantized, nothing is added) and of our own layer, on a feed-forward layer with as many rows at a time as both are best
+with: what comes out still fits into the near caches. Reading is a maximum over as many bytes as all matrices have:
+where they do not fit into those caches and the processor multiplies fast, a text of a few tokens waits for them.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,9 @@ from bench.peers.rectangles import Encode, TokenIds, best_s, clock_for
 from kernels.linear_i8 import linear_i8, pack
 from model.config import StrataConfig
 
-ROWS, NUM_IN, NUM_OUT = 2048, 384, 1536
-OPERATIONS = 2 * ROWS * NUM_IN * NUM_OUT
+ROWS, NUM_IN, NUM_OUT = 256, 384, 1536
+PARTS = 8
+OPERATIONS = 2 * PARTS * ROWS * NUM_IN * NUM_OUT
 
 
 def num_weights(config: StrataConfig) -> int:
@@ -32,25 +34,31 @@ def operations(config: StrataConfig, token_ids: TokenIds) -> int:
     return 2 * sum(map(len, token_ids)) * num_weights(config)
 
 
+Part: TypeAlias = Callable[[], torch.Tensor]
+
+
 class PeakEngine:
     """Does OPERATIONS a call, whatever it is prepared for."""
 
     def __init__(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
         self._clock = clock_for(num_threads)
+        self._num_threads, self._threads = num_threads, ThreadPoolExecutor(num_threads)
         q_NK = torch.randint(-127, 128, (NUM_OUT, NUM_IN), dtype=torch.int8)
         x_MK = torch.randn(ROWS, NUM_IN)
         q_MK, packed = x_MK.mul(40).round().clamp(-127, 127).to(torch.int8), pack(q_NK, torch.ones(NUM_OUT))
-        w_KN, threads = q_NK.t(), ThreadPoolExecutor(num_threads)
-
-        def ours() -> torch.Tensor:
-            first, *_ = threads.map(lambda part: linear_i8(part, packed), x_MK.chunk(num_threads))
-            return first
-
-        self._ways: dict[str, Callable[[], torch.Tensor]] = {
-            "torch._int_mm": lambda: torch._int_mm(q_MK, w_KN),
-            "linear_i8": ours,
+        w_KN = q_NK.t()
+        self._ways = {
+            "torch._int_mm": lambda: _repeated(lambda: torch._int_mm(q_MK, w_KN), PARTS),  # it has all threads
+            "linear_i8": lambda: self._shared(lambda: linear_i8(x_MK, packed)),
         }
+
+    def _shared(self, part: Part) -> torch.Tensor:
+        """PARTS of them on all threads."""
+        threads = self._num_threads
+        shares = [len(range(first, PARTS, threads)) for first in range(threads)]
+        *_, last = self._threads.map(lambda share: _repeated(part, share), shares)
+        return last
 
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
         seconds = {best_s(way, self._clock): name for name, way in self._ways.items()}
@@ -60,7 +68,13 @@ class PeakEngine:
             y_MN: npt.NDArray[np.float32] = self._ways[name]().numpy()
             return y_MN
 
-        return f"{name}, {ROWS} x {NUM_IN} x {NUM_OUT}", work
+        return f"{name}, {PARTS} times {ROWS} x {NUM_IN} x {NUM_OUT}", work
+
+
+def _repeated(part: Part, times: int) -> torch.Tensor:
+    for _ in range(times - 1):
+        part()
+    return part()
 
 
 class ReadEngine:

@@ -42,7 +42,7 @@ def keep_freed_memory() -> bool:
 
 
 def in_large_pages(num_bytes: int) -> Tensor:
-    """Memory for `num_bytes`, uint8, from the beginning of a large page on; small ones where the system has no large."""
+    """Memory for `num_bytes`, uint8, from the beginning of a large page on; small pages where there are no large."""
     whole = -(-num_bytes // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
     room = torch.empty(whole + LARGE_PAGE_BYTES, dtype=torch.uint8)
     skip = -room.data_ptr() % LARGE_PAGE_BYTES
