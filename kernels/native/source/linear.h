@@ -1,6 +1,7 @@
 /* y = x w^T + bias for quantized rows, and what is done to y before it leaves the registers.
  *
- * Panel by panel; a panel (24 KB at 384 inputs) stays in the first-level cache while all rows pass by, six at a time.
+ * Panel by panel; a panel (24 KB at 384 inputs) stays in the first-level cache while all rows pass by, six at a time. Where
+ * there are tiles, tiles.h does it.
  * Every row's result depends on that row alone, not on which rows it was computed with.
  */
 #ifndef LIFELONG_LINEAR_H
@@ -81,7 +82,8 @@ static void linear(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
     else linear_finishing(PLAIN, x, w, y);
 }
 
-/* Scratch for `rows` quantized rows of `width`, and as many more as a tile of the last may read: integers (a whole number of 64 bytes a row), group sums, ranges. */
+/* Scratch for `rows` quantized rows of `width`, and as many more as a tile of the last may read: integers (a whole number
+ * of 64 bytes a row), group sums, ranges. */
 typedef struct {
     uint8_t *q;
     int64_t stride;

@@ -29,8 +29,8 @@ typedef struct {
     atomic_int next, failed;
 } Job;
 
-/* Into `wanted` pieces of about as many tokens, or fewer where there are long sequences. bounds [sequences + 1]; returns how
- * many. */
+/* Into `wanted` pieces of about as many tokens each, or fewer where a sequence is longer; returns how many.
+ * bounds [sequences + 1]. */
 static int cut(const int32_t *offsets, int sequences, int wanted, int32_t *bounds, Extent *most)
 {
     int64_t total = offsets[sequences], pieces = 0, next = 1; /* a piece ends behind next / wanted of all tokens */
