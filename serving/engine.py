@@ -147,10 +147,11 @@ class Engine:
         if live is None or live.number == self._seen_number:
             self._pause_ms = pause_ms
             return
-        new = live.number - self._seen_number
-        nobody_waited = [(0.0, 0.0)] * (new - 1)  # for those before the last, nor for the first weights of all
-        self._flips.extend([*nobody_waited, (pause_ms, self._pause_ms)] if self._seen_number else nobody_waited)
-        self._num_flips += new if self._seen_number else new - 1
+        flips = [(0.0, 0.0)] * (live.number - self._seen_number - 1)  # nobody waited for those before the last
+        if self._seen_number:  # the first weights of all replaced nothing
+            flips.append((pause_ms, self._pause_ms))
+        self._flips.extend(flips)
+        self._num_flips += len(flips)
         self._seen_number = live.number
 
     def _answer(self, batch: Batch[Item], live: Live | None) -> list[Outcome]:

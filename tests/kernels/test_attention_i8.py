@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import native
 from kernels.attention import group_equal
 from kernels.attention.reference import attention as full_attention
 from kernels.attention_i8 import reference
@@ -17,7 +16,6 @@ from kernels.attention_i8.native import attention, why_not_head
 
 HEADS, HEAD = 3, 16
 WIDTH = 3 * HEADS * HEAD
-WAYS = pytest.mark.parametrize("way", native.WAYS)
 
 
 def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tensor, list[int]]:
@@ -28,13 +26,6 @@ def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tens
     return torch.randn(offsets[-1], width, generator=generator) * spread_W + middle_W, offsets
 
 
-def able(way: str) -> str:
-    if reasons := native.why_not(way):
-        pytest.skip("; ".join(reasons))
-    return way
-
-
-@WAYS
 @given(
     st.lists(st.integers(1, 90), min_size=1, max_size=4),
     st.integers(0, 1 << 30),
@@ -44,39 +35,35 @@ def able(way: str) -> str:
 def test_equals_the_definition(way: str, lengths: list[int], seed: int, scale: float) -> None:
     qkv_TW, offsets = rows(lengths, seed=seed)
     groups = group_equal(offsets)
-    found = attention(qkv_TW * scale, groups, num_heads=HEADS, way=able(way))
+    found = attention(qkv_TW * scale, groups, num_heads=HEADS, way=way)
     assert torch.equal(found, reference.attention(qkv_TW * scale, groups, num_heads=HEADS))
 
 
-@WAYS
 @pytest.mark.parametrize("width", [16, 32, 48, 80, 256])
 def test_heads_of_any_multiple_of_16(way: str, width: int) -> None:
     qkv_TW, offsets = rows([4, 17, 70], width=3 * 2 * width)
     groups = group_equal(offsets)
-    found = attention(qkv_TW, groups, num_heads=2, way=able(way))
+    found = attention(qkv_TW, groups, num_heads=2, way=way)
     assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=2))
 
 
-@WAYS
 def test_a_long_sequence(way: str) -> None:
     """Its scores lie far from the processor's first cache, its sums beyond 24 bits."""
     qkv_TW, offsets = rows([700], seed=5)
-    found = attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS, way=able(way))
+    found = attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS, way=way)
     assert torch.equal(found, reference.attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS))
 
 
-@WAYS
 @pytest.mark.parametrize("qkv_TW", [torch.zeros(5, WIDTH), torch.full((5, WIDTH), -3.25)])
 def test_equal_tokens_are_their_own_mean(way: str, qkv_TW: Tensor) -> None:
-    found = attention(qkv_TW, group_equal([0, 5]), num_heads=HEADS, way=able(way))
+    found = attention(qkv_TW, group_equal([0, 5]), num_heads=HEADS, way=way)
     assert torch.equal(found, qkv_TW[:, 2 * WIDTH // 3 :])
 
 
-@WAYS
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, 100])
 def test_a_sequence_does_not_feel_its_neighbours(way: str, length: int) -> None:
     qkv_TW, offsets = rows([length] * 4)
-    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS, way=able(way))
+    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS, way=way)
     alone = [
         attention(part, group_equal([0, length]), num_heads=HEADS, way=way) for part in torch.split(qkv_TW, length)
     ]

@@ -14,8 +14,16 @@ from kernels.linear_i4.library import LIBRARY, Pack
 from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, Weight
 
-IMPLEMENTATIONS = pytest.mark.parametrize("impl", (*NATIVE, *LIBRARY), ids=lambda impl: impl.name)
 HI, M, SCALE = torch.zeros(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8), torch.ones(3)
+
+
+@pytest.fixture(params=(*NATIVE, *LIBRARY), ids=lambda impl: impl.name, scope="module")
+def impl(request: pytest.FixtureRequest) -> dispatch.Impl[Pack]:
+    """Each that can run here."""
+    found: dispatch.Impl[Pack] = request.param
+    if reasons := found.why_not():
+        pytest.skip("; ".join(reasons))
+    return found
 
 
 def weight(num_out: int, num_groups: int, *, seed: int = 0) -> Weight:
@@ -57,24 +65,18 @@ def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int)
     assert torch.equal(q4_NK.int(), hi_NK * m_NK)
 
 
-@IMPLEMENTATIONS
 @given(st.integers(1, 70), st.integers(1, 40), st.integers(1, 3), st.integers(0, 1 << 30))
 @settings(max_examples=40)
 def test_bits_equal_the_reference(
     impl: dispatch.Impl[Pack], num_rows: int, num_out: int, num_groups: int, seed: int
 ) -> None:
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     layer, x_MK = weight(num_out, num_groups, seed=seed), rows(num_rows, num_groups * GROUP, seed=seed)
     assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK, layer))
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize(("num_out", "num_groups"), [(32, 1), (96, 6), (192, 24)])
 def test_whole_tiles(impl: dispatch.Impl[Pack], num_out: int, num_groups: int) -> None:
     """Weights without a remainder, for rows that fill a tile, a block of them, or neither."""
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     layer = weight(num_out, num_groups)
     run = impl.run(layer)
     for num_rows in (1, 6, 7, 16, 17, 33, 130):
@@ -82,12 +84,9 @@ def test_whole_tiles(impl: dispatch.Impl[Pack], num_out: int, num_groups: int) -
         assert torch.equal(run(x_MK), reference.linear(x_MK, layer)), num_rows
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize("num_out", [5, 32])
 @pytest.mark.parametrize(("hi", "sign"), [(0x88, -128), (0x77, 112)])
 def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int, num_out: int) -> None:
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     hi_NJ = torch.full((num_out, 768), hi, dtype=torch.uint8)
     layer = Weight(hi_NJ, torch.full((num_out, 24), 16, dtype=torch.uint8), torch.ones(num_out), None)
     x_MK = torch.full((20, 1536), 255.0)

@@ -17,7 +17,15 @@ from kernels.linear_i8.reference import Weight
 
 SIZES = (1, 3, 17, 123)
 CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
-IMPLEMENTATIONS = pytest.mark.parametrize("impl", (*NATIVE, *LIBRARY), ids=lambda impl: impl.name)
+
+
+@pytest.fixture(params=(*NATIVE, *LIBRARY), ids=lambda impl: impl.name, scope="module")
+def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
+    """Each that can run here."""
+    found: Impl[Pack] = request.param
+    if reasons := found.why_not():
+        pytest.skip("; ".join(reasons))
+    return found
 
 
 def weight(num_out: int, num_in: int, *, seed: int = 0) -> Weight:
@@ -40,11 +48,8 @@ def _unplanned() -> Iterator[None]:
         cached.cache_clear()
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize("num_in", [*SIZES, 384, 1536])
 def test_bits_equal_the_reference(impl: Impl[Pack], num_in: int) -> None:
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     for num_out in SIZES:
         layer = weight(num_out, num_in)
         run = impl.run(layer)
@@ -53,12 +58,9 @@ def test_bits_equal_the_reference(impl: Impl[Pack], num_in: int) -> None:
             assert torch.equal(run(x_MK), reference.linear(x_MK, layer)), (num_rows, num_out)
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize(("num_out", "num_in"), [(32, 64), (96, 384), (192, 1536), (64, 8192), (64, 8256)])
 def test_whole_tiles(impl: Impl[Pack], num_out: int, num_in: int) -> None:
     """Weights without a remainder, for rows that fill a tile, a block of them, or neither."""
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     layer = weight(num_out, num_in)
     run = impl.run(layer)
     for num_rows in (1, 6, 7, 16, 17, 32, 33, 49, 130):
@@ -66,11 +68,8 @@ def test_whole_tiles(impl: Impl[Pack], num_out: int, num_in: int) -> None:
         assert torch.equal(run(x_MK), reference.linear(x_MK, layer)), num_rows
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize("num_out", [5, 32])
 def test_extreme_sums_are_exact(impl: Impl[Pack], num_out: int) -> None:
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     q_NK = torch.full((num_out, 1536), 127, dtype=torch.int8)
     q_NK[1::2] = -127
     layer = Weight.of(q_NK, torch.ones(num_out), None)
@@ -80,10 +79,7 @@ def test_extreme_sums_are_exact(impl: Impl[Pack], num_out: int) -> None:
     assert reference.linear(x_MK, layer)[0, 0] == 255 * 127 * 1535
 
 
-@IMPLEMENTATIONS
 def test_strided_rows(impl: Impl[Pack]) -> None:
-    if reasons := impl.why_not():
-        pytest.skip("; ".join(reasons))
     layer = weight(17, 24)
     for x_MK in (rows(24, 7).t(), rows(7, 48)[:, ::2], rows(14, 24)[::2]):
         assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK.contiguous(), layer))

@@ -88,10 +88,7 @@ def test_the_build_needs_nothing_installed() -> None:
     subprocess.run([sys.executable, "-S", "-c", code, str(Path(build.__file__))], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("way", native.WAYS)
 def test_rows_are_quantized_to_the_bit(way: str) -> None:
-    if reasons := native.why_not(way):
-        pytest.skip("; ".join(reasons))
     for width in (1, 15, 16, 17, 384, 1000):
         x_MK = torch.randn(7, width, generator=GENERATOR) * 3 + 1
         x_MK[3] = 2.5  # a constant row
@@ -103,12 +100,9 @@ def test_rows_are_quantized_to_the_bit(way: str) -> None:
         assert torch.equal(ranges_M2, torch.cat((step_M1, low_M1), dim=1))
 
 
-@pytest.mark.parametrize("way", native.WAYS)
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 96), (96, 128)])
 def test_epilogues(way: str, num_out: int, num_in: int) -> None:
     """Bias is exact; the GELU is within 1e-4 of the exact one; what is there is added."""
-    if reasons := native.why_not(way):
-        pytest.skip("; ".join(reasons))
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     layer = reference.Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
     packed, x_MK = pack_weight(layer), torch.randn(43, num_in, generator=GENERATOR)
@@ -122,11 +116,8 @@ def test_epilogues(way: str, num_out: int, num_in: int) -> None:
     assert torch.equal(sum_MN, y_MN + there_MN)
 
 
-@pytest.mark.parametrize("way", native.WAYS)
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 97), (96, 128)])
 def test_sums_are_exact(way: str, num_out: int, num_in: int) -> None:
-    if reasons := native.why_not(way):
-        pytest.skip("; ".join(reasons))
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     packed = pack_weight(reference.Weight.of(q_NK, torch.ones(num_out), None))
     for num_rows in (1, 7, 40, 100):
@@ -136,10 +127,7 @@ def test_sums_are_exact(way: str, num_out: int, num_in: int) -> None:
         assert torch.equal(sums_MN, reference.accumulate(x_MK, q_NK)), num_rows
 
 
-@pytest.mark.parametrize("way", native.WAYS)
 def test_norms_and_means(way: str) -> None:
-    if reasons := native.why_not(way):
-        pytest.skip("; ".join(reasons))
     x_MD = torch.randn(9, 48, generator=GENERATOR) * 4 - 1
     gain_D, bias_D = torch.randn(48, generator=GENERATOR), torch.randn(48, generator=GENERATOR)
     found = x_MD.clone()

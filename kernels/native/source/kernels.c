@@ -51,40 +51,40 @@ static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges
     }
 }
 
-/* Rows are copied to where they may be read up to a whole number of quads, and of rows of a tile. */
-static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums)
+/* Copied to where rows may be read up to a whole number of quads, and of rows of a tile. */
+static void copy_integers(RowScratch *s, int rows, const uint8_t *q, const Weight *w)
 {
-    int width = w->num_in;
-    int64_t most = rows < SPAN_TOKENS ? rows : SPAN_TOKENS;
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, width), 64));
+    for (int r = 0; r < rows; r++) {
+        memcpy(s->q + r * s->stride, q + (int64_t)r * w->num_in, (size_t)w->num_in);
+        complete_row(s, r, w->num_in, w->bits);
+    }
+}
+
+/* y [rows, num_out] of rows of floats, or, where `x` is NULL, of integers. */
+static int multiply_rows(Finish finish, const float *x, const uint8_t *q, int64_t rows, const Weight *w, float *y)
+{
+    int64_t most = smaller(rows, SPAN_TOKENS);
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, w->num_in), 64));
     if (!memory) return NO_MEMORY;
-    RowScratch s = row_scratch(memory, most, width);
-    memset(s.q, 0, (size_t)(most * s.stride));
+    RowScratch s = row_scratch(memory, most, w->num_in);
     for (int64_t row = 0; row < rows; row += most) {
-        int count = (int)(rows - row < most ? rows - row : most);
-        for (int r = 0; r < count; r++) {
-            memcpy(s.q + r * s.stride, q + (row + r) * width, (size_t)width);
-            if (w->bits == 4) sum_groups(s.q + r * s.stride, width / GROUP, s.group_sums + r * (width / GROUP));
-        }
-        linear(SUMS, quantized(&s, 0, count, width), w, dense((float *)(sums + row * w->num_out), w->num_out));
+        int count = (int)smaller(rows - row, most);
+        if (x) quantize_into(&s, 0, count, x + row * w->num_in, w->num_in, w->bits);
+        else copy_integers(&s, count, q + row * w->num_in, w);
+        linear(finish, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
     }
     free(memory);
     return 0;
 }
 
+static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums)
+{
+    return multiply_rows(SUMS, NULL, q, rows, w, (float *)sums);
+}
+
 static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w, float *y)
 {
-    int64_t most = rows < SPAN_TOKENS ? rows : SPAN_TOKENS;
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, w->num_in), 64));
-    if (!memory) return NO_MEMORY;
-    RowScratch s = row_scratch(memory, most, w->num_in);
-    for (int64_t row = 0; row < rows; row += most) {
-        int count = (int)(rows - row < most ? rows - row : most);
-        quantize_into(&s, 0, count, x + row * w->num_in, w->num_in, w->bits);
-        linear((Finish)finish, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
-    }
-    free(memory);
-    return 0;
+    return multiply_rows((Finish)finish, x, NULL, rows, w, y);
 }
 
 static void norm_rows(float *x, Shape shape, const Norm *norm)

@@ -53,7 +53,7 @@ INLINE const uint8_t *ahead_of(const Weight *w, int panel, int row, int rows)
     return quarter < 4 && rows > DOT_ROWS ? from + AHEAD + (int64_t)quarter * w->num_quads * 64 : from;
 }
 
-INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+INLINE void linear_in_panels(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
     int32_t sums[DOT_ROWS][PANEL];
     for (int panel = 0; panel < w->num_panels; panel++)
@@ -67,8 +67,8 @@ INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Ma
         }
 }
 
-/* y [rows, num_out]. So few rows that dot.h takes them at once are done there before a tile is full. */
-static void linear(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+/* So few rows that dot.h takes them at once are done there before a tile is full. */
+INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
 #if defined(__AMX_INT8__)
     if (x.rows > DOT_ROWS && fits_tiles(w)) {
@@ -76,6 +76,12 @@ static void linear(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
         return;
     }
 #endif
+    linear_in_panels(finish, x, w, y);
+}
+
+/* y [rows, num_out] */
+static void linear(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+{
     if (finish == GELU) linear_finishing(GELU, x, w, y);
     else if (finish == ADD) linear_finishing(ADD, x, w, y);
     else if (finish == SUMS) linear_finishing(SUMS, x, w, y);
@@ -120,14 +126,20 @@ INLINE void sum_groups(const uint8_t *q, int num_groups, int32_t *sums)
     }
 }
 
+/* What row `row`, whose integers are there, also needs for weights of `bits`: zeros up to a whole quad, group sums. */
+INLINE void complete_row(RowScratch *s, int row, int width, int bits)
+{
+    uint8_t *q = s->q + row * s->stride;
+    for (int i = width; i % QUAD; i++) q[i] = 0;
+    if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + row * (width / GROUP));
+}
+
 /* Up to FEW_ROWS dense rows from `x` on become rows from `first` on, for weights of `bits`. */
 INLINE void quantize_few(RowScratch *s, int first, int rows, const float *x, int width, const Span *spans, int bits)
 {
     for (int r = 0; r < rows; r++) {
-        uint8_t *q = s->q + (first + r) * s->stride;
-        s->ranges[first + r] = quantize_row(spans[r], x + r * width, width, q);
-        for (int i = width; i % QUAD; i++) q[i] = 0;
-        if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + (first + r) * (width / GROUP));
+        s->ranges[first + r] = quantize_row(spans[r], x + r * width, width, s->q + (first + r) * s->stride);
+        complete_row(s, first + r, width, bits);
     }
 }
 

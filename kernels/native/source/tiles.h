@@ -141,7 +141,7 @@ INLINE void begin_tiles(void)
 INLINE void end_tiles(void) { __asm__ volatile("tilerelease" ::); }
 
 /* Rows that lie in the cache pass all INT8 weights; INT4 weights, which take longer to widen than to read, all rows. */
-INLINE void blocks_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+INLINE void linear_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
 {
     int32_t sums[2][BLOCK_ROWS][BLOCK_OUT] __attribute__((aligned(64)));
     uint8_t widened[MOST_IN * BLOCK_OUT] __attribute__((aligned(64)));
@@ -171,14 +171,6 @@ INLINE void blocks_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Mat
 INLINE int fits_tiles(const Weight *w)
 {
     return w->num_in % STEP == 0 && w->num_in <= MOST_IN && w->num_out % BLOCK_OUT == 0;
-}
-
-static void linear_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
-{
-    if (finish == GELU) blocks_in_tiles(GELU, x, w, y);
-    else if (finish == ADD) blocks_in_tiles(ADD, x, w, y);
-    else if (finish == SUMS) blocks_in_tiles(SUMS, x, w, y);
-    else blocks_in_tiles(PLAIN, x, w, y);
 }
 
 #endif
