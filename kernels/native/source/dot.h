@@ -181,8 +181,10 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 
 #endif
 
-/* One compiled body for each number of rows, so that its loops over rows are unrolled. */
-#define FOR_EACH_ROWS(CALL)                                                                                             \
+/* CALL(rows), compiled for each number up to DOT_ROWS where sums are kept in registers: UNROLL_SUMS unrolls its loops. */
+#if defined(__AVX512VNNI__)
+#define UNROLL_SUMS UNROLL
+#define WITH_ROWS(rows, CALL)                                                                                           \
     switch (rows) {                                                                                                     \
     case 1: CALL(1); break;                                                                                             \
     case 2: CALL(2); break;                                                                                             \
@@ -191,23 +193,18 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
     case 5: CALL(5); break;                                                                                             \
     default: CALL(6);                                                                                                   \
     }
+#else
+#define UNROLL_SUMS
+#define WITH_ROWS(rows, CALL) CALL(rows);
+#endif
 
-/* sums[0..rows) for panel `panel` of `w`, rows from 1 to DOT_ROWS. */
-static void dot_panel(int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
+/* sums[0..rows) for panel `panel` of `w`, whose `bits` are a constant; rows from 1 to DOT_ROWS. */
+INLINE void dot_panel(int bits, int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
 {
-    const uint8_t *integers = weight_panel(w, panel);
+    Panel from = {weight_panel(w, panel), PANEL * QUAD, w->num_quads};
     x.step = QUAD;
-    if (w->bits == 4) {
-        const uint8_t *multipliers = weight_multipliers(w, panel);
-#define CALL(R) dot_rows_i4(R, x, integers, multipliers, sums)
-        FOR_EACH_ROWS(CALL)
-#undef CALL
-    } else {
-        Panel from = {integers, PANEL * QUAD, w->num_quads};
-#define CALL(R) dot_rows(R, 4, x, from, (Sums){sums[0], PANEL})
-        FOR_EACH_ROWS(CALL)
-#undef CALL
-    }
+    if (bits == 4) dot_rows_i4(rows, x, from.from, weight_multipliers(w, panel), sums);
+    else dot_rows(rows, 4, x, from, (Sums){sums[0], PANEL});
 }
 
 /* Any number of rows, with `vectors` times 16 outputs: 1 or 2. */

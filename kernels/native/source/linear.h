@@ -11,36 +11,29 @@
 
 #define AHEAD (72 << 10) /* bytes; measured */
 
-/* For a tile of a whole panel. Rows of `y` are `stride` floats apart; `floats` are the panel's. */
-INLINE void finish_whole(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const float *floats,
-                         float *y, int64_t stride)
-{
-    for (int n = 0; n < PANEL; n += LANES) {
-        Lanes scale = load16(floats + n), bias = load16(floats + PANEL + n), ksum = load16(floats + 2 * PANEL + n);
-        for (int r = 0; r < rows; r++)
-            finish_vector(finish, load16i(sums[r] + n), scale, bias, ksum, ranges[r], y + r * stride + n);
-    }
-}
-
 INLINE void copy_rows(int rows, int width, const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
     for (int r = 0; r < rows; r++) memcpy(to + r * to_stride, from + r * from_stride, (size_t)width * sizeof *to);
 }
 
-/* The same where the last panel has spare outputs: they are finished beside y. */
-INLINE void finish_tile(Finish finish, int rows, int32_t (*sums)[PANEL], const Range *ranges, const Weight *w, int panel,
-                        Matrix y)
+/* A few rows of a panel. With `bits`, as with `rows`, a constant, everything between the product and y stays in registers
+ * where the processor has enough. Where the last panel has spare outputs they are finished beside y. */
+INLINE void linear_tile(Finish finish, int bits, int rows, ByteRows x, const Range *ranges, const Weight *w, int panel, Matrix y)
 {
-    const float *floats = weight_floats(w, panel);
+    int32_t sums[DOT_ROWS][PANEL];
+    float part[DOT_ROWS][PANEL];
     int left = w->num_out - panel * PANEL;
-    if (left >= PANEL) {
-        finish_whole(finish, rows, sums, ranges, floats, y.at, y.stride);
-        return;
+    float *to = left < PANEL ? part[0] : y.at;
+    int64_t stride = left < PANEL ? PANEL : y.stride;
+    if (left < PANEL && finish == ADD) copy_rows(rows, left, y.at, y.stride, to, stride);
+    dot_panel(bits, rows, x, w, panel, sums);
+    const float *floats = weight_floats(w, panel);
+    UNROLL_SUMS for (int n = 0; n < PANEL; n += LANES) {
+        Lanes scale = load16(floats + n), bias = load16(floats + PANEL + n), ksum = load16(floats + 2 * PANEL + n);
+        UNROLL_SUMS for (int r = 0; r < rows; r++)
+            finish_vector(finish, load16i(sums[r] + n), scale, bias, ksum, ranges[r], to + r * stride + n);
     }
-    float part[DOT_ROWS][PANEL] = {{0}};
-    if (finish == ADD) copy_rows(rows, left, y.at, y.stride, part[0], PANEL);
-    finish_whole(finish, rows, sums, ranges, floats, part[0], PANEL);
-    copy_rows(rows, left, part[0], PANEL, y.at, y.stride);
+    if (left < PANEL) copy_rows(rows, left, to, stride, y.at, y.stride);
 }
 
 /* With few rows, a panel is done before the processor's own guess has brought the next from the third-level cache, so each
@@ -53,17 +46,17 @@ INLINE const uint8_t *ahead_of(const Weight *w, int panel, int row, int rows)
     return quarter < 4 && rows > DOT_ROWS ? from + AHEAD + (int64_t)quarter * w->num_quads * 64 : from;
 }
 
-INLINE void linear_in_panels(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+INLINE void linear_in_panels(Finish finish, int bits, QuantizedRows x, const Weight *w, Matrix y)
 {
-    int32_t sums[DOT_ROWS][PANEL];
     for (int panel = 0; panel < w->num_panels; panel++)
         for (int row = 0; row < x.rows; row += DOT_ROWS) {
-            int rows = x.rows - row < DOT_ROWS ? x.rows - row : DOT_ROWS;
             ByteRows tile = rows_from(x.integers, row);
             tile.ahead = ahead_of(w, panel, row, x.rows);
-            dot_panel(rows, tile, w, panel, sums);
             Matrix to = {element(y, row, (int64_t)panel * PANEL), y.stride, y.pitch};
-            finish_tile(finish, rows, sums, x.ranges + row, w, panel, to);
+            int rows = x.rows - row < DOT_ROWS ? x.rows - row : DOT_ROWS;
+#define TILE(R) linear_tile(finish, bits, R, tile, x.ranges + row, w, panel, to)
+            WITH_ROWS(rows, TILE)
+#undef TILE
         }
 }
 
@@ -76,7 +69,8 @@ INLINE void linear_finishing(Finish finish, QuantizedRows x, const Weight *w, Ma
         return;
     }
 #endif
-    linear_in_panels(finish, x, w, y);
+    if (w->bits == 4) linear_in_panels(finish, 4, x, w, y);
+    else linear_in_panels(finish, 8, x, w, y);
 }
 
 /* y [rows, num_out] */
