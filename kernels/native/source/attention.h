@@ -16,76 +16,126 @@
 
 #include "heads.h"
 
-#define NO_SCORE (-(1 << 30)) /* of keys that fill up the last quad */
+#define TILE_ROWS 8 /* keys or queries multiplied at once; half as many where no more than that are left */
+
+/* CALL(rows), compiled for both. */
+#define WITH_TILE(left, CALL)                                                                                           \
+    if (left > TILE_ROWS / 2) CALL(TILE_ROWS);                                                                          \
+    else CALL(TILE_ROWS / 2);
+
+INLINE uint16_t *pair_at(HeadScratch *s, int key, int lane) { return s->scores + key / 2 * (2 * QUERIES) + 2 * lane; }
 
 /* scores <- keys x queries, 16 * vectors of these. The two products are compiled for each number of vectors, with distances
  * that never change as constants: worked out at every call, they took as long as a short text's products. */
+INLINE void score_tile(int rows, int vectors, int first, Head h, HeadScratch *s)
+{
+    int32_t sums[TILE_ROWS][QUERIES];
+    Panel panel = {(const uint8_t *)s->queries, QUERIES * QUAD, h.width / QUAD};
+    dot_rows(rows, vectors, plain_rows(s->keys + first * h.width, h.width), panel, (Sums){sums[0], QUERIES});
+    UNROLL for (int r = 0; r < rows; r += 2)
+        UNROLL for (int n = 0; n < vectors * LANES; n += LANES) {
+            Shorts pair = pair_up(load16i(sums[r] + n) >> s->score_shift, load16i(sums[r + 1] + n) >> s->score_shift);
+            memcpy(pair_at(s, first + r, n), &pair, sizeof pair);
+        }
+}
+
 INLINE void score_keys(int vectors, Head h, HeadScratch *s)
 {
-    Panel panel = {(const uint8_t *)s->queries, QUERIES * QUAD, h.width / QUAD};
-    dot_many(h.num_tokens, vectors, plain_rows(s->keys, h.width), panel, (Sums){s->scores, QUERIES});
-    for (int t = h.num_tokens; t % QUAD; t++)
-        for (int c = 0; c < QUERIES; c++) s->scores[t * QUERIES + c] = NO_SCORE;
+    for (int first = 0; first < h.num_tokens; first += TILE_ROWS) {
+#define TILE(ROWS) score_tile(ROWS, vectors, first, h, s)
+        WITH_TILE(h.num_tokens - first, TILE)
+#undef TILE
+    }
 }
 
 static void score_one_vector(Head h, HeadScratch *s) { score_keys(1, h, s); }
 static void score_two_vectors(Head h, HeadScratch *s) { score_keys(2, h, s); }
 
-INLINE IntLanes greatest_scores(int num_tokens, const int32_t *scores)
+INLINE Shorts pair_of(HeadScratch *s, int key, int lane)
 {
-    IntLanes most[QUAD];
-    for (int n = 0; n < QUAD; n++) most[n] = load16i(scores + n * QUERIES);
+    Shorts pair;
+    memcpy(&pair, pair_at(s, key, lane), sizeof pair);
+    return pair;
+}
+
+/* In both halves of each pair. */
+INLINE Shorts greatest_scores(int num_tokens, int lane, HeadScratch *s)
+{
+    Shorts most[2] = {pair_of(s, 0, lane), pair_of(s, 2, lane)};
     for (int t = QUAD; t < num_tokens; t += QUAD)
-        UNROLL for (int n = 0; n < QUAD; n++) most[n] = max16i(most[n], load16i(scores + (t + n) * QUERIES));
-    return max16i(max16i(most[0], most[1]), max16i(most[2], most[3]));
+        UNROLL for (int p = 0; p < 2; p++) most[p] = greater(most[p], pair_of(s, t + 2 * p, lane));
+    Shorts either = greater(most[0], most[1]);
+    return greater(either, swap_pair(either));
+}
+
+/* Of 16 queries so far. Each pair of a quad has running sums of its own. */
+typedef struct {
+    Shorts sums[2];
+    Bytes last; /* their upper bytes */
+    IntLanes total;
+} Weighed;
+
+/* The four keys from `t` on, of which `count` are there. */
+INLINE void weigh_quad(Weighed *w, int t, int count, int lane, Shorts most, Shorts rate, HeadScratch *s)
+{
+    UNROLL for (int p = 0; p < 2; p++) {
+        Shorts power = powers(most - pair_of(s, t + 2 * p, lane), rate);
+        w->sums[p] += count < QUAD ? power & one_of_first(count, p) : power;
+    }
+    Bytes upper = upper_bytes(w->sums[0], w->sums[1]), weights = side_by_side(upper - w->last);
+    memcpy(s->weights + t * QUERIES + lane * QUAD, &weights, sizeof weights);
+    w->total = add_quads(w->total, weights), w->last = upper;
 }
 
 /* scores -> weights of 16 queries, whose lanes begin at `lane`; returns one over their sums. A weight is what its power
- * adds to the second byte of the running sum: what rounding leaves over goes to the next key, so that the many small ones
- * of a long text count for what they are together. */
+ * adds to the upper byte of a running sum: what rounding leaves over goes to the fourth key from here, so that the many
+ * small ones of a long text count for what they are together. */
 INLINE Lanes weigh_keys(int num_tokens, int lane, HeadScratch *s)
 {
-    const int32_t *scores = s->scores + lane;
-    IntLanes most = greatest_scores(num_tokens, scores), sum = {0};
-    BitLanes last = {0};
-    for (int t = 0; t < num_tokens; t += QUAD, scores += QUAD * QUERIES) {
-        IntLanes sums[QUAD];
-        UNROLL for (int n = 0; n < QUAD; n++) {
-            Lanes below = __builtin_convertvector(load16i(scores + n * QUERIES) - most, Lanes);
-            if (t + n < num_tokens) sum += powers16(below * s->score_step);
-            sums[n] = sum;
-        }
-        BitLanes bytes = second_bytes(sums), before = bytes << 8 | last >> 24;
-        Bytes weights = (Bytes)bytes - (Bytes)before;
-        memcpy(s->weights + t * QUERIES + lane * QUAD, &weights, sizeof weights);
-        last = bytes;
-    }
-    return 1.0f / __builtin_convertvector(sum >> 8, Lanes);
+    Shorts most = greatest_scores(num_tokens, lane, s), half = 128 - (Shorts){0}, rate = s->score_rate - (Shorts){0};
+    Weighed w = {.sums = {half, half}};
+    int whole = num_tokens / QUAD * QUAD;
+    for (int t = 0; t < whole; t += QUAD) weigh_quad(&w, t, QUAD, lane, most, rate, s);
+    if (whole < num_tokens) weigh_quad(&w, whole, num_tokens - whole, lane, most, rate, s);
+    return 1.0f / __builtin_convertvector(w.total, Lanes);
 }
 
-/* sums <- weights x values, 16 * vectors columns from `i` on */
-INLINE void sum_values(int vectors, Head h, int queries, int i, HeadScratch *s)
+/* out[r] = middle + step * (weights x values) / sum of weights for queries from `first` on, 16 * vectors columns from `i` */
+INLINE void mix_tile(int rows, int vectors, int first, int queries, int i, Head h, const float *inverse_sums, float *out,
+                     int64_t stride, HeadScratch *s)
 {
-    ByteRows rows = {.q = s->weights, .stride = QUAD, .step = QUERIES * QUAD, .ahead = s->weights};
+    int32_t sums[TILE_ROWS][QUERIES];
+    ByteRows x = plain_rows(s->weights + first * QUAD, QUAD);
+    x.step = QUERIES * QUAD;
     Panel panel = {s->values + i * QUAD, h.width * QUAD, (h.num_tokens + QUAD - 1) / QUAD};
-    dot_many(queries, vectors, rows, panel, (Sums){s->sums[0], QUERIES});
-}
-
-static void sum_one_vector(Head h, int queries, int i, HeadScratch *s) { sum_values(1, h, queries, i, s); }
-static void sum_two_vectors(Head h, int queries, int i, HeadScratch *s) { sum_values(2, h, queries, i, s); }
-
-/* out[r] = middle + step * (weights x values) / sum of weights, columns i to i + 16 * vectors */
-INLINE void mix_values(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
-{
-    int vectors = h.width - i >= 2 * LANES ? 2 : 1;
-    (vectors == 2 ? sum_two_vectors : sum_one_vector)(h, queries, i, s);
-    for (int c = 0; c < vectors; c++, i += LANES) {
-        Lanes step = load16(s->step + i), middle = load16(s->middle + i);
-        for (int r = 0; r < queries; r++) {
-            Lanes mean = __builtin_convertvector(load16i(s->sums[r] + c * LANES), Lanes) * inverse_sums[r];
-            store16(out + r * stride + i, fused16(mean, step, middle));
+    dot_rows(rows, vectors, x, panel, (Sums){sums[0], QUERIES});
+    UNROLL for (int n = 0; n < vectors * LANES; n += LANES) {
+        Lanes step = load16(s->step + i + n), middle = load16(s->middle + i + n);
+        UNROLL for (int r = 0; r < rows; r++) {
+            Lanes mean = __builtin_convertvector(load16i(sums[r] + n), Lanes) * inverse_sums[first + r];
+            if (first + r < queries) store16(out + (first + r) * stride + i + n, fused16(mean, step, middle));
         }
     }
+}
+
+INLINE void mix_values(int vectors, Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
+                       HeadScratch *s)
+{
+    for (int first = 0; first < queries; first += TILE_ROWS) {
+#define TILE(ROWS) mix_tile(ROWS, vectors, first, queries, i, h, inverse_sums, out, stride, s)
+        WITH_TILE(queries - first, TILE)
+#undef TILE
+    }
+}
+
+static void mix_one_vector(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
+{
+    mix_values(1, h, queries, i, inverse_sums, out, stride, s);
+}
+
+static void mix_two_vectors(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
+{
+    mix_values(2, h, queries, i, inverse_sums, out, stride, s);
 }
 
 /* Queries from `first` on, up to QUERIES. `out` rows are `stride` floats apart. */
@@ -96,7 +146,8 @@ INLINE void attend_queries(Head h, int first, float *out, int64_t stride, HeadSc
     for (int c = 0; c < vectors; c++) pack_queries(h, first + c * LANES, c * LANES, s);
     (vectors == 2 ? score_two_vectors : score_one_vector)(h, s);
     for (int c = 0; c < vectors; c++) store16(inverse_sums + c * LANES, weigh_keys(h.num_tokens, c * LANES, s));
-    for (int i = 0; i < h.width; i += 2 * LANES) mix_values(h, queries, i, inverse_sums, out, stride, s);
+    for (int i = 0; i < h.width; i += 2 * LANES)
+        (h.width - i > LANES ? mix_two_vectors : mix_one_vector)(h, queries, i, inverse_sums, out, stride, s);
 }
 
 /* out: `num_tokens` rows of num_heads * head floats, of as many rows with q, k and v side by side. */

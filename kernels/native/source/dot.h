@@ -207,20 +207,16 @@ INLINE void dot_panel(int bits, int rows, ByteRows x, const Weight *w, int panel
     else dot_rows(rows, 4, x, from, (Sums){sums[0], PANEL});
 }
 
-/* Any number of rows, with `vectors` times 16 outputs: 1 or 2. */
-INLINE void dot_many(int count, int vectors, ByteRows x, Panel panel, Sums sums)
+/* sums + what four bytes of each lane amount to */
+INLINE IntLanes add_quads(IntLanes sums, Bytes v)
 {
-    for (; count > 0; count -= MOST_ROWS, x.q += MOST_ROWS * x.stride, sums.to += MOST_ROWS * sums.stride)
-        switch (count) {
-        case 1: dot_rows(1, vectors, x, panel, sums); break;
-        case 2: dot_rows(2, vectors, x, panel, sums); break;
-        case 3: dot_rows(3, vectors, x, panel, sums); break;
-        case 4: dot_rows(4, vectors, x, panel, sums); break;
-        case 5: dot_rows(5, vectors, x, panel, sums); break;
-        case 6: dot_rows(6, vectors, x, panel, sums); break;
-        case 7: dot_rows(7, vectors, x, panel, sums); break;
-        default: dot_rows(8, vectors, x, panel, sums);
-        }
+#if defined(__AVX512VNNI__)
+    multiply_add((__m512i *)&sums, (__m512i)v, _mm512_set1_epi8(1));
+    return sums;
+#else
+    BitLanes quads = (BitLanes)v, pairs = (quads & 0x00FF00FF) + (quads >> 8 & 0x00FF00FF);
+    return sums + (IntLanes)((pairs & 0xFFFF) + (pairs >> 16));
+#endif
 }
 
 #endif

@@ -24,18 +24,18 @@ typedef struct {
     uint8_t *keys;    /* [tokens][width] */
     uint8_t *values;  /* [tokens / 4][width][4], signed */
     uint8_t *weights; /* [tokens / 4][queries][4] */
-    int32_t *scores;  /* [tokens][queries] */
-    float score_step; /* what an integer score counts, in powers of two */
-    float query_inverse;
+    uint16_t *scores; /* [tokens / 2][queries / 16] pairs of lanes.h, signed: two tokens' scores of 16 queries */
+    int score_shift;  /* what products are shifted by to become scores: so they fit into 16 bits */
+    uint16_t score_rate;
+    float query_inverse, key_step;
     _Alignas(64) float low[MAX_HEAD], step[MAX_HEAD], middle[MAX_HEAD]; /* of values' channels: v ~ middle + step * q */
     _Alignas(64) uint32_t queries[MAX_HEAD / QUAD][QUERIES];
-    _Alignas(64) int32_t sums[QUERIES][QUERIES];
 } HeadScratch;
 
 INLINE int64_t head_scratch_bytes(int64_t tokens, int width)
 {
     tokens = round_up(tokens, QUAD);
-    return round_up((int64_t)sizeof(HeadScratch), 64) + round_up(2 * tokens * width, 64) + tokens * QUERIES * 5;
+    return round_up((int64_t)sizeof(HeadScratch), 64) + round_up(2 * tokens * width, 64) + tokens * QUERIES * 3;
 }
 
 INLINE HeadScratch *head_scratch(void *memory, int64_t tokens, int width)
@@ -45,7 +45,7 @@ INLINE HeadScratch *head_scratch(void *memory, int64_t tokens, int width)
     s->keys = (uint8_t *)memory + round_up((int64_t)sizeof *s, 64);
     s->values = s->keys + tokens * width;
     s->weights = s->keys + round_up(2 * tokens * width, 64);
-    s->scores = (int32_t *)(s->weights + tokens * QUERIES);
+    s->scores = (uint16_t *)(s->weights + tokens * QUERIES);
     return s;
 }
 
@@ -63,7 +63,8 @@ INLINE void scan_channels(int64_t first, Head h, HeadScratch *s)
     }
 }
 
-/* Keys have one step for all channels, and lows of their own: they add the same to all scores of a query. */
+/* Keys have one step for all channels, and lows of their own: they add the same to all scores of a query. What fills up the
+ * last quad repeats the last key. */
 INLINE void pack_keys(Head h, HeadScratch *s)
 {
     scan_channels(h.k, h, s);
@@ -71,13 +72,15 @@ INLINE void pack_keys(Head h, HeadScratch *s)
     for (int i = LANES; i < h.width; i += LANES) widest = max16(widest, load16(s->step + i));
     float range = greatest_lane(widest);
     Lanes inverse = all16(255.0f / (range + EPSILON));
-    s->score_step = range / 255.0f;
+    s->key_step = range / 255.0f;
     for (int i = 0; i < h.width; i += LANES) {
         const float *k = element(h.qkv, 0, h.k + i);
         Lanes low = load16(s->low + i);
         for (int t = 0; t < h.num_tokens; t++)
             store_bytes(s->keys + t * h.width + i, nearest16((load16(k + t * h.qkv.stride) - low) * inverse), LANES);
     }
+    uint8_t *last = s->keys + (h.num_tokens - 1) * h.width;
+    for (int t = h.num_tokens; t % QUAD; t++) memcpy(s->keys + t * h.width, last, (size_t)h.width);
 }
 
 /* Four tokens of a channel are one lane. */
@@ -110,6 +113,7 @@ INLINE void pack_values(Head h, HeadScratch *s)
     }
 }
 
+/* How fast weights fall with the scores: the 65536th part of a halving for each. */
 INLINE void scan_queries(Head h, HeadScratch *s)
 {
     Lanes most = all16(0.0f);
@@ -120,7 +124,10 @@ INLINE void scan_queries(Head h, HeadScratch *s)
         }
     float greatest = greatest_lane(most);
     s->query_inverse = 127.0f / (greatest + EPSILON);
-    s->score_step *= greatest / 127.0f * (LOG2_E / sqrtf((float)h.width));
+    float step = s->key_step * (greatest / 127.0f * (LOG2_E / sqrtf((float)h.width)));
+    for (s->score_shift = 0; 1 << s->score_shift < h.width;) s->score_shift++;
+    float rate = step * (float)(65536 << s->score_shift);
+    s->score_rate = (uint16_t)lrintf(rate < 65535.0f ? rate : 65535.0f);
 }
 
 /* to[i][r] = from[r][i] for 16 rows of 4 words */

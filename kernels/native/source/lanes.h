@@ -22,6 +22,7 @@
 typedef float Lanes __attribute__((vector_size(64)));
 typedef int32_t IntLanes __attribute__((vector_size(64)));
 typedef uint32_t BitLanes __attribute__((vector_size(64)));
+typedef uint16_t Shorts __attribute__((vector_size(64)));
 typedef uint8_t Bytes __attribute__((vector_size(64)));
 typedef uint8_t ByteLanes __attribute__((vector_size(16)));
 
@@ -150,48 +151,110 @@ INLINE IntLanes nearest16(Lanes v)
 #endif
 }
 
-INLINE IntLanes max16i(IntLanes a, IntLanes b)
+/* The upper halves of 32 products. */
+INLINE Shorts high_half(Shorts a, Shorts b)
 {
-#if defined(__AVX512F__)
-    return (IntLanes)_mm512_max_epi32((__m512i)a, (__m512i)b);
+#if defined(__AVX512BW__)
+    return (Shorts)_mm512_mulhi_epu16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    union { Shorts all; __m256i half[2]; } x = {a}, y = {b};
+    for (int i = 0; i < 2; i++) x.half[i] = _mm256_mulhi_epu16(x.half[i], y.half[i]);
+    return x.all;
 #else
-    IntLanes more = a > b;
+    for (int i = 0; i < 2 * LANES; i++) a[i] = (uint16_t)((uint32_t)a[i] * b[i] >> 16);
+    return a;
+#endif
+}
+
+/* Lane by lane; 16 or more leave nothing. */
+INLINE Shorts shift_right(Shorts a, Shorts by)
+{
+#if defined(__AVX512BW__)
+    return (Shorts)_mm512_srlv_epi16((__m512i)a, (__m512i)by);
+#else
+    return (a >> (by & 15)) & (Shorts)(by < 16);
+#endif
+}
+
+/* As signed integers. */
+INLINE Shorts greater(Shorts a, Shorts b)
+{
+#if defined(__AVX512BW__)
+    return (Shorts)_mm512_max_epi16((__m512i)a, (__m512i)b);
+#else
+    typedef int16_t Signed __attribute__((vector_size(64)));
+    Shorts more = (Shorts)((Signed)a > (Signed)b);
     return (a & more) | (b & ~more);
 #endif
 }
 
-/* The second byte of each of four, side by side. */
-INLINE BitLanes second_bytes(const IntLanes v[4])
+/* What follows keeps to the order in which the processor packs: four of `a`, four of `b`, the next four of `a` ... Values
+ * must fit into 16 bits, signed. */
+INLINE Shorts pair_up(IntLanes a, IntLanes b)
 {
 #if defined(__AVX512BW__)
-    const __m512i second = _mm512_broadcast_i32x4(_mm_setr_epi32(0x01010101, 0x05050505, 0x09090909, 0x0D0D0D0D));
-    __m512i bytes = _mm512_shuffle_epi8((__m512i)v[0], second);
-    bytes = _mm512_mask_shuffle_epi8(bytes, 0x2222222222222222, (__m512i)v[1], second);
-    bytes = _mm512_mask_shuffle_epi8(bytes, 0x4444444444444444, (__m512i)v[2], second);
-    return (BitLanes)_mm512_mask_shuffle_epi8(bytes, 0x8888888888888888, (__m512i)v[3], second);
+    return (Shorts)_mm512_packs_epi32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    union { IntLanes all; __m256i half[2]; } x = {a}, y = {b};
+    for (int i = 0; i < 2; i++) x.half[i] = _mm256_packs_epi32(x.half[i], y.half[i]);
+    return (Shorts)x.all;
 #else
-    return (BitLanes)((v[0] >> 8 & 255) | (v[1] & 255 << 8) | (v[2] & 255 << 8) << 8 | (v[3] & 255 << 8) << 16);
+    Shorts pairs;
+    for (int i = 0; i < LANES; i++) pairs[i / 4 * 8 + i % 4] = (uint16_t)a[i], pairs[i / 4 * 8 + 4 + i % 4] = (uint16_t)b[i];
+    return pairs;
 #endif
 }
 
-/* reference.powers, to the bit: 65280 * 2**v for v <= 0, to the nearest integer. A polynomial on [-0.5, 0.5], the rest
- * goes into the exponent. */
-INLINE IntLanes powers16(Lanes v)
+/* What was a's is b's, and the other way round. */
+INLINE Shorts swap_pair(Shorts v)
 {
 #if defined(__AVX512F__)
-    Lanes whole = (Lanes)_mm512_roundscale_ps((__m512)v, 0);
+    return (Shorts)_mm512_shuffle_epi32((__m512i)v, (_MM_PERM_ENUM)0x4E);
+#elif defined(__AVX2__)
+    union { Shorts all; __m256i half[2]; } x = {v};
+    for (int i = 0; i < 2; i++) x.half[i] = _mm256_shuffle_epi32(x.half[i], 0x4E);
+    return x.all;
 #else
-    v = max16(v, all16(-126.0f));
-    Lanes shifted = v + ROUNDER, whole = shifted - ROUNDER;
+    Shorts swapped;
+    for (int i = 0; i < 2 * LANES; i++) swapped[i] = v[i ^ 4];
+    return swapped;
 #endif
-    Lanes f = v - whole;
-    Lanes p = fused16(all16(15658.322f), f, all16(45888.043f));
-    p = fused16(p, f, all16(65280.0f));
-#if defined(__AVX512F__)
-    return nearest16((Lanes)_mm512_scalef_ps((__m512)p, (__m512)whole));
+}
+
+/* All ones where a lane is one of the first `count` of four that two pairs are made of, the `pair`-th of these. */
+INLINE Shorts one_of_first(int count, int pair)
+{
+    const Shorts number = {0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1};
+    return (Shorts)(number + (uint16_t)(2 * pair) < (uint16_t)count);
+}
+
+/* The upper bytes of two pairs: in every 16 bits, one of the first and one of the second. */
+INLINE Bytes upper_bytes(Shorts first, Shorts second) { return (Bytes)(first >> 8 | (second & 0xFF00)); }
+
+/* Four bytes a lane, of two pairs' four, from upper_bytes. */
+INLINE Bytes side_by_side(Bytes v)
+{
+#if defined(__AVX512BW__)
+    const __m128i order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    return (Bytes)_mm512_shuffle_epi8((__m512i)v, _mm512_broadcast_i32x4(order));
+#elif defined(__AVX2__)
+    const __m128i order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    union { Bytes all; __m256i half[2]; } x = {v};
+    for (int i = 0; i < 2; i++) x.half[i] = _mm256_shuffle_epi8(x.half[i], _mm256_broadcastsi128_si256(order));
+    return x.all;
 #else
-    return nearest16((Lanes)((IntLanes)p + (((IntLanes)shifted) << 23)));
+    Bytes ordered;
+    for (int i = 0; i < 4 * LANES; i++) ordered[i] = v[i / 16 * 16 + i % 16 / 2 + i % 2 * 8];
+    return ordered;
 #endif
+}
+
+/* reference.powers, to the bit: 65280 / 2**(below * rate / 65536). The product's upper half says how often it is halved, a
+ * parabola of its lower half what is left. */
+INLINE Shorts powers(Shorts below, Shorts rate)
+{
+    Shorts fraction = below * rate, slope = 43729 - high_half(fraction, 11089 - (Shorts){0});
+    return shift_right(65280 - high_half(fraction, slope), high_half(below, rate));
 }
 
 #endif
