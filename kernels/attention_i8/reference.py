@@ -50,7 +50,6 @@ _SLOPE, _BEND = 43729, 11089
 """65280 / 2**f ~ 65280 - f (43729 - 11089 f): of the parabolas through both ends, the one with the least error."""
 
 
-
 def attention(qkv_TW: Tensor, groups: Sequence[Group], *, num_heads: int) -> Tensor:
     """out_TX float32 with X = H * D, for the groups that make up all rows in order; a row holds q, k, v, each H x D.
 
