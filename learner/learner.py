@@ -32,10 +32,11 @@ from learner.slow import GROWTH, Phase, SlowRound
 from learner.steps import Pace
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
-from model.calibration import grams
+from model.calibration import grams, smooth
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from model.weights import layer_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined, WeightManifest
 from wire.subjects import Subjects
@@ -66,7 +67,8 @@ class Learner:
         self.model_spec = shape.spec_hash(tokenizer.digest)
         self.strata = strata
         self._source = f"{frozen_digest(strata, self._first_layer)}/{config.seed}"
-        seen = grams(strata, tokenizer, num_layers=self._first_layer)
+        seen = smooth(strata, grams(strata, tokenizer))
+        seen = {name: gram for name, gram in seen.items() if layer_of(name) < self._first_layer}
         tensors = stored_encoder(strata, grams=seen) | {"head.proj": stored_projection(shape, seed=config.seed)}
         self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
         if config.trainable_layers:

@@ -22,9 +22,10 @@ from torch.nn import functional
 from learner.config import LearnerConfig
 from learner.strategies.in_rounds import in_rounds
 from learner.strategies.strategy import Outputs
-from model.fakequant import fake_linear
+from model.fakequant import fake_layer
 from model.ragged import RaggedLayout
 from model.strata import Strata
+from model.weights import layer_of
 
 SCALE = 20.0
 """Logits of the auxiliary head are this times a cosine."""
@@ -45,7 +46,7 @@ def with_own_top(strata: Strata, first_layer: int) -> Strata:
 
 def top_state(strata: Strata, first_layer: int) -> dict[str, Tensor]:
     """The weights of the blocks from `first_layer` on, by name."""
-    return {name: value for name, value in strata.state_dict().items() if _layer(name) >= first_layer}
+    return {name: value for name, value in strata.state_dict().items() if layer_of(name) >= first_layer}
 
 
 def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
@@ -57,7 +58,7 @@ def frozen_digest(strata: Strata, first_layer: int) -> str:
     """Of all weights that training does not change."""
     digest = sha256()
     for name, value in strata.state_dict().items():
-        if _layer(name) < first_layer:
+        if layer_of(name) < first_layer:
             digest.update(name.encode())
             digest.update(value.contiguous().numpy())
     return digest.hexdigest()
@@ -116,7 +117,7 @@ class Trainer:
         return float(loss)
 
     def _logits(self, strata: Strata, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        z_BD = strata.forward_from(self._first_layer, x_TD, layout, linear=fake_linear)
+        z_BD = strata.forward_from(self._first_layer, x_TD, layout, linear=fake_layer)
         return SCALE * z_BD @ functional.normalize(head_CD, dim=1).T
 
     @torch.no_grad()
@@ -124,7 +125,3 @@ class Trainer:
         if not self._strategy.wants_before:
             return [None] * len(sizes)
         return torch.split(self._logits(self._parent, self._means_CD, x_TD, layout), list(sizes))
-
-
-def _layer(name: str) -> int:
-    return int(name.split(".")[1]) if name.startswith("layers.") else -1

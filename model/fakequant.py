@@ -13,13 +13,14 @@ Shape suffixes: M tokens, K inputs, N outputs.
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kernels.linear_i8 import linear_i8, pack
 from kernels.linear_i8.reference import quantize_rows
 from model.nested import MAX_Q8
 from model.qtensor import check_finite
 from model.quantize import round_rows
+from model.strata import ScaledLinear
 
 
 class _FakeLinear(torch.autograd.Function):
@@ -47,3 +48,10 @@ class _FakeLinear(torch.autograd.Function):
 def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """y_MN as served from the float32 weight `w_NK`, with straight-through gradients for x, weight and bias."""
     return cast(Tensor, _FakeLinear.apply(x_MK, w_NK, bias_N))  # type: ignore[no-untyped-call]
+
+
+def fake_layer(x_MK: Tensor, layer: nn.Linear) -> Tensor:
+    """`fake_linear` of a layer of `Strata`, its inputs scaled as served."""
+    if isinstance(layer, ScaledLinear):
+        return fake_linear(x_MK * layer.in_scale, layer.weight / layer.in_scale, layer.bias)
+    return fake_linear(x_MK, layer.weight, layer.bias)

@@ -42,11 +42,14 @@ DTYPES: dict[str, torch.dtype] = {
 """Dtypes a part may have, by their safetensors names."""
 
 PART_DTYPES: dict[str, dict[str, str]] = {
-    N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32"},
+    N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     W8C: {"q": "I8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     FP32: {"value": "F32"},
 }
-"""Scheme -> its parts and their dtypes; only `bias` may be absent."""
+"""Scheme -> its parts and their dtypes."""
+
+OPTIONAL = {"bias", "in_scale"}
+"""Parts that may be absent."""
 
 
 class PartDescription(Protocol):
@@ -87,8 +90,9 @@ class QTensor:
     """A named weight and its parts.
 
     `n8g64`: the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8 (`model.nested`), scale F16
-    [N], ksum I32 [N] (sum of q8 over K), and bias F32 [N] where the layer has one. `w8c`: q I8 [N, K] in place of the
-    planes. `fp32`: value F32 of any shape. The parts are not to be written to.
+    [N], ksum I32 [N] (sum of q8 over K), bias F32 [N] where the layer has one, and in_scale F32 [K] where inputs are
+    multiplied by that before they are rounded. `w8c`: q I8 [N, K] in place of the planes. `fp32`: value F32 of any
+    shape. The parts are not to be written to.
     """
 
     name: str
@@ -107,6 +111,10 @@ class QTensor:
         return self.parts.get("bias")
 
     @property
+    def in_scale(self) -> Tensor | None:
+        return self.parts.get("in_scale")
+
+    @property
     def specs(self) -> tuple[PartSpec, ...]:
         """The parts as a manifest lists them, sorted by name."""
         dtypes = PART_DTYPES[self.scheme]
@@ -123,11 +131,16 @@ class QTensor:
         """The weight as float32, without the bias."""
         if self.scheme == FP32:
             return self.parts["value"]
-        return self.q_NK.float() * self.parts["scale"].float()[:, None]
+        return self._weight(self.q_NK)
 
     def dequantize_int4(self) -> Tensor:
         """The INT4 weight inside an `n8g64` weight as float32, without the bias."""
-        return high_plane(self.parts["hi"], self.parts["m"]).float() * self.parts["scale"].float()[:, None]
+        return self._weight(high_plane(self.parts["hi"], self.parts["m"]))
+
+    def _weight(self, q_NK: Tensor) -> Tensor:
+        """Of inputs as they come."""
+        w_NK = q_NK.float() * self.parts["scale"].float()[:, None]
+        return w_NK if self.in_scale is None else w_NK * self.in_scale
 
     def to_blob(self) -> bytes:
         """Safetensors bytes; equal tensors give equal bytes."""
@@ -159,9 +172,9 @@ def _check_entry(entry: TensorDescription) -> None:
     if dtypes is None:
         raise WrongShape(f"{entry.name}: scheme {entry.scheme!r}; expected one of {', '.join(PART_DTYPES)}")
     found = {part.name: part.dtype for part in entry.parts}
-    required = {name for name in dtypes if name != "bias"}
+    required = dtypes.keys() - OPTIONAL
     if len(found) != len(entry.parts) or not required <= found.keys() or not found.items() <= dtypes.items():
-        raise WrongShape(f"{entry.name}: parts {found}; expected {dtypes} (bias may be absent)")
+        raise WrongShape(f"{entry.name}: parts {found}; expected {dtypes} (bias and in_scale may be absent)")
     num_bytes = sum(math.prod(part.shape) * DTYPES[part.dtype].itemsize for part in entry.parts)
     if any(size < 1 for part in entry.parts for size in part.shape) or not num_bytes <= entry.num_bytes:
         raise WrongShape(f"{entry.name}: {entry.num_bytes} bytes cannot hold {[part.shape for part in entry.parts]}")
@@ -180,9 +193,11 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
     if entry.scheme == N8G64:
         groups = (*shapes["hi"][:1], 2 * shapes["hi"][-1] // GROUP)
         planes_fit = shapes["lo"] == shapes["hi"] and shapes["m"] == groups and not 2 * shapes["hi"][-1] % GROUP
-        if not (_fit(shapes, "hi", "lo", "m") and planes_fit):
+        scales_fit = shapes.pop("in_scale", inputs := (2 * shapes["hi"][-1],)) == inputs
+        if not (_fit(shapes, "hi", "lo", "m") and planes_fit and scales_fit):
             raise WrongShape(
-                f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], the other parts [N]"
+                f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], in_scale [K], the other"
+                " parts [N]"
             )
 
 
@@ -211,5 +226,6 @@ def check_finite(name: str, parts: Mapping[str, Tensor]) -> None:
     for part_name, part in parts.items():
         if part.is_floating_point() and not torch.isfinite(part).all():
             raise NonFinite(f"{name}.{part_name} has a value that is not finite")
-    if "scale" in parts and not (parts["scale"] > 0).all():
-        raise NonFinite(f"{name}.scale has a value that is not positive")
+    for part_name in ("scale", "in_scale"):
+        if part_name in parts and not (parts[part_name] > 0).all():
+            raise NonFinite(f"{name}.{part_name} has a value that is not positive")

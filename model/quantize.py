@@ -30,13 +30,23 @@ def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTens
     return _quantized(name, W8C, q_NK, scale_N, {"q": q_NK}, bias_N)
 
 
-def quantize_n8g64(name: str, w_NK: Tensor, bias_N: Tensor | None = None, *, gram_KK: Tensor | None = None) -> QTensor:
+def quantize_n8g64(
+    name: str,
+    w_NK: Tensor,
+    bias_N: Tensor | None = None,
+    *,
+    gram_KK: Tensor | None = None,
+    in_scale_K: Tensor | None = None,
+) -> QTensor:
     """INT8 per row with an INT4 weight in its upper plane: K must be a multiple of 64.
 
     With the Gram matrix of its inputs, every weight is within half a step of where the errors of others have moved it;
-    without, |w - scale * q| <= scale / 2. Raises as `quantize_w8c` does.
+    without, |w - scale * q| <= scale / 2. With `in_scale_K`, that is true of the weight divided by it, and inputs are
+    multiplied by it before they are rounded (`gram_KK` is theirs then). Raises as `quantize_w8c` does.
     """
     _check_shape(name, w_NK, bias_N, group=GROUP)
+    extra = {} if in_scale_K is None else {"in_scale": in_scale_K.clone()}
+    w_NK = w_NK if in_scale_K is None else w_NK.detach() / in_scale_K
     q_NK, scale_N = round_rows(w_NK, MAX_Q8)
     hi_NJ, lo_NJ, m_NG = split(q_NK, None if gram_KK is None else gram_KK.diagonal())
     if gram_KK is not None and torch.isfinite(scale_N).all():
@@ -44,7 +54,7 @@ def quantize_n8g64(name: str, w_NK: Tensor, bias_N: Tensor | None = None, *, gra
         q_NK, hi_NK = round_planes(scaled_NK, m_NG.repeat_interleave(GROUP, dim=1), gram_KK)
         hi_NJ = pack_nibbles(hi_NK)
         lo_NJ = pack_nibbles(q_NK - high_plane(hi_NJ, m_NG))
-    return _quantized(name, N8G64, q_NK, scale_N, {"hi": hi_NJ, "lo": lo_NJ, "m": m_NG}, bias_N)
+    return _quantized(name, N8G64, q_NK, scale_N, {"hi": hi_NJ, "lo": lo_NJ, "m": m_NG} | extra, bias_N)
 
 
 def plain(name: str, value: Tensor) -> QTensor:

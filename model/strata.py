@@ -24,8 +24,25 @@ from model.config import StrataConfig
 from model.errors import WrongShape
 from model.ragged import RaggedBatch, RaggedLayout
 
-Linear: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""x_MK, w_NK, bias_N -> y_MN: `functional.linear`, or `fakequant.fake_linear` to train against the served rounding."""
+Linear: TypeAlias = Callable[[Tensor, nn.Linear], Tensor]
+"""x_MK, layer -> y_MN: `full_precision`, or `fakequant.fake_layer` to train against the served rounding."""
+
+
+def full_precision(x_MK: Tensor, layer: nn.Linear) -> Tensor:
+    return cast(Tensor, layer(x_MK))
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer whose inputs are multiplied by `in_scale` [K] before they are rounded, and its weight divided.
+
+    That is no matter in full precision; `model.calibration` chooses the scales, training leaves them alone.
+    """
+
+    in_scale: Tensor
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self.register_buffer("in_scale", torch.ones(in_features))
 
 
 class Embedding(nn.Module):
@@ -47,19 +64,19 @@ class Block(nn.Module):
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
         self.num_heads = config.n_heads
-        self.qkv = nn.Linear(config.d_model, 3 * config.d_model)
+        self.qkv = ScaledLinear(config.d_model, 3 * config.d_model)
         self.out = nn.Linear(config.d_model, config.d_model)
         self.norm1 = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.up = nn.Linear(config.d_model, config.d_ff)
+        self.up = ScaledLinear(config.d_model, config.d_ff)
         self.down = nn.Linear(config.d_ff, config.d_model)
         self.norm2 = nn.LayerNorm(config.d_model, config.norm_eps)
 
     def forward(self, x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
-        qkv_TW = linear(x_TD, self.qkv.weight, self.qkv.bias)
+        qkv_TW = linear(x_TD, self.qkv)
         mixed_TD = attention(qkv_TW, layout.groups, num_heads=self.num_heads)
-        x_TD = self.norm1(x_TD + linear(mixed_TD, self.out.weight, self.out.bias))
-        inner_TF = functional.gelu(linear(x_TD, self.up.weight, self.up.bias))
-        return cast(Tensor, self.norm2(x_TD + linear(inner_TF, self.down.weight, self.down.bias)))
+        x_TD = self.norm1(x_TD + linear(mixed_TD, self.out))
+        inner_TF = functional.gelu(linear(x_TD, self.up))
+        return cast(Tensor, self.norm2(x_TD + linear(inner_TF, self.down)))
 
 
 class Strata(nn.Module):
@@ -80,11 +97,11 @@ class Strata(nn.Module):
         batch.check(self.config.vocab, self.config.max_pos)
         x_TD = self.embed(batch)
         for block in self._blocks(0, layer):
-            x_TD = block(x_TD, batch.layout, functional.linear)
+            x_TD = block(x_TD, batch.layout, full_precision)
         return cast(Tensor, x_TD)
 
     def forward_from(
-        self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = functional.linear
+        self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = full_precision
     ) -> Tensor:
         """z_BD of unit length, from the activations at the input of block `layer`. Raises WrongShape."""
         if x_TD.shape != (layout.num_tokens, self.config.d_model):

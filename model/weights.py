@@ -17,7 +17,7 @@ from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
 from model.qtensor import FP32, N8G64, W8C, QTensor
 from model.quantize import plain, quantize_n8g64, quantize_w8c
-from model.strata import Strata
+from model.strata import ScaledLinear, Strata
 
 HEAD = "head."
 
@@ -55,7 +55,7 @@ def encoder_tensors(
     """
     names = encoder_names(strata.config)
     if first_layer is not None:
-        names = {name: kind for name, kind in names.items() if _layer(name) >= first_layer}
+        names = {name: kind for name, kind in names.items() if layer_of(name) >= first_layer}
     return {
         name: _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), grams.get(name))
         for name, (scheme, _) in names.items()
@@ -92,6 +92,9 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
         state[f"{path}.weight"] = value
         if bias is not None:
             state[f"{path}.bias"] = bias.clone()
+        if isinstance(strata.get_submodule(path), ScaledLinear):
+            in_scale_K = tensor.in_scale
+            state[f"{path}.in_scale"] = torch.ones(value.shape[1]) if in_scale_K is None else in_scale_K.clone()
     strata.load_state_dict(state, assign=True)
     return strata.eval()
 
@@ -105,7 +108,8 @@ def encoder_key(digests: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(line for line in lines if not line.startswith(HEAD)).encode()).hexdigest()
 
 
-def _layer(name: str) -> int:
+def layer_of(name: str) -> int:
+    """The block that a weight belongs to; -1 for the embeddings."""
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
@@ -115,5 +119,6 @@ def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
     bias_N = module.bias if isinstance(module, nn.Linear) else None
     if scheme == N8G64:
-        return quantize_n8g64(name, module.weight, bias_N, gram_KK=gram_KK)
+        in_scale_K = module.in_scale if isinstance(module, ScaledLinear) else None
+        return quantize_n8g64(name, module.weight, bias_N, gram_KK=gram_KK, in_scale_K=in_scale_K)
     return quantize_w8c(name, module.weight, bias_N)

@@ -95,7 +95,7 @@ def weights(product_HSS: Tensor, step_H11: Tensor, head: int) -> Tensor:
     rate_H11 = torch.round(step_H11 * (65536 << shift)).clamp(max=65535.0).to(torch.int64)
     power_HSS = powers((score_HSS.amax(dim=2, keepdim=True) - score_HSS) * rate_H11)
     length = power_HSS.shape[2]
-    power_HSQ4 = functional.pad(power_HSS, (0, -length % QUAD)).unflatten(2, (-1, QUAD))
+    power_HSQ4 = functional.pad(power_HSS, (0, -length % QUAD)).view(*power_HSS.shape[:2], -1, QUAD)
     whole_HSQ4 = (power_HSQ4.cumsum(dim=2) + 128) >> 8
     return whole_HSQ4.diff(dim=2, prepend=torch.zeros_like(whole_HSQ4[:, :, :1])).flatten(2)[:, :, :length].double()
 

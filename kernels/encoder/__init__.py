@@ -34,11 +34,15 @@ MAX_THREADS = 64
 
 @dataclass(frozen=True, slots=True)
 class NormWeights:
-    """Layer normalisation over D: float32 gain_D, bias_D."""
+    """Layer normalisation over D: float32 gain_D, bias_D.
+
+    What the next matrix reads is multiplied by its `in_scale_D` before it is rounded; what is added to later is not.
+    """
 
     gain_D: Tensor
     bias_D: Tensor
     eps: float
+    in_scale_D: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,10 @@ class Encoder:
     def _norm(self, name: str, norm: NormWeights) -> binding.Norm:
         _check(f"{name}.gain_D", norm.gain_D, torch.float32, (self._width,))
         _check(f"{name}.bias_D", norm.bias_D, torch.float32, (self._width,))
-        return binding.Norm(address(norm.gain_D), address(norm.bias_D), norm.eps)
+        if norm.in_scale_D is not None:
+            _check(f"{name}.in_scale_D", norm.in_scale_D, torch.float32, (self._width,))
+        in_scale = None if norm.in_scale_D is None else address(norm.in_scale_D)
+        return binding.Norm(address(norm.gain_D), address(norm.bias_D), in_scale, norm.eps)
 
 
 def _one_behind_the_other(blocks: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]]:

@@ -13,9 +13,9 @@ NO_SUCH_WORD = -2
 
 
 class Norm(Structure):
-    """Gain and bias float32 [width]."""
+    """Gain, bias and what the row is multiplied by for its reader (or None) float32 [width]."""
 
-    _fields_ = [("gain", c_void_p), ("bias", c_void_p), ("eps", c_float)]
+    _fields_ = [*((name, c_void_p) for name in ("gain", "bias", "in_scale")), ("eps", c_float)]
 
 
 class Embedding(Structure):

@@ -93,12 +93,16 @@ def _normalised(x_TD: Tensor, norm: NormWeights) -> Tensor:
 
 def _int8(tensor: QTensor) -> Linear:
     packed = linear_i8.pack(tensor.q_NK, tensor.parts["scale"], tensor.bias)
-    return partial(linear_i8.linear_i8, packed=packed)
+    return _scaled(partial(linear_i8.linear_i8, packed=packed), tensor.in_scale)
 
 
 def _int4(tensor: QTensor) -> Linear:
     packed = linear_i4.pack(tensor.parts["hi"], tensor.parts["m"], tensor.parts["scale"], tensor.bias)
-    return partial(linear_i4.linear_i4, packed=packed)
+    return _scaled(partial(linear_i4.linear_i4, packed=packed), tensor.in_scale)
+
+
+def _scaled(linear: Linear, in_scale_K: Tensor | None) -> Linear:
+    return linear if in_scale_K is None else lambda x_MK: linear(x_MK * in_scale_K)
 
 
 def _block(config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear]) -> Block:

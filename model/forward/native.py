@@ -29,7 +29,7 @@ class NativeForward:
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
         self._pack = _int8 if precision == "int8" else _int4
-        blocks = [self._block(config, tensors, f"layers.{index}") for index in range(config.n_layers)]
+        blocks = [self._block(config, tensors, index) for index in range(config.n_layers)]
         embedding = stored.embedding(config, tensors)
         self._encoder = encoder.Encoder(embedding, blocks, num_heads=config.n_heads, inner=config.d_ff)
 
@@ -39,14 +39,15 @@ class NativeForward:
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         return _run(self._encoder.tokens, batch, layers=layers)
 
-    def _block(self, config: StrataConfig, tensors: Mapping[str, QTensor], path: str) -> encoder.BlockWeights:
+    def _block(self, config: StrataConfig, tensors: Mapping[str, QTensor], index: int) -> encoder.BlockWeights:
+        path = f"layers.{index}"
         return encoder.BlockWeights(
             qkv=self._pack(tensors[f"{path}.qkv"]),
             out=self._pack(tensors[f"{path}.out"]),
-            norm1=stored.norm(tensors[f"{path}.norm1"], config),
+            norm1=stored.norm(tensors[f"{path}.norm1"], config, reader=tensors[f"{path}.up"]),
             up=self._pack(tensors[f"{path}.up"]),
             down=self._pack(tensors[f"{path}.down"]),
-            norm2=stored.norm(tensors[f"{path}.norm2"], config),
+            norm2=stored.norm(tensors[f"{path}.norm2"], config, reader=tensors.get(f"layers.{index + 1}.qkv")),
         )
 
 

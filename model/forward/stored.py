@@ -7,16 +7,20 @@ from model.config import StrataConfig
 from model.qtensor import QTensor
 
 
-def norm(tensor: QTensor, config: StrataConfig) -> NormWeights:
-    """Stored as gain over bias."""
+def norm(tensor: QTensor, config: StrataConfig, *, reader: QTensor | None = None) -> NormWeights:
+    """Stored as gain over bias. `reader` is the matrix whose input comes out of it."""
     gain_D, bias_D = tensor.parts["value"].unbind(0)
-    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps)
+    in_scale_D = None if reader is None else reader.in_scale
+    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps, in_scale_D)
 
 
 def embedding(config: StrataConfig, tensors: Mapping[str, QTensor]) -> EmbeddingWeights:
     """Texts are of one segment, so its row is added to every position once, here."""
-    word = tensors["embed.word"]
+    word, reader = tensors["embed.word"], tensors.get("layers.0.qkv")
     position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
     return EmbeddingWeights(
-        word.parts["q"], word.parts["scale"].float(), position_PD.contiguous(), norm(tensors["embed.norm"], config)
+        word.parts["q"],
+        word.parts["scale"].float(),
+        position_PD.contiguous(),
+        norm(tensors["embed.norm"], config, reader=reader),
     )

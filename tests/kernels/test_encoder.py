@@ -22,7 +22,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 
 
 def norm(width: int = WIDTH) -> NormWeights:
-    return NormWeights(torch.ones(width), torch.zeros(width), 1e-6)
+    return NormWeights(torch.ones(width), torch.zeros(width), 1e-6, torch.rand(width, generator=GENERATOR) + 0.5)
 
 
 def packed(num_out: int, num_in: int) -> Tensor:

@@ -131,7 +131,7 @@ def test_norms_and_means(way: str) -> None:
     x_MD = torch.randn(9, 48, generator=GENERATOR) * 4 - 1
     gain_D, bias_D = torch.randn(48, generator=GENERATOR), torch.randn(48, generator=GENERATOR)
     found = x_MD.clone()
-    norm = binding.Norm(address(gain_D), address(bias_D), 1e-5)
+    norm = binding.Norm(address(gain_D), address(bias_D), None, 1e-5)
     native.kernels(way).norm_rows(address(found), binding.Shape(9, 48), norm)
     assert torch.allclose(found, torch.nn.functional.layer_norm(x_MD, (48,), gain_D, bias_D, 1e-5), atol=1e-5)
     offsets_B, means_BD = torch.tensor([0, 1, 6, 9], dtype=torch.int32), torch.empty(3, 48)

@@ -25,4 +25,6 @@ def small_strata(*, seed: int = 0) -> Strata:
             parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
         else:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    for scale in strata.buffers():
+        scale.copy_(torch.exp2(torch.randint(-1, 2, scale.shape, generator=generator)))
     return strata

@@ -1,22 +1,25 @@
 """What the matrices see over the built-in texts."""
 
+import copy
 from functools import partial
 
 import pytest
 import torch
 
-from model.calibration import TEXTS, grams
+from model.calibration import TEXTS, grams, smooth
 from model.quantized import QuantizedEncoder
-from model.strata import Strata, encode_many
+from model.ragged import RaggedBatch
+from model.strata import ScaledLinear, Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
+from tests.model.small import SMALL, small_strata
 
 Minilm = tuple[Strata, TextTokenizer]
 
 
 @pytest.fixture(scope="module")
 def found(minilm: Minilm) -> dict[str, torch.Tensor]:
-    return grams(*minilm, num_layers=6)
+    return grams(*minilm)
 
 
 def test_every_matrix_is_seen(found: dict[str, torch.Tensor]) -> None:
@@ -31,21 +34,55 @@ def test_a_gram_matrix_is_one(found: dict[str, torch.Tensor]) -> None:
     assert torch.linalg.eigvalsh(gram_KK.double()).min() > -1e-4 * gram_KK.diagonal().max()
 
 
-def test_only_the_layers_asked_for(minilm: Minilm) -> None:
-    assert {name.split(".")[1] for name in grams(*minilm, num_layers=2)} == {"0", "1"}
-    assert grams(*minilm, num_layers=0) == {}
+@pytest.fixture
+def smoothed(minilm: Minilm, found: dict[str, torch.Tensor]) -> tuple[Strata, dict[str, torch.Tensor]]:
+    strata = copy.deepcopy(minilm[0])
+    return strata, smooth(strata, found)
 
 
-def test_other_texts_are_nearer_to_full_precision(minilm: Minilm, found: dict[str, torch.Tensor]) -> None:
+def test_scales_are_powers_of_two_that_even_out(
+    found: dict[str, torch.Tensor], smoothed: tuple[Strata, dict[str, torch.Tensor]]
+) -> None:
+    strata, scaled = smoothed
+    for name in ("layers.0.qkv", "layers.5.up"):
+        layer = strata.get_submodule(name)
+        assert isinstance(layer, ScaledLinear)
+        power_K = layer.in_scale.log2()
+        assert torch.equal(power_K, power_K.round()) and power_K.abs().max() >= 1 and power_K.mean().abs() < 0.5
+        spread, spread_before = (grams_KK[name].diagonal().log().std() for grams_KK in (scaled, found))
+        assert spread < 0.8 * spread_before
+    assert scaled.keys() == found.keys() and scaled["layers.0.down"] is found["layers.0.down"]
+
+
+def test_full_precision_does_not_feel_the_scales(
+    minilm: Minilm, smoothed: tuple[Strata, dict[str, torch.Tensor]]
+) -> None:
+    batch = RaggedBatch.of(minilm[1].encode_many(TEXTS[:8]))
+    assert torch.equal(smoothed[0](batch), minilm[0](batch))
+
+
+def test_an_input_that_is_always_zero_has_a_scale() -> None:
+    strata = small_strata()
+    smooth(strata, {"layers.0.qkv": torch.zeros(SMALL.d_model, SMALL.d_model)})
+    layer = strata.get_submodule("layers.0.qkv")
+    assert isinstance(layer, ScaledLinear) and torch.isfinite(layer.in_scale).all() and (layer.in_scale > 0).all()
+
+
+def test_other_texts_are_nearer_to_full_precision(
+    minilm: Minilm, found: dict[str, torch.Tensor], smoothed: tuple[Strata, dict[str, torch.Tensor]]
+) -> None:
     strata, tokenizer = minilm
     token_ids = tokenizer.encode_many([f"{first}, {second}" for first, second in zip(TEXTS, TEXTS[7:], strict=False)])
     full_BD = encode_many(strata, token_ids, batch_size=64)
-    cosines = []
-    for tensors in (encoder_tensors(strata, grams=found), encoder_tensors(strata)):
+    errors: list[float] = []
+    even, scaled = smoothed
+    versions = (encoder_tensors(even, grams=scaled), encoder_tensors(strata, grams=found), encoder_tensors(strata))
+    for tensors in versions:
         encoder = QuantizedEncoder.from_tensors(strata.config, tensors)
         for precision in ("int8", "int4"):
             encode = partial(encoder.encode, precision=precision)
             z_BD = encode_many(encode, token_ids, batch_size=64)
-            cosines.append(float((z_BD * full_BD).sum(dim=1).mean()))
-    (int8, int4), (nearest8, nearest4) = cosines[:2], cosines[2:]
-    assert 1 - int8 < 0.95 * (1 - nearest8) and 1 - int4 < 0.8 * (1 - nearest4)
+            errors.append(1 - float((z_BD * full_BD).sum(dim=1).mean()))
+    smooth8, smooth4, int8, int4, nearest8, nearest4 = errors
+    assert int8 < 0.95 * nearest8 and int4 < 0.8 * nearest4
+    assert smooth8 < 0.8 * int8 and smooth4 < 0.95 * int4

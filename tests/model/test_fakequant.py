@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from kernels.linear_i8 import linear_i8, pack, reference
-from model.fakequant import fake_linear
+from model.fakequant import fake_layer, fake_linear
 from model.forward.library import LibraryForward
 from model.quantize import quantize_n8g64
 from model.quantized import INT8, QuantizedEncoder
@@ -53,7 +53,7 @@ def test_a_trained_top_is_what_will_be_served() -> None:
     batch = RaggedBatch.of([[4, 5, 6, 7], [3], [8, 9]])
     for layer in range(SMALL.n_layers + 1):
         trained, ours = (
-            strata.forward_from(layer, encoder.encode_prefix(batch, layer), batch.layout, linear=fake_linear)
+            strata.forward_from(layer, encoder.encode_prefix(batch, layer), batch.layout, linear=fake_layer)
             for encoder in (served, native)
         )
         assert torch.equal(trained, served.encode(batch))

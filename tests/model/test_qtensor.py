@@ -36,7 +36,9 @@ def matrix(num_out: int, num_in: int, *, seed: int = 0) -> Tensor:
 STORED = quantize_w8c("layers.0.up", matrix(3, 5), torch.tensor([1.0, 2.0, 3.0]))
 BLOB = STORED.to_blob()
 ENTRY = entry_of(STORED, BLOB)
-NESTED = quantize_n8g64("layers.0.up", matrix(3, 128), torch.tensor([1.0, 2.0, 3.0]))
+NESTED = quantize_n8g64(
+    "layers.0.up", matrix(3, 128), torch.tensor([1.0, 2.0, 3.0]), in_scale_K=torch.full((128,), 0.5)
+)
 
 
 def same(one: QTensor, other: QTensor) -> bool:
@@ -138,7 +140,7 @@ def test_wrong_content_is_named(blob: bytes, error: type[ModelError], message: s
         (replace(ENTRY, scheme="w2"), WrongShape, "scheme 'w2'; expected one of n8g64, w8c, fp32"),
         (replace(ENTRY, scheme="fp32"), WrongShape, "expected {'value': 'F32'}"),
         (replace(ENTRY, parts=ENTRY.parts[:2]), WrongShape, "parts {'bias': 'F32', 'ksum': 'I32'}"),
-        (replace(ENTRY, parts=(*ENTRY.parts, ENTRY.parts[0])), WrongShape, "bias may be absent"),
+        (replace(ENTRY, parts=(*ENTRY.parts, ENTRY.parts[0])), WrongShape, "bias and in_scale may be absent"),
         (replace(ENTRY, parts=(*ENTRY.parts[:-1], PartSpec("scale", "F64", (3,)))), WrongShape, "'scale': 'F64'"),
         (replace(ENTRY, num_bytes=20), WrongShape, "20 bytes cannot hold"),
         (replace(ENTRY, num_bytes=MAX_BLOB_BYTES + 1), BadBlob, "expected at most"),
@@ -180,6 +182,7 @@ def planes(value: int, m: int) -> dict[str, Tensor]:
         ({"scale": torch.full((3,), torch.inf).half()}, NonFinite, "scale has a value that is not finite"),
         ({"scale": torch.tensor([1.0, -1.0, 1.0]).half()}, NonFinite, "scale has a value that is not positive"),
         ({"bias": torch.full((3,), torch.nan)}, NonFinite, "bias has a value that is not finite"),
+        ({"in_scale": torch.zeros(128)}, NonFinite, "in_scale has a value that is not positive"),
         ({"lo": torch.zeros(3, 64, dtype=torch.int8)}, WrongShape, "the bytes hold"),
         ({"hi": torch.zeros(3, 32, dtype=torch.uint8)}, WrongShape, "the bytes hold"),
     ],
@@ -203,6 +206,8 @@ def test_wrong_planes_are_named(changes: dict[str, Tensor], error: type[ModelErr
         {"scale": (4,)},
         {"ksum": (3, 1)},
         {"bias": (1,)},
+        {"in_scale": (3,)},
+        {"in_scale": (1, 128)},
     ],
 )
 def test_planes_must_agree(shapes: dict[str, tuple[int, ...]]) -> None:
@@ -210,5 +215,7 @@ def test_planes_must_agree(shapes: dict[str, tuple[int, ...]]) -> None:
     blob = damaged(NESTED, **changes)
     parts = tuple(replace(part, shape=shapes.get(part.name, part.shape)) for part in NESTED.specs)
     entry = Entry(NESTED.name, NESTED.scheme, len(blob), parts)
-    with pytest.raises(WrongShape, match=r"expected hi and lo \[N, K / 2\], m \[N, K / 64\], the other parts \[N\]"):
+    with pytest.raises(
+        WrongShape, match=r"expected hi and lo \[N, K / 2\], m \[N, K / 64\], in_scale \[K\], the other"
+    ):
         from_blob(entry, blob)

@@ -40,6 +40,16 @@ def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -
     assert (apart_NK <= 8.001 * stored.parts["scale"].float()[:, None]).all()
 
 
+@given(st.lists(st.integers(-6, 6), min_size=64, max_size=64), st.integers(0, 1 << 30))
+@settings(max_examples=40)
+def test_what_inputs_are_multiplied_by_the_weight_is_divided_by(powers: list[int], seed: int) -> None:
+    w_NK, in_scale_K = matrix(3, 64, seed=seed), torch.exp2(torch.tensor(powers))
+    stored = quantize_n8g64("w", w_NK, in_scale_K=in_scale_K)
+    assert torch.equal(stored.q_NK, quantize_n8g64("w", w_NK / in_scale_K).q_NK)
+    assert ((stored.dequantize() - w_NK).abs() <= stored.parts["scale"].float()[:, None] * in_scale_K * 0.50001).all()
+    assert quantize_n8g64("w", stored.dequantize(), in_scale_K=in_scale_K).to_blob() == stored.to_blob()
+
+
 @SCHEMES
 def test_quantizing_the_dequantized_changes_nothing(quantize: Quantize, largest: int) -> None:
     stored = quantize("w", matrix(3, 64))

@@ -11,8 +11,9 @@
 #define NO_MEMORY -1
 #define NO_SUCH_WORD -2
 
+/* in_scale [width]: what is multiplied with a row when it is quantized for the matrix that reads it; NULL: nothing. */
 typedef struct {
-    const float *gain, *bias;
+    const float *gain, *bias, *in_scale;
     float eps;
 } Norm;
 

@@ -89,15 +89,22 @@ static void embed_rows(const Embedding *e, int width, const int64_t *ids, const 
         }
 }
 
-/* In place; then quantized into rows of `s` from `first` on for weights of `bits`, unless there are none (0). */
-static void norm_into(float *x, int rows, int width, const Norm *norm, RowScratch *s, int first, int bits)
+INLINE void norm_scaled(float *x, int rows, int width, const Norm *norm, const float *in_scale, RowScratch *s, int first,
+                        int bits)
 {
     for (; rows > 0; rows -= FEW_ROWS, x += FEW_ROWS * width, first += FEW_ROWS) {
         Span spans[FEW_ROWS];
         int few = rows < FEW_ROWS ? rows : FEW_ROWS;
-        norm_few(x, few, width, norm, spans);
-        if (bits) quantize_few(s, first, few, x, width, spans, bits);
+        norm_few(x, few, width, norm, in_scale, spans);
+        if (bits) quantize_few(s, first, few, x, in_scale, width, spans, bits);
     }
+}
+
+/* In place; then quantized into rows of `s` from `first` on for weights of `bits`, unless there are none (0). */
+static void norm_into(float *x, int rows, int width, const Norm *norm, RowScratch *s, int first, int bits)
+{
+    if (norm->in_scale) norm_scaled(x, rows, width, norm, norm->in_scale, s, first, bits);
+    else norm_scaled(x, rows, width, norm, NULL, s, first, bits);
 }
 
 /* out = mean of `tokens` rows */

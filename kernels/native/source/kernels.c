@@ -46,7 +46,7 @@ static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges
     for (int64_t m = 0; m < shape.rows; m++) {
         const float *row = x + m * shape.width;
         int width = (int)shape.width;
-        Range range = quantize_row(row_span(row, width), row, width, q + m * shape.width);
+        Range range = quantize_row(row_span(row, width), row, NULL, width, q + m * shape.width);
         ranges[2 * m] = range.step, ranges[2 * m + 1] = range.low;
     }
 }

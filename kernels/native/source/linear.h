@@ -128,11 +128,12 @@ INLINE void complete_row(RowScratch *s, int row, int width, int bits)
     if (bits == 4) sum_groups(q, width / GROUP, s->group_sums + row * (width / GROUP));
 }
 
-/* Up to FEW_ROWS dense rows from `x` on become rows from `first` on, for weights of `bits`. */
-INLINE void quantize_few(RowScratch *s, int first, int rows, const float *x, int width, const Span *spans, int bits)
+/* Up to FEW_ROWS dense rows from `x` on, times `scale`, become rows from `first` on, for weights of `bits`. */
+INLINE void quantize_few(RowScratch *s, int first, int rows, const float *x, const float *scale, int width,
+                         const Span *spans, int bits)
 {
     for (int r = 0; r < rows; r++) {
-        s->ranges[first + r] = quantize_row(spans[r], x + r * width, width, s->q + (first + r) * s->stride);
+        s->ranges[first + r] = quantize_row(spans[r], x + r * width, scale, width, s->q + (first + r) * s->stride);
         complete_row(s, first + r, width, bits);
     }
 }
@@ -144,7 +145,7 @@ static void quantize_into(RowScratch *s, int first, int rows, const float *x, in
         Span spans[FEW_ROWS];
         int few = end - first < FEW_ROWS ? end - first : FEW_ROWS;
         for (int r = 0; r < few; r++) spans[r] = row_span(x + r * width, width);
-        quantize_few(s, first, few, x, width, spans, bits);
+        quantize_few(s, first, few, x, NULL, width, spans, bits);
     }
 }
 

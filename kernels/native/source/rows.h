@@ -75,17 +75,24 @@ INLINE Span row_span(const float *x, int width)
     return span_of(&e);
 }
 
-/* reference.quantize_rows, to the bit. `q` gets `width` integers; what lies behind is not touched. */
-INLINE Range quantize_row(Span span, const float *x, int width, uint8_t *q)
+/* Values from x + i on, times what is given for them, if anything is. */
+INLINE Lanes scaled16(const float *x, const float *scale, int i)
+{
+    return scale ? load16(x + i) * load16(scale + i) : load16(x + i);
+}
+
+/* reference.quantize_rows, to the bit, of the row times `scale`, whose span is given, or as it is (NULL; else the width is
+ * a multiple of 16). `q` gets `width` integers; what lies behind is not touched. */
+INLINE Range quantize_row(Span span, const float *x, const float *scale, int width, uint8_t *q)
 {
     Lanes low = all16(span.low), inverse = all16(255.0f / (span.range + EPSILON));
     int i = 0;
     for (; i + 4 * LANES <= width; i += 4 * LANES) {
         IntLanes v[4];
-        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16((load16(x + i + c * LANES) - low) * inverse);
+        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16((scaled16(x, scale, i + c * LANES) - low) * inverse);
         store_64_bytes(q + i, v);
     }
-    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16((load16(x + i) - low) * inverse), LANES);
+    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16((scaled16(x, scale, i) - low) * inverse), LANES);
     if (i < width) store_bytes(q + i, nearest16((load_part(x + i, width - i, span.low) - low) * inverse), width - i);
     return (Range){span.range / 255.0f, span.low};
 }
@@ -155,8 +162,8 @@ INLINE float row_deviation(const float *x, int width, float mean, float eps)
     return sqrtf(sum_chains(squares) / (float)width + eps);
 }
 
-/* (x - mean) / deviation * gain + bias */
-INLINE Span norm_row(float *x, int width, float mean, float deviation, const Norm *norm)
+/* (x - mean) / deviation * gain + bias; returns the span of that times in_scale */
+INLINE Span norm_row(float *x, int width, float mean, float deviation, const Norm *norm, const float *in_scale)
 {
     Extremes e = extremes_from(all16(INFINITY), all16(-INFINITY));
     Lanes inverse = all16(1.0f / deviation);
@@ -164,19 +171,19 @@ INLINE Span norm_row(float *x, int width, float mean, float deviation, const Nor
     {
         Lanes v = fma16((load16(x + i) - mean) * inverse, load16(norm->gain + i), load16(norm->bias + i));
         store16(x + i, v);
-        meet(&e, c, v);
+        meet(&e, c, in_scale ? v * load16(in_scale + i) : v);
     }
     return span_of(&e);
 }
 
 /* In place, up to FEW_ROWS dense rows; the width is a multiple of 16. Step by step for all of them: a row alone would wait
  * for its sums most of the time. */
-INLINE void norm_few(float *x, int rows, int width, const Norm *norm, Span *spans)
+INLINE void norm_few(float *x, int rows, int width, const Norm *norm, const float *in_scale, Span *spans)
 {
     float mean[FEW_ROWS], deviation[FEW_ROWS];
     for (int r = 0; r < rows; r++) mean[r] = row_mean(x + r * width, width);
     for (int r = 0; r < rows; r++) deviation[r] = row_deviation(x + r * width, width, mean[r], norm->eps);
-    for (int r = 0; r < rows; r++) spans[r] = norm_row(x + r * width, width, mean[r], deviation[r], norm);
+    for (int r = 0; r < rows; r++) spans[r] = norm_row(x + r * width, width, mean[r], deviation[r], norm, in_scale);
 }
 
 #endif
