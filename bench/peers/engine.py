@@ -42,7 +42,7 @@ def main(name: str, num_threads: int) -> None:
     keep_freed_memory()  # for everybody: glibc's habit costs each of them alike
     strata, tokenizer = load_encoder(ENCODER)
     try:
-        engine = built(name, strata, num_threads)
+        engine = built(name, strata, tokenizer, num_threads)
     except (Skip, ImportError) as why:
         print(json.dumps({"skip": f"{why}; {INSTALL}" if isinstance(why, ImportError) else str(why)}), file=out)
         return

@@ -8,6 +8,7 @@ from bench.peers import onnx_peers, openvino_peers, torch_peers
 from bench.peers.ours import OurEngine
 from bench.peers.rectangles import Encode, PaddedEngine, TokenIds, Variant
 from model.strata import Strata
+from model.tokenizer import TextTokenizer
 
 OURS, OURS_INT4, PEAK, READ = "ours INT8", "ours INT4", "INT8 peak", "reading"
 
@@ -31,12 +32,12 @@ class Engine(Protocol):
         """How it takes batches like this one, in words and as a function."""
 
 
-def built(name: str, strata: Strata, num_threads: int) -> Engine:
+def built(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> Engine:
     """Raises Skip or ImportError."""
     if name == PEAK:
         return PeakEngine(num_threads)
     if name == READ:
         return ReadEngine(strata.config, num_threads)
     if name in (OURS, OURS_INT4):
-        return OurEngine(strata, "int4" if name == OURS_INT4 else "int8", num_threads)
+        return OurEngine(strata, tokenizer, "int4" if name == OURS_INT4 else "int8", num_threads)
     return PaddedEngine(PEERS[name](strata), num_threads)

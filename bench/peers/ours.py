@@ -1,20 +1,24 @@
-"""Our own encoder: no padded token is computed, so there is one way to take a batch."""
+"""Our own encoder as a learner first publishes it: no padded token is computed, so there is one way to take a batch."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bench.peers.rectangles import Encode, TokenIds
+from learner.config import LearnerConfig
+from learner.learner import Learner
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
-from model.weights import encoder_tensors
+from model.tokenizer import TextTokenizer
 
 
 class OurEngine:
-    def __init__(self, strata: Strata, precision: str, num_threads: int) -> None:
+    def __init__(self, strata: Strata, tokenizer: TextTokenizer, precision: str, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
-        self._encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
+        served = Learner(LearnerConfig(), strata, tokenizer).tier.served
+        tensors = {name: stored.tensor for name, stored in served.tensors.items()}
+        self._encoder = QuantizedEncoder.from_tensors(served.config, tensors)
         self._precision = precision
 
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
