@@ -75,7 +75,10 @@ class Item:
 
 
 class Engine:
-    """Answers what is in the queue until the queue is closed and empty. `live` may be assigned from any thread."""
+    """Answers what is in the queue until the queue is closed and empty.
+
+    `live` may be assigned from any thread; `seen_number` is the number of the one under which a batch last began.
+    """
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class Engine:
         self._choice = NO_CHOICE
         self._now_ms = now_ms
         self._clock = clock
-        self._seen_number = 0
+        self.seen_number = 0
         self._ended_s = 0.0
         self._busy_since_s: float | None = None
         self._pause_ms = 0.0
@@ -144,15 +147,15 @@ class Engine:
     def _begin(self, live: Live | None, ready_s: float) -> None:
         now_s = self._busy_since_s = self._clock()
         pause_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
-        if live is None or live.number == self._seen_number:
+        if live is None or live.number == self.seen_number:
             self._pause_ms = pause_ms
             return
-        flips = [(0.0, 0.0)] * (live.number - self._seen_number - 1)  # nobody waited for those before the last
-        if self._seen_number:  # the first weights of all replaced nothing
+        flips = [(0.0, 0.0)] * (live.number - self.seen_number - 1)  # nobody waited for those before the last
+        if self.seen_number:  # the first weights of all replaced nothing
             flips.append((pause_ms, self._pause_ms))
         self._flips.extend(flips)
         self._num_flips += len(flips)
-        self._seen_number = live.number
+        self.seen_number = live.number
 
     def _answer(self, batch: Batch[Item], live: Live | None) -> list[Outcome]:
         if live is None:

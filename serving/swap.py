@@ -37,8 +37,10 @@ LOAD_REST_S = 0.02
 """Pause between a load and the flip: what the load stirred up (store, processor, caches) is over when the next batch
 comes. It halves the longest stalls on two cores."""
 
-FLIP_REST_S = 0.005
-"""Pause after a flip: the first batch under the new plan needs interpreter and processor more than our report does."""
+FLIP_REST_S = 0.002
+MAX_FLIP_RESTS = 25
+"""Pauses after a flip, until a batch has begun under the new plan: it needs interpreter and processor more than our
+report does."""
 
 log = structlog.get_logger("swap")
 
@@ -210,8 +212,11 @@ class Swap:
         if served is None or (live is not None and served == live.plan):
             return
         versions = {number: self._versions[number] for number in served.versions}
-        self._engine.live = Live(number=live.number + 1 if live else 1, plan=served, versions=versions)
-        self._closing.wait(FLIP_REST_S)
+        number = live.number + 1 if live else 1
+        self._engine.live = Live(number=number, plan=served, versions=versions)
+        for _ in range(MAX_FLIP_RESTS):
+            if self._engine.seen_number >= number or self._closing.wait(FLIP_REST_S):
+                break
         self._next_report_s = 0.0
         log.info("flipped", revision=served.revision, versions=list(versions))
 

@@ -4,7 +4,7 @@
     a block: qkv -> attention -> out + residual -> norm -> up, gelu -> down + residual -> norm
 
 Between two multiplications a row is finished, normalised and quantized for the next while it lies in the cache. Whole
-sequences of together some 100 tokens go through all layers at once; threads take such pieces from one counter. Weights
+sequences of together some 400 tokens go through all layers at once; threads take such pieces from one counter. Weights
 are packed once; an encoder is never written to again, so a swap is the exchange of one reference, and a batch that runs
 keeps the old one alive.
 

@@ -2,7 +2,7 @@
  *
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers -> mean -> unit
  *
- * Whole sequences of together some 100 tokens (a piece; some 400 with tiles) go through all layers at once, and threads
+ * Whole sequences of together some 400 tokens (a piece) go through all layers at once, and threads
  * take pieces from one counter without waiting for each other. What is between two matrices is made for so few tokens at a
  * time that it stays in the second-level cache.
  */

@@ -7,13 +7,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Fewer tokens read the weights too often, more do not fit into the second-level cache; both measured. With tiles the
- * third-level cache is what is waited for most, and a piece's rows are the lesser part of what comes from there. */
-#if defined(__AMX_INT8__)
+/* Fewer tokens read the weights too often, more do not fit into the second-level cache; both measured. */
 #define PIECE_TOKENS 384
-#else
-#define PIECE_TOKENS 96
-#endif
 #define LEAST_TOKENS 24
 #define MAX_THREADS 64
 

@@ -75,10 +75,10 @@ INLINE Span row_span(const float *x, int width)
     return span_of(&e);
 }
 
-/* Values from x + i on, times what is given for them, if anything is. */
-INLINE Lanes scaled16(const float *x, const float *scale, int i)
+/* How far values from x + i on are above `low`, times what is given for them, if anything is. */
+INLINE Lanes above(Lanes low, const float *x, const float *scale, int i)
 {
-    return scale ? load16(x + i) * load16(scale + i) : load16(x + i);
+    return scale ? fma16(load16(x + i), load16(scale + i), -low) : load16(x + i) - low;
 }
 
 /* reference.quantize_rows, to the bit, of the row times `scale`, whose span is given, or as it is (NULL; else the width is
@@ -89,10 +89,10 @@ INLINE Range quantize_row(Span span, const float *x, const float *scale, int wid
     int i = 0;
     for (; i + 4 * LANES <= width; i += 4 * LANES) {
         IntLanes v[4];
-        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16((scaled16(x, scale, i + c * LANES) - low) * inverse);
+        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16(above(low, x, scale, i + c * LANES) * inverse);
         store_64_bytes(q + i, v);
     }
-    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16((scaled16(x, scale, i) - low) * inverse), LANES);
+    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16(above(low, x, scale, i) * inverse), LANES);
     if (i < width) store_bytes(q + i, nearest16((load_part(x + i, width - i, span.low) - low) * inverse), width - i);
     return (Range){span.range / 255.0f, span.low};
 }
