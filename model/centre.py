@@ -9,8 +9,8 @@ MiniLM, moving it makes the rows' range 10 to 15 % smaller. The last norm keeps 
 The new biases are summed in float64 and rounded to a grid that is coarse beside the sum's error, so that every machine
 gets the same weights to the last bit.
 
-Rejected: scales that even out the channels (SmoothQuant, arXiv 2211.10438). In a post-norm block the same activations
-are also added to the next sum, which would need the scales undone.
+What is left of the channels' differences is shared with the weights by scales (`model.calibration`). These are no part
+of this: in a post-norm block the same activations are also added to the next sum, which would need them undone.
 """
 
 import torch
