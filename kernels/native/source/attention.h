@@ -16,12 +16,10 @@
 
 #include "heads.h"
 
-#define TILE_ROWS 8 /* keys or queries multiplied at once; half as many where no more than that are left */
-
-/* CALL(rows), compiled for both. */
+/* CALL(rows), compiled for as many keys or queries as are multiplied at once, and for half where no more are left. */
 #define WITH_TILE(left, CALL)                                                                                           \
-    if (left > TILE_ROWS / 2) CALL(TILE_ROWS);                                                                          \
-    else CALL(TILE_ROWS / 2);
+    if (left > MOST_ROWS / 2) CALL(MOST_ROWS);                                                                          \
+    else CALL(MOST_ROWS / 2);
 
 INLINE uint16_t *pair_at(HeadScratch *s, int key, int lane) { return s->scores + key / 2 * (2 * QUERIES) + 2 * lane; }
 
@@ -29,7 +27,7 @@ INLINE uint16_t *pair_at(HeadScratch *s, int key, int lane) { return s->scores +
  * that never change as constants: worked out at every call, they took as long as a short text's products. */
 INLINE void score_tile(int rows, int vectors, int first, Head h, HeadScratch *s)
 {
-    int32_t sums[TILE_ROWS][QUERIES];
+    int32_t sums[MOST_ROWS][QUERIES];
     Panel panel = {(const uint8_t *)s->queries, QUERIES * QUAD, h.width / QUAD};
     dot_rows(rows, vectors, plain_rows(s->keys + first * h.width, h.width), panel, (Sums){sums[0], QUERIES});
     UNROLL for (int r = 0; r < rows; r += 2)
@@ -41,7 +39,7 @@ INLINE void score_tile(int rows, int vectors, int first, Head h, HeadScratch *s)
 
 INLINE void score_keys(int vectors, Head h, HeadScratch *s)
 {
-    for (int first = 0; first < h.num_tokens; first += TILE_ROWS) {
+    for (int first = 0; first < h.num_tokens; first += MOST_ROWS) {
 #define TILE(ROWS) score_tile(ROWS, vectors, first, h, s)
         WITH_TILE(h.num_tokens - first, TILE)
 #undef TILE
@@ -104,7 +102,7 @@ INLINE Lanes weigh_keys(int num_tokens, int lane, HeadScratch *s)
 INLINE void mix_tile(int rows, int vectors, int first, int queries, int i, Head h, const float *inverse_sums, float *out,
                      int64_t stride, HeadScratch *s)
 {
-    int32_t sums[TILE_ROWS][QUERIES];
+    int32_t sums[MOST_ROWS][QUERIES];
     ByteRows x = plain_rows(s->weights + first * QUAD, QUAD);
     x.step = QUERIES * QUAD;
     Panel panel = {s->values + i * QUAD, h.width * QUAD, (h.num_tokens + QUAD - 1) / QUAD};
@@ -121,19 +119,21 @@ INLINE void mix_tile(int rows, int vectors, int first, int queries, int i, Head 
 INLINE void mix_values(int vectors, Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
                        HeadScratch *s)
 {
-    for (int first = 0; first < queries; first += TILE_ROWS) {
+    for (int first = 0; first < queries; first += MOST_ROWS) {
 #define TILE(ROWS) mix_tile(ROWS, vectors, first, queries, i, h, inverse_sums, out, stride, s)
         WITH_TILE(queries - first, TILE)
 #undef TILE
     }
 }
 
-static void mix_one_vector(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
+static void mix_one_vector(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
+                           HeadScratch *s)
 {
     mix_values(1, h, queries, i, inverse_sums, out, stride, s);
 }
 
-static void mix_two_vectors(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride, HeadScratch *s)
+static void mix_two_vectors(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
+                            HeadScratch *s)
 {
     mix_values(2, h, queries, i, inverse_sums, out, stride, s);
 }

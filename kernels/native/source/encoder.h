@@ -2,9 +2,9 @@
  *
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers -> mean -> unit
  *
- * Whole sequences of together some 400 tokens (a piece) go through all layers at once, and threads
- * take pieces from one counter without waiting for each other. What is between two matrices is made for so few tokens at a
- * time that it stays in the second-level cache.
+ * Whole sequences of together some 400 tokens (a piece) go through all layers at once, and threads take pieces from one
+ * counter without waiting for each other. What is between two matrices is made for so few tokens at a time that it stays in
+ * the second-level cache.
  */
 #ifndef LIFELONG_ENCODER_H
 #define LIFELONG_ENCODER_H

@@ -18,14 +18,18 @@ INLINE void copy_rows(int rows, int width, const float *from, int64_t from_strid
 
 /* A few rows of a panel. With `bits`, as with `rows`, a constant, everything between the product and y stays in registers
  * where the processor has enough. Where the last panel has spare outputs they are finished beside y. */
-INLINE void linear_tile(Finish finish, int bits, int rows, ByteRows x, const Range *ranges, const Weight *w, int panel, Matrix y)
+INLINE void linear_tile(Finish finish, int bits, int rows, ByteRows x, const Range *ranges, const Weight *w, int panel,
+                        Matrix y)
 {
     int32_t sums[DOT_ROWS][PANEL];
     float part[DOT_ROWS][PANEL];
     int left = w->num_out - panel * PANEL;
     float *to = left < PANEL ? part[0] : y.at;
     int64_t stride = left < PANEL ? PANEL : y.stride;
-    if (left < PANEL && finish == ADD) copy_rows(rows, left, y.at, y.stride, to, stride);
+    if (left < PANEL && finish == ADD) {
+        memset(part, 0, sizeof part);
+        copy_rows(rows, left, y.at, y.stride, to, stride);
+    }
     dot_panel(bits, rows, x, w, panel, sums);
     const float *floats = weight_floats(w, panel);
     UNROLL_SUMS for (int n = 0; n < PANEL; n += LANES) {
