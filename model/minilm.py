@@ -90,11 +90,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]:
     """The state dict of `strata` from BERT's tensors. Raises MissingWeight or WrongShape, naming the weight."""
-    state: dict[str, Tensor] = {}
-    for name, parameter in strata.state_dict().items():
-        if name.endswith(".in_scale"):  # ours alone
-            state[name] = parameter
-            continue
+    state: dict[str, Tensor] = dict(strata.named_buffers())  # ours alone
+    for name, parameter in strata.named_parameters():
         sources = _sources(name)
         missing = [source for source in sources if source not in tensors]
         if missing:

@@ -193,8 +193,9 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
     if entry.scheme == N8G64:
         groups = (*shapes["hi"][:1], 2 * shapes["hi"][-1] // GROUP)
         planes_fit = shapes["lo"] == shapes["hi"] and shapes["m"] == groups and not 2 * shapes["hi"][-1] % GROUP
-        scales_fit = shapes.pop("in_scale", inputs := (2 * shapes["hi"][-1],)) == inputs
-        if not (_fit(shapes, "hi", "lo", "m") and planes_fit and scales_fit):
+        inputs = (2 * shapes["hi"][-1],)
+        by_row = {name: shape for name, shape in shapes.items() if name != "in_scale"}
+        if not (_fit(by_row, "hi", "lo", "m") and planes_fit and shapes.get("in_scale", inputs) == inputs):
             raise WrongShape(
                 f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], in_scale [K], the other"
                 " parts [N]"

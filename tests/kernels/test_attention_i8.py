@@ -84,11 +84,11 @@ def test_the_definition_is_near_full_precision(length: int, seed: int) -> None:
 def test_weights_are_bytes_that_keep_the_sum(length: int, seed: int) -> None:
     """However small they are: that is what the running sums are for."""
     product_HSS = torch.randint(-60000, 60000, (1, 3, length), generator=torch.Generator().manual_seed(seed)).double()
-    step = 1e-4
+    step = 105 / (65536 << 4)  # a rate that is whole
     p_HSS = reference.weights(product_HSS, torch.full((1, 1, 1), step), HEAD)
     assert p_HSS.min() >= 0 and p_HSS.max() <= 255
     exact_HS = (255 * 2 ** ((product_HSS - product_HSS.amax(dim=2, keepdim=True)) * step)).sum(dim=2)
-    assert torch.allclose(p_HSS.sum(dim=2), exact_HS, rtol=1e-2, atol=2.0)
+    assert torch.allclose(p_HSS.sum(dim=2), exact_HS, rtol=3e-3, atol=2.0)
 
 
 def test_steep_scores_leave_one_weight() -> None:

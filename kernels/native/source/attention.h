@@ -90,7 +90,7 @@ INLINE void weigh_quad(Weighed *w, int t, int count, int lane, Shorts most, Shor
  * small ones of a long text count for what they are together. */
 INLINE Lanes weigh_keys(int num_tokens, int lane, HeadScratch *s)
 {
-    Shorts most = greatest_scores(num_tokens, lane, s), half = 128 - (Shorts){0}, rate = s->score_rate - (Shorts){0};
+    Shorts most = greatest_scores(num_tokens, lane, s), half = all32(128), rate = all32(s->score_rate);
     Weighed w = {.sums = {half, half}};
     int whole = num_tokens / QUAD * QUAD;
     for (int t = 0; t < whole; t += QUAD) weigh_quad(&w, t, QUAD, lane, most, rate, s);
@@ -99,8 +99,7 @@ INLINE Lanes weigh_keys(int num_tokens, int lane, HeadScratch *s)
 }
 
 /* out[r] = middle + step * (weights x values) / sum of weights for queries from `first` on, 16 * vectors columns from `i` */
-INLINE void mix_tile(int rows, int vectors, int first, int queries, int i, Head h, const float *inverse_sums, float *out,
-                     int64_t stride, HeadScratch *s)
+INLINE void mix_tile(int rows, int vectors, int first, int queries, int i, Head h, Matrix out, HeadScratch *s)
 {
     int32_t sums[MOST_ROWS][QUERIES];
     ByteRows x = plain_rows(s->weights + first * QUAD, QUAD);
@@ -110,44 +109,33 @@ INLINE void mix_tile(int rows, int vectors, int first, int queries, int i, Head 
     UNROLL for (int n = 0; n < vectors * LANES; n += LANES) {
         Lanes step = load16(s->step + i + n), middle = load16(s->middle + i + n);
         UNROLL for (int r = 0; r < rows; r++) {
-            Lanes mean = __builtin_convertvector(load16i(sums[r] + n), Lanes) * inverse_sums[first + r];
-            if (first + r < queries) store16(out + (first + r) * stride + i + n, fused16(mean, step, middle));
+            Lanes mean = __builtin_convertvector(load16i(sums[r] + n), Lanes) * s->inverse_sums[first + r];
+            if (first + r < queries) store16(element(out, first + r, i + n), fused16(mean, step, middle));
         }
     }
 }
 
-INLINE void mix_values(int vectors, Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
-                       HeadScratch *s)
+INLINE void mix_values(int vectors, Head h, int queries, int i, Matrix out, HeadScratch *s)
 {
     for (int first = 0; first < queries; first += MOST_ROWS) {
-#define TILE(ROWS) mix_tile(ROWS, vectors, first, queries, i, h, inverse_sums, out, stride, s)
+#define TILE(ROWS) mix_tile(ROWS, vectors, first, queries, i, h, out, s)
         WITH_TILE(queries - first, TILE)
 #undef TILE
     }
 }
 
-static void mix_one_vector(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
-                           HeadScratch *s)
-{
-    mix_values(1, h, queries, i, inverse_sums, out, stride, s);
-}
+static void mix_one_vector(Head h, int queries, int i, Matrix out, HeadScratch *s) { mix_values(1, h, queries, i, out, s); }
+static void mix_two_vectors(Head h, int queries, int i, Matrix out, HeadScratch *s) { mix_values(2, h, queries, i, out, s); }
 
-static void mix_two_vectors(Head h, int queries, int i, const float *inverse_sums, float *out, int64_t stride,
-                            HeadScratch *s)
-{
-    mix_values(2, h, queries, i, inverse_sums, out, stride, s);
-}
-
-/* Queries from `first` on, up to QUERIES. `out` rows are `stride` floats apart. */
-INLINE void attend_queries(Head h, int first, float *out, int64_t stride, HeadScratch *s)
+/* Queries from `first` on, up to QUERIES, into the rows of `out`. */
+INLINE void attend_queries(Head h, int first, Matrix out, HeadScratch *s)
 {
     int queries = h.num_tokens - first < QUERIES ? h.num_tokens - first : QUERIES, vectors = queries > LANES ? 2 : 1;
-    float inverse_sums[QUERIES];
     for (int c = 0; c < vectors; c++) pack_queries(h, first + c * LANES, c * LANES, s);
     (vectors == 2 ? score_two_vectors : score_one_vector)(h, s);
-    for (int c = 0; c < vectors; c++) store16(inverse_sums + c * LANES, weigh_keys(h.num_tokens, c * LANES, s));
+    for (int c = 0; c < vectors; c++) store16(s->inverse_sums + c * LANES, weigh_keys(h.num_tokens, c * LANES, s));
     for (int i = 0; i < h.width; i += 2 * LANES)
-        (h.width - i > LANES ? mix_two_vectors : mix_one_vector)(h, queries, i, inverse_sums, out, stride, s);
+        (h.width - i > LANES ? mix_two_vectors : mix_one_vector)(h, queries, i, out, s);
 }
 
 /* out: `num_tokens` rows of num_heads * head floats, of as many rows with q, k and v side by side. */
@@ -159,7 +147,7 @@ static void attend(Matrix qkv, int num_tokens, int num_heads, int head, float *o
         pack_keys(h, s);
         scan_queries(h, s);
         pack_values(h, s);
-        for (int first = 0; first < num_tokens; first += QUERIES) attend_queries(h, first, out + first * width, width, s);
+        for (int first = 0; first < num_tokens; first += QUERIES) attend_queries(h, first, dense(out + first * width, width), s);
     }
 }
 

@@ -29,6 +29,7 @@ typedef struct {
     uint16_t score_rate;
     float query_inverse, key_step;
     _Alignas(64) float low[MAX_HEAD], step[MAX_HEAD], middle[MAX_HEAD]; /* of values' channels: v ~ middle + step * q */
+    _Alignas(64) float inverse_sums[QUERIES]; /* of weights */
     _Alignas(64) uint32_t queries[MAX_HEAD / QUAD][QUERIES];
 } HeadScratch;
 

@@ -151,6 +151,8 @@ INLINE IntLanes nearest16(Lanes v)
 #endif
 }
 
+INLINE Shorts all32(uint16_t x) { return x - (Shorts){0}; }
+
 /* The upper halves of 32 products. */
 INLINE Shorts high_half(Shorts a, Shorts b)
 {
@@ -205,20 +207,26 @@ INLINE Shorts pair_up(IntLanes a, IntLanes b)
 #endif
 }
 
+/* In each 16 bytes, byte order[i] as the i-th. */
+INLINE Bytes rearranged(Bytes v, ByteLanes order)
+{
+#if defined(__AVX512BW__)
+    return (Bytes)_mm512_shuffle_epi8((__m512i)v, _mm512_broadcast_i32x4((__m128i)order));
+#elif defined(__AVX2__)
+    union { Bytes all; __m256i half[2]; } x = {v};
+    for (int i = 0; i < 2; i++) x.half[i] = _mm256_shuffle_epi8(x.half[i], _mm256_broadcastsi128_si256((__m128i)order));
+    return x.all;
+#else
+    Bytes moved;
+    for (int i = 0; i < 4 * LANES; i++) moved[i] = v[i / 16 * 16 + order[i % 16]];
+    return moved;
+#endif
+}
+
 /* What was a's is b's, and the other way round. */
 INLINE Shorts swap_pair(Shorts v)
 {
-#if defined(__AVX512F__)
-    return (Shorts)_mm512_shuffle_epi32((__m512i)v, (_MM_PERM_ENUM)0x4E);
-#elif defined(__AVX2__)
-    union { Shorts all; __m256i half[2]; } x = {v};
-    for (int i = 0; i < 2; i++) x.half[i] = _mm256_shuffle_epi32(x.half[i], 0x4E);
-    return x.all;
-#else
-    Shorts swapped;
-    for (int i = 0; i < 2 * LANES; i++) swapped[i] = v[i ^ 4];
-    return swapped;
-#endif
+    return (Shorts)rearranged((Bytes)v, (ByteLanes){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
 }
 
 /* All ones where a lane is one of the first `count` of four that two pairs are made of, the `pair`-th of these. */
@@ -234,26 +242,14 @@ INLINE Bytes upper_bytes(Shorts first, Shorts second) { return (Bytes)(first >> 
 /* Four bytes a lane, of two pairs' four, from upper_bytes. */
 INLINE Bytes side_by_side(Bytes v)
 {
-#if defined(__AVX512BW__)
-    const __m128i order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
-    return (Bytes)_mm512_shuffle_epi8((__m512i)v, _mm512_broadcast_i32x4(order));
-#elif defined(__AVX2__)
-    const __m128i order = _mm_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
-    union { Bytes all; __m256i half[2]; } x = {v};
-    for (int i = 0; i < 2; i++) x.half[i] = _mm256_shuffle_epi8(x.half[i], _mm256_broadcastsi128_si256(order));
-    return x.all;
-#else
-    Bytes ordered;
-    for (int i = 0; i < 4 * LANES; i++) ordered[i] = v[i / 16 * 16 + i % 16 / 2 + i % 2 * 8];
-    return ordered;
-#endif
+    return rearranged(v, (ByteLanes){0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15});
 }
 
 /* reference.powers, to the bit: 65280 / 2**(below * rate / 65536). The product's upper half says how often it is halved, a
  * parabola of its lower half what is left. */
 INLINE Shorts powers(Shorts below, Shorts rate)
 {
-    Shorts fraction = below * rate, slope = 43729 - high_half(fraction, 11089 - (Shorts){0});
+    Shorts fraction = below * rate, slope = 43729 - high_half(fraction, all32(11089));
     return shift_right(65280 - high_half(fraction, slope), high_half(below, rate));
 }
 
