@@ -54,9 +54,12 @@ _EVENTS = msgspec.json.Decoder(_Asked)
 
 
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer as a client sees it. Feedback gives `event_id`, `key` and `receipt` back as they are."""
+    """An answer as a client sees it. A label gives `event_id`, `key` and `receipt` back as they are, and `source` as
+    `event_source`.
+    """
 
     event_id: str
+    source: str
     label: str | None
     score: float
     scores: tuple[tuple[str, float], ...]
@@ -142,6 +145,7 @@ def _body_of(reply: Reply) -> AnswerBody | ErrorBody:
         return ErrorBody(ProblemBody(reply.code, reply.message))
     return AnswerBody(
         event_id=reply.event_id,
+        source=reply.source,
         label=reply.label,
         score=reply.score,
         scores=reply.scores,

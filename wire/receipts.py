@@ -7,8 +7,9 @@
     receipt = <time of the answer in ms, hexadecimal>.<HMAC-SHA256 over event id, time and entity, 128 bits>
 
 A receipt says by itself when it was made, so it is checked before the answer is looked for: whether a label is refused
-does not depend on which of the two topics is read faster, and a replay of the topics refuses the same labels. An event
-that was answered twice (a redelivery) has two receipts, both good. The digest is cut to half (RFC 2104, section 5); the
+does not depend on which of the two topics is read faster, and a replay of the topics refuses the same labels. That it
+is the receipt of the answer with which the label is joined is for `wire.events` to see. An event that was answered
+twice (a redelivery) has two receipts, both good. The digest is cut to half (RFC 2104, section 5); the
 keys are derived from the signing key by HKDF-Expand (RFC 5869, section 2.3), one for each purpose, so that no receipt
 can pass for a signature of weights.
 
@@ -57,15 +58,17 @@ class Receipts:
             return "" if _is_same(feedback.approval, self._approval_of(feedback)) else FORGED
         if not feedback.receipt:
             return MISSING if is_required else ""
-        time_ms = _time_of(feedback.receipt)
-        entity = feedback.key if feedback.key else feedback.event_id
-        if time_ms < 0 or not _is_same(feedback.receipt, self.of(feedback.event_id, time_ms=time_ms, entity=entity)):
+        time_ms = time_of(feedback.receipt)
+        ours = self.of(feedback.event_id, time_ms=time_ms, entity=feedback.answered_entity)
+        if time_ms < 0 or not _is_same(feedback.receipt, ours):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
 
     def _approval_of(self, feedback: Feedback) -> str:
+        """Covers the event's source where the label names it, and is what it was before labels could."""
         said = (feedback.event_id, feedback.label, feedback.key, feedback.source, feedback.time_ms)
-        return _mac(self._approval_key, *said)
+        named = () if feedback.event_source is None else (feedback.event_source,)
+        return _mac(self._approval_key, *said, *named)
 
 
 def derived(signing_key: bytes, purpose: bytes) -> bytes:
@@ -73,8 +76,8 @@ def derived(signing_key: bytes, purpose: bytes) -> bytes:
     return hmac.digest(signing_key, purpose + b"\x01", sha256)
 
 
-def _time_of(receipt: str) -> int:
-    """The time that a receipt claims; -1 where it is none."""
+def time_of(receipt: str) -> int:
+    """The time of the answer, in ms, that a receipt claims; -1 where it is none."""
     try:
         return int(receipt.partition(".")[0], 16) if len(receipt) <= MAX_CHARS else -1
     except ValueError:

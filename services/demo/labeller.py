@@ -48,7 +48,7 @@ class Labeller:
         self._delays = delays
         self._now_ms = now_ms
         self._ends = bus.end_offsets(Answer, Feedback)
-        self._due: list[tuple[float, int, str]] = []  # a heap of (when, number, receipt)
+        self._due: list[tuple[float, int, str, str]] = []  # a heap of (when, number, receipt, source of the event)
         self._closed = threading.Event()
 
     def run(self) -> None:
@@ -79,12 +79,19 @@ class Labeller:
         elif (number := self._ledger.answered(record, read_ms=self._now_ms())) is not None:
             now_s = time.monotonic()
             for delay_s in self._delays(number):
-                heapq.heappush(self._due, (now_s + delay_s, number, record.receipt))
+                heapq.heappush(self._due, (now_s + delay_s, number, record.receipt, record.source))
 
     def _say_due(self) -> None:
         while self._due and self._due[0][0] <= time.monotonic():
-            _, number, receipt = heapq.heappop(self._due)
+            _, number, receipt, event_source = heapq.heappop(self._due)
             event_id, label = self._ledger.event(number)
             self._outbox.send(
-                Feedback(event_id=event_id, label=label, source=SOURCE, time_ms=self._now_ms(), receipt=receipt)
+                Feedback(
+                    event_id=event_id,
+                    label=label,
+                    source=SOURCE,
+                    time_ms=self._now_ms(),
+                    receipt=receipt,
+                    event_source=event_source,
+                )
             )

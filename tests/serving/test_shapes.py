@@ -88,12 +88,14 @@ def test_replies_are_written_in_order() -> None:
         precision="int8",
         rollout_revision=2,
         key="customer-9",
+        source="http",
         receipt="5.ab",
     )
     problem = Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message="`text` is blank")
     first, second = msgspec.json.decode(write_replies([answer, problem]))["answers"]
     assert first == {
         "event_id": "e1",
+        "source": "http",
         "label": "greeting",
         "score": 0.75,
         "scores": [["greeting", 0.75]],

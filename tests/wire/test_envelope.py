@@ -52,6 +52,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         time_ms=1_700_000_100_000,
         receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
         approval="ffeeddccbbaa99887766554433221100",
+        event_source="shop",
     ),
     Quarantined(
         reason="flip",
@@ -63,6 +64,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
         text="My card d\u00e9clined",
         answered="refund",
+        event_source="shop",
     ),
     DeadLetter(
         reason="undecodable",
@@ -103,8 +105,15 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
     },
 }
 
-BEFORE_RECEIPTS: dict[type, dict[str, str]] = {Answer: {"receipt": ""}, Feedback: {"receipt": "", "approval": ""}}
-"""What a message from before there were receipts is read as, besides what it says."""
+BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
+BEFORE: dict[str, dict[type, dict[str, Any]]] = {
+    "before_receipts": {
+        Answer: {"receipt": ""},
+        Feedback: {"receipt": "", "approval": "", **BEFORE_EVENT_SOURCE},
+    },
+    "before_event_source": {Feedback: BEFORE_EVENT_SOURCE, Quarantined: BEFORE_EVENT_SOURCE},
+}
+"""What a message from before there were receipts, or sources of events in labels, is read as, besides what it says."""
 
 names = pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 
@@ -142,10 +151,12 @@ def test_old_bytes_are_read_by_the_new_reader(record: TopicRecord) -> None:
     assert from_message(type(record), golden(record), PLACE) == record
 
 
-@pytest.mark.parametrize("record", [record for record in SAMPLES if type(record) in BEFORE_RECEIPTS])
-def test_bytes_from_before_receipts_are_read(record: TopicRecord) -> None:
-    read = from_message(type(record), golden(record, ".before_receipts"), PLACE)
-    assert read == msgspec.structs.replace(record, **BEFORE_RECEIPTS[type(record)])
+@pytest.mark.parametrize("variant", BEFORE)
+def test_bytes_from_before_a_field_are_read(variant: str) -> None:
+    for record in SAMPLES:
+        if (defaults := BEFORE[variant].get(type(record))) is not None:
+            read = from_message(type(record), golden(record, f".{variant}"), PLACE)
+            assert read == msgspec.structs.replace(record, **defaults)
 
 
 @names
@@ -294,8 +305,22 @@ records: st.SearchStrategy[TopicRecord] = st.one_of(
         source=sources,
         time_ms=times,
     ),
-    st.builds(Feedback, event_id=words, label=words, source=sources, time_ms=times, receipt=some_text),
-    st.builds(Quarantined, source=sources, time_ms=times, answered=st.none() | some_text),
+    st.builds(
+        Feedback,
+        event_id=words,
+        label=words,
+        source=sources,
+        time_ms=times,
+        receipt=some_text,
+        event_source=st.none() | some_text,
+    ),
+    st.builds(
+        Quarantined,
+        source=sources,
+        time_ms=times,
+        answered=st.none() | some_text,
+        event_source=st.none() | some_text,
+    ),
     st.builds(DeadLetter, partition=numbers, offset=numbers, source=sources, time_ms=times),
 )
 

@@ -87,6 +87,17 @@ def test_an_operator_vouches_for_one_label() -> None:
     assert refusal(msgspec.structs.replace(label(), approval="ab" * 16)) == "forged"
 
 
+def test_an_approval_covers_the_source_of_the_event_where_it_is_named() -> None:
+    """B5: what an operator vouches for is said of one event. Approvals of labels that name no source stay good."""
+    key = hmac.digest(b"a key for tests", b"lifelong approval v1\x01", sha256)
+    before = hmac.digest(key, b'["e","refund","","desk",2000]', sha256).hex()[:32]
+    assert RECEIPTS.approved(label()).approval == before
+    approved = RECEIPTS.approved(msgspec.structs.replace(label(), event_source="crm"))
+    assert refusal(approved) == ""
+    for source in (None, "", "http"):
+        assert refusal(msgspec.structs.replace(approved, event_source=source)) == "forged"
+
+
 def test_an_empty_key_makes_no_receipts() -> None:
     with pytest.raises(ValueError, match="signing key"):
         Receipts(b"")

@@ -74,8 +74,10 @@ class Answer(Record, frozen=True, kw_only=True):
 class Feedback(Record, frozen=True, kw_only=True):
     """The label of an event that was answered, said by `source` at `time_ms`.
 
-    `key` and `receipt` are those of the answer, where the source has them. `approval` is made by an operator who sends
-    a quarantined label again. Both are checked by `wire.receipts`.
+    `event_source`, `key` and `receipt` are the answer's `source`, `key` and `receipt`, where the sender has them.
+    `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. What the label is then
+    joined with is said in `wire.events`. `approval` is made by an operator who sends a quarantined label again.
+    Receipts and approvals are checked by `wire.receipts`.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -88,10 +90,16 @@ class Feedback(Record, frozen=True, kw_only=True):
     time_ms: int = 0
     receipt: str = ""
     approval: str = ""
+    event_source: str | None = None
 
     @property
     def message_id(self) -> str:
-        return f"{self.event_id}/{self.source}"
+        return f"{_event_named(self.event_id, self.event_source)}/{self.source}"
+
+    @property
+    def answered_entity(self) -> str:
+        """The entity of the answer that the label is said of."""
+        return self.key if self.key else self.event_id
 
     @property
     def entity(self) -> str:
@@ -126,8 +134,8 @@ class DeadLetter(Record, frozen=True, kw_only=True):
 class Quarantined(Record, frozen=True, kw_only=True):
     """A label that the learner refused or held, and why: everything of its `Feedback`, and what it was said of.
 
-    `text` and `answered`, the label that the service gave, are there where the answer was known. An operator who finds
-    the label right sends it again.
+    `text` and `answered`, the label that the service gave, are there where the answer was known, and `event_source` is
+    then the answer's. An operator who finds the label right sends it again.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -142,10 +150,11 @@ class Quarantined(Record, frozen=True, kw_only=True):
     receipt: str = ""
     text: str = ""
     answered: str | None = None
+    event_source: str | None = None
 
     @property
     def message_id(self) -> str:
-        return f"{self.event_id}/{self.source}/{self.reason}"
+        return f"{_event_named(self.event_id, self.event_source)}/{self.source}/{self.reason}"
 
     @property
     def entity(self) -> str:
@@ -161,6 +170,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             source=self.source,
             time_ms=self.time_ms,
             receipt=self.receipt,
+            event_source=self.event_source,
         )
 
 
@@ -172,3 +182,7 @@ TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLet
 def topic_name(prefix: str, record: type[TopicRecord]) -> str:
     """The topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
     return f"{prefix}{record.TOPIC}"
+
+
+def _event_named(event_id: str, event_source: str | None) -> str:
+    return event_id if event_source is None else f"{event_source}/{event_id}"

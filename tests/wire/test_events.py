@@ -1,0 +1,112 @@
+"""Which waiting answers a label fits, and under which names an event is remembered."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.events import fitting, key_of, names_of, sought_as, text_of
+from wire.receipts import Receipts
+from wire.records import Answer, Event, Feedback
+
+RECEIPTS = Receipts(b"a key for tests")
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that waits."""
+
+    source: str | None = ""
+    event_id: str = "1"
+    entity: str = "1"
+    times_ms: tuple[int, ...] = (1_000,)
+
+
+def label(*, source: str | None = None, receipt_ms: int | None = None, key: str = "", approval: str = "") -> Feedback:
+    receipt = "" if receipt_ms is None else RECEIPTS.of("1", time_ms=receipt_ms, entity=key if key else "1")
+    return Feedback(event_id="1", label="refund", key=key, receipt=receipt, approval=approval, event_source=source)
+
+
+CRM = Given(source="crm", entity="customer-7", times_ms=(2_000, 9_000))
+HTTP = Given(source="http", times_ms=(1_000,))
+PLAIN = Given(source="", times_ms=(3_000,))
+OLD = Given(source=None, times_ms=(4_000,))
+WAITING = [CRM, HTTP, PLAIN, OLD, Given(event_id="2", source="crm")]
+
+
+@pytest.mark.parametrize(
+    ("said", "waiting", "expected"),
+    [
+        (label(), [], []),
+        (label(), [CRM], [CRM]),
+        (label(), WAITING, [CRM, HTTP, PLAIN, OLD]),
+        (label(source="crm"), WAITING, [CRM, OLD]),
+        (label(source=""), [CRM, HTTP, PLAIN], [PLAIN]),
+        (label(source="desk"), [CRM, HTTP, PLAIN], []),
+        (label(receipt_ms=2_000, key="customer-7"), WAITING, [CRM]),
+        (label(receipt_ms=9_000, key="customer-7"), WAITING, [CRM]),  # the event was answered twice
+        (label(receipt_ms=2_000), WAITING, []),  # of another entity
+        (label(receipt_ms=1_001), WAITING, []),  # of another answer
+        (label(source="crm", receipt_ms=1_000), WAITING, []),
+        (label(source="http", receipt_ms=1_000), WAITING, [HTTP]),
+        (label(source="http", receipt_ms=7, approval="by an operator"), [CRM, HTTP], [HTTP]),
+    ],
+)
+def test_a_label_fits_the_answers_of_which_all_is_true_that_it_says(
+    said: Feedback, waiting: list[Given], expected: list[Given]
+) -> None:
+    """B5: an event is (source, id), and a receipt is that of the answer."""
+    assert fitting(said, waiting) == expected
+
+
+words = st.text(max_size=4)
+givens = st.builds(Given, source=words, event_id=words, entity=words, times_ms=st.tuples(st.integers(0, 2**43)))
+
+
+@given(st.tuples(words, words), st.tuples(words, words))
+def test_two_events_are_remembered_by_other_texts(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert (text_of(one) == text_of(other)) == (one == other)
+
+
+@given(words)
+def test_an_event_without_a_source_is_its_id(event_id: str) -> None:
+    assert text_of(("", event_id)) == event_id.encode()
+
+
+@given(givens, givens)
+def test_names_of_different_kinds_never_meet(one: Given, other: Given) -> None:
+    same = {
+        0: (one.source, one.event_id) == (other.source, other.event_id),
+        1: one.event_id == other.event_id,
+        2: (one.event_id, one.entity, one.times_ms) == (other.event_id, other.entity, other.times_ms),
+    }
+    for kind, name in enumerate(names_of(one)):
+        for other_kind, other_name in enumerate(names_of(other)):
+            assert (name == other_name) == (kind == other_kind and same[kind])
+
+
+@pytest.mark.parametrize(
+    "said", [label(source="crm"), label(), label(receipt_ms=9_000, key="customer-7"), label(receipt_ms=7, approval="x")]
+)
+def test_a_label_seeks_one_of_the_names_of_its_event(said: Feedback) -> None:
+    assert sought_as(said) in set(names_of(CRM))
+
+
+def test_a_label_that_says_more_seeks_no_other_event() -> None:
+    assert sought_as(label(receipt_ms=2_000)) not in set(names_of(CRM))
+    assert sought_as(label(source="http")) not in set(names_of(CRM))
+
+
+def test_an_answer_is_to_the_event_of_its_key() -> None:
+    event = Event(id="1", text="a", source="crm")
+    answer = Answer(
+        event_id="1",
+        text="a",
+        label=None,
+        score=0.0,
+        weights_version=1,
+        arm="stable",
+        precision="int8",
+        rollout_revision=1,
+        source="crm",
+    )
+    assert key_of(event) == key_of(answer) == ("crm", "1")
