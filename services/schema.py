@@ -11,8 +11,9 @@ import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -28,6 +29,8 @@ class Setting:
     annotation: Any
     default: Any
     doc: str
+    bounds: tuple[Any, ...] = ()
+    """Ge, Gt, Le and Lt of a number."""
 
     @property
     def is_secret(self) -> bool:
@@ -40,6 +43,11 @@ class Setting:
             return f"one of {', '.join(get_args(self.annotation))}"
         types = [kind for kind in get_args(self.annotation) or (self.annotation,) if kind is not type(None)]
         return KINDS.get(types[0], "a secret" if self.is_secret else str(self.annotation))
+
+    @property
+    def limits(self) -> str:
+        """The range in words: `at least 1 and at most 64`; empty where there is none."""
+        return " and ".join(_in_words(bound) for bound in self.bounds)
 
     def parse(self, text: str) -> Any:
         """What `text` from the environment or a flag stands for: JSON for collections, nothing for an empty option."""
@@ -74,13 +82,13 @@ def without_password(text: str) -> str:
 
 def settings_of(schema: type[Any], fields: dict[str, FieldInfo]) -> dict[str, Setting]:
     """Every setting of the schema, by dotted name; a field whose default is a dataclass is a section."""
-    hints, docs = get_type_hints(schema), docs_of(schema)
+    hints, docs = get_type_hints(schema, include_extras=True), docs_of(schema)
     found: dict[str, Setting] = {}
     for name, field in fields.items():
         if dataclasses.is_dataclass(hints[name]):
             found |= _section(name, hints[name])
         else:
-            found[name] = Setting(name, hints[name], field.get_default(call_default_factory=True), docs[name])
+            found[name] = _setting(name, hints[name], field.get_default(call_default_factory=True), docs[name])
     return found
 
 
@@ -97,12 +105,32 @@ def docs_of(cls: type[Any]) -> dict[str, str]:
 
 def _section(section: str, cls: type[Any]) -> dict[str, Setting]:
     """The settings of a section, its own before those of the sections within: a table of TOML ends at the next."""
-    hints, docs = get_type_hints(cls, include_extras=False), docs_of(cls)
+    hints, docs = get_type_hints(cls, include_extras=True), docs_of(cls)
     found: dict[str, Setting] = {}
     for field in sorted(dataclasses.fields(cls), key=lambda field: dataclasses.is_dataclass(hints[field.name])):
         name, kind = f"{section}.{field.name}", hints[field.name]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             found |= _section(name, kind)
         else:
-            found[name] = Setting(name, kind, field.default, docs.get(field.name, ""))
+            found[name] = _setting(name, kind, field.default, docs.get(field.name, ""))
     return found
+
+
+def _setting(name: str, hint: Any, default: Any, doc: str) -> Setting:
+    if get_origin(hint) is not Annotated:
+        return Setting(name, hint, default, doc)
+    annotation, *extras = get_args(hint)
+    bounds = tuple(extra for extra in extras if isinstance(extra, Ge | Gt | Le | Lt))
+    return Setting(name, annotation, default, doc, bounds)
+
+
+def _in_words(bound: Ge | Gt | Le | Lt) -> str:
+    match bound:
+        case Ge(ge):
+            return f"at least {ge}"
+        case Gt(gt):
+            return f"above {gt}"
+        case Le(le):
+            return f"at most {le}"
+        case Lt(lt):
+            return f"below {lt}"

@@ -19,19 +19,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from annotated_types import Ge, Le
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from learner.config import LearnerConfig
+from learner.config import MAX_SEED, LearnerConfig
 from services.rollout.config import RolloutConfig
 from services.schema import HIDDEN, Setting, settings_of
 from services.sources import BadSettings, Entry, Problem, read_environment, read_file, read_flags, variable_of
 from services.tune import kept
 from services.tune.layout import best
 from serving.config import ServingConfig
-from wire.config import BusConfig, StoreConfig
+from wire.config import BusConfig, StoreConfig, require
 
 MIN_KEY_CHARS = 16
 
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     """Folder of the data sets that `lifelong demo --data NAME` looks in."""
     encoder: str = "minilm-l6"
     """The encoder to begin from: `minilm-l6` (installed with us), a local folder, or a cached Hugging Face id."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
     """Seed of everything that is drawn."""
     signing_key: SecretStr | None = None
     """Secret under which weights and plans are signed, 16 characters or more. Made by itself where Redis is ours."""
@@ -96,6 +97,26 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value()) < MIN_KEY_CHARS:
             raise ValueError(f"Choose a secret of {MIN_KEY_CHARS} characters or more")
         return key
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "Settings":
+        """What the rooms cannot see by themselves: a holder must be able to renew its lease, and a report to live."""
+        longest_command_ms = 3 * self.store.timeout_ms  # tried three times
+        require(
+            (
+                self.learner.lease_ttl_ms > longest_command_ms,
+                "learner.lease_ttl_ms must be above three times store.timeout_ms, or a slow reply loses the lease",
+            ),
+            (
+                self.rollout.lease_ms > longest_command_ms,
+                "rollout.lease_ms must be above three times store.timeout_ms, or a slow reply loses the lease",
+            ),
+            (
+                2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms,
+                "store.report_ttl_ms must be at least twice serving.report_interval_s, or replicas seem to be gone",
+            ),
+        )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +173,8 @@ def _problem_of(entry: Entry) -> Problem | None:
         if found:
             shown = HIDDEN if setting.is_secret else repr(setting.shown(entry.value))
             said = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in found)
-            fix = f"It is {setting.kind}, by default {setting.shown(setting.default)!r}: {setting.doc}"
+            kind = ", ".join(filter(None, (setting.kind, setting.limits)))
+            fix = f"It is {kind}, by default {setting.shown(setting.default)!r}: {setting.doc}"
             return Problem(entry.source, f"{shown} is not accepted ({said})", fix)
     return None
 
@@ -171,11 +193,12 @@ def _assemble(good: dict[str, Entry]) -> tuple[Settings | None, list[Problem]]:
     try:
         return Settings.model_validate(_nested({name: _parsed(entry) for name, entry in good.items()})), []
     except ValidationError as error:
-        return None, [_combined(str(detail["loc"][0]), detail["msg"], good) for detail in error.errors()]
+        return None, [_combined(detail["msg"], good) for detail in error.errors()]
 
 
-def _combined(section: str, said: str, good: dict[str, Entry]) -> Problem:
-    sources = [entry.source for name, entry in good.items() if name.split(".")[0] == section]
+def _combined(said: str, good: dict[str, Entry]) -> Problem:
+    """A problem of settings that `said` names, some of which somebody set."""
+    sources = [entry.source for name, entry in good.items() if name in said]
     return Problem(", ".join(sources), said.removeprefix("Value error, "), "Change one of them")
 
 

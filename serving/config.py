@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from wire.config import BusConfig, StoreConfig
+from wire.config import BusConfig, StoreConfig, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +26,12 @@ class PrecisionConfig:
     """`max_accuracy_loss` of an overloaded replica: under `auto` it answers by the fastest before it refuses."""
 
     def __post_init__(self) -> None:
-        if self.brown_out_accuracy_loss < self.max_accuracy_loss:
-            raise ValueError("precision.brown_out_accuracy_loss must not be below precision.max_accuracy_loss")
+        require(
+            (
+                self.brown_out_accuracy_loss >= self.max_accuracy_loss,
+                "serving.precision.brown_out_accuracy_loss must not be below serving.precision.max_accuracy_loss",
+            ),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,63 +40,76 @@ class ServingConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    replicas: int = 1
+    replicas: Annotated[int, Ge(1), Le(1_024)] = 1
     """Processes that answer. They share the partitions of the events, and the HTTP port of their machine."""
-    threads: int = 1
+    threads: Annotated[int, Ge(1), Le(1_024)] = 1
     """CPU threads of the tensor library in each replica."""
     group: str = "serving"
     """Consumer group of the replicas."""
 
-    max_tokens: int = 256
+    max_tokens: Annotated[int, Ge(3), Le(65_536)] = 256
     """Tokens of a text that the model reads."""
-    max_batch_tokens: int = 1_024
+    max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
     """Tokens of a batch: more of them do not answer faster, and the next event waits for them."""
-    max_batch_items: int = 64
+    max_batch_items: Annotated[int, Ge(1), Le(65_536)] = 64
     """Texts of a batch."""
-    max_wait_ms: float = 0.0
+    max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 0.0
     """How long the first text of a batch waits for company while the model is idle; never while it is busy. Measured
     with 32 and 64 clients: 1.5 ms bring nothing, and cost a client that is alone 2 ms."""
-    max_queue_items: int = 2_048
+    max_queue_items: Annotated[int, Ge(1), Le(1_000_000)] = 2_048
     """Texts that wait for the model. Beyond it HTTP answers 503."""
-    max_open_events: int = 512
+    max_open_events: Annotated[int, Ge(1), Le(1_000_000)] = 512
     """Events from Kafka on their way to an acknowledged answer. More of them wait in Kafka, where HTTP does not wait
     behind them."""
-    dedupe_window: int = 100_000
+    dedupe_window: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
     """Answered events that are remembered, so that one delivered twice is answered once."""
-    top_scores: int = 5
+    top_scores: Annotated[int, Ge(1), Le(1_000)] = 5
     """Classes of an answer that are named with their probabilities."""
 
     http_host: str = "127.0.0.1"
     """Address that HTTP listens on."""
-    http_port: int = 8_000
+    http_port: Annotated[int, Ge(1), Le(65_535)] = 8_000
     """Port that HTTP listens on."""
-    request_timeout_s: float = 10.0
+    request_timeout_s: Annotated[float, Gt(0), Le(3_600)] = 10.0
     """After this long a request without an answer gets 503."""
-    max_events_per_request: int = 256
+    max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
     """Events in one HTTP request."""
-    rate_limit_per_s: float = 0.0
+    rate_limit_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     """Events a second that one client may ask for by HTTP, by its `x-api-key` or address. 0: no limit."""
-    rate_limit_burst: int = 100
+    rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Events that a client may ask for at once under a rate limit."""
-    rate_limit_clients: int = 10_000
+    rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000)] = 10_000
     """Clients whose rate is remembered; the longest unseen is forgotten first."""
 
-    probe_tolerance: float = 0.05
+    probe_tolerance: Annotated[float, Gt(0), Le(1)] = 0.05
     """How far the logits of a probe may be from the learner's, as a share of the largest of them."""
-    refusal_retry_s: float = 30.0
+    refusal_retry_s: Annotated[float, Gt(0), Le(86_400)] = 30.0
     """How long a version that was refused is left alone before it is looked at again."""
-    report_interval_s: float = 1.0
+    report_interval_s: Annotated[float, Ge(0.05), Le(3_600)] = 1.0
     """How often a replica says what it serves."""
-    reconnect_s: float = 0.5
+    reconnect_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
     """Pause before a server that did not answer is asked again."""
-    batch_timeout_s: float = 30.0
+    batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 30.0
     """A replica whose model has computed one batch for this long is replaced."""
-    drain_timeout_s: float = 10.0
+    drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0
     """How long a replica that is stopped may take to answer what it has already taken."""
-    object_store_mb: int = 128
+    object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128
     """Shared memory of a Ray that we start, in MiB. Nothing of ours travels through it."""
     precision: PrecisionConfig = PrecisionConfig()
     """The choice between INT8 and INT4."""
+
+    def __post_init__(self) -> None:
+        require(
+            (
+                self.max_queue_items >= self.max_batch_items,
+                "serving.max_queue_items must be at least serving.max_batch_items, or no batch could be full",
+            ),
+            (
+                self.max_queue_items >= self.max_events_per_request,
+                "serving.max_queue_items must be at least serving.max_events_per_request, or such a request could "
+                "never be answered",
+            ),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

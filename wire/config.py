@@ -1,7 +1,16 @@
 """Where Kafka and Redis are, and the bounds under which we talk to them."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Le
+
+
+def require(*rules: tuple[bool, str]) -> None:
+    """What settings must be to each other: raises ValueError with every sentence that does not hold."""
+    broken = [sentence for holds, sentence in rules if not holds]
+    if broken:
+        raise ValueError("; ".join(broken))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,30 +23,47 @@ class BusConfig:
     """`host:port[,host:port]` of the brokers. Empty: start a broker on this machine."""
     prefix: str = ""
     """Put before every topic and consumer group, so that environments can share a cluster."""
-    partitions: int = 4
+    partitions: Annotated[int, Ge(1), Le(10_000)] = 4
     """Partitions of each topic that we create."""
-    replication_factor: int = 1
+    replication_factor: Annotated[int, Ge(1), Le(100)] = 1
     """Copies of each partition of the topics that we create."""
-    fetch_max_wait_ms: int = 10
+    fetch_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 10
     """How long the broker may hold a fetch that has no data yet: 10 ms costs little and answers in 3.4 ms."""
-    patient_max_wait_ms: int = 100
+    patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 100
     """The same for readers whom a tenth of a second does not hurt (learner, rollout): it spares the broker."""
-    session_timeout_ms: int = 6_000
+    session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
     """A replica not heard of for this long loses its partitions."""
-    heartbeat_interval_ms: int = 500
+    heartbeat_interval_ms: Annotated[int, Ge(50), Le(20_000)] = 500
     """How often a replica says that it is alive."""
-    max_poll_records: int = 500
+    max_poll_records: Annotated[int, Ge(1), Le(100_000)] = 500
     """Records taken from the consumer in one poll."""
-    max_in_flight: int = 2_000
+    max_in_flight: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
     """Unacknowledged sends before a sender waits: the client itself has no bound on its memory."""
-    linger_ms: int = 2
+    linger_ms: Annotated[int, Ge(0), Le(10_000)] = 2
     """How long a send may wait for company."""
-    delivery_timeout_ms: int = 30_000
+    delivery_timeout_ms: Annotated[int, Ge(100), Le(3_600_000)] = 30_000
     """After this long without an acknowledgement a send has failed."""
-    request_timeout_ms: int = 10_000
+    request_timeout_ms: Annotated[int, Ge(100), Le(300_000)] = 10_000
     """How long one request to a broker may take."""
-    retry_backoff_ms: int = 5
+    retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 5
     """Pause before a retry. The client's own default, 100, makes a transaction 20 times slower."""
+
+    def __post_init__(self) -> None:
+        longest_wait_ms = max(self.fetch_max_wait_ms, self.patient_max_wait_ms)
+        require(
+            (
+                self.heartbeat_interval_ms < self.session_timeout_ms,
+                "bus.heartbeat_interval_ms must be below bus.session_timeout_ms",
+            ),
+            (
+                longest_wait_ms < self.request_timeout_ms,
+                "bus.fetch_max_wait_ms and bus.patient_max_wait_ms must be below bus.request_timeout_ms",
+            ),
+            (
+                self.linger_ms + self.request_timeout_ms <= self.delivery_timeout_ms,
+                "bus.delivery_timeout_ms must be at least bus.linger_ms + bus.request_timeout_ms",
+            ),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +76,15 @@ class StoreConfig:
     """`redis://`, `rediss://` or `unix://` address. Empty: start a server on this machine."""
     prefix: str = "lifelong:"
     """Put before every key, so that environments can share a server."""
-    timeout_ms: int = 1_000
+    timeout_ms: Annotated[int, Ge(20), Le(60_000)] = 1_000
     """How long one command may take, connecting included."""
-    chunk_bytes: int = 4 << 20
+    chunk_bytes: Annotated[int, Ge(1 << 16), Le(256 << 20)] = 4 << 20
     """Largest value written or read in one command: larger ones hold up everybody else."""
-    max_blob_bytes: int = 1 << 30
+    max_blob_bytes: Annotated[int, Ge(1 << 20), Le(16 << 30)] = 1 << 30
     """Largest blob that is read; a manifest that names a larger one is refused before anything is fetched."""
-    history: int = 1_000
+    history: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
     """Entries of the history that are kept."""
-    poll_interval_ms: int = 1_000
+    poll_interval_ms: Annotated[int, Ge(10), Le(60_000)] = 1_000
     """How often a watcher looks by itself; notifications only make it look sooner."""
-    report_ttl_ms: int = 10_000
+    report_ttl_ms: Annotated[int, Ge(1_000), Le(3_600_000)] = 10_000
     """How long the report of a replica is kept after it was last heard of."""

@@ -56,7 +56,8 @@ def _as_toml(loaded: "Loaded", *, with_sources: bool) -> str:
         if above != section:
             lines += ["", f"[{above}]"]
             section = above
-        lines.append(f"# {known()[name].doc}")
+        limits = known()[name].limits
+        lines.append(f"# {known()[name].doc}{f' ({limits})' if limits else ''}")
         if with_sources:
             lines.append(f"# set by: {loaded.sources.get(name, 'default')}")
         unset = value is None or known()[name].is_secret

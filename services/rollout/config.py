@@ -14,21 +14,21 @@ class RolloutConfig:
 
     candidate_share: Annotated[float, Gt(0), Le(1)] = 0.2
     """Share of the entities that the newest version answers until it is promoted, above 0 and at most 1."""
-    min_labels: Annotated[int, Ge(1)] = 50
+    min_labels: Annotated[int, Ge(1), Le(1_000_000)] = 50
     """Labels that the candidate arm, and the stable arm where it has traffic, must have before anything is decided."""
-    clear_labels: Annotated[int, Ge(1)] = 10
+    clear_labels: Annotated[int, Ge(1), Le(1_000_000)] = 10
     """Labels of each arm that are enough to promote a candidate that is better beyond doubt."""
     margin: Annotated[float, Ge(0), Le(1)] = 0.02
     """How much lower the candidate's accuracy may be and still be promoted: 0.02 is two points of a hundred."""
-    doubt: Annotated[float, Ge(0)] = 2.0
+    doubt: Annotated[float, Ge(0), Le(100)] = 2.0
     """Standard errors of the difference taken for chance before a candidate is withdrawn or clearly better."""
-    max_unlabelled: Annotated[int, Ge(1)] = 50_000
+    max_unlabelled: Annotated[int, Ge(1), Le(100_000_000)] = 50_000
     """Answers that wait for their label, and labels that wait for their answer; the oldest is dropped first."""
-    lease_ms: Annotated[int, Ge(300)] = 5_000
+    lease_ms: Annotated[int, Ge(300), Le(600_000)] = 5_000
     """A controller not heard of for this long is replaced by another one that waits."""
-    collect_interval_s: Annotated[float, Gt(0)] = 30.0
+    collect_interval_s: Annotated[float, Gt(0), Le(86_400)] = 30.0
     """Pause between two removals of versions that nobody needs."""
-    keep_versions: Annotated[int, Ge(1)] = 16
+    keep_versions: Annotated[int, Ge(1), Le(100_000)] = 16
     """Newest versions that are kept besides those that answer traffic."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
     """Added to the priority number of the process: where they share a processor, answers go before judging them."""

@@ -91,10 +91,3 @@ def test_a_loss_that_is_robust_is_another_loss() -> None:
         x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
         losses.append(trainer(with_own_top(small_strata(), 1), {"slow_loss_q": q}).step(x_TD, layout, ROWS, SIZES))
     assert 0 < losses[1] < losses[0] and losses[1] <= 1 / 0.5
-
-
-def test_a_share_is_a_share() -> None:
-    with pytest.raises(ValueError, match=r"slow_loss_q must be in \[0, 1\], not 1.5"):
-        small_config(slow_loss_q=1.5)
-    with pytest.raises(ValueError, match=r"slow_token_dropout must be in \[0, 1\), not 1.0"):
-        small_config(slow_token_dropout=1.0)

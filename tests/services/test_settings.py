@@ -1,14 +1,18 @@
 """The settings: layers, one message for everything that is wrong, nothing secret shown, the whole set frozen."""
 
 import os
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from services.keys import FILE, with_signing_key
+from services.schema import Setting
 from services.settings import Settings, as_environment, known, load, replaced, values_of
 from services.sources import BadSettings, variable_of
 from services.tune import kept
@@ -19,6 +23,8 @@ SNAPSHOT = Path(__file__).parent / "settings.txt"
 MALFORMED = {"a whole number": "eight", "a number": "many", "true or false": "perhaps", "a secret": "short"}
 """For every kind of setting that not every text fits, a text that does not."""
 
+NUMBERS = sorted(name for name, setting in known().items() if setting.annotation in (int, float))
+
 CHECKED = sorted(name for name, setting in known().items() if setting.kind in MALFORMED)
 
 
@@ -26,10 +32,10 @@ def frozen() -> str:
     """All settings, one a line."""
     home = str(Path.home())
     lines = [
-        f"{name}: {setting.kind} = {setting.shown(setting.default)!r}".replace(home, "~")
+        f"{name}: {', '.join(filter(None, (setting.kind, setting.limits)))} = {setting.shown(setting.default)!r}"
         for name, setting in known().items()
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).replace(home, "~") + "\n"
 
 
 def test_the_set_of_settings_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,15 +126,62 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_SERVING__PRECISION": "{}"}, "Set its parts"),
         ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, "one of auto, int8, int4"),
         ({"LIFELONG_SERVING__PRECISION__MAX_ACCURACY_LOSS": "0.1"}, "brown_out_accuracy_loss must not be below"),
+        ({"LIFELONG_SERVING__REPLICAS": "0"}, "a whole number, at least 1 and at most 1024"),
+        ({"LIFELONG_SERVING__DEDUPE_WINDOW": "-1"}, "at least 1 and at most"),
+        ({"LIFELONG_LEARNER__PARKED_FEEDBACK": "-5"}, "at least 1 and at most"),
+        ({"LIFELONG_BUS__PARTITIONS": "0"}, "at least 1 and at most 10000"),
+        ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "at least 65536 and at most"),
+        ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "must be below bus.session_timeout_ms"),
+        ({"LIFELONG_SERVING__MAX_QUEUE_ITEMS": "8"}, "must be at least serving.max_batch_items"),
+        ({"LIFELONG_LEARNER__HELD_BACK_SAMPLES": "9"}, "must be at least learner.min_held_back"),
+        ({"LIFELONG_STORE__TIMEOUT_MS": "5000"}, "rollout.lease_ms must be above three times store.timeout_ms"),
         ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
         ({"LIFELONG_LOG_LEVEL": "loud"}, "Choose debug, info, warning or error"),
-        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "less than or equal to 1"),
+        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "a number, above 0 and at most 1"),
     ],
 )
 def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> None:
     with pytest.raises(BadSettings, match=next(iter(environ))) as caught:
         load(file=None, environ=environ)
     assert fix in str(caught.value)
+
+
+def inside(setting: Setting) -> st.SearchStrategy[float]:
+    """Values that the range of the setting has, its ends among them."""
+    limits = {type(bound): next(iter(asdict(bound).values())) for bound in setting.bounds}
+    low, high = limits.get(Ge, limits.get(Gt)), limits.get(Le, limits.get(Lt))
+    if setting.annotation is int:
+        return st.integers(low, high)
+    return st.floats(low, high, exclude_min=Gt in limits, exclude_max=Lt in limits)
+
+
+def test_every_number_has_a_range_with_its_default_in_it() -> None:
+    for name in NUMBERS:
+        low, high = known()[name].bounds
+        assert isinstance(low, Ge | Gt) and isinstance(high, Le | Lt), name
+        assert load(file=None, environ={}, flags=[f"{name}={known()[name].default}"])
+
+
+@given(st.sampled_from(NUMBERS), st.data())
+def test_what_is_in_its_range_is_taken_unless_it_contradicts_another(name: str, data: st.DataObject) -> None:
+    value = data.draw(inside(known()[name]))
+    try:
+        taken = values_of(load(file=None, environ={}, flags=[f"{name}={value}"]).settings)[name]
+    except BadSettings as error:
+        (problem,) = error.problems
+        assert name in problem.message and "must" in problem.message
+    else:
+        assert taken == value
+        assert type(taken) is known()[name].annotation
+
+
+@given(st.sampled_from(NUMBERS), st.data())
+def test_what_is_outside_is_refused_with_the_range(name: str, data: st.DataObject) -> None:
+    setting = known()[name]
+    low, high = (next(iter(asdict(bound).values())) for bound in setting.bounds)
+    beyond = data.draw(st.sampled_from([low - 1, high + 1, *([] if setting.annotation is int else ["nan", "inf"])]))
+    with pytest.raises(BadSettings, match=re.escape(setting.limits)):
+        load(file=None, environ={}, flags=[f"{name}={beyond}"])
 
 
 def test_a_bad_file_is_one_problem_among_others(tmp_path: Path) -> None:
