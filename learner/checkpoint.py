@@ -36,7 +36,7 @@ from learner.failpoints import failpoint
 from learner.guard import GuardState
 from learner.join import JoinState
 from learner.replay import Labelled, ReplayState
-from wire.records import WeightManifest
+from wire.records import Lineage, WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
@@ -101,8 +101,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     join: JoinState
     replay: ReplayState[Labelled]
     held_back: ReplayState[Labelled]
-    fresh: list[Labelled]
     round_plan: RoundPlan | None
+    since_round: ReplayState[Labelled] | None = None
+    lineage: Lineage = Lineage(gap="the program that kept it before had no lineage")
     anchor: Anchor | None = None
     erased: ErasedState = ErasedState()
     guard: GuardState | None = None

@@ -13,6 +13,7 @@ Not taken back: the steps that the trained blocks have made on the texts. Reject
 from collections.abc import Callable
 
 from learner.learner import Learner
+from learner.lineage import broken
 from learner.replay import Labelled, Replay
 
 UNIT = 64
@@ -30,11 +31,11 @@ def erase(learner: Learner, *, keep_alive: Callable[[], None]) -> dict[str, int]
     removed = {
         "replay": _take_out(learner.replay, holds),
         "held_back": _take_out(learner.held_back.samples, holds),
-        "fresh": sum(holds(sample.subject) for sample in learner.fresh),
+        "fresh": _take_out(learner.fresh, holds),
         "pending": learner.join.erase(holds),
     }
-    learner.fresh = [sample for sample in learner.fresh if not holds(sample.subject)]
     learner.round = None
+    learner.lineage = broken(learner.lineage, "a subject was erased")
     learner.held_back.keep(learner.encoder_keys)
     learner.anchor = None
     if is_complete:

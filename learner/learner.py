@@ -23,12 +23,14 @@ from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
 from learner.guard import Guard
 from learner.join import Join, Sample
-from learner.parts import drift_of, held_back_of, replay_of
+from learner.lineage import began, broken, ended
+from learner.parts import drift_of, fresh_of, held_back_of, replay_of
 from learner.prequential import Prequential
-from learner.replay import Labelled, with_names
+from learner.recent import hash_of
+from learner.replay import Labelled, Replay, with_names
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from learner.schedule import MARKS, Schedule
-from learner.slow import GROWTH, Phase, SlowRound
+from learner.slow import Phase, SlowRound
 from learner.steps import Pace
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
@@ -38,7 +40,7 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import layer_of
 from wire.receipts import Receipts
-from wire.records import Answer, Feedback, Quarantined, WeightManifest
+from wire.records import Answer, Feedback, Lineage, Quarantined, RoundKind, WeightManifest
 from wire.subjects import Subjects
 
 ADOPTION_SIGMAS = 2.0
@@ -86,8 +88,9 @@ class Learner:
         self.temperature = DEFAULT
         self.anchor: Anchor | None = None
         self.round: SlowRound | None = None
-        self.fresh: list[Labelled] = []
-        self._max_fresh = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
+        self.lineage = Lineage()
+        self.fresh: Replay[Labelled] = fresh_of(config)
+        """What was learnt since the last round began."""
         self.pace = Pace()  # of labels, from the poll to the changed head
 
     def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> list[Quarantined]:
@@ -113,7 +116,7 @@ class Learner:
         `is_idle`: no label came for a while, so there is time to rehearse.
         """
         if self.round is None:
-            self._start_round(is_idle=is_idle)
+            self.begin_if_due(is_idle=is_idle)
             return False
         try:
             is_done = self.round.step(self.replay, self.held_back) is Phase.DONE
@@ -121,8 +124,25 @@ class Learner:
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
-            self.round = None
+            self._end_round(is_adopted=False)
             return False
+
+    def begin_if_due(self, *, is_idle: bool = False) -> None:
+        """Begin the slow round that is due, if none is under way. It begins behind the records learnt so far."""
+        if self.round is not None:
+            return
+        is_urgent = self.drift.is_urgent
+        kind = self._schedule.due(len(self.replay), self.join, is_urgent=is_urgent, is_idle=is_idle)
+        if kind is not None:
+            self.begin(kind)
+
+    def begin(self, kind: RoundKind) -> None:
+        """Begin a slow round now."""
+        plan = self._schedule.begin(kind, self.fresh.samples(), self.replay, self.join)
+        self.lineage = began(self.lineage, number=plan.number, kind=kind, offsets=self.offsets)
+        self.drift.is_urgent = False
+        self.fresh = fresh_of(self._config)
+        self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=self._config)
 
     def export(self, pending: WeightManifest | None) -> Snapshot:
         """Everything, as one value. `pending`: the version that this state is about to be published as."""
@@ -144,7 +164,8 @@ class Learner:
             guard=self.guard.export(),
             replay=self.replay.export(),
             held_back=self.held_back.samples.export(),
-            fresh=self.fresh,
+            since_round=self.fresh.export(),
+            lineage=self.lineage,
             round_plan=self.round.plan if self.round else None,
             drift=self.drift.export(),
             erased=self.erased.export(),
@@ -178,6 +199,7 @@ class Learner:
         for name in MARKS:
             self.counts[name] = snapshot.facts.counts.get(name, 0)
         self.counts["set_aside"] += num_learnt - self.counts["learnt"]
+        self.lineage = broken(self.lineage, "labels were set aside")
         self.version = version
         self.erased.returned(len(snapshot.facts.erased.erasures))
 
@@ -212,20 +234,12 @@ class Learner:
             labelled = with_names(labelled, known)
         self.drift.add_texts(self.tier.learn_many(labelled))
         self.replay.add(labelled)
-        self.fresh = (self.fresh + labelled)[-self._max_fresh :]
+        self.fresh.add(labelled)
         if self.round is not None:
             self.round.also(labelled)
 
     def _labelled(self, sample: Sample) -> Labelled:
-        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"])
-
-    def _start_round(self, *, is_idle: bool) -> None:
-        is_urgent = self.drift.is_urgent
-        plan = self._schedule.plan(self.fresh, self.replay, self.join, is_urgent=is_urgent, is_idle=is_idle)
-        if plan is not None:
-            self.drift.is_urgent = False
-            self.fresh = []
-            self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=self._config)
+        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], hash_of(sample.event_id))
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
@@ -234,10 +248,21 @@ class Learner:
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)
         if is_adopted:
-            self.tier, self.strata = done.next_tier, done.strata
-            self.drift.new_encoder()
-        self.round = None
+            self.adopt(done)
+        else:
+            self._end_round(is_adopted=False)
         return is_adopted
+
+    def adopt(self, done: SlowRound) -> None:
+        """Go on with the encoder that a round has made, and with what was learnt again under it."""
+        self.tier = done.next_tier
+        self.strata = done.strata
+        self.drift.new_encoder()
+        self._end_round(is_adopted=True)
+
+    def _end_round(self, *, is_adopted: bool) -> None:
+        self.lineage = ended(self.lineage, is_adopted=is_adopted)
+        self.round = None
 
     def _restore_knowledge(self, snapshot: Snapshot) -> None:
         """The part that labels made: tiers, memory, a round under way."""
@@ -251,7 +276,8 @@ class Learner:
         self.tier.restore(snapshot.named("fast."), facts.classes)
         self.replay = replay_of(self._config, facts.replay)
         self.temperature, self.anchor = facts.temperature, facts.anchor
-        self.fresh = list(facts.fresh)
+        self.fresh = fresh_of(self._config, facts.since_round)
+        self.lineage = facts.lineage
         self.round = None
         if (plan := facts.round_plan) is not None:
             self.round = SlowRound(plan, snapshot.tensors[MEANS], self.tier, self.strata, config=self._config)

@@ -3,7 +3,8 @@
 from learner.config import LearnerConfig
 from learner.drift import DriftState, DriftWatch
 from learner.held_back import HeldBack
-from learner.replay import Labelled, Replay, ReplayState
+from learner.replay import Labelled, Replay, ReplayState, hashed
+from learner.slow import GROWTH
 
 HELD_BACK_BYTES = 4 << 20
 """Bytes of text in the held-back samples."""
@@ -15,9 +16,20 @@ def drift_of(config: LearnerConfig, state: DriftState | None = None) -> DriftWat
 
 def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
     return Replay(
-        config.replay_samples, config.replay_bytes, seed=config.seed, policy=config.replay_policy, state=state
+        config.replay_samples,
+        config.replay_bytes,
+        key_of=hashed(config.seed),
+        policy=config.replay_policy,
+        state=state,
     )
 
 
 def held_back_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> HeldBack:
-    return HeldBack(Replay(config.held_back_samples, HELD_BACK_BYTES, seed=config.seed + 1, state=state))
+    key_of = hashed(config.seed + 1)
+    return HeldBack(Replay(config.held_back_samples, HELD_BACK_BYTES, key_of=key_of, state=state))
+
+
+def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+    """The labels since the last slow round: as many as make the next one due, or as many of more by chance."""
+    num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
+    return Replay(num, config.replay_bytes, key_of=hashed(config.seed + 2), policy="reservoir", state=state)

@@ -8,13 +8,18 @@ The policies are one implementation, a reservoir for each group, and differ in w
     class-balanced       its label: every class has as many places
     experience-balanced  its stage: every stage of the stream has as many places
 
-Every sample gets a random key once; a group keeps its `quota` highest keys. That is reservoir sampling which survives
-a shrinking quota: whichever of its samples a group still holds, each one it ever saw was equally likely (Avalanche's
-buffers do the same; tests compare them). The quota is `capacity // groups`, the rest one each to the first groups. The
-byte bound takes from the group that holds most bytes. Each group remembers the highest key that it ever dropped (its
-floor): a later sample below it would get a place that an earlier one was denied.
+Every sample has a random key, uniform in [0, 1); a group keeps its `quota` highest keys. That is reservoir sampling
+which survives a shrinking quota: whichever of its samples a group still holds, each one it ever saw was equally likely
+(Avalanche's buffers do the same; tests compare them). The quota is `capacity // groups`, the rest one each to the first
+groups by name. The byte bound takes from the group that holds most bytes. Each group remembers the highest key that it
+ever dropped (its floor): a later sample below it would get a place that an earlier one was denied.
 
-Rejected: a ring of the newest (forgets what the stream stopped showing), and herding (needs features, which change).
+The key of a labelled text is a hash of the event that it came from (`hashed`), so what is held depends on which samples
+were offered and not on their order: two learners that read the same topics, whose partitions have no common order, hold
+the same. Where the byte bound drops samples, the order counts.
+
+Rejected: keys from a generator (the order decides, and its state has to be kept), a ring of the newest (forgets what
+the stream stopped showing), and herding (needs features, which change).
 """
 
 import heapq
@@ -22,11 +27,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import mmh3
 import msgspec
 import numpy as np
 
 from learner.config import ReplayPolicy
-from learner.dice import dice_from, dice_state
 
 
 class Item(Protocol):
@@ -53,17 +58,32 @@ GROUP_OF: Mapping[ReplayPolicy, Callable[[Item], str]] = {
 
 class Labelled(NamedTuple):
     """A text and its label, as learnt from; "" where nobody said it, which no memory holds. `stage` counts the slow
-    rounds that had begun when it came.
+    rounds that had begun when it came. `event` is the hash of the event that it came from (0: of none).
     """
 
     text: str
     label: str
     subject: str = ""
     stage: int = 0
+    event: int = 0
 
     @property
     def num_bytes(self) -> int:
         return len(self.text.encode()) + len(self.subject.encode())
+
+
+def hashed(seed: int) -> Callable[[Labelled], float]:
+    """Keys for a memory of labelled texts: another order for every seed, the same for an event wherever it is read.
+
+    >>> 0.0 <= hashed(1)(Labelled("where is it", "lost_card", event=7)) < 1.0
+    True
+    """
+
+    def key_of(sample: Labelled) -> float:
+        identity = f"{seed} {sample.event} {len(sample.label)} {sample.label}{sample.text}"
+        return (mmh3.hash64(identity.encode(), signed=False)[0] >> 11) * 2.0**-53
+
+    return key_of
 
 
 def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labelled]:
@@ -85,16 +105,15 @@ def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labell
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """Everything a `Replay` knows, heaps of (key, sample) in heap order, so that the next draw is the same."""
+    """Everything a `Replay` knows: heaps of (key, sample) in heap order."""
 
     policy: ReplayPolicy
     groups: dict[str, list[tuple[float, T]]]
     floors: dict[str, float]
-    dice: str
 
 
 class Replay(Generic[T]):
-    """A reservoir for each group of samples, bounded in samples, groups and bytes.
+    """A reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` gives a sample its key.
 
     A state of another policy is regrouped: its samples stay, as many as then have a place, and its floors do not.
     """
@@ -104,13 +123,12 @@ class Replay(Generic[T]):
         capacity: int,
         budget_bytes: int,
         *,
-        seed: int,
+        key_of: Callable[[T], float],
         policy: ReplayPolicy = "class-balanced",
         state: ReplayState[T] | None = None,
     ) -> None:
-        self._capacity, self._budget_bytes = capacity, budget_bytes
+        self._capacity, self._budget_bytes, self._key_of = capacity, budget_bytes, key_of
         self._policy, self._group_of = policy, GROUP_OF[policy]
-        self._dice = dice_from(state.dice) if state else np.random.default_rng(seed)
         self._heaps: dict[str, list[tuple[float, T]]] = {}
         self._floors: dict[str, float] = {}
         self._bytes: dict[str, int] = {}
@@ -120,20 +138,17 @@ class Replay(Generic[T]):
 
     def add(self, samples: Iterable[T]) -> list[T]:
         """Offer samples; returns those, new and old, that have no place. The bounds hold afterwards."""
-        return [gone for sample in samples for gone in self._offer(float(self._dice.random()), sample)]
+        return [gone for sample in samples for gone in self._offer(self._key_of(sample), sample)]
 
-    def draw(self, num_samples: int) -> list[T]:
-        """`num_samples` samples with replacement: each group equally likely, then each of its samples."""
-        heaps = [heap for heap in self._heaps.values() if heap]
-        if not heaps:
-            return []
-        picks = self._dice.integers(len(heaps), size=num_samples).tolist()
-        places = self._dice.random(num_samples).tolist()
-        return [heaps[i][int(place * len(heaps[i]))][1] for i, place in zip(picks, places, strict=True)]
+    def groups(self, *, is_ordered: bool = True) -> list[list[T]]:
+        """What is held, by group. Ordered by the names of groups and by key, it does not tell when a sample came."""
+        if not is_ordered:
+            return [[sample for _, sample in heap] for heap in self._heaps.values() if heap]
+        return [[sample for _, sample in sorted(heap)] for _, heap in sorted(self._heaps.items()) if heap]
 
     def samples(self) -> list[T]:
-        """Everything that is held, group by group."""
-        return [sample for heap in self._heaps.values() for _, sample in heap]
+        """Everything that is held, in the order of `groups`."""
+        return [sample for group in self.groups() for sample in group]
 
     def some(self, num_samples: int) -> list[T]:
         """Those with the highest keys: of every group about as many, and mostly the same ones from call to call."""
@@ -153,7 +168,7 @@ class Replay(Generic[T]):
 
     def export(self) -> ReplayState[T]:
         groups = {group: list(heap) for group, heap in self._heaps.items()}
-        return ReplayState(policy=self._policy, groups=groups, floors=dict(self._floors), dice=dice_state(self._dice))
+        return ReplayState(policy=self._policy, groups=groups, floors=dict(self._floors))
 
     def __len__(self) -> int:
         return sum(len(heap) for heap in self._heaps.values())
@@ -166,7 +181,7 @@ class Replay(Generic[T]):
         group = self._group_of(sample)
         if group not in self._heaps and len(self._heaps) < self._capacity:
             self._heaps[group] = []
-            self._quotas = quotas(self._capacity, list(self._heaps))
+            self._quotas = quotas(self._capacity, self._heaps)
         if not self._quotas.get(group) or key <= self._floors.get(group, -1.0):
             return [sample]
         heapq.heappush(self._heaps[group], (key, sample))
@@ -177,7 +192,7 @@ class Replay(Generic[T]):
         excess = {group: len(self._heaps[group]) - quota for group, quota in self._quotas.items()}
         gone = [self._drop(group) for group, num_samples in excess.items() for _ in range(num_samples)]
         while self.num_bytes > self._budget_bytes:
-            gone.append(self._drop(max(self._bytes, key=self._bytes.__getitem__)))
+            gone.append(self._drop(max(self._bytes, key=lambda group: (self._bytes[group], group))))
         return gone
 
     def _drop(self, group: str) -> T:
@@ -191,7 +206,7 @@ class Replay(Generic[T]):
         if state.policy != self._policy:
             self._regroup()
         self._bytes = {group: sum(sample.num_bytes for _, sample in heap) for group, heap in self._heaps.items()}
-        self._quotas = quotas(self._capacity, list(self._heaps))
+        self._quotas = quotas(self._capacity, self._heaps)
         self._trim()  # the bounds may be tighter than they were
 
     def _regroup(self) -> None:
@@ -205,11 +220,23 @@ def _key(pair: tuple[float, Item]) -> float:
     return pair[0]
 
 
-def quotas(capacity: int, groups: Sequence[str]) -> dict[str, int]:
-    """Places per group: equal shares, and what is left one each to the first groups.
+def quotas(capacity: int, groups: Iterable[str]) -> dict[str, int]:
+    """Places per group: equal shares, and what is left one each to the first groups by name.
 
-    >>> quotas(8, ["a", "b", "c"])
+    A group that is added takes places from others and gives none.
+
+    >>> quotas(8, ["c", "b", "a"])
     {'a': 3, 'b': 3, 'c': 2}
     """
-    share, left = divmod(capacity, max(len(groups), 1))
-    return {group: share + (i < left) for i, group in enumerate(groups)}
+    ordered = sorted(groups)
+    share, left = divmod(capacity, max(len(ordered), 1))
+    return {group: share + (place < left) for place, group in enumerate(ordered)}
+
+
+def draw(groups: Sequence[Sequence[T]], num_samples: int, rng: np.random.Generator) -> list[T]:
+    """`num_samples` samples with replacement: each group equally likely, then each of its samples. [] of nothing."""
+    if not groups:
+        return []
+    picks = rng.integers(len(groups), size=num_samples).tolist()
+    places = rng.random(num_samples).tolist()
+    return [groups[i][int(place * len(groups[i]))] for i, place in zip(picks, places, strict=True)]

@@ -23,6 +23,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         epoch=epoch,
         created_ms=time_ms,
         erased=len(learner.erased),
+        lineage=learner.lineage,
     )
 
 

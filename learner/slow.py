@@ -27,7 +27,7 @@ from learner.failpoints import failpoint
 from learner.fast import FastTier
 from learner.guesses import Guesses
 from learner.held_back import HeldBack
-from learner.replay import Labelled, Replay
+from learner.replay import Labelled, Replay, draw
 from learner.requantize import stored_encoder
 from learner.thinning import thinned
 from learner.tier import Trainer, with_own_top
@@ -57,8 +57,8 @@ class SlowRound:
         self._guesses = Guesses(unlabelled, means_CD, unit=config.rebuild_batch)
         self.phase = Phase.GUESS if unlabelled else Phase.TRAIN
         self._tier, self._unit = tier, config.rebuild_batch
-        dice = np.random.default_rng([config.seed, plan.number])
-        self._thin = partial(thinned, share=config.slow_token_dropout, dice=dice)
+        rng = np.random.default_rng([config.seed, plan.number])
+        self._thin = partial(thinned, share=config.slow_token_dropout, dice=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
@@ -168,18 +168,22 @@ def draw_plan(
 ) -> RoundPlan:
     """The steps of round `number`: `sizes[0]` samples each from `fresh`, shuffled and as often as needed, and a draw of
     each other size from `replay`. Without `fresh` all are from `replay`.
+
+    A function of which samples there are, of `number` and of `seed`: the order in which they came changes nothing.
     """
-    dice, pool = np.random.default_rng([seed, number]), fresh or replay.samples()
+    rng = np.random.default_rng([seed, number])
+    groups = replay.groups()
+    pool = sorted(fresh) or [sample for group in groups for sample in group]
     num_fresh, *draws = sizes
     order: list[int] = []
     while len(order) < num_fresh * steps:
-        order += dice.permutation(len(pool)).tolist()
+        order += rng.permutation(len(pool)).tolist()
     return RoundPlan(
         number=number,
         steps=[
             StepPlan(
                 fresh=[pool[place] for place in order[step * num_fresh : (step + 1) * num_fresh]],
-                draws=[replay.draw(num_samples) for num_samples in draws],
+                draws=[draw(groups, num_samples, rng) for num_samples in draws],
             )
             for step in range(steps)
         ],

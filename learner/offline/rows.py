@@ -5,11 +5,12 @@ Shape suffixes: B rows of a batch, C classes.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from learner.config import ReplayPolicy
-from learner.replay import Replay
+from learner.replay import Replay, draw
 
 NO_BOUND = 1 << 62
 """Bytes: all rows have one size, so their number bounds them."""
@@ -37,7 +38,8 @@ class RowMemory:
     """At most `capacity` rows. Tensors are made when the first rows come, in their shape."""
 
     def __init__(self, capacity: int, *, seed: int, policy: ReplayPolicy) -> None:
-        self._replay = Replay[Row](capacity, NO_BOUND, seed=seed, policy=policy)
+        self._rng = np.random.default_rng(seed)
+        self._replay = Replay[Row](capacity, NO_BOUND, key_of=lambda row: float(self._rng.random()), policy=policy)
         self._free = list(range(capacity + 1))  # one more: a row has its place before another is dropped
         self._kept: Rows | None = None
 
@@ -56,7 +58,7 @@ class RowMemory:
 
     def draw(self, num_rows: int) -> Rows | None:
         """Rows with replacement, each group of the policy equally likely; None while there are none."""
-        places = torch.tensor([row.place for row in self._replay.draw(num_rows)])
+        places = torch.tensor([row.place for row in draw(self._replay.groups(is_ordered=False), num_rows, self._rng)])
         return Rows(*(part[places] for part in self._kept)) if self._kept and len(places) else None
 
     @property

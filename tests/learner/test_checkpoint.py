@@ -8,7 +8,7 @@ import torch
 from learner.checkpoint import Checkpoints, Facts, RoundPlan, Snapshot, StepPlan, decode, encode
 from learner.errors import CheckpointFailed, CheckpointRefused
 from learner.join import JoinState, Waiting
-from learner.replay import Labelled, Replay
+from learner.replay import Labelled, Replay, hashed
 from wire.records import Evaluation, Feedback, WeightManifest
 
 
@@ -30,7 +30,7 @@ def manifest(version: int) -> WeightManifest:
 
 
 def snapshot(version: int = 0, *, value: float = 0.0) -> Snapshot:
-    replay = Replay[Labelled](4, 100, seed=1)
+    replay = Replay[Labelled](4, 100, key_of=hashed(1))
     replay.add([Labelled("text", "a")])
     facts = Facts(
         model_spec="spec",
@@ -54,7 +54,7 @@ def snapshot(version: int = 0, *, value: float = 0.0) -> Snapshot:
         ),
         replay=replay.export(),
         held_back=replay.export(),
-        fresh=[Labelled("text", "a")],
+        since_round=replay.export(),
         round_plan=RoundPlan(number=1, steps=[StepPlan(fresh=[Labelled("text", "a")], draws=[])]),
     )
     return Snapshot(facts=facts, tensors={"head.gram": torch.full((3, 5), value, dtype=torch.float64)})

@@ -28,9 +28,10 @@ def erased(learner: Learner) -> dict[str, int]:
 
 def subjects_of(learner: Learner) -> set[str]:
     facts = learner.export(None).facts
-    memories = (facts.replay, facts.held_back)
+    assert facts.since_round is not None
+    memories = (facts.replay, facts.held_back, facts.since_round)
     held = {sample.subject for memory in memories for heap in memory.groups.values() for _, sample in heap}
-    return held | {sample.subject for sample in facts.fresh} | {answer.subject for answer in facts.join.pending}
+    return held | {answer.subject for answer in facts.join.pending}
 
 
 def state(learner: Learner) -> tuple[bool, bool]:

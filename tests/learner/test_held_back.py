@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from learner.held_back import HeldBack
-from learner.replay import Replay
+from learner.replay import Replay, hashed
 from learner.requantize import stored_encoder, stored_head
 from tests.learner.small import CONFIG, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 
 def held_back(num_samples: int) -> HeldBack:
-    it = HeldBack(Replay(100, 1 << 20, seed=1))
+    it = HeldBack(Replay(100, 1 << 20, key_of=hashed(1)))
     it.add(labelled(0, num_samples))
     return it
 

@@ -7,7 +7,7 @@ import torch
 from learner.config import LearnerConfig, SlowStrategy
 from learner.fast import FastTier
 from learner.held_back import HeldBack
-from learner.replay import Labelled, Replay
+from learner.replay import Labelled, Replay, hashed
 from learner.slow import Phase, SlowRound, draw_plan, step_sizes
 from learner.tier import top_state
 from tests.learner.small import SMALL, labelled, small_served, small_strata
@@ -24,13 +24,13 @@ def tier() -> FastTier:
 
 
 def replay() -> Replay[Labelled]:
-    it = Replay[Labelled](1_000, 1 << 20, seed=0)
+    it = Replay[Labelled](1_000, 1 << 20, key_of=hashed(0))
     it.add(SAMPLES)
     return it
 
 
 def held_back() -> HeldBack:
-    it = HeldBack(Replay(100, 1 << 20, seed=1))
+    it = HeldBack(Replay(100, 1 << 20, key_of=hashed(1)))
     it.add(labelled(100, 130))
     return it
 

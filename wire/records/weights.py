@@ -1,8 +1,11 @@
 """Versions of the weights: what they consist of, and what was measured of them."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from wire.records.record import Record
+
+RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
+"""What a slow round is for: new labels, the memory in a time of silence, or texts without a label."""
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
@@ -79,6 +82,30 @@ class PrecisionEvaluation(Record, frozen=True, kw_only=True):
     agreement: float = 1.0
 
 
+class Round(Record, frozen=True, kw_only=True):
+    """A slow round: every record below `offsets` had its effect before it began, and no other.
+
+    `outcome` says whether its encoder took the place of the one before.
+    """
+
+    number: int
+    kind: RoundKind
+    offsets: dict[str, int]
+    outcome: Literal["running", "adopted", "dropped"] = "running"
+
+
+class Lineage(Record, frozen=True, kw_only=True):
+    """How a version came about: the topics, read from their start, and these rounds on the way, the oldest first.
+
+    What a round trains on depends only on which records are below its offsets, so whoever reads them in any order
+    arrives at the same weights. `gap` says why the topics and the rounds do not lead here: labels were set aside,
+    a subject was erased, or there were more rounds than are kept; "" where they do.
+    """
+
+    rounds: tuple[Round, ...] = ()
+    gap: str = ""
+
+
 class WeightManifest(Record, frozen=True, kw_only=True):
     """A version of the weights: its tensors by digest, what it was trained through, and what was measured.
 
@@ -86,7 +113,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     JSON and `model_spec` its hash together with the tokenizer's. `trained_through` maps `topic/partition` to the next
     offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are those
     that may answer, the best first; the probes hold for that one. `erased` counts the erasures (`Erasure`) that were
-    carried out before it was made: nothing about those subjects is in its sums.
+    carried out before it was made: nothing about those subjects is in its sums. `lineage` says how to make it again.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -105,6 +132,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     epoch: int
     created_ms: int
     erased: int = 0
+    lineage: Lineage = Lineage(gap="the program that made it kept no lineage")
     format: str = "lifelong-weights"
     format_version: int = 2
 

@@ -1,0 +1,42 @@
+"""How the knowledge of a learner came about: the record that a version is made again from.
+
+    a round begins --began--> Lineage --ended--> Lineage --in the manifest--> rebuild
+
+The sums of the fast tier are exact, and what a round trains on is a function of which records lie below its offsets.
+So the topics and this list lead to the same weights, bit for bit, on the same processor, however the partitions were
+interleaved and however often the learner was killed on the way. Where something else has changed what is known, `gap`
+says so, for good.
+
+Rejected: a round that begins at every so many labels and at no other place (labels have no common order over the
+partitions, and a rehearsal begins when there is silence), and the plans of all rounds (a plan holds texts).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from wire.records import Lineage, Round, RoundKind
+
+MAX_ROUNDS: Final = 256
+"""Rounds that are kept: about 40 KB in a manifest."""
+
+
+def began(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int]) -> Lineage:
+    """`lineage` with a round that begins behind the records below `offsets`."""
+    rounds = (*lineage.rounds, Round(number=number, kind=kind, offsets=dict(offsets)))
+    if len(rounds) > MAX_ROUNDS:
+        return broken(Lineage(rounds=rounds[-MAX_ROUNDS:]), f"it took more than {MAX_ROUNDS} rounds")
+    return Lineage(rounds=rounds, gap=lineage.gap)
+
+
+def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:
+    """`lineage` with its last round ended."""
+    *before, last = lineage.rounds
+    last = msgspec.structs.replace(last, outcome="adopted" if is_adopted else "dropped")
+    return Lineage(rounds=(*before, last), gap=lineage.gap)
+
+
+def broken(lineage: Lineage, gap: str) -> Lineage:
+    """`lineage` from which nothing can be made again any more, because of `gap`."""
+    return Lineage(rounds=lineage.rounds, gap=gap)
