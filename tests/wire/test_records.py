@@ -19,12 +19,14 @@ from wire.records import (
     Event,
     Feedback,
     LearnerReport,
+    Lineage,
     PrecisionEvaluation,
     Probe,
     Quarantined,
     Record,
     ReplicaReport,
     RolloutPlan,
+    Round,
     StageEvaluation,
     TensorEntry,
     TensorPart,
@@ -89,6 +91,11 @@ SAMPLES: dict[str, Record] = {
         epoch=3,
         created_ms=1_700_000_000_000,
         erased=2,
+        lineage=Lineage(
+            rounds=(
+                Round(number=1, kind="labels", offsets={"answers.v1/0": 20, "feedback.v1/1": 3}, outcome="adopted"),
+            ),
+        ),
     ),
     "erasure.v1": Erasure(
         digest="c" * 32,
@@ -154,7 +161,10 @@ def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
 def test_the_manifest_from_before_the_anchor_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "weight_manifest.v2.before_gate.json").read_bytes(), type=WeightManifest)
     evaluation = Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75)
-    assert old == msgspec.structs.replace(SAMPLES["weight_manifest.v2"], evaluation=evaluation, erased=0)
+    expected = msgspec.structs.replace(
+        SAMPLES["weight_manifest.v2"], evaluation=evaluation, erased=0, lineage=old.lineage
+    )
+    assert old == expected and old.lineage.gap and not old.lineage.rounds
 
 
 @samples
