@@ -23,13 +23,13 @@ import psutil
 from services.keys import with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
-from services.schema import without_password
 from services.settings import Settings
 from services.sources import BadSettings
 from services.tune import kept
 from services.tune.layout import best
 from wire.bus import Bus
 from wire.errors import WireError
+from wire.logs import without_password
 from wire.store import Store
 
 FREE_BYTES = 2 << 30

@@ -7,7 +7,6 @@ import ast
 import dataclasses
 import inspect
 import json
-import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from wire.logs import HIDDEN, without_password
+
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,6 @@ class Setting:
         if isinstance(value, tuple | list | set | frozenset):
             return [without_password(str(item)) for item in value]
         return without_password(str(value))
-
-
-def without_password(text: str) -> str:
-    """Hides the user and password in an address.
-
-    >>> without_password("redis://me:hush@host:6379/0")
-    'redis://***@host:6379/0'
-    """
-    return re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
 
 
 def settings_of(schema: type[Any], fields: dict[str, FieldInfo]) -> dict[str, Setting]:

@@ -27,12 +27,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from learner.config import MAX_SEED, LearnerConfig
 from services.rollout.config import RolloutConfig
-from services.schema import HIDDEN, Setting, settings_of
+from services.schema import Setting, settings_of
 from services.sources import BadSettings, Entry, Problem, read_environment, read_file, read_flags, variable_of
 from services.tune import kept
 from services.tune.layout import best
 from serving.config import ServingConfig
 from wire.config import BusConfig, StoreConfig, require
+from wire.logs import HIDDEN, LogConfig
 
 MIN_KEY_CHARS = 16
 
@@ -155,6 +156,12 @@ def values_of(settings: Settings) -> dict[str, Any]:
     return {name: _value(settings, name) for name in known()}
 
 
+def logs_of(settings: Settings) -> LogConfig:
+    """How the processes under these settings log. Whatever is a secret among them is hidden."""
+    secrets = [_texts(value) for name, value in values_of(settings).items() if known()[name].is_secret]
+    return LogConfig(settings.log_level, settings.log_json, tuple(text for texts in secrets for text in texts))
+
+
 def as_environment(settings: Settings) -> dict[str, str]:
     """The variables under which a child process reads these very settings. Holds the signing key."""
     values = values_of(settings)
@@ -263,8 +270,17 @@ def _value(settings: Settings, name: str) -> Any:
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
+    value = _plain(value)
     if isinstance(value, str | Path):
         return str(value)
-    return json.dumps(list(value) if isinstance(value, tuple | set | frozenset) else value)
+    return json.dumps([_plain(each) for each in value] if isinstance(value, tuple | set | frozenset) else value)
+
+
+def _texts(secret: SecretStr | tuple[SecretStr, ...] | None) -> list[str]:
+    """What must not be shown of a secret setting, which may be unset, one or several."""
+    several = secret if isinstance(secret, tuple) else (secret,)
+    return [each.get_secret_value() for each in several if each is not None and each.get_secret_value()]
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

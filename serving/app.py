@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.config import ReplicaConfig, ServingConfig
 from wire.config import BusConfig, StoreConfig
+from wire.logs import LogConfig
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -40,6 +41,7 @@ STOP_MARGIN_S = 5.0
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",
+    "RAY_DEDUP_LOGS": "0",  # with it an event of a replica's log that was seen before is held back or changed
     "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine go before an answer
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever its name says: without it Ray listens on every interface
 }
@@ -52,6 +54,8 @@ class _Sections:
     bus: BusConfig = field(default_factory=BusConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     encoder: str = "minilm-l6"
+    log_level: str = "info"
+    log_json: bool = False
 
 
 class AppReplica:
@@ -63,8 +67,9 @@ class AppReplica:
         from serving.http import make_app
         from serving.listener import Listener
         from serving.replica import Replica
+        from wire.logs import configure
 
-        _configure_logs()
+        configure(config.logs)
         if listens:
             _keep_internal_server_local()
         context = serve.get_replica_context()
@@ -123,43 +128,29 @@ def build(args: Mapping[str, Any]) -> "Application":
 
     sections = TypeAdapter(_Sections).validate_python(_nested(args))
     key = os.environ.get(KEY_VARIABLE, "")
-    missing = [name for name, value in _addresses(sections.bus, sections.store, key).items() if not value]
-    if missing:
-        raise ValueError(f"missing: {', '.join(missing)}; give the addresses as args and the key in the environment")
     config = ReplicaConfig(
         encoder=sections.encoder,
         serving=sections.serving,
         bus=sections.bus,
         store=sections.store,
         signing_key=key.encode(),
+        logs=LogConfig(sections.log_level, sections.log_json, secrets=(key,)),
     )
+    _require_addresses(config)
     return application(config, listens=False)
 
 
-def run(
-    config: ServingConfig,
-    *,
-    encoder: str,
-    bus_config: BusConfig,
-    store_config: StoreConfig,
-    signing_key: bytes,
-    stop: threading.Event,
-) -> None:
+def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. To be called from the main thread.
 
     Raises PortTaken, and RuntimeError where the replicas do not start; the message has their reason.
     """
-    missing = [name for name, value in _addresses(bus_config, store_config, signing_key).items() if not value]
-    if missing:
-        raise ValueError(f"missing: {', '.join(missing)}")
+    _require_addresses(config)
     from serving.listener import check_port
 
-    check_port(config.http_host, config.http_port)
-    replica = ReplicaConfig(
-        encoder=encoder, serving=config, bus=bus_config, store=store_config, signing_key=signing_key
-    )
+    check_port(config.serving.http_host, config.serving.http_port)
     with running_ray(config):
-        _serve(replica, stop)
+        _serve(config, stop)
 
 
 def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
@@ -176,20 +167,23 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
 
 
 @contextmanager
-def running_ray(config: ServingConfig) -> Iterator[None]:
+def running_ray(config: ReplicaConfig) -> Iterator[None]:
     """Ray, at RAY_ADDRESS where that is set, else our own, small and only for this machine. Ends ours with the block.
 
     Ray replaces the handler of SIGTERM by one that kills without draining; the one before is put back.
     """
     if not os.environ.get("RAY_ADDRESS"):
-        for name, value in {**ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(32)}.items():
+        own = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        if config.logs.as_json:
+            own["RAY_DISABLE_WORKER_LOG_PREFIX"] = "1"  # a line with the name of the replica before it is no JSON
+        for name, value in {**ENVIRONMENT, **own}.items():
             os.environ.setdefault(name, value)
     import ray
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     folder = tempfile.mkdtemp(prefix="lifelong-ray-")  # short: sockets lie in it, and their paths have 107 bytes
     try:
-        ray.init(logging_level=logging.ERROR, **_options(config, folder))
+        ray.init(logging_level=logging.ERROR, **_options(config.serving, folder))
         for number, handler in handlers.items():
             signal.signal(number, handler)
         yield
@@ -211,8 +205,16 @@ def _options(config: ServingConfig, folder: str) -> dict[str, Any]:
     }
 
 
-def _addresses(bus: BusConfig, store: StoreConfig, key: str | bytes) -> dict[str, str | bytes]:
-    return {"bus.bootstrap_servers": bus.bootstrap_servers, "store.url": store.url, KEY_VARIABLE: key}
+def _require_addresses(config: ReplicaConfig) -> None:
+    """Raises ValueError, naming what is missing."""
+    required = {
+        "bus.bootstrap_servers": config.bus.bootstrap_servers,
+        "store.url": config.store.url,
+        KEY_VARIABLE: config.signing_key,
+    }
+    missing = [name for name, value in required.items() if not value]
+    if missing:
+        raise ValueError(f"missing: {', '.join(missing)}; give the addresses as args and the key in the environment")
 
 
 def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,18 +237,3 @@ def _keep_internal_server_local() -> None:
     replica: Any = importlib.import_module("ray.serve._private.replica")
     bind = replica.add_port_to_grpc_server
     replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
-
-
-def _configure_logs() -> None:
-    """The actor is a process of Ray's: nobody has set up its log."""
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.dev.ConsoleRenderer(colors=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    )

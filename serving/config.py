@@ -1,11 +1,12 @@
 """How a replica is bounded: batches, queues, windows, and what it listens on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from wire.config import BusConfig, StoreConfig, require
+from wire.logs import LogConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,16 +115,14 @@ class ServingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
-    """Everything that a replica needs to know. The key is not shown.
+    """Everything that a replica needs to know. Keys and addresses are not shown.
 
     `encoder` says whose tokenizer is used; the weights come from the store.
     """
 
     encoder: str
     serving: ServingConfig
-    bus: BusConfig
-    store: StoreConfig
-    signing_key: bytes
-
-    def __repr__(self) -> str:
-        return f"ReplicaConfig(encoder={self.encoder!r}, serving={self.serving}, bus={self.bus}, store={self.store})"
+    bus: BusConfig = field(repr=False)
+    store: StoreConfig = field(repr=False)
+    signing_key: bytes = field(repr=False)
+    logs: LogConfig = field(default_factory=LogConfig)

@@ -41,19 +41,22 @@ class Given:
 
     def process(self, **named: Any) -> "Settings":
         """The settings of a process of ours, whose log is set up by them."""
-        from services.logs import configure
+        from services.settings import logs_of
+        from wire.logs import configure
 
         settings = self.load(**named).settings
-        key = settings.signing_key
-        secrets = (key.get_secret_value(),) if key is not None else ()
-        configure(settings.log_level, as_json=settings.log_json, secrets=secrets)
+        configure(logs_of(settings))
         return settings
 
     def attached(self, **named: Any) -> "Settings":
-        """The settings with the addresses of what runs. Raises NotRunning."""
+        """The settings with the addresses of what runs, and its key, which no log shows. Raises NotRunning."""
         from services.running import attach
+        from services.settings import logs_of
+        from wire.logs import configure
 
-        return attach(self.process(**named))
+        settings = attach(self.process(**named))
+        configure(logs_of(settings))
+        return settings
 
 
 def reads_settings(command: Callable[Concatenate[Given, Options], None]) -> Callable[..., None]:

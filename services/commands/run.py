@@ -52,18 +52,21 @@ def serve(given: Given, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.tokenizer import TextTokenizer
     from services.keys import key_bytes
+    from services.settings import logs_of
     from serving.app import run
+    from serving.config import ReplicaConfig
 
     settings = given.attached(serving__replicas=replicas)
     TextTokenizer.from_encoder(settings.encoder)  # says what is wrong with it now, not in every replica
-    run(
-        settings.serving,
+    config = ReplicaConfig(
         encoder=settings.encoder,
-        bus_config=settings.bus,
-        store_config=settings.store,
+        serving=settings.serving,
+        bus=settings.bus,
+        store=settings.store,
         signing_key=key_bytes(settings),
-        stop=stop_signal(),
+        logs=logs_of(settings),
     )
+    run(config, stop_signal())
 
 
 @reads_settings

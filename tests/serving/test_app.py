@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from serving import app
-from serving.config import ServingConfig
+from serving.config import ReplicaConfig, ServingConfig
 from serving.listener import PortTaken
 from tests.serving.test_listener import listener_of
 from tests.serving.waiting import eventually
@@ -31,19 +31,19 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
 import signal, threading
 from serving.app import run
-from serving.config import ServingConfig
+from serving.config import ReplicaConfig, ServingConfig
 from wire.config import BusConfig, StoreConfig
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-run(
-    ServingConfig(replicas=2, http_port={port}, drain_timeout_s=5.0, report_interval_s=0.2),
+config = ReplicaConfig(
     encoder="minilm-l6",
-    bus_config={bus},
-    store_config={store},
+    serving=ServingConfig(replicas=2, http_port={port}, drain_timeout_s=5.0, report_interval_s=0.2),
+    bus={bus},
+    store={store},
     signing_key={key},
-    stop=stop,
 )
+run(config, stop)
 """
 
 
@@ -117,17 +117,21 @@ def await_answers(bus: Bus, event_ids: set[str]) -> None:
         eventually(is_complete, within_s=60)
 
 
+def config_of(port: int) -> ReplicaConfig:
+    """Settings of servers that are not there."""
+    return ReplicaConfig(
+        encoder="minilm-l6",
+        serving=ServingConfig(http_port=port),
+        bus=BusConfig(bootstrap_servers="127.0.0.1:1"),
+        store=StoreConfig(url="redis://127.0.0.1:1/0"),
+        signing_key=b"key",
+    )
+
+
 def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
     listener = listener_of("another service")
     with pytest.raises(PortTaken):
-        app.run(
-            ServingConfig(http_port=listener.port),
-            encoder="minilm-l6",
-            bus_config=BusConfig(bootstrap_servers="127.0.0.1:1"),
-            store_config=StoreConfig(url="redis://127.0.0.1:1/0"),
-            signing_key=b"key",
-            stop=threading.Event(),
-        )
+        app.run(config_of(listener.port), threading.Event())
     listener.close()
 
 

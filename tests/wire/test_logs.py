@@ -1,0 +1,64 @@
+"""One event a line, whoever writes it, at the level that was asked for and without secrets."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from wire.logs import LogConfig, configure
+
+SECRET = "correct-horse-battery"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """A stream to log to. What was set up before comes back."""
+    root = logging.getLogger()
+    level = root.level
+    yield io.StringIO()
+    root.handlers.clear()
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines_of(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def test_json_is_a_line_for_each_event_of_ours_and_of_libraries(stream: io.StringIO) -> None:
+    configure(LogConfig(as_json=True), stream=stream)
+    structlog.get_logger("one").info("flipped", revision=3)
+    logging.getLogger("a.library").warning("it is %s", "late")
+    ours, theirs = map(json.loads, lines_of(stream))
+    assert (ours["event"], ours["revision"], ours["level"]) == ("flipped", 3, "info")
+    assert (theirs["event"], theirs["level"]) == ("it is late", "warning")
+
+
+def test_nothing_below_the_level_is_written(stream: io.StringIO) -> None:
+    configure(LogConfig(level="warning"), stream=stream)
+    log = structlog.get_logger("two")
+    log.info("said")
+    log.warning("warned")
+    (line,) = lines_of(stream)
+    assert "warned" in line
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_secrets_and_passwords_are_hidden_everywhere(stream: io.StringIO, as_json: bool) -> None:
+    configure(LogConfig(as_json=as_json, secrets=(SECRET,)), stream=stream)
+    try:
+        raise ValueError(f"no user with {SECRET}")
+    except ValueError as error:
+        structlog.get_logger("three").error("failed", detail=f"<{SECRET}>", exc_info=error)
+        logging.getLogger("a.library").error("of redis://me:hush@host with %s", SECRET, exc_info=error)
+    written = stream.getvalue()
+    assert "ValueError" in written
+    assert SECRET not in written
+    assert "hush" not in written
+
+
+def test_the_configuration_does_not_show_its_secrets() -> None:
+    assert SECRET not in repr(LogConfig(secrets=(SECRET,)))
