@@ -60,6 +60,13 @@ class FastTier:
         tier.admit_all(self.head.classes)
         return tier
 
+    def reordered(self, classes: Sequence[str]) -> "FastTier":
+        """The same tier with its rows in the order of `classes`, which are all of its own."""
+        rows_C = self.head.rows_of(classes)
+        tier = FastTier(self.served, ridge=self._ridge)
+        tier.restore({name: sums if name == "gram" else sums[rows_C] for name, sums in self.export().items()}, classes)
+        return tier
+
     def admit_all(self, labels: Sequence[str]) -> None:
         """Give every label a row, in this order."""
         for label in labels:

@@ -23,7 +23,7 @@ from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
 from learner.guard import Guard
 from learner.join import Join, Sample
-from learner.lineage import began, broken, ended
+from learner.lineage import began, broken, ended, stored
 from learner.parts import drift_of, fresh_of, held_back_of, replay_of
 from learner.prequential import Prequential
 from learner.recent import hash_of
@@ -118,13 +118,15 @@ class Learner:
         if self.round is None:
             self.begin_if_due(is_idle=is_idle)
             return False
+        if self.round.phase is Phase.STORE:
+            self.lineage = stored(self.lineage, self.offsets)
         try:
             is_done = self.round.step(self.replay, self.held_back) is Phase.DONE
             return is_done and self._finish_round(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
-            self._end_round(is_adopted=False)
+            self.drop()
             return False
 
     def begin_if_due(self, *, is_idle: bool = False) -> None:
@@ -143,6 +145,19 @@ class Learner:
         self.drift.is_urgent = False
         self.fresh = fresh_of(self._config)
         self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=self._config)
+
+    def adopt(self, done: SlowRound) -> None:
+        """Go on with the encoder that a round has made, and with what was learnt again under it."""
+        self.tier = done.next_tier
+        self.strata = done.strata
+        self.drift.new_encoder()
+        self.lineage = ended(self.lineage, is_adopted=True)
+        self.round = None
+
+    def drop(self) -> None:
+        """Go on with the encoder from before the round."""
+        self.lineage = ended(self.lineage, is_adopted=False)
+        self.round = None
 
     def export(self, pending: WeightManifest | None) -> Snapshot:
         """Everything, as one value. `pending`: the version that this state is about to be published as."""
@@ -250,19 +265,8 @@ class Learner:
         if is_adopted:
             self.adopt(done)
         else:
-            self._end_round(is_adopted=False)
+            self.drop()
         return is_adopted
-
-    def adopt(self, done: SlowRound) -> None:
-        """Go on with the encoder that a round has made, and with what was learnt again under it."""
-        self.tier = done.next_tier
-        self.strata = done.strata
-        self.drift.new_encoder()
-        self._end_round(is_adopted=True)
-
-    def _end_round(self, *, is_adopted: bool) -> None:
-        self.lineage = ended(self.lineage, is_adopted=is_adopted)
-        self.round = None
 
     def _restore_knowledge(self, snapshot: Snapshot) -> None:
         """The part that labels made: tiers, memory, a round under way."""

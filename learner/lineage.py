@@ -2,10 +2,10 @@
 
     a round begins --began--> Lineage --ended--> Lineage --in the manifest--> rebuild
 
-The sums of the fast tier are exact, and what a round trains on is a function of which records lie below its offsets.
-So the topics and this list lead to the same weights, bit for bit, on the same processor, however the partitions were
-interleaved and however often the learner was killed on the way. Where something else has changed what is known, `gap`
-says so, for good.
+The sums of the fast tier are exact, and what a round makes is a function of which records lie below its offsets: those
+where it began, and those where it read the memory. So the topics and this list lead to the same weights, bit for bit,
+on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
+Where something else has changed what is known, `gap` says so, for good.
 
 Rejected: a round that begins at every so many labels and at no other place (labels have no common order over the
 partitions, and a rehearsal begins when there is silence), and the plans of all rounds (a plan holds texts).
@@ -28,6 +28,13 @@ def began(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[st
     if len(rounds) > MAX_ROUNDS:
         return broken(Lineage(rounds=rounds[-MAX_ROUNDS:]), f"it took more than {MAX_ROUNDS} rounds")
     return Lineage(rounds=rounds, gap=lineage.gap)
+
+
+def stored(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
+    """`lineage` whose last round learns the memory again, as it is behind the records below `offsets`."""
+    *before, last = lineage.rounds
+    last = msgspec.structs.replace(last, memory_offsets=dict(offsets))
+    return Lineage(rounds=(*before, last), gap=lineage.gap)
 
 
 def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:

@@ -93,7 +93,13 @@ SAMPLES: dict[str, Record] = {
         erased=2,
         lineage=Lineage(
             rounds=(
-                Round(number=1, kind="labels", offsets={"answers.v1/0": 20, "feedback.v1/1": 3}, outcome="adopted"),
+                Round(
+                    number=1,
+                    kind="labels",
+                    offsets={"answers.v1/0": 20, "feedback.v1/1": 3},
+                    memory_offsets={"answers.v1/0": 30, "feedback.v1/1": 5},
+                    outcome="adopted",
+                ),
             ),
         ),
     ),

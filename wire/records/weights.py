@@ -85,20 +85,22 @@ class PrecisionEvaluation(Record, frozen=True, kw_only=True):
 class Round(Record, frozen=True, kw_only=True):
     """A slow round: every record below `offsets` had its effect before it began, and no other.
 
-    `outcome` says whether its encoder took the place of the one before.
+    The memory was learnt again under its encoder as it was behind the records below `memory_offsets` ({}: not yet).
+    `outcome` says whether that encoder took the place of the one before.
     """
 
     number: int
     kind: RoundKind
     offsets: dict[str, int]
+    memory_offsets: dict[str, int] = {}
     outcome: Literal["running", "adopted", "dropped"] = "running"
 
 
 class Lineage(Record, frozen=True, kw_only=True):
     """How a version came about: the topics, read from their start, and these rounds on the way, the oldest first.
 
-    What a round trains on depends only on which records are below its offsets, so whoever reads them in any order
-    arrives at the same weights. `gap` says why the topics and the rounds do not lead here: labels were set aside,
+    What a round makes depends only on which records are below its offsets, so whoever reads them in any order arrives
+    at the same weights. `gap` says why the topics and the rounds do not lead here: labels were set aside,
     a subject was erased, or there were more rounds than are kept; "" where they do.
     """
 
