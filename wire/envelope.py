@@ -6,9 +6,12 @@ The attributes travel as `ce_` headers, the other fields as a JSON object. Plain
 is missing then comes from Kafka itself (the id from the place, the entity from the key, the time from the broker). A
 dead letter carries its payload untouched as the value, and everything about it in headers, so that nothing inflates.
 
-Reasons to refuse a message, which never change their names: `empty`, `oversized`, `undecodable` (no JSON object, or a
-header that cannot be read), `wrong_schema` (a field is missing, blank or of another type), `wrong_type` (another
-record), `future_schema` (a newer version of the record or of CloudEvents).
+Whatever is read can be sent again: the value is bounded, and so is every field that becomes an id, a key or a header
+somewhere. Headers that are not ours are not looked at.
+
+Reasons to refuse a message, which never change their names: `empty`, `oversized` (the value, or one field of it),
+`undecodable` (no JSON object, or a header that cannot be read), `wrong_schema` (a field is missing, blank or of another
+type), `wrong_type` (another record), `future_schema` (a newer version of the record or of CloudEvents).
 
 Rejected: structured mode (everything in one JSON object: a payload that is no JSON would have to be wrapped), and the
 `cloudevents` package (it knows no Kafka key and no limits).
@@ -22,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from wire.errors import BadMessage
-from wire.records import MAX_EVENT_BYTES, DeadLetter, Event, Feedback, TopicRecord
+from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, DeadLetter, Event, Feedback, TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
@@ -31,12 +34,37 @@ NO_SOURCE = "/"  # CloudEvents wants a source; this one is read back as ""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999, where RFC 3339 ends
 
+MAX_FIELD_BYTES = 1 << 10
+"""Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
+
+MAX_DETAIL_CHARS = 500
+"""Longest `detail` of a dead letter, in characters."""
+
+MAX_DETAIL_BYTES = 4 * MAX_DETAIL_CHARS  # UTF-8 has at most 4 bytes for a character
+MAX_DIGITS = 19  # of a 64-bit number
+MAX_SHOWN_CHARS = 60  # how much of what a client sent a `detail` repeats
+
 HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that are attributes, hence not in the value
     Event: frozenset({"id", "source", "time_ms"}),
 }
 ATTRIBUTES = frozenset({"source", "time_ms"})  # the same for every other record
 
+COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time"})
+ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
+READ_HEADERS: dict[type, frozenset[str]] = {  # of every other record: the common ones
+    Event: COMMON_HEADERS | {"ce_id"},
+    DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
+}
+
 NOT_BLANK: dict[type, tuple[str, ...]] = {Event: ("text",), Feedback: ("event_id", "label")}
+SHORT_FIELDS: dict[type, tuple[str, ...]] = {
+    record: tuple(
+        field.name
+        for field in msgspec.structs.fields(record)
+        if field.type in (str, str | None) and field.name not in ("text", "detail")
+    )
+    for record in TOPIC_RECORDS
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +118,7 @@ def from_message(record_type: type[R], message: Message, place: Place) -> R:
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
     Event(id='t/0/7', text='hello', key='', source='', time_ms=0)
     """
-    attributes = _attributes(message)
+    attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     _check_type(record_type, attributes)
     if record_type is DeadLetter:
         return _convert(record_type, _dead_letter_fields(message, attributes))
@@ -98,22 +126,18 @@ def from_message(record_type: type[R], message: Message, place: Place) -> R:
     if record_type is Event:
         _complete_event(fields, message, place)
     if "ce_type" not in attributes:
-        fields.setdefault("time_ms", message.timestamp_ms)
+        fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
     return _convert(record_type, fields)
 
 
-def refuse(error: BadMessage, message: Message, place: Place, *, source: str) -> DeadLetter:
-    """The dead letter of `message`, refused by `source` with `error`; the same message always makes the same letter."""
-    return DeadLetter(
-        reason=error.reason,
-        detail=error.detail,
-        topic=place.topic,
-        partition=place.partition,
-        offset=place.offset,
-        payload=message.value if message.value else b"",
-        source=source,
-        time_ms=message.timestamp_ms,
-    )
+def clamped_ms(timestamp_ms: int) -> int:
+    """A timestamp of Kafka, which may be any 64-bit number, as the nearest time that a record can carry."""
+    return min(max(timestamp_ms, 0), MAX_TIME_MS)
+
+
+def shown(text: str) -> str:
+    """The beginning of what a client sent, with escapes, for a message or a log."""
+    return repr(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}...")
 
 
 def _body_of(record: TopicRecord) -> dict[str, Any]:
@@ -141,31 +165,42 @@ def _dead_letter_fields(message: Message, attributes: Mapping[str, str]) -> dict
     }
     for name in ("partition", "offset"):
         text = attributes.get(f"ce_origin{name}", "")
-        if not text.isdecimal():
-            raise BadMessage("wrong_schema", f"ce_origin{name} is {text!r}, not a number")
+        if not text.isdecimal() or len(text) > MAX_DIGITS:
+            raise BadMessage("wrong_schema", f"ce_origin{name} is {shown(text)}, not a number")
         fields[name] = int(text)
     return fields | _attribute_fields(DeadLetter, attributes)
 
 
-def _attributes(message: Message) -> dict[str, str]:
-    try:
-        return {name: value.decode() for name, value in message.headers if name.startswith("ce_") and value is not None}
-    except UnicodeDecodeError as error:
-        raise BadMessage("undecodable", f"a ce_ header is not UTF-8: {error}") from error
+def _attributes(message: Message, names: frozenset[str]) -> dict[str, str]:
+    attributes = {}
+    for name, value in message.headers:
+        if value is None or name not in names:
+            continue
+        _check_length(name, len(value), at_most=MAX_DETAIL_BYTES if name == "ce_detail" else MAX_FIELD_BYTES)
+        try:
+            attributes[name] = value.decode()
+        except UnicodeDecodeError as error:
+            raise BadMessage("undecodable", f"{name} is not UTF-8: {error.reason} at byte {error.start}") from error
+    return attributes
+
+
+def _check_length(name: str, num_bytes: int, *, at_most: int) -> None:
+    if num_bytes > at_most:
+        raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
 
 
 def _check_type(record_type: type[R], attributes: Mapping[str, str]) -> None:
     version = attributes.get("ce_specversion", SPEC_VERSION)
     if version != SPEC_VERSION:
-        raise BadMessage("future_schema", f"ce_specversion is {version!r}, we read {SPEC_VERSION}")
+        raise BadMessage("future_schema", f"ce_specversion is {shown(version)}, we read {SPEC_VERSION}")
     found = attributes.get("ce_type", record_type.TYPE)
     if found == record_type.TYPE:
         return
     name, _, number = found.rpartition(".v")
     our_name, _, our_number = record_type.TYPE.rpartition(".v")
     if name == our_name and number.isdecimal() and len(number) < 10 and int(number) > int(our_number):
-        raise BadMessage("future_schema", f"ce_type is {found!r}, we read {record_type.TYPE}")
-    raise BadMessage("wrong_type", f"ce_type is {found!r}, expected {record_type.TYPE}")
+        raise BadMessage("future_schema", f"ce_type is {shown(found)}, we read {record_type.TYPE}")
+    raise BadMessage("wrong_type", f"ce_type is {shown(found)}, expected {record_type.TYPE}")
 
 
 def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -183,7 +218,7 @@ def _body(value: bytes | None) -> dict[str, Any]:
     if value is None or not value.strip():
         raise BadMessage("empty", "the message has no value")
     if len(value) > MAX_EVENT_BYTES:
-        raise BadMessage("oversized", f"{len(value)} bytes, at most {MAX_EVENT_BYTES} are read")
+        raise BadMessage("oversized", f"the value has {len(value)} bytes, at most {MAX_EVENT_BYTES} are read")
     try:
         body = msgspec.json.decode(value)
     except (ValueError, RecursionError) as error:
@@ -207,6 +242,8 @@ def _convert(record_type: type[R], fields: Mapping[str, Any]) -> R:
         record = msgspec.convert(fields, record_type)
     except msgspec.ValidationError as error:
         raise BadMessage("wrong_schema", str(error)) from error
+    for name in SHORT_FIELDS[record_type]:
+        _check_length(f"`{name}`", _num_bytes(getattr(record, name)), at_most=MAX_FIELD_BYTES)
     for name in NOT_BLANK.get(record_type, ()):
         if not getattr(record, name).strip():
             raise BadMessage("wrong_schema", f"`{name}` is blank")
@@ -226,7 +263,11 @@ def _millis(text: str) -> int:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadMessage("undecodable", f"ce_time: {error}") from error
+        raise BadMessage("undecodable", f"ce_time is {shown(text)}, no time of RFC 3339") from error
     if time.tzinfo is None:
-        raise BadMessage("undecodable", f"ce_time {text!r} has no time zone")
+        raise BadMessage("undecodable", f"ce_time {shown(text)} has no time zone")
     return (time - EPOCH) // timedelta(milliseconds=1)
+
+
+def _num_bytes(text: str | None) -> int:
+    return 0 if text is None else len(text.encode())

@@ -10,7 +10,15 @@ class BusUnavailable(WireError):
 
 
 class SendFailed(WireError):
-    """The broker refused a record, or did not acknowledge it in time."""
+    """A record was refused, or not acknowledged in time.
+
+    Where it `is_permanent` the same record can never be sent: it has no encoding, is too large, or is refused for what
+    it is. Otherwise a later attempt may succeed.
+    """
+
+    def __init__(self, message: str, *, is_permanent: bool = False) -> None:
+        super().__init__(message)
+        self.is_permanent = is_permanent
 
 
 class BadMessage(WireError):

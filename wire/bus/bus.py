@@ -18,6 +18,7 @@ from wire.bus.reading import named, partitions_of
 from wire.bus.subscription import Subscription
 from wire.config import BusConfig
 from wire.errors import WireError
+from wire.letters import MAX_LETTER_BYTES
 from wire.records import TopicRecord, topic_name
 
 R = TypeVar("R", bound=TopicRecord)
@@ -123,7 +124,7 @@ class Bus:
             linger_ms=self._config.linger_ms,
             delivery_timeout_ms=self._config.delivery_timeout_ms,
             max_block_ms=self._config.request_timeout_ms,
-            max_request_size=topics.MAX_LETTER_BYTES,
+            max_request_size=MAX_LETTER_BYTES,
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )

@@ -11,15 +11,25 @@ from contextlib import suppress
 from typing import Any
 
 import structlog
-from kafka.errors import KafkaError, RetriableError  # type: ignore[import-untyped]
+from kafka.errors import (  # type: ignore[import-untyped]
+    InvalidRecordError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RetriableError,
+)
 
 from wire.bus.foreign import mapped, ours
 from wire.config import BusConfig
-from wire.envelope import Message, to_message
-from wire.errors import BusUnavailable, SendFailed, WireError
+from wire.envelope import Message, shown, to_message
+from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
+from wire.letters import ENCODING_ERRORS
 from wire.records import TopicRecord, topic_name
 
 OnAck = Callable[[Exception | None], None]
+
+PERMANENT_ERRORS = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError, *ENCODING_ERRORS)
+"""What the record itself is the reason of. Rights, missing topics and clocks can be mended while it waits."""
 
 REPLACE_TIMEOUT_S = 1.0  # how long a producer that refuses everything may take to end
 
@@ -44,9 +54,9 @@ class Publisher:
 
         Once this has returned, `on_ack` is called exactly once, from a thread of the client: with None when the copies
         have the record, with SendFailed otherwise. It must be quick and must not send. BusUnavailable or SendFailed
-        raised here mean that the record was not taken, and `on_ack` will not be called.
+        raised here mean that the record was not taken, and `on_ack` will not be called. Nothing else is raised.
         """
-        message = to_message(record)
+        message = _encoded(record)
         if not self._slots.acquire(timeout=2 * self._delivery_timeout_s):
             raise BusUnavailable(f"{self._servers} acknowledges nothing any more")
         try:
@@ -71,7 +81,10 @@ class Publisher:
             self._producer.close(timeout=self._delivery_timeout_s)
 
     def _hand_over(self, record: TopicRecord, message: Message) -> Any:
-        producer = self._working_producer()
+        try:
+            producer = self._working_producer()
+        except BusRefused as error:
+            raise SendFailed(_said_of(record, error)) from error
         try:
             return producer.send(
                 topic_name(self._prefix, type(record)),
@@ -81,8 +94,10 @@ class Publisher:
             )
         except RetriableError as error:
             raise ours(self._servers, error) from error
-        except (KafkaError, ValueError) as error:  # ValueError: the topic is gone
+        except KafkaError as error:
             raise _send_failed(record, error) from error
+        except ValueError as error:  # the topic is gone
+            raise SendFailed(_said_of(record, error)) from error
 
     def _working_producer(self) -> Any:
         with self._lock:
@@ -101,7 +116,18 @@ class Publisher:
             self._slots.release()
 
 
+def _encoded(record: TopicRecord) -> Message:
+    try:
+        return to_message(record)
+    except ENCODING_ERRORS as error:
+        raise _send_failed(record, error) from error
+
+
 def _send_failed(record: TopicRecord, error: Exception) -> SendFailed:
-    failed = SendFailed(f"{type(record).__name__} {record.message_id}: {error}")
+    failed = SendFailed(_said_of(record, error), is_permanent=isinstance(error, PERMANENT_ERRORS))
     failed.__cause__ = error
     return failed
+
+
+def _said_of(record: TopicRecord, error: Exception) -> str:
+    return f"{type(record).__name__} {shown(str(record.message_id))}: {error}"

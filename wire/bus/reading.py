@@ -6,9 +6,10 @@ from typing import Any, Generic, TypeVar
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
-from wire.envelope import Message, Place, from_message, refuse
+from wire.envelope import Message, Place, from_message
 from wire.errors import BadMessage
 from wire.finished import Position
+from wire.letters import refuse
 from wire.records import DeadLetter, TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
@@ -36,7 +37,7 @@ def read(raw: Any, record_type: type[R], position: Position, *, refused_by: str)
         key=raw.key,
         value=raw.value,
         headers=tuple(raw.headers),
-        timestamp_ms=max(raw.timestamp, 0),  # -1: the broker gave none
+        timestamp_ms=-1 if raw.timestamp is None else raw.timestamp,  # None: a message of the oldest format
     )
     place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset)
     try:

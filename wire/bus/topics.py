@@ -10,6 +10,7 @@ from kafka.errors import TopicAlreadyExistsError  # type: ignore[import-untyped]
 
 from wire.config import BusConfig
 from wire.errors import BusRefused
+from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
 from wire.records import (
     TOPIC_RECORDS,
     Answer,
@@ -29,8 +30,6 @@ RETENTION_MS: dict[type, int] = {
     DeadLetter: 30 * DAY_MS,
     Quarantined: 30 * DAY_MS,
 }
-MAX_MESSAGE_BYTES = 8 << 20
-MAX_LETTER_BYTES = MAX_MESSAGE_BYTES + (1 << 20)
 
 
 def create(admin: Any, config: BusConfig) -> None:

@@ -1,0 +1,124 @@
+"""The Kafka door as a whole, on real brokers: what travels, and what outlives a broker."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.local import tether
+from services.local.kafka import LocalBroker
+from tests.brokers import eventually, start_kind, take
+from tests.wire.bus.traffic import events, ids, keep_ports, kill, only_kafka, patient, send, settle
+from tests.wire.test_envelope import SAMPLES
+from wire.bus import Bus, Position, Publisher
+from wire.config import BusConfig
+from wire.errors import BusUnavailable, LogTruncated
+from wire.records import TOPIC_RECORDS, Event
+
+pytestmark = pytest.mark.live
+
+
+def test_every_record_travels(bus: Bus, publisher: Publisher) -> None:
+    send(publisher, *SAMPLES)
+    received = take(bus.follow(TOPIC_RECORDS, {}).poll, len(SAMPLES))
+    assert {item.record.TYPE: item.record for item in received} == {record.TYPE: record for record in SAMPLES}
+
+
+def test_topics_are_made_once(bus: Bus, publisher: Publisher) -> None:
+    send(publisher, *events(3))
+    bus.create_topics()
+    assert sum(bus.end_offsets(Event).values()) == 3
+
+
+def test_ends_and_lag(bus: Bus, publisher: Publisher, topic: str) -> None:
+    assert bus.end_offsets(Event) == {f"{topic}/{number}": 0 for number in range(4)}
+    send(publisher, *events(5, key="k"))
+    send(publisher, *events(4, key="k", start=5))
+    assert sorted(bus.end_offsets(Event).values()) == [0, 0, 0, 9]
+    follower = bus.follow([Event], {})
+    take(follower.poll, 9)
+    assert follower.lag() == 0
+
+
+def test_a_broker_that_is_not_there_is_named() -> None:
+    address = f"127.0.0.1:{tether.free_port()}"
+    with pytest.raises(BusUnavailable, match=address):
+        Bus(BusConfig(bootstrap_servers=address), "nobody").ping(timeout_ms=300)
+
+
+def test_positions_name_their_record(bus: Bus, publisher: Publisher, topic: str) -> None:
+    send(publisher, *events(1, key="k"))
+    position = take(bus.subscribe(Event, "readers").poll, 1)[0].position
+    assert position == Position(topic=topic, partition=position.partition, offset=0, generation=position.generation)
+
+
+def test_new_partitions_are_read_by_all(
+    bus: Bus, open_bus: Callable[[], Bus], broker: LocalBroker, admin: Any, foreign: Any, topic: str
+) -> None:
+    only_kafka(broker)
+    first, second = (opened.subscribe(Event, "readers") for opened in (bus, open_bus()))
+    settle(first, second, partitions=2)
+    follower = bus.follow([Event], {})
+    follower.poll(0)
+    admin.create_partitions({topic: 6})
+    settle(first, second, partitions=3)
+    eventually(lambda: f"{topic}/5" in follower.poll(100).offsets)
+    foreign.send(topic, value=b'{"text": "hello", "id": "new"}', partition=5).get(30)
+    owner = first if 5 in first.partitions else second
+    assert ids(take(follower.poll, 1)) == ids(take(owner.poll, 1)) == ["new"]
+
+
+def test_a_broker_that_comes_back_with_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_ports(monkeypatch, 2)
+    broker = start_kind("kafka", tmp_path)
+    bus = Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=120_000), "test")
+    bus.create_topics()
+    publisher, member, follower = bus.publisher(), bus.subscribe(Event, "readers"), bus.follow([Event], {})
+    send(publisher, *events(20))
+    followed = take(follower.poll, 20)
+    taken = take(member.poll, 20)
+    for item in taken:
+        member.finish(item.position)
+    acks: list[Exception | None] = []
+    kill(broker)
+    for event in events(20, start=20):
+        publisher.send(event, acks.append)
+    patient(follower.poll)(100)
+    broker = start_kind("kafka", tmp_path)
+    publisher.flush(120)
+    followed += take(patient(follower.poll), 20)
+    while len(set(ids(taken))) < 40:
+        taken += take(patient(member.poll), 1)
+    bus.close()
+    broker.stop()
+    assert acks == [None] * 20
+    assert sorted(ids(followed)) == sorted(event.id for event in events(40))  # each once
+
+
+def test_a_broker_that_comes_back_without_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_ports(monkeypatch, 1)
+    broker = start_kind("tansu", tmp_path)
+    config = BusConfig(bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=2_000, heartbeat_interval_ms=200)
+    bus = Bus(config, "test")
+    bus.create_topics()
+    publisher, member, follower = bus.publisher(), bus.subscribe(Event, "readers"), bus.follow([Event], {})
+    send(publisher, *events(20, key="k"))
+    take(follower.poll, 20)
+    take(member.poll, 20)
+    kill(broker)
+    broker = start_kind("tansu", tmp_path)
+    bus.create_topics()
+    acked = threading.Event()
+
+    def was_sent() -> bool:
+        publisher.send(events(1, start=99, key="k")[0], lambda error: None if error else acked.set())
+        return acked.wait(0.1)
+
+    eventually(was_sent)
+    assert "e99" in ids(take(patient(member.poll), 1))
+    with pytest.raises(LogTruncated, match="before our position 20"):
+        take(patient(follower.poll), 1)
+    bus.close()
+    broker.stop()

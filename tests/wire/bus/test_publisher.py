@@ -1,0 +1,140 @@
+"""Sending: acknowledged, bounded, from any thread."""
+
+import os
+import signal
+import threading
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.local.kafka import LocalBroker
+from tests.brokers import start_kind, take
+from tests.wire.bus.traffic import events, ids, kill, only_kafka, send
+from wire.bus import Bus, Publisher
+from wire.config import BusConfig
+from wire.envelope import Place
+from wire.errors import BusUnavailable, SendFailed
+from wire.letters import unsendable
+from wire.records import DeadLetter, Event, TopicRecord
+
+pytestmark = pytest.mark.live
+
+
+def test_the_sender_waits_when_too_much_is_in_flight(bus: Bus, bus_config: BusConfig, broker: LocalBroker) -> None:
+    slow = Bus(replace(bus_config, max_in_flight=5), "slow")
+    publisher = slow.publisher()
+    send(publisher, *events(1))  # it knows the topic now
+    sent: list[str] = []
+    acked: list[Exception | None] = []
+    most: list[int] = []
+
+    def send_all() -> None:
+        for event in events(12, start=1):
+            publisher.send(event, acked.append)
+            sent.append(event.id)
+            most.append(len(sent) - len(acked))
+
+    sender = threading.Thread(target=send_all)
+    os.kill(broker.process.pid, signal.SIGSTOP)
+    try:
+        sender.start()
+        sender.join(0.5)
+        assert sender.is_alive()
+        assert (len(sent), acked) == (5, [])
+    finally:
+        os.kill(broker.process.pid, signal.SIGCONT)
+    sender.join(30)
+    slow.close()
+    assert acked == [None] * 12
+    assert max(most) <= 5
+
+
+def send_all(publisher: Publisher, records: list[Event]) -> None:
+    for record in records:
+        publisher.send(record)
+
+
+def test_many_threads_send(bus: Bus, publisher: Publisher) -> None:
+    threads = [
+        threading.Thread(target=send_all, args=(publisher, events(50, start=start))) for start in range(0, 400, 50)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    publisher.flush(30)
+    received = take(bus.follow([Event], {}).poll, 400)
+    assert sorted(ids(received)) == sorted(event.id for event in events(400))
+
+
+def test_what_nobody_acknowledges_has_failed(tmp_path: Path) -> None:
+    broker = start_kind("tansu", tmp_path)
+    config = BusConfig(
+        bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=1_000, request_timeout_ms=500, prefix="p."
+    )
+    bus = Bus(config, "sender")
+    bus.create_topics()
+    publisher = bus.publisher()
+    send(publisher, *events(1))
+    acks: list[Exception | None] = []
+    settled = threading.Event()
+
+    def on_ack(error: Exception | None) -> None:
+        acks.append(error)
+        settled.set()
+
+    kill(broker)
+    publisher.send(events(1)[0], on_ack)
+    assert settled.wait(30)
+    bus.close()
+    assert isinstance(acks[0], SendFailed)
+
+
+def failure_of(publisher: Publisher, record: TopicRecord) -> SendFailed:
+    """What sending `record` ends with, raised or told."""
+    told: list[Exception | None] = []
+    try:
+        publisher.send(record, told.append)
+        publisher.flush(30)
+    except SendFailed as error:
+        return error
+    assert isinstance(told[0], SendFailed)
+    return told[0]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Event(id="e", text="a", source="s" * (10 << 20)),
+        Event(id="e", text="\ud800"),
+        Event(id="\ud800", text="a"),
+        Event(id="e", text="a", time_ms=-1),
+        Event(id="e", text=object()),  # type: ignore[arg-type]
+        Event(id=None, text="a"),  # type: ignore[arg-type]
+        DeadLetter(reason="r", detail="d", topic="t", partition=0, offset=0, payload=bytes(9 << 20)),
+    ],
+    ids=["too large", "surrogate", "id", "time", "type", "nothing", "letter"],
+)
+def test_what_can_never_be_sent_says_so_and_its_letter_can(publisher: Publisher, record: TopicRecord) -> None:
+    """B2, B3: nothing but SendFailed comes of it, and a letter takes its place."""
+    failed = failure_of(publisher, record)
+    assert failed.is_permanent
+    send(publisher, unsendable(record, failed, Place(topic="events.v1", partition=0, offset=7), source="sender"))
+
+
+def test_what_the_topic_does_not_take_is_permanent(broker: LocalBroker, publisher: Publisher) -> None:
+    """Tansu takes whatever we send, Apache Kafka knows the bound of each topic."""
+    only_kafka(broker)
+    assert failure_of(publisher, Event(id="e", text="x" * (8 << 20))).is_permanent
+
+
+def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: LocalBroker) -> None:
+    """The topic can be made while the record waits. Tansu makes every topic that it is asked for."""
+    only_kafka(broker)
+    with closing(Bus(replace(bus_config, prefix="nowhere.", request_timeout_ms=500), "early")) as early:
+        publisher = early.publisher()
+        with pytest.raises((BusUnavailable, SendFailed)) as caught:
+            raise failure_of(publisher, events(1)[0])
+    assert not getattr(caught.value, "is_permanent", False)

@@ -1,0 +1,125 @@
+"""Members of a group: the finished prefix is committed, and nothing is lost when partitions move."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+
+from tests.brokers import eventually, take
+from tests.wire.bus.traffic import events, ids, send, settle
+from wire.bus import Bus, Publisher, Received
+from wire.config import BusConfig
+from wire.records import Event
+
+pytestmark = pytest.mark.live
+
+
+def test_only_the_contiguous_prefix_is_committed(
+    bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher, topic: str
+) -> None:
+    send(publisher, *events(10, key="k"))
+    first = bus.subscribe(Event, "readers")
+    received = take(first.poll, 10)
+    for index in (7, 0, 2, 1, 5):
+        first.finish(received[index].position)
+    first.close()
+
+    second = open_bus().subscribe(Event, "readers")
+    again = take(second.poll, 7)
+    assert ids(again) == [f"e{number}" for number in range(3, 10)]
+    for item in again:
+        second.finish(item.position)
+    second.close()
+
+    send(publisher, *events(1, start=10, key="k"))
+    assert ids(take(open_bus().subscribe(Event, "readers").poll, 1)) == ["e10"]
+
+
+def test_the_prefix_is_committed_while_polling(
+    bus: Bus, bus_config: BusConfig, publisher: Publisher, topic: str
+) -> None:
+    send(publisher, *events(6, key="k"))
+    member = bus.subscribe(Event, "readers")
+    received = take(member.poll, 6)
+    partition = TopicPartition(topic, received[0].position.partition)
+    threads = [threading.Thread(target=member.finish, args=(item.position,)) for item in received[:5]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
+    try:
+        eventually(lambda: not member.poll(20).received and asks.committed(partition) == 5)
+    finally:
+        asks.close()
+    assert member.num_unfinished == 1
+
+
+def test_members_share_and_take_over(bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher) -> None:
+    send(publisher, *events(40))
+    first = bus.subscribe(Event, "readers")
+    before = take(first.poll, 40)  # all four partitions; nothing is finished yet
+    second = open_bus().subscribe(Event, "readers")
+    repeated_here, moved = settle(first, second, partitions=2)
+    moved += take(second.poll, num_in(before, second.partitions) - len(moved))
+    assert repeated_here == []
+    assert set(ids(moved)) == {item.record.id for item in before if item.position.partition in second.partitions}
+
+    unfinished = first.num_unfinished
+    for item in before:  # of those whose partition went away nothing counts any more
+        first.finish(item.position)
+    assert first.num_unfinished == 0
+    assert unfinished == num_in(before, first.partitions)
+
+    kept = first.partitions
+    first.close()
+    settle(second, partitions=4)
+    send(publisher, *events(40, start=100))
+    after = take(second.poll, 40)
+    assert sorted(ids(after)) == sorted(event.id for event in events(40, start=100))
+    assert {item.position.partition for item in after} > set(kept)
+
+
+def num_in(received: list[Received[Event]], partitions: list[int]) -> int:
+    return sum(item.position.partition in partitions for item in received)
+
+
+def test_a_paused_member_stays_in_the_group(bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher) -> None:
+    first = bus.subscribe(Event, "readers")
+    first.pause()
+    second = open_bus().subscribe(Event, "readers")
+    settle(first, second, partitions=2)
+    send(publisher, *events(40))
+    ends = bus.end_offsets(Event)
+    mine = sum(end for name, end in ends.items() if int(name.rpartition("/")[2]) in second.partitions)
+    assert num_in(take(second.poll, mine), second.partitions) == mine
+    assert not first.poll(100).received
+    first.resume()
+    assert len(take(first.poll, 40 - mine)) == 40 - mine
+
+
+def test_a_full_partition_waits(
+    open_bus: Callable[[], Bus], bus: Bus, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wire.bus.subscription.MAX_UNFINISHED", 600)  # 500 of them in one poll
+    send(publisher, *events(1_500, key="k"))
+    member = bus.subscribe(Event, "readers")
+    received = take(member.poll, 101)
+    seen: list[int] = [member.num_unfinished]
+
+    def all_came() -> bool:
+        for item in received:
+            member.finish(item.position)
+        received[:] = member.poll(100).received
+        seen.append(member.num_unfinished)
+        total.update(ids(received))
+        return len(total) == 1_500
+
+    total = set(ids(received))
+    held = member.poll(100).received + member.poll(100).received
+    received += held
+    total.update(ids(held))
+    assert member.num_unfinished <= 600
+    eventually(all_came)
+    assert max(seen) <= 600

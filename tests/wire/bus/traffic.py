@@ -1,0 +1,77 @@
+"""What the tests of the Kafka door send, and what they do to brokers."""
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from services.local import tether
+from services.local.kafka import LocalBroker
+from tests.brokers import eventually
+from wire.bus import Poll, Publisher, Received, Subscription
+from wire.errors import BusUnavailable
+from wire.records import Event
+
+
+def events(num: int, *, start: int = 0, key: str = "") -> list[Event]:
+    """Events `e0`, `e1`...; with a key they lie in one partition, in this order."""
+    return [Event(id=f"e{number}", text="hello", key=key) for number in range(start, start + num)]
+
+
+def send(publisher: Publisher, *records: Any) -> None:
+    failures: list[Exception] = []
+    for record in records:
+        publisher.send(record, lambda error: failures.append(error) if error else None)
+    publisher.flush(30)
+    assert not failures
+
+
+def ids(received: list[Received[Event]]) -> list[str]:
+    return [item.record.id for item in received]
+
+
+def only_kafka(broker: LocalBroker) -> None:
+    if broker.kind != "kafka":
+        pytest.skip(f"{broker.kind} cannot do this")
+
+
+def keep_ports(monkeypatch: pytest.MonkeyPatch, num: int) -> None:
+    """Every broker that is started and takes `num` ports gets the same ones."""
+    ports = itertools.cycle([tether.free_port() for _ in range(num)])
+    monkeypatch.setattr(tether, "free_port", lambda: next(ports))
+
+
+def kill(broker: LocalBroker) -> None:
+    broker.process.kill()
+    broker.process.wait()
+
+
+def patient(poll: Callable[[int], Any]) -> Callable[[int], Any]:
+    """Polls that bring nothing while the broker is away."""
+
+    def polled(timeout_ms: int) -> Any:
+        try:
+            return poll(timeout_ms)
+        except BusUnavailable:
+            return Poll(received=[], refused=[])
+
+    return polled
+
+
+def settle(*members: Subscription[Event], partitions: int) -> list[list[Received[Event]]]:
+    """Polls all members until each has `partitions` partitions; what each got.
+
+    At the same time, as members do: whoever polls alone misses the answer of a group that waits for the others.
+    """
+    taken: list[list[Received[Event]]] = [[] for _ in members]
+
+    def shared() -> bool:
+        for got, poll in zip(taken, threads.map(lambda member: member.poll(20), members), strict=True):
+            got.extend(poll.received)
+        return all(len(member.partitions) == partitions for member in members)
+
+    with ThreadPoolExecutor(len(members)) as threads:
+        eventually(shared)
+    return taken
