@@ -84,6 +84,8 @@ class EvidenceWindow:
         event_id = answer.event_id
         if answer.rollout_revision < self.since_revision:
             self.counts["answer_before_decision"] += 1
+        elif answer.arm not in (STABLE, CANDIDATE):
+            self.counts["answer_of_stand_in"] += 1  # it says nothing of either arm
         elif event_id in self._judged or event_id in self._answers:
             self.counts["answer_repeated"] += 1
         else:

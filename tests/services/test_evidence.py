@@ -1,7 +1,7 @@
 """Joining answers with labels: each case of late, early, twice and never."""
 
 from services.rollout.evidence import Evidence, EvidenceWindow, Tally
-from wire.records import CANDIDATE, STABLE, Answer, Feedback
+from wire.records import CANDIDATE, STABLE, STAND_IN, Answer, Feedback
 
 
 def answer(event_id: str, label: str = "yes", *, arm: str = STABLE, version: int = 1, revision: int = 1) -> Answer:
@@ -31,6 +31,15 @@ def test_counts_right_and_wrong_answers_per_arm() -> None:
         window.add_answer(answer(str(number), arm=arm, version=2 if arm == CANDIDATE else 1))
         window.add_label(said(str(number), "no" if number == 0 else "yes"))
     assert seen(window) == Evidence(Tally(2, 1), Tally(1, 1), candidate_version=2, stable_share=0.8)
+
+
+def test_answers_of_a_stand_in_say_nothing_of_either_arm() -> None:
+    """B1: a replica that cannot have the stable version answers with another, which must not be judged as it."""
+    window = EvidenceWindow(max_unlabelled=10)
+    window.add_answer(answer("a", arm=STAND_IN, version=7))
+    window.add_label(said("a"))
+    assert seen(window) == Evidence(stable_share=0.8)
+    assert window.counts["answer_of_stand_in"] == 1
 
 
 def test_label_before_its_answer_counts() -> None:

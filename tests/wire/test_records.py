@@ -125,6 +125,8 @@ SAMPLES: dict[str, Record] = {
         counts={"answers": 100},
         queue_items=3,
         model_bytes={"12": 23_000_000},
+        damaged=("d" * 64,),
+        stand_in=11,
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",
@@ -162,6 +164,11 @@ def test_bytes_do_not_change(name: str) -> None:
 def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
     old = (GOLDEN / f"{name}.json").read_bytes()
     assert msgspec.json.decode(old, type=type(SAMPLES[name])) == SAMPLES[name]
+
+
+def test_the_report_from_before_stand_ins_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0)
 
 
 def test_the_manifest_from_before_the_anchor_is_read() -> None:

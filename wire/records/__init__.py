@@ -13,7 +13,7 @@ Rejected: a schema registry (one machine needs none, and the versioned topic nam
 (both sides already depend on `wire`).
 """
 
-from wire.records.plans import CANDIDATE, STABLE, Arm, RolloutPlan
+from wire.records.plans import CANDIDATE, STABLE, STAND_IN, Arm, RolloutPlan
 from wire.records.record import ArmName, Record, key_name
 from wire.records.reports import Drift, LearnerReport, ReplicaReport
 from wire.records.topics import (
@@ -48,6 +48,7 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_TEXT_CHARS",
     "STABLE",
+    "STAND_IN",
     "TOPIC_RECORDS",
     "Answer",
     "Arm",

@@ -13,6 +13,9 @@ class Arm(Record, frozen=True, kw_only=True):
 
 STABLE: ArmName = "stable"
 CANDIDATE: ArmName = "candidate"
+STAND_IN: ArmName = "stand-in"
+"""The arm of answers that a replica gives in place of the stable arm while it cannot have the stable version. No plan
+names it, and the rollout counts none of these answers."""
 
 
 class RolloutPlan(Record, frozen=True, kw_only=True):

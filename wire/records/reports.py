@@ -12,6 +12,10 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     `swap_stalls_ms` are the last few pauses between two batches with a flip, `swap_pauses_ms` those before each of
     them, without one. `refused` counts versions that were not taken, by reason; `counts` counts answers, duplicates,
     dead letters and refusals of input, by name.
+
+    `damaged` are digests of blobs that versions in force need and that are missing or not what their digest says: who
+    has their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one,
+    which this replica cannot have (0: it has it).
     """
 
     replica: str
@@ -25,6 +29,8 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     queue_items: int = 0
     model_bytes: dict[str, int] = {}
+    damaged: tuple[str, ...] = ()
+    stand_in: int = 0
 
 
 class Drift(Record, frozen=True, kw_only=True):
