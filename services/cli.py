@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from services.commands import ask, bench, config, doctor, forget, quarantine, rollout, run, tune
+from services.commands import ask, bench, config, doctor, forget, quarantine, rebuild, rollout, run, tune
 from services.commands.exits import code_of, codes
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for command in (
     ask.feedback,
     forget.forget,
     rollout.versions,
+    rebuild.rebuild,
     doctor.doctor,
     tune.tune,
 ):

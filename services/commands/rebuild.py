@@ -1,0 +1,56 @@
+"""`lifelong rebuild`: a published version once more, from the topics."""
+
+import dataclasses
+import json
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.commands.given import Given, JsonOption, reads_settings
+
+if TYPE_CHECKING:
+    from services.rebuild import Rebuilt
+
+DIFFERS = 1
+"""Exit code where the version came out otherwise."""
+
+
+@reads_settings
+def rebuild(
+    given: Given,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the newest")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make VERSION again from the topics and its lineage, and compare every bit. Exits with 1 where they differ.
+
+    Needs the settings of the learner that published it, the topics from their start, and a processor of the same kind.
+    """
+    import torch
+    from rich.console import Console
+
+    from learner.learner import Learner
+    from model.minilm import load_encoder
+    from services.keys import key_bytes
+    from services.rebuild import made_again
+    from services.stack import open_store
+    from wire.bus import Bus
+    from wire.receipts import Receipts
+
+    settings = given.attached()
+    torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
+    with closing(open_store(settings)) as store:
+        manifest = store.manifest(store.current() if version is None else version)
+    learner = Learner(settings.learner, *load_encoder(settings.encoder), receipts=Receipts(key_bytes(settings)))
+    with closing(Bus(settings.bus, client_id="rebuild")) as bus, Console(stderr=True).status("") as status:
+        found = made_again(manifest, learner, settings.learner, bus, say=status.update)
+    print(json.dumps(dataclasses.asdict(found), indent=2) if as_json else _said(found))
+    if found.differing:
+        raise typer.Exit(DIFFERS)
+
+
+def _said(found: "Rebuilt") -> str:
+    came = f"Version {found.version}, from {found.records} records and {found.rounds} slow rounds"
+    if not found.differing:
+        return f"{came}: all {found.tensors} tensors are the same, bit for bit."
+    return f"{came}: {len(found.differing)} of {found.tensors} tensors differ: {', '.join(found.differing)}"

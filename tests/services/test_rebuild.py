@@ -1,0 +1,69 @@
+"""`lifelong rebuild` against what a learner has published that was killed on the way."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from signal import SIGKILL
+
+import msgspec
+import pytest
+
+from learner.rebuild import NotRebuilt
+from services.rebuild import made_again
+from tests.learner.children import Children, killed, send, stopped, wait_for
+from tests.learner.small import small_config, small_learner
+from tests.learner.streams import stream
+from tests.services.test_cli import lifelong
+from tests.stores import SIGNING_KEY
+from wire.bus import Bus
+from wire.clock import now_ms
+from wire.config import BusConfig, StoreConfig
+from wire.store import Store
+
+pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
+
+LEARNS: dict[str, float | str] = {"slow_rate": 1e-5, "replay_samples": 80}
+
+
+def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
+    bus: Bus, store: Store, bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path
+) -> None:
+    children = Children(tmp_path, bus_config, store_config, replay_samples=80)
+    try:
+        for first, failpoint in ((0, "after-slow-step:2"), (120, "after-adopt")):
+            send(bus, stream(first, first + 120))
+            assert killed(children.start(failpoint)) == -SIGKILL
+        since_ms, last = now_ms(), children.start()
+        wait_for(store, lambda it: it.counts.get("answers") == 240 and not it.round_phase, since_ms=since_ms)
+        assert stopped(last) == 0
+    finally:
+        children.close()
+    manifest = store.manifest(store.current())
+    assert "adopted" in [each.outcome for each in manifest.lineage.rounds]
+
+    done = lifelong("rebuild", "--json", **environment(bus_config, store_config, tmp_path))
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["differing"] == [] and said["tensors"] == len(manifest.tensors) and said["rounds"] > 0
+    other = lifelong("rebuild", **environment(bus_config, store_config, tmp_path, seed=7))
+    assert other.returncode == 1 and "tensors differ" in other.stdout, other.stderr
+
+    ahead = {name: offset + 1 for name, offset in manifest.trained_through.items()}
+    later = msgspec.structs.replace(manifest, trained_through=ahead)
+    with pytest.raises(NotRebuilt, match="nothing comes"):
+        made_again(later, small_learner(**LEARNS), small_config(**LEARNS), bus, say=lambda _: None)
+
+
+def environment(bus: BusConfig, store: StoreConfig, folder: Path, **changed: float | str) -> dict[str, str]:
+    """The settings of the learner, as a command reads them."""
+    learner = asdict(small_config(**(LEARNS | changed)))
+    environ = {f"LIFELONG_LEARNER__{name.upper()}": str(value) for name, value in learner.items() if name != "guard"}
+    return environ | {
+        "LIFELONG_STATE_DIR": str(folder / "state"),
+        "LIFELONG_ENCODER": str(folder / "encoder"),
+        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
+        "LIFELONG_STORE__URL": store.url,
+        "LIFELONG_STORE__PREFIX": store.prefix,
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": bus.bootstrap_servers,
+        "LIFELONG_BUS__PREFIX": bus.prefix,
+    }
