@@ -210,7 +210,7 @@ def waited_for(store: Store, *, replicas: int, since_ms: int) -> str:
     ready = [
         report
         for report in store.reports()  # those of the replicas of an earlier stack are kept for a while
-        if report.time_ms >= since_ms and set(plan.versions) <= set(report.versions)
+        if report.time_ms >= since_ms and (report.stand_in or set(plan.versions) <= set(report.versions))
     ]
     return "" if len(ready) >= replicas else "serve"
 

@@ -14,12 +14,16 @@ class QueueClosed(ServingError):
 
 
 class VersionRefused(ServingError):
-    """A version of the weights that must not answer. `reason` is a stable code, `detail` says what was found."""
+    """A version of the weights that must not answer. `reason` is a stable code, `detail` says what was found.
 
-    def __init__(self, reason: str, detail: str) -> None:
+    `damaged` has the digests of the blobs that it lacks, where that is all that is wrong: it may be repaired.
+    """
+
+    def __init__(self, reason: str, detail: str, *, damaged: tuple[str, ...] = ()) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.damaged = damaged
 
 
 class Unhealthy(ServingError):

@@ -5,6 +5,8 @@
 Tensors are kept by what their manifest says of them, digest included, as long as a resident version needs them: a
 version that changed only its head costs only the head, and shares the encoder object with the version before.
 
+A version that lacks only damaged blobs keeps its other tensors, so that a repair costs what was damaged.
+
 Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into the live weights (a batch could see half
 of them).
 """
@@ -24,7 +26,7 @@ from model.tokenizer import TextTokenizer
 from model.weights import encoder_key
 from serving.errors import VersionRefused
 from serving.live import Version
-from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat
+from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
 
@@ -72,15 +74,15 @@ class Loader:
         with refusing():
             manifest = self._store.manifest(number)
             config = self._checked_config(manifest)
-            tensors = {entry.name: self._tensor(entry) for entry in manifest.tensors}
+            self._manifests[number] = manifest
+            tensors = self._all_tensors(manifest)
             model = self._packed(manifest, config, tensors)
             for probe in manifest.probes:
                 self._check_probe(model, probe, manifest.precisions[0].name)
-        self._manifests[number] = manifest
         return Version(number=number, model=model, precisions=manifest.precisions, num_bytes=manifest.num_bytes)
 
     def keep(self, numbers: Iterable[int]) -> None:
-        """Forgets every tensor that none of these versions names."""
+        """Forgets every tensor that none of these versions names, loaded or lacking some."""
         kept = set(numbers)
         self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in kept}
         entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
@@ -97,6 +99,20 @@ class Loader:
         if spec != manifest.model_spec:
             raise VersionRefused("wrong_spec", f"made for model and tokenizer {manifest.model_spec}; ours are {spec}")
         return config
+
+    def _all_tensors(self, manifest: WeightManifest) -> dict[str, QTensor]:
+        """By name. Raises VersionRefused with every blob that is damaged or missing; the others need not come again."""
+        tensors: dict[str, QTensor] = {}
+        lacking: dict[str, WireError] = {}
+        for entry in manifest.tensors:
+            try:
+                tensors[entry.name] = self._tensor(entry)
+            except (BlobCorrupt, NotFound) as error:
+                lacking[entry.digest] = error
+        if lacking:
+            first = next(iter(lacking.values()))
+            raise VersionRefused(REASONS[type(first)], str(first), damaged=tuple(lacking))
+        return tensors
 
     def _tensor(self, entry: TensorEntry) -> QTensor:
         if entry not in self._tensors:

@@ -118,6 +118,7 @@ class Replica:
             swap=self._swap.state.value,
             queue=self._core.queue.state.value,
             revision=live.plan.revision if live else 0,
+            stand_in=live.stand_in if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
             queue_items=len(self._core.queue),
@@ -144,6 +145,8 @@ class Replica:
             counts=status.counts,
             queue_items=status.queue_items,
             model_bytes=self._swap.model_bytes,
+            damaged=self._swap.damaged,
+            stand_in=status.stand_in,
         )
 
 

@@ -10,13 +10,15 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     `open_events` came from Kafka and have no acknowledged answer yet; `swap_stalls_ms` are the last pauses between two
     batches with a flip, `swap_pauses_ms` those before them, without one; `refused` counts versions that were not taken,
-    by reason.
+    by reason. `stand_in` is the version that answers in place of the plan's stable one, which this replica cannot have
+    (0: it has it).
     """
 
     replica: str
     swap: str
     queue: str
     revision: int
+    stand_in: int
     arms: tuple[Arm, ...]
     num_labels: dict[str, int]
     queue_items: int

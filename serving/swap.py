@@ -3,9 +3,12 @@
     plan -> wanted versions -> Loader (fetch, verify, pack, probe) -> latencies of its precisions, where they are
     not known -> engine.live = Live(plan, versions) -> report
 
-WAITING -> LOADING -> WAITING, until CLOSED. A version that is refused changes nothing: what was live goes on, the
-reason is counted by its code and logged once, and the version is left alone for `refusal_retry_s`. A plan that needs
-nothing new (other shares, a promotion, a rollback to the version before, which stays resident) flips without a fetch.
+WAITING -> LOADING -> WAITING, until CLOSED. A version that is refused is counted by its reason, logged once, and left
+alone for a while (`serving/refusals.py`). Where it is the stable one, another stands in for it: the newest version that
+is loaded, else the newest stored one that can be. A plan that needs nothing new (other shares, a promotion, a rollback
+to the version before, which stays resident) flips without a fetch.
+
+Whoever may write to the store can put an old signed plan back, so one that was in force before ours is refused.
 
 Rejected: `reconfigure` of Ray Serve (a bad version would stop the replica; replicas follow in waves), and notices as
 the only path (a lost one would leave a replica behind: the plan is read at every poll anyway).
@@ -14,7 +17,7 @@ the only path (a lost one would leave a replica behind: the plan is read at ever
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 import structlog
@@ -23,15 +26,13 @@ from serving.config import PrecisionConfig
 from serving.engine import Engine
 from serving.errors import Unhealthy, VersionRefused
 from serving.latency import NOT_MEASURED, LatencyTable, measure
-from serving.live import Live, Version, servable
+from serving.live import Live, Version, is_older, servable
 from serving.loader import Loader, refusing
 from serving.precision import AUTO, allowed
-from wire.errors import StoreUnavailable
+from serving.refusals import PLAN, Refusals
+from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan
 from wire.store import Store, Watch
-
-PLAN = 0
-"""Stands for the plan itself where versions are refused by number."""
 
 LOAD_REST_S = 0.02
 """Pause between a load and the flip: what the load stirred up (store, processor, caches) is over when the next batch
@@ -49,14 +50,6 @@ class SwapState(Enum):
     WAITING = "waiting"
     LOADING = "loading"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a version was not taken, and until when, on the monotonic clock, it is left alone."""
-
-    reason: str
-    until_s: float
 
 
 class Swap:
@@ -77,13 +70,12 @@ class Swap:
         self._loader = loader
         self._engine = engine
         self._precision = precision
-        self._refusal_retry_s = refusal_retry_s
         self._report_interval_s = report_interval_s
         self._report = report
         self._plan: RolloutPlan | None = None
         self._versions: dict[int, Version] = {}
-        self._refusals: dict[int, Refusal] = {}
-        self._refused: dict[str, int] = {}
+        self._refusals = Refusals(retry_s=refusal_retry_s)
+        self._trouble = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
         self._closing = threading.Event()
@@ -99,7 +91,12 @@ class Swap:
     @property
     def refused(self) -> dict[str, int]:
         """How many versions were not taken, by reason."""
-        return dict(self._refused)
+        return self._refusals.counts
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """The digests of damaged blobs. Only for the report, which the swap's own thread makes."""
+        return self._refusals.damaged
 
     @property
     def model_bytes(self) -> dict[str, int]:
@@ -127,6 +124,8 @@ class Swap:
         plan = self._read_plan()
         if plan is None:
             return
+        if self._plan is not None and plan.salt != self._plan.salt:
+            self._versions = {}  # numbers may mean other versions now; their tensors are known by digest
         if plan != self._plan or self._missing(plan):
             self._take(plan)
         self._plan = plan
@@ -142,51 +141,83 @@ class Swap:
         watch: Watch | None = None
         while not self._closing.is_set():
             try:
-                watch = watch or self._store.watch()
+                watch = watch or self._connect()
                 self.look()
                 self._report_when_due()
-            except StoreUnavailable as error:
-                log.warning("store_unavailable", error=str(error))
+            except (StoreUnavailable, UnsafePolicy) as error:
+                self._say(str(error))
                 self._closing.wait(self._report_interval_s)
             else:
-                watch.wait(max(0.0, self._next_report_s - time.monotonic()))
+                self._say("")
+                if watch.wait(max(0.0, self._next_report_s - time.monotonic())):
+                    self._refusals.look_again()
         if watch is not None:
             watch.close()
 
+    def _connect(self) -> Watch:
+        """Raises UnsafePolicy where the server may evict what we would load."""
+        self._store.check_policy()
+        return self._store.watch()
+
+    def _say(self, trouble: str) -> None:
+        """Logs what is wrong with the store when it begins, and when it is over."""
+        if trouble and trouble != self._trouble:
+            log.warning("store_unavailable", error=trouble)
+        if self._trouble and not trouble:
+            log.info("store_available")
+        self._trouble = trouble
+
     def _read_plan(self) -> RolloutPlan | None:
-        if self._is_refused(PLAN):
-            return None
         try:
             with refusing():
-                return self._store.plan()
+                plan = self._store.plan()
+            if plan is not None and self._plan is not None and is_older(plan, self._plan):
+                raise VersionRefused("old_plan", f"revision {plan.revision}, after {self._plan.revision} was in force")
         except VersionRefused as error:
-            self._refuse(PLAN, error)
+            self._refusals.add(PLAN, error)
             return None
+        self._refusals.clear(PLAN)
+        return plan
 
     def _take(self, plan: RolloutPlan) -> None:
         self._state = SwapState.LOADING
+        tried = _wanted(plan)
         try:
-            for number in _wanted(plan):
+            for number in tried:
                 self._load(number)
-                if self._engine.live is None or number == plan.versions[-1]:
+                is_due = self._engine.live is None or number == plan.versions[-1]
+                if is_due and plan.stable in self._versions:
                     self._flip(plan)  # the first weights of all answer as soon as they are there
+            if not self._versions:
+                tried += self._load_newest()
+            self._flip(plan)
         finally:
             self._state = SwapState.WAITING
         kept = {*_wanted(plan), *(self._engine.live.versions if self._engine.live else ())}
         self._versions = {number: version for number, version in self._versions.items() if number in kept}
-        self._refusals = {number: refusal for number, refusal in self._refusals.items() if number in kept}
-        self._loader.keep(self._versions)
+        self._refusals.keep(kept | set(tried))
+        self._loader.keep({*self._versions, *self._refusals.lacking})
+
+    def _load_newest(self) -> tuple[int, ...]:
+        """Loads the newest stored version that can be, where nothing else can answer; those that were tried."""
+        stored = self._store.stored_versions()[::-1]
+        for number in stored:
+            self._load(number)
+            if self._versions:
+                break
+        return tuple(stored)
 
     def _load(self, number: int) -> None:
-        if number in self._versions or self._is_refused(number):
+        if number in self._versions or self._refusals.holds(number):
             return
         started_s = time.monotonic()
         try:
             version = self._loader.load(number)
             self._versions[number] = replace(version, latency=self._latency_of(version))
         except VersionRefused as error:
-            self._refuse(number, error)
+            self._refusals.add(number, error)
         else:
+            self._refusals.clear(number)
             log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
             self._closing.wait(LOAD_REST_S)
 
@@ -213,27 +244,18 @@ class Swap:
             return
         versions = {number: self._versions[number] for number in served.versions}
         number = live.number + 1 if live else 1
-        self._engine.live = Live(number=number, plan=served, versions=versions)
+        after = self._engine.live = Live(number=number, plan=served, versions=versions)
         for _ in range(MAX_FLIP_RESTS):
             if self._engine.seen_number >= number or self._closing.wait(FLIP_REST_S):
                 break
         self._next_report_s = 0.0
         log.info("flipped", revision=served.revision, versions=list(versions))
+        if after.stand_in and (live is None or live.stand_in != after.stand_in):
+            log.error("stand_in", stable=plan.stable, answering=after.stand_in)
 
     def _missing(self, plan: RolloutPlan) -> bool:
         """Whether there is a version to look for now."""
-        return any(number not in self._versions and not self._is_refused(number) for number in _wanted(plan))
-
-    def _is_refused(self, number: int) -> bool:
-        refusal = self._refusals.get(number)
-        return refusal is not None and time.monotonic() < refusal.until_s
-
-    def _refuse(self, number: int, error: VersionRefused) -> None:
-        before = self._refusals.get(number)
-        self._refusals[number] = Refusal(error.reason, time.monotonic() + self._refusal_retry_s)
-        if before is None or before.reason != error.reason:  # said once, however often it is tried
-            self._refused[error.reason] = self._refused.get(error.reason, 0) + 1
-            log.error("refused", version=number or "plan", reason=error.reason, detail=error.detail)
+        return any(number not in self._versions and not self._refusals.holds(number) for number in _wanted(plan))
 
     def _report_when_due(self) -> None:
         if time.monotonic() >= self._next_report_s:

@@ -63,6 +63,20 @@ def raw(redis_server: LocalRedis) -> Iterator[Any]:
 
 
 @pytest.fixture
+def setting(raw: Any) -> Iterator[Callable[[str, object], None]]:
+    """Changes a setting of the server until the end of the test."""
+    before: dict[str, Any] = {}
+
+    def change(name: str, value: object) -> None:
+        before.update({**raw.config_get(name), **before})
+        raw.config_set(name, value)
+
+    yield change
+    for name, value in before.items():
+        raw.config_set(name, value)
+
+
+@pytest.fixture
 def key(store_config: StoreConfig) -> Callable[..., str]:
     """The names of this test's keys."""
     return lambda *parts: key_name(store_config.prefix, *parts)

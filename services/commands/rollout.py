@@ -59,6 +59,10 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
     print(f"newest version: {status.newest or 'none'}")
     for report in status.replicas:
         print(f"replica {report.replica}: revision {report.revision}, versions {list(report.versions)}")
+        if report.stand_in:
+            print(f"ALARM: it cannot have the stable version; version {report.stand_in} stands in for it")
+        if report.damaged:
+            print(f"ALARM: {len(report.damaged)} of the blobs that it needs are damaged or missing")
     if status.learner is not None:
         learner = status.learner
         print(f"learner: {learner.state}, {learner.num_classes} classes, recent accuracy {learner.recent_accuracy:.1%}")

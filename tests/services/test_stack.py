@@ -121,6 +121,16 @@ def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> No
     assert [*said, waited()] == ["learner", "rollout", "serve", "serve", "serve", ""]
 
 
+def test_a_replica_that_answers_with_a_stand_in_is_ready(store: Store) -> None:
+    """B1: `up` could not start again while the stable version could not be had."""
+    lease = store.acquire("learner", "test", 60_000)
+    assert lease is not None
+    store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+    store.write_plan(begin(1, salt="s", now_ms=1).plan)
+    store.report(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
+    assert waited_for(store, replicas=1, since_ms=1_000) == ""
+
+
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     """`lifelong up`."""

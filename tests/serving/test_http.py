@@ -82,6 +82,7 @@ class Served:
             swap="waiting",
             queue=self.queue.state.value,
             revision=0,
+            stand_in=0,
             arms=(),
             num_labels={},
             queue_items=len(self.queue),

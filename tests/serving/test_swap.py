@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from serving.batcher import BatchQueue
@@ -14,7 +15,7 @@ from serving.loader import Loader
 from serving.predict import predict_many
 from serving.swap import Swap, SwapState
 from tests.serving.waiting import eventually
-from tests.serving.weights import RECEIPTS, Learner, label_of, plan_of, tokenizer
+from tests.serving.weights import RECEIPTS, Learner, label_of, logits_of, model_of, plan_of, tokenizer
 from wire.records import Event, PrecisionEvaluation, ReplicaReport
 from wire.store import Store
 
@@ -64,6 +65,11 @@ def served(engine: Engine) -> tuple[int, ...]:
     """Revision, and the versions of the arms."""
     assert engine.live is not None
     return (engine.live.plan.revision, *engine.live.plan.versions)
+
+
+def arms(engine: Engine) -> list[str]:
+    assert engine.live is not None
+    return [arm.name for arm in engine.live.plan.arms]
 
 
 def test_without_a_plan_nothing_is_live(swap: Swap, engine: Engine) -> None:
@@ -130,15 +136,58 @@ def test_a_refused_candidate_leaves_the_stable_version_answering(learner: Learne
     assert swap.refused == {"wrong_spec": 1}
 
 
-def test_a_refused_stable_version_leaves_the_old_plan_in_force(learner: Learner, swap: Swap, engine: Engine) -> None:
+def test_a_refused_stable_version_is_stood_in_for_by_what_was_live(
+    learner: Learner, swap: Swap, engine: Engine
+) -> None:
     learner.publish(1)
     learner.plan(1)
     swap.look()
     learner.publish(2, model_spec="0" * 64)
     learner.plan(2, previous=1)
     swap.look()
-    assert served(engine) == (1, 1)
+    assert served(engine) == (2, 1)
+    assert arms(engine) == ["stand-in"]
     assert swap.refused == {"wrong_spec": 1}
+
+
+def test_a_replica_that_starts_while_the_stable_version_is_not_stored_answers_with_the_version_before(
+    learner: Learner, swap: Swap, engine: Engine
+) -> None:
+    """B1: it had no weights, and answered 503, until an operator helped."""
+    learner.publish(1)
+    learner.publish(2)
+    learner.plan(9, 2, previous=1)
+    swap.look()
+    assert served(engine) == (1, 1, 2)
+    assert arms(engine) == ["stand-in", "candidate"]
+    assert engine.live is not None and engine.live.stand_in == 1
+
+
+def test_where_nothing_of_the_plan_can_be_had_the_newest_stored_version_that_loads_answers(
+    learner: Learner, swap: Swap, engine: Engine
+) -> None:
+    """B1: `up` could not start again."""
+    for number in (1, 2):
+        learner.publish(number)
+    learner.publish(3, model_spec="0" * 64)
+    learner.plan(9, previous=8)
+    for _ in range(3):
+        swap.look()
+    assert served(engine) == (1, 2)
+    assert arms(engine) == ["stand-in"]
+    assert swap.refused == {"not_found": 2, "wrong_spec": 1}
+
+
+def test_the_stable_version_takes_its_place_back(learner: Learner, store: Store, engine: Engine) -> None:
+    swap = swap_of(store, engine, retry_s=0.0)
+    learner.publish(1)
+    learner.plan(2)
+    swap.look()
+    assert (served(engine), arms(engine)) == ((1, 1), ["stand-in"])
+    learner.publish(2)
+    swap.look()
+    assert (served(engine), arms(engine)) == ((1, 2), ["stable"])
+    assert set(swap.model_bytes) == {"2", "resident"}
 
 
 def test_the_next_good_version_is_taken_after_a_bad_one(learner: Learner, swap: Swap, engine: Engine) -> None:
@@ -185,6 +234,115 @@ def test_a_plan_under_another_key_changes_nothing(
     swap.look()
     assert served(engine) == (1, 1)
     assert swap.refused == {"bad_signature": 1}
+
+
+def stored(raw: Any, name: str) -> dict[bytes, bytes]:
+    content: dict[bytes, bytes] = raw.hgetall(name)
+    return content
+
+
+def put_back(raw: Any, name: str, content: dict[bytes, bytes]) -> None:
+    raw.delete(name)
+    raw.hset(name, mapping=content)
+
+
+def test_an_old_plan_that_is_put_back_is_refused_and_said_once(
+    learner: Learner, swap: Swap, engine: Engine, raw: Any, key: Callable[..., str]
+) -> None:
+    """B23: it was accepted, signed as it is."""
+    learner.publish(1)
+    learner.plan(1)
+    old = stored(raw, key("plan"))
+    learner.publish(2)
+    learner.plan(2, previous=1)
+    newest = stored(raw, key("plan"))
+    swap.look()
+    put_back(raw, key("plan"), old)
+    for _ in range(3):
+        swap.look()
+    assert served(engine) == (2, 2)
+    assert swap.refused == {"old_plan": 1}
+    put_back(raw, key("plan"), newest)
+    learner.plan(1)
+    swap.look()
+    assert served(engine) == (3, 1)
+
+
+def test_after_a_wipe_the_first_plan_is_followed_and_numbers_mean_other_versions(
+    learner: Learner, swap: Swap, engine: Engine, store: Store, raw: Any, key: Callable[..., str]
+) -> None:
+    learner.publish(1)
+    learner.plan(1)
+    learner.plan(1)
+    swap.look()
+    for name in raw.keys(key("*")):
+        raw.delete(name)
+    again = Learner(store)
+    again.publish(1, encoder_seed=1)
+    store.write_plan(msgspec.structs.replace(plan_of(1), salt="fresh"))
+    swap.look()
+    assert served(engine) == (1, 1)
+    assert engine.live is not None
+    assert logits_of(engine.live.versions[1].model, "hello") == logits_of(model_of(1, encoder_seed=1), "hello")
+
+
+def damage(raw: Any, name: str) -> dict[bytes, bytes]:
+    """Changes a bit of the blob `name`; what it was before."""
+    before = stored(raw, name)
+    chunk = bytearray(before[b"0"])
+    chunk[-1] ^= 1
+    raw.hset(name, 0, bytes(chunk))
+    return before
+
+
+def test_damaged_blobs_are_reported_until_they_are_repaired(
+    learner: Learner, swap: Swap, engine: Engine, raw: Any, key: Callable[..., str]
+) -> None:
+    """B14: nobody heard of them, and the version was looked at every half minute with all its blobs."""
+    manifest = learner.publish(1)
+    learner.plan(1)
+    first, second = sorted(entry.digest for entry in manifest.tensors)[:2]
+    before = damage(raw, key("blob", first))
+    missing = stored(raw, key("blob", second))
+    raw.delete(key("blob", second))
+    swap.start()
+    eventually(lambda: swap.damaged == (first, second))
+    assert engine.live is None
+    put_back(raw, key("blob", first), before)
+    put_back(raw, key("blob", second), missing)
+    learner.publish(2)  # a notice: whatever changed, it is looked at again
+    eventually(lambda: engine.live is not None, within_s=2)
+    assert served(engine) == (1, 1)
+    assert swap.damaged == ()
+
+
+def test_a_repair_costs_what_was_damaged(
+    learner: Learner, swap: Swap, engine: Engine, raw: Any, key: Callable[..., str]
+) -> None:
+    manifest = learner.publish(1)
+    learner.plan(1)
+    name = key("blob", manifest.tensors[0].digest)
+    before = damage(raw, name)
+    swap.look()
+    for entry in manifest.tensors[1:]:
+        raw.delete(key("blob", entry.digest))
+    put_back(raw, name, before)
+    swap._refusals.look_again()
+    swap.look()
+    assert served(engine) == (1, 1)
+
+
+def test_nothing_is_taken_from_a_server_that_may_evict_weights(
+    learner: Learner, swap: Swap, engine: Engine, setting: Any
+) -> None:
+    setting("maxmemory-policy", "allkeys-lru")
+    learner.publish(1)
+    learner.plan(1)
+    swap.start()
+    eventually(lambda: "maxmemory-policy" in swap._trouble)
+    assert engine.live is None
+    setting("maxmemory-policy", "noeviction")
+    eventually(lambda: engine.live is not None)
 
 
 def test_the_thread_follows_plans_and_reports(learner: Learner, swap: Swap, engine: Engine, store: Store) -> None:

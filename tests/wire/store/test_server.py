@@ -23,20 +23,6 @@ Key = Callable[..., str]
 
 
 @pytest.fixture
-def setting(raw: Any) -> Iterator[Callable[[str, object], None]]:
-    """Changes a setting of the server until the end of the test."""
-    before: dict[str, Any] = {}
-
-    def change(name: str, value: object) -> None:
-        before.update(raw.config_get(name))
-        raw.config_set(name, value)
-
-    yield change
-    for name, value in before.items():
-        raw.config_set(name, value)
-
-
-@pytest.fixture
 def proxy(redis_server: LocalRedis) -> Iterator[LossyProxy]:
     proxy = LossyProxy(redis_server.url)
     yield proxy
