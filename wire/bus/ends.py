@@ -10,13 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def known_ends(consumer: Any, partitions: Sequence[Any]) -> dict[Any, int]:
-    """The ends of assigned `partitions`, by what the broker says now and what the last fetches brought."""
-    ends: dict[Any, int] = consumer.end_offsets(partitions)
-    fetched = {partition: consumer.highwater(partition) for partition in partitions}
-    return ends | {partition: max(end, ends[partition]) for partition, end in fetched.items() if end is not None}
-
-
 def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
     """The ends of `partitions`, for which `consumer` is given over: it fetches from each, for at most `timeout_s`."""
     consumer.assign(partitions)
@@ -25,4 +18,6 @@ def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) 
     deadline_s = time.monotonic() + timeout_s
     while any(consumer.highwater(partition) is None for partition in partitions) and time.monotonic() < deadline_s:
         consumer.poll(100)
-    return known_ends(consumer, partitions)
+    ends: dict[Any, int] = consumer.end_offsets(partitions)
+    fetched = {partition: consumer.highwater(partition) for partition in partitions}
+    return ends | {partition: max(end, ends[partition]) for partition, end in fetched.items() if end is not None}

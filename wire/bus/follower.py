@@ -6,7 +6,12 @@ A restart with the stored offsets goes on exactly where the stored effect ends. 
 age are skipped and counted; a log that ends before our position is an error, for then records that had their effect
 are gone, and others will come under their offsets.
 
-Rejected: a group of one (it would commit offsets that nobody may use, and wait for a rebalance at every start).
+Topics are paused by giving up their partitions, and resumed by assigning them again at our own position. What was
+fetched of them meanwhile is fetched again.
+
+Rejected: a group of one (it would commit offsets that nobody may use, and wait for a rebalance at every start), the
+client's own pause (kafka-python 3.0.12 sets aside what it has fetched of a paused partition, and forgets to take it up
+again where another partition was read meanwhile), and one client for each topic (two threads and two fetches).
 """
 
 import time
@@ -17,7 +22,6 @@ from typing import Any
 import structlog
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 
-from wire.bus.ends import known_ends
 from wire.bus.foreign import mapped
 from wire.bus.reading import Received, Refused, name_of, named, partitions_of, read
 from wire.errors import LogTruncated
@@ -62,6 +66,8 @@ class Follower:
         self._refused_by = refused_by
         self._next: dict[Any, int] = {}  # by partition: the offset behind the last record that was delivered
         self._wanted = dict(offsets)
+        self._paused: set[str] = set()  # topics
+        self._ends: dict[Any, int] = {}  # by partition: the high watermark of its last fetch
         self._short_since_s: dict[Any, float] = {}  # partitions whose end lies before our position, and since when
         self.num_expired = 0
         self.is_closed = False
@@ -88,16 +94,55 @@ class Follower:
         self._wanted = dict(offsets)
         self._place(list(self._next))
 
-    def lag(self) -> int:
-        """How many records were not delivered yet, over all partitions; on Tansu, as of the last poll."""
-        with mapped(self._servers):
-            ends = known_ends(self._consumer, list(self._next))
-        return sum(max(end - self._next[partition], 0) for partition, end in ends.items())
+    def pause(self, record_types: Sequence[type[TopicRecord]]) -> None:
+        """From now on no records of these types are delivered, until they are resumed; does nothing the second time."""
+        self._set_paused(self._paused | self._topics(record_types))
+
+    def resume(self, record_types: Sequence[type[TopicRecord]]) -> None:
+        """Goes on with records of these types where they were paused."""
+        self._set_paused(self._paused - self._topics(record_types))
+
+    def lag(self, *record_types: type[TopicRecord]) -> int:
+        """How many records of these types (none given: of all) were not delivered yet, as of the last fetches.
+
+        Never waits for the network. A partition that was not fetched yet counts as one record, so that 0 means that
+        all were seen to their end; one that is paused has the end that it had then.
+        """
+        topics = self._topics(record_types if record_types else list(self._types.values()))
+        return sum(self._lag_of(partition) for partition in self._next if partition.topic in topics)
 
     def close(self) -> None:
         self.is_closed = True
         with mapped(self._servers):
             self._consumer.close()
+
+    def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
+        return {topic for topic, record_type in self._types.items() if record_type in record_types}
+
+    def _lag_of(self, partition: Any) -> int:
+        if partition not in self._ends:
+            return 1
+        return max(self._ends[partition] - self._next[partition], 0)
+
+    def _set_paused(self, topics: set[str]) -> None:
+        resumed = self._paused - topics
+        if topics == self._paused:
+            return
+        self._paused = topics
+        self._assign(self._active())
+        for partition in self._active():
+            if partition.topic in resumed:
+                self._consumer.seek(partition, self._next[partition])
+
+    def _active(self) -> list[Any]:
+        return [partition for partition in self._next if partition.topic not in self._paused]
+
+    def _assign(self, partitions: Sequence[Any]) -> None:
+        with mapped(self._servers):
+            if partitions:
+                self._consumer.assign(partitions)
+            else:
+                self._consumer.unsubscribe()
 
     def _fetch(self, timeout_ms: int) -> dict[Any, list[Any]]:
         with mapped(self._servers):
@@ -106,15 +151,17 @@ class Follower:
             except (OffsetOutOfRangeError, LogTruncationError):
                 self._return_into_log()
                 return {}
+        self._note_ends()
         self._check_ends()
         return batches
 
     def _assign_new(self) -> None:
+        topics = [topic for topic in self._types if topic not in self._paused]
         with mapped(self._servers):
-            partitions = partitions_of(self._consumer, list(self._types))
-            if new := [partition for partition in partitions if partition not in self._next]:
-                self._consumer.assign([*self._next, *new])
-                self._place(new)
+            partitions = partitions_of(self._consumer, topics)
+        if new := [partition for partition in partitions if partition not in self._next]:
+            self._assign([*self._active(), *new])
+            self._place(new)
 
     def _place(self, partitions: Sequence[Any]) -> None:
         with mapped(self._servers):
@@ -126,7 +173,8 @@ class Follower:
                 self.num_expired += start - wanted
                 log.warning("records_expired", partition=name_of(partition), wanted=wanted, start=start)
             self._next[partition] = max(wanted, start)
-            self._consumer.seek(partition, self._next[partition])
+            if partition.topic not in self._paused:
+                self._consumer.seek(partition, self._next[partition])
 
     def _return_into_log(self) -> None:
         """The broker says that an offset is not in its log: below the start we go on from there, behind the end not."""
@@ -135,12 +183,19 @@ class Follower:
                 raise LogTruncated(name_of(partition), position=self._next[partition], end=end)
         self.seek(named(self._next))
 
+    def _note_ends(self) -> None:
+        for partition in self._active():
+            end = self._consumer.highwater(partition)
+            if end is not None:
+                self._ends[partition] = end
+
     def _check_ends(self) -> None:
         """Tansu does not say that an offset lies behind the end of its log: it sends its end, and no records."""
         short = {}
-        for partition, position in self._next.items():
-            end = self._consumer.highwater(partition)
-            if end is not None and end < position:
+        for partition in self._active():
+            position = self._next[partition]
+            end = self._ends.get(partition, position)
+            if end < position:
                 short[partition] = self._short_since_s.get(partition, time.monotonic())
                 if time.monotonic() - short[partition] >= TRUNCATED_AFTER_S:
                     raise LogTruncated(name_of(partition), position=position, end=end)

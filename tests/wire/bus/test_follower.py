@@ -1,5 +1,11 @@
 """Following every partition from offsets that the reader keeps."""
 
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +15,9 @@ from services.local.kafka import LocalBroker
 from tests.brokers import eventually, take
 from tests.wire.bus.traffic import events, ids, only_kafka, send
 from wire.bus import Bus, Publisher
+from wire.config import BusConfig
 from wire.errors import LogTruncated
-from wire.records import Answer, Event
+from wire.records import Answer, Event, TopicRecord
 
 pytestmark = pytest.mark.live
 
@@ -72,3 +79,97 @@ def test_a_follower_counts_what_expired(
     late = bus.follow([Event], {f"{topic}/{partition}": 1})
     assert ids(take(late.poll, 5)) == [f"e{number}" for number in range(3, 8)]
     assert late.num_expired == 2
+
+
+def test_the_lag_is_known_without_asking(broker: LocalBroker, bus: Bus, publisher: Publisher) -> None:
+    """B21: a broker that does not answer holds up nobody who asks for the lag."""
+    send(publisher, *events(5, key="k"), *answers(3))
+    follower = bus.follow([Event, Answer], {})
+    assert follower.lag() == follower.lag(Event) + follower.lag(Answer) == 8  # one for each partition: none was seen
+    received = take(follower.poll, 8)
+    eventually(lambda: not follower.poll(20).received and follower.lag() == 0)
+    follower.pause([Answer])
+    send(publisher, *events(4, key="k", start=5))
+    os.kill(broker.process.pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        lags = [follower.lag(), follower.lag(Event), follower.lag(Answer)]
+        assert time.monotonic() - began_s < 0.1
+    finally:
+        os.kill(broker.process.pid, signal.SIGCONT)
+    assert lags[2] == 0 and len(received) == 8
+    assert len(take(follower.poll, 4)) == 4
+    eventually(lambda: not follower.poll(20).received and follower.lag() == 0)
+
+
+def answers(num: int) -> list[Answer]:
+    return [
+        Answer(
+            event_id=f"a{number}",
+            text="hello",
+            label=None,
+            score=0.0,
+            weights_version=1,
+            arm="stable",
+            precision="int8",
+            rollout_revision=1,
+        )
+        for number in range(num)
+    ]
+
+
+def test_the_lag_is_what_is_left(bus: Bus, publisher: Publisher) -> None:
+    send(publisher, *events(1_200, key="k"))
+    follower = bus.follow([Event], {})
+    taken = len(take(follower.poll, 1))
+    while lag := follower.lag():
+        assert 0 <= lag - (1_200 - taken) <= 3  # partitions that were not seen yet count as one
+        taken += len(take(follower.poll, 1))
+    assert taken == 1_200
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_topics_are_paused_and_resumed_many_times(
+    bus_config: BusConfig, publisher: Publisher, request: pytest.FixtureRequest, seed: int
+) -> None:
+    """B6: each record is delivered once and in order, and none while its topic is paused."""
+    rng = random.Random(seed)
+    num = 3_000
+    bus = Bus(replace(bus_config, max_poll_records=40), "sipping")
+    request.addfinalizer(bus.close)
+    follower = bus.follow([Event, Answer], {})
+    sender = threading.Thread(target=send, args=(publisher, *events(num), *answers(num)))
+    sender.start()
+    offsets: dict[tuple[str, int], list[int]] = {}
+    paused: set[type[TopicRecord]] = set()
+
+    def all_came() -> bool:
+        for record_type in (Event, Answer):
+            if rng.random() < 0.5:
+                follower.pause([record_type])
+                paused.add(record_type)
+            elif rng.random() < 0.5:
+                follower.resume([record_type])
+                paused.discard(record_type)
+        for item in follower.poll(rng.choice([0, 1, 20])).received:
+            assert type(item.record) not in paused
+            offsets.setdefault((item.position.topic, item.position.partition), []).append(item.position.offset)
+        return sum(len(each) for each in offsets.values()) >= 2 * num
+
+    eventually(all_came)
+    sender.join()
+    assert len(offsets) == 8
+    assert all(each == list(range(len(each))) for each in offsets.values())
+
+
+def test_what_is_paused_keeps_its_offsets(bus: Bus, publisher: Publisher) -> None:
+    send(publisher, *events(40), *answers(40))
+    follower = bus.follow([Event, Answer], {})
+    follower.pause([Event, Answer])
+    assert not follower.poll(100).received
+    follower.resume([Answer])
+    assert {type(item.record) for item in take(follower.poll, 40)} == {Answer}
+    offsets = follower.poll(0).offsets
+    assert len(offsets) == 8
+    again = bus.follow([Event, Answer], offsets)
+    assert {type(item.record) for item in take(again.poll, 40)} == {Event}
