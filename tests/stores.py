@@ -10,8 +10,9 @@ import redis
 
 from services.local.redis import LocalRedis, start_redis
 from wire.config import StoreConfig
-from wire.records import Evaluation, TensorEntry, TensorPart, WeightManifest, key_name
+from wire.records import Evaluation, RolloutPlan, TensorEntry, TensorPart, WeightManifest, key_name
 from wire.store import Lease, Store
+from wire.store.signed import encode, sign
 
 SIGNING_KEY = b"a key for the tests"
 
@@ -93,6 +94,14 @@ def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
     """A tensor whose blob is `data`, stored."""
     part = TensorPart(name="q", dtype="I8", shape=(len(data),))
     return TensorEntry(name=name, scheme="w8c", digest=store.put_blob(data), num_bytes=len(data), parts=(part,))
+
+
+def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:
+    """Puts `plan` in force whatever it names, as a program before this one may have left it."""
+    body = encode(plan)
+    fields = {"body": body, "signature": sign(body, SIGNING_KEY), "revision": plan.revision}
+    with redis.Redis.from_url(config.url, protocol=2) as client:
+        client.hset(key_name(config.prefix, "plan"), mapping=fields)
 
 
 def manifest_of(

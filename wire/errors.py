@@ -34,6 +34,10 @@ class StoreUnavailable(WireError):
     """Redis did not answer in time."""
 
 
+class StoreFull(StoreUnavailable):
+    """Redis has no room for what would be written, even after what nobody needs was removed."""
+
+
 class UnsafePolicy(WireError):
     """The Redis server may evict weights by itself."""
 

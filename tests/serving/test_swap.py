@@ -16,6 +16,8 @@ from serving.predict import predict_many
 from serving.swap import Swap, SwapState
 from tests.serving.waiting import eventually
 from tests.serving.weights import RECEIPTS, Learner, label_of, logits_of, model_of, plan_of, tokenizer
+from tests.stores import plant_plan
+from wire.config import StoreConfig
 from wire.records import Event, PrecisionEvaluation, ReplicaReport
 from wire.store import Store
 
@@ -151,12 +153,12 @@ def test_a_refused_stable_version_is_stood_in_for_by_what_was_live(
 
 
 def test_a_replica_that_starts_while_the_stable_version_is_not_stored_answers_with_the_version_before(
-    learner: Learner, swap: Swap, engine: Engine
+    learner: Learner, swap: Swap, engine: Engine, store_config: StoreConfig
 ) -> None:
     """B1: it had no weights, and answered 503, until an operator helped."""
     learner.publish(1)
     learner.publish(2)
-    learner.plan(9, 2, previous=1)
+    plant_plan(store_config, plan_of(9, 2, previous=1))
     swap.look()
     assert served(engine) == (1, 1, 2)
     assert arms(engine) == ["stand-in", "candidate"]
@@ -164,13 +166,13 @@ def test_a_replica_that_starts_while_the_stable_version_is_not_stored_answers_wi
 
 
 def test_where_nothing_of_the_plan_can_be_had_the_newest_stored_version_that_loads_answers(
-    learner: Learner, swap: Swap, engine: Engine
+    learner: Learner, swap: Swap, engine: Engine, store_config: StoreConfig
 ) -> None:
     """B1: `up` could not start again."""
     for number in (1, 2):
         learner.publish(number)
     learner.publish(3, model_spec="0" * 64)
-    learner.plan(9, previous=8)
+    plant_plan(store_config, plan_of(9, previous=8))
     for _ in range(3):
         swap.look()
     assert served(engine) == (1, 2)
@@ -178,10 +180,12 @@ def test_where_nothing_of_the_plan_can_be_had_the_newest_stored_version_that_loa
     assert swap.refused == {"not_found": 2, "wrong_spec": 1}
 
 
-def test_the_stable_version_takes_its_place_back(learner: Learner, store: Store, engine: Engine) -> None:
+def test_the_stable_version_takes_its_place_back(
+    learner: Learner, store: Store, engine: Engine, store_config: StoreConfig
+) -> None:
     swap = swap_of(store, engine, retry_s=0.0)
     learner.publish(1)
-    learner.plan(2)
+    plant_plan(store_config, plan_of(2))
     swap.look()
     assert (served(engine), arms(engine)) == ((1, 1), ["stand-in"])
     learner.publish(2)
@@ -210,9 +214,11 @@ def test_a_bad_version_is_counted_once_and_left_alone(learner: Learner, swap: Sw
     assert swap.refused == {"wrong_config": 1}
 
 
-def test_a_bad_version_is_looked_at_again_later(learner: Learner, store: Store, engine: Engine) -> None:
+def test_a_bad_version_is_looked_at_again_later(
+    learner: Learner, store: Store, engine: Engine, store_config: StoreConfig
+) -> None:
     swap = swap_of(store, engine, retry_s=0.0)
-    learner.plan(7)
+    plant_plan(store_config, plan_of(7))
     swap.look()
     assert swap.refused == {"not_found": 1}
     for number in range(1, 8):
@@ -229,7 +235,7 @@ def test_a_plan_under_another_key_changes_nothing(
     learner.plan(1)
     swap.look()
     stranger = Store(store_config, b"another key")
-    stranger.write_plan(plan_of(9, revision=2))
+    stranger.write_plan(plan_of(1, revision=2))
     stranger.close()
     swap.look()
     assert served(engine) == (1, 1)

@@ -1,16 +1,22 @@
 """Blobs under their SHA-256, in chunks, written once.
 
     put: begin -> chunk 0, 1, ... -> finish        get: layout -> chunk 0, 1, ... into one buffer -> digest compared
+    repair: get -> damaged: put under a name of its own -> renamed, in one step
 
 A blob is a hash: field `i` is chunk i, `chunk` the size of all but the last, `bytes` the size of all. `bytes` is
 written last, so a blob that has it is whole. The first writer's chunk size holds for everybody who continues it.
 The sorted set `blobs` knows when each was last asked for, so that what is about to be published is not collected.
 
+`put` believes a blob that is whole, whatever its bytes are by now; only `repair` reads it back. A reader that is in the
+middle of a repaired blob finds the old bytes, the new ones or, with some of both, BlobCorrupt.
+
 Rejected: one string per blob (512 MiB at most, and one command that holds up everybody), appending (cannot be repeated
-after a lost reply), and counting references (a count that is once wrong stays wrong).
+after a lost reply), counting references (a count that is once wrong stays wrong), and reading back in `put` (an encoder
+that never changes would be fetched for every version).
 """
 
 import re
+import secrets
 from hashlib import sha256
 
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
@@ -36,6 +42,14 @@ end
 return 1
 """
 
+_REPLACE = f"""{NOW}
+if redis.call('HEXISTS', KEYS[1], 'bytes') == 0 then return 0 end
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[2])
+return 1
+"""
+
 
 class Blobs:
     """Bytes by digest on one server."""
@@ -44,22 +58,28 @@ class Blobs:
         self._server = server
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
-        """Stores `data` unless it is there, and keeps it from collection for the grace period. Returns its digest."""
-        view = memoryview(data).cast("B")
-        if len(view) > self._server.config.max_blob_bytes:
-            raise ValueError(f"blob of {len(view)} bytes: the largest allowed is {self._server.config.max_blob_bytes}")
+        """Stores `data` unless it is there, and keeps it from collection for the grace period. Returns its digest.
+
+        Raises BlobCorrupt where half of it is there and says nonsense of itself: repair it.
+        """
+        view = self._checked(data)
         digest = sha256(view).hexdigest()
-        keys = (self._server.key("blob", digest), self._server.key("blobs"))
-        is_whole, chunk = self._server.run(_BEGIN, keys, (digest, self._server.config.chunk_bytes))
-        if is_whole:
-            return digest
-        sizes, start = chunk_sizes(len(view), _chunk_bytes(chunk, digest, len(view))), 0
-        for index, size in enumerate(sizes):
-            self._server.ask("HSET", keys[0], index, view[start : start + size])
-            start += size
-        if not self._server.run(_FINISH, keys, (digest, len(sizes), len(view))):
-            raise StoreUnavailable(f"blob {digest} was removed while it was written: put it again")
+        self._write(digest, view)
         return digest
+
+    def repair(self, data: bytes | bytearray | memoryview) -> bool:
+        """Stores `data` in place of what lies under its digest, where that is something else. Whether it was."""
+        view = self._checked(data)
+        digest = sha256(view).hexdigest()
+        try:
+            self.get(digest, len(view))
+        except NotFound:
+            self._write(digest, view)
+            return True
+        except BlobCorrupt:
+            self._replace(digest, view)
+            return True
+        return False
 
     def has(self, digests: list[str]) -> set[str]:
         """Those of `digests` that are stored whole. Only looks: `put` is what keeps a blob from collection."""
@@ -85,6 +105,33 @@ class Blobs:
         if seen.hexdigest() != digest:
             raise BlobCorrupt(f"blob {digest}: its bytes have the digest {seen.hexdigest()}")
         return buffer
+
+    def _checked(self, data: bytes | bytearray | memoryview) -> memoryview:
+        view = memoryview(data).cast("B")
+        if len(view) > self._server.config.max_blob_bytes:
+            raise ValueError(f"blob of {len(view)} bytes: the largest allowed is {self._server.config.max_blob_bytes}")
+        return view
+
+    def _write(self, name: str, view: memoryview) -> None:
+        """Stores `view` under `name`, in chunks, unless it is there."""
+        keys = (self._server.key("blob", name), self._server.key("blobs"))
+        is_whole, chunk = self._server.run(_BEGIN, keys, (name, self._server.config.chunk_bytes))
+        if is_whole:
+            return
+        sizes, start = chunk_sizes(len(view), _chunk_bytes(chunk, name, len(view))), 0
+        for index, size in enumerate(sizes):
+            self._server.ask("HSET", keys[0], index, view[start : start + size])
+            start += size
+        if not self._server.run(_FINISH, keys, (name, len(sizes), len(view))):
+            raise StoreUnavailable(f"blob {name} was removed while it was written: put it again")
+
+    def _replace(self, digest: str, view: memoryview) -> None:
+        """Writes under a name of its own, which is collected like a blob where we end too soon, and renames."""
+        name = f"{digest}.{secrets.token_hex(8)}"
+        self._write(name, view)
+        key = self._server.key
+        if not self._server.run(_REPLACE, (key("blob", name), key("blob", digest), key("blobs")), (name, digest)):
+            self.get(digest, len(view))  # a repetition finds it done
 
     def _layout(self, digest: str, num_bytes: int) -> list[int]:
         """The sizes of the chunks, compared with what is stored before any of it is fetched."""

@@ -5,7 +5,12 @@
 Safe while others publish: manifests go only if pointer and plan are still what we read, and a blob only if it was not
 put or published since we looked at the clock. `put` and `publish` renew a blob's time in the same script that relies on
 it, so what is between `put` and `publish` is safe for the grace period; after that, `publish` says which blob is
-gone and changes nothing. A reader of a version that is being removed gets NotFound or BlobCorrupt.
+gone and changes nothing. A reader of a version that is being removed gets NotFound or BlobCorrupt. A full server lets
+collecting pass, since it only removes.
+
+    put_blob -> make_room: above MOST_USED of the memory -> all but the plan's and the newest versions go -> StoreFull
+
+So whoever publishes makes room by himself where nobody collects, or where what is kept for comfort is too much.
 
 Rejected: expiry on blobs (an unchanged encoder would vanish while it serves), and one script for everything (holds up
 the server for as long as there is garbage).
@@ -14,15 +19,19 @@ the server for as long as there is garbage).
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from wire.errors import NotFound
+from wire.errors import NotFound, StoreFull
 from wire.store.plans import Plans
 from wire.store.server import Server
 from wire.store.versions import Versions
 
 AnyItem = TypeVar("AnyItem")
 
-GRACE_MS = 600_000
-"""How long a blob is safe after it was put or published last."""
+GRACE_MS = 120_000
+"""How long a blob is safe after it was put or published last: versions of two minutes, whatever else is kept."""
+
+PRESSED_GRACE_MS = 10_000
+PRESSED_VERSIONS = 16
+"""The same, and the newest versions that stay besides the plan's, where there is no room for more."""
 
 BATCH = 64
 """Keys removed by one script."""
@@ -70,6 +79,14 @@ class Collector:
         named = set(self._named())
         old = self._server.ask("ZRANGEBYSCORE", self._server.key("blobs"), "-inf", f"({cutoff}")
         return dropped + self._sweep([digest for digest in map(bytes.decode, old) if digest not in named], cutoff)
+
+    def make_room(self, num_bytes: int) -> None:
+        """Sees to it that `num_bytes` may be written. Raises StoreFull where what must stay takes too much."""
+        try:
+            self._server.check_room(num_bytes)
+        except StoreFull:
+            self.collect(self._versions.stored()[-PRESSED_VERSIONS:], PRESSED_GRACE_MS)
+            self._server.check_room(num_bytes)
 
     def _drop(self, keep: frozenset[int]) -> int:
         """Removes manifests, in batches, until a batch finds that pointer or plan have moved: the next call goes on."""

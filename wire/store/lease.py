@@ -3,38 +3,44 @@
     acquire -> Lease(epoch) -> renew ... -> release, or run out -> the next holder's epoch is higher
 
 A lease can run out while its holder sleeps, so time alone protects nothing: every publication carries the epoch, and
-the server compares it. All times are the server's. The record of a lease never expires, or its epoch would start
-again. Whoever asks under the nonce that holds the lease gets the same lease again: a lost reply costs nothing.
+the server compares it. All times are the server's. A lease that would last longer than it was taken for was renewed by
+a clock that was ahead, and is over: a wrong clock costs one takeover at most. The record of a lease never expires, or
+its epoch would start again. Whoever asks under the nonce that holds the lease gets the same lease again: a lost reply
+costs nothing. A full server grants and renews leases like any other, or nobody could lead who makes room.
 
 Rejected: `redis.lock.Lock` (its token does not grow), and the holder's name as proof (two processes may share it).
 """
 
 from dataclasses import dataclass
 
-from wire.store.server import NOW, Server
+from wire.store.server import NOW, WHEN_FULL, Server
 
 _ACQUIRE = f"""{NOW}
-local nonce, epoch, ends = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'ends_ms'))
+local nonce, epoch, ends, ttl = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'epoch', 'ends_ms', 'ttl_ms'))
 epoch = tonumber(epoch or 0)
 if nonce ~= ARGV[1] then
-  if nonce and tonumber(ends) > now then return 0 end
+  local left = nonce and tonumber(ends) - now or 0
+  if left > 0 and left <= tonumber(ttl or ARGV[3]) then return 0 end
   epoch = epoch + 1
 end
-redis.call('HSET', KEYS[1], 'nonce', ARGV[1], 'holder', ARGV[2], 'epoch', epoch, 'ends_ms', now + ARGV[3])
+{WHEN_FULL}
+redis.call('HSET', KEYS[1], 'nonce', ARGV[1], 'holder', ARGV[2], 'epoch', epoch)
+redis.call('HSET', KEYS[1], 'ends_ms', now + ARGV[3], 'ttl_ms', ARGV[3])
 return epoch
 """
 
 _RENEW = f"""{NOW}
 local nonce, epoch = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'epoch'))
 if nonce ~= ARGV[1] or epoch ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'ends_ms', now + ARGV[3])
+{WHEN_FULL}
+redis.call('HSET', KEYS[1], 'ends_ms', now + ARGV[3], 'ttl_ms', ARGV[3])
 return 1
 """
 
 _RELEASE = """
 local nonce, epoch = unpack(redis.call('HMGET', KEYS[1], 'nonce', 'epoch'))
 if nonce ~= ARGV[1] or epoch ~= ARGV[2] then return 0 end
-redis.call('HDEL', KEYS[1], 'nonce', 'holder', 'ends_ms')
+redis.call('HDEL', KEYS[1], 'nonce', 'holder', 'ends_ms', 'ttl_ms')
 return 1
 """
 

@@ -3,22 +3,30 @@
     replica -> SET report:<replica> with an expiry, and its name in a sorted set -> reports(): whoever has not expired
     learner -> SET learner with an expiry -> learner_report()
 
+What cannot be read (of a later program, or damaged) is passed over and counted: it must not hide the others.
+
 No script: a replica's account needs no permission for scripts. Rejected: KEYS and SCAN (both walk every blob).
 """
 
+from typing import TypeVar
+
+from wire.errors import UnknownFormat
 from wire.records import LearnerReport, ReplicaReport
 from wire.store import signed
 from wire.store.server import Server
+
+AnyReport = TypeVar("AnyReport", ReplicaReport, LearnerReport)
 
 MAX_REPORTS = 1_000
 """Replicas that are listed: the latest, by their own clocks."""
 
 
 class Reports:
-    """The live reports on one server."""
+    """The live reports on one server. `num_unreadable` counts those that were passed over."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.num_unreadable = 0
 
     def report(self, report: ReplicaReport) -> None:
         """Replaces the replica's report. One that fails is not repeated: the next will say it better."""
@@ -39,7 +47,8 @@ class Reports:
             return []
         keys = [self._server.key("report", name.decode()) for name in names]
         bodies = self._server.ask("MGET", *keys)
-        return [signed.decode(body, ReplicaReport, "report") for body in bodies if body is not None]
+        decoded = [self._decoded(body, ReplicaReport) for body in bodies]
+        return [report for report in decoded if report is not None]
 
     def report_learner(self, report: LearnerReport) -> None:
         """Replaces the learner's report."""
@@ -48,5 +57,13 @@ class Reports:
 
     def learner_report(self) -> LearnerReport | None:
         """What the learner said last; None when none has said anything for a while."""
-        body = self._server.ask("GET", self._server.key("learner"))
-        return None if body is None else signed.decode(body, LearnerReport, "learner")
+        return self._decoded(self._server.ask("GET", self._server.key("learner")), LearnerReport)
+
+    def _decoded(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
+        if body is None:
+            return None
+        try:
+            return signed.decode(body, record_type, record_type.__name__)
+        except UnknownFormat:
+            self.num_unreadable += 1
+            return None

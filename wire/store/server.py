@@ -22,7 +22,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from wire.config import StoreConfig
-from wire.errors import StoreUnavailable, UnsafePolicy
+from wire.errors import StoreFull, StoreUnavailable, UnsafePolicy
 from wire.records import key_name
 
 READ_BYTES = 1 << 18
@@ -38,6 +38,23 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 """Lua: `now`, the server's clock in milliseconds."""
+
+WHEN_FULL = """
+redis.call('HDEL', KEYS[1], '')
+"""
+"""Lua: what the script writes from here on is written by a server at `maxmemory`, too.
+
+Such a server refuses only the first write of a script, and only one that could take memory (scriptVerifyOOM in Redis's
+script.c); so the first one removes a field that is never there. KEYS[1] is a hash, or nothing. The flag `allow-oom`
+says the same since Redis 7, but 6.2 cannot read a script with a flag.
+"""
+
+_TOUCH = f"""{WHEN_FULL}
+redis.call('HSET', KEYS[1], 'synced', 1)
+"""
+
+MOST_USED = 0.8
+"""Share of `maxmemory` above which nothing large is written: leases, plans and reports need the rest."""
 
 
 class Server:
@@ -87,7 +104,7 @@ class Server:
         with self._mapped():
             connection = pool.get_connection()
             try:
-                connection.send_command("SET", self.key("synced"), 1)
+                connection.send_command("EVAL", _TOUCH, 1, self.key("disk"))
                 connection.read_response()
                 connection.send_command("WAITAOF", 1, 0, DISK_WAIT_MS)
                 synced = _synced(connection)
@@ -96,6 +113,16 @@ class Server:
         if not synced:
             raise StoreUnavailable(
                 f"{self.address}: not on disk after {DISK_WAIT_MS} ms; is appendfsync set to everysec?"
+            )
+
+    def check_room(self, num_bytes: int) -> None:
+        """Raises StoreFull where `num_bytes` more would take the server above MOST_USED of its memory."""
+        memory = self.ask("INFO", "memory")
+        used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+        if limit and used + num_bytes > MOST_USED * limit:
+            raise StoreFull(
+                f"{self.address}: {used} of {limit} bytes are used (maxmemory), and {num_bytes} more would be above "
+                f"{MOST_USED:.0%}: give the server more memory, or see what else is in it"
             )
 
     def check_policy(self) -> None:

@@ -1,7 +1,7 @@
 """Everything that the programs keep in Redis, by one name.
 
-    learner: put_blob, acquire, publish, collect    serving: plan, manifest, get_blob, report, watch
-    rollout: reports, history, write_plan           operator: request_erasure
+    learner: put_blob, repair_blob, acquire, publish    serving: plan, manifest, get_blob, report, watch
+    rollout: reports, history, write_plan, collect      operator: request_erasure
 
 Each verb is one line here and lives in the file named after its noun.
 """
@@ -44,8 +44,16 @@ class Store:
         self._server.check_policy()
 
     def put_blob(self, data: bytes | bytearray | memoryview) -> str:
-        """Stores `data`, unless it is there, safe from `collect` for the grace period. Returns its SHA-256."""
+        """Stores `data`, unless it is there, safe from `collect` for the grace period. Returns its SHA-256.
+
+        Makes room where there is little. Raises StoreFull (and then nothing is written), BlobCorrupt.
+        """
+        self._collector.make_room(memoryview(data).nbytes)
         return self._blobs.put(data)
+
+    def repair_blob(self, data: bytes | bytearray | memoryview) -> bool:
+        """Stores `data` in place of what lies under its SHA-256, where that is something else. Whether it was."""
+        return self._blobs.repair(data)
 
     def has_blobs(self, digests: Iterable[str]) -> set[str]:
         """Those that are stored whole."""
@@ -116,7 +124,10 @@ class Store:
         return self._plans.plan()
 
     def write_plan(self, plan: RolloutPlan, entry: VersionEntry | None = None, current: int | None = None) -> None:
-        """Replaces the plan before it, adds `entry` to the history, sets `current`. Raises PlanMoved, NotFound."""
+        """Replaces the plan before it, adds `entry` to the history, sets `current`.
+
+        Raises PlanMoved, NotFound (a version that it names is not stored).
+        """
         self._plans.write(plan, entry, current)
 
     def report(self, report: ReplicaReport) -> None:
@@ -126,6 +137,11 @@ class Store:
     def reports(self) -> list[ReplicaReport]:
         """What every living replica said last, the latest first."""
         return self._reports.reports()
+
+    @property
+    def num_unreadable_reports(self) -> int:
+        """How many reports we have passed over, as they could not be read."""
+        return self._reports.num_unreadable
 
     def report_learner(self, report: LearnerReport) -> None:
         """Says where the learner stands; forgotten after `report_ttl_ms`. A standby says nothing here."""
@@ -140,8 +156,15 @@ class Store:
         return Watch(self._server)
 
     def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
-        """Removes versions not in `keep`, current or in the plan, and blobs that none of the rest names."""
+        """Removes versions not in `keep`, current or in the plan, and blobs that none of the rest names.
+
+        Needs no lease, and no memory: anybody may collect, at any time.
+        """
         return self._collector.collect(keep, grace_ms)
+
+    def make_room(self) -> None:
+        """Removes all but what is needed where the server is nearly full. Raises StoreFull where that is too much."""
+        self._collector.make_room(0)
 
     def close(self) -> None:
         """Closes every connection."""

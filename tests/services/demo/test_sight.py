@@ -4,6 +4,8 @@ import pytest
 
 from services.demo.sight import Sight, Swaps, Watcher
 from tests.services.demo.answerer import FIRST
+from tests.stores import plant_plan
+from wire.config import StoreConfig
 from wire.records import Arm, Drift, LearnerReport, ReplicaReport, RolloutPlan
 from wire.store import Store
 
@@ -77,9 +79,9 @@ def test_a_watcher_sees_what_drifted(store: Store) -> None:
     assert (watcher.sight().drifts, watcher.sight().drift) == (3, drift)
 
 
-def test_a_version_without_a_manifest_is_passed_over(store: Store) -> None:
+def test_a_version_without_a_manifest_is_passed_over(store: Store, store_config: StoreConfig) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=FIRST.version, share=1.0),))
-    store.write_plan(plan)
+    plant_plan(store_config, plan)
     watcher = Watcher(store)
     watcher.look()
     assert watcher.sight().stable == FIRST.version

@@ -1,6 +1,7 @@
 """Blobs: what comes back is what was put, or an error that says why not."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from random import Random
@@ -105,6 +106,67 @@ def test_a_damaged_blob_is_refused(store: Store, raw: Any, key: Key, damage: str
     DAMAGE[damage](raw, key("blob", digest))
     with pytest.raises(BlobCorrupt, match=digest):
         store.get_blob(digest, len(DATA))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_blob_is_repaired(store: Store, raw: Any, key: Key, damage: str) -> None:
+    """B14: by whoever has its bytes."""
+    digest = store.put_blob(DATA)
+    DAMAGE[damage](raw, key("blob", digest))
+    assert store.repair_blob(DATA)
+    assert store.get_blob(digest, len(DATA)) == DATA
+    assert not store.repair_blob(DATA)
+    assert raw.zrange(key("blobs"), 0, -1) == [digest.encode()]
+    assert len(raw.keys(key("blob", "*"))) == 1
+
+
+def test_a_blob_that_is_gone_is_put_by_a_repair(store: Store) -> None:
+    assert store.repair_blob(DATA)
+    assert store.get_blob(sha256(DATA).hexdigest(), len(DATA)) == DATA
+
+
+def test_readers_see_the_old_bytes_or_the_new_ones_while_a_blob_is_repaired(
+    open_store: Callable[[], Store], raw: Any, key: Key
+) -> None:
+    """B14: never a mixture."""
+    writer, reader, stop = open_store(), open_store(), threading.Event()
+    digest = writer.put_blob(DATA)
+    seen: list[bytes] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                seen.append(bytes(reader.get_blob(digest, len(DATA))))
+            except BlobCorrupt:
+                seen.append(b"")
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(30):
+        flip_bit(raw, key("blob", digest))
+        assert writer.repair_blob(DATA)
+    stop.set()
+    thread.join()
+    assert set(seen) <= {b"", DATA}
+    assert writer.get_blob(digest, len(DATA)) == DATA
+
+
+def test_a_repair_that_was_cut_off_is_collected(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
+    class Cut(Server):
+        def run(self, script: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+            if "RENAME" in script:
+                raise StoreUnavailable("cut off")
+            return super().run(script, keys, args)
+
+    digest = store.put_blob(DATA)
+    flip_bit(raw, key("blob", digest))
+    server = Cut(store_config)
+    with pytest.raises(StoreUnavailable, match="cut off"):
+        Blobs(server).repair(DATA)
+    server.close()
+    assert len(raw.keys(key("blob", "*"))) == 2
+    raw.zunionstore(key("blobs"), {key("blobs"): 0})
+    assert store.collect([]) == 2
 
 
 def test_every_flipped_bit_is_noticed(store: Store, raw: Any, key: Key) -> None:

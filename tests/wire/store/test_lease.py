@@ -82,6 +82,49 @@ def test_a_lease_runs_out_by_the_servers_clock(open_store: Open) -> None:
     assert taken.epoch == 2
 
 
+HOUR_MS = 3_600_000
+
+
+def clock_moves(raw: Any, key: Key, by_ms: int) -> None:
+    """As if the server's clock were set by `by_ms`: all that it has written is as much further away."""
+    raw.hincrby(key("lease", "learner"), "ends_ms", -by_ms)
+
+
+def test_a_clock_that_was_an_hour_ahead_keeps_no_lease(open_store: Open, raw: Any, key: Key) -> None:
+    """B18: its holder goes on, and where it is gone the next one waits no longer than the lease lasts."""
+    a, b = open_store(), open_store()
+    lease = a.acquire("learner", "a", 60_000)
+    assert lease is not None
+    clock_moves(raw, key, -HOUR_MS)
+    assert a.renew(lease)
+    assert b.acquire("learner", "b", 60_000) is None
+    clock_moves(raw, key, -HOUR_MS)
+    taken = b.acquire("learner", "b", 60_000)
+    assert taken is not None and taken.epoch == 2
+    assert not a.renew(lease)
+
+
+def test_a_clock_that_was_an_hour_behind_ends_a_lease_and_no_more(open_store: Open, raw: Any, key: Key) -> None:
+    """B18: a holder that is quicker than the next one keeps its lease."""
+    a, b = open_store(), open_store()
+    lease = a.acquire("learner", "a", 60_000)
+    assert lease is not None
+    clock_moves(raw, key, HOUR_MS)
+    assert a.renew(lease)
+    assert b.acquire("learner", "b", 60_000) is None
+    clock_moves(raw, key, HOUR_MS)
+    assert b.acquire("learner", "b", 60_000) is not None
+
+
+def test_a_lease_for_longer_than_ours_is_respected(open_store: Open, raw: Any, key: Key) -> None:
+    """What a lease was taken for is its own: another program may have other settings, or be an older one."""
+    a, b = open_store(), open_store()
+    assert a.acquire("learner", "a", 60_000) is not None
+    assert b.acquire("learner", "b", 5_000) is None
+    raw.hdel(key("lease", "learner"), "ttl_ms")
+    assert b.acquire("learner", "b", 60_000) is None
+
+
 def test_a_race_has_one_winner(open_store: Open) -> None:
     stores, rounds = [open_store(), open_store()], 200
     barrier = threading.Barrier(2)

@@ -100,22 +100,23 @@ class StoreMachine(RuleBasedStateMachine):
             self.kept[version] = manifest
             self.notes.append(("published", version))
 
-    @rule(who=WHO, ahead=st.integers(0, 2), current=st.none() | st.integers(0, 9))
-    def write_plan(self, who: int, ahead: int, current: int | None) -> None:
-        revision = self.plan.revision if self.plan else 0
-        arms = (Arm(name="stable", version=self.current, share=1.0),)
-        plan = RolloutPlan(revision=revision + ahead, salt="s", arms=arms, reason=f"{who}")
+    @rule(who=WHO, ahead=st.integers(0, 2), back=st.integers(0, 2), current=st.none() | st.integers(0, 9))
+    def write_plan(self, who: int, ahead: int, back: int, current: int | None) -> None:
+        revision, stable = self.plan.revision if self.plan else 0, max(0, self.newest - back)
+        arms = (Arm(name="stable", version=stable, share=1.0),)
+        plan = RolloutPlan(revision=revision + ahead, salt="s", arms=arms, previous=self.current, reason=f"{who}")
+        named = {stable, current or 0} - {0}
         note = VersionEntry(version=self.current, action="promoted", time_ms=0)
         try:
             self.stores[who].write_plan(plan, note, current)
         except PlanMoved:
             assert ahead != 1 and plan != self.plan
         except NotFound:
-            assert ahead == 1 and current and current not in self.kept
+            assert ahead == 1 and not named <= set(self.kept)
         else:
             if plan == self.plan:
                 return
-            assert ahead == 1 and (not current or current in self.kept)
+            assert ahead == 1 and named <= set(self.kept)
             self.notes.append(("promoted", self.current))
             self.plan = plan
             self.current = self.current if current is None else current
@@ -123,7 +124,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(who=WHO, keep=st.sets(st.integers(1, 9), max_size=3))
     def collect(self, who: int, keep: set[int]) -> None:
         self.stores[who].collect(keep, grace_ms=0)
-        keep |= {self.current, self.plan.stable if self.plan else 0}
+        keep |= {self.current, *((self.plan.stable, self.plan.previous) if self.plan else ())}
         self.kept = {version: manifest for version, manifest in self.kept.items() if version in keep}
 
     @invariant()

@@ -25,7 +25,14 @@ def test_there_is_no_plan_at_first(store: Store) -> None:
     assert store.plan() is None
 
 
+def publish(store: Store, through: int) -> None:
+    lease = lease_of(store)
+    for version in range(1, through + 1):
+        store.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+
+
 def test_a_plan_is_read_back_and_followed_by_the_next(store: Store) -> None:
+    publish(store, 3)
     for revision in (1, 2, 3):
         store.write_plan(plan_of(revision, version=revision))
         assert store.plan() == plan_of(revision, version=revision)
@@ -48,13 +55,11 @@ def test_repeating_a_plan_changes_nothing(store: Store, raw: Any, key: Key) -> N
 
 
 def test_a_rollback_sets_the_pointer_in_the_same_step(store: Store) -> None:
-    lease = lease_of(store)
-    for version in (1, 2):
-        store.publish(manifest_of(store, version, epoch=1), lease)
+    publish(store, 2)
     store.write_plan(plan_of(1, 1), VersionEntry(version=2, action="withdrawn", time_ms=9), current=1)
     assert (store.current(), store.next_version()) == (1, 3)
     assert store.history(1)[0].action == "withdrawn"
-    store.publish(manifest_of(store, 3, parent=1, epoch=1), lease)
+    store.publish(manifest_of(store, 3, parent=1, epoch=1), lease_of(store))
     assert store.current() == 3
 
 
@@ -65,7 +70,52 @@ def test_a_pointer_to_nothing_is_refused(store: Store) -> None:
     store.write_plan(plan_of(1), current=0)
 
 
+STABLE_1, STABLE_9 = (Arm(name="stable", version=version, share=0.8) for version in (1, 9))
+CANDIDATE_2, CANDIDATE_9 = (Arm(name="candidate", version=version, share=0.2) for version in (2, 9))
+
+
+@pytest.mark.parametrize(
+    ("arms", "previous"),
+    [((STABLE_9,), 0), ((STABLE_9, CANDIDATE_2), 1), ((STABLE_1, CANDIDATE_9), 0), ((STABLE_1, CANDIDATE_2), 9)],
+)
+def test_a_plan_that_names_a_version_without_a_manifest_is_refused(
+    store: Store, arms: tuple[Arm, ...], previous: int
+) -> None:
+    """B1: no replica could take it."""
+    publish(store, 2)
+    plan = RolloutPlan(revision=1, salt="s", arms=arms, previous=previous)
+    with pytest.raises(NotFound, match="version 9 is not stored"):
+        store.write_plan(plan, VersionEntry(version=9, action="promoted", time_ms=1))
+    assert (store.plan(), len(store.history(9))) == (None, 2)
+
+
+def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken(open_store: Open) -> None:
+    """B1: whichever comes first, the other is refused."""
+    writer, collector, stop = open_store(), open_store(), threading.Event()
+    publish(writer, 60)
+
+    def collect() -> None:
+        while not stop.is_set():
+            collector.collect(range(30, 61))
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    revision, refused = 0, 0
+    while not refused:
+        for version in range(1, 60):
+            try:
+                writer.write_plan(plan_of(revision + 1, version))
+            except NotFound:
+                refused += 1
+            else:
+                revision += 1
+                assert writer.manifest(version).version == version
+    stop.set()
+    thread.join()
+
+
 def test_a_changed_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
+    publish(store, 1)
     store.write_plan(plan_of(1, 1))
     raw.hset(key("plan"), "body", raw.hget(key("plan"), "body").replace(b'"version":1', b'"version":2'))
     with pytest.raises(BadSignature):

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from wire.config import StoreConfig
 from wire.records import ReplicaReport
 from wire.store import Store
@@ -33,6 +35,18 @@ def test_a_report_expires(store: Store, store_config: StoreConfig, raw: Any, key
     assert 0 < raw.pttl(key("report", "a")) <= store_config.report_ttl_ms
     raw.pexpire(key("report", "a"), 0)
     assert store.reports() == [report_of("b")]
+
+
+@pytest.mark.parametrize("body", [b'{"replica": 5}', b"", b"\xff", b"[]", b"{}", b'"a"'])
+def test_a_report_that_cannot_be_read_hides_no_other(store: Store, raw: Any, key: Key, body: bytes) -> None:
+    """B23"""
+    store.report(report_of("a"))
+    raw.set(key("report", "zombie"), body)
+    raw.zadd(key("reports"), {"zombie": 9e15})
+    raw.set(key("learner"), body)
+    assert store.reports() == [report_of("a")]
+    assert store.learner_report() is None
+    assert store.num_unreadable_reports == 2
 
 
 def test_the_list_is_bounded(store: Store, raw: Any, key: Key) -> None:
