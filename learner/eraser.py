@@ -18,9 +18,10 @@ import structlog
 
 from learner.checkpoint import Checkpoints
 from learner.erasure import erase
+from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.publish import Publisher
-from wire.errors import StoreUnavailable
+from wire.errors import StaleEpoch, StoreUnavailable, WireError
 from wire.records import Erasure
 from wire.store import Store
 
@@ -31,7 +32,7 @@ log = structlog.get_logger("learner")
 
 
 class Eraser:
-    """Belongs to the learner's thread. `keep_alive` renews the lease; `look` may take seconds."""
+    """Belongs to the learner's thread. `look` may take seconds, and ends early when another learner leads."""
 
     def __init__(
         self,
@@ -40,30 +41,38 @@ class Eraser:
         checkpoints: Checkpoints,
         publisher: Publisher,
         *,
-        keep_alive: Callable[[], None],
+        leadership: Leadership,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._learner, self._store, self._checkpoints, self._publisher = learner, store, checkpoints, publisher
-        self._keep_alive, self._now_ms, self._clock_s = keep_alive, now_ms, clock_s
+        self._leadership, self._now_ms, self._clock_s = leadership, now_ms, clock_s
         self._next_s = 0.0
         self._seen: list[str] = []
         self._told: dict[str, Erasure] = {}
 
     def look(self) -> None:
-        """Carry out what is asked for, at most every INTERVAL_S, and what is due."""
-        if self._clock_s() >= self._next_s:
+        """Carry out what is asked for, at most every INTERVAL_S, and what is due. Raises StaleEpoch."""
+        if self._clock_s() >= self._next_s and self._leadership.reach.is_open:
             self._next_s = self._clock_s() + INTERVAL_S
-            try:
-                for digest in self._new():
-                    self._erase(digest)
-                self._purge()
-                self._tell()
-            except StoreUnavailable as error:
-                log.warning("store_unavailable", reason=str(error))
+            self._ask()
         if self._learner.erased.is_due:  # the learner went back to what it knew before
-            erase(self._learner, keep_alive=self._keep_alive)
+            erase(self._learner, keep_alive=self._leadership.check)
             self._publisher.start_over()
+
+    def _ask(self) -> None:
+        try:
+            for digest in self._new():
+                self._erase(digest)
+            self._purge()
+            self._tell()
+        except StaleEpoch:
+            raise
+        except StoreUnavailable as error:
+            self._leadership.reach.lost(error)
+        except WireError as error:
+            self._learner.counts["erasures_not_told"] += 1
+            log.warning("erasures_not_told", reason=str(error))
 
     def _new(self) -> list[str]:
         """Digests that were not erased yet, of those that came since the last look."""
@@ -81,7 +90,7 @@ class Eraser:
         self._publisher.settle(wait=True)  # what is on its way still knows the subject
         self._publisher.give_up_refused()
         learner.erased.add(digest, time_ms=self._now_ms())
-        removed = erase(learner, keep_alive=self._keep_alive)
+        removed = erase(learner, keep_alive=self._leadership.check)
         learner.counts["erasures"] += 1
         number = len(learner.erased)
         learner.erased.change(Erasure(digest=digest, number=number, time_ms=self._now_ms(), removed=removed))
@@ -93,7 +102,7 @@ class Eraser:
         waiting = [erasure for erasure in self._learner.erased if erasure.version and not erasure.is_purged]
         if not waiting:
             return
-        self._publisher.tidy()
+        self._publisher.prune()
         kept = [entry.version for entry in self._checkpoints.entries() if entry.version]
         oldest = min([*self._store.stored_versions(), *kept], default=0)
         for erasure in waiting:

@@ -6,7 +6,18 @@ class LearnerError(Exception):
 
 
 class CheckpointRefused(LearnerError):
-    """A checkpoint that is torn, of another format, or of another model. The one before it is used."""
+    """A checkpoint that is torn. The one before it is used."""
+
+
+class CheckpointUnknown(CheckpointRefused):
+    """A whole checkpoint that this program cannot read. It may know more than the one before it, which is not used."""
+
+
+class StateRefused(LearnerError):
+    """What is in the state folder cannot be gone on from by this program under these settings.
+
+    The message says what to do: nothing is thrown away, and nothing begins from nothing, without being told to.
+    """
 
 
 class CheckpointFailed(LearnerError):

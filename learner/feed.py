@@ -65,11 +65,8 @@ class Feed:
             return 0
 
     def ends(self) -> dict[str, int]:
-        """The next offset of every partition; {} when the broker is away."""
-        try:
-            return self._bus.end_offsets(Answer, Feedback)
-        except BusUnavailable:
-            return {}
+        """The next offset of every partition. Raises BusUnavailable."""
+        return self._bus.end_offsets(Answer, Feedback)
 
     def _restart(self, error: LogTruncated) -> None:
         log.warning("log_truncated", partition=error.partition, position=error.position, end=error.end)

@@ -1,11 +1,19 @@
-"""Who leads: the lease, taken, renewed, given back. Fencing is the store's; this only keeps us from wasting work."""
+"""Who leads: the lease, taken, kept, given back. Fencing is the store's; this only keeps us from wasting work.
+
+    wait -> kept: a thread renews, three times in the life of the lease -> refused once: check raises -> release
+
+The thread is of its own because whatever else the learner does may take longer than the lease lives: to learn, to wait
+for a disk, or for a broker that hangs.
+"""
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
+from learner.patience import pauses
+from learner.reach import Reach
 from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Lease, Store
 
@@ -16,64 +24,111 @@ log = structlog.get_logger("learner")
 
 
 class Leadership:
-    """The lease of one process."""
+    """The lease of one process, and the `reach` of the store that it is in.
+
+    `highest_epoch` tells the highest epoch that anything was written under elsewhere: ours is above it.
+    """
 
     def __init__(
-        self, store: Store, name: str, holder: str, *, ttl_ms: int, clock_s: Callable[[], float] = time.monotonic
+        self, store: Store, name: str, holder: str, *, ttl_ms: int, highest_epoch: Callable[[], int] = lambda: 0
     ) -> None:
-        self._store, self._name, self._holder, self._ttl_ms, self._clock_s = store, name, holder, ttl_ms, clock_s
+        self._store, self._name, self._holder, self._ttl_ms = store, name, holder, ttl_ms
+        self._highest_epoch = highest_epoch
         self._lease: Lease | None = None
-        self._renew_at_s = 0.0
+        self._is_over = threading.Event()
+        self.reach = Reach()
 
     @property
     def lease(self) -> Lease:
         assert self._lease is not None, "wait() has not returned True"
         return self._lease
 
+    @property
+    def holder(self) -> str:
+        """The name of this process."""
+        return self._holder
+
     def acquire(self) -> bool:
         """Try to take the lease now. False while another has it, or the store is away."""
         try:
-            self._lease = self._store.acquire(self._name, self._holder, self._ttl_ms)
+            above = self._highest_epoch()
+            self._lease = self._store.acquire(self._name, self._holder, self._ttl_ms, above=above)
         except StoreUnavailable as error:
-            log.warning("store_unavailable", reason=str(error))
+            self.reach.lost(error)
             return False
-        self._renew_at_s = self._clock_s() + self.interval_s
+        self.reach.found()
         return self._lease is not None
 
     def wait(self, stop: threading.Event) -> bool:
         """Wait for the lease. False when `stop` came first."""
-        is_told = False
+        is_told, away_s = False, pauses()
         while not stop.is_set():
             if self.acquire():
                 return True
-            if not is_told:
+            if self.reach.is_open and not is_told:
                 log.info("standing_by", lease=self._name)
                 is_told = True
-            stop.wait(self.interval_s)
+            if self.reach.is_open:
+                away_s = pauses()
+            stop.wait(self.interval_s if self.reach.is_open else next(away_s))
         return False
 
-    def renew(self) -> None:
-        """Prolong the lease when a third of its life is over. Raises StaleEpoch when another has it.
-
-        A store that is away changes nothing: what we learn stays ours, and a publication is fenced by its epoch.
-        """
-        if self._clock_s() < self._renew_at_s:
-            return
-        self._renew_at_s = self._clock_s() + self.interval_s
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Renew the lease in a thread of its own until the end of the block."""
+        closing = threading.Event()
+        thread = threading.Thread(target=self._keep, args=(closing,), name="lease", daemon=True)
+        thread.start()
         try:
-            if not self._store.renew(self.lease):
-                raise StaleEpoch(f"{self._name}: epoch {self.lease.epoch} is over")
-        except StoreUnavailable as error:
-            log.warning("store_unavailable", reason=str(error))
+            yield
+        finally:
+            closing.set()
+            thread.join()
+
+    def check(self) -> None:
+        """Raises StaleEpoch when the lease is known to be another's. Asks nobody."""
+        if self._is_over.is_set():
+            raise StaleEpoch(f"{self._name}: epoch {self.lease.epoch} is over")
+
+    def confirm(self) -> None:
+        """Renew the lease now, before something is written that others would believe. Raises StaleEpoch.
+
+        A store that is away changes nothing: what we learn stays ours, and what we write is fenced by its epoch.
+        """
+        if self.reach.is_open:
+            self._renew()
+        self.check()
 
     def release(self) -> None:
         """Let the next one lead at once; where the store is away, the lease runs out by itself."""
+        if self._lease is None or not self.reach.is_open:
+            return
         try:
-            if self._lease is not None:
-                self._store.release(self._lease)
+            self._store.release(self._lease)
         except StoreUnavailable as error:
-            log.warning("store_unavailable", reason=str(error))
+            self.reach.lost(error)
 
     @property
     def interval_s(self) -> float:
         return 1e-3 * self._ttl_ms / RENEWALS
+
+    def _keep(self, closing: threading.Event) -> None:
+        """Renew until the block ends, or another leads.
+
+        consumes: nothing
+        produces: a later end of the lease; the reach of the store
+        waits for: a third of the lease's life
+        unblocked by: its end, the end of the block
+        """
+        while not closing.wait(self.interval_s) and not self._is_over.is_set():
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            is_ours = self._store.renew(self.lease)
+        except StoreUnavailable as error:
+            self.reach.lost(error)
+            return
+        self.reach.found()
+        if not is_ours:
+            self._is_over.set()

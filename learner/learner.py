@@ -15,7 +15,6 @@ import structlog
 from torch import Tensor
 
 from learner.anchor import Anchor
-from learner.checkpoint import MEANS, Facts, Snapshot
 from learner.config import LearnerConfig
 from learner.erased import Erased
 from learner.evaluation import changes
@@ -31,6 +30,7 @@ from learner.replay import Labelled, Replay, with_names
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from learner.schedule import MARKS, Schedule
 from learner.slow import Phase, SlowRound
+from learner.snapshot import MEANS, Facts, Snapshot
 from learner.steps import Pace
 from learner.temperature import DEFAULT
 from learner.tier import frozen_digest, load_top, preload, top_state
@@ -84,6 +84,7 @@ class Learner:
         self.counts: Counter[str] = Counter()
         self._schedule = Schedule(config, self.counts)
         self.offsets: dict[str, int] = {}
+        self.read_first: dict[str, int] = {}
         self.version = self.last_version = 0
         self.temperature = DEFAULT
         self.anchor: Anchor | None = None
@@ -159,15 +160,17 @@ class Learner:
         self.lineage = ended(self.lineage, is_adopted=False)
         self.round = None
 
-    def export(self, pending: WeightManifest | None) -> Snapshot:
+    def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
         """Everything, as one value. `pending`: the version that this state is about to be published as."""
         facts = Facts(
+            epoch=epoch,
             model_spec=self.model_spec,
             version=self.version,
             last_version=self.last_version,
             pending=pending,
             source=self._source,
             offsets=self.offsets,
+            read_first=self.read_first,
             classes=list(self.tier.head.classes),
             counts=dict(self.counts),
             num_scored=self.prequential.num_scored,
@@ -203,7 +206,9 @@ class Learner:
         self.counts.clear()  # others hold it
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
-        self.version, self.last_version = facts.version, facts.last_version
+        self.read_first = dict(facts.read_first)
+        self.version = facts.version
+        self.last_version = facts.last_version
 
     def set_aside(self, snapshot: Snapshot, version: int) -> None:
         """Go back to what `version` knew. What was read since stays read: those labels are set aside, and counted."""

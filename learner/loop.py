@@ -2,7 +2,8 @@
 
     answers, labels -> join -> fast tier at once, slow tier in rounds and in silence -> gate -> weights in the store
 
-One leader holds the lease; a standby waits for it. Exit codes: 0 stopped, 75 another one leads now (start again).
+One leader holds the lease; a standby waits for it. Whoever starts before its servers waits for them. Exit codes: 0
+stopped, 75 another one leads now (start again); what is raised is for whoever reads the log.
 """
 
 import os
@@ -20,6 +21,7 @@ from learner.failpoints import failpoint
 from learner.feed import Feed
 from learner.leadership import Leadership
 from learner.learner import Learner
+from learner.patience import patiently
 from learner.publish import Publisher
 from learner.report import Reporter
 from learner.silence import Silence
@@ -48,19 +50,25 @@ def run(
     encoder: str,
     stop: threading.Event,
 ) -> int:
-    """Learn until `stop` is set. Returns the exit code."""
+    """Learn until `stop` is set. Returns the exit code.
+
+    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: what only an operator can mend.
+    """
     torch.set_num_threads(config.threads)
     os.nice(config.niceness)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
-        store.check_policy()
         receipts, subjects = Receipts(signing_key), Subjects(signing_key)
         learner = Learner(config, *load_encoder(encoder), receipts=receipts, subjects=subjects)
-        leadership = Leadership(store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms)
+        checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
+        leadership = Leadership(
+            store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch
+        )
+        patiently(store.check_policy, stop)
         if leadership.wait(stop):
-            reporter = Reporter(holder, store.report_learner, now_ms=now_ms)
-            lead(config, learner, bus, store, leadership=leadership, reporter=reporter, stop=stop)
+            with leadership.kept():
+                lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
             leadership.release()
     except StaleEpoch as error:
         log.warning("stale_epoch", reason=str(error))
@@ -76,9 +84,9 @@ def lead(
     learner: Learner,
     bus: Bus,
     store: Store,
+    checkpoints: Checkpoints,
     *,
     leadership: Leadership,
-    reporter: Reporter,
     stop: threading.Event,
 ) -> None:
     """Learn from labels until `stop` is set.
@@ -90,10 +98,10 @@ def lead(
     waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
     unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
     """
-    checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
     pending = restore(learner, checkpoints)
-    publisher = Publisher(learner, store, checkpoints, leadership.lease, config=config, now_ms=now_ms)
-    eraser = Eraser(learner, store, checkpoints, publisher, keep_alive=leadership.renew, now_ms=now_ms)
+    publisher = Publisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
+    eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
+    reporter = Reporter(store.report_learner, leadership, now_ms=now_ms)
     feed = Feed(
         bus,
         learner.offsets,
@@ -101,10 +109,14 @@ def lead(
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
         on_truncated=publisher.forget_unreachable,
     )
-    publisher.recover(pending, feed.ends())
+    ends = patiently(feed.ends, stop)
+    patiently(lambda: publisher.recover(pending, ends or {}), stop)
+    if stop.is_set():
+        return
+    publisher.claim()
     silence = Silence(config.rehearse_after_s)
     while not stop.is_set():
-        leadership.renew()
+        leadership.check()
         eraser.look()
         records = feed.poll(1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
         failpoint("after-poll")
@@ -119,13 +131,16 @@ def lead(
         if publisher.is_due():
             publisher.publish()
         publisher.checkpoint_if_due()
-        reporter.learning(learner, publisher, feed, epoch=leadership.lease.epoch)
+        reporter.learning(learner, publisher, feed)
     publisher.finish()
-    reporter.learning(learner, publisher, feed, epoch=leadership.lease.epoch, is_last=True)
+    reporter.learning(learner, publisher, feed, is_last=True)
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:
-    """Go on from the newest checkpoint that is whole; returns the version it was about to be published as."""
+    """Go on from the newest checkpoint that is whole; returns the version it was about to be published as.
+
+    Raises StateRefused where there are checkpoints and none can be gone on from.
+    """
     snapshot = checkpoints.newest()
     for reason in checkpoints.refused:
         log.warning("checkpoint_refused", reason=reason)

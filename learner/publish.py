@@ -7,7 +7,8 @@ of its own, so that labels do not; nothing else happens there, and there is at m
 
 A kill before the checkpoint leaves the old state, which reads the same labels again. A kill after it finds `pending`
 in the checkpoint: if the store has that version it is marked, otherwise it is made and published again from the same
-state (`learner.standing`). Old versions are the rollout controller's to remove; old checkpoints go here.
+state (`learner.standing`). Whatever fails, but for the lease, is said once and tried again; while the store is known to
+be away it is not asked. Old versions are the rollout controller's to remove; old checkpoints go here.
 """
 
 import time
@@ -23,14 +24,15 @@ from learner.checkpoint import Checkpoints
 from learner.config import LearnerConfig
 from learner.errors import CheckpointFailed
 from learner.failpoints import failpoint
+from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.shipment import manifest_of, put_blobs
 from learner.standing import IN_A_ROW, Standing
 from learner.steps import Steps
 from model.errors import NonFinite
-from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StoreUnavailable, UnknownFormat
+from wire.errors import StaleEpoch, StoreUnavailable, WireError
 from wire.records import WeightManifest
-from wire.store import Lease, Store
+from wire.store import Store
 
 log = structlog.get_logger("learner")
 
@@ -54,13 +56,13 @@ class Publisher:
         learner: Learner,
         store: Store,
         checkpoints: Checkpoints,
-        lease: Lease,
+        leadership: Leadership,
         *,
         config: LearnerConfig,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._learner, self._store, self._checkpoints, self._lease = learner, store, checkpoints, lease
+        self._learner, self._store, self._checkpoints, self._leadership = learner, store, checkpoints, leadership
         self._config, self._now_ms, self._clock_s = config, now_ms, clock_s
         self._limits = gate.Limits(
             min_held_back=config.min_held_back,
@@ -76,7 +78,9 @@ class Publisher:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._flight: Flight | None = None
         self._not_before_s = 0.0
-        self._checkpoint_at_s, self._written = 0.0, learner.offsets
+        self._checkpoint_at_s = 0.0
+        self._written = learner.offsets
+        self._failure = ""
         self.last_ms: dict[str, float] = {}
         self.refusals: tuple[str, ...] = ()
         """Why the gate refused the last candidate; empty when it let it pass."""
@@ -87,8 +91,18 @@ class Publisher:
         return self._maker.parent
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Find out where a restored learner stands. `ends`: the last offsets that can be read now."""
+        """Find out where a restored learner stands. `ends`: the last offsets that can be read now.
+
+        May be called again after StoreUnavailable.
+        """
         self._standing.recover(pending, ends)
+
+    def claim(self) -> None:
+        """Write down what is known before anything else: from now on no earlier leader can bring in what it knew."""
+        try:
+            self._checkpoint(None)
+        except CheckpointFailed as error:
+            self._retry(error)  # nothing is published without a checkpoint either
 
     def force(self) -> None:
         """Publish at the next opportunity, new labels or not."""
@@ -114,10 +128,11 @@ class Publisher:
 
     def is_due(self) -> bool:
         """Whether there is something to publish, the interval is over, and nothing has to be read before."""
-        return self._flight is None and self._clock_s() >= self._not_before_s and self._standing.may_publish
+        is_time = self._flight is None and self._clock_s() >= self._not_before_s
+        return is_time and self._leadership.reach.is_open and self._standing.may_publish
 
     def publish(self) -> None:
-        """Start a publication, or count why not."""
+        """Start a publication, or count why not. Raises StaleEpoch: another learner leads."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
         try:
             current = self._store.current()
@@ -125,8 +140,10 @@ class Publisher:
                 self._standing.follow(current)
             elif (candidate := self._candidate(steps := Steps())) is not None:
                 self._launch(candidate, steps)
-        except (ParentMoved, StoreUnavailable, CheckpointFailed, NotFound) as error:
-            self._retry(type(error).__name__, error)
+        except StaleEpoch:
+            raise
+        except (WireError, CheckpointFailed) as error:
+            self._retry(error)
 
     def settle(self, *, wait: bool = False) -> None:
         """End the publication under way, if it has ended or `wait`. Raises StaleEpoch: another learner leads."""
@@ -135,16 +152,19 @@ class Publisher:
             return
         try:
             flight.sent.result()
-        except (ParentMoved, StoreUnavailable, NotFound) as error:
-            self._retry(type(error).__name__, error)
+        except StaleEpoch:
+            raise
+        except WireError as error:
+            self._retry(error)
             return
         finally:
             self._flight = None
+        self._failure = ""
         flight.steps.end("publish")
         self._standing.mark(flight.manifest, flight.num_changes)
         self._maker.published(flight.candidate, self._learner)
         failpoint("after-mark")
-        self.tidy()
+        self._tidy()
         flight.steps.end("tidy")
         self.last_ms = flight.steps.ms
         accuracy = flight.candidate.measured.evaluation.accuracy
@@ -156,28 +176,32 @@ class Publisher:
             try:
                 self._checkpoint(None)
             except CheckpointFailed as error:
-                self._retry(type(error).__name__, error)
+                self._retry(error)
             self._checkpoint_at_s = self._clock_s() + self._config.checkpoint_interval_s
 
     def finish(self) -> None:
-        """Publish what is new and write everything down: the process ends."""
+        """Publish what is new, if the store is there, and write everything down: the process ends.
+
+        The store costs at most the timeout of one publication: what it does not answer, the next process publishes.
+        """
         self.settle(wait=True)
-        if self._standing.has_changes:
+        if self._standing.has_changes and self._leadership.reach.is_open:
             self.publish()
             self.settle(wait=True)
         self._checkpoint_at_s = 0.0
         self.checkpoint_if_due()
 
     def _checkpoint(self, pending: WeightManifest | None) -> None:
-        self._checkpoints.write(self._learner.export(pending))
+        self._leadership.confirm()
+        self._checkpoints.write(self._learner.export(pending, epoch=self._leadership.lease.epoch))
         self._written = self._learner.offsets
         self._checkpoint_at_s = self._clock_s() + self._config.checkpoint_interval_s
 
     def _launch(self, candidate: Candidate, steps: Steps) -> None:
         num_changes = self._standing.num_changes
         version = max(self._store.next_version(), self._learner.last_version + 1)
-        epoch, time_ms = self._lease.epoch, self._now_ms()
-        manifest = manifest_of(candidate, self._learner, version=version, epoch=epoch, time_ms=time_ms)
+        epoch = self._leadership.lease.epoch
+        manifest = manifest_of(candidate, self._learner, version=version, epoch=epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         put_blobs(candidate, self._store)
         steps.end("blobs")
@@ -189,7 +213,7 @@ class Publisher:
         self._flight = Flight(manifest=manifest, candidate=candidate, num_changes=num_changes, steps=steps, sent=sent)
 
     def _send(self, manifest: WeightManifest) -> None:
-        self._store.publish(manifest, self._lease)
+        self._store.publish(manifest, self._leadership.lease)
         failpoint("after-publish")
 
     def _candidate(self, steps: Steps) -> Candidate | None:
@@ -211,18 +235,31 @@ class Publisher:
         log.warning("refused", reasons=refusals, evaluation=candidate.measured.evaluation if candidate else None)
         return None
 
-    def tidy(self) -> None:
-        """Remove the checkpoints that nothing can return to."""
+    def prune(self) -> None:
+        """Remove the checkpoints that nothing can return to. Raises what reading the plan raises."""
+        plan = self._store.plan()
+        kept = {self._learner.version, *(plan.versions if plan else ()), plan.previous if plan else 0}
+        self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
+
+    def _tidy(self) -> None:
         try:
-            plan = self._store.plan()
-            kept = {self._learner.version, *(plan.versions if plan else ()), plan.previous if plan else 0}
-            self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
-        except (StoreUnavailable, BadSignature, UnknownFormat, BlobCorrupt) as error:
+            self.prune()
+        except WireError as error:
             self._learner.counts["tidy_failed"] += 1
+            self._note(error)
             log.warning("tidy_failed", reason=str(error))
 
-    def _retry(self, reason: str, error: Exception) -> None:
+    def _retry(self, error: Exception) -> None:
+        """Try again soon. A failure that comes again is counted each time and said once."""
+        reason = type(error).__name__
         self._learner.counts[f"failed_{reason}"] += 1
+        self._note(error)
         self._standing.force()
         self._not_before_s = self._clock_s() + 1e-3 * self._config.retry_backoff_ms
-        log.warning("publish_failed", reason=reason, detail=str(error))
+        if reason != self._failure:
+            log.warning("publish_failed", reason=reason, detail=str(error))
+        self._failure = reason
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            self._leadership.reach.lost(error)

@@ -3,49 +3,45 @@
 import time
 from collections.abc import Callable
 
-import structlog
-
 from learner.feed import Feed
+from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.publish import Publisher
 from wire.errors import StoreUnavailable
 from wire.records import Evaluation, LearnerReport
-
-log = structlog.get_logger("learner")
-
 
 REPORT_INTERVAL_S = 0.5
 """Time between two reports."""
 
 
 class Reporter:
-    """Says where the learner stands, at most every REPORT_INTERVAL_S."""
+    """Says where the learner stands, at most every REPORT_INTERVAL_S, while the store is there."""
 
     def __init__(
         self,
-        holder: str,
         say: Callable[[LearnerReport], None],
+        leadership: Leadership,
         *,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._holder, self._say, self._now_ms, self._clock_s = holder, say, now_ms, clock_s
+        self._say, self._leadership = say, leadership
+        self._now_ms, self._clock_s = now_ms, clock_s
         self._next_s = 0.0
 
-    def learning(
-        self, learner: Learner, publisher: Publisher, feed: Feed, *, epoch: int, is_last: bool = False
-    ) -> None:
-        """We lead. The last report of a process is always said."""
-        if self._clock_s() < self._next_s and not is_last:
+    def learning(self, learner: Learner, publisher: Publisher, feed: Feed, *, is_last: bool = False) -> None:
+        """We lead. The last report of a process is always said, if it can be."""
+        is_time = is_last or self._clock_s() >= self._next_s
+        if not is_time or not self._leadership.reach.is_open:
             return
         self._next_s = self._clock_s() + REPORT_INTERVAL_S
         candidate, slow = publisher.last, learner.round
         self._tell(
             LearnerReport(
-                learner=self._holder,
+                learner=self._leadership.holder,
                 state="stopped" if is_last else "learning",
                 time_ms=self._now_ms(),
-                epoch=epoch,
+                epoch=self._leadership.lease.epoch,
                 version=learner.version,
                 num_classes=len(learner.tier.head.classes),
                 counts=_counts(learner),
@@ -70,7 +66,7 @@ class Reporter:
         try:
             self._say(report)
         except StoreUnavailable as error:
-            log.warning("not_reported", reason=str(error))
+            self._leadership.reach.lost(error)
 
 
 def _counts(learner: Learner) -> dict[str, int]:

@@ -13,11 +13,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from learner.checkpoint import RoundPlan
 from learner.config import LearnerConfig
 from learner.join import Join
 from learner.replay import Labelled, Replay
 from learner.slow import draw_plan, labels_due, step_sizes
+from learner.snapshot import RoundPlan
 from learner.strategies.in_rounds import in_rounds
 from wire.records import RoundKind
 

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.checkpoint import RoundPlan, StepPlan
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
 from learner.fast import FastTier
@@ -29,6 +28,7 @@ from learner.guesses import Guesses
 from learner.held_back import HeldBack
 from learner.replay import Labelled, Replay, draw
 from learner.requantize import stored_encoder
+from learner.snapshot import RoundPlan, StepPlan
 from learner.thinning import thinned
 from learner.tier import Trainer, with_own_top
 from model.strata import Strata

@@ -2,7 +2,9 @@
 
 The store's pointer is the truth. If it went back to an older version, a rollout has withdrawn ours: the learner returns
 to the snapshot of that version, keeps its offsets and counts the labels in between as set aside. If it is ahead, our
-checkpoint is older than the last publication: the learner reads on to where that version was, and publishes then.
+checkpoint is older than the last publication: the learner reads on to where that version was, and publishes then. How
+far that is, is part of the learner's state: killed while it reads on, it goes on reading and publishes no child that
+knows less than its parent.
 """
 
 from collections.abc import Mapping
@@ -10,9 +12,10 @@ from collections.abc import Mapping
 import structlog
 
 from learner.candidate import Maker
-from learner.checkpoint import Checkpoints
+from learner.checkpoint import Checkpoints, is_same
 from learner.errors import CheckpointRefused
 from learner.learner import Learner
+from learner.snapshot import Snapshot
 from learner.steps import Steps
 from wire.errors import NotFound
 from wire.records import WeightManifest
@@ -33,7 +36,6 @@ class Standing:
     def __init__(self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker) -> None:
         self._learner, self._store, self._checkpoints, self._maker = learner, store, checkpoints, maker
         self._seen, self._is_forced = -1, False
-        self._read_first: dict[str, int] = {}
         self.pending: WeightManifest | None = None
 
     @property
@@ -50,22 +52,28 @@ class Standing:
     def may_publish(self) -> bool:
         """Whether there is something to publish, and nothing has to be read before."""
         offsets = self._learner.offsets
-        is_behind = any(offsets.get(partition, 0) < offset for partition, offset in self._read_first.items())
+        is_behind = any(offsets.get(partition, 0) < offset for partition, offset in self._learner.read_first.items())
         return not is_behind and not self._learner.erased.is_due and (self._is_forced or self.has_changes)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Find out where a restored learner stands. `ends`: the last offsets that can be read now."""
-        current = self._store.current()
-        self._seen = self._learner.counts.get(PUBLISHED_AT, -1)
-        if pending is not None and self._is_stored(pending):
+        """Find out where a restored learner stands. `ends`: the last offsets that can be read now.
+
+        Everything is asked before anything is changed, so after StoreUnavailable it may be called again.
+        """
+        learner, current = self._learner, self._store.current()
+        stored = {version: self._stored(version) for version in {current, learner.version}}
+        is_there = pending is not None and is_same(pending, self._stored(pending.version))
+        self._seen = learner.counts.get(PUBLISHED_AT, -1)
+        learner.read_first = _reachable(learner.read_first, ends)
+        if pending is not None and is_there:
             self.mark(pending, self.num_changes)
-            self._maker.published(self._maker.make(self._learner, Steps()), self._learner)
+            self._maker.published(self._maker.make(learner, Steps()), learner)
         elif pending is not None or not current:
             self.force()
-        if current > self._learner.version:
-            self._read_on(current, ends)
-        if self._maker.parent is None and self._learner.version:
-            self._remake_parent()
+        if current > learner.version:
+            self._read_on(current, stored[current], ends)
+        if self._maker.parent is None and learner.version:
+            self._remake_parent(stored.get(learner.version))
 
     def force(self) -> None:
         """Publish at the next opportunity, new labels or not."""
@@ -73,7 +81,7 @@ class Standing:
 
     def forget_unreachable(self) -> None:
         """The bus has lost records: do not wait for them."""
-        self._read_first = {}
+        self._learner.read_first = {}
 
     def launched(self, manifest: WeightManifest) -> None:
         """`manifest` is on its way."""
@@ -91,10 +99,12 @@ class Standing:
 
     def give_up(self) -> None:
         """Go back to the published version, if there is one: what was learnt since is set aside."""
+        version = self._learner.version
+        stored = self._stored(version)
         self._learner.counts[IN_A_ROW] = 0
-        if self._learner.version:
+        if version:
             self._learner.counts["given_up"] += 1
-            self._return_to(self._learner.version)
+            self._return_to(version, stored)
 
     def mark(self, manifest: WeightManifest, num_changes: int) -> None:
         """`manifest` is the version that the learner goes on from; `num_changes` had been seen when it was made."""
@@ -108,26 +118,36 @@ class Standing:
 
     def follow(self, current: int) -> None:
         """The current version is not the one that we learn on from."""
-        learner, pending = self._learner, self.pending
-        if pending is not None and current == pending.version and self._is_stored(pending):
+        learner, pending, stored = self._learner, self.pending, self._stored(current)
+        if pending is not None and is_same(pending, stored):
             self.mark(pending, self._seen)  # it was published, but the reply was lost; what came since is new
         elif current == 0:
             learner.version = 0  # the store was wiped: publish again what we know
             self.force()
         elif current > learner.version:
-            self._read_on(current, {})
+            self._read_on(current, stored, {})
         else:
-            self._return_to(current)
+            self._return_to(current, stored)
 
     def _is_told(self, num_changes: int) -> None:
         """The current version says all that the learner knew at `num_changes`."""
         self._seen = self._learner.counts[PUBLISHED_AT] = num_changes
 
-    def _remake_parent(self) -> None:
+    def _stored(self, version: int) -> WeightManifest | None:
+        """What the store has as `version`; None where it has nothing."""
+        try:
+            return self._store.manifest(version) if version else None
+        except NotFound:
+            return None
+
+    def _snapshot_of(self, stored: WeightManifest | None) -> Snapshot | None:
+        return None if stored is None else self._checkpoints.of_version(stored)
+
+    def _remake_parent(self, stored: WeightManifest | None) -> None:
         """What came since the last publication is judged beside it: a restart must not be a way past the gate."""
         learner = self._learner
         try:
-            published = self._checkpoints.of_version(learner.version)
+            published = self._snapshot_of(stored)
             if published is not None and len(published.facts.erased.erasures) == len(learner.erased):
                 now = learner.export(None)
                 learner.restore(published)
@@ -138,10 +158,11 @@ class Standing:
         if self._maker.parent is None:
             learner.counts["parent_missing"] += 1
 
-    def _return_to(self, current: int) -> None:
+    def _return_to(self, current: int, stored: WeightManifest | None) -> None:
         learner = self._learner
+        learner.read_first = {}  # the version that knew those records was withdrawn
         try:
-            snapshot = self._checkpoints.of_version(current)
+            snapshot = self._snapshot_of(stored)
             if snapshot is not None:
                 learner.set_aside(snapshot, current)
                 learner.anchor = None
@@ -155,16 +176,16 @@ class Standing:
         self._is_told(self.num_changes)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
-    def _read_on(self, current: int, ends: Mapping[str, int]) -> None:
-        through = self._store.manifest(current).trained_through
-        self._read_first = {name: min(offset, ends.get(name, offset)) for name, offset in through.items()}
+    def _read_on(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:
+        if stored is None:  # nobody can say what it knew: the next version says what we know
+            self._learner.counts["manifest_missing"] += 1
+            self.force()
+        self._learner.read_first = _reachable(stored.trained_through if stored else {}, ends)
         self._learner.version = current
-        log.warning("reading_on", version=current, through=self._read_first)
+        self._learner.last_version = max(self._learner.last_version, current)
+        log.warning("reading_on", version=current, through=self._learner.read_first)
 
-    def _is_stored(self, manifest: WeightManifest) -> bool:
-        """Whether the store has this very version, whichever of our epochs published it."""
-        try:
-            found = self._store.manifest(manifest.version)
-        except NotFound:
-            return False
-        return (found.tensors, found.trained_through) == (manifest.tensors, manifest.trained_through)
+
+def _reachable(offsets: Mapping[str, int], ends: Mapping[str, int]) -> dict[str, int]:
+    """`offsets`, none of them behind the end of its partition where that is known."""
+    return {name: min(offset, ends.get(name, offset)) for name, offset in offsets.items()}

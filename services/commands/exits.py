@@ -5,7 +5,7 @@ USAGE, TEMPORARY, CONFIGURATION = 2, 75, 78
 
 def codes() -> dict[type[Exception], int]:
     """The code of every error that is told in one message. Any other is a fault of ours, and shows its trace."""
-    from learner.errors import DataError, LearnerError
+    from learner.errors import DataError, LearnerError, StateRefused
     from model.errors import ModelError
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
@@ -30,6 +30,7 @@ def codes() -> dict[type[Exception], int]:
         NoRedis: CONFIGURATION,
         NoBroker: CONFIGURATION,
         ModelError: CONFIGURATION,
+        StateRefused: CONFIGURATION,
         LearnerError: TEMPORARY,
         PortTaken: CONFIGURATION,
         NotRunning: TEMPORARY,

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from learner.checkpoint import Checkpoints, Snapshot
+from learner.checkpoint import Checkpoints
 from learner.failpoints import VARIABLE
+from learner.snapshot import Snapshot
 from tests.brokers import eventually
 from tests.learner.small import save_encoder
 from wire.bus import Bus

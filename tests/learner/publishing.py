@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from learner.checkpoint import Checkpoints
+from learner.leadership import Leadership
 from learner.publish import Publisher
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import stream
 from wire.records import Arm, RolloutPlan
-from wire.store import Lease, Store
+from wire.store import Store
 
 
 class Bench:
@@ -16,19 +17,21 @@ class Bench:
     def __init__(self, store: Store, folder: Path, **changed: float | str) -> None:
         self.config = small_config(trainable_layers=0, **changed)
         self.store, self.folder, self.now_s = store, folder, 0.0
-        lease = store.acquire("learner", "test", 60_000)
-        assert lease is not None
-        self.start(lease)
+        self.start()
 
-    def start(self, lease: Lease) -> None:
+    def start(self) -> None:
         """As a new process would: from the newest checkpoint."""
         self.checkpoints = Checkpoints(self.folder, num_newest=3)
+        self.leadership = Leadership(
+            self.store, "learner", "test", ttl_ms=60_000, highest_epoch=self.checkpoints.highest_epoch
+        )
+        assert self.leadership.acquire()
         self.learner = small_learner(trainable_layers=0)
         self.publisher = Publisher(
             self.learner,
             self.store,
             self.checkpoints,
-            lease,
+            self.leadership,
             config=self.config,
             now_ms=lambda: 1,
             clock_s=lambda: self.now_s,
@@ -47,12 +50,6 @@ class Bench:
         self.publisher.publish()
         self.publisher.settle(wait=True)
         return self.learner.version
-
-
-def renewed(store: Store) -> Lease:
-    lease = store.acquire("learner", "test", 60_000)
-    assert lease is not None
-    return lease
 
 
 def withdraw(store: Store, *, to: int) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from learner.checkpoint import encode
 from learner.eraser import Eraser
-from tests.learner.publishing import Bench, renewed, withdraw
+from learner.snapshot import encode
+from tests.learner.publishing import Bench, withdraw
 from tests.learner.small import SUBJECTS, small_learner
 from tests.learner.streams import answer, feedback, stream, subject_of
 from wire.records import Erasure
@@ -32,7 +32,7 @@ def eraser_of(bench: Bench) -> Eraser:
         bench.store,
         bench.checkpoints,
         bench.publisher,
-        keep_alive=lambda: None,
+        leadership=bench.leadership,
         now_ms=lambda: 7,
         clock_s=lambda: bench.now_s,
     )
@@ -99,12 +99,12 @@ def test_a_learner_without_a_checkpoint_never_learns_the_subject(store: Store, t
 def test_a_kill_before_the_publication_loses_nothing(bench: Bench) -> None:
     bench.store.request_erasure(DIGEST)
     looked(bench, eraser_of(bench))
-    bench.start(renewed(bench.store))  # as killed: the checkpoint is that of version 1
+    bench.start()  # as killed: the checkpoint is that of version 1
     assert knows(bench)
     looked(bench, eraser_of(bench))
     assert not knows(bench)
-    bench.checkpoints.write(bench.learner.export(None))
-    bench.start(renewed(bench.store))
+    bench.checkpoints.write(bench.learner.export(None, epoch=1))
+    bench.start()
     eraser = eraser_of(bench)
     assert not knows(bench) and bench.publisher.is_due()
     assert looked(bench, eraser).removed["replay"] > 5

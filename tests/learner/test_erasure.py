@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from learner.checkpoint import decode, encode
 from learner.erasure import erase
 from learner.learner import Learner
+from learner.snapshot import decode, encode
 from tests.learner.small import SUBJECTS, small_learner
 from tests.learner.streams import answer, feedback, stream, subject_of, text_of
 from wire.records import Answer, Feedback

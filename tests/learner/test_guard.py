@@ -5,9 +5,9 @@ from dataclasses import replace
 import msgspec
 import torch
 
-from learner.checkpoint import decode, encode
 from learner.config import GuardConfig
 from learner.learner import Learner
+from learner.snapshot import decode, encode
 from tests.learner.small import small_config, small_strata, tokenizer
 from tests.learner.streams import answer, feedback, label_of
 from wire.receipts import Receipts

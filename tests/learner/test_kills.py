@@ -22,10 +22,10 @@ import pytest
 import torch
 
 from learner.candidate import Maker
-from learner.checkpoint import Facts, Snapshot
 from learner.drift import DriftState
 from learner.failpoints import NAMES
 from learner.replay import Labelled, ReplayState
+from learner.snapshot import Facts, Snapshot
 from learner.steps import Steps
 from tests.brokers import eventually
 from tests.learner.children import Children, killed, send, stopped, wait_for

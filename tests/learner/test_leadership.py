@@ -1,42 +1,104 @@
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from learner.leadership import Leadership
+from services.local.redis import start_redis
+from tests.brokers import eventually
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
 from wire.errors import StaleEpoch
 from wire.store import Store
 
 pytestmark = pytest.mark.live
 
 
-def leadership(store: Store, holder: str, now_s: list[float]) -> Leadership:
-    return Leadership(store, "learner", holder, ttl_ms=60_000, clock_s=lambda: now_s[0])
+def leadership(store: Store, holder: str, *, ttl_ms: int = 60_000, highest_epoch: int = 0) -> Leadership:
+    return Leadership(store, "learner", holder, ttl_ms=ttl_ms, highest_epoch=lambda: highest_epoch)
 
 
 def test_one_leads_and_the_next_when_it_lets_go(open_store: Callable[[], Store]) -> None:
-    first, second = leadership(open_store(), "a", [0.0]), leadership(open_store(), "b", [0.0])
+    first, second = leadership(open_store(), "a"), leadership(open_store(), "b")
     assert first.acquire() and not second.acquire()
     first.release()
     assert second.acquire() and second.lease.epoch == first.lease.epoch + 1
 
 
+def test_the_epoch_is_above_all_that_was_written_elsewhere(open_store: Callable[[], Store]) -> None:
+    """A server that was wiped counts from the start, and the folder of the checkpoints does not."""
+    first, second = leadership(open_store(), "a", highest_epoch=57), leadership(open_store(), "b", highest_epoch=3)
+    assert first.acquire() and first.lease.epoch == 58
+    first.release()
+    assert second.acquire() and second.lease.epoch == 59
+
+
 def test_waiting_ends_when_told_to_stop(open_store: Callable[[], Store]) -> None:
-    first, second, stop = leadership(open_store(), "a", [0.0]), leadership(open_store(), "b", [0.0]), threading.Event()
+    first, second, stop = leadership(open_store(), "a"), leadership(open_store(), "b"), threading.Event()
     assert first.wait(stop)
     stop.set()
     assert not second.wait(stop)
 
 
-def test_a_lost_lease_is_noticed_at_the_next_renewal(open_store: Callable[[], Store]) -> None:
-    now_s = [0.0]
-    first, second = leadership(open_store(), "a", now_s), leadership(open_store(), "b", now_s)
+def test_a_lost_lease_is_noticed_before_something_is_written(open_store: Callable[[], Store]) -> None:
+    first, second = leadership(open_store(), "a"), leadership(open_store(), "b")
+    assert first.acquire()
+    first.confirm()
+    first.release()
+    assert second.acquire()
+    first.check()
+    with pytest.raises(StaleEpoch):
+        first.confirm()
+    with pytest.raises(StaleEpoch):
+        first.check()
+    second.confirm()
+
+
+def test_the_lease_is_kept_while_its_holder_does_something_else(open_store: Callable[[], Store]) -> None:
+    """B21: a turn of the loop that took longer than the lease lives lost it."""
+    first, second = leadership(open_store(), "a", ttl_ms=300), leadership(open_store(), "b", ttl_ms=300)
+    assert first.acquire()
+    with first.kept():
+        time.sleep(0.9)
+        assert not second.acquire()
+        first.check()
+    eventually(second.acquire, within_s=2.0)
+    assert second.lease.epoch == first.lease.epoch + 1
+
+
+def test_the_first_refusal_ends_it(open_store: Callable[[], Store]) -> None:
+    first, second = leadership(open_store(), "a", ttl_ms=150), leadership(open_store(), "b")
     assert first.acquire()
     first.release()
     assert second.acquire()
-    now_s[0] = 19.0
-    first.renew()
-    now_s[0] = 20.0
-    with pytest.raises(StaleEpoch):
-        first.renew()
-    second.renew()
+
+    def is_over() -> bool:
+        time.sleep(0.02)
+        try:
+            first.check()
+        except StaleEpoch:
+            return True
+        return False
+
+    with first.kept():
+        eventually(is_over, within_s=5.0)
+
+
+def test_a_store_that_is_away_closes_its_reach_until_it_answers(tmp_path: Path) -> None:
+    server = start_redis(tmp_path)
+    store = Store(StoreConfig(url=server.url, timeout_ms=200), SIGNING_KEY)
+    it = leadership(store, "a", ttl_ms=300)
+    assert it.acquire()
+    server.process.send_signal(19)
+    with it.kept():
+        eventually(lambda: not it.reach.is_open, within_s=5.0)
+        started_s = time.monotonic()
+        it.confirm()
+        assert time.monotonic() - started_s < 0.1, "a store that is known to be away is not asked"
+        server.process.send_signal(18)
+        eventually(lambda: it.reach.is_open, within_s=5.0)
+        it.confirm()
+    store.close()
+    server.stop()

@@ -2,10 +2,10 @@ import msgspec
 import pytest
 import torch
 
-from learner.checkpoint import decode, encode
 from learner.errors import CheckpointRefused
 from learner.learner import Learner
 from learner.slow import Phase
+from learner.snapshot import decode, encode
 from tests.learner.small import small_learner
 from tests.learner.streams import answer, feedback, label_of, stream
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.checkpoint import Snapshot
+from learner.checkpoint import Checkpoints
 from learner.failpoints import NAMES
 from learner.loop import EXIT_STALE
+from learner.snapshot import Snapshot
 from tests.learner.children import Children, killed, send, stopped, wait_for
 from tests.learner.small import small_learner
 from tests.learner.streams import stream
@@ -21,8 +22,16 @@ from wire.store import Store
 pytestmark = pytest.mark.live
 
 LABELS_PER_RUN = 40
-PUBLISHING = ("after-evaluate", "after-requantize", "after-blob", "in-checkpoint", "before-rename", "after-checkpoint")
-"""The steps of a publication up to the one that the store takes or refuses."""
+PUBLISHING = (
+    "after-evaluate:1",
+    "after-requantize:1",
+    "after-blob:1",
+    "in-checkpoint:2",
+    "before-rename:2",
+    "after-checkpoint:1",
+)
+"""The steps of a publication up to the one that the store takes or refuses. The first checkpoint is that of the start.
+"""
 
 
 @pytest.fixture
@@ -129,20 +138,30 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
 def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
     start_children: Callable[[int], Children], bus: Bus, store: Store
 ) -> None:
-    """The sleep is longer than the lease: another has published since, from the same version."""
+    """B20: the sleep is longer than the lease: another has published since, from the same version. Nobody goes on from
+    a checkpoint of the one that slept, nor takes it for a version."""
     children = start_children(0)
     for run, point in enumerate(PUBLISHING):
         send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
-        asleep = children.start(f"{point}:1:STOP")
+        asleep = children.start(f"{point}:STOP")
         os.waitid(os.P_PID, asleep.pid, os.WSTOPPED)
         since_ms, other = now_ms(), children.start()
         num_events = (run + 1) * LABELS_PER_RUN
         wait_for(store, lambda report: told_all(report, num_events), since_ms=since_ms)  # noqa: B023
         assert stopped(other) == 0
-        before = store.current(), store.history(100)
+        before, newest = (store.current(), store.history(100)), children.snapshot().facts
         asleep.send_signal(signal.SIGCONT)
         assert killed(asleep) == EXIT_STALE, point
         assert (store.current(), store.history(100)) == before, point
+        assert children.snapshot().facts == newest, point
+        assert_versions_are_what_was_served(children, store)
+
+
+def assert_versions_are_what_was_served(children: Children, store: Store) -> None:
+    checkpoints = Checkpoints(children.state_dir, num_newest=3)
+    for version in {entry.version for entry in checkpoints.entries()} & set(store.stored_versions()):
+        found = checkpoints.of_version(store.manifest(version))
+        assert found is None or found.facts.epoch == store.manifest(version).epoch
 
 
 def told_all(report: LearnerReport, num_events: int) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.learner.publishing import Bench, renewed, withdraw
+from tests.learner.publishing import Bench, withdraw
 from tests.learner.streams import answer, feedback
 from wire.errors import StaleEpoch
 from wire.store import Store
@@ -77,8 +77,8 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
     learnt = bench.learner.counts["learnt"]
     poison(bench, 100, 160)
     assert bench.publish() == 1 and bench.publisher.refusals == ("head_update",)
-    bench.checkpoints.write(bench.learner.export(None))
-    bench.start(renewed(store))  # the count is in the checkpoint
+    bench.checkpoints.write(bench.learner.export(None, epoch=1))
+    bench.start()  # the count is in the checkpoint
     for last in (170, 180):
         poison(bench, last - 10, last)
         assert bench.publish() == 1
@@ -106,7 +106,7 @@ def test_the_anchor_survives_a_restart(bench: Bench) -> None:
     bench.learn(0, 60)
     bench.publish()
     anchor = bench.learner.anchor
-    bench.start(renewed(bench.store))
+    bench.start()
     assert bench.learner.anchor == anchor is not None
     bench.learn(60, 80)
     bench.publish()
@@ -125,7 +125,7 @@ def test_versions_that_may_return_keep_their_checkpoint(bench: Bench) -> None:
 def test_a_full_disk_publishes_nothing(bench: Bench) -> None:
     bench.publish()
     bench.learn(0, 30)
-    (bench.folder / "000000002-v2.temporary").symlink_to("/dev/full")
+    (bench.folder / "000000002-e1-v2.temporary").symlink_to("/dev/full")
     assert bench.publish() == 1 == bench.store.current()
     assert bench.learner.counts["failed_CheckpointFailed"] == 1
     assert bench.publish() == 3
@@ -133,7 +133,7 @@ def test_a_full_disk_publishes_nothing(bench: Bench) -> None:
 
 def test_the_process_of_an_old_epoch_is_told_to_stop(bench: Bench) -> None:
     bench.publish()
-    bench.store.release(bench.publisher._lease)
+    bench.store.release(bench.leadership.lease)
     assert bench.store.acquire("learner", "another", 60_000)
     bench.learn(0, 10)
     with pytest.raises(StaleEpoch):

@@ -1,11 +1,11 @@
 import math
 from collections import Counter
 
-from learner.checkpoint import RoundPlan
 from learner.guard import Guard
 from learner.join import Join
 from learner.replay import Labelled, Replay, hashed
 from learner.schedule import Schedule
+from learner.snapshot import RoundPlan
 from tests.learner.small import labelled, small_config
 from tests.learner.streams import answer
 

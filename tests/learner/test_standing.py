@@ -1,11 +1,14 @@
 """Where the learner stands after a restart, a rollback, a lost reply or a lost store."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from tests.learner.publishing import Bench, renewed, withdraw
+from learner.snapshot import encode
+from tests.learner.publishing import Bench, withdraw
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -53,7 +56,7 @@ def test_a_checkpoint_whose_version_was_published_is_not_published_again(bench: 
     bench.learn(0, 30)
     bench.publish()
     before = bench.learner.export(None)
-    bench.start(renewed(bench.store))
+    bench.start()
     assert bench.learner.version == 1 and not bench.publisher.is_due()
     assert bench.learner.export(None).facts == before.facts
     assert bench.publisher.last is not None
@@ -64,7 +67,7 @@ def test_a_restart_without_news_publishes_nothing(bench: Bench) -> None:
     bench.publish()
     bench.learner.learn([], {"feedback.v1/0": 31})
     bench.publisher.finish()
-    bench.start(renewed(bench.store))
+    bench.start()
     assert bench.learner.version == 1 and not bench.publisher.is_due()
 
 
@@ -73,8 +76,8 @@ def test_a_pending_version_that_the_store_lacks_is_published_again(bench: Bench)
     bench.learn(0, 30)
     manifest = msgspec.structs.replace(bench.store.manifest(1), version=2, parent=1, tensors=())
     bench.learner.last_version = 2
-    bench.checkpoints.write(bench.learner.export(manifest))
-    bench.start(renewed(bench.store))
+    bench.checkpoints.write(bench.learner.export(manifest, epoch=1))
+    bench.start()
     assert bench.publish() == 3 and bench.store.manifest(3).trained_through == {"feedback.v1/0": 30}
 
 
@@ -83,7 +86,7 @@ def test_a_checkpoint_older_than_the_store_is_read_on_first(bench: Bench) -> Non
         bench.learn(last - 20, last)
         bench.publish()
     bench.checkpoints.entries()[0].path.write_bytes(b"torn")
-    bench.start(renewed(bench.store))
+    bench.start()
     assert bench.learner.version == 2 and bench.learner.offsets == {"feedback.v1/0": 20}
     bench.learn(20, 30)
     assert not bench.publisher.is_due()
@@ -91,12 +94,54 @@ def test_a_checkpoint_older_than_the_store_is_read_on_first(bench: Bench) -> Non
     assert bench.publish() == 3 and bench.store.manifest(3).parent == 2
 
 
+def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(bench: Bench) -> None:
+    """F06: how far to read was not in the checkpoint."""
+    for last in (20, 40):
+        bench.learn(last - 20, last)
+        bench.publish()
+    bench.checkpoints.entries()[0].path.write_bytes(b"torn")
+    bench.start()
+    bench.learn(20, 30)
+    bench.publisher.claim()  # a checkpoint on the way
+    bench.start()
+    assert bench.learner.version == 2 and bench.learner.offsets == {"feedback.v1/0": 30}
+    bench.learn(30, 35)
+    assert not bench.publisher.is_due()
+    bench.learn(35, 60)
+    assert bench.publish() == 3 and bench.store.manifest(3).parent == 2
+
+
+def test_a_state_that_was_never_served_is_not_taken_for_a_version(bench: Bench) -> None:
+    """B20: a leader that slept left its own state under the number of a version that its successor published."""
+    for last in (20, 40, 60):
+        bench.learn(last - 20, last)
+        bench.publish()
+    served, entry = bench.store.manifest(2), bench.checkpoints.entries()[1]
+    assert entry.version == 2
+    never_served = msgspec.structs.replace(served, epoch=served.epoch + 1, trained_through={"feedback.v1/0": 1})
+    entry.path.write_bytes(encode(bench.learner.export(never_served)))
+    withdraw(bench.store, to=2)
+    bench.learn(60, 70)
+    assert bench.publish() == 2 and bench.learner.counts["snapshot_missing"] == 1
+
+
+def test_a_current_version_without_a_manifest_is_not_waited_for(
+    bench: Bench, raw: Any, key: Callable[..., str]
+) -> None:
+    bench.learn(0, 20)
+    bench.publish()
+    raw.set(key("current"), 7)
+    bench.learn(20, 30)
+    assert bench.publish() == 7 and bench.learner.counts["manifest_missing"] == 1
+    assert bench.publish() == 8 and bench.store.manifest(8).parent == 7
+
+
 def test_records_that_the_bus_has_lost_are_not_waited_for(bench: Bench) -> None:
     for last in (20, 40):
         bench.learn(last - 20, last)
         bench.publish()
     bench.checkpoints.entries()[0].path.write_bytes(b"torn")
-    bench.start(renewed(bench.store))
+    bench.start()
     bench.publisher.forget_unreachable()
     bench.learn(20, 30)
     assert bench.publish() == 3
@@ -107,7 +152,7 @@ def test_a_wiped_store_gets_what_the_learner_knows(bench: Bench) -> None:
     bench.publish()
     server = bench.store._server
     server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
-    bench.start(renewed(bench.store))
+    bench.start()
     bench.learn(30, 40)
     assert bench.publish() == 2 == bench.store.current()
     assert bench.store.manifest(bench.store.current()).labels == bench.learner.tier.head.classes

@@ -21,7 +21,7 @@ epoch = tonumber(epoch or 0)
 if nonce ~= ARGV[1] then
   local left = nonce and tonumber(ends) - now or 0
   if left > 0 and left <= tonumber(ttl or ARGV[3]) then return 0 end
-  epoch = epoch + 1
+  epoch = math.max(epoch, tonumber(ARGV[4])) + 1
 end
 {WHEN_FULL}
 redis.call('HSET', KEYS[1], 'nonce', ARGV[1], 'holder', ARGV[2], 'epoch', epoch)
@@ -63,10 +63,13 @@ class Leases:
         self._server = server
         self._identity = identity
 
-    def acquire(self, name: str, holder: str, ttl_ms: int) -> Lease | None:
-        """The lease, or None while another holds it. Asking again for what one holds prolongs it."""
+    def acquire(self, name: str, holder: str, ttl_ms: int, above: int) -> Lease | None:
+        """The lease, or None while another holds it. Asking again for what one holds prolongs it.
+
+        The epoch of a new holder is above `above`: a server that was wiped knows of no epoch before.
+        """
         nonce = f"{self._identity}/{holder}"
-        epoch = self._server.run(_ACQUIRE, (self._server.key("lease", name),), (nonce, holder, ttl_ms))
+        epoch = self._server.run(_ACQUIRE, (self._server.key("lease", name),), (nonce, holder, ttl_ms, above))
         return Lease(name=name, holder=holder, nonce=nonce, epoch=epoch, ttl_ms=ttl_ms) if epoch else None
 
     def renew(self, lease: Lease) -> bool:

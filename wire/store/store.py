@@ -63,9 +63,12 @@ class Store:
         """The blob, verified. Raises NotFound, BlobCorrupt."""
         return self._blobs.get(digest, num_bytes)
 
-    def acquire(self, name: str, holder: str, ttl_ms: int) -> Lease | None:
-        """The lease, or None while another has it. Asking again for what one holds prolongs it."""
-        return self._leases.acquire(name, holder, ttl_ms)
+    def acquire(self, name: str, holder: str, ttl_ms: int, *, above: int = 0) -> Lease | None:
+        """The lease, or None while another has it. Asking again for what one holds prolongs it.
+
+        `above`: the highest epoch known from elsewhere, which a server that was wiped has forgotten.
+        """
+        return self._leases.acquire(name, holder, ttl_ms, above)
 
     def renew(self, lease: Lease) -> bool:
         """Prolongs the lease; False when it is another's now."""

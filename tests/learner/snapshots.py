@@ -1,0 +1,59 @@
+"""Small snapshots for the tests of what is written down."""
+
+import torch
+
+from learner.join import JoinState, Waiting
+from learner.replay import Labelled, Replay, hashed
+from learner.snapshot import Facts, RoundPlan, Snapshot, StepPlan
+from wire.records import Evaluation, Feedback, WeightManifest
+
+
+def manifest(version: int, *, epoch: int = 1) -> WeightManifest:
+    """What was about to be published as `version`, by the leader of `epoch`."""
+    return WeightManifest(
+        version=version,
+        parent=version - 1,
+        model_spec="spec",
+        config="{}",
+        labels=("a",),
+        precisions=(),
+        tensors=(),
+        probes=(),
+        trained_through={"feedback.v1/0": 7},
+        evaluation=Evaluation(),
+        epoch=epoch,
+        created_ms=5,
+    )
+
+
+def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapshot:
+    """The state that was about to be published as `version` (0: as none); `value` tells one from another."""
+    replay = Replay[Labelled](4, 100, key_of=hashed(1))
+    replay.add([Labelled("text", "a")])
+    facts = Facts(
+        epoch=epoch,
+        model_spec="spec",
+        version=version - 1,
+        last_version=version,
+        pending=manifest(version, epoch=epoch) if version else None,
+        source="source",
+        offsets={"feedback.v1/0": 7},
+        classes=["a"],
+        counts={"learnt": 1},
+        num_scored=2,
+        num_correct=1,
+        recent=[True],
+        temperature=0.05,
+        join=JoinState(
+            pending=[Waiting("e", "text", None, "stable", 1)],
+            parked=[Feedback(event_id="f", label="a")],
+            labelled=[-(1 << 63)],
+            expired=[],
+            counts={},
+        ),
+        replay=replay.export(),
+        held_back=replay.export(),
+        since_round=replay.export(),
+        round_plan=RoundPlan(number=1, steps=[StepPlan(fresh=[Labelled("text", "a")], draws=[])]),
+    )
+    return Snapshot(facts=facts, tensors={"head.gram": torch.full((3, 5), value, dtype=torch.float64)})

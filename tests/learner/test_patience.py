@@ -1,0 +1,49 @@
+import threading
+from collections.abc import Iterator
+from itertools import islice
+
+from structlog.testing import capture_logs
+
+from learner.patience import patiently, pauses
+from wire.errors import StoreUnavailable
+
+
+class Impatient(threading.Event):
+    """Waits for nothing, and notes how long it should have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited_s.append(timeout or 0.0)
+        return self.is_set()
+
+
+def away(times: int) -> Iterator[StoreUnavailable]:
+    return iter([StoreUnavailable("nobody is there")] * times)
+
+
+def test_a_server_is_asked_until_it_answers_and_said_to_be_away_once() -> None:
+    stop, errors = Impatient(), away(6)
+
+    def ask() -> str:
+        for error in errors:
+            raise error
+        return "here"
+
+    with capture_logs() as logs:
+        assert patiently(ask, stop) == "here"
+    assert [log["event"] for log in logs] == ["waiting_for_server"]
+    longest = list(islice(pauses(lambda: 0.0), 6))
+    assert all(0.75 * most <= waited <= most for waited, most in zip(stop.waited_s, longest, strict=True))
+
+
+def test_waiting_ends_when_told_to_stop() -> None:
+    stop = Impatient()
+
+    def ask() -> None:
+        stop.set()
+        raise StoreUnavailable("nobody is there")
+
+    assert patiently(ask, stop) is None
