@@ -214,6 +214,7 @@ def _derived(settings: Settings, sources: dict[str, str]) -> Loaded:
     follows = {
         "learner.state_dir": ("state_dir", str(settings.state_dir / "learner")),
         "learner.seed": ("seed", settings.seed),
+        "serving.spool_dir": ("state_dir", str(settings.state_dir / "spool")),
         **_tuned(settings, sources),
     }
     for name, (origin, value) in follows.items():

@@ -1,22 +1,25 @@
 """From the event loop to the engine's thread and back: events in, replies out, in order.
 
-    entries --tokens--> Item --submit_many--> queue ... engine --done--> the last one wakes the loop
+    entries --tokens--> Item --submit_many--> queue ... engine --done--> kept to be published --> the last one wakes
+                                                                                                   the loop
 
-One wake-up for each request, however many events it has.
+One wake-up for each request, however many events it has. An answer is kept before it is given, so that whoever labels
+it labels something that will be published; one that cannot be kept says so.
 """
 
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
 from serving.batcher import QueueState
 from serving.core import Core
-from serving.engine import Item, ItemFailure, Outcome
 from serving.errors import QueueClosed
-from serving.shapes import Entry, Problem, Reply
+from serving.item import ItemFailure, Outcome, Unanswered
+from serving.shapes import Entry, Problem, Reply, Unpublished
 from wire.records import Event
 
 INLINE_CHARS = 4_096
@@ -40,6 +43,12 @@ STOPPING = Problem(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     code="stopping",
     message="this replica is being stopped",
+    retry_after_s=RETRY_AFTER_S,
+)
+FAULT = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="model_unavailable",
+    message="the model cannot answer now",
     retry_after_s=RETRY_AFTER_S,
 )
 TIMEOUT = Problem(
@@ -74,14 +83,12 @@ class Asking:
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
 
     async def _answer(self, events: Sequence[Event]) -> list[Reply]:
-        texts = [event.text for event in events]
-        is_small = sum(map(len, texts)) <= INLINE_CHARS
-        token_ids = self.core.encode(texts) if is_small else await asyncio.to_thread(self.core.encode, texts)
         waiter = _Waiter(len(events), asyncio.get_running_loop())
-        items = [
-            Item(event=event, token_ids=tokens, done=partial(self._done, waiter, index))
-            for index, (event, tokens) in enumerate(zip(events, token_ids, strict=True))
-        ]
+        dones = [partial(self._done, waiter, index) for index in range(len(events))]
+        if sum(len(event.text) for event in events) <= INLINE_CHARS:
+            items = self.core.items(events, dones)
+        else:
+            items = await asyncio.to_thread(self.core.items, events, dones)
         try:
             taken, refusal = self.core.queue.submit_many(items), QUEUE_FULL
         except QueueClosed:
@@ -92,15 +99,15 @@ class Asking:
         return await waiter.replies(self.timeout_s)
 
     def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
-        """Called by the engine. Whoever asked comes first."""
+        """Called by the engine."""
+        waiter.settle(index, self._reply_of(outcome))
+
+    def _reply_of(self, outcome: Outcome) -> Reply:
         if isinstance(outcome, ItemFailure):
-            waiter.settle(index, _failed(outcome))
-            return
-        waiter.settle(index, outcome)
-        if self.core.outbox.is_full:
-            self.core.counts.add("answers_not_published")
-        else:
-            self.core.outbox.send(outcome)
+            return _failed(outcome)
+        if isinstance(outcome, Unanswered):
+            return FAULT
+        return outcome if self.core.outbox.publish(outcome) else Unpublished(outcome)
 
 
 class _Waiter:
@@ -120,8 +127,9 @@ class _Waiter:
             self._replies[index] = reply
             self._num_open -= 1
             is_last = not self._num_open
-        if is_last and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+        if is_last:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake)
 
     async def replies(self, timeout_s: float) -> list[Reply]:
         """What is settled after at most `timeout_s` seconds; the rest stays a timeout."""

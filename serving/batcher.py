@@ -1,4 +1,4 @@
-"""The one queue in front of the model: bounded, and cut into batches the moment the model is free.
+"""The one queue in front of the model: bounded in number and bytes, and cut into batches the moment the model is free.
 
     Kafka, HTTP (any thread) --submit--> [waiting] --take--> the engine's thread
 
@@ -26,6 +26,8 @@ class Tokenized(Protocol):
 
     @property
     def num_tokens(self) -> int: ...
+    @property
+    def num_bytes(self) -> int: ...
 
 
 T = TypeVar("T", bound=Tokenized)
@@ -68,12 +70,14 @@ class BatchQueue(Generic[T]):
         self,
         *,
         max_items: int,
+        max_bytes: int,
         max_batch_items: int,
         max_batch_tokens: int,
         max_wait_ms: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_items = max_items
+        self._max_bytes = max_bytes
         self._max_batch_items = max_batch_items
         self._max_batch_tokens = max_batch_tokens
         self._max_wait_s = max_wait_ms / 1e3
@@ -81,6 +85,7 @@ class BatchQueue(Generic[T]):
         self._changed = threading.Condition()
         self._waiting: deque[tuple[T, float]] = deque()
         self._num_tokens = 0
+        self._num_bytes = 0
         self._state = QueueState.OPEN
 
     def __len__(self) -> int:
@@ -88,8 +93,8 @@ class BatchQueue(Generic[T]):
 
     @property
     def load(self) -> float:
-        """What waits, as a share of what may: 1 when the next text is refused."""
-        return len(self._waiting) / self._max_items
+        """What waits, as a share of what may, in number or in bytes: 1 when the next text is refused."""
+        return max(len(self._waiting) / self._max_items, self._num_bytes / self._max_bytes)
 
     @property
     def state(self) -> QueueState:
@@ -98,17 +103,18 @@ class BatchQueue(Generic[T]):
     def submit(self, item: T) -> None:
         """Raises QueueFull or QueueClosed."""
         if not self.submit_many([item]):
-            raise QueueFull(f"{self._max_items} texts wait already")
+            raise QueueFull(f"{len(self._waiting)} texts wait already")
 
     def submit_many(self, items: Sequence[T]) -> int:
         """Takes as many as there is room for, from the first on, and returns how many. Raises QueueClosed."""
         with self._changed:
             if self._state is QueueState.CLOSED:
                 raise QueueClosed("the replica is being stopped")
+            taken = items[: self._room_for(items)]
             now_s = self._clock()
-            taken = items[: self._max_items - len(self._waiting)]
             self._waiting.extend((item, now_s) for item in taken)
             self._num_tokens += sum(item.num_tokens for item in taken)
+            self._num_bytes += sum(item.num_bytes for item in taken)
             self._changed.notify()
         return len(taken)
 
@@ -134,6 +140,17 @@ class BatchQueue(Generic[T]):
             self._state = QueueState.CLOSED
             self._changed.notify_all()
 
+    def _room_for(self, items: Sequence[T]) -> int:
+        """How many of `items`, from the first on, may wait."""
+        num_bytes = self._num_bytes
+        count = 0
+        for item in items[: self._max_items - len(self._waiting)]:
+            num_bytes += item.num_bytes
+            if num_bytes > self._max_bytes:
+                break
+            count += 1
+        return count
+
     def _await_company(self, arrived_s: float) -> float:
         """Returns since when the batch has been ready."""
         ready_s = arrived_s
@@ -151,4 +168,5 @@ class BatchQueue(Generic[T]):
         count = num_fitting(lengths, max_tokens=self._max_batch_tokens, max_items=self._max_batch_items)
         items = [self._waiting.popleft()[0] for _ in range(count)]
         self._num_tokens -= sum(item.num_tokens for item in items)
+        self._num_bytes -= sum(item.num_bytes for item in items)
         return items

@@ -59,11 +59,20 @@ class ServingConfig:
     with 32 and 64 clients: 1.5 ms bring nothing, and cost a client that is alone 2 ms."""
     max_queue_items: Annotated[int, Ge(1), Le(1_000_000)] = 2_048
     """Texts that wait for the model. Beyond it HTTP answers 503."""
+    max_queue_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
+    """Memory of these texts. Beyond it HTTP answers 503, too."""
     max_open_events: Annotated[int, Ge(1), Le(1_000_000)] = 512
     """Events from Kafka on their way to an acknowledged answer. More of them wait in Kafka, where HTTP does not wait
     behind them."""
     dedupe_window: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
-    """Answered events that are remembered, so that one delivered twice is answered once."""
+    """Answered events that are remembered, so that one delivered twice is answered once. Each takes some 250 bytes."""
+    outbox_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
+    """Memory of answers and dead letters that the broker has not acknowledged. Beyond it events wait in Kafka."""
+    spool_dir: str = ""
+    """Folder of the answers by HTTP that the broker has not acknowledged, so that an outage of Kafka or a killed
+    replica loses none. Empty: they wait in memory. Replicas of one machine share it."""
+    spool_bytes: Annotated[int, Ge(0), Le(1 << 40)] = 256 << 20
+    """What one replica may keep there. Beyond it HTTP says of an answer that it cannot be labelled."""
     top_scores: Annotated[int, Ge(1), Le(1_000)] = 5
     """Classes of an answer that are named with their probabilities."""
 
@@ -89,9 +98,9 @@ class ServingConfig:
     report_interval_s: Annotated[float, Ge(0.05), Le(3_600)] = 1.0
     """How often a replica says what it serves."""
     reconnect_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
-    """Pause before a server that did not answer is asked again."""
+    """First pause before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
     batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 30.0
-    """A replica whose model has computed one batch for this long is replaced."""
+    """A replica whose model has computed one batch, or has failed at every batch, for this long is replaced."""
     drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0
     """How long a replica that is stopped may take to answer what it has already taken."""
     object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128

@@ -13,6 +13,11 @@ that no batch waited for has a stall and a pause of 0.
 
 Rejected: a lock around the model (a swap would wait for a batch), and writing into live weights (a batch could see
 half of them).
+
+When a forward raises, somebody is at fault: one event of the batch, or the machine and the weights. Each event is tried
+by itself; for one that fails alone, the text that was answered last is tried under the same arm. Where that fails, too,
+or memory ran out, the event is as good as any: it is left `Unanswered`, to come again. Faults that go on make the
+replica unhealthy.
 """
 
 import threading
@@ -20,22 +25,28 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
+import msgspec
 import structlog
+import torch
 
 from serving.batcher import Batch, BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
+from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.live import Live
 from serving.precision import NO_CHOICE, Choice, choose
 from serving.predict import predict_many
+from wire.envelope import shown
 from wire.receipts import Receipts
-from wire.records import Answer, Event
+from wire.records import Answer
 
 NUM_STALLS = 64
 """Flips whose stalls are kept; a report is made far more often."""
+
+MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
+"""What no event is at fault of, whatever else can be answered."""
 
 log = structlog.get_logger("engine")
 
@@ -48,30 +59,6 @@ class Flips:
     num: int
     stalls_ms: tuple[float, ...]
     pauses_ms: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ItemFailure:
-    """The model could not answer this event, and would not next time. The cause is in the log, not here."""
-
-    event: Event
-    reason: str
-
-
-Outcome: TypeAlias = Answer | ItemFailure
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
-    """An event on its way through the model. `done` is called once, from the model's thread: it must not wait."""
-
-    event: Event
-    token_ids: list[int]
-    done: Callable[[Outcome], None]
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.token_ids)
 
 
 class Engine:
@@ -98,6 +85,8 @@ class Engine:
         self._precision = precision
         self._receipts = receipts
         self._choice = NO_CHOICE
+        self._last_answered: Item | None = None
+        self._faults_s: tuple[float, float] | None = None  # the first and the last of those in a row
         self._now_ms = now_ms
         self._clock = clock
         self.seen_number = 0
@@ -117,12 +106,16 @@ class Engine:
         return Flips(self._num_flips, stalls_ms, pauses_ms)
 
     def check(self, *, batch_timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended, or one batch takes longer than `batch_timeout_s` seconds."""
+        """Raises Unhealthy where the thread has ended, or where for more than `batch_timeout_s` seconds one batch is
+        computed, or every batch has failed by a fault of the machine."""
         if not self._thread.is_alive():
             raise Unhealthy("the engine has ended")
         since_s = self._busy_since_s
         if since_s is not None and self._clock() - since_s > batch_timeout_s:
             raise Unhealthy(f"one batch has taken more than {batch_timeout_s:g} s")
+        first_s, last_s = self._faults_s or (0.0, 0.0)
+        if last_s - first_s > batch_timeout_s:
+            raise Unhealthy(f"the model has failed for more than {batch_timeout_s:g} s")
 
     def join(self, timeout_s: float) -> None:
         """Waits for the end, which `close` of the queue brings."""
@@ -132,14 +125,16 @@ class Engine:
         """Answers until the queue is closed.
 
         consumes: Batch from the queue
-        produces: Answer or ItemFailure, to the `done` of each item
+        produces: Answer, ItemFailure or Unanswered, to the `done` of each item
         waits for: a batch
         unblocked by: a text, or close of the queue
         """
         while (batch := self._queue.take()) is not None:
             live = self.live
             self._begin(live, batch.ready_s)
-            for item, outcome in zip(batch.items, self._answer(batch, live), strict=True):
+            outcomes = self._answer(batch, live)
+            self._note_faults(outcomes)
+            for item, outcome in zip(batch.items, outcomes, strict=True):
                 item.done(outcome)
             self._ended_s, self._busy_since_s = self._clock(), None
             del live  # an old set of weights goes with its last batch, not when the next one comes
@@ -181,8 +176,22 @@ class Engine:
 
     def _outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
         """An outcome for each item. Where a forward raises, each item is tried once by itself."""
+        answers = self._tried(items, live)
+        if isinstance(answers, Exception):
+            if len(items) == 1:
+                return [self._blamed(items[0], answers, live)]
+            log.warning("batch_failed", items=len(items), error=str(answers))
+            return [outcome for item in items for outcome in self._outcomes([item], live)]
+        self._last_answered = items[-1]
+        self._counts.add("batches")
+        self._counts.add("answers", len(answers))
+        for precision, num in Counter(answer.precision for answer in answers).items():
+            self._counts.add(f"answers_{precision}", num)
+        return list(answers)
+
+    def _tried(self, items: Sequence[Item], live: Live) -> list[Answer] | Exception:
         try:
-            answers = predict_many(
+            return predict_many(
                 [item.event for item in items],
                 [item.token_ids for item in items],
                 live,
@@ -191,17 +200,33 @@ class Engine:
                 receipts=self._receipts,
                 now_ms=self._now_ms,
             )
-        except Exception as error:  # whatever a forward raises: it becomes the failure of one item
-            if len(items) == 1:
-                log.error("model_failed", event_id=items[0].event.id, error=str(error), exc_info=error)
-                return [self._failed(items[0], "model_failed")]
-            log.warning("batch_failed", items=len(items), error=str(error))
-            return [outcome for item in items for outcome in self._outcomes([item], live)]
-        self._counts.add("batches")
-        self._counts.add("answers", len(answers))
-        for precision, num in Counter(answer.precision for answer in answers).items():
-            self._counts.add(f"answers_{precision}", num)
-        return list(answers)
+        except Exception as error:  # noqa: BLE001  # whatever a forward raises: somebody is blamed for it
+            return error
+
+    def _blamed(self, item: Item, error: Exception, live: Live) -> Outcome:
+        """What becomes of an item that fails alone."""
+        if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
+            self._counts.add("machine_faults")
+            if self._faults_s is None:  # said once for all in a row
+                log.error("machine_fault", event_id=shown(item.event.id), error=str(error), exc_info=error)
+            return Unanswered(item=item)
+        log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
+        return self._failed(item, "model_failed")
+
+    def _fails_for_all(self, item: Item, live: Live) -> bool:
+        """Whether what was answered before cannot be answered now, under the arm of `item`."""
+        last = self._last_answered
+        if last is None:
+            return False
+        witness = msgspec.structs.replace(last.event, id=item.event.id, key=item.event.key)
+        return isinstance(self._tried([Item(event=witness, token_ids=last.token_ids, done=last.done)], live), Exception)
+
+    def _note_faults(self, outcomes: Sequence[Outcome]) -> None:
+        if not any(isinstance(outcome, Unanswered) for outcome in outcomes):
+            self._faults_s = None
+            return
+        now_s = self._clock()
+        self._faults_s = (self._faults_s[0] if self._faults_s else now_s, now_s)
 
     def _failed(self, item: Item, reason: str) -> ItemFailure:
         self._counts.add(reason)

@@ -4,29 +4,37 @@
          -> Event: tokens -> queue -> engine -> Answer -> outbox -> acknowledged by the broker -> finish(position)
 
 A position is finished only when the broker has what came of it, so a crash at any point delivers the event again. An
-event that comes again within the window is answered once. While the model has no weights or too much is on its way,
-the partitions are paused, and polled on, which keeps us in the group. An answer that could not be sent is not
-finished: the subscription is opened anew, and the broker delivers from the last commit.
+event that comes again within the window is answered once; another one under the same name is refused as
+`conflicting_id`. While the model has no weights or too much is on its way, the partitions are paused, and polled on,
+which keeps us in the group. What was taken is not given back while we live: the outbox sends an answer until the broker
+has it, and an event that a fault of the machine left unanswered goes to the model again. So the subscription is opened
+anew only after an error of its own, which makes the group share the partitions anew.
 
-Rejected: committing when the event is taken (loses it), and a thread for each partition.
+Rejected: committing when the event is taken (loses it), a thread for each partition, and opening the subscription anew
+to get a record again that could not be sent (whatever stops it stops all partitions then, of all members).
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from random import Random
 
 import msgspec
 import structlog
 
+from serving.backoff import pause_s
 from serving.core import Core
 from serving.dedupe import Admission, DedupeWindow
-from serving.engine import Item, ItemFailure, Outcome
 from serving.errors import QueueClosed, Unhealthy
-from wire.bus import Poll, Received, Refused, Subscription
+from serving.item import Item, ItemFailure, Outcome, Unanswered
+from wire.bus import Poll, Position, Received, Refused, Subscription
+from wire.envelope import Place, shown
 from wire.errors import WireError
-from wire.records import Answer, DeadLetter, Event
+from wire.events import EventKey, key_of
+from wire.records import DeadLetter, Event
 
 POLL_MS = 50
 BUSY_POLL_MS = 5
@@ -63,9 +71,13 @@ class Intake:
         self._max_open = max_open
         self._reconnect_s = reconnect_s
         self._drain_timeout_s = drain_timeout_s
+        self._rng = Random()
         self._backlog: deque[Item] = deque()
+        self._unanswered: deque[Item] = deque()
+        self._unanswered_s = 0.0  # when these go again, on the monotonic clock
         self._is_paused = False
-        self._must_reopen = False
+        self._is_draining = False
+        self._num_failures = 0  # in a row
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -88,7 +100,7 @@ class Intake:
 
         consumes: Event, from the partitions that the group gives us
         produces: Item, to the queue; Answer and DeadLetter, to the outbox; finished positions
-        waits for: records, at most POLL_MS; a broker that is away, `reconnect_s`
+        waits for: records, at most POLL_MS; a broker that is away, some `reconnect_s`
         unblocked by: records, the end of these times, close
         """
         while not self._closing.is_set():
@@ -97,22 +109,35 @@ class Intake:
                     self._consume(subscription)
                     self._drain()
             except WireError as error:
-                self._core.counts.add("bus_unavailable")
-                log.warning("bus_unavailable", error=str(error))
-                self._drain()
-            self._closing.wait(self._reconnect_s)
+                self._note_failure(error)
+                self._give_back()
+                self._closing.wait(pause_s(self._num_failures, first_s=self._reconnect_s, rng=self._rng))
+
+    def _note_failure(self, error: WireError) -> None:
+        self._core.counts.add("bus_unavailable")
+        self._num_failures += 1
+        if self._num_failures == 1:  # an outage is said once
+            log.warning("bus_unavailable", error=str(error))
 
     def _consume(self, subscription: Subscription[Event]) -> None:
-        self._is_paused = self._must_reopen = False
-        while not (self._closing.is_set() or self._must_reopen):
+        self._is_paused = False
+        while not self._closing.is_set():
             self._set_flow(subscription)
             poll = subscription.poll(BUSY_POLL_MS if self._backlog else POLL_MS)
+            self._note_success()
             self._refuse(poll.refused, subscription)
             self._admit(poll, subscription)
+            self._take_again()
             self._submit()
 
+    def _note_success(self) -> None:
+        if self._num_failures:
+            log.info("bus_answers_again", failures=self._num_failures)
+            self._num_failures = 0
+
     def _set_flow(self, subscription: Subscription[Event]) -> None:
-        is_held = bool(self._backlog) or self._core.outbox.is_full or not self._core.is_ready
+        waits = bool(self._backlog or self._unanswered)
+        is_held = waits or self._core.outbox.is_full or not self._core.is_ready
         wants = is_held or wants_pause(self._window.num_open, is_paused=self._is_paused, high=self._max_open)
         if wants != self._is_paused:
             self._is_paused = wants
@@ -122,23 +147,32 @@ class Intake:
         for each in refused:
             self._core.counts.add(f"refused_{each.dead_letter.reason}")
             finish = partial(subscription.finish, each.position)
-            self._core.outbox.send(each.dead_letter, partial(self._acknowledged, finish))
+            self._core.outbox.send(each.dead_letter, finish, _place_of(each.position))
 
     def _admit(self, poll: Poll[Event], subscription: Subscription[Event]) -> None:
         new = [received for received in poll.received if self._is_new(received, subscription)]
-        token_ids = self._core.encode([received.record.text for received in new])
-        for received, tokens in zip(new, token_ids, strict=True):
-            done = partial(self._done, received)
-            self._backlog.append(Item(event=received.record, token_ids=tokens, done=done))
+        dones = [partial(self._done, key_of(received.record), received.position) for received in new]
+        self._backlog += self._core.items([received.record for received in new], dones)
 
     def _is_new(self, received: Received[Event], subscription: Subscription[Event]) -> bool:
         finish = partial(subscription.finish, received.position)
         admission = self._window.admit(received.record, finish)
+        if admission is Admission.CONFLICT:
+            self._refuse([Refused(dead_letter=_conflicting(received), position=received.position)], subscription)
+        elif admission is not Admission.NEW:
+            self._core.counts.add("duplicates")
         if admission is Admission.ANSWERED:
             finish()
-        if admission is not Admission.NEW:
-            self._core.counts.add("duplicates")
         return admission is Admission.NEW
+
+    def _take_again(self) -> None:
+        """What a fault of the machine left unanswered, after a pause."""
+        now_s = time.monotonic()
+        if not self._unanswered or now_s < self._unanswered_s:
+            return
+        self._unanswered_s = now_s + self._reconnect_s
+        for _ in range(len(self._unanswered)):
+            self._backlog.append(self._unanswered.popleft())
 
     def _submit(self) -> None:
         try:
@@ -148,45 +182,54 @@ class Intake:
         for _ in range(taken):
             self._backlog.popleft()
 
-    def _done(self, received: Received[Event], outcome: Outcome) -> None:
+    def _done(self, key: EventKey, position: Position, outcome: Outcome) -> None:
         """Called by the engine."""
-        event = received.record
-        record = outcome if isinstance(outcome, Answer) else _dead_letter(received, outcome)
-        self._core.outbox.send(record, partial(self._settled, event))
-
-    def _settled(self, event: Event, error: Exception | None) -> None:
-        """Called when the broker has the answer, or never will."""
-        if error is None:
-            self._window.settle(event)
-        else:
-            self._window.drop(event)
-            self._must_reopen = True
-
-    def _acknowledged(self, finish: Callable[[], None], error: Exception | None) -> None:
-        if error is None:
-            finish()
-        else:
-            self._must_reopen = True
+        if isinstance(outcome, Unanswered):
+            if self._is_draining:
+                self._window.drop(key)
+            else:
+                self._unanswered.append(outcome.item)
+            return
+        record = _dead_letter(outcome, position) if isinstance(outcome, ItemFailure) else outcome
+        self._core.outbox.send(record, partial(self._window.settle, key), _place_of(position))
 
     def _drain(self) -> None:
-        """Gives up what was not submitted, and waits for what was: both come again, unless they are finished."""
-        for item in self._backlog:
-            self._window.drop(item.event)
-        self._backlog.clear()
+        """Gives back what was not submitted, and waits for what was: all comes again, unless it is finished."""
+        self._is_draining = True
+        self._give_back()
         if not self._window.wait_until_settled(self._drain_timeout_s):
             log.warning("not_drained", open=self._window.num_open)
 
+    def _give_back(self) -> None:
+        for waiting in (self._backlog, self._unanswered):
+            while waiting:
+                self._window.drop(key_of(waiting.popleft().event))
 
-def _dead_letter(received: Received[Event], failure: ItemFailure) -> DeadLetter:
+
+def _place_of(position: Position) -> Place:
+    return Place(topic=position.topic, partition=position.partition, offset=position.offset)
+
+
+def _conflicting(received: Received[Event]) -> DeadLetter:
+    event = received.record
+    detail = f"event {shown(event.id)} came before with another text or key; an id is unique within its source"
+    return _letter("conflicting_id", detail, event, received.position)
+
+
+def _dead_letter(failure: ItemFailure, position: Position) -> DeadLetter:
+    event = failure.event
+    return _letter(failure.reason, f"the model could not answer event {shown(event.id)}", event, position)
+
+
+def _letter(reason: str, detail: str, event: Event, position: Position) -> DeadLetter:
     """Its payload is the event as we read it: the untouched message is no longer here."""
-    position = received.position
     return DeadLetter(
-        reason=failure.reason,
-        detail=f"the model could not answer event {failure.event.id!r}",
+        reason=reason,
+        detail=detail,
         topic=position.topic,
         partition=position.partition,
         offset=position.offset,
-        payload=msgspec.json.encode(failure.event),
-        source=failure.event.source,
-        time_ms=failure.event.time_ms,
+        payload=msgspec.json.encode(event),
+        source=event.source,
+        time_ms=event.time_ms,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from model.ragged import RaggedBatch
 from serving.live import Live, Version
 from wire.receipts import Receipts
-from wire.records import MAX_TEXT_CHARS, Answer, Arm, Event
+from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for
 
 Scores = tuple[tuple[str, float], ...]
@@ -93,7 +93,7 @@ def _answer(
     label, score = scores[0] if scores else (None, 0.0)
     return Answer(
         event_id=event.id,
-        text=event.text[:MAX_TEXT_CHARS],
+        text=event.text,
         label=label,
         score=score,
         scores=scores,

@@ -11,6 +11,7 @@ committed: intake, queue, outbox, swap.
 """
 
 import uuid
+from pathlib import Path
 
 import torch
 
@@ -21,12 +22,14 @@ from serving.config import ReplicaConfig, ServingConfig
 from serving.core import Core
 from serving.counts import Counts
 from serving.dedupe import DedupeWindow
-from serving.engine import Engine, Item
+from serving.engine import Engine
 from serving.http import Api
 from serving.intake import Intake
+from serving.item import Item
 from serving.loader import Loader
-from serving.outbox import Outbox
+from serving.outbox import Outbox, OutboxBounds
 from serving.ratelimit import RateLimit
+from serving.spool import Spool
 from serving.status import Status
 from serving.swap import Swap
 from serving.tokens import encoding
@@ -52,7 +55,7 @@ class Replica:
         self._config = serving
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
-        self._core = _core(serving, tokenizer, self._bus, Receipts(config.signing_key))
+        self._core = _core(serving, tokenizer, self._bus, Receipts(config.signing_key), name)
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
             lambda: self._bus.subscribe(Event, serving.group),
@@ -150,10 +153,11 @@ class Replica:
         )
 
 
-def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts) -> Core:
+def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Core:
     counts = Counts()
     queue: BatchQueue[Item] = BatchQueue(
         max_items=config.max_queue_items,
+        max_bytes=config.max_queue_bytes,
         max_batch_items=config.max_batch_items,
         max_batch_tokens=config.max_batch_tokens,
         max_wait_ms=config.max_wait_ms,
@@ -169,6 +173,20 @@ def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: R
             receipts=receipts,
             now_ms=now_ms,
         ),
-        outbox=Outbox(bus.publisher, counts, max_items=config.max_queue_items, reconnect_s=config.reconnect_s),
+        outbox=Outbox(
+            bus.publisher,
+            counts,
+            OutboxBounds(
+                max_items=config.max_queue_items, max_bytes=config.outbox_bytes, first_pause_s=config.reconnect_s
+            ),
+            name=name,
+            spool=_spool(config),
+        ),
         counts=counts,
     )
+
+
+def _spool(config: ServingConfig) -> Spool | None:
+    if not (config.spool_dir and config.spool_bytes):
+        return None
+    return Spool(Path(config.spool_dir), max_bytes=config.spool_bytes)

@@ -32,8 +32,15 @@ class Problem:
     retry_after_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """An answer that could not be kept for publication: a label for it would find no answer."""
+
+    answer: Answer
+
+
 Entry: TypeAlias = Event | Problem
-Reply: TypeAlias = Answer | Problem
+Reply: TypeAlias = Answer | Unpublished | Problem
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -55,7 +62,7 @@ _EVENTS = msgspec.json.Decoder(_Asked)
 
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as a client sees it. A label gives `event_id`, `key` and `receipt` back as they are, and `source` as
-    `event_source`.
+    `event_source`. One that says not `can_be_labelled` was kept nowhere: its label would find no answer.
     """
 
     event_id: str
@@ -69,6 +76,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     rollout_revision: int
     key: str
     receipt: str
+    can_be_labelled: bool = True
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,16 +151,23 @@ def _wrong_shape(message: str) -> Problem:
 def _body_of(reply: Reply) -> AnswerBody | ErrorBody:
     if isinstance(reply, Problem):
         return ErrorBody(ProblemBody(reply.code, reply.message))
+    if isinstance(reply, Unpublished):
+        return _answer_body(reply.answer, can_be_labelled=False)
+    return _answer_body(reply, can_be_labelled=True)
+
+
+def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
     return AnswerBody(
-        event_id=reply.event_id,
-        source=reply.source,
-        label=reply.label,
-        score=reply.score,
-        scores=reply.scores,
-        weights_version=reply.weights_version,
-        arm=reply.arm,
-        precision=reply.precision,
-        rollout_revision=reply.rollout_revision,
-        key=reply.key,
-        receipt=reply.receipt,
+        event_id=answer.event_id,
+        source=answer.source,
+        label=answer.label,
+        score=answer.score,
+        scores=answer.scores,
+        weights_version=answer.weights_version,
+        arm=answer.arm,
+        precision=answer.precision,
+        rollout_revision=answer.rollout_revision,
+        key=answer.key,
+        receipt=answer.receipt,
+        can_be_labelled=can_be_labelled,
     )

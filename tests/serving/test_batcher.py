@@ -13,10 +13,19 @@ from serving.errors import QueueClosed, QueueFull
 @dataclass(frozen=True)
 class Text:
     num_tokens: int
+    num_bytes: int = 1
 
 
-def queue_of(*, max_items: int = 100, items: int = 4, tokens: int = 100, wait_ms: float = 0.0) -> BatchQueue[Text]:
-    return BatchQueue(max_items=max_items, max_batch_items=items, max_batch_tokens=tokens, max_wait_ms=wait_ms)
+def queue_of(
+    *, max_items: int = 100, max_bytes: int = 1 << 20, items: int = 4, tokens: int = 100, wait_ms: float = 0.0
+) -> BatchQueue[Text]:
+    return BatchQueue(
+        max_items=max_items,
+        max_bytes=max_bytes,
+        max_batch_items=items,
+        max_batch_tokens=tokens,
+        max_wait_ms=wait_ms,
+    )
 
 
 def taken(batch: Batch[Text] | None) -> list[int]:
@@ -70,6 +79,15 @@ def test_as_many_are_taken_as_there_is_room_for() -> None:
     assert (len(queue), queue.load) == (3, 1.0)
 
 
+def test_the_queue_is_bounded_in_bytes_too() -> None:
+    """B22: texts are as long as their senders like."""
+    queue = queue_of(max_bytes=100)
+    assert queue.submit_many([Text(1, num_bytes=60), Text(2, num_bytes=40), Text(3, num_bytes=1)]) == 2
+    assert queue.load == 1.0
+    assert taken(queue.take()) == [1, 2]
+    assert queue.submit_many([Text(4, num_bytes=100)]) == 1
+
+
 def test_room_comes_back_when_a_batch_is_taken() -> None:
     queue = queue_of(max_items=1)
     for length in (1, 2, 3):
@@ -115,7 +133,7 @@ def test_a_full_batch_does_not_wait() -> None:
 def test_a_text_that_waited_long_enough_does_not_wait_again() -> None:
     now_s = [0.0]
     queue: BatchQueue[Text] = BatchQueue(
-        max_items=9, max_batch_items=9, max_batch_tokens=9, max_wait_ms=1_000, clock=lambda: now_s[0]
+        max_items=9, max_bytes=99, max_batch_items=9, max_batch_tokens=9, max_wait_ms=1_000, clock=lambda: now_s[0]
     )
     queue.submit(Text(1))
     now_s[0] = 1.0  # the model was busy meanwhile

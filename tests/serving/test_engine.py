@@ -1,19 +1,23 @@
 """The model's thread: answers, arms, flips and failures."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.engine import Engine, Flips, Item, ItemFailure, Outcome
+from serving.engine import Engine, Flips
 from serving.errors import Unhealthy
+from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.latency import LatencyTable
 from serving.live import Live, Version
+from serving.predict import predict_many
 from tests.serving.weights import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Answer, Event, PrecisionEvaluation
 from wire.rollout import arm_for
@@ -46,7 +50,7 @@ class Asker:
 
 @pytest.fixture
 def queue() -> BatchQueue[Item]:
-    return BatchQueue(max_items=10_000, max_batch_items=16, max_batch_tokens=1_000, max_wait_ms=0)
+    return BatchQueue(max_items=10_000, max_bytes=1 << 30, max_batch_items=16, max_batch_tokens=1_000, max_wait_ms=0)
 
 
 @pytest.fixture
@@ -244,6 +248,96 @@ def test_a_full_queue_browns_out_and_an_empty_one_does_not(
         "brown_outs": 1,
         "browning_out": 0,
     }
+
+
+class Machine:
+    """What `predict_many` runs on: whatever `raises` says of the texts of a batch, None where it answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.raises: Callable[[list[str]], Exception | None] = lambda texts: None
+        monkeypatch.setattr("serving.engine.predict_many", self.predict)
+
+    def predict(self, events: Sequence[Event], *args: Any, **options: Any) -> list[Answer]:
+        error = self.raises([event.text for event in events])
+        if error is not None:
+            raise error
+        return predict_many(events, *args, **options)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def kinds(outcomes: Sequence[Outcome]) -> list[type]:
+    return [type(outcome) for outcome in outcomes]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no space"), torch.OutOfMemoryError("CUDA")])
+def test_memory_that_runs_out_is_no_fault_of_an_event(
+    engine: Engine, queue: BatchQueue[Item], counts: Counts, machine: Machine, error: Exception
+) -> None:
+    """B25 no. 9."""
+    asker = Asker()
+    machine.raises = lambda texts: error if "bad luck" in texts else None
+    queue.submit_many([asker.item(text) for text in ("good", "bad luck", "good")])
+    with running(engine, queue, live_of([1])):
+        assert kinds(asker.wait(3)) == [Answer, Unanswered, Answer]
+    assert counts.snapshot()["machine_faults"] == 1
+    assert "model_failed" not in counts.snapshot()
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_answered_in_parts(
+    engine: Engine, queue: BatchQueue[Item], machine: Machine
+) -> None:
+    asker = Asker()
+    machine.raises = lambda texts: MemoryError() if len(texts) > 1 else None
+    queue.submit_many([asker.item("good") for _ in range(5)])
+    with running(engine, queue, live_of([1])):
+        assert len(answered(asker.wait(5))) == 5
+
+
+def test_where_nothing_can_be_answered_no_event_is_blamed(
+    engine: Engine, queue: BatchQueue[Item], machine: Machine
+) -> None:
+    """B25 no. 9: a processor that is broken, say, raises whatever it likes."""
+    asker = Asker()
+    with running(engine, queue, live_of([1])):
+        queue.submit(asker.item("good"))
+        asker.wait(1)
+        machine.raises = lambda texts: RuntimeError("device-side assert triggered")
+        queue.submit_many([asker.item("one"), asker.item("two")])
+        asker.wait(3)
+        machine.raises = lambda texts: RuntimeError("poison") if "poison" in texts else None
+        queue.submit(asker.item("poison"))
+        outcomes = asker.wait(4)
+    assert kinds(outcomes) == [Answer, Unanswered, Unanswered, ItemFailure]
+
+
+def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machine) -> None:
+    now_s = [0.0]
+    engine = Engine(
+        queue,
+        Counts(),
+        top_scores=1,
+        precision=PrecisionConfig(),
+        receipts=RECEIPTS,
+        now_ms=lambda: 0,
+        clock=lambda: now_s[0],
+    )
+    asker = Asker()
+    with running(engine, queue, live_of([1])):
+        machine.raises = lambda texts: MemoryError()
+        for number, now_s[0] in enumerate((10.0, 14.0, 16.0)):
+            engine.check(batch_timeout_s=5)
+            queue.submit(asker.item("hello"))
+            asker.wait(number + 1)
+        with pytest.raises(Unhealthy, match="failed for more than 5 s"):
+            engine.check(batch_timeout_s=5)
+        machine.raises = lambda texts: None
+        queue.submit(asker.item("hello"))
+        asker.wait(4)
+        engine.check(batch_timeout_s=5)
 
 
 def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:

@@ -15,10 +15,11 @@ from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.core import Core
 from serving.counts import Counts
-from serving.engine import Engine, Item
+from serving.engine import Engine
 from serving.errors import Unhealthy
 from serving.http import Api, make_app
-from serving.outbox import Outbox
+from serving.item import Item
+from serving.outbox import Outbox, OutboxBounds
 from serving.ratelimit import RateLimit
 from serving.status import Status
 from serving.tokens import encoding
@@ -46,12 +47,13 @@ class Served:
     def __post_init__(self) -> None:
         self.counts = Counts()
         self.queue: BatchQueue[Item] = BatchQueue(
-            max_items=self.max_queue_items, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
+            max_items=self.max_queue_items, max_bytes=1 << 20, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
         )
         self.engine = Engine(
             self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9
         )
-        self.outbox = Outbox(no_broker, self.counts, max_items=8, reconnect_s=1)
+        bounds = OutboxBounds(max_items=8, max_bytes=1 << 20, first_pause_s=1)
+        self.outbox = Outbox(no_broker, self.counts, bounds, name="r1")
         self.encode = encoding(tokenizer(), max_tokens=64)
         core = Core(
             encode=lambda texts: self.encode(texts),
@@ -236,6 +238,26 @@ def test_what_the_queue_had_no_room_for_fails_alone() -> None:
 
 def test_a_model_that_does_not_answer_in_time_is_a_503(idle: Served) -> None:
     assert error_of(idle.client.post("/v1/predict", json={"text": "a"})) == "503 timeout"
+
+
+def test_an_answer_that_cannot_be_kept_says_so(served: Served) -> None:
+    """B15: its label would find no answer, and the client could not know."""
+    events = [{"text": f"text {number}"} for number in range(10)]
+    answers = served.client.post("/v1/predict", json={"events": events}).json()["answers"]
+    assert [answer["can_be_labelled"] for answer in answers] == [True] * 8 + [False] * 2
+    assert served.counts.snapshot()["answers_not_published"] == 2
+
+
+def test_a_fault_of_the_machine_is_a_503(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B25 no. 9."""
+
+    def broken(*args: Any, **options: Any) -> list[Any]:
+        raise MemoryError
+
+    monkeypatch.setattr("serving.engine.predict_many", broken)
+    response = served.client.post("/v1/predict", json={"text": "a"})
+    assert error_of(response) == "503 model_unavailable"
+    assert response.headers["retry-after"] == "1"
 
 
 def test_without_weights_it_is_not_ready() -> None:

@@ -1,5 +1,7 @@
 """Events from a real broker to acknowledged answers, and what is refused on the way."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -13,14 +15,16 @@ from serving.config import PrecisionConfig
 from serving.core import Core
 from serving.counts import Counts
 from serving.dedupe import DedupeWindow
-from serving.engine import Engine, Item
+from serving.engine import Engine
 from serving.intake import Intake
-from serving.outbox import Outbox
+from serving.item import Item
+from serving.outbox import Outbox, OutboxBounds
+from serving.predict import predict_many
 from serving.tokens import encoding
 from tests.brokers import take
 from tests.serving.waiting import eventually
 from tests.serving.weights import RECEIPTS, label_of, live_of, tokenizer
-from wire.bus import Bus, Publisher
+from wire.bus import Bus, Publisher, Subscription
 from wire.errors import SendFailed
 from wire.records import MAX_EVENT_BYTES, Answer, DeadLetter, Event, TopicRecord
 
@@ -34,14 +38,15 @@ class Pipeline:
         self.bus = bus
         self.counts = Counts()
         self.queue: BatchQueue[Item] = BatchQueue(
-            max_items=max_queue_items, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
+            max_items=max_queue_items, max_bytes=1 << 20, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
         )
         self.engine = Engine(
             self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9
         )
         self.encode = encoding(tokenizer(), max_tokens=64)
         self.open_publisher: Callable[[], Publisher] = bus.publisher
-        self.outbox = Outbox(lambda: self.open_publisher(), self.counts, max_items=1_000, reconnect_s=0.1)
+        bounds = OutboxBounds(max_items=1_000, max_bytes=64 << 20, first_pause_s=0.05)
+        self.outbox = Outbox(lambda: self.open_publisher(), self.counts, bounds, name="r1")
         self.window = DedupeWindow(1_000)
         core = Core(
             encode=lambda texts: self.encode(texts),
@@ -50,14 +55,19 @@ class Pipeline:
             outbox=self.outbox,
             counts=self.counts,
         )
+        self.subscriptions: list[Subscription[Event]] = []
         self.intake = Intake(
-            lambda: bus.subscribe(Event, "serving"),
+            self.subscribe,
             core,
             self.window,
             max_open=max_open,
             reconnect_s=0.1,
             drain_timeout_s=5.0,
         )
+
+    def subscribe(self) -> Subscription[Event]:
+        self.subscriptions.append(self.bus.subscribe(Event, "serving"))
+        return self.subscriptions[-1]
 
     def start(self) -> None:
         self.engine.start()
@@ -191,30 +201,106 @@ def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
     assert committed(bus) == 0
 
 
-def test_an_answer_that_could_not_be_sent_is_made_again(pipeline: Pipeline, bus: Bus) -> None:
-    real = bus.publisher()
+class Troubled:
+    """A publisher to which something else happens to the first records: `troubles` has the error of each."""
 
-    class FailsOnce:
-        """A publisher whose first acknowledgement is a failure, as after a delivery timeout."""
+    def __init__(self, real: Publisher, *troubles: SendFailed) -> None:
+        self._real = real
+        self._troubles = list(troubles)
 
-        num_sent = 0
+    def send(self, record: TopicRecord, on_ack: Any) -> None:
+        if self._troubles:
+            on_ack(self._troubles.pop(0))
+        else:
+            self._real.send(record, on_ack)
 
-        def send(self, record: TopicRecord, on_ack: Any) -> None:
-            self.num_sent += 1
-            if self.num_sent == 1:
-                on_ack(SendFailed("not acknowledged in time"))
-            else:
-                real.send(record, on_ack)
+    def close(self) -> None:
+        self._real.close()
 
-        def close(self) -> None:
-            real.close()
 
-    failing: Any = FailsOnce()
-    pipeline.open_publisher = lambda: failing
+def trouble(pipeline: Pipeline, bus: Bus, *errors: SendFailed) -> None:
+    troubled: Any = Troubled(bus.publisher(), *errors)
+    pipeline.open_publisher = lambda: troubled
+
+
+def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(pipeline: Pipeline, bus: Bus) -> None:
+    """B3, B15: the subscription was opened anew for it, and the group shared its partitions anew."""
+    trouble(pipeline, bus, *3 * [SendFailed("not acknowledged in time")])
     send(bus, Event(id="e", text="hello"))
     pipeline.start()
     assert received(bus, Answer, 1)[0].event_id == "e"
-    assert pipeline.counts.snapshot()["send_failed"] == 1
-    assert pipeline.counts.snapshot()["answers"] == 2
+    assert pipeline.counts.snapshot()["send_failed"] == 3
+    assert pipeline.counts.snapshot()["answers"] == 1
+    pipeline.close()
+    assert len(pipeline.subscriptions) == 1
+    assert committed(bus) == 0
+
+
+def test_an_answer_that_can_never_be_sent_becomes_a_letter_and_the_partition_moves_on(
+    pipeline: Pipeline, bus: Bus
+) -> None:
+    """B3: the partition stood still for ever, and the group rebalanced every few seconds."""
+    trouble(pipeline, bus, SendFailed("larger than the maximum request size", is_permanent=True))
+    send(bus, Event(id="huge", text="hello", key="k"), Event(id="good", text="hello", key="k"))
+    pipeline.start()
+    (letter,) = received(bus, DeadLetter, 1)
+    assert received(bus, Answer, 1)[0].event_id == "good"
+    assert (letter.reason, letter.offset) == ("unsendable", 0)
+    assert letter.topic.endswith(Event.TOPIC)
+    pipeline.close()
+    assert len(pipeline.subscriptions) == 1
+    assert committed(bus) == 0
+
+
+def test_another_event_under_the_same_name_is_refused(pipeline: Pipeline, bus: Bus) -> None:
+    """I1: it was finished as a repetition, without an answer."""
+    send(bus, Event(id="e", text="hello", key="k"), Event(id="e", text="good-bye", key="k"))
+    pipeline.start()
+    (letter,) = received(bus, DeadLetter, 1)
+    (answer,) = received(bus, Answer, 1)
+    assert answer.text == "hello"
+    assert letter.reason == "conflicting_id"
+    assert msgspec.json.decode(letter.payload, type=Event).text == "good-bye"
     pipeline.close()
     assert committed(bus) == 0
+
+
+def test_a_fault_of_the_machine_makes_no_dead_letters(
+    pipeline: Pipeline, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B25 no. 9: a MemoryError made dead letters of good events."""
+    has_memory = threading.Event()
+
+    def short_of_memory(*args: Any, **options: Any) -> list[Answer]:
+        if not has_memory.is_set():
+            raise MemoryError
+        return predict_many(*args, **options)
+
+    monkeypatch.setattr("serving.engine.predict_many", short_of_memory)
+    send(bus, *(Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(40)))
+    pipeline.start()
+    eventually(lambda: pipeline.counts.snapshot().get("machine_faults", 0) > 80)
+    has_memory.set()
+    answers = received(bus, Answer, 40)
+    assert len({answer.event_id for answer in answers}) == 40
+    pipeline.close()
+    assert "dead_letters" not in pipeline.counts.snapshot()
+    assert committed(bus) == 0
+
+
+def test_events_that_a_fault_left_unanswered_do_not_hold_up_the_end(
+    pipeline: Pipeline, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **options: Any) -> list[Answer]:
+        raise MemoryError
+
+    monkeypatch.setattr("serving.engine.predict_many", broken)
+    send(bus, Event(id="e", text="hello"))
+    pipeline.start()
+    eventually(lambda: pipeline.counts.snapshot().get("machine_faults", 0) > 0)
+    started_s = time.monotonic()
+    pipeline.intake.close()
+    assert time.monotonic() - started_s < 4
+    assert pipeline.window.num_open == 0
+    pipeline.close()
+    assert committed(bus) == 1

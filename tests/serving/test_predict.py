@@ -7,7 +7,7 @@ from kernels.linear_i8 import pack
 from serving.live import Live, Version
 from serving.predict import predict_many
 from tests.serving.weights import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
-from wire.records import MAX_TEXT_CHARS, Event, Feedback
+from wire.records import Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
 
@@ -58,14 +58,6 @@ def test_the_label_is_that_of_the_best_class() -> None:
     )
     assert answer.label == label_of(4, "hi")
     assert sum(score for _, score in answer.scores) == pytest.approx(1)
-
-
-def test_a_long_text_is_carried_back_as_far_as_it_may_be() -> None:
-    event = Event(id="e", text="a" * (MAX_TEXT_CHARS + 1))
-    (answer,) = predict_many(
-        [event], [[101, 102]], live_of([1]), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0
-    )
-    assert len(answer.text) == MAX_TEXT_CHARS
 
 
 def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.shapes import Problem, read_request, write_problem, write_replies
+from serving.shapes import Problem, Unpublished, read_request, write_problem, write_replies
 from wire.records import Answer, Event
 
 
@@ -92,7 +92,7 @@ def test_replies_are_written_in_order() -> None:
         receipt="5.ab",
     )
     problem = Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message="`text` is blank")
-    first, second = msgspec.json.decode(write_replies([answer, problem]))["answers"]
+    first, second, third = msgspec.json.decode(write_replies([answer, problem, Unpublished(answer)]))["answers"]
     assert first == {
         "event_id": "e1",
         "source": "http",
@@ -105,8 +105,10 @@ def test_replies_are_written_in_order() -> None:
         "rollout_revision": 2,
         "key": "customer-9",
         "receipt": "5.ab",
+        "can_be_labelled": True,
     }
     assert second == {"error": {"code": "wrong_schema", "message": "`text` is blank"}}
+    assert third == first | {"can_be_labelled": False}
 
 
 def test_a_problem_names_the_request() -> None:

@@ -9,7 +9,8 @@ import pytest
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.engine import Engine, Item
+from serving.engine import Engine
+from serving.item import Item
 from serving.latency import NOT_MEASURED, LatencyTable
 from serving.loader import Loader
 from serving.predict import predict_many
@@ -31,7 +32,9 @@ def learner(store: Store) -> Learner:
 
 @pytest.fixture
 def engine() -> Engine:
-    queue: BatchQueue[Item] = BatchQueue(max_items=9, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0)
+    queue: BatchQueue[Item] = BatchQueue(
+        max_items=9, max_bytes=1 << 20, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0
+    )
     return Engine(queue, Counts(), top_scores=1, precision=AUTO, receipts=RECEIPTS, now_ms=lambda: 0)
 
 
