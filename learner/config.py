@@ -136,6 +136,9 @@ class LearnerConfig:
 
     publish_interval_s: Annotated[float, Ge(0), Le(86_400)] = 1.0
     """Shortest time between two versions, but for the first after drift. Without new labels there is no new version."""
+    verify_blobs_every_s: Annotated[float, Ge(0), Le(31_536_000)] = 3_600.0
+    """How often all weights of the current version are read back from the store; damaged ones are written again. 0:
+    only those that a replica reports."""
     probes: Annotated[int, Ge(1), Le(1_000)] = 4
     """Probe texts in a manifest."""
     parity_texts: Annotated[int, Ge(1), Le(100_000)] = 64

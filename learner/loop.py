@@ -23,6 +23,7 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
 from learner.publish import Publisher
+from learner.repair import Repairer
 from learner.report import Reporter
 from learner.silence import Silence
 from model.minilm import load_encoder
@@ -94,6 +95,7 @@ def lead(
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
               erasures            from wire.store, before anything is learnt
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
+              damaged blobs       to wire.store, as they were
               Quarantined         to wire.bus, the labels that are not believed, before a checkpoint is behind them
     waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
     unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
@@ -101,6 +103,7 @@ def lead(
     pending = restore(learner, checkpoints)
     publisher = Publisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
+    repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.report_learner, leadership, now_ms=now_ms)
     feed = Feed(
         bus,
@@ -131,6 +134,7 @@ def lead(
         if publisher.is_due():
             publisher.publish()
         publisher.checkpoint_if_due()
+        repairer.look()
         reporter.learning(learner, publisher, feed)
     publisher.finish()
     reporter.learning(learner, publisher, feed, is_last=True)

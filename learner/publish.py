@@ -26,11 +26,13 @@ from learner.errors import CheckpointFailed
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
+from learner.requantize import Stored
 from learner.shipment import manifest_of, put_blobs
 from learner.standing import IN_A_ROW, Standing
 from learner.steps import Steps
+from learner.stock import Stock
 from model.errors import NonFinite
-from wire.errors import StaleEpoch, StoreUnavailable, WireError
+from wire.errors import BlobCorrupt, NotFound, StaleEpoch, StoreUnavailable, WireError
 from wire.records import WeightManifest
 from wire.store import Store
 
@@ -81,6 +83,8 @@ class Publisher:
         self._checkpoint_at_s = 0.0
         self._written = learner.offsets
         self._failure = ""
+        self.stock = Stock()
+        self._tried: Mapping[str, Stored] = {}
         self.last_ms: dict[str, float] = {}
         self.refusals: tuple[str, ...] = ()
         """Why the gate refused the last candidate; empty when it let it pass."""
@@ -96,6 +100,8 @@ class Publisher:
         May be called again after StoreUnavailable.
         """
         self._standing.recover(pending, ends)
+        if self.last is not None:
+            self.stock.add(self._learner.version, self.last.tensors)
 
     def claim(self) -> None:
         """Write down what is known before anything else: from now on no earlier leader can bring in what it knew."""
@@ -117,6 +123,19 @@ class Publisher:
         """Set aside what the gate did not let pass, if there is something."""
         if self._learner.counts[IN_A_ROW]:
             self._standing.give_up()
+
+    def suspect_all(self) -> None:
+        """Have all that the current version consists of looked at."""
+        if self.last is not None:
+            self.stock.suspect(self.last.tensors)
+
+    def restock(self, stored: WeightManifest) -> None:
+        """Make the tensors of a version again, unless they are at hand, from its checkpoint, if that is still there."""
+        if self.stock.has(stored.version):
+            return
+        candidate = self._standing.remade(stored)
+        if candidate is not None:
+            self.stock.add(stored.version, candidate.tensors)
 
     def hasten(self) -> None:
         """Do not wait for the end of the interval: what is published is out of date."""
@@ -203,6 +222,8 @@ class Publisher:
         epoch = self._leadership.lease.epoch
         manifest = manifest_of(candidate, self._learner, version=version, epoch=epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
+        self.stock.add(version, candidate.tensors)
+        self._tried = candidate.tensors
         put_blobs(candidate, self._store)
         steps.end("blobs")
         self._standing.launched(manifest)
@@ -239,6 +260,7 @@ class Publisher:
         """Remove the checkpoints that nothing can return to. Raises what reading the plan raises."""
         plan = self._store.plan()
         kept = {self._learner.version, *(plan.versions if plan else ()), plan.previous if plan else 0}
+        self.stock.keep(kept)
         self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
 
     def _tidy(self) -> None:
@@ -263,3 +285,5 @@ class Publisher:
     def _note(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
             self._leadership.reach.lost(error)
+        elif isinstance(error, BlobCorrupt | NotFound):
+            self.stock.suspect(self._tried)

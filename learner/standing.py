@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from learner.candidate import Maker
+from learner.candidate import Candidate, Maker
 from learner.checkpoint import Checkpoints, is_same
 from learner.errors import CheckpointRefused
 from learner.learner import Learner
@@ -129,6 +129,23 @@ class Standing:
         else:
             self._return_to(current, stored)
 
+    def remade(self, stored: WeightManifest) -> Candidate | None:
+        """What was published as `stored`, made again from its checkpoint; None where that is gone."""
+        published = self._snapshot_of(stored)
+        return None if published is None else self._made_of(published)
+
+    def _made_of(self, published: Snapshot) -> Candidate | None:
+        """The candidate that a learner in this state makes. Afterwards ours knows what it knew before."""
+        learner, candidate = self._learner, None
+        now = learner.export(None)
+        try:
+            learner.restore(published)
+            candidate = self._maker.make(learner, Steps())
+            learner.restore(now)
+        except CheckpointRefused as error:
+            log.warning("snapshot_refused", version=published.facts.version, reason=str(error))
+        return candidate
+
     def _is_told(self, num_changes: int) -> None:
         """The current version says all that the learner knew at `num_changes`."""
         self._seen = self._learner.counts[PUBLISHED_AT] = num_changes
@@ -145,18 +162,11 @@ class Standing:
 
     def _remake_parent(self, stored: WeightManifest | None) -> None:
         """What came since the last publication is judged beside it: a restart must not be a way past the gate."""
-        learner = self._learner
-        try:
-            published = self._snapshot_of(stored)
-            if published is not None and len(published.facts.erased.erasures) == len(learner.erased):
-                now = learner.export(None)
-                learner.restore(published)
-                self._maker.parent = self._maker.make(learner, Steps())
-                learner.restore(now)
-        except CheckpointRefused as error:
-            log.warning("snapshot_refused", version=learner.version, reason=str(error))
+        published = self._snapshot_of(stored)
+        if published is not None and len(published.facts.erased.erasures) == len(self._learner.erased):
+            self._maker.parent = self._made_of(published)
         if self._maker.parent is None:
-            learner.counts["parent_missing"] += 1
+            self._learner.counts["parent_missing"] += 1
 
     def _return_to(self, current: int, stored: WeightManifest | None) -> None:
         learner = self._learner

@@ -74,7 +74,10 @@ class Blobs:
         try:
             self.get(digest, len(view))
         except NotFound:
-            self._write(digest, view)
+            try:
+                self._write(digest, view)
+            except BlobCorrupt:  # half of it is there and says nonsense of itself
+                self._replace(digest, view)
             return True
         except BlobCorrupt:
             self._replace(digest, view)
