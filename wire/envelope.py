@@ -55,6 +55,8 @@ READ_HEADERS: dict[type, frozenset[str]] = {  # of every other record: the commo
     Event: COMMON_HEADERS | {"ce_id"},
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
+HEADER_NAMES = {name.encode(): name for names in READ_HEADERS.values() for name in names}
+"""Every header that is looked at, by its bytes."""
 
 NOT_BLANK: dict[type, tuple[str, ...]] = {Event: ("text",), Feedback: ("event_id", "label")}
 SHORT_FIELDS: dict[type, tuple[str, ...]] = {

@@ -133,6 +133,7 @@ class Bus:
         return self._open(
             KafkaConsumer,
             enable_auto_commit=False,
+            isolation_level="read_committed",
             max_poll_records=self._config.max_poll_records,
             allow_auto_create_topics=False,
             metrics_enabled=False,

@@ -9,15 +9,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from wire.bus.fetched import raw_polls
+
 
 def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
     """The ends of `partitions`, for which `consumer` is given over: it fetches from each, for at most `timeout_s`."""
+    poll = raw_polls(consumer)
     consumer.assign(partitions)
     for partition, offset in consumer.end_offsets(partitions).items():
         consumer.seek(partition, offset)
     deadline_s = time.monotonic() + timeout_s
     while any(consumer.highwater(partition) is None for partition in partitions) and time.monotonic() < deadline_s:
-        consumer.poll(100)
+        poll(100)
     ends: dict[Any, int] = consumer.end_offsets(partitions)
     fetched = {partition: consumer.highwater(partition) for partition in partitions}
     return ends | {partition: max(end, ends[partition]) for partition, end in fetched.items() if end is not None}

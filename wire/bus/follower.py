@@ -22,6 +22,8 @@ from typing import Any
 import structlog
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 
+from wire.bus.batches import Raw
+from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
 from wire.bus.reading import Received, Refused, name_of, named, partitions_of, read
 from wire.errors import LogTruncated
@@ -61,6 +63,7 @@ class Follower:
         refused_by: str,
     ) -> None:
         self._consumer = consumer
+        self._poll = raw_polls(consumer)
         self._types = types
         self._servers = servers
         self._refused_by = refused_by
@@ -79,13 +82,9 @@ class Follower:
         followed = Followed(received=[], refused=[], offsets={})
         for partition, raws in self._fetch(timeout_ms).items():
             for raw in raws:
-                position = Position(topic=raw.topic, partition=raw.partition, offset=raw.offset, generation=0)
-                item = read(raw, self._types[raw.topic], position, refused_by=self._refused_by)
-                if isinstance(item, Refused):
-                    followed.refused.append(item)
-                else:
-                    followed.received.append(item)
-            self._next[partition] = raws[-1].offset + 1
+                if not raw.is_gap:
+                    self._add(raw, followed)
+            self._next[partition] = raws[-1].next_offset
         followed.offsets.update(named(self._next))
         return followed
 
@@ -116,6 +115,14 @@ class Follower:
         with mapped(self._servers):
             self._consumer.close()
 
+    def _add(self, raw: Raw, followed: Followed) -> None:
+        position = Position(topic=raw.topic, partition=raw.partition, offset=raw.next_offset - 1, generation=0)
+        item = read(raw, self._types[raw.topic], position, refused_by=self._refused_by)
+        if isinstance(item, Refused):
+            followed.refused.append(item)
+        else:
+            followed.received.append(item)
+
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
         return {topic for topic, record_type in self._types.items() if record_type in record_types}
 
@@ -144,10 +151,10 @@ class Follower:
             else:
                 self._consumer.unsubscribe()
 
-    def _fetch(self, timeout_ms: int) -> dict[Any, list[Any]]:
+    def _fetch(self, timeout_ms: int) -> dict[Any, list[Raw]]:
         with mapped(self._servers):
             try:
-                batches: dict[Any, list[Any]] = self._consumer.poll(timeout_ms)
+                batches = self._poll(timeout_ms)
             except (OffsetOutOfRangeError, LogTruncationError):
                 self._return_into_log()
                 return {}

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
+from wire.bus.batches import Raw
 from wire.envelope import Message, Place, from_message
 from wire.errors import BadMessage
 from wire.finished import Position
@@ -25,22 +26,22 @@ class Received(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """A message that is no record: send the dead letter, then finish the position."""
+    """What is no record: send the dead letter, then finish the position.
+
+    Where it is a run of offsets, the letter names the first of them, and the position is the last.
+    """
 
     dead_letter: DeadLetter
     position: Position
 
 
-def read(raw: Any, record_type: type[R], position: Position, *, refused_by: str) -> Received[R] | Refused:
-    """One message of the client library as a record, or as a dead letter that names `refused_by` as its source."""
-    message = Message(
-        key=raw.key,
-        value=raw.value,
-        headers=tuple(raw.headers),
-        timestamp_ms=-1 if raw.timestamp is None else raw.timestamp,  # None: a message of the oldest format
-    )
+def read(raw: Raw, record_type: type[R], position: Position, *, refused_by: str) -> Received[R] | Refused:
+    """What lies in the log as a record, or as a dead letter that names `refused_by` as its source."""
+    message = Message(key=raw.key, value=raw.value, headers=raw.headers, timestamp_ms=raw.timestamp_ms)
     place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset)
     try:
+        if raw.error is not None:
+            raise raw.error
         return Received(record=from_message(record_type, message, place), position=position)
     except BadMessage as error:
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)

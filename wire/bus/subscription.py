@@ -21,6 +21,8 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # 
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
 
+from wire.bus.batches import Raw
+from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
 from wire.bus.reading import Received, Refused, read
 from wire.config import BusConfig
@@ -57,6 +59,7 @@ class Subscription(Generic[R]):
 
     def __init__(self, consumer: Any, record_type: type[R], topic: str, config: BusConfig, *, refused_by: str) -> None:
         self._consumer = consumer
+        self._poll = raw_polls(consumer)
         self._record_type = record_type
         self._servers = config.bootstrap_servers
         self._max_poll_records = config.max_poll_records
@@ -83,17 +86,11 @@ class Subscription(Generic[R]):
         self._apply_pauses()
         with mapped(self._servers):
             self._commit_when_due()
-            batches = self._consumer.poll(self._patience_ms(timeout_ms))
+            batches = self._poll(self._patience_ms(timeout_ms))
         poll: Poll[R] = Poll(received=[], refused=[])
         for partition, raws in batches.items():
             for raw in raws:
-                with self._lock:
-                    position = self._finished.add(partition, raw.offset)
-                item = read(raw, self._record_type, position, refused_by=self._refused_by)
-                if isinstance(item, Refused):
-                    poll.refused.append(item)
-                else:
-                    poll.received.append(item)
+                self._add(raw, partition, poll)
         return poll
 
     def finish(self, position: Position) -> None:
@@ -129,6 +126,18 @@ class Subscription(Generic[R]):
             self._consumer.close()
         with self._lock:
             self._finished.keep(())
+
+    def _add(self, raw: Raw, partition: Any, poll: Poll[R]) -> None:
+        with self._lock:
+            position = self._finished.add(partition, raw.next_offset - 1)
+            if raw.is_gap:
+                self._finished.finish(position)
+                return
+        item = read(raw, self._record_type, position, refused_by=self._refused_by)
+        if isinstance(item, Refused):
+            poll.refused.append(item)
+        else:
+            poll.received.append(item)
 
     def _apply_pauses(self) -> None:
         with self._lock:

@@ -1,16 +1,41 @@
 """What cannot be read becomes a dead letter on real brokers, and the partition moves on."""
 
 import os
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # type: ignore[import-untyped]
 
+from services.local.kafka import LocalBroker, kafka_home
 from tests.brokers import eventually, take
-from tests.wire.bus.traffic import ids, send
-from wire.bus import Bus, Publisher, Received, Refused
+from tests.wire.bus import batch_bytes
+from tests.wire.bus.batch_bytes import CODECS, READABLE, UNREADABLE, batch
+from tests.wire.bus.traffic import ids, only_kafka, send
+from wire.bus import Bus, Followed, Poll, Publisher, Received, Refused, Subscription
+from wire.config import BusConfig
 from wire.records import MAX_EVENT_BYTES, DeadLetter, Event
 
 pytestmark = pytest.mark.live
+
+LAST = b'{"text": "hello", "id": "good"}'
+
+
+def until_good(poll: Callable[[int], Poll[Any] | Followed]) -> tuple[list[Received[Any]], list[Refused]]:
+    """What comes until the event `good` does."""
+    received: list[Received[Any]] = []
+    refused: list[Refused] = []
+
+    def moved_on() -> bool:
+        came = poll(100)
+        received.extend(came.received)
+        refused.extend(came.refused)
+        return "good" in ids(received)
+
+    eventually(moved_on)
+    return received, refused
 
 
 def test_bad_messages_are_refused_and_the_partition_moves_on(
@@ -24,20 +49,11 @@ def test_bad_messages_are_refused_and_the_partition_moves_on(
     }
     for value in bad.values():
         foreign.send(topic, value=value, key=b"k", partition=0)
-    foreign.send(topic, value=b'{"text": "hello", "id": "good"}', partition=0)
+    foreign.send(topic, value=LAST, partition=0)
     foreign.flush(30)
 
     member = bus.subscribe(Event, "readers")
-    received: list[Received[Event]] = []
-    refused: list[Refused] = []
-
-    def moved_on() -> bool:
-        poll = member.poll(100)
-        received.extend(poll.received)
-        refused.extend(poll.refused)
-        return bool(received)
-
-    eventually(moved_on)
+    received, refused = until_good(member.poll)
     assert ids(received) == ["good"]
     assert [(item.dead_letter.reason, item.dead_letter.payload) for item in refused] == [
         (reason, value if value else b"") for reason, value in bad.items()
@@ -64,3 +80,67 @@ def test_the_largest_message_fits_into_a_dead_letter(bus: Bus, publisher: Publis
     send(publisher, refused[0].dead_letter)
     letter = take(bus.follow([DeadLetter], {}).poll, 1)[0].record
     assert (letter.reason, letter.payload) == ("oversized", payload)
+
+
+BROKEN = {f"readable: {name}": make for name, make in READABLE.items()} | UNREADABLE
+
+
+def test_every_batch_that_a_broker_takes_is_read_or_refused(
+    bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher, admin: Any, topic: str
+) -> None:
+    """B4: by a member of a group and by a follower alike. Tansu takes nearly everything, Apache Kafka little of it."""
+    taken = [name for name, make in BROKEN.items() if batch_bytes.produce(admin, topic, make()) == 0]
+    assert {f"readable: {name} frame" for name in CODECS} | {"readable: header name that is not UTF-8"} <= set(taken)
+    assert batch_bytes.produce(admin, topic, batch(LAST)) == 0
+
+    member = bus.subscribe(Event, "readers")
+    received, refused = until_good(member.poll)
+    followed = until_good(bus.follow([Event], {}).poll)
+    assert [item.record.id for item in followed[0]] == ids(received)
+    assert [item.dead_letter.message_id for item in followed[1]] == [item.dead_letter.message_id for item in refused]
+    assert {item.dead_letter.reason for item in refused} <= {"unreadable_batch"}
+    assert len(refused) == len(set(taken) & set(UNREADABLE))
+
+    send(publisher, *(item.dead_letter for item in refused))
+    for item in received + refused:
+        member.finish(item.position)
+    member.close()
+    send(publisher, Event(id="later", text="a", key="k"))
+    assert ids(take(open_bus().subscribe(Event, "readers").poll, 1)) == ["later"]
+
+
+def test_snappy_of_the_java_client_is_read(broker: LocalBroker, bus: Bus, topic: str) -> None:
+    """B4: what `compression.type=snappy` makes."""
+    only_kafka(broker)
+    producer = [f"{kafka_home()}/bin/kafka-run-class.sh", "org.apache.kafka.tools.ConsoleProducer"]
+    options = ["--bootstrap-server", broker.bootstrap_servers, "--topic", topic, "--compression-codec", "snappy"]
+    subprocess.run([*producer, *options], input=(LAST + b"\n") * 50, check=True, timeout=60, capture_output=True)
+    assert ids(take(bus.follow([Event], {}).poll, 50)) == ["good"] * 50
+
+
+def test_aborted_transactions_are_not_read(broker: LocalBroker, bus: Bus, bus_config: BusConfig, topic: str) -> None:
+    """And their offsets, and those of the markers, are passed: nothing is left behind at the end."""
+    only_kafka(broker)
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, transactional_id=f"{topic}.sender")
+    producer.init_transactions()
+    for value, ends in ((b'{"text": "aborted"}', producer.abort_transaction), (LAST, producer.commit_transaction)):
+        producer.begin_transaction()
+        producer.send(topic, value=value, partition=0).get(30)
+        ends()
+    producer.close()
+    member = bus.subscribe(Event, "readers")
+    received, refused = until_good(member.poll)
+    assert (ids(received), refused) == (["good"], [])
+    member.finish(received[0].position)
+    assert committed(bus_config, member, TopicPartition(topic, 0), end=4)
+    follower = bus.follow([Event], {})
+    assert ids(until_good(follower.poll)[0]) == ["good"]
+    eventually(lambda: not follower.poll(50).received and follower.lag() == 0)
+
+
+def committed(bus_config: BusConfig, member: Subscription[Event], partition: TopicPartition, *, end: int) -> bool:
+    """Whether the group comes to commit `end`."""
+    asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
+    with closing(asks):
+        eventually(lambda: not member.poll(20).received and asks.committed(partition) == end)
+    return True

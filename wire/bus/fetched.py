@@ -1,0 +1,122 @@
+"""Puts our reader of batches into the client library's consumer, and bounds in bytes what one poll takes.
+
+    Fetcher: FetchedPartition(bytes) -> take(n) -> Raw, until the poll has MAX_POLL_BYTES of them
+
+The library bounds a poll by the number of records alone. When our bound is reached we raise PollFull: the library
+hands out what was taken so far, and raises it at the beginning of the next poll, which is then repeated.
+
+Rejected: polls of few records (each costs about as much as reading twenty of them).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from kafka import TopicPartition  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
+from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untyped]
+
+from wire.bus.batches import AbortedTransactions, Raw, batches_in
+
+MAX_POLL_BYTES = 16 << 20
+"""Where a poll ends. Besides it one more record may be there, and the batch that it came of."""
+
+
+class PollFull(KafkaError):  # type: ignore[misc]
+    """The poll that runs takes no more."""
+
+
+class Budget:
+    """How many bytes the poll that runs may still take: one for all partitions of a consumer."""
+
+    def __init__(self) -> None:
+        self._left = MAX_POLL_BYTES
+
+    @property
+    def is_spent(self) -> bool:
+        return self._left <= 0
+
+    def spend(self, num_bytes: int) -> bool:
+        """Whether it is spent now."""
+        self._left -= num_bytes
+        return self.is_spent
+
+    def renew(self) -> None:
+        self._left = MAX_POLL_BYTES
+
+
+class FetchedPartition:
+    """What one fetch has brought of one partition. The names are those that the library's `Fetcher` uses."""
+
+    def __init__(
+        self,
+        fetch_offset: int,
+        tp: TopicPartition,
+        records: Any,
+        *,
+        budget: Budget,
+        isolation_level: int,
+        aborted_transactions: Sequence[Any] | None,
+        on_drain: Callable[[Any], None],
+        **_: Any,
+    ) -> None:
+        self.topic_partition = tp
+        self.next_fetch_offset = fetch_offset
+        self.leader_epoch = -1
+        self.bytes_read = 0
+        self._budget = budget
+        self._on_drain = on_drain
+        reads_committed = isolation_level == IsolationLevel.READ_COMMITTED
+        self._aborted = AbortedTransactions(aborted_transactions if reads_committed and aborted_transactions else ())
+        self._raws: Iterator[Raw] | None = self._read(memoryview(records._buffer))
+
+    def __bool__(self) -> bool:
+        return self._raws is not None
+
+    def take(self, n: int) -> list[Raw]:
+        """The next records, `n` at most; fewer where the poll is full, or where these were the last."""
+        if self._raws is None:
+            return []
+        if self._budget.is_spent:
+            raise PollFull
+        taken: list[Raw] = []
+        for raw in islice(self._raws, n):
+            taken.append(raw)
+            self.next_fetch_offset = raw.next_offset
+            self.bytes_read += raw.num_bytes
+            if self._budget.spend(raw.num_bytes):
+                return taken
+        if len(taken) < n:
+            self.drain()
+        return taken
+
+    def drain(self) -> None:
+        if self._raws is not None:
+            self._raws = None
+            self._on_drain(self)
+
+    def _read(self, data: memoryview) -> Iterator[Raw]:
+        """What lies at our offset and behind it: a fetch begins with the whole batch that has the offset."""
+        for batch in batches_in(data, self.topic_partition):
+            self.leader_epoch = batch.leader_epoch
+            raws = [batch.gap(batch.base_offset)] if self._aborted.include(batch) else batch.raws()
+            for raw in raws:
+                if raw.next_offset > self.next_fetch_offset:
+                    yield raw
+
+
+def raw_polls(consumer: Any) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
+    """Makes `consumer` read with our reader; returns its poll, which takes milliseconds."""
+    budget = Budget()
+    consumer._fetcher.PartitionRecords = partial(FetchedPartition, budget=budget)
+
+    def poll(timeout_ms: int) -> dict[TopicPartition, list[Raw]]:
+        budget.renew()
+        try:
+            raws: dict[TopicPartition, list[Raw]] = consumer.poll(timeout_ms)
+        except PollFull:
+            raws = consumer.poll(timeout_ms)
+        return raws
+
+    return poll
