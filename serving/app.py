@@ -64,6 +64,7 @@ class AppReplica:
     def __init__(self, config: ReplicaConfig, *, listens: bool) -> None:
         from ray import serve
 
+        from serving.connection import bounds_of
         from serving.http import make_app
         from serving.listener import Listener
         from serving.replica import Replica
@@ -74,13 +75,19 @@ class AppReplica:
             _keep_internal_server_local()
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
-        self._app = make_app(self._replica.api())
+        self._hang_timeout_s = config.serving.batch_timeout_s
+        api = self._replica.api()
+        self._app = make_app(api)
         self._replica.start()
         self._listener: Listener | None = None
-        serving = config.serving
         if listens:
             self._listener = Listener(
-                self._app, host=serving.http_host, port=serving.http_port, drain_timeout_s=serving.drain_timeout_s
+                self._app,
+                host=config.serving.http_host,
+                port=config.serving.http_port,
+                drain_timeout_s=config.serving.drain_timeout_s,
+                bounds=bounds_of(config.serving),
+                note=api.count,
             )
         gc.freeze()  # what the imports have made lives for ever: the collector need not look at it again
 
@@ -90,6 +97,8 @@ class AppReplica:
     def check_health(self) -> None:
         """Called by Serve. Raises Unhealthy."""
         self._replica.check()
+        if self._listener is not None:
+            self._listener.check(timeout_s=self._hang_timeout_s)
 
     def __del__(self) -> None:
         """Called by Serve when the replica is stopped: answers what was taken, and leaves."""

@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
+from pydantic import SecretStr
 
 from wire.config import BusConfig, StoreConfig, require
 from wire.logs import LogConfig
+from wire.records import MAX_EVENT_BYTES
+
+MIN_API_KEY_CHARS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +88,24 @@ class ServingConfig:
     """After this long a request without an answer gets 503."""
     max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
     """Events in one HTTP request."""
+    header_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
+    """How long a client may take to send the head of an HTTP request, from its connection or its first byte on."""
+    body_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
+    """How long a client may take to send the body of an HTTP request, and to take the answer."""
+    keep_alive_s: Annotated[int, Ge(1), Le(3_600)] = 75
+    """How long an HTTP connection may be idle between two requests."""
+    max_header_bytes: Annotated[int, Ge(1_024), Le(1 << 20)] = 16_384
+    """Bytes of the head of an HTTP request."""
+    max_connections: Annotated[int, Ge(1), Le(1_000_000)] = 1_024
+    """HTTP connections of one replica. Beyond it a connection is answered 503 and closed."""
+    max_connections_per_address: Annotated[int, Ge(1), Le(1_000_000)] = 512
+    """The same for one address (in IPv6: one /64). Raise it where a proxy stands before the replicas."""
+    max_request_bytes: Annotated[int, Ge(MAX_EVENT_BYTES), Le(1 << 36)] = 64 << 20
+    """Bytes of all HTTP bodies that are not answered yet. Beyond it a request gets 503."""
     rate_limit_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
-    """Events a second that one client may ask for by HTTP, by its `x-api-key` or address. 0: no limit."""
+    """Events a second that one client may ask for by HTTP. 0: no limit. A client is an address (in IPv6: one /64)."""
+    api_keys: tuple[SecretStr, ...] = ()
+    """Keys, as JSON list, that clients may send as `x-api-key`. Each is a client of its own, whatever its address."""
     rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Events that a client may ask for at once under a rate limit."""
     rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000)] = 10_000
@@ -100,7 +120,8 @@ class ServingConfig:
     reconnect_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
     """First pause before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
     batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 30.0
-    """A replica whose model has computed one batch, or has failed at every batch, for this long is replaced."""
+    """A replica whose model has computed one batch, or failed at every batch, or whose HTTP has stood still, for this long
+    is replaced."""
     drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0
     """How long a replica that is stopped may take to answer what it has already taken."""
     object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128
@@ -118,6 +139,10 @@ class ServingConfig:
                 self.max_queue_items >= self.max_events_per_request,
                 "serving.max_queue_items must be at least serving.max_events_per_request, or such a request could "
                 "never be answered",
+            ),
+            (
+                all(len(key.get_secret_value()) >= MIN_API_KEY_CHARS for key in self.api_keys),
+                f"serving.api_keys must have {MIN_API_KEY_CHARS} characters or more each",
             ),
         )
 

@@ -4,8 +4,8 @@
     GET  /v1/health/live, /v1/health/ready    for whoever watches and balances
     GET  /v1/status                           what this replica serves and has seen
 
-Every error is {"error": {"code", "message", "request_id"}}, every response has x-request-id. Bodies are bounded while
-they are read. Bad input is never a 500, and no message tells of the inside.
+Every error is {"error": {"code", "message", "request_id"}}, every response has x-request-id; a request that is refused
+before it is whole (`serving/connection.py`) has no id. Bad input is never a 500, and no message tells of the inside.
 
 Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
 """
@@ -20,24 +20,20 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serving.asking import Asking
+from serving.bodies import Bodies
+from serving.clients import Clients
 from serving.errors import Unhealthy
 from serving.ratelimit import RateLimit
 from serving.requestid import RequestId, request_id_of
-from serving.shapes import Problem, Reply, read_request, write_problem, write_replies
+from serving.shapes import Entry, Problem, Reply, read_request, write_problem, write_replies
 from serving.status import Status
-from wire.records import MAX_EVENT_BYTES
 
-TOO_LARGE = Problem(
-    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    code="too_large",
-    message=f"the body has more than {MAX_EVENT_BYTES} bytes",
-)
 INTERNAL = Problem(
     status=HTTPStatus.INTERNAL_SERVER_ERROR, code="internal", message="something went wrong; the log has the request id"
 )
@@ -48,6 +44,8 @@ class Api:
     """The endpoints. `limit` is None where clients are not limited."""
 
     asking: Asking
+    bodies: Bodies
+    clients: Clients
     limit: RateLimit | None
     max_events: int
     check: Callable[[], None]
@@ -56,18 +54,14 @@ class Api:
     new_id: Callable[[], str]
 
     async def predict(self, request: Request) -> Response:
-        body = await read_body(request)
-        if isinstance(body, Problem):
-            return self._problem(request, body)
-        read = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
-        if isinstance(read, Problem):
-            return self._problem(request, read)
-        entries, is_list = read
-        if self.limit is not None and (wait_s := self._wait_s(request, len(entries))):
-            return self._problem(request, _too_many(wait_s))
-        replies = await self.asking.answer_many(entries)
-        problem = whole_problem(replies, is_list=is_list)
-        return self._problem(request, problem) if problem else _json(write_replies(replies))
+        with self.bodies.room() as room:
+            body = await room.read(request)
+            if isinstance(body, Problem):
+                return self._problem(request, body)
+            read = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
+            if isinstance(read, Problem):
+                return self._problem(request, read)
+            return await self._answer(request, *read)
 
     async def live(self, request: Request) -> Response:
         try:
@@ -84,15 +78,26 @@ class Api:
     async def show_status(self, request: Request) -> Response:
         return _json(msgspec.json.encode(self.status()))
 
+    async def _answer(self, request: Request, entries: Sequence[Entry], is_list: bool) -> Response:
+        if self.limit is not None and (wait_s := self._wait_s(request, len(entries))):
+            return self._problem(request, _too_many(wait_s))
+        replies = await self.asking.answer_many(entries)
+        problem = whole_problem(replies, is_list=is_list)
+        return self._problem(request, problem) if problem else _json(write_replies(replies))
+
     def _wait_s(self, request: Request, num: int) -> float:
         assert self.limit is not None
         address = request.client.host if request.client else ""
-        client = request.headers.get("x-api-key", address)
+        client = self.clients.name_of(address, request.headers.get("x-api-key", ""))
         return self.limit.wait_s(client, num, now_s=time.monotonic())
+
+    def count(self, code: str) -> None:
+        """Counts a request, or a connection, that was refused because of what its client did."""
+        self.asking.core.counts.add(f"http_{code}")
 
     def _problem(self, request: Request, problem: Problem) -> Response:
         if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.asking.core.counts.add(f"http_{problem.code}")
+            self.count(problem.code)
         return problem_response(request, problem)
 
 
@@ -109,24 +114,6 @@ def make_app(api: Api) -> ASGIApp:
         Exception: _internal,
     }
     return RequestId(Starlette(routes=routes, exception_handlers=handlers), new_id=api.new_id)
-
-
-async def read_body(request: Request) -> bytes | Problem:
-    """The body, given up on as soon as it is too large."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
-        return TOO_LARGE
-    chunks: list[bytes] = []
-    num_bytes = 0
-    try:
-        async for chunk in request.stream():
-            num_bytes += len(chunk)
-            if num_bytes > MAX_EVENT_BYTES:
-                return TOO_LARGE
-            chunks.append(chunk)
-    except ClientDisconnect:
-        return Problem(status=HTTPStatus.BAD_REQUEST, code="disconnected", message="the body was not finished")
-    return b"".join(chunks)
 
 
 def whole_problem(replies: Sequence[Reply], *, is_list: bool) -> Problem | None:

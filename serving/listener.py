@@ -9,14 +9,37 @@ request); its direct ingress (each replica on a port of Ray's choosing, from 300
 """
 
 import errno
+import resource
 import socket
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from serving.config import ServingConfig
+from serving.connection import Bounds, Connection, Gate, bounds_of
+from serving.errors import Unhealthy
+
 BACKLOG = 2_048
-KEEP_ALIVE_S = 75
+
+RESERVED_FILES = 256
+"""Files that the process may open beside its HTTP connections: without them it could not reach Kafka and Redis."""
+
+TICKS_A_LOOK = 10
+"""Ticks of uvicorn, which come every 0.1 s, between two looks at the connections."""
+
+DEFAULTS = bounds_of(ServingConfig())
+
+log = structlog.get_logger("http")
+
+
+def ignore(code: str) -> None:
+    """Counts nothing."""
 
 
 class PortTaken(OSError):
@@ -37,31 +60,52 @@ def check_port(host: str, port: int) -> None:
 
 
 class Listener:
-    """Serves `app` from construction until `close`."""
+    """Serves `app` from construction until `close`.
 
-    def __init__(self, app: ASGIApp, *, host: str, port: int, drain_timeout_s: float) -> None:
+    `note` is told the reason whenever a connection is ended because of what its client did.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        port: int,
+        drain_timeout_s: float,
+        bounds: Bounds = DEFAULTS,
+        note: Callable[[str], None] = ignore,
+    ) -> None:
         self._socket = _socket(host)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._socket.bind((host, port))
         self._socket.listen(BACKLOG)  # from now on a client waits instead of being refused
         self.port: int = self._socket.getsockname()[1]
         """The port; the system's choice where 0 was asked for."""
-        self._server = uvicorn.Server(
+        self._server = _Server(
             uvicorn.Config(
                 app,
+                http=partial(Connection, gate=Gate(_with_files(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
+                ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="warning",
+                log_level="error",  # a warning for each request that is not HTTP would be a way to fill the disk
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # a client could choose the address that its rate is limited by
                 backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_keep_alive=bounds.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
             )
         )
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._thread.start()
+
+    def check(self, *, timeout_s: float) -> None:
+        """Raises Unhealthy where the thread has ended by itself, or its loop has stood still for `timeout_s`."""
+        if not self._thread.is_alive():
+            raise Unhealthy("the HTTP server has ended")
+        if time.monotonic() - self._server.ticked_s > timeout_s:
+            raise Unhealthy(f"the HTTP server has stood still for more than {timeout_s:g} s")
 
     def close(self) -> None:
         """Takes no new connection, and returns when the requests that are on their way are answered."""
@@ -77,6 +121,45 @@ class Listener:
         unblocked by: clients; close, seen within 0.1 s
         """
         self._server.run(sockets=[self._socket])
+
+
+class _Server(uvicorn.Server):
+    """Looks at its connections, and can be seen to run, at every tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ticked_s = time.monotonic()
+
+    async def on_tick(self, counter: int) -> bool:
+        self.ticked_s = time.monotonic()
+        if counter % TICKS_A_LOOK == 0:
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, Connection)
+                connection.look()
+        return await super().on_tick(counter)
+
+
+def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]:
+    """How many connections there may be, and the soft limit of open files that they ask for: at most the hard one.
+
+    >>> allowed_connections(1_024, soft=1_024, hard=20_000), allowed_connections(1_024, soft=512, hard=1_024)
+    ((1024, 1280), (768, 1024))
+    """
+    needed = wanted + RESERVED_FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    return max(1, min(wanted, soft - RESERVED_FILES)), soft
+
+
+def _with_files(bounds: Bounds) -> Bounds:
+    """The bounds with as many connections as there may be files, of which it lets the process open enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed, needed = allowed_connections(bounds.max_connections, soft=soft, hard=hard)
+    if needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    if allowed < bounds.max_connections:
+        log.warning("fewer_connections", wanted=bounds.max_connections, allowed=allowed, files=needed)
+    return replace(bounds, max_connections=allowed)
 
 
 def _socket(host: str) -> socket.socket:

@@ -18,6 +18,8 @@ import torch
 from model.tokenizer import TextTokenizer
 from serving.asking import Asking
 from serving.batcher import BatchQueue
+from serving.bodies import Bodies
+from serving.clients import Clients
 from serving.config import ReplicaConfig, ServingConfig
 from serving.core import Core
 from serving.counts import Counts
@@ -83,6 +85,8 @@ class Replica:
         )
         return Api(
             asking=Asking(core=self._core, timeout_s=config.request_timeout_s),
+            bodies=Bodies(max_bytes=config.max_request_bytes),
+            clients=Clients(key.get_secret_value() for key in config.api_keys),
             limit=limit if config.rate_limit_per_s else None,
             max_events=config.max_events_per_request,
             check=self.check,

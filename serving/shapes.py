@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from wire.records import Answer, Event
+from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event
 
 SOURCE: Final = "http"
 """The source of events that came by HTTP: an id is unique within it."""
@@ -38,6 +38,12 @@ class Unpublished:
 
     answer: Answer
 
+
+TOO_LARGE = Problem(
+    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    code="too_large",
+    message=f"the body has more than {MAX_EVENT_BYTES} bytes",
+)
 
 Entry: TypeAlias = Event | Problem
 Reply: TypeAlias = Answer | Unpublished | Problem
@@ -135,7 +141,8 @@ def _event(asked: _Asked, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
         if len(value) > MAX_ID_CHARS:
             return _wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
     event_id = asked.id if asked.id else new_id()
-    return Event(id=event_id, text=asked.text, key=asked.key, source=SOURCE, time_ms=now_ms)
+    text = asked.text[:MAX_TEXT_CHARS]  # no more of it is ever used, and it may wait beside thousands of others
+    return Event(id=event_id, text=text, key=asked.key, source=SOURCE, time_ms=now_ms)
 
 
 def _wrong(error: Exception) -> Problem:

@@ -1,5 +1,6 @@
 """The settings: layers, one message for everything that is wrong, nothing secret shown, the whole set frozen."""
 
+import json
 import os
 import re
 from dataclasses import asdict
@@ -13,10 +14,12 @@ from pydantic import SecretStr
 
 from services.keys import FILE, with_signing_key
 from services.schema import Setting
-from services.settings import Settings, as_environment, known, load, replaced, values_of
+from services.settings import Settings, as_environment, known, load, logs_of, replaced, values_of
 from services.sources import BadSettings, variable_of
 from services.tune import kept
 from services.tune.layout import Layout, Measured
+
+API_KEYS = ["the key of one client", "the key of another"]
 
 SNAPSHOT = Path(__file__).parent / "settings.txt"
 
@@ -91,9 +94,23 @@ def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
 
 
 def test_a_child_reads_the_same_settings() -> None:
-    environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_LOG_JSON": "true", "LIFELONG_ROLLOUT__MARGIN": "0.125"}
+    environ = {
+        "LIFELONG_SIGNING_KEY": "k" * 20,
+        "LIFELONG_LOG_JSON": "true",
+        "LIFELONG_ROLLOUT__MARGIN": "0.125",
+        "LIFELONG_SERVING__API_KEYS": json.dumps(API_KEYS),
+    }
     settings = load(file=None, environ=environ).settings
     assert load(file=Path(os.devnull), environ=as_environment(settings)).settings == settings
+
+
+def test_every_secret_is_hidden_in_logs_and_in_what_is_shown() -> None:
+    environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_SERVING__API_KEYS": json.dumps(API_KEYS)}
+    settings = load(file=None, environ=environ).settings
+    assert set(logs_of(settings).secrets) == {"k" * 20, *API_KEYS}
+    shown = {name: known()[name].shown(value) for name, value in values_of(settings).items()}
+    assert shown["serving.api_keys"] == shown["signing_key"] == "***"
+    assert API_KEYS[0] not in repr(settings)
 
 
 @given(st.lists(st.sampled_from(CHECKED), min_size=1, max_size=5, unique=True), st.data())

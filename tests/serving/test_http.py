@@ -12,6 +12,8 @@ from starlette.testclient import TestClient
 
 from serving.asking import Asking
 from serving.batcher import BatchQueue
+from serving.bodies import Bodies
+from serving.clients import Clients
 from serving.config import PrecisionConfig
 from serving.core import Core
 from serving.counts import Counts
@@ -28,6 +30,8 @@ from tests.serving.weights import RECEIPTS, label_of, live_of, tokenizer
 from wire.errors import BusUnavailable
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS
 
+API_KEY = "a key that is configured"
+
 Response: TypeAlias = Any  # the test client has an httpx of its own
 
 
@@ -43,6 +47,7 @@ class Served:
     max_queue_items: int = 64
     timeout_s: float = 10.0
     health: list[str] = field(default_factory=list)
+    bodies: Bodies = field(default_factory=lambda: Bodies(max_bytes=2 * MAX_EVENT_BYTES))
 
     def __post_init__(self) -> None:
         self.counts = Counts()
@@ -65,6 +70,8 @@ class Served:
         ids = count()
         self.api = Api(
             asking=Asking(core=core, timeout_s=self.timeout_s),
+            bodies=self.bodies,
+            clients=Clients([API_KEY]),
             limit=self.limit,
             max_events=10,
             check=self.check,
@@ -278,17 +285,41 @@ def test_a_sick_replica_is_not_live(served: Served) -> None:
     assert error_of(served.client.get("/v1/health/live")) == "503 unhealthy"
 
 
-def test_a_client_over_its_rate_is_a_429() -> None:
+def test_a_client_over_its_rate_is_a_429_whatever_it_calls_itself() -> None:
+    """B13: the limit was by a header that the client chose. Only a key that is configured is a client of its own."""
     for served in started(Served(limit=RateLimit(per_s=1, burst=2, max_clients=9))):
-        assert [ask_as(served, "one").status_code for _ in range(2)] == [200, 200]
-        refused = ask_as(served, "one")
+        assert [ask_as(served, name).status_code for name in ("one", "two")] == [200, 200]
+        refused = ask_as(served, "three")
         assert error_of(refused) == "429 rate_limited"
         assert refused.headers["retry-after"] == "1"
-        assert ask_as(served, "two").status_code == 200
+        assert [ask_as(served, API_KEY).status_code for _ in range(3)] == [200, 200, 429]
 
 
 def ask_as(served: Served, who: str) -> Response:
     return served.client.post("/v1/predict", json={"text": "a"}, headers={"x-api-key": who})
+
+
+def test_bodies_beyond_their_room_are_a_503_until_others_are_answered(served: Served) -> None:
+    """B12: what waits is bounded in bytes, too."""
+    assert served.bodies.take(2 * MAX_EVENT_BYTES - 10)
+    refused = served.client.post("/v1/predict", json={"text": "hello"})
+    assert error_of(refused) == "503 too_many_bytes"
+    assert refused.headers["retry-after"] == "1"
+    served.bodies.give_back(2 * MAX_EVENT_BYTES - 10)
+    assert served.client.post("/v1/predict", json={"text": "hello"}).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b'{"text": "a"}', b"no json", b"x" * (MAX_EVENT_BYTES + 1), b'{"text": 5}'])
+def test_a_request_gives_its_room_back_however_it_ends(served: Served, body: bytes) -> None:
+    served.client.post("/v1/predict", content=iter([body[:7], body[7:]]))
+    assert served.bodies.num_bytes == 0
+
+
+def test_no_more_of_a_text_waits_than_is_used(idle: Served) -> None:
+    idle.client.post("/v1/predict", json={"text": "\U0001f600" * 200_000})
+    batch = idle.queue.take()
+    assert batch is not None
+    assert len(batch.items[0].event.text) == MAX_TEXT_CHARS
 
 
 def test_the_clients_own_request_id_comes_back(served: Served) -> None:

@@ -1,0 +1,45 @@
+"""Whom a bound is for, by HTTP: a key that is configured, or an address; never a name that a client chooses."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
+
+
+class Clients:
+    """Names clients. A key is looked up by its digest, so that the time it takes tells nothing of other keys."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._names = {_digest(key): f"key {number}" for number, key in enumerate(keys, start=1)}
+
+    def name_of(self, address: str, key: str) -> str:
+        """The name of the client; an unknown key counts as none.
+
+        >>> clients = Clients(["a key of many characters"])
+        >>> clients.name_of("203.0.113.7", "a key of many characters"), clients.name_of("203.0.113.7", "a guess")
+        ('key 1', '203.0.113.7')
+        """
+        name = self._names.get(_digest(key)) if key and self._names else None
+        return name or network_of(address)
+
+
+@lru_cache(maxsize=10_000)
+def network_of(address: str) -> str:
+    """Who is behind an address: in IPv4 the address itself, in IPv6 the /64, of which one client has every address.
+
+    >>> network_of("203.0.113.7"), network_of("2001:db8:1:2:3::4"), network_of("::ffff:203.0.113.7")
+    ('203.0.113.7', '2001:db8:1:2::/64', '203.0.113.7')
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode()).digest()
