@@ -13,7 +13,7 @@ from wire.bus import topics
 from wire.bus.ends import fetched_ends
 from wire.bus.follower import Follower
 from wire.bus.foreign import mapped
-from wire.bus.publisher import Publisher
+from wire.bus.publisher import Publisher, renewing_its_id
 from wire.bus.reading import named, partitions_of
 from wire.bus.subscription import Subscription
 from wire.config import BusConfig
@@ -117,7 +117,7 @@ class Bus:
             self._opened = [*(each for each in self._opened if not each.is_closed), opened]
 
     def _producer(self) -> Any:
-        return self._open(
+        producer = self._open(
             KafkaProducer,
             acks="all",
             enable_idempotence=True,
@@ -128,6 +128,7 @@ class Bus:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
+        return renewing_its_id(producer)
 
     def _consumer(self, **options: Any) -> Any:
         return self._open(

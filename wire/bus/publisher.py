@@ -18,6 +18,7 @@ from kafka.errors import (  # type: ignore[import-untyped]
     RecordListTooLargeError,
     RetriableError,
 )
+from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
 from wire.bus.foreign import mapped, ours
 from wire.config import BusConfig
@@ -34,6 +35,24 @@ PERMANENT_ERRORS = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooL
 REPLACE_TIMEOUT_S = 1.0  # how long a producer that refuses everything may take to end
 
 log = structlog.get_logger("bus")
+
+
+def renewing_its_id(producer: Any) -> Any:
+    """The client library's `producer`, able to send again after a record has expired on its way.
+
+    kafka-python 3.0.12 forgets its producer id then, and asks for a new one in no state but the first, which it has
+    left for good: it goes on taking records, and never sends one, nor gives one up.
+    """
+    manager = producer._transaction_manager
+    forget = manager.reset_producer_id
+
+    def forget_and_begin_again() -> None:
+        with manager._lock:
+            forget()
+            manager._current_state = TransactionState.UNINITIALIZED
+
+    manager.reset_producer_id = forget_and_begin_again
+    return producer
 
 
 class Publisher:

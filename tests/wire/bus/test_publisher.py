@@ -138,3 +138,30 @@ def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: 
         with pytest.raises((BusUnavailable, SendFailed)) as caught:
             raise failure_of(publisher, events(1)[0])
     assert not getattr(caught.value, "is_permanent", False)
+
+
+def test_after_a_record_has_expired_on_its_way_others_are_sent(tmp_path: Path) -> None:
+    """B15: an outage longer than the delivery timeout was for ever: nothing was sent any more, and nothing failed."""
+    broker = start_kind("tansu", tmp_path)
+    config = BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=1_000, request_timeout_ms=500)
+    with closing(Bus(config, "sender")) as bus:
+        bus.create_topics()
+        publisher = bus.publisher()
+        send(publisher, *events(1))
+        acks: list[Exception | None] = []
+        expired = threading.Event()
+
+        def on_ack(error: Exception | None) -> None:
+            acks.append(error)
+            expired.set()
+
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        try:
+            publisher.send(events(1)[0], on_ack)
+            assert expired.wait(20)
+        finally:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        assert isinstance(acks[0], SendFailed)
+        assert not acks[0].is_permanent
+        send(publisher, *events(20, start=1))
+    broker.stop()
