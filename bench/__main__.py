@@ -1,4 +1,4 @@
-"""`python -m bench [--only NAME]`: measures, prints a table, appends to build/bench/results.jsonl."""
+"""`python -m bench [--only NAME [--set ...]]`: measures, prints a table, appends to build/bench/results.jsonl."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from contextlib import closing
 from rich.console import Console
 
 from bench.benches import BENCHES, Bench
+from bench.options import read
 from bench.results import RESULTS, alone, record, table
 from bench.row import Row, Skip
 from bench.supply import Supply
@@ -23,11 +24,14 @@ def main() -> int:
     """The exit code is 0 whether goals are met or not: a benchmark is no test."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
-    only = parser.parse_args().only
+    help = "a part of the size of that benchmark, such as seed=7; may be repeated"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help=help)
+    given = parser.parse_args()
+    only, options = given.only, read(given.assignments)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    with alone(console), closing(Supply()) as supply:
+    with alone(console), closing(Supply(options)) as supply:
         if (load := os.getloadavg()[0]) > BUSY:
             console.print(f"This machine is busy (load {load:.1f}): the figures will be worse than they could be.")
         chosen = [bench for bench in BENCHES if only in (None, bench.name)]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bench import (
+    backlog,
     clinc_continual,
     encoder,
     first_answer,
@@ -16,6 +17,7 @@ from bench import (
     precision,
     swap_stall,
 )
+from bench.chaos import rows as chaos
 from bench.row import Row
 from bench.supply import Supply
 
@@ -40,4 +42,6 @@ BENCHES = (
     Bench("label_to_live", label_to_live.measure),
     Bench("first_answer", first_answer.measure),
     Bench("memory", memory.measure),
+    Bench("backlog", backlog.measure),
+    Bench("chaos", chaos.measure),
 )

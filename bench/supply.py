@@ -5,19 +5,30 @@
 Never both at a time: there are two cores.
 """
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
+from types import MappingProxyType
+from typing import TypeVar
 
 from bench.demo_run import DemoRun, run_demo
+from bench.options import changed
 from bench.service import Service, started
+
+S = TypeVar("S")
 
 
 class Supply:
     """Owner of what runs. `close` ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._options = options
         self._running = ExitStack()
         self._service: Service | None = None
+
+    def sized(self, size: S) -> S:
+        """The size of a benchmark with what was asked for on the command line. Raises BadOption."""
+        return changed(size, self._options)
 
     def service(self) -> Service:
         """A service that answers and has nothing to learn. Raises Skip where there is no data."""

@@ -14,7 +14,10 @@ from typing import Any
 PREFIX = "LIFELONG_"
 DEFAULT_FILE = Path("lifelong.toml")
 
-READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT"})
+REQUIRE = "LIFELONG_REQUIRE"
+"""What the tests must not be skipped for lack of."""
+
+READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", REQUIRE})
 """Variables with our prefix that are no settings: a choice for tests and measurements, read where it is made."""
 
 

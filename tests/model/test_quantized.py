@@ -20,6 +20,7 @@ from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small import SMALL, TOKEN_IDS, small_strata
+from tests.required import missing
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)
@@ -54,7 +55,7 @@ def test_clinc150_keeps_its_embeddings(
 ) -> None:
     path = Path(os.environ.get("LIFELONG_DATA", "")) / "clinc150" / "data_full.json.gz"
     if not path.is_file():
-        pytest.skip("LIFELONG_DATA names no folder with clinc150/data_full.json.gz")
+        missing("clinc150", "LIFELONG_DATA names no folder with clinc150/data_full.json.gz")
     texts = [text for text, _ in json.loads(gzip.decompress(path.read_bytes()))["test"]][::5]
     assert cosines(minilm, quantized_minilm, texts).mean() >= 0.998
 

@@ -11,6 +11,7 @@ import pytest
 from services.local import kafka
 from services.local.kafka import NoBroker, start_broker, start_tansu
 from tests.brokers import eventually, start_kind, take
+from tests.required import missing
 from wire.bus import Bus
 from wire.config import BusConfig
 from wire.records import Event
@@ -38,7 +39,7 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.parametrize("kind", ["tansu", "kafka"])
 def test_it_ends_with_whoever_started_it(kind: str, tmp_path: Path) -> None:
     if kind == "kafka" and not os.environ.get("KAFKA_HOME"):
-        pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+        missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
     env = {name: value for name, value in os.environ.items() if kind == "kafka" or name != "KAFKA_HOME"}
     argv = [sys.executable, "-c", CHILD, str(tmp_path)]
     with subprocess.Popen(argv, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:

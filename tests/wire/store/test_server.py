@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from services.local.redis import LocalRedis, start_redis
+from tests.required import missing
 from tests.stores import SIGNING_KEY, lease_of, manifest_of
 from tests.wire.store.lossy import LossyProxy
 from tests.wire.store.test_reports import report_of
@@ -153,7 +154,7 @@ def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
     server = start_redis(tmp_path)
     if int(server.version.split(".")[0]) < 8:
         server.stop()
-        pytest.skip(f"Redis {server.version} has no WAITAOF, or one that returns early")
+        missing("redis", f"Redis {server.version} has no WAITAOF, or one that returns early")
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
     lease, manifest = lease_of(store), manifest_of(store, 1, epoch=1)
     with redis.Redis.from_url(server.url, protocol=2) as raw:

@@ -1,0 +1,150 @@
+"""A learner that was away comes back to a backlog: how fast it catches up, and how much of it it learns.
+
+    answers and labels, written as a service would have --> Apache Kafka --> `lifelong learn` --> its own counts
+
+Each label lies some thousand answers behind its answer, as when labels come minutes late. The backlog is much longer
+than the learner's windows, so it is learnt whole only where labels are read no further than their answers.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from bench.row import Goal, Row, Skip
+from bench.supply import Supply
+from bench.texts import clinc150
+from services.demo.stream import Item
+from services.keys import with_signing_key
+from services.local import tether
+from services.local.kafka import kafka_home, start_kafka
+from services.local.redis import start_redis
+from services.settings import Settings, as_environment, load, replaced
+from services.stack import open_store
+from wire.bus import Bus, Publisher
+from wire.errors import StoreUnavailable
+from wire.records import Answer, Feedback, LearnerReport
+
+LOOK_S = 0.2
+IDLE_S = 60.0
+"""A learner whose counts stand still for so long reads nothing any more."""
+
+FLUSH_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How long the learner was away, in labels, and how far a label lies behind its answer, in answers."""
+
+    labels: int = 500_000
+    behind: int = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """The counts that the learner ended with, and the seconds from the first label to the last."""
+
+    counts: dict[str, int]
+    took_s: float
+
+
+def measure(supply: Supply) -> Iterator[Row]:
+    supply.stop_service()
+    size = supply.sized(Size())
+    caught = caught_up(size)
+    learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "held_back"))
+    share = 100.0 * learnt / size.labels
+    yield Row(name="backlog.labels", value=size.labels, unit="labels")
+    yield Row(name="backlog.pace", value=round(size.labels / caught.took_s), unit="labels/s")
+    yield Row(name="backlog.learnt", value=round(share, 3), unit="% of the labels", goal=Goal(">=", 99.9))
+
+
+def caught_up(size: Size) -> Caught:
+    """Raises Skip where there is no Apache Kafka, or no data."""
+    items = [item for stage in clinc150().stages for item in stage.train]
+    with _servers() as settings, closing(open_store(settings)) as store:
+        with closing(Bus(settings.bus, "backlog")) as bus:
+            bus.create_topics()
+            _write(bus.publisher(), items, size)
+        argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
+        learner = tether.start(argv, log=settings.state_dir / "learner.log", env=as_environment(settings))
+        try:
+            return _watched(store.learner_report, learner, size.labels)
+        finally:
+            tether.stop(learner)
+
+
+@contextmanager
+def _servers() -> Iterator[Settings]:
+    """Settings that name an Apache Kafka and a Redis of our own."""
+    home = kafka_home()
+    if home is None:
+        raise Skip("Apache Kafka: KAFKA_HOME is not set")
+    with tempfile.TemporaryDirectory(prefix="backlog-") as name:
+        folder = Path(name)
+        settings = load(file=Path(os.devnull), environ={}, flags=[f"state_dir={folder}"]).settings
+        broker, redis = start_kafka(home, folder / "kafka"), start_redis(folder / "redis")
+        try:
+            addresses = {"bus.bootstrap_servers": broker.bootstrap_servers, "store.url": redis.url}
+            yield with_signing_key(replaced(settings, addresses), own_store=True)
+        finally:
+            broker.stop()
+            redis.stop()
+
+
+def _write(publisher: Publisher, items: list[Item], size: Size) -> None:
+    """All answers and labels, in the order in which a service and a desk that is behind would have written them."""
+    for number, item in enumerate(islice(cycle(items), size.labels)):
+        publisher.send(_answer(number, item))
+        if number >= size.behind:
+            publisher.send(_label(number - size.behind, items))
+    for number in range(max(0, size.labels - size.behind), size.labels):
+        publisher.send(_label(number, items))
+    publisher.flush(FLUSH_S)
+
+
+def _answer(number: int, item: Item) -> Answer:
+    return Answer(
+        event_id=f"backlog-{number}",
+        text=item.text,
+        label=item.label,
+        score=0.9,
+        weights_version=1,
+        arm="stable",
+        precision="int8",
+        rollout_revision=1,
+        source="backlog",
+        time_ms=1 + number,
+    )
+
+
+def _label(number: int, items: list[Item]) -> Feedback:
+    label = items[number % len(items)].label
+    event_id = f"backlog-{number}"
+    return Feedback(event_id=event_id, event_source="backlog", label=label, source="desk", time_ms=1 + number)
+
+
+def _watched(look: Callable[[], LearnerReport | None], learner: subprocess.Popen[bytes], num_labels: int) -> Caught:
+    """Looks at its reports until it has counted every label, or counts no more."""
+    begun_s = changed_s = 0.0
+    counts: dict[str, int] = {}
+    while counts.get("labels", 0) < num_labels and learner.poll() is None:
+        time.sleep(LOOK_S)  # a report is all that it says, and nothing tells when it comes
+        try:
+            report = look()
+        except StoreUnavailable:
+            continue
+        now_s = time.monotonic()
+        if report is not None and report.counts != counts:
+            counts, changed_s = report.counts, now_s
+        if not begun_s and counts.get("labels"):
+            begun_s = now_s - LOOK_S
+        if changed_s and now_s - changed_s > IDLE_S:
+            break
+    return Caught(counts, max(changed_s - begun_s, LOOK_S))

@@ -1,0 +1,70 @@
+"""`python -m bench.chaos SCENE SIZE`: plays one scene of that size (JSON); its outcome is the last line, as JSON.
+
+A process of its own: it may have a mount namespace, and it is the parent of all that is killed.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bench.chaos.apart import Apart
+from bench.chaos.play import Say, play
+from bench.chaos.rows import SKIPPED
+from bench.chaos.scene import Scene
+from bench.chaos.size import Size
+from bench.chaos.up import Up
+from bench.results import BUILD
+from bench.row import Skip
+from bench.texts import clinc150
+from services.demo.data import SUPPORT, load
+from services.demo.stream import Item
+
+LOGS = BUILD / "bench" / "chaos"
+
+SCENES: dict[str, Callable[[Path, Size, Say], Scene]] = {"up": Up, "apart": Apart}
+
+
+def main(scene: str, size: Size) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: a socket lies in it
+    try:
+        made = SCENES[scene](folder, size, _say)
+        try:
+            print(msgspec.json.encode(play(made, _items(), size, _say)).decode())
+        finally:
+            made.close()
+    except Skip as why:
+        print(why)
+        return SKIPPED
+    finally:
+        _keep_logs(folder, scene)
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _items() -> list[Item]:
+    """Texts with labels: those of CLINC150, else the carried ones."""
+    try:
+        stream = clinc150()
+    except Skip:
+        stream = load(SUPPORT, None)
+    items = [item for stage in stream.stages for item in stage.train]
+    step = 7919  # a prime: neighbours are of different classes
+    return [items[place * step % len(items)] for place in range(len(items))]
+
+
+def _keep_logs(folder: Path, scene: str) -> None:
+    kept = LOGS / scene
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(folder / "logs", kept, ignore_dangling_symlinks=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=Size)))

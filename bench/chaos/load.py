@@ -1,0 +1,233 @@
+"""Events at a steady pace by Kafka and HTTP, and their labels some seconds after their answers.
+
+    Pacer --events--> Line --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Line --> feedback.v1
+          --numbers--> Askers (HTTP) --------------reply----------------------^
+
+Open loop: the next event does not wait for an answer. Whatever fails is done again, until it is done.
+"""
+
+import heapq
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+from bench.chaos.http import Failed, Reply, predict
+from bench.chaos.ledger import Ledger, id_of, number_of
+from bench.chaos.line import Line
+from bench.chaos.size import Size
+from services.demo.labeller import delays
+from services.demo.stream import Item
+from services.settings import Settings
+from wire.bus import Bus
+from wire.clock import now_ms
+from wire.errors import LogTruncated, WireError
+from wire.records import Answer, Event, Feedback
+
+Numbers: TypeAlias = "queue.Queue[int]"
+"""The events that are asked for over HTTP."""
+
+SOURCE = "chaos"
+NUM_ASKERS = 16
+NUM_ENTITIES = 997
+POLL_MS = 100
+PAUSE_S = 0.2
+"""Before something that is away is tried again: nothing tells when it is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The text, the label and the entity of each event, which follow from its number alone."""
+
+    items: Sequence[Item]
+
+    def event(self, number: int) -> Event:
+        key = self.key(number)
+        return Event(id=id_of(number), text=self.item(number).text, key=key, source=SOURCE, time_ms=now_ms())
+
+    def item(self, number: int) -> Item:
+        return self.items[number % len(self.items)]
+
+    def key(self, number: int) -> str:
+        return f"customer-{number % NUM_ENTITIES}"
+
+
+@dataclass(order=True, slots=True)
+class Due:
+    """A label that is to be said at `due_s`."""
+
+    due_s: float
+    number: int
+    said_of: Reply = field(compare=False)
+
+
+class Labeller:
+    """Owner of the labels that were not said yet."""
+
+    def __init__(self, texts: Texts, ledger: Ledger, line: Line, size: Size) -> None:
+        self._texts, self._ledger, self._line, self._size = texts, ledger, line, size
+        self._changed = threading.Condition()
+        self._due: list[Due] = []
+        self._closed = False
+
+    def answered(self, number: int, reply: Reply) -> None:
+        """The label of this event, or its two copies, will be said after their delays."""
+        now_s = time.monotonic()
+        drawn = delays(number, seed=self._size.seed, between_s=self._size.label_delay_s)
+        with self._changed:
+            for delay_s in drawn:
+                heapq.heappush(self._due, Due(now_s + delay_s, number, reply))
+            self._changed.notify()
+
+    @property
+    def num_due(self) -> int:
+        with self._changed:
+            return len(self._due)
+
+    def run(self) -> None:
+        """Says labels as they fall due.
+
+        consumes: answered events; produces: Feedback; waits for: the time; unblocked by: `answered`, `close`
+        """
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                if not self._due or self._due[0].due_s > time.monotonic():
+                    self._changed.wait(self._due[0].due_s - time.monotonic() if self._due else None)
+                    continue
+                due = heapq.heappop(self._due)
+            self._line.send(self._label(due), partial(self._ledger.labelled, due.number))
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _label(self, due: Due) -> Feedback:
+        return Feedback(
+            event_id=due.said_of.event_id,
+            event_source=due.said_of.source,
+            key=due.said_of.key,
+            receipt=due.said_of.receipt,
+            label=self._texts.item(due.number).label,
+            source=SOURCE,
+            time_ms=now_ms(),
+        )
+
+
+class Reader:
+    """Reads the answers topic from its beginning, and comes back where the broker was away."""
+
+    def __init__(self, where: Callable[[], Settings], ledger: Ledger, labeller: Labeller) -> None:
+        self._where, self._ledger, self._labeller = where, ledger, labeller
+        self._offsets: dict[str, int] = {}
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Takes answers down.
+
+        consumes: Answer; produces: labels that are due; waits for: the broker; unblocked by: answers, `close`
+        """
+        while not self._closed.is_set():
+            config = self._where().bus
+            with closing(Bus(config, "chaos-reader")) as bus:
+                try:
+                    follower = bus.follow([Answer], self._offsets)
+                    while not self._closed.is_set() and self._where().bus == config:
+                        followed = follower.poll(POLL_MS)
+                        for received in followed.received:
+                            self._take(received.record)
+                        self._offsets.update(followed.offsets)
+                except LogTruncated:
+                    self._offsets = {}
+                except WireError:
+                    self._closed.wait(PAUSE_S)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _take(self, answer: Answer) -> None:
+        number = number_of(answer.event_id)
+        if number is not None and self._ledger.answered(number):
+            self._labeller.answered(number, Reply(answer.event_id, answer.key, answer.receipt, answer.source))
+
+
+class Asker:
+    """Asks over HTTP for the events of a queue, each until there is a reply; several run side by side."""
+
+    def __init__(
+        self,
+        where: Callable[[], Settings],
+        ledger: Ledger,
+        labeller: Labeller,
+        texts: Texts,
+        numbers: Numbers,
+    ) -> None:
+        self._where, self._ledger, self._labeller = where, ledger, labeller
+        self._texts, self._numbers = texts, numbers
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Asks.
+
+        consumes: numbers of events; produces: replies, labels that are due
+        waits for: a number, a reply; unblocked by: either, its time limit, `close`
+        """
+        while not self._closed.is_set():
+            try:
+                number = self._numbers.get(timeout=PAUSE_S)
+            except queue.Empty:
+                continue
+            self._ask(number)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _ask(self, number: int) -> None:
+        body = {"id": id_of(number), "text": self._texts.item(number).text, "key": self._texts.key(number)}
+        while not self._closed.is_set():
+            serving, begun_s = self._where().serving, time.monotonic()
+            try:
+                reply = predict(serving.http_host, serving.http_port, body)
+            except Failed as error:
+                self._ledger.http_failed(str(error))
+                self._closed.wait(PAUSE_S)
+            else:
+                self._ledger.replied(number, begun_s)
+                self._labeller.answered(number, reply)
+                return
+
+
+class Pacer:
+    """Sends the next event when its time has come."""
+
+    def __init__(self, ledger: Ledger, texts: Texts, line: Line, numbers: Numbers, *, rate: float) -> None:
+        self._ledger, self._texts, self._line, self._numbers, self._rate = ledger, texts, line, numbers, rate
+        self._enough, self._closed = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Sends.
+
+        consumes: the clock; produces: events; waits for: the time of the next; unblocked by: it, `enough`, `close`
+        """
+        start_s = time.monotonic()
+        while not self._enough.wait(max(0.0, start_s + self._ledger.num_sent / self._rate - time.monotonic())):
+            number = self._ledger.sent()
+            if self._ledger.is_http(number):
+                self._numbers.put(number)
+            else:
+                self._line.send(self._texts.event(number), lambda: None)
+        self._closed.wait()
+
+    def enough(self) -> None:
+        """No more events."""
+        self._enough.set()
+
+    def close(self) -> None:
+        self._enough.set()
+        self._closed.set()

@@ -1,0 +1,70 @@
+"""Programs that are kept running, as a service manager does: what ends is started again after a second."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.local import tether
+
+AGAIN_S = 1.0
+
+
+@dataclass(slots=True)
+class Program:
+    """One of them."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+    due_s: float = 0.0
+
+    def start(self) -> None:
+        self.process = tether.start(list(self.argv), log=self.log, env=self.env)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+
+class Programs:
+    """Owner of the programs, in the order in which they are started. Belongs to the thread that starts them."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._programs: dict[str, Program] = {}
+        self.num_ended = 0
+        """How often one has ended that nobody had killed, and that did not ask to be started again (75)."""
+
+    def start(self, program: Program) -> None:
+        self._programs[program.name] = program
+        program.start()
+
+    def check(self) -> None:
+        """Starts again what has ended a while ago."""
+        now_s = time.monotonic()
+        for program in self._programs.values():
+            if program.process is not None and (code := program.process.poll()) is not None:
+                program.process, program.due_s = None, now_s + AGAIN_S
+                self.num_ended += code not in (-signal.SIGKILL, os.EX_TEMPFAIL)
+                if code >= 0:
+                    self._say(f"{program.name} has ended by itself with {code}: {last_line(program.log)}")
+            if program.process is None and now_s >= program.due_s:
+                program.start()
+
+    def close(self, grace_s: float) -> None:
+        """Ends them, the last one first."""
+        for program in reversed(self._programs.values()):
+            if program.process is not None:
+                tether.stop(program.process, grace_s=grace_s)
+        self._programs.clear()
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1] if lines else ""

@@ -1,0 +1,90 @@
+"""The rows of `make bench ONLY=chaos`, over both scenes together.
+
+    Size --python -m bench.chaos SCENE, in a namespace--> Outcome --> rows
+
+Each scene is a process of its own, which may have a mount namespace, and whose children are all that there is to kill.
+"""
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from bench.chaos.play import Outcome
+from bench.chaos.sandbox import in_namespace
+from bench.chaos.size import FULL, Size
+from bench.chaos.timeline import nearest_rank
+from bench.process import PeerFailed
+from bench.row import Goal, Row, Skip
+from bench.supply import Supply
+from services.versions import ROOT
+
+SCENES = ("up", "apart")
+
+SKIPPED = 3
+"""Exit code of a scene that cannot be played here; the reason is the last line that it prints."""
+
+
+def measure(supply: Supply) -> Iterator[Row]:
+    supply.stop_service()
+    size = supply.sized(FULL)
+    yield from rows([played(scene, size) for scene in SCENES], kills=2 * size.kills)
+
+
+def played(scene: str, size: Size) -> Outcome:
+    """What came of a scene; what happens in it is said on the error stream. Raises Skip, PeerFailed."""
+    argv = [sys.executable, "-m", "bench.chaos", scene, msgspec.json.encode(size).decode()]
+    done = subprocess.run(in_namespace(argv), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    last = (done.stdout.strip().splitlines() or [""])[-1]
+    if done.returncode == SKIPPED:
+        raise Skip(last)
+    if done.returncode:
+        raise PeerFailed(f"the scene {scene} ended with {done.returncode}")
+    return msgspec.json.decode(last, type=Outcome)
+
+
+def rows(outcomes: Sequence[Outcome], *, kills: int) -> Iterator[Row]:
+    """The rows. The silence over HTTP is that of the scene with one replica, the failed requests those of the other."""
+    events = sum(it.events for it in outcomes)
+    yield Row(name="chaos.kills", value=sum(it.kills for it in outcomes), unit="kills", goal=Goal(">=", kills))
+    yield Row(name="chaos.faults", value=sum(it.faults for it in outcomes), unit=f"faults in {events} events")
+    yield _none("lost", sum(len(it.verdict.lost) for it in outcomes), "events")
+    yield _none("unpublished", sum(len(it.verdict.unpublished) for it in outcomes), "answers over HTTP")
+    twice, in_flight = (sum(of(it) for it in outcomes) for of in (_num_twice, lambda it: it.verdict.num_in_flight))
+    yield Row(name="chaos.answered_twice", value=twice, unit="events, of those in flight", goal=Goal("<=", in_flight))
+    yield _none("labels_unaccounted", sum(it.verdict.num_unaccounted for it in outcomes), "labels")
+    learnt = min(it.verdict.learnt_share for it in outcomes)
+    yield Row(name="chaos.learnt_share", value=round(100 * learnt, 3), unit="% of the labels", goal=Goal(">=", 99.9))
+    for outcome in outcomes:
+        yield from _of_scene(outcome)
+    recoveries_s = [each for it in outcomes for each in it.recoveries_s]
+    p95 = nearest_rank(recoveries_s, 95)
+    p50 = nearest_rank(recoveries_s, 50)
+    yield Row(name="chaos.recovery_s.p50", value=_finite(p50), unit="s")
+    yield Row(name="chaos.recovery_s.p95", value=_finite(p95), unit="s", goal=Goal("<=", 15))
+    yield _none("stuck", sum(it.stuck for it in outcomes), "times")
+    yield _none("ended_by_itself", sum(it.ended_by_itself for it in outcomes), "times")
+    yield _none("weights_differ", sum(len(it.not_the_same) for it in outcomes), "tensors")
+
+
+def _of_scene(outcome: Outcome) -> Iterator[Row]:
+    if outcome.scene == "up":
+        for track, silence_s in outcome.silence_s.items():
+            goal = Goal("<=", 30) if track == "http" else None
+            yield Row(name=f"chaos.longest_silence_s.{track}", value=round(silence_s, 1), unit="s", goal=goal)
+    else:
+        yield _none("http_failed", sum(outcome.http_failures.values()), "requests, two replicas")
+
+
+def _num_twice(outcome: Outcome) -> int:
+    return len(outcome.verdict.twice)
+
+
+def _none(name: str, value: float, unit: str) -> Row:
+    return Row(name=f"chaos.{name}", value=value, unit=unit, goal=Goal("<=", 0))
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or value == math.inf else round(value, 1)

@@ -1,0 +1,87 @@
+"""A broker that advertises another address to each program, and a Redis on a port that stays: what proxies need."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from services.local import tether
+from services.local.kafka import HEAP
+from services.local.redis import find_binary
+
+PROPERTIES_FILE = "server.properties"
+
+DIRECT = "DIRECT"
+"""The listener of the broker that no proxy stands before."""
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={advertised}
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name={direct}
+log.dirs={logs}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+
+def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str]) -> None:
+    """Makes a node with a listener on each of `ports`, which tells its clients the address in `advertised`, or its own.
+
+    A listener is named by upper case letters.
+    """
+    own = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    folder.mkdir(parents=True)
+    content = PROPERTIES.format(
+        controller=tether.free_port(),
+        listeners=",".join(f"{name}://{address}" for name, address in own.items()),
+        advertised=",".join(f"{name}://{address}" for name, address in (own | advertised).items()),
+        protocols=",".join(f"{name}:PLAINTEXT" for name in own),
+        direct=DIRECT,
+        logs=folder / "logs",
+    )
+    (folder / PROPERTIES_FILE).write_text(content)
+    storage = str(home / "bin" / "kafka-storage.sh")
+    cluster = _said([storage, "random-uuid"], folder)
+    _said([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
+
+
+def kafka_argv(home: Path, folder: Path) -> list[str]:
+    """The command that runs the node in `folder`."""
+    return [str(home / "bin" / "kafka-server-start.sh"), str(folder / PROPERTIES_FILE)]
+
+
+def kafka_environment(folder: Path) -> dict[str, str]:
+    return {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(folder / "server")}
+
+
+def redis_argv(folder: Path, port: int) -> list[str]:
+    """A Redis that syncs once a second, as one that others share does."""
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory": "1gb",
+        "maxmemory-policy": "noeviction",
+    }
+    return [find_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def free_ports(names: list[str]) -> dict[str, int]:
+    return {name: tether.free_port() for name in names}
+
+
+def _said(argv: list[str], folder: Path) -> str:
+    env = {**os.environ, **kafka_environment(folder)}
+    return subprocess.run(argv, check=True, capture_output=True, text=True, env=env).stdout.strip()

@@ -1,0 +1,62 @@
+"""The learner that nobody killed: fed the same topics, it must come to the same weights, to the bit.
+
+topics, lineage of the last version --learner.rebuild--> a candidate in this process --differing--> names of tensors
+
+All of a version is compared: the head, and the blocks that slow rounds have trained. The rounds begin at the offsets
+that the version names; the windows of the rebuilding learner are as large as the topics, since it reads one partition
+after the other.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.rebuild import NotRebuilt, ReadTo, differing, rebuild
+from model.minilm import load_encoder
+from services.keys import key_bytes
+from services.settings import Settings
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback, WeightManifest
+from wire.subjects import Subjects
+
+Partition = Sequence[tuple[int, Answer | Feedback]]
+"""The records of one partition with their offsets, in order."""
+
+
+def not_the_same(settings: Settings, topics: Mapping[str, Partition], published: WeightManifest) -> list[str]:
+    """What of `published` an undisturbed learner does not come to: names of tensors, or why it comes to nothing."""
+    torch.set_num_threads(1)
+    config = _wide(settings.learner, sum(len(records) for records in topics.values()))
+    key = key_bytes(settings)
+    learner = Learner(config, *load_encoder(settings.encoder), receipts=Receipts(key), subjects=Subjects(key))
+    try:
+        candidate = rebuild(published, learner, config, _reader(topics))
+    except NotRebuilt as error:
+        return [str(error)]
+    return differing(published, candidate)
+
+
+def _wide(config: LearnerConfig, num_records: int) -> LearnerConfig:
+    return replace(
+        config,
+        pending_answers=num_records,
+        pending_bytes=1 << 40,
+        parked_feedback=num_records,
+        remembered_ids=num_records,
+    )
+
+
+def _reader(topics: Mapping[str, Partition]) -> ReadTo:
+    """Gives the records of each partition up to the offsets that it is asked for, answers first."""
+    given = dict.fromkeys(topics, 0)
+
+    def read_to(offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
+        for name in sorted(topics):
+            records = [record for offset, record in topics[name] if given[name] <= offset < offsets.get(name, 0)]
+            given[name] = max(given[name], offsets.get(name, 0))
+            yield records
+
+    return read_to

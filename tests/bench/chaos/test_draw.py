@@ -1,0 +1,68 @@
+"""Which faults are drawn."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from bench.chaos.draw import drawn
+from bench.chaos.faults import Fault, Kind
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A fault that does nothing."""
+
+    name: str
+    number: float
+    num_kills: int
+    lasts_s: float = 0.0
+
+    def inject(self) -> str:
+        return ""
+
+    def heal(self) -> None:
+        pass
+
+
+def kind(name: str, *, is_kill: bool) -> Kind:
+    def make(rng: random.Random) -> Fault:
+        return Drawn(name, rng.random(), int(is_kill))
+
+    return Kind(name, make, is_kill=is_kill)
+
+
+KINDS = [kind(f"kill {number}", is_kill=True) for number in range(5)] + [
+    kind(f"other {number}", is_kill=False) for number in range(3)
+]
+
+
+def names(faults: list[Fault]) -> list[str]:
+    return [name for fault in faults for name in fault.name.split(" and ")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_as_many_are_drawn_as_were_asked_for(seed: int) -> None:
+    faults = drawn(KINDS, kills=17, others=4, seed=seed)
+    assert sum(fault.num_kills for fault in faults) == 17
+    assert sum(name.startswith("other") for name in names(faults)) == 4
+
+
+def test_every_kind_comes_before_one_comes_again() -> None:
+    assert sorted(names(drawn(KINDS, kills=5, others=3, seed=1))) == sorted(each.name for each in KINDS)
+
+
+def test_the_seed_decides() -> None:
+    assert drawn(KINDS, kills=9, others=5, seed=3) == drawn(KINDS, kills=9, others=5, seed=3)
+    assert drawn(KINDS, kills=9, others=5, seed=3) != drawn(KINDS, kills=9, others=5, seed=4)
+
+
+def test_some_come_two_at_a_time() -> None:
+    assert any(" and " in fault.name for seed in range(5) for fault in drawn(KINDS, kills=17, others=0, seed=seed))
+
+
+@pytest.mark.parametrize("is_left", [lambda each: each.is_kill, lambda each: not each.is_kill, lambda each: False])
+def test_what_there_is_nothing_of_is_not_drawn(is_left: Callable[[Kind], bool]) -> None:
+    kinds = [each for each in KINDS if is_left(each)]
+    assert bool(drawn(kinds, kills=2, others=2, seed=0)) == bool(kinds)

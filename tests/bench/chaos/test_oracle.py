@@ -1,0 +1,117 @@
+"""The oracle, on a small world that went wrong in every way it knows."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.chaos.oracle import Found, Sent, Verdict, ends_of, in_flight, judge
+from bench.chaos.timeline import Span
+
+NONE = math.nan
+
+
+def is_http(number: int) -> bool:
+    return number % 10 == 0
+
+
+def sent(
+    answered_s: Sequence[float], *, replied_s: Sequence[float] = (), labelled: Sequence[int] | None = None
+) -> Sent:
+    """Event n is sent at second n."""
+    num = len(answered_s)
+    return Sent(
+        sent_s=[float(number) for number in range(num)],
+        answered_s=answered_s,
+        replied_s=replied_s or [0.0 if is_http(number) else NONE for number in range(num)],
+        labelled=[1] * num if labelled is None else labelled,
+        is_http=is_http,
+    )
+
+
+def found(answers: Sequence[int], *, letters: Sequence[int] = (), labels: Sequence[int] | None = None) -> Found:
+    return Found(
+        answers=Counter(answers), dead_letters=Counter(letters), labels=Counter(answers if labels is None else labels)
+    )
+
+
+def counts(num: int, **more: int) -> dict[str, int]:
+    """Of a learner that has learnt `num` labels."""
+    return {"labels": num, "matched": num, "learnt": num} | more
+
+
+def test_nothing_is_wrong_where_everything_was_answered_and_learnt_once() -> None:
+    verdict = judge(sent([0.1, 1.1, 2.1]), found([0, 1, 2]), counts(3), [])
+    assert verdict == Verdict(lost=(), unpublished=(), twice=(), num_in_flight=0, unaccounted={}, learnt_share=1.0)
+
+
+def test_an_event_without_answer_or_letter_is_lost() -> None:
+    verdict = judge(sent([0.1, NONE, NONE, 3.1]), found([0, 3], letters=[2]), counts(2), [])
+    assert verdict.lost == (1,)
+
+
+def test_over_http_a_reply_counts_and_its_answer_must_be_in_the_topic() -> None:
+    asked = sent([0.1] * 21, replied_s=[NONE] * 10 + [10.1] + [NONE] * 9 + [20.1])
+    verdict = judge(asked, found([number for number in range(21) if number != 20]), counts(20), [])
+    assert verdict.lost == (0,)
+    assert verdict.unpublished == (20,)
+
+
+def test_an_event_is_answered_twice_however_often_it_was() -> None:
+    assert judge(sent([0.1, 1.1]), found([0, 0, 0, 1]), counts(2), []).twice == (0,)
+
+
+@pytest.mark.parametrize(
+    ("answered_s", "is_in_flight"),
+    [
+        (3.0, False),  # long before the fault: its offset was committed
+        (9.5, True),  # so shortly before that it may not have been
+        (12.0, True),  # during it
+        (30.0, True),  # long after it
+        (NONE, True),  # never
+    ],
+)
+def test_in_flight_is_what_was_not_surely_committed(answered_s: float, is_in_flight: bool) -> None:
+    one = sent([answered_s])
+    assert in_flight(one, [Span("kill", 10.0, 14.0)]) == ({0} if is_in_flight else set())
+
+
+def test_what_was_sent_after_a_fault_was_not_in_flight() -> None:
+    later = sent([NONE] * 20)
+    assert in_flight(later, [Span("kill", 3.0, 4.0), Span("kill", 6.0, 6.5)]) == set(range(7))
+
+
+@pytest.mark.parametrize(
+    ("labelled", "labels", "counted", "reason"),
+    [
+        ([1, 1], [0], counts(1), "acknowledged, not in the topic"),
+        ([1, 2], [0, 1, 1], counts(2), "in the topic, not counted"),
+        ([1, 1], [0, 1], counts(3), "counted, not in the topic"),
+        ([1, 1], [0, 1], {"labels": 2, "matched": 1, "learnt": 1}, "counted to no end, or to two"),
+        ([1, 2], [0, 1, 1], {"labels": 3, "matched": 3, "learnt": 3}, "learnt twice"),
+        ([1, 1], [0, 1], counts(2, quarantine_lost=1), "could not be quarantined"),
+    ],
+)
+def test_a_label_that_is_not_accounted_for_is_told_by_its_reason(
+    labelled: list[int], labels: list[int], counted: dict[str, int], reason: str
+) -> None:
+    verdict = judge(sent([0.1, 1.1], labelled=labelled), found([0, 1], labels=labels), counted, [])
+    assert verdict.unaccounted[reason] == 1
+
+
+def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -> None:
+    counted = {"labels": 5, "matched": 3, "learnt": 2, "held_back": 1, "duplicate": 1, "parked": 1}
+    verdict = judge(sent([0.1] * 4, labelled=[2, 1, 1, 1]), found([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [])
+    assert (verdict.num_unaccounted, verdict.learnt_share) == (0, 0.75)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["matched", "late", "orphan", "refused_forged", "quarantined_flip"]), st.integers(0, 9)
+    )
+)
+def test_every_end_is_counted_once(ends: dict[str, int]) -> None:
+    assert ends_of(ends | {"answers": 99, "early": 7, "learnt": 5}) == sum(ends.values())

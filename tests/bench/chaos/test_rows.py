@@ -1,0 +1,65 @@
+"""What a run comes to."""
+
+import math
+from dataclasses import replace
+
+from bench.chaos.oracle import Verdict
+from bench.chaos.play import Outcome
+from bench.chaos.rows import rows
+
+GOOD = Verdict(lost=(), unpublished=(), twice=(4, 5), num_in_flight=7, unaccounted={}, learnt_share=0.9995)
+
+UP = Outcome(
+    scene="up",
+    events=1_000,
+    labels=1_000,
+    kills=50,
+    faults=60,
+    verdict=GOOD,
+    recoveries_s=tuple(map(float, range(1, 15))),
+    silence_s={"http": 21.0, "kafka": 44.0},
+    http_failures={"ConnectionRefusedError": 12},
+    ended_by_itself=0,
+    stuck=0,
+    dead_letters=0,
+    not_the_same=(),
+)
+
+APART = replace(UP, scene="apart", http_failures={}, silence_s={"http": 40.0, "kafka": 9.0})
+
+
+def values(*outcomes: Outcome) -> dict[str, tuple[float | None, bool | None]]:
+    return {row.name.removeprefix("chaos."): (row.value, row.met) for row in rows(outcomes, kills=100)}
+
+
+def missed(found: dict[str, tuple[float | None, bool | None]]) -> set[str]:
+    return {name for name, (_, met) in found.items() if met is False}
+
+
+def test_a_good_run_meets_every_goal() -> None:
+    found = values(UP, APART)
+    assert not missed(found)
+    expected = {
+        "kills": (100, True),
+        "answered_twice": (4, True),
+        "learnt_share": (99.95, True),
+        "longest_silence_s.http": (21.0, True),
+        "longest_silence_s.kafka": (44.0, None),
+        "http_failed": (0, True),
+        "recovery_s.p95": (14.0, True),
+    }
+    assert found == found | expected
+
+
+def test_one_bad_scene_is_enough_to_miss_a_goal() -> None:
+    bad = replace(
+        APART,
+        verdict=replace(GOOD, lost=(3,), unaccounted={"learnt twice": 2}, learnt_share=0.9),
+        http_failures={"503": 1},
+        recoveries_s=(math.inf,) * 10,
+        not_the_same=("head.out",),
+    )
+    found = values(UP, bad)
+    bad_ones = {"lost", "labels_unaccounted", "learnt_share", "http_failed", "recovery_s.p95", "weights_differ"}
+    assert missed(found) == bad_ones
+    assert found["recovery_s.p95"][0] is None

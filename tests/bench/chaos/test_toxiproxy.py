@@ -1,0 +1,110 @@
+"""Toxiproxy, and what each of our faults does to a connection through it."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bench.chaos.faults import TOXICS, Cut, Toxic
+from bench.chaos.toxiproxy import Proxy, Toxiproxy
+from bench.row import Skip
+from tests.required import missing
+
+pytestmark = pytest.mark.live
+
+PATIENCE_S = 0.5
+SENT = b"0123456789" * 800
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[str]:
+    """The address of a server that sends back what it gets."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=[server], daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def serve(server: socket.socket) -> None:
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        threading.Thread(target=send_back, args=[connection], daemon=True).start()
+
+
+def send_back(connection: socket.socket) -> None:
+    with connection:
+        try:
+            while received := connection.recv(65_536):
+                connection.sendall(received)
+        except OSError:
+            return
+
+
+@pytest.fixture(scope="module")
+def proxy(echo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    try:
+        toxiproxy = Toxiproxy(tmp_path_factory.mktemp("toxiproxy"))
+    except Skip as why:
+        missing("toxiproxy", str(why))
+    yield toxiproxy.proxy("echo", echo)
+    toxiproxy.close()
+
+
+def echoed(proxy: Proxy) -> tuple[int, float]:
+    """How many bytes come back, and after how many seconds the last of them."""
+    host, _, port = proxy.listen.partition(":")
+    start_s, num = time.monotonic(), 0
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
+        connection.sendall(SENT)
+        try:
+            while num < len(SENT) and (received := connection.recv(65_536)):
+                num += len(received)
+        except TimeoutError:
+            pass
+    return num, time.monotonic() - start_s
+
+
+def toxic(what: str, proxy: Proxy) -> Toxic:
+    kind, attributes = TOXICS[what]
+    return Toxic(what, "us and echo", [proxy], kind, attributes, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "fewest", "most", "from_s"),
+    [
+        ("black hole", 0, 0, PATIENCE_S),
+        ("delay", len(SENT), len(SENT), 0.3),
+        ("bandwidth", len(SENT), len(SENT), 0.1),
+        ("partial writes", len(SENT), len(SENT), 0.02),
+        ("cut in mid-message", 0, 4_096, 0.0),
+    ],
+)
+def test_what_a_toxic_does_and_that_it_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
+    fault = toxic(what, proxy)
+    fault.inject()
+    num, took_s = echoed(proxy)
+    assert fewest <= num <= most and took_s >= from_s
+    fault.heal()
+    assert echoed(proxy)[0] == len(SENT)
+
+
+def test_a_connection_is_reset(proxy: Proxy) -> None:
+    fault = toxic("reset", proxy)
+    fault.inject()
+    with pytest.raises(ConnectionError):
+        echoed(proxy)
+    fault.heal()
+    assert echoed(proxy)[0] == len(SENT)
+
+
+def test_what_is_cut_refuses(proxy: Proxy) -> None:
+    fault = Cut("us and echo", [proxy], 1.0)
+    fault.inject()
+    with pytest.raises(ConnectionRefusedError):
+        echoed(proxy)
+    fault.heal()
+    assert echoed(proxy)[0] == len(SENT)

@@ -1,0 +1,35 @@
+"""What a test needs of the machine, and what happens where it is not there: the test is skipped, or fails.
+
+A user without Apache Kafka can run the tests; where we say that everything is there (`.ci/run`), nothing may go
+untested in silence. `LIFELONG_REQUIRE=kafka,toxiproxy` makes the lack of these two a failure, `all` that of anything.
+"""
+
+import os
+from typing import Literal, NoReturn, TypeAlias, get_args
+
+import pytest
+
+from services.sources import REQUIRE
+
+Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "faketime", "namespaces"]
+
+
+def missing(need: Need, why: str) -> NoReturn:
+    """Skips the test, or fails it where what it needs is required."""
+    if need in required(os.environ.get(REQUIRE, "")):
+        pytest.fail(f"{why} ({REQUIRE} names {need})", pytrace=False)
+    pytest.skip(why)
+
+
+def required(value: str) -> frozenset[str]:
+    """What a value of the variable names. Raises ValueError for a name that no test asks for.
+
+    >>> sorted(required("kafka,redis"))
+    ['kafka', 'redis']
+    """
+    known = get_args(Need)
+    named = frozenset(value.split(",")) - {""}
+    unknown = named - {*known, "all"}
+    if unknown:
+        raise ValueError(f"{REQUIRE}: {', '.join(sorted(unknown))}; there are all, {', '.join(known)}")
+    return frozenset(known) if "all" in named else named
