@@ -16,9 +16,6 @@ from learner.learner import Learner
 from learner.lineage import broken
 from learner.replay import Labelled, Replay
 
-UNIT = 64
-"""Texts that are encoded anew before the lease is looked at again."""
-
 
 def erase(learner: Learner, *, keep_alive: Callable[[], None]) -> dict[str, int]:
     """Take everything about erased subjects out of `learner`; how many samples, by where they were.
@@ -41,7 +38,9 @@ def erase(learner: Learner, *, keep_alive: Callable[[], None]) -> dict[str, int]
     if is_complete:
         learner.tier.unlearn_many(gone)
     else:
-        _rebuild(learner, keep_alive)
+        tier = learner.tier.successor(learner.tier.served)
+        tier.relearn(learner.replay.samples(), after_unit=keep_alive)
+        learner.tier = tier
     learner.erased.is_due = False
     return removed
 
@@ -49,11 +48,3 @@ def erase(learner: Learner, *, keep_alive: Callable[[], None]) -> dict[str, int]
 def _take_out(memory: Replay[Labelled], holds: Callable[[str], bool]) -> int:
     subjects = {sample.subject for sample in memory.samples()}
     return sum(memory.erase(subject) for subject in subjects if holds(subject))
-
-
-def _rebuild(learner: Learner, keep_alive: Callable[[], None]) -> None:
-    tier, todo = learner.tier.successor(learner.tier.served), learner.replay.samples()
-    for first in range(0, len(todo), UNIT):
-        tier.learn_many(todo[first : first + UNIT])
-        keep_alive()
-    learner.tier = tier

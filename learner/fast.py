@@ -5,7 +5,7 @@
 All sums are exact, so that they depend neither on the order nor on the batching of the labels (`learner.heads.ridge`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from learner.requantize import ServedEncoder
 
 Z_GRID = 2.0**24
 """The sums of z are multiples of its inverse: finer than float32 needs, and exact in float64 below 2^29 samples."""
+
+
+UNIT = 64
+"""Texts that are encoded at once where a tier is made anew."""
 
 
 class FastTier:
@@ -41,6 +45,12 @@ class FastTier:
         distances_B = 1 - (z_BD @ self.means(self.head.classes).T).amax(dim=1)
         self._z_sums_CD.index_add_(0, self.head.rows_of(labels), on_grid(z_BD, Z_GRID))
         return distances_B
+
+    def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
+        """Learn many samples, a unit at a time, with `after_unit` after each: this takes seconds."""
+        for first in range(0, len(samples), UNIT):
+            self.learn_many(samples[first : first + UNIT])
+            after_unit()
 
     def unlearn_many(self, samples: Sequence[Labelled]) -> None:
         """Take samples out that were learnt here: afterwards the tier is one that never saw them."""

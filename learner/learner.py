@@ -9,12 +9,12 @@ goes on as if nothing had happened, bit for bit, but for a slow round, which it 
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import structlog
 from torch import Tensor
 
 from learner.anchor import Anchor
+from learner.base_encoder import BaseEncoder
 from learner.config import LearnerConfig
 from learner.erased import Erased
 from learner.evaluation import changes
@@ -23,22 +23,20 @@ from learner.gate import is_worse_beyond_chance
 from learner.guard import Guard
 from learner.join import Join, Sample
 from learner.lineage import began, broken, ended, stored
+from learner.origin import Change
 from learner.parts import drift_of, fresh_of, held_back_of, replay_of
 from learner.prequential import Prequential
 from learner.recent import hash_of
 from learner.replay import Labelled, Replay, with_names
-from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from learner.schedule import MARKS, Schedule
 from learner.slow import Phase, SlowRound
 from learner.snapshot import MEANS, Facts, Snapshot
 from learner.steps import Pace
 from learner.temperature import DEFAULT
-from learner.tier import frozen_digest, load_top, preload, top_state
-from model.calibration import grams, smooth
+from learner.tier import preload
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from model.weights import layer_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Lineage, Quarantined, RoundKind, WeightManifest
 from wire.subjects import Subjects
@@ -62,17 +60,11 @@ class Learner:
         receipts: Receipts | None = None,
         subjects: Subjects | None = None,
     ) -> None:
-        shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
-        strata.config = shape
-        self._config, self._first_layer = config, shape.n_layers - config.trainable_layers
-        self._receipts, self._subjects = receipts, subjects
-        self.model_spec = shape.spec_hash(tokenizer.digest)
+        self._base = BaseEncoder(config, strata, tokenizer)
+        self._config, self._receipts, self._subjects = config, receipts, subjects
+        self.model_spec = self._base.model_spec
         self.strata = strata
-        self._source = f"{frozen_digest(strata, self._first_layer)}/{config.seed}"
-        seen = smooth(strata, grams(strata, tokenizer))
-        seen = {name: gram for name, gram in seen.items() if layer_of(name) < self._first_layer}
-        tensors = stored_encoder(strata, grams=seen) | {"head.proj": stored_projection(shape, seed=config.seed)}
-        self.tier = FastTier(ServedEncoder(shape, tokenizer, tensors), ridge=config.ridge)
+        self.tier = FastTier(self._base.served, ridge=config.ridge)
         if config.trainable_layers:
             preload()
         self.guard = Guard(config, receipts=receipts)
@@ -93,6 +85,8 @@ class Learner:
         self.fresh: Replay[Labelled] = fresh_of(config)
         """What was learnt since the last round began."""
         self.pace = Pace()  # of labels, from the poll to the changed head
+        self.has_migrated = False
+        """Whether the state that was restored last was made under other settings."""
 
     def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> list[Quarantined]:
         """Take what was read up to `offsets`. Afterwards every record below them has had its effect.
@@ -164,11 +158,10 @@ class Learner:
         """Everything, as one value. `pending`: the version that this state is about to be published as."""
         facts = Facts(
             epoch=epoch,
-            model_spec=self.model_spec,
             version=self.version,
             last_version=self.last_version,
             pending=pending,
-            source=self._source,
+            origin=self._base.origin,
             offsets=self.offsets,
             read_first=self.read_first,
             classes=list(self.tier.head.classes),
@@ -194,9 +187,9 @@ class Learner:
         return Snapshot(facts=facts, tensors=sums | top | means)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become the learner that was exported. Raises CheckpointRefused for one of another model."""
+        """Become the learner that was exported, under the settings of now. Raises StateRefused where they forbid it."""
         facts = snapshot.facts
-        self._restore_knowledge(snapshot)
+        change = self._restore_knowledge(snapshot)
         self.guard = Guard(self._config, receipts=self._receipts, state=facts.guard)
         self.join = Join(self._config, self.guard, state=facts.join)
         self.held_back = held_back_of(self._config, facts.held_back)
@@ -209,11 +202,12 @@ class Learner:
         self.read_first = dict(facts.read_first)
         self.version = facts.version
         self.last_version = facts.last_version
+        self._changed(change)
 
     def set_aside(self, snapshot: Snapshot, version: int) -> None:
         """Go back to what `version` knew. What was read since stays read: those labels are set aside, and counted."""
         num_learnt = self.counts["learnt"]
-        self._restore_knowledge(snapshot)
+        change = self._restore_knowledge(snapshot)
         self.drift.new_encoder()
         self.counts["learnt"] = snapshot.facts.counts.get("learnt", 0)
         for name in MARKS:
@@ -222,6 +216,7 @@ class Learner:
         self.lineage = broken(self.lineage, "labels were set aside")
         self.version = version
         self.erased.returned(len(snapshot.facts.erased.erasures))
+        self._changed(change)
 
     @property
     def has_work(self) -> bool:
@@ -231,7 +226,7 @@ class Learner:
     @property
     def top(self) -> dict[str, Tensor]:
         """The weights of the trained blocks, by name."""
-        return top_state(self.strata, self._first_layer)
+        return self._base.top(self.strata)
 
     @property
     def is_rested(self) -> bool:
@@ -273,20 +268,44 @@ class Learner:
             self.drop()
         return is_adopted
 
-    def _restore_knowledge(self, snapshot: Snapshot) -> None:
-        """The part that labels made: tiers, memory, a round under way."""
-        facts = snapshot.facts
-        facts.check(model_spec=self.model_spec, source=self._source)
-        load_top(self.strata, snapshot.named("top."))
-        served, top = self.tier.served, stored_encoder(self.strata, first_layer=self._first_layer)
-        if any(it.entry != served.tensors[name].entry for name, it in top.items()):
-            served = served.with_top(top)
-        self.tier = FastTier(served, ridge=self._config.ridge)
-        self.tier.restore(snapshot.named("fast."), facts.classes)
+    def _restore_knowledge(self, snapshot: Snapshot) -> Change:
+        """The part that labels made: tiers, memory, a round under way. Raises StateRefused before anything is changed.
+
+        Returns what is different from the settings under which it was made.
+        """
+        facts, change = snapshot.facts, self._base.compare(snapshot)
+        self.strata, served = self._base.with_blocks_of(snapshot, self.tier.served)
         self.replay = replay_of(self._config, facts.replay)
-        self.temperature, self.anchor = facts.temperature, facts.anchor
+        self.tier = FastTier(served, ridge=self._config.ridge)
+        if change.is_rebuilt:
+            self.tier.admit_all(facts.classes)
+            self.tier.relearn(self.replay.samples())
+        else:
+            self.tier.restore(snapshot.named("fast."), facts.classes)
+        self.temperature = facts.temperature
+        self.anchor = None if change.is_rebuilt else facts.anchor
         self.fresh = fresh_of(self._config, facts.since_round)
         self.lineage = facts.lineage
-        self.round = None
-        if (plan := facts.round_plan) is not None:
+        self._restore_round(snapshot, change)
+        if change:
+            num_lost = int(snapshot.tensors["fast.counts"].sum()) - self.tier.head.num_samples
+            log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
+        return change
+
+    def _restore_round(self, snapshot: Snapshot, change: Change) -> None:
+        self.round, plan = None, snapshot.facts.round_plan
+        if plan is None:
+            return
+        if change.is_rebuilt or not self._config.trainable_layers:
+            self.drop()  # it trained another encoder
+        else:
             self.round = SlowRound(plan, snapshot.tensors[MEANS], self.tier, self.strata, config=self._config)
+
+    def _changed(self, change: Change) -> None:
+        """Note that the state which was restored was made under other settings, if it was."""
+        self.has_migrated = bool(change)
+        if change:
+            self.counts["migrations"] += 1
+            self.lineage = broken(self.lineage, f"settings were changed: {', '.join(change.settings)}")
+        if change.is_rebuilt:
+            self.drift.new_encoder()

@@ -32,13 +32,17 @@ def began(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[st
 
 def stored(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
     """`lineage` whose last round learns the memory again, as it is behind the records below `offsets`."""
+    if not lineage.rounds:
+        return lineage
     *before, last = lineage.rounds
     last = msgspec.structs.replace(last, memory_offsets=dict(offsets))
     return Lineage(rounds=(*before, last), gap=lineage.gap)
 
 
 def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:
-    """`lineage` with its last round ended."""
+    """`lineage` with its last round ended. A round that an older program began is not among them."""
+    if not lineage.rounds:
+        return lineage
     *before, last = lineage.rounds
     last = msgspec.structs.replace(last, outcome="adopted" if is_adopted else "dropped")
     return Lineage(rounds=(*before, last), gap=lineage.gap)

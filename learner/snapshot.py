@@ -5,6 +5,7 @@
 What is no tensor is one uint8 tensor of msgpack, `facts`. safetensors alone notices a missing byte, but no flipped one.
 """
 
+import math
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -21,7 +22,9 @@ from learner.erased import ErasedState
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.guard import GuardState
 from learner.join import JoinState
+from learner.origin import Origin
 from learner.replay import Labelled, ReplayState
+from model.weights import layer_of
 from wire.records import Lineage, WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
@@ -69,19 +72,17 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that is no tensor. `version` is the one trained from, `pending` the one that this state was published as.
 
-    `epoch` is that of the leader that wrote it. `source` says what the frozen weights were made of: two machines may
-    round a few of them differently, and can still go on from each other's state. `offsets` maps `topic/partition` to
-    the next offset to read: every record below it had its effect. Below `read_first` nothing is published: `version`
-    already knows those records.
+    `epoch` is that of the leader that wrote it. `origin` says what the sums and the trained blocks belong to: two
+    machines may round a few of the frozen weights differently, and can still go on from each other's state. `offsets`
+    maps `topic/partition` to the next offset to read: every record below it had its effect. Below `read_first` nothing
+    is published: `version` already knows those records. `source` is what format 1 had in place of `origin`.
     """
 
     format: int = FORMAT
     epoch: int = 0
-    model_spec: str
     version: int
     last_version: int
     pending: WeightManifest | None
-    source: str
     offsets: dict[str, int]
     classes: list[str]
     counts: dict[str, int]
@@ -100,13 +101,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     guard: GuardState | None = None
     drift: DriftState = DriftState()
     read_first: dict[str, int] = {}
-
-    def check(self, *, model_spec: str, source: str) -> None:
-        """Raises CheckpointRefused for facts about another model."""
-        if self.model_spec != model_spec:
-            raise CheckpointRefused(f"of model {self.model_spec[:12]}, not {model_spec[:12]}")
-        if self.source != source:
-            raise CheckpointRefused("of another encoder or seed")
+    origin: Origin | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +115,20 @@ class Snapshot:
     def named(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix`, without it."""
         return {name.removeprefix(prefix): it for name, it in self.tensors.items() if name.startswith(prefix)}
+
+    @property
+    def origin(self) -> Origin:
+        """What it belongs to; of format 1, as far as it can be told."""
+        if self.facts.origin is not None:
+            return self.facts.origin
+        encoder, _, seed = self.facts.source.rpartition("/")
+        num_sums = len(self.tensors["fast.gram"])  # those of a triangle
+        return Origin(
+            encoder=encoder,
+            seed=int(seed),
+            num_features=math.isqrt(2 * num_sums),
+            trainable_layers=len({layer_of(name) for name in self.named("top.")}),
+        )
 
 
 def encode(snapshot: Snapshot) -> bytes:

@@ -13,7 +13,7 @@ import structlog
 
 from learner.candidate import Candidate, Maker
 from learner.checkpoint import Checkpoints, is_same
-from learner.errors import CheckpointRefused
+from learner.errors import LearnerError
 from learner.learner import Learner
 from learner.snapshot import Snapshot
 from learner.steps import Steps
@@ -42,7 +42,8 @@ class Standing:
     def num_changes(self) -> int:
         """Grows with everything that makes the next version another one."""
         counts = self._learner.counts
-        return counts["learnt"] + counts["set_aside"] + counts["rounds_adopted"] + counts["erasures"]
+        kinds = ("learnt", "set_aside", "rounds_adopted", "erasures", "migrations")
+        return sum(counts[kind] for kind in kinds)
 
     @property
     def has_changes(self) -> bool:
@@ -66,7 +67,7 @@ class Standing:
         self._seen = learner.counts.get(PUBLISHED_AT, -1)
         learner.read_first = _reachable(learner.read_first, ends)
         if pending is not None and is_there:
-            self.mark(pending, self.num_changes)
+            self.mark(pending, self.num_changes - learner.has_migrated)
             self._maker.published(self._maker.make(learner, Steps()), learner)
         elif pending is not None or not current:
             self.force()
@@ -142,7 +143,7 @@ class Standing:
             learner.restore(published)
             candidate = self._maker.make(learner, Steps())
             learner.restore(now)
-        except CheckpointRefused as error:
+        except LearnerError as error:
             log.warning("snapshot_refused", version=published.facts.version, reason=str(error))
         return candidate
 
@@ -177,7 +178,7 @@ class Standing:
                 learner.set_aside(snapshot, current)
                 learner.anchor = None
                 self._maker.published(self._maker.make(learner, Steps()), learner)
-        except CheckpointRefused as error:
+        except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1

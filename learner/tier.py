@@ -14,6 +14,7 @@ head (its weights answer to features that the step has just moved).
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -54,14 +55,22 @@ def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
     strata.load_state_dict(dict(state), strict=False)
 
 
-def frozen_digest(strata: Strata, first_layer: int) -> str:
-    """Of all weights that training does not change."""
-    digest = sha256()
-    for name, value in strata.state_dict().items():
-        if layer_of(name) < first_layer:
+def lower_digests(strata: Strata) -> list[str]:
+    """Of all weights below each block, and at the end of all weights: those that training from there on leaves alone.
+
+    >>> from model.config import StrataConfig
+    >>> len(lower_digests(Strata(StrataConfig(vocab=9, d_model=4, n_layers=2, n_heads=1, d_ff=4))))
+    3
+    """
+    digest, digests = sha256(), list[str]()
+    state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
+    for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
+        if layer >= 0:
+            digests.append(digest.hexdigest())
+        for name, value in weights:
             digest.update(name.encode())
             digest.update(value.contiguous().numpy())
-    return digest.hexdigest()
+    return [*digests, digest.hexdigest()]
 
 
 def preload() -> None:

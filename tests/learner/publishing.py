@@ -15,18 +15,20 @@ class Bench:
     """A learner that publishes into a store, with a clock that stands still unless it is moved."""
 
     def __init__(self, store: Store, folder: Path, **changed: float | str) -> None:
-        self.config = small_config(trainable_layers=0, **changed)
+        self._changed = changed
         self.store, self.folder, self.now_s = store, folder, 0.0
         self.start()
 
-    def start(self) -> None:
-        """As a new process would: from the newest checkpoint."""
+    def start(self, **changed: float | str) -> None:
+        """As a new process would, under `changed` settings: from the newest checkpoint."""
+        self._changed |= changed
         self.checkpoints = Checkpoints(self.folder, num_newest=3)
         self.leadership = Leadership(
             self.store, "learner", "test", ttl_ms=60_000, highest_epoch=self.checkpoints.highest_epoch
         )
         assert self.leadership.acquire()
-        self.learner = small_learner(trainable_layers=0)
+        self.config = small_config(trainable_layers=0, **self._changed)
+        self.learner = small_learner(trainable_layers=0, **self._changed)
         self.publisher = Publisher(
             self.learner,
             self.store,

@@ -51,10 +51,10 @@ def tokenizer() -> TextTokenizer:
     return TextTokenizer.from_encoder("minilm-l6")
 
 
-def small_strata() -> Strata:
+def small_strata(seed: int = 7) -> Strata:
     """The same weights every time, centred as those of a loaded encoder are."""
     with torch.random.fork_rng():
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         return centre(Strata(CONFIG)).eval()
 
 

@@ -32,11 +32,9 @@ def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapsho
     replay.add([Labelled("text", "a")])
     facts = Facts(
         epoch=epoch,
-        model_spec="spec",
         version=version - 1,
         last_version=version,
         pending=manifest(version, epoch=epoch) if version else None,
-        source="source",
         offsets={"feedback.v1/0": 7},
         classes=["a"],
         counts={"learnt": 1},

@@ -1,8 +1,6 @@
 import msgspec
-import pytest
 import torch
 
-from learner.errors import CheckpointRefused
 from learner.learner import Learner
 from learner.slow import Phase
 from learner.snapshot import decode, encode
@@ -189,10 +187,3 @@ def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
         it.learn([msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS)
     copy = copy_of(it, trainable_layers=0, **changed)
     assert copy.replay.erase("customer 1") == 3 and len(copy.replay) == 6 == len(it.replay) - 3
-
-
-@pytest.mark.parametrize("changed", [{"num_features": 64}, {"seed": 5}])
-def test_a_checkpoint_of_another_model_is_refused(changed: dict[str, float]) -> None:
-    snapshot = small_learner().export(None)
-    with pytest.raises(CheckpointRefused):
-        small_learner(**changed).restore(snapshot)

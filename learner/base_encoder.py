@@ -1,0 +1,94 @@
+"""The encoder that the settings name, before it was trained here, and how a state's trained blocks are put on it.
+
+    settings --load--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> what is served
+
+A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and says what the
+blocks below them were.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from learner.config import LearnerConfig
+from learner.origin import Change, Origin, compare
+from learner.requantize import ServedEncoder, stored_encoder, stored_projection
+from learner.snapshot import Snapshot
+from learner.tier import load_top, lower_digests, top_state, with_own_top
+from model.calibration import grams, smooth
+from model.errors import WrongConfig
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from model.weights import layer_of
+
+
+class BaseEncoder:
+    """Takes over `strata`, whose shape becomes that of the settings. Raises WrongConfig where these do not fit it."""
+
+    def __init__(self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer) -> None:
+        shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
+        if config.trainable_layers > shape.n_layers:
+            raise WrongConfig(
+                f"learner.trainable_layers is {config.trainable_layers}, but the encoder has {shape.n_layers} blocks"
+            )
+        strata.config = shape
+        self.strata = strata
+        self.model_spec = shape.spec_hash(tokenizer.digest)
+        self._config, self._tokenizer = config, tokenizer
+        self._lower_digests = lower_digests(strata)
+        self._num_kept = config.trainable_layers  # top blocks that may have been trained
+        first_layer = shape.n_layers - config.trainable_layers
+        seen = smooth(strata, grams(strata, tokenizer))
+        seen = {name: gram for name, gram in seen.items() if layer_of(name) < first_layer}
+        tensors = stored_encoder(strata, grams=seen) | {"head.proj": stored_projection(shape, seed=config.seed)}
+        self.served = ServedEncoder(shape, tokenizer, tensors)
+
+    @property
+    def origin(self) -> Origin:
+        """What a state belongs to that is exported now."""
+        return self._origin(self._num_kept)
+
+    def compare(self, snapshot: Snapshot) -> Change:
+        """What is different from the settings that `snapshot` was made under. Raises StateRefused."""
+        old = snapshot.origin
+        is_same = self._is_same(old)
+        num_kept = max(self._num_kept, old.trainable_layers) if is_same else self._num_kept
+        return compare(old, self._origin(num_kept), is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
+
+    def with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
+        """The encoder of `snapshot`, as it is trained and as it is served; `like` itself where that is the same.
+
+        Of a state that belongs to another encoder no block is taken.
+        """
+        is_same = self._is_same(snapshot.origin)
+        if is_same:
+            self._num_kept = max(self._num_kept, snapshot.origin.trainable_layers)
+        strata = with_own_top(self.strata, self._first_kept)
+        if is_same:
+            load_top(strata, snapshot.named("top."))
+        top = stored_encoder(strata, first_layer=self._first_kept)
+        if all(it.entry == like.tensors[name].entry for name, it in top.items()):
+            return strata, like
+        return strata, like.with_top(top)
+
+    def top(self, strata: Strata) -> dict[str, Tensor]:
+        """The weights of the blocks of `strata` that may have been trained, by name."""
+        return top_state(strata, self._first_kept)
+
+    def _is_same(self, old: Origin) -> bool:
+        has_blocks = old.trainable_layers <= self.strata.config.n_layers
+        return has_blocks and old.encoder == self._lower_digests[-1 - old.trainable_layers]
+
+    def _origin(self, num_kept: int) -> Origin:
+        return Origin(
+            encoder=self._lower_digests[-1 - num_kept],
+            seed=self._config.seed,
+            num_features=self._config.num_features,
+            trainable_layers=num_kept,
+            label_capacity=self._config.label_capacity,
+            tokenizer=self._tokenizer.digest,
+        )
+
+    @property
+    def _first_kept(self) -> int:
+        return self.strata.config.n_layers - self._num_kept

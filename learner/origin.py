@@ -1,0 +1,80 @@
+"""What a state belongs to, and what becomes of it under other settings.
+
+    Origin in the checkpoint, Origin of the settings --compare--> nothing | the sums are made anew | StateRefused
+
+Sums are sums of features, so another encoder, seed or number of features makes them worthless; the memory holds texts,
+which mean the same under all of them. So the sums are made anew from the memory, as after a slow round, and what the
+memory has dropped is lost, which the log says. More rows cost nothing, and fewer only where classes fill them.
+
+Rejected: to refuse every change (the operator could only throw the state away), and to keep states of several settings
+side by side (a change is rarely taken back).
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from learner.errors import StateRefused
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """`encoder` is the digest of all weights below the trained blocks. 0 and "": not said by an older program."""
+
+    encoder: str
+    seed: int
+    num_features: int
+    trainable_layers: int
+    label_capacity: int = 0
+    max_tokens: int = 0
+    tokenizer: str = ""
+
+
+SETTINGS = {
+    "seed": "learner.seed",
+    "num_features": "learner.num_features",
+    "trainable_layers": "learner.trainable_layers",
+    "label_capacity": "learner.label_capacity",
+    "max_tokens": "serving.max_tokens",
+    "tokenizer": "encoder (its tokenizer)",
+}
+"""What an operator calls them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """What is different: by setting, the old and the new value."""
+
+    settings: dict[str, str] = field(default_factory=dict)
+    is_same_encoder: bool = True
+    is_rebuilt: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.settings)
+
+
+def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> Change:
+    """What is to be done with a state of `old` that knows `num_classes` under the settings of `new`.
+
+    Blocks that were trained stay trained, whether or not they are trained on, so `trainable_layers` of `new` is not
+    less than that of `old` where the encoder is the same. Raises StateRefused where the classes have no room.
+    """
+    if num_classes > new.label_capacity:
+        raise StateRefused(
+            f"learner.label_capacity is {new.label_capacity}, but {num_classes} classes are known (it was "
+            f"{old.label_capacity or 'more'}): set it to {num_classes} or more, or move the files of learner.state_dir "
+            "elsewhere to begin from nothing"
+        )
+    values = {name: (getattr(old, name), getattr(new, name)) for name in SETTINGS}
+    differing = {name for name, (was, now) in values.items() if was and was != now}
+    if old.seed != new.seed:
+        differing.add("seed")
+    if old.trainable_layers != new.trainable_layers:
+        differing.add("trainable_layers")
+    said = {SETTINGS[name]: f"{values[name][0]} -> {values[name][1]}" for name in sorted(differing)}
+    if not is_same_encoder:
+        said["encoder"] = f"{old.encoder[:12]} -> {new.encoder[:12]}"
+    return Change(
+        settings=said,
+        is_same_encoder=is_same_encoder,
+        is_rebuilt=not is_same_encoder or bool(differing - {"label_capacity"}),
+    )
