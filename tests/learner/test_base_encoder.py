@@ -1,4 +1,4 @@
-"""States under other settings (B25 no. 8): what is kept bit for bit, what is made anew from the memory, what is refused."""
+"""B25 no. 8: states under other settings: what is kept bit for bit, what is made anew, what is refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_more_rows_cost_nothing() -> None:
     assert_equal(it.top, old.top)
     for number in range(12):
         it.learn([answer(100 + number), feedback(100 + number, label=f"class {number}")], {})
-    assert len(it.tier.head.classes) == 16
+    assert len(it.tier.head.classes) > 8 and not it.counts["over_capacity"]
 
 
 def test_fewer_rows_than_classes_are_refused_and_nothing_is_changed() -> None:
