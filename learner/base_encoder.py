@@ -86,6 +86,7 @@ class BaseEncoder:
             num_features=self._config.num_features,
             trainable_layers=num_kept,
             label_capacity=self._config.label_capacity,
+            max_tokens=self._tokenizer.max_tokens,
             tokenizer=self._tokenizer.digest,
         )
 

@@ -49,9 +49,10 @@ def run(
     store_config: StoreConfig,
     signing_key: bytes,
     encoder: str,
+    max_tokens: int,
     stop: threading.Event,
 ) -> int:
-    """Learn until `stop` is set. Returns the exit code.
+    """Learn until `stop` is set. Returns the exit code. `max_tokens` is where texts are cut, here and in the replicas.
 
     Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: what only an operator can mend.
     """
@@ -61,7 +62,7 @@ def run(
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
         receipts, subjects = Receipts(signing_key), Subjects(signing_key)
-        learner = Learner(config, *load_encoder(encoder), receipts=receipts, subjects=subjects)
+        learner = Learner(config, *load_encoder(encoder, max_tokens=max_tokens), receipts=receipts, subjects=subjects)
         checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
         leadership = Leadership(
             store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch

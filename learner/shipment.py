@@ -24,6 +24,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         created_ms=time_ms,
         erased=len(learner.erased),
         lineage=learner.lineage,
+        max_tokens=candidate.version.served.tokenizer.max_tokens,
     )
 
 

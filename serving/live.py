@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from model.quantized import QuantizedModel
+from model.tokenizer import MAX_TOKENS
 from serving.latency import NOT_MEASURED, LatencyTable
 from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
 
@@ -15,12 +16,14 @@ class Version:
     """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
 
     `precisions` has at least one, the best first; `latency` says how fast they are here, where there is a choice.
+    `max_tokens` is where the learner cut texts for it.
     """
 
     number: int
     model: QuantizedModel
     precisions: tuple[PrecisionEvaluation, ...]
     num_bytes: int
+    max_tokens: int = MAX_TOKENS
     latency: LatencyTable = NOT_MEASURED
 
 
@@ -37,6 +40,12 @@ class Live:
         """The version that answers in place of the stable one (0: that answers itself)."""
         arm = self.plan.arm(STAND_IN)
         return arm.version if arm else 0
+
+    @property
+    def max_tokens(self) -> int:
+        """Where texts are cut: where the stable version (or its stand-in) was trained to end, if all have positions."""
+        first = self.versions[self.stand_in or self.plan.stable]
+        return min(first.max_tokens, *(it.model.encoder.config.max_pos for it in self.versions.values()))
 
 
 def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:

@@ -22,7 +22,7 @@ from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, WrongConf
 from model.qtensor import QTensor, from_blob
 from model.quantized import PRECISIONS, QuantizedEncoder, QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
-from model.tokenizer import TextTokenizer
+from model.tokenizer import MAX_TOKENS, TextTokenizer
 from model.weights import encoder_key
 from serving.errors import VersionRefused
 from serving.live import Version
@@ -77,9 +77,16 @@ class Loader:
             self._manifests[number] = manifest
             tensors = self._all_tensors(manifest)
             model = self._packed(manifest, config, tensors)
+            max_tokens = manifest.max_tokens or MAX_TOKENS
             for probe in manifest.probes:
-                self._check_probe(model, probe, manifest.precisions[0].name)
-        return Version(number=number, model=model, precisions=manifest.precisions, num_bytes=manifest.num_bytes)
+                self._check_probe(model, probe, manifest.precisions[0].name, max_tokens)
+        return Version(
+            number=number,
+            model=model,
+            precisions=manifest.precisions,
+            num_bytes=manifest.num_bytes,
+            max_tokens=max_tokens,
+        )
 
     def keep(self, numbers: Iterable[int]) -> None:
         """Forgets every tensor that none of these versions names, loaded or lacking some."""
@@ -125,10 +132,11 @@ class Loader:
             self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)
         return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
 
-    def _check_probe(self, model: QuantizedModel, probe: Probe, precision: str) -> None:
+    def _check_probe(self, model: QuantizedModel, probe: Probe, precision: str, max_tokens: int) -> None:
         """Raises VersionRefused unless the model sees what the learner saw, as far as this processor rounds alike."""
         stated_C = torch.tensor(probe.logits, dtype=torch.float64)
-        found_C = model.predict(RaggedBatch.of(self._tokenizer.encode_many([probe.text])), precision)[0]
+        token_ids = self._tokenizer.encode_many([probe.text], max_tokens=max_tokens)
+        found_C = model.predict(RaggedBatch.of(token_ids), precision)[0]
         if found_C.shape != stated_C.shape:
             raise VersionRefused("probe_mismatch", f"{len(found_C)} logits; the learner saw {len(stated_C)}")
         if not len(stated_C):

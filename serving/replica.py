@@ -52,7 +52,7 @@ class Replica:
     def __init__(self, config: ReplicaConfig, name: str) -> None:
         serving = config.serving
         torch.set_num_threads(serving.threads)
-        tokenizer = TextTokenizer.from_encoder(config.encoder)
+        tokenizer = TextTokenizer.from_encoder(config.encoder, max_tokens=serving.max_tokens)
         self.name = name
         self._config = serving
         self._bus = Bus(config.bus, client_id=name)
@@ -166,17 +166,23 @@ def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: R
         max_batch_tokens=config.max_batch_tokens,
         max_wait_ms=config.max_wait_ms,
     )
+    engine = Engine(
+        queue,
+        counts,
+        top_scores=config.top_scores,
+        precision=config.precision,
+        receipts=receipts,
+        now_ms=now_ms,
+    )
+
+    def max_tokens() -> int:
+        live = engine.live
+        return live.max_tokens if live else config.max_tokens
+
     return Core(
-        encode=encoding(tokenizer, max_tokens=config.max_tokens),
+        encode=encoding(tokenizer, max_tokens),
         queue=queue,
-        engine=Engine(
-            queue,
-            counts,
-            top_scores=config.top_scores,
-            precision=config.precision,
-            receipts=receipts,
-            now_ms=now_ms,
-        ),
+        engine=engine,
         outbox=Outbox(
             bus.publisher,
             counts,

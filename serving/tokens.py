@@ -8,10 +8,10 @@ from model.tokenizer import TextTokenizer
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
 
 
-def encoding(tokenizer: TextTokenizer, *, max_tokens: int) -> Encode:
-    """Token ids of each text, at most `max_tokens`."""
+def encoding(tokenizer: TextTokenizer, max_tokens: Callable[[], int]) -> Encode:
+    """Token ids of each text, at most as many as `max_tokens` says then."""
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
-        return tokenizer.encode_many(texts, max_tokens=max_tokens)
+        return tokenizer.encode_many(texts, max_tokens=max_tokens())
 
     return encode

@@ -31,7 +31,12 @@ def not_the_same(settings: Settings, topics: Mapping[str, Partition], published:
     torch.set_num_threads(1)
     config = _wide(settings.learner, sum(len(records) for records in topics.values()))
     key = key_bytes(settings)
-    learner = Learner(config, *load_encoder(settings.encoder), receipts=Receipts(key), subjects=Subjects(key))
+    learner = Learner(
+        config,
+        *load_encoder(settings.encoder, max_tokens=settings.serving.max_tokens),
+        receipts=Receipts(key),
+        subjects=Subjects(key),
+    )
     try:
         candidate = rebuild(published, learner, config, _reader(topics))
     except NotRebuilt as error:

@@ -41,7 +41,8 @@ def rebuild(
     torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
     with closing(open_store(settings)) as store:
         manifest = store.manifest(store.current() if version is None else version)
-    learner = Learner(settings.learner, *load_encoder(settings.encoder), receipts=Receipts(key_bytes(settings)))
+    encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
+    learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, Console(stderr=True).status("") as status:
         found = made_again(manifest, learner, settings.learner, bus, say=status.update)
     print(json.dumps(dataclasses.asdict(found), indent=2) if as_json else _said(found))

@@ -57,7 +57,8 @@ def serve(given: Given, replicas: ReplicasOption = None) -> None:
     from serving.config import ReplicaConfig
 
     settings = given.attached(serving__replicas=replicas)
-    TextTokenizer.from_encoder(settings.encoder)  # says what is wrong with it now, not in every replica
+    # says what is wrong with it now, not in every replica
+    TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
     config = ReplicaConfig(
         encoder=settings.encoder,
         serving=settings.serving,
@@ -82,6 +83,7 @@ def learn(given: Given) -> None:
         store_config=settings.store,
         signing_key=key_bytes(settings),
         encoder=settings.encoder,
+        max_tokens=settings.serving.max_tokens,
         stop=stop_signal(),
     )
     raise typer.Exit(code)

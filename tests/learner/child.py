@@ -32,6 +32,7 @@ def main(changed: str, encoder: str, broker: str, bus_prefix: str, redis: str, s
         store_config=StoreConfig(url=redis, prefix=store_prefix),
         signing_key=SIGNING_KEY,
         encoder=encoder,
+        max_tokens=256,
         stop=stop,
     )
 

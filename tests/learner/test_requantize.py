@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from learner.requantize import stored, stored_encoder, stored_head
+from learner.requantize import ServedEncoder, stored, stored_encoder, stored_head
 from model.errors import NonFinite
 from model.head import OUT
 from model.quantize import plain
+from model.tokenizer import TextTokenizer
 from tests.learner.small import CONFIG, labelled, small_served, small_strata
 
 TEXTS = [sample.text for sample in labelled(0, 70)]
@@ -32,6 +33,14 @@ def test_vectors_do_not_depend_on_which_texts_are_encoded_together() -> None:
     served = small_served()
     assert torch.equal(served.z_many(TEXTS)[69], served.z_many(TEXTS[69:])[0])
     assert served.z_many([]).shape == (0, 64)
+
+
+def test_texts_are_cut_where_the_tokenizer_ends() -> None:
+    short = TextTokenizer.from_encoder("minilm-l6", max_tokens=5)
+    served = ServedEncoder(CONFIG, short, small_served().tensors)
+    one, other = served.z_many(["where is my card"]), served.z_many(["where is my parcel, please"])
+    assert torch.equal(one, other)
+    assert not torch.equal(one, small_served().z_many(["where is my card"]))
 
 
 def test_a_new_top_changes_its_tensors_and_the_key_and_nothing_else() -> None:

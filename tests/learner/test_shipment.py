@@ -28,7 +28,7 @@ def test_new_labels_make_a_version_that_sends_only_the_head(bench: Bench) -> Non
     assert [a.name for a, b in zip(first.tensors, second.tensors, strict=True) if a != b] == ["head.out"]
     assert second.labels == bench.learner.tier.head.classes and second.trained_through == {"feedback.v1/0": 60}
     assert second.evaluation.accuracy > second.evaluation.parent_accuracy == 0.0
-    assert second.model_spec == bench.learner.model_spec
+    assert second.model_spec == bench.learner.model_spec and second.max_tokens == tokenizer().max_tokens
     assert {entry.digest for entry in second.tensors} == bench.store.has_blobs(e.digest for e in second.tensors)
 
 

@@ -1,12 +1,14 @@
 """Texts to token ids."""
 
 import hashlib
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.errors import BadTokens, EncoderNotFound
+from model.errors import BadTokens, EncoderNotFound, WrongConfig
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -45,6 +47,26 @@ def test_lengths_differ_by_call_not_by_state(tokenizer: TextTokenizer) -> None:
 def test_too_short_a_limit_is_refused(tokenizer: TextTokenizer) -> None:
     with pytest.raises(BadTokens, match="max_tokens is 2; expected more than 2"):
         tokenizer.encode_many(["x"], max_tokens=2)
+
+
+def test_a_tokenizer_has_a_limit_of_its_own() -> None:
+    short = TextTokenizer.from_encoder("minilm-l6", max_tokens=8)
+    assert len(short.encode_many(["a " * 50])[0]) == short.max_tokens == 8
+    assert len(short.encode_many(["a " * 50], max_tokens=12)[0]) == 12
+
+
+def test_more_tokens_than_the_encoder_has_positions_are_refused_with_both_numbers() -> None:
+    with pytest.raises(WrongConfig, match=r"max_tokens is 513, but the encoder in .* has 512 positions"):
+        TextTokenizer.from_encoder("minilm-l6", max_tokens=513)
+
+
+def test_by_default_a_short_encoder_limits_its_tokenizer(tmp_path: Path) -> None:
+    shutil.copy(encoder_folder("minilm-l6") / "tokenizer.json", tmp_path)
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 32}')
+    assert TextTokenizer.from_folder(tmp_path).max_tokens == 32
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WrongConfig, match="does not say max_position_embeddings"):
+        TextTokenizer.from_folder(tmp_path)
 
 
 def test_half_a_surrogate_pair(tokenizer: TextTokenizer) -> None:

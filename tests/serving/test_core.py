@@ -24,7 +24,7 @@ def core_of(counts: Counts) -> Core:
     )
     precision = PrecisionConfig()
     return Core(
-        encode=encoding(tokenizer(), max_tokens=16),
+        encode=encoding(tokenizer(), max_tokens=lambda: 16),
         queue=queue,
         engine=Engine(queue, counts, top_scores=1, precision=precision, receipts=RECEIPTS, now_ms=lambda: 0),
         outbox=Outbox(no_broker, counts, OutboxBounds(max_items=9, max_bytes=9, first_pause_s=1), name="r1"),

@@ -59,7 +59,7 @@ class Served:
         )
         bounds = OutboxBounds(max_items=8, max_bytes=1 << 20, first_pause_s=1)
         self.outbox = Outbox(no_broker, self.counts, bounds, name="r1")
-        self.encode = encoding(tokenizer(), max_tokens=64)
+        self.encode = encoding(tokenizer(), lambda: 64)
         core = Core(
             encode=lambda texts: self.encode(texts),
             queue=self.queue,

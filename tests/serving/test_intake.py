@@ -43,7 +43,7 @@ class Pipeline:
         self.engine = Engine(
             self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9
         )
-        self.encode = encoding(tokenizer(), max_tokens=64)
+        self.encode = encoding(tokenizer(), lambda: 64)
         self.open_publisher: Callable[[], Publisher] = bus.publisher
         bounds = OutboxBounds(max_items=1_000, max_bytes=64 << 20, first_pause_s=0.05)
         self.outbox = Outbox(lambda: self.open_publisher(), self.counts, bounds, name="r1")

@@ -1,12 +1,14 @@
 """What of a plan can be served."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.live import is_older, servable
-from tests.serving.weights import plan_of
+from tests.serving.weights import live_of, plan_of
 from wire.records import RolloutPlan
 from wire.rollout import arm_for
 
@@ -62,6 +64,15 @@ def test_every_entity_is_answered_by_a_loaded_version_and_by_its_own_arm_where_t
         assert given == asked
     else:
         assert given.name == ("stable" if plan.stable in loaded else "stand-in")
+
+
+def test_texts_end_where_the_stable_version_says_and_no_version_has_too_few_positions() -> None:
+    live = live_of([1, 2])
+    versions = {1: replace(live.versions[1], max_tokens=40), 2: replace(live.versions[2], max_tokens=20)}
+    assert replace(live, versions=versions).max_tokens == 40
+    assert replace(live, versions=versions, plan=plan_of(2, 1)).max_tokens == 20
+    far = versions | {1: replace(live.versions[1], max_tokens=9_999)}
+    assert replace(live, versions=far).max_tokens == 512
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.serving.weights import (
     labels_of,
     logits_of,
     manifest_of,
+    model_of,
     tokenizer,
     version_weights,
 )
@@ -53,6 +54,19 @@ def test_a_published_version_is_loaded_and_says_what_the_learner_saw(learner: Le
     version = loader.load(1)
     assert (version.number, version.precisions, version.num_bytes) == (1, manifest.precisions, manifest.num_bytes)
     assert logits_of(version.model, manifest.probes[0].text) == manifest.probes[0].logits
+
+
+def test_a_version_says_where_its_texts_end_and_its_probes_end_there(learner: Learner, loader: Loader) -> None:
+    learner.publish(1)
+    learner.publish(2, max_tokens=6, probes=(Probe(text="where is my card, please", logits=of_first_words(2)),))
+    assert (loader.load(1).max_tokens, loader.load(2).max_tokens) == (256, 6)
+    learner.publish(3, max_tokens=8, probes=(Probe(text="where is my card, please", logits=of_first_words(3)),))
+    assert reason_of(loader, 3) == "probe_mismatch"
+
+
+def of_first_words(number: int) -> tuple[float, ...]:
+    """What version `number` makes of the first six tokens of the probe."""
+    return logits_of(model_of(number), "where is my card")
 
 
 def test_a_version_that_changed_only_its_head_costs_only_its_head(learner: Learner, loader: Loader, raw: Any) -> None:

@@ -14,11 +14,11 @@ from serving.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.waiting import eventually
-from tests.serving.weights import Learner, label_of
+from tests.serving.weights import Learner, label_of, logits_of, model_of
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
-from wire.records import Answer, Event, PrecisionEvaluation
+from wire.records import Answer, Event, PrecisionEvaluation, Probe
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -98,6 +98,20 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
     status = httpx.get(f"{url}/status").json()
     assert (status["counts"]["answers"], status["counts"]["answers_int8"]) == (2, 2)
     assert status["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]
+
+
+def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner
+) -> None:
+    learner.publish(1, max_tokens=5, probes=(Probe(text="hi", logits=logits_of(model_of(1), "hi")),))
+    learner.plan(1)
+    url = serve(start())
+    eventually(lambda: is_ready(url))
+
+    def scores(text: str) -> Any:
+        return httpx.post(f"{url}/predict", json={"text": text}).json()["answers"][0]["scores"]
+
+    assert scores("where is my card") == scores("where is my parcel, please") != scores("where is a card")
 
 
 def test_a_new_version_is_taken_while_it_answers(

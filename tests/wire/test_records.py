@@ -102,6 +102,7 @@ SAMPLES: dict[str, Record] = {
                 ),
             ),
         ),
+        max_tokens=256,
     ),
     "erasure.v1": Erasure(
         digest="c" * 32,
@@ -175,7 +176,7 @@ def test_the_manifest_from_before_the_anchor_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "weight_manifest.v2.before_gate.json").read_bytes(), type=WeightManifest)
     evaluation = Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75)
     expected = msgspec.structs.replace(
-        SAMPLES["weight_manifest.v2"], evaluation=evaluation, erased=0, lineage=old.lineage
+        SAMPLES["weight_manifest.v2"], evaluation=evaluation, erased=0, lineage=old.lineage, max_tokens=0
     )
     assert old == expected and old.lineage.gap and not old.lineage.rounds
 

@@ -116,6 +116,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are those
     that may answer, the best first; the probes hold for that one. `erased` counts the erasures (`Erasure`) that were
     carried out before it was made: nothing about those subjects is in its sums. `lineage` says how to make it again.
+    `max_tokens` is where texts were cut when it was trained and measured, so whoever serves it cuts them there (0: not
+    said, as by older programs, which cut at 256).
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -135,6 +137,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     created_ms: int
     erased: int = 0
     lineage: Lineage = Lineage(gap="the program that made it kept no lineage")
+    max_tokens: int = 0
     format: str = "lifelong-weights"
     format_version: int = 2
 
