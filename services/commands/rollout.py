@@ -48,15 +48,20 @@ def versions(
 @app.command("status")
 @reads_settings
 def status_(given: Given, as_json: JsonOption = False) -> None:
-    """Show the arms, and which replicas have taken the plan."""
+    """Show the arms, what the labels say of them, which replicas have taken the plan, and what goes wrong."""
     with operator(given) as does:
         status = does.status()
     if as_json:
         said = {"plan": status.plan, "newest": status.newest, "replicas": status.replicas, "learner": status.learner}
-        print(json.dumps(_built(said), indent=2))
+        print(json.dumps(_built({**said, "controller": status.controller}), indent=2))
         return
     print(_said(status.plan) if status.plan else NOTHING)
     print(f"newest version: {status.newest or 'none'}")
+    print(f"evidence: {status.controller.evidence or 'none' if status.controller else 'no controller is heard of'}")
+    for alarm in status.controller.alarms if status.controller else ():
+        print(f"ALARM: {alarm}")
+    if status.num_unreadable:
+        print(f"ALARM: {status.num_unreadable} reports cannot be read")
     for report in status.replicas:
         print(f"replica {report.replica}: revision {report.revision}, versions {list(report.versions)}")
         if report.stand_in:

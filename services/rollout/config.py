@@ -23,12 +23,15 @@ class RolloutConfig:
     doubt: Annotated[float, Ge(0), Le(100)] = 2.0
     """Standard errors of the difference taken for chance before a candidate is withdrawn or clearly better."""
     max_unlabelled: Annotated[int, Ge(1), Le(100_000_000)] = 50_000
-    """Answers that wait for their label, and labels that wait for their answer; the oldest is dropped first."""
+    """Answers that wait for their label, of which the older are thinned, and labels that wait for their answer."""
     lease_ms: Annotated[int, Ge(300), Le(600_000)] = 5_000
     """A controller not heard of for this long is replaced by another one that waits."""
     collect_interval_s: Annotated[float, Gt(0), Le(86_400)] = 30.0
     """Pause between two removals of versions that nobody needs."""
     keep_versions: Annotated[int, Ge(1), Le(100_000)] = 16
-    """Newest versions that are kept besides those that answer traffic."""
+    """Newest versions that are kept besides those that answer traffic. Of those whose answers wait for labels, as many
+    for each doubling of their age."""
+    keep_bytes: Annotated[int, Ge(1 << 20), Le(1 << 50)] = 256 << 20
+    """Bytes of all versions that are kept, at most a quarter of the server's memory: beyond it fewer are kept."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
     """Added to the priority number of the process: where they share a processor, answers go before judging them."""

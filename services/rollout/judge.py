@@ -1,29 +1,31 @@
-"""Judges the candidate on the labels that come back, and writes what follows from them.
+"""Reads answers and labels, and has what follows from them decided.
 
-    answers.v1, feedback.v1 --refusal--> EvidenceWindow --> decide --> promote | withdraw --> RolloutPlan
+    answers.v1, feedback.v1 --> Decider --> RolloutPlan
+                                   +-----> Seen --> Controller
 
-The evidence is not kept over a restart, nor over a fault of Kafka: the judge begins at the end of the topics and asks
-for new labels.
+The evidence is not kept over a restart: the judge begins at the end of the topics and asks for new labels. Over a fault
+of Kafka or Redis it is kept, and the topics are read on where they were left.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
-from types import TracebackType
 
 import structlog
 
-from services.rollout.change import change
+from services.rollout.alarms import Alarms
 from services.rollout.config import RolloutConfig
-from services.rollout.evidence import EvidenceWindow
-from services.rollout.plans import Change, promote, withdraw
-from services.rollout.rule import Hold, Promote, Withdraw, decide
+from services.rollout.decider import Decider, Seen
 from wire.bus import Bus, Followed
-from wire.errors import WireError
-from wire.records import STABLE, Answer, Feedback, RolloutPlan
+from wire.errors import LogTruncated
+from wire.records import Answer, Feedback
 from wire.store import Store
 
 POLL_MS = 100
+DECIDE_EVERY_S = 1.0
+"""Longest time between two looks at the plan and the evidence, with or without new labels."""
+
 PAUSE_S = 1.0
 """Pause after a door failed, before it is tried again."""
 
@@ -31,9 +33,9 @@ log = structlog.get_logger("rollout")
 
 
 class Judge:
-    """A thread that follows answers and labels from now on. Verbs: check, close.
+    """A thread that follows answers and labels from now on. Verbs: is_alive, close.
 
-    `refusal` says why a label is not believed, "" where it is; see `wire.receipts`.
+    `seen` is replaced as a whole, and `alarms` may be read by any thread.
     """
 
     def __init__(
@@ -45,28 +47,19 @@ class Judge:
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
     ) -> None:
-        self._store = store
-        self._config = config
-        self._refusal = refusal
-        self._now_ms = now_ms
-        self._window = EvidenceWindow(config.max_unlabelled)
+        self.seen = Seen()
+        self.alarms = Alarms()
         self._bus = bus
+        self._decider = Decider(store, config=config, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
+        self._offsets: dict[str, int] = {}
+        self._decide_at_s = 0.0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
-
-    def __enter__(self) -> "Judge":
         self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def check(self) -> None:
-        """Raises RuntimeError when the thread has ended by itself."""
-        if not self._thread.is_alive():
-            raise RuntimeError("the judge ended by itself; the log says why")
+    def is_alive(self) -> bool:
+        """False once the thread has ended by itself: a fault of ours, whose trace is in the log."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         self._closing.set()
@@ -76,67 +69,43 @@ class Judge:
         """Judges until it is closed.
 
         consumes: Answer and Feedback, from the end of their topics
-        produces: RolloutPlan (promoted or withdrawn)
+        produces: RolloutPlan (promoted or withdrawn), Seen
         waits for: a record, at most POLL_MS
         unblocked by: close, seen within the same time
         """
         while not self._closing.is_set():
-            try:
-                ends = self._bus.end_offsets(Answer, Feedback)
-                with closing(self._bus.follow((Answer, Feedback), ends, is_patient=True)) as follower:
-                    while not self._closing.is_set():
-                        if self._take(follower.poll(POLL_MS)):
-                            self._judge()
-            except WireError as error:
-                log.warning("judge_interrupted", error=str(error))
-                self._closing.wait(PAUSE_S)
+            with self.alarms.attempt("read"):
+                self._read()
+            self._closing.wait(PAUSE_S)
+
+    def _read(self) -> None:
+        """Reads on until it is closed, or the broker fails."""
+        self._offsets = self._offsets or self._bus.end_offsets(Answer, Feedback)
+        with closing(self._bus.follow((Answer, Feedback), self._offsets, is_patient=True)) as follower:
+            while not self._closing.is_set():
+                try:
+                    followed = follower.poll(POLL_MS)
+                except LogTruncated:
+                    self._offsets = {}
+                    raise
+                self.alarms.clear("read")
+                self._offsets = followed.offsets
+                if self._take(followed) or time.monotonic() >= self._decide_at_s:
+                    self._decide()
 
     def _take(self, followed: Followed) -> bool:
-        """Adds what came to the evidence; whether a label was judged."""
-        before = self._window.counts["judged"]
-        for received in followed.received:
-            record = received.record
-            if isinstance(record, Answer):
-                self._window.add_answer(record)
-            elif reason := self._refusal(record):
-                self._window.counts[f"label_{reason}"] += 1
-            else:
-                self._window.add_label(record)
+        """Hands over what came; whether a label was judged."""
         if followed.refused:
-            self._window.counts["refused"] += len(followed.refused)
+            self.alarms.counts["unreadable"] += len(followed.refused)
             log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
-        return self._window.counts["judged"] > before
+        is_judged = [self._decider.take(received.record) for received in followed.received]
+        if is_judged:
+            self.seen = self._decider.seen()
+        return any(is_judged)
 
-    def _judge(self) -> None:
-        plan = self._store.plan()
-        if plan is None or not self._comparable(plan):
-            return
-        decision = decide(self._window.evidence(stable_share=_share(plan)), self._config)
-        if isinstance(decision, Hold):
-            log.debug("hold", reason=decision.reason)
-            return
-        after = change(self._store, lambda newest: self._step(newest, judged=plan, decision=decision))
-        if after is not None:
-            self._window.restart(since_revision=after.revision, stable_version=after.stable)
-            log.info(type(decision).__name__.lower(), version=decision.version, reason=decision.reason)
-
-    def _comparable(self, plan: RolloutPlan) -> bool:
-        """Whether there are two arms to compare; begins anew when what is compared has changed."""
-        if plan.pinned or not plan.candidate:
-            self._window.restart(since_revision=plan.revision + 1, stable_version=plan.stable)
-            return False
-        if plan.stable != self._window.stable_version:
-            self._window.restart(since_revision=plan.revision, stable_version=plan.stable)
-        return True
-
-    def _step(self, newest: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw) -> Change | None:
-        """The decision as a change of the newest plan; None when an operator has changed what was judged."""
-        if newest is None or newest.pinned or not newest.candidate or newest.stable != judged.stable:
-            return None
-        step = promote if isinstance(decision, Promote) else withdraw
-        return step(newest, decision.version, reason=decision.reason, now_ms=self._now_ms())
-
-
-def _share(plan: RolloutPlan) -> float:
-    arm = plan.arm(STABLE)
-    return arm.share if arm else 0.0
+    def _decide(self) -> None:
+        """Puts into effect what the labels say, and hears of a plan that an operator has changed."""
+        self._decide_at_s = time.monotonic() + DECIDE_EVERY_S
+        with self.alarms.attempt("judge"):
+            self._decider.decide()
+            self.seen = self._decider.seen()

@@ -8,20 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.rollout.change import change
-from services.rollout.plans import Change, NotPossible, pin, promote, rollback, unpin
-from wire.records import LearnerReport, ReplicaReport, RolloutPlan, VersionEntry
+from services.rollout.plans import Change, NotPossible, pin, promote, rollback, unpin, without_missing
+from wire.records import ControllerReport, LearnerReport, ReplicaReport, RolloutPlan, VersionEntry
 from wire.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where the rollout stands. `newest` is the version that the learner goes on from, `learner` its own report."""
+    """Where the rollout stands. `newest` is the version that the learner goes on from.
+
+    `learner` and `controller` are their own reports (None: nothing heard), `num_unreadable` counts reports that could
+    not be read.
+    """
 
     plan: RolloutPlan | None
     newest: int
     replicas: tuple[ReplicaReport, ...]
     history: tuple[VersionEntry, ...]
     learner: LearnerReport | None
+    controller: ControllerReport | None
+    num_unreadable: int
 
 
 class Operator:
@@ -40,6 +46,8 @@ class Operator:
             replicas=tuple(store.reports()),
             history=tuple(store.history(entries)),
             learner=store.learner_report(),
+            controller=store.controller_report(),
+            num_unreadable=store.num_unreadable_reports,
         )
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
@@ -61,7 +69,7 @@ class Operator:
         return self._change(lambda plan: unpin(plan, now_ms=now_ms))
 
     def _change(self, step: Callable[[RolloutPlan], Change]) -> RolloutPlan:
-        after = change(self._store, lambda plan: step(_begun(plan)))
+        after = change(self._store, lambda plan: without_missing(step(_begun(plan)), self._store.stored_versions()))
         assert after is not None, "an operator's step always changes something or raises"
         return after
 

@@ -1,12 +1,14 @@
 """Every change of the rollout plan, as a pure step from one plan to the next.
 
     begin -> follow -> promote -> follow -> withdraw ...        an operator: promote, rollback, pin, unpin
+    heal: where a version of the plan is not stored, which no program of today leaves behind
 
 A step returns what is written together: the plan, a line of the history, and the version that the learner goes on from
 (None: it stays where it is). `services/rollout/change.py` writes it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -50,6 +52,32 @@ def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> Cha
     stable = Arm(name=STABLE, version=plan.stable, share=1.0 - share)
     arms = (stable, Arm(name=CANDIDATE, version=version, share=share))
     return Change(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
+
+
+def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int) -> Change | None:
+    """Takes out of the plan what no replica can have; None where it names stored versions only.
+
+    A stable version that is missing is followed by the one that the learner goes on from, `newest`, pinned or not.
+    """
+    missing = {*plan.versions, plan.previous} - {0, *stored}
+    if not missing or not stored:
+        return None
+    stable = plan.stable
+    if stable in missing:
+        stable = newest if newest in stored else max(stored)
+    reason = f"{_named(missing)} not stored: version {stable} answers"
+    arms = _alone(stable) if missing & {plan.stable, plan.candidate} else plan.arms
+    previous = 0 if plan.previous in {*missing, stable} else plan.previous
+    after = _next(plan, arms=arms, previous=previous, reason=reason, time_ms=now_ms)
+    entry = VersionEntry(version=stable, action="promoted", time_ms=now_ms, detail=reason)
+    return Change(after, entry if stable != plan.stable else None)
+
+
+def without_missing(change: Change, stored: Collection[int]) -> Change:
+    """The change, with no version to roll back to where that is not stored."""
+    if change.plan.previous in {0, *stored}:
+        return change
+    return replace(change, plan=msgspec.structs.replace(change.plan, previous=0))
 
 
 def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Change:
@@ -98,6 +126,12 @@ def unpin(plan: RolloutPlan, *, now_ms: int) -> Change:
     if not plan.pinned:
         raise NotPossible("the rollout is not pinned")
     return Change(_next(plan, pinned=False, reason="unpinned", time_ms=now_ms))
+
+
+def _named(versions: Collection[int]) -> str:
+    """`version 4 is`, or `versions 4, 7 are`."""
+    numbers = ", ".join(map(str, sorted(versions)))
+    return f"version {numbers} is" if len(versions) == 1 else f"versions {numbers} are"
 
 
 def _alone(version: int) -> tuple[Arm, ...]:

@@ -40,13 +40,12 @@ Decision: TypeAlias = Hold | Promote | Withdraw
 
 def decide(evidence: Evidence, config: RolloutConfig) -> Decision:
     """What follows from the evidence."""
-    candidate, stable = evidence.candidate, evidence.stable
-    seen = f"candidate {_said(candidate)}, stable {_said(stable)}"
+    candidate, stable, seen = evidence.candidate, evidence.stable, str(evidence)
     shortfall = round(stable.accuracy - candidate.accuracy, 9)  # 0.90 - 0.88 is a hair above 0.02
     chance = config.doubt * _standard_error(candidate, stable)
     fewest = min(candidate.labels, stable.labels)
     if evidence.stable_share == 0.0 and stable.labels < config.min_labels <= candidate.labels:
-        return Promote(evidence.candidate_version, f"candidate {_said(candidate)}; nothing else has traffic")
+        return Promote(evidence.candidate_version, f"candidate {candidate}; nothing else has traffic")
     if fewest >= config.clear_labels and -shortfall > chance:
         return Promote(evidence.candidate_version, f"clearly better: {seen}")
     if fewest < config.min_labels:
@@ -65,7 +64,3 @@ def _standard_error(one: Tally, other: Tally) -> float:
 def _variance(tally: Tally) -> float:
     share = (tally.correct + 1) / (tally.labels + 2)
     return share * (1 - share) / (tally.labels + 2)
-
-
-def _said(tally: Tally) -> str:
-    return f"{tally.correct}/{tally.labels} ({tally.accuracy:.1%})"

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,12 +18,13 @@ from services.rollout.controller import Controller
 from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
 from tests.brokers import eventually
-from tests.stores import SIGNING_KEY, manifest_of
+from tests.stores import SIGNING_KEY, manifest_of, plant_plan
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
+from wire.config import StoreConfig
 from wire.errors import NotFound
 from wire.receipts import Receipts
-from wire.records import Answer, Feedback, RolloutPlan
+from wire.records import Answer, Arm, Feedback, RolloutPlan
 from wire.rollout import arm_for
 from wire.store import Lease, Store
 
@@ -29,6 +32,7 @@ pytestmark = pytest.mark.live
 
 CONFIG = RolloutConfig(min_labels=20, lease_ms=600)
 DEADLINE_S = 20.0
+REFUSAL = partial(Receipts(SIGNING_KEY).refusal, is_required=False, max_age_ms=1e9)
 
 _numbers = count()
 
@@ -42,6 +46,7 @@ class World:
         lease = store.acquire("learner", "test", 60_000)
         assert lease is not None
         self._lease: Lease = lease
+        self._due: deque[tuple[float, str]] = deque()
 
     def publish(self, *, erased: int = 0) -> int:
         """Publishes the next version from the current one; its number."""
@@ -59,7 +64,15 @@ class World:
                 watch.wait(0.1)
         return plan
 
-    def answer(self, events: int, *, right: dict[str, bool]) -> None:
+    def alarms(self) -> tuple[str, ...]:
+        report = self.store.controller_report()
+        return report.alarms if report else ()
+
+    def counts(self) -> dict[str, int]:
+        report = self.store.controller_report()
+        return report.counts if report else {}
+
+    def answer(self, events: int, *, right: dict[str, bool], labels_after_s: float = 0.0) -> None:
         """Answers and labels events under the plan in force; `right` says which arm is.
 
         Before each label comes a forged one that says the opposite, and must not count.
@@ -80,6 +93,12 @@ class World:
                 rollout_revision=plan.revision,
             )
             self._publisher.send(answer)
+            self._due.append((time.monotonic() + labels_after_s, event_id))
+        self.label_what_is_due()
+
+    def label_what_is_due(self) -> None:
+        while self._due and self._due[0][0] <= time.monotonic():
+            event_id = self._due.popleft()[1]
             self._publisher.send(Feedback(event_id=event_id, label="no", source="bot", receipt="5.ab"))
             self._publisher.send(Feedback(event_id=event_id, label="yes", source="test"))
         self._publisher.flush(10.0)
@@ -102,10 +121,16 @@ def world(store: Store, bus: Bus) -> World:
 
 
 @contextmanager
-def leading(store: Store, bus: Bus, *, holder: str = "one", config: RolloutConfig = CONFIG) -> Iterator[None]:
+def leading(
+    store: Store,
+    bus: Bus,
+    *,
+    holder: str = "one",
+    config: RolloutConfig = CONFIG,
+    refusal: Callable[[Feedback], str] = REFUSAL,
+) -> Iterator[None]:
     """A controller at work."""
     stop = threading.Event()
-    refusal = partial(Receipts(SIGNING_KEY).refusal, is_required=False, max_age_ms=1e9)
     controller = Controller(store, bus, config=config, holder=holder, refusal=refusal, now_ms=now_ms)
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
@@ -176,6 +201,84 @@ def test_a_bad_candidate_is_withdrawn_and_the_learner_set_back(world: World, bus
         third = world.publish()
         assert world.until(lambda plan: plan.candidate == third).stable == first
     assert world.actions() == [(first, "promoted"), (second, "withdrawn")]
+
+
+def test_labels_that_come_sixty_versions_late_promote_what_is_stored(world: World, bus: Bus) -> None:
+    """B1: in compressed time: a version every 50 ms, collected ten times a second, labels 3 s after their answers."""
+    with leading(world.store, bus, config=replace(CONFIG, collect_interval_s=0.1, keep_versions=2)):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        stable: list[int] = []
+        while len(dict.fromkeys(stable)) < 3:
+            version = world.publish()
+            world.until(lambda plan, version=version: plan.candidate == version)  # type: ignore[misc]
+            world.answer(4, right={"stable": False, "candidate": True}, labels_after_s=3.0)
+            world.label_what_is_due()
+            plan = world.store.plan()
+            assert plan is not None
+            assert {*plan.versions, plan.previous} - {0} <= set(world.store.stored_versions())
+            stable.append(plan.stable)
+            time.sleep(0.05)
+    assert world.store.controller_report() is not None
+    assert max(stable) < version - 20, "what was promoted is as old as its labels"
+
+
+def test_a_plan_that_names_what_is_not_stored_is_put_right(world: World, bus: Bus, store_config: StoreConfig) -> None:
+    """B1: the state that a program before this one left behind: no replica could take the stable version."""
+    for _ in range(2):
+        world.publish()
+    plant_plan(store_config, RolloutPlan(revision=7, salt="s", arms=(Arm(name="stable", version=99, share=1.0),)))
+    with leading(world.store, bus):
+        plan = world.until(lambda plan: plan.revision > 7)
+        assert (plan.stable, plan.candidate) == (2, 0)
+        third = world.publish()
+        world.until(lambda plan: plan.candidate == third)
+    assert world.actions() == [(2, "promoted")]
+
+
+def test_an_operator_can_leave_a_missing_version_without_a_controller(world: World, store_config: StoreConfig) -> None:
+    """B1"""
+    first = world.publish()
+    plant_plan(store_config, RolloutPlan(revision=7, salt="s", arms=(Arm(name="stable", version=99, share=1.0),)))
+    plan = Operator(world.store, name="test").promote(first, now_ms=1)
+    assert (plan.stable, plan.previous) == (first, 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_judge_that_ends_by_itself_is_started_again(world: World, bus: Bus) -> None:
+    """B7: it ended the controller, and that the stack."""
+    faults = ["once"]
+
+    def refusal(label: Feedback) -> str:
+        if faults:
+            raise ValueError(faults.pop())
+        return Receipts(SIGNING_KEY).refusal(label, is_required=False, max_age_ms=1e9)
+
+    with leading(world.store, bus, refusal=refusal):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+        world.answer_until(lambda plan: plan.stable == second, right={"stable": True, "candidate": True})
+        assert not faults
+        eventually(lambda: world.counts().get("failed_judge_thread") == 1, within_s=DEADLINE_S)
+
+
+def test_what_goes_wrong_is_an_alarm_until_it_is_over(
+    world: World, bus: Bus, raw: Any, key: Callable[..., str]
+) -> None:
+    """B1: said, counted and tried again; nothing ends."""
+    with leading(world.store, bus, config=replace(CONFIG, collect_interval_s=0.1)):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        plan = raw.hgetall(key("plan"))
+        raw.hset(key("plan"), "signature", "of somebody else")
+        eventually(lambda: "BadSignature" in " ".join(world.alarms()), within_s=DEADLINE_S)
+        raw.hset(key("plan"), mapping=plan)
+        eventually(lambda: not world.alarms(), within_s=DEADLINE_S)
+        assert world.counts()["failed_follow"] > 0
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
 
 
 def test_rollback_is_one_command_and_works_without_a_controller(world: World, bus: Bus) -> None:

@@ -12,6 +12,7 @@ from wire.records import (
     TOPIC_RECORDS,
     Answer,
     Arm,
+    ControllerReport,
     DeadLetter,
     Drift,
     Erasure,
@@ -150,6 +151,13 @@ SAMPLES: dict[str, Record] = {
         learn_ms_per_label=2.5,
         drifts=(Drift(signal="error", at_label=40, before=0.125, after=0.5),),
         alarms=("'refund' is said to be 'delivery'",),
+    ),
+    "controller_report.v1": ControllerReport(
+        controller="c1",
+        time_ms=1_700_000_000_000,
+        evidence="candidate 45/50 (90.0%), stable 180/200 (90.0%)",
+        counts={"judged": 250, "failed_collect": 1},
+        alarms=("collect: BadSignature: ...",),
     ),
 }
 

@@ -3,7 +3,7 @@
     client --Event--> serving --Answer--> client, learner
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
     rollout --RolloutPlan--> serving          whoever refuses --DeadLetter--> operator
-    learner --LearnerReport, Quarantined--> operator
+    learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
 
 Evolution: a new field has a default and needs no new topic; a change of meaning or type is a new record under a new
 topic (`events.v2`). Readers of topics ignore unknown fields; the reader of manifests refuses an unknown `format`,
@@ -15,7 +15,7 @@ Rejected: a schema registry (one machine needs none, and the versioned topic nam
 
 from wire.records.plans import CANDIDATE, STABLE, STAND_IN, Arm, RolloutPlan
 from wire.records.record import ArmName, Record, key_name
-from wire.records.reports import Drift, LearnerReport, ReplicaReport
+from wire.records.reports import ControllerReport, Drift, LearnerReport, ReplicaReport
 from wire.records.topics import (
     MAX_EVENT_BYTES,
     MAX_TEXT_CHARS,
@@ -53,6 +53,7 @@ __all__ = [
     "Answer",
     "Arm",
     "ArmName",
+    "ControllerReport",
     "DeadLetter",
     "Drift",
     "Erasure",

@@ -1,4 +1,4 @@
-"""What replicas and the learner say of themselves."""
+"""What replicas, the learner and the rollout controller say of themselves."""
 
 from typing import Literal
 
@@ -88,3 +88,18 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     def num_drifts(self) -> int:
         """All that were found, however long ago."""
         return sum(count for name, count in self.counts.items() if name.startswith("drift_"))
+
+
+class ControllerReport(Record, frozen=True, kw_only=True):
+    """Where the rollout stands. Kept in Redis for a few seconds, then gone with the controller that leads.
+
+    `evidence` is what the labels said since the last decision, in words. `counts` holds the ends of answers and labels
+    by name, and failures by the step that failed (`failed_*`). `alarms` say what goes wrong now; one ends when the step
+    succeeds.
+    """
+
+    controller: str
+    time_ms: int
+    evidence: str = ""
+    counts: dict[str, int] = {}
+    alarms: tuple[str, ...] = ()

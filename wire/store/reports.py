@@ -1,7 +1,7 @@
-"""What each replica and the learner say of themselves, for as long as they say so.
+"""What each replica, the learner and the controller say of themselves, for as long as they say so.
 
     replica -> SET report:<replica> with an expiry, and its name in a sorted set -> reports(): whoever has not expired
-    learner -> SET learner with an expiry -> learner_report()
+    learner, controller -> SET learner, SET controller with an expiry -> learner_report(), controller_report()
 
 What cannot be read (of a later program, or damaged) is passed over and counted: it must not hide the others.
 
@@ -11,11 +11,11 @@ No script: a replica's account needs no permission for scripts. Rejected: KEYS a
 from typing import TypeVar
 
 from wire.errors import UnknownFormat
-from wire.records import LearnerReport, ReplicaReport
+from wire.records import ControllerReport, LearnerReport, Record, ReplicaReport
 from wire.store import signed
 from wire.store.server import Server
 
-AnyReport = TypeVar("AnyReport", ReplicaReport, LearnerReport)
+AnyReport = TypeVar("AnyReport", ReplicaReport, LearnerReport, ControllerReport)
 
 MAX_REPORTS = 1_000
 """Replicas that are listed: the latest, by their own clocks."""
@@ -52,12 +52,23 @@ class Reports:
 
     def report_learner(self, report: LearnerReport) -> None:
         """Replaces the learner's report."""
-        ttl_ms = self._server.config.report_ttl_ms
-        self._server.ask_soon([("SET", self._server.key("learner"), signed.encode(report), "PX", ttl_ms)])
+        self._set("learner", report)
 
     def learner_report(self) -> LearnerReport | None:
         """What the learner said last; None when none has said anything for a while."""
         return self._decoded(self._server.ask("GET", self._server.key("learner")), LearnerReport)
+
+    def report_controller(self, report: ControllerReport) -> None:
+        """Replaces the report of the controller that leads."""
+        self._set("controller", report)
+
+    def controller_report(self) -> ControllerReport | None:
+        """What the controller said last; None when none has said anything for a while."""
+        return self._decoded(self._server.ask("GET", self._server.key("controller")), ControllerReport)
+
+    def _set(self, name: str, report: Record) -> None:
+        ttl_ms = self._server.config.report_ttl_ms
+        self._server.ask_soon([("SET", self._server.key(name), signed.encode(report), "PX", ttl_ms)])
 
     def _decoded(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
         if body is None:

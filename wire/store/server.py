@@ -115,10 +115,14 @@ class Server:
                 f"{self.address}: not on disk after {DISK_WAIT_MS} ms; is appendfsync set to everysec?"
             )
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes that are used, and `maxmemory` (0: no limit)."""
+        memory = self.ask("INFO", "memory")
+        return int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+
     def check_room(self, num_bytes: int) -> None:
         """Raises StoreFull where `num_bytes` more would take the server above MOST_USED of its memory."""
-        memory = self.ask("INFO", "memory")
-        used, limit = int(memory["used_memory"]), int(memory.get("maxmemory", 0))
+        used, limit = self.memory()
         if limit and used + num_bytes > MOST_USED * limit:
             raise StoreFull(
                 f"{self.address}: {used} of {limit} bytes are used (maxmemory), and {num_bytes} more would be above "

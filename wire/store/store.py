@@ -10,7 +10,15 @@ import secrets
 from collections.abc import Iterable
 
 from wire.config import StoreConfig
-from wire.records import Erasure, LearnerReport, ReplicaReport, RolloutPlan, VersionEntry, WeightManifest
+from wire.records import (
+    ControllerReport,
+    Erasure,
+    LearnerReport,
+    ReplicaReport,
+    RolloutPlan,
+    VersionEntry,
+    WeightManifest,
+)
 from wire.store.blobs import Blobs
 from wire.store.collect import GRACE_MS, Collector
 from wire.store.erasures import Erasures
@@ -154,6 +162,14 @@ class Store:
         """What the learner said last; None when none is heard of."""
         return self._reports.learner_report()
 
+    def report_controller(self, report: ControllerReport) -> None:
+        """Says where the rollout stands; forgotten after `report_ttl_ms`. A standby says nothing here."""
+        self._reports.report_controller(report)
+
+    def controller_report(self) -> ControllerReport | None:
+        """What the controller said last; None when there is none, or it has stopped talking."""
+        return self._reports.controller_report()
+
     def watch(self) -> Watch:
         """Waits for publications and plans from now on."""
         return Watch(self._server)
@@ -168,6 +184,10 @@ class Store:
     def make_room(self) -> None:
         """Removes all but what is needed where the server is nearly full. Raises StoreFull where that is too much."""
         self._collector.make_room(0)
+
+    def max_memory(self) -> int:
+        """The server's `maxmemory` in bytes; 0 where it has no limit."""
+        return self._server.memory()[1]
 
     def close(self) -> None:
         """Closes every connection."""

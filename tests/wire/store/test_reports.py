@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from wire.config import StoreConfig
-from wire.records import ReplicaReport
+from wire.records import ControllerReport, ReplicaReport
 from wire.store import Store
 from wire.store.reports import MAX_REPORTS
 
@@ -43,10 +43,19 @@ def test_a_report_that_cannot_be_read_hides_no_other(store: Store, raw: Any, key
     store.report(report_of("a"))
     raw.set(key("report", "zombie"), body)
     raw.zadd(key("reports"), {"zombie": 9e15})
-    raw.set(key("learner"), body)
+    for name in ("learner", "controller"):
+        raw.set(key(name), body)
     assert store.reports() == [report_of("a")]
-    assert store.learner_report() is None
-    assert store.num_unreadable_reports == 2
+    assert (store.learner_report(), store.controller_report()) == (None, None)
+    assert store.num_unreadable_reports == 3
+
+
+def test_the_controller_is_heard_of_for_a_while(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
+    assert store.controller_report() is None
+    report = ControllerReport(controller="c", time_ms=1, alarms=("collect: ...",))
+    store.report_controller(report)
+    assert store.controller_report() == report
+    assert 0 < raw.pttl(key("controller")) <= store_config.report_ttl_ms
 
 
 def test_the_list_is_bounded(store: Store, raw: Any, key: Key) -> None:

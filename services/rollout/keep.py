@@ -1,0 +1,76 @@
+"""Which stored versions are kept from collection: pure, of what the manifests say and which may be promoted.
+
+    needed (plan, rollback, the learner's)     always
+    newest few                                 of those that the learner has not been taken back from
+    those that may be promoted                 all that answered since the last decision: the thinner the older,
+                                               `per_octave` in each doubling of their age
+
+Labels may come seconds or hours after their answers, and a version is promoted by its labels, so it has to be there
+when they come. All of them would not fit: at a version a second two hours are 7,200 heads. Of a version's neighbours
+any one will do, since they differ by a few labels; so what is kept is spread as a scale of equal ratios, and whatever
+the delay is, the newest stored version that has its labels is older by at most a share of that delay. The scale becomes
+coarser until what is kept fits into `budget_bytes`, blobs that versions share counted once.
+
+A version that was made before an erasure knows somebody who is to be forgotten, and is kept by nothing but the plan.
+
+Rejected: keeping what is younger than the longest delay (an operator would have to know it, and the bytes would follow
+from it), and keeping all that have answers without a label (most of a stream may never be labelled).
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What matters here of a stored version: the erasures before it, and its blobs by digest, in bytes."""
+
+    erased: int
+    blobs: Mapping[str, int]
+
+
+def kept(
+    stored: Mapping[int, Stored],
+    *,
+    needed: Collection[int],
+    first: int,
+    newest: int,
+    num_newest: int,
+    budget_bytes: int,
+) -> set[int]:
+    """The versions to keep, `needed` ones included.
+
+    `first` is the oldest that may be promoted (0: none), `newest` the version that the learner goes on from.
+    """
+    erased = max((version.erased for version in stored.values()), default=0)
+    clean = sorted(number for number, version in stored.items() if version.erased == erased and number <= newest)
+    waiting = [number for number in clean if 0 < first <= number]
+    per_octave = num_newest
+    while per_octave:
+        chosen = {*needed, *clean[-per_octave:], *_spread(waiting, newest, per_octave)} & stored.keys()
+        if _num_bytes(stored[number] for number in chosen) <= budget_bytes:
+            return chosen
+        per_octave //= 2
+    return set(needed) & stored.keys()
+
+
+def _spread(versions: Iterable[int], newest: int, per_octave: int) -> set[int]:
+    """The last of `versions`, in rising order, in each interval; intervals are as wide as their age / `per_octave`.
+
+    Widths are powers of two, so that an interval, as it ages, becomes half of one: what was dropped is not missed.
+
+    >>> sorted(_spread(range(1, 33), newest=32, per_octave=4))
+    [3, 7, 11, 15, 16, 17, 19, 21, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32]
+    """
+    last = {}
+    for version in versions:
+        width = 1 << (max(1, (newest - version) // per_octave).bit_length() - 1)
+        last[width, version // width] = version
+    return set(last.values())
+
+
+def _num_bytes(versions: Iterable[Stored]) -> int:
+    sizes: dict[str, int] = {}
+    for version in versions:
+        sizes.update(version.blobs)
+    return sum(sizes.values())

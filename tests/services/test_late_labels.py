@@ -1,0 +1,118 @@
+"""Labels that come late: a version a second, and the rollout goes on. The clock is a count of seconds."""
+
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+
+from services.rollout.alarms import Alarms
+from services.rollout.config import RolloutConfig
+from services.rollout.controller import Controller
+from services.rollout.decider import Decider
+from tests.stores import lease_of, manifest_of
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.records import Answer, Feedback
+from wire.rollout import arm_for
+from wire.store import Store
+
+COLLECT_EVERY_S = 30
+EVENTS_PER_S = 5
+
+
+class Simulation:
+    """Learner, replicas and labellers around the controller's and the judge's own steps, second by second.
+
+    The candidate arm is always right, the stable one half of the time.
+    """
+
+    def __init__(self, store: Store, bus: Bus, *, delay_s: int) -> None:
+        config = RolloutConfig(max_unlabelled=10_000)
+        self.store = store
+        self._lease = lease_of(store)
+        self._controller = Controller(
+            store, bus, config=config, holder="c", refusal=lambda label: "", now_ms=lambda: self.second
+        )
+        self.alarms = Alarms()
+        self._decider = Decider(
+            store, config=config, refusal=lambda label: "", now_ms=lambda: self.second, alarms=self.alarms
+        )
+        self._delay_s = delay_s
+        self._labels: deque[tuple[int, str]] = deque()
+        self.second = 0
+        self.stable: list[int] = []
+        """The stable version at the end of each second."""
+
+    def run(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.second += 1
+            self._publish()
+            self._answer()
+            self._label()
+            if self.second % COLLECT_EVERY_S == 0:
+                self._controller.collect(self._decider.seen().first_version)
+            self._check()
+
+    def _publish(self) -> None:
+        version = self.store.next_version()
+        self.store.publish(
+            manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current()), self._lease
+        )
+        self._controller.follow_newest()
+
+    def _answer(self) -> None:
+        plan = self.store.plan()
+        assert plan is not None
+        for number in range(EVENTS_PER_S):
+            event_id = f"{self.second}-{number}"
+            arm = arm_for(event_id, plan)
+            self._decider.take(
+                Answer(
+                    event_id=event_id,
+                    text="",
+                    label="right" if arm.name == "candidate" or number % 2 else "wrong",
+                    score=1.0,
+                    weights_version=arm.version,
+                    arm=arm.name,
+                    precision="int8",
+                    rollout_revision=plan.revision,
+                )
+            )
+            self._labels.append((self.second + self._delay_s, event_id))
+
+    def _label(self) -> None:
+        while self._labels and self._labels[0][0] <= self.second:
+            self._decider.take(Feedback(event_id=self._labels.popleft()[1], label="right"))
+        self._decider.decide()
+
+    def _check(self) -> None:
+        """The stable version can always be had, and so can what a rollback returns to."""
+        plan = self.store.plan()
+        assert plan is not None
+        assert {*plan.versions, plan.previous} - {0} <= set(self.store.stored_versions())
+        self.stable.append(plan.stable)
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    """Nobody is there; nothing here talks to it."""
+    bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1"), client_id="test")
+    yield bus
+    bus.close()
+
+
+@pytest.mark.parametrize(
+    ("delay_s", "seconds"),
+    [(0, 120), (40, 300), (90, 500), (600, 2_000), pytest.param(7_200, 8_000, marks=pytest.mark.slow)],
+)
+def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, bus: Bus, delay_s: int, seconds: int) -> None:
+    """B1: a version whose labels come after a minute was promoted when it was gone, and nothing moved any more."""
+    simulation = Simulation(store, bus, delay_s=delay_s)
+    simulation.run(seconds)
+    promoted = dict.fromkeys(simulation.stable)
+    assert len(promoted) >= seconds // (delay_s + 90), promoted
+    for second, (before, after) in enumerate(zip(simulation.stable, simulation.stable[1:], strict=False), 2):
+        if after != before:
+            assert after > before
+            assert second - after <= 1.2 * delay_s + 60, "what is promoted is hardly older than its labels"
+    assert not simulation.alarms.now()
