@@ -1,6 +1,6 @@
 """Checkpoints: everything the learner knows, offsets included, in one file that is whole or refused.
 
-    Snapshot -> temporary file -> fsync -> rename -> fsync of the folder        newest() -> the newest whole one
+    Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest whole one
 
 Weights, sums, memory, windows, counters and offsets are one file, so what was learnt and what was read can never
 disagree: a restart seeks to the offsets inside, and each label has its effect once.
@@ -11,6 +11,10 @@ folder writes nothing: one that slept over its lease can at most bring in a file
 successor's, which has written one before it did anything else. What was published as a version is what the store has
 under that number, whatever a file's name says. Kept are the newest few, and those of versions that the rollout may
 return to.
+
+A file outlives a kill as soon as it has its name, and a power cut only after fsync, which the writer may leave out: the
+one before it that was synced is kept, too, and whoever goes on from that reads the labels since once more. So most
+files of a stream of versions are removed before they ever reach the disk.
 
 Rejected: one file per part (a kill between two of them mixes two states), and a journal (replaying it needs the
 encoder of that time).
@@ -49,11 +53,13 @@ class Checkpoints:
     def __init__(self, folder: Path, *, num_newest: int) -> None:
         self._folder, self._num_newest = folder, num_newest
         folder.mkdir(parents=True, exist_ok=True)
+        self.synced: Path | None = None
+        """The newest file of ours that is known to be on the disk itself."""
         self.refused: list[str] = []
         """Files that were refused, with the reason."""
 
-    def write(self, snapshot: Snapshot) -> Path:
-        """Put a snapshot on disk; returns when it would survive a power cut.
+    def write(self, snapshot: Snapshot, *, is_synced: bool = True) -> Path:
+        """Write a snapshot; with `is_synced` it would survive a power cut afterwards, without only a kill.
 
         Raises StaleEpoch where a later leader has written, and CheckpointFailed.
         """
@@ -61,9 +67,12 @@ class Checkpoints:
         self._check_epoch(epoch)
         path = self.next_path(snapshot)
         try:
-            return write_whole(path, encode(snapshot), check=lambda: self._check_epoch(epoch))
+            write_whole(path, encode(snapshot), check=lambda: self._check_epoch(epoch), is_synced=is_synced)
         except OSError as error:
             raise CheckpointFailed(f"{path}: {error}") from error
+        if is_synced:
+            self.synced = path
+        return path
 
     def newest(self) -> Snapshot | None:
         """The newest checkpoint that is whole; None where the folder has none at all.
@@ -98,15 +107,18 @@ class Checkpoints:
         return None
 
     def prune(self, versions: Iterable[int], *, since: int = 0) -> None:
-        """Remove all but the newest few and the newest of each of `versions`; also what a kill left half written.
+        """Remove all but the newest few, the newest that was synced, and the newest of each of `versions`; also what a
+        kill left half written.
 
-        What is older than the checkpoint of version `since` is not among the newest few.
+        What is older than the checkpoint of version `since` goes even where it is the newest that was synced.
         """
         entries, wanted = self.entries(), set(versions) - {0}
         places = [place for place, entry in enumerate(entries) if since and entry.version == since]
         num_newest = min(self._num_newest, 1 + max(places, default=len(entries)))
         newest_of = {entry.version: entry.path for entry in reversed(entries)}
+        oldest_kept = max(places, default=len(entries))
         kept = {entry.path for entry in entries[:num_newest]}
+        kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
         kept |= {path for version, path in newest_of.items() if version in wanted}
         for path in self._folder.iterdir():
             is_ours = path.suffix == ".temporary" or _NAME.fullmatch(path.name) is not None
@@ -168,8 +180,8 @@ def _identity(manifest: WeightManifest) -> tuple[object, ...]:
     return manifest.version, manifest.epoch, manifest.tensors, manifest.trained_through
 
 
-def write_whole(path: Path, data: bytes, *, check: Callable[[], None]) -> Path:
-    """Write `path` so that after a kill or a power cut it is there whole or not at all.
+def write_whole(path: Path, data: bytes, *, check: Callable[[], None], is_synced: bool) -> None:
+    """Write `path` so that after a kill (with `is_synced`: or a power cut) it is there whole or not at all.
 
     Raises OSError, and what `check` raises, which is called when nothing is left to do but to give the file its name.
     """
@@ -181,16 +193,21 @@ def write_whole(path: Path, data: bytes, *, check: Callable[[], None]) -> Path:
             failpoint("in-checkpoint")
             file.write(data[half:])
             file.flush()
-            os.fsync(file.fileno())
+            if is_synced:
+                os.fsync(file.fileno())
         check()
         failpoint("before-rename")
         temporary.rename(path)
     except (OSError, StaleEpoch):
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    if is_synced:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
-    return path
+        os.close(opened)

@@ -161,7 +161,8 @@ class LearnerConfig:
     """Lowest share of texts on which both precisions name the same class."""
 
     checkpoint_interval_s: Annotated[float, Gt(0), Le(86_400)] = 10.0
-    """Time between two checkpoints where nothing is published; every version has one of its own."""
+    """Time between two checkpoints where nothing is published, and between two that are synced to the disk; every
+    version has one of its own. After a power cut so much is learnt again from the topics."""
     checkpoints: Annotated[int, Ge(1), Le(1_000)] = 3
     """Newest checkpoints that are kept besides those of the versions that the rollout may return to."""
 

@@ -82,6 +82,8 @@ class Publisher:
         self._not_before_s = 0.0
         self._checkpoint_at_s = 0.0
         self._written = learner.offsets
+        self._sync_at_s, self._num_synced = 0.0, -1
+        self._is_synced = False
         self._failure = ""
         self.stock = Stock()
         self._tried: Mapping[str, Stored] = {}
@@ -191,7 +193,8 @@ class Publisher:
 
     def checkpoint_if_due(self) -> None:
         """Write everything down now and then, so that a restart does not read for long where nothing is published."""
-        if self._clock_s() >= self._checkpoint_at_s and self._learner.offsets != self._written:
+        has_news = self._learner.offsets != self._written or not self._is_synced
+        if self._clock_s() >= self._checkpoint_at_s and has_news:
             try:
                 self._checkpoint(None)
             except CheckpointFailed as error:
@@ -207,14 +210,20 @@ class Publisher:
         if self._standing.has_changes and self._leadership.reach.is_open:
             self.publish()
             self.settle(wait=True)
-        self._checkpoint_at_s = 0.0
+        self._checkpoint_at_s = self._sync_at_s = 0.0
         self.checkpoint_if_due()
 
     def _checkpoint(self, pending: WeightManifest | None) -> None:
+        """Write everything down; on the disk itself now and then, and whenever somebody was erased."""
+        learner, now_s = self._learner, self._clock_s()
+        is_synced = now_s >= self._sync_at_s or len(learner.erased) != self._num_synced
         self._leadership.confirm()
-        self._checkpoints.write(self._learner.export(pending, epoch=self._leadership.lease.epoch))
-        self._written = self._learner.offsets
-        self._checkpoint_at_s = self._clock_s() + self._config.checkpoint_interval_s
+        self._checkpoints.write(learner.export(pending, epoch=self._leadership.lease.epoch), is_synced=is_synced)
+        self._written = learner.offsets
+        self._is_synced = is_synced
+        self._checkpoint_at_s = now_s + self._config.checkpoint_interval_s
+        if is_synced:
+            self._sync_at_s, self._num_synced = self._checkpoint_at_s, len(learner.erased)
 
     def _launch(self, candidate: Candidate, steps: Steps) -> None:
         num_changes = self._standing.num_changes

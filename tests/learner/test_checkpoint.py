@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.checkpoint import Checkpoints
@@ -107,6 +107,7 @@ def test_a_leader_that_slept_writes_nothing_over_its_successor(tmp_path: Path) -
 write = st.tuples(st.integers(1, 4), st.integers(0, 3), st.booleans())
 
 
+@settings(max_examples=40)
 @given(st.lists(write, max_size=20))
 def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[tuple[int, int, bool]]) -> None:
     """B20: leaders write in any order. Some of them sleep between the last check and the name, and land at the end."""
@@ -134,3 +135,32 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
         for epoch, version, _ in landed:
             found = checkpoints.of_version(manifest(version, epoch=epoch)) if version else None
             assert found is None or found.facts.pending == manifest(version, epoch=epoch)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=20))
+def test_a_power_cut_leaves_the_last_checkpoint_that_was_synced(writes: list[tuple[bool, int]]) -> None:
+    """B25 no. 6: most checkpoints are not synced, so they may be torn by a power cut, and are seldom on disk at all."""
+    with TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder), num_newest=2)
+        torn: list[Path] = []
+        last = -1
+        for value, (is_synced, wanted) in enumerate([(True, 0), *writes]):
+            path = checkpoints.write(snapshot(value + 1, value=value), is_synced=is_synced)
+            checkpoints.prune([wanted])
+            if is_synced:
+                last = value
+            else:
+                torn.append(path)
+        for path in torn:
+            if path.exists():
+                path.write_bytes(path.read_bytes()[:100])
+        assert value_of(checkpoints.newest()) == last
+
+
+def test_what_is_older_than_an_erasure_goes_even_where_it_was_synced(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, num_newest=2)
+    for version, is_synced in ((1, True), (2, False), (3, True), (4, False)):
+        checkpoints.write(snapshot(version), is_synced=is_synced)
+    checkpoints.prune([], since=4)
+    assert [entry.version for entry in checkpoints.entries()] == [4]

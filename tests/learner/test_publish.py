@@ -122,6 +122,25 @@ def test_versions_that_may_return_keep_their_checkpoint(bench: Bench) -> None:
     assert [entry.version for entry in bench.checkpoints.entries()] == [6, 5, 4, 1]
 
 
+def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(bench: Bench) -> None:
+    """B25 no. 6: each version wrote all that the learner knows to the disk itself."""
+
+    def synced_after(last: int) -> bool:
+        bench.learn(last - 10, last)
+        bench.now_s += 4.0
+        bench.publisher.publish()
+        bench.publisher.settle(wait=True)
+        return bench.checkpoints.synced == bench.checkpoints.entries()[0].path
+
+    assert [synced_after(last) for last in (10, 20, 30, 40, 50)] == [True, False, False, True, False]
+    bench.learner.erased.add("a digest", time_ms=1)
+    bench.learner.erased.is_due = False
+    assert synced_after(60) and not synced_after(70)
+    bench.publisher.finish()
+    assert bench.checkpoints.synced == bench.checkpoints.entries()[0].path
+    assert bench.learner.export(None).facts.offsets == {"feedback.v1/0": 70}
+
+
 def test_a_full_disk_publishes_nothing(bench: Bench) -> None:
     bench.publish()
     bench.learn(0, 30)
