@@ -73,4 +73,4 @@ def named(logits_NC: Tensor) -> Tensor:
 
 def sample_hash(sample: Labelled) -> int:
     """Under which a sample is remembered: its text and its label."""
-    return hash_of(f"{sample.label}\n{sample.text}")
+    return hash_of(f"{sample.label}\n{sample.text}".encode())

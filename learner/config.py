@@ -62,14 +62,13 @@ class LearnerConfig:
     retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 500
     """Pause after a failed write of a checkpoint or an unreachable store before it is tried again."""
 
-    pending_answers: Annotated[int, Ge(1), Le(100_000_000)] = 20_000
-    """Answers that wait for their label; the oldest expires first, and its label is then `late`."""
-    pending_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 16 << 20
-    """Bytes of text, and of the keys of events, in the answers that wait."""
-    parked_feedback: Annotated[int, Ge(1), Le(100_000_000)] = 10_000
-    """Labels that wait for their answer; the oldest expires first, as an `orphan`."""
+    pending_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 128 << 20
+    """Bytes of memory for answers that wait for their label: texts, ids and keys, and 500 for each answer. The oldest
+    expires first, and its label is then `late`."""
+    parked_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 32 << 20
+    """Bytes of memory for labels that wait for their answer, counted alike; the oldest expires as an `orphan`."""
     remembered_ids: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
-    """Event ids remembered as already labelled, and as many as expired."""
+    """Events remembered as already labelled, and as many as expired, by hashes."""
     max_label_chars: Annotated[int, Ge(1), Le(10_000)] = 200
     """Longest label, in characters."""
     guard: GuardConfig = GuardConfig()
@@ -126,6 +125,8 @@ class LearnerConfig:
     learn_unlabelled: bool = True
     """Whether two more rounds train the encoder on answered texts that wait for a label, by guesses, where there are
     more of these than samples in memory. Few labels then go further: see docs/benchmarks.md."""
+    guessed_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
+    """Texts of such a round, the newest that wait for a label."""
     rebuild_batch: Annotated[int, Ge(1), Le(65_536)] = 64
     """Texts that are encoded anew in one unit of work while the fast head is rebuilt."""
 

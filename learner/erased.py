@@ -29,11 +29,13 @@ class Erased:
             return False
         return self._subjects.digest(subject) in self._erasures
 
-    def living(self, records: Iterable[Answer | Feedback], skip: Callable[[str], None]) -> Iterator[Answer | Feedback]:
-        """`records` without the answers about erased subjects, whose event ids `skip` gets."""
+    def living(
+        self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]
+    ) -> Iterator[Answer | Feedback]:
+        """`records` without the answers about erased subjects, which `skip` gets."""
         for record in records:
             if isinstance(record, Answer) and self.holds(record.key):
-                skip(record.event_id)
+                skip(record)
             else:
                 yield record
 

@@ -1,93 +1,142 @@
 """What the learner reads: answers and labels of every partition, from the offsets in its own state.
 
-A broker that is away is waited for. A partition that lost records is read again from what is left of it: labels that
-were learnt before are duplicates then, by the ids that the join remembers. What cannot be read becomes a dead letter,
-and what is not believed goes to the quarantine topic; after a crash some of either may be sent twice.
+    broker --Follower, as far as Flow says--> records --> the learner
+                    '--what cannot be read--> Letters <--what is not believed--'
+
+A broker that is away, or refuses, is waited for. A partition that lost records is read again from what is left of it:
+labels that were learnt before are duplicates then, by the events that the join remembers. What cannot be read becomes a
+dead letter, and what is not believed goes to the quarantine topic, both at least once (`learner.letters`).
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import structlog
 
-from wire.bus import Bus, Followed, Follower, Publisher
-from wire.errors import BusUnavailable, LogTruncated, SendFailed
-from wire.records import Answer, DeadLetter, Feedback, Quarantined
+from learner.flow import Flow, Levels, Unread
+from learner.letters import Letters, LetterSender
+from wire.bus import Bus, Followed, Follower
+from wire.errors import BusUnavailable, LogTruncated, WireError
+from wire.records import Answer, Feedback, Quarantined
+
+CLOSE_S = 2.0
+"""How long a learner that ends waits for its letters. What is left is in its checkpoint."""
 
 log = structlog.get_logger("learner")
 
 
 class Feed:
-    """A follower that comes back. `offsets` is where it goes on from; the caller stores it with the effect."""
+    """A follower that comes back. `offsets` is where it goes on from; the caller stores it with the effect.
+
+    `levels` are those of the windows that the records go to.
+    """
 
     def __init__(
         self,
         bus: Bus,
         offsets: Mapping[str, int],
+        letters: Letters,
         *,
+        levels: Callable[[], Levels],
         counts: Counter[str],
         wait: Callable[[], object],
         on_truncated: Callable[[], None],
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._bus, self._counts, self._wait, self._on_truncated = bus, counts, wait, on_truncated
+        self._bus = bus
+        self._letters = letters
+        self._sender = LetterSender(bus, letters)
+        self._levels = levels
+        self._counts = counts
+        self._wait = wait
+        self._on_truncated = on_truncated
+        self._clock_s = clock_s
         self._follower: Follower | None = None
-        self._publisher: Publisher | None = None
+        self._flow = Flow()
+        self._has_failed = False
         self.offsets = dict(offsets)
 
     def poll(self, timeout_ms: int) -> list[Answer | Feedback]:
-        """Records in the order of each partition; `offsets` is behind them. [] when the broker is away."""
-        try:
-            if self._follower is None:
-                self._follower = self._bus.follow([Answer, Feedback], self.offsets, is_patient=True)
-            followed = self._follower.poll(timeout_ms)
-        except BusUnavailable as error:
-            self._counts["failed_BusUnavailable"] += 1
-            log.warning("bus_unavailable", reason=str(error))
+        """Records in the order of each partition; `offsets` is behind them.
+
+        [] while the broker is away, and while it does not take the letters that wait.
+        """
+        if self._letters.is_full:
+            self._counts["polls_behind_letters"] += 1
             self._wait()
             return []
+        try:
+            followed = self._poll(timeout_ms)
         except LogTruncated as error:
             self._restart(error)
             return []
+        except WireError as error:
+            self._fail(error)
+            return []
+        self._has_failed = False
         self._refuse(followed)
         self.offsets = dict(followed.offsets)
-        return [received.record for received in followed.received]
+        records = [received.record for received in followed.received]
+        self._flow.came({type(record): record.time_ms for record in records}, self._clock_s())
+        return records
 
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
         """Send labels that are not believed where an operator finds them."""
-        for label in labels:
-            self._send(label, "quarantine_lost")
+        self._letters.add(labels)
 
     def lag(self) -> int:
-        """Records that were not read yet; 0 when the broker is away."""
-        try:
-            return self._follower.lag() if self._follower else 0
-        except BusUnavailable:
-            return 0
+        """Records that were not read yet, as far as is known; it does not wait for the broker."""
+        return self._follower.lag() if self._follower else 0
 
     def ends(self) -> dict[str, int]:
-        """The next offset of every partition. Raises BusUnavailable."""
-        return self._bus.end_offsets(Answer, Feedback)
+        """The next offset of every partition; {} when the broker is away."""
+        try:
+            return self._bus.end_offsets(Answer, Feedback)
+        except BusUnavailable:
+            return {}
+
+    def close(self) -> None:
+        """Wait a moment for the letters on their way."""
+        self._sender.close(CLOSE_S)
+
+    def _poll(self, timeout_ms: int) -> Followed:
+        if self._follower is None:
+            self._follower = self._bus.follow([Answer, Feedback], self.offsets, is_patient=True)
+        unread = Unread(answers=self._follower.lag(Answer), labels=self._follower.lag(Feedback))
+        waiting = self._flow.waits(self._levels(), unread, self._clock_s())
+        self._follower.resume([topic for topic in (Answer, Feedback) if topic is not waiting])
+        if waiting is not None:
+            self._follower.pause([waiting])
+            self._counts[f"polls_{waiting.TOPIC}_waits"] += 1
+        return self._follower.poll(timeout_ms)
+
+    def _fail(self, error: WireError) -> None:
+        """Says once that the broker is away; one that refuses what it was asked is asked anew."""
+        self._counts[f"failed_{type(error).__name__}"] += 1
+        if not self._has_failed:
+            log.warning("bus_unavailable", reason=str(error))
+        self._has_failed = True
+        if not isinstance(error, BusUnavailable):
+            self._close_follower()
+        self._wait()
 
     def _restart(self, error: LogTruncated) -> None:
         log.warning("log_truncated", partition=error.partition, position=error.position, end=error.end)
         self._counts["log_truncated"] += 1
         self._on_truncated()
         self.offsets = {name: offset for name, offset in self.offsets.items() if name != error.partition}
-        if self._follower is not None:
-            self._follower.close()
-            self._follower = None
+        self._close_follower()
+
+    def _close_follower(self) -> None:
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            with suppress(WireError):
+                follower.close()
 
     def _refuse(self, followed: Followed) -> None:
         """Dead letters for what could not be read."""
         for refused in followed.refused:
             self._counts[f"unreadable_{refused.dead_letter.reason}"] += 1
-            self._send(refused.dead_letter, "dead_letters_lost")
-
-    def _send(self, record: DeadLetter | Quarantined, lost: str) -> None:
-        """Hand over, or count as `lost`."""
-        try:
-            self._publisher = self._publisher or self._bus.publisher()
-            self._publisher.send(record)
-        except (BusUnavailable, SendFailed) as error:
-            self._counts[lost] += 1
-            log.warning(lost, message=record.message_id, reason=str(error))
+        self._letters.add(refused.dead_letter for refused in followed.refused)

@@ -1,34 +1,57 @@
-"""Joins what was answered with what was right, by event id, in bounded memory. Pure: no clock, no bus.
+"""Joins what was answered with what was right, by event, in bounded memory. Pure: no clock, no bus.
 
     Answer --pending--.
-                       >-- Sample        counted: matched
+                       >-- fitting (wire.events) -- Sample        counted: matched
     Feedback --parked-'
 
-The two topics have no common order, so either side may come first. An answer waits in `pending`; a label without an
-answer is parked. Both windows are bounded by count (and bytes), oldest out first, so the state fits a checkpoint.
+The two topics have no common order, so either side may come first. An answer waits in `pending`; a label that fits no
+answer is parked. Both windows are bounded in bytes, oldest out first, so the state fits a checkpoint. An event is a
+source and an id, but a label may name less; `wire.events` says which answers it fits. Where several answers fit, or one
+fits by its id alone while another event of that id was labelled before, the label is ambiguous.
+
 Each label meets exactly one end: matched, late (its answer has left the window), duplicate (its event was labelled
-before), orphan (no answer came while it was parked), refused (by itself) or quarantined (held, beside its answer); the
-rest is parked. `early` counts what was parked. A label that is held leaves its answer waiting for a better one.
+before), orphan (no answer came while it was parked), refused (by itself) or quarantined (ambiguous, or held beside its
+answer); the rest is parked. `early` counts what was parked. A label that is quarantined leaves its answer waiting for a
+better one. An event that is answered again keeps its first answer, and every receipt is good.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import mmh3
 import msgspec
 
 from learner.config import LearnerConfig
+from learner.flow import Levels
 from learner.recent import RecentHashes
+from learner.window import Window
+from wire.events import AMBIGUOUS, EventKey, fitting, has_receipt, key_of, names_of, sought_as, text_of
 from wire.records import Answer, Feedback, Quarantined
 
 if TYPE_CHECKING:
     from learner.guard import Guard
 
 HELD_BACK_SEED: Final = 0x6865_6C64
+
+LATER_TIMES: Final = 7
+"""Later answers to one event whose receipts are good beside that of the first."""
+
+NAMES: Final = 3
+"""Names under which most events are remembered: key, id, one receipt."""
+
+RECENT: Final = 1_000
+"""Labels over which the share of those is taken that came to nothing."""
+
+FEW: Final = 100
+"""Labels without which such a share says nothing."""
+
+ALARMING: Final = 0.01
+"""The share of labels that may come to nothing."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +69,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     is_approved: bool = False
     answer_time_ms: int = 0
+    event_source: str = ""
+
+    @property
+    def key(self) -> EventKey:
+        return (self.event_source, self.event_id)
 
     @property
     def is_correct(self) -> bool:
@@ -53,7 +81,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of an answer until its label comes."""
+    """What is kept of an answer until its label comes. `later_ms`: of later answers to the same event.
+
+    `source` is None in checkpoints from before it was kept.
+    """
 
     event_id: str
     text: str
@@ -62,36 +93,84 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     weights_version: int
     subject: str = ""
     time_ms: int = 0
+    source: str | None = None
+    later_ms: tuple[int, ...] = ()
 
     @property
-    def num_bytes(self) -> int:
-        return len(self.text.encode()) + len(self.subject.encode())
+    def entity(self) -> str:
+        return self.subject if self.subject else self.event_id
+
+    @property
+    def times_ms(self) -> tuple[int, ...]:
+        return (self.time_ms, *self.later_ms)
+
+    @property
+    def key(self) -> EventKey:
+        return (self.source if self.source is not None else "", self.event_id)
+
+    def is_of(self, answer: Answer) -> bool:
+        """Whether `answer` is another one to this event: to the same text, since clients give ids twice."""
+        is_same = (self.event_id, self.text, self.subject) == (answer.event_id, answer.text, answer.key)
+        return is_same and self.source in (None, answer.source)
+
+    def again(self, answer: Answer) -> "Waiting":
+        """This answer, with the receipt of a later one, and its source."""
+        later_ms = (*self.later_ms, answer.time_ms)[-LATER_TIMES:]
+        return msgspec.structs.replace(self, source=answer.source, later_ms=later_ms)
 
 
 class JoinState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `Join` knows, in window order."""
+    """Everything a `Join` knows, in window order. `pending` is encoded as list[Waiting], `parked` as list[Feedback]."""
 
-    pending: list[Waiting]
-    parked: list[Feedback]
+    pending: msgspec.Raw
+    parked: msgspec.Raw
     labelled: list[int]
     expired: list[int]
     counts: dict[str, int]
+    ends: list[str] = []
+
+    @property
+    def answers(self) -> list[Waiting]:
+        """The answers that wait for their label."""
+        return msgspec.msgpack.decode(self.pending, type=list[Waiting])
+
+    @property
+    def labels(self) -> list[Feedback]:
+        """The labels that wait for their answer."""
+        return msgspec.msgpack.decode(self.parked, type=list[Feedback])
+
+
+class Fate(Enum):
+    """What becomes of a label that no answer is taken for. A value is the name of its count."""
+
+    WAIT = "early"
+    LATE = "late"
+    ORPHAN = "orphan"
+    DUPLICATE = "duplicate"
+    AMBIGUOUS = f"quarantined_{AMBIGUOUS}"
+
+
+TOO_SMALL: Final = {
+    Fate.LATE: "came when their answer waited no longer: raise learner.pending_bytes",
+    Fate.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
+}
+"""What to do about labels of these ends."""
 
 
 class Join:
     """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
     def __init__(self, config: LearnerConfig, guard: "Guard", *, state: JoinState | None = None) -> None:
-        self._max_pending, self._max_bytes = config.pending_answers, config.pending_bytes
-        self._max_parked, self._held_back_share = config.parked_feedback, config.held_back_share
+        num_names = NAMES * config.remembered_ids
+        self._held_back_share = config.held_back_share
         self._guard = guard
-        self._pending = {answer.event_id: answer for answer in state.pending} if state else {}
-        self._parked = {label.event_id: label for label in state.parked} if state else {}
-        self._labelled = RecentHashes(config.remembered_ids, state.labelled if state else ())
-        self._expired = RecentHashes(config.remembered_ids, state.expired if state else ())
-        self._num_bytes = sum(answer.num_bytes for answer in self._pending.values())
+        self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
+        self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
+        self._labelled = RecentHashes(num_names, state.labelled if state else ())
+        self._expired = RecentHashes(num_names, state.expired if state else ())
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
+        self._ends = deque(state.ends if state else (), maxlen=RECENT)
 
     def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
         """The samples that `records` complete, in the order of completion."""
@@ -105,25 +184,37 @@ class Join:
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
         """Remove the answers and labels about erased subjects that wait; a label that comes for one of them is late."""
-        answers = [it.event_id for it in self._pending.values() if is_erased(it.subject)]
-        labels = [it.event_id for it in self._parked.values() if is_erased(it.key)]
-        for event_id in answers:
-            self._num_bytes -= self._pending.pop(event_id).num_bytes
-        for event_id in dict.fromkeys((*answers, *labels)):
-            self.skip(event_id)
+        answers = [it for it in self._pending if is_erased(it.subject)]
+        labels = [it for it in self._parked if is_erased(it.key)]
+        for label in labels:
+            self._parked.remove(label)
+            self._ended(Fate.LATE.value)
+        for answer in answers:
+            self._pending.remove(answer)
+            self._erased(answer)
         return len(answers) + len(labels)
 
-    def skip(self, event_id: str) -> None:
-        """The answer to this event is not to be known: its label is late."""
-        self.counts["answers_erased"] += 1
-        self._expired.add(event_id)
-        if self._parked.pop(event_id, None) is not None:
-            self.counts["late"] += 1
+    def skip(self, answer: Answer) -> None:
+        """This answer is not to be known: its label is late."""
+        self._erased(_waiting(answer))
 
-    def unlabelled(self) -> list[str]:
-        """The texts that wait for their label, oldest first, but for those that would be held back with it."""
+    def unlabelled(self, limit: int) -> list[str]:
+        """The newest `limit` texts that wait for their label, oldest first, but for those to be held back with it."""
         share = self._held_back_share
-        return [it.text for it in self._pending.values() if not is_held_back(it.event_id, share)]
+        return [it.text for it in self._pending.newest(limit) if not is_held_back(it.key, share)]
+
+    def alarms(self) -> list[str]:
+        """What is wrong with the windows, in words."""
+        shares = {fate: self._ends.count(fate.value) / max(len(self._ends), 1) for fate in TOO_SMALL}
+        return [
+            f"{share:.1%} of the last {len(self._ends)} labels {TOO_SMALL[fate]}"
+            for fate, share in shares.items()
+            if share > ALARMING and len(self._ends) >= FEW
+        ]
+
+    @property
+    def levels(self) -> Levels:
+        return Levels(answers=self._pending.level, labels=self._parked.level)
 
     @property
     def num_parked(self) -> int:
@@ -135,70 +226,112 @@ class Join:
 
     def export(self) -> JoinState:
         return JoinState(
-            pending=list(self._pending.values()),
-            parked=list(self._parked.values()),
+            pending=self._pending.export(),
+            parked=self._parked.export(),
             labelled=self._labelled.export(),
             expired=self._expired.export(),
             counts=dict(self.counts),
+            ends=list(self._ends),
         )
 
     def _answer(self, answer: Answer) -> Sample | None:
         self.counts["answers"] += 1
-        event_id = answer.event_id
-        if event_id in self._pending or event_id in self._labelled or event_id in self._expired:
-            self.counts["answers_repeated"] += 1
-            return None
-        waiting = Waiting(
-            event_id, answer.text, answer.label, answer.arm, answer.weights_version, answer.key, answer.time_ms
-        )
-        if (feedback := self._parked.pop(event_id, None)) and (sample := self._meet(waiting, feedback)):
-            return sample
-        self._pending[event_id] = waiting
-        self._num_bytes += waiting.num_bytes
-        while len(self._pending) > self._max_pending or self._num_bytes > self._max_bytes:
-            oldest = self._pending.pop(next(iter(self._pending)))
-            self._num_bytes -= oldest.num_bytes
-            self._expired.add(oldest.event_id)
-            self.counts["answers_expired"] += 1
-        return None
+        waiting = _waiting(answer)
+        name = text_of(key_of(answer))
+        same = next((it for it in self._pending.of(answer.event_id) if it.is_of(answer)), None)
+        memory = next((it for it in (self._labelled, self._expired) if name in it), None)
+        if same is not None:
+            self._pending.replace(same, same.again(answer))
+        elif memory is not None:
+            _remember(waiting, memory)
+        else:
+            self._expire(self._pending.add(waiting))
+            return self._take_parked(answer.event_id)
+        self.counts["answers_repeated"] += 1
+        return self._take_parked(answer.event_id)
 
     def _label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
-        event_id = feedback.event_id
         if reason := self._guard.refusal(feedback):
-            self.counts[f"refused_{reason}"] += 1
+            self._ended(f"refused_{reason}")
             self._quarantine(reason, feedback)
-        elif event_id in self._labelled or event_id in self._parked:
-            self.counts["duplicate"] += 1
-        elif (waiting := self._pending.get(event_id)) is not None:
-            if sample := self._meet(waiting, feedback):
-                del self._pending[event_id]
-                self._num_bytes -= waiting.num_bytes
-            return sample
-        elif event_id in self._expired:
-            self.counts["late"] += 1
-        else:
+            return None
+        fate = self._fate(feedback)
+        if fate is Fate.WAIT:
             self._park(feedback)
+            return None
+        return self._end(feedback, fate)
+
+    def _fate(self, feedback: Feedback) -> Waiting | Fate:
+        """The answer that the label is joined with, or what becomes of it."""
+        fits = fitting(feedback, self._pending.of(feedback.event_id))
+        name = sought_as(feedback)
+        is_labelled = name in self._labelled
+        if len(fits) == 1 and (has_receipt(feedback) or not is_labelled):
+            return fits[0]
+        if fits:
+            return Fate.AMBIGUOUS
+        if is_labelled:
+            return Fate.DUPLICATE
+        return Fate.LATE if name in self._expired else Fate.WAIT
+
+    def _end(self, feedback: Feedback, fate: Waiting | Fate) -> Sample | None:
+        if isinstance(fate, Waiting):
+            return self._meet(fate, feedback)
+        self._ended(fate.value)
+        if fate is Fate.AMBIGUOUS:
+            self._quarantine(AMBIGUOUS, feedback)
         return None
 
     def _park(self, feedback: Feedback) -> None:
-        self.counts["early"] += 1
-        self._parked[feedback.event_id] = feedback
-        if len(self._parked) > self._max_parked:
-            del self._parked[next(iter(self._parked))]
-            self.counts["orphan"] += 1
+        """A label that says as much of its event as one that is parked is another one of that event."""
+        said = (feedback.event_source, feedback.receipt)
+        if any((it.event_source, it.receipt) == said for it in self._parked.of(feedback.event_id)):
+            self._ended(Fate.DUPLICATE.value)
+            return
+        self.counts[Fate.WAIT.value] += 1
+        for _ in self._parked.add(feedback):
+            self._ended(Fate.ORPHAN.value)
+
+    def _take_parked(self, event_id: str) -> Sample | None:
+        """The sample that a parked label makes, after something has become known of its event."""
+        found = None
+        for feedback in self._parked.of(event_id):
+            fate = self._fate(feedback)
+            if fate is not Fate.WAIT:
+                self._parked.remove(feedback)
+                found = self._end(feedback, fate) or found
+        return found
 
     def _meet(self, answer: Waiting, feedback: Feedback) -> Sample | None:
         sample = self._sample(answer, feedback)
         if reason := self._guard.hold(sample):
-            self.counts[f"quarantined_{reason}"] += 1
+            self._ended(f"quarantined_{reason}")
             self._quarantine(reason, feedback, answer)
             return None
-        self.counts["matched"] += 1
-        self._labelled.add(answer.event_id)
+        self._ended("matched")
+        self._pending.remove(answer)
+        _remember(answer, self._labelled)
         return sample
 
+    def _ended(self, end: str) -> None:
+        self.counts[end] += 1
+        self._ends.append(end)
+
+    def _expire(self, answers: Iterable[Waiting]) -> None:
+        for answer in answers:
+            _remember(answer, self._expired)
+            self.counts["answers_expired"] += 1
+
+    def _erased(self, answer: Waiting) -> None:
+        self.counts["answers_erased"] += 1
+        _remember(answer, self._expired)
+        self._take_parked(answer.event_id)
+
     def _quarantine(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> None:
+        event_source = feedback.event_source
+        if answer is not None and answer.source is not None:
+            event_source = answer.source
         self._quarantined.append(
             Quarantined(
                 reason=reason,
@@ -210,6 +343,7 @@ class Join:
                 receipt=feedback.receipt,
                 text=answer.text if answer else "",
                 answered=answer.label if answer else None,
+                event_source=event_source,
             )
         )
 
@@ -223,13 +357,32 @@ class Join:
             weights_version=answer.weights_version,
             feedback_time_ms=feedback.time_ms,
             subject=answer.subject,
-            is_held_back=is_held_back(answer.event_id, self._held_back_share),
+            is_held_back=is_held_back(answer.key, self._held_back_share),
             source=feedback.source,
             is_approved=bool(feedback.approval),
             answer_time_ms=answer.time_ms,
+            event_source=answer.key[0],
         )
 
 
-def is_held_back(event_id: str, share: float) -> bool:
+def is_held_back(key: EventKey, share: float) -> bool:
     """Whether the event belongs to the share that is never learnt: the same at every replay of the stream."""
-    return mmh3.hash(event_id.encode(), HELD_BACK_SEED, signed=False) < share * 2.0**32
+    return mmh3.hash(text_of(key), HELD_BACK_SEED, signed=False) < share * 2.0**32
+
+
+def _waiting(answer: Answer) -> Waiting:
+    return Waiting(
+        answer.event_id,
+        answer.text,
+        answer.label,
+        answer.arm,
+        answer.weights_version,
+        answer.key,
+        answer.time_ms,
+        answer.source,
+    )
+
+
+def _remember(answer: Waiting, memory: RecentHashes) -> None:
+    for name in names_of(answer):
+        memory.add(name)

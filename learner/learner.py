@@ -22,6 +22,7 @@ from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
 from learner.guard import Guard
 from learner.join import Join, Sample
+from learner.letters import Letters
 from learner.lineage import began, broken, ended, stored
 from learner.origin import Change
 from learner.parts import drift_of, fresh_of, held_back_of, replay_of
@@ -37,6 +38,7 @@ from learner.tier import preload
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
+from wire.events import text_of
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Lineage, Quarantined, RoundKind, WeightManifest
 from wire.subjects import Subjects
@@ -69,6 +71,7 @@ class Learner:
             preload()
         self.guard = Guard(config, receipts=receipts)
         self.join = Join(config, self.guard)
+        self.letters = Letters()
         self.replay, self.held_back = replay_of(config), held_back_of(config)
         self.prequential = Prequential()
         self.drift = drift_of(config)
@@ -173,6 +176,7 @@ class Learner:
             anchor=self.anchor,
             join=self.join.export(),
             guard=self.guard.export(),
+            letters=self.letters.export(),
             replay=self.replay.export(),
             held_back=self.held_back.samples.export(),
             since_round=self.fresh.export(),
@@ -192,6 +196,7 @@ class Learner:
         change = self._restore_knowledge(snapshot)
         self.guard = Guard(self._config, receipts=self._receipts, state=facts.guard)
         self.join = Join(self._config, self.guard, state=facts.join)
+        self.letters.restore(facts.letters)
         self.held_back = held_back_of(self._config, facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
@@ -254,7 +259,8 @@ class Learner:
             self.round.also(labelled)
 
     def _labelled(self, sample: Sample) -> Labelled:
-        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], hash_of(sample.event_id))
+        event = hash_of(text_of(sample.key))
+        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], event)
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""

@@ -97,7 +97,8 @@ def lead(
               erasures            from wire.store, before anything is learnt
     produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
               damaged blobs       to wire.store, as they were
-              Quarantined         to wire.bus, the labels that are not believed, before a checkpoint is behind them
+              Quarantined,        to wire.bus, the labels that are not believed, and
+              DeadLetter          what cannot be read: sent, or part of the checkpoint that is behind them
     waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
     unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
     """
@@ -109,6 +110,8 @@ def lead(
     feed = Feed(
         bus,
         learner.offsets,
+        learner.letters,
+        levels=lambda: learner.join.levels,
         counts=learner.counts,
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
         on_truncated=publisher.forget_unreachable,
@@ -138,6 +141,7 @@ def lead(
         repairer.look()
         reporter.learning(learner, publisher, feed)
     publisher.finish()
+    feed.close()
     reporter.learning(learner, publisher, feed, is_last=True)
 
 

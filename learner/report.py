@@ -45,7 +45,7 @@ class Reporter:
                 version=learner.version,
                 num_classes=len(learner.tier.head.classes),
                 counts=_counts(learner),
-                alarms=tuple(learner.guard.flips.alarms()),
+                alarms=_alarms(learner),
                 lag=feed.lag(),
                 accuracy=learner.prequential.accuracy,
                 recent_accuracy=learner.prequential.recent_accuracy,
@@ -69,6 +69,11 @@ class Reporter:
             self._leadership.reach.lost(error)
 
 
+def _alarms(learner: Learner) -> tuple[str, ...]:
+    flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.guard.flips.alarms())
+    return (*flips, *learner.join.alarms())
+
+
 def _counts(learner: Learner) -> dict[str, int]:
-    counts = dict(learner.join.counts + learner.counts + learner.drift.counts)
+    counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
     return counts | {"parked": learner.join.num_parked, "flip_alarms": learner.guard.flips.num_raised}

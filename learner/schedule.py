@@ -66,7 +66,7 @@ class Schedule:
             counts["rehearsals"] += 1
             counts[REHEARSED_AT] = counts["learnt"]
         else:
-            fresh = [Labelled(text, "") for text in join.unlabelled()]
+            fresh = [Labelled(text, "") for text in join.unlabelled(config.guessed_texts)]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=GUESSED_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             counts["guessing_rounds"] += 1
@@ -86,7 +86,9 @@ class Schedule:
 
     def _is_guessing_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Not under a strategy that draws nothing from the memory: then no sample of the round would have a label."""
-        is_worth_it = self._config.learn_unlabelled and self._num_draws > 0 and join.num_pending > num_memory
+        config = self._config
+        num_texts = min(join.num_pending, config.guessed_texts)
+        is_worth_it = config.learn_unlabelled and self._num_draws > 0 and num_texts > num_memory
         return is_worth_it and self._is_due(GUESSED_AT, num_memory, is_urgent=is_urgent)
 
     def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:

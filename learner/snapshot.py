@@ -22,6 +22,7 @@ from learner.erased import ErasedState
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.guard import GuardState
 from learner.join import JoinState
+from learner.letters import LettersState
 from learner.origin import Origin
 from learner.replay import Labelled, ReplayState
 from model.weights import layer_of
@@ -99,6 +100,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     anchor: Anchor | None = None
     erased: ErasedState = ErasedState()
     guard: GuardState | None = None
+    letters: LettersState = LettersState()
     drift: DriftState = DriftState()
     read_first: dict[str, int] = {}
     origin: Origin | None = None

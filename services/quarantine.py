@@ -9,21 +9,27 @@ from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+import msgspec
+
 from services.topics import every_record
 from wire.bus import Bus
 from wire.receipts import Receipts
-from wire.records import Quarantined
+from wire.records import Feedback, Quarantined
 
 TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """Which labels: of these events, of this reason, of this source. Empty: of any."""
+    """Which labels: of these events, of this reason, of this source. Empty: of any.
+
+    `event_source` is the source of their events. A label that names none may be of it; None: of any.
+    """
 
     event_ids: Collection[str] = ()
     reason: str = ""
     source: str = ""
+    event_source: str | None = None
 
     @property
     def is_all(self) -> bool:
@@ -34,7 +40,15 @@ class Wanted:
             (not self.event_ids or label.event_id in self.event_ids)
             and (not self.reason or label.reason == self.reason)
             and (not self.source or label.source == self.source)
+            and (self.event_source is None or label.event_source in (None, self.event_source))
         )
+
+    def said(self, label: Quarantined) -> Feedback:
+        """The wanted label, with the source of its event as far as it is known."""
+        feedback = label.feedback
+        if feedback.event_source is not None:
+            return feedback
+        return msgspec.structs.replace(feedback, event_source=self.event_source)
 
 
 def found(bus: Bus, wanted: Wanted) -> Iterator[Quarantined]:
@@ -48,11 +62,14 @@ def found(bus: Bus, wanted: Wanted) -> Iterator[Quarantined]:
 
 
 def release(bus: Bus, receipts: Receipts, wanted: Wanted) -> list[Quarantined]:
-    """Send the wanted labels to the learner again, approved; returns them when the broker has all of them."""
+    """Send the wanted labels to the learner again, approved; returns them when the broker has all of them.
+
+    What is approved is the label of an event, so a label that was ambiguous needs `wanted.event_source`.
+    """
     labels, failures = list(found(bus, wanted)), list[Exception]()
     with closing(bus.publisher()) as publisher:
         for label in labels:
-            approved = receipts.approved(label.feedback)
+            approved = receipts.approved(wanted.said(label))
             publisher.send(approved, lambda error: failures.append(error) if error else None)
         publisher.flush(TIMEOUT_S)
     if failures:

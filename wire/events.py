@@ -96,6 +96,11 @@ def sought_as(feedback: Feedback) -> bytes:
     return _id_name(feedback.event_id)
 
 
+def has_receipt(feedback: Feedback) -> bool:
+    """Whether the label says of which answer it is, and not only of which event."""
+    return _receipt_ms(feedback) is not None
+
+
 def _receipt_ms(feedback: Feedback) -> int | None:
     return time_of(feedback.receipt) if feedback.receipt and not feedback.approval else None
 

@@ -45,13 +45,7 @@ def not_the_same(settings: Settings, topics: Mapping[str, Partition], published:
 
 
 def _wide(config: LearnerConfig, num_records: int) -> LearnerConfig:
-    return replace(
-        config,
-        pending_answers=num_records,
-        pending_bytes=1 << 40,
-        parked_feedback=num_records,
-        remembered_ids=num_records,
-    )
+    return replace(config, pending_bytes=1 << 40, parked_bytes=1 << 40, remembered_ids=num_records)
 
 
 def _reader(topics: Mapping[str, Partition]) -> ReadTo:

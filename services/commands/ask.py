@@ -41,12 +41,23 @@ def feedback(
     source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line",
     receipt: Annotated[str, typer.Option("--receipt", help="That of the answer; `predict --json` shows it")] = "",
     key: Annotated[str, typer.Option("--key", help="That of the event, beside its receipt")] = "",
+    event_source: Annotated[
+        str | None, typer.Option("--event-source", help="That of the event: an id is unique within it")
+    ] = None,
 ) -> None:
     """Tell the learner the label of an event."""
     from wire.bus import Bus
     from wire.records import Feedback
 
-    record = Feedback(event_id=event_id, label=label, key=key, source=source, time_ms=now_ms(), receipt=receipt)
+    record = Feedback(
+        event_id=event_id,
+        label=label,
+        key=key,
+        source=source,
+        time_ms=now_ms(),
+        receipt=receipt,
+        event_source=event_source,
+    )
     settings = given.attached()
     failures: list[Exception] = []
     with closing(Bus(settings.bus, client_id="feedback")) as bus:

@@ -16,6 +16,10 @@ app = typer.Typer(no_args_is_help=True, help="Labels that the learner did not be
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Only those, such as forged, over_rate or flip")]
 SourceOption = Annotated[str, typer.Option("--source", help="Only what this source said")]
+EventSourceOption = Annotated[
+    str | None,
+    typer.Option("--event-source", help="Only of events of this source; a label that names none is then of it"),
+]
 
 
 @app.command("list")
@@ -49,6 +53,7 @@ def release(
     event_ids: Annotated[list[str] | None, typer.Argument(metavar="[EVENT]...", help="Of these events")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",
+    event_source: EventSourceOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that lies in quarantine")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,7 +64,7 @@ def release(
     from wire.bus import Bus
     from wire.receipts import Receipts
 
-    wanted = Wanted(event_ids=tuple(event_ids or ()), reason=reason, source=source)
+    wanted = Wanted(event_ids=tuple(event_ids or ()), reason=reason, source=source, event_source=event_source)
     if wanted.is_all and not everything:
         raise typer.BadParameter("name events, or give --reason or --source, or --all")
     settings = given.attached()
@@ -77,4 +82,5 @@ def _json(labels: "list[Quarantined]") -> str:
 def _said(label: "Quarantined") -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
     of = f"  of {label.text[:60]!r}, answered {label.answered!r}" if label.text else ""
-    return f"{moment}  {label.reason:<10}  {label.event_id}  {label.source!r} said {label.label!r}{of}"
+    event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
+    return f"{moment}  {label.reason:<10}  {event}  {label.source!r} said {label.label!r}{of}"

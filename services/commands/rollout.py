@@ -78,7 +78,7 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
         print(f"drifts found: {drift}")
         print(f"labels not believed: {_unbelieved(learner.counts) or 'none'}")
         for alarm in learner.alarms:
-            print(f"ALARM: {alarm}; such labels are held (`lifelong quarantine list`)")
+            print(f"ALARM: {alarm}")
 
 
 @app.command()

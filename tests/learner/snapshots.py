@@ -1,5 +1,6 @@
 """Small snapshots for the tests of what is written down."""
 
+import msgspec
 import torch
 
 from learner.join import JoinState, Waiting
@@ -26,6 +27,10 @@ def manifest(version: int, *, epoch: int = 1) -> WeightManifest:
     )
 
 
+def encoded(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.msgpack.encode(value))
+
+
 def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapshot:
     """The state that was about to be published as `version` (0: as none); `value` tells one from another."""
     replay = Replay[Labelled](4, 100, key_of=hashed(1))
@@ -43,8 +48,8 @@ def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapsho
         recent=[True],
         temperature=0.05,
         join=JoinState(
-            pending=[Waiting("e", "text", None, "stable", 1)],
-            parked=[Feedback(event_id="f", label="a")],
+            pending=encoded([Waiting("e", "text", None, "stable", 1)]),
+            parked=encoded([Feedback(event_id="f", label="a")]),
             labelled=[-(1 << 63)],
             expired=[],
             counts={},

@@ -25,7 +25,7 @@ def subject_of(number: int) -> str:
     return f"customer {number % 7}"
 
 
-def answer(number: int, *, label: str | None = "refund") -> Answer:
+def answer(number: int, *, label: str | None = "refund", time_ms: int = 0) -> Answer:
     return Answer(
         event_id=f"event-{number}",
         text=text_of(number),
@@ -36,11 +36,13 @@ def answer(number: int, *, label: str | None = "refund") -> Answer:
         precision="int8",
         rollout_revision=1,
         key=subject_of(number),
+        time_ms=time_ms,
     )
 
 
-def feedback(number: int, *, label: str = "") -> Feedback:
-    return Feedback(event_id=f"event-{number}", label=label or label_of(number), time_ms=number)
+def feedback(number: int, *, label: str = "", time_ms: int | None = None) -> Feedback:
+    said_ms = number if time_ms is None else time_ms
+    return Feedback(event_id=f"event-{number}", label=label or label_of(number), time_ms=said_ms)
 
 
 def sample(*, is_correct: bool, label: str = "yes") -> Sample:

@@ -31,7 +31,7 @@ def subjects_of(learner: Learner) -> set[str]:
     assert facts.since_round is not None
     memories = (facts.replay, facts.held_back, facts.since_round)
     held = {sample.subject for memory in memories for heap in memory.groups.values() for _, sample in heap}
-    return held | {answer.subject for answer in facts.join.pending}
+    return held | {answer.subject for answer in facts.join.answers}
 
 
 def state(learner: Learner) -> tuple[bool, bool]:

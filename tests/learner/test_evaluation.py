@@ -35,7 +35,8 @@ def published(maker: Maker, learner: Learner) -> Candidate:
 
 def mislead(learner: Learner, first: int, last: int) -> None:
     """Labels that are all the same, of events that are not held back."""
-    numbers = [number for number in range(first, last) if not is_held_back(f"event-{number}", MORE["held_back_share"])]
+    share = MORE["held_back_share"]
+    numbers = [number for number in range(first, last) if not is_held_back(("", f"event-{number}"), share)]
     learner.learn([record for number in numbers for record in (answer(number), feedback(number, label="refund"))], {})
 
 

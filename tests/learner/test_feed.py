@@ -3,6 +3,9 @@ from collections import Counter
 import pytest
 
 from learner.feed import Feed
+from learner.flow import Levels
+from learner.letters import Letters
+from learner.window import Level
 from tests.brokers import eventually, take
 from tests.learner.streams import answer, feedback
 from wire.bus import Bus
@@ -12,9 +15,20 @@ from wire.records import DeadLetter, Feedback, Quarantined, topic_name
 pytestmark = pytest.mark.live
 
 
+EMPTY = Levels(answers=Level(fill=0.0, room=1e6), labels=Level(fill=0.0, room=1e6))
+
+
 def feed(bus: Bus, offsets: dict[str, int], *, truncated: list[bool] | None = None) -> Feed:
     told = truncated if truncated is not None else []
-    return Feed(bus, offsets, counts=Counter(), wait=lambda: None, on_truncated=lambda: told.append(True))
+    return Feed(
+        bus,
+        offsets,
+        Letters(),
+        levels=lambda: EMPTY,
+        counts=Counter(),
+        wait=lambda: None,
+        on_truncated=lambda: told.append(True),
+    )
 
 
 def poll(it: Feed, num_records: int) -> list[object]:

@@ -111,7 +111,7 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
     ends = ("answers", "labels", "matched", "duplicate", "late", "orphan")
     assert [found.facts.join.counts.get(end, 0) for end in ends] == [whole.join.counts[end] for end in ends]
     assert set(found.facts.join.labelled) == set(expected.facts.join.labelled)
-    assert not found.facts.join.pending and not found.facts.join.parked
+    assert not found.facts.join.answers and not found.facts.join.labels
     assert counts_of(found.facts) == counts_of(expected.facts)
     assert samples_of(found.facts.replay) == samples_of(expected.facts.replay)
     assert samples_of(found.facts.held_back) == samples_of(expected.facts.held_back)

@@ -92,7 +92,7 @@ def test_when_all_is_rehearsed_texts_without_a_label_are_learnt_once_where_they_
     assert it.is_rested(80, few, is_urgent=False) and not it.is_rested(80, many, is_urgent=False)
     assert begun(it, [], 80, many) is None
     plan = begun(it, [], 80, many, is_idle=True)
-    assert plan and sorted(plan.unlabelled) == sorted(many.unlabelled())
+    assert plan and sorted(plan.unlabelled) == sorted(many.unlabelled(99))
     assert all((len(step.fresh), len(step.draws[0])) == (6, 2) for step in plan.steps)
     assert not it.is_rested(80, many, is_urgent=False)
     again = begun(it, [], 80, many, is_idle=True)

@@ -1,5 +1,6 @@
 """What lies in quarantine is found, and comes back as a label that an operator vouches for."""
 
+import msgspec
 import pytest
 
 from services.quarantine import Wanted, found, release
@@ -17,7 +18,11 @@ def quarantined(event_id: str, *, reason: str = "flip", source: str = "desk") ->
     )
 
 
-LABELS = (quarantined("a"), quarantined("b", reason="forged"), quarantined("c", source="bot"))
+LABELS = (
+    quarantined("a"),
+    quarantined("b", reason="forged"),
+    msgspec.structs.replace(quarantined("c", source="bot"), event_source="crm"),
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,15 @@ LABELS = (quarantined("a"), quarantined("b", reason="forged"), quarantined("c", 
 def test_labels_are_wanted_by_event_reason_and_source(wanted: Wanted, event_ids: str) -> None:
     assert "".join(label.event_id for label in LABELS if wanted.has(label)) == event_ids
     assert wanted.is_all == (event_ids == "abc")
+
+
+def test_a_label_that_names_no_event_source_is_sent_as_one_of_the_source_that_is_given() -> None:
+    """B5: an ambiguous label is released for one event; one that names another source is not meant."""
+    unknown, crm = quarantined("a", reason="ambiguous"), msgspec.structs.replace(LABELS[0], event_source="crm")
+    assert [Wanted(event_source=source).has(crm) for source in (None, "crm", "http")] == [True, True, False]
+    assert Wanted(event_source="http").has(unknown) and Wanted(event_source="http").is_all
+    assert Wanted(event_source="http").said(unknown).event_source == "http"
+    assert Wanted().said(crm).event_source == "crm" and Wanted().said(unknown).event_source is None
 
 
 @pytest.mark.live

@@ -145,7 +145,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_SERVING__PRECISION__MAX_ACCURACY_LOSS": "0.1"}, "brown_out_accuracy_loss must not be below"),
         ({"LIFELONG_SERVING__REPLICAS": "0"}, "a whole number, at least 1 and at most 1024"),
         ({"LIFELONG_SERVING__DEDUPE_WINDOW": "-1"}, "at least 1 and at most"),
-        ({"LIFELONG_LEARNER__PARKED_FEEDBACK": "-5"}, "at least 1 and at most"),
+        ({"LIFELONG_LEARNER__PARKED_BYTES": "-5"}, "at least 1048576 and at most"),
         ({"LIFELONG_BUS__PARTITIONS": "0"}, "at least 1 and at most 10000"),
         ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "at least 65536 and at most"),
         ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "must be below bus.session_timeout_ms"),

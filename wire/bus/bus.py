@@ -26,7 +26,9 @@ R = TypeVar("R", bound=TopicRecord)
 PING_TIMEOUT_MS = 2_000
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long holds up nobody any more
 METADATA_AGE_MS = 5_000  # new partitions are seen after this long
-PATIENT_BYTES = 256 << 10  # a patient reader's fetch that has as much does not wait any longer
+PATIENT_BYTES = 64 << 10  # a patient reader's fetch that has as much does not wait any longer
+FOLLOWED_BYTES = 512 << 10  # the most that a fetch of a follower brings, so that it reads all partitions side by side
+PARTITION_BYTES = 128 << 10  # the same of one partition; Tansu gives the first of them all that a fetch may bring
 RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
 
 
@@ -86,7 +88,12 @@ class Bus:
             (self._config.patient_max_wait_ms, PATIENT_BYTES) if is_patient else (self._config.fetch_max_wait_ms, 1)
         )
         consumer = self._consumer(
-            group_id=None, auto_offset_reset="none", fetch_max_wait_ms=wait_ms, fetch_min_bytes=num_bytes
+            group_id=None,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=wait_ms,
+            fetch_min_bytes=num_bytes,
+            max_partition_fetch_bytes=PARTITION_BYTES,
+            fetch_max_bytes=FOLLOWED_BYTES,
         )
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):

@@ -84,6 +84,7 @@ class Follower:
             for raw in raws:
                 if not raw.is_gap:
                     self._add(raw, followed)
+            del self._next[partition]  # what was read last is asked for last, so that no partition falls behind
             self._next[partition] = raws[-1].next_offset
         followed.offsets.update(named(self._next))
         return followed

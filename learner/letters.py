@@ -1,0 +1,203 @@
+"""What the learner tells an operator: dead letters and quarantined labels, sent until the broker has them.
+
+    refused, quarantined --add--> Letters --LetterSender, in a thread of its own--> deadletter.v1, quarantine.v1
+                                     |                             |
+                                     '--export--> checkpoint       '--acknowledged--> out of the Letters
+
+A record whose effect is in a checkpoint is not read again, so what was said of it must not be lost: whatever the broker
+has not acknowledged is part of the checkpoint, and is sent again after a restart. So each arrives at least once, and a
+broker that is slow or away keeps nobody from learning or publishing. The letters are bounded in bytes; while they are
+full, nothing more is read.
+
+What can never be sent as it is becomes a short dead letter; what not even that can be sent of is counted and dropped.
+
+Rejected: waiting for the acknowledgements before each checkpoint (a broker that is slow with one topic would stop all
+publishing), and going back to older offsets after a restart (the labels behind them have had their effect).
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import Final, TypeAlias, TypeGuard
+
+import msgspec
+import structlog
+
+from wire.bus import Bus, Publisher
+from wire.envelope import Place
+from wire.errors import SendFailed, WireError
+from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
+from wire.records import DeadLetter, Quarantined
+
+Letter: TypeAlias = DeadLetter | Quarantined
+
+MAX_BYTES: Final = 16 << 20
+"""Bytes of the letters that wait, about: what one poll brings may come on top."""
+
+LETTER_OVERHEAD: Final = 1_000
+"""Bytes that a letter takes besides its payload or text."""
+
+RETRY_S: Final = 0.5
+"""Pause after a letter could not be sent."""
+
+log = structlog.get_logger("learner")
+
+
+class LettersState(msgspec.Struct, frozen=True, kw_only=True):
+    """The letters that are not acknowledged."""
+
+    dead_letters: list[DeadLetter] = []
+    quarantined: list[Quarantined] = []
+
+
+class Letters:
+    """The letters that are not acknowledged, oldest first. Any thread may call. `counts` are those of a report."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: dict[int, Letter] = {}
+        self._queued: dict[int, None] = {}  # those that are not on their way
+        self._num_bytes = 0
+        self._next = 0
+        self._counts: Counter[str] = Counter()
+
+    def add(self, letters: Iterable[Letter]) -> None:
+        with self._changed:
+            for letter in letters:
+                self._put(letter)
+            self._changed.notify_all()
+
+    def restore(self, state: LettersState) -> None:
+        """Wait for the acknowledgements of these letters, and of no others."""
+        with self._changed:
+            for number in list(self._waiting):
+                self._remove(number)
+            letters: list[Letter] = [*state.dead_letters, *state.quarantined]
+            for letter in letters:
+                self._put(letter)
+            self._changed.notify_all()
+
+    def export(self) -> LettersState:
+        with self._changed:
+            letters = tuple(self._waiting.values())
+        return LettersState(
+            dead_letters=[letter for letter in letters if isinstance(letter, DeadLetter)],
+            quarantined=[letter for letter in letters if isinstance(letter, Quarantined)],
+        )
+
+    def take(self, timeout_s: float) -> tuple[int, Letter] | None:
+        """A letter that is to be sent now, and its number; None where there is none within `timeout_s` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._queued, timeout_s):
+                return None
+            number = next(iter(self._queued))
+            del self._queued[number]
+            return number, self._waiting[number]
+
+    def settle(self, number: int, error: Exception | None) -> None:
+        """The letter was acknowledged, or could not be sent: then it waits for another try, or a short one does."""
+        with self._changed:
+            if number not in self._waiting:  # the letters were restored meanwhile
+                return
+            if error is None:
+                self._remove(number)
+            elif _is_permanent(error):
+                self._shorten(self._remove(number), error)
+            else:
+                self._queued[number] = None
+            self._changed.notify_all()
+
+    def wait_until_empty(self, timeout_s: float) -> bool:
+        """Whether all letters are acknowledged, within `timeout_s` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+
+    @property
+    def is_full(self) -> bool:
+        with self._changed:
+            return self._num_bytes >= MAX_BYTES
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many wait (`letters_waiting`), were shortened or were lost."""
+        with self._changed:
+            return dict(self._counts) | {"letters_waiting": len(self._waiting)}
+
+    def _put(self, letter: Letter) -> None:
+        self._waiting[self._next] = letter
+        self._queued[self._next] = None
+        self._num_bytes += _num_bytes(letter)
+        self._next += 1
+
+    def _remove(self, number: int) -> Letter:
+        letter = self._waiting.pop(number)
+        self._queued.pop(number, None)
+        self._num_bytes -= _num_bytes(letter)
+        return letter
+
+    def _shorten(self, letter: Letter, error: SendFailed) -> None:
+        if isinstance(letter, DeadLetter) and len(letter.payload) <= MAX_SHORT_PAYLOAD_BYTES:
+            self._counts["letters_lost"] += 1
+            log.error("letter_lost", letter=letter.message_id, reason=str(error))
+            return
+        self._counts["letters_shortened"] += 1
+        place = Place(topic=type(letter).TOPIC, partition=0, offset=0)
+        self._put(unsendable(letter, error, place, source=letter.source))
+
+
+class LetterSender:
+    """Sends the letters of a box in a thread of its own.
+
+    consumes: Letters
+    produces: DeadLetter, Quarantined
+    waits for: a letter; the broker, as long as a send may take
+    unblocked by: a letter, the broker's answer, `close`
+    """
+
+    def __init__(self, bus: Bus, letters: Letters) -> None:
+        self._bus = bus
+        self._letters = letters
+        self._publisher: Publisher | None = None
+        self._closing = threading.Event()
+        self._has_failed = False
+        self._thread = threading.Thread(target=self._run, name="letters", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Give what waits `timeout_s` seconds; the rest is for the checkpoint."""
+        self._letters.wait_until_empty(timeout_s)
+        self._closing.set()
+        self._thread.join(RETRY_S)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            if self._has_failed:
+                self._closing.wait(RETRY_S)
+            taken = self._letters.take(RETRY_S)
+            if taken is not None:
+                self._send(*taken)
+
+    def _send(self, number: int, letter: Letter) -> None:
+        try:
+            self._publisher = self._publisher or self._bus.publisher()
+            self._publisher.send(letter, partial(self._settle, number))
+        except WireError as error:
+            self._settle(number, error)
+
+    def _settle(self, number: int, error: Exception | None) -> None:
+        """Says once that letters wait, however many do."""
+        had_failed = self._has_failed
+        self._has_failed = error is not None and not _is_permanent(error)
+        if self._has_failed and not had_failed:
+            log.warning("letters_wait", reason=str(error))
+        self._letters.settle(number, error)
+
+
+def _is_permanent(error: Exception | None) -> TypeGuard[SendFailed]:
+    return isinstance(error, SendFailed) and error.is_permanent
+
+
+def _num_bytes(letter: Letter) -> int:
+    content = letter.payload if isinstance(letter, DeadLetter) else letter.text
+    return LETTER_OVERHEAD + len(content)

@@ -1,0 +1,139 @@
+"""A window of things that wait for each other by event id: bounded in bytes, the id that was added to longest ago out.
+
+    add(item) --encoded--> the window --of(event id)--> items        export: all of them, as one value of a checkpoint
+
+An item is kept as the bytes that a checkpoint has of it: that takes half the memory of the item itself, and a
+checkpoint of hundreds of thousands of items is written in milliseconds. The bound counts these bytes, and OVERHEAD for
+each item's place, so that it is about the memory that the process takes.
+
+Several items may share an id (sources that both count 1, 2, 3), but only SAME_ID of them: a client that gives every
+event the same id costs no more than that to search, and drives out its own, not those of other sources.
+
+Rejected: a bound by number (an id may have a megabyte), and by time (a stalled stream would expire all at once).
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+OVERHEAD: Final = 300
+"""Bytes of memory that an item takes besides its encoding, measured: its id once more, and its place in the window."""
+
+SAME_ID: Final = 8
+"""Items of one id that wait at a time; the oldest of the source that has most of them goes first."""
+
+_ARRAY_HEADER: Final = struct.Struct(">BI")
+_ARRAY_32: Final = 0xDD  # the type of a long array in MessagePack
+
+
+class Level(NamedTuple):
+    """How full a window is: the share of its bytes that are taken, and how many items of their mean size half holds."""
+
+    fill: float
+    room: float
+
+
+class Item(Protocol):
+    """What a window asks of what it holds."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def source(self) -> str | None: ...
+
+
+T = TypeVar("T", bound=Item)
+
+
+class Window(Generic[T]):
+    """Items by event id, in the order in which an id was added to last. Equal items have equal encodings."""
+
+    def __init__(self, item_type: type[T], max_bytes: int, items: Iterable[T] = ()) -> None:
+        self._max_bytes = max_bytes
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(item_type).decode
+        self._items: dict[str, tuple[bytes, ...]] = {}
+        self._num_bytes = 0
+        self._num_items = 0
+        for item in items:
+            self._put(item)
+
+    def of(self, event_id: str) -> list[T]:
+        """The items of an event id, oldest first."""
+        return [self._decode(data) for data in self._items.get(event_id, ())]
+
+    def add(self, item: T) -> list[T]:
+        """Take `item` in; returns what has no place any more. The bounds hold afterwards."""
+        self._put(item)
+        gone = []
+        if len(self._items[item.event_id]) > SAME_ID:
+            gone.append(_most_crowded(self.of(item.event_id)))
+            self.remove(gone[0])
+        while self._num_bytes > self._max_bytes:
+            gone += self._pop_oldest()
+        return gone
+
+    def remove(self, item: T) -> None:
+        """Take `item` out, which is here."""
+        data = self._encode(item)
+        left = list(self._items.pop(item.event_id))
+        left.remove(data)
+        if left:
+            self._items[item.event_id] = tuple(left)
+        self._count(-1, data)
+
+    def replace(self, old: T, new: T) -> None:
+        """Put `new` into the place of `old`, which is here and has the same id."""
+        before, after = self._encode(old), self._encode(new)
+        same = self._items[old.event_id]
+        self._items[old.event_id] = tuple(after if data == before else data for data in same)
+        self._count(-1, before)
+        self._count(1, after)
+
+    def newest(self, num_items: int) -> list[T]:
+        """The last `num_items` items, oldest first."""
+        found = list(chain.from_iterable(self._items.values()))[-num_items:]
+        return [self._decode(data) for data in found]
+
+    def export(self) -> msgspec.Raw:
+        """The items in their order, as an encoded array."""
+        header = _ARRAY_HEADER.pack(_ARRAY_32, self._num_items)
+        return msgspec.Raw(header + b"".join(chain.from_iterable(self._items.values())))
+
+    @property
+    def level(self) -> Level:
+        mean = self._num_bytes / self._num_items if self._num_items else OVERHEAD
+        return Level(fill=self._num_bytes / self._max_bytes, room=self._max_bytes / mean / 2)
+
+    def __iter__(self) -> Iterator[T]:
+        return (self._decode(data) for data in chain.from_iterable(self._items.values()))
+
+    def __len__(self) -> int:
+        return self._num_items
+
+    def _put(self, item: T) -> None:
+        data = self._encode(item)
+        self._items[item.event_id] = (*self._items.pop(item.event_id, ()), data)
+        self._count(1, data)
+
+    def _pop_oldest(self) -> list[T]:
+        event_id = next(iter(self._items))
+        gone = self.of(event_id)
+        for data in self._items.pop(event_id):
+            self._count(-1, data)
+        return gone
+
+    def _count(self, num_items: int, data: bytes) -> None:
+        self._num_items += num_items
+        self._num_bytes += num_items * (OVERHEAD + len(data))
+
+
+def _most_crowded(items: list[T]) -> T:
+    """The oldest item of a source that has as many of them as any."""
+    sources = Counter(item.source for item in items)
+    most = max(sources.values())
+    return next(item for item in items if sources[item.source] == most)

@@ -1,0 +1,89 @@
+"""B6: a backlog is learnt whole, in windows that are much smaller than it."""
+
+import time
+from collections import Counter
+from contextlib import closing
+from typing import Final
+
+import pytest
+
+from learner.config import LearnerConfig
+from learner.feed import Feed
+from learner.guard import Guard
+from learner.join import Join
+from learner.letters import Letters
+from learner.window import OVERHEAD
+from services.local.kafka import LocalBroker
+from wire.bus import Bus
+from wire.records import Answer, Feedback
+
+NUM_EVENTS: Final = 60_000
+
+WINDOW: Final = {"kafka": 2_000, "tansu": 5_000}
+"""Answers or labels that a window holds: some times what the broker gives of one partition before the next."""
+
+TEXT: Final = "where is my parcel, it should have been here on monday"
+SCORES: Final = tuple((f"class_{number}", 0.123456789) for number in range(5))
+
+
+def event_id(number: int) -> str:
+    return f"event-{number:032d}"
+
+
+def answer(number: int) -> Answer:
+    return Answer(
+        event_id=event_id(number),
+        text=TEXT,
+        label="x",
+        score=0.9,
+        scores=SCORES,
+        weights_version=1,
+        arm="stable",
+        precision="int8",
+        rollout_revision=1,
+        key=f"customer-{number % 1_000}",
+        source="shop",
+        time_ms=1 + number,
+    )
+
+
+def fill(bus: Bus) -> None:
+    """Every event was answered, one a millisecond, and labelled a second after its answer."""
+    publisher = bus.publisher()
+    for number in range(NUM_EVENTS):
+        publisher.send(answer(number))
+    for number in range(NUM_EVENTS):
+        label = Feedback(event_id=event_id(number), label="x", source="desk", time_ms=1_001 + number)
+        publisher.send(label)
+    publisher.flush(200)
+
+
+def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
+    """The counts of a join that has read both topics to their end, without a checkpoint."""
+    join = Join(config, Guard(config))
+    feed = Feed(
+        bus,
+        {},
+        Letters(),
+        levels=lambda: join.levels,
+        counts=join.counts,
+        wait=lambda: time.sleep(0.1),
+        on_truncated=lambda: None,
+    )
+    ends = feed.ends()
+    with closing(feed):
+        while any(feed.offsets.get(name, 0) < end for name, end in ends.items()):
+            join.match(feed.poll(config.poll_timeout_ms))
+    return join.counts
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_learner_that_was_away_learns_what_was_said_meanwhile(bus: Bus, broker: LocalBroker) -> None:
+    """B6: 60,000 answers and labels lie in the topics, and the windows hold some thousand."""
+    fill(bus)
+    num_bytes = WINDOW[broker.kind] * (OVERHEAD + 200)
+    config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
+    counts = caught_up(bus, config)
+    assert counts["labels"] == counts["answers"] == NUM_EVENTS
+    assert counts["matched"] >= 0.999 * NUM_EVENTS, counts
