@@ -19,7 +19,7 @@ from wire.records import Answer, Feedback
 
 NUM_EVENTS: Final = 60_000
 
-WINDOW: Final = {"kafka": 2_000, "tansu": 5_000}
+WINDOW: Final = {"kafka": 4_000, "tansu": 6_000}
 """Answers or labels that a window holds: some times what the broker gives of one partition before the next."""
 
 TEXT: Final = "where is my parcel, it should have been here on monday"

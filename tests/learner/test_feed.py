@@ -1,16 +1,18 @@
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from learner.feed import Feed
 from learner.flow import Levels
-from learner.letters import Letters
+from learner.letters import MAX_BYTES, Letters
 from learner.window import Level
 from tests.brokers import eventually, take
 from tests.learner.streams import answer, feedback
-from wire.bus import Bus
+from wire.bus import Bus, Follower
 from wire.config import BusConfig
-from wire.records import DeadLetter, Feedback, Quarantined, topic_name
+from wire.errors import BusRefused
+from wire.records import DeadLetter, Feedback, Quarantined, TopicRecord, topic_name
 
 pytestmark = pytest.mark.live
 
@@ -18,14 +20,21 @@ pytestmark = pytest.mark.live
 EMPTY = Levels(answers=Level(fill=0.0, room=1e6), labels=Level(fill=0.0, room=1e6))
 
 
-def feed(bus: Bus, offsets: dict[str, int], *, truncated: list[bool] | None = None) -> Feed:
+def feed(
+    bus: Bus,
+    offsets: dict[str, int],
+    *,
+    letters: Letters | None = None,
+    counts: Counter[str] | None = None,
+    truncated: list[bool] | None = None,
+) -> Feed:
     told = truncated if truncated is not None else []
     return Feed(
         bus,
         offsets,
-        Letters(),
+        letters if letters is not None else Letters(),
         levels=lambda: EMPTY,
-        counts=Counter(),
+        counts=counts if counts is not None else Counter(),
         wait=lambda: None,
         on_truncated=lambda: told.append(True),
     )
@@ -90,3 +99,40 @@ def test_what_is_not_believed_lies_in_the_quarantine_topic(bus: Bus) -> None:
     feed(bus, {}).quarantine([label])
     (found,) = take(bus.follow([Quarantined], {}).poll, 1)
     assert found.record == label
+
+
+class Refusing(Bus):
+    """Refuses to be followed, some times."""
+
+    times = 3
+
+    def follow(
+        self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int], *, is_patient: bool = False
+    ) -> Follower:
+        if self.times:
+            self.times -= 1
+            raise BusRefused("not authorized")
+        return super().follow(record_types, offsets, is_patient=is_patient)
+
+
+def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -> None:
+    """B17: nothing that the bus raises ends the learner."""
+    publisher = bus.publisher()
+    publisher.send(feedback(1))
+    publisher.flush(10)
+    refusing = Refusing(bus_config, client_id="learner")
+    counts = Counter[str]()
+    it = feed(refusing, {}, counts=counts)
+    assert poll(it, 1) == [feedback(1)] and counts["failed_BusRefused"] == 3
+    refusing.close()
+
+
+def test_nothing_more_is_read_while_the_letters_are_full() -> None:
+    """B17: letters are bounded, and none is dropped."""
+    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
+    letter = DeadLetter(reason="empty", detail="", topic="t", partition=0, offset=0, payload=b"x" * MAX_BYTES)
+    letters, counts = Letters(), Counter[str]()
+    letters.add([letter])
+    it = feed(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
+    assert it.poll(1) == [] and counts == {"polls_behind_letters": 1}
+    assert it.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]

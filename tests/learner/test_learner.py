@@ -59,6 +59,14 @@ def test_a_restored_learner_goes_on_bit_for_bit() -> None:
     assert_same(fed(whole, 50, 90), fed(restored, 50, 90))
 
 
+def test_letters_that_were_not_acknowledged_are_in_the_checkpoint() -> None:
+    """B17: what was said of a label whose effect is kept is kept, too, until an operator has it."""
+    it = small_learner(trainable_layers=0)
+    it.letters.add(it.learn([answer(1), feedback(1, label=" ")], OFFSETS))
+    (letter,) = copy_of(it, trainable_layers=0).letters.export().quarantined
+    assert (letter.reason, letter.event_id) == ("blank", "event-1")
+
+
 def test_a_restored_learner_repeats_the_round_from_its_plan() -> None:
     whole = fed(small_learner(), 0, 100)
     assert whole.round and len(whole.round.losses) > 0
