@@ -42,6 +42,8 @@ from wire.records import Answer
 
 PATIENCE_S = 0.05
 GIVE_UP_S = 1.0  # for a client that waits for a broker that is away; it ends with the process then
+SAY_S = 10.0
+"""A failure is said at most so often; all are counted."""
 MAX_LOGGED_CHARS = 300
 NOT_FROM_KAFKA = Place(topic="http", partition=0, offset=0)
 
@@ -78,6 +80,7 @@ class Outbox:
         self._queue = SendQueue(first_pause_s=bounds.first_pause_s, rng=self._rng)
         self._kept = KeptAnswers(spool, counts)
         self._due_s = math.inf  # when what waits goes, on the monotonic clock
+        self._say_s = -math.inf  # when a failure is said again
         self._is_closed = False
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -233,8 +236,10 @@ class Outbox:
                 log.error("unsendable", id=shown(sending.record.message_id), tried=sending.attempts, error=_cut(error))
                 self._queue.replace(sending, letter)
                 return
-        if self._queue.failed(sending, now_s, at_once=at_once):
-            log.warning("send_failed", id=shown(sending.record.message_id), error=_cut(error))
+        self._queue.failed(sending, now_s, at_once=at_once)
+        if now_s >= self._say_s:
+            self._say_s = now_s + SAY_S
+            log.warning("send_failed", waiting=self._queue.num_items, error=_cut(error))
 
     def _has(self, num_items: int, num_bytes: int) -> bool:
         return self._queue.num_items >= num_items or self._queue.num_bytes >= num_bytes

@@ -123,21 +123,19 @@ class SendQueue:
         self.num_bytes -= sending.num_bytes
         return ended
 
-    def failed(self, sending: Sending, now_s: float, *, at_once: bool = False) -> bool:
-        """The record goes again. Whether this is the first failure of an outage, or of a record that fails alone."""
+    def failed(self, sending: Sending, now_s: float, *, at_once: bool = False) -> None:
+        """The record goes again."""
         self._num_in_flight -= 1
         if self._acknowledged_s > min(sending.handed_over_s, now_s - STALL_S):  # the broker takes others
             sending.attempts += 1
             due_s = now_s + self._pause_s(sending.attempts)
             heapq.heappush(self._later, (due_s, sending.number, sending))
-            return sending.attempts == 1
+            return
         sending.num_at_once += at_once
         self._go_again(sending)
-        if now_s < self._hold_until_s:  # those that fail together are one failure
-            return False
-        self._num_failures += 1
-        self._hold_until_s = now_s + self._pause_s(self._num_failures)
-        return self._num_failures == 1
+        if now_s >= self._hold_until_s:  # those that fail together are one failure
+            self._num_failures += 1
+            self._hold_until_s = now_s + self._pause_s(self._num_failures)
 
     def replace(self, sending: Sending, letter: DeadLetter) -> None:
         """`letter` goes in the place of a record that can never be sent."""

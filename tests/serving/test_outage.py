@@ -1,0 +1,182 @@
+"""A whole replica while the broker is away: nothing is lost, and all goes on when it is back."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.local.kafka import LocalBroker
+from serving.config import ReplicaConfig, ServingConfig
+from serving.http import make_app
+from serving.listener import Listener
+from serving.replica import Replica
+from tests.brokers import start_kind, take
+from tests.serving.waiting import eventually
+from tests.serving.weights import Learner
+from tests.stores import SIGNING_KEY
+from tests.wire.bus.traffic import keep_ports, kill
+from wire.bus import Bus
+from wire.config import BusConfig, StoreConfig
+from wire.records import Answer, Event
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+BACK_S = 15.0
+"""After this long everything goes again."""
+
+
+class Away:
+    """A broker that can be away and come back: Apache Kafka is killed and started, Tansu, in memory, is stopped."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._kind = kind
+        self._folder = folder
+        self.broker: LocalBroker = start_kind(kind, folder)
+
+    def leave(self) -> None:
+        if self._kind == "kafka":
+            kill(self.broker)
+        else:
+            os.kill(self.broker.process.pid, signal.SIGSTOP)
+
+    def come_back(self) -> None:
+        if self._kind == "kafka":
+            self.broker = start_kind("kafka", self._folder)
+        else:
+            os.kill(self.broker.process.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        if self._kind == "tansu":
+            os.kill(self.broker.process.pid, signal.SIGCONT)
+        self.broker.stop()
+
+
+@pytest.fixture(params=["tansu", "kafka"])
+def away(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Away]:
+    keep_ports(monkeypatch, 2 if request.param == "kafka" else 1)
+    with closing(Away(request.param, tmp_path / "broker")) as started:
+        yield started
+
+
+@pytest.fixture
+def bus_config(away: Away) -> BusConfig:
+    """Records fail after 2 s, so that a short outage is a long one."""
+    return BusConfig(
+        bootstrap_servers=away.broker.bootstrap_servers,
+        session_timeout_ms=6_000 if away.broker.kind == "kafka" else 2_000,
+        heartbeat_interval_ms=200,
+        delivery_timeout_ms=2_000,
+        request_timeout_ms=1_000,
+    )
+
+
+@pytest.fixture
+def start(
+    bus: Bus, bus_config: BusConfig, store_config: StoreConfig, store: Store, tmp_path: Path
+) -> Iterator[Callable[[], Replica]]:
+    learner = Learner(store)
+    learner.publish(1)
+    learner.plan(1)
+    config = ReplicaConfig(
+        encoder="minilm-l6",
+        serving=ServingConfig(reconnect_s=0.2, drain_timeout_s=1.0, spool_dir=str(tmp_path / "spool")),
+        bus=bus_config,
+        store=store_config,
+        signing_key=SIGNING_KEY,
+    )
+    with ExitStack() as started:
+
+        def start_one() -> Replica:
+            replica = Replica(config, f"replica{time.monotonic_ns()}")
+            replica.start()
+            started.callback(replica.close)
+            eventually(lambda: replica.api().asking.why_not_ready() is None)
+            return replica
+
+        yield start_one
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Replica], str]]:
+    listeners: list[Listener] = []
+
+    def serve_one(replica: Replica) -> str:
+        listeners.append(Listener(make_app(replica.api()), host="127.0.0.1", port=0, drain_timeout_s=1))
+        return f"http://127.0.0.1:{listeners[-1].port}/v1/predict"
+
+    yield serve_one
+    for listener in listeners:
+        listener.close()
+
+
+def ask(url: str, names: list[str], *, pause_s: float = 0.0) -> None:
+    with httpx.Client() as client:
+        for name in names:
+            (answer,) = client.post(url, json={"text": "hello", "id": name, "key": "k"}).json()["answers"]
+            assert answer["can_be_labelled"]
+            time.sleep(pause_s)
+
+
+def answered(bus: Bus, num: int) -> list[str]:
+    """The ids of at least `num` answers, each as often as it was given."""
+    with closing(bus.follow([Answer], {})) as follower:
+        return [each.record.event_id for each in take(follower.poll, num, within_s=BACK_S)]
+
+
+def test_nothing_is_lost_while_the_broker_is_away(
+    away: Away, start: Callable[[], Replica], serve: Callable[[Replica], str], bus: Bus, open_bus: Callable[[], Bus]
+) -> None:
+    """B15: after 30 s without a broker answers by HTTP were dropped, after 4,000 not even kept."""
+    replica = start()
+    url = serve(replica)
+    ask(url, ["before"])
+    names = [f"e{number}" for number in range(200)]
+    with closing(bus.publisher()) as publisher:
+        for name in names:
+            publisher.send(Event(id=name, text="hello", key=name))
+    eventually(lambda: replica.status().counts.get("answers", 0) > 20)
+    away.leave()
+    during = [f"during {number}" for number in range(60)]
+    ask(url, during, pause_s=0.1)
+    eventually(lambda: replica.status().counts.get("send_failed", 0) > 2)
+    away.come_back()
+    back_s = time.monotonic()
+    ask(url, ["after"])
+    eventually(lambda: len(set(answered(open_bus(), 1))) > 0)
+    found: list[str] = []
+
+    def is_complete() -> bool:
+        found[:] = answered(open_bus(), 262)
+        return set(found) >= {"before", *names, *during, "after"}
+
+    eventually(is_complete, within_s=BACK_S)
+    assert time.monotonic() - back_s < BACK_S
+    by_http = [name for name in found if not name.startswith("e")]
+    assert list(dict.fromkeys(by_http)) == ["before", *during, "after"]
+    print(f"back after {time.monotonic() - back_s:.1f} s; twice: {len(found) - len(set(found))}")
+    replica.check()
+    eventually(lambda: replica.status().open_events == 0)
+
+
+def test_what_a_replica_could_not_publish_is_published_by_the_next(
+    away: Away, start: Callable[[], Replica], serve: Callable[[Replica], str], open_bus: Callable[[], Bus]
+) -> None:
+    """B15: at a restart of the replica what lies on disk is published, too."""
+    first = start()
+    url = serve(first)
+    ask(url, ["before"])
+    assert answered(open_bus(), 1) == ["before"]
+    away.leave()
+    names = [f"{number}" for number in range(20)]
+    ask(url, names)
+    first.close()
+    away.come_back()
+    start()
+    found = answered(open_bus(), 21)
+    assert list(dict.fromkeys(found)) == ["before", *names]
