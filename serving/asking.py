@@ -9,11 +9,12 @@ it labels something that will be published; one that cannot be kept says so.
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from typing import Any, TypeAlias
 
 from serving.batcher import QueueState
 from serving.core import Core
@@ -25,7 +26,13 @@ from wire.records import Event
 INLINE_CHARS = 4_096
 """Longer texts are tokenized in another thread: 1 MiB takes a third of a second, and everybody else would wait."""
 
+UNWATCHED_S = 0.1
+"""Whoever waits longer is watched for hanging up. To watch everybody would cost a tenth of a request."""
+
 RETRY_AFTER_S = 1.0
+
+HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Returns when a client does not wait any more."""
 
 NO_WEIGHTS = Problem(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -72,23 +79,26 @@ class Asking:
             return STOPPING
         return None if self.core.is_ready else NO_WEIGHTS
 
-    async def answer_many(self, entries: Sequence[Entry]) -> list[Reply]:
-        """A reply for each entry: its answer, its own problem, or what kept the model from answering."""
+    async def answer_many(self, entries: Sequence[Entry], *, hung_up: HungUp) -> list[Reply]:
+        """A reply for each entry: its answer, its own problem, or what kept the model from answering.
+
+        `hung_up` returns when the client does not wait any more: then the model is spared what it has not begun.
+        """
         events = [entry for entry in entries if isinstance(entry, Event)]
         if not self.core.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
         else:
-            replies = await self._answer(events)
+            replies = await self._answer(events, hung_up)
         remaining = iter(replies)
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
 
-    async def _answer(self, events: Sequence[Event]) -> list[Reply]:
+    async def _answer(self, events: Sequence[Event], hung_up: HungUp) -> list[Reply]:
         waiter = _Waiter(len(events), asyncio.get_running_loop())
         dones = [partial(self._done, waiter, index) for index in range(len(events))]
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
-            items = self.core.items(events, dones)
+            items = self.core.items(events, dones, waiter.is_waiting)
         else:
-            items = await asyncio.to_thread(self.core.items, events, dones)
+            items = await asyncio.to_thread(self.core.items, events, dones, waiter.is_waiting)
         try:
             taken, refusal = self.core.queue.submit_many(items), QUEUE_FULL
         except QueueClosed:
@@ -96,7 +106,7 @@ class Asking:
         for index in range(taken, len(items)):
             self.core.counts.add(f"refused_{refusal.code}")
             waiter.settle(index, refusal)
-        return await waiter.replies(self.timeout_s)
+        return await waiter.replies(self.timeout_s, hung_up)
 
     def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
         """Called by the engine."""
@@ -117,6 +127,7 @@ class _Waiter:
         self._lock = threading.Lock()
         self._replies: list[Reply] = [TIMEOUT] * num
         self._num_open = num
+        self._has_left = False
         self._loop = loop
         self._all = loop.create_future()
         if not num:
@@ -131,9 +142,20 @@ class _Waiter:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._wake)
 
-    async def replies(self, timeout_s: float) -> list[Reply]:
-        """What is settled after at most `timeout_s` seconds; the rest stays a timeout."""
-        await asyncio.wait([self._all], timeout=timeout_s)
+    def is_waiting(self) -> bool:
+        """Whether somebody still wants to know."""
+        return not self._has_left
+
+    async def replies(self, timeout_s: float, hung_up: HungUp) -> list[Reply]:
+        """What is settled after at most `timeout_s` seconds, or when the client hangs up; the rest stays a timeout."""
+        unwatched_s = min(timeout_s, UNWATCHED_S)
+        await asyncio.wait([self._all], timeout=unwatched_s)
+        if not self._all.done():
+            leaving = asyncio.ensure_future(hung_up())
+            waiting = [self._all, leaving]
+            await asyncio.wait(waiting, timeout=timeout_s - unwatched_s, return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+        self._has_left = True
         with self._lock:
             return list(self._replies)
 

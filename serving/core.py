@@ -1,6 +1,6 @@
 """What both ways into a replica share, Kafka and HTTP: the queue before the model, and the way out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -8,7 +8,7 @@ import msgspec
 from serving.batcher import BatchQueue
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.item import Done, Item
+from serving.item import Done, Item, always
 from serving.outbox import Outbox
 from serving.tokens import Encode
 from wire.records import MAX_TEXT_CHARS, Event
@@ -29,7 +29,9 @@ class Core:
         """Whether there are weights to answer with."""
         return self.engine.live is not None
 
-    def items(self, events: Sequence[Event], dones: Sequence[Done]) -> list[Item]:
+    def items(
+        self, events: Sequence[Event], dones: Sequence[Done], is_wanted: Callable[[], bool] = always
+    ) -> list[Item]:
         """What the queue takes of the events, each with what is called with its outcome.
 
         From here on a text is as long as an answer carries back at most: the model reads what the learner will read,
@@ -38,7 +40,7 @@ class Core:
         events = [_shortened(event) for event in events]
         token_ids = self.encode([event.text for event in events])
         return [
-            Item(event=event, token_ids=tokens, done=done)
+            Item(event=event, token_ids=tokens, done=done, is_wanted=is_wanted)
             for event, tokens, done in zip(events, token_ids, dones, strict=True)
         ]
 

@@ -30,7 +30,7 @@ import msgspec
 import structlog
 import torch
 
-from serving.batcher import Batch, BatchQueue
+from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
@@ -132,9 +132,10 @@ class Engine:
         while (batch := self._queue.take()) is not None:
             live = self.live
             self._begin(live, batch.ready_s)
-            outcomes = self._answer(batch, live)
+            items = self._wanted(batch.items)
+            outcomes = self._answer(items, live)
             self._note_faults(outcomes)
-            for item, outcome in zip(batch.items, outcomes, strict=True):
+            for item, outcome in zip(items, outcomes, strict=True):
                 item.done(outcome)
             self._ended_s, self._busy_since_s = self._clock(), None
             del live  # an old set of weights goes with its last batch, not when the next one comes
@@ -152,10 +153,19 @@ class Engine:
         self._num_flips += len(flips)
         self.seen_number = live.number
 
-    def _answer(self, batch: Batch[Item], live: Live | None) -> list[Outcome]:
+    def _wanted(self, items: Sequence[Item]) -> list[Item]:
+        """Without those whose client has hung up or lost its patience."""
+        wanted = [item for item in items if item.is_wanted()]
+        if len(wanted) < len(items):
+            self._counts.add("abandoned", len(items) - len(wanted))
+        return wanted
+
+    def _answer(self, items: Sequence[Item], live: Live | None) -> list[Outcome]:
+        if not items:
+            return []
         if live is None:
-            return [self._failed(item, "no_weights") for item in batch.items]
-        num_tokens = sum(item.num_tokens for item in batch.items)
+            return [self._failed(item, "no_weights") for item in items]
+        num_tokens = sum(item.num_tokens for item in items)
         choice = choose(
             live.versions,
             num_tokens=num_tokens,
@@ -164,7 +174,7 @@ class Engine:
             config=self._precision,
         )
         self._note(choice)
-        return self._outcomes(batch.items, live)
+        return self._outcomes(items, live)
 
     def _note(self, choice: Choice) -> None:
         """`brown_outs` counts how often one began; `browning_out` is 1 while one lasts."""

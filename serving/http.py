@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -81,7 +82,7 @@ class Api:
     async def _answer(self, request: Request, entries: Sequence[Entry], is_list: bool) -> Response:
         if self.limit is not None and (wait_s := self._wait_s(request, len(entries))):
             return self._problem(request, _too_many(wait_s))
-        replies = await self.asking.answer_many(entries)
+        replies = await self.asking.answer_many(entries, hung_up=partial(_hung_up, request))
         problem = whole_problem(replies, is_list=is_list)
         return self._problem(request, problem) if problem else _json(write_replies(replies))
 
@@ -114,6 +115,12 @@ def make_app(api: Api) -> ASGIApp:
         Exception: _internal,
     }
     return RequestId(Starlette(routes=routes, exception_handlers=handlers), new_id=api.new_id)
+
+
+async def _hung_up(request: Request) -> None:
+    """Returns when the client is gone. To be called when the body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def whole_problem(replies: Sequence[Reply], *, is_list: bool) -> Problem | None:

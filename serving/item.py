@@ -8,6 +8,11 @@ from typing import TypeAlias
 from wire.records import Answer, Event
 
 
+def always() -> bool:
+    """Of events that nobody gives up on."""
+    return True
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemFailure:
     """The model could not answer this event, and would not next time. The cause is in the log, not here."""
@@ -30,11 +35,13 @@ Done: TypeAlias = Callable[[Outcome], None]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """An event on its way through the model. `done` is called once for each time that it was put into the queue, from
-    the model's thread: it must not wait."""
+    the model's thread: it must not wait. Where nobody waits any more (not `is_wanted`) it is neither answered nor done.
+    """
 
     event: Event
     token_ids: list[int]
     done: Done
+    is_wanted: Callable[[], bool] = always
 
     @property
     def num_tokens(self) -> int:

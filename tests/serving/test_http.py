@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -265,6 +266,45 @@ def test_a_fault_of_the_machine_is_a_503(served: Served, monkeypatch: pytest.Mon
     response = served.client.post("/v1/predict", json={"text": "a"})
     assert error_of(response) == "503 model_unavailable"
     assert response.headers["retry-after"] == "1"
+
+
+def test_what_nobody_waits_for_is_not_computed(idle: Served) -> None:
+    """F36: it was computed, and an answer that nobody had got was published."""
+    idle.client.post("/v1/predict", json={"events": [{"text": "a"}, {"text": "b"}]})  # loses its patience
+    idle.engine.start()
+    idle.queue.close()
+    idle.engine.join(20)
+    assert idle.counts.snapshot() == {"abandoned": 2}
+
+
+def test_a_client_that_hangs_up_is_not_waited_for(idle: Served) -> None:
+    """F36: its request took its place in the queue, and its time of the model."""
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b'{"text": "a"}', "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None: ...
+
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/predict",
+        "headers": [],
+        "query_string": b"",
+        "client": None,
+    }
+    patient = replace(idle.api, asking=replace(idle.api.asking, timeout_s=60.0))
+    started_s = time.monotonic()
+    asyncio.run(asyncio.wait_for(make_app(patient)(scope, receive, send), 30))
+    assert time.monotonic() - started_s < 20
+    idle.engine.start()
+    idle.queue.close()
+    idle.engine.join(20)
+    assert idle.counts.snapshot() == {"abandoned": 1}
 
 
 def test_without_weights_it_is_not_ready() -> None:
