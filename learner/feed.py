@@ -123,10 +123,10 @@ class Feed:
         self._wait()
 
     def _restart(self, error: LogTruncated) -> None:
-        log.warning("log_truncated", partition=error.partition, position=error.position, end=error.end)
+        log.warning("log_truncated", reason=str(error))
         self._counts["log_truncated"] += 1
         self._on_truncated()
-        self.offsets = {name: offset for name, offset in self.offsets.items() if name != error.partition}
+        self.offsets = {name: offset for name, offset in self.offsets.items() if name not in error.partitions}
         self._close_follower()
 
     def _close_follower(self) -> None:

@@ -81,14 +81,20 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """Where a message lies: `str(place)` is `events.v1/3/1042`."""
+    """Where a message lies: `str(place)` is `events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg`.
+
+    `log` names the log, so that no other message has the same place after the topic was made anew. It is empty where
+    the broker does not say.
+    """
 
     topic: str
     partition: int
     offset: int
+    log: str = ""
 
     def __str__(self) -> str:
-        return f"{self.topic}/{self.partition}/{self.offset}"
+        place = f"{self.topic}/{self.partition}/{self.offset}"
+        return f"{place}@{self.log}" if self.log else place
 
 
 def to_message(record: TopicRecord) -> Message:

@@ -1,5 +1,7 @@
 """What can go wrong at the doors. Foreign exceptions become these once, where the client library is called."""
 
+from collections.abc import Sequence
+
 
 class WireError(Exception):
     """Anything that a door refuses or cannot do."""
@@ -79,13 +81,24 @@ class BusRefused(WireError):
 
 
 class LogTruncated(WireError):
-    """A partition ends before the place where we want to go on: the broker lost records that we have seen."""
+    """A partition ends before the place where we want to go on: the broker lost records that we have seen.
+
+    `partitions` are those whose offsets mean nothing any more.
+    """
 
     def __init__(self, partition: str, *, position: int, end: int) -> None:
         super().__init__(
             f"{partition} ends at {end}, before our position {position}: the broker lost records. "
             f"Restore its log, or start over from what is left."
         )
-        self.partition = partition
-        self.position = position
-        self.end = end
+        self.partitions = [partition]
+
+
+class LogReplaced(LogTruncated):
+    """A topic was made anew: other records come under the offsets of those that we have seen."""
+
+    def __init__(self, topic: str, partitions: Sequence[str]) -> None:
+        WireError.__init__(
+            self, f"{topic} was made anew: its offsets mean other records. Start over from what is left."
+        )
+        self.partitions = list(partitions)

@@ -197,6 +197,12 @@ def test_plain_json_is_completed_from_kafka() -> None:
     assert event == Event(id="events.v1/3/1042", text="hello", key="customer-9", time_ms=5)
 
 
+def test_an_id_by_the_place_names_the_log() -> None:
+    """B5: after the broker lost its log, the same offset is another event."""
+    place = Place(topic="events.v1", partition=3, offset=1042, log="GqQ1WfZsQpKfWzBLm_4nyg")
+    assert from_message(Event, plain({"text": "hello"}), place).id == "events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg"
+
+
 def test_plain_json_with_an_id_keeps_it() -> None:
     event = from_message(Event, plain({"id": "e1", "text": "hello", "source": "shop", "time_ms": 7}), PLACE)
     assert event == Event(id="e1", text="hello", source="shop", time_ms=7)

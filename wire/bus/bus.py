@@ -76,12 +76,20 @@ class Bus:
         return subscription
 
     def follow(
-        self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int], *, is_patient: bool = False
+        self,
+        record_types: Sequence[type[TopicRecord]],
+        offsets: Mapping[str, int],
+        *,
+        logs: Mapping[str, str] | None = None,
+        is_patient: bool = False,
     ) -> Follower:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
-        A partition that is absent there is read from its start. A patient reader sees a record up to
-        `patient_max_wait_ms` later and asks the broker less often, under load too: it takes a heap of them at a time.
+        A partition that is absent there is read from its start. `logs` are those that the offsets belong to, as a poll
+        named them: LogReplaced where a topic has another one. Without them the log that is there is the one meant.
+
+        A patient reader sees a record up to `patient_max_wait_ms` later and asks the broker less often, under load too:
+        it takes a heap of them at a time.
         """
         types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
         wait_ms, num_bytes = (
@@ -97,7 +105,8 @@ class Bus:
         )
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):
-            follower = Follower(consumer, types, offsets, servers=servers, refused_by=self._client_id)
+            known = logs if logs else {}
+            follower = Follower(consumer, types, offsets, logs=known, servers=servers, refused_by=self._client_id)
         self._keep(follower)
         return follower
 

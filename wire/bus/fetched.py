@@ -18,6 +18,7 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untyped]
 
 from wire.bus.batches import AbortedTransactions, Raw, batches_in
+from wire.bus.logs import Logs
 
 MAX_POLL_BYTES = 16 << 20
 """Where a poll ends. Besides it one more record may be there, and the batch that it came of."""
@@ -106,17 +107,28 @@ class FetchedPartition:
                     yield raw
 
 
-def raw_polls(consumer: Any) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
-    """Makes `consumer` read with our reader; returns its poll, which takes milliseconds."""
+def raw_polls(consumer: Any, logs: Logs) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
+    """Makes `consumer` read with our reader; returns its poll, which takes milliseconds.
+
+    What a poll brings lies in the logs that `logs` would name now. Where that cannot be said it brings nothing, and
+    raises what the client raises; the next one begins at the same place.
+    """
     budget = Budget()
     consumer._fetcher.PartitionRecords = partial(FetchedPartition, budget=budget)
 
     def poll(timeout_ms: int) -> dict[TopicPartition, list[Raw]]:
         budget.renew()
         try:
-            raws: dict[TopicPartition, list[Raw]] = consumer.poll(timeout_ms)
+            fetched: dict[TopicPartition, list[Raw]] = consumer.poll(timeout_ms)
         except PollFull:
-            raws = consumer.poll(timeout_ms)
-        return raws
+            fetched = consumer.poll(timeout_ms)
+        try:
+            if fetched:
+                logs.refresh()
+        except KafkaError:
+            for partition in consumer.assignment() & set(fetched):
+                consumer.seek(partition, fetched[partition][0].offset)
+            raise
+        return fetched
 
     return poll

@@ -4,7 +4,7 @@
 
 A restart with the stored offsets goes on exactly where the stored effect ends. Records that the broker has deleted by
 age are skipped and counted; a log that ends before our position is an error, for then records that had their effect
-are gone, and others will come under their offsets.
+are gone, and others will come under their offsets. So is another log than that of the offsets, wherever it ends.
 
 Topics are paused by giving up their partitions, and resumed by assigning them again at our own position. What was
 fetched of them meanwhile is fetched again.
@@ -25,8 +25,9 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: igno
 from wire.bus.batches import Raw
 from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
+from wire.bus.logs import Logs
 from wire.bus.reading import Received, Refused, name_of, named, partitions_of, read
-from wire.errors import LogTruncated
+from wire.errors import LogReplaced, LogTruncated
 from wire.finished import Position
 from wire.records import TopicRecord
 
@@ -37,11 +38,15 @@ log = structlog.get_logger("bus")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Followed:
-    """What one poll brought, in order within each partition, and the next offset of every partition after it."""
+    """What one poll brought, in order within each partition, and where the reader stands after it.
+
+    `offsets` has the next offset of every partition, `logs` the log of every topic that these offsets belong to.
+    """
 
     received: list[Received[Any]]
     refused: list[Refused]
     offsets: dict[str, int]
+    logs: dict[str, str]
 
 
 class Follower:
@@ -50,7 +55,7 @@ class Follower:
     consumes: the records of all partitions, also of partitions that are added later
     produces: Followed
     waits for: the broker, at most the timeout of the poll
-    unblocked by: a record, or the end of the timeout; LogTruncated where a log ends before our position
+    unblocked by: a record, or the end of the timeout; LogTruncated where a log ends before our position, or is new
     """
 
     def __init__(
@@ -59,11 +64,13 @@ class Follower:
         types: Mapping[str, type[TopicRecord]],
         offsets: Mapping[str, int],
         *,
+        logs: Mapping[str, str],
         servers: str,
         refused_by: str,
     ) -> None:
         self._consumer = consumer
-        self._poll = raw_polls(consumer)
+        self._logs = Logs(consumer, logs)
+        self._poll = raw_polls(consumer, self._logs)
         self._types = types
         self._servers = servers
         self._refused_by = refused_by
@@ -79,7 +86,7 @@ class Follower:
     def poll(self, timeout_ms: int) -> Followed:
         """Waits at most `timeout_ms` for records."""
         self._assign_new()
-        followed = Followed(received=[], refused=[], offsets={})
+        followed = Followed(received=[], refused=[], offsets={}, logs={})
         for partition, raws in self._fetch(timeout_ms).items():
             for raw in raws:
                 if not raw.is_gap:
@@ -87,6 +94,7 @@ class Follower:
             del self._next[partition]  # what was read last is asked for last, so that no partition falls behind
             self._next[partition] = raws[-1].next_offset
         followed.offsets.update(named(self._next))
+        followed.logs.update(self._logs.known)
         return followed
 
     def seek(self, offsets: Mapping[str, int]) -> None:
@@ -118,7 +126,7 @@ class Follower:
 
     def _add(self, raw: Raw, followed: Followed) -> None:
         position = Position(topic=raw.topic, partition=raw.partition, offset=raw.next_offset - 1, generation=0)
-        item = read(raw, self._types[raw.topic], position, refused_by=self._refused_by)
+        item = read(raw, self._types[raw.topic], position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
         if isinstance(item, Refused):
             followed.refused.append(item)
         else:
@@ -159,6 +167,7 @@ class Follower:
             except (OffsetOutOfRangeError, LogTruncationError):
                 self._return_into_log()
                 return {}
+        self._check_logs()
         self._note_ends()
         self._check_ends()
         return batches
@@ -167,6 +176,7 @@ class Follower:
         topics = [topic for topic in self._types if topic not in self._paused]
         with mapped(self._servers):
             partitions = partitions_of(self._consumer, topics)
+        self._check_logs()
         if new := [partition for partition in partitions if partition not in self._next]:
             self._assign([*self._active(), *new])
             self._place(new)
@@ -190,6 +200,12 @@ class Follower:
             if self._next[partition] > end:
                 raise LogTruncated(name_of(partition), position=self._next[partition], end=end)
         self.seek(named(self._next))
+
+    def _check_logs(self) -> None:
+        """What the client library and Tansu do not say: that there are other records under our offsets."""
+        for topic in self._logs.made_anew(self._types):
+            partitions = [name for name in self._wanted | named(self._next) if name.rpartition("/")[0] == topic]
+            raise LogReplaced(topic, partitions)
 
     def _note_ends(self) -> None:
         for partition in self._active():

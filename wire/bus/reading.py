@@ -35,10 +35,10 @@ class Refused:
     position: Position
 
 
-def read(raw: Raw, record_type: type[R], position: Position, *, refused_by: str) -> Received[R] | Refused:
-    """What lies in the log as a record, or as a dead letter that names `refused_by` as its source."""
+def read(raw: Raw, record_type: type[R], position: Position, *, log: str, refused_by: str) -> Received[R] | Refused:
+    """What lies in `log` as a record, or as a dead letter that names `refused_by` as its source."""
     message = Message(key=raw.key, value=raw.value, headers=raw.headers, timestamp_ms=raw.timestamp_ms)
-    place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset)
+    place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset, log=log)
     try:
         if raw.error is not None:
             raise raw.error

@@ -3,7 +3,8 @@
     poll() -> Received, Refused -> (any thread) finish(position) -> commit of the finished prefix -> poll()
 
 A rebalance takes nothing away from a partition that stays here: what is in flight goes on counting. What is finished
-of a partition that went away changes nothing; whoever has it now reads it again from the committed prefix.
+of a partition that went away changes nothing; whoever has it now reads it again from the committed prefix. A topic that
+was made anew is read from its beginning.
 
 All partitions are paused together or none is. Rejected: to pause only a full one. kafka-python 3.0.12 sets aside what
 it has fetched of a paused partition, and forgets to take it up again where another partition was read meanwhile.
@@ -24,6 +25,7 @@ from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-
 from wire.bus.batches import Raw
 from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
+from wire.bus.logs import Logs
 from wire.bus.reading import Received, Refused, read
 from wire.config import BusConfig
 from wire.finished import FinishedPrefix, Position
@@ -59,7 +61,9 @@ class Subscription(Generic[R]):
 
     def __init__(self, consumer: Any, record_type: type[R], topic: str, config: BusConfig, *, refused_by: str) -> None:
         self._consumer = consumer
-        self._poll = raw_polls(consumer)
+        self._logs = Logs(consumer, known={})
+        self._poll = raw_polls(consumer, self._logs)
+        self._topic = topic
         self._record_type = record_type
         self._servers = config.bootstrap_servers
         self._max_poll_records = config.max_poll_records
@@ -87,6 +91,9 @@ class Subscription(Generic[R]):
         with mapped(self._servers):
             self._commit_when_due()
             batches = self._poll(self._patience_ms(timeout_ms))
+        if self._logs.made_anew([self._topic]):
+            self._start_over()
+            batches = {}
         poll: Poll[R] = Poll(received=[], refused=[])
         for partition, raws in batches.items():
             for raw in raws:
@@ -120,8 +127,14 @@ class Subscription(Generic[R]):
             return self._finished.num_waiting
 
     def close(self) -> None:
-        """Commits the finished prefix and leaves the group; does nothing the second time."""
+        """Commits the finished prefix and leaves the group; does nothing the second time.
+
+        Who joins for the first time does not say that it leaves. Tansu 0.6 would wait for it for ever, and nobody could
+        join any more; a member that falls silent it forgets.
+        """
         self.is_closed = True
+        if self._is_joining() and not self.partitions:
+            self._consumer._coordinator.reset_generation()
         with mapped(self._servers):
             self._consumer.close()
         with self._lock:
@@ -133,7 +146,7 @@ class Subscription(Generic[R]):
             if raw.is_gap:
                 self._finished.finish(position)
                 return
-        item = read(raw, self._record_type, position, refused_by=self._refused_by)
+        item = read(raw, self._record_type, position, log=self._logs.of(raw.topic), refused_by=self._refused_by)
         if isinstance(item, Refused):
             poll.refused.append(item)
         else:
@@ -151,10 +164,23 @@ class Subscription(Generic[R]):
         kafka-python 3.0.12 throws the answer away when it comes between two polls; and where new partitions were the
         reason to join, it then never asks again, nor sends a heartbeat.
         """
-        if self._consumer.group_metadata().state != MemberState.REBALANCING:
+        if not self._is_joining():
             return timeout_ms
         self._consumer._coordinator.request_rejoin()
         return max(timeout_ms, JOIN_PATIENCE_MS)
+
+    def _is_joining(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
+
+    def _start_over(self) -> None:
+        """The topic was made anew. What waits to be finished lies in a log that is gone, and so do our positions."""
+        log.warning("log_replaced", topic=self._topic)
+        self._logs.adopt(self._topic)
+        partitions = self._consumer.assignment()
+        self._own(set())
+        self._own(partitions)
+        if partitions:
+            self._consumer.seek_to_beginning(*partitions)
 
     def _commit_when_due(self) -> None:
         now_s = time.monotonic()

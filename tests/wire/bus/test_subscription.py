@@ -123,3 +123,15 @@ def test_a_full_partition_waits(
     assert member.num_unfinished <= 600
     eventually(all_came)
     assert max(seen) <= 600
+
+
+@pytest.mark.parametrize("polls", [0, 1, 8])
+def test_who_leaves_while_it_joins_keeps_nobody_out(
+    bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher, polls: int
+) -> None:
+    send(publisher, *events(3))
+    early = bus.subscribe(Event, "readers")
+    for _ in range(polls):
+        early.poll(20)
+    early.close()
+    assert len(take(open_bus().subscribe(Event, "readers").poll, 3)) == 3

@@ -1,0 +1,132 @@
+"""A topic that is made anew has another log: no offset and no place of the old one is taken for one of it."""
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
+
+from services.local.kafka import LocalBroker
+from tests.brokers import eventually, start_kind, take
+from tests.wire.bus.traffic import events, ids, keep_ports, kill, patient, send
+from wire.bus import Bus, Followed, Poll, Publisher
+from wire.config import BusConfig
+from wire.errors import LogReplaced, LogTruncated
+from wire.records import Event
+
+pytestmark = pytest.mark.live
+
+WITHOUT_ID = b'{"text": "hello"}'
+
+
+def sent(foreign: Any, topic: str, num: int) -> None:
+    """Events of partition 0 that leave their ids to us."""
+    for _ in range(num):
+        foreign.send(topic, value=WITHOUT_ID, partition=0)
+    foreign.flush(30)
+
+
+def test_every_reader_gives_the_same_ids(bus: Bus, open_bus: Callable[[], Bus], foreign: Any, topic: str) -> None:
+    """B5: by the place and the log."""
+    sent(foreign, topic, 3)
+    polls: list[Callable[[int], Poll[Any] | Followed]] = [
+        bus.subscribe(Event, "readers").poll,
+        open_bus().subscribe(Event, "others").poll,
+        bus.follow([Event], {}).poll,
+    ]
+    taken = [ids(take(poll, 3)) for poll in polls]
+    assert taken[0] == taken[1] == taken[2]
+    log = bus.follow([Event], {}).poll(0).logs[topic]
+    assert taken[0] == [f"{topic}/0/{offset}@{log}" for offset in range(3)]
+    assert len(log) == 22
+
+
+def remake(admin: Any, bus: Bus, topic: str) -> None:
+    """The topics once more, without what was in that of events."""
+    admin.delete_topics([topic])
+
+    def is_there() -> bool:
+        bus.create_topics()
+        return topic in admin.list_topics()
+
+    eventually(lambda: topic not in admin.list_topics())
+    eventually(is_there)
+
+
+def test_a_log_that_is_longer_than_the_old_one_is_noticed(
+    bus: Bus, admin: Any, publisher: Publisher, topic: str
+) -> None:
+    """B25 no. 11: nothing but its name tells it from the old one. A broker that stays up is asked every few seconds."""
+    send(publisher, *events(5, key="k"))
+    follower = bus.follow([Event], {})
+    member = bus.subscribe(Event, "readers")
+    take(member.poll, 5)
+    received = take(follower.poll, 5)
+    before = follower.poll(0)
+    remake(admin, bus, topic)
+    fresh = bus.publisher()
+    eventually(partial(is_sent, fresh, events(9, key="k", start=50)))
+    with pytest.raises(LogReplaced, match=f"{topic} was made anew") as caught:
+        eventually(lambda: patient(follower.poll)(50) is None)
+    name = f"{topic}/{received[0].position.partition}"
+    assert name in caught.value.partitions
+    with pytest.raises(LogReplaced):
+        bus.follow([Event], before.offsets, logs=before.logs)
+    expected = [f"e{number}" for number in range(50, 59)]
+    assert ids(take(bus.follow([Event], {}).poll, 9)) == expected
+    came: list[str] = []
+
+    def all_came() -> bool:
+        came.extend(ids(patient(member.poll)(50).received))
+        return came[-9:] == expected
+
+    eventually(all_came)
+
+
+def is_sent(publisher: Publisher, records: list[Event]) -> bool:
+    """Whether all of `records` were taken: a topic that was just made has no leader at once."""
+    acks: list[Exception | None] = []
+    for record in records:
+        publisher.send(record, acks.append)
+    publisher.flush(30)
+    return acks == [None] * len(records)
+
+
+def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B5: after a new start of Tansu no event without id is taken for one from before."""
+    keep_ports(monkeypatch, 1)
+    broker = start_kind("tansu", tmp_path)
+    config = BusConfig(bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=2_000, heartbeat_interval_ms=200)
+    bus = Bus(config, "test")
+    bus.create_topics()
+    poll = patient(bus.subscribe(Event, "readers").poll)
+    follower = bus.follow([Event], {})
+    has_sent(broker, 20)
+    before = ids(take(poll, 20))
+    take(follower.poll, 20)
+    kill(broker)
+    broker = start_kind("tansu", tmp_path)
+    bus.create_topics()
+    eventually(partial(has_sent, broker, 30))
+    after = ids(take(poll, 30))
+    assert len(after) == 30
+    assert not set(before) & set(after)
+    assert [each.partition("@")[0] for each in after[:20]] == [each.partition("@")[0] for each in before]
+    with pytest.raises(LogTruncated, match="made anew"):
+        take(patient(follower.poll), 1)
+    bus.close()
+    broker.stop()
+
+
+def has_sent(broker: LocalBroker, num: int) -> bool:
+    """Whether a producer of its own could send: one that is new to the broker."""
+    try:
+        with closing(KafkaProducer(bootstrap_servers=broker.bootstrap_servers)) as foreign:
+            sent(foreign, "events.v1", num)
+    except KafkaError:
+        return False
+    return True
