@@ -107,12 +107,17 @@ class Refusing(Bus):
     times = 3
 
     def follow(
-        self, record_types: Sequence[type[TopicRecord]], offsets: Mapping[str, int], *, is_patient: bool = False
+        self,
+        record_types: Sequence[type[TopicRecord]],
+        offsets: Mapping[str, int],
+        *,
+        logs: Mapping[str, str] | None = None,
+        is_patient: bool = False,
     ) -> Follower:
         if self.times:
             self.times -= 1
             raise BusRefused("not authorized")
-        return super().follow(record_types, offsets, is_patient=is_patient)
+        return super().follow(record_types, offsets, logs=logs, is_patient=is_patient)
 
 
 def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -> None:
