@@ -39,6 +39,8 @@ class BusConfig:
     """Records taken from the consumer in one poll."""
     max_in_flight: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
     """Unacknowledged sends before a sender waits: the client itself has no bound on its memory."""
+    max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30)] = 64 << 20
+    """The same in bytes. The largest dead letter has 9 MiB."""
     linger_ms: Annotated[int, Ge(0), Le(10_000)] = 2
     """How long a send may wait for company."""
     delivery_timeout_ms: Annotated[int, Ge(100), Le(3_600_000)] = 30_000

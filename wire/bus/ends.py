@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from wire.bus.fetched import raw_polls
-from wire.bus.logs import Logs
+from wire.bus.topic_logs import TopicLogs
 
 
 def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
     """The ends of `partitions`, for which `consumer` is given over: it fetches from each, for at most `timeout_s`."""
-    poll = raw_polls(consumer, Logs(consumer, known={}))
+    poll = raw_polls(consumer, TopicLogs(consumer, known={}))
     consumer.assign(partitions)
     for partition, offset in consumer.end_offsets(partitions).items():
         consumer.seek(partition, offset)

@@ -18,7 +18,7 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untyped]
 
 from wire.bus.batches import AbortedTransactions, Raw, batches_in
-from wire.bus.logs import Logs
+from wire.bus.topic_logs import TopicLogs
 
 MAX_POLL_BYTES = 16 << 20
 """Where a poll ends. Besides it one more record may be there, and the batch that it came of."""
@@ -107,7 +107,7 @@ class FetchedPartition:
                     yield raw
 
 
-def raw_polls(consumer: Any, logs: Logs) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
+def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
     """Makes `consumer` read with our reader; returns its poll, which takes milliseconds.
 
     What a poll brings lies in the logs that `logs` would name now. Where that cannot be said it brings nothing, and

@@ -25,8 +25,8 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: igno
 from wire.bus.batches import Raw
 from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
-from wire.bus.logs import Logs
 from wire.bus.reading import Received, Refused, name_of, named, partitions_of, read
+from wire.bus.topic_logs import TopicLogs
 from wire.errors import LogReplaced, LogTruncated
 from wire.finished import Position
 from wire.records import TopicRecord
@@ -69,7 +69,7 @@ class Follower:
         refused_by: str,
     ) -> None:
         self._consumer = consumer
-        self._logs = Logs(consumer, logs)
+        self._logs = TopicLogs(consumer, logs)
         self._poll = raw_polls(consumer, self._logs)
         self._types = types
         self._servers = servers

@@ -1,8 +1,7 @@
 """Sending: bounded, idempotent, acknowledged by every in-sync copy.
 
-The client library has no bound on the memory of what it has not sent yet, so the bound is ours: a semaphore, released
-by the acknowledgement. And after some errors its producer refuses everything for ever (a broker that lost its memory
-does not know the producer any more): then a new one takes its place.
+After some errors the client library's producer refuses everything for ever (a broker that lost its memory does not know
+the producer any more): then a new one takes its place.
 """
 
 import threading
@@ -21,6 +20,7 @@ from kafka.errors import (  # type: ignore[import-untyped]
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
 from wire.bus.foreign import mapped, ours
+from wire.bus.inflight import InFlight
 from wire.config import BusConfig
 from wire.envelope import Message, shown, to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
@@ -32,6 +32,7 @@ OnAck = Callable[[Exception | None], None]
 PERMANENT_ERRORS = (InvalidRecordError, MessageSizeTooLargeError, RecordListTooLargeError, *ENCODING_ERRORS)
 """What the record itself is the reason of. Rights, missing topics and clocks can be mended while it waits."""
 
+MESSAGE_BYTES = 500  # what a message takes in memory besides its key, its value and its headers
 REPLACE_TIMEOUT_S = 1.0  # how long a producer that refuses everything may take to end
 
 log = structlog.get_logger("bus")
@@ -65,26 +66,27 @@ class Publisher:
         self._servers = config.bootstrap_servers
         self._prefix = config.prefix
         self._delivery_timeout_s = 1e-3 * config.delivery_timeout_ms
-        self._slots = threading.BoundedSemaphore(config.max_in_flight)
+        self._in_flight = InFlight(max_records=config.max_in_flight, max_bytes=config.max_in_flight_bytes)
         self.is_closed = False
 
     def send(self, record: TopicRecord, on_ack: OnAck | None = None) -> None:
-        """Hands `record` to the client; waits while `max_in_flight` records are unacknowledged.
+        """Hands `record` to the client; waits while as much is unacknowledged as the settings allow.
 
         Once this has returned, `on_ack` is called exactly once, from a thread of the client: with None when the copies
         have the record, with SendFailed otherwise. It must be quick and must not send. BusUnavailable or SendFailed
         raised here mean that the record was not taken, and `on_ack` will not be called. Nothing else is raised.
         """
         message = _encoded(record)
-        if not self._slots.acquire(timeout=2 * self._delivery_timeout_s):
+        num_bytes = _size_of(message)
+        if not self._in_flight.enter(num_bytes, timeout_s=2 * self._delivery_timeout_s):
             raise BusUnavailable(f"{self._servers} acknowledges nothing any more")
         try:
             future = self._hand_over(record, message)
         except WireError:
-            self._slots.release()
+            self._in_flight.leave(num_bytes)
             raise
-        future.add_callback(lambda _: self._settle(on_ack, None))
-        future.add_errback(lambda error: self._settle(on_ack, _send_failed(record, error)))
+        future.add_callback(lambda _: self._settle(num_bytes, on_ack, None))
+        future.add_errback(lambda error: self._settle(num_bytes, on_ack, _send_failed(record, error)))
 
     def flush(self, timeout_s: float) -> None:
         """Returns once everything that was sent is settled; BusUnavailable after `timeout_s` seconds."""
@@ -127,12 +129,12 @@ class Publisher:
                 self._producer = self._open_producer()
             return self._producer
 
-    def _settle(self, on_ack: OnAck | None, error: SendFailed | None) -> None:
+    def _settle(self, num_bytes: int, on_ack: OnAck | None, error: SendFailed | None) -> None:
         try:
             if on_ack is not None:
                 on_ack(error)
         finally:
-            self._slots.release()
+            self._in_flight.leave(num_bytes)
 
 
 def _encoded(record: TopicRecord) -> Message:
@@ -140,6 +142,12 @@ def _encoded(record: TopicRecord) -> Message:
         return to_message(record)
     except ENCODING_ERRORS as error:
         raise _send_failed(record, error) from error
+
+
+def _size_of(message: Message) -> int:
+    """Bytes that the client keeps of it until it is acknowledged."""
+    parts = (message.key, message.value, *(value for _, value in message.headers))
+    return MESSAGE_BYTES + sum(len(part) for part in parts if part)
 
 
 def _send_failed(record: TopicRecord, error: Exception) -> SendFailed:

@@ -25,8 +25,8 @@ from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-
 from wire.bus.batches import Raw
 from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
-from wire.bus.logs import Logs
 from wire.bus.reading import Received, Refused, read
+from wire.bus.topic_logs import TopicLogs
 from wire.config import BusConfig
 from wire.finished import FinishedPrefix, Position
 from wire.records import TopicRecord
@@ -36,6 +36,7 @@ R = TypeVar("R", bound=TopicRecord)
 COMMIT_INTERVAL_S = 0.25  # what was finished in this time is done again after a crash
 MAX_UNFINISHED = 10_000  # delivered records of one partition that wait for a commit; then no more are fetched
 JOIN_PATIENCE_MS = 250
+REVOKE_TIMEOUT_MS = 2_000  # the group waits for us meanwhile; what is not committed then is done again by others
 
 log = structlog.get_logger("bus")
 
@@ -61,7 +62,7 @@ class Subscription(Generic[R]):
 
     def __init__(self, consumer: Any, record_type: type[R], topic: str, config: BusConfig, *, refused_by: str) -> None:
         self._consumer = consumer
-        self._logs = Logs(consumer, known={})
+        self._logs = TopicLogs(consumer, known={})
         self._poll = raw_polls(consumer, self._logs)
         self._topic = topic
         self._record_type = record_type
@@ -213,12 +214,18 @@ class Subscription(Generic[R]):
         self._has_failed = isinstance(answer, Exception)
 
     async def _commit_before_revoke(self) -> None:
+        """Commits what is finished of partitions that go away, where the broker answers within REVOKE_TIMEOUT_MS.
+
+        The client's `commit_async` has no limit, and where the coordinator is not known it ends before the commit.
+        """
         if not (offsets := self._uncommitted()):
             return
         try:
-            self._commit_ended(offsets, await self._consumer.commit_async(offsets))
+            await self._consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
         except KafkaError as error:
             self._commit_ended(offsets, error)
+        else:
+            self._commit_ended(offsets, None)
 
     def _own(self, partitions: set[Any]) -> None:
         with self._lock:

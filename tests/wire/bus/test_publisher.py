@@ -51,6 +51,34 @@ def test_the_sender_waits_when_too_much_is_in_flight(bus: Bus, bus_config: BusCo
     assert max(most) <= 5
 
 
+def test_the_sender_waits_when_too_many_bytes_are_in_flight(bus_config: BusConfig, broker: LocalBroker) -> None:
+    """B22: a few large letters fill the memory as well as many small answers do."""
+    letter = DeadLetter(reason="r", detail="d", topic="t", partition=0, offset=0, payload=bytes(6 << 20))
+    with closing(Bus(replace(bus_config, max_in_flight_bytes=16 << 20), "slow")) as slow:
+        slow.create_topics()
+        publisher = slow.publisher()
+        send(publisher, letter)
+        acked: list[Exception | None] = []
+        sent: list[DeadLetter] = []
+
+        def send_all() -> None:
+            for _ in range(5):
+                publisher.send(letter, acked.append)
+                sent.append(letter)
+
+        sender = threading.Thread(target=send_all)
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        try:
+            sender.start()
+            sender.join(0.5)
+            assert (len(sent), acked) == (2, [])
+        finally:
+            os.kill(broker.process.pid, signal.SIGCONT)
+        sender.join(30)
+        publisher.flush(30)
+    assert acked == [None] * 5
+
+
 def send_all(publisher: Publisher, records: list[Event]) -> None:
     for record in records:
         publisher.send(record)

@@ -1,14 +1,21 @@
 """Members of a group: the finished prefix is committed, and nothing is lost when partitions move."""
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
 
+from services.local.kafka import LocalBroker
 from tests.brokers import eventually, take
-from tests.wire.bus.traffic import events, ids, send, settle
+from tests.wire.bus.traffic import events, ids, patient, send, settle
 from wire.bus import Bus, Publisher, Received
+from wire.bus.subscription import REVOKE_TIMEOUT_MS, _Rebalance
 from wire.config import BusConfig
 from wire.records import Event
 
@@ -135,3 +142,28 @@ def test_who_leaves_while_it_joins_keeps_nobody_out(
         early.poll(20)
     early.close()
     assert len(take(open_bus().subscribe(Event, "readers").poll, 3)) == 3
+
+
+def test_the_commit_before_partitions_go_has_an_end(
+    bus: Bus, bus_config: BusConfig, broker: LocalBroker, publisher: Publisher
+) -> None:
+    """B25 no. 10: also where the coordinator is not known any more; and what was not committed is committed later."""
+    send(publisher, *events(6, key="k"))
+    member = bus.subscribe(Event, "readers")
+    received = take(member.poll, 6)
+    for item in received:
+        member.finish(item.position)
+    consumer = member._consumer
+    consumer._coordinator.coordinator_dead(KafkaTimeoutError())
+    os.kill(broker.process.pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        consumer._net.run(_Rebalance(member).on_partitions_revoked, consumer.assignment())
+        assert time.monotonic() - began_s < 1e-3 * REVOKE_TIMEOUT_MS + 2
+    finally:
+        os.kill(broker.process.pid, signal.SIGCONT)
+    assert member.num_failed_commits == 1
+    partition = TopicPartition(received[0].position.topic, received[0].position.partition)
+    asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
+    with closing(asks):
+        eventually(lambda: not patient(member.poll)(20).received and asks.committed(partition) == 6)

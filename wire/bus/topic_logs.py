@@ -15,7 +15,7 @@ from typing import Any
 REFRESH_TIMEOUT_MS = 2_000
 
 
-class Logs:
+class TopicLogs:
     """The logs of the topics that one consumer reads, by the names that `kafka-topics.sh --describe` gives them."""
 
     def __init__(self, consumer: Any, known: Mapping[str, str]) -> None:
