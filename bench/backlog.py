@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from bench.row import Goal, Row, Skip
 from bench.supply import Supply
 from bench.texts import clinc150
 from services.demo.stream import Item
-from services.keys import with_signing_key
+from services.keys import key_bytes, with_signing_key
 from services.local import tether
 from services.local.kafka import kafka_home, start_kafka
 from services.local.redis import start_redis
@@ -29,6 +30,7 @@ from services.settings import Settings, as_environment, load, replaced
 from services.stack import open_store
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
+from wire.receipts import Receipts
 from wire.records import Answer, Feedback, LearnerReport
 
 LOOK_S = 0.2
@@ -71,7 +73,7 @@ def caught_up(size: Size) -> Caught:
     with _servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
-            _write(bus.publisher(), items, size)
+            _write(bus.publisher(), items, size, Receipts(key_bytes(settings)))
         argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
         learner = tether.start(argv, log=settings.state_dir / "learner.log", env=as_environment(settings))
         try:
@@ -98,36 +100,50 @@ def _servers() -> Iterator[Settings]:
             redis.stop()
 
 
-def _write(publisher: Publisher, items: list[Item], size: Size) -> None:
+def _write(publisher: Publisher, items: list[Item], size: Size, receipts: Receipts) -> None:
     """All answers and labels, in the order in which a service and a desk that is behind would have written them."""
+    labels = deque[Feedback]()
     for number, item in enumerate(islice(cycle(items), size.labels)):
-        publisher.send(_answer(number, item))
-        if number >= size.behind:
-            publisher.send(_label(number - size.behind, items))
-    for number in range(max(0, size.labels - size.behind), size.labels):
-        publisher.send(_label(number, items))
+        answer = _answer(number, item, items, receipts)
+        publisher.send(answer)
+        labels.append(_label(answer, item.label))
+        if len(labels) > size.behind:
+            publisher.send(labels.popleft())
+    for label in labels:
+        publisher.send(label)
     publisher.flush(FLUSH_S)
 
 
-def _answer(number: int, item: Item) -> Answer:
+def _answer(number: int, item: Item, items: list[Item], receipts: Receipts) -> Answer:
+    """An answer as long as a service gives it: with five scores and a receipt."""
+    event_id, time_ms = f"backlog-{number:09d}", 1 + number
+    others = [items[(number + 97 * place) % len(items)].label for place in range(1, 5)]
     return Answer(
-        event_id=f"backlog-{number}",
+        event_id=event_id,
         text=item.text,
         label=item.label,
-        score=0.9,
+        score=0.912345678,
+        scores=tuple((label, 0.123456789) for label in (item.label, *others)),
         weights_version=1,
         arm="stable",
         precision="int8",
         rollout_revision=1,
         source="backlog",
-        time_ms=1 + number,
+        event_time_ms=time_ms,
+        time_ms=time_ms,
+        receipt=receipts.of(event_id, time_ms=time_ms, entity=event_id),
     )
 
 
-def _label(number: int, items: list[Item]) -> Feedback:
-    label = items[number % len(items)].label
-    event_id = f"backlog-{number}"
-    return Feedback(event_id=event_id, event_source="backlog", label=label, source="desk", time_ms=1 + number)
+def _label(answer: Answer, label: str) -> Feedback:
+    return Feedback(
+        event_id=answer.event_id,
+        event_source=answer.source,
+        receipt=answer.receipt,
+        label=label,
+        source="desk",
+        time_ms=answer.time_ms + 1,
+    )
 
 
 def _watched(look: Callable[[], LearnerReport | None], learner: subprocess.Popen[bytes], num_labels: int) -> Caught:

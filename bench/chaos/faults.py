@@ -37,6 +37,18 @@ class Fault(Protocol):
     def inject(self) -> str: ...
     def heal(self) -> None: ...
 
+    def is_over(self) -> bool:
+        """Whether what it took away is there again."""
+
+
+class Lasting:
+    """A fault that takes nothing away for good."""
+
+    __slots__ = ()
+
+    def is_over(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -47,7 +59,7 @@ class Kind:
     is_kill: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Kill:
     """SIGKILL; `again` starts what nobody else starts again."""
 
@@ -56,22 +68,26 @@ class Kill:
     again: Callable[[], None] = lambda: None
     lasts_s: float = 0.0
     num_kills: int = 1
+    _before: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return f"kill {self.role}"
 
     def inject(self) -> str:
-        pids = self.pids()[:1]
-        _signal(pids, signal.SIGKILL)
-        return _said(pids)
+        self._before = self.pids()
+        _signal(self._before[:1], signal.SIGKILL)
+        return _said(self._before[:1])
 
     def heal(self) -> None:
         self.again()
 
+    def is_over(self) -> bool:
+        return bool(set(self.pids()) - set(self._before))
+
 
 @dataclass(slots=True)
-class Pause:
+class Pause(Lasting):
     """SIGSTOP, and SIGCONT after a while, as when a machine sleeps or its disk hangs."""
 
     role: str
@@ -94,7 +110,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(Lasting):
     """The connections between a program and a server are cut, and new ones refused."""
 
     way: str
@@ -117,7 +133,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class Toxic:
+class Toxic(Lasting):
     """What Toxiproxy does to the bytes between a program and a server."""
 
     what: str
@@ -154,7 +170,7 @@ TOXICS: dict[str, tuple[str, dict[str, int]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class FullDisk:
+class FullDisk(Lasting):
     """Not a byte is left on the disk of the state folder."""
 
     disk: Disk
@@ -171,7 +187,7 @@ class FullDisk:
 
 
 @dataclass(frozen=True, slots=True)
-class WrongClock:
+class WrongClock(Lasting):
     """The wall clock of one program jumps, and jumps back."""
 
     role: str
@@ -193,7 +209,7 @@ class WrongClock:
 
 
 @dataclass(frozen=True, slots=True)
-class FlushAll:
+class FlushAll(Lasting):
     """Redis forgets everything."""
 
     where: Callable[[], Settings]
@@ -235,6 +251,9 @@ class DamagedBlob:
     def heal(self) -> None:
         self.kill.heal()
 
+    def is_over(self) -> bool:
+        return self.kill.is_over()
+
 
 @dataclass(frozen=True, slots=True)
 class Together:
@@ -260,6 +279,9 @@ class Together:
     def heal(self) -> None:
         for fault in self.faults:
             fault.heal()
+
+    def is_over(self) -> bool:
+        return all(fault.is_over() for fault in self.faults)
 
 
 def _signal(pids: Sequence[int], number: signal.Signals) -> None:

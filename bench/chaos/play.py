@@ -152,25 +152,28 @@ def _disturb(scene: Scene, cast: _Cast, faults: list[Fault], size: Size, told: S
     for place, fault in enumerate(faults):
         _wait_until(scene, cast, begun_s + place * every_s)
         done.spans.append(_happen(scene, cast, fault, told))
-        if _recovers(scene, cast, done, told):
+        if _recovers(scene, cast, fault, done, told):
             continue
         done.stuck += 1
         told("everything is started anew")
         scene.restart()
-        if not _recovers(scene, cast, done, told):
+        if not _recovers(scene, cast, fault, done, told):
             break
     return done
 
 
-def _recovers(scene: Scene, cast: _Cast, done: _Disturbed, told: Say) -> bool:
-    """Whether all tracks live again in time after what was done last."""
+def _recovers(scene: Scene, cast: _Cast, fault: Fault, done: _Disturbed, told: Say) -> bool:
+    """Whether in time what was killed is there again, and then everything lives."""
     ended_s = done.spans[-1].ended_s
-    if _wait(scene, cast, lambda: cast.ledger.recovery_s(ended_s) < math.inf, STUCK_S):
-        done.recoveries_s.append(cast.ledger.recovery_s(ended_s))
-        told(f"recovered after {done.recoveries_s[-1]:.1f} s")
-        return True
+    if _wait(scene, cast, fault.is_over, STUCK_S):
+        back_s = max(ended_s, time.monotonic() - LOOK_S)
+        if _wait(scene, cast, lambda: cast.ledger.recovery_s(back_s) < math.inf, STUCK_S):
+            done.recoveries_s.append(back_s - ended_s + cast.ledger.recovery_s(back_s))
+            told(f"recovered after {done.recoveries_s[-1]:.1f} s")
+            return True
     done.recoveries_s.append(math.inf)
-    told(f"NOT RECOVERED after {STUCK_S:g} s: {', '.join(cast.ledger.silent(ended_s))} silent")
+    silent = ", ".join(cast.ledger.silent(ended_s)) or "what was killed"
+    told(f"NOT RECOVERED after {STUCK_S:g} s: silent: {silent}")
     return False
 
 

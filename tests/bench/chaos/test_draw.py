@@ -25,6 +25,9 @@ class Drawn:
     def heal(self) -> None:
         pass
 
+    def is_over(self) -> bool:
+        return True
+
 
 def kind(name: str, *, is_kill: bool) -> Kind:
     def make(rng: random.Random) -> Fault:
