@@ -21,7 +21,10 @@ with warnings.catch_warnings():  # the client library reads its schemas in a way
 
 _numbers = count()
 
-LEFT_OPEN = r"unclosed <socket\.socket fd=\d+, family=2, type=1, proto=6, laddr=\('(0\.0\.0\.0|127\.0\.0\.1)', \d+\)"
+LEFT_OPEN = (
+    r"unclosed <(socket\.socket|ssl\.SSLSocket) fd=\d+, family=2, type=1, proto=6, "
+    r"laddr=\('(0\.0\.0\.0|127\.0\.0\.1)', \d+\)"
+)
 """How Python names a socket that the client library leaves: one for every refused connection, and one that was just
 being connected when its client was closed."""
 

@@ -1,9 +1,11 @@
 """Where Kafka and Redis are, and the bounds under which we talk to them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
+from pydantic import SecretStr
 
 
 def require(*rules: tuple[bool, str]) -> None:
@@ -21,6 +23,20 @@ class BusConfig:
 
     bootstrap_servers: str = ""
     """`host:port[,host:port]` of the brokers. Empty: start a broker on this machine."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to: encrypted (`SSL`, `SASL_SSL`), and with a name and password (`SASL_...`)."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How the password is proved. `PLAIN` sends it: use it over `SASL_SSL` alone."""
+    sasl_username: str = ""
+    """The name that the brokers know us by, for `SASL_...`."""
+    sasl_password: SecretStr | None = None
+    """Its password."""
+    ssl_cafile: Path | None = None
+    """Certificates (PEM) of who may vouch for the brokers. Default: those that this machine trusts."""
+    ssl_certfile: Path | None = None
+    """Our own certificate (PEM), for brokers that ask for one."""
+    ssl_keyfile: Path | None = None
+    """The key (PEM) of our certificate, where it is not in the same file."""
     prefix: str = ""
     """Put before every topic and consumer group, so that environments can share a cluster."""
     partitions: Annotated[int, Ge(1), Le(10_000)] = 4
@@ -50,9 +66,37 @@ class BusConfig:
     retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 5
     """Pause before a retry. The client's own default, 100, makes a transaction 20 times slower."""
 
+    @property
+    def uses_ssl(self) -> bool:
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL")
+
+    @property
+    def password(self) -> str:
+        return self.sasl_password.get_secret_value() if self.sasl_password else ""
+
     def __post_init__(self) -> None:
         longest_wait_ms = max(self.fetch_max_wait_ms, self.patient_max_wait_ms)
         require(
+            (
+                bool(self.sasl_username and self.password) or not self.uses_sasl,
+                "bus.security_protocol SASL_PLAINTEXT and SASL_SSL need bus.sasl_username and bus.sasl_password",
+            ),
+            (
+                self.uses_sasl or not (self.sasl_username or self.password),
+                "bus.sasl_username and bus.sasl_password belong to bus.security_protocol SASL_PLAINTEXT or SASL_SSL",
+            ),
+            (
+                self.uses_ssl or not (self.ssl_cafile or self.ssl_certfile or self.ssl_keyfile),
+                "bus.ssl_cafile, ssl_certfile and ssl_keyfile belong to bus.security_protocol SSL or SASL_SSL",
+            ),
+            (
+                self.ssl_certfile is not None or self.ssl_keyfile is None,
+                "bus.ssl_keyfile is the key of bus.ssl_certfile, which is not set",
+            ),
             (
                 self.heartbeat_interval_ms < self.session_timeout_ms,
                 "bus.heartbeat_interval_ms must be below bus.session_timeout_ms",

@@ -15,6 +15,7 @@ from wire.bus.follower import Follower
 from wire.bus.foreign import mapped
 from wire.bus.publisher import Publisher, renewing_its_id
 from wire.bus.reading import named, partitions_of
+from wire.bus.security import address_of, security_options
 from wire.bus.subscription import Subscription
 from wire.config import BusConfig
 from wire.errors import WireError
@@ -38,6 +39,7 @@ class Bus:
     def __init__(self, config: BusConfig, client_id: str) -> None:
         self._config = config
         self._client_id = client_id
+        self._address = address_of(config)
         self._lock = threading.Lock()
         self._opened: list[Publisher | Subscription[Any] | Follower] = []
 
@@ -165,8 +167,10 @@ class Bus:
             return nets[-1]
 
         try:
-            with mapped(self._config.bootstrap_servers):
+            security = security_options(self._config)
+            with mapped(self._address):
                 return client(
+                    **security,
                     bootstrap_servers=self._config.bootstrap_servers.split(","),
                     client_id=self._client_id,
                     bootstrap_timeout_ms=self._config.request_timeout_ms if wait_ms is None else wait_ms,

@@ -1,0 +1,35 @@
+"""The settings of the doors: what contradicts itself is refused with the sentence that does not hold."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from wire.config import BusConfig
+
+SECRET = SecretStr("hush-hush")
+FILE = Path("file.pem")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "need bus.sasl_username and bus.sasl_password"),
+        ({"security_protocol": "SASL_SSL", "sasl_username": "me"}, "need bus.sasl_username and bus.sasl_password"),
+        ({"sasl_username": "me", "sasl_password": SECRET}, "belong to bus.security_protocol SASL_PLAINTEXT or"),
+        ({"security_protocol": "SSL", "sasl_password": SECRET}, "belong to bus.security_protocol SASL_PLAINTEXT or"),
+        ({"ssl_cafile": FILE}, "belong to bus.security_protocol SSL or SASL_SSL"),
+        ({"security_protocol": "SSL", "ssl_keyfile": FILE}, "bus.ssl_keyfile is the key of bus.ssl_certfile"),
+    ],
+)
+def test_security_that_has_no_effect_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    """B9: a password that nobody would ask for says that something else was meant."""
+    with pytest.raises(ValueError, match=sentence):
+        BusConfig(**settings)
+
+
+def test_the_password_is_not_shown() -> None:
+    config = BusConfig(security_protocol="SASL_SSL", sasl_username="me", sasl_password=SECRET)
+    assert "hush" not in repr(config)
+    assert config.password == "hush-hush"
