@@ -8,8 +8,9 @@ labels that were learnt before are duplicates then, by the events that the join 
 dead letter, and what is not believed goes to the quarantine topic, both at least once (`learner.letters`).
 """
 
+import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
@@ -17,7 +18,7 @@ import structlog
 
 from learner.flow import Flow, Levels, Unread
 from learner.letters import Letters, LetterSender
-from wire.bus import Bus, Followed, Follower
+from wire.bus import Bus, Followed, Follower, Received
 from wire.errors import BusUnavailable, LogTruncated, WireError
 from wire.records import Answer, Feedback, Quarantined
 
@@ -56,30 +57,26 @@ class Feed:
         self._follower: Follower | None = None
         self._flow = Flow()
         self._has_failed = False
+        self._fetched: deque[Received[Answer | Feedback]] = deque()
+        self._ends: Mapping[str, int] = {}  # behind what was fetched
         self.offsets = dict(offsets)
 
-    def poll(self, timeout_ms: int) -> list[Answer | Feedback]:
-        """Records in the order of each partition; `offsets` is behind them.
+    def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
+        """Records in the order of each partition, at most `max_labels` labels; `offsets` is behind them.
 
         [] while the broker is away, and while it does not take the letters that wait.
         """
-        if self._letters.is_full:
-            self._counts["polls_behind_letters"] += 1
-            self._wait()
-            return []
-        try:
-            followed = self._poll(timeout_ms)
-        except LogTruncated as error:
-            self._restart(error)
-            return []
-        except WireError as error:
-            self._fail(error)
-            return []
-        self._has_failed = False
-        self._refuse(followed)
-        self.offsets = dict(followed.offsets)
-        records = [received.record for received in followed.received]
-        self._flow.came({type(record): record.time_ms for record in records}, self._clock_s())
+        if not self._fetched:
+            self._fetch(timeout_ms)
+        records: list[Answer | Feedback] = []
+        num_labels = 0
+        while self._fetched and num_labels < max_labels:
+            received = self._fetched.popleft()
+            records.append(received.record)
+            num_labels += isinstance(received.record, Feedback)
+            self.offsets[f"{received.position.topic}/{received.position.partition}"] = received.position.offset + 1
+        if not self._fetched:
+            self.offsets |= self._ends
         return records
 
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
@@ -88,7 +85,7 @@ class Feed:
 
     def lag(self) -> int:
         """Records that were not read yet, as far as is known; it does not wait for the broker."""
-        return self._follower.lag() if self._follower else 0
+        return len(self._fetched) + (self._follower.lag() if self._follower else 0)
 
     def ends(self) -> dict[str, int]:
         """The next offset of every partition; {} when the broker is away."""
@@ -100,6 +97,25 @@ class Feed:
     def close(self) -> None:
         """Wait a moment for the letters on their way."""
         self._sender.close(CLOSE_S)
+
+    def _fetch(self, timeout_ms: int) -> None:
+        if self._letters.is_full:
+            self._counts["polls_behind_letters"] += 1
+            self._wait()
+            return
+        try:
+            followed = self._poll(timeout_ms)
+        except LogTruncated as error:
+            self._restart(error)
+            return
+        except WireError as error:
+            self._fail(error)
+            return
+        self._has_failed = False
+        self._refuse(followed)
+        self._fetched.extend(followed.received)
+        self._ends = followed.offsets
+        self._flow.came({type(it.record): it.record.time_ms for it in followed.received}, self._clock_s())
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:
@@ -127,6 +143,7 @@ class Feed:
         self._counts["log_truncated"] += 1
         self._on_truncated()
         self.offsets = {name: offset for name, offset in self.offsets.items() if name not in error.partitions}
+        self._ends = {}
         self._close_follower()
 
     def _close_follower(self) -> None:

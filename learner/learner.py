@@ -6,6 +6,7 @@ One owner of everything that a checkpoint holds. `export` and `restore` are each
 goes on as if nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -222,6 +223,15 @@ class Learner:
         self.version = version
         self.erased.returned(len(snapshot.facts.erased.erasures))
         self._changed(change)
+
+    @property
+    def labels_to_round(self) -> float:
+        """The fewest labels after which a slow round may be due. A round begins right behind the label that makes it
+        due, not where a poll happens to end.
+        """
+        if self.round is not None:
+            return math.inf
+        return self._schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
 
     @property
     def has_work(self) -> bool:

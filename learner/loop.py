@@ -125,7 +125,8 @@ def lead(
     while not stop.is_set():
         leadership.check()
         eraser.look()
-        records = feed.poll(1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms)
+        timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
+        records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
         failpoint("after-poll")
         feed.quarantine(learner.learn(records, feed.offsets))
         if learner.drift.take_found():

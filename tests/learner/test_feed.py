@@ -66,6 +66,26 @@ def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
     assert poll(second, 1) == [feedback(20)]
 
 
+def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_them(bus: Bus) -> None:
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(answer(number))
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    it = feed(bus, {})
+    found: list[object] = []
+
+    def has_come() -> bool:
+        records = it.poll(100, max_labels=3)
+        found.extend(records)
+        labels = [record for record in records if isinstance(record, Feedback)]
+        assert len(labels) <= 3 and sum(it.offsets.values()) == len(found)
+        return len(found) == 40
+
+    eventually(has_come)
+    assert it.lag() == 0 and len(set(map(str, found))) == 40
+
+
 def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_config: BusConfig) -> None:
     publisher = bus.publisher()
     for number in range(20):

@@ -5,7 +5,8 @@ So it is compared twice. With one partition, where all answers come first and th
 the learner knows and publishes must be equal, the order of the windows, the reservoirs and the dice included. With four
 partitions in any order, all that no order changes must be equal: what was joined, the sums, and the samples in both
 memories where nothing was dropped. Slow rounds begin where the polls happen to stand, so two runs train two encoders:
-there, the sums must be those of every label once under the encoder that the killed learner ended with.
+there, the sums must be those of every label once under the encoder that the killed learner ended with, and a learner
+that nobody kills, and that begins its rounds at the same offsets, must publish the same weights, blocks and all.
 """
 
 import random
@@ -27,6 +28,7 @@ from learner.failpoints import NAMES
 from learner.replay import Labelled, ReplayState
 from learner.snapshot import Facts, Snapshot
 from learner.steps import Steps
+from services.rebuild import made_again
 from tests.brokers import eventually
 from tests.learner.children import Children, killed, send, stopped, wait_for
 from tests.learner.small import small_config, small_learner
@@ -123,6 +125,11 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
     once.learn_many(whole.replay.samples())
     sums = ended.tier.export()
     assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
+
+    manifest = store.manifest(store.current())
+    unkilled = small_learner(slow_rate=1e-5, **rounds)
+    again = made_again(manifest, unkilled, small_config(slow_rate=1e-5, **rounds), bus, say=lambda _: None)
+    assert again.differing == () and again.rounds > 0
 
 
 def send_and_kill(
