@@ -97,14 +97,14 @@ class Outbox:
         dead letter that took its place; never where we are closed before."""
         with self._changed:
             self._queue.put(Sending(record, on_ack, place))
-            self._wake_at(time.monotonic())
+            self._wake_after(0.0)
 
     def publish(self, answer: Answer) -> bool:
         """Takes an answer that nobody waits for. False where it cannot be kept until the broker has it."""
         with self._changed:
             is_kept = not self._is_closed and self._keep(answer)
             if is_kept:
-                self._wake_at(time.monotonic() + PATIENCE_S)
+                self._wake_after(PATIENCE_S)
         if not is_kept:
             self._counts.add("answers_not_published")
         return is_kept
@@ -169,10 +169,10 @@ class Outbox:
                 if self._kept.adopt(now_s):
                     self._due_s = now_s
                 if self._is_closed or now_s >= self._due_s:
-                    self._read_kept()
+                    is_all_read = self._read_kept()
                     if (sending := self._queue.next(now_s)) is not None:
                         return sending
-                    if not self._queue.num_items:
+                    if is_all_read and not self._queue.has_waiting:
                         self._due_s = math.inf
                 if self._is_closed and not self._queue.num_items:
                     return None
@@ -184,9 +184,11 @@ class Outbox:
         rest_s = min(rest_s, self._kept.adopt_s - now_s)
         return None if rest_s == math.inf else rest_s
 
-    def _wake_at(self, due_s: float) -> None:
-        if due_s < self._due_s:
-            self._due_s = due_s
+    def _wake_after(self, patience_s: float) -> None:
+        now_s = time.monotonic()
+        will_wake = now_s < self._due_s <= now_s + patience_s
+        if not will_wake:
+            self._due_s = min(self._due_s, now_s + patience_s)
             self._changed.notify()
 
     def _keep(self, answer: Answer) -> bool:
@@ -198,11 +200,14 @@ class Outbox:
         self._queue.put(Sending(answer, _nobody_waits, NOT_FROM_KAFKA))
         return True
 
-    def _read_kept(self) -> None:
-        """As much as leaves room for the intake."""
+    def _read_kept(self) -> bool:
+        """As much as leaves room for the intake. Whether that was all."""
         max_items, max_bytes = self._bounds.max_items, self._bounds.max_bytes
-        while not self._has((max_items + 1) // 2, max_bytes // 2) and (kept := self._kept.take()) is not None:
+        while not self._has((max_items + 1) // 2, max_bytes // 2):
+            if (kept := self._kept.take()) is None:
+                return True
             self._queue.put(Sending(kept.answer, partial(self._finish, kept.mark), NOT_FROM_KAFKA))
+        return False
 
     def _finish(self, mark: Mark) -> None:
         with self._changed:
@@ -210,15 +215,16 @@ class Outbox:
 
     def _settle(self, sending: Sending, error: Exception | None, *, at_once: bool = False) -> None:
         """The broker has the record, or it was not sent. Called by the client's thread, and by ours."""
+        if error is None:
+            sending.on_ack()  # before it counts as gone: `close` waits for that
         with self._changed:
             now_s = time.monotonic()
             if error is None:
                 self._succeeded(sending, now_s)
             else:
                 self._failed(sending, error, now_s, at_once=at_once)
+                self._due_s = min(self._due_s, now_s)
             self._changed.notify()
-        if error is None:
-            sending.on_ack()
 
     def _succeeded(self, sending: Sending, now_s: float) -> None:
         if num_failures := self._queue.succeeded(sending, now_s):

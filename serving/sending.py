@@ -78,6 +78,11 @@ class SendQueue:
         self.num_bytes = 0
         """Memory of these records."""
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a record waits to be handed over, now or later."""
+        return bool(self._waiting or self._again or self._later)
+
     def put(self, sending: Sending) -> None:
         self._num_put += 1
         sending.number = self._num_put

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]
+from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
@@ -131,6 +132,16 @@ def test_an_event_that_comes_twice_is_answered_once(pipeline: Pipeline, bus: Bus
     assert committed(bus) == 0
 
 
+def is_taken_beyond_time(topic: str, value: bytes, **options: Any) -> bool:
+    """Sends `value` with a time that no calendar has. Apache Kafka takes none that is to come."""
+    with closing(KafkaProducer(**options)) as producer:
+        try:
+            producer.send(topic, value=value, partition=0, timestamp_ms=2**62).get(10)
+        except KafkaError:
+            return False
+    return True
+
+
 BAD: list[tuple[bytes, str]] = [
     (b"", "empty"),
     (b"\xff\xfe no json", "undecodable"),
@@ -162,6 +173,36 @@ def test_bad_lines_become_dead_letters_and_the_partition_moves_on(
     pipeline.close()
     assert committed(bus) == 0
     assert pipeline.counts.snapshot()["dead_letters"] == len(BAD)
+
+
+def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
+    pipeline: Pipeline, bus: Bus, bus_config: Any
+) -> None:
+    """B2, B3: a time beyond the year 9999 ended the outbox of each replica in turn; 3 MiB of id stopped a partition."""
+    topic = f"{bus_config.prefix}{Event.TOPIC}"
+    hello = b'{"text": "hello"}'
+    long = b"\x01" * (3 << 20)
+    options = {"bootstrap_servers": bus_config.bootstrap_servers, "max_request_size": 8 << 20}
+    with closing(KafkaProducer(**options)) as producer:
+        for header in ("ce_id", "ce_time", "ce_type", "ce_source"):
+            producer.send(topic, value=hello, partition=0, headers=[(header, long)])
+        producer.send(topic, value=b"no JSON", partition=0, key=b"\xff" * (3 << 20))
+        producer.flush()
+    is_taken = [is_taken_beyond_time(topic, value, **options) for value in (hello, b"no JSON")]
+    with closing(KafkaProducer(**options)) as producer:
+        producer.send(topic, value=b'{"text": "a good one", "id": "good"}', partition=0)
+    pipeline.start()
+    num_letters = 5 + is_taken[1]
+    answers = received(bus, Answer, 1 + is_taken[0])
+    letters = received(bus, DeadLetter, num_letters)
+    assert "good" in {answer.event_id for answer in answers}
+    assert {letter.reason for letter in letters} == {"oversized", "undecodable"}
+    eventually(lambda: pipeline.counts.snapshot().get("dead_letters") == num_letters)
+    pipeline.outbox.check()
+    pipeline.intake.check()
+    pipeline.close()
+    assert len(pipeline.subscriptions) == 1
+    assert committed(bus) == 0
 
 
 def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(pipeline: Pipeline, bus: Bus) -> None:

@@ -51,6 +51,7 @@ class Broker:
         self.sent: list[tuple[TopicRecord, float]] = []
         self.num_tried = 0
         self.says: Callable[[TopicRecord], WireError | None] = lambda record: None
+        self.hold: list[OnAck] | None = None  # acknowledgements that the test gives
 
     def open(self) -> "Broker":
         return self
@@ -62,7 +63,9 @@ class Broker:
             raise error
         if error is None:
             self.sent.append((record, time.monotonic()))
-        if error is None:
+        if self.hold is not None:
+            self.hold.append(on_ack)
+        elif error is None:
             on_ack(None)
         else:
             threading.Timer(0.02, on_ack, [error]).start()
@@ -127,6 +130,17 @@ def test_a_record_that_nobody_waits_for_waits_for_company(outbox: Outbox, broker
         outbox.publish(answer(name))
     eventually(lambda: len(broker.sent) == 2)
     assert all(sent_s - started_s > 0.9 * PATIENCE_S for _, sent_s in broker.sent)
+
+
+def test_a_record_does_not_wait_for_the_acknowledgement_of_another(outbox: Outbox, broker: Broker) -> None:
+    held: list[OnAck] = []
+    broker.hold = held
+    outbox.start()
+    for num in (1, 2, 3):
+        outbox.send(answer(f"{num}"), lambda: None, PLACE)
+        eventually(lambda num=num: len(held) == num, within_s=0.9)  # type: ignore[misc]
+    for on_ack in held:
+        on_ack(None)
 
 
 def test_company_that_is_waited_for_takes_the_others_along(outbox: Outbox, broker: Broker) -> None:
