@@ -21,7 +21,6 @@ from services.demo.score import percentiles
 from services.demo.session import Cast
 from services.demo.sight import Sight
 from services.demo.stream import Item, Stage
-from services.local import tether
 from services.topics import every_record
 from wire.records import Answer
 
@@ -34,8 +33,7 @@ TAKE_S = 30.0
 
 def measure(supply: Supply) -> Iterator[Row]:
     service = supply.service()
-    for name in ("learner", "rollout"):  # versions and plans come from here now
-        tether.stop(service.stack.processes.pop(name))
+    service.stack.stop("learner", "rollout")  # versions and plans come from here now
     turner = Turner.of(service.store, service.settings.learner.lease_name)
     texts = service.items[:: max(1, len(service.items) // NUM_TEXTS)]
     before = _answers_before(service, turner, texts)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from services.settings import Settings, replaced
+from services.local.folders import new_folder
+from services.settings import MIN_KEY_CHARS, Settings, replaced
 from services.sources import BadSettings, Problem, variable_of
 
 FILE = "signing.key"
@@ -32,16 +33,39 @@ def key_bytes(settings: Settings) -> bytes:
 
 
 def _kept(path: Path) -> str:
-    """The key in `path`, made when there is none: readable by its owner only, and whole or not there at all."""
+    """The key in `path`, made when there is none. Raises BadSettings where what is there is no key.
+
+    It is readable by its owner only, whole or not there at all, and on disk before anything is signed with it.
+    """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32))
-        try:
-            os.link(draft, path)  # the first of two programs wins
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return path.read_text()
+        _make(path)
+    key = path.read_text()
+    if len(key) < MIN_KEY_CHARS:
+        fix = (
+            "Restore it from a copy. Where there is none, nothing that was signed with it can be read any more: remove "
+            f"it and {path.parent / 'redis'}, and begin anew"
+        )
+        raise BadSettings([Problem(str(path), "holds no signing key", fix)])
+    return key
+
+
+def _make(path: Path) -> None:
+    new_folder(path.parent)
+    draft = path.with_suffix(f".{os.getpid()}")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(file, secrets.token_hex(32).encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+    try:
+        os.link(draft, path)  # the first of two programs wins
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -16,15 +16,17 @@ from wire.store.signed import encode, sign
 
 SIGNING_KEY = b"a key for the tests"
 
+CONFIGURABLE = {"rename-command": ["CONFIG", "CONFIG"]}
+"""Options of a server that tests may change while it runs: ours takes CONFIG away."""
+
 _numbers = count()
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
     """One server for all tests. It keeps no file: since Redis 7.2 each publication would wait for the disk."""
-    server = start_redis(Path(tmp_path_factory.mktemp("redis")))
-    with redis.Redis.from_url(server.url, protocol=2) as client:
-        client.config_set("appendonly", "no")
+    folder = Path(tmp_path_factory.mktemp("redis"))
+    server = start_redis(folder, options={**CONFIGURABLE, "appendonly": ["no"]})
     yield server
     server.stop()
 

@@ -58,8 +58,11 @@ def without_password(text: str) -> str:
 
     >>> without_password("redis://me:hush@host:6379/0")
     'redis://***@host:6379/0'
+    >>> without_password("unix:///run/redis.sock?db=1&password=hush")
+    'unix:///run/redis.sock?db=1&password=***'
     """
-    return re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
+    hidden = re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
+    return re.sub(r"([?&](?:username|password)=)[^&\s]*", rf"\g<1>{HIDDEN}", hidden)
 
 
 def _redacted(value: object, secrets: tuple[str, ...]) -> object:

@@ -14,7 +14,7 @@ def codes() -> dict[type[Exception], int]:
     from services.rollout.plans import NotPossible
     from services.running import NotRunning
     from services.sources import BadSettings
-    from services.stack import StackFailed
+    from services.supervisor import StackFailed
     from services.tune.measure import TuneFailed
     from serving.listener import PortTaken
     from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError

@@ -40,10 +40,13 @@ class Given:
         return load(file=self.file, environ=os.environ, flags=[*self.assignments, *flags])
 
     def process(self, **named: Any) -> "Settings":
-        """The settings of a process of ours, whose log is set up by them."""
+        """The settings of a process of ours, whose log is set up by them. What it writes is for its owner's eyes."""
+        from services.local.tether import OWNER_ONLY
         from services.settings import logs_of
         from wire.logs import configure
 
+
+        os.umask(OWNER_ONLY)
         settings = self.load(**named).settings
         configure(logs_of(settings))
         return settings

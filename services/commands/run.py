@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,12 @@ ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="R
 @reads_settings
 def up(given: Given, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
+    from services.running import remove_abandoned
     from services.stack import Stack
 
-    with Stack(given.process(serving__replicas=replicas)) as stack:
+    settings = given.process(serving__replicas=replicas)
+    remove_abandoned(settings.state_dir)
+    with Stack(settings, say=partial(print, flush=True)) as stack:
         stop = stop_signal()
         serving = stack.settings.serving
         print(f"Ready: POST http://{serving.http_host}:{serving.http_port}/v1/predict", flush=True)

@@ -23,9 +23,9 @@ from services.demo.data import load
 from services.demo.options import Options
 from services.demo.session import Outcome, Tempo, play
 from services.demo.stream import Stream
-from services.running import read
+from services.running import DEMO, read, remove_abandoned
 from services.settings import Settings, replaced
-from services.stack import Stack, open_store
+from services.stack import LOGS, Stack, open_store
 from wire.bus import Bus
 from wire.clock import now_ms
 
@@ -53,11 +53,13 @@ def run(settings: Settings, options: Options) -> int:
 
 @contextmanager
 def fresh(settings: Settings) -> Iterator[Settings]:
-    """Settings under which nothing was ever learned. Of a run that failed, the logs are kept.
+    """Settings under which nothing was ever learned. Of a run that failed, the logs are kept; of one that was killed,
+    the next run removes everything.
 
     Test items are events without a label, so the learner may not learn from such events here.
     """
-    run = f"demo-{now_ms():x}"
+    remove_abandoned(settings.state_dir)
+    run = f"{DEMO}{now_ms():x}"
     folder = settings.state_dir / run
     changes = {
         "state_dir": folder,
@@ -66,12 +68,27 @@ def fresh(settings: Settings) -> Iterator[Settings]:
         "bus.prefix": f"{settings.bus.prefix}{run}.",
         "store.prefix": f"{settings.store.prefix}{run}:",
     }
+    has_failed = True
     try:
         yield replaced(settings, changes)
+        has_failed = False
     except (KeyboardInterrupt, DataError):
-        shutil.rmtree(folder, ignore_errors=True)
+        has_failed = False
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        _clear(folder, keep_logs=has_failed)
+
+
+def _clear(folder: Path, *, keep_logs: bool) -> None:
+    """Removes the folder, but for its logs where they are to be kept."""
+    if not keep_logs:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.glob("*"):
+        if path.is_dir() and path.name != LOGS:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _decisive(settings: Settings, stream: Stream) -> Settings:
@@ -89,7 +106,7 @@ def _play(settings: Settings, stream: Stream, options: Options, console: Console
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     tempo = Tempo(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
-        logging_into(settings.state_dir / "logs" / "demo.log"),
+        logging_into(settings.state_dir / LOGS / "demo.log"),
         Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
     ):
         say("The replicas are ready.")

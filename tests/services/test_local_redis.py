@@ -8,12 +8,17 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
+import redis
+from redis.exceptions import ResponseError
 
 from services.local import redis as local
 from services.local.redis import NoRedis, find_binary, start_redis
+from tests.brokers import eventually
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
+from wire.errors import StoreUnavailable
 from wire.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,6 +34,85 @@ def test_it_answers_and_stops(tmp_path: Path) -> None:
     server.stop()
     server.stop()
     assert server.process.returncode is not None
+
+
+def is_private(path: Path) -> bool:
+    return path.stat().st_mode & 0o077 == 0
+
+
+def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
+    """B8: no port, a socket in a folder of its owner, files of its owner."""
+    server = start_redis(tmp_path / "state")
+    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    store.put_blob(b"weights")
+    store.close()
+    listening = psutil.Process(server.process.pid).net_connections(kind="inet")
+    server.stop()
+    assert listening == []
+    assert all(is_private(path) for path in (tmp_path / "state", *(tmp_path / "state").rglob("*")))
+
+
+def test_nobody_can_have_it_write_files_elsewhere(tmp_path: Path) -> None:
+    """B8: CONFIG, which sets where files go, is taken away."""
+    server = start_redis(tmp_path)
+    with redis.Redis.from_url(server.url, protocol=2) as client, pytest.raises(ResponseError, match="unknown command"):
+        client.config_set("dir", str(tmp_path))
+    server.stop()
+
+
+def test_a_long_path_has_its_socket_elsewhere_and_always_there(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    urls = []
+    for _ in range(2):
+        server = start_redis(folder)
+        urls.append(server.url)
+        store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+        assert store.current() == 0
+        store.close()
+        server.stop()
+    socket_folder = (folder / "socket").readlink()
+    assert urls == [f"unix://{socket_folder}/redis.sock"] * 2
+    assert is_private(socket_folder)
+    socket_folder.chmod(0o755)  # somebody else may have made it
+    other = start_redis(folder)
+    other.stop()
+    assert other.url not in urls
+    for each in (socket_folder, (folder / "socket").readlink()):
+        each.rmdir()
+
+
+@pytest.mark.parametrize("name", ["with space", "q?a=b", "hash#", "p%41"])
+def test_every_path_can_be_said_in_an_address(tmp_path: Path, name: str) -> None:
+    server = start_redis(tmp_path / name)
+    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    assert store.current() == 0
+    store.close()
+    server.stop()
+
+
+def test_a_killed_server_is_back_at_its_address(tmp_path: Path) -> None:
+    """B7: clients find it again, what was on disk is there, and half a command at the end of its file is cut off."""
+    server = start_redis(tmp_path)
+    store = Store(StoreConfig(url=server.url), SIGNING_KEY)
+    digest = store.put_blob(b"weights")
+    server.process.kill()
+    server.process.wait()
+    with pytest.raises(StoreUnavailable):
+        store.current()
+    (newest,) = {*tmp_path.rglob("appendonly*.incr.aof"), *tmp_path.glob("appendonly.aof")}
+    with newest.open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$99\r\nhalf")
+    server.start_again()
+    eventually(lambda: has(store, digest))
+    store.close()
+    server.stop()
+
+
+def has(store: Store, digest: str) -> bool:
+    try:
+        return store.has_blobs([digest]) == {digest}
+    except StoreUnavailable:
+        return False
 
 
 def test_the_data_survives_a_clean_restart(tmp_path: Path) -> None:

@@ -234,6 +234,14 @@ def test_the_signing_key_is_made_once_and_readable_by_its_owner_only(tmp_path: P
     assert len(list((tmp_path / "state").iterdir())) == 1
 
 
+@pytest.mark.parametrize("found", ["", "cut off"])
+def test_a_key_that_a_power_cut_has_emptied_is_told(tmp_path: Path, found: str) -> None:
+    """B25 no. 3: it is on disk before anything is signed with it, and nothing is ever signed with half of one."""
+    (tmp_path / FILE).write_text(found)
+    with pytest.raises(BadSettings, match=r"signing\.key: holds no signing key\. Restore it from a copy"):
+        with_signing_key(Settings(state_dir=tmp_path), own_store=True)
+
+
 def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="LIFELONG_SIGNING_KEY: is required"):
         with_signing_key(Settings(state_dir=tmp_path), own_store=False)

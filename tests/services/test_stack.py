@@ -3,31 +3,25 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import psutil
 import pytest
 
-from services.local.tether import free_port
 from services.rollout.plans import begin
 from services.running import FILE, NotRunning, attach
 from services.settings import Settings, load
-from services.stack import Stack, StackFailed, waited_for
-from tests.services.test_cli import lifelong
+from services.stack import Stack, waited_for
+from services.supervisor import StackFailed
+from tests.services.owner import DEADLINE_S, UP, Owner, eventually, gone, owning
 from tests.stores import manifest_of
 from wire.records import ReplicaReport
 from wire.store import Store
 
 pytestmark = pytest.mark.live
 
-DEADLINE_S = 90.0
+PROGRAMS = ("redis", "broker", "learner", "rollout", "serve")
 
 OWNER = """
 import json, os, signal
@@ -42,69 +36,15 @@ with Stack(load(file=Path(os.devnull), environ=os.environ).settings) as stack:
 """A program that owns a stack, as the demo does."""
 
 
-@dataclass
-class Owner:
-    """A process that runs a stack whose state is in `folder`, and what it said until it was ready."""
-
-    process: "subprocess.Popen[str]"
-    folder: Path
-    said: list[str]
-
-    def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def learner(self) -> int:
-        """The learner's process id; 0 while there is none."""
-        for process in self.family():
-            with suppress(psutil.NoSuchProcess):  # or a zombie, which has no command any more
-                if process.cmdline()[3:5] == ["services.cli", "learn"]:
-                    return process.pid
-        return 0
-
-    def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """A command of another terminal."""
-        return lifelong(*words, LIFELONG_STATE_DIR=str(self.folder))
-
-
-@contextmanager
-def owning(command: list[str], folder: Path) -> Iterator[Owner]:
-    environ = {key: value for key, value in os.environ.items() if key not in ("KAFKA_HOME", "LIFELONG_STATE_DIR")}
-    environ |= {"LIFELONG_STATE_DIR": str(folder), "LIFELONG_SERVING__HTTP_PORT": str(free_port())}
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environ) as process:
-        assert process.stdout is not None
-        try:
-            yield Owner(process, folder, said_until_ready(process.stdout))
-        finally:
-            process.kill()
-
-
-def said_until_ready(lines: IO[str]) -> list[str]:
-    said: list[str] = []
-    for line in lines:
-        said.append(line)
-        if line.startswith("Ready"):
-            return said
-    raise AssertionError(f"never ready: {said}")
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def gone(family: list[psutil.Process]) -> bool:
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
-
-
 def settings_in(folder: Path, **environ: str) -> Settings:
     return load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(folder), **environ}).settings
 
 
 def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> None:
+    """Reports are told apart by who made them, not by their times: clocks may be set while a stack starts."""
+
     def waited() -> str:
-        return waited_for(store, replicas=1, since_ms=1_000)
+        return waited_for(store, replicas=1, earlier={"of the stack before"})
 
     lease = store.acquire("learner", "test", 60_000)
     assert lease is not None
@@ -113,7 +53,7 @@ def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> No
     said.append(waited())
     store.write_plan(begin(1, salt="s", now_ms=1).plan)
     said.append(waited())
-    store.report(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=999))
+    store.report(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=2_000))
     said.append(waited())
     store.report(ReplicaReport(replica="ours", revision=0, versions=(), time_ms=1_000))
     said.append(waited())
@@ -128,13 +68,13 @@ def test_a_replica_that_answers_with_a_stand_in_is_ready(store: Store) -> None:
     store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
     store.write_plan(begin(1, salt="s", now_ms=1).plan)
     store.report(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
-    assert waited_for(store, replicas=1, since_ms=1_000) == ""
+    assert waited_for(store, replicas=1, earlier=set()) == ""
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     """`lifelong up`."""
-    with owning(["-m", "services.cli", "up"], tmp_path_factory.mktemp("up")) as owner:
+    with owning(UP, tmp_path_factory.mktemp("up")) as owner:
         yield owner
 
 
@@ -166,11 +106,22 @@ def test_a_second_stack_in_the_same_folder_is_refused(up: Owner) -> None:
         pass
 
 
-def test_a_killed_learner_is_started_again(up: Owner) -> None:
-    before = up.learner()
-    eventually(lambda: time.time() - psutil.Process(before).create_time() > 6.0)
-    os.kill(before, signal.SIGKILL)
-    eventually(lambda: up.learner() not in (0, before))
+def test_what_it_keeps_is_its_owner_s_alone(up: Owner) -> None:
+    """B24: checkpoints, logs and records hold users' texts."""
+    inside = [path for path in up.folder.rglob("*") if not path.is_symlink()]
+    assert any(path.suffix == ".checkpoint" for path in inside)
+    assert [str(path) for path in inside if path.stat().st_mode & 0o077] == []
+
+
+def test_nobody_else_can_reach_its_redis(up: Owner) -> None:
+    """B8"""
+    (redis,) = up.pids("redis")
+    assert psutil.Process(redis).net_connections(kind="inet") == []
+
+
+def test_every_program_is_in_a_session_of_its_own(up: Owner) -> None:
+    """Control-C in a terminal reaches the owner alone, who ends the others in order."""
+    assert os.getsid(up.process.pid) not in {os.getsid(pid) for name in PROGRAMS for pid in up.pids(name)}
 
 
 def test_control_c_ends_everything_cleanly(up: Owner) -> None:
@@ -183,7 +134,7 @@ def test_control_c_ends_everything_cleanly(up: Owner) -> None:
 
 def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
     with owning(["-c", OWNER], tmp_path) as owner:
-        used = json.loads(owner.said[-1].removeprefix("Ready"))
+        used = json.loads(owner.lines("Ready")[0].removeprefix("Ready"))
         assert set(used) == {"redis", "broker", "serve", "learner", "rollout", "this"}
         assert min(used.values()) > 0
         assert sum(used.values()) < 4 << 30

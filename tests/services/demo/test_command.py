@@ -9,7 +9,7 @@ from learner.errors import DataError
 from services.demo.command import USAGE, fresh, logging_into, run
 from services.demo.options import Options
 from services.settings import Settings, load
-from services.stack import StackFailed
+from services.supervisor import StackFailed
 
 
 @pytest.fixture
@@ -37,9 +37,21 @@ def test_a_run_begins_with_nothing_learned(settings: Settings) -> None:
 @pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt, False), (DataError, False), (StackFailed, True)])
 def test_the_logs_of_a_run_that_failed_are_kept(settings: Settings, error: type[BaseException], kept: bool) -> None:
     with pytest.raises(error), fresh(settings) as own:
-        own.state_dir.mkdir()
+        for name in ("logs", "redis"):
+            (own.state_dir / name).mkdir(parents=True)
+        (own.state_dir / "stack.lock").touch()
         raise error
-    assert own.state_dir.exists() is kept
+    left = [path.name for path in own.state_dir.iterdir()] if own.state_dir.exists() else []
+    assert left == (["logs"] if kept else [])
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next(settings: Settings) -> None:
+    """B25 no. 5"""
+    left = settings.state_dir / "demo-1"
+    left.mkdir()
+    (left / "stack.lock").touch()
+    with fresh(settings):
+        assert not left.exists()
 
 
 def test_what_libraries_log_goes_into_a_file(tmp_path: Path) -> None:

@@ -4,17 +4,17 @@ import select
 import socket
 import threading
 from contextlib import suppress
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class LossyProxy:
-    """Passes bytes between clients and the server at `url`, and cuts the connection instead of `lose` replies.
+    """Passes bytes between clients and the unix socket at `url`, and cuts the connection instead of `lose` replies.
 
     A reply is lost when its command holds `marker`.
     """
 
     def __init__(self, url: str) -> None:
-        self._upstream = urlsplit(url)
+        self._upstream = unquote(urlsplit(url).path)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         self.marker = b""
@@ -46,8 +46,9 @@ class LossyProxy:
 
     def _serve(self, client: socket.socket) -> None:
         """Passes on what either side says, until either ends, or the reply to a marked command is due."""
-        upstream, is_marked = (self._upstream.hostname, self._upstream.port or 0), False
-        with suppress(OSError), client, socket.create_connection(upstream) as server:
+        is_marked = False
+        with suppress(OSError), client, socket.socket(socket.AF_UNIX) as server:
+            server.connect(self._upstream)
             while True:
                 for source in select.select([client, server], [], [])[0]:
                     if not (said := source.recv(1 << 16)):

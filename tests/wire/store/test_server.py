@@ -12,7 +12,7 @@ import redis
 
 from services.local.redis import LocalRedis, start_redis
 from tests.required import missing
-from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from tests.stores import CONFIGURABLE, SIGNING_KEY, lease_of, manifest_of
 from tests.wire.store.lossy import LossyProxy
 from tests.wire.store.test_reports import report_of
 from wire.config import StoreConfig
@@ -151,7 +151,7 @@ def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> 
 def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = start_redis(tmp_path)
+    server = start_redis(tmp_path, options=CONFIGURABLE)
     if int(server.version.split(".")[0]) < 8:
         server.stop()
         missing("redis", f"Redis {server.version} has no WAITAOF, or one that returns early")

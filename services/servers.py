@@ -1,0 +1,111 @@
+"""The servers of the stack: Redis and a broker of our own, where no address names one, and the topics on the broker.
+
+settings --start--> Redis | broker, supervised --> settings with every address --create_topics--> topics
+a broker that forgets, started again --> its topics once more
+"""
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+
+from services.local.kafka import LocalBroker, start_broker
+from services.local.redis import LocalRedis, start_redis
+from services.settings import Settings, replaced
+from services.supervisor import Program, Supervisor
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.errors import BusUnavailable, WireError
+
+PAUSE_S = 1.0
+"""Pause after a broker did not make the topics, before it is asked again."""
+
+
+class Servers:
+    """What runs on this machine for want of an address. Verbs: start, create_topics, stop.
+
+    To be started from a thread that lives as long as they do: they are tethered to it.
+    """
+
+    def __init__(self, supervisor: Supervisor, *, say: Callable[[str], None]) -> None:
+        self._supervisor = supervisor
+        self._say = say
+        self._redis: LocalRedis | None = None
+        self._broker: LocalBroker | None = None
+        self._stopping = threading.Event()
+
+    @property
+    def owns_store(self) -> bool:
+        """Whether Redis is ours."""
+        return self._redis is not None
+
+    def start(self, settings: Settings) -> Settings:
+        """Starts what no address is set for; the settings with every address. Raises NoRedis, NoBroker."""
+        if not settings.store.url:
+            self._redis = start_redis(settings.state_dir / "redis")
+            program = Program(name="redis", start=self._redis.start_again, log=self._redis.log)
+            self._supervisor.add(program, self._redis.process)
+            self._say(f"Redis: {self._redis.version} at {self._redis.url}")
+            settings = replaced(settings, {"store.url": self._redis.url})
+        if not settings.bus.bootstrap_servers:
+            broker = self._broker = start_broker(settings.state_dir / "kafka")
+            settings = replaced(settings, {"bus.bootstrap_servers": broker.bootstrap_servers})
+            again = broker.start_again if broker.durable else partial(self._start_forgetful, broker, settings.bus)
+            self._supervisor.add(Program(name="broker", start=again, log=broker.log), broker.process)
+            self._say(f"Broker: {broker.kind} at {broker.bootstrap_servers}{_memory_note(broker)}")
+        return settings
+
+    def create_topics(self, config: BusConfig, *, deadline_s: float) -> None:
+        """Makes the topics. A broker of ours may be killed meanwhile, and is asked again; raises BusUnavailable."""
+        while True:
+            try:
+                return _make_topics(config)
+            except BusUnavailable:
+                if self._broker is None or time.monotonic() > deadline_s:
+                    raise
+            self._supervisor.check()
+            self._stopping.wait(PAUSE_S)
+
+    def stop(self) -> None:
+        """Ends them. Their data stays in the state folder."""
+        self._stopping.set()
+        for server in (self._broker, self._redis):
+            if server is not None:
+                server.stop()
+        self._broker = self._redis = None
+
+    def _start_forgetful(self, broker: LocalBroker, config: BusConfig) -> "subprocess.Popen[bytes]":
+        """Starts a broker again that has lost its topics with everything else: they are made anew beside it."""
+        process = broker.start_again()
+        threading.Thread(target=self._restore_topics, args=(process, config), name="topics", daemon=True).start()
+        return process
+
+    def _restore_topics(self, process: "subprocess.Popen[bytes]", config: BusConfig) -> None:
+        """Makes the topics anew.
+
+        consumes: nothing
+        produces: the topics, and a line that says so
+        waits for: the broker, PAUSE_S after it did not answer
+        unblocked by: its answer, its end, stop
+        """
+        while process.poll() is None and not self._stopping.is_set():
+            try:
+                _make_topics(config)
+            except WireError:
+                self._stopping.wait(PAUSE_S)
+            else:
+                self._say("The broker had its records in memory: they are gone, and its topics were made anew")
+                return
+
+
+def _make_topics(config: BusConfig) -> None:
+    with closing(Bus(config, client_id="stack")) as bus:
+        bus.create_topics()
+
+
+def _memory_note(broker: LocalBroker) -> str:
+    if broker.durable:
+        return ""
+    return "; it keeps records in memory, so they end with it (durable: set KAFKA_HOME to Apache Kafka, with Java)"

@@ -1,0 +1,108 @@
+"""A program that owns a stack, and everybody in its family."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from services.local.tether import free_port
+from tests.services.test_cli import lifelong
+
+DEADLINE_S = 120.0
+
+UP = ["-m", "services.cli", "up"]
+
+COMMANDS = {
+    "learner": ["services.cli", "learn"],
+    "rollout": ["services.cli", "rollout"],
+    "serve": ["services.cli", "serve"],
+}
+
+
+@dataclass
+class Owner:
+    """A process that runs a stack whose state is in `folder`, on HTTP port `port`; what it says, line by line."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+    port: int
+    said: list[str] = field(default_factory=list)
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def pids(self, name: str) -> list[int]:
+        """The processes of a program of the stack; those of its guard, the outer one first, as `guard`."""
+        return [process.pid for process in self.family() if _is(process, name)]
+
+    def kill(self, name: str, *, index: int = 0) -> int:
+        """Kills a process of the program as soon as there is one; its id."""
+        eventually(lambda: len(self.pids(name)) > index)
+        pid = self.pids(name)[index]
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: pid not in self.pids(name))
+        return pid
+
+    def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """A command of another terminal."""
+        return lifelong(*words, LIFELONG_STATE_DIR=str(self.folder))
+
+    def lines(self, part: str) -> list[str]:
+        """What it said, as far as it holds `part`."""
+        return [line for line in self.said if part in line]
+
+    def listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.rstrip())
+
+
+def _is(process: psutil.Process, name: str) -> bool:
+    with suppress(psutil.Error):  # gone, or a zombie, which has no command any more
+        if name in SERVERS:
+            return process.name() in SERVERS[name]
+        command = process.cmdline()
+        if name == "guard":
+            return command[1:4] == ["-P", "-m", "services.guard"]
+        return command[3:5] == ["services.cli", COMMANDS[name]]
+    return False
+
+
+@contextmanager
+def owning(command: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
+    """Runs `python COMMAND...` until the end of the block, which begins when it has said that it is ready."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("KAFKA_HOME", "LIFELONG_STATE_DIR")}
+    port = free_port()
+    ours = {"LIFELONG_STATE_DIR": str(folder), "LIFELONG_SERVING__HTTP_PORT": str(port)}
+    argv = [sys.executable, *command]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=inherited | ours | environ) as process:
+        owner = Owner(process, folder, port)
+        listening = threading.Thread(target=owner.listen)
+        listening.start()
+        try:
+            eventually(lambda: bool(owner.lines("Ready")) or not listening.is_alive())
+            assert owner.lines("Ready"), f"never ready: {owner.said}"
+            yield owner
+        finally:
+            process.kill()
+            listening.join()
+
+
+def eventually(holds: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def gone(family: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)

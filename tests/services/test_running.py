@@ -1,0 +1,109 @@
+"""Who owns a state folder, where its stack can be reached, and what is left of owners that were killed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from services.running import FILE, NotRunning, announce, attach, claim, read, remove_abandoned
+from services.settings import Settings, load
+from services.sources import BadSettings
+
+OWNER = """
+import sys
+from pathlib import Path
+from services.running import claim
+held = claim(Path(sys.argv[1]))
+print(held, flush=True)
+sys.stdin.read()
+"""
+
+SERVERS = {"LIFELONG_BUS__BOOTSTRAP_SERVERS": "kafka:9092", "LIFELONG_SIGNING_KEY": "k" * 20}
+
+
+def settings_in(folder: Path, **environ: str) -> Settings:
+    return load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(folder), **environ}).settings
+
+
+@contextmanager
+def owner_of(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Another process, which has claimed `folder`."""
+    argv = [sys.executable, "-c", OWNER, str(folder)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout is not None
+        assert b"None" not in owner.stdout.readline()
+        yield owner
+        owner.kill()
+
+
+def announced(folder: Path, url: str, *, owns_store: bool = False) -> None:
+    announce(settings_in(folder, LIFELONG_STORE__URL=url, **SERVERS), folder, owns_store=owns_store)
+
+
+def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
+    """B19: the kernel says who lives, and no clock is asked; a second owner is refused while the first still starts."""
+    with owner_of(tmp_path):
+        assert claim(tmp_path) is None
+        announced(tmp_path, "redis://redis")
+        assert read(tmp_path) is not None
+    assert read(tmp_path) is None
+    with owner_of(tmp_path):
+        assert read(tmp_path) is None, "what the last owner announced is gone"
+
+
+def test_other_commands_find_what_is_announced(tmp_path: Path) -> None:
+    with owner_of(tmp_path):
+        announced(tmp_path, "unix:///run/redis.sock", owns_store=True)
+        found = attach(settings_in(tmp_path))
+    assert (found.store.url, found.bus.bootstrap_servers) == ("unix:///run/redis.sock", "kafka:9092")
+    assert found.signing_key is not None
+    with pytest.raises(NotRunning, match="lifelong up"):
+        attach(settings_in(tmp_path))
+
+
+def test_no_password_is_written_down(tmp_path: Path) -> None:
+    """B24: whoever needs it is told to give it; the file is its owner's alone."""
+    file = tmp_path / FILE
+    with owner_of(tmp_path):
+        for url in ("redis://me:hush@redis:6379/0", "unix:///run/redis.sock?password=hush"):
+            announced(tmp_path, url)
+            assert "hush" not in file.read_text()
+            assert json.loads(file.read_text())["bus.bootstrap_servers"] == "kafka:9092"
+            assert file.stat().st_mode & 0o777 == 0o600
+            with pytest.raises(BadSettings, match=r"LIFELONG_STORE__URL: is required.*not written down"):
+                attach(settings_in(tmp_path))
+            given = attach(settings_in(tmp_path, LIFELONG_STORE__URL=url, LIFELONG_SIGNING_KEY="k" * 20))
+            assert (given.store.url, given.bus.bootstrap_servers) == (url, "kafka:9092")
+
+
+def test_the_key_of_a_server_that_is_not_the_stacks_is_asked_for(tmp_path: Path) -> None:
+    with owner_of(tmp_path):
+        announced(tmp_path, "redis://redis")
+        with pytest.raises(BadSettings, match="LIFELONG_SIGNING_KEY: is required"):
+            attach(settings_in(tmp_path))
+
+
+def test_a_new_folder_is_its_owner_s_alone_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    """B24"""
+    old = tmp_path / "old"
+    old.mkdir(mode=0o755)
+    for folder, mode in ((old, 0o755), (tmp_path / "new", 0o700)):
+        with owner_of(folder):
+            assert folder.stat().st_mode & 0o777 == mode
+            assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
+
+
+def test_what_killed_demos_left_is_removed(tmp_path: Path) -> None:
+    """B25 no. 5: not the folder of a demo that runs, nor what a demo that failed keeps."""
+    for name in ("demo-1", "demo-2", "redis"):
+        with owner_of(tmp_path / name):
+            pass
+    (tmp_path / "demo-3" / "logs").mkdir(parents=True)
+    with owner_of(tmp_path / "demo-4"):
+        remove_abandoned(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-3", "demo-4", "redis"]

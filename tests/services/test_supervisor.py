@@ -1,0 +1,160 @@
+"""Whatever ends is started again, later each time; before everything was ready, what would end again ends the start."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from services.local import tether
+from services.local.logfile import RotatingLog
+from services.supervisor import FREE_WITHIN_S, LONG_LIFE_S, Program, StackFailed, Supervisor, is_fatal
+
+DEADLINE_S = 20.0
+
+
+class Bench:
+    """A supervisor whose clock stands until it is set, and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now_s = 0.0
+        self.said: list[str] = []
+        self.log = RotatingLog(folder / "logs" / "toy.log")
+        self.supervisor = Supervisor(say=self.said.append, clock_s=lambda: self.now_s)
+
+    def program(self, code: str, may_start: Callable[[], bool] = lambda: True) -> Program:
+        argv = [sys.executable, "-c", code]
+        return Program(name="toy", start=lambda: tether.start(argv, log=self.log), log=self.log, may_start=may_start)
+
+    def running(self) -> "subprocess.Popen[bytes]":
+        """The program, once it runs."""
+        eventually(lambda: bool(self.supervisor.processes))
+        return self.supervisor.processes["toy"]
+
+    def await_said(self, num: int) -> list[str]:
+        eventually(lambda: len(self.said) >= num)
+        return self.said
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.supervisor.stop("toy", grace_s=5.0)
+    made.supervisor.close()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+FOR_EVER = "import time; print('here', flush=True); time.sleep(600)"
+
+
+@pytest.mark.parametrize(("code", "fatal"), [(0, False), (-9, False), (75, False), (1, True), (2, True), (78, True)])
+def test_what_would_end_again_is_fatal_at_first(code: int, fatal: bool) -> None:
+    assert is_fatal(code) is fatal
+
+
+def test_a_killed_program_is_started_again_later_each_time(bench: Bench) -> None:
+    """B7: two kills within seconds end nothing."""
+    bench.supervisor.add(bench.program(FOR_EVER))
+    for num, delay_s in enumerate((1.0, 2.0, 4.0)):
+        killed = bench.running()
+        killed.kill()
+        bench.await_said(num + 1)
+        assert bench.supervisor.processes == {}
+        bench.now_s += delay_s
+        assert bench.running().pid != killed.pid
+    assert [line.split(" (log")[0] for line in bench.said] == [
+        f"toy was killed (SIGKILL); it is started again in {delay} s" for delay in (1, 2, 4)
+    ]
+    bench.supervisor.check()
+
+
+def test_a_long_life_is_rewarded(bench: Bench) -> None:
+    bench.supervisor.add(bench.program(FOR_EVER))
+    bench.running().kill()
+    bench.await_said(1)
+    bench.now_s += 1.0
+    process = bench.running()
+    bench.now_s += LONG_LIFE_S
+    process.kill()
+    assert "again in 1 s" in bench.await_said(2)[1]
+
+
+def test_wrong_settings_end_the_start_with_the_end_of_the_log(bench: Bench) -> None:
+    bench.supervisor.add(bench.program("import sys; print('no such encoder'); sys.exit(78)"))
+
+    def has_failed() -> bool:
+        try:
+            bench.supervisor.check()
+        except StackFailed as error:
+            assert "toy ended with 78 (settings or set-up)" in str(error)
+            assert "no such encoder" in str(error)
+            return True
+        return False
+
+    eventually(has_failed)
+    assert bench.said == []
+
+
+def test_afterwards_they_end_nothing_and_the_reason_is_said(bench: Bench) -> None:
+    """B7: 78 of a part ends nobody else once all were ready."""
+    bench.supervisor.tolerate()
+    bench.supervisor.add(bench.program("import sys; print('port 8000 is taken'); sys.exit(78)"))
+    (line,) = bench.await_said(1)
+    assert line.startswith(
+        "toy ended with 78 (settings or set-up): port 8000 is taken; it is started again in 1 s (log: "
+    )
+    bench.supervisor.check()
+    bench.now_s += 1.0
+    assert "again in 2 s" in bench.await_said(2)[1]
+
+
+def test_a_program_waits_for_what_it_needs_to_itself_but_not_for_ever(bench: Bench) -> None:
+    """B7: whoever held the port may need a moment to let go of it."""
+    is_free = [False]
+    bench.supervisor.add(bench.program(FOR_EVER, may_start=lambda: is_free[0]))
+    time.sleep(0.3)
+    assert bench.supervisor.processes == {}
+    is_free[0] = True
+    bench.running().kill()
+    bench.await_said(1)
+    is_free[0] = False
+    bench.now_s += 1.0
+    time.sleep(0.3)
+    assert bench.supervisor.processes == {}
+    bench.now_s += FREE_WITHIN_S + 0.1
+    bench.running()
+
+
+def test_hurry_starts_what_waits(bench: Bench) -> None:
+    bench.supervisor.add(bench.program(FOR_EVER))
+    bench.running().kill()
+    bench.await_said(1)
+    bench.supervisor.hurry()
+    bench.running()
+
+
+def test_a_program_that_cannot_be_started_is_tried_again(bench: Bench, tmp_path: Path) -> None:
+    def start() -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([tmp_path / "absent"])
+
+    bench.supervisor.add(Program(name="toy", start=start, log=bench.log))
+    assert "toy could not be started (No such file" in bench.await_said(1)[0]
+
+
+def test_what_is_stopped_stays_stopped(bench: Bench) -> None:
+    bench.supervisor.add(bench.program(FOR_EVER))
+    process = bench.running()
+    bench.supervisor.stop("toy", grace_s=5.0)
+    assert process.returncode == -signal.SIGTERM
+    time.sleep(0.3)
+    assert (bench.supervisor.processes, bench.said) == ({}, [])
