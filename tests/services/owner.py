@@ -20,11 +20,8 @@ DEADLINE_S = 120.0
 
 UP = ["-m", "services.cli", "up"]
 
-COMMANDS = {
-    "learner": ["services.cli", "learn"],
-    "rollout": ["services.cli", "rollout"],
-    "serve": ["services.cli", "serve"],
-}
+COMMANDS = {"learner": "learn", "rollout": "rollout", "serve": "serve"}
+SERVERS = {"redis": ("redis-server",), "broker": ("tansu", "java")}
 
 
 @dataclass
