@@ -45,7 +45,6 @@ class Given:
         from services.settings import logs_of
         from wire.logs import configure
 
-
         os.umask(OWNER_ONLY)
         settings = self.load(**named).settings
         configure(logs_of(settings))

@@ -74,7 +74,8 @@ def test_it_is_its_owner_s_alone(tmp_path: Path) -> None:
     """B24: logs may hold users' texts."""
     log = RotatingLog(tmp_path / "a.log")
     made = tmp_path / "made"
-    run(log, f"open({str(made)!r}, 'w').close()")
+    run(log, f"print('made'); open({str(made)!r}, 'w').close()")
+    assert log.tail(1) == ["made"]
     assert [path.stat().st_mode & 0o777 for path in (made, log.path)] == [0o600, 0o600]
     log.close()
 
