@@ -1,5 +1,6 @@
 """A program that owns a stack, and everybody in its family."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 import psutil
 
 from services.local.tether import free_port
+from tests.services.client import ask
 from tests.services.test_cli import lifelong
 
 DEADLINE_S = 120.0
+LEARNT_S = 15.0
 
-UP = ["-m", "services.cli", "up"]
+UP = [sys.executable, "-m", "services.cli", "up"]
 
 COMMANDS = {"learner": "learn", "rollout": "rollout", "serve": "serve"}
 SERVERS = {"redis": ("redis-server",), "broker": ("tansu", "java")}
@@ -53,6 +56,20 @@ class Owner:
         """A command of another terminal."""
         return lifelong(*words, LIFELONG_STATE_DIR=str(self.folder))
 
+    def learnt(self) -> int:
+        """Labels that the learner has learnt, as it says itself; -1 while it says nothing."""
+        done = self.ask("rollout", "status", "--json")
+        report = json.loads(done.stdout)["learner"] if done.returncode == 0 else None
+        return report["counts"].get("learnt", 0) if report else -1
+
+    def learns(self) -> bool:
+        """Whether the label of a new answer is learnt, soon."""
+        before, answer = self.learnt(), ask(self.port)
+        if before < 0 or answer is None:
+            return False
+        sent = self.ask("feedback", answer["event_id"], "delivery", "--receipt", answer["receipt"])
+        return sent.returncode == 0 and in_time(lambda: self.learnt() > before, within_s=LEARNT_S)
+
     def lines(self, part: str) -> list[str]:
         """What it said, as far as it holds `part`."""
         return [line for line in self.said if part in line]
@@ -75,12 +92,11 @@ def _is(process: psutil.Process, name: str) -> bool:
 
 
 @contextmanager
-def owning(command: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
-    """Runs `python COMMAND...` until the end of the block, which begins when it has said that it is ready."""
+def owning(argv: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
+    """Runs `argv` until the end of the block, which begins when it has said that it is ready."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("KAFKA_HOME", "LIFELONG_STATE_DIR")}
     port = free_port()
     ours = {"LIFELONG_STATE_DIR": str(folder), "LIFELONG_SERVING__HTTP_PORT": str(port)}
-    argv = [sys.executable, *command]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=inherited | ours | environ) as process:
         owner = Owner(process, folder, port)
         listening = threading.Thread(target=owner.listen)
@@ -95,10 +111,16 @@ def owning(command: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
 
 
 def eventually(holds: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
+    assert in_time(holds, within_s=within_s), f"not so within {within_s} s"
+
+
+def in_time(holds: Callable[[], bool], *, within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
+    return True
 
 
 def gone(family: list[psutil.Process]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,7 +134,7 @@ def test_control_c_ends_everything_cleanly(up: Owner) -> None:
 
 
 def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
-    with owning(["-c", OWNER], tmp_path) as owner:
+    with owning([sys.executable, "-c", OWNER], tmp_path) as owner:
         used = json.loads(owner.lines("Ready")[0].removeprefix("Ready"))
         assert set(used) == {"redis", "broker", "serve", "learner", "rollout", "this"}
         assert min(used.values()) > 0

@@ -1,0 +1,109 @@
+"""B7: a full disk: answers go on, publishing waits, nothing is torn, and all goes on when there is space again."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from learner.checkpoint import Checkpoints
+from services.running import attach
+from services.settings import load
+from services.stack import open_store
+from tests.services.client import Client, ask
+from tests.services.owner import UP, Owner, eventually, owning
+
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
+
+DISK_MIB = 700
+FULL_S = 15.0
+SOON_S = 60.0
+
+
+def own_mounts() -> list[str]:
+    """The command before a command that may mount what nobody else sees; skips where we may not."""
+    command = ["unshare", "--mount"]
+    if sys.platform != "linux" or subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no mounts of our own: needs Linux and the right to mount")
+    return command
+
+
+@pytest.mark.parametrize("kind", ["tansu", "kafka"])
+def test_a_full_disk_stops_no_answer_and_is_forgotten_when_there_is_space(kind: str, tmp_path: Path) -> None:
+    """`main`, below, in a mount namespace of its own, where the state folder is a small disk."""
+    if kind == "kafka" and not os.environ.get("KAFKA_HOME"):
+        pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+    command = [*own_mounts(), sys.executable, "-m", __name__, kind, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-5_000:]
+
+
+def main(kind: str, folder: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=700", "tmpfs", str(folder)], check=True)
+    environ = {"KAFKA_HOME": os.environ["KAFKA_HOME"]} if kind == "kafka" else {}
+    with owning(UP, folder, **environ) as up:
+        eventually(up.learns)
+        filler = fill(folder)
+        eventually(lambda: bool(up.lines("is full")))
+        time.sleep(1.0)  # what was on its way is published or refused
+        before = newest(up)
+        with Client(up.port) as client:
+            teach(up)
+            time.sleep(FULL_S)
+            teach(up)
+        assert (client.failed, client.asked > 20) == (0, True), client
+        assert newest(up) == before
+        check_whole(folder)
+        filler.unlink()
+        eventually(lambda: bool(up.lines("There is space again")), within_s=SOON_S)
+        teach(up)
+        eventually(lambda: newest(up) > before, within_s=SOON_S)
+        check_whole(folder)
+        up.kill("redis")
+        eventually(up.learns)
+        check_whole(folder)
+        assert [len(up.lines(words)) for words in ("is full", "There is space again")] == [1, 1], up.said
+        assert up.process.poll() is None
+
+
+def fill(folder: Path) -> Path:
+    """Leaves not one byte; the file that does."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return filler
+
+
+def teach(up: Owner) -> None:
+    """Labels, for which there would be a new version; a broker whose disk is full does not take them."""
+    for label in ("delivery", "refund"):
+        if (answer := ask(up.port)) is not None:
+            up.ask("feedback", answer["event_id"], label, "--receipt", answer["receipt"])
+
+
+def newest(up: Owner) -> int:
+    """The newest version, which a server that refuses to write still tells; 0 while it does not answer."""
+    done = up.ask("versions", "--json")
+    return int(json.loads(done.stdout)["newest"]) if done.returncode == 0 else 0
+
+
+def check_whole(folder: Path) -> None:
+    """Every checkpoint, and every blob of the current version, is what was written."""
+    checkpoints = Checkpoints(folder / "learner", num_newest=1)
+    assert checkpoints.newest() is not None
+    assert checkpoints.refused == []
+    settings = attach(load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(folder)}).settings)
+    with closing(open_store(settings)) as store:
+        for tensor in store.manifest(store.current()).tensors:
+            store.get_blob(tensor.digest, tensor.num_bytes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
