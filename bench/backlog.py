@@ -25,6 +25,7 @@ from services.demo.stream import Item
 from services.keys import key_bytes, with_signing_key
 from services.local import tether
 from services.local.kafka import kafka_home, start_kafka
+from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
 from services.settings import Settings, as_environment, load, replaced
 from services.stack import open_store
@@ -75,7 +76,7 @@ def caught_up(size: Size) -> Caught:
             bus.create_topics()
             _write(bus.publisher(), items, size, Receipts(key_bytes(settings)))
         argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
-        learner = tether.start(argv, log=settings.state_dir / "learner.log", env=as_environment(settings))
+        learner = tether.start(argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings))
         try:
             return _watched(store.learner_report, learner, size.labels)
         finally:

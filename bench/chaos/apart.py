@@ -167,7 +167,7 @@ class Apart:
     def _waited_for(self) -> str:
         try:
             with closing(open_store(self._settings)) as store:
-                return waited_for(store, replicas=REPLICAS, since_ms=0)
+                return waited_for(store, replicas=REPLICAS, earlier=set())
         except WireError:
             return REDIS
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.local import tether
+from services.local.logfile import RotatingLog
 
 AGAIN_S = 1.0
 
@@ -25,7 +26,7 @@ class Program:
     due_s: float = 0.0
 
     def start(self) -> None:
-        self.process = tether.start(list(self.argv), log=self.log, env=self.env)
+        self.process = tether.start(list(self.argv), log=RotatingLog(self.log), env=self.env)
 
     @property
     def pid(self) -> int:

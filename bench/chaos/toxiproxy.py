@@ -15,6 +15,7 @@ from typing import Any
 
 from bench.row import Skip
 from services.local import tether
+from services.local.logfile import RotatingLog
 from services.versions import ROOT
 
 START_S = 10.0
@@ -60,7 +61,7 @@ class Toxiproxy:
         """Raises Skip where there is none."""
         self._port = tether.free_port()
         argv = [program(), "-host", "127.0.0.1", "-port", str(self._port)]
-        self._process: subprocess.Popen[bytes] = tether.start(argv, log=folder / "toxiproxy.log")
+        self._process: subprocess.Popen[bytes] = tether.start(argv, log=RotatingLog(folder / "toxiproxy.log"))
         deadline_s = time.monotonic() + START_S
         while not self._answers():
             if time.monotonic() > deadline_s:

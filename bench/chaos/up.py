@@ -16,6 +16,7 @@ from bench.chaos.sandbox import Disk, disk
 from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
 from bench.chaos.size import Size
 from services.local import tether
+from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
 from services.settings import Settings, as_environment
 
@@ -115,7 +116,7 @@ class Up:
 
     def _launch(self) -> None:
         argv = [sys.executable, "-P", "-m", "services.cli", "up", "--config", os.devnull]
-        self._process = tether.start(argv, log=self._log, env=as_environment(self._settings))
+        self._process = tether.start(argv, log=RotatingLog(self._log), env=as_environment(self._settings))
 
     def _is_ready(self) -> bool:
         running = read(self._settings.state_dir)

@@ -14,6 +14,7 @@ from learner.checkpoint import Checkpoints
 from services.running import attach
 from services.settings import load
 from services.stack import open_store
+from tests.required import missing
 from tests.services.client import Client, ask
 from tests.services.owner import UP, Owner, eventually, owning
 
@@ -28,7 +29,7 @@ def own_mounts() -> list[str]:
     """The command before a command that may mount what nobody else sees; skips where we may not."""
     command = ["unshare", "--mount"]
     if sys.platform != "linux" or subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no mounts of our own: needs Linux and the right to mount")
+        missing("namespaces", "no mounts of our own: needs Linux and the right to mount")
     return command
 
 
@@ -36,7 +37,7 @@ def own_mounts() -> list[str]:
 def test_a_full_disk_stops_no_answer_and_is_forgotten_when_there_is_space(kind: str, tmp_path: Path) -> None:
     """`main`, below, in a mount namespace of its own, where the state folder is a small disk."""
     if kind == "kafka" and not os.environ.get("KAFKA_HOME"):
-        pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+        missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
     command = [*own_mounts(), sys.executable, "-m", __name__, kind, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-5_000:]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.required import missing
 from tests.services.client import Client, ask
 from tests.services.owner import UP, Owner, eventually, owning
 
@@ -17,7 +18,7 @@ def up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
     environ = {}
     if request.param == "kafka":
         if not os.environ.get("KAFKA_HOME"):
-            pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+            missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
         environ["KAFKA_HOME"] = os.environ["KAFKA_HOME"]
     with owning(UP, tmp_path_factory.mktemp(request.param), **environ) as owner:
         yield owner
