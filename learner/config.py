@@ -169,6 +169,7 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         require(
+            (self.lease_name != "", "learner.lease_name must have a name"),
             (
                 self.held_back_samples >= self.min_held_back,
                 "learner.held_back_samples must be at least learner.min_held_back, or accuracy would never refuse",

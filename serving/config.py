@@ -132,6 +132,8 @@ class ServingConfig:
 
     def __post_init__(self) -> None:
         require(
+            (self.group != "", "serving.group must have a name"),
+            (self.http_host != "", "serving.http_host must be an address; 0.0.0.0 is every one of this machine"),
             (
                 self.max_queue_items >= self.max_batch_items,
                 "serving.max_queue_items must be at least serving.max_batch_items, or no batch could be full",

@@ -1,5 +1,6 @@
 """Where Kafka and Redis are, and the bounds under which we talk to them."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -96,6 +97,10 @@ class BusConfig:
             (
                 self.ssl_certfile is not None or self.ssl_keyfile is None,
                 "bus.ssl_keyfile is the key of bus.ssl_certfile, which is not set",
+            ),
+            (
+                re.fullmatch(r"[A-Za-z0-9._-]{0,200}", self.prefix) is not None,
+                "bus.prefix must be made of letters, digits, '.', '_' and '-', as names of topics are; 200 at most",
             ),
             (
                 self.heartbeat_interval_ms < self.session_timeout_ms,

@@ -149,6 +149,8 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_BUS__PARTITIONS": "0"}, "at least 1 and at most 10000"),
         ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "at least 65536 and at most"),
         ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "must be below bus.session_timeout_ms"),
+        ({"LIFELONG_BUS__PREFIX": "two words"}, "bus.prefix must be made of letters"),
+        ({"LIFELONG_SERVING__HTTP_HOST": ""}, "serving.http_host must be an address"),
         ({"LIFELONG_SERVING__MAX_QUEUE_ITEMS": "8"}, "must be at least serving.max_batch_items"),
         ({"LIFELONG_LEARNER__HELD_BACK_SAMPLES": "9"}, "must be at least learner.min_held_back"),
         ({"LIFELONG_STORE__TIMEOUT_MS": "5000"}, "rollout.lease_ms must be above three times store.timeout_ms"),
