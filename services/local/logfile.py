@@ -40,6 +40,7 @@ class RotatingLog:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._num_lost = 0
+        self._has_older = False
         self._file = -1
         self._size = 0
         if path.exists():
@@ -62,10 +63,9 @@ class RotatingLog:
     def tail(self, num_lines: int) -> list[str]:
         """The last lines. Of a program that has ended, the very last."""
         self._drain()
-        try:
-            return self.path.read_text(errors="replace").splitlines()[-num_lines:]
-        except OSError:
-            return []
+        files = [self._older(1), self.path] if self._has_older else [self.path]
+        said = "".join(path.read_text(errors="replace") for path in files if path.exists())
+        return said.splitlines()[-num_lines:]
 
     def close(self) -> None:
         """Call it when the program has ended."""
@@ -103,9 +103,11 @@ class RotatingLog:
                 self._write(data[:end])
                 self._close_file()
                 self._rename()
-                self._open()
+                self._has_older = True
                 data = data[end:]
-            self._write(data)
+            if data:
+                self._open()
+                self._write(data)
         except OSError:
             self._num_lost += len(data)
 
