@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from services.local import tether
 from services.local.kafka import HEAP, KAFKA_PROPERTIES, kafka_home
+from services.local.logfile import RotatingLog
 from tests.brokers import eventually, take
 from tests.wire.bus.traffic import events, ids, send
 from wire.bus import Bus
@@ -79,7 +80,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     storage = [f"{home}/bin/kafka-storage.sh", "format", "--standalone", "-t", cluster_id(), "-c", str(properties)]
     users = [option for each in scram for option in ("--add-scram", each)]
     subprocess.run([*storage, *users], env={**os.environ, **env}, check=True, capture_output=True, timeout=60)
-    process = tether.start([f"{home}/bin/kafka-server-start.sh", str(properties)], log=folder / "log", env=env)
+    argv = [f"{home}/bin/kafka-server-start.sh", str(properties)]
+    broker = tether.Tethered(argv, log=RotatingLog(folder / "log"), env=env)
     yield SecureBroker(
         config=BusConfig(
             bootstrap_servers=f"127.0.0.1:{secure}",
@@ -91,7 +93,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
         certificate=certificate,
         keystore=keystore,
     )
-    tether.stop(process)
+    broker.stop()
 
 
 def cluster_id() -> str:

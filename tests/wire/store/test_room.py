@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from services.local.redis import LocalRedis, start_redis
-from tests.stores import SIGNING_KEY, lease_of, manifest_of
+from tests.stores import CONFIGURABLE, SIGNING_KEY, lease_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import StoreFull
 from wire.records import Arm, RolloutPlan, VersionEntry
@@ -17,7 +17,7 @@ from wire.store import Store
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LocalRedis]:
-    server = start_redis(tmp_path)
+    server = start_redis(tmp_path, options={**CONFIGURABLE, "appendonly": ["no"]})
     yield server
     server.stop()
 
