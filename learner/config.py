@@ -63,9 +63,9 @@ class LearnerConfig:
     """Pause after a failed write of a checkpoint or an unreachable store before it is tried again."""
 
     pending_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 128 << 20
-    """Bytes of memory for answers that wait for their label: texts, ids and keys, and 500 for each answer. The oldest
+    """Bytes of memory for answers that wait for their label: texts, ids and keys, and 300 for each answer. The oldest
     expires first, and its label is then `late`."""
-    parked_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 32 << 20
+    parked_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
     """Bytes of memory for labels that wait for their answer, counted alike; the oldest expires as an `orphan`."""
     remembered_ids: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
     """Events remembered as already labelled, and as many as expired, by hashes."""
@@ -74,7 +74,9 @@ class LearnerConfig:
     guard: GuardConfig = GuardConfig()
     """Labels that cannot be trusted."""
     label_capacity: Annotated[int, Ge(2), Le(65_536)] = 256
-    """Rows of the head: a new class beyond it is refused."""
+    """Rows of the head. Once they are taken, a new class needs more labels than a provisional one, and gets its row."""
+    class_min_labels: Annotated[int, Ge(1), Le(100_000)] = 10
+    """Labels of a class from which on it keeps its row whatever comes; before, it is provisional."""
 
     learn_names: bool = True
     """Whether the words of a class's name are its first sample. Off where names are codes."""

@@ -5,7 +5,7 @@
 All sums are exact, so that they depend neither on the order nor on the batching of the labels (`learner.heads.ridge`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -60,6 +60,11 @@ class FastTier:
         self.head.unlearn_many(self.served.features(z_BD), labels)
         self._z_sums_CD.index_add_(0, self.head.rows_of(labels), -on_grid(z_BD, Z_GRID))
 
+    def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
+        """Take out all of a class, which is `samples`, and give its row to another."""
+        self.unlearn_many(samples)
+        self.head.replace(old, new)
+
     def means(self, labels: Sequence[str]) -> Tensor:
         """The direction z_CD of each class, of unit length."""
         return torch.nn.functional.normalize(self._z_sums_CD[self.head.rows_of(labels)], dim=1).float()
@@ -77,7 +82,7 @@ class FastTier:
         tier.restore({name: sums if name == "gram" else sums[rows_C] for name, sums in self.export().items()}, classes)
         return tier
 
-    def admit_all(self, labels: Sequence[str]) -> None:
+    def admit_all(self, labels: Iterable[str]) -> None:
         """Give every label a row, in this order."""
         for label in labels:
             self.head.admit(label)

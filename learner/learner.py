@@ -9,13 +9,14 @@ goes on as if nothing had happened, bit for bit, but for a slow round, which it 
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from torch import Tensor
 
 from learner.anchor import Anchor
 from learner.base_encoder import BaseEncoder
+from learner.classes import completed
 from learner.config import LearnerConfig
 from learner.erased import Erased
 from learner.evaluation import changes
@@ -26,7 +27,7 @@ from learner.join import Join, Sample
 from learner.letters import Letters
 from learner.lineage import began, broken, ended, stored
 from learner.origin import Change
-from learner.parts import drift_of, fresh_of, held_back_of, replay_of
+from learner.parts import classes_of, drift_of, fresh_of, held_back_of, replay_of
 from learner.prequential import Prequential
 from learner.recent import hash_of
 from learner.replay import Labelled, Replay, with_names
@@ -73,6 +74,7 @@ class Learner:
         self.guard = Guard(config, receipts=receipts)
         self.join = Join(config, self.guard)
         self.letters = Letters()
+        self.classes = classes_of(config)
         self.replay, self.held_back = replay_of(config), held_back_of(config)
         self.prequential = Prequential()
         self.drift = drift_of(config)
@@ -101,10 +103,7 @@ class Learner:
         samples = self.join.match(self.erased.living(records, self.join.skip))
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.tier.head.classes)
-        held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
-        self.held_back.add(held_back)
-        self.counts["held_back"] += len(held_back)
-        self._learn([sample for sample in samples if not sample.is_held_back])
+        self._take(samples)
         self.offsets = dict(offsets)
         self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
@@ -178,6 +177,7 @@ class Learner:
             join=self.join.export(),
             guard=self.guard.export(),
             letters=self.letters.export(),
+            support=self.classes.export(),
             replay=self.replay.export(),
             held_back=self.held_back.samples.export(),
             since_round=self.fresh.export(),
@@ -254,14 +254,72 @@ class Learner:
         """The encoders in use: the current one, and that of a round which is being measured."""
         return {self.tier.served.key} | ({self.round.next_tier.served.key} if self.round else set())
 
-    def _learn(self, samples: list[Sample]) -> None:
-        known = self.tier.head.classes
-        admitted = [sample for sample in samples if self.tier.head.admit(sample.label)]
-        labelled = [self._labelled(sample) for sample in admitted]
-        self.counts["over_capacity"] += len(samples) - len(admitted)
-        self.counts["learnt"] += len(admitted)
+    def _take(self, samples: Sequence[Sample]) -> None:
+        """Learn the samples of classes that have a row or get one, or hold them back."""
+        taken: list[Sample] = []
+        for sample in samples:
+            self.classes.say(sample.label)
+            weaker = self._weaker(sample)
+            if weaker:  # those before it count, too
+                self._learn(taken)
+                taken = []
+            if self._has_row(sample) or self._make_room(sample.label, weaker):
+                taken.append(sample)
+            else:
+                self.counts["over_capacity"] += 1
+        self._learn(taken)
+
+    def _weaker(self, sample: Sample) -> list[str]:
+        """The classes one of which has to make room for that of `sample`, the weakest first; [] where none has to."""
+        is_settled = sample.is_held_back or not self.classes.is_full or sample.label in self.classes
+        return [] if is_settled else self.classes.weaker(sample.label)
+
+    def _has_row(self, sample: Sample) -> bool:
+        """A held-back sample takes no row, but while there are rows it may come before its class has one."""
+        if sample.label in self.classes:
+            return True
+        if self.classes.is_full:
+            return False
+        if not sample.is_held_back:
+            self.classes.admit(sample.label)
+        return True
+
+    def _make_room(self, label: str, weaker: Sequence[str]) -> bool:
+        """Give the row of a weaker class to `label`, of the first that can be taken out. False where none can."""
+        gone = next((it for it in weaker if self._is_whole(it)), None)
+        if gone is not None:
+            self._evict(gone, label)
+        return gone is not None
+
+    def _is_whole(self, label: str) -> bool:
+        """Whether the memory holds all that was learnt of a class, so that it can be taken out again."""
+        return self.tier.head.num_of(label) == len(self.replay.of(label))
+
+    def _evict(self, old: str, new: str) -> None:
+        """Take out all that was learnt of a class, and give its row to another."""
+        samples = self.replay.of(old)
+        if self.round is not None:
+            self.round.evict(samples, old, new)
+        self.tier.evict(samples, old, new)
+        for memory in (self.replay, self.fresh, self.held_back.samples):
+            memory.erase_class(old)
+        self.held_back.keep(self.encoder_keys)
+        self.counts["classes_evicted"] += 1
+        self.counts["labels_evicted"] += self.classes.evict(old)
+        self.classes.admit(new)
+        self.lineage = broken(self.lineage, "a class lost its row to another")
+        log.info("class_evicted", evicted=old, admitted=new)
+
+    def _learn(self, samples: Sequence[Sample]) -> None:
+        held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
+        self.held_back.add(held_back)
+        labelled = [self._labelled(sample) for sample in samples if not sample.is_held_back]
+        self.counts["held_back"] += len(held_back)
+        self.counts["learnt"] += len(labelled)
         if self._config.learn_names:
+            known = [label for label, num in self.tier.head.num_by_class.items() if num]
             labelled = with_names(labelled, known)
+        self.tier.admit_all(sample.label for sample in labelled)
         self.drift.add_texts(self.tier.learn_many(labelled))
         self.replay.add(labelled)
         self.fresh.add(labelled)
@@ -298,6 +356,7 @@ class Learner:
             self.tier.relearn(self.replay.samples())
         else:
             self.tier.restore(snapshot.named("fast."), facts.classes)
+        self.classes = classes_of(self._config, completed(facts.support, self.tier.head.num_by_class))
         self.temperature = facts.temperature
         self.anchor = None if change.is_rebuilt else facts.anchor
         self.fresh = fresh_of(self._config, facts.since_round)

@@ -1,5 +1,6 @@
 """The windows and memories of a learner by its settings: empty, or as a checkpoint left them."""
 
+from learner.classes import Classes, ClassesState
 from learner.config import LearnerConfig
 from learner.drift import DriftState, DriftWatch
 from learner.held_back import HeldBack
@@ -8,6 +9,10 @@ from learner.slow import GROWTH
 
 HELD_BACK_BYTES = 4 << 20
 """Bytes of text in the held-back samples."""
+
+
+def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
+    return Classes(config.label_capacity, min_labels=config.class_min_labels, state=state)
 
 
 def drift_of(config: LearnerConfig, state: DriftState | None = None) -> DriftWatch:

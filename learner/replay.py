@@ -160,11 +160,23 @@ class Replay(Generic[T]):
         if not subject:
             raise ValueError("no subject: samples without one cannot be told from each other")
         num_before = len(self)
-        for group, heap in self._heaps.items():
-            heap[:] = [pair for pair in heap if pair[1].subject != subject]
-            heapq.heapify(heap)
-            self._bytes[group] = sum(sample.num_bytes for _, sample in heap)
+        self._keep(lambda sample: sample.subject != subject)
         return num_before - len(self)
+
+    def of(self, label: str) -> list[T]:
+        """What is held of a class."""
+        if self._policy == "class-balanced":
+            return [sample for _, sample in self._heaps.get(label, ())]
+        return [sample for sample in self.samples() if sample.label == label]
+
+    def erase_class(self, label: str) -> None:
+        """Remove every sample of a class, and what was known of it. Others come to their places by chance."""
+        if self._policy == "class-balanced":
+            for by_group in (self._heaps, self._floors, self._bytes):
+                by_group.pop(label, None)
+            self._quotas = quotas(self._capacity, self._heaps)
+        else:
+            self._keep(lambda sample: sample.label != label)
 
     def export(self) -> ReplayState[T]:
         groups = {group: list(heap) for group, heap in self._heaps.items()}
@@ -176,6 +188,12 @@ class Replay(Generic[T]):
     @property
     def num_bytes(self) -> int:
         return sum(self._bytes.values())
+
+    def _keep(self, is_kept: Callable[[T], bool]) -> None:
+        for group, heap in self._heaps.items():
+            heap[:] = [pair for pair in heap if is_kept(pair[1])]
+            heapq.heapify(heap)
+            self._bytes[group] = sum(sample.num_bytes for _, sample in heap)
 
     def _offer(self, key: float, sample: T) -> list[T]:
         group = self._group_of(sample)

@@ -71,9 +71,13 @@ class Reporter:
 
 def _alarms(learner: Learner) -> tuple[str, ...]:
     flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.guard.flips.alarms())
-    return (*flips, *learner.join.alarms())
+    return (*flips, *learner.join.alarms(), *learner.classes.alarms())
 
 
 def _counts(learner: Learner) -> dict[str, int]:
     counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
-    return counts | {"parked": learner.join.num_parked, "flip_alarms": learner.guard.flips.num_raised}
+    return counts | {
+        "parked": learner.join.num_parked,
+        "flip_alarms": learner.guard.flips.num_raised,
+        "classes_provisional": learner.classes.num_provisional,
+    }

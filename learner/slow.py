@@ -13,6 +13,7 @@ serving and the fast tier keeps learning under it; labels that come while the ne
 Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -89,6 +90,16 @@ class SlowRound:
         """
         if self.phase in (Phase.REBUILD, Phase.MEASURE):  # until then they are in the memory, which is read later
             self._learn(samples)
+
+    def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
+        """A class, which is `samples`, loses its row to another: the next encoder must not know it either."""
+        if self.next_tier is self._tier:
+            return
+        left = [sample for sample in self._todo if sample.label == old]
+        learnt = Counter(samples) - Counter(left)
+        self._todo = [sample for sample in self._todo if sample.label != old]
+        self.next_tier.admit_all(self._tier.head.classes)
+        self.next_tier.evict(list(learnt.elements()), old, new)
 
     @property
     def progress(self) -> float:

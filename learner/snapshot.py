@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from learner.anchor import Anchor
+from learner.classes import ClassesState
 from learner.drift import DriftState
 from learner.erased import ErasedState
 from learner.errors import CheckpointRefused, CheckpointUnknown
@@ -101,6 +102,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     erased: ErasedState = ErasedState()
     guard: GuardState | None = None
     letters: LettersState = LettersState()
+    support: ClassesState = ClassesState()
     drift: DriftState = DriftState()
     read_first: dict[str, int] = {}
     origin: Origin | None = None

@@ -39,6 +39,10 @@ class Rows:
             self._rows[label] = len(self._rows)
         return label in self._rows
 
+    def replace(self, old: str, new: str) -> None:
+        """Give the row of `old` to `new`, which has none."""
+        self._rows = {new if label == old else label: row for label, row in self._rows.items()}
+
     def of(self, labels: Sequence[str]) -> Tensor:
         """The rows of admitted labels, int64 [B]. Raises KeyError."""
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)

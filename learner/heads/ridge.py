@@ -50,6 +50,11 @@ class RidgeHead:
         """Give `label` a row if it has none; False when all rows are taken."""
         return self._rows.admit(label)
 
+    def replace(self, old: str, new: str) -> None:
+        """Give the row of `old`, all of whose samples were taken out, to `new`, which has none."""
+        assert not self.num_of(old), f"{old!r} still has samples"
+        self._rows.replace(old, new)
+
     def rows_of(self, labels: Sequence[str]) -> Tensor:
         """The rows of admitted labels, int64 [B]. Raises KeyError."""
         return self._rows.of(labels)
@@ -102,6 +107,15 @@ class RidgeHead:
     def classes(self) -> tuple[str, ...]:
         """The labels of the rows."""
         return self._rows.labels
+
+    def num_of(self, label: str) -> int:
+        """How many samples a class has."""
+        return int(self._counts_C[self._rows.of([label])])
+
+    @property
+    def num_by_class(self) -> dict[str, int]:
+        """How many samples each class has."""
+        return dict(zip(self.classes, self._counts_C.tolist(), strict=False))
 
     @property
     def num_samples(self) -> int:

@@ -54,12 +54,13 @@ class LearnerReport(Record, frozen=True, kw_only=True):
 
     `state` is standby, learning or stopped; `version` is the one it learns on from. `counts` holds the ends of labels
     by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and matched = learnt +
-    held_back + over_capacity + set_aside), messages that were no record (`unreadable_*`), refusals of the gate
-    (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`), failures, and letters to operators (`letters_*`).
-    `accuracy` is prequential: of given answers, before their label was learnt. `evaluation` is that of the published
-    version, `refusals` say why the gate did not let pass what came after it. `is_rested`: the slow tier has nothing to
-    do until labels come. `publish_ms` is the last publication, step by step; `drifts` are the last few; `alarms` say
-    which labels are held as a flip now, and which windows of labels are too small.
+    held_back + over_capacity + set_aside; `labels_evicted` are of classes that lost their row since), messages that
+    were no record (`unreadable_*`), refusals of the gate (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`),
+    failures, and letters to operators (`letters_*`). `accuracy` is prequential: of given answers, before their label
+    was learnt. `evaluation` is that of the published version, `refusals` say why the gate did not let pass what came
+    after it. `is_rested`: the slow tier has nothing to do until labels come. `publish_ms` is the last publication, step
+    by step; `drifts` are the last few; `alarms` say which labels are held as a flip now, which windows of labels are
+    too small, and that classes have no row.
     """
 
     learner: str
