@@ -100,6 +100,11 @@ def check_replay(
     about_p = sum(sample.subject == "p" for sample in replay.samples())
     assert replay.erase("p") == about_p and replay.erase("p") == 0
     assert all(sample.subject != "p" for sample in replay.samples())
+    others = Counter(sample for sample in replay.samples() if sample.label != "x")
+    assert Counter(replay.of("x")) + others == Counter(replay.samples())
+    replay.erase_class("x")
+    assert replay.of("x") == [] and Counter(replay.samples()) == others
+    assert replay.num_bytes == sum(sample.num_bytes for sample in replay.samples())
     data = msgspec.msgpack.encode(replay.export())
     state = msgspec.msgpack.decode(data, type=ReplayState[Labelled])
     restored = Replay[Labelled](capacity, budget, key_of=hashed(1), policy=policy, state=state)

@@ -85,6 +85,25 @@ def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:
         it.learn_many(PHI[:1], ["e"])
 
 
+def test_a_row_whose_samples_are_taken_out_is_given_to_another_class() -> None:
+    """B16: the head is then one that never knew the first, bit for bit."""
+    it, other = head(capacity=3), RidgeHead(R, 3, ridge=0.01)
+    it.learn_many(PHI, LABELS)
+    gone = [i for i, label in enumerate(LABELS) if label == "b"]
+    with pytest.raises(AssertionError, match="still has samples"):
+        it.replace("b", "d")
+    it.unlearn_many(PHI[gone], [LABELS[i] for i in gone])
+    it.replace("b", "d")
+    assert it.classes == ("a", "d", "c") and it.num_of("d") == 0
+    for name in it.classes:
+        other.admit(name)
+    left = [i for i, label in enumerate(LABELS) if label != "b"]
+    other.learn_many(PHI[left], [LABELS[i] for i in left])
+    for each in (it, other):
+        each.learn_many(PHI[:1], ["d"])
+    assert all(torch.equal(sums, other.export()[name]) for name, sums in it.export().items())
+
+
 def test_nothing_learnt_means_zero_weights() -> None:
     assert not head().solve().any()
 
