@@ -1,5 +1,8 @@
 """B16: junk names neither fill the rows for good, nor keep out a class that is meant."""
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -193,6 +196,14 @@ def test_a_restored_learner_evicts_the_same_classes() -> None:
             it.learn(pair(number, f"class {number % 7}"), {})
     assert whole.counts["classes_evicted"] > 1
     assert_same(whole, restored)
+
+
+def test_a_checkpoint_from_before_classes_were_counted_is_read() -> None:
+    snapshot = flooded(trainable_layers=0).export(None)
+    old = replace(snapshot, facts=msgspec.structs.replace(snapshot.facts, support=ClassesState()))
+    it = small_learner(trainable_layers=0)
+    it.restore(decode(encode(old)))
+    assert it.classes.export().labels == it.tier.head.num_by_class and it.classes.num_provisional == 8
 
 
 LABELS = st.lists(st.integers(0, 11).map(lambda number: f"class {number}"), min_size=30, max_size=60)
