@@ -1,14 +1,18 @@
-# make demo | test | check | check-native | bench [ONLY=name] | clean      ARGS=... goes to the command that runs
+# make demo | test | test-slow | check | check-native | bench [ONLY=name] | clean    ARGS=... goes to the command that runs
 VENV := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check check-native bench clean
+.PHONY: demo test test-slow check check-native bench clean
 
 demo: $(INSTALLED)
 	$(VENV)/lifelong demo $(ARGS)
 
+# All but the slow ones, which kill learners, whole services and networks for minutes.
 test: $(INSTALLED)
-	$(VENV)/python -m pytest $(ARGS)
+	$(VENV)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED)
+	$(VENV)/python -m pytest -m slow $(ARGS)
 
 check: $(INSTALLED)
 	$(VENV)/ruff check .

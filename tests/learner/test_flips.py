@@ -49,6 +49,18 @@ def test_the_flip_of_one_class_is_noticed_within_500_labels() -> None:
     assert it.alarms() == ["'class 0' is said to be 'class 1'"] and it.num_raised == 1
 
 
+def test_sources_that_agree_on_a_flip_are_noticed_as_one_source_is() -> None:
+    """F43: a hundred sources, each below any share."""
+    it, dice = watching(), random.Random(7)
+
+    def colluding(each: Said) -> Said:
+        _, answered, said = flipped(each)
+        return f"name {dice.randrange(100)}", answered, said
+
+    assert 0 < labels_until_alarm(it, colluding) <= 500
+    assert it.alarms() == ["'class 0' is said to be 'class 1'"]
+
+
 def test_only_the_labels_of_the_flip_are_held_and_it_ends_with_its_cause() -> None:
     it = watching()
     labels_until_alarm(it, flipped)

@@ -49,6 +49,18 @@ def test_a_follower_goes_on_exactly_where_it_was(bus: Bus, publisher: Publisher)
     assert len(take(again.poll, 41)) == 41
 
 
+def test_a_follower_is_in_no_group_and_may_be_silent(
+    bus: Bus, publisher: Publisher, admin: Any, bus_config: BusConfig
+) -> None:
+    """F11: whoever reads so can compute for as long as it takes; nobody waits for it, and nothing is taken from it."""
+    follower = bus.follow([Event], {})
+    send(publisher, *events(3))
+    take(follower.poll, 3)
+    assert not [group for group in admin.list_groups() if bus_config.prefix in str(group)]
+    send(publisher, *events(3, start=3))
+    assert len(take(follower.poll, 3)) == 3
+
+
 def test_a_follower_reads_each_partition_in_order(bus: Bus, publisher: Publisher) -> None:
     send(publisher, *events(1_200))
     by_partition: dict[int, list[int]] = {}

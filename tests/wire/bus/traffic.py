@@ -1,6 +1,7 @@
 """What the tests of the Kafka door send, and what they do to brokers."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +27,11 @@ def send(publisher: Publisher, *records: Any) -> None:
         publisher.send(record, lambda error: failures.append(error) if error else None)
     publisher.flush(30)
     assert not failures
+
+
+def note(acks: Counter[str], name: str, error: Exception | None) -> None:
+    """Takes down what became of a send: its name, or what went wrong."""
+    acks[name if error is None else str(error)] += 1
 
 
 def ids(received: list[Received[Event]]) -> list[str]:

@@ -1,0 +1,61 @@
+"""Servers behind Toxiproxy for the tests: what a network does to a connection, and nothing else."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment
+from bench.chaos.toxiproxy import Proxy, Toxiproxy
+from bench.row import Skip
+from services.local import tether
+from services.local.kafka import kafka_home
+from services.local.logfile import RotatingLog
+from tests.brokers import eventually
+from tests.required import missing
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.errors import BusUnavailable
+
+PROXIED = "PROXIED"
+
+
+@pytest.fixture(scope="module")
+def toxiproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toxiproxy]:
+    try:
+        server = Toxiproxy(tmp_path_factory.mktemp("toxiproxy"))
+    except Skip as why:
+        missing("toxiproxy", str(why))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def kafka_behind(toxiproxy: Toxiproxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """The way to an Apache Kafka that advertises the address of this proxy."""
+    home = kafka_home()
+    if home is None:
+        missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
+    folder, ports = tmp_path_factory.mktemp("kafka") / "node", free_ports([DIRECT, PROXIED])
+    proxy = toxiproxy.proxy("kafka", f"127.0.0.1:{ports[PROXIED]}")
+    format_node(home, folder, ports, {PROXIED: proxy.listen})
+    log, env = RotatingLog(folder / "kafka.log"), kafka_environment(folder)
+    process = tether.start(kafka_argv(home, folder), log=log, env=env)
+    await_broker(process, f"127.0.0.1:{ports[DIRECT]}", folder / "kafka.log")
+    yield proxy
+    tether.stop(process)
+
+
+def await_broker(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+    """Returns when a broker answers at `address`."""
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()[-1_000:]
+        try:
+            Bus(BusConfig(bootstrap_servers=address), "test").ping()
+        except BusUnavailable:
+            return False
+        return True
+
+    eventually(answers)

@@ -1,0 +1,83 @@
+"""F2C: a store that is slow holds up nobody but who loads from it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.chaos.faults import TOXICS, Toxic
+from bench.chaos.servers import redis_argv
+from bench.chaos.toxiproxy import Proxy, Toxiproxy
+from services.local import tether
+from services.local.logfile import RotatingLog
+from serving.batcher import BatchQueue
+from serving.config import PrecisionConfig
+from serving.counts import Counts
+from serving.engine import Engine
+from serving.item import Item
+from tests.serving.test_engine import Asker, running
+from tests.serving.test_swap import served, swap_of
+from tests.serving.waiting import eventually
+from tests.serving.weights import RECEIPTS, Learner
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
+from wire.errors import StoreUnavailable
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Proxy]]:
+    """The address of a Redis, and a slow way to it."""
+    port = tether.free_port()
+    process = tether.start(redis_argv(tmp_path, port), log=RotatingLog(tmp_path / "redis.log"))
+    yield f"redis://127.0.0.1:{port}/0", toxiproxy.proxy("redis", f"127.0.0.1:{port}")
+    tether.stop(process)
+
+
+def opened(url: str) -> Store:
+    """Its replies are waited for patiently, and its blobs lie in chunks of 64 KiB: a version takes many."""
+    return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), SIGNING_KEY)
+
+
+def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tuple[str, Proxy]) -> None:
+    url, proxy = redis_behind
+    kind, attributes = TOXICS["delay"]
+    delay = Toxic("delay", "replica and Redis", [proxy], kind, attributes, 1.0)
+    queue: BatchQueue[Item] = BatchQueue(
+        max_items=99, max_bytes=1 << 20, max_batch_items=9, max_batch_tokens=999, max_wait_ms=0
+    )
+    engine = Engine(queue, Counts(), top_scores=1, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 0)
+    with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
+        eventually(lambda: _is_up(near))
+        learner, swap, asker = Learner(near), swap_of(far, engine), Asker()
+        learner.publish(1)
+        learner.plan(1)
+        swap.start()
+        eventually(lambda: engine.live is not None)
+        with running(engine, queue, engine.live):
+            learner.publish(2, encoder_seed=1)
+            delay.inject()
+            learner.plan(2)
+            begun_s, waited_s = time.monotonic(), list[float]()
+            while served(engine) != (2, 2):
+                asked_s = time.monotonic()
+                queue.submit_many([asker.item("hello", event_id=str(len(waited_s)))])
+                asker.wait(len(waited_s) + 1)
+                waited_s.append(time.monotonic() - asked_s)
+            took_s = time.monotonic() - begun_s
+        swap.close()
+    assert took_s > 4 * attributes["latency"] / 1000
+    assert len(waited_s) > 20
+    assert sorted(waited_s)[int(0.99 * len(waited_s))] < 0.1 * took_s
+
+
+def _is_up(store: Store) -> bool:
+    try:
+        return store.current() == 0
+    except StoreUnavailable:
+        return False

@@ -1,0 +1,98 @@
+"""F5B: three nodes of Apache Kafka, of which one dies amid the events."""
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bench.chaos.servers import kafka_argv, kafka_environment
+from services.local import tether
+from services.local.kafka import kafka_home
+from services.local.logfile import RotatingLog
+from tests.proxies import await_broker
+from tests.required import missing
+from tests.wire.bus.traffic import events, note, patient
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.records import Event
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+NODES, NUM_EVENTS = 3, 1_500
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id={node}
+controller.quorum.bootstrap.servers={quorum}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={logs}
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=1
+min.insync.replicas=2
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    nodes: list["subprocess.Popen[bytes]"]
+    addresses: list[str]
+
+
+def said(argv: list[str], folder: Path) -> str:
+    env = os.environ | kafka_environment(folder)
+    return subprocess.run(argv, check=True, capture_output=True, text=True, env=env).stdout.strip()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    home = kafka_home()
+    if home is None:
+        missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
+    storage = str(home / "bin" / "kafka-storage.sh")
+    uuid, *directories = (said([storage, "random-uuid"], tmp_path) for _ in range(1 + NODES))
+    ports, controllers = ([tether.free_port() for _ in range(NODES)] for _ in range(2))
+    quorum = [f"127.0.0.1:{controller}" for controller in controllers]
+    voters = ",".join(f"{node}@{quorum[node]}:{directories[node]}" for node in range(NODES))
+    nodes: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as running:
+        for node in range(NODES):
+            folder = tmp_path / f"node{node}"
+            folder.mkdir()
+            config = folder / "server.properties"
+            addresses = {"port": ports[node], "controller": controllers[node], "quorum": ",".join(quorum)}
+            config.write_text(PROPERTIES.format(node=node, logs=folder / "logs", **addresses))
+            said([storage, "format", "-t", uuid, "-c", str(config), "--initial-controllers", voters], folder)
+            argv, env = kafka_argv(home, folder), kafka_environment(folder)
+            nodes.append(tether.start(argv, log=RotatingLog(folder / "kafka.log"), env=env))
+            running.callback(tether.stop, nodes[-1])
+        for node in range(NODES):
+            await_broker(nodes[node], f"127.0.0.1:{ports[node]}", tmp_path / f"node{node}" / "kafka.log")
+        yield Cluster(nodes, [f"127.0.0.1:{port}" for port in ports])
+
+
+def test_the_loss_of_one_node_loses_nothing_and_repeats_nothing(cluster: Cluster) -> None:
+    config = BusConfig(bootstrap_servers=",".join(cluster.addresses), replication_factor=3, delivery_timeout_ms=60_000)
+    bus = Bus(config, "test")
+    bus.create_topics()
+    publisher, acks = bus.publisher(), Counter[str]()
+    for number, event in enumerate(events(NUM_EVENTS)):
+        if number == NUM_EVENTS // 3:
+            cluster.nodes[1].kill()
+        publisher.send(event, partial(note, acks, event.id))
+    publisher.flush(60)
+    follower, followed = bus.follow([Event], {}), Counter[str]()
+    while followed.total() < NUM_EVENTS:
+        followed.update(item.record.id for item in patient(follower.poll)(100).received)
+    bus.close()
+    assert acks == followed == Counter(event.id for event in events(NUM_EVENTS))

@@ -1,0 +1,74 @@
+"""F54: the Kafka door through a bad network. Nothing is lost or sent twice, and it goes on soon after."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+
+import pytest
+
+from bench.chaos.faults import TOXICS, Cut, Toxic
+from bench.chaos.toxiproxy import Proxy
+from tests.brokers import eventually
+from tests.wire.bus.traffic import events, note, patient
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.records import Event
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+RECOVERED_S = 10.0
+FAULTY_S = 2.0
+
+_numbers = count()
+
+
+@pytest.fixture
+def bus(kafka_behind: Proxy) -> Iterator[Bus]:
+    config = BusConfig(bootstrap_servers=kafka_behind.listen, prefix=f"network{next(_numbers)}.")
+    bus = Bus(config, "test")
+    bus.create_topics()
+    yield bus
+    bus.close()
+
+
+def fault_of(what: str, proxy: Proxy) -> Cut | Toxic:
+    if what == "cut":
+        return Cut("us and Kafka", [proxy], FAULTY_S)
+    kind, attributes = TOXICS[what]
+    return Toxic(what, "us and Kafka", [proxy], kind, attributes, FAULTY_S)
+
+
+@pytest.mark.parametrize("what", ["cut", *TOXICS])
+def test_nothing_is_lost_and_it_goes_on_soon(kafka_behind: Proxy, bus: Bus, what: str) -> None:
+    publisher, member = bus.publisher(), bus.subscribe(Event, "readers")
+    follower, acks, received, followed = bus.follow([Event], {}), Counter[str](), Counter[str](), Counter[str]()
+
+    def send(first: int) -> None:
+        for event in events(20, start=first):
+            publisher.send(event, partial(note, acks, event.id))
+
+    def read() -> None:
+        for item in patient(member.poll)(50).received:
+            received[item.record.id] += 1
+            member.finish(item.position)
+        followed.update(item.record.id for item in patient(follower.poll)(50).received)
+
+    def all_read(num: int) -> bool:
+        read()
+        return len(received) == len(followed) == len(acks) == num
+
+    send(0)
+    eventually(lambda: all_read(20))
+    fault, begun_s = fault_of(what, kafka_behind), time.monotonic()
+    fault.inject()
+    send(20)
+    while time.monotonic() < begun_s + FAULTY_S:
+        read()
+    fault.heal()
+    send(40)
+    eventually(lambda: all_read(60), within_s=RECOVERED_S)
+    names = {event.id for event in events(60)}
+    assert acks == followed == Counter(names)
+    assert set(received) == names
