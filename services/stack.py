@@ -230,8 +230,8 @@ class Stack:
         return "\n  ".join([f"{log}:", *lines[-TAIL_LINES:]])
 
     def _say(self, text: str) -> None:
-        """A line for whoever watches; that nobody can, or that the disk is full, ends nothing."""
-        with contextlib.suppress(OSError):
+        """A line for whoever watches; that it cannot be written, or not in these letters, ends nothing."""
+        with contextlib.suppress(OSError, ValueError):
             self._tell(text)
 
 

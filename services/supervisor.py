@@ -162,8 +162,8 @@ class Supervisor:
         run.started_s = now_s
         try:
             run.process = run.program.start()
-        except OSError as error:  # no memory, no process to be had: as if it had ended at once
-            self._wait(run, f"could not be started ({error.strerror})", now_s)
+        except (OSError, RuntimeError) as error:  # no memory, process or thread to be had: as if it had ended at once
+            self._wait(run, f"could not be started ({error})", now_s)
 
     def _ended(self, run: _Run, returncode: int, now_s: float) -> None:
         run.process = None

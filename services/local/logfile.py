@@ -52,10 +52,10 @@ class RotatingLog:
         read, write = os.pipe()
         with contextlib.suppress(OSError, AttributeError):  # a smaller one will do
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        thread = threading.Thread(target=self._copy, args=(read,), name=f"log of {self.path.stem}", daemon=True)
-        thread.start()
-        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
         try:
+            thread = threading.Thread(target=self._copy, args=(read,), name=f"log of {self.path.stem}", daemon=True)
+            thread.start()
+            self._threads = [*(each for each in self._threads if each.is_alive()), thread]
             yield write
         finally:
             os.close(write)
@@ -86,10 +86,10 @@ class RotatingLog:
         waits for: the program
         unblocked by: its output, its end
         """
-        while data := os.read(read, READ_BYTES):
-            with self._lock:
-                self._take(data)
-        os.close(read)
+        with os.fdopen(read, "rb", buffering=0) as said:
+            while data := said.read(READ_BYTES):
+                with self._lock:
+                    self._take(data)
 
     def _take(self, data: bytes) -> None:
         """Writes `data`, parted between two lines where the file is full by it, or anywhere where a line has no end."""

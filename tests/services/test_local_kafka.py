@@ -8,12 +8,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.local import kafka
+from services.local import kafka, tether
 from services.local.kafka import NoBroker, start_broker, start_tansu
 from tests.brokers import eventually, start_kind, take
 from tests.required import missing
 from wire.bus import Bus
 from wire.config import BusConfig
+from wire.errors import WireError
 from wire.records import Event
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +69,46 @@ def test_kafka_goes_on_with_its_records(tmp_path: Path) -> None:
     (first_cluster, first), (second_cluster, second) = started
     assert first_cluster == second_cluster
     assert (first, second) == ({"e0"}, {"e0", "e1"})
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("kind", ["tansu", "kafka"])
+def test_a_killed_broker_is_back_at_its_address(kind: str, tmp_path: Path) -> None:
+    """B7: clients find it again; one that keeps its records has them, and one that forgets takes new ones."""
+    broker = start_kind(kind, tmp_path)
+    bus = Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers), "test")
+    bus.create_topics()
+    for number in range(2):
+        publisher = bus.publisher()
+        publisher.send(Event(id=f"e{number}", text="hello"))
+        publisher.flush(30)
+        publisher.close()
+        if number == 0:
+            broker.process.kill()
+            broker.process.wait()
+            broker.start_again()
+            eventually(lambda: has_topics(bus))
+    kept = {"e0", "e1"} if broker.durable else {"e1"}
+    received = take(bus.follow([Event], {}).poll, len(kept))
+    assert {item.record.id for item in received} == kept
+    bus.close()
+    broker.stop()
+
+
+def has_topics(bus: Bus) -> bool:
+    try:
+        bus.create_topics()
+    except WireError:
+        return False
+    return True
+
+
+def test_a_port_is_none_that_the_system_gives_to_clients() -> None:
+    """B7: a client that knocks while a server is started again could be given the server's port for its own end."""
+    first_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {tether.free_port() for _ in range(50)}
+    assert len(ports) > 40
+    assert all(10_000 <= port < first_of_clients for port in ports)
 
 
 @pytest.mark.live

@@ -148,7 +148,7 @@ def test_a_program_that_cannot_be_started_is_tried_again(bench: Bench, tmp_path:
         return subprocess.Popen([tmp_path / "absent"])
 
     bench.supervisor.add(Program(name="toy", start=start, log=bench.log))
-    assert "toy could not be started (No such file" in bench.await_said(1)[0]
+    assert "toy could not be started ([Errno 2] No such file" in bench.await_said(1)[0]
 
 
 def test_what_is_stopped_stays_stopped(bench: Bench) -> None:
