@@ -80,6 +80,7 @@ class Stack:
         self._supervisor = Supervisor(say=self._say)
         self._servers = Servers(self._supervisor, say=self._say)
         self._closing = threading.Event()
+        self._is_announced = False
         self._is_disk_low = False
 
     def __enter__(self) -> "Stack":
@@ -128,8 +129,9 @@ class Stack:
     def close(self) -> None:
         """Ends everything that was started, what depends on others first. Data stays in the state folder."""
         self._closing.set()
-        if self._claims:
+        if self._is_announced:
             withdraw(self._announce_in)
+            self._is_announced = False
         self.stop("learner", "rollout")
         self.stop("serve")
         self.stop("broker", "redis")
@@ -155,6 +157,7 @@ class Stack:
             self._wait_until_ready(store, earlier, deadline_s)
         self._supervisor.tolerate()
         announce(self.settings, self._announce_in, owns_store=self._servers.owns_store)
+        self._is_announced = True
 
     def _claim(self) -> None:
         for folder in dict.fromkeys((self.settings.state_dir, self._announce_in)):

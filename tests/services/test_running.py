@@ -13,6 +13,8 @@ import pytest
 from services.running import FILE, NotRunning, announce, attach, claim, read, remove_abandoned
 from services.settings import Settings, load
 from services.sources import BadSettings
+from services.stack import Stack
+from services.supervisor import StackFailed
 
 OWNER = """
 import sys
@@ -54,6 +56,17 @@ def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
     assert read(tmp_path) is None
     with owner_of(tmp_path):
         assert read(tmp_path) is None, "what the last owner announced is gone"
+
+
+def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path) -> None:
+    """B19: it was the second stack in the folder, be it only the one where commands look."""
+    with owner_of(tmp_path / "theirs"):
+        announced(tmp_path / "theirs", "redis://redis")
+        stack = Stack(settings_in(tmp_path / "ours"), announce_in=tmp_path / "theirs")
+        with pytest.raises(StackFailed, match="already runs"), stack:
+            pass
+        assert read(tmp_path / "theirs") is not None
+    assert claim(tmp_path / "ours") is not None
 
 
 def test_other_commands_find_what_is_announced(tmp_path: Path) -> None:
