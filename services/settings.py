@@ -33,7 +33,7 @@ from services.tune import kept
 from services.tune.layout import best
 from serving.config import ServingConfig
 from wire.config import BusConfig, StoreConfig, require
-from wire.logs import HIDDEN, LogConfig
+from wire.logs import HIDDEN, LogConfig, secrets_in
 
 MIN_KEY_CHARS = 16
 
@@ -158,8 +158,7 @@ def values_of(settings: Settings) -> dict[str, Any]:
 
 def logs_of(settings: Settings) -> LogConfig:
     """How the processes under these settings log. Whatever is a secret among them is hidden."""
-    secrets = [_texts(value) for name, value in values_of(settings).items() if known()[name].is_secret]
-    return LogConfig(settings.log_level, settings.log_json, tuple(text for texts in secrets for text in texts))
+    return LogConfig(settings.log_level, settings.log_json, secrets_in([*values_of(settings).values()]))
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
@@ -275,12 +274,6 @@ def _as_text(value: Any) -> str:
     if isinstance(value, str | Path):
         return str(value)
     return json.dumps([_plain(each) for each in value] if isinstance(value, tuple | set | frozenset) else value)
-
-
-def _texts(secret: SecretStr | tuple[SecretStr, ...] | None) -> list[str]:
-    """What must not be shown of a secret setting, which may be unset, one or several."""
-    several = secret if isinstance(secret, tuple) else (secret,)
-    return [each.get_secret_value() for each in several if each is not None and each.get_secret_value()]
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The replicas as a Ray Serve deployment, and the Ray that they run on. The only file here that knows Ray.
+"""The replicas as a Ray Serve deployment.
 
     run(config, stop) -> Ray (ours, or RAY_ADDRESS) -> Serve -> N replicas, each with its own Listener on host:port
     serve run serving.app:build -> the same deployment behind Serve's own proxy
@@ -12,40 +12,39 @@ import gc
 import importlib
 import logging
 import os
-import secrets
-import shutil
-import signal
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from serving.cluster import LOOK_S, RayLost, ended_processes, is_shared, running_ray, serve_has, wait_while_it_runs
 from serving.config import ReplicaConfig, ServingConfig
 from wire.config import BusConfig, StoreConfig
-from wire.logs import LogConfig
+from wire.logs import LogConfig, secrets_in
 
 if TYPE_CHECKING:
     from ray.serve import Application
     from starlette.types import ASGIApp
 
 APP = "lifelong"
+REPLICA_TITLE = f"ray::ServeReplica:{APP}:"
+"""How Ray names the process of a replica."""
+
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
 
 HEALTH_PERIOD_S = 2.0
-HEALTH_TIMEOUT_S = 5.0
+HEALTH_TIMEOUT_S = 3.0
+"""A replica that fails three checks in a row is killed and replaced: 15 s after it stood still, or 15 s after its model
+did (`serving.batch_timeout_s`)."""
+
+ORPHAN_S = 30.0
+"""How long the port may stay taken by a replica whose Ray has died: it ends by itself when it notices."""
+
 STOP_MARGIN_S = 5.0
 """More than a replica's own limits, so that Serve kills none that would have ended by itself."""
-
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_COLOR_PREFIX": "0",
-    "RAY_DEDUP_LOGS": "0",  # with it an event of a replica's log that was seen before is held back or changed
-    "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine go before an answer
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever its name says: without it Ray listens on every interface
-}
-"""Set for a Ray that we start, unless they are set. Ray reads them when it is imported."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +61,7 @@ class AppReplica:
     """A replica inside Serve's actor. `listens`: it opens the HTTP port itself, and nobody calls it by handle."""
 
     def __init__(self, config: ReplicaConfig, *, listens: bool) -> None:
+        import ray
         from ray import serve
 
         from serving.connection import bounds_of
@@ -71,8 +71,7 @@ class AppReplica:
         from wire.logs import configure
 
         configure(config.logs)
-        if listens:
-            _keep_internal_server_local()
+        _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
         self._hang_timeout_s = config.serving.batch_timeout_s
@@ -143,7 +142,7 @@ def build(args: Mapping[str, Any]) -> "Application":
         bus=sections.bus,
         store=sections.store,
         signing_key=key.encode(),
-        logs=LogConfig(sections.log_level, sections.log_json, secrets=(key,)),
+        logs=LogConfig(sections.log_level, sections.log_json, secrets=(key, *secrets_in(sections))),
     )
     _require_addresses(config)
     return application(config, listens=False)
@@ -152,12 +151,12 @@ def build(args: Mapping[str, Any]) -> "Application":
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. To be called from the main thread.
 
-    Raises PortTaken, and RuntimeError where the replicas do not start; the message has their reason.
+    Raises PortTaken, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; the message has their
+    reason.
     """
     _require_addresses(config)
-    from serving.listener import check_port
-
-    check_port(config.serving.http_host, config.serving.http_port)
+    _check_policy(config)
+    _await_port(config.serving, stop)
     with running_ray(config):
         _serve(config, stop)
 
@@ -168,50 +167,62 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
-    try:
+    with ExitStack() as ending:
+        ending.callback(_remove)
         serve.run(application(config, listens=True), name=APP, route_prefix=None)
-        stop.wait()
-    finally:
+        try:
+            wait_while_it_runs(stop, is_there=partial(serve_has, APP), ended=ended_processes)
+        except RayLost:
+            ending.pop_all()  # nobody is there to remove anything from
+            raise
+
+
+def _remove() -> None:
+    """Ends the application, and Serve with it where the Ray is ours: a shared one may serve others."""
+    from ray import serve
+
+    if is_shared():
+        serve.delete(APP)
+    else:
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-@contextmanager
-def running_ray(config: ReplicaConfig) -> Iterator[None]:
-    """Ray, at RAY_ADDRESS where that is set, else our own, small and only for this machine. Ends ours with the block.
+def _check_policy(config: ReplicaConfig) -> None:
+    """Raises UnsafePolicy. A store that is away is asked again by each replica."""
+    from wire.errors import StoreUnavailable
+    from wire.store import Store
 
-    Ray replaces the handler of SIGTERM by one that kills without draining; the one before is put back.
-    """
-    if not os.environ.get("RAY_ADDRESS"):
-        own = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        if config.logs.as_json:
-            own["RAY_DISABLE_WORKER_LOG_PREFIX"] = "1"  # a line with the name of the replica before it is no JSON
-        for name, value in {**ENVIRONMENT, **own}.items():
-            os.environ.setdefault(name, value)
-    import ray
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    folder = tempfile.mkdtemp(prefix="lifelong-ray-")  # short: sockets lie in it, and their paths have 107 bytes
-    try:
-        ray.init(logging_level=logging.ERROR, **_options(config.serving, folder))
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+    with closing(Store(config.store, config.signing_key)) as store, suppress(StoreUnavailable):
+        store.check_policy()
 
 
-def _options(config: ServingConfig, folder: str) -> dict[str, Any]:
-    """Of `ray.init`: nothing for a Ray that runs already."""
-    if os.environ.get("RAY_ADDRESS"):
-        return {}
-    return {
-        "address": "local",
-        "num_cpus": config.replicas,  # what Serve counts with, not what the replicas may use
-        "include_dashboard": False,
-        "object_store_memory": config.object_store_mb << 20,
-        "_temp_dir": folder,
+def _await_port(config: ServingConfig, stop: threading.Event) -> None:
+    """Raises PortTaken, at once unless it is a replica that listens there: one of a predecessor that died ends soon."""
+    from serving.listener import PortTaken, check_port
+
+    deadline_s = time.monotonic() + ORPHAN_S
+    while not stop.is_set():
+        try:
+            check_port(config.http_host, config.http_port)
+        except PortTaken:
+            if time.monotonic() > deadline_s or not _is_replica(config.http_port):
+                raise
+            stop.wait(LOOK_S)
+        else:
+            return
+
+
+def _is_replica(port: int) -> bool:
+    """Whether a replica of ours, of whatever Ray, listens on the port."""
+    import psutil
+
+    listening = {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
     }
+    processes = [process for process in psutil.process_iter(["name"]) if process.pid in listening]
+    return any(process.info["name"].startswith(REPLICA_TITLE) for process in processes)
 
 
 def _require_addresses(config: ReplicaConfig) -> None:
@@ -238,11 +249,12 @@ def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
-def _keep_internal_server_local() -> None:
+def _bind_internal_server(address: str) -> None:
     """Every replica of Serve listens for calls by handle on all interfaces, and unpickles what comes, unauthenticated.
 
-    There is no option for the address, so we give another one where it is bound. Nobody calls a replica that listens.
+    There is no option for the address, so we give another one where it is bound.
     """
     replica: Any = importlib.import_module("ray.serve._private.replica")
     bind = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))
+    host = f"[{address}]" if ":" in address else address
+    replica.add_port_to_grpc_server = lambda server, where: bind(server, where.replace("[::]", host))

@@ -120,7 +120,7 @@ class ServingConfig:
     """How often a replica says what it serves."""
     reconnect_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
     """First pause before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
-    batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 30.0
+    batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 8.0
     """A replica whose model has computed one batch, or failed at every batch, or whose HTTP has stood still, for this
     long is replaced."""
     drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0

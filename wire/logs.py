@@ -1,16 +1,22 @@
 """How every process of ours logs: one event a line with its fields, to standard error, without secrets."""
 
+import dataclasses
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TextIO
 
 import structlog
+from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 HIDDEN = "***"
+
+SILENT = ("kafka",)
+"""Libraries that write several lines a second while a server is away. Their door says what matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,20 @@ def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
         ProcessorFormatter(foreign_pre_chain=beginning, processors=[ProcessorFormatter.remove_processors_meta, *ending])
     )
     logging.basicConfig(level=logging.WARNING, handlers=[foreign], force=True)
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def secrets_in(value: object) -> tuple[str, ...]:
+    """The secrets that a setting, or a configuration with all that is in it, holds: whatever is a SecretStr."""
+    if isinstance(value, SecretStr):
+        secret = value.get_secret_value()
+        return (secret,) if secret else ()
+    if dataclasses.is_dataclass(value):
+        parts: Iterable[object] = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    else:
+        parts = value if isinstance(value, tuple | list) else ()
+    return tuple(secret for part in parts for secret in secrets_in(part))
 
 
 def without_password(text: str) -> str:

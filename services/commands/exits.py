@@ -16,6 +16,7 @@ def codes() -> dict[type[Exception], int]:
     from services.sources import BadSettings
     from services.supervisor import StackFailed
     from services.tune.measure import TuneFailed
+    from serving.cluster import RayLost
     from serving.listener import PortTaken
     from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
 
@@ -34,6 +35,7 @@ def codes() -> dict[type[Exception], int]:
         LearnerError: TEMPORARY,
         PortTaken: CONFIGURATION,
         NotRunning: TEMPORARY,
+        RayLost: TEMPORARY,
         NoAnswer: TEMPORARY,
         NotErasedYet: TEMPORARY,
         StackFailed: TEMPORARY,

@@ -87,6 +87,8 @@ class Controller:
             stop.wait(PAUSE_S)
 
     def _stand_by(self, watch: Watch, stop: threading.Event) -> None:
+        """Waits for the lease. Raises UnsafePolicy where the server may evict what a plan would name."""
+        self._store.check_policy()
         while not stop.is_set():
             if self._is_time_to_collect():
                 with self._alarms.attempt("make_room"):

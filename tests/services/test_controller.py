@@ -141,6 +141,18 @@ def leading(
         thread.join()
 
 
+def test_a_store_that_may_evict_weights_is_led_by_nobody(
+    world: World, store: Store, bus: Bus, setting: Callable[[str, object], None]
+) -> None:
+    setting("maxmemory-policy", "allkeys-lru")
+    world.publish()
+    with leading(store, bus):
+        time.sleep(1.0)
+        assert store.plan() is None
+        setting("maxmemory-policy", "noeviction")
+        assert world.until(lambda plan: plan.stable == 1).revision == 1
+
+
 def test_first_version_is_stable_and_the_next_ones_are_candidates(world: World, bus: Bus) -> None:
     with leading(world.store, bus):
         first = world.publish()

@@ -1,12 +1,14 @@
 """The replicas on a real Ray Serve, in a process of their own, as a user starts them."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +31,66 @@ from wire.store import Store
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PROGRAM = """
-import signal, threading
+import signal, sys, threading
 from serving.app import run
+from serving.cluster import RayLost
 from serving.config import ReplicaConfig, ServingConfig
+from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
+from wire.logs import LogConfig
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 config = ReplicaConfig(
     encoder="minilm-l6",
-    serving=ServingConfig(replicas=2, http_port={port}, drain_timeout_s=5.0, report_interval_s=0.2),
+    serving=ServingConfig(replicas={replicas}, http_port={port}, drain_timeout_s=5.0, report_interval_s=0.2),
     bus={bus},
     store={store},
     signing_key={key},
+    logs=LogConfig("debug", as_json=True),
 )
-run(config, stop)
+try:
+    run(config, stop)
+except RayLost as error:
+    print(error, file=sys.stderr)
+    sys.exit(code_of(error))
 """
 
 
-@contextmanager
-def serving(port: int, bus: BusConfig, store: StoreConfig) -> Iterator[subprocess.Popen[bytes]]:
-    program = PROGRAM.format(port=port, bus=bus, store=store, key=SIGNING_KEY)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
+@dataclass(frozen=True)
+class Served:
+    """`lifelong serve`, but for the command line."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def replicas(self) -> list[psutil.Process]:
+        return [child for child in self.children if "ServeReplica" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> Callable[..., Any]:
+    """Starts replicas on a port; ends them, and asserts how they end."""
+
+    @contextmanager
+    def serving(port: int, *, replicas: int, ends_with: int = 0) -> Iterator[Served]:
+        program = PROGRAM.format(port=port, bus=bus_config, store=store_config, key=SIGNING_KEY, replicas=replicas)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        log = tmp_path / f"serve-{port}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment, stderr=out)
+        try:
+            yield Served(process, log)
+        finally:
+            process.terminate()
+            assert process.wait(60) == ends_with, log.read_text()
+
+    return serving
 
 
 def free_port() -> int:
@@ -65,14 +99,9 @@ def free_port() -> int:
     return listener.port
 
 
-def replicas_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "ServeReplica" in " ".join(child.cmdline())]
-
-
 @pytest.mark.live
 def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
-    bus: Bus, bus_config: BusConfig, store_config: StoreConfig, store: Store, broker: Any
+    bus: Bus, store: Store, broker: Any, serve: Callable[..., Any]
 ) -> None:
     if broker.kind != "tansu":
         pytest.skip("one broker is enough for Ray")
@@ -81,22 +110,66 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
     learner.plan(1)
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
-    with serving(port, bus_config, store_config) as process:
+    with serve(port, replicas=2) as served:
         eventually(lambda: len(store.reports()) == 2 and all(r.versions == (1,) for r in store.reports()), within_s=60)
         names = {httpx.get(f"{url}/status").json()["replica"] for _ in range(40)}
         assert names == {report.replica for report in store.reports()}
         assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
             1, "hello"
         )
+        assert events_in(served.log) >= {"version_loaded", "flipped"}
 
-        victim, *_ = replicas_of(process)
+        victim, *_ = served.replicas
         victim.send_signal(signal.SIGKILL)
         events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(100)]
         send(bus, events)
         await_answers(bus, {event.id for event in events})
-        eventually(lambda: len(replicas_of(process)) == 2, within_s=60)
-        listening = [c for p in replicas_of(process) for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+        eventually(lambda: len(served.replicas) == 2, within_s=60)
+        listening = [c for p in served.replicas for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
         assert {connection.laddr.ip.removeprefix("::ffff:") for connection in listening} == {"127.0.0.1"}
+
+
+def events_in(log: Path) -> set[str]:
+    """The events in a log of JSON lines; a line that is none is told."""
+    lines = [line for line in log.read_text().splitlines() if line]
+    return {json.loads(line)["event"] for line in lines}
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_on_the_same_port(
+    store: Store, broker: Any, serve: Callable[..., Any]
+) -> None:
+    """F33. F32, B7: nobody looked at Ray; then its orphan held the port, and the next one ended with 78."""
+    if broker.kind != "tansu":
+        pytest.skip("one broker is enough for Ray")
+    learner = Learner(store)
+    learner.publish(1)
+    learner.plan(1)
+    port = free_port()
+
+    def is_ready() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/v1/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    with serve(port, replicas=1, ends_with=os.EX_TEMPFAIL) as served:
+        eventually(is_ready, within_s=60)
+        (hung,) = served.replicas
+        hung.send_signal(signal.SIGSTOP)
+        eventually(lambda: not hung.is_running(), within_s=25)
+        eventually(is_ready, within_s=60)
+        family = served.children
+        gcs = next(child for child in family if child.name() == "gcs_server")
+        gcs.kill()
+        assert served.process.wait(45) == os.EX_TEMPFAIL
+        assert "gcs_server of Ray ended" in served.log.read_text()
+    with serve(port, replicas=1):
+        eventually(is_ready, within_s=90)
+    for orphan in family:
+        with suppress(psutil.NoSuchProcess):
+            orphan.kill()
 
 
 def send(bus: Bus, events: list[Event]) -> None:

@@ -1,0 +1,225 @@
+"""The Ray that the replicas run on: our own, small and only for this machine, or the one at RAY_ADDRESS.
+
+    running_ray: a folder, locked while we live -> ray.init -> ... -> ray.shutdown, the folder removed
+    wait_while_it_runs: until we are told to stop, or Ray or the application has gone for good
+
+Ray restarts what dies on it, but nothing restarts Ray. So whoever started us is told (RayLost) and may start us again.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from serving.config import ReplicaConfig
+
+FOLDER_PREFIX = "lifelong-ray-"
+"""Short: sockets lie in the folder, and their paths have 107 bytes."""
+
+LOCK = "owner.lock"
+
+LOOK_S = 1.0
+"""How often we look whether Ray runs."""
+
+SILENCE_S = 30.0
+"""A Serve that has not said for so long what runs on it is gone; one whose controller died is back in half of that."""
+
+VITAL = ("gcs_server", "raylet")
+"""Processes of Ray without which it does not go on."""
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_DEDUP_LOGS": "0",  # with it an event of a replica's log that was seen before is held back or changed
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # what hangs does not drain, and takes connections meanwhile
+    "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine go before an answer
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # whatever its name says: without it Ray listens on every interface
+}
+"""Set for a Ray that we start, unless they are set. Ray reads them when it is imported."""
+
+log = structlog.get_logger("ray")
+
+
+class RayLost(RuntimeError):
+    """Ray, or our application on it, has gone, and does not come back by itself."""
+
+
+def is_shared() -> bool:
+    """Whether the Ray is not ours."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+@contextmanager
+def running_ray(config: ReplicaConfig) -> Iterator[None]:
+    """Ray, at RAY_ADDRESS where that is set, else our own, which ends with the block.
+
+    Ray replaces the handler of SIGTERM by one that kills without draining; the one before is put back.
+    """
+    if not is_shared():
+        own = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        if config.logs.as_json:
+            own["RAY_DISABLE_WORKER_LOG_PREFIX"] = "1"  # a line with the name of the replica before it is no JSON
+        for name, value in {**ENVIRONMENT, **own}.items():
+            os.environ.setdefault(name, value)
+    import ray
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with own_folder(Path(tempfile.gettempdir())) as folder:
+        try:
+            ray.init(logging_level=logging.ERROR, **_options(config, folder))
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def wait_while_it_runs(
+    stop: threading.Event,
+    *,
+    is_there: Callable[[], bool | None],
+    ended: Callable[[], Sequence[str]],
+    silence_s: float = SILENCE_S,
+) -> None:
+    """Returns when `stop` is set. Raises RayLost.
+
+    `is_there` says whether our application is (None: nobody answered), and may take for ever; `ended` names the
+    processes of Ray that have.
+
+    consumes: `is_there`, `ended`
+    produces: nothing
+    waits for: `stop`
+    unblocked by: `stop`; within LOOK_S by what has ended; after `silence_s` without an answer
+    """
+    with closing(_Watch(is_there)) as watch:
+        while not stop.wait(LOOK_S):
+            gone = ended()
+            if gone:
+                raise RayLost(f"{' and '.join(gone)} of Ray ended: start again")
+            watch.check(silence_s)
+
+
+def serve_has(app: str) -> bool | None:
+    """Whether Serve has the application; None where it does not say."""
+    from ray import serve
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        return app in serve.status().applications
+    except (RayError, RayServeException) as error:
+        log.warning("serve_silent", error=str(error))
+        return None
+
+
+def ended_processes() -> list[str]:
+    """The processes of our Ray that have ended by themselves, as far as it cannot do without them."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    return [name for name, _ in node.dead_processes() if name in VITAL] if node is not None else []
+
+
+@contextmanager
+def own_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that is removed at the end; those of processes that were killed are removed at once.
+
+    A file in the folder is locked while its owner lives: the kernel lets go of the lock, however he ends.
+    """
+    for other in parent.glob(f"{FOLDER_PREFIX}*"):
+        _remove_abandoned(other)
+    folder, lock = _made(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+class _Watch:
+    """Asks again and again whether our application is there, in a thread of its own: an answer may never come."""
+
+    def __init__(self, is_there: Callable[[], bool | None]) -> None:
+        self._ask = is_there
+        self._is_there = True
+        self._heard_s = time.monotonic()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ray-watch", daemon=True)
+        self._thread.start()
+
+    def check(self, silence_s: float) -> None:
+        """Raises RayLost."""
+        if not self._is_there:
+            raise RayLost("our application was removed from Ray Serve: start again")
+        if time.monotonic() - self._heard_s > silence_s:
+            raise RayLost(f"Ray Serve has not answered for {silence_s:.0f} s: start again")
+
+    def close(self) -> None:
+        """Asks no more; an answer that does not come is waited for no longer than LOOK_S."""
+        self._closing.set()
+        self._thread.join(LOOK_S)
+
+    def _run(self) -> None:
+        """Asks until closed.
+
+        consumes: what Serve says
+        produces: whether the application was there, and when that was heard
+        waits for: an answer; then LOOK_S
+        unblocked by: the answer, if it comes; close
+        """
+        while not self._closing.wait(LOOK_S):
+            answer = self._ask()
+            if answer is not None:
+                self._is_there = answer
+                self._heard_s = time.monotonic()
+
+
+def _made(parent: Path) -> tuple[Path, int]:
+    """A new folder, and its lock. Before it is locked somebody may take it for abandoned: then another one."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes the folder unless its owner lives, or it has none that we know of."""
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
+    """Of `ray.init`: nothing for a Ray that runs already."""
+    if is_shared():
+        return {}
+    return {
+        "address": "local",
+        "num_cpus": config.serving.replicas,  # what Serve counts with, not what the replicas may use
+        "include_dashboard": False,
+        "object_store_memory": config.serving.object_store_mb << 20,
+        "_temp_dir": str(folder),
+    }
