@@ -31,6 +31,7 @@ log = structlog.get_logger("learner")
 class Feed:
     """A follower that comes back. `offsets` is where it goes on from; the caller stores it with the effect.
 
+    `logs` are those that the offsets belong to: where a topic was made anew meanwhile, it is read from its start.
     `levels` are those of the windows that the records go to.
     """
 
@@ -40,6 +41,7 @@ class Feed:
         offsets: Mapping[str, int],
         letters: Letters,
         *,
+        logs: Mapping[str, str] | None = None,
         levels: Callable[[], Levels],
         counts: Counter[str],
         wait: Callable[[], object],
@@ -60,6 +62,7 @@ class Feed:
         self._fetched: deque[Received[Answer | Feedback]] = deque()
         self._ends: Mapping[str, int] = {}  # behind what was fetched
         self.offsets = dict(offsets)
+        self.logs = dict(logs) if logs else {}
 
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Records in the order of each partition, at most `max_labels` labels; `offsets` is behind them.
@@ -115,11 +118,12 @@ class Feed:
         self._refuse(followed)
         self._fetched.extend(followed.received)
         self._ends = followed.offsets
+        self.logs = dict(followed.logs)
         self._flow.came({type(it.record): it.record.time_ms for it in followed.received}, self._clock_s())
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:
-            self._follower = self._bus.follow([Answer, Feedback], self.offsets, is_patient=True)
+            self._follower = self._bus.follow([Answer, Feedback], self.offsets, logs=self.logs, is_patient=True)
         unread = Unread(answers=self._follower.lag(Answer), labels=self._follower.lag(Feedback))
         waiting = self._flow.waits(self._levels(), unread, self._clock_s())
         self._follower.resume([topic for topic in (Answer, Feedback) if topic is not waiting])
@@ -144,6 +148,8 @@ class Feed:
         self._on_truncated()
         self.offsets = {name: offset for name, offset in self.offsets.items() if name not in error.partitions}
         self._ends = {}
+        lost = {name.rpartition("/")[0] for name in error.partitions}
+        self.logs = {topic: name for topic, name in self.logs.items() if topic not in lost}
         self._close_follower()
 
     def _close_follower(self) -> None:

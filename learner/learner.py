@@ -82,6 +82,7 @@ class Learner:
         self.counts: Counter[str] = Counter()
         self._schedule = Schedule(config, self.counts)
         self.offsets: dict[str, int] = {}
+        self.logs: dict[str, str] = {}
         self.read_first: dict[str, int] = {}
         self.version = self.last_version = 0
         self.temperature = DEFAULT
@@ -94,8 +95,10 @@ class Learner:
         self.has_migrated = False
         """Whether the state that was restored last was made under other settings."""
 
-    def learn(self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int]) -> list[Quarantined]:
-        """Take what was read up to `offsets`. Afterwards every record below them has had its effect.
+    def learn(
+        self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], logs: Mapping[str, str] | None = None
+    ) -> list[Quarantined]:
+        """Take what was read up to `offsets` of `logs`. Afterwards every record below them has had its effect.
 
         Returns the labels that had none because they are not believed.
         """
@@ -105,6 +108,7 @@ class Learner:
         self.drift.add_answers(samples, self.tier.head.classes)
         self._take(samples)
         self.offsets = dict(offsets)
+        self.logs = dict(logs) if logs else {}
         self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
 
@@ -166,6 +170,7 @@ class Learner:
             pending=pending,
             origin=self._base.origin,
             offsets=self.offsets,
+            logs=self.logs,
             read_first=self.read_first,
             classes=list(self.tier.head.classes),
             counts=dict(self.counts),
@@ -205,6 +210,7 @@ class Learner:
         self.counts.clear()  # others hold it
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
+        self.logs = dict(facts.logs)
         self.read_first = dict(facts.read_first)
         self.version = facts.version
         self.last_version = facts.last_version

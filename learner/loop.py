@@ -111,6 +111,7 @@ def lead(
         bus,
         learner.offsets,
         learner.letters,
+        logs=learner.logs,
         levels=lambda: learner.join.levels,
         counts=learner.counts,
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
@@ -128,7 +129,7 @@ def lead(
         timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
         records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
         failpoint("after-poll")
-        feed.quarantine(learner.learn(records, feed.offsets))
+        feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
         if learner.drift.take_found():
             publisher.hasten()
         failpoint("after-learn")

@@ -76,8 +76,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     `epoch` is that of the leader that wrote it. `origin` says what the sums and the trained blocks belong to: two
     machines may round a few of the frozen weights differently, and can still go on from each other's state. `offsets`
-    maps `topic/partition` to the next offset to read: every record below it had its effect. Below `read_first` nothing
-    is published: `version` already knows those records. `source` is what format 1 had in place of `origin`.
+    maps `topic/partition` to the next offset to read: every record below it had its effect. `logs` says by topic which
+    log that is. Below `read_first` nothing is published: `version` already knows those records. `source` is what
+    format 1 had in place of `origin`.
     """
 
     format: int = FORMAT
@@ -103,6 +104,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     guard: GuardState | None = None
     letters: LettersState = LettersState()
     support: ClassesState = ClassesState()
+    logs: dict[str, str] = {}
     drift: DriftState = DriftState()
     read_first: dict[str, int] = {}
     origin: Origin | None = None

@@ -24,6 +24,7 @@ def feed(
     bus: Bus,
     offsets: dict[str, int],
     *,
+    logs: Mapping[str, str] | None = None,
     letters: Letters | None = None,
     counts: Counter[str] | None = None,
     truncated: list[bool] | None = None,
@@ -33,6 +34,7 @@ def feed(
         bus,
         offsets,
         letters if letters is not None else Letters(),
+        logs=logs,
         levels=lambda: EMPTY,
         counts=counts if counts is not None else Counter(),
         wait=lambda: None,
@@ -95,6 +97,22 @@ def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_c
     lost = f"{topic_name(bus_config.prefix, Feedback)}/0"
     it = feed(bus, {lost: 1_000}, truncated=told)
     assert len(poll(it, 20)) == 20 and told == [True] and it.offsets[lost] < 20
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_start(bus: Bus) -> None:
+    """B25 no. 11: its records are not those that lay below the offsets, though it is long enough to have them all."""
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(answer(number))
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    first = feed(bus, {})
+    poll(first, 40)
+    (topic,) = (topic for topic in first.logs if topic.endswith(Feedback.TOPIC))
+    told: list[bool] = []
+    second = feed(bus, first.offsets, logs={**first.logs, topic: "another"}, truncated=told)
+    assert {type(record) for record in poll(second, 20)} == {Feedback}
+    assert (told, second.offsets, second.logs) == ([True], first.offsets, first.logs)
 
 
 def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:

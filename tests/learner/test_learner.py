@@ -172,6 +172,13 @@ def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
     assert it.tier.head.num_samples == len(it.replay) == it.counts["learnt"] + len(it.tier.head.classes)
 
 
+def test_offsets_are_kept_with_the_logs_that_they_belong_to() -> None:
+    """B25 no. 11."""
+    it = small_learner()
+    it.learn([answer(1), feedback(1)], OFFSETS, {"feedback.v1": "a log"})
+    assert (copy_of(it).offsets, copy_of(it).logs) == (OFFSETS, {"feedback.v1": "a log"})
+
+
 def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 40)
     snapshot, learnt = it.export(None), it.counts["learnt"]
