@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -117,6 +116,7 @@ def unpin(given: Given, as_json: JsonOption = False) -> None:
 @reads_settings
 def run(given: Given) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
+    from learner.guard import Guard
     from services.commands.run import stop_signal
     from services.keys import key_bytes
     from services.rollout.controller import Controller
@@ -127,15 +127,18 @@ def run(given: Given) -> None:
     stop: threading.Event = stop_signal()
     settings = given.attached()
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    guard = settings.learner.guard
-    refusal = partial(
-        Receipts(key_bytes(settings)).refusal,
-        is_required=guard.require_receipts,
-        max_age_ms=1e3 * guard.receipt_max_age_s,
-    )
+    guard = Guard(settings.learner, receipts=Receipts(key_bytes(settings)))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
         os.nice(settings.rollout.niceness)
-        Controller(store, bus, config=settings.rollout, holder=holder, refusal=refusal, now_ms=now_ms).run(stop)
+        Controller(
+            store,
+            bus,
+            config=settings.rollout,
+            guard=settings.learner.guard,
+            holder=holder,
+            refusal=guard.refusal,
+            now_ms=now_ms,
+        ).run(stop)
 
 
 @contextmanager

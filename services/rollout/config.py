@@ -12,16 +12,20 @@ class RolloutConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    candidate_share: Annotated[float, Gt(0), Le(1)] = 0.2
-    """Share of the entities that the newest version answers until it is promoted, above 0 and at most 1."""
-    min_labels: Annotated[int, Ge(1), Le(1_000_000)] = 50
-    """Labels that the candidate arm, and the stable arm where it has traffic, must have before anything is decided."""
-    clear_labels: Annotated[int, Ge(1), Le(1_000_000)] = 10
-    """Labels of each arm that are enough to promote a candidate that is better beyond doubt."""
-    margin: Annotated[float, Ge(0), Le(1)] = 0.02
-    """How much lower the candidate's accuracy may be and still be promoted: 0.02 is two points of a hundred."""
-    doubt: Annotated[float, Ge(0), Le(100)] = 2.0
-    """Standard errors of the difference taken for chance before a candidate is withdrawn or clearly better."""
+    candidate_share: Annotated[float, Gt(0), Le(0.99)] = 0.2
+    """Share of the entities that the newest version answers until it is promoted. Not all of them: without answers of
+    the stable version there is nothing to compare with."""
+    min_labels: Annotated[int, Ge(1), Le(1_000_000)] = 20
+    """Labels that either arm must have before anything is decided, whatever they say."""
+    margin: Annotated[float, Gt(0), Le(0.5)] = 0.05
+    """How much worse a candidate must be shown not to be before it is promoted: 0.05 is five points of a hundred. One
+    that is worse by half of it is as likely to be withdrawn; half the margin takes four times as many labels."""
+    error: Annotated[float, Gt(0), Le(0.5)] = 0.01
+    """How likely a candidate that is worse by the margin may be to be promoted ever, and one that is as good as the
+    stable version to be withdrawn ever, at most."""
+    source_share: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Largest share of the labels that count for or against an arm which one source gets while it floods and others
+    label, too. 1: all."""
     max_unlabelled: Annotated[int, Ge(1), Le(100_000_000)] = 50_000
     """Answers that wait for their label, of which the older are thinned, and labels that wait for their answer."""
     lease_ms: Annotated[int, Ge(300), Le(600_000)] = 5_000

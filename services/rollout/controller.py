@@ -27,6 +27,7 @@ from functools import partial
 
 import structlog
 
+from learner.config import GuardConfig
 from services.rollout.alarms import Alarms
 from services.rollout.change import change
 from services.rollout.config import RolloutConfig
@@ -58,6 +59,7 @@ class Controller:
         bus: Bus,
         *,
         config: RolloutConfig,
+        guard: GuardConfig,
         holder: str,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
@@ -66,7 +68,7 @@ class Controller:
         self._config = config
         self._holder = holder
         self._now_ms = now_ms
-        self._open_judge = partial(Judge, store, bus, config=config, refusal=refusal, now_ms=now_ms)
+        self._open_judge = partial(Judge, store, bus, config=config, guard=guard, refusal=refusal, now_ms=now_ms)
         self._renewal_s = config.lease_ms / 3_000
         self._collect_at_s = 0.0
         self._judged_since_s = 0.0

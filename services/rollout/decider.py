@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from learner.config import GuardConfig
 from services.rollout.alarms import Alarms
 from services.rollout.change import change
 from services.rollout.config import RolloutConfig
 from services.rollout.evidence import EvidenceWindow
+from services.rollout.influence import Influence
 from services.rollout.plans import Change, promote, withdraw
 from services.rollout.rule import Hold, Promote, Withdraw, decide
 from wire.records import STABLE, Answer, Feedback, RolloutPlan
@@ -35,7 +37,8 @@ class Seen:
 class Decider:
     """Owns the evidence. Verbs: take, decide, seen.
 
-    `refusal` says why a label is not believed, "" where it is; see `wire.receipts`.
+    `guard` are the learner's settings: what it would hold for its source does not count here either. `refusal` says
+    why a label is not believed, "" where it is.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Decider:
         store: Store,
         *,
         config: RolloutConfig,
+        guard: GuardConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
         alarms: Alarms,
@@ -52,7 +56,8 @@ class Decider:
         self._refusal = refusal
         self._now_ms = now_ms
         self._alarms = alarms
-        self._window = EvidenceWindow(config.max_unlabelled, seed=secrets.randbits(32))
+        influence = Influence(guard, share=config.source_share)
+        self._window = EvidenceWindow(config.max_unlabelled, influence, seed=secrets.randbits(32))
 
     def take(self, record: Answer | Feedback) -> bool:
         """Adds the record to the evidence; whether a label was judged."""

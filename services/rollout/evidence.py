@@ -13,6 +13,8 @@ as old half as many are left, chosen by a hash of the event that nobody outside 
 answers however late they are, only fewer of them; dropping the oldest would meet none of the labels that come later
 than the window is long. The choice knows neither arm nor label, so it favours nobody.
 
+A label that is too many of its source (`services/rollout/influence.py`) leaves its answer to the others.
+
 Rejected: reading the learner's own joined pairs. A learner that is wrong about itself would then judge itself.
 """
 
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 
 import mmh3
 
+from services.rollout.influence import Influence
 from wire.events import AMBIGUOUS, EventKey, fitting, key_of, names_of, sought_as, text_of
 from wire.records import CANDIDATE, STABLE, Answer, Feedback
 
@@ -84,11 +87,12 @@ class _Given:
 class EvidenceWindow:
     """Collects the evidence since one revision of the plan. Verbs: add_answer, add_label, evidence, restart.
 
-    `seed` makes the hash by which answers are thinned. The last events that have their label are remembered, so that a
-    repeated message counts once.
+    `influence` bounds what one source may say (None: nothing does), `seed` makes the hash by which answers are thinned.
+    The last events that have their label are remembered, so that a repeated message counts once.
     """
 
     max_unlabelled: int
+    influence: Influence | None = None
     seed: int = 0
     since_revision: int = 0
     stable_version: int = 0
@@ -140,8 +144,8 @@ class EvidenceWindow:
         elif len(fits) > 1:
             self.counts[f"label_{AMBIGUOUS}"] += 1
         elif fits:
-            self._forget(fits[0])
-            self._judge(fits[0], feedback)
+            if self._judge(fits[0], feedback):
+                self._forget(fits[0])
         else:
             self._labels[name] = feedback
             if len(self._labels) > self.max_unlabelled:
@@ -163,14 +167,20 @@ class EvidenceWindow:
             early = self._labels.get(name)  # the label was here before its answer
             if early is not None and fitting(early, [given]):
                 del self._labels[name]
-                self._judge(given, early)
-                return
+                if self._judge(given, early):
+                    return
         self._answers[given.key] = given
         self._by_id[given.event_id].add(given.key)
         if len(self._answers) > self.max_unlabelled:
             self._thin()
 
-    def _judge(self, given: _Given, feedback: Feedback) -> None:
+    def _judge(self, given: _Given, feedback: Feedback) -> bool:
+        """Whether the label counts."""
+        if self.influence is not None:
+            excess = self.influence.excess(given.arm, source=feedback.source, answer_time_ms=given.times_ms[0])
+            if excess:
+                self.counts[f"label_{excess}"] += 1
+                return False
         before = self._tallies.get(given.arm, Tally())
         self._tallies[given.arm] = Tally(before.labels + 1, before.correct + (given.label == feedback.label))
         if given.arm == CANDIDATE:
@@ -180,6 +190,7 @@ class EvidenceWindow:
             self._judged[self._hash(name)] = None
         while len(self._judged) > 3 * self.max_unlabelled:  # an event has three names or more
             self._judged.popitem(last=False)
+        return True
 
     def _thin(self) -> None:
         """Drops answers that wait, until a share of the window is free."""

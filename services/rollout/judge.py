@@ -14,6 +14,7 @@ from contextlib import closing
 
 import structlog
 
+from learner.config import GuardConfig
 from services.rollout.alarms import Alarms
 from services.rollout.config import RolloutConfig
 from services.rollout.decider import Decider, Seen
@@ -44,13 +45,14 @@ class Judge:
         bus: Bus,
         *,
         config: RolloutConfig,
+        guard: GuardConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
     ) -> None:
         self.seen = Seen()
         self.alarms = Alarms()
         self._bus = bus
-        self._decider = Decider(store, config=config, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
+        self._decider = Decider(store, config=config, guard=guard, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
         self._offsets: dict[str, int] = {}
         self._decide_at_s = 0.0
         self._closing = threading.Event()

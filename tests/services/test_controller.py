@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from learner.config import GuardConfig
 from services.rollout.config import RolloutConfig
 from services.rollout.controller import Controller
 from services.rollout.operator import Operator
@@ -131,7 +132,9 @@ def leading(
 ) -> Iterator[None]:
     """A controller at work."""
     stop = threading.Event()
-    controller = Controller(store, bus, config=config, holder=holder, refusal=refusal, now_ms=now_ms)
+    controller = Controller(
+        store, bus, config=config, guard=GuardConfig(), holder=holder, refusal=refusal, now_ms=now_ms
+    )
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
     try:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from learner.config import GuardConfig
 from services.rollout.alarms import Alarms
 from services.rollout.config import RolloutConfig
 from services.rollout.decider import Decider
@@ -19,7 +20,7 @@ def alarms() -> Alarms:
 @pytest.fixture
 def decider(store: Store, alarms: Alarms) -> Decider:
     config = RolloutConfig(min_labels=20)
-    return Decider(store, config=config, refusal=lambda label: "", now_ms=lambda: 5, alarms=alarms)
+    return Decider(store, config=config, guard=GuardConfig(), refusal=lambda label: "", now_ms=lambda: 5, alarms=alarms)
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
 """Joining answers with labels: each case of late, early, twice, never and of which event."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from learner.config import GuardConfig
 from services.rollout.evidence import Evidence, EvidenceWindow, Tally
+from services.rollout.influence import Influence
 from wire.records import CANDIDATE, STABLE, STAND_IN, Answer, Feedback
 
 
@@ -120,6 +123,18 @@ def test_labels_are_met_by_answers_however_late_they_are(delay: int) -> None:
     judged = window.counts["judged"]
     assert judged + window.counts["answer_dropped"] >= total - 4_000
     assert judged >= 20_000 * (min(1.0, 250 / delay) if delay >= 4_000 else 1.0)
+
+
+def test_a_label_that_is_too_many_of_its_source_leaves_its_answer_to_the_others() -> None:
+    """B10"""
+    window = EvidenceWindow(10, Influence(GuardConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
+    for number in (1, 2):
+        window.add_answer(answer(str(number)))
+        window.add_label(msgspec.structs.replace(said(str(number)), source="bot"))
+    assert seen(window).stable == Tally(1, 1)
+    assert window.counts["label_over_rate"] == 1
+    window.add_label(msgspec.structs.replace(said("2"), source="desk"))
+    assert seen(window).stable == Tally(2, 2)
 
 
 def test_what_waits_is_bounded() -> None:

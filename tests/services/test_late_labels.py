@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from learner.config import GuardConfig
 from services.rollout.alarms import Alarms
 from services.rollout.config import RolloutConfig
 from services.rollout.controller import Controller
@@ -18,6 +20,7 @@ from wire.store import Store
 
 COLLECT_EVERY_S = 30
 EVENTS_PER_S = 5
+VERY_LATE = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 class Simulation:
@@ -30,16 +33,18 @@ class Simulation:
         config = RolloutConfig(max_unlabelled=10_000)
         self.store = store
         self._lease = lease_of(store)
-        self._controller = Controller(
-            store, bus, config=config, holder="c", refusal=lambda label: "", now_ms=lambda: self.second
-        )
+        self.second = 0
         self.alarms = Alarms()
-        self._decider = Decider(
-            store, config=config, refusal=lambda label: "", now_ms=lambda: self.second, alarms=self.alarms
-        )
+        common: dict[str, Any] = {
+            "config": config,
+            "guard": GuardConfig(),
+            "refusal": lambda label: "",
+            "now_ms": lambda: self.second,
+        }
+        self._controller = Controller(store, bus, holder="c", **common)
+        self._decider = Decider(store, alarms=self.alarms, **common)
         self._delay_s = delay_s
         self._labels: deque[tuple[int, str]] = deque()
-        self.second = 0
         self.stable: list[int] = []
         """The stable version at the end of each second."""
 
@@ -103,7 +108,13 @@ def bus() -> Iterator[Bus]:
 
 @pytest.mark.parametrize(
     ("delay_s", "seconds"),
-    [(0, 120), (40, 300), (90, 500), (600, 2_000), pytest.param(7_200, 8_000, marks=pytest.mark.slow)],
+    [
+        (0, 120),
+        (40, 300),
+        (90, 500),
+        (600, 2_000),
+        pytest.param(7_200, 10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]),
+    ],
 )
 def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, bus: Bus, delay_s: int, seconds: int) -> None:
     """B1: a version whose labels come after a minute was promoted when it was gone, and nothing moved any more."""

@@ -156,7 +156,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_STORE__TIMEOUT_MS": "5000"}, "rollout.lease_ms must be above three times store.timeout_ms"),
         ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
         ({"LIFELONG_LOG_LEVEL": "loud"}, "Choose debug, info, warning or error"),
-        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "a number, above 0 and at most 1"),
+        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "a number, above 0 and at most 0.99"),
     ],
 )
 def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> None:
