@@ -184,6 +184,7 @@ def of_the_labels(facts: Facts) -> Facts:
     """What depends neither on how often and when the process was started or published, nor on how records were batched:
     drift is measured against the class means before a poll."""
     of_the_run: dict[str, Any] = {
+        "epoch": 0,
         "version": 0,
         "last_version": 0,
         "pending": None,

@@ -68,6 +68,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
 ) -> None:
     children = start_children(0)
     points = [name for name in NAMES if name not in ("after-slow-step", "after-adopt")]
+    points += ["in-checkpoint:2", "before-rename:2"]  # the first checkpoint is that of the start
     for run, point in enumerate(points):
         send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
         assert killed(children.start(point)) == -signal.SIGKILL, point
@@ -135,6 +136,7 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broker", ["tansu"], indirect=True)
+@pytest.mark.timeout(600)
 def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
     start_children: Callable[[int], Children], bus: Bus, store: Store
 ) -> None:
