@@ -91,11 +91,8 @@ class Feed:
         return len(self._fetched) + (self._follower.lag() if self._follower else 0)
 
     def ends(self) -> dict[str, int]:
-        """The next offset of every partition; {} when the broker is away."""
-        try:
-            return self._bus.end_offsets(Answer, Feedback)
-        except BusUnavailable:
-            return {}
+        """The next offset of every partition. Raises BusUnavailable."""
+        return self._bus.end_offsets(Answer, Feedback)
 
     def close(self) -> None:
         """Wait a moment for the letters on their way."""

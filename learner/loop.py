@@ -9,6 +9,7 @@ stopped, 75 another one leads now (start again); what is raised is for whoever r
 import os
 import secrets
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -18,7 +19,7 @@ from learner.checkpoint import Checkpoints
 from learner.config import LearnerConfig
 from learner.eraser import Eraser
 from learner.failpoints import failpoint
-from learner.feed import Feed
+from learner.feed import CLOSE_S, Feed
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
@@ -30,7 +31,7 @@ from model.minilm import load_encoder
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
-from wire.errors import StaleEpoch
+from wire.errors import BusUnavailable, StaleEpoch
 from wire.receipts import Receipts
 from wire.records import WeightManifest
 from wire.store import Store
@@ -76,7 +77,8 @@ def run(
         log.warning("stale_epoch", reason=str(error))
         return EXIT_STALE
     finally:
-        bus.close()
+        with suppress(BusUnavailable):  # letters that it did not take are in the checkpoint
+            bus.close(flush_s=CLOSE_S)
         store.close()
     return 0
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
@@ -122,13 +123,16 @@ class Bus:
         finally:
             consumer.close()
 
-    def close(self) -> None:
-        """Closes what is still open: sends what is left, leaves the groups. When nobody polls any more."""
+    def close(self, *, flush_s: float | None = None) -> None:
+        """Closes what is still open: sends what is left, leaves the groups. When nobody polls any more.
+
+        Each publisher has `flush_s` for that (None: its delivery timeout).
+        """
         with self._lock:
             opened, self._opened = self._opened, []
         with ExitStack() as closing:  # one that fails keeps no other from being closed
             for each in opened:
-                closing.callback(each.close)
+                closing.callback(partial(each.close, flush_s) if isinstance(each, Publisher) else each.close)
 
     def _keep(self, opened: Publisher | Subscription[Any] | Follower) -> None:
         with self._lock:

@@ -93,13 +93,13 @@ class Publisher:
         with mapped(self._servers):
             self._producer.flush(timeout_s)
 
-    def close(self) -> None:
-        """Sends what is left, for at most the delivery timeout; does nothing the second time."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Sends what is left, for at most `timeout_s` (None: the delivery timeout); does nothing the second time."""
         if self.is_closed:
             return
         self.is_closed = True
         with mapped(self._servers):
-            self._producer.close(timeout=self._delivery_timeout_s)
+            self._producer.close(timeout=self._delivery_timeout_s if timeout_s is None else timeout_s)
 
     def _hand_over(self, record: TopicRecord, message: Message) -> Any:
         try:

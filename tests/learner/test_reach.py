@@ -1,0 +1,67 @@
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from learner.eraser import Eraser
+from learner.reach import Reach
+from services.local.redis import LocalRedis, start_redis
+from tests.learner.publishing import Bench
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
+from wire.errors import StoreUnavailable
+from wire.store import Store
+
+TIMEOUT_S = 0.4
+TRIES = 3
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[LocalRedis]:
+    server = start_redis(tmp_path / "redis")
+    yield server
+    server.process.send_signal(signal.SIGCONT)
+    server.stop()
+
+
+def test_an_outage_is_said_once_and_its_end_once() -> None:
+    reach, error = Reach(), StoreUnavailable("nobody is there")
+    with capture_logs() as logs:
+        for _ in range(3):
+            reach.lost(error)
+        was_open = reach.is_open
+        for _ in range(3):
+            reach.found()
+    assert (was_open, reach.is_open) == (False, True)
+    assert [log["event"] for log in logs] == ["store_unavailable", "store_available"]
+
+
+@pytest.mark.live
+def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redis: LocalRedis, tmp_path: Path) -> None:
+    """B21: a turn of the loop asked for erasures, the lease, the current version, and reported, one timeout each."""
+    store = Store(StoreConfig(url=redis.url, timeout_ms=int(1e3 * TIMEOUT_S)), SIGNING_KEY)
+    bench = Bench(store, tmp_path / "state")
+    eraser = Eraser(
+        bench.learner,
+        store,
+        bench.checkpoints,
+        bench.publisher,
+        leadership=bench.leadership,
+        now_ms=lambda: 1,
+        clock_s=lambda: bench.now_s,
+    )
+    bench.publish()
+    bench.learn(0, 30)
+    redis.process.send_signal(signal.SIGSTOP)
+    started_s = time.monotonic()
+    for _ in range(3):
+        bench.now_s += 10.0
+        eraser.look()
+        if bench.publisher.is_due():
+            bench.publisher.publish()
+        bench.publisher.checkpoint_if_due()
+    assert time.monotonic() - started_s < 1.5 * TRIES * TIMEOUT_S
+    store.close()
