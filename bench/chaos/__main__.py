@@ -4,6 +4,7 @@ A process of its own: it may have a mount namespace, and it is the parent of all
 """
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,6 +30,7 @@ SCENES: dict[str, Callable[[Path, Size, Say], Scene]] = {"up": Up, "apart": Apar
 
 
 def main(scene: str, size: Size) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what runs is ended, and the logs are kept
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: a socket lies in it
     try:
         made = SCENES[scene](folder, size, _say)
