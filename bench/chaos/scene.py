@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
     "learner.max_top_update": 1e6,
     "learner.max_refusals": 1_000_000,
     "rollout.min_labels": 20,
-    "rollout.margin": 1.0,
+    "rollout.margin": 0.5,
 }
 """What both scenes are set to. The model and its rounds are small; and neither gate nor rollout nor alarm holds labels
 or sets them aside, which they rightly do by when they look, and an undisturbed learner looks at other moments."""
