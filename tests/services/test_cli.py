@@ -4,9 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
+from wire.records import ControllerReport
+from wire.store import Store
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
 GROUPS = {
@@ -116,6 +123,30 @@ def test_an_unreachable_store_ends_with_75(tmp_path: Path) -> None:
     done = lifelong("versions", **nobody)
     assert (done.returncode, "Traceback" in done.stderr) == (75, False), done.stderr
     assert "127.0.0.1:1" in done.stderr
+
+
+def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
+    store: Store, store_config: StoreConfig, raw: Any, key: Callable[..., str], tmp_path: Path
+) -> None:
+    """B1, B23"""
+    there = {
+        "LIFELONG_STORE__URL": store_config.url,
+        "LIFELONG_STORE__PREFIX": store_config.prefix,
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "LIFELONG_STATE_DIR": str(tmp_path),
+        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
+    }
+    assert "evidence: no controller is heard of\n" in lifelong("rollout", "status", **there).stdout
+    evidence = "candidate 45/50 (90.0%), stable 180/200 (90.0%)"
+    store.report_controller(
+        ControllerReport(controller="c", time_ms=1, evidence=evidence, alarms=("collect: NotFound: it is gone",))
+    )
+    raw.set(key("learner"), b"no report")
+    done = lifelong("rollout", "status", **there)
+    assert done.returncode == 0, done.stderr
+    for line in (f"evidence: {evidence}", "ALARM: collect: NotFound: it is gone", "ALARM: 1 reports cannot be read"):
+        assert line in done.stdout.splitlines()
+    assert json.loads(lifelong("rollout", "status", "--json", **there).stdout)["controller"]["evidence"] == evidence
 
 
 def test_the_doctor_ends_with_78_and_says_what_to_do(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The controller against a real Redis and a real broker: publish, follow, judge, promote, withdraw, roll back, pin."""
 
+import re
+import signal
 import threading
 import time
 from collections import deque
@@ -8,18 +10,21 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import redis
 
 from learner.config import GuardConfig
+from services.local.redis import LocalRedis, start_redis
 from services.rollout.config import RolloutConfig
 from services.rollout.controller import Controller
 from services.rollout.operator import Operator
 from services.rollout.plans import NotPossible
 from tests.brokers import eventually
-from tests.stores import SIGNING_KEY, manifest_of, plant_plan
+from tests.stores import CONFIGURABLE, SIGNING_KEY, manifest_of, plant_plan
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
 from wire.config import StoreConfig
@@ -49,10 +54,11 @@ class World:
         self._lease: Lease = lease
         self._due: deque[tuple[float, str]] = deque()
 
-    def publish(self, *, erased: int = 0) -> int:
-        """Publishes the next version from the current one; its number."""
+    def publish(self, *, erased: int = 0, size: int = 10) -> int:
+        """Publishes the next version from the current one, with a blob of `size` bytes; its number."""
         version = self.store.next_version()
-        manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current())
+        data = b"%010d" % version * (size // 10)
+        manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current(), data=data)
         self.store.publish(msgspec.structs.replace(manifest, erased=erased), self._lease)
         return version
 
@@ -72,6 +78,11 @@ class World:
     def counts(self) -> dict[str, int]:
         report = self.store.controller_report()
         return report.counts if report else {}
+
+    def evidence_labels(self) -> int:
+        """Labels of both arms since the last decision."""
+        report = self.store.controller_report()
+        return sum(map(int, re.findall(r"/(\d+)", report.evidence))) if report else 0
 
     def answer(self, events: int, *, right: dict[str, bool], labels_after_s: float = 0.0) -> None:
         """Answers and labels events under the plan in force; `right` says which arm is.
@@ -294,6 +305,57 @@ def test_what_goes_wrong_is_an_alarm_until_it_is_over(
         assert world.counts()["failed_follow"] > 0
         second = world.publish()
         world.until(lambda plan: plan.candidate == second)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[LocalRedis]:
+    """A server that the test may stop or fill."""
+    server = start_redis(tmp_path, options={**CONFIGURABLE, "appendonly": ["no"]})
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_world(own_server: LocalRedis, bus: Bus) -> Iterator[World]:
+    with closing(Store(StoreConfig(url=own_server.url, timeout_ms=200), SIGNING_KEY)) as store:
+        yield World(store, bus.publisher())
+
+
+def test_a_server_that_hangs_takes_neither_the_lease_nor_the_evidence(
+    own_world: World, own_server: LocalRedis, bus: Bus
+) -> None:
+    """B1: longer than the lease; what was judged before counts afterwards."""
+    world = own_world
+    with leading(world.store, bus, config=replace(CONFIG, min_labels=1_000)):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+        while (before := world.evidence_labels()) < 100:
+            world.answer(50, right={"stable": True, "candidate": True})
+        own_server.process.send_signal(signal.SIGSTOP)
+        time.sleep(3 * CONFIG.lease_ms / 1_000)
+        own_server.process.send_signal(signal.SIGCONT)
+        eventually(lambda: world.counts().get("failed_renew", 0) > 0 and not world.alarms(), within_s=DEADLINE_S)
+        world.answer(50, right={"stable": True, "candidate": True})
+        eventually(lambda: world.evidence_labels() >= before + 50, within_s=DEADLINE_S)
+
+
+def test_a_full_server_is_emptied_and_the_rollout_goes_on(own_world: World, own_server: LocalRedis, bus: Bus) -> None:
+    """B11: the controller could not renew its lease, so it never removed what filled the server."""
+    world = own_world
+    for _ in range(40):
+        world.publish(size=100_000)
+    with redis.Redis.from_url(own_server.url, protocol=2) as raw:
+        raw.zunionstore("lifelong:blobs", {"lifelong:blobs": 0})
+        raw.config_set("maxmemory", int(raw.info("memory")["used_memory"]) - 500_000)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            raw.set("anything", 1)
+        with leading(world.store, bus):
+            world.until(lambda plan: plan.stable == 40)
+            eventually(lambda: len(world.store.stored_versions()) <= CONFIG.keep_versions, within_s=DEADLINE_S)
+            newest = world.publish(size=100_000)
+            world.until(lambda plan: plan.candidate == newest)
 
 
 def test_rollback_is_one_command_and_works_without_a_controller(world: World, bus: Bus) -> None:
