@@ -6,12 +6,17 @@ A checkpoint holds the top blocks that were ever trained, which may be more than
 blocks below them were.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
+from learner.fast import FastTier
 from learner.origin import Change, Origin, compare
+from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
 from learner.snapshot import Snapshot
 from learner.tier import load_top, lower_digests, top_state, with_own_top
@@ -20,6 +25,16 @@ from model.errors import WrongConfig
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import layer_of
+
+log = structlog.get_logger("learner")
+
+
+class Restored(NamedTuple):
+    """What a snapshot gives under the settings of now, and what is different from those that it was made under."""
+
+    strata: Strata
+    tier: FastTier
+    change: Change
 
 
 class BaseEncoder:
@@ -48,18 +63,37 @@ class BaseEncoder:
         """What a state belongs to that is exported now."""
         return self._origin(self._num_kept)
 
-    def compare(self, snapshot: Snapshot) -> Change:
-        """What is different from the settings that `snapshot` was made under. Raises StateRefused."""
+    def restored(self, snapshot: Snapshot, memory: Sequence[Labelled], *, like: ServedEncoder) -> Restored:
+        """The encoder and the sums of `snapshot`, or sums of `memory` where those belong to other features.
+
+        `like` is served on where it is the same. Says what is different from the settings that `snapshot` was made
+        under. Raises StateRefused.
+        """
+        change = self._compare(snapshot)
+        strata, served = self._with_blocks_of(snapshot, like)
+        tier = FastTier(served, ridge=self._config.ridge)
+        if change.is_rebuilt:
+            tier.admit_all(snapshot.facts.classes)
+            tier.relearn(memory)
+        else:
+            tier.restore(snapshot.named("fast."), snapshot.facts.classes)
+        if change:
+            num_lost = int(snapshot.tensors["fast.counts"].sum()) - tier.head.num_samples
+            log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
+        return Restored(strata, tier, change)
+
+    def top(self, strata: Strata) -> dict[str, Tensor]:
+        """The weights of the blocks of `strata` that may have been trained, by name."""
+        return top_state(strata, self._first_kept)
+
+    def _compare(self, snapshot: Snapshot) -> Change:
         old = snapshot.origin
         is_same = self._is_same(old)
-        num_kept = max(self._num_kept, old.trainable_layers) if is_same else self._num_kept
-        return compare(old, self._origin(num_kept), is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
+        new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)
+        return compare(old, new, is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
 
-    def with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
-        """The encoder of `snapshot`, as it is trained and as it is served; `like` itself where that is the same.
-
-        Of a state that belongs to another encoder no block is taken.
-        """
+    def _with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
+        """The encoder of `snapshot`, as it is trained and as it is served. Of another encoder no block is taken."""
         is_same = self._is_same(snapshot.origin)
         if is_same:
             self._num_kept = max(self._num_kept, snapshot.origin.trainable_layers)
@@ -67,13 +101,8 @@ class BaseEncoder:
         if is_same:
             load_top(strata, snapshot.named("top."))
         top = stored_encoder(strata, first_layer=self._first_kept)
-        if all(it.entry == like.tensors[name].entry for name, it in top.items()):
-            return strata, like
-        return strata, like.with_top(top)
-
-    def top(self, strata: Strata) -> dict[str, Tensor]:
-        """The weights of the blocks of `strata` that may have been trained, by name."""
-        return top_state(strata, self._first_kept)
+        is_like = all(it.entry == like.tensors[name].entry for name, it in top.items())
+        return strata, like if is_like else like.with_top(top)
 
     def _is_same(self, old: Origin) -> bool:
         has_blocks = old.trainable_layers <= self.strata.config.n_layers

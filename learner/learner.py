@@ -9,7 +9,8 @@ goes on as if nothing had happened, bit for bit, but for a slow round, which it 
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 from torch import Tensor
@@ -48,6 +49,9 @@ from wire.subjects import Subjects
 ADOPTION_SIGMAS = 2.0
 """A round is dropped when it is worse by more standard errors than this. One would drop every eighth that is as good:
 two samples lost and none won are enough for it."""
+
+KNOWLEDGE = ["strata", "tier", "classes", "replay", "held_back", "fresh", "temperature", "anchor", "lineage", "round"]
+"""The attributes of a learner that a snapshot of a version replaces."""
 
 log = structlog.get_logger("learner")
 
@@ -216,6 +220,21 @@ class Learner:
         self.last_version = facts.last_version
         self._changed(change)
 
+    @contextmanager
+    def recalling(self, snapshot: Snapshot) -> Iterator[None]:
+        """Know for a while what `snapshot` knew, as far as a version is made of it; a round under way stands still.
+
+        Raises StateRefused.
+        """
+        before = {name: getattr(self, name) for name in KNOWLEDGE}
+        try:
+            self._restore_knowledge(snapshot)
+            self.held_back = held_back_of(self._config, snapshot.facts.held_back)
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
     def set_aside(self, snapshot: Snapshot, version: int) -> None:
         """Go back to what `version` knew. What was read since stays read: those labels are set aside, and counted."""
         num_learnt = self.counts["learnt"]
@@ -353,34 +372,21 @@ class Learner:
 
         Returns what is different from the settings under which it was made.
         """
-        facts, change = snapshot.facts, self._base.compare(snapshot)
-        self.strata, served = self._base.with_blocks_of(snapshot, self.tier.served)
-        self.replay = replay_of(self._config, facts.replay)
-        self.tier = FastTier(served, ridge=self._config.ridge)
-        if change.is_rebuilt:
-            self.tier.admit_all(facts.classes)
-            self.tier.relearn(self.replay.samples())
-        else:
-            self.tier.restore(snapshot.named("fast."), facts.classes)
+        facts, replay = snapshot.facts, replay_of(self._config, snapshot.facts.replay)
+        self.strata, self.tier, change = self._base.restored(snapshot, replay.samples(), like=self.tier.served)
+        self.replay = replay
         self.classes = classes_of(self._config, completed(facts.support, self.tier.head.num_by_class))
         self.temperature = facts.temperature
         self.anchor = None if change.is_rebuilt else facts.anchor
         self.fresh = fresh_of(self._config, facts.since_round)
         self.lineage = facts.lineage
-        self._restore_round(snapshot, change)
-        if change:
-            num_lost = int(snapshot.tensors["fast.counts"].sum()) - self.tier.head.num_samples
-            log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
-        return change
-
-    def _restore_round(self, snapshot: Snapshot, change: Change) -> None:
-        self.round, plan = None, snapshot.facts.round_plan
-        if plan is None:
-            return
-        if change.is_rebuilt or not self._config.trainable_layers:
+        self.round = None
+        if facts.round_plan is not None and (change.is_rebuilt or not self._config.trainable_layers):
             self.drop()  # it trained another encoder
-        else:
-            self.round = SlowRound(plan, snapshot.tensors[MEANS], self.tier, self.strata, config=self._config)
+        elif facts.round_plan is not None:
+            means_CD = snapshot.tensors[MEANS]
+            self.round = SlowRound(facts.round_plan, means_CD, self.tier, self.strata, config=self._config)
+        return change
 
     def _changed(self, change: Change) -> None:
         """Note that the state which was restored was made under other settings, if it was."""

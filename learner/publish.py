@@ -87,6 +87,7 @@ class Publisher:
         self._failure = ""
         self.stock = Stock()
         self._tried: Mapping[str, Stored] = {}
+        self._wanted: set[int] | None = None  # versions that the plan names
         self.last_ms: dict[str, float] = {}
         self.refusals: tuple[str, ...] = ()
         """Why the gate refused the last candidate; empty when it let it pass."""
@@ -109,6 +110,7 @@ class Publisher:
         """Write down what is known before anything else: from now on no earlier leader can bring in what it knew."""
         try:
             self._checkpoint(None)
+            self._tidy()
         except CheckpointFailed as error:
             self._retry(error)  # nothing is published without a checkpoint either
 
@@ -197,6 +199,7 @@ class Publisher:
         if self._clock_s() >= self._checkpoint_at_s and has_news:
             try:
                 self._checkpoint(None)
+                self._tidy()
             except CheckpointFailed as error:
                 self._retry(error)
             self._checkpoint_at_s = self._clock_s() + self._config.checkpoint_interval_s
@@ -268,17 +271,27 @@ class Publisher:
     def prune(self) -> None:
         """Remove the checkpoints that nothing can return to. Raises what reading the plan raises."""
         plan = self._store.plan()
-        kept = {self._learner.version, *(plan.versions if plan else ()), plan.previous if plan else 0}
-        self.stock.keep(kept)
-        self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
+        self._wanted = {*(plan.versions if plan else ()), plan.previous if plan else 0}
+        self._drop()
 
     def _tidy(self) -> None:
+        """Remove what nothing can return to; while the store is away, by the plan that was read last."""
+        if not self._leadership.reach.is_open:
+            self._drop()
+            return
         try:
             self.prune()
         except WireError as error:
             self._learner.counts["tidy_failed"] += 1
             self._note(error)
             log.warning("tidy_failed", reason=str(error))
+
+    def _drop(self) -> None:
+        if self._wanted is None:  # no plan was read yet
+            return
+        kept = self._wanted | {self._learner.version}
+        self.stock.keep(kept)
+        self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
 
     def _retry(self, error: Exception) -> None:
         """Try again soon. A failure that comes again is counted each time and said once."""

@@ -136,16 +136,13 @@ class Standing:
         return None if published is None else self._made_of(published)
 
     def _made_of(self, published: Snapshot) -> Candidate | None:
-        """The candidate that a learner in this state makes. Afterwards ours knows what it knew before."""
-        learner, candidate = self._learner, None
-        now = learner.export(None)
+        """The candidate that a learner in this state makes."""
         try:
-            learner.restore(published)
-            candidate = self._maker.make(learner, Steps())
-            learner.restore(now)
+            with self._learner.recalling(published):
+                return self._maker.make(self._learner, Steps())
         except LearnerError as error:
             log.warning("snapshot_refused", version=published.facts.version, reason=str(error))
-        return candidate
+            return None
 
     def _is_told(self, num_changes: int) -> None:
         """The current version says all that the learner knew at `num_changes`."""

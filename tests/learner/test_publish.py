@@ -6,7 +6,7 @@ import pytest
 
 from tests.learner.publishing import Bench, withdraw
 from tests.learner.streams import answer, feedback
-from wire.errors import StaleEpoch
+from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -139,6 +139,23 @@ def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(ben
     bench.publisher.finish()
     assert bench.checkpoints.synced == bench.checkpoints.entries()[0].path
     assert bench.learner.export(None).facts.offsets == {"feedback.v1/0": 70}
+
+
+def test_what_is_not_published_for_long_does_not_fill_the_disk(store: Store, tmp_path: Path) -> None:
+    """Checkpoints were removed after a publication only: one was left for every ten seconds without."""
+    bench = Bench(store, tmp_path, min_parity_cosine=1.1)
+    bench.publisher.claim()
+    for last in range(10, 100, 10):
+        bench.learn(last - 10, last)
+        assert bench.publish() == 0
+        bench.publisher.checkpoint_if_due()
+    assert len(bench.checkpoints.entries()) == 3
+    bench.leadership.reach.lost(StoreUnavailable("nobody is there"))
+    for last in range(100, 150, 10):
+        bench.learn(last - 10, last)
+        bench.now_s += 10.0
+        bench.publisher.checkpoint_if_due()
+    assert len(bench.checkpoints.entries()) == 3
 
 
 def test_a_full_disk_publishes_nothing(bench: Bench) -> None:
