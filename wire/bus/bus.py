@@ -14,7 +14,7 @@ from wire.bus import topics
 from wire.bus.ends import fetched_ends
 from wire.bus.follower import Follower
 from wire.bus.foreign import mapped
-from wire.bus.publisher import Publisher, renewing_its_id
+from wire.bus.publisher import Publisher, blaming_no_other, renewing_its_id
 from wire.bus.reading import named, partitions_of
 from wire.bus.security import address_of, security_options
 from wire.bus.subscription import Subscription
@@ -150,13 +150,12 @@ class Bus:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
-        return renewing_its_id(producer)
+        return blaming_no_other(renewing_its_id(producer))
 
     def _consumer(self, **options: Any) -> Any:
         return self._open(
             KafkaConsumer,
             enable_auto_commit=False,
-            isolation_level="read_committed",
             max_poll_records=self._config.max_poll_records,
             allow_auto_create_topics=False,
             metrics_enabled=False,

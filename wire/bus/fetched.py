@@ -20,6 +20,13 @@ from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untype
 from wire.bus.batches import AbortedTransactions, Raw, batches_in
 from wire.bus.topic_logs import TopicLogs
 
+ENDS_TRANSACTIONS = {27, 66}
+"""WriteTxnMarkers and ListTransactions: requests of brokers on which no transaction stays open for ever.
+
+On others (Tansu 0.6) one that its producer has left would hold up everybody who waits for the end of it, and those that
+were aborted are not marked: there we read what is there.
+"""
+
 MAX_POLL_BYTES = 16 << 20
 """Where a poll ends. Besides it one more record may be there, and the batch that it came of."""
 
@@ -115,6 +122,8 @@ def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicParti
     """
     budget = Budget()
     consumer._fetcher.PartitionRecords = partial(FetchedPartition, budget=budget)
+    if ENDS_TRANSACTIONS & set(consumer._manager.broker_version_data.api_versions):
+        consumer._fetcher._isolation_level = IsolationLevel.READ_COMMITTED
 
     def poll(timeout_ms: int) -> dict[TopicPartition, list[Raw]]:
         budget.renew()

@@ -56,6 +56,25 @@ def renewing_its_id(producer: Any) -> Any:
     return producer
 
 
+class GivenUp(KafkaError):  # type: ignore[misc]
+    """What a producer had when another record was refused for good. The record itself is not to blame."""
+
+
+def blaming_no_other(producer: Any) -> Any:
+    """The client library's `producer`, which tells the record that was refused from those that it gives up with it.
+
+    kafka-python 3.0.12 ends all of them with the same error, so that thousands would seem to be too large for one.
+    """
+    sender = producer._sender
+    give_up = sender._maybe_abort_batches
+
+    def give_up_for(error: Exception) -> None:
+        give_up(GivenUp(f"another record was refused: {error}"))
+
+    sender._maybe_abort_batches = give_up_for
+    return producer
+
+
 class Publisher:
     """Sends records, from any thread. A retry sends nothing twice; order is kept within a partition."""
 

@@ -132,7 +132,7 @@ whole = st.builds(
     *[st.sampled_from([GOOD, None, b"", b"x" * 300])] * 3,
     codec=st.sampled_from(sorted(CODECS.values())),
     headers=st.lists(st.tuples(st.text(max_size=3), st.binary(max_size=3)), max_size=2),
-    timestamp_ms=st.integers(0, 2**40),
+    timestamp_ms=st.integers(-(2**63), 2**63 - 1),
 )
 
 

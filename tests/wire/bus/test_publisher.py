@@ -5,6 +5,7 @@ import signal
 import threading
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,23 @@ def test_what_the_topic_does_not_take_is_permanent(broker: LocalBroker, publishe
     """Tansu takes whatever we send, Apache Kafka knows the bound of each topic."""
     only_kafka(broker)
     assert failure_of(publisher, Event(id="e", text="x" * (8 << 20))).is_permanent
+
+
+def test_one_that_is_refused_blames_no_other(broker: LocalBroker, publisher: Publisher) -> None:
+    """B3: the client gives up all that it has, and names the one error for them all."""
+    only_kafka(broker)
+    failed: dict[str, SendFailed] = {}
+    send(publisher, *events(1))
+    records = [*events(30), Event(id="large", text="x" * (8 << 20)), *events(30, start=30)]
+    for record in records:
+        publisher.send(record, partial(noted, failed, record.id))
+    publisher.flush(30)
+    assert {name for name, error in failed.items() if error.is_permanent} == {"large"}
+
+
+def noted(failed: dict[str, SendFailed], name: str, error: Exception | None) -> None:
+    if isinstance(error, SendFailed):
+        failed[name] = error
 
 
 def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: LocalBroker) -> None:

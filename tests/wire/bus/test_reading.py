@@ -82,6 +82,26 @@ def test_the_largest_message_fits_into_a_dead_letter(bus: Bus, publisher: Publis
     assert (letter.reason, letter.payload) == ("oversized", payload)
 
 
+def test_nothing_that_a_producer_sends_has_no_letter(bus: Bus, publisher: Publisher, foreign: Any, topic: str) -> None:
+    """B2, B3: times beyond the calendar, and ids, headers and keys of megabytes."""
+    long = "a" * (3 << 20)
+    sent: list[dict[str, Any]] = [
+        {"value": b'{"text": "hello"}', "timestamp_ms": 10**15},
+        {"value": b'{"text": "hello"}', "headers": [("ce_time", b"\x01" * (3 << 20))]},
+        {"value": b'{"text": "hello"}', "headers": [("ce_id", long.encode())]},
+        {"value": b'{"text": "hello"}', "headers": [("ce_type", b"\x01" * (3 << 20))]},
+        {"value": b'{"text": "hello"}', "headers": [("\u00e9" * 1_000, b"\xff")] * 900},
+        {"value": b'{"text": "hello"}', "key": long.encode()},
+        {"value": LAST},
+    ]
+    taken = [foreign.send(topic, partition=0, **message) for message in sent]
+    foreign.flush(30)
+    received, refused = until_good(bus.follow([Event], {}).poll)
+    assert len(received) + len(refused) == sum(future.succeeded() for future in taken)
+    assert [item.dead_letter.reason for item in refused] == ["oversized"] * 4
+    send(publisher, *(item.dead_letter for item in refused), *(item.record for item in received))
+
+
 BROKEN = {f"readable: {name}": make for name, make in READABLE.items()} | UNREADABLE
 
 
@@ -136,6 +156,23 @@ def test_aborted_transactions_are_not_read(broker: LocalBroker, bus: Bus, bus_co
     follower = bus.follow([Event], {})
     assert ids(until_good(follower.poll)[0]) == ["good"]
     eventually(lambda: not follower.poll(50).received and follower.lag() == 0)
+
+
+def test_a_transaction_that_nobody_ends_stops_no_partition(
+    broker: LocalBroker, bus: Bus, publisher: Publisher, topic: str
+) -> None:
+    """Apache Kafka aborts it after its timeout, Tansu never does."""
+    producer = KafkaProducer(
+        bootstrap_servers=broker.bootstrap_servers, transactional_id=f"{topic}.left", transaction_timeout_ms=2_000
+    )
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.send(topic, value=b'{"text": "left", "id": "left"}', partition=0).get(30)
+    producer._sender.force_close()
+    for number in range(8):  # one at least lies behind it
+        send(publisher, Event(id=f"e{number}", text="hello", key=f"k{number}"))
+    received = take(bus.follow([Event], {}).poll, 8, within_s=60)
+    assert {f"e{number}" for number in range(8)} <= set(ids(received))
 
 
 def committed(bus_config: BusConfig, member: Subscription[Event], partition: TopicPartition, *, end: int) -> bool:
