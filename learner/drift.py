@@ -26,7 +26,7 @@ import structlog
 from river.drift import ADWIN
 from torch import Tensor
 
-from learner.join import Sample
+from learner.sample import Sample
 from wire.records import Drift
 
 ERROR, CLASSES, DISTANCE = "error", "classes", "distance"

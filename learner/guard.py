@@ -12,7 +12,7 @@ import structlog
 
 from learner.config import LearnerConfig
 from learner.flips import Flips, FlipsState
-from learner.join import Sample
+from learner.sample import Sample
 from learner.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
 from wire.receipts import Receipts
 from wire.records import Feedback

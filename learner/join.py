@@ -18,105 +18,24 @@ Rejected: windows by time (a stalled stream would expire everything at once, and
 and a Bloom filter for the ids (a false positive would silently drop a label).
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-import mmh3
 import msgspec
 
 from learner.config import LearnerConfig
+from learner.ends import Ends, Fate
 from learner.flow import Levels
+from learner.guard import Guard
 from learner.recent import RecentHashes
+from learner.sample import Sample, Waiting, is_held_back
 from learner.window import Window
-from wire.events import AMBIGUOUS, EventKey, fitting, has_receipt, key_of, names_of, sought_as, text_of
+from wire.events import AMBIGUOUS, fitting, has_receipt, key_of, names_of, sought_as, text_of
 from wire.records import Answer, Feedback, Quarantined
-
-if TYPE_CHECKING:
-    from learner.guard import Guard
-
-HELD_BACK_SEED: Final = 0x6865_6C64
-
-LATER_TIMES: Final = 7
-"""Later answers to one event whose receipts are good beside that of the first."""
 
 NAMES: Final = 3
 """Names under which most events are remembered: key, id, one receipt."""
-
-RECENT: Final = 1_000
-"""Labels over which the share of those is taken that came to nothing."""
-
-FEW: Final = 100
-"""Labels without which such a share says nothing."""
-
-ALARMING: Final = 0.01
-"""The share of labels that may come to nothing."""
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """An answered text with its true label. `subject`: the event's key. `is_held_back`: measure, never learn."""
-
-    event_id: str
-    text: str
-    label: str
-    predicted_label: str | None
-    arm: str
-    weights_version: int
-    feedback_time_ms: int
-    subject: str
-    is_held_back: bool
-    source: str = ""
-    is_approved: bool = False
-    answer_time_ms: int = 0
-    event_source: str = ""
-
-    @property
-    def key(self) -> EventKey:
-        return (self.event_source, self.event_id)
-
-    @property
-    def is_correct(self) -> bool:
-        return self.predicted_label == self.label
-
-
-class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of an answer until its label comes. `later_ms`: of later answers to the same event.
-
-    `source` is None in checkpoints from before it was kept.
-    """
-
-    event_id: str
-    text: str
-    label: str | None
-    arm: str
-    weights_version: int
-    subject: str = ""
-    time_ms: int = 0
-    source: str | None = None
-    later_ms: tuple[int, ...] = ()
-
-    @property
-    def entity(self) -> str:
-        return self.subject if self.subject else self.event_id
-
-    @property
-    def times_ms(self) -> tuple[int, ...]:
-        return (self.time_ms, *self.later_ms)
-
-    @property
-    def key(self) -> EventKey:
-        return (self.source if self.source is not None else "", self.event_id)
-
-    def is_of(self, answer: Answer) -> bool:
-        """Whether `answer` is another one to this event: to the same text, since clients give ids twice."""
-        is_same = (self.event_id, self.text, self.subject) == (answer.event_id, answer.text, answer.key)
-        return is_same and self.source in (None, answer.source)
-
-    def again(self, answer: Answer) -> "Waiting":
-        """This answer, with the receipt of a later one, and its source."""
-        later_ms = (*self.later_ms, answer.time_ms)[-LATER_TIMES:]
-        return msgspec.structs.replace(self, source=answer.source, later_ms=later_ms)
 
 
 class JoinState(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,27 +59,10 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.msgpack.decode(self.parked, type=list[Feedback])
 
 
-class Fate(Enum):
-    """What becomes of a label that no answer is taken for. A value is the name of its count."""
-
-    WAIT = "early"
-    LATE = "late"
-    ORPHAN = "orphan"
-    DUPLICATE = "duplicate"
-    AMBIGUOUS = f"quarantined_{AMBIGUOUS}"
-
-
-TOO_SMALL: Final = {
-    Fate.LATE: "came when their answer waited no longer: raise learner.pending_bytes",
-    Fate.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
-}
-"""What to do about labels of these ends."""
-
-
 class Join:
     """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
-    def __init__(self, config: LearnerConfig, guard: "Guard", *, state: JoinState | None = None) -> None:
+    def __init__(self, config: LearnerConfig, guard: Guard, *, state: JoinState | None = None) -> None:
         num_names = NAMES * config.remembered_ids
         self._held_back_share = config.held_back_share
         self._guard = guard
@@ -170,7 +72,7 @@ class Join:
         self._expired = RecentHashes(num_names, state.expired if state else ())
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
-        self._ends = deque(state.ends if state else (), maxlen=RECENT)
+        self._ends = Ends(self.counts, state.ends if state else [])
 
     def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
         """The samples that `records` complete, in the order of completion."""
@@ -188,7 +90,7 @@ class Join:
         labels = [it for it in self._parked if is_erased(it.key)]
         for label in labels:
             self._parked.remove(label)
-            self._ended(Fate.LATE.value)
+            self._ends.add(Fate.LATE.value)
         for answer in answers:
             self._pending.remove(answer)
             self._erased(answer)
@@ -196,7 +98,7 @@ class Join:
 
     def skip(self, answer: Answer) -> None:
         """This answer is not to be known: its label is late."""
-        self._erased(_waiting(answer))
+        self._erased(Waiting.of(answer))
 
     def unlabelled(self, limit: int) -> list[str]:
         """The newest `limit` texts that wait for their label, oldest first, but for those to be held back with it."""
@@ -205,12 +107,7 @@ class Join:
 
     def alarms(self) -> list[str]:
         """What is wrong with the windows, in words."""
-        shares = {fate: self._ends.count(fate.value) / max(len(self._ends), 1) for fate in TOO_SMALL}
-        return [
-            f"{share:.1%} of the last {len(self._ends)} labels {TOO_SMALL[fate]}"
-            for fate, share in shares.items()
-            if share > ALARMING and len(self._ends) >= FEW
-        ]
+        return self._ends.alarms()
 
     @property
     def levels(self) -> Levels:
@@ -231,12 +128,12 @@ class Join:
             labelled=self._labelled.export(),
             expired=self._expired.export(),
             counts=dict(self.counts),
-            ends=list(self._ends),
+            ends=self._ends.export(),
         )
 
     def _answer(self, answer: Answer) -> Sample | None:
         self.counts["answers"] += 1
-        waiting = _waiting(answer)
+        waiting = Waiting.of(answer)
         name = text_of(key_of(answer))
         same = next((it for it in self._pending.of(answer.event_id) if it.is_of(answer)), None)
         memory = next((it for it in (self._labelled, self._expired) if name in it), None)
@@ -253,7 +150,7 @@ class Join:
     def _label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
         if reason := self._guard.refusal(feedback):
-            self._ended(f"refused_{reason}")
+            self._ends.add(f"refused_{reason}")
             self._quarantine(reason, feedback)
             return None
         fate = self._fate(feedback)
@@ -278,7 +175,7 @@ class Join:
     def _end(self, feedback: Feedback, fate: Waiting | Fate) -> Sample | None:
         if isinstance(fate, Waiting):
             return self._meet(fate, feedback)
-        self._ended(fate.value)
+        self._ends.add(fate.value)
         if fate is Fate.AMBIGUOUS:
             self._quarantine(AMBIGUOUS, feedback)
         return None
@@ -287,11 +184,11 @@ class Join:
         """A label that says as much of its event as one that is parked is another one of that event."""
         said = (feedback.event_source, feedback.receipt)
         if any((it.event_source, it.receipt) == said for it in self._parked.of(feedback.event_id)):
-            self._ended(Fate.DUPLICATE.value)
+            self._ends.add(Fate.DUPLICATE.value)
             return
         self.counts[Fate.WAIT.value] += 1
         for _ in self._parked.add(feedback):
-            self._ended(Fate.ORPHAN.value)
+            self._ends.add(Fate.ORPHAN.value)
 
     def _take_parked(self, event_id: str) -> Sample | None:
         """The sample that a parked label makes, after something has become known of its event."""
@@ -306,17 +203,13 @@ class Join:
     def _meet(self, answer: Waiting, feedback: Feedback) -> Sample | None:
         sample = self._sample(answer, feedback)
         if reason := self._guard.hold(sample):
-            self._ended(f"quarantined_{reason}")
+            self._ends.add(f"quarantined_{reason}")
             self._quarantine(reason, feedback, answer)
             return None
-        self._ended("matched")
+        self._ends.add("matched")
         self._pending.remove(answer)
         _remember(answer, self._labelled)
         return sample
-
-    def _ended(self, end: str) -> None:
-        self.counts[end] += 1
-        self._ends.append(end)
 
     def _expire(self, answers: Iterable[Waiting]) -> None:
         for answer in answers:
@@ -363,24 +256,6 @@ class Join:
             answer_time_ms=answer.time_ms,
             event_source=answer.key[0],
         )
-
-
-def is_held_back(key: EventKey, share: float) -> bool:
-    """Whether the event belongs to the share that is never learnt: the same at every replay of the stream."""
-    return mmh3.hash(text_of(key), HELD_BACK_SEED, signed=False) < share * 2.0**32
-
-
-def _waiting(answer: Answer) -> Waiting:
-    return Waiting(
-        answer.event_id,
-        answer.text,
-        answer.label,
-        answer.arm,
-        answer.weights_version,
-        answer.key,
-        answer.time_ms,
-        answer.source,
-    )
 
 
 def _remember(answer: Waiting, memory: RecentHashes) -> None:

@@ -24,7 +24,7 @@ from learner.evaluation import changes
 from learner.fast import FastTier
 from learner.gate import is_worse_beyond_chance
 from learner.guard import Guard
-from learner.join import Join, Sample
+from learner.join import Join
 from learner.letters import Letters
 from learner.lineage import began, broken, ended, stored
 from learner.origin import Change
@@ -32,6 +32,7 @@ from learner.parts import classes_of, drift_of, fresh_of, held_back_of, replay_o
 from learner.prequential import Prequential
 from learner.recent import hash_of
 from learner.replay import Labelled, Replay, with_names
+from learner.sample import Sample
 from learner.schedule import MARKS, Schedule
 from learner.slow import Phase, SlowRound
 from learner.snapshot import MEANS, Facts, Snapshot

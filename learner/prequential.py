@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from learner.join import Sample
+from learner.sample import Sample
 
 RECENT: Final = 1_000
 """Samples in the moving average."""

@@ -69,7 +69,9 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
             print(f"ALARM: {len(report.damaged)} of the blobs that it needs are damaged or missing")
     if status.learner is not None:
         learner = status.learner
-        print(f"learner: {learner.state}, {learner.num_classes} classes, recent accuracy {learner.recent_accuracy:.1%}")
+        num_provisional, num_evicted = (learner.counts.get(f"classes_{it}", 0) for it in ("provisional", "evicted"))
+        classes = f"{learner.num_classes} classes ({num_provisional} provisional, {num_evicted} evicted)"
+        print(f"learner: {learner.state}, {classes}, recent accuracy {learner.recent_accuracy:.1%}")
         if learner.refusals:
             num = learner.counts.get("gate_in_a_row", 0)
             print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")

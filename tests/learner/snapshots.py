@@ -3,8 +3,9 @@
 import msgspec
 import torch
 
-from learner.join import JoinState, Waiting
+from learner.join import JoinState
 from learner.replay import Labelled, Replay, hashed
+from learner.sample import Waiting
 from learner.snapshot import Facts, RoundPlan, Snapshot, StepPlan
 from wire.records import Evaluation, Feedback, WeightManifest
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
 from learner.drift import GROUP, JOURNAL, RECENT, Detector, DriftWatch
-from learner.join import Sample
+from learner.sample import Sample
 from tests.learner.streams import sample
 
 DELTA = LearnerConfig().drift_delta

@@ -5,8 +5,8 @@ import torch
 
 from learner.candidate import Candidate, Maker
 from learner.evaluation import head_update, relative_norm
-from learner.join import is_held_back
 from learner.learner import Learner
+from learner.sample import is_held_back
 from learner.steps import Steps
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import TOPICS, answer, feedback, stream

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from learner.config import GuardConfig, LearnerConfig
 from learner.guard import Guard
-from learner.join import Join, JoinState, Sample, is_held_back
+from learner.join import Join, JoinState
+from learner.sample import Sample, is_held_back
 from learner.window import OVERHEAD, SAME_ID
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback

@@ -112,6 +112,19 @@ def test_letters_arrive(bus: Bus) -> None:
     }
 
 
+@pytest.mark.live
+def test_what_a_broker_that_is_away_did_not_take_arrives_after_a_restart(bus: Bus) -> None:
+    """B17: a learner that is killed after its checkpoint loses no letter."""
+    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
+    killed = filled(quarantined(1))
+    LetterSender(away, killed).close(0.0)
+    restarted = Letters()
+    restarted.restore(killed.export())
+    LetterSender(bus, restarted).close(30.0)
+    (received,) = take(bus.follow([Quarantined], {}).poll, 1)
+    assert received.record == quarantined(1) and restarted.export() == LettersState()
+
+
 def test_a_broker_that_is_away_keeps_nobody_waiting() -> None:
     """B17: what waits for it is in the checkpoint instead."""
     bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from learner.errors import CheckpointRefused, CheckpointUnknown
-from learner.join import Waiting
+from learner.sample import Waiting
 from learner.snapshot import FORMAT, Facts, decode, encode
 from tests.learner.snapshots import snapshot
 from wire.records.record import Record
