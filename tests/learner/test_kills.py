@@ -189,6 +189,7 @@ def of_the_labels(facts: Facts) -> Facts:
         "last_version": 0,
         "pending": None,
         "offsets": {},
+        "read_first": {},
         "anchor": None,
         "round_plan": None,
     }
