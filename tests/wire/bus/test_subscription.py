@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]
@@ -145,11 +146,13 @@ def test_who_leaves_while_it_joins_keeps_nobody_out(
 
 
 def test_the_commit_before_partitions_go_has_an_end(
-    bus: Bus, bus_config: BusConfig, broker: LocalBroker, publisher: Publisher
+    bus_config: BusConfig, broker: LocalBroker, publisher: Publisher, request: pytest.FixtureRequest
 ) -> None:
     """B25 no. 10: also where the coordinator is not known any more; and what was not committed is committed later."""
     send(publisher, *events(6, key="k"))
-    member = bus.subscribe(Event, "readers")
+    patient_bus = Bus(replace(bus_config, session_timeout_ms=10_000), "patient")  # it stays in the group meanwhile
+    request.addfinalizer(patient_bus.close)
+    member = patient_bus.subscribe(Event, "readers")
     received = take(member.poll, 6)
     for item in received:
         member.finish(item.position)
