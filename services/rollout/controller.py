@@ -33,10 +33,10 @@ from services.rollout.change import change
 from services.rollout.config import RolloutConfig
 from services.rollout.decider import Seen
 from services.rollout.judge import Judge
-from services.rollout.keep import Stored, kept
+from services.rollout.keep import kept
 from services.rollout.plans import Change, follow_newest, heal
 from wire.bus import Bus
-from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreUnavailable, UnknownFormat
+from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, Feedback, RolloutPlan
 from wire.store import Lease, Store, Watch
 
@@ -72,7 +72,6 @@ class Controller:
         self._renewal_s = config.lease_ms / 3_000
         self._collect_at_s = 0.0
         self._judged_since_s = 0.0
-        self._stored: dict[int, Stored] = {}
         self._alarms = Alarms()
 
     def run(self, stop: threading.Event) -> None:
@@ -119,7 +118,9 @@ class Controller:
                         self.collect(judge.seen.first_version)
                 if not self._renewed(lease):
                     break
-                if not judge.is_alive() and time.monotonic() > self._judged_since_s + PAUSE_S:
+                if judge.is_alive():
+                    self._alarms.clear("judge_thread")
+                elif time.monotonic() > self._judged_since_s + PAUSE_S:
                     self._alarms.raise_("judge_thread", "ended by itself, and is started again")
                     judge = self._new_judge()
                 with self._alarms.attempt("follow"):
@@ -149,7 +150,7 @@ class Controller:
         limit = self._store.max_memory()
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
         keep = kept(
-            self._read_stored(),
+            self._store.contents(),
             needed={*plan.versions, plan.previous, newest},
             first=first_version,
             newest=newest,
@@ -200,17 +201,3 @@ class Controller:
             return False
         self._collect_at_s = time.monotonic() + self._config.collect_interval_s
         return True
-
-    def _read_stored(self) -> dict[int, Stored]:
-        """What the stored versions need, each read once. One that cannot be read is kept by the plan alone."""
-        before, self._stored = self._stored, {}
-        for version in self._store.stored_versions():
-            try:
-                self._stored[version] = before.get(version) or self._read(version)
-            except (NotFound, BadSignature, UnknownFormat, BlobCorrupt) as error:
-                log.debug("not_kept", version=version, reason=str(error))
-        return self._stored
-
-    def _read(self, version: int) -> Stored:
-        manifest = self._store.manifest(version)
-        return Stored(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})

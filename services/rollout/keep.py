@@ -18,19 +18,12 @@ from it), and keeping all that have answers without a label (most of a stream ma
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What matters here of a stored version: the erasures before it, and its blobs by digest, in bytes."""
-
-    erased: int
-    blobs: Mapping[str, int]
+from wire.store import Contents
 
 
 def kept(
-    stored: Mapping[int, Stored],
+    stored: Mapping[int, Contents],
     *,
     needed: Collection[int],
     first: int,
@@ -69,7 +62,7 @@ def _spread(versions: Iterable[int], newest: int, per_octave: int) -> set[int]:
     return set(last.values())
 
 
-def _num_bytes(versions: Iterable[Stored]) -> int:
+def _num_bytes(versions: Iterable[Contents]) -> int:
     sizes: dict[str, int] = {}
     for version in versions:
         sizes.update(version.blobs)

@@ -288,6 +288,7 @@ def test_a_judge_that_ends_by_itself_is_started_again(world: World, bus: Bus) ->
         world.answer_until(lambda plan: plan.stable == second, right={"stable": True, "candidate": True})
         assert not faults
         eventually(lambda: world.counts().get("failed_judge_thread") == 1, within_s=DEADLINE_S)
+        eventually(lambda: not world.alarms(), within_s=DEADLINE_S)
 
 
 def test_what_goes_wrong_is_an_alarm_until_it_is_over(

@@ -2,17 +2,20 @@
 
 import pytest
 
-from services.rollout.keep import Stored, kept
+from services.rollout.keep import kept
+from wire.store import Contents
 
 HEAD, ENCODER = 500_000, 23_000_000
 
 
-def stored(*numbers: int, erased: int = 0) -> dict[int, Stored]:
+def stored(*numbers: int, erased: int = 0) -> dict[int, Contents]:
     """Versions with a head of their own and one encoder."""
-    return {number: Stored(erased, {f"head{number}": HEAD, "encoder": ENCODER}) for number in numbers}
+    return {number: Contents(erased, {f"head{number}": HEAD, "encoder": ENCODER}) for number in numbers}
 
 
-def keep(versions: dict[int, Stored], *, first: int = 0, budget_bytes: int = 10**12, num_newest: int = 4) -> list[int]:
+def keep(
+    versions: dict[int, Contents], *, first: int = 0, budget_bytes: int = 10**12, num_newest: int = 4
+) -> list[int]:
     chosen = kept(
         versions,
         needed={1, 2, 99_999},
@@ -56,9 +59,9 @@ def test_fewer_are_kept_where_they_do_not_fit(num_versions: int) -> None:
 @pytest.mark.parametrize("num_newest", [4, 16])
 def test_of_every_age_a_version_hardly_older_is_left(num_newest: int) -> None:
     """B1: collected every 30 versions, for 8,000; whatever the delay of the labels is, something near is there."""
-    left: dict[int, Stored] = {}
+    left: dict[int, Contents] = {}
     for newest in range(1, 8_001):
-        left[newest] = Stored(0, {f"head{newest}": HEAD})
+        left[newest] = Contents(0, {f"head{newest}": HEAD})
         if newest % 30 == 0:
             chosen = kept(left, needed={newest}, first=1, newest=newest, num_newest=num_newest, budget_bytes=10**12)
             left = {number: left[number] for number in chosen}

@@ -16,10 +16,11 @@ Rejected: expiry on blobs (an unchanged encoder would vanish while it serves), a
 the server for as long as there is garbage).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
-from wire.errors import NotFound, StoreFull
+from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreFull, UnknownFormat
 from wire.store.plans import Plans
 from wire.store.server import Server
 from wire.store.versions import Versions
@@ -61,13 +62,39 @@ return removed
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a version's manifest says that matters here: the erasures before it, and its blobs by digest, in bytes."""
+
+    erased: int
+    blobs: Mapping[str, int]
+
+
 class Collector:
-    """Removes what nobody keeps from one server. Any number may run at once."""
+    """Removes what nobody keeps from one server. Any number may run at once.
+
+    Manifests are read once each, and remembered by version and signature: a number is used again after a wipe.
+    """
 
     def __init__(self, server: Server, versions: Versions, plans: Plans) -> None:
         self._server = server
         self._versions = versions
         self._plans = plans
+        self._read: dict[tuple[int, bytes | None], Contents] = {}
+
+    def contents(self) -> dict[int, Contents]:
+        """What the stored versions name; one that cannot be read is left out."""
+        versions = self._versions.stored()
+        signatures = self._server.ask_many(
+            [("HGET", self._server.key("manifest", version), "signature") for version in versions]
+        )
+        before, self._read = self._read, {}
+        for name in zip(versions, signatures, strict=True):
+            try:
+                self._read[name] = before.get(name) or self._contents_of(name[0])
+            except (NotFound, BadSignature, UnknownFormat, BlobCorrupt):
+                continue
+        return {version: contents for (version, _), contents in self._read.items()}
 
     def collect(self, keep: Iterable[int], grace_ms: int) -> int:
         """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many things.
@@ -102,12 +129,16 @@ class Collector:
         return removed
 
     def _named(self) -> Iterator[str]:
+        readable = self.contents()
         for version in self._versions.stored():
             try:
-                manifest = self._versions.manifest(version)
+                yield from (readable.get(version) or self._contents_of(version)).blobs
             except NotFound:
                 continue  # removed meanwhile by another collection
-            yield from (tensor.digest for tensor in manifest.tensors)
+
+    def _contents_of(self, version: int) -> Contents:
+        manifest = self._versions.manifest(version)
+        return Contents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
 
     def _sweep(self, digests: list[str], cutoff: int) -> int:
         key = self._server.key

@@ -20,7 +20,7 @@ from wire.records import (
     WeightManifest,
 )
 from wire.store.blobs import Blobs
-from wire.store.collect import GRACE_MS, Collector
+from wire.store.collect import GRACE_MS, Collector, Contents
 from wire.store.erasures import Erasures
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
@@ -105,6 +105,10 @@ class Store:
     def history(self, limit: int) -> list[VersionEntry]:
         """The last entries, newest first."""
         return self._versions.history(limit)
+
+    def contents(self) -> dict[int, Contents]:
+        """What each stored version names, by version; one that cannot be read is left out."""
+        return self._collector.contents()
 
     def stored_versions(self) -> list[int]:
         """Every version that has a manifest, lowest first."""

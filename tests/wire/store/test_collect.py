@@ -102,6 +102,22 @@ def test_versions_in_the_plan_stay(store: Store, raw: Any, key: Key) -> None:
     assert store.has_blobs(digests) == {digests[0], digests[1], digests[3], digests[4]}
 
 
+def test_what_versions_name_is_read_once_and_again_after_a_wipe(store: Store, raw: Any, key: Key) -> None:
+    digests = publish(store, 3)
+    raw.hset(key("manifest", 2), "signature", "forged")
+    assert {version: list(it.blobs) for version, it in store.contents().items()} == {1: digests[:1], 3: digests[2:]}
+    raw.hset(key("manifest", 1), "body", b"not read again")
+    assert list(store.contents()) == [1, 3]
+    raw.delete(*raw.keys(key("*")))
+    assert store.contents() == {}
+    lease = lease_of(store)
+    other = manifest_of(store, 1, epoch=lease.epoch, data=b"of another life")
+    store.publish(other, lease)
+    assert list(store.contents()[1].blobs) == [other.tensors[0].digest]
+    age(raw, key)
+    assert store.collect([]) == 0
+
+
 def test_a_young_blob_stays_and_publishing_renews(store: Store, raw: Any, key: Key) -> None:
     orphan = store.put_blob(b"not published yet")
     assert store.collect([]) == 0
