@@ -49,10 +49,15 @@ class World:
     def __init__(self, store: Store, publisher: Publisher) -> None:
         self.store = store
         self._publisher = publisher
-        lease = store.acquire("learner", "test", 60_000)
-        assert lease is not None
-        self._lease: Lease = lease
         self._due: deque[tuple[float, str]] = deque()
+        self._lease: Lease
+        self.lead()
+
+    def lead(self) -> None:
+        """Takes the learner's lease."""
+        lease = self.store.acquire("learner", "test", 60_000)
+        assert lease is not None
+        self._lease = lease
 
     def publish(self, *, erased: int = 0, size: int = 10) -> int:
         """Publishes the next version from the current one, with a blob of `size` bytes; its number."""
@@ -357,6 +362,24 @@ def test_a_full_server_is_emptied_and_the_rollout_goes_on(own_world: World, own_
             eventually(lambda: len(world.store.stored_versions()) <= CONFIG.keep_versions, within_s=DEADLINE_S)
             newest = world.publish(size=100_000)
             world.until(lambda plan: plan.candidate == newest)
+
+
+def test_a_wiped_server_is_begun_anew(world: World, bus: Bus, raw: Any, key: Callable[..., str]) -> None:
+    """F26: revisions and versions begin again, and labels count again."""
+    with leading(world.store, bus):
+        first = world.publish()
+        world.until(lambda plan: plan.stable == first)
+        second = world.publish()
+        world.until(lambda plan: plan.candidate == second)
+        world.answer_until(lambda plan: plan.stable == second, right={"stable": False, "candidate": True})
+        raw.delete(*raw.keys(key("*")))
+        world.lead()
+        third = world.publish()
+        world.until(lambda plan: plan.stable == third)
+        fourth = world.publish()
+        world.until(lambda plan: plan.candidate == fourth)
+        plan = world.answer_until(lambda plan: plan.stable == fourth, right={"stable": False, "candidate": True})
+        assert plan.revision < 10
 
 
 def test_rollback_is_one_command_and_works_without_a_controller(world: World, bus: Bus) -> None:
