@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -17,6 +17,7 @@ from wire.records import DeadLetter, Feedback, Quarantined, TopicRecord, topic_n
 pytestmark = pytest.mark.live
 
 
+OPENED: list[Feed] = []
 EMPTY = Levels(answers=Level(fill=0.0, room=1e6), labels=Level(fill=0.0, room=1e6))
 
 
@@ -30,7 +31,7 @@ def feed(
     truncated: list[bool] | None = None,
 ) -> Feed:
     told = truncated if truncated is not None else []
-    return Feed(
+    it = Feed(
         bus,
         offsets,
         letters if letters is not None else Letters(),
@@ -40,6 +41,16 @@ def feed(
         wait=lambda: None,
         on_truncated=lambda: told.append(True),
     )
+    OPENED.append(it)
+    return it
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No feed goes on sending after its test."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
 
 
 def poll(it: Feed, num_records: int) -> list[object]:
