@@ -33,6 +33,9 @@ OWNER_ONLY = 0o077
 FIRST_PORT, FIRST_CLIENT_PORT = 10_000, 32_768
 PORT_TRIES = 200
 
+_rng = random.SystemRandom()  # whoever seeds the global generator would get the same ports again
+_given: set[int] = set()  # a server that has yet to be started does not listen on its port
+
 
 def start(argv: Sequence[str], *, log: "RotatingLog", env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Runs `argv` with its output in `log`, tethered to this process; `env` is added to the environment."""
@@ -81,17 +84,19 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> None:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now.
+    """A TCP port on 127.0.0.1 that nobody listens on now, and that was not given before.
 
     Not one of those that the system gives to clients: while a server is started again, a client that knocks at such a
     port can be given that very port for its own end, and keeps it.
     """
     end = _first_client_port()
     for _ in range(PORT_TRIES):
-        port = random.randrange(FIRST_PORT, end)
+        port = _rng.randrange(FIRST_PORT, end)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given:
+                _given.add(port)
+                return port
     raise OSError(f"no free port was found from {FIRST_PORT} to {end}")
 
 
