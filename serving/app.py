@@ -221,8 +221,9 @@ def _is_replica(port: int) -> bool:
         for connection in psutil.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
     }
-    processes = [process for process in psutil.process_iter(["name"]) if process.pid in listening]
-    return any(process.info["name"].startswith(REPLICA_TITLE) for process in processes)
+    processes = psutil.process_iter(["pid", "cmdline"])
+    titles = [process.info["cmdline"] for process in processes if process.info["pid"] in listening]
+    return any(title and title[0].startswith(REPLICA_TITLE) for title in titles)
 
 
 def _require_addresses(config: ReplicaConfig) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from serving import app
+from serving.cluster import ENVIRONMENT
 from serving.config import ReplicaConfig, ServingConfig
 from serving.listener import PortTaken
 from tests.serving.test_listener import listener_of
@@ -206,6 +208,84 @@ def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
     with pytest.raises(PortTaken):
         app.run(config_of(listener.port), threading.Event())
     listener.close()
+
+
+ORPHAN = """
+import socket, sys, time
+with socket.socket() as orphan:
+    orphan.bind(("127.0.0.1", 0))
+    orphan.listen()
+    print(orphan.getsockname()[1], flush=True)
+    time.sleep(3)
+"""
+
+
+@pytest.mark.parametrize(("title", "expected"), [("ray::ServeReplica:lifelong:replica", "waits"), ("nginx", "refuses")])
+def test_the_port_of_an_orphan_is_waited_for_and_that_of_a_stranger_is_not(title: str, expected: str) -> None:
+    """B7: the next `serve` ended with 78, because the replica of the one that was killed still listened."""
+    argv = [title, "-c", ORPHAN]
+    with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout is not None
+        config = ServingConfig(http_port=int(orphan.stdout.readline()))
+        if expected == "waits":
+            app._await_port(config, threading.Event())
+            assert orphan.wait(5) == 0
+        else:
+            with pytest.raises(PortTaken):
+                app._await_port(config, threading.Event())
+        orphan.kill()
+
+
+SHARED = """
+import sys
+import ray
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
+class Other:
+    pass
+
+ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=128 << 20, _temp_dir=sys.argv[1])
+serve.start(proxy_location="Disabled")
+serve.run(Other.bind(), name="other", route_prefix=None)
+print(ray.get_runtime_context().gcs_address, flush=True)
+for _ in sys.stdin:
+    print(sorted(serve.status().applications), flush=True)
+serve.shutdown()
+"""
+
+
+@pytest.mark.live
+@pytest.mark.slow
+def test_on_a_shared_ray_only_our_own_application_is_removed(
+    store: Store, broker: Any, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, short_folder: Path
+) -> None:
+    """F32: whoever stopped `lifelong serve` stopped everything on the cluster."""
+    if broker.kind != "tansu":
+        pytest.skip("one broker is enough for Ray")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    argv = [sys.executable, "-c", SHARED, str(short_folder)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shared:
+
+        def applications() -> str:
+            assert shared.stdin is not None and shared.stdout is not None
+            print(file=shared.stdin, flush=True)
+            return shared.stdout.readline().strip()
+
+        assert shared.stdout is not None
+        monkeypatch.setenv("RAY_ADDRESS", shared.stdout.readline().strip())
+        with serve(free_port(), replicas=1):
+            eventually(lambda: len(store.reports()) == 1, within_s=90)
+            assert applications() == "['lifelong', 'other']"
+        assert applications() == "['other']"
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Sockets of Ray lie in it, whose paths may not be long."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
