@@ -13,14 +13,13 @@ import importlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serving.cluster import LOOK_S, RayLost, ended_processes, is_shared, running_ray, serve_has, wait_while_it_runs
+from serving.cluster import RayLost, ended_processes, is_shared, running_ray, serve_has, wait_while_it_runs
 from serving.config import ReplicaConfig, ServingConfig
 from wire.config import BusConfig, StoreConfig
 from wire.logs import LogConfig, secrets_in
@@ -30,18 +29,12 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 APP = "lifelong"
-REPLICA_TITLE = f"ray::ServeReplica:{APP}:"
-"""How Ray names the process of a replica."""
-
 KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
 
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 3.0
 """A replica that fails three checks in a row is killed and replaced: 15 s after it stood still, or 15 s after its model
 did (`serving.batch_timeout_s`)."""
-
-ORPHAN_S = 30.0
-"""How long the port may stay taken by a replica whose Ray has died: it ends by itself when it notices."""
 
 STOP_MARGIN_S = 5.0
 """More than a replica's own limits, so that Serve kills none that would have ended by itself."""
@@ -154,9 +147,11 @@ def run(config: ReplicaConfig, stop: threading.Event) -> None:
     Raises PortTaken, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; the message has their
     reason.
     """
+    from serving.listener import await_port
+
     _require_addresses(config)
     _check_policy(config)
-    _await_port(config.serving, stop)
+    await_port(config.serving.http_host, config.serving.http_port, stop)
     with running_ray(config):
         _serve(config, stop)
 
@@ -194,36 +189,6 @@ def _check_policy(config: ReplicaConfig) -> None:
 
     with closing(Store(config.store, config.signing_key)) as store, suppress(StoreUnavailable):
         store.check_policy()
-
-
-def _await_port(config: ServingConfig, stop: threading.Event) -> None:
-    """Raises PortTaken, at once unless it is a replica that listens there: one of a predecessor that died ends soon."""
-    from serving.listener import PortTaken, check_port
-
-    deadline_s = time.monotonic() + ORPHAN_S
-    while not stop.is_set():
-        try:
-            check_port(config.http_host, config.http_port)
-        except PortTaken:
-            if time.monotonic() > deadline_s or not _is_replica(config.http_port):
-                raise
-            stop.wait(LOOK_S)
-        else:
-            return
-
-
-def _is_replica(port: int) -> bool:
-    """Whether a replica of ours, of whatever Ray, listens on the port."""
-    import psutil
-
-    listening = {
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
-    }
-    processes = psutil.process_iter(["pid", "cmdline"])
-    titles = [process.info["cmdline"] for process in processes if process.info["pid"] in listening]
-    return any(title and title[0].startswith(REPLICA_TITLE) for title in titles)
 
 
 def _require_addresses(config: ReplicaConfig) -> None:

@@ -214,18 +214,21 @@ class Connection(HttpToolsProtocol):
             self._abort("silent")  # it never asked for anything
 
     def _refuse(self, problem: Problem) -> None:
-        """Answers with the problem instead of the application, and closes; closes only, where an answer has begun."""
+        """Answers with the problem instead of the application, and closes; closes only, where another answer is due."""
         if self._is_refused:
             return
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        is_own = self._phase is _Phase.BODY  # the cycle is that of this request, not of the one before
-        has_begun = self.cycle is not None and self.cycle.response_started
-        if (is_answering and not is_own) or (is_own and has_begun):
+        if not self._is_next():
             self._abort(problem.code)
             return
         self._end(problem.code)
         self.transport.write(_response(problem))
         self.transport.close()
+
+    def _is_next(self) -> bool:
+        """Whether what we write now is the answer to the request that is being sent, and to no earlier one."""
+        if self._phase is _Phase.BODY:
+            return not self.pipeline and not self.cycle.response_started
+        return self.cycle is None or self.cycle.response_complete
 
     def _abort(self, code: str) -> None:
         self._end(code)

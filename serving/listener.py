@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import psutil
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -32,6 +33,14 @@ RESERVED_FILES = 256
 
 TICKS_A_LOOK = 10
 """Ticks of uvicorn, which come every 0.1 s, between two looks at the connections."""
+
+REPLICA_TITLE = "ray::ServeReplica:lifelong:"
+"""How Ray names the process of a replica."""
+
+ORPHAN_S = 30.0
+"""How long the port may stay taken by a replica that nobody serves with any more."""
+
+PORT_LOOK_S = 0.5
 
 DEFAULTS = bounds_of(ServingConfig())
 
@@ -57,6 +66,23 @@ def check_port(host: str, port: int) -> None:
             raise PortTaken(
                 error.errno, f"{host}:{port} is taken: stop what listens there, or choose another"
             ) from None
+
+
+def await_port(host: str, port: int, stop: threading.Event) -> None:
+    """Returns when nobody listens there, or `stop` is set.
+
+    Raises PortTaken, at once unless it is a replica of ours that listens: one whose Ray has died ends when it notices.
+    """
+    deadline_s = time.monotonic() + ORPHAN_S
+    while not stop.is_set():
+        try:
+            check_port(host, port)
+        except PortTaken:
+            if time.monotonic() > deadline_s or not _is_replica(port):
+                raise
+            stop.wait(PORT_LOOK_S)
+        else:
+            return
 
 
 class Listener:
@@ -137,6 +163,18 @@ class _Server(uvicorn.Server):
                 assert isinstance(connection, Connection)
                 connection.look()
         return await super().on_tick(counter)
+
+
+def _is_replica(port: int) -> bool:
+    """Whether a replica, of whatever Ray, listens on the port."""
+    listening = {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+    }
+    processes = psutil.process_iter(["pid", "cmdline"])
+    titles = [process.info["cmdline"] for process in processes if process.info["pid"] in listening]
+    return any(title and title[0].startswith(REPLICA_TITLE) for title in titles)
 
 
 def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]:

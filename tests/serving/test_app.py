@@ -210,32 +210,6 @@ def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
     listener.close()
 
 
-ORPHAN = """
-import socket, sys, time
-with socket.socket() as orphan:
-    orphan.bind(("127.0.0.1", 0))
-    orphan.listen()
-    print(orphan.getsockname()[1], flush=True)
-    time.sleep(3)
-"""
-
-
-@pytest.mark.parametrize(("title", "expected"), [("ray::ServeReplica:lifelong:replica", "waits"), ("nginx", "refuses")])
-def test_the_port_of_an_orphan_is_waited_for_and_that_of_a_stranger_is_not(title: str, expected: str) -> None:
-    """B7: the next `serve` ended with 78, because the replica of the one that was killed still listened."""
-    argv = [title, "-c", ORPHAN]
-    with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE, text=True) as orphan:
-        assert orphan.stdout is not None
-        config = ServingConfig(http_port=int(orphan.stdout.readline()))
-        if expected == "waits":
-            app._await_port(config, threading.Event())
-            assert orphan.wait(5) == 0
-        else:
-            with pytest.raises(PortTaken):
-                app._await_port(config, threading.Event())
-        orphan.kill()
-
-
 SHARED = """
 import sys
 import ray

@@ -284,6 +284,16 @@ def test_requests_in_a_row_are_answered_in_a_row(serve: Callable[..., Served]) -
     assert places == sorted(places)
 
 
+def test_a_bad_request_is_not_answered_before_an_earlier_one(serve: Callable[..., Served]) -> None:
+    """The client would take the refusal for the answer to the earlier request."""
+    served = serve(CALM)
+    slow = b"GET /block?s=1 HTTP/1.1\r\nhost: x\r\n\r\n"
+    chunked = head(more=b"transfer-encoding: chunked\r\n")
+    assert served.ask(slow + chunked + b"no size\r\n") == b""
+    assert served.ask(slow, b"no request\r\n\r\n") == b""
+    assert served.ended == {"not_http": 2}
+
+
 def test_too_many_requests_in_a_row_end_the_connection(serve: Callable[..., Served]) -> None:
     served = serve(CALM)
     served.ask(head(length=0) * (MAX_PIPELINED + 2))

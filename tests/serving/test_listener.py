@@ -1,6 +1,8 @@
 """The port that the replicas of a machine share."""
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -11,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from serving.listener import Listener, PortTaken, check_port
+from serving.listener import Listener, PortTaken, await_port, check_port
 
 
 def app_that_says(name: str) -> Starlette:
@@ -85,3 +87,29 @@ def test_a_free_port_is_free() -> None:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
     check_port("127.0.0.1", port)
+
+
+ORPHAN = """
+import socket, sys, time
+with socket.socket() as orphan:
+    orphan.bind(("127.0.0.1", 0))
+    orphan.listen()
+    print(orphan.getsockname()[1], flush=True)
+    time.sleep(3)
+"""
+
+
+@pytest.mark.parametrize(("title", "expected"), [("ray::ServeReplica:lifelong:replica", "waits"), ("nginx", "refuses")])
+def test_the_port_of_an_orphan_is_waited_for_and_that_of_a_stranger_is_not(title: str, expected: str) -> None:
+    """B7: the next `serve` ended with 78, because the replica of the one that was killed still listened."""
+    argv = [title, "-c", ORPHAN]
+    with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout is not None
+        port = int(orphan.stdout.readline())
+        if expected == "waits":
+            await_port("127.0.0.1", port, threading.Event())
+            assert orphan.wait(5) == 0
+        else:
+            with pytest.raises(PortTaken):
+                await_port("127.0.0.1", port, threading.Event())
+        orphan.kill()
