@@ -52,7 +52,7 @@ log = structlog.get_logger("ray")
 
 
 class RayLost(RuntimeError):
-    """Ray, or our application on it, has gone, and does not come back by itself."""
+    """Ray, or our application on it, is not there, and does not come back by itself."""
 
 
 def is_shared() -> bool:
@@ -64,7 +64,8 @@ def is_shared() -> bool:
 def running_ray(config: ReplicaConfig) -> Iterator[None]:
     """Ray, at RAY_ADDRESS where that is set, else our own, which ends with the block.
 
-    Ray replaces the handler of SIGTERM by one that kills without draining; the one before is put back.
+    Ray replaces the handler of SIGTERM by one that kills without draining; the one before is put back. Raises RayLost
+    where none answers.
     """
     if not is_shared():
         own = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -77,7 +78,10 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with own_folder(Path(tempfile.gettempdir())) as folder:
         try:
-            ray.init(logging_level=logging.ERROR, **_options(config, folder))
+            try:
+                ray.init(logging_level=logging.ERROR, **_options(config, folder))
+            except ConnectionError as error:
+                raise RayLost(f"no Ray answers at {os.environ.get('RAY_ADDRESS', 'this machine')}: {error}") from error
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             yield

@@ -237,7 +237,11 @@ def test_on_a_shared_ray_only_our_own_application_is_removed(
     """F32: whoever stopped `lifelong serve` stopped everything on the cluster."""
     if broker.kind != "tansu":
         pytest.skip("one broker is enough for Ray")
-    for name, value in ENVIRONMENT.items():
+    for name, value in {
+        **ENVIRONMENT,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "a token of 32 characters or more",
+    }.items():
         monkeypatch.setenv(name, value)
     argv = [sys.executable, "-c", SHARED, str(short_folder)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shared:
