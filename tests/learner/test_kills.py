@@ -190,6 +190,7 @@ def of_the_labels(facts: Facts) -> Facts:
         "pending": None,
         "offsets": {},
         "read_first": {},
+        "logs": {},
         "anchor": None,
         "round_plan": None,
     }
