@@ -13,6 +13,7 @@ a count of sources instead of labels (a label says its source itself), and a ske
 names that share a cell come out as said often).
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -46,7 +47,7 @@ class Classes:
         self._capacity = capacity
         self._min_labels = min_labels
         self._labels = dict(state.labels) if state else {}
-        self._others = dict(state.others) if state else {}
+        self._others = OrderedDict(state.others if state else {})
 
     def say(self, label: str) -> None:
         """Count one more label of a class, learnt or not."""
@@ -56,7 +57,7 @@ class Classes:
         name = hash_of(label.encode())
         self._others[name] = self._others.pop(name, 0) + 1
         if len(self._others) > OTHERS:
-            del self._others[next(iter(self._others))]
+            self._others.popitem(last=False)
 
     def admit(self, label: str) -> None:
         """Give a class a free row."""

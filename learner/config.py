@@ -63,7 +63,7 @@ class LearnerConfig:
     """Pause after a failed write of a checkpoint or an unreachable store before it is tried again."""
 
     pending_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 128 << 20
-    """Bytes of memory for answers that wait for their label: texts, ids and keys, and 300 for each answer. The oldest
+    """Bytes of memory for answers that wait for their label: texts, ids and keys, and 400 for each answer. The oldest
     expires first, and its label is then `late`."""
     parked_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
     """Bytes of memory for labels that wait for their answer, counted alike; the oldest expires as an `orphan`."""

@@ -1,27 +1,36 @@
 """Names that were seen lately, as hashes."""
 
+from collections import deque
 from collections.abc import Iterable
 
 import mmh3
 
 
 class RecentHashes:
-    """The last `capacity` names, as 64-bit hashes, oldest out first."""
+    """The last `capacity` names, as 64-bit hashes, oldest out first.
+
+    Rejected: a dict in order of insertion (to find its first key, Python walks over all that were deleted before it).
+    """
 
     def __init__(self, capacity: int, hashes: Iterable[int] = ()) -> None:
         self._capacity = capacity
-        self._hashes = dict.fromkeys(hashes)
+        self._order = deque(hashes)
+        self._hashes = set(self._order)
 
     def add(self, name: bytes) -> None:
-        self._hashes[hash_of(name)] = None
-        if len(self._hashes) > self._capacity:
-            del self._hashes[next(iter(self._hashes))]
+        found = hash_of(name)
+        if found in self._hashes:
+            return
+        self._hashes.add(found)
+        self._order.append(found)
+        if len(self._order) > self._capacity:
+            self._hashes.remove(self._order.popleft())
 
     def __contains__(self, name: bytes) -> bool:
         return hash_of(name) in self._hashes
 
     def export(self) -> list[int]:
-        return list(self._hashes)
+        return list(self._order)
 
 
 def hash_of(name: bytes) -> int:

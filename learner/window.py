@@ -13,14 +13,14 @@ Rejected: a bound by number (an id may have a megabyte), and by time (a stalled 
 """
 
 import struct
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-OVERHEAD: Final = 300
+OVERHEAD: Final = 400
 """Bytes of memory that an item takes besides its encoding, measured: its id once more, and its place in the window."""
 
 SAME_ID: Final = 8
@@ -56,7 +56,7 @@ class Window(Generic[T]):
         self._max_bytes = max_bytes
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(item_type).decode
-        self._items: dict[str, tuple[bytes, ...]] = {}
+        self._items = OrderedDict[str, tuple[bytes, ...]]()
         self._num_bytes = 0
         self._num_items = 0
         for item in items:
@@ -121,11 +121,10 @@ class Window(Generic[T]):
         self._count(1, data)
 
     def _pop_oldest(self) -> list[T]:
-        event_id = next(iter(self._items))
-        gone = self.of(event_id)
-        for data in self._items.pop(event_id):
+        _, same = self._items.popitem(last=False)
+        for data in same:
             self._count(-1, data)
-        return gone
+        return [self._decode(data) for data in same]
 
     def _count(self, num_items: int, data: bytes) -> None:
         self._num_items += num_items
