@@ -18,7 +18,7 @@ Rejected: a binomial test over a window (its delay is the window's, for small ch
 (one test for each cut of the window, and a mean that falls is a change to it, too).
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from copy import copy
 from math import log
@@ -70,7 +70,7 @@ class Charts:
 
     def __init__(self, state: ChartsState | None = None) -> None:
         state = state or ChartsState()
-        self._contexts = _copied(state.contexts)
+        self._contexts = OrderedDict(_copied(state.contexts))
         self._recent = deque(state.recent)
         self._trials = Counter(name for name, _ in self._recent)
         self._wrong = Counter(name for name, is_wrong in self._recent if is_wrong)
@@ -96,7 +96,7 @@ class Charts:
             chart.is_raised = chart.sum >= THRESHOLD or (chart.is_raised and chart.sum > 0.0)
         it.charts = _highest(it.charts)
         if len(self._contexts) > MAX_CONTEXTS:
-            del self._contexts[next(iter(self._contexts))]
+            self._contexts.popitem(last=False)
 
     def is_raised(self, context: str, outcome: str) -> bool:
         it = self._contexts.get(context)

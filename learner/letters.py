@@ -16,7 +16,7 @@ publishing), and going back to older offsets after a restart (the labels behind 
 """
 
 import threading
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from functools import partial
 from typing import Final, TypeAlias, TypeGuard
@@ -57,7 +57,7 @@ class Letters:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[int, Letter] = {}
-        self._queued: dict[int, None] = {}  # those that are not on their way
+        self._queued: OrderedDict[int, None] = OrderedDict()  # those that are not on their way
         self._num_bytes = 0
         self._next = 0
         self._counts: Counter[str] = Counter()
@@ -91,8 +91,7 @@ class Letters:
         with self._changed:
             if not self._changed.wait_for(lambda: self._queued, timeout_s):
                 return None
-            number = next(iter(self._queued))
-            del self._queued[number]
+            number, _ = self._queued.popitem(last=False)
             return number, self._waiting[number]
 
     def settle(self, number: int, error: Exception | None) -> None:

@@ -17,7 +17,7 @@ Rejected: the clock of the wall (a replay would refuse other labels), the time i
 cap on what is learnt alone (two sources of unlike size would stop each other).
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from typing import Final
 
 import msgspec
@@ -41,7 +41,7 @@ class Rates:
         self, *, per_s: float, burst: int, max_sources: int, buckets: dict[str, tuple[float, int]] | None = None
     ) -> None:
         self._per_ms, self._burst, self._max_sources = 1e-3 * per_s, float(burst), max_sources
-        self._buckets = dict(buckets or {})
+        self._buckets = OrderedDict(buckets or {})
 
     def take(self, source: str, time_ms: int) -> bool:
         """Whether `source` may say a label now, at `time_ms` of its clock."""
@@ -54,7 +54,7 @@ class Rates:
         is_taken = tokens >= 1.0
         self._buckets[name] = (tokens - is_taken, now_ms)
         if len(self._buckets) > self._max_sources:
-            del self._buckets[next(iter(self._buckets))]
+            self._buckets.popitem(last=False)
         return is_taken
 
     def export(self) -> dict[str, tuple[float, int]]:

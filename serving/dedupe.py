@@ -17,6 +17,7 @@ Rejected: a Bloom filter (a false positive would silently lose an answer), and a
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -52,7 +53,7 @@ class DedupeWindow:
         self._size = size
         self._lock = threading.Condition()
         self._open: dict[bytes, _Open] = {}
-        self._answered: dict[bytes, bytes] = {}  # name -> content, the oldest first
+        self._answered: OrderedDict[bytes, bytes] = OrderedDict()  # name -> content, the oldest first
 
     @property
     def num_open(self) -> int:
@@ -83,7 +84,7 @@ class DedupeWindow:
                 return
             self._answered[name] = opened.content
             if len(self._answered) > self._size:
-                del self._answered[next(iter(self._answered))]
+                self._answered.popitem(last=False)
             self._lock.notify_all()
         for finish in opened.finishes:
             finish()

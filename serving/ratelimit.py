@@ -1,5 +1,6 @@
 """A token bucket for each client, in bounded memory. Pure: the time is an argument."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 
@@ -16,7 +17,7 @@ class RateLimit:
         self._per_s = per_s
         self._burst = burst
         self._max_clients = max_clients
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def wait_s(self, client: str, num: int, *, now_s: float) -> float:
         """Takes `num` and returns 0, or takes nothing and returns after how many seconds there will be enough.
@@ -33,5 +34,5 @@ class RateLimit:
         is_enough = tokens >= num
         self._buckets[client] = _Bucket(tokens - num if is_enough else tokens, now_s)
         if len(self._buckets) > self._max_clients:
-            del self._buckets[next(iter(self._buckets))]
+            self._buckets.popitem(last=False)
         return 0.0 if is_enough else (num - tokens) / self._per_s
