@@ -271,7 +271,7 @@ class Publisher:
     def prune(self) -> None:
         """Remove the checkpoints that nothing can return to. Raises what reading the plan raises."""
         plan = self._store.plan()
-        self._wanted = {*(plan.versions if plan else ()), plan.previous if plan else 0}
+        self._wanted = set(plan.needed if plan else ())
         self._drop()
 
     def _tidy(self) -> None:

@@ -97,7 +97,7 @@ class Repairer:
 
     def _in_force(self) -> Iterator[WeightManifest]:
         plan = self._store.plan()
-        for version in sorted({self._learner.version, *(plan.versions if plan else ()), plan.previous if plan else 0}):
+        for version in sorted({self._learner.version, *(plan.needed if plan else ())}):
             try:
                 yield self._store.manifest(version)
             except NotFound:

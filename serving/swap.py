@@ -181,7 +181,7 @@ class Swap:
 
     def _take(self, plan: RolloutPlan) -> None:
         self._state = SwapState.LOADING
-        tried = _wanted(plan)
+        tried = plan.needed
         try:
             for number in tried:
                 self._load(number)
@@ -193,7 +193,7 @@ class Swap:
             self._flip(plan)
         finally:
             self._state = SwapState.WAITING
-        kept = {*_wanted(plan), *(self._engine.live.versions if self._engine.live else ())}
+        kept = {*plan.needed, *(self._engine.live.versions if self._engine.live else ())}
         self._versions = {number: version for number, version in self._versions.items() if number in kept}
         self._refusals.keep(kept | set(tried))
         self._loader.keep({*self._versions, *self._refusals.lacking})
@@ -255,14 +255,9 @@ class Swap:
 
     def _missing(self, plan: RolloutPlan) -> bool:
         """Whether there is a version to look for now."""
-        return any(number not in self._versions and not self._refusals.holds(number) for number in _wanted(plan))
+        return any(number not in self._versions and not self._refusals.holds(number) for number in plan.needed)
 
     def _report_when_due(self) -> None:
         if time.monotonic() >= self._next_report_s:
             self._next_report_s = time.monotonic() + self._report_interval_s
             self._store.report(self._report())
-
-
-def _wanted(plan: RolloutPlan) -> tuple[int, ...]:
-    """Every version to hold: those that answer, stable first, then the one that a rollback returns to."""
-    return tuple(number for number in dict.fromkeys((*plan.versions, plan.previous)) if number)

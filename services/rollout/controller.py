@@ -151,7 +151,7 @@ class Controller:
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
         keep = kept(
             self._store.contents(),
-            needed={*plan.versions, plan.previous, newest},
+            needed={*plan.needed, newest},
             first=first_version,
             newest=newest,
             num_newest=self._config.keep_versions,

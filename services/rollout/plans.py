@@ -59,7 +59,7 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int
 
     A stable version that is missing is followed by the one that the learner goes on from, `newest`, pinned or not.
     """
-    missing = {*plan.versions, plan.previous} - {0, *stored}
+    missing = set(plan.needed) - {*stored}
     if not missing or not stored:
         return None
     stable = plan.stable

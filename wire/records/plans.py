@@ -53,3 +53,12 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
     def versions(self) -> tuple[int, ...]:
         """Every version that answers traffic, stable first."""
         return tuple(dict.fromkeys(arm.version for arm in self.arms))
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """Every version that has to be there: those that answer, stable first, and the one that a rollback returns to.
+
+        >>> RolloutPlan(revision=1, salt="", arms=(Arm(name=STABLE, version=7, share=1.0),), previous=4).needed
+        (7, 4)
+        """
+        return tuple(version for version in dict.fromkeys((*self.versions, self.previous)) if version)

@@ -118,7 +118,7 @@ class Collector:
     def _drop(self, keep: frozenset[int]) -> int:
         """Removes manifests, in batches, until a batch finds that pointer or plan have moved: the next call goes on."""
         key, current, plan = self._server.key, self._versions.current(), self._plans.plan()
-        kept = keep | {current} | ({plan.previous, *plan.versions} if plan else set())
+        kept = keep | {current} | set(plan.needed if plan else ())
         removed = 0
         for batch in _batches([version for version in self._versions.stored() if version not in kept]):
             keys = [key("current"), key("plan"), key("versions"), *(key("manifest", version) for version in batch)]

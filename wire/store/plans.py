@@ -52,7 +52,7 @@ class Plans:
         pointer would go to is not stored. Version 0 stands for none.
         """
         key, body = self._server.key, signed.encode(plan)
-        named = sorted({*plan.versions, plan.previous, current or 0} - {0})
+        named = sorted({*plan.needed, current or 0} - {0})
         keys = [*map(key, ("plan", "history", "changes", "current")), *(key("manifest", version) for version in named)]
         note = b"" if entry is None else signed.encode(entry)
         pointer = "" if current is None else current
