@@ -18,7 +18,7 @@ import structlog
 
 from learner.flow import Flow, Levels, Unread
 from learner.letters import Letters, LetterSender
-from wire.bus import Bus, Followed, Follower, Received
+from wire.bus import Bus, Followed, Follower, Received, partition_name
 from wire.errors import BusUnavailable, LogTruncated, WireError
 from wire.records import Answer, Feedback, Quarantined
 
@@ -77,7 +77,7 @@ class Feed:
             received = self._fetched.popleft()
             records.append(received.record)
             num_labels += isinstance(received.record, Feedback)
-            self.offsets[f"{received.position.topic}/{received.position.partition}"] = received.position.offset + 1
+            self.offsets[partition_name(received.position)] = received.position.offset + 1
         if not self._fetched:
             self.offsets |= self._ends
         return records

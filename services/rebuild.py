@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.rebuild import NotRebuilt, differing, rebuild
-from wire.bus import Bus, Received
+from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
 
 POLL_MS = 200
@@ -112,8 +112,7 @@ class Topics:
         if self._follower.num_expired:
             raise NotRebuilt(f"{self._follower.num_expired} records of the topics are too old and gone")
         for received in followed.received:
-            name = f"{received.position.topic}/{received.position.partition}"
-            self._fetched.setdefault(name, deque()).append(received)
+            self._fetched.setdefault(partition_name(received.position), deque()).append(received)
         has_moved = followed.offsets != self._ends
         self._ends = dict(followed.offsets)
         return has_moved

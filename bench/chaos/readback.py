@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.chaos.ledger import number_of
 from bench.chaos.oracle import Found
-from wire.bus import Bus, Received
+from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, DeadLetter, Event, Feedback
 
 POLL_MS = 200
@@ -42,7 +42,7 @@ class ReadBack:
         if isinstance(record, DeadLetter):
             self.letters.append(record)
             return
-        partition = f"{position.topic}/{position.partition}"
+        partition = partition_name(position)
         number = number_of(record.id if isinstance(record, Event) else record.event_id)
         if isinstance(record, Answer | Feedback):
             self.topics[partition].append((position.offset, record))

@@ -14,7 +14,7 @@ from contextlib import closing
 
 from services.demo.ledger import Ledger
 from services.demo.outbox import Outbox
-from wire.bus import Bus
+from wire.bus import Bus, partition_name
 from wire.records import Answer, Feedback
 
 SOURCE = "demo"
@@ -63,7 +63,7 @@ class Labeller:
             while not self._closed.is_set():
                 for received in follower.poll(round(1000 * self._patience_s())).received:
                     position = received.position
-                    self._take(received.record, f"{position.topic}/{position.partition}", position.offset)
+                    self._take(received.record, partition_name(position), position.offset)
                 self._say_due()
 
     def close(self) -> None:

@@ -14,8 +14,19 @@ its offsets with its weights, which is exact without them), and one client for a
 from wire.bus.bus import Bus
 from wire.bus.follower import Followed, Follower
 from wire.bus.publisher import Publisher
-from wire.bus.reading import Received, Refused
+from wire.bus.reading import Received, Refused, partition_name
 from wire.bus.subscription import Poll, Subscription
 from wire.finished import Position
 
-__all__ = ["Bus", "Followed", "Follower", "Poll", "Position", "Publisher", "Received", "Refused", "Subscription"]
+__all__ = [
+    "Bus",
+    "Followed",
+    "Follower",
+    "Poll",
+    "Position",
+    "Publisher",
+    "Received",
+    "Refused",
+    "Subscription",
+    "partition_name",
+]

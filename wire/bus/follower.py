@@ -25,7 +25,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: igno
 from wire.bus.batches import Raw
 from wire.bus.fetched import raw_polls
 from wire.bus.foreign import mapped
-from wire.bus.reading import Received, Refused, name_of, named, partitions_of, read
+from wire.bus.reading import Received, Refused, named, partition_name, partitions_of, read
 from wire.bus.topic_logs import TopicLogs
 from wire.errors import LogReplaced, LogTruncated
 from wire.finished import Position
@@ -186,10 +186,10 @@ class Follower:
             starts = self._consumer.beginning_offsets(partitions)
         for partition in partitions:
             start = starts[partition]
-            wanted = self._wanted.get(name_of(partition), start)
+            wanted = self._wanted.get(partition_name(partition), start)
             if wanted < start:
                 self.num_expired += start - wanted
-                log.warning("records_expired", partition=name_of(partition), wanted=wanted, start=start)
+                log.warning("records_expired", partition=partition_name(partition), wanted=wanted, start=start)
             self._next[partition] = max(wanted, start)
             if partition.topic not in self._paused:
                 self._consumer.seek(partition, self._next[partition])
@@ -198,7 +198,7 @@ class Follower:
         """The broker says that an offset is not in its log: below the start we go on from there, behind the end not."""
         for partition, end in self._consumer.end_offsets(list(self._next)).items():
             if self._next[partition] > end:
-                raise LogTruncated(name_of(partition), position=self._next[partition], end=end)
+                raise LogTruncated(partition_name(partition), position=self._next[partition], end=end)
         self.seek(named(self._next))
 
     def _check_logs(self) -> None:
@@ -222,5 +222,5 @@ class Follower:
             if end < position:
                 short[partition] = self._short_since_s.get(partition, time.monotonic())
                 if time.monotonic() - short[partition] >= TRUNCATED_AFTER_S:
-                    raise LogTruncated(name_of(partition), position=position, end=end)
+                    raise LogTruncated(partition_name(partition), position=position, end=end)
         self._short_since_s = short

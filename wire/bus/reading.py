@@ -54,11 +54,11 @@ def partitions_of(consumer: Any, topics: Sequence[str]) -> list[Any]:
     ]
 
 
-def name_of(partition: Any) -> str:
+def partition_name(partition: Any) -> str:
     """`topic/partition`, as offsets are named outside of this door."""
     return f"{partition.topic}/{partition.partition}"
 
 
 def named(offsets: Mapping[Any, int]) -> dict[str, int]:
     """Offsets by `topic/partition`."""
-    return {name_of(partition): offset for partition, offset in offsets.items()}
+    return {partition_name(partition): offset for partition, offset in offsets.items()}

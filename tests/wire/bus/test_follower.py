@@ -14,7 +14,7 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 from services.local.kafka import LocalBroker
 from tests.brokers import eventually, take
 from tests.wire.bus.traffic import events, ids, only_kafka, send
-from wire.bus import Bus, Publisher
+from wire.bus import Bus, Publisher, partition_name
 from wire.config import BusConfig
 from wire.errors import LogTruncated
 from wire.records import Answer, Event, TopicRecord
@@ -33,12 +33,8 @@ def test_a_follower_goes_on_exactly_where_it_was(bus: Bus, publisher: Publisher)
     half = dict(offsets)
     unread = [item for item in received if item.position.offset % 2]
     for item in reversed(unread):
-        half[f"{item.position.topic}/{item.position.partition}"] = item.position.offset
-    expected = {
-        item.record.id
-        for item in received
-        if item.position.offset >= half[f"{item.position.topic}/{item.position.partition}"]
-    }
+        half[partition_name(item.position)] = item.position.offset
+    expected = {item.record.id for item in received if item.position.offset >= half[partition_name(item.position)]}
     again = bus.follow([Event, Answer], half)
     assert set(ids(take(again.poll, len(expected)))) == expected
 
