@@ -33,7 +33,7 @@ from services.memory import memory_of
 from services.running import announce, claim, withdraw
 from services.servers import Servers
 from services.settings import Settings, as_environment, replaced
-from services.supervisor import TAIL_LINES, Program, StackFailed, Supervisor
+from services.supervisor import Program, StackFailed, Supervisor
 from serving.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
 from wire.store import Store
@@ -199,7 +199,7 @@ class Stack:
         while late := self._late(store, earlier):
             self.check()
             if time.monotonic() > deadline_s:
-                raise StackFailed(f"{late} is not ready after {READY_TIMEOUT_S:.0f} s; the end of {self._tail(late)}")
+                raise StackFailed(f"{late} is not ready after {READY_TIMEOUT_S:.0f} s{self._supervisor.ending(late)}")
             self._closing.wait(LOOK_S)
 
     def _late(self, store: Store, earlier: Set[str]) -> str:
@@ -226,11 +226,6 @@ class Stack:
         else:
             self._say(f"There is space again on the disk of {folder}: everything goes on")
             self._supervisor.hurry()
-
-    def _tail(self, name: str) -> str:
-        log = self.logs / f"{name}.log"
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return "\n  ".join([f"{log}:", *lines[-TAIL_LINES:]])
 
     def _say(self, text: str) -> None:
         """A line for whoever watches; that it cannot be written, or not in these letters, ends nothing."""

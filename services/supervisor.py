@@ -34,7 +34,6 @@ FREE_WITHIN_S = 30.0
 
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 
-TAIL_LINES = 15
 REASON_CHARS = 300
 
 
@@ -64,7 +63,7 @@ class _Run:
 
 
 class Supervisor:
-    """The programs of one stack. Verbs: add, check, tolerate, hurry, stop, close.
+    """The programs of one stack. Verbs: add, check, tolerate, hurry, ending, stop, close.
 
     They are started by a thread of its own, which begins with the first program and lives as long as they do: they are
     tethered to it.
@@ -114,6 +113,12 @@ class Supervisor:
             for run in self._runs.values():
                 run.due_s = min(run.due_s, self._clock_s())
             self._changed.notify_all()
+
+    def ending(self, name: str) -> str:
+        """What a program said last, as the end of a message about it; nothing of a program that is not ours."""
+        with self._changed:
+            run = self._runs.get(name)
+        return run.program.log.ending() if run else ""
 
     def stop(self, *names: str, grace_s: float) -> None:
         """Ends programs together, those of them that there are; they are not started again."""
@@ -169,8 +174,8 @@ class Supervisor:
         run.process = None
         program = run.program
         if not self._is_tolerant and is_fatal(returncode):
-            tail = "\n  ".join([f"{program.log.path}:", *program.log.tail(TAIL_LINES)])
-            self._failure = self._failure or StackFailed(f"{program.name} {how(returncode)}; the end of {tail}")
+            failure = StackFailed(f"{program.name} {how(returncode)}{program.log.ending()}")
+            self._failure = self._failure or failure
             run.due_s = float("inf")
             return
         if now_s - run.started_s >= LONG_LIFE_S:

@@ -27,7 +27,6 @@ from services.local.logfile import RotatingLog
 HEAP = "-Xmx384m -Xms128m"
 START_TIMEOUT_S = 60.0
 PROBE_INTERVAL_S = 0.05
-TAIL_LINES = 15
 
 KAFKA_PROPERTIES = """\
 process.roles=broker,controller
@@ -184,8 +183,7 @@ def _wait_until_up(broker: LocalBroker) -> None:
     while not _accepts(broker.port):
         if broker.process.poll() is not None or time.monotonic() > deadline_s:
             broker.stop()
-            last = "\n".join(broker.log.tail(TAIL_LINES))
-            raise NoBroker(f"{broker.kind} did not come up; the end of {broker.log.path}:\n{last}")
+            raise NoBroker(f"{broker.kind} did not come up{broker.log.ending()}")
 
 
 def _accepts(port: int) -> bool:

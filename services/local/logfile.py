@@ -27,9 +27,11 @@ PIPE_BYTES = 1 << 20
 READ_BYTES = 1 << 16
 DRAIN_S = 1.0
 
+ENDING_LINES = 15
+
 
 class RotatingLog:
-    """The log of one program. Verbs: pipe, tail, close.
+    """The log of one program. Verbs: pipe, tail, ending, close.
 
     Threads may share it. What an earlier owner left in the file becomes its first older generation.
     """
@@ -66,6 +68,10 @@ class RotatingLog:
         files = [self._older(1), self.path] if self._has_older else [self.path]
         said = "".join(path.read_text(errors="replace") for path in files if path.exists())
         return said.splitlines()[-num_lines:]
+
+    def ending(self) -> str:
+        """The file and its last lines, as the end of a message about a program that is not there."""
+        return "\n  ".join([f"; the end of {self.path}:", *self.tail(ENDING_LINES)])
 
     def close(self) -> None:
         """Call it when the program has ended."""

@@ -40,8 +40,6 @@ SOCKET = "redis.sock"
 MAX_SOCKET_PATH = 100
 """Bytes of a path that every system takes for a socket; Linux takes 107."""
 
-TAIL_LINES = 3
-
 
 class NoRedis(RuntimeError):
     """No redis-server could be found, or it did not start."""
@@ -183,8 +181,7 @@ def _wait_until_ready(server: LocalRedis, socket_path: Path) -> None:
         except subprocess.TimeoutExpired:
             if time.monotonic() < deadline:
                 continue
-        last = server.log.tail(TAIL_LINES)
-        raise NoRedis(f"redis-server did not start ({server.log.path}): {' | '.join(last)}")
+        raise NoRedis(f"redis-server did not start{server.log.ending()}")
 
 
 def _answers(socket_path: Path) -> bool:

@@ -151,6 +151,13 @@ def test_a_program_that_cannot_be_started_is_tried_again(bench: Bench, tmp_path:
     assert "toy could not be started ([Errno 2] No such file" in bench.await_said(1)[0]
 
 
+def test_a_message_about_a_program_ends_with_what_it_said_last(bench: Bench) -> None:
+    bench.supervisor.add(bench.program(FOR_EVER))
+    eventually(lambda: bench.log.path.exists() and bench.log.path.stat().st_size > 0)
+    assert bench.supervisor.ending("toy") == f"; the end of {bench.log.path}:\n  here"
+    assert bench.supervisor.ending("a Redis of somebody else") == ""
+
+
 def test_what_is_stopped_stays_stopped(bench: Bench) -> None:
     bench.supervisor.add(bench.program(FOR_EVER))
     process = bench.running()
