@@ -31,7 +31,8 @@ def erase(learner: Learner, *, keep_alive: Callable[[], None]) -> dict[str, int]
         "fresh": _take_out(learner.fresh, holds),
         "pending": learner.join.erase(holds),
     }
-    learner.round = None
+    if learner.round is not None:
+        learner.drop()
     learner.lineage = broken(learner.lineage, "a subject was erased")
     learner.held_back.keep(learner.encoder_keys)
     learner.anchor = None

@@ -23,10 +23,7 @@ def in_namespace(argv: list[str]) -> list[str]:
     """The command, in a mount namespace of its own where we may have one."""
     for options in (["-m"], ["-r", "-m"]):
         unshare = ["unshare", *options, "--propagation", "private"]
-        if (
-            shutil.which("unshare")
-            and not subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode
-        ):
+        if shutil.which("unshare") and _succeeds([*unshare, "true"]):
             return [*unshare, "env", f"{MARK}=1", *argv]
     return argv
 

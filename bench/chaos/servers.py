@@ -50,8 +50,8 @@ def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dic
     )
     (folder / PROPERTIES_FILE).write_text(content)
     storage = str(home / "bin" / "kafka-storage.sh")
-    cluster = _said([storage, "random-uuid"], folder)
-    _said([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
+    cluster = said([storage, "random-uuid"], folder)
+    said([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
 
 
 def kafka_argv(home: Path, folder: Path) -> list[str]:
@@ -82,6 +82,7 @@ def free_ports(names: list[str]) -> dict[str, int]:
     return {name: tether.free_port() for name in names}
 
 
-def _said(argv: list[str], folder: Path) -> str:
+def said(argv: list[str], folder: Path) -> str:
+    """What one of Kafka's tools prints, which writes its log to `folder`. Raises CalledProcessError when it fails."""
     env = {**os.environ, **kafka_environment(folder)}
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=env).stdout.strip()

@@ -1,6 +1,5 @@
 """F5B: three nodes of Apache Kafka, of which one dies amid the events."""
 
-import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos.servers import kafka_argv, kafka_environment
+from bench.chaos.servers import kafka_argv, kafka_environment, said
 from services.local import tether
 from services.local.kafka import kafka_home
 from services.local.logfile import RotatingLog
@@ -47,11 +46,6 @@ auto.create.topics.enable=false
 class Cluster:
     nodes: list["subprocess.Popen[bytes]"]
     addresses: list[str]
-
-
-def said(argv: list[str], folder: Path) -> str:
-    env = os.environ | kafka_environment(folder)
-    return subprocess.run(argv, check=True, capture_output=True, text=True, env=env).stdout.strip()
 
 
 @pytest.fixture
