@@ -1,9 +1,10 @@
 """Who leads: the lease, taken, kept, given back. Fencing is the store's; this only keeps us from wasting work.
 
-    wait -> kept: a thread renews, three times in the life of the lease -> refused once: check raises -> release
+    wait -> kept: a thread renews, three times in the life of the lease -> another's: check raises -> release
+                                                                        -> nobody's: taken again, in the next epoch
 
 The thread is of its own because whatever else the learner does may take longer than the lease lives: to learn, to wait
-for a disk, or for a broker that hangs.
+for a disk, or for a broker that hangs. A server that was wiped knows no lease: whoever led and is still there goes on.
 """
 
 import threading
@@ -85,6 +86,12 @@ class Leadership:
             closing.set()
             thread.join()
 
+    def refused(self, lease: Lease, error: StaleEpoch) -> None:
+        """What was written under `lease` was refused. Raises `error`, unless ours is a newer one meanwhile."""
+        self.confirm()
+        if self.lease is lease:
+            raise error
+
     def check(self) -> None:
         """Raises StaleEpoch when the lease is known to be another's. Asks nobody."""
         if self._is_over.is_set():
@@ -125,10 +132,24 @@ class Leadership:
 
     def _renew(self) -> None:
         try:
-            is_ours = self._store.renew(self.lease)
+            is_ours = self._store.renew(self.lease) or self._retakes()
         except StoreUnavailable as error:
             self.reach.lost(error)
             return
         self.reach.found()
         if not is_ours:
             self._is_over.set()
+
+    def _retakes(self) -> bool:
+        """Take the lease again where nobody has led since ours: the server has forgotten it."""
+        ours = self.lease.epoch
+        above = max(ours, self._highest_epoch())
+        lease = self._store.acquire(self._name, self._holder, self._ttl_ms, above=above)
+        if lease is None:
+            return False
+        if lease.epoch != ours + 1:
+            self._store.release(lease)
+            return False
+        self._lease = lease
+        log.warning("lease_retaken", lease=self._name, epoch=lease.epoch)
+        return True

@@ -34,7 +34,7 @@ from learner.stock import Stock
 from model.errors import NonFinite
 from wire.errors import BlobCorrupt, NotFound, StaleEpoch, StoreUnavailable, WireError
 from wire.records import WeightManifest
-from wire.store import Store
+from wire.store import Lease, Store
 
 log = structlog.get_logger("learner")
 
@@ -47,6 +47,7 @@ class Flight:
     candidate: Candidate
     num_changes: int
     steps: Steps
+    lease: Lease
     sent: Future[None]
 
 
@@ -79,6 +80,7 @@ class Publisher:
         self._standing = Standing(learner, store, checkpoints, self._maker)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._flight: Flight | None = None
+        self._lease = leadership.lease
         self._not_before_s = 0.0
         self._checkpoint_at_s = 0.0
         self._written = learner.offsets
@@ -150,18 +152,25 @@ class Publisher:
         self._standing.forget_unreachable()
 
     def is_due(self) -> bool:
-        """Whether there is something to publish, the interval is over, and nothing has to be read before."""
+        """Whether there is something to publish, the interval is over, and nothing has to be read before.
+
+        A lease that was taken again is a reason to look: the store may have forgotten the weights with it.
+        """
         is_time = self._flight is None and self._clock_s() >= self._not_before_s
-        return is_time and self._leadership.reach.is_open and self._standing.may_publish
+        has_reason = self._standing.may_publish or self._leadership.lease is not self._lease
+        return is_time and self._leadership.reach.is_open and has_reason
 
     def publish(self) -> None:
         """Start a publication, or count why not. Raises StaleEpoch: another learner leads."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
         try:
+            if self._leadership.lease is not self._lease:
+                self._lease = self._leadership.lease
+                self.claim()
             current = self._store.current()
             if current != self._learner.version:
                 self._standing.follow(current)
-            elif (candidate := self._candidate(steps := Steps())) is not None:
+            elif self._standing.may_publish and (candidate := self._candidate(steps := Steps())) is not None:
                 self._launch(candidate, steps)
         except StaleEpoch:
             raise
@@ -175,9 +184,9 @@ class Publisher:
             return
         try:
             flight.sent.result()
-        except StaleEpoch:
-            raise
         except WireError as error:
+            if isinstance(error, StaleEpoch):
+                self._leadership.refused(flight.lease, error)
             self._retry(error)
             return
         finally:
@@ -231,8 +240,8 @@ class Publisher:
     def _launch(self, candidate: Candidate, steps: Steps) -> None:
         num_changes = self._standing.num_changes
         version = max(self._store.next_version(), self._learner.last_version + 1)
-        epoch = self._leadership.lease.epoch
-        manifest = manifest_of(candidate, self._learner, version=version, epoch=epoch, time_ms=self._now_ms())
+        lease = self._leadership.lease
+        manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.stock.add(version, candidate.tensors)
         self._tried = candidate.tensors
@@ -242,11 +251,13 @@ class Publisher:
         self._checkpoint(manifest)
         failpoint("after-checkpoint")
         steps.end("checkpoint")
-        sent = self._thread.submit(self._send, manifest)
-        self._flight = Flight(manifest=manifest, candidate=candidate, num_changes=num_changes, steps=steps, sent=sent)
+        sent = self._thread.submit(self._send, manifest, lease)
+        self._flight = Flight(
+            manifest=manifest, candidate=candidate, num_changes=num_changes, steps=steps, lease=lease, sent=sent
+        )
 
-    def _send(self, manifest: WeightManifest) -> None:
-        self._store.publish(manifest, self._leadership.lease)
+    def _send(self, manifest: WeightManifest, lease: Lease) -> None:
+        self._store.publish(manifest, lease)
         failpoint("after-publish")
 
     def _candidate(self, steps: Steps) -> Candidate | None:

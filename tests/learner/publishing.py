@@ -54,6 +54,12 @@ class Bench:
         return self.learner.version
 
 
+def wipe(store: Store) -> None:
+    """The server forgets everything that lies under the store's prefix."""
+    server = store._server
+    server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
+
+
 def withdraw(store: Store, *, to: int) -> None:
     plan = store.plan()
     arms = (Arm(name="stable", version=to, share=1.0),)

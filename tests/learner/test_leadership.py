@@ -8,6 +8,7 @@ import pytest
 from learner.leadership import Leadership
 from services.local.redis import start_redis
 from tests.brokers import eventually
+from tests.learner.publishing import wipe
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
 from wire.errors import StaleEpoch
@@ -54,6 +55,32 @@ def test_a_lost_lease_is_noticed_before_something_is_written(open_store: Callabl
     with pytest.raises(StaleEpoch):
         first.check()
     second.confirm()
+
+
+def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
+    """FLUSHALL: the learner ended, and was started again, with all that it had in memory gone."""
+    first = leadership(store, "a", highest_epoch=7)
+    assert first.acquire()
+    before = first.lease
+    wipe(store)
+    first.confirm()
+    assert first.lease.epoch == before.epoch + 1 == 9
+    first.refused(before, StaleEpoch("refused"))
+    with pytest.raises(StaleEpoch):
+        first.refused(first.lease, StaleEpoch("refused"))
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_lease_that_another_had_meanwhile_is_not_taken_again(open_store: Callable[[], Store], is_gone: bool) -> None:
+    first, second = leadership(open_store(), "a"), leadership(open_store(), "b", highest_epoch=1)
+    assert first.acquire()
+    wipe(first._store)
+    assert second.acquire()
+    if is_gone:
+        second.release()
+    with pytest.raises(StaleEpoch):
+        first.confirm()
+    assert leadership(open_store(), "c").acquire() is is_gone
 
 
 def test_the_lease_is_kept_while_its_holder_does_something_else(open_store: Callable[[], Store]) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from learner.leadership import Leadership
 from learner.snapshot import encode
-from tests.learner.publishing import Bench, withdraw
+from tests.learner.publishing import Bench, wipe, withdraw
+from wire.errors import StaleEpoch
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -150,9 +152,34 @@ def test_records_that_the_bus_has_lost_are_not_waited_for(bench: Bench) -> None:
 def test_a_wiped_store_gets_what_the_learner_knows(bench: Bench) -> None:
     bench.learn(0, 30)
     bench.publish()
-    server = bench.store._server
-    server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
+    wipe(bench.store)
     bench.start()
     bench.learn(30, 40)
     assert bench.publish() == 2 == bench.store.current()
     assert bench.store.manifest(bench.store.current()).labels == bench.learner.tier.head.classes
+
+
+def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_without_a_label(bench: Bench) -> None:
+    bench.learn(0, 30)
+    bench.publish()
+    wipe(bench.store)
+    bench.leadership.confirm()
+    assert bench.publish() == 0  # it looks, and finds nothing
+    assert bench.publish() == 2 == bench.store.current()
+    assert bench.store.manifest(2).epoch == bench.leadership.lease.epoch == bench.checkpoints.highest_epoch() == 2
+    assert not bench.publisher.is_due()
+
+
+def test_a_publication_that_the_wiped_store_refuses_is_made_again(bench: Bench) -> None:
+    bench.learn(0, 30)
+    wipe(bench.store)
+    assert bench.publish() == 0 and bench.learner.counts["failed_StaleEpoch"] == 1
+    assert bench.publish() == 2 == bench.store.current()
+
+
+def test_a_publication_under_a_lease_that_another_has_ends_it(bench: Bench, open_store: Callable[[], Store]) -> None:
+    bench.learn(0, 30)
+    wipe(bench.store)
+    assert Leadership(open_store(), "learner", "another", ttl_ms=60_000).acquire()
+    with pytest.raises(StaleEpoch):
+        bench.publish()
