@@ -11,7 +11,7 @@ import pytest
 
 from services.sources import REQUIRE
 
-Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "faketime", "namespaces"]
+Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "namespaces"]
 
 
 def missing(need: Need, why: str) -> NoReturn:

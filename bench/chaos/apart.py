@@ -73,7 +73,7 @@ class Apart:
                 (REDIS, f"127.0.0.1:{self._redis_port}"),
             )
         }
-        self._clocks = {role: found for role in CLOCKS if (found := clock(folder / f"{role.split()[0]}.clock"))}
+        self._clocks = {role: found for role in CLOCKS if (found := clock(folder, role.split()[0]))}
         self._settings = self._direct()
 
     @property
@@ -104,7 +104,7 @@ class Apart:
         return chosen(kinds, size.only)
 
     def missing(self) -> list[str]:
-        return [] if self._clocks else ["wrong clock: libfaketime is not installed (Debian: apt install libfaketime)"]
+        return [] if self._clocks else ["wrong clock: there is no C compiler (Debian: apt install gcc libc6-dev)"]
 
     def restart(self) -> None:
         self._programs.close(STOP_S)

@@ -7,9 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from bench.chaos import sandbox
-from bench.chaos.sandbox import Disk, clock, in_namespace
+from bench.chaos.sandbox import Clock, Disk, clock, in_namespace
+from services.local import tether
+from services.local.logfile import RotatingLog
+from services.local.redis import find_binary
+from tests.brokers import eventually
 from tests.required import missing
 
 FILLS = """
@@ -61,9 +66,7 @@ def test_emptying_twice_is_harmless(tmp_path: Path) -> None:
 
 
 def test_the_clock_of_one_program_jumps(tmp_path: Path) -> None:
-    wrong = clock(tmp_path / "clock")
-    if wrong is None:
-        missing("faketime", "libfaketime is not installed")
+    wrong = clock_in(tmp_path)
     command, env = [sys.executable, "-c", TELLS], os.environ | wrong.environment()
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
@@ -73,6 +76,29 @@ def test_the_clock_of_one_program_jumps(tmp_path: Path) -> None:
         assert float(program.stdout.readline()) == pytest.approx(true_s + 3_600, abs=5)
 
 
-def test_without_the_library_there_is_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "LIBRARIES", ("/no/such/library",))
-    assert clock(tmp_path / "clock") is None
+def test_redis_starts_under_a_clock_that_jumps(tmp_path: Path) -> None:
+    wrong = clock_in(tmp_path)
+    socket = f"{tmp_path}/s"
+    argv = [find_binary(), "--port", "0", "--unixsocket", socket, "--dir", str(tmp_path), "--save", ""]
+    server = tether.start(argv, log=RotatingLog(tmp_path / "log"), env=wrong.environment())
+    try:
+        with redis.Redis(unix_socket_path=socket) as client:
+            eventually(lambda: Path(socket).exists() and client.ping())
+            assert client.time()[0] == pytest.approx(time.time(), abs=5)
+            wrong.set(-86_400)
+            assert client.time()[0] == pytest.approx(time.time() - 86_400, abs=5)
+    finally:
+        tether.stop(server, grace_s=5.0)
+
+
+def test_without_a_compiler_there_is_no_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert clock(tmp_path, "wrong") is None
+
+
+def clock_in(folder: Path) -> Clock:
+    made = clock(folder, "wrong")
+    if made is None:
+        missing("compiler", "there is no C compiler")
+    return made
