@@ -8,9 +8,9 @@ from typing import Any, TypeVar, cast
 
 from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
-from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 
 from wire.bus import topics
+from wire.bus.client import Client, ProducerClient
 from wire.bus.ends import fetched_ends
 from wire.bus.follower import Follower
 from wire.bus.foreign import mapped
@@ -166,7 +166,7 @@ class Bus:
         nets: list[Any] = []
 
         def net(**configs: Any) -> Any:
-            nets.append(KafkaNetClient(**configs))
+            nets.append((ProducerClient if client is KafkaProducer else Client)(**configs))
             return nets[-1]
 
         try:
