@@ -36,6 +36,10 @@ HEALTH_TIMEOUT_S = 3.0
 """A replica that fails three checks in a row is killed and replaced: 15 s after it stood still, or 15 s after its model
 did (`serving.batch_timeout_s`)."""
 
+FIRST_WEIGHTS_S = 10.0
+"""How long a replica may load its first weights before it listens: the kernel gives it connections from then on, which
+another replica would answer. Where none are published, or the store does not answer, it listens and says so."""
+
 STOP_MARGIN_S = 5.0
 """More than a replica's own limits, so that Serve kills none that would have ended by itself."""
 
@@ -73,6 +77,7 @@ class AppReplica:
         self._replica.start()
         self._listener: Listener | None = None
         if listens:
+            self._replica.await_weights(FIRST_WEIGHTS_S)
             self._listener = Listener(
                 self._app,
                 host=config.serving.http_host,

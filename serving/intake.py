@@ -7,8 +7,9 @@ A position is finished only when the broker has what came of it, so a crash at a
 event that comes again within the window is answered once; another one under the same name is refused as
 `conflicting_id`. While the model has no weights or too much is on its way, the partitions are paused, and polled on,
 which keeps us in the group. What was taken is not given back while we live: the outbox sends an answer until the broker
-has it, and an event that a fault of the machine left unanswered goes to the model again. So the subscription is opened
-anew only after an error of its own, which makes the group share the partitions anew.
+has it, and an event that a fault of the machine left unanswered goes to the model again. A broker that is away takes no
+subscription with it: it knows its groups when it is back, so whoever is still a member reads on at once, while it would
+wait a session for one who had given up. Only after KEEP_S is another one opened.
 
 Rejected: committing when the event is taken (loses it), a thread for each partition, and opening the subscription anew
 to get a record again that could not be sent (whatever stops it stops all partitions then, of all members).
@@ -32,13 +33,21 @@ from serving.errors import QueueClosed, Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.envelope import Place, shown
-from wire.errors import WireError
+from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
 from wire.records import DeadLetter, Event
 
 POLL_MS = 50
 BUSY_POLL_MS = 5
 """While something waits for room in the queue."""
+
+QUIET_S = 2.0
+"""A broker answers again when no poll has failed for so long: while it is away some fail, and others bring nothing."""
+
+KEEP_S = 60.0
+"""How long in a row a subscription may fail before another one is opened: it may be the client that hangs."""
+
+NOTHING: Poll[Event] = Poll(received=[], refused=[])
 
 log = structlog.get_logger("intake")
 
@@ -78,6 +87,7 @@ class Intake:
         self._is_paused = False
         self._is_draining = False
         self._num_failures = 0  # in a row
+        self._failing_s = self._failed_s = 0.0  # when the first and the last of them were
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -116,22 +126,36 @@ class Intake:
     def _note_failure(self, error: WireError) -> None:
         self._core.counts.add("bus_unavailable")
         self._num_failures += 1
+        self._failed_s = time.monotonic()
         if self._num_failures == 1:  # an outage is said once
+            self._failing_s = self._failed_s
             log.warning("bus_unavailable", error=str(error))
 
     def _consume(self, subscription: Subscription[Event]) -> None:
         self._is_paused = False
         while not self._closing.is_set():
             self._set_flow(subscription)
-            poll = subscription.poll(BUSY_POLL_MS if self._backlog else POLL_MS)
-            self._note_success()
+            poll = self._poll(subscription)
             self._refuse(poll.refused, subscription)
             self._admit(poll, subscription)
             self._take_again()
             self._submit()
 
+    def _poll(self, subscription: Subscription[Event]) -> Poll[Event]:
+        """What came; nothing, after a pause, while the broker is away. Raises BusUnavailable after KEEP_S of that."""
+        try:
+            poll = subscription.poll(BUSY_POLL_MS if self._backlog else POLL_MS)
+        except BusUnavailable as error:
+            self._note_failure(error)
+            if time.monotonic() - self._failing_s > KEEP_S:
+                raise
+            self._closing.wait(pause_s(1, first_s=self._reconnect_s, rng=self._rng))
+            return NOTHING
+        self._note_success()
+        return poll
+
     def _note_success(self) -> None:
-        if self._num_failures:
+        if self._num_failures and time.monotonic() - self._failed_s > QUIET_S:
             log.info("bus_answers_again", failures=self._num_failures)
             self._num_failures = 0
 

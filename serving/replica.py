@@ -100,6 +100,10 @@ class Replica:
         for part in (self._swap, self._core.engine, self._core.outbox, self._intake):
             part.start()
 
+    def await_weights(self, timeout_s: float) -> None:
+        """Returns when it can answer, or is known to have nothing to answer with, or after `timeout_s`."""
+        self._swap.await_first(timeout_s)
+
     def check(self) -> None:
         """Raises Unhealthy where a thread has ended, or the model hangs."""
         self._core.engine.check(batch_timeout_s=self._config.batch_timeout_s)

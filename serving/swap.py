@@ -78,6 +78,7 @@ class Swap:
         self._trouble = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
+        self._has_looked = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="swap", daemon=True)
 
@@ -119,10 +120,18 @@ class Swap:
             self._thread.join()
         self._state = SwapState.CLOSED
 
+    def await_first(self, timeout_s: float) -> bool:
+        """Waits for the first weights, or until there is known to be no plan; False when `timeout_s` was over first.
+
+        It waits on where a version is refused: another one, or the repair of this one, may be there soon.
+        """
+        return self._has_looked.wait(timeout_s)
+
     def look(self) -> None:
         """Takes what the plan in force wants, as far as it may. Raises StoreUnavailable."""
         plan = self._read_plan()
         if plan is None:
+            self._has_looked.set()
             return
         if self._plan is not None and plan.salt != self._plan.salt:
             self._versions = {}  # numbers may mean other versions now; their tensors are known by digest
@@ -245,6 +254,7 @@ class Swap:
         versions = {number: self._versions[number] for number in served.versions}
         number = live.number + 1 if live else 1
         after = self._engine.live = Live(number=number, plan=served, versions=versions)
+        self._has_looked.set()
         for _ in range(MAX_FLIP_RESTS):
             if self._engine.seen_number >= number or self._closing.wait(FLIP_REST_S):
                 break

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from tests.serving.waiting import eventually
 from tests.serving.weights import Learner
 from tests.stores import SIGNING_KEY
 from tests.wire.bus.traffic import keep_ports, kill
-from wire.bus import Bus
+from wire.bus import Bus, Subscription
 from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Event
 from wire.store import Store
@@ -123,6 +124,11 @@ def ask(url: str, names: list[str], *, pause_s: float = 0.0) -> None:
             time.sleep(pause_s)
 
 
+def subscriptions(replica: Replica) -> list[Subscription[Any]]:
+    """Those that are open."""
+    return [each for each in replica._bus._opened if isinstance(each, Subscription) and not each.is_closed]
+
+
 def answered(bus: Bus, num: int) -> list[str]:
     """The ids of at least `num` answers, each as often as it was given."""
     with closing(bus.follow([Answer], {})) as follower:
@@ -141,6 +147,7 @@ def test_nothing_is_lost_while_the_broker_is_away(
         for name in names:
             publisher.send(Event(id=name, text="hello", key=name))
     eventually(lambda: replica.status().counts.get("answers", 0) > 20)
+    before = subscriptions(replica)
     away.leave()
     during = [f"during {number}" for number in range(60)]
     ask(url, during, pause_s=0.1)
@@ -162,6 +169,7 @@ def test_nothing_is_lost_while_the_broker_is_away(
     print(f"back after {time.monotonic() - back_s:.1f} s; twice: {len(found) - len(set(found))}")
     replica.check()
     eventually(lambda: replica.status().open_events == 0)
+    assert subscriptions(replica) == before, "the group would wait for the member that was given up"
 
 
 def test_what_a_replica_could_not_publish_is_published_by_the_next(

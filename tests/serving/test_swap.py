@@ -366,6 +366,19 @@ def test_the_thread_follows_plans_and_reports(learner: Learner, swap: Swap, engi
     assert swap.state is SwapState.CLOSED
 
 
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_whoever_waits_for_the_first_weights_has_them_or_there_are_none(
+    learner: Learner, swap: Swap, engine: Engine, is_planned: bool
+) -> None:
+    """A replica that listened before it had its weights answered 503 while another could answer."""
+    if is_planned:
+        learner.publish(1)
+        learner.plan(1)
+    swap.start()
+    assert swap.await_first(30.0)
+    assert (engine.live is not None) is is_planned
+
+
 def test_the_first_weights_come_when_the_store_does(store_config: Any, store: Store, engine: Engine) -> None:
     swap = swap_of(store, engine)
     swap.start()
