@@ -181,8 +181,9 @@ class Apart:
             time.sleep(LOOK_S)  # what is waited for is said nowhere but in the store
 
     def _pids(self, role: str) -> list[int]:
-        """Of the programs that we start ourselves, or of their descendants."""
-        return family.Family(os.getpid()).pids(role)
+        """Of the programs that we start ourselves, or of their descendants; of the replicas, those that answer."""
+        ours = family.Family(os.getpid())
+        return ours.answering(self._settings.serving.http_port) if role == family.REPLICA else ours.pids(role)
 
     def _clock_of(self, role: str) -> dict[str, str]:
         return self._clocks[role].environment() if role in self._clocks else {}

@@ -39,3 +39,13 @@ class Family:
                     if words and SIGNS[role](words):
                         found.append(process.pid)
         return found
+
+    def answering(self, port: int) -> list[int]:
+        """The replicas that listen on `port`: they have their weights."""
+        found = []
+        for pid in self.pids(REPLICA):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                sockets = psutil.Process(pid).net_connections("tcp")
+                if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets):
+                    found.append(pid)
+        return found

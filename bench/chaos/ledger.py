@@ -121,6 +121,11 @@ class Ledger:
         with self._lock:
             return recovery_s(self._signs, ended_s)
 
+    def last(self, ended_s: float) -> str:
+        """The track that lived again last."""
+        with self._lock:
+            return max(self._signs, key=lambda track: recovered_s(self._signs[track], ended_s))
+
     def silent(self, ended_s: float) -> list[str]:
         """The tracks that have not lived since `ended_s`."""
         with self._lock:

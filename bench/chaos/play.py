@@ -169,7 +169,7 @@ def _recovers(scene: Scene, cast: _Cast, fault: Fault, done: _Disturbed, told: S
         back_s = max(ended_s, time.monotonic() - LOOK_S)
         if _wait(scene, cast, lambda: cast.ledger.recovery_s(back_s) < math.inf, STUCK_S):
             done.recoveries_s.append(back_s - ended_s + cast.ledger.recovery_s(back_s))
-            told(f"recovered after {done.recoveries_s[-1]:.1f} s")
+            told(f"recovered after {done.recoveries_s[-1]:.1f} s, {cast.ledger.last(back_s)} last")
             return True
     done.recoveries_s.append(math.inf)
     silent = ", ".join(cast.ledger.silent(ended_s)) or "what was killed"

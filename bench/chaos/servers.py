@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from services.local import tether
-from services.local.kafka import HEAP
+from services.local.kafka import HEAP, SINGLE_NODE
 from services.local.redis import find_binary
 
 PROPERTIES_FILE = "server.properties"
@@ -13,24 +13,17 @@ PROPERTIES_FILE = "server.properties"
 DIRECT = "DIRECT"
 """The listener of the broker that no proxy stands before."""
 
-PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
+PROPERTIES = (
+    SINGLE_NODE
+    + """\
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners={advertised}
 listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
-controller.listener.names=CONTROLLER
 inter.broker.listener.name={direct}
 log.dirs={logs}
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=1
-group.initial.rebalance.delay.ms=0
-auto.create.topics.enable=false
 """
+)
 
 
 def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str]) -> None:

@@ -123,7 +123,11 @@ class Up:
         return running is not None and self._process is not None and running["pid"] == self._process.pid
 
     def _pids(self, role: str) -> list[int]:
-        return family.Family(self._process.pid).pids(role) if self._process else []
+        """Of its descendants; of the replica, where it answers."""
+        if self._process is None:
+            return []
+        ours = family.Family(self._process.pid)
+        return ours.answering(self._where.serving.http_port) if role == family.REPLICA else ours.pids(role)
 
     def _own_pid(self) -> list[int]:
         return [self._process.pid] if self._process else []

@@ -28,15 +28,10 @@ HEAP = "-Xmx384m -Xms128m"
 START_TIMEOUT_S = 60.0
 PROBE_INTERVAL_S = 0.05
 
-KAFKA_PROPERTIES = """\
+SINGLE_NODE = """\
 process.roles=broker,controller
 node.id=1
-controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-log.dirs={logs}
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
@@ -44,7 +39,22 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
 """
+"""Of any node that is alone. One that was killed is let in again when its last session is over: by default after nine
+seconds, in which nobody else could answer."""
+
+KAFKA_PROPERTIES = (
+    SINGLE_NODE
+    + """\
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+inter.broker.listener.name=PLAINTEXT
+log.dirs={logs}
+"""
+)
 
 LOG_PROPERTIES = """\
 rootLogger.level = WARN
