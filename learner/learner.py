@@ -38,7 +38,6 @@ from learner.slow import Phase, SlowRound
 from learner.snapshot import MEANS, Facts, Snapshot
 from learner.steps import Pace
 from learner.temperature import DEFAULT
-from learner.tier import preload
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -74,8 +73,6 @@ class Learner:
         self.model_spec = self._base.model_spec
         self.strata = strata
         self.tier = FastTier(self._base.served, ridge=config.ridge)
-        if config.trainable_layers:
-            preload()
         self.guard = Guard(config, receipts=receipts)
         self.join = Join(config, self.guard)
         self.letters = Letters()

@@ -13,6 +13,7 @@ head (its weights answer to features that the step has just moved).
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from hashlib import sha256
 from itertools import groupby
 
@@ -73,8 +74,12 @@ def lower_digests(strata: Strata) -> list[str]:
     return [*digests, digest.hexdigest()]
 
 
+@cache
 def preload() -> None:
-    """Make a first optimizer: torch imports its compiler for it, a second that labels would otherwise wait for."""
+    """Make a first optimizer: torch imports its compiler for it, a second that labels would otherwise wait for.
+
+    To be called, as often as one likes, when nothing else is to be done.
+    """
     torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
 
 

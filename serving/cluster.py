@@ -6,6 +6,7 @@
 Ray restarts what dies on it, but nothing restarts Ray. So whoever started us is told (RayLost) and may start us again.
 """
 
+import atexit
 import fcntl
 import logging
 import os
@@ -75,6 +76,7 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
             os.environ.setdefault(name, value)
     import ray
 
+    end = ray.shutdown
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with own_folder(Path(tempfile.gettempdir())) as folder:
         try:
@@ -85,8 +87,12 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             yield
+        except RayLost:
+            if not is_shared():
+                end = _abandon
+            raise
         finally:
-            ray.shutdown()
+            end()
 
 
 def wait_while_it_runs(
@@ -214,6 +220,19 @@ def _remove_abandoned(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def _abandon() -> None:
+    """Ends what is left of our Ray by force. To take leave of it in order lasts seconds where half of it is gone.
+
+    The process must end now, and does so before the interpreter takes down Ray's library, which would crash.
+    """
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    atexit.register(os._exit, os.EX_TEMPFAIL)  # runs before those that were registered earlier
 
 
 def _options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
