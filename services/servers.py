@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
-from services.local.kafka import LocalBroker, start_broker
+from services.local.kafka import LocalBroker, launch_broker
 from services.local.redis import LocalRedis, start_redis
 from services.settings import Settings, replaced
 from services.supervisor import Program, Supervisor
@@ -42,7 +42,10 @@ class Servers:
         return self._redis is not None
 
     def start(self, settings: Settings) -> Settings:
-        """Starts what no address is set for; the settings with every address. Raises NoRedis, NoBroker."""
+        """Starts what no address is set for; the settings with every address. Raises NoRedis, NoBroker.
+
+        The broker may not answer yet.
+        """
         if not settings.store.url:
             self._redis = start_redis(settings.state_dir / "redis")
             program = Program(name="redis", start=self._redis.start_again, log=self._redis.log)
@@ -50,7 +53,7 @@ class Servers:
             self._say(f"Redis: {self._redis.version} at {self._redis.url}")
             settings = replaced(settings, {"store.url": self._redis.url})
         if not settings.bus.bootstrap_servers:
-            broker = self._broker = start_broker(settings.state_dir / "kafka")
+            broker = self._broker = launch_broker(settings.state_dir / "kafka")
             settings = replaced(settings, {"bus.bootstrap_servers": broker.bootstrap_servers})
             again = broker.start_again if broker.durable else partial(self._start_forgetful, broker, settings.bus)
             self._supervisor.add(Program(name="broker", start=again, log=broker.log), broker.process)
@@ -58,7 +61,12 @@ class Servers:
         return settings
 
     def create_topics(self, config: BusConfig, *, deadline_s: float) -> None:
-        """Makes the topics. A broker of ours may be killed meanwhile, and is asked again; raises BusUnavailable."""
+        """Waits for a broker of ours and makes the topics. It may be killed meanwhile, and is asked again.
+
+        Raises NoBroker, BusUnavailable.
+        """
+        if self._broker is not None:
+            self._broker.await_up()
         while True:
             try:
                 return _make_topics(config)

@@ -1,6 +1,6 @@
 """Everything on one machine: starts what no address names, waits until the first answer is possible, ends it all.
 
-    Redis, broker -> topics -> learner | rollout | serve (side by side) -> first plan, a replica that answers -> ready
+    Redis -> broker -> topics | learner | rollout | serve (side by side) -> first plan, a replica that answers -> ready
 
 Each program is a process of its own with its log in STATE_DIR/logs, tethered to us: it ends when we end, however we
 end. The learner, the controller and the replicas are the commands that one would type (`lifelong learn`, ...), with
@@ -149,11 +149,11 @@ class Stack:
         settings = self._servers.start(self.settings)
         self.settings = with_signing_key(settings, own_store=self._servers.owns_store)
         self._choose_port()
-        self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
         with closing(open_store(self.settings)) as store:
             earlier = {report.replica for report in store.reports()}
             for name in COMMANDS:
                 self._supervisor.add(self._program(name))
+            self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
             self._wait_until_ready(store, earlier, deadline_s)
         self._supervisor.tolerate()
         announce(self.settings, self._announce_in, owns_store=self._servers.owns_store)

