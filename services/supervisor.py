@@ -1,6 +1,6 @@
 """Keeps programs running: whatever ends is started again, later each time, and said in one line.
 
-    add(program) -> runs -> ends -> waits 1, 2, 4, ... 60 s -> runs ...     a minute of life, and the wait is 1 s again
+    add(program) -> runs -> ends -> waits 1, 2, 4, ... 60 s -> runs ...     20 s of life, and the wait is 1 s again
 
 Until everything was ready once, an end that would only repeat itself (wrong settings, a fault of ours) ends the whole
 start: somebody is looking, and has just changed something. From then on nothing that a program does ends the others,
@@ -26,8 +26,9 @@ LOOK_S = 0.1
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-LONG_LIFE_S = 60.0
-"""A program that lived this long is started again after the first back-off."""
+LONG_LIFE_S = 20.0
+"""A program that lived this long was of use, since each needs less to start: it is started again after the first
+back-off. One that ends sooner, again and again, is a fault that a restart does not mend."""
 
 FREE_WITHIN_S = 30.0
 """How long a program whose address is taken waits for it, beyond its back-off; then it says so itself."""

@@ -14,7 +14,7 @@ class Size:
     """Faults that kill a process."""
     others: int = 25
     """Faults that kill nobody: pauses, the network, the disk, the clock, the store."""
-    rate: float = 60.0
+    rate: float = 40.0
     """Events a second, over Kafka and HTTP together."""
     http_every: int = 10
     """Each event whose number divides by this is asked for over HTTP."""
