@@ -2,8 +2,8 @@
 
     events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
 
-It answers each event once, but those in `drops` never and those in `repeats` twice. Where `saving`, labels that it has
-learned before make no new version.
+It answers each event once, but those in `drops` never and those in `repeats` twice. Where `saving`, each label
+makes a version, unless it was learned before.
 """
 
 import threading
@@ -14,7 +14,7 @@ import msgspec
 
 from services.rollout.change import change
 from services.rollout.plans import follow_newest
-from wire.bus import Bus
+from wire.bus import Bus, partition_name
 from wire.clock import now_ms
 from wire.records import (
     Answer,
@@ -67,6 +67,7 @@ class Answerer:
         self._closed = threading.Event()
         self._events = 0
         self._learned: dict[int, frozenset[str]] = {}
+        self._read: dict[str, int] = {}
         self._swaps = 0
         lease = store.acquire("learner", "answerer", 60_000)
         assert lease is not None
@@ -77,20 +78,27 @@ class Answerer:
     def run(self) -> None:
         with closing(self._bus.follow([Event, Feedback], {})) as follower:
             while not self._closed.is_set():
-                followed = follower.poll(20)
+                received = follower.poll(20).received
                 self._take_plan()
-                records = [received.record for received in followed.received]
-                labels = {record.label for record in records if isinstance(record, Feedback)}
-                before = self._learned[self._newest.version]
-                if labels - before if self._saving else labels:
-                    feedback = {place: end for place, end in followed.offsets.items() if Feedback.TOPIC in place}
-                    self._plan = self._publish(before | labels, feedback)
-                for record in records:
-                    if isinstance(record, Event):
-                        self._answer(record)
+                new: set[str] = set()
+                for each in received:
+                    if isinstance(each.record, Feedback):
+                        self._read[partition_name(each.position)] = each.position.offset + 1
+                        new.add(each.record.label)
+                    if self._saving:
+                        self._learn(new - self._learned[self._newest.version])
+                if not self._saving:
+                    self._learn(new)
+                for each in received:
+                    if isinstance(each.record, Event):
+                        self._answer(each.record)
 
     def close(self) -> None:
         self._closed.set()
+
+    def _learn(self, labels: set[str]) -> None:
+        if labels:
+            self._plan = self._publish(self._learned[self._newest.version] | labels, self._read)
 
     def _answer(self, event: Event) -> None:
         arm = arm_for(event.entity, self._plan)
