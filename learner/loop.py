@@ -59,7 +59,6 @@ def run(
     Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: what only an operator can mend.
     """
     torch.set_num_threads(config.threads)
-    os.nice(config.niceness)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
@@ -125,6 +124,7 @@ def lead(
     if stop.is_set():
         return
     publisher.claim()
+    give_way(config.niceness)
     silence = Silence(config.rehearse_after_s)
     while not stop.is_set():
         leadership.check()
@@ -150,6 +150,18 @@ def lead(
     publisher.finish()
     feed.close()
     reporter.learning(learner, publisher, feed, is_last=True)
+
+
+def give_way(niceness: int) -> None:
+    """Let whatever else shares the processor go first, from now on; a learner that starts is waited for.
+
+    Where the system has priorities of threads (Linux), all that there are get it, and those that they start.
+    """
+    tasks = Path("/proc/self/task")
+    lower = os.getpriority(os.PRIO_PROCESS, 0) + niceness
+    for task in [int(each.name) for each in tasks.iterdir()] if tasks.exists() else [0]:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.setpriority(os.PRIO_PROCESS, task, lower)
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:

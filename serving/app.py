@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serving.cluster import RayLost, ended_processes, is_shared, running_ray, serve_has, wait_while_it_runs
+from serving.cluster import RayLost, ended_processes, is_shared, running_ray, serve_has, started, wait_while_it_runs
 from serving.config import ReplicaConfig, ServingConfig
 from wire.config import BusConfig, StoreConfig
 from wire.logs import LogConfig, secrets_in
@@ -166,11 +166,15 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
     from ray.serve.schema import LoggingConfig
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
+
+    def start() -> None:
+        serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
+        serve.run(application(config, listens=True), name=APP, route_prefix=None)
+
     with ExitStack() as ending:
         ending.callback(_remove)
-        serve.run(application(config, listens=True), name=APP, route_prefix=None)
         try:
+            started(start, ended=ended_processes)
             wait_while_it_runs(stop, is_there=partial(serve_has, APP), ended=ended_processes)
         except RayLost:
             ending.pop_all()  # nobody is there to remove anything from

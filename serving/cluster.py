@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,27 @@ def wait_while_it_runs(
     """
     with closing(_Watch(is_there)) as watch:
         while not stop.wait(LOOK_S):
-            gone = ended()
-            if gone:
-                raise RayLost(f"{' and '.join(gone)} of Ray ended: start again")
+            _check_processes(ended)
             watch.check(silence_s)
+
+
+def started(start: Callable[[], object], *, ended: Callable[[], Sequence[str]]) -> None:
+    """Returns when `start` has, raises what it raises; RayLost where a process of Ray ends first: it may never return.
+
+    It runs in a thread that is left behind then.
+    """
+    done: Future[object] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(start())
+        except BaseException as error:  # noqa: BLE001 - it is raised where we are waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="ray-start", daemon=True).start()
+    while not wait([done], LOOK_S).done:
+        _check_processes(ended)
+    done.result()
 
 
 def serve_has(app: str) -> bool | None:
@@ -195,6 +213,12 @@ class _Watch:
                 self._heard_s = time.monotonic()
 
 
+def _check_processes(ended: Callable[[], Sequence[str]]) -> None:
+    """Raises RayLost."""
+    if gone := ended():
+        raise RayLost(f"{' and '.join(gone)} of Ray ended: start again")
+
+
 def _made(parent: Path) -> tuple[Path, int]:
     """A new folder, and its lock. Before it is locked somebody may take it for abandoned: then another one."""
     while True:
@@ -241,7 +265,7 @@ def _options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
         return {}
     return {
         "address": "local",
-        "num_cpus": config.serving.replicas,  # what Serve counts with, not what the replicas may use
+        "num_cpus": config.serving.replicas + 1,  # as many processes start at once: the replicas', Serve's controller's
         "include_dashboard": False,
         "object_store_memory": config.serving.object_store_mb << 20,
         "_temp_dir": str(folder),

@@ -30,7 +30,7 @@ from wire.bus import Bus
 from wire.errors import WireError
 from wire.records import WeightManifest
 
-LOOK_S = 0.1
+LOOK_S = 0.25
 """Between two looks at whether everything has recovered; the scene starts again what has ended at the same time."""
 
 STUCK_S = 90.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.cluster import FOLDER_PREFIX, RayLost, own_folder, wait_while_it_runs
+from serving.cluster import FOLDER_PREFIX, RayLost, own_folder, started, wait_while_it_runs
 
 OWNER = """
 import sys, time
@@ -61,6 +61,22 @@ def test_a_process_of_ray_that_ends_is_noticed_at_once() -> None:
     """F32: nobody looked at Ray."""
     with pytest.raises(RayLost, match="raylet of Ray ended"):
         wait_while_it_runs(threading.Event(), is_there=lambda: True, ended=lambda: ["raylet"])
+
+
+def test_a_process_of_ray_that_ends_while_replicas_start_is_noticed() -> None:
+    """F32: a raylet that was killed then left `serve` waiting for ever."""
+    never = threading.Event()
+    with pytest.raises(RayLost, match="raylet of Ray ended"):
+        started(never.wait, ended=lambda: ["raylet"])
+    never.set()
+
+
+def test_a_start_ends_as_it_ends() -> None:
+    begun = list[str]()
+    started(lambda: begun.append("replicas"), ended=list)
+    assert begun == ["replicas"]
+    with pytest.raises(ZeroDivisionError):
+        started(lambda: 1 / 0, ended=list)
 
 
 def test_an_application_that_was_removed_is_noticed() -> None:
