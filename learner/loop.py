@@ -27,7 +27,6 @@ from learner.publish import Publisher
 from learner.repair import Repairer
 from learner.report import Reporter
 from learner.silence import Silence
-from learner.tier import preload
 from model.minilm import load_encoder
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -131,8 +130,6 @@ def lead(
         eraser.look()
         timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
         records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
-        if not records and config.trainable_layers:
-            preload()
         failpoint("after-poll")
         feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
         if learner.drift.take_found():

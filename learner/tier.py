@@ -12,8 +12,7 @@ head (its weights answer to features that the step has just moved).
 """
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from learner.adamw import AdamW, Group
 from learner.config import LearnerConfig
 from learner.strategies.in_rounds import in_rounds
 from learner.strategies.strategy import Outputs
@@ -38,12 +38,8 @@ HEAD_RATE = 10.0
 
 def with_own_top(strata: Strata, first_layer: int) -> Strata:
     """A second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
-    with torch.device("meta"):
-        shadow = Strata(strata.config)
-    shadow.embed = strata.embed
-    blocks = list(strata.layers)
-    shadow.layers = nn.ModuleList([*blocks[:first_layer], *copy.deepcopy(blocks[first_layer:])])
-    return shadow.eval()
+    shared = (strata.embed, *list(strata.layers)[:first_layer])
+    return copy.deepcopy(strata, {id(each): each for each in shared}).eval()
 
 
 def top_state(strata: Strata, first_layer: int) -> dict[str, Tensor]:
@@ -74,15 +70,6 @@ def lower_digests(strata: Strata) -> list[str]:
     return [*digests, digest.hexdigest()]
 
 
-@cache
-def preload() -> None:
-    """Make a first optimizer: torch imports its compiler for it, a second that labels would otherwise wait for.
-
-    To be called, as often as one likes, when nothing else is to be done.
-    """
-    torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
-
-
 class Trainer:
     """Gradient steps on the top blocks of `strata`, which it changes in place, by the strategy of the settings.
 
@@ -100,12 +87,11 @@ class Trainer:
         self._head_CD = nn.Parameter(means_CD.clone())
         top = [parameter for block in strata.layers[self._first_layer :] for parameter in block.parameters()]
         self._parameters = [*top, self._head_CD]
-        groups: Iterable[dict[str, object]] = (
-            {"params": top, "lr": config.slow_rate, "weight_decay": config.slow_weight_decay},
-            {"params": [self._head_CD], "lr": HEAD_RATE * config.slow_rate, "weight_decay": 0.0},
+        groups = (
+            Group(top, rate=config.slow_rate, decay=config.slow_weight_decay),
+            Group([self._head_CD], rate=HEAD_RATE * config.slow_rate, decay=0.0),
         )
-        self._optimizer = torch.optim.AdamW(groups)
-        self._schedule = torch.optim.lr_scheduler.PolynomialLR(self._optimizer, total_iters=num_steps)
+        self._optimizer = AdamW(groups, num_steps=num_steps)
 
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
         """One step on texts given by their activations below the top; returns the loss.
@@ -127,7 +113,6 @@ class Trainer:
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")
         self._optimizer.step()
-        self._schedule.step()
         return float(loss)
 
     def _logits(self, strata: Strata, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:

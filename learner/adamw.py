@@ -1,0 +1,79 @@
+"""AdamW, with rates that fall to nothing in a straight line: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2.
+
+The steps are torch's own function, and come to the same bits as `torch.optim.AdamW` under `PolynomialLR`. Rejected:
+that class. It imports torch's compiler to switch it off for itself, which takes two seconds of a processor in every
+learner that starts, and whoever waits for its labels waits for that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+@dataclass(slots=True)
+class Group:
+    """Parameters that learn at one rate. `decay` is the share of a weight that goes with each step, times the rate."""
+
+    parameters: Sequence[nn.Parameter]
+    rate: float
+    decay: float
+    _means: list[Tensor] = field(default_factory=list)
+    _squares: list[Tensor] = field(default_factory=list)
+    _num_steps: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._means = [torch.zeros_like(each) for each in self.parameters]
+        self._squares = [torch.zeros_like(each) for each in self.parameters]
+        self._num_steps = [torch.tensor(0.0) for _ in self.parameters]
+
+    def step(self) -> None:
+        """One step along the gradients. Every parameter has one."""
+        gradients = [each.grad for each in self.parameters]
+        assert all(each is not None for each in gradients)
+        adamw(
+            list(self.parameters),
+            gradients,  # type: ignore[arg-type]  # none of them is None
+            self._means,
+            self._squares,
+            [],
+            self._num_steps,
+            foreach=False,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=self.rate,
+            weight_decay=self.decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+
+
+class AdamW:
+    """Steps of `groups`, `num_steps` of them: whatever comes after those changes nothing."""
+
+    def __init__(self, groups: Sequence[Group], *, num_steps: int) -> None:
+        self._groups, self._num_steps, self._num_done = groups, num_steps, 0
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step, after which every rate is lower."""
+        for group in self._groups:
+            group.step()
+        self._num_done += 1
+        if self._num_done > self._num_steps:
+            return
+        before, after = (1.0 - done / self._num_steps for done in (self._num_done - 1, self._num_done))
+        for group in self._groups:
+            group.rate *= after / before
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self._groups:
+            for parameter in group.parameters:
+                parameter.grad = None
