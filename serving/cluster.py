@@ -32,7 +32,10 @@ FOLDER_PREFIX = "lifelong-ray-"
 LOCK = "owner.lock"
 
 LOOK_S = 1.0
-"""How often we look whether Ray runs."""
+"""How often Serve is asked what runs on it."""
+
+ENDED_LOOK_S = 0.2
+"""How often we look whether a process of Ray has ended: that asks nobody."""
 
 SILENCE_S = 30.0
 """A Serve that has not said for so long what runs on it is gone; one whose controller died is back in half of that."""
@@ -111,10 +114,10 @@ def wait_while_it_runs(
     consumes: `is_there`, `ended`
     produces: nothing
     waits for: `stop`
-    unblocked by: `stop`; within LOOK_S by what has ended; after `silence_s` without an answer
+    unblocked by: `stop`; within ENDED_LOOK_S by what has ended; after `silence_s` without an answer
     """
     with closing(_Watch(is_there)) as watch:
-        while not stop.wait(LOOK_S):
+        while not stop.wait(ENDED_LOOK_S):
             _check_processes(ended)
             watch.check(silence_s)
 
@@ -133,7 +136,7 @@ def started(start: Callable[[], object], *, ended: Callable[[], Sequence[str]]) 
             done.set_exception(error)
 
     threading.Thread(target=run, name="ray-start", daemon=True).start()
-    while not wait([done], LOOK_S).done:
+    while not wait([done], ENDED_LOOK_S).done:
         _check_processes(ended)
     done.result()
 
