@@ -29,6 +29,7 @@ from typing import BinaryIO
 from urllib.parse import quote
 
 from services.local import tether
+from services.local.aof import mend
 from services.local.folders import locked, private_folder
 from services.local.logfile import RotatingLog
 
@@ -49,12 +50,25 @@ class LocalRedis(tether.Tethered):
     """A server that runs. `url` is what a client is given; it stays the same when the server is started again."""
 
     def __init__(
-        self, argv: Sequence[str], *, socket_path: Path, version: str, log: RotatingLog, lock: BinaryIO
+        self,
+        argv: Sequence[str],
+        *,
+        state_dir: Path,
+        socket_path: Path,
+        version: str,
+        log: RotatingLog,
+        lock: BinaryIO,
     ) -> None:
         self.url = f"unix://{quote(str(socket_path))}"
         self.version = version
-        self._lock = lock
+        self._state_dir, self._lock = state_dir, lock
+        mend(state_dir)
         super().__init__(argv, log=log)
+
+    def start_again(self) -> "subprocess.Popen[bytes]":
+        """Starts the server, which has ended, once more; does not wait until it answers. Raises OSError."""
+        mend(self._state_dir)
+        return super().start_again()
 
     def stop(self, *, grace_s: float = 5.0) -> None:
         """Ends the server. Its data stays in its folder."""
@@ -74,11 +88,15 @@ def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None 
         socket_path = _socket_folder(state_dir) / SOCKET
         server = LocalRedis(
             _command(binary, socket_path, state_dir, options or {}),
+            state_dir=state_dir,
             socket_path=socket_path,
             version=version_of(binary),
             log=RotatingLog(state_dir / "redis.log"),
             lock=lock,
         )
+    except OSError as error:
+        lock.close()
+        raise NoRedis(f"redis-server cannot be started on {state_dir}: {error}") from error
     except BaseException:
         lock.close()
         raise

@@ -1,0 +1,104 @@
+"""Holes in Redis' append-only files: found, taken out, and made by Redis itself on a full disk."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.chaos.sandbox import in_namespace
+from services.local.aof import holes_of, mend
+from tests.required import missing
+
+FULL = """
+import os, signal, sys, time
+from pathlib import Path
+import redis
+from bench.chaos.sandbox import disk
+from services.local.redis import start_redis
+
+folder = Path(sys.argv[1])
+small = disk(folder, 8)
+assert small is not None
+server = start_redis(folder / "redis")
+client = redis.Redis.from_url(server.url)
+client.set("before", 1)
+client.bgrewriteaof()
+while client.info("persistence")["aof_rewrite_in_progress"] or client.info("persistence")["aof_rewrites"] < 1:
+    time.sleep(0.05)
+client.set("between", 1)  # a page of the file is there now, and a write can fill it and be cut short
+small.fill()
+written = 0
+while client.info("persistence")["aof_last_write_status"] == "ok":
+    try:
+        client.set(f"key {written}", b"x" * 3_000)
+    except redis.RedisError:
+        break
+    written += 1
+small.empty()
+while client.info("persistence")["aof_last_write_status"] != "ok":
+    time.sleep(0.05)
+client.set("after", 2)
+os.kill(server.process.pid, signal.SIGKILL)
+server.process.wait()
+content = next((folder / "redis" / "appendonlydir").glob("*.incr.aof")).read_bytes()
+server.start_again()
+while True:
+    try:
+        kept = client.mget("before", "after")
+        break
+    except redis.RedisError:
+        time.sleep(0.05)
+print(content.count(bytes(16)) > 0, kept)
+server.stop()
+"""
+
+
+def command(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+words = st.lists(st.binary(max_size=40) | st.just(bytes(20)), min_size=1, max_size=4)
+parts = st.lists(st.tuples(words, st.integers(0, 3)), max_size=8)
+
+
+@given(parts, st.booleans(), st.data())
+def test_holes_lie_between_commands_wherever_the_file_is_cut_off(
+    parts: list[tuple[list[bytes], int]], is_noted: bool, data: st.DataObject
+) -> None:
+    content, expected = b"", list[tuple[int, int]]()
+    for each, num_zeros in parts:
+        content += (b"#TS:1\r\n" if is_noted else b"") + command(*each)
+        if num_zeros:
+            expected.append((len(content), len(content) + num_zeros))
+            content += bytes(num_zeros)
+    assert holes_of(content) == expected
+    cut = data.draw(st.integers(0, len(content)))
+    assert holes_of(content[:cut]) == [(start, min(end, cut)) for start, end in expected if start < cut]
+
+
+def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "appendonlydir"
+    folder.mkdir()
+    holed, broken = folder / "a.1.incr.aof", folder / "a.2.incr.aof"
+    first, second = command(b"SET", b"a", b"1"), command(b"SET", b"b", bytes(9))
+    holed.write_bytes(bytes(2) + first + bytes(936) + second + bytes(4))
+    broken.write_bytes(first + bytes(7) + b"SET a 1\n")
+    (folder / "a.3.incr.aof").touch()
+    assert mend(tmp_path) == 942
+    assert (holed.read_bytes(), holed.stat().st_mode & 0o777) == (first + second, 0o600)
+    assert broken.read_bytes() == first + bytes(7) + b"SET a 1\n"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".aof"] * 3
+    assert mend(tmp_path) == 0
+
+
+@pytest.mark.live
+def test_a_redis_whose_disk_was_full_starts_again_after_a_kill(tmp_path: Path) -> None:
+    """F2A: Redis 8.0 left a hole behind a rewrite, and ended at each start: `up` could not start any more."""
+    argv = in_namespace([sys.executable, "-c", FULL, str(tmp_path)])
+    if argv[0] != "unshare":
+        missing("namespaces", "no mount namespace may be made here")
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.split(" ", 1)[1]) == (0, "[b'1', b'2']\n"), done.stderr[-2000:]
