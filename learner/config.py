@@ -51,8 +51,7 @@ class LearnerConfig:
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
     """CPU threads of the tensor library."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
-    """Added to the priority number of the process once it leads: where both share a processor, answers go before
-    learning."""
+    """Added to the priority number of the process: where both share a processor, answers go before learning."""
 
     lease_name: str = "learner"
     """Name of the lease in the store: one learner at a time holds it."""

@@ -123,7 +123,6 @@ def lead(
     if stop.is_set():
         return
     publisher.claim()
-    give_way(config.niceness)
     silence = Silence(config.rehearse_after_s)
     while not stop.is_set():
         leadership.check()
@@ -147,18 +146,6 @@ def lead(
     publisher.finish()
     feed.close()
     reporter.learning(learner, publisher, feed, is_last=True)
-
-
-def give_way(niceness: int) -> None:
-    """Let whatever else shares the processor go first, from now on; a learner that starts is waited for.
-
-    Where the system has priorities of threads (Linux), all that there are get it, and those that they start.
-    """
-    tasks = Path("/proc/self/task")
-    lower = os.getpriority(os.PRIO_PROCESS, 0) + niceness
-    for task in [int(each.name) for each in tasks.iterdir()] if tasks.exists() else [0]:
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            os.setpriority(os.PRIO_PROCESS, task, lower)
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:

@@ -1,5 +1,6 @@
 """`lifelong up|demo|serve|learn`: what runs until it is done or told to stop."""
 
+import os
 import signal
 import threading
 from functools import partial
@@ -77,10 +78,12 @@ def serve(given: Given, replicas: ReplicasOption = None) -> None:
 @reads_settings
 def learn(given: Given) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
-    from learner.loop import run
     from services.keys import key_bytes
 
     settings = given.attached()
+    os.nice(settings.learner.niceness)  # its imports come after those of whoever answers, too
+    from learner.loop import run
+
     code = run(
         settings.learner,
         bus_config=settings.bus,

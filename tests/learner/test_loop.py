@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,16 +31,6 @@ PUBLISHING = (
     "after-checkpoint:1",
 )
 """The steps of a publication up to the one that the store takes or refuses. The first checkpoint is that of the start.
-"""
-
-
-PRIORITIES = """
-import os, threading
-from learner.loop import give_way
-threading.Thread(target=threading.Event().wait, daemon=True).start()
-give_way(3)
-tasks = map(int, os.listdir("/proc/self/task"))
-print({os.getpriority(os.PRIO_PROCESS, task) - int(os.environ["BEFORE"]) for task in tasks})
 """
 
 
@@ -180,10 +168,3 @@ def assert_versions_are_what_was_served(children: Children, store: Store) -> Non
 
 def told_all(report: LearnerReport, num_events: int) -> bool:
     return report.counts.get("answers") == num_events and report.lag == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priorities of their own")
-def test_who_leads_gives_way_with_every_thread() -> None:
-    env = os.environ | {"BEFORE": str(os.getpriority(os.PRIO_PROCESS, 0))}
-    done = subprocess.run([sys.executable, "-c", PRIORITIES], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout == "{3}\n"
