@@ -16,12 +16,13 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What feedback gives back."""
+    """What feedback gives back, and whether it may: an answer that cannot be published says so."""
 
     event_id: str
     key: str
     receipt: str
     source: str | None
+    can_be_labelled: bool = True
 
 
 def predict(host: str, port: int, body: dict[str, str]) -> Reply:
@@ -50,4 +51,5 @@ def _ask(host: str, port: int, content: bytes) -> Reply:
     if response.status != http.client.OK:
         raise Failed(f"{response.status} {said[:200].decode(errors='replace')}")
     answer = json.loads(said)["answers"][0]
-    return Reply(answer["event_id"], answer["key"], answer["receipt"], answer.get("source"))
+    told = (answer[name] for name in ("event_id", "key", "receipt"))
+    return Reply(*told, source=answer.get("source"), can_be_labelled=answer.get("can_be_labelled", True))

@@ -45,6 +45,7 @@ class Ledger:
         self._labelled = array("i")
         self._num_due = 0
         self._num_labelled = 0
+        self._unlabelled: set[int] = set()
         self._signs: dict[str, list[Sign]] = {track: [] for track in TRACKS}
         self.http_failures: list[tuple[float, str]] = []
         """When a request failed although it was repeated once, and why."""
@@ -73,12 +74,15 @@ class Ledger:
             self._num_due += 1
             return True
 
-    def replied(self, number: int, begun_s: float) -> None:
-        """Takes down the HTTP reply to a request that was begun at `begun_s`; its event's label is due now."""
+    def replied(self, number: int, begun_s: float, *, can_be_labelled: bool = True) -> None:
+        """Takes down the HTTP reply to a request that was begun at `begun_s`; its event's label is due now, if any."""
         with self._lock:
             self._replied_s[number] = self._clock_s()
             self._signs[HTTP].append(Sign(begun_s, self._replied_s[number]))
-            self._num_due += 1
+            if can_be_labelled:
+                self._num_due += 1
+            else:
+                self._unlabelled.add(number)
 
     def http_failed(self, why: str) -> None:
         with self._lock:
@@ -103,7 +107,7 @@ class Ledger:
     def num_unanswered(self) -> int:
         """Events without an answer: by Kafka in the topic, by HTTP a reply."""
         with self._lock:
-            return len(self._sent_s) - self._num_due
+            return len(self._sent_s) - self._num_due - len(self._unlabelled)
 
     @property
     def num_unlabelled(self) -> int:
@@ -138,5 +142,6 @@ class Ledger:
                 answered_s=self._answered_s[:],
                 replied_s=self._replied_s[:],
                 labelled=self._labelled[:],
+                unlabelled=frozenset(self._unlabelled),
                 is_http=self.is_http,
             )

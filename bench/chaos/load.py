@@ -198,8 +198,9 @@ class Asker:
                 self._ledger.http_failed(str(error))
                 self._closed.wait(PAUSE_S)
             else:
-                self._ledger.replied(number, begun_s)
-                self._labeller.answered(number, reply)
+                self._ledger.replied(number, begun_s, can_be_labelled=reply.can_be_labelled)
+                if reply.can_be_labelled:
+                    self._labeller.answered(number, reply)
                 return
 
 

@@ -38,6 +38,8 @@ class Sent:
     """When its HTTP reply came."""
     labelled: Sequence[int]
     """Copies of its label that the broker has acknowledged."""
+    unlabelled: frozenset[int]
+    """Events whose HTTP reply said that they cannot be labelled: their answers are published nowhere."""
     is_http: Callable[[int], bool]
 
     @property
@@ -59,7 +61,8 @@ class Found:
 class Verdict:
     """What came of it. `lost`, `unpublished` and `twice` hold numbers of events.
 
-    `unpublished` were replied to over HTTP and are in no topic, so their labels have nothing to meet.
+    `unpublished` were replied to over HTTP as if they could be labelled, and are in no topic, so that their labels have
+    nothing to meet.
     `unaccounted` are labels by the reason.
     """
 
@@ -84,7 +87,7 @@ def judge(sent: Sent, found: Found, counts: Mapping[str, int], spans: Iterable[S
     unpublished = {number for number in absent - unreplied if sent.is_http(number)}
     return Verdict(
         lost=tuple(sorted((absent | unreplied) - unpublished)),
-        unpublished=tuple(sorted(unpublished)),
+        unpublished=tuple(sorted(unpublished - sent.unlabelled)),
         twice=tuple(sorted(number for number, copies in found.answers.items() if copies > 1)),
         num_in_flight=len(in_flight(sent, spans)),
         unaccounted={reason: num for reason, num in _unaccounted(sent, found, counts).items() if num},

@@ -36,6 +36,14 @@ def test_over_http_the_reply_counts_and_not_the_answer_in_the_topic() -> None:
     assert (it.num_unanswered, it.num_unlabelled) == (0, 1)
 
 
+def test_a_reply_that_says_that_it_cannot_be_labelled_is_answered_and_no_label_is_due() -> None:
+    it = ledger()
+    it.sent()
+    it.replied(0, 1.5, can_be_labelled=False)
+    assert (it.num_unanswered, it.num_unlabelled) == (0, 0)
+    assert it.as_sent().unlabelled == {0}
+
+
 def test_a_second_copy_of_a_label_labels_nothing_more() -> None:
     it = ledger()
     for _ in range(2):

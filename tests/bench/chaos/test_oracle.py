@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ def sent(
         answered_s=answered_s,
         replied_s=replied_s or [0.0 if is_http(number) else NONE for number in range(num)],
         labelled=[1] * num if labelled is None else labelled,
+        unlabelled=frozenset(),
         is_http=is_http,
     )
 
@@ -58,6 +60,8 @@ def test_over_http_a_reply_counts_and_its_answer_must_be_in_the_topic() -> None:
     verdict = judge(asked, found([number for number in range(21) if number != 20]), counts(20), [])
     assert verdict.lost == (0,)
     assert verdict.unpublished == (20,)
+    told = judge(replace(asked, unlabelled=frozenset({20})), found(list(range(20))), counts(20), [])
+    assert (told.lost, told.unpublished) == ((0,), ()), "its client was told that it cannot be labelled"
 
 
 def test_an_event_is_answered_twice_however_often_it_was() -> None:
