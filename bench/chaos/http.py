@@ -51,5 +51,5 @@ def _ask(host: str, port: int, content: bytes) -> Reply:
     if response.status != http.client.OK:
         raise Failed(f"{response.status} {said[:200].decode(errors='replace')}")
     answer = json.loads(said)["answers"][0]
-    told = (answer[name] for name in ("event_id", "key", "receipt"))
-    return Reply(*told, source=answer.get("source"), can_be_labelled=answer.get("can_be_labelled", True))
+    can_be_labelled = answer.get("can_be_labelled", True)
+    return Reply(answer["event_id"], answer["key"], answer["receipt"], answer.get("source"), can_be_labelled)
