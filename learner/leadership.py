@@ -37,6 +37,7 @@ class Leadership:
         self._highest_epoch = highest_epoch
         self._lease: Lease | None = None
         self._is_over = threading.Event()
+        self._renewing = threading.Lock()
         self.reach = Reach()
 
     @property
@@ -131,14 +132,16 @@ class Leadership:
             self._renew()
 
     def _renew(self) -> None:
-        try:
-            is_ours = self._store.renew(self.lease) or self._retakes()
-        except StoreUnavailable as error:
-            self.reach.lost(error)
-            return
-        self.reach.found()
-        if not is_ours:
-            self._is_over.set()
+        """One thread at a time: who takes the lease again must not find that the other has just done so."""
+        with self._renewing:
+            try:
+                is_ours = self._store.renew(self.lease) or self._retakes()
+            except StoreUnavailable as error:
+                self.reach.lost(error)
+                return
+            self.reach.found()
+            if not is_ours:
+                self._is_over.set()
 
     def _retakes(self) -> bool:
         """Take the lease again where nobody has led since ours: the server has forgotten it."""

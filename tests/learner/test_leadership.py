@@ -12,7 +12,7 @@ from tests.learner.publishing import wipe
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
 from wire.errors import StaleEpoch
-from wire.store import Store
+from wire.store import Lease, Store
 
 pytestmark = pytest.mark.live
 
@@ -68,6 +68,28 @@ def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
     first.refused(before, StaleEpoch("refused"))
     with pytest.raises(StaleEpoch):
         first.refused(first.lease, StaleEpoch("refused"))
+
+
+def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One found what the other had just taken, took it for another's, and gave it back."""
+    it, renew = leadership(store, "a"), store.renew
+    assert it.acquire()
+    wipe(store)
+    others: list[threading.Thread] = []
+
+    def renew_beside_another(lease: Lease) -> bool:
+        is_ours = renew(lease)
+        if not others:
+            others.append(threading.Thread(target=it.confirm))
+            others[0].start()
+            others[0].join(0.5)
+        return is_ours
+
+    monkeypatch.setattr(store, "renew", renew_beside_another)
+    it.confirm()
+    others[0].join()
+    it.confirm()
+    assert it.lease.epoch == 2
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
