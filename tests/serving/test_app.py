@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_
 
     with serve(port, replicas=1, ends_with=os.EX_TEMPFAIL) as served:
         eventually(is_ready, within_s=60)
+        time.sleep(5)  # it answers before Serve knows that it runs, and Serve asks only those how they are
         (hung,) = served.replicas
         hung.send_signal(signal.SIGSTOP)
         eventually(lambda: not hung.is_running(), within_s=25)
@@ -167,8 +169,8 @@ def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_
         gcs.kill()
         assert served.process.wait(45) == os.EX_TEMPFAIL
         assert "gcs_server of Ray ended" in served.log.read_text()
-    with serve(port, replicas=1):
-        eventually(is_ready, within_s=90)
+    with serve(port, replicas=1) as again:  # until the orphan has ended, it is the one that answers
+        eventually(lambda: bool(again.replicas) and is_ready(), within_s=90)
     for orphan in family:
         with suppress(psutil.NoSuchProcess):
             orphan.kill()
