@@ -93,13 +93,14 @@ class LocalBroker(tether.Tethered):
     def durable(self) -> bool:
         return self.kind == "kafka"
 
-    def await_up(self) -> None:
-        """Returns once it accepts connections. Raises NoBroker where it does not, and ends it."""
+    def await_up(self) -> "LocalBroker":
+        """Returns itself once it accepts connections. Raises NoBroker where it does not, and ends it."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not _accepts(self.port):
             if self.process.poll() is not None or time.monotonic() > deadline_s:
                 self.stop()
                 raise NoBroker(f"{self.kind} did not come up{self.log.ending()}")
+        return self
 
     def stop(self, *, grace_s: float = 10.0) -> None:
         super().stop(grace_s=grace_s)
@@ -110,7 +111,7 @@ def start_broker(state_dir: Path) -> LocalBroker:
 
     To be called from a thread that lives as long as the broker is wanted. NoBroker where there is none to start.
     """
-    return _awaited(launch_broker(state_dir))
+    return launch_broker(state_dir).await_up()
 
 
 def launch_broker(state_dir: Path) -> LocalBroker:
@@ -149,17 +150,12 @@ def tansu_program() -> Path | None:
 
 def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
     """One node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
-    return _awaited(_launch_kafka(home, state_dir))
+    return _launch_kafka(home, state_dir).await_up()
 
 
 def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
     """A Tansu broker that keeps its records in memory."""
-    return _awaited(_launch_tansu(program, state_dir))
-
-
-def _awaited(broker: LocalBroker) -> LocalBroker:
-    broker.await_up()
-    return broker
+    return _launch_tansu(program, state_dir).await_up()
 
 
 def _launch_kafka(home: Path, state_dir: Path) -> LocalBroker:

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 
@@ -45,8 +46,12 @@ class Door:
                 self._held.append(connection)
 
 
+Opens: TypeAlias = Callable[[bool], Door]
+Connects: TypeAlias = Callable[[type[Client], Door], tuple[Client, object]]
+
+
 @pytest.fixture
-def door() -> Iterator[Callable[[bool], Door]]:
+def door() -> Iterator[Opens]:
     opened: list[Door] = []
 
     def open_one(hangs_up: bool) -> Door:
@@ -59,7 +64,7 @@ def door() -> Iterator[Callable[[bool], Door]]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[type[Client], Door], tuple[Client, object]]]:
+def connect() -> Iterator[Connects]:
     clients: list[Client] = []
 
     def connect_to(kind: type[Client], door: Door) -> tuple[Client, object]:
@@ -72,9 +77,7 @@ def connect() -> Iterator[Callable[[type[Client], Door], tuple[Client, object]]]
         each.close()
 
 
-def test_who_is_hung_up_on_waits_longer_each_time(
-    door: Callable[[bool], Door], connect: Callable[[type[Client], Door], tuple[Client, object]]
-) -> None:
+def test_who_is_hung_up_on_waits_longer_each_time(door: Opens, connect: Connects) -> None:
     """B20: behind a proxy whose broker was away, each replica took a core to connect."""
     there = door(True)
     client, node = connect(Client, there)
@@ -85,9 +88,7 @@ def test_who_is_hung_up_on_waits_longer_each_time(
     assert 2 <= there.num <= 10
 
 
-def test_a_producer_waits_as_long_as_the_pause_lasts(
-    door: Callable[[bool], Door], connect: Callable[[type[Client], Door], tuple[Client, object]]
-) -> None:
+def test_a_producer_waits_as_long_as_the_pause_lasts(door: Opens, connect: Connects) -> None:
     there = door(True)
     client, node = connect(ProducerClient, there)
     end_s = time.monotonic() + WITHIN_S
@@ -100,9 +101,7 @@ def test_a_producer_waits_as_long_as_the_pause_lasts(
     assert len(rests) <= 60, "it does not go round and round"
 
 
-def test_a_producer_rests_while_it_connects(
-    door: Callable[[bool], Door], connect: Callable[[type[Client], Door], tuple[Client, object]]
-) -> None:
+def test_a_producer_rests_while_it_connects(door: Opens, connect: Connects) -> None:
     client, node = connect(ProducerClient, door(False))
     client.maybe_connect(node)
     client.poll(timeout_ms=50)
