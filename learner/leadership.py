@@ -103,8 +103,9 @@ class Leadership:
 
         A store that is away changes nothing: what we learn stays ours, and what we write is fenced by its epoch.
         """
-        if self.reach.is_open:
-            self._renew()
+        with self._renewing:
+            if self.reach.is_open:  # the other thread may just have found that it is not
+                self._renew()
         self.check()
 
     def release(self) -> None:
@@ -129,19 +130,19 @@ class Leadership:
         unblocked by: its end, the end of the block
         """
         while not closing.wait(self.interval_s) and not self._is_over.is_set():
-            self._renew()
+            with self._renewing:
+                self._renew()
 
     def _renew(self) -> None:
-        """One thread at a time: who takes the lease again must not find that the other has just done so."""
-        with self._renewing:
-            try:
-                is_ours = self._store.renew(self.lease) or self._retakes()
-            except StoreUnavailable as error:
-                self.reach.lost(error)
-                return
-            self.reach.found()
-            if not is_ours:
-                self._is_over.set()
+        """Called by one thread at a time: who takes the lease again must not find that the other has just done so."""
+        try:
+            is_ours = self._store.renew(self.lease) or self._retakes()
+        except StoreUnavailable as error:
+            self.reach.lost(error)
+            return
+        self.reach.found()
+        if not is_ours:
+            self._is_over.set()
 
     def _retakes(self) -> bool:
         """Take the lease again where nobody has led since ours: the server has forgotten it."""

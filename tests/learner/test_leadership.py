@@ -11,7 +11,7 @@ from tests.brokers import eventually
 from tests.learner.publishing import wipe
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
-from wire.errors import StaleEpoch
+from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Lease, Store
 
 pytestmark = pytest.mark.live
@@ -90,6 +90,29 @@ def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, mon
     others[0].join()
     it.confirm()
     assert it.lease.epoch == 2
+
+
+def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop waited for the renewal of the other thread, found the store away, and waited for it once more."""
+    it = leadership(store, "a", ttl_ms=300)
+    assert it.acquire()
+    asking, hung, asked_by = threading.Event(), threading.Event(), []
+
+    def hang(_lease: Lease) -> bool:
+        asked_by.append(threading.current_thread().name)
+        asking.set()
+        hung.wait()
+        raise StoreUnavailable("timeout")
+
+    monkeypatch.setattr(store, "renew", hang)
+    with it.kept():
+        assert asking.wait(10)
+        loop = threading.Thread(target=it.confirm, name="loop")
+        loop.start()
+        time.sleep(0.1)  # it waits for the other thread now
+        hung.set()
+        loop.join(10)
+    assert set(asked_by) == {"lease"} and not it.reach.is_open
 
 
 @pytest.mark.parametrize("is_gone", [False, True])

@@ -108,7 +108,7 @@ def test_without_a_store_learning_goes_on(servers: Servers) -> None:
     before = learnt_on_disk(servers.children)
     servers.stop(servers.redis)
     send(servers.bus, stream(40, 80))
-    eventually(lambda: learnt_on_disk(servers.children) > before, within_s=OUTAGE_S)
+    eventually(lambda: learnt_on_disk(servers.children) > before, within_s=2 * OUTAGE_S)
     time.sleep(OUTAGE_S)
     assert leader.poll() is None
     servers.go_on()
