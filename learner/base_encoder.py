@@ -8,6 +8,7 @@ blocks below them were.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -18,13 +19,13 @@ from learner.fast import FastTier
 from learner.origin import Change, Origin, compare
 from learner.replay import Labelled
 from learner.requantize import ServedEncoder, stored_encoder, stored_projection
+from learner.rounded import rounded_encoder
 from learner.snapshot import Snapshot
 from learner.tier import load_top, lower_digests, top_state, with_own_top
-from model.calibration import grams, smooth
 from model.errors import WrongConfig
+from model.head import PROJ
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from model.weights import layer_of
 
 log = structlog.get_logger("learner")
 
@@ -38,9 +39,14 @@ class Restored(NamedTuple):
 
 
 class BaseEncoder:
-    """Takes over `strata`, whose shape becomes that of the settings. Raises WrongConfig where these do not fit it."""
+    """Takes over `strata`, whose shape becomes that of the settings. Raises WrongConfig where these do not fit it.
 
-    def __init__(self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer) -> None:
+    `cache_dir` is where the rounded weights are kept from one start to the next.
+    """
+
+    def __init__(
+        self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer, *, cache_dir: Path | None = None
+    ) -> None:
         shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
         if config.trainable_layers > shape.n_layers:
             raise WrongConfig(
@@ -53,9 +59,8 @@ class BaseEncoder:
         self._lower_digests = lower_digests(strata)
         self._num_kept = config.trainable_layers  # top blocks that may have been trained
         first_layer = shape.n_layers - config.trainable_layers
-        seen = smooth(strata, grams(strata, tokenizer))
-        seen = {name: gram for name, gram in seen.items() if layer_of(name) < first_layer}
-        tensors = stored_encoder(strata, grams=seen) | {"head.proj": stored_projection(shape, seed=config.seed)}
+        tensors = rounded_encoder(strata, tokenizer, first_layer=first_layer, cache_dir=cache_dir)
+        tensors[PROJ] = stored_projection(shape, seed=config.seed)
         self.served = ServedEncoder(shape, tokenizer, tensors)
 
     @property

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import structlog
 from torch import Tensor
@@ -67,8 +68,9 @@ class Learner:
         *,
         receipts: Receipts | None = None,
         subjects: Subjects | None = None,
+        cache_dir: Path | None = None,
     ) -> None:
-        self._base = BaseEncoder(config, strata, tokenizer)
+        self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
         self._config, self._receipts, self._subjects = config, receipts, subjects
         self.model_spec = self._base.model_spec
         self.strata = strata

@@ -61,9 +61,17 @@ def run(
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
     try:
-        receipts, subjects = Receipts(signing_key), Subjects(signing_key)
-        learner = Learner(config, *load_encoder(encoder, max_tokens=max_tokens), receipts=receipts, subjects=subjects)
-        checkpoints = Checkpoints(Path(config.state_dir), num_newest=config.checkpoints)
+        state_dir = Path(config.state_dir)
+        strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)
+        learner = Learner(
+            config,
+            strata,
+            tokenizer,
+            receipts=Receipts(signing_key),
+            subjects=Subjects(signing_key),
+            cache_dir=state_dir,
+        )
+        checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints)
         leadership = Leadership(
             store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch
         )
