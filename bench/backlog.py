@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench.row import Goal, Row, Skip
+from bench.row import Goal, Row
+from bench.service import apache_kafka
 from bench.supply import Supply
 from bench.texts import clinc150
 from services.demo.stream import Item
 from services.keys import key_bytes, with_signing_key
 from services.local import tether
-from services.local.kafka import kafka_home, start_kafka
+from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
 from services.settings import Settings, as_environment, load, replaced
@@ -86,9 +87,7 @@ def caught_up(size: Size) -> Caught:
 @contextmanager
 def _servers() -> Iterator[Settings]:
     """Settings that name an Apache Kafka and a Redis of our own."""
-    home = kafka_home()
-    if home is None:
-        raise Skip("Apache Kafka: KAFKA_HOME is not set")
+    home = apache_kafka()
     with tempfile.TemporaryDirectory(prefix="backlog-") as name:
         folder = Path(name)
         settings = load(file=Path(os.devnull), environ={}, flags=[f"state_dir={folder}"]).settings

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from bench.texts import clinc150, few_of_each
 from services.demo.command import fresh
 from services.demo.session import Cast, Tempo, assembled, play
 from services.demo.stream import Item, Stream
+from services.local.kafka import kafka_home
 from services.settings import Settings, load
 from services.stack import Stack, open_store
 from wire.bus import Bus
@@ -25,6 +27,14 @@ from wire.store import Store
 LABELS_OF_EACH = 5
 IDLE_WITHIN_S, LOOK_S = 120.0, 0.5
 PRIMING = Tempo(rate=150, label_delay_s=(0.2, 1.0))
+
+
+def apache_kafka() -> Path:
+    """The folder of Apache Kafka. Raises Skip where there is none: other brokers may lose their log when they die."""
+    home = kafka_home()
+    if home is None:
+        raise Skip("Apache Kafka: KAFKA_HOME is not set")
+    return home
 
 
 @dataclass(frozen=True, slots=True)

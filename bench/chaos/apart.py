@@ -26,10 +26,9 @@ from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
 from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
 from bench.chaos.size import Size
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.row import Skip
+from bench.service import apache_kafka
 from services.guard import guarded
 from services.local import tether
-from services.local.kafka import kafka_home
 from services.settings import Settings, as_environment, replaced
 from services.stack import open_store, waited_for
 from wire.bus import Bus
@@ -57,10 +56,7 @@ class Apart:
     name = "apart"
 
     def __init__(self, folder: Path, size: Size, say: Callable[[str], None]) -> None:
-        home = kafka_home()
-        if home is None:
-            raise Skip("Apache Kafka: KAFKA_HOME is not set")
-        self._folder, self._size, self._home = folder, size, home
+        self._folder, self._size, self._home = folder, size, apache_kafka()
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])

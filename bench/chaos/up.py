@@ -15,6 +15,7 @@ from bench.chaos.programs import last_line
 from bench.chaos.sandbox import Disk, disk
 from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
 from bench.chaos.size import Size
+from bench.service import apache_kafka
 from services.local import tether
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
@@ -42,11 +43,12 @@ KILLED = (
 
 
 class Up:
-    """Owner of the process `lifelong up`."""
+    """Owner of the process `lifelong up`. Raises Skip where there is no Apache Kafka."""
 
     name = "up"
 
     def __init__(self, folder: Path, size: Size, say: Callable[[str], None]) -> None:
+        apache_kafka()
         self._size, self._say = size, say
         self._disk: Disk | None = disk(folder, DISK_MB)
         self._settings = small(state_dir=str(folder), serving__http_port=tether.free_port())
