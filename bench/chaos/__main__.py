@@ -65,7 +65,8 @@ def _items() -> list[Item]:
 def _keep_logs(folder: Path, scene: str) -> None:
     kept = LOGS / scene
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder / "logs", kept, ignore_dangling_symlinks=True)
+    if (folder / "logs").exists():  # not where the scene was skipped
+        shutil.copytree(folder / "logs", kept, ignore_dangling_symlinks=True)
 
 
 if __name__ == "__main__":
