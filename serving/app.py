@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serving.cluster import RayLost, ended_processes, is_shared, running_ray, serve_has, started, wait_while_it_runs
+from serving.cluster import RayLost, ended_processes, is_shared, running_ray, seen, started, wait_while_it_runs
 from serving.config import ReplicaConfig, ServingConfig
 from wire.config import BusConfig, StoreConfig
 from wire.logs import LogConfig, secrets_in
@@ -175,7 +175,7 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
         ending.callback(_remove)
         try:
             started(start, ended=ended_processes)
-            wait_while_it_runs(stop, is_there=partial(serve_has, APP), ended=ended_processes)
+            wait_while_it_runs(stop, look=partial(seen, APP), ended=ended_processes)
         except RayLost:
             ending.pop_all()  # nobody is there to remove anything from
             raise

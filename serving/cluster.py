@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -40,6 +40,10 @@ ENDED_LOOK_S = 0.2
 SILENCE_S = 30.0
 """A Serve that has not said for so long what runs on it is gone; one whose controller died is back in half of that."""
 
+START_S = 600.0
+"""With no replica that runs for so long, all begins anew: one that hangs while it starts is one that Serve waits for
+for ever. A cluster may have to boot a machine first, and load an image."""
+
 VITAL = ("gcs_server", "raylet")
 """Processes of Ray without which it does not go on."""
 
@@ -58,6 +62,14 @@ log = structlog.get_logger("ray")
 
 class RayLost(RuntimeError):
     """Ray, or our application on it, is not there, and does not come back by itself."""
+
+
+class Seen(NamedTuple):
+    """What Serve says of our application."""
+
+    is_there: bool
+    has_replica: bool
+    """Whether a replica runs: not one that only starts."""
 
 
 def is_shared() -> bool:
@@ -102,32 +114,35 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
 def wait_while_it_runs(
     stop: threading.Event,
     *,
-    is_there: Callable[[], bool | None],
+    look: Callable[[], Seen | None],
     ended: Callable[[], Sequence[str]],
     silence_s: float = SILENCE_S,
+    start_s: float = START_S,
 ) -> None:
     """Returns when `stop` is set. Raises RayLost.
 
-    `is_there` says whether our application is (None: nobody answered), and may take for ever; `ended` names the
-    processes of Ray that have.
+    `look` says how our application is (None: nobody answered), and may take for ever; `ended` names the processes of
+    Ray that have.
 
-    consumes: `is_there`, `ended`
+    consumes: `look`, `ended`
     produces: nothing
     waits for: `stop`
-    unblocked by: `stop`; within ENDED_LOOK_S by what has ended; after `silence_s` without an answer
+    unblocked by: `stop`; within ENDED_LOOK_S by what has ended; after `silence_s` without an answer, after `start_s`
+                  without a replica
     """
-    with closing(_Watch(is_there)) as watch:
+    with closing(_Watch(look)) as watch:
         while not stop.wait(ENDED_LOOK_S):
             _check_processes(ended)
-            watch.check(silence_s)
+            watch.check(silence_s, start_s)
 
 
-def started(start: Callable[[], object], *, ended: Callable[[], Sequence[str]]) -> None:
-    """Returns when `start` has, raises what it raises; RayLost where a process of Ray ends first: it may never return.
+def started(start: Callable[[], object], *, ended: Callable[[], Sequence[str]], within_s: float = START_S) -> None:
+    """Returns when `start` has, raises what it raises; RayLost where it may never return.
 
-    It runs in a thread that is left behind then.
+    That is where a process of Ray ends first, and after `within_s`. It runs in a thread that is left behind then.
     """
     done: Future[object] = Future()
+    deadline_s = time.monotonic() + within_s
 
     def run() -> None:
         try:
@@ -138,20 +153,26 @@ def started(start: Callable[[], object], *, ended: Callable[[], Sequence[str]]) 
     threading.Thread(target=run, name="ray-start", daemon=True).start()
     while not wait([done], ENDED_LOOK_S).done:
         _check_processes(ended)
+        if time.monotonic() > deadline_s:
+            raise RayLost(f"the replicas have not started in {within_s:.0f} s: start again")
     done.result()
 
 
-def serve_has(app: str) -> bool | None:
-    """Whether Serve has the application; None where it does not say."""
+def seen(app: str) -> Seen | None:
+    """What Serve says of the application; None where it says nothing."""
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
 
     try:
-        return app in serve.status().applications
+        found = serve.status().applications.get(app)
     except (RayError, RayServeException) as error:
         log.warning("serve_silent", error=str(error))
         return None
+    if found is None:
+        return Seen(is_there=False, has_replica=False)
+    states = {state for each in found.deployments.values() for state, number in each.replica_states.items() if number}
+    return Seen(is_there=True, has_replica="RUNNING" in states)
 
 
 def ended_processes() -> list[str]:
@@ -179,22 +200,25 @@ def own_folder(parent: Path) -> Iterator[Path]:
 
 
 class _Watch:
-    """Asks again and again whether our application is there, in a thread of its own: an answer may never come."""
+    """Asks again and again how our application is, in a thread of its own: an answer may never come."""
 
-    def __init__(self, is_there: Callable[[], bool | None]) -> None:
-        self._ask = is_there
+    def __init__(self, look: Callable[[], Seen | None]) -> None:
+        self._look = look
         self._is_there = True
         self._heard_s = time.monotonic()
+        self._ran_s = time.monotonic()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-watch", daemon=True)
         self._thread.start()
 
-    def check(self, silence_s: float) -> None:
+    def check(self, silence_s: float, start_s: float) -> None:
         """Raises RayLost."""
         if not self._is_there:
             raise RayLost("our application was removed from Ray Serve: start again")
         if time.monotonic() - self._heard_s > silence_s:
             raise RayLost(f"Ray Serve has not answered for {silence_s:.0f} s: start again")
+        if time.monotonic() - self._ran_s > start_s:
+            raise RayLost(f"no replica has run for {start_s:.0f} s: start again")
 
     def close(self) -> None:
         """Asks no more; an answer that does not come is waited for no longer than LOOK_S."""
@@ -205,15 +229,18 @@ class _Watch:
         """Asks until closed.
 
         consumes: what Serve says
-        produces: whether the application was there, and when that was heard
+        produces: whether the application was there, when that was heard, and when a replica ran last
         waits for: an answer; then LOOK_S
         unblocked by: the answer, if it comes; close
         """
         while not self._closing.wait(LOOK_S):
-            answer = self._ask()
-            if answer is not None:
-                self._is_there = answer
-                self._heard_s = time.monotonic()
+            answer = self._look()
+            if answer is None:
+                continue
+            self._is_there = answer.is_there
+            self._heard_s = time.monotonic()
+            if answer.has_replica:
+                self._ran_s = self._heard_s
 
 
 def _check_processes(ended: Callable[[], Sequence[str]]) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.cluster import FOLDER_PREFIX, RayLost, own_folder, started, wait_while_it_runs
+from serving.cluster import FOLDER_PREFIX, RayLost, Seen, own_folder, started, wait_while_it_runs
+
+RUNS = Seen(is_there=True, has_replica=True)
+STARTS = Seen(is_there=True, has_replica=False)
 
 OWNER = """
 import sys, time
@@ -60,7 +63,7 @@ def test_what_only_looks_like_a_folder_of_ours_is_left_alone(tmp_path: Path) -> 
 def test_a_process_of_ray_that_ends_is_noticed_at_once() -> None:
     """F32: nobody looked at Ray."""
     with pytest.raises(RayLost, match="raylet of Ray ended"):
-        wait_while_it_runs(threading.Event(), is_there=lambda: True, ended=lambda: ["raylet"])
+        wait_while_it_runs(threading.Event(), look=lambda: RUNS, ended=lambda: ["raylet"])
 
 
 def test_a_process_of_ray_that_ends_while_replicas_start_is_noticed() -> None:
@@ -81,25 +84,40 @@ def test_a_start_ends_as_it_ends() -> None:
 
 def test_an_application_that_was_removed_is_noticed() -> None:
     with pytest.raises(RayLost, match="was removed"):
-        wait_while_it_runs(threading.Event(), is_there=lambda: False, ended=list)
+        wait_while_it_runs(threading.Event(), look=lambda: Seen(False, False), ended=list)
 
 
 def test_a_serve_that_never_answers_is_gone() -> None:
     never = threading.Event()
     with pytest.raises(RayLost, match="has not answered"):
-        wait_while_it_runs(threading.Event(), is_there=never.wait, ended=list, silence_s=1.5)
+        wait_while_it_runs(threading.Event(), look=lambda: RUNS if never.wait() else None, ended=list, silence_s=1.5)
+    never.set()
+
+
+def test_a_serve_without_a_replica_is_started_again() -> None:
+    """Serve waits for ever for a replica that hangs while it starts."""
+    looks = [RUNS, RUNS, *([STARTS] * 20)]
+    with pytest.raises(RayLost, match=r"no replica has run for 2 s"):
+        wait_while_it_runs(threading.Event(), look=lambda: looks.pop(0), ended=list, start_s=1.5)
+    assert len(looks) < 20
+
+
+def test_replicas_that_never_start_are_started_again() -> None:
+    never = threading.Event()
+    with pytest.raises(RayLost, match="not started in 1 s"):
+        started(never.wait, ended=list, within_s=1.0)
     never.set()
 
 
 def test_a_serve_that_is_silent_for_a_while_is_waited_for() -> None:
     stop = threading.Event()
-    answers: list[bool | None] = [True, None, True]
+    answers: list[Seen | None] = [RUNS, None, RUNS]
 
-    def is_there() -> bool | None:
+    def look() -> Seen | None:
         if not answers:
             stop.set()
-            return True
+            return RUNS
         return answers.pop()
 
-    wait_while_it_runs(stop, is_there=is_there, ended=list, silence_s=10)
+    wait_while_it_runs(stop, look=look, ended=list, silence_s=10)
     assert not answers
