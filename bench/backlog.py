@@ -22,7 +22,7 @@ from bench.row import Goal, Row
 from bench.service import apache_kafka
 from bench.supply import Supply
 from bench.texts import clinc150
-from services.demo.stream import Item
+from evals.streams.stream import Item
 from services.keys import key_bytes, with_signing_key
 from services.local import tether
 from services.local.kafka import start_kafka

@@ -13,7 +13,7 @@ from itertools import cycle, islice
 from bench.row import Goal, Row
 from bench.service import Service
 from bench.supply import Supply
-from services.demo.score import percentiles
+from evals.load.score import percentiles
 from wire.bus import Follower
 from wire.clock import now_ms
 from wire.records import Answer, Event

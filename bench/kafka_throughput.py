@@ -18,9 +18,9 @@ from bench.process import measured
 from bench.row import Goal, Peer, Row
 from bench.service import Service, started
 from bench.supply import Supply
+from evals.load.score import per_second
+from evals.streams.stream import Item
 from kernels.dispatch import VARIABLE
-from services.demo.score import per_second
-from services.demo.stream import Item
 from services.local.kafka import start_broker
 from services.tune.kept import num_cores
 from wire.bus import Bus

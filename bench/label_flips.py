@@ -18,12 +18,12 @@ import torch
 from bench.row import Goal, Row
 from bench.supply import Supply
 from bench.texts import clinc150
+from evals.streams.stream import Item
 from learner.config import LearnerConfig
-from learner.flips import Flips, FlipsState
+from learner.labels.flip_detector import Flips, FlipsState
 from learner.learner import Learner
-from learner.replay import Labelled
+from learner.memory.replay import Labelled
 from model.minilm import load_encoder
-from services.demo.stream import Item
 
 BATCH = 50
 """Texts that are answered by one version."""

@@ -3,7 +3,6 @@
 started() -> Stack -> five labels of every class learned, and live -> Service
 """
 
-import io
 import os
 import time
 from collections.abc import Iterator
@@ -11,13 +10,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.row import Skip
 from bench.texts import clinc150, few_of_each
+from evals.load.session import Cast, Tempo, assembled, play
+from evals.streams.stream import Item, Stream
 from services.demo.command import fresh
-from services.demo.session import Cast, Tempo, assembled, play
-from services.demo.stream import Item, Stream
 from services.local.kafka import kafka_home
 from services.settings import Settings, load
 from services.stack import Stack, open_store
@@ -53,8 +50,8 @@ class Service:
 
         At rate 0, as fast as it goes, no single answer's time counts: they are read patiently.
         """
-        stream, tempo = Stream("bench", ()), Tempo(rate=rate, labels=False, is_patient=not rate)
-        with assembled(self.bus, self.store, stream, tempo, console=quiet(), check=self.stack.check) as cast:
+        tempo = Tempo(rate=rate, labels=False, is_patient=not rate)
+        with assembled(self.bus, self.store, tempo, say=_nothing, check=self.stack.check) as cast:
             yield cast
 
 
@@ -66,11 +63,11 @@ def started() -> Iterator[Service]:
     items = tuple(item for stage in stream.stages for item in stage.test)
     with (
         fresh(load(file=None, environ=os.environ).settings) as own,
-        Stack(own, say=lambda _: None) as stack,
+        Stack(own, say=_nothing) as stack,
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,
     ):
-        play(bus, store, primer, PRIMING, console=quiet(), check=stack.check)
+        play(bus, store, primer, PRIMING, say=_nothing, check=stack.check)
         _await_idle(store)
         yield Service(stack.settings, stack, bus, store, items)
 
@@ -84,5 +81,5 @@ def _await_idle(store: Store) -> None:
         time.sleep(LOOK_S)
 
 
-def quiet() -> Console:
-    return Console(file=io.StringIO())
+def _nothing(_text: str) -> None:
+    """Says nothing."""

@@ -16,12 +16,12 @@ from bench.row import Goal, Row
 from bench.service import Service
 from bench.supply import Supply
 from bench.turned import Turner, is_mixed, plain
-from services.demo.readback import read_back
-from services.demo.score import percentiles
-from services.demo.session import Cast
-from services.demo.sight import Sight
-from services.demo.stream import Item, Stage
-from services.topics import every_record
+from evals.load.readback import read_back
+from evals.load.score import percentiles
+from evals.load.session import Cast
+from evals.load.sight import Sight
+from evals.streams.stream import Item, Stage
+from wire.bus.scan import every_record
 from wire.records import Answer
 
 NUM_SWAPS = 200

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from bench.row import Skip
+from evals.streams.data import CLINC150, SUPPORT, load
+from evals.streams.stream import Item, Stage, Stream
 from learner.errors import DataError
-from services.demo.data import CLINC150, SUPPORT, load
-from services.demo.stream import Item, Stage, Stream
 from services.versions import ROOT
 
 

@@ -5,37 +5,13 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from wire.config import require
+from wire.config import TrustConfig, require
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-balanced"]
 
 MAX_SEED = (1 << 32) - 1
 """The largest that every generator of ours takes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class GuardConfig:
-    """Which labels are believed. By default whoever can write to the feedback topic is; forged receipts never are."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    require_receipts: bool = False
-    """Whether a label without the receipt of its answer is refused."""
-    receipt_max_age_s: Annotated[float, Gt(0), Le(3_153_600_000)] = 604_800.0
-    """How long after its answer a label with a receipt may be said; as long as answers are kept."""
-    source_labels_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
-    """Labels a second that one source may say, by the time of the answers that it labels. 0: no limit."""
-    source_burst: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
-    """Labels that a source may say at once under that limit."""
-    source_share: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Largest share of what is learnt that a source gets while it floods: set it where labels come from many. 1: all"""
-    source_window: Annotated[int, Ge(1), Le(10_000_000)] = 2_000
-    """Labels over which shares are taken."""
-    max_sources: Annotated[int, Ge(1), Le(10_000_000)] = 1_000
-    """Sources whose rate is remembered; the longest silent is forgotten first."""
-    flip_alarm: bool = True
-    """Whether labels that pile up against one class, or from one source as one class, are held."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +47,7 @@ class LearnerConfig:
     """Events remembered as already labelled, and as many as expired, by hashes."""
     max_label_chars: Annotated[int, Ge(1), Le(10_000)] = 200
     """Longest label, in characters."""
-    guard: GuardConfig = GuardConfig()
+    guard: TrustConfig = TrustConfig()
     """Labels that cannot be trusted."""
     label_capacity: Annotated[int, Ge(2), Le(65_536)] = 256
     """Rows of the head. Once they are taken, a new class needs more labels than a provisional one, and gets its row."""

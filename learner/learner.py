@@ -16,29 +16,29 @@ from pathlib import Path
 import structlog
 from torch import Tensor
 
-from learner.anchor import Anchor
-from learner.base_encoder import BaseEncoder
-from learner.classes import completed
 from learner.config import LearnerConfig
-from learner.erased import Erased
-from learner.evaluation import changes
-from learner.fast import FastTier
-from learner.gate import is_worse_beyond_chance
-from learner.guard import Guard
-from learner.join import Join
-from learner.letters import Letters
-from learner.lineage import began, broken, ended, stored
-from learner.origin import Change
-from learner.parts import classes_of, drift_of, fresh_of, held_back_of, replay_of
-from learner.prequential import Prequential
-from learner.recent import hash_of
-from learner.replay import Labelled, Replay, with_names
-from learner.sample import Sample
-from learner.schedule import MARKS, Schedule
-from learner.slow import Phase, SlowRound
-from learner.snapshot import MEANS, Facts, Snapshot
-from learner.steps import Pace
-from learner.temperature import DEFAULT
+from learner.fast.fast_head import FastTier
+from learner.labels.classes import completed
+from learner.labels.join import Join
+from learner.labels.letters import Letters
+from learner.labels.prequential import Prequential
+from learner.labels.recent import hash_of
+from learner.labels.sample import Sample
+from learner.labels.trust import Guard
+from learner.memory.erasures import Erased
+from learner.memory.replay import Labelled, Replay, with_names
+from learner.quality.anchor import Anchor
+from learner.quality.evaluation import changes
+from learner.quality.gate import is_worse_beyond_chance
+from learner.quality.temperature import DEFAULT
+from learner.slow.round import Phase, SlowRound
+from learner.slow.schedule import MARKS, Schedule
+from learner.state.base_encoder import BaseEncoder
+from learner.state.lineage import began, broken, ended, stored
+from learner.state.origin import Change
+from learner.state.parts import classes_of, drift_of, fresh_of, held_back_of, replay_of
+from learner.state.snapshot import MEANS, Facts, Snapshot
+from learner.stopwatch import Pace
 from model.errors import NonFinite
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
-from learner.feed import Feed
+from learner.labels.consumer import Feed
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.publish import Publisher
+from learner.release.publisher import Publisher
 from wire.errors import StoreUnavailable
 from wire.records import Evaluation, LearnerReport
 

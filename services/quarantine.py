@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from services.topics import every_record
 from wire.bus import Bus
+from wire.bus.scan import every_record
 from wire.receipts import Receipts
 from wire.records import Feedback, Quarantined
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.rebuild import NotRebuilt, differing, rebuild
+from learner.release.rebuild import NotRebuilt, differing, rebuild
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
 

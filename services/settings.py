@@ -26,7 +26,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from learner.config import MAX_SEED, LearnerConfig
-from services.rollout.config import RolloutConfig
+from rollout.config import RolloutConfig
 from services.schema import Setting, settings_of
 from services.sources import BadSettings, Entry, Problem, read_environment, read_file, read_flags, variable_of
 from services.tune import kept

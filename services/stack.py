@@ -34,7 +34,7 @@ from services.running import announce, claim, withdraw
 from services.servers import Servers
 from services.settings import Settings, as_environment, replaced
 from services.supervisor import Program, StackFailed, Supervisor
-from serving.listener import PortTaken, check_port
+from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
 from wire.store import Store
 

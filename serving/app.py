@@ -4,8 +4,8 @@
     serve run serving.app:build -> the same deployment behind Serve's own proxy
 
 Ray Serve starts the replicas, restarts those that die or are unhealthy, and stops them gracefully. It does not carry
-the traffic: replicas read Kafka themselves and listen on the port themselves (`serving/listener.py` says why), so its
-proxies are off, and its request metrics and autoscaling see only what comes through a handle or a proxy.
+the traffic: replicas read Kafka themselves and listen on the port themselves (`serving/http/listener.py` says why), so
+its proxies are off, and its request metrics and autoscaling see only what comes through a handle or a proxy.
 """
 
 import gc
@@ -61,9 +61,9 @@ class AppReplica:
         import ray
         from ray import serve
 
-        from serving.connection import bounds_of
-        from serving.http import make_app
-        from serving.listener import Listener
+        from serving.http.api import make_app
+        from serving.http.connection import bounds_of
+        from serving.http.listener import Listener
         from serving.replica import Replica
         from wire.logs import configure
 
@@ -152,7 +152,7 @@ def run(config: ReplicaConfig, stop: threading.Event) -> None:
     Raises PortTaken, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; the message has their
     reason.
     """
-    from serving.listener import await_port
+    from serving.http.listener import await_port
 
     _require_addresses(config)
     _check_policy(config)

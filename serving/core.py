@@ -9,7 +9,7 @@ from serving.batcher import BatchQueue
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Done, Item, always
-from serving.outbox import Outbox
+from serving.kafka.outbox import Outbox
 from serving.tokens import Encode
 from wire.records import MAX_TEXT_CHARS, Event
 

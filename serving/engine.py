@@ -35,9 +35,9 @@ from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
-from serving.live import Live
-from serving.precision import NO_CHOICE, Choice, choose
 from serving.predict import predict_many
+from serving.weights.active import Live
+from serving.weights.precision import NO_CHOICE, Choice, choose
 from wire.envelope import shown
 from wire.receipts import Receipts
 from wire.records import Answer

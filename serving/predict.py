@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.ragged import RaggedBatch
-from serving.live import Live, Version
+from serving.weights.active import Live, Version
 from wire.receipts import Receipts
 from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for

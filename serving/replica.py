@@ -16,25 +16,25 @@ from pathlib import Path
 import torch
 
 from model.tokenizer import TextTokenizer
-from serving.asking import Asking
 from serving.batcher import BatchQueue
-from serving.bodies import Bodies
-from serving.clients import Clients
 from serving.config import ReplicaConfig, ServingConfig
 from serving.core import Core
 from serving.counts import Counts
-from serving.dedupe import DedupeWindow
 from serving.engine import Engine
-from serving.http import Api
-from serving.intake import Intake
+from serving.http.api import Api
+from serving.http.bodies import Bodies
+from serving.http.bridge import Asking
+from serving.http.clients import Clients
+from serving.http.rate_limit import RateLimit
 from serving.item import Item
-from serving.loader import Loader
-from serving.outbox import Outbox, OutboxBounds
-from serving.ratelimit import RateLimit
-from serving.spool import Spool
+from serving.kafka.dedupe import DedupeWindow
+from serving.kafka.intake import Intake
+from serving.kafka.outbox import Outbox, OutboxBounds
+from serving.kafka.spool import Spool
 from serving.status import Status
-from serving.swap import Swap
 from serving.tokens import encoding
+from serving.weights.loader import Loader
+from serving.weights.swap import Swap
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.receipts import Receipts
@@ -78,7 +78,7 @@ class Replica:
         )
 
     def api(self) -> Api:
-        """The endpoints of this replica; see `serving.http.make_app`. Each call has its own rate limits."""
+        """The endpoints of this replica; see `serving.http.api.make_app`. Each call has its own rate limits."""
         config = self._config
         limit = RateLimit(
             per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients

@@ -12,15 +12,17 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "model": ("kernels",),
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model"),
-    "services": ("kernels", "wire", "model", "serving", "learner"),
+    "rollout": ("wire",),
+    "evals": ("kernels", "wire", "model", "learner", "rollout"),
+    "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals"),
 }
 
 DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders that may import it
     "ray": ("serving/app.py", "serving/cluster.py", "services/"),
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
-    "avalanche": ("learner/",),
-    "river": ("learner/",),
+    "avalanche": ("evals/continual/",),
+    "river": ("evals/continual/", "learner/labels/drift.py"),
 }
 
 LIGHT = ("wire",)  # rooms that must load without these

@@ -21,8 +21,8 @@ from bench.chaos.up import Up
 from bench.results import BUILD
 from bench.row import Skip
 from bench.texts import clinc150
-from services.demo.data import SUPPORT, load
-from services.demo.stream import Item
+from evals.streams.data import SUPPORT, load
+from evals.streams.stream import Item
 
 LOGS = BUILD / "bench" / "chaos"
 

@@ -20,8 +20,8 @@ from bench.chaos.http import Failed, Reply, predict
 from bench.chaos.ledger import Ledger, id_of, number_of
 from bench.chaos.line import Line
 from bench.chaos.size import Size
-from services.demo.labeller import delays
-from services.demo.stream import Item
+from evals.load.labeller import delays
+from evals.streams.stream import Item
 from services.settings import Settings
 from wire.bus import Bus
 from wire.clock import now_ms

@@ -23,8 +23,8 @@ from bench.chaos.size import Size
 from bench.chaos.timeline import Span, longest_silence_s
 from bench.chaos.unkilled import not_the_same
 from bench.chaos.watch import Watch
-from services.demo.loops import Loops
-from services.demo.stream import Item
+from evals.load.loops import Loops
+from evals.streams.stream import Item
 from services.stack import open_store
 from wire.bus import Bus
 from wire.errors import WireError

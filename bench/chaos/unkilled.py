@@ -14,7 +14,7 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.rebuild import NotRebuilt, ReadTo, differing, rebuild
+from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
 from model.minilm import load_encoder
 from services.keys import key_bytes
 from services.settings import Settings

@@ -19,8 +19,8 @@ import torch
 from bench.texts import clinc150, few_of_each
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.replay import Labelled
-from learner.tier import Trainer, with_own_top
+from learner.memory.replay import Labelled
+from learner.slow.trainer import Trainer, with_own_top
 from model.minilm import load_encoder
 
 PER_LABEL = 10

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from bench.texts import clinc150, few_of_each
+from evals.streams.stream import Item
 from learner.config import LearnerConfig
-from learner.heads.ridge import RidgeHead
+from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
 from model.head import features, projection
 from model.minilm import load_encoder
 from model.quantized import INT8, PRECISIONS
 from model.strata import encode_many
-from services.demo.stream import Item
 
 PER_LABEL = 30
 """Texts of each label that the heads learn from."""

@@ -12,8 +12,8 @@ from itertools import cycle
 
 from bench.row import Skip
 from bench.texts import clinc150, some_texts
+from evals.streams.data import SUPPORT, load
 from model.tokenizer import TextTokenizer
-from services.demo.data import SUPPORT, load
 
 NUM_SOURCES = 1024
 """Texts that longer ones are made of."""

@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from rich.status import Status
 
-from learner.offline.measures import Row
-from learner.offline.outcome import Outcome, outcome
-from learner.offline.runner import Choice, Run, Strategy, flipped, shuffled
-from learner.offline.stage import Benchmark, Contender
+from evals.continual.measures import Row
+from evals.continual.outcome import Outcome, outcome
+from evals.continual.runner import Choice, Run, Strategy, flipped, shuffled
+from evals.streams.stage import Benchmark, Contender
 from services.bench import plot, table
 from services.bench.sets import SETS, TEXTS, set_of
 from services.settings import Settings

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from learner.offline.outcome import Outcome, spread
+from evals.continual.outcome import Outcome, spread
 
 
 def draw(outcomes: Sequence[Outcome], stages: Sequence[str], path: Path) -> None:

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
+from evals.continual import recipes, streams, texts
+from evals.continual.avalanche import is_path
+from evals.continual.runner import Strategy
+from evals.streams.data import CLINC150, SUPPORT, fewshot, load
+from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
+from evals.streams.stage import Benchmark, Part, Stage
+from evals.streams.stream import Item
+from evals.streams.tabular import ELEC2, elec2
 from learner.errors import DataError
-from learner.offline import recipes, streams, texts
-from learner.offline.avalanche import is_path
-from learner.offline.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
-from learner.offline.runner import Strategy
-from learner.offline.stage import Benchmark, Part, Stage
-from learner.offline.tabular import ELEC2, elec2
-from services.demo.data import CLINC150, SUPPORT, fewshot, load
-from services.demo.stream import Item
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from learner.offline.outcome import Outcome, spread
+from evals.continual.outcome import Outcome, spread
 
 
 def of(outcomes: Sequence[Outcome]) -> Table:

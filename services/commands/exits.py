@@ -7,17 +7,17 @@ def codes() -> dict[type[Exception], int]:
     """The code of every error that is told in one message. Any other is a fault of ours, and shows its trace."""
     from learner.errors import DataError, LearnerError, StateRefused
     from model.errors import ModelError
+    from rollout.plans import NotPossible
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
-    from services.rollout.plans import NotPossible
     from services.running import NotRunning
     from services.sources import BadSettings
     from services.supervisor import StackFailed
     from services.tune.measure import TuneFailed
     from serving.cluster import RayLost
-    from serving.listener import PortTaken
+    from serving.http.listener import PortTaken
     from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
 
     return {

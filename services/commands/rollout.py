@@ -16,7 +16,7 @@ from services.commands.given import Given, JsonOption, reads_settings
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
-    from services.rollout.operator import Operator
+    from rollout.operator import Operator
     from wire.records import RolloutPlan
 
 app = typer.Typer(no_args_is_help=True, help="Which version answers which share of the traffic.")
@@ -118,10 +118,10 @@ def unpin(given: Given, as_json: JsonOption = False) -> None:
 @reads_settings
 def run(given: Given) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
-    from learner.guard import Guard
+    from learner.labels.trust import Guard
+    from rollout.controller import Controller
     from services.commands.run import stop_signal
     from services.keys import key_bytes
-    from services.rollout.controller import Controller
     from services.stack import open_store
     from wire.bus import Bus
     from wire.receipts import Receipts
@@ -146,7 +146,7 @@ def run(given: Given) -> None:
 @contextmanager
 def operator(given: Given) -> "Iterator[Operator]":
     """What may be asked of the rollout of the running stack."""
-    from services.rollout.operator import Operator
+    from rollout.operator import Operator
     from services.stack import open_store
 
     with closing(open_store(given.attached())) as store:

@@ -82,7 +82,7 @@ def learn(given: Given) -> None:
 
     settings = given.attached()
     os.nice(settings.learner.niceness)  # its imports come after those of whoever answers, too
-    from learner.loop import run
+    from learner.process import run
 
     code = run(
         settings.learner,

@@ -12,17 +12,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 from rich.console import Console
 
+from evals.load.session import Cast, Outcome, Tempo, play
+from evals.streams.data import load
+from evals.streams.stream import Stream
 from learner.errors import DataError
-from services.demo import report
-from services.demo.data import load
+from services.demo import report, view
 from services.demo.options import Options
-from services.demo.session import Outcome, Tempo, play
-from services.demo.stream import Stream
+from services.demo.view import View
 from services.running import DEMO, read, remove_abandoned
 from services.settings import Settings, replaced
 from services.stack import LOGS, Stack, open_store
@@ -99,7 +101,10 @@ def _decisive(settings: Settings, stream: Stream) -> Settings:
 
 def _play(settings: Settings, stream: Stream, options: Options, console: Console) -> Outcome:
     def say(text: str) -> None:
-        console.print(f"[{_since_start_s():5.1f} s] {text}", markup=False, highlight=False, soft_wrap=True)
+        view.say(console, f"[{_since_start_s():5.1f} s] {text}")
+
+    def watching(cast: Cast) -> View:
+        return View(console, stream, cast.ledger, cast.watcher)
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
@@ -111,7 +116,8 @@ def _play(settings: Settings, stream: Stream, options: Options, console: Console
     ):
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
-            return play(bus, store, stream, tempo, console=console, check=stack.check)
+            plain = partial(view.say, console)
+            return play(bus, store, stream, tempo, say=plain, check=stack.check, watching=watching)
 
 
 def _where_commands_look(settings: Settings) -> Path | None:

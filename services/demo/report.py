@@ -11,15 +11,12 @@ from typing import Any
 
 from rich.table import Table
 
-from services.demo.curve import Point
-from services.demo.figures import Figures
-from services.demo.stream import Stream
+from evals.load.curve import Point
+from evals.load.figures import Figures, Mark
+from evals.streams.stream import Stream
 
 GAP = 2.5
 """Buckets without an answer that interrupt the curve."""
-
-Mark = tuple[float, str]
-"""A version's first answer: seconds from the first event, and the arm."""
 
 
 def table(figures: Figures, stream: Stream) -> Table:

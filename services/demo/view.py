@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from services.demo.ledger import TRAIN, Ledger, Progress
-from services.demo.score import Hits, percentiles
-from services.demo.sight import Sight, Watcher
-from services.demo.stream import Stream
+from evals.load.ledger import TRAIN, Ledger, Progress
+from evals.load.score import Hits, percentiles
+from evals.load.sight import Sight, Watcher
+from evals.streams.stream import Stream
 
 LINE_EVERY_S = 5.0
 FRAMES_PER_S = 4.0
@@ -26,7 +26,7 @@ RATE_OVER_S = 2.0
 
 
 class View:
-    """Shows a run from entering to leaving. Any thread may `say` something."""
+    """Shows a run from entering to leaving."""
 
     def __init__(self, console: Console, stream: Stream, ledger: Ledger, watcher: Watcher) -> None:
         self._console = console
@@ -54,21 +54,22 @@ class View:
         else:
             self._lines.join()
 
-    def say(self, text: str) -> None:
-        """Something worth a line of its own; above the panel, where there is one."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     def _say_lines(self) -> None:
         """consumes: ledger and sight; produces: lines; waits for: five seconds; unblocked by: leaving."""
         while not self._left.wait(LINE_EVERY_S):
             progress = self._ledger.progress()
             rate = self._rate.over(progress.counts.answered, time.monotonic())
-            self.say(line(progress, self._watcher.sight(), rate))
+            say(self._console, line(progress, self._watcher.sight(), rate))
 
     def _frame(self) -> Group:
         progress = self._ledger.progress()
         rate = self._rate.over(progress.counts.answered, time.monotonic())
         return panel(self._stream, progress, self._watcher.sight(), rate)
+
+
+def say(console: Console, text: str) -> None:
+    """Prints a line of its own; above the panel, where there is one. Any thread may call it."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Rate:

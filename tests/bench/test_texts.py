@@ -6,7 +6,7 @@ import pytest
 
 from bench.row import Skip
 from bench.texts import clinc150, data_folder, few_of_each, some_texts
-from services.demo.data import load
+from evals.streams.data import load
 
 
 def test_without_data_it_is_skipped_and_said_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from services.demo.data import load
+from evals.streams.data import load
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 
-from learner.loop import run
+from learner.process import run
 from tests.learner.small import small_config
 from wire.config import BusConfig, StoreConfig
 

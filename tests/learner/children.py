@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from learner.checkpoint import Checkpoints
 from learner.failpoints import VARIABLE
-from learner.snapshot import Snapshot
+from learner.state.checkpoint import Checkpoints
+from learner.state.snapshot import Snapshot
 from tests.brokers import eventually
 from tests.learner.small import save_encoder
 from wire.bus import Bus

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from learner.checkpoint import Checkpoints
 from learner.leadership import Leadership
-from learner.publish import Publisher
+from learner.release.publisher import Publisher
+from learner.state.checkpoint import Checkpoints
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import stream
 from wire.records import Arm, RolloutPlan
 from wire.store import Store
 
 
-class Bench:
+class PublishRig:
     """A learner that publishes into a store, with a clock that stands still unless it is moved."""
 
     def __init__(self, store: Store, folder: Path, **changed: float | str) -> None:

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from learner.config import LearnerConfig
+from learner.export import ServedEncoder, stored_encoder, stored_projection
 from learner.learner import Learner
-from learner.replay import Labelled
-from learner.requantize import ServedEncoder, stored_encoder, stored_projection
+from learner.memory.replay import Labelled
 from model.centre import centre
 from model.config import StrataConfig
 from model.minilm import BLOCK, COMPUTED, EMBEDDING, FIELDS

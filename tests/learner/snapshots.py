@@ -3,10 +3,10 @@
 import msgspec
 import torch
 
-from learner.join import JoinState
-from learner.replay import Labelled, Replay, hashed
-from learner.sample import Waiting
-from learner.snapshot import Facts, RoundPlan, Snapshot, StepPlan
+from learner.labels.join import JoinState
+from learner.labels.sample import Waiting
+from learner.memory.replay import Labelled, Replay, hashed
+from learner.state.snapshot import Facts, RoundPlan, Snapshot, StepPlan
 from wire.records import Evaluation, Feedback, WeightManifest
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from learner.sample import Sample
+from learner.labels.sample import Sample
 from wire.records import Answer, Feedback
 
 TOPICS = ("refund", "delivery", "password", "invoice", "opening hours")

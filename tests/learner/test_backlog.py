@@ -8,11 +8,11 @@ from typing import Final
 import pytest
 
 from learner.config import LearnerConfig
-from learner.feed import Feed
-from learner.guard import Guard
-from learner.join import Join
-from learner.letters import Letters
-from learner.window import OVERHEAD
+from learner.labels.consumer import Feed
+from learner.labels.join import Join
+from learner.labels.letters import Letters
+from learner.labels.trust import Guard
+from learner.labels.window import OVERHEAD
 from services.local.kafka import LocalBroker
 from wire.bus import Bus
 from wire.records import Answer, Feedback

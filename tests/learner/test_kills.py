@@ -22,12 +22,12 @@ import msgspec
 import pytest
 import torch
 
-from learner.candidate import Maker
-from learner.drift import DriftState
 from learner.failpoints import NAMES
-from learner.replay import Labelled, ReplayState
-from learner.snapshot import Facts, Snapshot
-from learner.steps import Steps
+from learner.labels.drift import DriftState
+from learner.memory.replay import Labelled, ReplayState
+from learner.release.candidate import Maker
+from learner.state.snapshot import Facts, Snapshot
+from learner.stopwatch import Steps
 from services.rebuild import made_again
 from tests.brokers import eventually
 from tests.learner.children import Children, killed, send, stopped, wait_for

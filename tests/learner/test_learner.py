@@ -2,8 +2,8 @@ import msgspec
 import torch
 
 from learner.learner import Learner
-from learner.slow import Phase
-from learner.snapshot import decode, encode
+from learner.slow.round import Phase
+from learner.state.snapshot import decode, encode
 from tests.learner.small import small_learner
 from tests.learner.streams import answer, feedback, label_of, stream
 

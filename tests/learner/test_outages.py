@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from learner.feed import CLOSE_S
-from learner.letters import Letters, LetterSender
+from learner.labels.consumer import CLOSE_S
+from learner.labels.letters import Letters, LetterSender
 from services.local.kafka import LocalBroker
 from services.local.redis import LocalRedis, start_redis
 from tests.brokers import eventually, start_kind

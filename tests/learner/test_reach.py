@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from learner.eraser import Eraser
 from learner.reach import Reach
+from learner.release.eraser import Eraser
 from services.local.redis import LocalRedis, start_redis
-from tests.learner.publishing import Bench
+from tests.learner.publishing import PublishRig
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -43,7 +43,7 @@ def test_an_outage_is_said_once_and_its_end_once() -> None:
 def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redis: LocalRedis, tmp_path: Path) -> None:
     """B21: a turn of the loop asked for erasures, the lease, the current version, and reported, one timeout each."""
     store = Store(StoreConfig(url=redis.url, timeout_ms=int(1e3 * TIMEOUT_S)), SIGNING_KEY)
-    bench = Bench(store, tmp_path / "state")
+    bench = PublishRig(store, tmp_path / "state")
     eraser = Eraser(
         bench.learner,
         store,

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from learner.config import GuardConfig
-from services.rollout.alarms import Alarms
-from services.rollout.config import RolloutConfig
-from services.rollout.controller import Controller
-from services.rollout.decider import Decider
+from rollout.alarms import Alarms
+from rollout.config import RolloutConfig
+from rollout.controller import Controller
+from rollout.decider import Decider
 from tests.stores import lease_of, manifest_of
 from wire.bus import Bus
-from wire.config import BusConfig
+from wire.config import BusConfig, TrustConfig
 from wire.records import Answer, Feedback
 from wire.rollout import arm_for
 from wire.store import Store
@@ -37,7 +36,7 @@ class Simulation:
         self.alarms = Alarms()
         common: dict[str, Any] = {
             "config": config,
-            "guard": GuardConfig(),
+            "guard": TrustConfig(),
             "refusal": lambda label: "",
             "now_ms": lambda: self.second,
         }

@@ -8,7 +8,7 @@ from signal import SIGKILL
 import msgspec
 import pytest
 
-from learner.rebuild import NotRebuilt
+from learner.release.rebuild import NotRebuilt
 from services.rebuild import made_again
 from tests.learner.children import Children, killed, send, stopped, wait_for
 from tests.learner.small import small_config, small_learner

@@ -258,7 +258,7 @@ def test_replaced_changes_what_is_named_and_nothing_else() -> None:
         "bus.prefix": "p.",
         "seed": 3,
         "bus.partitions": 9,
-        "serving.precision.mode": "int4",
+        "serving.weights.precision.mode": "int4",
     }
     changed = values_of(replaced(settings, changes))
     assert changed == values_of(settings) | changes

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.rollout.plans import begin
+from rollout.plans import begin
 from services.running import FILE, NotRunning, attach
 from services.settings import Settings, load
 from services.stack import Stack, waited_for

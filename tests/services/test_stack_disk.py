@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.checkpoint import Checkpoints
+from learner.state.checkpoint import Checkpoints
 from services.running import attach
 from services.settings import load
 from services.stack import open_store

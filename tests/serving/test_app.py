@@ -21,10 +21,10 @@ import pytest
 from serving import app
 from serving.cluster import ENVIRONMENT
 from serving.config import ReplicaConfig, ServingConfig
-from serving.listener import PortTaken
-from tests.serving.test_listener import listener_of
+from serving.http.listener import PortTaken
+from tests.serving.http.test_listener import listener_of
+from tests.serving.versions import TinyPublisher, label_of
 from tests.serving.waiting import eventually
-from tests.serving.weights import Learner, label_of
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -108,7 +108,7 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
 ) -> None:
     if broker.kind != "tansu":
         pytest.skip("one broker is enough for Ray")
-    learner = Learner(store)
+    learner = TinyPublisher(store)
     learner.publish(1)
     learner.plan(1)
     port = free_port()
@@ -146,7 +146,7 @@ def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_
     """F33. F32, B7: nobody looked at Ray; then its orphan held the port, and the next one ended with 78."""
     if broker.kind != "tansu":
         pytest.skip("one broker is enough for Ray")
-    learner = Learner(store)
+    learner = TinyPublisher(store)
     learner.publish(1)
     learner.plan(1)
     port = free_port()
@@ -292,7 +292,7 @@ def test_build_refuses_names_that_nobody_reads(build: Callable[[dict[str, Any]],
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
 def test_build_reads_text_as_the_command_line_gives_it(build: Callable[[dict[str, Any]], Any]) -> None:
-    application = build({**GIVEN, "serving.replicas": "3", "serving.precision.mode": "int4"})
+    application = build({**GIVEN, "serving.replicas": "3", "serving.weights.precision.mode": "int4"})
     assert application._bound_deployment.num_replicas == 3
     (config,) = application._bound_deployment.init_args
     assert config.serving.precision.mode == "int4"

@@ -6,9 +6,9 @@ from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item
-from serving.outbox import Outbox, OutboxBounds
+from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.tokens import encoding
-from tests.serving.weights import RECEIPTS, tokenizer
+from tests.serving.versions import RECEIPTS, tokenizer
 from wire.bus import Publisher
 from wire.errors import BusUnavailable
 from wire.records import MAX_TEXT_CHARS, Event

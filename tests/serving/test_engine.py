@@ -15,10 +15,10 @@ from serving.counts import Counts
 from serving.engine import Engine, Flips
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
-from serving.latency import LatencyTable
-from serving.live import Live, Version
 from serving.predict import predict_many
-from tests.serving.weights import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
+from serving.weights.active import Live, Version
+from serving.weights.latency import LatencyTable
+from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Answer, Event, PrecisionEvaluation
 from wire.rollout import arm_for
 

@@ -13,12 +13,12 @@ import pytest
 
 from services.local.kafka import LocalBroker
 from serving.config import ReplicaConfig, ServingConfig
-from serving.http import make_app
-from serving.listener import Listener
+from serving.http.api import make_app
+from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import start_kind, take
+from tests.serving.versions import TinyPublisher
 from tests.serving.waiting import eventually
-from tests.serving.weights import Learner
 from tests.stores import SIGNING_KEY
 from tests.wire.bus.traffic import keep_ports, kill
 from wire.bus import Bus, Subscription
@@ -81,7 +81,7 @@ def bus_config(away: Away) -> BusConfig:
 def start(
     bus: Bus, bus_config: BusConfig, store_config: StoreConfig, store: Store, tmp_path: Path
 ) -> Iterator[Callable[[], Replica]]:
-    learner = Learner(store)
+    learner = TinyPublisher(store)
     learner.publish(1)
     learner.plan(1)
     config = ReplicaConfig(

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from kernels.linear_i8 import pack
-from serving.live import Live, Version
 from serving.predict import predict_many
-from tests.serving.weights import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
+from serving.weights.active import Live, Version
+from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from serving.config import PrecisionConfig, ReplicaConfig, ServingConfig
-from serving.http import make_app
-from serving.listener import Listener
+from serving.http.api import make_app
+from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
+from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
 from tests.serving.waiting import eventually
-from tests.serving.weights import Learner, label_of, logits_of, model_of
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -34,8 +34,8 @@ def config(bus: Bus, bus_config: BusConfig, store_config: StoreConfig) -> Replic
 
 
 @pytest.fixture
-def learner(store: Store) -> Learner:
-    return Learner(store)
+def learner(store: Store) -> TinyPublisher:
+    return TinyPublisher(store)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def answers(bus: Bus, num: int) -> list[Answer]:
 
 
 def test_kafka_and_http_are_answered_alike_and_both_are_published(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner, bus: Bus, store: Store
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher, bus: Bus, store: Store
 ) -> None:
     learner.publish(1)
     learner.plan(1)
@@ -101,7 +101,7 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
 
 
 def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
     learner.publish(1, max_tokens=5, probes=(Probe(text="hi", logits=logits_of(model_of(1), "hi")),))
     learner.plan(1)
@@ -115,7 +115,7 @@ def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
 
 
 def test_a_new_version_is_taken_while_it_answers(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
     learner.publish(1)
     learner.plan(1)
@@ -134,7 +134,7 @@ def test_a_new_version_is_taken_while_it_answers(
 
 
 def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
     learner.publish(1, precisions=measured(int4=0.9))
     learner.plan(1)
@@ -153,7 +153,7 @@ def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
 
 
 def test_without_a_broker_http_is_answered(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: Learner, bus_config: BusConfig
+    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher, bus_config: BusConfig
 ) -> None:
     learner.publish(1)
     learner.plan(1)
@@ -178,7 +178,7 @@ def test_without_a_store_it_waits_for_its_first_weights(
 
 
 def test_a_replica_that_is_stopped_amid_events_loses_and_repeats_none(
-    start: Callable[..., Replica], learner: Learner, bus: Bus
+    start: Callable[..., Replica], learner: TinyPublisher, bus: Bus
 ) -> None:
     learner.publish(1)
     learner.plan(1)

@@ -19,9 +19,9 @@ from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item
 from tests.serving.test_engine import Asker, running
-from tests.serving.test_swap import served, swap_of
+from tests.serving.versions import RECEIPTS, TinyPublisher
 from tests.serving.waiting import eventually
-from tests.serving.weights import RECEIPTS, Learner
+from tests.serving.weights.test_swap import served, swap_of
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -54,7 +54,7 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
     engine = Engine(queue, Counts(), top_scores=1, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 0)
     with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
         eventually(lambda: _is_up(near))
-        learner, swap, asker = Learner(near), swap_of(far, engine), Asker()
+        learner, swap, asker = TinyPublisher(near), swap_of(far, engine), Asker()
         learner.publish(1)
         learner.plan(1)
         swap.start()

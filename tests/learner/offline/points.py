@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from learner.offline.stage import Contender, Part
+from evals.streams.stage import Contender, Part
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 

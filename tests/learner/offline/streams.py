@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from evals.continual.runner import Choice
+from evals.streams.stage import Benchmark, Part, Stage
 from learner.config import LearnerConfig
-from learner.offline.runner import Choice
-from learner.offline.stage import Benchmark, Part, Stage
 
 CHOICE = Choice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
 

@@ -7,9 +7,9 @@ from typing import cast
 
 from rich.console import Console
 
-from services.demo.curve import Point
+from evals.load.curve import Point
 from services.demo.report import matrix, plot, table, write_json
-from tests.services.demo.made import FIGURES, STREAM
+from tests.evals.load.made import FIGURES, STREAM
 
 FROZEN: dict[str, type | set[str]] = {
     "events": int,

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from evals.load.ledger import TRAIN, Counts, Ledger, Progress
+from evals.load.score import Hits
+from evals.load.sight import Sight, Watcher
 from services.demo import view
-from services.demo.ledger import TRAIN, Counts, Ledger, Progress
-from services.demo.score import Hits
-from services.demo.sight import Sight, Watcher
-from services.demo.view import Rate, View, line, panel
+from services.demo.view import Rate, View, line, panel, say
 from tests.brokers import eventually
-from tests.services.demo.made import STREAM
+from tests.evals.load.made import STREAM
 from wire.records import Arm, Drift, Evaluation, RolloutPlan
 from wire.store import Store
 
@@ -94,8 +94,8 @@ def see(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Console], Vi
 
 def test_without_a_terminal_there_are_plain_lines(see: Callable[[Console], View]) -> None:
     console = Console(file=io.StringIO(), width=40)
-    with see(console) as shows:
-        shows.say("a note of [more] than forty characters, in a line of its own")
+    with see(console):
+        say(console, "a note of [more] than forty characters, in a line of its own")
         eventually(lambda: "answered" in text_of(console), within_s=5)
     lines = text_of(console).splitlines()
     assert "a note of [more] than forty characters, in a line of its own" in lines
@@ -104,7 +104,7 @@ def test_without_a_terminal_there_are_plain_lines(see: Callable[[Console], View]
 
 def test_in_a_terminal_there_is_a_panel_below_the_notes(see: Callable[[Console], View]) -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    with see(console) as shows:
-        shows.say("a note")
+    with see(console):
+        say(console, "a note")
     assert "a note" in text_of(console)
     assert "at first sight" in text_of(console)

@@ -1,0 +1,137 @@
+"""A small net that learns rows of numbers by gradient, under a strategy: one pass, a step for each batch.
+
+    batch ---.--> net --outputs--> strategy --gradient--> SGD
+    draws ---'          '--rows--> memory
+
+The memory is offered each batch after its step, with the outputs that it had in it, as Buzzega et al. do.
+
+Rejected: DataLoader, which takes longer for a batch of 10 than the step does.
+
+Shape suffixes: B rows of a batch, N rows, C classes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from evals.continual.rows import RowMemory, Rows
+from evals.streams.stage import Part
+from learner.config import ReplayPolicy
+from learner.slow.strategies.strategy import Outputs, Strategy, class_loss
+
+NUM_FISHER = 1_000
+"""Samples of a stage whose gradients EWC sees, one by one."""
+
+PREDICT_BATCH = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a net is trained. `batch`: fresh rows of a step; `replayed`: rows of each draw, which `augment` changes.
+
+    `decay`: predictions are by the running mean of the weights, w <- decay w + (1 - decay) weights after each step, as
+    the stable model of Arani et al. 2022 (arXiv:2201.12604); 0: by the weights themselves.
+    """
+
+    strategy: Callable[[], Strategy]
+    rate: float
+    batch: int
+    replayed: int = 0
+    policy: ReplayPolicy = "reservoir"
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    decay: float = 0.0
+
+
+class Pixels(nn.Module):
+    """Bytes to floats in [0, 1]; the first layer of a net for images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float() / 255
+
+
+def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
+    """Linear layers of these widths, inputs first, with ReLU between; Glorot's weights, no offsets at first."""
+    dice, layers = torch.Generator().manual_seed(seed), list[nn.Module]()
+    for num_inputs, num_outputs in pairwise(widths):
+        layer = nn.Linear(num_inputs, num_outputs)
+        nn.init.xavier_uniform_(layer.weight, generator=dice)
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Gradient:
+    """The contender. `capacity`: rows that its memory may hold, if its strategy draws from one."""
+
+    precision = "fp32"
+
+    def __init__(self, net: nn.Module, recipe: Recipe, *, capacity: int, seed: int) -> None:
+        self._net, self._recipe, self._strategy = net, recipe, recipe.strategy()
+        self._parameters = list(net.parameters())
+        self._predicting: dict[str, Tensor] = {
+            name: it.detach().clone() if recipe.decay else it for name, it in net.named_parameters()
+        }
+        self._optimizer = torch.optim.SGD(self._parameters, lr=recipe.rate)
+        self._memory = RowMemory(capacity, seed=seed, policy=recipe.policy)
+        self._dice = torch.Generator().manual_seed(seed)
+        self._before: dict[str, Tensor] = {}
+        self._num_stages = 0
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        for batch in part.batches(self._recipe.batch):
+            self._step(batch.inputs, batch.labels_N)
+        self._strategy.end_stage(self._parameters, self._losses(part))
+        self._before = {name: value.detach().clone() for name, value in self._net.named_parameters()}
+        self._num_stages += 1
+
+    @torch.no_grad()
+    def predict_many(self, inputs: Tensor) -> Tensor:
+        batches = torch.split(inputs, PREDICT_BATCH)
+        return torch.cat([functional_call(self._net, self._predicting, (x,)).argmax(dim=1) for x in batches])
+
+    @property
+    def num_bytes(self) -> int:
+        return self._memory.num_bytes
+
+    def _step(self, x: Tensor, labels_B: Tensor) -> None:
+        size, strategy = self._recipe.replayed, self._strategy
+        drawn = self._drawn(strategy.num_draws * size)
+        logits_BC = self._net(x if drawn is None else torch.cat((x, drawn.x)))
+        fresh_BC, replayed_BC = logits_BC[: len(x)], logits_BC[len(x) :]
+        draws = []
+        if drawn is not None:
+            parts = (torch.split(part, size) for part in (replayed_BC, drawn.labels_B, drawn.logits_BC))
+            draws = [Outputs(*draw) for draw in zip(*parts, strict=True)]
+        self._optimizer.zero_grad()
+        strategy.backward(self._parameters, Outputs(fresh_BC, labels_B, self._logits_before(x)), draws)
+        self._optimizer.step()
+        self._average()
+        if strategy.num_draws:
+            stored_BC = fresh_BC.detach() if strategy.wants_before else fresh_BC.detach()[:, :0]
+            self._memory.add(Rows(x, labels_B, stored_BC), stage=self._num_stages)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        if self._recipe.decay:
+            for mean, parameter in zip(self._predicting.values(), self._parameters, strict=True):
+                mean.lerp_(parameter, 1 - self._recipe.decay)
+
+    def _drawn(self, num_rows: int) -> Rows | None:
+        drawn, augment = self._memory.draw(num_rows), self._recipe.augment
+        return drawn._replace(x=augment(drawn.x, self._dice)) if drawn and augment else drawn
+
+    @torch.no_grad()
+    def _logits_before(self, x: Tensor) -> Tensor | None:
+        """Those of the weights at the end of the last stage, for a strategy without a memory that wants them."""
+        if not self._before or not self._strategy.wants_before or self._strategy.num_draws:
+            return None
+        logits_BC: Tensor = functional_call(self._net, self._before, (x,))
+        return logits_BC
+
+    def _losses(self, part: Part[Tensor]) -> Iterator[Tensor]:
+        for x, label in zip(part.inputs[:NUM_FISHER], part.labels_N[:NUM_FISHER], strict=True):
+            yield class_loss(self._net(x[None]), label[None], q=0.0)

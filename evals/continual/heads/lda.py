@@ -1,0 +1,57 @@
+"""Streaming linear discriminant analysis: one mean for each class, one covariance for all.
+
+    S += x^T x   m[y] += x   n[y] += 1      Sigma = (S - sum_c n_c mu_c mu_c^T) / N
+    L = [(1 - e) Sigma + e t I]^-1          score_c = x L mu_c - mu_c L mu_c / 2
+
+Hayes and Kanan 2020 (arXiv:1909.01520), equations 1 to 5. Their running covariance depends on the order of the samples;
+here it is solved from sums, which do not. t is the mean variance, so that the shrinkage e is a share.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from learner.fast.head import Rows
+
+SHRINKAGE: Final = 1e-2
+"""e: 93.3 % on CLINC150's validation texts; 0.1 gives 93.0, 0.03 93.2, 0.003 93.3."""
+
+
+class StreamingLda:
+    """The sums. `learn_many` costs D^2 for each sample, `predict_many` solves first: D^3/3."""
+
+    def __init__(self, num_features: int, capacity: int, *, shrinkage: float = SHRINKAGE) -> None:
+        self._rows, self._shrinkage = Rows(capacity), shrinkage
+        self._outer_DD = torch.zeros(num_features, num_features, dtype=torch.float64)
+        self._sums_CD = torch.zeros(capacity, num_features, dtype=torch.float64)
+        self._counts_C = torch.zeros(capacity, dtype=torch.float64)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._rows.labels
+
+    def admit(self, label: str) -> bool:
+        return self._rows.admit(label)
+
+    def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
+        rows_B, x_BD = self._rows.of(labels), x_BD.double()
+        self._outer_DD.addmm_(x_BD.T, x_BD)
+        self._sums_CD.index_add_(0, rows_B, x_BD)
+        self._counts_C.index_add_(0, rows_B, torch.ones(len(rows_B), dtype=torch.float64))
+
+    def predict_many(self, x_BD: Tensor) -> Tensor:
+        weights_CD, bias_C = self._solve()
+        return x_BD @ weights_CD.float().T + bias_C.float()
+
+    def _solve(self) -> tuple[Tensor, Tensor]:
+        counts_C = self._counts_C[: len(self._rows)]
+        means_CD = self._sums_CD[: len(self._rows)] / counts_C.clamp(min=1)[:, None]
+        covariance_DD = (self._outer_DD - (means_CD * counts_C[:, None]).T @ means_CD) / counts_C.sum().clamp(min=1)
+        variance = covariance_DD.diagonal().mean().clamp(min=1e-9)
+        covariance_DD *= 1 - self._shrinkage
+        covariance_DD.diagonal().add_(self._shrinkage * variance)
+        weights_CD = torch.cholesky_solve(means_CD.T, torch.linalg.cholesky(covariance_DD)).T
+        bias_C = -0.5 * (weights_CD * means_CD).sum(dim=1)
+        return weights_CD, bias_C.masked_fill(counts_C == 0, -torch.inf)

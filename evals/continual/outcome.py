@@ -1,0 +1,53 @@
+"""One line of the runner's results: what a strategy came to with one seed."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from evals.continual.measures import Row, backward_transfer, final_accuracy, forgetting
+from evals.continual.runner import Run
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Accuracies, forgetting and transfer in percent; the matrix has a row for each stage that was learnt."""
+
+    data: str
+    strategy: str
+    seed: int
+    final_accuracy: float
+    forgetting: float
+    backward_transfer: float
+    accuracy_matrix: tuple[Row, ...]
+    ms_per_label: float
+    buffer_bytes: int
+    precision: str
+    commit: str
+
+
+def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, commit: str) -> Outcome:
+    """The result record of a run."""
+    return Outcome(
+        data=data,
+        strategy=strategy,
+        seed=seed,
+        final_accuracy=round(final_accuracy(run.matrix), 3),
+        forgetting=round(forgetting(run.matrix), 3),
+        backward_transfer=round(backward_transfer(run.matrix), 3),
+        accuracy_matrix=tuple(tuple(round(value, 3) for value in row) for row in run.matrix),
+        ms_per_label=round(run.ms_per_label, 4),
+        buffer_bytes=run.buffer_bytes,
+        precision=precision,
+        commit=commit,
+    )
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1); the latter is 0 for one value.
+
+    >>> spread([1.0, 3.0])
+    (2.0, 1.4142135623730951)
+    """
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, 0.0
+    return mean, (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5

@@ -1,0 +1,24 @@
+"""Test, then train (Dawid 1984): every row of a stream is first predicted, then learnt with its label.
+
+    for each row in the order of time: predict_many(row) -> right or wrong -> learn_many(row)
+
+A stream's stages are spans of time, and each is its own test: what is measured is never learnt before. The run has one
+row, with the accuracy in each span; where spans are equally long, their mean is the prequential accuracy.
+"""
+
+from evals.continual.runner import Choice, Run, Say, seconds_to_learn
+from evals.streams.stage import Benchmark, Contender, X
+
+
+def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: Choice, say: Say) -> Run:
+    """Predict and learn row by row, from the first span of time to the last."""
+    accuracies, seconds = list[float](), 0.0
+    for span in benchmark.stages:
+        num_right = 0
+        for row, label in zip(span.train.batches(1), span.test.labels_N.tolist(), strict=True):
+            num_right += int(contender.predict_many(row.inputs)) == label
+            seconds += seconds_to_learn(contender, row)
+        accuracies.append(100.0 * num_right / len(span.train))
+        say(span.name, tuple(accuracies))
+    num_rows = sum(len(span.train) for span in benchmark.stages)
+    return Run((tuple(accuracies),), 1e3 * seconds / num_rows, contender.num_bytes)

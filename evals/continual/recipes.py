@@ -1,0 +1,169 @@
+"""The contenders for rows of numbers by name, each with its best arguments for a data set and a size of memory.
+
+    naive, joint        the floor, and the ceiling: all stages at once
+    lwf, ewc            without a memory
+    a-gem, er, er-ace   with one
+    der++               with the arguments, the batches and the net of its authors, 784-100-100-10
+    der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, replayed images
+                        moved by a pixel at random, and predictions by the running mean of the weights
+
+Arguments of DER++ for images are those that Buzzega et al. published for memories of 200, 500 and 5120. All others on
+split-mnist were chosen on 5,000 training digits that were held out, those of linear heads on CLINC150's validation
+texts; on permuted-mnist all have the batches and about the rate of DER++. A memory of another size takes the arguments
+of the next smaller one.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evals.continual.avalanche import Avalanche, Found, find
+from evals.continual.ewc import ElasticWeights
+from evals.continual.gradient import Gradient, Pixels, Recipe, mlp
+from evals.continual.runner import Choice, Strategy, all_at_once
+from evals.streams.images import NUM_PIXELS
+from evals.streams.stage import Benchmark
+from learner.slow.strategies.agem import AveragedGradient
+from learner.slow.strategies.derpp import DarkReplay
+from learner.slow.strategies.er import ExperienceReplay
+from learner.slow.strategies.er_ace import AsymmetricReplay
+from learner.slow.strategies.lwf import Distillation
+from learner.slow.strategies.strategy import Strategy as Plain
+
+HIDDEN = 100
+CAPACITY = 500
+"""Rows in memory where no number is asked for."""
+
+BySize: TypeAlias = dict[int, Recipe]
+Recipes: TypeAlias = dict[str, BySize]
+
+
+def shifted(x_BP: Tensor, dice: torch.Generator) -> Tensor:
+    """Images of 28 x 28, each moved by at most one pixel in both directions; what comes in is black."""
+    x_BHW = x_BP.view(-1, 28, 28)
+    windows_B33HW = functional.pad(x_BHW, (1, 1, 1, 1)).unfold(1, 28, 1).unfold(2, 28, 1)
+    down_B, right_B = torch.randint(3, (2, len(x_BP)), generator=dice)
+    return windows_B33HW[torch.arange(len(x_BP)), down_B, right_B].reshape(x_BP.shape)
+
+
+def _dark(alpha: float, beta: float, rate: float, *, batch: int, replayed: int) -> Recipe:
+    return Recipe(strategy=partial(DarkReplay, alpha=alpha, beta=beta), rate=rate, batch=batch, replayed=replayed)
+
+
+def _ours(alpha: float, rate: float) -> Recipe:
+    return Recipe(
+        strategy=partial(DarkReplay, alpha=alpha, beta=1.0, is_asymmetric=True),
+        rate=rate,
+        batch=10,
+        replayed=64,
+        policy="class-balanced",
+        augment=shifted,
+        decay=0.99,
+    )
+
+
+SPLIT_RECIPES: Recipes = {
+    "naive": {0: Recipe(strategy=Plain, rate=0.03, batch=10)},
+    "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.03, batch=10)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=10.0, decay=1.0), rate=0.03, batch=10)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=64, policy="experience-balanced")},
+    "er": {
+        0: Recipe(strategy=ExperienceReplay, rate=0.03, batch=10, replayed=64),
+        5120: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=64),
+    },
+    "er-ace": {
+        0: Recipe(strategy=AsymmetricReplay, rate=0.03, batch=10, replayed=10, policy="class-balanced"),
+        5120: Recipe(strategy=AsymmetricReplay, rate=0.1, batch=10, replayed=64, policy="class-balanced"),
+    },
+    "der++": {
+        200: _dark(0.2, 1.0, 0.03, batch=10, replayed=128),
+        500: _dark(1.0, 0.5, 0.03, batch=10, replayed=10),
+        5120: _dark(0.2, 0.5, 0.1, batch=10, replayed=64),
+    },
+    "der-ace": {0: _ours(0.2, 0.03), 500: _ours(0.2, 0.05), 5120: _ours(0.1, 0.1)},
+}
+
+PERMUTED_RECIPES: Recipes = {
+    "naive": {0: Recipe(strategy=Plain, rate=0.2, batch=128)},
+    "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.2, batch=128)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=3.0, decay=1.0), rate=0.1, batch=128)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=128, replayed=128, policy="experience-balanced")},
+    "er": {0: Recipe(strategy=ExperienceReplay, rate=0.2, batch=128, replayed=128)},
+    "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.2, batch=128, replayed=128)},
+    "der++": {
+        200: _dark(1.0, 1.0, 0.1, batch=128, replayed=128),
+        500: _dark(1.0, 0.5, 0.2, batch=128, replayed=128),
+        5120: _dark(0.5, 1.0, 0.2, batch=128, replayed=128),
+    },
+}
+
+VECTOR_RECIPES: Recipes = {
+    "naive": {0: Recipe(strategy=Plain, rate=0.1, batch=10)},
+    "lwf": {0: Recipe(strategy=partial(Distillation, alpha=1.0), rate=0.1, batch=10)},
+    "ewc": {0: Recipe(strategy=partial(ElasticWeights, strength=10.0, decay=1.0), rate=0.1, batch=10)},
+    "a-gem": {0: Recipe(strategy=AveragedGradient, rate=0.1, batch=10, replayed=64, policy="experience-balanced")},
+    "er": {0: Recipe(strategy=ExperienceReplay, rate=0.1, batch=10, replayed=32, policy="class-balanced")},
+    "er-ace": {0: Recipe(strategy=AsymmetricReplay, rate=0.1, batch=10, replayed=32, policy="class-balanced")},
+    "der++": {0: _dark(0.1, 1.0, 0.1, batch=10, replayed=32)},
+}
+
+VECTOR_SCALE = 20.0
+"""Vectors of unit length are multiplied by this, so that the logits of a linear head come far enough apart."""
+
+
+def recipe_for(by_size: BySize, capacity: int) -> Recipe:
+    """The arguments for a memory of this size."""
+    return by_size[max((size for size in by_size if size <= capacity), default=min(by_size))]
+
+
+def image_net(num_classes: int, seed: int) -> nn.Module:
+    """The net of the published figures, for rows of bytes."""
+    return nn.Sequential(Pixels(), *mlp((NUM_PIXELS, HIDDEN, HIDDEN, num_classes), seed))
+
+
+class Scaled(nn.Module):
+    """Vectors of unit length to inputs; the first layer of a head on them."""
+
+    def forward(self, z_BD: Tensor) -> Tensor:
+        return VECTOR_SCALE * z_BD
+
+
+def vector_net(num_inputs: int, num_classes: int, seed: int) -> nn.Module:
+    """A linear head on unit vectors."""
+    return nn.Sequential(Scaled(), *mlp((num_inputs, num_classes), seed))
+
+
+def gradient(by_size: BySize, net: nn.Module, choice: Choice) -> Gradient:
+    """The contender that trains `net`."""
+    capacity = CAPACITY if choice.buffer is None else choice.buffer
+    return Gradient(net, recipe_for(by_size, capacity), capacity=capacity, seed=choice.seed)
+
+
+def avalanches(found: Found, recipes: Recipes, net: nn.Module, choice: Choice) -> Avalanche:
+    """Avalanche's contender: it trains `net` in the same batches and at the same rate as our experience replay."""
+    capacity = CAPACITY if choice.buffer is None else choice.buffer
+    plain = recipe_for(recipes["er"], capacity)
+    return Avalanche(found, net, rate=plain.rate, batch=plain.batch, capacity=capacity, seed=choice.seed)
+
+
+def for_images(recipes: Recipes) -> dict[str, Strategy[Tensor]]:
+    """By name, `joint` among them."""
+
+    def maker(name: str) -> Callable[[Benchmark[Tensor], Choice], Gradient]:
+        return lambda benchmark, choice: gradient(recipes[name], _net(benchmark, choice), choice)
+
+    return {name: Strategy(maker(name)) for name in recipes} | {"joint": Strategy(maker("naive"), all_at_once)}
+
+
+def for_images_by_path(recipes: Recipes, name: str) -> Strategy[Tensor]:
+    """One of Avalanche's. Raises DataError for a name that is none."""
+    found = find(name)
+    return Strategy(lambda benchmark, choice: avalanches(found, recipes, _net(benchmark, choice), choice))
+
+
+def _net(benchmark: Benchmark[Tensor], choice: Choice) -> nn.Module:
+    return image_net(len(benchmark.classes), choice.seed)

@@ -1,0 +1,74 @@
+"""Contenders for tables in the order of time. All are measured row by row, and get the same inputs.
+
+hedged-ridge    ours
+arf             river's adaptive random forest (Gomes et al. 2017), ten trees, ADWIN in each
+no-change       the label of the row before: what any learner of such a stream has to beat
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from evals.continual.hedged_ridge import HedgedRidge
+from evals.continual.prequential import prequential
+from evals.continual.runner import Choice, Strategy
+from evals.streams.stage import Benchmark, Part
+from learner.errors import DataError
+
+if TYPE_CHECKING:
+    from river.forest import ARFClassifier
+
+
+class NoChange:
+    """Says the label that it was told last."""
+
+    precision, num_bytes = "int64", 0
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        self._last = int(part.labels_N[-1])
+
+    def predict_many(self, inputs_NF: Tensor) -> Tensor:
+        return torch.full((len(inputs_NF),), self._last)
+
+
+class Forest:
+    """A classifier of river, which takes one row at a time, as numbers by name."""
+
+    precision, num_bytes = "fp64", 0
+
+    def __init__(self, forest: "ARFClassifier") -> None:
+        self._forest = forest
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        for row, label in zip(part.inputs.tolist(), part.labels_N.tolist(), strict=True):
+            self._forest.learn_one(dict(enumerate(row)), label)
+
+    def predict_many(self, inputs_NF: Tensor) -> Tensor:
+        labels = (self._forest.predict_one(dict(enumerate(row))) for row in inputs_NF.tolist())
+        return torch.tensor([0 if label is None else label for label in labels])
+
+
+def by_path(path: str) -> Strategy[Tensor]:
+    """Raises DataError: there are none."""
+    raise DataError(f"{path}: Avalanche learns in stages, not row by row; here there are {', '.join(STRATEGIES)}")
+
+
+def _ours(benchmark: Benchmark[Tensor], choice: Choice) -> HedgedRidge:
+    return HedgedRidge(benchmark.stages[0].train.inputs.shape[1], len(benchmark.classes), seed=choice.seed)
+
+
+def _forest(benchmark: Benchmark[Tensor], choice: Choice) -> Forest:
+    from river.forest import ARFClassifier
+
+    return Forest(ARFClassifier(n_models=10, seed=choice.seed))
+
+
+STRATEGIES: dict[str, Strategy[Tensor]] = {
+    "hedged-ridge": Strategy(_ours, prequential),
+    "arf": Strategy(_forest, prequential),
+    "no-change": Strategy(lambda benchmark, choice: NoChange(), prequential),
+}

@@ -1,0 +1,234 @@
+"""Contenders for texts: the learner as it runs in the service, and heads on its frozen encoder.
+
+    lifelong    the whole learner, fed with answers and labels, predicting through the INT8 version it would publish
+    joint       a linear head on the frozen encoder by gradient descent, all stages at once; lifelong-joint: the same
+                of the whole learner
+    ridge       its fast head alone, on the frozen encoder; ncm, lda, klda: other heads in closed form
+    er, ...     a linear head by gradient on the frozen encoder, under one of the strategies
+
+Heads see the vectors that the served precision produces, so what differs between two rows is the head.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from evals.continual.avalanche import find
+from evals.continual.heads.kernel_lda import KernelLda
+from evals.continual.heads.lda import StreamingLda
+from evals.continual.heads.nearest_mean import NearestMean
+from evals.continual.recipes import VECTOR_RECIPES, avalanches, gradient, vector_net
+from evals.continual.runner import Choice, Strategy, all_at_once
+from evals.streams.stage import Benchmark, Contender, Part
+from learner.config import LearnerConfig
+from learner.export import ServedEncoder
+from learner.fast.head import Head
+from learner.fast.ridge import RidgeHead
+from learner.learner import Learner
+from learner.release.candidate import Candidate, Maker
+from learner.stopwatch import Steps
+from model.minilm import load_encoder
+from model.quantized import INT8
+from wire.records import Answer, Feedback
+
+BATCH = 32
+"""Labels that the learner gets at once, as a poll of the service would bring them."""
+
+Texts = list[str]
+
+
+class WholeLearner:
+    """The service's learner. A slow round that is due runs to its end before the next labels come.
+
+    `num_items` is the length of the stream; the silence after it is long enough for all that silence is for. Before it
+    come answers to `unlabelled`, whose labels never do.
+    """
+
+    precision = INT8
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        encoder: str,
+        classes: tuple[str, ...],
+        *,
+        num_items: int,
+        unlabelled: Texts | None = None,
+    ) -> None:
+        self._learner = Learner(config, *load_encoder(encoder))
+        self._maker = Maker(config)
+        self._classes, self._ids = classes, {name: place for place, name in enumerate(classes)}
+        self._num_learnt, self._num_items = 0, num_items
+        self._live: Candidate | None = None
+        self._learner.learn([_answer(f"unlabelled-{number}", text) for number, text in enumerate(unlabelled or ())], {})
+
+    def learn_many(self, part: Part[Texts]) -> None:
+        for batch in part.batches(BATCH):
+            self._learner.learn(self._records(batch), {})
+            self._work(is_idle=False)
+        self._work(is_idle=self._num_learnt == self._num_items)
+        self._live = self._maker.make(self._learner, Steps())
+        self._maker.published(self._live, self._learner)
+
+    def predict_many(self, inputs: Texts) -> Tensor:
+        live = self._live
+        if live is None or not live.version.classes:
+            return torch.full((len(inputs),), -1)
+        rows_N = live.version.head.logits(live.version.served.z_many(inputs), len(live.version.classes)).argmax(dim=1)
+        return torch.tensor([self._ids[name] for name in live.version.classes])[rows_N]
+
+    @property
+    def num_bytes(self) -> int:
+        return self._learner.replay.num_bytes
+
+    def _work(self, *, is_idle: bool) -> None:
+        learner = self._learner
+        learner.tick(is_idle=is_idle)
+        while learner.has_work or (is_idle and not learner.is_rested):
+            learner.tick(is_idle=is_idle)
+
+    def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:
+        records: list[Answer | Feedback] = []
+        for text, label in zip(batch.inputs, batch.labels_N.tolist(), strict=True):
+            event_id = f"{self._num_learnt}"
+            records += (_answer(event_id, text), Feedback(event_id=event_id, label=self._classes[label]))
+            self._num_learnt += 1
+        return records
+
+
+def _answer(event_id: str, text: str) -> Answer:
+    return Answer(
+        event_id=event_id,
+        text=text,
+        label=None,
+        score=0.0,
+        weights_version=0,
+        arm="stable",
+        precision=INT8,
+        rollout_revision=0,
+    )
+
+
+class FrozenEncoder:
+    """The encoder that nothing was learnt into, in INT8. Remembers the vectors of what is tested again and again."""
+
+    def __init__(self, config: LearnerConfig, encoder: str) -> None:
+        self.served: ServedEncoder = Learner(config, *load_encoder(encoder)).tier.served
+        self._tested: dict[str, Tensor] = {}
+
+    def vectors(self, texts: Texts) -> Tensor:
+        """z_ND of texts that come once."""
+        return self.served.z_many(texts)
+
+    def tested(self, texts: Texts) -> Tensor:
+        """z_ND of test texts, of which there are few."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._tested]
+        self._tested |= zip(new, self.served.z_many(new), strict=True)
+        return torch.stack([self._tested[text] for text in texts])
+
+
+class OnVectors:
+    """A contender for rows of numbers, made one for texts by the frozen encoder."""
+
+    precision = INT8
+
+    def __init__(self, encoder: FrozenEncoder, inner: Contender[Tensor]) -> None:
+        self._encoder, self._inner = encoder, inner
+
+    def learn_many(self, part: Part[Texts]) -> None:
+        self._inner.learn_many(Part(self._encoder.vectors(part.inputs), part.labels_N))
+
+    def predict_many(self, inputs: Texts) -> Tensor:
+        return self._inner.predict_many(self._encoder.tested(inputs))
+
+    @property
+    def num_bytes(self) -> int:
+        return self._inner.num_bytes
+
+
+class HeadAlone:
+    """A head behind `features`. Keeps no samples."""
+
+    precision, num_bytes = INT8, 0
+
+    def __init__(self, head: Head, features: Callable[[Tensor], Tensor]) -> None:
+        self._head, self._features = head, features
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        labels = [str(label) for label in part.labels_N.tolist()]
+        for label in dict.fromkeys(labels):
+            self._head.admit(label)
+        self._head.learn_many(self._features(part.inputs), labels)
+
+    def predict_many(self, inputs: Tensor) -> Tensor:
+        rows_N = self._head.predict_many(self._features(inputs)).argmax(dim=1)
+        return torch.tensor([int(label) for label in self._head.classes])[rows_N]
+
+
+def _whole(benchmark: Benchmark[Texts], choice: Choice) -> WholeLearner:
+    config = replace(choice.learner, seed=choice.seed)
+    if choice.buffer is not None:
+        config = replace(config, replay_samples=choice.buffer)
+    num_items = sum(len(stage.train) for stage in benchmark.stages)
+    return WholeLearner(config, choice.encoder, benchmark.classes, num_items=num_items, unlabelled=benchmark.unlabelled)
+
+
+def _head(make: Callable[[int, int], Head]) -> Strategy[Texts]:
+    """A head on the vectors; `make` gets their width, and the number of classes."""
+
+    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+        encoder = frozen(choice.learner, choice.encoder)
+        head = make(encoder.served.config.d_model, len(benchmark.classes))
+        return OnVectors(encoder, HeadAlone(head, lambda z_ND: z_ND))
+
+    return Strategy(contender)
+
+
+def _ridge(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+    encoder = frozen(replace(choice.learner, seed=choice.seed), choice.encoder)
+    head = RidgeHead(choice.learner.num_features, len(benchmark.classes), ridge=choice.learner.ridge)
+    return OnVectors(encoder, HeadAlone(head, encoder.served.features))
+
+
+def _by_gradient(name: str) -> Strategy[Texts]:
+    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+        encoder = frozen(choice.learner, choice.encoder)
+        return OnVectors(encoder, gradient(VECTOR_RECIPES[name], _linear(encoder, benchmark, choice), choice))
+
+    return Strategy(contender)
+
+
+def by_path(name: str) -> Strategy[Texts]:
+    """One of Avalanche's, on the vectors. Raises DataError for a name that is none."""
+    found = find(name)
+
+    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+        encoder = frozen(choice.learner, choice.encoder)
+        net = _linear(encoder, benchmark, choice)
+        return OnVectors(encoder, avalanches(found, VECTOR_RECIPES, net, choice))
+
+    return Strategy(contender)
+
+
+def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: Choice) -> nn.Module:
+    return vector_net(encoder.served.config.d_model, len(benchmark.classes), choice.seed)
+
+
+@lru_cache(maxsize=1)
+def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
+    """The one of these settings, whose seed draws the random features; making it takes seconds."""
+    return FrozenEncoder(config, encoder)
+
+
+STRATEGIES: dict[str, Strategy[Texts]] = {
+    "lifelong": Strategy(_whole),
+    "lifelong-joint": Strategy(_whole, all_at_once),
+    "joint": Strategy(_by_gradient("naive").make, all_at_once),
+    "ridge": Strategy(_ridge),
+    "ncm": _head(NearestMean),
+    "lda": _head(StreamingLda),
+    "klda": _head(KernelLda),
+} | {name: _by_gradient(name) for name in VECTOR_RECIPES}

@@ -1,0 +1,97 @@
+"""Whoever knows the right labels: sees the answers, and says the label of each training event some seconds later.
+
+    answers.v1 --> Ledger --> due in 1-4 s, drawn per event, so out of order --> feedback.v1 --> Ledger (its place)
+
+One label in a hundred is sent twice, as real sources do; the second must change nothing.
+"""
+
+import heapq
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from evals.load.ledger import Ledger
+from evals.load.outbox import Outbox
+from wire.bus import Bus, partition_name
+from wire.records import Answer, Feedback
+
+SOURCE = "demo"
+REPEATED = 0.01
+POLL_S = 0.05
+
+
+def delays(number: int, *, seed: int, between_s: tuple[float, float]) -> tuple[float, ...]:
+    """Seconds from the answer to each copy of the label of an event: one, or two for one event in a hundred."""
+    draw = random.Random(f"{seed}/label/{number}")
+    first = draw.uniform(*between_s)
+    return (first, first + draw.uniform(*between_s)) if draw.random() < REPEATED else (first,)
+
+
+class Labeller:
+    """Owner of the labels that were not said yet. Any thread may close it; it runs in one of its own."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        ledger: Ledger,
+        outbox: Outbox,
+        *,
+        delays: Callable[[int], tuple[float, ...]],
+        now_ms: Callable[[], int],
+        is_patient: bool = False,
+    ) -> None:
+        self._bus, self._is_patient = bus, is_patient
+        self._ledger = ledger
+        self._outbox = outbox
+        self._delays = delays
+        self._now_ms = now_ms
+        self._ends = bus.end_offsets(Answer, Feedback)
+        self._due: list[tuple[float, int, str, str]] = []  # a heap of (when, number, receipt, source of the event)
+        self._closed = threading.Event()
+
+    def run(self) -> None:
+        """Reads both topics from where they ended when we were made, and says labels as they fall due.
+
+        consumes: Answer, Feedback (its own, to learn where each label lies)
+        produces: Feedback
+        waits for: the broker, until the next label is due, at most `POLL_S`
+        unblocked by: a record, the time, `close`
+        """
+        with closing(self._bus.follow([Answer, Feedback], self._ends, is_patient=self._is_patient)) as follower:
+            while not self._closed.is_set():
+                for received in follower.poll(round(1000 * self._patience_s())).received:
+                    position = received.position
+                    self._take(received.record, partition_name(position), position.offset)
+                self._say_due()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _patience_s(self) -> float:
+        next_s = self._due[0][0] - time.monotonic() if self._due else POLL_S
+        return max(0.001, min(next_s, POLL_S))
+
+    def _take(self, record: Answer | Feedback, source: str, offset: int) -> None:
+        if isinstance(record, Feedback):
+            self._ledger.labelled(record, source, offset)
+        elif (number := self._ledger.answered(record, read_ms=self._now_ms())) is not None:
+            now_s = time.monotonic()
+            for delay_s in self._delays(number):
+                heapq.heappush(self._due, (now_s + delay_s, number, record.receipt, record.source))
+
+    def _say_due(self) -> None:
+        while self._due and self._due[0][0] <= time.monotonic():
+            _, number, receipt, event_source = heapq.heappop(self._due)
+            event_id, label = self._ledger.event(number)
+            self._outbox.send(
+                Feedback(
+                    event_id=event_id,
+                    label=label,
+                    source=SOURCE,
+                    time_ms=self._now_ms(),
+                    receipt=receipt,
+                    event_source=event_source,
+                )
+            )

@@ -1,0 +1,184 @@
+"""Everything that a run of the demo has seen, by the number of the event.
+
+    player: sent --> labeller: answered, labelled --> player: wait --> view: progress, figures: the rest
+
+An event's id is `<run>-<number>`: it says nothing of the label. Memory is columns of plain numbers, so that a run of
+millions stays small.
+
+Rejected: keeping the records (a kilobyte each), and a lock per column (a wait needs all of them at once).
+"""
+
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from evals.load.columns import UNSEEN, Events, Labels
+from evals.load.curve import Curve, Point
+from evals.load.score import Hits, Label, Throughput
+from wire.records import Answer, ArmName, Feedback
+
+TRAIN, FILLER = -1, -2
+"""The rounds of training events, and of those that only keep the stream going. From 0 on: the test after each stage."""
+
+RECENT = 500
+"""Training answers that the live latency is taken of."""
+
+
+class Counts(NamedTuple):
+    """How far the run is. `due` labels are those of answered training events, `labelled` lie in the feedback topic."""
+
+    sent: int
+    answered: int
+    due: int
+    labelled: int
+
+    @property
+    def outstanding(self) -> int:
+        """Events that wait for their answer."""
+        return self.sent - self.answered
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A consistent look at the run. `hits` is keyed by (round, stage); `arms` counts training events only."""
+
+    counts: Counts
+    hits: Mapping[tuple[int, int], Hits]
+    arms: Mapping[ArmName, Hits]
+    first_ms: Mapping[tuple[ArmName, int], int]
+    """When the first answer of a version came in an arm, keyed by (arm, version)."""
+    recent_ms: tuple[int, ...]
+
+    def of_round(self, number: int) -> Hits:
+        """All stages of a round together."""
+        return sum((hits for (round, _), hits in self.hits.items() if round == number), Hits())
+
+
+class Ledger:
+    """Owner of what was seen. Any thread may call; `wait` looks again after every answer and label."""
+
+    def __init__(self, run: str) -> None:
+        self._prefix = f"{run}-"
+        self._changed = threading.Condition()
+        self._events, self._labels, self._curve = Events(), Labels(), Curve()
+        self._hits: dict[tuple[int, int], Hits] = defaultdict(Hits)
+        self._arms: dict[ArmName, Hits] = defaultdict(Hits)
+        self._first_ms: dict[tuple[ArmName, int], int] = {}
+        self._throughput: dict[int, Throughput] = {}
+        self._recent_ms: deque[int] = deque(maxlen=RECENT)
+        self._num_answered = 0
+        self._num_due = 0
+
+    def sent(self, label: str, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
+        """Takes down an event that is about to be sent; its id."""
+        with self._changed:
+            self._hits[round, stage] += Hits(sent=1)
+            self._throughput.setdefault(round, Throughput(0, time_ms, time_ms))
+            return f"{self._prefix}{self._events.add(label, stage=stage, round=round, time_ms=time_ms)}"
+
+    def number_of(self, event_id: str) -> int | None:
+        """The number of an event that this run has sent; None for any other."""
+        digits = event_id.removeprefix(self._prefix)
+        if digits == event_id or not digits.isdecimal():
+            return None
+        number = int(digits)
+        return number if number < len(self._events) else None
+
+    def answered(self, answer: Answer, *, read_ms: int) -> int | None:
+        """Takes down an answer that was read back at `read_ms`: that is when whoever asked has it.
+
+        Returns the number of its event where its label is due now: at the first answer to a training event.
+        """
+        with self._changed:
+            number = self.number_of(answer.event_id)
+            if number is None:
+                return None
+            service = (answer.arm, answer.weights_version)
+            self._first_ms[service] = min(answer.time_ms, self._first_ms.get(service, answer.time_ms))
+            if self._events.verdict[number] != UNSEEN:
+                return None
+            self._judge(number, answer, read_ms)
+            self._changed.notify_all()
+            return number if self._events.round[number] == TRAIN else None
+
+    def labelled(self, feedback: Feedback, source: str, offset: int) -> None:
+        """Takes down where a label lies in the feedback topic; `source` is `topic/partition`."""
+        with self._changed:
+            number = self.number_of(feedback.event_id)
+            if number is not None:
+                self._labels.add(number, Label(feedback.time_ms, source, offset))
+                self._changed.notify_all()
+
+    def event(self, number: int) -> tuple[str, str]:
+        """The id and the label of an event."""
+        with self._changed:
+            return f"{self._prefix}{number}", self._events.label(number)
+
+    def wait(self, done: Callable[[Counts], bool], timeout_s: float) -> bool:
+        """Whether `done` came true within the time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: done(self._counts()), timeout_s)
+
+    def progress(self) -> Progress:
+        with self._changed:
+            return Progress(
+                counts=self._counts(),
+                hits=dict(self._hits),
+                arms=dict(self._arms),
+                first_ms=dict(self._first_ms),
+                recent_ms=tuple(self._recent_ms),
+            )
+
+    def label_ends(self) -> dict[str, int]:
+        """Per `topic/partition`, the offset after the last label of this run."""
+        with self._changed:
+            return dict(self._labels.ends)
+
+    def labels(self) -> list[Label]:
+        with self._changed:
+            return list(self._labels)
+
+    def latencies_ms(self) -> list[int]:
+        """From event to the answer read back, of the training events."""
+        with self._changed:
+            return list(self._events.latencies(TRAIN))
+
+    def throughput(self) -> list[Throughput]:
+        """Of the tests, in which events are sent as fast as they are answered."""
+        with self._changed:
+            return [each for round, each in self._throughput.items() if round >= 0]
+
+    def tests(self) -> list[Point]:
+        """Accuracy over all test items so far, at the end of each test."""
+        with self._changed:
+            ends_s = {n: (each.ended_ms - self.started_ms) / 1000 for n, each in self._throughput.items() if n >= 0}
+            hits = {n: self.progress().of_round(n) for n in ends_s}
+            return [Point(end_s, 0.0, hits[n].sent, hits[n].right) for n, end_s in sorted(ends_s.items())]
+
+    def curve(self) -> list[Point]:
+        """Accuracy over time, of the training events."""
+        with self._changed:
+            return self._curve.points(self.started_ms)
+
+    @property
+    def started_ms(self) -> int:
+        """When the first event was sent."""
+        with self._changed:
+            return self._events.time_ms[0] if len(self._events) else 0
+
+    def _counts(self) -> Counts:
+        return Counts(len(self._events), self._num_answered, self._num_due, len(self._labels))
+
+    def _judge(self, number: int, answer: Answer, read_ms: int) -> None:
+        events, round = self._events, self._events.round[number]
+        right = events.judge(number, answer.label, read_ms)
+        self._num_answered += 1
+        self._hits[round, events.stage[number]] += Hits(answered=1, right=right)
+        self._throughput[round] = self._throughput[round].until(read_ms)
+        if round == TRAIN:
+            self._num_due += 1
+            self._arms[answer.arm] += Hits(sent=1, answered=1, right=right)
+            self._curve.add(events.time_ms[number], right=right)
+            self._recent_ms.append(events.latency_ms[number])

@@ -1,0 +1,90 @@
+"""What a label must pass before it is learnt: it may have been said by anybody.
+
+    Feedback --refusal--> blank, too_long, forged, expired, missing     by itself; the same at every replay
+    Sample   --hold-----> over_rate, over_share, flip                   beside what was said before
+
+Whatever is refused or held is counted by its reason and goes to the quarantine topic. A label that is held leaves its
+event unlabelled: another source may still say what it is. One that an operator vouches for is held by nothing.
+"""
+
+import msgspec
+import structlog
+
+from learner.config import LearnerConfig
+from learner.labels.flip_detector import Flips, FlipsState
+from learner.labels.sample import Sample
+from wire.receipts import Receipts
+from wire.records import Feedback
+from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
+
+log = structlog.get_logger("learner")
+
+
+class GuardState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a `Guard` knows."""
+
+    sources: SourcesState
+    flips: FlipsState
+
+
+class Guard:
+    """Decides on labels, one after the other. Without `receipts` (a measurement has no key) no signature counts."""
+
+    def __init__(
+        self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: GuardState | None = None
+    ) -> None:
+        config = learner.guard
+        self._config, self._max_label_chars, self._receipts = config, learner.max_label_chars, receipts
+        self._rates = Rates(
+            per_s=config.source_labels_per_s,
+            burst=config.source_burst,
+            max_sources=config.max_sources,
+            buckets=state.sources.buckets if state else None,
+        )
+        self._shares = Shares(
+            share=config.source_share,
+            window=config.source_window,
+            recent=state.sources.recent if state else None,
+        )
+        self.flips = Flips(state.flips if state else None)
+
+    def refusal(self, feedback: Feedback) -> str:
+        """Why the label is refused, whatever it is the label of; "" where it is not."""
+        if not feedback.label.strip():
+            return "blank"
+        if len(feedback.label) > self._max_label_chars:
+            return "too_long"
+        if self._receipts is None:
+            return ""
+        return self._receipts.refusal(
+            feedback,
+            is_required=self._config.require_receipts,
+            max_age_ms=1e3 * self._config.receipt_max_age_s,
+        )
+
+    def hold(self, sample: Sample) -> str:
+        """Why the sample is held, "" where it is not; from then on it counts as said."""
+        if sample.is_approved and self._receipts is not None:
+            return ""
+        if not self._rates.take(sample.source, sample.answer_time_ms):
+            return "over_rate"
+        if not self._shares.take(sample.source):
+            return "over_share"
+        return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
+
+    def export(self) -> GuardState:
+        return GuardState(
+            sources=SourcesState(buckets=self._rates.export(), recent=self._shares.export()),
+            flips=self.flips.export(),
+        )
+
+    def _is_flip(self, sample: Sample) -> bool:
+        """Weights that know no class contradict nothing."""
+        answered, num_raised = sample.predicted_label, self.flips.num_raised
+        if answered is None:
+            return False
+        source = sample.source[:MAX_NAME_CHARS]
+        is_part = self.flips.is_part(source, answered=answered, said=sample.label)
+        if self.flips.num_raised > num_raised:
+            log.warning("flip_alarm", answered=answered, said=sample.label, source=source)
+        return is_part

@@ -1,1 +1,0 @@
-"""Continual learning measured offline: stages of labelled items in, a matrix of accuracies out."""

@@ -1,0 +1,171 @@
+"""The learner's process.
+
+    answers, labels -> join -> fast tier at once, slow tier in rounds and in silence -> gate -> weights in the store
+
+One leader holds the lease; a standby waits for it. Whoever starts before its servers waits for them. Exit codes: 0
+stopped, 75 another one leads now (start again); what is raised is for whoever reads the log.
+"""
+
+import os
+import secrets
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+import torch
+
+from learner.config import LearnerConfig
+from learner.failpoints import failpoint
+from learner.labels.consumer import CLOSE_S, Feed
+from learner.leadership import Leadership
+from learner.learner import Learner
+from learner.patience import patiently
+from learner.release.eraser import Eraser
+from learner.release.publisher import Publisher
+from learner.release.repair import Repairer
+from learner.report import Reporter
+from learner.slow.idle_timer import Silence
+from learner.state.checkpoint import Checkpoints
+from model.minilm import load_encoder
+from wire.bus import Bus
+from wire.clock import now_ms
+from wire.config import BusConfig, StoreConfig
+from wire.errors import BusUnavailable, StaleEpoch
+from wire.receipts import Receipts
+from wire.records import WeightManifest
+from wire.store import Store
+from wire.subjects import Subjects
+
+EXIT_STALE = 75
+"""EX_TEMPFAIL: the lease is another's; whoever started us may start us again."""
+
+log = structlog.get_logger("learner")
+
+
+def run(
+    config: LearnerConfig,
+    *,
+    bus_config: BusConfig,
+    store_config: StoreConfig,
+    signing_key: bytes,
+    encoder: str,
+    max_tokens: int,
+    stop: threading.Event,
+) -> int:
+    """Learn until `stop` is set. Returns the exit code. `max_tokens` is where texts are cut, here and in the replicas.
+
+    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: what only an operator can mend.
+    """
+    torch.set_num_threads(config.threads)
+    holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
+    store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
+    try:
+        state_dir = Path(config.state_dir)
+        strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)
+        learner = Learner(
+            config,
+            strata,
+            tokenizer,
+            receipts=Receipts(signing_key),
+            subjects=Subjects(signing_key),
+            cache_dir=state_dir,
+        )
+        checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints)
+        leadership = Leadership(
+            store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch
+        )
+        patiently(store.check_policy, stop)
+        if leadership.wait(stop):
+            with leadership.kept():
+                lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
+            leadership.release()
+    except StaleEpoch as error:
+        log.warning("stale_epoch", reason=str(error))
+        return EXIT_STALE
+    finally:
+        with suppress(BusUnavailable):  # letters that it did not take are in the checkpoint
+            bus.close(flush_s=CLOSE_S)
+        store.close()
+    return 0
+
+
+def lead(
+    config: LearnerConfig,
+    learner: Learner,
+    bus: Bus,
+    store: Store,
+    checkpoints: Checkpoints,
+    *,
+    leadership: Leadership,
+    stop: threading.Event,
+) -> None:
+    """Learn from labels until `stop` is set.
+
+    consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
+              erasures            from wire.store, before anything is learnt
+    produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
+              damaged blobs       to wire.store, as they were
+              Quarantined,        to wire.bus, the labels that are not believed, and
+              DeadLetter          what cannot be read: sent, or part of the checkpoint that is behind them
+    waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
+    unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
+    """
+    pending = restore(learner, checkpoints)
+    publisher = Publisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
+    eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
+    repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
+    reporter = Reporter(store.report_learner, leadership, now_ms=now_ms)
+    feed = Feed(
+        bus,
+        learner.offsets,
+        learner.letters,
+        logs=learner.logs,
+        levels=lambda: learner.join.levels,
+        counts=learner.counts,
+        wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
+        on_truncated=publisher.forget_unreachable,
+    )
+    ends = patiently(feed.ends, stop)
+    patiently(lambda: publisher.recover(pending, ends or {}), stop)
+    if stop.is_set():
+        return
+    publisher.claim()
+    silence = Silence(config.rehearse_after_s)
+    while not stop.is_set():
+        leadership.check()
+        eraser.look()
+        timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
+        records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
+        failpoint("after-poll")
+        feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
+        if learner.drift.take_found():
+            publisher.hasten()
+        failpoint("after-learn")
+        if learner.tick(is_idle=silence.after(records)):
+            publisher.force()
+            failpoint("after-adopt")
+        publisher.settle()
+        if publisher.is_due():
+            publisher.publish()
+        publisher.checkpoint_if_due()
+        repairer.look()
+        reporter.learning(learner, publisher, feed)
+    publisher.finish()
+    feed.close()
+    reporter.learning(learner, publisher, feed, is_last=True)
+
+
+def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:
+    """Go on from the newest checkpoint that is whole; returns the version it was about to be published as.
+
+    Raises StateRefused where there are checkpoints and none can be gone on from.
+    """
+    snapshot = checkpoints.newest()
+    for reason in checkpoints.refused:
+        log.warning("checkpoint_refused", reason=reason)
+    if snapshot is None:
+        return None
+    learner.restore(snapshot)
+    log.info("restored", version=learner.version, learnt=learner.counts["learnt"], offsets=learner.offsets)
+    return snapshot.facts.pending

@@ -1,0 +1,152 @@
+"""What is measured of a candidate before it may be published: beside its parent, and beside the anchor.
+
+held-back samples --candidate, parent--> right or wrong, named classes     weights --> how far they have moved
+                  --candidate among the anchor's classes--> what was forgotten
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import msgspec
+from torch import Tensor
+
+from learner.export import ServedEncoder, stored_head
+from learner.fast.fast_head import FastTier
+from learner.memory.holdout import HeldBack
+from learner.quality.anchor import Anchor, anchor_of, named
+from learner.quality.comparison import Comparison, compare
+from model.quantized import QuantizedHead
+from wire.records import Evaluation, StageEvaluation
+
+
+class Version(NamedTuple):
+    """What is needed of a version to compare another with it.
+
+    `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks.
+    """
+
+    served: ServedEncoder
+    head: QuantizedHead
+    classes: tuple[str, ...]
+    weights_CR: Tensor
+    top: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """All that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
+
+    `record` says which samples were right: what it would be as an anchor.
+    """
+
+    is_finite: bool = True
+    num_labels: int = 0
+    record: Anchor = field(default_factory=Anchor)
+    num_named: int = 0
+    num_named_by_parent: int = 0
+    parent: Comparison = field(default_factory=Comparison)
+    anchor: Comparison = field(default_factory=Comparison)
+    anchor_version: int = 0
+    worst_class: str = ""
+    worst_class_drop: float = 0.0
+    head_update: float = 0.0
+    top_update: float = 0.0
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What the manifest says of it."""
+        parent, anchor = self.parent, self.anchor
+        return Evaluation(
+            num_labels=self.num_labels,
+            accuracy=len(self.record.right) / max(self.num_labels, 1),
+            parent_accuracy=parent.overall.accuracy_before,
+            negative_flips=parent.overall.lost / max(parent.overall.num, 1),
+            stages=tuple(
+                StageEvaluation(num_labels=it.num, accuracy=it.accuracy, parent_accuracy=it.accuracy_before)
+                for it in parent.stages
+            ),
+            worst_class=self.worst_class,
+            worst_class_drop=self.worst_class_drop,
+            anchor=self.anchor_version,
+            anchor_labels=anchor.overall.num,
+            anchor_accuracy=anchor.overall.accuracy_before,
+            accuracy_beside_anchor=anchor.overall.accuracy,
+            head_update=self.head_update,
+            top_update=self.top_update,
+        )
+
+    def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
+        """The anchor when this was published as `version`."""
+        num_known = len(self.record.right) + len(self.record.wrong)
+        if anchor is None or anchor.is_followed(self.anchor, num_known):
+            return msgspec.structs.replace(self.record, version=version)
+        return anchor
+
+
+def measure(new: Version, parent: Version | None, anchor: Anchor | None, held_back: HeldBack) -> Measured:
+    """Measure `new` on the held-back samples, beside what there is to compare it with."""
+    logits_NC, rows_N = _answers(new, held_back)
+    named_N, samples = named(logits_NC), held_back.samples.samples()
+    measured = Measured(
+        is_finite=bool(logits_NC.isfinite().all()),
+        num_labels=len(samples),
+        record=anchor_of(samples, named_N == rows_N, rows_N, len(new.classes)),
+        num_named=len(set(named_N.tolist())),
+    )
+    if parent is not None:
+        measured = _beside_parent(measured, new, parent, held_back, right_N=named_N == rows_N, rows_N=rows_N)
+    if anchor is not None:
+        beside = anchor.beside(samples, logits_NC, rows_N)
+        measured = replace(measured, anchor=beside, anchor_version=anchor.version)
+    return measured
+
+
+def changes(old: FastTier, new: FastTier, held_back: HeldBack, *, temperature: float) -> tuple[int, int]:
+    """How many held-back samples are lost and won when the tier `new` takes the place of `old`."""
+    before_N, after_N = (_right(tier, held_back, temperature) for tier in (old, new))
+    return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
+
+
+def _right(tier: FastTier, held_back: HeldBack, temperature: float) -> Tensor:
+    out = stored_head(tier.served.config, tier.head.solve(), temperature=temperature)
+    return held_back.correct(tier.served, tier.served.head(out), tier.head.classes)
+
+
+def _beside_parent(
+    measured: Measured, new: Version, parent: Version, held_back: HeldBack, *, right_N: Tensor, rows_N: Tensor
+) -> Measured:
+    logits_NC, parent_rows_N = _answers(parent, held_back)
+    named_N = named(logits_NC)
+    comparison = compare(named_N == parent_rows_N, right_N, rows_N, len(new.classes))
+    drop, worst_class = max(zip((it.drop for it in comparison.classes), new.classes, strict=True), default=(0.0, ""))
+    return replace(
+        measured,
+        parent=comparison,
+        num_named_by_parent=len(set(named_N.tolist())),
+        worst_class=worst_class if drop > 0 else "",
+        worst_class_drop=max(drop, 0.0),
+        head_update=head_update(new, parent),
+        top_update=relative_norm((value, parent.top[name]) for name, value in new.top.items()),
+    )
+
+
+def _answers(version: Version, held_back: HeldBack) -> tuple[Tensor, Tensor]:
+    """The logits of each sample, and the row of its label, -1 where the version has none."""
+    z_ND, rows_N = held_back.vectors(version.served, version.classes)
+    return version.head.logits(z_ND, len(version.classes)), rows_N
+
+
+def head_update(new: Version, parent: Version) -> float:
+    """How far the rows that both heads have moved, relative to the norm of the parent's: 0.1 is a tenth."""
+    num_rows = min(len(new.weights_CR), len(parent.weights_CR))
+    return relative_norm([(new.weights_CR[:num_rows], parent.weights_CR[:num_rows])])
+
+
+def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The norm of all differences from the second of each pair, over the norm of all the seconds; 0 for nothing."""
+    moved, length = 0.0, 0.0
+    for new, old in pairs:
+        moved += float((new - old).square().sum())
+        length += float(old.square().sum())
+    return (moved / length) ** 0.5 if length else 0.0

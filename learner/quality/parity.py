@@ -1,0 +1,79 @@
+"""How close the served precisions are to full precision: the same texts through all of them.
+
+texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the named classes
+      -> ServedEncoder (INT8, INT4) -> z -> INT8 head
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from learner.export import ENCODE_BATCH, ServedEncoder
+from model.head import features, projection
+from model.quantized import PRECISIONS, QuantizedHead
+from model.strata import Strata, encode_many
+
+PROBE_TEXTS = (
+    "how much money is left on my card",
+    "please wake me up at seven tomorrow morning",
+    "Das Paket ist noch nicht angekommen.",
+    "?",
+)
+"""Texts that every encoder is compared on, from its first version on, when no stream has been seen yet."""
+
+MIN_TEXTS = 16
+"""Texts of the stream without which agreement says nothing."""
+
+
+class Parity:
+    """Vectors of at most `max_texts` texts in every precision, for one encoder."""
+
+    def __init__(self, served: ServedEncoder, strata: Strata, *, max_texts: int, seed: int) -> None:
+        self._served, self._strata, self._max_texts = served, strata, max_texts
+        self._proj_RD = projection(served.config, seed=seed)
+        self.texts: list[str] = []
+        self._full_z_ND = torch.empty(0, served.config.d_model)
+        self._served_z_ND = {precision: self._full_z_ND for precision in PRECISIONS}
+        self.add(PROBE_TEXTS)
+
+    @torch.no_grad()
+    def add(self, texts: Iterable[str]) -> None:
+        """Take new texts until there are `max_texts`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self._max_texts - len(self.texts)]
+        if new:
+            tokens = self._served.tokenizer.encode_many(new)
+            full_z_ND = encode_many(self._strata, tokens, batch_size=ENCODE_BATCH)
+            self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
+            for precision, z_ND in self._served_z_ND.items():
+                self._served_z_ND[precision] = torch.cat((z_ND, self._served.z_many(new, precision)))
+            self.texts += new
+
+    @property
+    def room(self) -> int:
+        """Texts that may still be added."""
+        return self._max_texts - len(self.texts)
+
+    def cosine(self, precision: str) -> float:
+        """Mean cosine between the vectors of a text in `precision` and in full precision."""
+        return float(functional.cosine_similarity(self._served_z_ND[precision], self._full_z_ND, dim=1).mean())
+
+    def agreement(self, precision: str, head: QuantizedHead, weights_CR: Tensor) -> float:
+        """Share of the stream's texts for which `head`, behind the encoder in `precision`, and `weights_CR`, all in
+        float32, name the same class.
+
+        1 while there are too few of them. The built-in texts are left out: between classes that they have nothing to do
+        with, the last bit decides.
+        """
+        if not len(weights_CR) or len(self.texts) < len(PROBE_TEXTS) + MIN_TEXTS:
+            return 1.0
+        full_z_ND, served_z_ND = (z_ND[len(PROBE_TEXTS) :] for z_ND in (self._full_z_ND, self._served_z_ND[precision]))
+        full_NC = features(full_z_ND, self._proj_RD) @ weights_CR.T
+        served_NC = head.logits(served_z_ND, len(weights_CR))
+        return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
+
+    def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
+        """The first `num_texts` texts with their logits under the best precision: probes."""
+        logits_NC = head.logits(self._served_z_ND[PRECISIONS[0]][:num_texts], num_labels)
+        return list(zip(self.texts, logits_NC, strict=False))

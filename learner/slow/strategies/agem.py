@@ -1,0 +1,37 @@
+"""A-GEM: a step on fresh samples that, to first order, does not raise the loss of the replayed ones."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from learner.slow.strategies.strategy import Outputs, Strategy
+
+
+class AveragedGradient(Strategy):
+    """The gradient of the fresh samples, projected (Chaudhry et al. 2019, arXiv:1812.00420, equation 11)."""
+
+    num_draws = 1
+
+    def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        loss = self.class_loss(fresh)
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)  # one forward pass serves all
+        for replayed in draws:
+            reference = torch.autograd.grad(self.class_loss(replayed), parameters, retain_graph=True)
+            gradients = projected(gradients, reference)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return loss.detach()
+
+
+def projected(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """g - (g.r / r.r) r where g.r < 0, else g: the nearest gradient that is not against the reference.
+
+    >>> projected([torch.tensor([1.0, -2.0])], [torch.tensor([0.0, 1.0])])
+    (tensor([1., 0.]),)
+    """
+    along = sum((g * r).sum() for g, r in zip(gradients, reference, strict=True))
+    if along >= 0:
+        return tuple(gradients)
+    share = along / sum((r * r).sum() for r in reference)
+    return tuple(g - share * r for g, r in zip(gradients, reference, strict=True))

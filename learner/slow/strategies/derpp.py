@@ -1,0 +1,37 @@
+"""DER++: replayed samples keep their labels, and the outputs that they had when they were stored."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional
+
+from learner.slow.strategies.er_ace import masked
+from learner.slow.strategies.strategy import Outputs, Strategy
+
+
+class DarkReplay(Strategy):
+    """Dark experience replay with labels (Buzzega et al. 2020, arXiv:2004.07211, equation 6).
+
+        L = L_ce(fresh) + alpha |z' - h(x')|^2 + beta L_ce(y'', f(x''))        x', x'': two independent draws
+
+    The square is the mean over samples and classes, as in the authors' code, which their best arguments belong to.
+    `is_asymmetric`: the first term is ER-ACE's, within the classes of the fresh batch.
+    """
+
+    num_draws = 2
+    wants_before = True
+
+    def __init__(self, *, alpha: float, beta: float, is_asymmetric: bool = False, loss_q: float = 0.0) -> None:
+        super().__init__(loss_q=loss_q)
+        self._alpha, self._beta, self._is_asymmetric = alpha, beta, is_asymmetric
+
+    def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        if self._is_asymmetric:
+            fresh = fresh._replace(logits_BC=masked(fresh.logits_BC, fresh.labels_B))
+        loss = self.class_loss(fresh)
+        if draws:
+            dark, labelled = draws
+            assert dark.before_BC is not None, "the memory stored no outputs"
+            loss = loss + self._alpha * functional.mse_loss(dark.logits_BC, dark.before_BC)
+            loss = loss + self._beta * self.class_loss(labelled)
+        return loss

@@ -1,0 +1,27 @@
+"""ER-ACE: fresh samples compete with the classes of their batch only, so they do not push older classes away."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from learner.slow.strategies.strategy import Outputs, Strategy
+
+
+class AsymmetricReplay(Strategy):
+    """Asymmetric cross-entropy (Caccia et al. 2022, arXiv:2104.05025, equation 4).
+
+    L = L_ce(fresh, classes of the fresh batch) + L_ce(replayed, all classes)
+    """
+
+    num_draws = 1
+
+    def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
+        own = Outputs(masked(fresh.logits_BC, fresh.labels_B), fresh.labels_B)
+        return sum((self.class_loss(it) for it in draws), start=self.class_loss(own))
+
+
+def masked(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+    """The logits with -inf for every class that no label names."""
+    is_absent_C = torch.ones(logits_BC.shape[1], dtype=torch.bool).index_fill_(0, labels_B, value=False)
+    return logits_BC.masked_fill(is_absent_C, -torch.inf)

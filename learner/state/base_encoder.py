@@ -1,0 +1,129 @@
+"""The encoder that the settings name, before it was trained here, and how a state's trained blocks are put on it.
+
+    settings --load--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> what is served
+
+A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and says what the
+blocks below them were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+from torch import Tensor
+
+from learner.config import LearnerConfig
+from learner.export import ServedEncoder, stored_encoder, stored_projection
+from learner.fast.fast_head import FastTier
+from learner.memory.replay import Labelled
+from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
+from learner.state.origin import Change, Origin, compare
+from learner.state.rounded import rounded_encoder
+from learner.state.snapshot import Snapshot
+from model.errors import WrongConfig
+from model.head import PROJ
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+
+log = structlog.get_logger("learner")
+
+
+class Restored(NamedTuple):
+    """What a snapshot gives under the settings of now, and what is different from those that it was made under."""
+
+    strata: Strata
+    tier: FastTier
+    change: Change
+
+
+class BaseEncoder:
+    """Takes over `strata`, whose shape becomes that of the settings. Raises WrongConfig where these do not fit it.
+
+    `cache_dir` is where the rounded weights are kept from one start to the next.
+    """
+
+    def __init__(
+        self, config: LearnerConfig, strata: Strata, tokenizer: TextTokenizer, *, cache_dir: Path | None = None
+    ) -> None:
+        shape = replace(strata.config, head_features=config.num_features, label_capacity=config.label_capacity)
+        if config.trainable_layers > shape.n_layers:
+            raise WrongConfig(
+                f"learner.trainable_layers is {config.trainable_layers}, but the encoder has {shape.n_layers} blocks"
+            )
+        strata.config = shape
+        self.strata = strata
+        self.model_spec = shape.spec_hash(tokenizer.digest)
+        self._config, self._tokenizer = config, tokenizer
+        self._lower_digests = lower_digests(strata)
+        self._num_kept = config.trainable_layers  # top blocks that may have been trained
+        first_layer = shape.n_layers - config.trainable_layers
+        tensors = rounded_encoder(strata, tokenizer, first_layer=first_layer, cache_dir=cache_dir)
+        tensors[PROJ] = stored_projection(shape, seed=config.seed)
+        self.served = ServedEncoder(shape, tokenizer, tensors)
+
+    @property
+    def origin(self) -> Origin:
+        """What a state belongs to that is exported now."""
+        return self._origin(self._num_kept)
+
+    def restored(self, snapshot: Snapshot, memory: Sequence[Labelled], *, like: ServedEncoder) -> Restored:
+        """The encoder and the sums of `snapshot`, or sums of `memory` where those belong to other features.
+
+        `like` is served on where it is the same. Says what is different from the settings that `snapshot` was made
+        under. Raises StateRefused.
+        """
+        change = self._compare(snapshot)
+        strata, served = self._with_blocks_of(snapshot, like)
+        tier = FastTier(served, ridge=self._config.ridge)
+        if change.is_rebuilt:
+            tier.admit_all(snapshot.facts.classes)
+            tier.relearn(memory)
+        else:
+            tier.restore(snapshot.named("fast."), snapshot.facts.classes)
+        if change:
+            num_lost = int(snapshot.tensors["fast.counts"].sum()) - tier.head.num_samples
+            log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
+        return Restored(strata, tier, change)
+
+    def top(self, strata: Strata) -> dict[str, Tensor]:
+        """The weights of the blocks of `strata` that may have been trained, by name."""
+        return top_state(strata, self._first_kept)
+
+    def _compare(self, snapshot: Snapshot) -> Change:
+        old = snapshot.origin
+        is_same = self._is_same(old)
+        new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)
+        return compare(old, new, is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
+
+    def _with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
+        """The encoder of `snapshot`, as it is trained and as it is served. Of another encoder no block is taken."""
+        is_same = self._is_same(snapshot.origin)
+        if is_same:
+            self._num_kept = max(self._num_kept, snapshot.origin.trainable_layers)
+        strata = with_own_top(self.strata, self._first_kept)
+        if is_same:
+            load_top(strata, snapshot.named("top."))
+        top = stored_encoder(strata, first_layer=self._first_kept)
+        is_like = all(it.entry == like.tensors[name].entry for name, it in top.items())
+        return strata, like if is_like else like.with_top(top)
+
+    def _is_same(self, old: Origin) -> bool:
+        has_blocks = old.trainable_layers <= self.strata.config.n_layers
+        return has_blocks and old.encoder == self._lower_digests[-1 - old.trainable_layers]
+
+    def _origin(self, num_kept: int) -> Origin:
+        return Origin(
+            encoder=self._lower_digests[-1 - num_kept],
+            seed=self._config.seed,
+            num_features=self._config.num_features,
+            trainable_layers=num_kept,
+            label_capacity=self._config.label_capacity,
+            max_tokens=self._tokenizer.max_tokens,
+            tokenizer=self._tokenizer.digest,
+        )
+
+    @property
+    def _first_kept(self) -> int:
+        return self.strata.config.n_layers - self._num_kept

@@ -1,0 +1,213 @@
+"""Checkpoints: everything the learner knows, offsets included, in one file that is whole or refused.
+
+    Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest whole one
+
+Weights, sums, memory, windows, counters and offsets are one file, so what was learnt and what was read can never
+disagree: a restart seeks to the offsets inside, and each label has its effect once.
+
+A file is named after its sequence number, the epoch of the leader that wrote it, and the version that it was published
+as (0: none). Of two files the one of the higher epoch is newer, and a leader whose epoch is not the highest in the
+folder writes nothing: one that slept over its lease can at most bring in a file that is older than all of its
+successor's, which has written one before it did anything else. What was published as a version is what the store has
+under that number, whatever a file's name says. Kept are the newest few, and those of versions that the rollout may
+return to.
+
+A file outlives a kill as soon as it has its name, and a power cut only after fsync, which the writer may leave out: the
+one before it that was synced is kept, too, and whoever goes on from that reads the labels since once more. So most
+files of a stream of versions are removed before they ever reach the disk.
+
+Rejected: one file per part (a kill between two of them mixes two states), and a journal (replaying it needs the
+encoder of that time).
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from learner.errors import CheckpointFailed, CheckpointRefused, CheckpointUnknown, StateRefused
+from learner.failpoints import failpoint
+from learner.state.snapshot import Snapshot, decode, encode
+from wire.errors import StaleEpoch
+from wire.records import WeightManifest
+
+_NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>\d+)\.checkpoint")
+"""Files without an epoch were written before there was one in the name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A checkpoint in the folder, by its name."""
+
+    path: Path
+    sequence: int
+    epoch: int
+    version: int
+
+
+class Checkpoints:
+    """The checkpoints in one folder, which one learner at a time writes."""
+
+    def __init__(self, folder: Path, *, num_newest: int) -> None:
+        self._folder, self._num_newest = folder, num_newest
+        folder.mkdir(parents=True, exist_ok=True)
+        self.synced: Path | None = None
+        """The newest file of ours that is known to be on the disk itself."""
+        self.refused: list[str] = []
+        """Files that were refused, with the reason."""
+
+    def write(self, snapshot: Snapshot, *, is_synced: bool = True) -> Path:
+        """Write a snapshot; with `is_synced` it would survive a power cut afterwards, without only a kill.
+
+        Raises StaleEpoch where a later leader has written, and CheckpointFailed.
+        """
+        epoch = snapshot.facts.epoch
+        self._check_epoch(epoch)
+        path = self.next_path(snapshot)
+        try:
+            write_whole(path, encode(snapshot), check=lambda: self._check_epoch(epoch), is_synced=is_synced)
+        except OSError as error:
+            raise CheckpointFailed(f"{path}: {error}") from error
+        if is_synced:
+            self.synced = path
+        return path
+
+    def newest(self) -> Snapshot | None:
+        """The newest checkpoint that is whole; None where the folder has none at all.
+
+        Torn ones are passed over and noted in `refused`. Raises StateRefused where no other is left, or where the
+        newest whole one cannot be read: to go on from less would throw away what is there.
+        """
+        entries = self.entries()
+        for entry in entries:
+            try:
+                return self._read(entry)
+            except CheckpointUnknown as error:
+                raise StateRefused(f"{entry.path}: {error}. {REMEDY}") from error
+            except CheckpointRefused as error:
+                self.refused.append(f"{entry.path.name}: {error}")
+        if entries:
+            raise StateRefused(f"{self._folder}: no checkpoint is whole ({'; '.join(self.refused)}). {REMEDY}")
+        return None
+
+    def of_version(self, manifest: WeightManifest) -> Snapshot | None:
+        """The state that was published as the version that the store has as `manifest`, if it is still kept."""
+        for entry in self.entries():
+            if entry.version != manifest.version:
+                continue
+            try:
+                snapshot = self._read(entry)
+            except CheckpointRefused as error:
+                self.refused.append(f"{entry.path.name}: {error}")
+                continue
+            if is_same(snapshot.facts.pending, manifest):
+                return snapshot
+        return None
+
+    def prune(self, versions: Iterable[int], *, since: int = 0) -> None:
+        """Remove all but the newest few, the newest that was synced, and the newest of each of `versions`; also what a
+        kill left half written.
+
+        What is older than the checkpoint of version `since` goes even where it is the newest that was synced.
+        """
+        entries, wanted = self.entries(), set(versions) - {0}
+        places = [place for place, entry in enumerate(entries) if since and entry.version == since]
+        num_newest = min(self._num_newest, 1 + max(places, default=len(entries)))
+        newest_of = {entry.version: entry.path for entry in reversed(entries)}
+        oldest_kept = max(places, default=len(entries))
+        kept = {entry.path for entry in entries[:num_newest]}
+        kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
+        kept |= {path for version, path in newest_of.items() if version in wanted}
+        for path in self._folder.iterdir():
+            is_ours = path.suffix == ".temporary" or _NAME.fullmatch(path.name) is not None
+            if is_ours and path not in kept:
+                path.unlink(missing_ok=True)
+
+    def entries(self) -> list[Entry]:
+        """What is in the folder, newest first."""
+        matches = ((path, _NAME.fullmatch(path.name)) for path in self._folder.iterdir())
+        found = [
+            Entry(
+                path=path,
+                sequence=int(name["sequence"]),
+                epoch=int(name["epoch"] or 0),
+                version=int(name["version"]),
+            )
+            for path, name in matches
+            if name
+        ]
+        return sorted(found, key=lambda entry: (-entry.epoch, -entry.sequence))
+
+    def next_path(self, snapshot: Snapshot) -> Path:
+        """The file that would be written now."""
+        sequence = 1 + max((entry.sequence for entry in self.entries()), default=0)
+        pending = snapshot.facts.pending
+        return self._folder / f"{sequence:09d}-e{snapshot.facts.epoch}-v{pending.version if pending else 0}.checkpoint"
+
+    def highest_epoch(self) -> int:
+        """That of the last leader that has written here."""
+        return max((entry.epoch for entry in self.entries()), default=0)
+
+    def _read(self, entry: Entry) -> Snapshot:
+        """Raises CheckpointRefused."""
+        try:
+            return decode(entry.path.read_bytes())
+        except OSError as error:
+            raise CheckpointRefused(f"cannot be read: {error}") from error
+
+    def _check_epoch(self, epoch: int) -> None:
+        highest = self.highest_epoch()
+        if highest > epoch:
+            raise StaleEpoch(f"{self._folder}: a leader of epoch {highest} has written; ours is {epoch}")
+
+
+REMEDY: Final = (
+    "Start the program that wrote it, or put a good file there; to begin from nothing and learn again what the topics "
+    "still have, move all files of this folder elsewhere"
+)
+
+
+def is_same(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
+    """Whether what was about to be published is what the store has."""
+    if pending is None or stored is None:
+        return False
+    return _identity(pending) == _identity(stored)
+
+
+def _identity(manifest: WeightManifest) -> tuple[object, ...]:
+    return manifest.version, manifest.epoch, manifest.tensors, manifest.trained_through
+
+
+def write_whole(path: Path, data: bytes, *, check: Callable[[], None], is_synced: bool) -> None:
+    """Write `path` so that after a kill (with `is_synced`: or a power cut) it is there whole or not at all.
+
+    Raises OSError, and what `check` raises, which is called when nothing is left to do but to give the file its name.
+    """
+    temporary = path.with_suffix(".temporary")
+    half = len(data) // 2
+    try:
+        with temporary.open("wb") as file:
+            file.write(data[:half])
+            failpoint("in-checkpoint")
+            file.write(data[half:])
+            file.flush()
+            if is_synced:
+                os.fsync(file.fileno())
+        check()
+        failpoint("before-rename")
+        temporary.rename(path)
+    except (OSError, StaleEpoch):
+        temporary.unlink(missing_ok=True)
+        raise
+    if is_synced:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,40 @@
+"""The windows and memories of a learner by its settings: empty, or as a checkpoint left them."""
+
+from learner.config import LearnerConfig
+from learner.labels.classes import Classes, ClassesState
+from learner.labels.drift import DriftState, DriftWatch
+from learner.memory.holdout import HeldBack
+from learner.memory.replay import Labelled, Replay, ReplayState, hashed
+from learner.slow.round import GROWTH
+
+HELD_BACK_BYTES = 4 << 20
+"""Bytes of text in the held-back samples."""
+
+
+def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
+    return Classes(config.label_capacity, min_labels=config.class_min_labels, state=state)
+
+
+def drift_of(config: LearnerConfig, state: DriftState | None = None) -> DriftWatch:
+    return DriftWatch(delta=config.drift_delta, state=state)
+
+
+def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+    return Replay(
+        config.replay_samples,
+        config.replay_bytes,
+        key_of=hashed(config.seed),
+        policy=config.replay_policy,
+        state=state,
+    )
+
+
+def held_back_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> HeldBack:
+    key_of = hashed(config.seed + 1)
+    return HeldBack(Replay(config.held_back_samples, HELD_BACK_BYTES, key_of=key_of, state=state))
+
+
+def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+    """The labels since the last slow round: as many as make the next one due, or as many of more by chance."""
+    num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
+    return Replay(num, config.replay_bytes, key_of=hashed(config.seed + 2), policy="reservoir", state=state)

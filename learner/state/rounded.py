@@ -1,0 +1,99 @@
+"""The encoder of the settings in the form that is served, rounded once and kept beside the checkpoints.
+
+    Strata --calibrate, round (`model.calibration`)--> tensors --> encoder.cache --next start--> the same tensors
+
+Rounding the blocks that are never trained takes a third of the learner's start. It depends on the weights, the
+tokenizer and the program alone, and the name under which the cache is valid is a digest of those: whatever is kept
+under another, or is not what was written, is made again.
+
+Rejected: to read the tensors from the store, which may be away when the learner starts.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+import torch
+from safetensors.torch import load, save
+
+import kernels
+import model
+from learner.export import Stored, stored
+from learner.slow.trainer import lower_digests
+from learner.state.checkpoint import write_whole
+from model.calibration import grams, smooth
+from model.qtensor import QTensor
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_names, encoder_tensors, layer_of
+
+FILE = "encoder.cache"
+
+_DIGEST_BYTES = sha256().digest_size
+
+log = structlog.get_logger("learner")
+
+
+def rounded_encoder(
+    strata: Strata, tokenizer: TextTokenizer, *, first_layer: int, cache_dir: Path | None = None
+) -> dict[str, Stored]:
+    """All weights of `strata` as they are served, and sets its `in_scale`s. Raises NonFinite.
+
+    The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training.
+    With `cache_dir` they are looked for there before, and left there afterwards.
+    """
+    path = cache_dir / FILE if cache_dir else None
+    key = _key(strata, tokenizer, first_layer) if path else b""
+    tensors = _read(path, key, strata) if path else None
+    if tensors is None:
+        tensors = _rounded(strata, tokenizer, first_layer)
+        if path:
+            _write(path, key, tensors)
+    for name, tensor in tensors.items():
+        if tensor.in_scale is not None:
+            strata.get_submodule(name).get_buffer("in_scale").copy_(tensor.in_scale)
+    return {name: stored(tensor) for name, tensor in tensors.items()}
+
+
+def _rounded(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict[str, QTensor]:
+    seen = smooth(strata, grams(strata, tokenizer))
+    lower = {name: gram_KK for name, gram_KK in seen.items() if layer_of(name) < first_layer}
+    return encoder_tensors(strata, grams=lower)
+
+
+def _key(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> bytes:
+    """Of all that the tensors depend on: the weights, the tokenizer, the settings, and the program itself."""
+    digest = sha256()
+    for fact in (lower_digests(strata)[-1], strata.config, tokenizer.digest, first_layer, torch.__version__):
+        digest.update(f"{fact}\n".encode())
+    for room in (model, kernels):
+        for source in sorted(Path(room.__path__[0]).rglob("*.py")):
+            digest.update(source.read_bytes())
+    return digest.digest()
+
+
+def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
+    """The tensors that were kept under `key`; None where there are none, or not every byte is what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    body = data[2 * _DIGEST_BYTES :]
+    if data[: 2 * _DIGEST_BYTES] != key + sha256(body).digest():
+        return None
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for full_name, part in load(body).items():
+        name, part_name = full_name.split(":")
+        parts.setdefault(name, {})[part_name] = part
+    return {name: QTensor(name, scheme, parts[name]) for name, (scheme, _) in encoder_names(strata.config).items()}
+
+
+def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
+    """A disk that does not take it costs the next start its time, and nothing else."""
+    parts = {f"{name}:{part}": it for name, tensor in tensors.items() for part, it in tensor.parts.items()}
+    body = save({name: part.contiguous() for name, part in parts.items()})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, key + sha256(body).digest() + body, check=lambda: None, is_synced=True)
+    except OSError as error:
+        log.warning("encoder_not_kept", path=str(path), reason=str(error))

@@ -1,0 +1,174 @@
+"""Everything the learner knows, as one value, and the bytes of that value in a checkpoint file.
+
+    Snapshot(facts, tensors) <--encode, decode--> magic word, SHA-256 of the rest, safetensors
+
+What is no tensor is one uint8 tensor of msgpack, `facts`. safetensors alone notices a missing byte, but no flipped one.
+"""
+
+import math
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from learner.errors import CheckpointRefused, CheckpointUnknown
+from learner.labels.classes import ClassesState
+from learner.labels.drift import DriftState
+from learner.labels.join import JoinState
+from learner.labels.letters import LettersState
+from learner.labels.trust import GuardState
+from learner.memory.erasures import ErasedState
+from learner.memory.replay import Labelled, ReplayState
+from learner.quality.anchor import Anchor
+from learner.state.origin import Origin
+from model.weights import layer_of
+from wire.records import Lineage, WeightManifest
+
+MAGIC: Final = b"LLCKPT01"
+HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
+
+FORMAT: Final = 2
+"""Grows with every release that has another field in it, so that an older program refuses the file instead of losing
+what it does not know. The fields of each number are in tests/learner/golden."""
+
+MEANS: Final = "round.means"
+"""Name of the tensor from which the auxiliary head of the round under way started."""
+
+
+class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for.
+
+    In a round on texts without a label, these are the new samples, and their labels are "".
+    """
+
+    fresh: list[Labelled]
+    draws: list[list[Labelled]]
+
+    @property
+    def samples(self) -> list[Labelled]:
+        return [sample for part in (self.fresh, *self.draws) for sample in part]
+
+
+class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slow round trains on, drawn when it started. The round is a pure function of it and of the encoder."""
+
+    number: int
+    steps: list[StepPlan]
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes it trains on, one row each in the auxiliary head."""
+        return sorted({sample.label for step in self.steps for sample in step.samples} - {""})
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """The texts whose labels the round has to guess, each once."""
+        return list(dict.fromkeys(sample.text for step in self.steps for sample in step.fresh if not sample.label))
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is no tensor. `version` is the one trained from, `pending` the one that this state was published as.
+
+    `epoch` is that of the leader that wrote it. `origin` says what the sums and the trained blocks belong to: two
+    machines may round a few of the frozen weights differently, and can still go on from each other's state. `offsets`
+    maps `topic/partition` to the next offset to read: every record below it had its effect. `logs` says by topic which
+    log that is. Below `read_first` nothing is published: `version` already knows those records. `source` is what
+    format 1 had in place of `origin`.
+    """
+
+    format: int = FORMAT
+    epoch: int = 0
+    version: int
+    last_version: int
+    pending: WeightManifest | None
+    offsets: dict[str, int]
+    classes: list[str]
+    counts: dict[str, int]
+    num_scored: int
+    num_correct: int
+    recent: list[bool]
+    temperature: float
+    join: JoinState
+    replay: ReplayState[Labelled]
+    held_back: ReplayState[Labelled]
+    round_plan: RoundPlan | None
+    since_round: ReplayState[Labelled] | None = None
+    lineage: Lineage = Lineage(gap="the program that kept it before had no lineage")
+    anchor: Anchor | None = None
+    erased: ErasedState = ErasedState()
+    guard: GuardState | None = None
+    letters: LettersState = LettersState()
+    support: ClassesState = ClassesState()
+    logs: dict[str, str] = {}
+    drift: DriftState = DriftState()
+    read_first: dict[str, int] = {}
+    origin: Origin | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """The state of a learner: `facts`, and tensors by name."""
+
+    facts: Facts
+    tensors: dict[str, Tensor]
+
+    def named(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, without it."""
+        return {name.removeprefix(prefix): it for name, it in self.tensors.items() if name.startswith(prefix)}
+
+    @property
+    def origin(self) -> Origin:
+        """What it belongs to; of format 1, as far as it can be told."""
+        if self.facts.origin is not None:
+            return self.facts.origin
+        encoder, _, seed = self.facts.source.rpartition("/")
+        num_sums = len(self.tensors["fast.gram"])  # those of a triangle
+        return Origin(
+            encoder=encoder,
+            seed=int(seed),
+            num_features=math.isqrt(2 * num_sums),
+            trainable_layers=len({layer_of(name) for name in self.named("top.")}),
+        )
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """The bytes of a checkpoint file."""
+    facts = bytearray(msgspec.msgpack.encode(snapshot.facts))
+    body: bytes = save(snapshot.tensors | {"facts": torch.frombuffer(facts, dtype=torch.uint8)})
+    return b"".join((MAGIC, sha256(body).digest(), body))
+
+
+def decode(data: bytes) -> Snapshot:
+    """The snapshot in a checkpoint file.
+
+    Raises CheckpointRefused unless every byte is what was written, CheckpointUnknown where another program wrote it.
+    """
+    body = memoryview(data)[HEADER_BYTES:]
+    if data[: len(MAGIC)] != MAGIC:
+        raise CheckpointRefused(f"no checkpoint: it begins with {data[: len(MAGIC)]!r}")
+    if sha256(body).digest() != data[len(MAGIC) : HEADER_BYTES]:
+        raise CheckpointRefused(f"{len(data)} bytes that are not what was written")
+    try:
+        tensors = load(bytes(body))
+        return Snapshot(facts=_decode_facts(tensors.pop("facts").numpy().tobytes()), tensors=tensors)
+    except (SafetensorError, KeyError, msgspec.DecodeError) as error:
+        raise CheckpointUnknown(f"written by another version of this program: {error}") from error
+
+
+class _Head(msgspec.Struct):
+    """What is read before the rest, so that a newer format is refused by its number."""
+
+    format: int = 1
+
+
+def _decode_facts(data: bytes) -> Facts:
+    found = msgspec.msgpack.decode(data, type=_Head).format
+    if found > FORMAT:
+        raise CheckpointUnknown(f"written by a newer program: format {found}; this one reads up to {FORMAT}")
+    return msgspec.msgpack.decode(data, type=Facts)

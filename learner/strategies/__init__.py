@@ -1,1 +1,0 @@
-"""Strategies of continual learning by gradient: how the gradient of one step comes about."""

@@ -1,0 +1,203 @@
+"""The rollout controller: new versions become candidates, and labels decide what becomes of them.
+
+    notice of a version --> Controller --+
+                                ^        +--> RolloutPlan (compare and set, in Redis)
+                                | Seen   |
+    answers, labels ---------> Judge ----+
+
+The two loops run in threads of their own and meet in the plan: whoever finds it changed reads it again. So a label
+never waits for a version or the other way round, and there is nothing to lock. Besides, the judge says which versions
+it may promote, and the controller keeps those from collection. One controller leads, under the lease `rollout`;
+others wait for it to fall silent.
+
+What fails is an alarm and is tried again. A Redis that is away or full takes neither the lease nor the evidence from
+the controller that leads: what it writes is compared with the plan in force, so to go on is safe. Collecting comes
+before the lease is renewed, and any controller makes room on a server that is nearly full.
+
+Rejected: one loop over both. A poll of Kafka that waits for answers holds up the notice of a new version, and the time
+from label to live pays for it.
+"""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+
+import structlog
+
+from rollout.alarms import Alarms
+from rollout.change import change
+from rollout.config import RolloutConfig
+from rollout.decider import Seen
+from rollout.judge import Judge
+from rollout.keep import kept
+from rollout.plans import Change, follow_newest, heal
+from wire.bus import Bus
+from wire.config import TrustConfig
+from wire.errors import StoreUnavailable
+from wire.records import ControllerReport, Feedback, RolloutPlan
+from wire.store import Lease, Store, Watch
+
+LEASE = "rollout"
+PAUSE_S = 1.0
+"""Pause after a door failed, before it is tried again, and between two starts of a judge."""
+
+MEMORY_SHARE = 4
+"""What is kept takes at most one in so many bytes of the server's memory."""
+
+log = structlog.get_logger("rollout")
+
+
+class Controller:
+    """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_newest, collect."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        *,
+        config: RolloutConfig,
+        guard: TrustConfig,
+        holder: str,
+        refusal: Callable[[Feedback], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._config = config
+        self._holder = holder
+        self._now_ms = now_ms
+        self._open_judge = partial(Judge, store, bus, config=config, guard=guard, refusal=refusal, now_ms=now_ms)
+        self._renewal_s = config.lease_ms / 3_000
+        self._collect_at_s = 0.0
+        self._judged_since_s = 0.0
+        self._alarms = Alarms()
+
+    def run(self, stop: threading.Event) -> None:
+        """Leads whenever nobody else does, until `stop`.
+
+        consumes: the lease `rollout`
+        produces: one leadership at a time
+        waits for: a notice of the store, at most a third of the lease
+        unblocked by: `stop`, seen within the same time
+        """
+        while not stop.is_set():
+            with self._alarms.attempt("stand_by"), closing(self._store.watch()) as watch:
+                self._stand_by(watch, stop)
+            stop.wait(PAUSE_S)
+
+    def _stand_by(self, watch: Watch, stop: threading.Event) -> None:
+        """Waits for the lease. Raises UnsafePolicy where the server may evict what a plan would name."""
+        self._store.check_policy()
+        while not stop.is_set():
+            if self._is_time_to_collect():
+                with self._alarms.attempt("make_room"):
+                    self._store.make_room()
+            lease = self._store.acquire(LEASE, self._holder, self._config.lease_ms)
+            if lease is None:
+                watch.wait(self._renewal_s)
+            else:
+                self._lead(lease, watch, stop=stop)
+
+    def _lead(self, lease: Lease, watch: Watch, *, stop: threading.Event) -> None:
+        """Keeps the lease, with a judge at work beside it.
+
+        consumes: notices of published versions
+        produces: RolloutPlan (the first version, a candidate, what puts a plan right)
+        waits for: a notice, at most a third of the lease
+        unblocked by: `stop`, or the lease in other hands
+        """
+        log.info("leading", holder=self._holder)
+        self._collect_at_s = 0.0
+        judge = self._new_judge()
+        try:
+            while not stop.is_set():
+                if self._is_time_to_collect():
+                    with self._alarms.attempt("collect"):
+                        self.collect(judge.seen.first_version)
+                if not self._renewed(lease):
+                    break
+                if judge.is_alive():
+                    self._alarms.clear("judge_thread")
+                elif time.monotonic() > self._judged_since_s + PAUSE_S:
+                    self._alarms.raise_("judge_thread", "ended by itself, and is started again")
+                    judge = self._new_judge()
+                with self._alarms.attempt("follow"):
+                    self.follow_newest()
+                with self._alarms.attempt("report"):
+                    self._report(judge.seen, judge.alarms)
+                watch.wait(self._renewal_s)
+        finally:
+            judge.close()
+        self._store.release(lease)
+
+    def follow_newest(self) -> None:
+        """Makes the newest version the candidate, or puts the plan right where it names what is not stored."""
+        plan = change(self._store, self._step)
+        if plan is not None:
+            log.info("following", revision=plan.revision, stable=plan.stable, candidate=plan.candidate, why=plan.reason)
+
+    def collect(self, first_version: int) -> int:
+        """Removes what neither traffic, a rollback nor the judge may need: how many things.
+
+        The judge may promote `first_version` and later ones, by labels that are yet to come (0: none of today's). Needs
+        no lease: what it removes is decided anew by whoever collects next.
+        """
+        plan, newest = self._store.plan(), self._store.current()
+        if plan is None:
+            return 0
+        limit = self._store.max_memory()
+        budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
+        keep = kept(
+            self._store.contents(),
+            needed={*plan.needed, newest},
+            first=first_version,
+            newest=newest,
+            num_newest=self._config.keep_versions,
+            budget_bytes=budget,
+        )
+        removed = self._store.collect(keep)
+        if removed:
+            log.info("collected", removed=removed, kept=len(keep))
+        return removed
+
+    def _new_judge(self) -> Judge:
+        self._judged_since_s = time.monotonic()
+        return self._open_judge()
+
+    def _renewed(self, lease: Lease) -> bool:
+        """False: another leads. A server that does not answer has told nobody else that it is theirs."""
+        try:
+            is_ours = self._store.renew(lease)
+        except StoreUnavailable as error:
+            self._alarms.raise_("renew", str(error))
+            return True
+        self._alarms.clear("renew")
+        return is_ours
+
+    def _step(self, plan: RolloutPlan | None) -> Change | None:
+        newest, now_ms = self._store.current(), self._now_ms()
+        if plan is not None:
+            healed = heal(plan, stored=self._store.stored_versions(), newest=newest, now_ms=now_ms)
+            if healed is not None:
+                return healed
+        share = self._config.candidate_share
+        return follow_newest(plan, newest, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
+
+    def _report(self, seen: Seen, judge_alarms: Alarms) -> None:
+        self._store.report_controller(
+            ControllerReport(
+                controller=self._holder,
+                time_ms=self._now_ms(),
+                evidence=seen.evidence,
+                counts={**seen.counts, **self._alarms.counts, **judge_alarms.counts},
+                alarms=(*self._alarms.now(), *judge_alarms.now()),
+            )
+        )
+
+    def _is_time_to_collect(self) -> bool:
+        if time.monotonic() < self._collect_at_s:
+            return False
+        self._collect_at_s = time.monotonic() + self._config.collect_interval_s
+        return True

@@ -1,0 +1,113 @@
+"""Reads answers and labels, and has what follows from them decided.
+
+    answers.v1, feedback.v1 --> Decider --> RolloutPlan
+                                   +-----> Seen --> Controller
+
+The evidence is not kept over a restart: the judge begins at the end of the topics and asks for new labels. Over a fault
+of Kafka or Redis it is kept, and the topics are read on where they were left.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import structlog
+
+from rollout.alarms import Alarms
+from rollout.config import RolloutConfig
+from rollout.decider import Decider, Seen
+from wire.bus import Bus, Followed
+from wire.config import TrustConfig
+from wire.errors import LogTruncated
+from wire.records import Answer, Feedback
+from wire.store import Store
+
+POLL_MS = 100
+DECIDE_EVERY_S = 1.0
+"""Longest time between two looks at the plan and the evidence, with or without new labels."""
+
+PAUSE_S = 1.0
+"""Pause after a door failed, before it is tried again."""
+
+log = structlog.get_logger("rollout")
+
+
+class Judge:
+    """A thread that follows answers and labels from now on. Verbs: is_alive, close.
+
+    `seen` is replaced as a whole, and `alarms` may be read by any thread.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        *,
+        config: RolloutConfig,
+        guard: TrustConfig,
+        refusal: Callable[[Feedback], str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.seen = Seen()
+        self.alarms = Alarms()
+        self._bus = bus
+        self._decider = Decider(store, config=config, guard=guard, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
+        self._offsets: dict[str, int] = {}
+        self._decide_at_s = 0.0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """False once the thread has ended by itself: a fault of ours, whose trace is in the log."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Judges until it is closed.
+
+        consumes: Answer and Feedback, from the end of their topics
+        produces: RolloutPlan (promoted or withdrawn), Seen
+        waits for: a record, at most POLL_MS
+        unblocked by: close, seen within the same time
+        """
+        while not self._closing.is_set():
+            with self.alarms.attempt("read"):
+                self._read()
+            self._closing.wait(PAUSE_S)
+
+    def _read(self) -> None:
+        """Reads on until it is closed, or the broker fails."""
+        self._offsets = self._offsets or self._bus.end_offsets(Answer, Feedback)
+        with closing(self._bus.follow((Answer, Feedback), self._offsets, is_patient=True)) as follower:
+            while not self._closing.is_set():
+                try:
+                    followed = follower.poll(POLL_MS)
+                except LogTruncated:
+                    self._offsets = {}
+                    raise
+                self.alarms.clear("read")
+                self._offsets = followed.offsets
+                if self._take(followed) or time.monotonic() >= self._decide_at_s:
+                    self._decide()
+
+    def _take(self, followed: Followed) -> bool:
+        """Hands over what came; whether a label was judged."""
+        if followed.refused:
+            self.alarms.counts["unreadable"] += len(followed.refused)
+            log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
+        is_judged = [self._decider.take(received.record) for received in followed.received]
+        if is_judged:
+            self.seen = self._decider.seen()
+        return any(is_judged)
+
+    def _decide(self) -> None:
+        """Puts into effect what the labels say, and hears of a plan that an operator has changed."""
+        self._decide_at_s = time.monotonic() + DECIDE_EVERY_S
+        with self.alarms.attempt("judge"):
+            self._decider.decide()
+            self.seen = self._decider.seen()

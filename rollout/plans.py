@@ -1,0 +1,142 @@
+"""Every change of the rollout plan, as a pure step from one plan to the next.
+
+    begin -> follow -> promote -> follow -> withdraw ...        an operator: promote, rollback, pin, unpin
+    heal: where a version of the plan is not stored, which no program of today leaves behind
+
+A step returns what is written together: the plan, a line of the history, and the version that the learner goes on from
+(None: it stays where it is). `rollout/change.py` writes it.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from wire.records import CANDIDATE, STABLE, Arm, RolloutPlan, VersionEntry
+
+
+class NotPossible(ValueError):
+    """The plan does not allow this change; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A plan, with what must be written in the same stroke."""
+
+    plan: RolloutPlan
+    entry: VersionEntry | None = None
+    current: int | None = None
+
+
+def begin(version: int, *, salt: str, now_ms: int) -> Change:
+    """The first version ever answers everything."""
+    reason = "the first version"
+    plan = RolloutPlan(revision=1, salt=salt, arms=_alone(version), reason=reason, time_ms=now_ms)
+    return Change(plan, VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason))
+
+
+def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: str, now_ms: int) -> Change | None:
+    """What a published version asks for: to be the first one, or the candidate. None: nothing (or it is pinned)."""
+    if not newest:
+        return None
+    if plan is None:
+        return begin(newest, salt=salt, now_ms=now_ms)
+    if plan.pinned or newest in plan.versions:
+        return None
+    return follow(plan, newest, share=share, now_ms=now_ms)
+
+
+def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> Change:
+    """The candidate arm answers with `version` from now on. No line of history: its publication has one."""
+    stable = Arm(name=STABLE, version=plan.stable, share=1.0 - share)
+    arms = (stable, Arm(name=CANDIDATE, version=version, share=share))
+    return Change(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
+
+
+def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int) -> Change | None:
+    """Takes out of the plan what no replica can have; None where it names stored versions only.
+
+    A stable version that is missing is followed by the one that the learner goes on from, `newest`, pinned or not.
+    """
+    missing = set(plan.needed) - {*stored}
+    if not missing or not stored:
+        return None
+    stable = plan.stable
+    if stable in missing:
+        stable = newest if newest in stored else max(stored)
+    reason = f"{_named(missing)} not stored: version {stable} answers"
+    arms = _alone(stable) if missing & {plan.stable, plan.candidate} else plan.arms
+    previous = 0 if plan.previous in {*missing, stable} else plan.previous
+    after = _next(plan, arms=arms, previous=previous, reason=reason, time_ms=now_ms)
+    entry = VersionEntry(version=stable, action="promoted", time_ms=now_ms, detail=reason)
+    return Change(after, entry if stable != plan.stable else None)
+
+
+def without_missing(change: Change, stored: Collection[int]) -> Change:
+    """The change, with no version to roll back to where that is not stored."""
+    if change.plan.previous in {0, *stored}:
+        return change
+    return replace(change, plan=msgspec.structs.replace(change.plan, previous=0))
+
+
+def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Change:
+    """`version` becomes the stable one. A newer candidate stays candidate."""
+    if version == plan.stable:
+        raise NotPossible(f"version {version} is the stable one already")
+    newer = plan.arm(CANDIDATE)
+    if newer is not None and newer.version != version:
+        arms: tuple[Arm, ...] = (Arm(name=STABLE, version=version, share=1.0 - newer.share), newer)
+    else:
+        arms = _alone(version)
+    entry = VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason)
+    return Change(_next(plan, arms=arms, previous=plan.stable, reason=reason, time_ms=now_ms), entry)
+
+
+def withdraw(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Change:
+    """Nothing but the stable version answers, and the learner goes on from it."""
+    entry = VersionEntry(version=version, action="withdrawn", time_ms=now_ms, detail=reason)
+    after = _next(plan, arms=_alone(plan.stable), reason=reason, time_ms=now_ms)
+    return Change(after, entry, current=plan.stable)
+
+
+def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> Change:
+    """The stable version before this one answers everything, and the learner goes on from it.
+
+    Replicas still hold it, so nothing is loaded. A second rollback has nowhere to go: versions before that may be gone.
+    """
+    if not plan.previous:
+        raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
+    detail = f"from version {plan.stable}: {reason}"
+    entry = VersionEntry(version=plan.previous, action="rolled_back", time_ms=now_ms, detail=detail)
+    after = _next(plan, arms=_alone(plan.previous), previous=0, reason=f"rolled back {detail}", time_ms=now_ms)
+    return Change(after, entry, current=plan.previous)
+
+
+def pin(plan: RolloutPlan, version: int, *, now_ms: int) -> Change:
+    """`version` answers everything until `unpin`; what the learner publishes meanwhile waits."""
+    reason = f"pinned to version {version}"
+    previous = plan.previous if version == plan.stable else plan.stable
+    after = _next(plan, arms=_alone(version), previous=previous, pinned=True, reason=reason, time_ms=now_ms)
+    return Change(after, VersionEntry(version=version, action="pinned", time_ms=now_ms, detail=reason))
+
+
+def unpin(plan: RolloutPlan, *, now_ms: int) -> Change:
+    """Candidates follow and are judged again."""
+    if not plan.pinned:
+        raise NotPossible("the rollout is not pinned")
+    return Change(_next(plan, pinned=False, reason="unpinned", time_ms=now_ms))
+
+
+def _named(versions: Collection[int]) -> str:
+    """`version 4 is`, or `versions 4, 7 are`."""
+    numbers = ", ".join(map(str, sorted(versions)))
+    return f"version {numbers} is" if len(versions) == 1 else f"versions {numbers} are"
+
+
+def _alone(version: int) -> tuple[Arm, ...]:
+    return (Arm(name=STABLE, version=version, share=1.0),)
+
+
+def _next(plan: RolloutPlan, **changes: Any) -> RolloutPlan:
+    return msgspec.structs.replace(plan, revision=plan.revision + 1, **changes)

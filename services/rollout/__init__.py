@@ -1,1 +1,0 @@
-"""Decides which version answers which share of the traffic, from what the labels say."""

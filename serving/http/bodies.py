@@ -1,0 +1,73 @@
+"""The bodies of HTTP requests: each bounded while it is read, and all together until they are answered."""
+
+from http import HTTPStatus
+from types import TracebackType
+
+from starlette.requests import ClientDisconnect, Request
+
+from serving.http.schemas import TOO_LARGE, Problem
+from wire.records import MAX_EVENT_BYTES
+
+TOO_MANY_BYTES = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="too_many_bytes",
+    message="the requests that are not answered yet have as many bytes as they may",
+    retry_after_s=1.0,
+)
+DISCONNECTED = Problem(status=HTTPStatus.BAD_REQUEST, code="disconnected", message="the body was not finished")
+
+
+class Bodies:
+    """The bytes of all bodies that are held now. Used by one event loop."""
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.num_bytes = 0
+
+    def room(self) -> "Room":
+        """Room for one body. To be entered; what it took is given back at its end, when the body is answered."""
+        return Room(self)
+
+    def take(self, num_bytes: int) -> bool:
+        """Whether there was room for so many bytes more; they must be given back then."""
+        if self.num_bytes + num_bytes > self._max_bytes:
+            return False
+        self.num_bytes += num_bytes
+        return True
+
+    def give_back(self, num_bytes: int) -> None:
+        self.num_bytes -= num_bytes
+
+
+class Room:
+    """What one body takes."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._num_bytes = 0
+
+    def __enter__(self) -> "Room":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bodies.give_back(self._num_bytes)
+
+    async def read(self, request: Request) -> bytes | Problem:
+        """The body, given up on as soon as it is too large, or there is no room for it."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
+            return TOO_LARGE
+        chunks: list[bytes] = []
+        try:
+            async for chunk in request.stream():
+                if self._num_bytes + len(chunk) > MAX_EVENT_BYTES:
+                    return TOO_LARGE
+                if not self._bodies.take(len(chunk)):
+                    return TOO_MANY_BYTES
+                self._num_bytes += len(chunk)
+                chunks.append(chunk)
+        except ClientDisconnect:
+            return DISCONNECTED
+        return b"".join(chunks)

@@ -1,0 +1,170 @@
+"""From the event loop to the engine's thread and back: events in, replies out, in order.
+
+    entries --tokens--> Item --submit_many--> queue ... engine --done--> kept to be published --> the last one wakes
+                                                                                                   the loop
+
+One wake-up for each request, however many events it has. An answer is kept before it is given, so that whoever labels
+it labels something that will be published; one that cannot be kept says so.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from serving.batcher import QueueState
+from serving.core import Core
+from serving.errors import QueueClosed
+from serving.http.schemas import Entry, Problem, Reply, Unpublished
+from serving.item import ItemFailure, Outcome, Unanswered
+from wire.records import Event
+
+INLINE_CHARS = 4_096
+"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, and everybody else would wait."""
+
+UNWATCHED_S = 0.1
+"""Whoever waits longer is watched for hanging up. To watch everybody would cost a tenth of a request."""
+
+RETRY_AFTER_S = 1.0
+
+HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
+"""Returns when a client does not wait any more."""
+
+NO_WEIGHTS = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="no_weights",
+    message="no weights were published yet",
+    retry_after_s=RETRY_AFTER_S,
+)
+QUEUE_FULL = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="queue_full",
+    message="too many texts are waiting for the model",
+    retry_after_s=RETRY_AFTER_S,
+)
+STOPPING = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="stopping",
+    message="this replica is being stopped",
+    retry_after_s=RETRY_AFTER_S,
+)
+FAULT = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="model_unavailable",
+    message="the model cannot answer now",
+    retry_after_s=RETRY_AFTER_S,
+)
+TIMEOUT = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="timeout",
+    message="the model did not answer in time",
+    retry_after_s=RETRY_AFTER_S,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """Asks the engine from an event loop. Answers are published too, so that feedback on them can be learned from."""
+
+    core: Core
+    timeout_s: float
+
+    def why_not_ready(self) -> Problem | None:
+        """What keeps this replica from answering now."""
+        if self.core.queue.state is QueueState.CLOSED:
+            return STOPPING
+        return None if self.core.is_ready else NO_WEIGHTS
+
+    async def answer_many(self, entries: Sequence[Entry], *, hung_up: HungUp) -> list[Reply]:
+        """A reply for each entry: its answer, its own problem, or what kept the model from answering.
+
+        `hung_up` returns when the client does not wait any more: then the model is spared what it has not begun.
+        """
+        events = [entry for entry in entries if isinstance(entry, Event)]
+        if not self.core.is_ready:
+            replies: list[Reply] = [NO_WEIGHTS] * len(events)
+        else:
+            replies = await self._answer(events, hung_up)
+        remaining = iter(replies)
+        return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
+
+    async def _answer(self, events: Sequence[Event], hung_up: HungUp) -> list[Reply]:
+        waiter = _Waiter(len(events), asyncio.get_running_loop())
+        dones = [partial(self._done, waiter, index) for index in range(len(events))]
+        if sum(len(event.text) for event in events) <= INLINE_CHARS:
+            items = self.core.items(events, dones, waiter.is_waiting)
+        else:
+            items = await asyncio.to_thread(self.core.items, events, dones, waiter.is_waiting)
+        try:
+            taken, refusal = self.core.queue.submit_many(items), QUEUE_FULL
+        except QueueClosed:
+            taken, refusal = 0, STOPPING
+        for index in range(taken, len(items)):
+            self.core.counts.add(f"refused_{refusal.code}")
+            waiter.settle(index, refusal)
+        return await waiter.replies(self.timeout_s, hung_up)
+
+    def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
+        """Called by the engine."""
+        waiter.settle(index, self._reply_of(outcome))
+
+    def _reply_of(self, outcome: Outcome) -> Reply:
+        if isinstance(outcome, ItemFailure):
+            return _failed(outcome)
+        if isinstance(outcome, Unanswered):
+            return FAULT
+        return outcome if self.core.outbox.publish(outcome) else Unpublished(outcome)
+
+
+class _Waiter:
+    """The replies of one request. Any thread settles one of them; the loop waits for all."""
+
+    def __init__(self, num: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._lock = threading.Lock()
+        self._replies: list[Reply] = [TIMEOUT] * num
+        self._num_open = num
+        self._has_left = False
+        self._loop = loop
+        self._all = loop.create_future()
+        if not num:
+            self._wake()
+
+    def settle(self, index: int, reply: Reply) -> None:
+        with self._lock:
+            self._replies[index] = reply
+            self._num_open -= 1
+            is_last = not self._num_open
+        if is_last:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def is_waiting(self) -> bool:
+        """Whether somebody still wants to know."""
+        return not self._has_left
+
+    async def replies(self, timeout_s: float, hung_up: HungUp) -> list[Reply]:
+        """What is settled after at most `timeout_s` seconds, or when the client hangs up; the rest stays a timeout."""
+        unwatched_s = min(timeout_s, UNWATCHED_S)
+        await asyncio.wait([self._all], timeout=unwatched_s)
+        if not self._all.done():
+            leaving = asyncio.ensure_future(hung_up())
+            waiting = [self._all, leaving]
+            await asyncio.wait(waiting, timeout=timeout_s - unwatched_s, return_when=asyncio.FIRST_COMPLETED)
+            leaving.cancel()
+        self._has_left = True
+        with self._lock:
+            return list(self._replies)
+
+    def _wake(self) -> None:
+        if not self._all.done():
+            self._all.set_result(None)
+
+
+def _failed(failure: ItemFailure) -> Problem:
+    return Problem(
+        status=HTTPStatus.UNPROCESSABLE_ENTITY, code=failure.reason, message="the model could not answer this event"
+    )

@@ -1,0 +1,254 @@
+"""One HTTP connection of a client, bounded in time and in bytes: uvicorn's protocol, which has neither bound.
+
+    bytes -> head (deadline, size) -> body (deadline, size on the wire) -> response (deadline) -> idle, or the next head
+
+A connection beyond the bounds of its process, or of its address, is answered 503 and closed. A request beyond its own
+is answered 408, 413 or 431 and closed; where an earlier answer is still on its way, it is just closed. Deadlines are
+looked at once a second, all connections in one go, by the server's tick.
+
+Rejected: h11, which bounds heads (four times the processor time of httptools for a request), and a timer for each
+request (a deadline that is only written down costs nothing).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serving.config import ServingConfig
+from serving.http.clients import network_of
+from serving.http.schemas import TOO_LARGE, Problem, write_problem
+from wire.records import MAX_EVENT_BYTES
+
+MAX_WIRE_BYTES = 2 * MAX_EVENT_BYTES
+"""Bytes of a body with the framing of its chunks, which may be many times as large as what it frames."""
+
+MAX_PIPELINED = 64
+"""Requests of one connection that wait for the answer before theirs."""
+
+HEADER_TIMEOUT = Problem(
+    status=HTTPStatus.REQUEST_TIMEOUT, code="header_timeout", message="the head of the request took too long"
+)
+BODY_TIMEOUT = Problem(
+    status=HTTPStatus.REQUEST_TIMEOUT, code="body_timeout", message="the body of the request took too long"
+)
+HEADERS_TOO_LARGE = Problem(
+    status=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    code="headers_too_large",
+    message="the head of the request has too many bytes",
+)
+TOO_MANY_CONNECTIONS = Problem(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    code="too_many_connections",
+    message="this replica, or this address, has as many connections as it may",
+    retry_after_s=1.0,
+)
+NOT_HTTP = Problem(status=HTTPStatus.BAD_REQUEST, code="not_http", message="the request is not HTTP/1.1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What one connection, one address and one process may have; documented where they are set (`ServingConfig`)."""
+
+    header_timeout_s: float
+    body_timeout_s: float
+    keep_alive_s: int
+    max_header_bytes: int
+    max_connections: int
+    max_connections_per_address: int
+
+
+def bounds_of(config: ServingConfig) -> Bounds:
+    """Those of the settings."""
+    return Bounds(
+        header_timeout_s=config.header_timeout_s,
+        body_timeout_s=config.body_timeout_s,
+        keep_alive_s=config.keep_alive_s,
+        max_header_bytes=config.max_header_bytes,
+        max_connections=config.max_connections,
+        max_connections_per_address=config.max_connections_per_address,
+    )
+
+
+class Gate:
+    """Counts the connections of one process. Used by one event loop.
+
+    `note` is told the code of the reason whenever a connection is ended because of what its client did.
+    """
+
+    def __init__(self, bounds: Bounds, note: Callable[[str], None]) -> None:
+        self.bounds = bounds
+        self.note = note
+        self._num = 0
+        self._by_network: Counter[str] = Counter()
+
+    def enter(self, network: str) -> bool:
+        """Whether there is room for one more connection of `network`; it must `leave` then."""
+        if self._num >= self.bounds.max_connections:
+            return False
+        if self._by_network[network] >= self.bounds.max_connections_per_address:
+            return False
+        self._num += 1
+        self._by_network[network] += 1
+        return True
+
+    def leave(self, network: str) -> None:
+        self._num -= 1
+        self._by_network[network] -= 1
+        if not self._by_network[network]:
+            del self._by_network[network]
+
+
+class _Phase(Enum):
+    """What the client has yet to send of its request."""
+
+    NOTHING = "nothing"
+    HEAD = "head"
+    BODY = "body"
+
+
+class Connection(HttpToolsProtocol):
+    """Made by uvicorn for each connection; `look` is called once a second."""
+
+    def __init__(self, *args: Any, gate: Gate, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._gate = gate
+        self._network: str | None = None
+        self._read_s = self.loop.time()
+        self._num_read = 0
+        self._expect(_Phase.HEAD)
+        self._stuck_s: float | None = None
+        self._is_refused = False
+
+    def look(self) -> None:
+        """Ends the connection where the client takes too long to send a request, or to take an answer."""
+        now_s = self.loop.time()
+        if self.transport.get_write_buffer_size():
+            self._stuck_s = now_s if self._stuck_s is None else self._stuck_s
+            if now_s - self._stuck_s > self._gate.bounds.body_timeout_s:
+                self._abort("response_timeout")
+            return
+        self._stuck_s = None
+        is_ours = self.flow.read_paused or self._phase is _Phase.NOTHING  # it is not the client that we wait for
+        if not is_ours and now_s - self._since_s > self._timeout_s:
+            self._time_out()
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        network = network_of(self.client[0]) if self.client else ""
+        if self._gate.enter(network):
+            self._network = network
+        else:
+            self._refuse(TOO_MANY_CONNECTIONS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._network is not None:
+            self._gate.leave(self._network)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        self._read_s = self.loop.time()
+        if self._phase is _Phase.NOTHING:
+            self._expect(_Phase.HEAD)
+        self._num_read = len(data)
+        self._num_bytes += len(data)
+        super().data_received(data)
+        if self._num_bytes > self._gate.bounds.max_header_bytes:
+            self._check_size()
+
+    def on_message_begin(self) -> None:
+        self._expect(_Phase.HEAD)
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Raises ValueError, which ends the parsing, after a refusal."""
+        if self._num_read > self._gate.bounds.max_header_bytes:  # else no head in it could be too large
+            num_bytes = len(self.url) + sum(len(name) + len(value) + len(":\r\n") for name, value in self.headers)
+            if num_bytes > self._gate.bounds.max_header_bytes:
+                self._refuse(HEADERS_TOO_LARGE)
+                raise ValueError("the head is too large")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._abort("pipelined")
+            raise ValueError("too many requests wait")
+        super().on_headers_complete()
+        self._expect(_Phase.BODY)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._expect(_Phase.NOTHING)
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn where the parser raised."""
+        self._refuse(NOT_HTTP)
+
+    def _expect(self, phase: _Phase) -> None:
+        """Begins to count bytes and time of what the client sends next."""
+        self._phase = phase
+        self._since_s = self._read_s
+        self._num_bytes = 0
+
+    @property
+    def _timeout_s(self) -> float:
+        bounds = self._gate.bounds
+        return bounds.body_timeout_s if self._phase is _Phase.BODY else bounds.header_timeout_s
+
+    def _check_size(self) -> None:
+        """Ends the connection where a head has more bytes than it may; where a body has, with its framing."""
+        if self._phase is _Phase.HEAD:
+            self._refuse(HEADERS_TOO_LARGE)
+        elif self._phase is _Phase.BODY and self._num_bytes > MAX_WIRE_BYTES:
+            self._refuse(TOO_LARGE)
+
+    def _time_out(self) -> None:
+        if self._phase is _Phase.BODY:
+            self._refuse(BODY_TIMEOUT)
+        elif self._num_read:
+            self._refuse(HEADER_TIMEOUT)
+        else:
+            self._abort("silent")  # it never asked for anything
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answers with the problem instead of the application, and closes; closes only, where another answer is due."""
+        if self._is_refused:
+            return
+        if not self._is_next():
+            self._abort(problem.code)
+            return
+        self._end(problem.code)
+        self.transport.write(_response(problem))
+        self.transport.close()
+
+    def _is_next(self) -> bool:
+        """Whether what we write now is the answer to the request that is being sent, and to no earlier one."""
+        if self._phase is _Phase.BODY:
+            return not self.pipeline and not self.cycle.response_started
+        return self.cycle is None or self.cycle.response_complete
+
+    def _abort(self, code: str) -> None:
+        self._end(code)
+        self.transport.abort()
+
+    def _end(self, code: str) -> None:
+        if not self._is_refused:
+            self._gate.note(code)
+        self._is_refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # what the application says now is for nobody
+            self.cycle.message_event.set()
+
+
+def _response(problem: Problem) -> bytes:
+    body = write_problem(problem, "")
+    head = (
+        f"HTTP/1.1 {problem.status.value} {problem.status.phrase}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
+    )
+    if problem.retry_after_s is not None:
+        head += f"retry-after: {problem.retry_after_s:.0f}\r\n"
+    return f"{head}\r\n".encode() + body

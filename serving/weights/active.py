@@ -1,0 +1,84 @@
+"""What a replica answers with at one moment: a plan, and the models of its arms. Replaced as a whole, never changed."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from model.quantized import QuantizedModel
+from model.tokenizer import MAX_TOKENS
+from serving.weights.latency import NOT_MEASURED, LatencyTable
+from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
+
+    `precisions` has at least one, the best first; `latency` says how fast they are here, where there is a choice.
+    `max_tokens` is where the learner cut texts for it.
+    """
+
+    number: int
+    model: QuantizedModel
+    precisions: tuple[PrecisionEvaluation, ...]
+    num_bytes: int
+    max_tokens: int = MAX_TOKENS
+    latency: LatencyTable = NOT_MEASURED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Live:
+    """`versions` has every version that an arm of `plan` names. `number` grows by one with every flip."""
+
+    number: int
+    plan: RolloutPlan
+    versions: Mapping[int, Version]
+
+    @property
+    def stand_in(self) -> int:
+        """The version that answers in place of the stable one (0: that answers itself)."""
+        arm = self.plan.arm(STAND_IN)
+        return arm.version if arm else 0
+
+    @property
+    def max_tokens(self) -> int:
+        """Where texts are cut: where the stable version (or its stand-in) was trained to end, if all have positions."""
+        first = self.versions[self.stand_in or self.plan.stable]
+        return min(first.max_tokens, *(it.model.encoder.config.max_pos for it in self.versions.values()))
+
+
+def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
+    """What can be served of `plan` with these versions; None where there are none.
+
+    The share of an arm whose version was not taken goes to the stable arm. While the stable version itself is not
+    there, a stand-in has its share, in an arm of its own: every entity is answered, and no answer claims a version or
+    an arm that did not give it.
+    """
+    if not loaded or not plan.arms:
+        return None
+    arms = tuple(arm for arm in plan.arms if arm.version in loaded)
+    if plan.stable not in loaded:
+        share = 1.0 - sum(arm.share for arm in arms)
+        arms = (Arm(name=STAND_IN, version=stand_in(plan, loaded), share=share), *arms)
+    return plan if arms == plan.arms else msgspec.structs.replace(plan, arms=arms)
+
+
+def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
+    """The newest of these versions; the candidate, on which nothing is decided yet, only where there is no other.
+
+    >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
+    8
+    """
+    others = set(loaded) - {plan.candidate}
+    return max(others or loaded)
+
+
+def is_older(plan: RolloutPlan, followed: RolloutPlan) -> bool:
+    """Whether `plan` was in force before `followed`, and is not a new beginning.
+
+    After a wipe of the store plans have another salt, and after a restore of its backup lower revisions but later
+    times.
+    """
+    is_lower = plan.revision < followed.revision
+    return is_lower and plan.salt == followed.salt and plan.time_ms <= followed.time_ms

@@ -1,0 +1,161 @@
+"""From a version's number to a model that may answer: fetched, verified, packed and probed beside the live ones.
+
+    manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> Version
+
+Tensors are kept by what their manifest says of them, digest included, as long as a resident version needs them: a
+version that changed only its head costs only the head, and shares the encoder object with the version before.
+
+A version that lacks only damaged blobs keeps its other tensors, so that a repair costs what was damaged.
+
+Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into the live weights (a batch could see half
+of them).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+
+from model.config import StrataConfig
+from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, WrongConfig, WrongShape
+from model.qtensor import QTensor, from_blob
+from model.quantized import PRECISIONS, QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.ragged import RaggedBatch
+from model.tokenizer import MAX_TOKENS, TextTokenizer
+from model.weights import encoder_key
+from serving.errors import VersionRefused
+from serving.weights.active import Version
+from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
+from wire.records import Probe, TensorEntry, WeightManifest
+from wire.store import Store
+
+REASONS: Final[Mapping[type[Exception], str]] = {
+    NotFound: "not_found",
+    BadSignature: "bad_signature",
+    UnknownFormat: "unknown_format",
+    BlobCorrupt: "blob_corrupt",
+    WrongConfig: "wrong_config",
+    WrongShape: "wrong_shape",
+    MissingWeight: "missing_weight",
+    NonFinite: "not_finite",
+    BadBlob: "bad_blob",
+    BadTokens: "bad_probe",
+}
+"""The stable code of each reason not to take a version; `wrong_spec`, `wrong_precision` and `probe_mismatch` are raised
+here."""
+
+REFUSING: Final[tuple[type[Exception], ...]] = (
+    *REASONS,
+    *(RuntimeError, ValueError, TypeError, LookupError, MemoryError),
+)
+"""The second line is whatever else packing and probing may raise: `load_failed`. A version must not end the thread that
+watches for better ones."""
+
+
+class Loader:
+    """Loads versions and remembers their tensors. One thread uses it."""
+
+    def __init__(self, store: Store, tokenizer: TextTokenizer, *, probe_tolerance: float) -> None:
+        self._store = store
+        self._tokenizer = tokenizer
+        self._probe_tolerance = probe_tolerance
+        self._manifests: dict[int, WeightManifest] = {}
+        self._tensors: dict[TensorEntry, QTensor] = {}
+        self._encoders: dict[str, QuantizedEncoder] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors that are kept, each counted once."""
+        return sum(entry.num_bytes for entry in self._tensors)
+
+    def load(self, number: int) -> Version:
+        """The version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
+        with refusing():
+            manifest = self._store.manifest(number)
+            config = self._checked_config(manifest)
+            self._manifests[number] = manifest
+            tensors = self._all_tensors(manifest)
+            model = self._packed(manifest, config, tensors)
+            max_tokens = manifest.max_tokens or MAX_TOKENS
+            for probe in manifest.probes:
+                self._check_probe(model, probe, manifest.precisions[0].name, max_tokens)
+        return Version(
+            number=number,
+            model=model,
+            precisions=manifest.precisions,
+            num_bytes=manifest.num_bytes,
+            max_tokens=max_tokens,
+        )
+
+    def keep(self, numbers: Iterable[int]) -> None:
+        """Forgets every tensor that none of these versions names, loaded or lacking some."""
+        kept = set(numbers)
+        self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in kept}
+        entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
+        keys = {_encoder_key(manifest) for manifest in self._manifests.values()}
+        self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
+        self._encoders = {key: encoder for key, encoder in self._encoders.items() if key in keys}
+
+    def _checked_config(self, manifest: WeightManifest) -> StrataConfig:
+        config = StrataConfig.from_json(manifest.config)
+        names = [precision.name for precision in manifest.precisions]
+        if not names or not set(names) <= set(PRECISIONS):
+            raise VersionRefused("wrong_precision", f"measured in {names}; expected some of {', '.join(PRECISIONS)}")
+        spec = config.spec_hash(self._tokenizer.digest)
+        if spec != manifest.model_spec:
+            raise VersionRefused("wrong_spec", f"made for model and tokenizer {manifest.model_spec}; ours are {spec}")
+        return config
+
+    def _all_tensors(self, manifest: WeightManifest) -> dict[str, QTensor]:
+        """By name. Raises VersionRefused with every blob that is damaged or missing; the others need not come again."""
+        tensors: dict[str, QTensor] = {}
+        lacking: dict[str, WireError] = {}
+        for entry in manifest.tensors:
+            try:
+                tensors[entry.name] = self._tensor(entry)
+            except (BlobCorrupt, NotFound) as error:
+                lacking[entry.digest] = error
+        if lacking:
+            first = next(iter(lacking.values()))
+            raise VersionRefused(REASONS[type(first)], str(first), damaged=tuple(lacking))
+        return tensors
+
+    def _tensor(self, entry: TensorEntry) -> QTensor:
+        if entry not in self._tensors:
+            self._tensors[entry] = from_blob(entry, self._store.get_blob(entry.digest, entry.num_bytes))
+        return self._tensors[entry]
+
+    def _packed(self, manifest: WeightManifest, config: StrataConfig, tensors: Mapping[str, QTensor]) -> QuantizedModel:
+        key = _encoder_key(manifest)
+        if key not in self._encoders:
+            self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)
+        return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
+
+    def _check_probe(self, model: QuantizedModel, probe: Probe, precision: str, max_tokens: int) -> None:
+        """Raises VersionRefused unless the model sees what the learner saw, as far as this processor rounds alike."""
+        stated_C = torch.tensor(probe.logits, dtype=torch.float64)
+        token_ids = self._tokenizer.encode_many([probe.text], max_tokens=max_tokens)
+        found_C = model.predict(RaggedBatch.of(token_ids), precision)[0]
+        if found_C.shape != stated_C.shape:
+            raise VersionRefused("probe_mismatch", f"{len(found_C)} logits; the learner saw {len(stated_C)}")
+        if not len(stated_C):
+            return
+        gap = (found_C - stated_C).abs().max().item()
+        allowed = self._probe_tolerance * max(1.0, stated_C.abs().max().item())
+        if not gap <= allowed:  # written so that a NaN is refused
+            raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {allowed:.4g} is rounding")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Whatever is wrong with a version becomes VersionRefused, with its stable code."""
+    try:
+        yield
+    except REFUSING as error:
+        raise VersionRefused(REASONS.get(type(error), "load_failed"), str(error)) from error
+
+
+def _encoder_key(manifest: WeightManifest) -> str:
+    """Equal for versions that can share an encoder: the same weights under the same config."""
+    return f"{manifest.model_spec} {encoder_key({entry.name: entry.digest for entry in manifest.tensors})}"

@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from evals.continual.avalanche import Avalanche, find, is_path
+from evals.continual.gradient import mlp
+from evals.streams.stage import Part
+from learner.errors import DataError
+from tests.learner.offline.points import accuracy, part
+
+
+def taught(name: str, *, seed: int = 1) -> Avalanche:
+    it = Avalanche(find(name), mlp((8, 16, 4), seed), rate=0.3, batch=10, capacity=40, seed=seed)
+    for labels in ((0, 1), (2, 3)):
+        it.learn_many(part(*labels, count=600))
+    return it
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "avalanche.training.supervised:Replay",
+        "avalanche-replay",
+        "avalanche.training.plugins:ReplayPlugin",
+        "avalanche-der(batch_size_mem=20, alpha=0.2, beta=1.0)",
+        "avalanche-er-ace(batch_size_mem=20)",
+        "avalanche-gdumb",
+    ],
+)
+def test_strategies_and_plugins_learn_our_stages(name: str) -> None:
+    it, naive = taught(name), taught("avalanche-naive")
+    assert accuracy(it, 0, 1) > accuracy(naive, 0, 1) + 0.1 and accuracy(it, 2, 3) > 0.7
+    assert naive.num_bytes == 0 < it.num_bytes == 40 * (8 * 4 + 8)
+
+
+@pytest.mark.parametrize("name", ["avalanche-ewc(ewc_lambda=10.0)", "avalanche-lwf(alpha=1.0, temperature=2.0)"])
+def test_arguments_go_to_the_class(name: str) -> None:
+    assert accuracy(taught(name), 2, 3) > 0.7
+
+
+def test_bytes_are_taken_as_numbers() -> None:
+    it = Avalanche(find("avalanche-naive"), mlp((8, 16, 4), 0), rate=0.01, batch=10, capacity=4, seed=0)
+    rows = torch.randint(9, (40, 8), dtype=torch.uint8)
+    it.learn_many(Part(rows, torch.arange(40) % 4))
+    assert it.predict_many(rows).shape == (40,)
+
+
+def test_the_same_seed_learns_the_same() -> None:
+    first, again = (taught("avalanche-replay").predict_many(part(0, 1, 2, 3, seed=9).inputs) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_what_is_a_path_and_what_is_a_name() -> None:
+    assert [is_path(it) for it in ("avalanche-replay", "my.own:Strategy", "er", "der++")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("avalanche.training.nowhere:Replay", "avalanche.training.nowhere:Replay does not import: No module named"),
+        ("avalanche.training.supervised:Nothing", "does not import: module .* has no attribute 'Nothing'"),
+        ("avalanche-nothing", "no strategy 'avalanche-nothing': there are .*avalanche-replay"),
+        ("collections:Counter", "collections:Counter is neither a strategy nor a plugin"),
+        ("json:dumps", "json:dumps is neither"),
+        ("avalanche-ewc(1.0)", "Python literals with their names"),
+        ("avalanche-ewc(ewc_lambda=print())", "Python literals with their names"),
+        ("avalanche-ewc[a=1]", "is no import path"),
+        ("avalanche-ewc(a=1) + it()", "Python literals with their names"),
+        ("avalanche-ewc(a=1) or it(b=2)", "Python literals with their names"),
+    ],
+)
+def test_a_name_that_is_no_strategy_is_refused(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("avalanche-ewc", r"avalanche-ewc needs ewc_lambda: say avalanche-ewc\(ewc_lambda=...\)"),
+        ("avalanche-gdumb(nothing=3)", "cannot be made: .*nothing"),
+    ],
+)
+def test_arguments_that_are_missing_or_unknown_are_named(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Avalanche(find(name), mlp((8, 4), 0), rate=0.1, batch=10, capacity=10, seed=0)

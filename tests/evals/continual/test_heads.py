@@ -1,0 +1,82 @@
+"""What every head must do, whichever it is."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from evals.continual.heads.kernel_lda import KernelLda
+from evals.continual.heads.lda import StreamingLda
+from evals.continual.heads.nearest_mean import NearestMean
+from learner.fast.head import Head
+from learner.fast.ridge import RidgeHead
+
+D, CAPACITY = 16, 4
+NAMES = ("a", "b", "c")
+
+HEADS: dict[str, Callable[[], Head]] = {
+    "ridge": lambda: RidgeHead(D, CAPACITY, ridge=0.01),
+    "nearest_mean": lambda: NearestMean(D, CAPACITY),
+    "lda": lambda: StreamingLda(D, CAPACITY),
+    "kernel_lda": lambda: KernelLda(D, CAPACITY, num_features=256),
+}
+
+every_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+
+
+def drawn(num: int, seed: int = 0) -> tuple[Tensor, list[str]]:
+    """Unit vectors around three directions, class after class."""
+    dice = torch.Generator().manual_seed(seed)
+    rows = torch.arange(num) % len(NAMES)
+    x_BD = torch.eye(D)[rows] + 0.1 * torch.randn(num, D, generator=dice)
+    return torch.nn.functional.normalize(x_BD, dim=1), [NAMES[row] for row in rows.tolist()]
+
+
+def learnt(head: Head, x_BD: Tensor, labels: list[str]) -> Head:
+    for name in NAMES:
+        head.admit(name)
+    head.learn_many(x_BD, labels)
+    return head
+
+
+@every_head
+def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
+    head = learnt(make(), *drawn(60))
+    x_BD, labels = drawn(30, seed=1)
+    assert [head.classes[row] for row in head.predict_many(x_BD).argmax(dim=1).tolist()] == labels
+
+
+@every_head
+@settings(max_examples=20)
+@given(order=st.permutations(range(30)), cut=st.integers(1, 29))
+def test_order_and_batches_change_nothing(make: Callable[[], Head], order: list[int], cut: int) -> None:
+    x_BD, labels = drawn(30)
+    whole, parts = learnt(make(), x_BD, labels), make()
+    for name in NAMES:
+        parts.admit(name)
+    for places in (order[:cut], order[cut:]):
+        parts.learn_many(x_BD[places], [labels[place] for place in places])
+    torch.testing.assert_close(parts.predict_many(x_BD), whole.predict_many(x_BD), rtol=1e-3, atol=1e-3)
+
+
+@every_head
+def test_rows_are_given_until_they_are_taken(make: Callable[[], Head]) -> None:
+    head = make()
+    assert [head.admit(name) for name in ("a", "b", "a", "c", "d", "e")] == [True] * 5 + [False]
+    assert head.classes == ("a", "b", "c", "d")
+    with pytest.raises(KeyError):
+        head.learn_many(torch.ones(1, D), ["e"])
+
+
+@every_head
+def test_a_class_without_a_sample_is_not_named(make: Callable[[], Head]) -> None:
+    head = make()
+    for name in NAMES:
+        head.admit(name)
+    x_BD, labels = drawn(60)
+    kept = [place for place, label in enumerate(labels) if label != "b"]
+    head.learn_many(x_BD[kept], [labels[place] for place in kept])
+    assert "b" not in {head.classes[row] for row in head.predict_many(x_BD[kept]).argmax(dim=1).tolist()}

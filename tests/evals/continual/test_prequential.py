@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from evals.continual.prequential import prequential
+from evals.continual.runner import flipped, shuffled
+from evals.continual.streams import STRATEGIES, NoChange, by_path
+from learner.errors import DataError
+from tests.learner.offline.streams import CHOICE, stream_of
+
+
+def test_every_row_is_predicted_before_it_is_learnt() -> None:
+    """What changes each time is never said rightly by who says the last label; what stays always is, but at first."""
+    said: list[tuple[str, tuple[float, ...]]] = []
+    stream = stream_of([1, 0, 1, 0], [0, 0, 1, 1])
+    run = prequential(stream, NoChange(), CHOICE, lambda name, row: said.append((name, row)))
+    assert run.matrix == ((0.0, 75.0),)
+    assert said == [("span 0", (0.0,)), ("span 1", (0.0, 75.0))]
+
+
+def test_a_stream_keeps_its_order() -> None:
+    stream = stream_of([1, 0, 1, 1], [0, 0, 1, 1])
+    assert shuffled(stream, seed=3) is stream
+
+
+def test_wrong_labels_are_learnt_but_not_scored() -> None:
+    run = prequential(flipped(stream_of([1] * 50), 1.0, seed=0), NoChange(), CHOICE, lambda name, row: None)
+    assert run.matrix == ((0.0,),)
+
+
+def test_all_contenders_learn_a_stream_that_hardly_changes() -> None:
+    stream = stream_of([0] * 60 + [1] * 60, [0] * 60)
+    for name, strategy in STRATEGIES.items():
+        run = strategy.measure(stream, strategy.make(stream, CHOICE), CHOICE, lambda name, row: None)
+        expected = 95.0 if name != "arf" else 40.0  # the forest sees inputs alone, and these say nothing
+        assert run.matrix[0][0] >= expected, name
+
+
+def test_strategies_in_stages_are_refused() -> None:
+    with pytest.raises(DataError, match="not row by row; here there are hedged-ridge, arf, no-change"):
+        by_path("avalanche-Naive")
+
+
+def test_the_forest_learns_what_inputs_say() -> None:
+    forest = STRATEGIES["arf"].make(stream_of([0]), CHOICE)
+    part = stream_of([0, 1] * 200).stages[0].train
+    part.inputs[:, 0] = part.labels_N.float()
+    forest.learn_many(part)
+    assert torch.equal(forest.predict_many(part.inputs), part.labels_N)

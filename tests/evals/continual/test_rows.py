@@ -1,0 +1,47 @@
+from collections import Counter
+
+import torch
+
+from evals.continual.rows import RowMemory, Rows
+
+
+def rows(first: int, last: int) -> Rows:
+    """Rows that say their number in every part."""
+    numbers = torch.arange(first, last)
+    return Rows(numbers.to(torch.float32)[:, None].repeat(1, 3), numbers % 4, numbers.to(torch.float32)[:, None])
+
+
+def test_what_is_drawn_was_added_as_it_is() -> None:
+    memory = RowMemory(10, seed=0, policy="class-balanced")
+    for first in range(0, 100, 7):
+        memory.add(rows(first, first + 7), stage=0)
+        drawn = memory.draw(50)
+        assert drawn is not None and drawn.x.shape == (50, 3)
+        numbers = drawn.x[:, 0].long()
+        assert int(numbers.max()) < first + 7
+        assert torch.equal(drawn.labels_B, numbers % 4) and torch.equal(drawn.logits_BC[:, 0].long(), numbers)
+
+
+def test_the_bound_is_in_rows_and_the_bytes_are_theirs() -> None:
+    memory = RowMemory(10, seed=0, policy="reservoir")
+    memory.add(rows(0, 40), stage=0)
+    assert memory.num_bytes == 10 * (3 * 4 + 8 + 4)
+    drawn = memory.draw(2_000)
+    assert drawn is not None and len(Counter(drawn.x[:, 0].tolist())) == 10
+
+
+def test_stages_share_the_memory_alike() -> None:
+    memory = RowMemory(12, seed=0, policy="experience-balanced")
+    for stage in range(3):
+        memory.add(rows(100 * stage, 100 * stage + 100), stage=stage)
+    drawn = memory.draw(3_000)
+    assert drawn is not None
+    held = {int(number) for number in drawn.x[:, 0]}
+    assert Counter(number // 100 for number in held) == {0: 4, 1: 4, 2: 4}
+
+
+def test_an_empty_memory_draws_nothing() -> None:
+    memory = RowMemory(4, seed=0, policy="reservoir")
+    assert memory.draw(3) is None and memory.num_bytes == 0
+    memory.add(rows(0, 3), stage=0)
+    assert memory.draw(0) is None

@@ -1,0 +1,86 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from evals.continual.measures import Row
+from evals.continual.runner import Choice, Strategy, all_at_once, by_stage, flipped, shuffled
+from evals.streams.stage import Benchmark, Part, Stage
+from learner.config import LearnerConfig
+
+CHOICE = Choice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+
+
+class LastClasses:
+    """Knows by heart what it saw of the last `memory` parts."""
+
+    precision = "fp32"
+
+    def __init__(self, memory: int) -> None:
+        self._memory, self._parts = memory, list[Part[Tensor]]()
+
+    @property
+    def num_bytes(self) -> int:
+        return 4 * sum(len(part) for part in self._parts)
+
+    def learn_many(self, part: Part[Tensor]) -> None:
+        self._parts = [*self._parts, part][-self._memory :]
+
+    def predict_many(self, inputs: Tensor) -> Tensor:
+        known = {
+            float(x): int(label) for part in self._parts for x, label in zip(part.inputs, part.labels_N, strict=True)
+        }
+        return torch.tensor([known.get(float(x), -1) for x in inputs])
+
+
+def benchmark(num_stages: int = 3, size: int = 4) -> Benchmark[Tensor]:
+    """Item x has the class x // 2."""
+    stages = []
+    for number in range(num_stages):
+        inputs = torch.arange(number * size, (number + 1) * size).float()
+        part = Part(inputs, inputs.long() // 2)
+        stages.append(Stage(f"stage {number}", part, part))
+    classes = tuple(str(label) for label in range(num_stages * size // 2))
+    return Benchmark("numbers", classes, tuple(stages))
+
+
+def test_the_matrix_has_a_row_for_each_stage_and_shows_what_was_forgotten() -> None:
+    said: list[tuple[str, Row]] = []
+    found = by_stage(benchmark(), LastClasses(memory=2), CHOICE, lambda name, row: said.append((name, row)))
+    assert found.matrix == ((100.0,), (100.0, 100.0), (0.0, 100.0, 100.0))
+    assert [name for name, _ in said] == ["stage 0", "stage 1", "stage 2"]
+    assert found.buffer_bytes == 32 and found.ms_per_label > 0
+
+
+def test_joint_training_sees_everything_once_in_an_order_of_the_seed() -> None:
+    found = all_at_once(benchmark(), LastClasses(memory=1), CHOICE, lambda name, row: None)
+    assert found.matrix == ((100.0, 100.0, 100.0),)
+
+
+def test_a_strategy_is_measured_by_stage_unless_it_says_otherwise() -> None:
+    assert Strategy(lambda benchmark, choice: LastClasses(1)).measure is by_stage
+
+
+@given(st.integers(0, 20))
+def test_shuffling_moves_training_items_inside_their_stage_alone(seed: int) -> None:
+    before = benchmark()
+    after = shuffled(before, seed)
+    for old, new in zip(before.stages, after.stages, strict=True):
+        assert sorted(new.train.inputs.tolist()) == old.train.inputs.tolist()
+        assert torch.equal(new.train.inputs.long() // 2, new.train.labels_N)
+        assert new.test is old.test
+    assert all(
+        torch.equal(a.train.inputs, b.train.inputs)
+        for a, b in zip(after.stages, shuffled(before, seed).stages, strict=True)
+    )
+
+
+@given(st.floats(0.05, 0.9), st.integers(0, 10))
+def test_flipped_labels_are_wrong_ones_of_all_classes_and_about_as_many_as_asked(share: float, seed: int) -> None:
+    before = benchmark(num_stages=2, size=400)
+    after = flipped(before, share, seed)
+    old_N = torch.cat([stage.train.labels_N for stage in before.stages])
+    new_N = torch.cat([stage.train.labels_N for stage in after.stages])
+    assert abs(float((old_N != new_N).float().mean()) - share) < 0.1
+    assert int(new_N.min()) >= 0 and int(new_N.max()) < len(before.classes)
+    assert all(new.test is old.test for old, new in zip(before.stages, after.stages, strict=True))

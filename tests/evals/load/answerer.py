@@ -1,0 +1,172 @@
+"""A service by a fixed rule, on a real broker and a real Redis: the first word of a text is its label, once learned.
+
+    events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
+
+It answers each event once, but those in `drops` never and those in `repeats` twice. Where `saving`, each label
+makes a version, unless it was learned before.
+"""
+
+import threading
+from collections.abc import Collection, Mapping
+from contextlib import closing
+
+import msgspec
+
+from rollout.change import change
+from rollout.plans import follow_newest
+from wire.bus import Bus, partition_name
+from wire.clock import now_ms
+from wire.records import (
+    Answer,
+    DeadLetter,
+    Evaluation,
+    Event,
+    Feedback,
+    PrecisionEvaluation,
+    ReplicaReport,
+    RolloutPlan,
+    TensorEntry,
+    TensorPart,
+    WeightManifest,
+)
+from wire.rollout import arm_for
+from wire.store import Store
+
+FIRST = WeightManifest(
+    version=1,
+    parent=0,
+    model_spec="first word",
+    config="{}",
+    labels=(),
+    precisions=(PrecisionEvaluation(name="int8"),),
+    tensors=(),
+    probes=(),
+    trained_through={},
+    evaluation=Evaluation(),
+    epoch=0,
+    created_ms=0,
+)
+
+
+class Answerer:
+    """Belongs to one thread; any may close it."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        *,
+        drops: Collection[int] = (),
+        repeats: Collection[int] = (),
+        saving: bool = False,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._drops, self._repeats, self._saving = drops, repeats, saving
+        self._publisher = bus.publisher()
+        self._closed = threading.Event()
+        self._events = 0
+        self._learned: dict[int, frozenset[str]] = {}
+        self._read: dict[str, int] = {}
+        self._swaps = 0
+        lease = store.acquire("learner", "answerer", 60_000)
+        assert lease is not None
+        self._lease = lease
+        self._newest = FIRST
+        self._plan = self._publish(frozenset(), {})
+
+    def run(self) -> None:
+        with closing(self._bus.follow([Event, Feedback], {})) as follower:
+            while not self._closed.is_set():
+                received = follower.poll(20).received
+                self._take_plan()
+                new: set[str] = set()
+                for each in received:
+                    if isinstance(each.record, Feedback):
+                        self._read[partition_name(each.position)] = each.position.offset + 1
+                        new.add(each.record.label)
+                    if self._saving:
+                        self._learn(new - self._learned[self._newest.version])
+                if not self._saving:
+                    self._learn(new)
+                for each in received:
+                    if isinstance(each.record, Event):
+                        self._answer(each.record)
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _learn(self, labels: set[str]) -> None:
+        if labels:
+            self._plan = self._publish(self._learned[self._newest.version] | labels, self._read)
+
+    def _answer(self, event: Event) -> None:
+        arm = arm_for(event.entity, self._plan)
+        word = event.text.split()[0]
+        answer = Answer(
+            event_id=event.id,
+            text=event.text,
+            label=word if word in self._learned[arm.version] else None,
+            score=1.0,
+            weights_version=arm.version,
+            arm=arm.name,
+            precision="int8",
+            rollout_revision=self._plan.revision,
+            time_ms=now_ms(),
+        )
+        copies = 0 if self._events in self._drops else 2 if self._events in self._repeats else 1
+        for _ in range(copies):
+            self._publisher.send(answer)
+        self._events += 1
+
+    def _publish(self, learned: frozenset[str], through: Mapping[str, int]) -> RolloutPlan:
+        version = self._store.next_version()
+        self._learned[version] = learned
+        digest = self._store.put_blob(msgspec.json.encode(sorted(learned)))
+        tensor = TensorEntry(
+            name="words",
+            scheme="w8c",
+            digest=digest,
+            num_bytes=len(msgspec.json.encode(sorted(learned))),
+            parts=(TensorPart(name="q", dtype="I8", shape=(4, 2)),),
+        )
+        self._newest = msgspec.structs.replace(
+            FIRST,
+            version=version,
+            parent=version - 1,
+            labels=tuple(sorted(learned)),
+            tensors=(tensor,),
+            trained_through=dict(through),
+            epoch=self._lease.epoch,
+            created_ms=now_ms(),
+        )
+        self._store.publish(self._newest, self._lease)
+        plan = change(self._store, lambda now: follow_newest(now, version, share=0.5, salt="s", now_ms=now_ms()))
+        assert plan is not None
+        self._report(plan)
+        return plan
+
+    def _take_plan(self) -> None:
+        plan = self._store.plan()
+        if plan is not None and plan.revision > self._plan.revision:
+            self._plan = plan
+            self._report(plan)
+
+    def _report(self, plan: RolloutPlan) -> None:
+        self._swaps += 1
+        report = ReplicaReport(
+            replica="answerer",
+            revision=plan.revision,
+            versions=plan.versions,
+            time_ms=now_ms(),
+            swaps=self._swaps,
+            swap_stalls_ms=(0.25,),
+            swap_pauses_ms=(0.125,),
+        )
+        self._store.report(report)
+
+
+def refuse_one(bus: Bus) -> None:
+    """Puts a dead letter where the demo will count it."""
+    letter = DeadLetter(reason="empty", detail="", topic=Event.TOPIC, partition=0, offset=0, payload=b"")
+    bus.publisher().send(letter)

@@ -1,0 +1,48 @@
+"""Loops beside the player."""
+
+import threading
+
+import pytest
+
+from evals.load.loops import Loops
+
+
+class Waiting:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def run(self) -> None:
+        self.closed.wait(10)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Failing(Waiting):
+    def run(self) -> None:
+        raise ValueError("no more")
+
+
+class Ending(Waiting):
+    def run(self) -> None:
+        self.closed.set()
+
+
+def test_leaving_closes_every_loop() -> None:
+    loops = [Waiting(), Waiting()]
+    with Loops(*loops) as running:
+        running.check()
+    assert all(each.closed.is_set() for each in loops)
+
+
+def test_a_loop_that_failed_is_told() -> None:
+    with Loops(Waiting(), Failing()) as running, pytest.raises(ValueError, match="no more"):
+        while True:
+            running.check()
+
+
+def test_a_loop_that_ended_by_itself_is_told() -> None:
+    ending = Ending()
+    with Loops(ending) as running, pytest.raises(RuntimeError, match="ended before it was closed"):
+        while True:
+            running.check()

@@ -1,0 +1,88 @@
+"""What Redis shows of the running service."""
+
+import pytest
+
+from evals.load.sight import Sight, Swaps, Watcher
+from tests.evals.load.answerer import FIRST
+from tests.stores import plant_plan
+from wire.config import StoreConfig
+from wire.records import Arm, Drift, LearnerReport, ReplicaReport, RolloutPlan
+from wire.store import Store
+
+ENDS = {"feedback.v1/0": 5, "feedback.v1/1": 2}
+
+
+def report(swaps: int, *stalls_ms: float, replica: str = "a", revision: int = 1) -> ReplicaReport:
+    return ReplicaReport(
+        replica=replica,
+        revision=revision,
+        versions=(),
+        time_ms=0,
+        swaps=swaps,
+        swap_stalls_ms=stalls_ms,
+        swap_pauses_ms=tuple(stall_ms / 2 for stall_ms in stalls_ms),
+    )
+
+
+def test_only_what_is_new_in_a_report_is_added() -> None:
+    swaps = Swaps()
+    for each in (report(2, 0.1, 0.2), report(2, 0.1, 0.2), report(3, 0.1, 0.2, 0.3), report(1, 9.0, replica="b")):
+        swaps.add(each)
+    assert swaps.total == 4
+    assert list(swaps.stalls_ms) == [0.1, 0.2, 0.3, 9.0]
+    assert list(swaps.pauses_ms) == [0.05, 0.1, 0.15, 4.5]
+
+
+def test_a_replica_that_starts_again_counts_from_nothing() -> None:
+    swaps = Swaps()
+    for each in (report(5, 0.1), report(1, 0.2)):
+        swaps.add(each)
+    assert swaps.total == 6
+
+
+@pytest.mark.parametrize(
+    ("through", "covers", "lacking"),
+    [
+        ({}, False, 7),
+        ({"feedback.v1/0": 5}, False, 2),
+        ({"feedback.v1/0": 5, "feedback.v1/1": 2}, True, 0),
+        ({"feedback.v1/0": 9, "feedback.v1/1": 1, "answers.v1/0": 3}, False, 1),
+    ],
+)
+def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], covers: bool, lacking: int) -> None:
+    plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
+    sight = Sight(plan=plan, through={7: through}, reports=(report(1),))
+    assert sight.covers(7, ENDS) is covers
+    assert (sight.is_taken and sight.covers(sight.stable, ENDS)) is covers
+    assert sight.lacking(ENDS) == lacking
+
+
+def test_nothing_is_live_before_every_replica_follows_the_plan() -> None:
+    plan = RolloutPlan(revision=2, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
+    behind = Sight(plan=plan, through={7: ENDS}, reports=(report(1, revision=2), report(1, replica="b")))
+    assert not behind.is_taken and not Sight(plan=plan, through={7: ENDS}).is_taken and not Sight().is_taken
+
+
+def test_a_watcher_sees_an_empty_store(store: Store) -> None:
+    watcher = Watcher(store)
+    watcher.look()
+    assert watcher.sight() == Sight()
+    assert not watcher.wait(lambda sight: sight.plan is not None, 0.01)
+
+
+def test_a_watcher_sees_what_drifted(store: Store) -> None:
+    drift = Drift(signal="error", at_label=9, before=0.0, after=1.0)
+    counts = {"learnt": 9, "drift_error": 2, "drift_distance": 1}
+    store.report_learner(LearnerReport(learner="l", state="learning", time_ms=0, counts=counts, drifts=(drift,)))
+    watcher = Watcher(store)
+    watcher.look()
+    assert (watcher.sight().drifts, watcher.sight().drift) == (3, drift)
+
+
+def test_a_version_without_a_manifest_is_passed_over(store: Store, store_config: StoreConfig) -> None:
+    plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=FIRST.version, share=1.0),))
+    plant_plan(store_config, plan)
+    watcher = Watcher(store)
+    watcher.look()
+    assert watcher.sight().stable == FIRST.version
+    assert watcher.sight().served is None

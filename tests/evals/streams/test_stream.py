@@ -1,0 +1,64 @@
+"""Streams: evenly limited, shuffled inside stages only."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.streams.stream import Item, Stage, Stream, even_shares, limited, shuffled
+from learner.errors import DataError
+
+
+def stage(name: str, num_train: int) -> Stage:
+    train = tuple(Item(f"{name} {number}", f"{name}-{number % 2}") for number in range(num_train))
+    return Stage(name, train, train[:1])
+
+
+STREAM = Stream("made", (stage("a", 10), stage("b", 4), stage("c", 10)))
+
+
+@given(st.integers(0, 200), st.lists(st.integers(0, 50), min_size=1, max_size=8))
+def test_shares_are_even_where_the_sizes_allow(total: int, sizes: list[int]) -> None:
+    shares = even_shares(total, sizes)
+    assert sum(shares) == min(total, sum(sizes))
+    assert all(share <= size for share, size in zip(shares, sizes, strict=True))
+    cut = [share for share, size in zip(shares, sizes, strict=True) if share < size]
+    assert not cut or max(shares) - min(cut) <= 1
+
+
+def test_a_limited_stream_has_that_many_events() -> None:
+    few = limited(STREAM, 15)
+    assert [len(stage.train) for stage in few.stages] == [6, 4, 5]
+    assert few.stages[0].train == STREAM.stages[0].train[:6]
+    assert [stage.test for stage in few.stages] == [stage.test for stage in STREAM.stages]
+
+
+def test_no_limit_and_a_large_one_leave_it_alone() -> None:
+    assert limited(STREAM, None) is STREAM
+    assert limited(STREAM, 1_000) is STREAM
+
+
+def test_a_stage_without_an_event_is_refused() -> None:
+    with pytest.raises(DataError, match="2 events are too few: made has 3 stages"):
+        limited(STREAM, 2)
+
+
+@given(st.integers(), st.integers())
+def test_shuffling_keeps_the_items_of_a_stage(seed: int, other: int) -> None:
+    mixed = shuffled(STREAM, seed)
+    assert [sorted(map(str, stage.train)) for stage in mixed.stages] == [
+        sorted(map(str, stage.train)) for stage in STREAM.stages
+    ]
+    assert mixed == shuffled(STREAM, seed)
+
+
+def test_seeds_give_different_orders() -> None:
+    assert shuffled(STREAM, 0) != shuffled(STREAM, 1)
+
+
+@pytest.mark.parametrize(("num_train", "rate"), [(10, 10.0), (168, 11.2), (999, 66.6), (1_000, 200.0), (1_500, 200.0)])
+def test_a_short_stage_is_played_slower(num_train: int, rate: float) -> None:
+    assert Stream("made", (stage("a", 4), stage("b", num_train))).default_rate == rate
+
+
+def test_small_stages_decide_on_fewer_labels() -> None:
+    assert [Stream("made", (stage("a", size),)).labels_to_decide(0.2) for size in (1, 168, 1_500)] == [8, 8, 75]

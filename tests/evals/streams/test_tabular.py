@@ -1,0 +1,77 @@
+import gzip
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evals.streams.tabular import CLASSES, HEADER, LAGS, elec2, with_past
+from learner.errors import DataError
+
+ROWS = [f"0.5,{number},0.25,0,0,0.125,{number % 2}" for number in range(40)]
+
+
+def written(folder: Path, lines: list[str]) -> Path:
+    (folder / "elec2").mkdir()
+    (folder / "elec2" / "elec.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    return folder
+
+
+def test_elec2_is_ten_spans_of_time_in_order(tmp_path: Path) -> None:
+    benchmark = elec2(written(tmp_path, [",".join(HEADER), *ROWS]))
+    assert benchmark.is_ordered and benchmark.classes == CLASSES and len(benchmark.stages) == 10
+    prices = [price for span in benchmark.stages for price in span.train.inputs[:, 1].tolist()]
+    labels = [label for span in benchmark.stages for label in span.test.labels_N.tolist()]
+    assert prices == list(range(40)) and labels == [0, 1] * 20
+
+
+def test_a_row_has_its_columns_and_then_columns_and_label_of_each_lag() -> None:
+    columns_ND, labels_N = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 1])
+    assert with_past(columns_ND, labels_N, (1, 2), num_classes=2).tolist() == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [2, 1, 1, 0, 0, 0, 0],
+        [3, 2, 0, 1, 1, 1, 0],
+    ]
+
+
+@given(st.integers(1, 30), st.integers(0, 29), st.integers(0, 999))
+def test_inputs_know_nothing_of_later_rows_nor_their_own_label(num: int, at: int, seed: int) -> None:
+    at, dice = min(at, num - 1), torch.Generator().manual_seed(seed)
+    columns_ND, labels_N = torch.rand(num, 3, generator=dice), torch.randint(0, 2, (num,), generator=dice)
+    before = with_past(columns_ND, labels_N, LAGS, num_classes=2)
+    columns_ND[at + 1 :] += 1
+    labels_N[at:] = 1 - labels_N[at:]
+    after = with_past(columns_ND, labels_N, LAGS, num_classes=2)
+    assert torch.equal(before[: at + 1], after[: at + 1])
+
+
+def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"elec.csv.gz is missing; put .* in a folder elec2"):
+        elec2(tmp_path)
+    with pytest.raises(DataError, match="LIFELONG_DATA names no folder"):
+        elec2(None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([], "not period, nswprice"),
+        (["date," + ",".join(HEADER), *ROWS], "not period, nswprice"),
+        ([",".join(HEADER), *ROWS[:5]], "at least 10 rows"),
+        ([",".join(HEADER), *ROWS, "0.5,0.1,0.2"], r"elec.csv.gz:42: not 7 numbers"),
+        ([",".join(HEADER), *ROWS, "0.5,0.1,0.2,0,0,0.5,UP"], r"elec.csv.gz:42: could not convert"),
+        ([",".join(HEADER), *ROWS, "0.5,0.1,0.2,0,0,0.5,2"], r"elec.csv.gz:42: .* the last of them 0 or 1"),
+        ([",".join(HEADER), *ROWS, "0.5,nan,0.2,0,0,0.5,1"], r"elec.csv.gz:42: not 7 numbers"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_the_line(tmp_path: Path, lines: list[str], complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        elec2(written(tmp_path, lines))
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    written(tmp_path, ROWS)
+    (tmp_path / "elec2" / "elec.csv.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match="no gzipped text"):
+        elec2(tmp_path)

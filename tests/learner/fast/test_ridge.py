@@ -1,0 +1,118 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from learner.fast.ridge import ENOUGH, RidgeHead, on_grid
+
+R, CLASSES = 24, ("a", "b", "c")
+
+
+def features(num: int, seed: int = 0) -> Tensor:
+    return torch.relu(torch.randn(num, R, generator=torch.Generator().manual_seed(seed)))
+
+
+def head(capacity: int = 8) -> RidgeHead:
+    it = RidgeHead(R, capacity, ridge=0.01)
+    assert all(it.admit(label) for label in CLASSES)
+    return it
+
+
+PHI = features(90)
+LABELS = [CLASSES[i % 7 % 3] for i in range(90)]
+
+
+@settings(max_examples=50)
+@given(st.permutations(range(90)), st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[int], sizes: list[int]) -> None:
+    whole, parts = head(), head()
+    whole.learn_many(PHI, LABELS)
+    while order:
+        batch, order = order[: sizes[-1]], order[sizes[-1] :]
+        sizes = [sizes[-1], *sizes[:-1]]
+        parts.learn_many(PHI[batch], [LABELS[i] for i in batch])
+    assert all(torch.equal(sums, whole.export()[name]) for name, sums in parts.export().items())
+    assert torch.equal(parts.solve(), whole.solve())
+
+
+@settings(max_examples=50)
+@given(st.lists(st.booleans(), min_size=90, max_size=90))
+def test_what_is_unlearnt_was_never_there_bit_for_bit(is_gone: list[bool]) -> None:
+    it, other = head(), head()
+    it.learn_many(PHI, LABELS)
+    for gone in (True, False):
+        places = [i for i in range(90) if is_gone[i] is gone]
+        (it.unlearn_many if gone else other.learn_many)(PHI[places], [LABELS[i] for i in places])
+    assert all(torch.equal(sums, other.export()[name]) for name, sums in it.export().items())
+
+
+def test_the_solution_is_ridge_regression() -> None:
+    it = head()
+    it.learn_many(PHI, LABELS)
+    phi = on_grid(PHI)
+    gram = phi.T @ phi
+    one_hot = torch.tensor([[label == name for name in CLASSES] for label in LABELS]).double()
+    scale = one_hot.sum(0).mean().sqrt() / one_hot.sum(0).sqrt()
+    expected = torch.linalg.solve(
+        gram + (0.01 * ENOUGH / 90 * gram.diagonal().mean() + 1e-6) * torch.eye(R), phi.T @ (one_hot * scale)
+    )
+    torch.testing.assert_close(it.solve().double(), expected.T, rtol=1e-3, atol=1e-4)
+
+
+def test_a_learnt_class_is_predicted() -> None:
+    it = head()
+    centres = features(3, seed=1) * 3
+    labels = [CLASSES[i % 3] for i in range(60)]
+    it.learn_many(centres[[i % 3 for i in range(60)]] + 0.1 * features(60), labels)
+    assert it.predict_many(centres).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_a_class_with_one_label_is_recognised_beside_a_large_one() -> None:
+    it, (large, small) = head(), features(2, seed=5)
+    it.learn_many(large + 0.1 * features(400, seed=6), ["a"] * 400)
+    it.learn_many(small[None], ["b"])
+    assert int(it.predict_many(small[None] + 0.1 * features(1, seed=7)).argmax()) == 1
+
+
+def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:
+    it = head(capacity=4)
+    assert it.admit("d") and it.admit("a") and not it.admit("e")
+    assert it.classes == (*CLASSES, "d")
+    it.learn_many(PHI[:1], ["d"])
+    assert it.solve().shape == (4, R)
+    with pytest.raises(KeyError):
+        it.learn_many(PHI[:1], ["e"])
+
+
+def test_a_row_whose_samples_are_taken_out_is_given_to_another_class() -> None:
+    """B16: the head is then one that never knew the first, bit for bit."""
+    it, other = head(capacity=3), RidgeHead(R, 3, ridge=0.01)
+    it.learn_many(PHI, LABELS)
+    gone = [i for i, label in enumerate(LABELS) if label == "b"]
+    with pytest.raises(AssertionError, match="still has samples"):
+        it.replace("b", "d")
+    it.unlearn_many(PHI[gone], [LABELS[i] for i in gone])
+    it.replace("b", "d")
+    assert it.classes == ("a", "d", "c") and it.num_of("d") == 0
+    for name in it.classes:
+        other.admit(name)
+    left = [i for i, label in enumerate(LABELS) if label != "b"]
+    other.learn_many(PHI[left], [LABELS[i] for i in left])
+    for each in (it, other):
+        each.learn_many(PHI[:1], ["d"])
+    assert all(torch.equal(sums, other.export()[name]) for name, sums in it.export().items())
+
+
+def test_nothing_learnt_means_zero_weights() -> None:
+    assert not head().solve().any()
+
+
+def test_restored_sums_go_on_bit_for_bit() -> None:
+    whole, first, second = head(), head(), head()
+    whole.learn_many(PHI, LABELS)
+    first.learn_many(PHI[:33], LABELS[:33])
+    second.learn_many(PHI[:7], LABELS[:7])
+    second.restore(first.export(), first.classes)
+    second.learn_many(PHI[33:], LABELS[33:])
+    assert torch.equal(second.solve(), whole.solve()) and second.num_samples == 90

@@ -1,0 +1,192 @@
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+
+from learner.labels.consumer import Feed
+from learner.labels.flow import Levels
+from learner.labels.letters import MAX_BYTES, Letters
+from learner.labels.window import Level
+from tests.brokers import eventually, take
+from tests.learner.streams import answer, feedback
+from wire.bus import Bus, Follower
+from wire.config import BusConfig
+from wire.errors import BusRefused
+from wire.records import DeadLetter, Feedback, Quarantined, TopicRecord, topic_name
+
+pytestmark = pytest.mark.live
+
+
+OPENED: list[Feed] = []
+EMPTY = Levels(answers=Level(fill=0.0, room=1e6), labels=Level(fill=0.0, room=1e6))
+
+
+def feed(
+    bus: Bus,
+    offsets: dict[str, int],
+    *,
+    logs: Mapping[str, str] | None = None,
+    letters: Letters | None = None,
+    counts: Counter[str] | None = None,
+    truncated: list[bool] | None = None,
+) -> Feed:
+    told = truncated if truncated is not None else []
+    it = Feed(
+        bus,
+        offsets,
+        letters if letters is not None else Letters(),
+        logs=logs,
+        levels=lambda: EMPTY,
+        counts=counts if counts is not None else Counter(),
+        wait=lambda: None,
+        on_truncated=lambda: told.append(True),
+    )
+    OPENED.append(it)
+    return it
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No feed goes on sending after its test."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def poll(it: Feed, num_records: int) -> list[object]:
+    found: list[object] = []
+
+    def has_come() -> bool:
+        found.extend(it.poll(100))
+        return len(found) >= num_records
+
+    eventually(has_come)
+    return found
+
+
+def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(answer(number))
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    first = feed(bus, {})
+    assert len(poll(first, 40)) == 40 and sum(first.offsets.values()) == 40
+    assert sum(first.ends().values()) == 40 and first.lag() == 0
+    publisher.send(feedback(20))
+    publisher.flush(10)
+    second = feed(bus, first.offsets)
+    assert poll(second, 1) == [feedback(20)]
+
+
+def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_them(bus: Bus) -> None:
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(answer(number))
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    it = feed(bus, {})
+    found: list[object] = []
+
+    def has_come() -> bool:
+        records = it.poll(100, max_labels=3)
+        found.extend(records)
+        labels = [record for record in records if isinstance(record, Feedback)]
+        assert len(labels) <= 3 and sum(it.offsets.values()) == len(found)
+        return len(found) == 40
+
+    eventually(has_come)
+    assert it.lag() == 0 and len(set(map(str, found))) == 40
+
+
+def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_config: BusConfig) -> None:
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    told: list[bool] = []
+    lost = f"{topic_name(bus_config.prefix, Feedback)}/0"
+    it = feed(bus, {lost: 1_000}, truncated=told)
+    assert len(poll(it, 20)) == 20 and told == [True] and it.offsets[lost] < 20
+
+
+def test_a_topic_that_was_made_anew_is_read_from_its_start(bus: Bus) -> None:
+    """B25 no. 11: its records are not those that lay below the offsets, though it is long enough to have them all."""
+    publisher = bus.publisher()
+    for number in range(20):
+        publisher.send(answer(number))
+        publisher.send(feedback(number))
+    publisher.flush(10)
+    first = feed(bus, {})
+    poll(first, 40)
+    (topic,) = (topic for topic in first.logs if topic.endswith(Feedback.TOPIC))
+    told: list[bool] = []
+    second = feed(bus, first.offsets, logs={**first.logs, topic: "another"}, truncated=told)
+    assert {type(record) for record in poll(second, 20)} == {Feedback}
+    assert (told, second.offsets, second.logs) == ([True], first.offsets, first.logs)
+
+
+def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
+    publisher = bus.publisher()
+    publisher.send(feedback(1, label=" "))
+    publisher.flush(10)
+    it, letters = feed(bus, {}), bus.follow([DeadLetter], {})
+    found: list[object] = []
+
+    def has_come() -> bool:
+        assert it.poll(100) == []
+        found.extend(received.record for received in letters.poll(100).received)
+        return bool(found)
+
+    eventually(has_come)
+    (letter,) = found
+    assert isinstance(letter, DeadLetter) and letter.reason == "wrong_schema"
+
+
+def test_what_is_not_believed_lies_in_the_quarantine_topic(bus: Bus) -> None:
+    label = Quarantined(reason="forged", event_id="e", label="a lie", source="bot", time_ms=7, receipt="5.ab")
+    feed(bus, {}).quarantine([label])
+    (found,) = take(bus.follow([Quarantined], {}).poll, 1)
+    assert found.record == label
+
+
+class Refusing(Bus):
+    """Refuses to be followed, some times."""
+
+    times = 3
+
+    def follow(
+        self,
+        record_types: Sequence[type[TopicRecord]],
+        offsets: Mapping[str, int],
+        *,
+        logs: Mapping[str, str] | None = None,
+        is_patient: bool = False,
+    ) -> Follower:
+        if self.times:
+            self.times -= 1
+            raise BusRefused("not authorized")
+        return super().follow(record_types, offsets, logs=logs, is_patient=is_patient)
+
+
+def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -> None:
+    """B17: nothing that the bus raises ends the learner."""
+    publisher = bus.publisher()
+    publisher.send(feedback(1))
+    publisher.flush(10)
+    refusing = Refusing(bus_config, client_id="learner")
+    counts = Counter[str]()
+    it = feed(refusing, {}, counts=counts)
+    assert poll(it, 1) == [feedback(1)] and counts["failed_BusRefused"] == 3
+    refusing.close()
+
+
+def test_nothing_more_is_read_while_the_letters_are_full() -> None:
+    """B17: letters are bounded, and none is dropped."""
+    away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
+    letter = DeadLetter(reason="empty", detail="", topic="t", partition=0, offset=0, payload=b"x" * MAX_BYTES)
+    letters, counts = Letters(), Counter[str]()
+    letters.add([letter])
+    it = feed(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
+    assert it.poll(1) == [] and counts == {"polls_behind_letters": 1}
+    assert it.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]

@@ -1,0 +1,128 @@
+"""The charts: what raises them, what does not, and what they remember."""
+
+import random
+from collections.abc import Iterable
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.labels.cusum import MAX_CONTEXTS, MAX_OUTCOMES, Charts, ChartsState
+
+Trial = tuple[str, str | None]
+
+
+def charts(trials: Iterable[Trial]) -> Charts:
+    it = Charts()
+    for context, outcome in trials:
+        it.add(context, outcome)
+    return it
+
+
+def quiet(num: int, *, seed: int = 0, wrong: float = 0.05) -> list[Trial]:
+    """Trials of 20 contexts, in each of which something of eight kinds goes wrong now and then."""
+    dice = random.Random(seed)
+    return [
+        (f"context {dice.randrange(20)}", f"outcome {dice.randrange(8)}" if dice.random() < wrong else None)
+        for _ in range(num)
+    ]
+
+
+def trials_until_raised(it: Charts, outcomes: Iterable[str | None]) -> int:
+    """How many trials of context 0 it takes until `bad` is raised there; 0 where it never is."""
+    for number, outcome in enumerate(outcomes, start=1):
+        it.add("context 0", outcome)
+        if it.is_raised("context 0", "bad"):
+            return number
+    return 0
+
+
+def test_six_in_a_row_raise_it() -> None:
+    it = charts(quiet(2_000))
+    assert trials_until_raised(it, ["bad"] * 10) == 6
+    assert it.raised() == [("context 0", "bad")]
+
+
+def test_every_second_one_raises_it_within_twenty() -> None:
+    assert 0 < trials_until_raised(charts(quiet(2_000)), ["bad", None] * 10) <= 20
+
+
+def test_it_ends_after_its_cause() -> None:
+    it = charts(quiet(2_000))
+    assert trials_until_raised(it, ["bad"] * 10)
+    for context, outcome in quiet(2_000, seed=1):
+        it.add(context, "bad" if context == "context 0" else outcome)
+    assert it.is_raised("context 0", "bad")
+    for context, outcome in quiet(600, seed=2):  # of which some 30 are of context 0
+        it.add(context, None if context == "context 0" else outcome)
+    assert it.raised() == []
+
+
+def test_a_quiet_stream_raises_nothing() -> None:
+    for seed in range(5):
+        it = Charts()
+        for context, outcome in quiet(10_000, seed=seed, wrong=0.1):
+            it.add(context, outcome)
+            assert it.raised() == []
+
+
+def test_what_was_always_so_raises_nothing() -> None:
+    dice, it = random.Random(0), Charts()
+    for context, outcome in quiet(10_000):
+        often = "bad" if dice.random() < 0.4 else None
+        it.add(context, often if context == "context 0" else outcome)
+        assert not it.is_raised("context 0", "bad")
+
+
+def test_what_goes_wrong_everywhere_at_once_raises_nothing() -> None:
+    it, dice = charts(quiet(2_000)), random.Random(0)
+    for context, _ in quiet(2_000, seed=1):
+        it.add(context, "bad" if dice.random() < 0.9 else None)
+        assert it.raised() == []
+
+
+def test_a_context_that_is_new_raises_nothing() -> None:
+    it = charts(quiet(2_000))
+    for number in range(200):
+        it.add("new", "bad" if number < 40 else None)
+        assert not it.is_raised("new", "bad")
+
+
+def test_one_context_alone_is_compared_with_nothing() -> None:
+    assert charts([("only", "bad")] * 500).raised() == []
+
+
+def test_the_memory_is_bounded() -> None:
+    it = charts((f"context {number}", "x") for number in range(2 * MAX_CONTEXTS))
+    for number in range(1_000):
+        it.add("last", f"outcome {number}")
+    state = it.export()
+    assert len(state.contexts) == MAX_CONTEXTS and len(state.contexts["last"].charts) <= MAX_OUTCOMES
+
+
+TRIALS = st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.sampled_from("xyz"), st.booleans()), max_size=150)
+
+
+@given(TRIALS, TRIALS)
+def test_restored_charts_go_on_as_if_nothing_had_happened(
+    before: list[tuple[str, str | None, bool]], after: list[tuple[str, str | None, bool]]
+) -> None:
+    whole, first = Charts(), Charts()
+    for context, outcome, is_charted in before:
+        whole.add(context, outcome, is_charted=is_charted)
+        first.add(context, outcome, is_charted=is_charted)
+    state = first.export()
+    second = Charts(msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=ChartsState))
+    for context, outcome, is_charted in after:
+        whole.add(context, outcome, is_charted=is_charted)
+        second.add(context, outcome, is_charted=is_charted)
+        first.add(context, None)
+    assert whole.export() == second.export()
+    assert state == charts_of(before).export()
+
+
+def charts_of(trials: list[tuple[str, str | None, bool]]) -> Charts:
+    it = Charts()
+    for context, outcome, is_charted in trials:
+        it.add(context, outcome, is_charted=is_charted)
+    return it

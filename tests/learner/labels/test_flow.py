@@ -1,0 +1,193 @@
+"""Labels and answers are read side by side, and whatever happens, something is read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learner.config import LearnerConfig
+from learner.labels.flow import STALLED_S, Flow, Levels, Topic, Unread, waits
+from learner.labels.join import Join
+from learner.labels.trust import Guard
+from learner.labels.window import OVERHEAD, Level
+from tests.learner.streams import answer, feedback
+from wire.records import Answer, Feedback
+
+ROOM = 100
+
+
+def levels(answers: float, labels: float) -> Levels:
+    return Levels(answers=Level(fill=answers, room=ROOM), labels=Level(fill=labels, room=ROOM))
+
+
+@pytest.mark.parametrize(
+    ("fill", "unread", "waiting", "is_label_later", "expected"),
+    [
+        ((0.0, 0.0), (900, 900), None, True, None),
+        ((0.0, 0.6), (900, 900), None, True, Feedback),
+        ((0.0, 0.6), (90, 900), None, True, None),  # what is unread has room
+        ((0.0, 0.6), (900, 900), None, False, None),  # the labels are older than any answer
+        ((0.0, 0.4), (900, 900), None, True, None),
+        ((0.0, 0.4), (900, 900), Feedback, True, Feedback),
+        ((0.0, 0.2), (900, 900), Feedback, True, None),
+        ((0.0, 0.6), (1, 900), Feedback, True, Feedback),
+        ((0.0, 0.6), (0, 900), Feedback, True, None),
+        ((0.6, 0.0), (900, 900), None, True, Answer),
+        ((1.0, 0.0), (900, 90), None, True, None),  # answers that nobody labels
+        ((0.4, 0.0), (900, 900), Answer, True, Answer),
+        ((0.2, 0.0), (900, 900), Answer, True, None),
+        ((1.0, 1.0), (900, 900), None, True, Feedback),
+        ((1.0, 1.0), (900, 900), Answer, True, Feedback),
+        ((1.0, 1.0), (0, 900), Feedback, True, Answer),
+        ((1.0, 1.0), (0, 0), Answer, True, None),
+    ],
+)
+def test_a_topic_waits_while_it_is_ahead(
+    fill: tuple[float, float],
+    unread: tuple[int, int],
+    waiting: Topic | None,
+    is_label_later: bool,
+    expected: Topic | None,
+) -> None:
+    """B6: labels are read as far as answers are, and answers as far as labels."""
+    assert waits(levels(*fill), Unread(*unread), waiting=waiting, is_label_later=is_label_later) is expected
+
+
+fills = st.floats(0, 2)
+counts = st.integers(0, 1_000)
+
+
+@given(fills, fills, counts, counts, st.sampled_from([None, Answer, Feedback]), st.booleans())
+def test_what_waits_leaves_the_other_something_to_read(
+    answers: float, labels: float, num_answers: int, num_labels: int, waiting: Topic | None, is_label_later: bool
+) -> None:
+    """B6: no deadlock, in any state."""
+    unread = Unread(num_answers, num_labels)
+    found = waits(levels(answers, labels), unread, waiting=waiting, is_label_later=is_label_later)
+    assert found is None or unread.of(Feedback if found is Answer else Answer) > 0
+
+
+def test_nobody_waits_for_records_that_do_not_come() -> None:
+    """B6: a partition without a leader, or an end that no record has, holds up nothing."""
+    it, full, unread = Flow(), levels(0.0, 0.9), Unread(answers=900, labels=900)
+    assert it.waits(full, unread, 0.0) is Feedback
+    it.came({Answer: 5}, STALLED_S)
+    assert it.waits(full, unread, 2 * STALLED_S - 0.1) is Feedback
+    assert it.waits(full, unread, 2 * STALLED_S) is None
+    it.came({Feedback: 7}, 2 * STALLED_S)
+    assert it.waits(full, unread, 9 * STALLED_S) is None
+    it.came({Answer: 6}, 9 * STALLED_S)
+    assert it.waits(full, unread, 9 * STALLED_S) is Feedback
+
+
+@dataclass(slots=True)
+class Reader:
+    """Two logs, read into a join as a feed does. `steps`: which topic comes, how much of it, and after what time."""
+
+    logs: dict[Topic, Sequence[Answer | Feedback]]
+    join: Join
+    flow: Flow = field(default_factory=Flow)
+    now_s: float = 0.0
+    read: dict[Topic, int] = field(default_factory=lambda: {Answer: 0, Feedback: 0})
+
+    def step(self, wanted: Topic, num_records: int, time_s: float) -> bool:
+        """Whether a record came."""
+        self.now_s += time_s
+        waiting = self.flow.waits(self.join.levels, self.unread, self.now_s)
+        there = [topic for topic in (Answer, Feedback) if topic is not waiting and self.unread.of(topic)]
+        if not there:
+            return False
+        topic = wanted if wanted in there else there[0]
+        records = self.logs[topic][self.read[topic] : self.read[topic] + num_records]
+        self.join.match(records)
+        self.read[topic] += len(records)
+        self.flow.came({topic: records[-1].time_ms}, self.now_s)
+        return True
+
+    @property
+    def unread(self) -> Unread:
+        return Unread(*(len(self.logs[topic]) - self.read[topic] for topic in (Answer, Feedback)))
+
+
+def join(num_items: int) -> Join:
+    """Windows of so many small answers and labels."""
+    num_bytes = num_items * (OVERHEAD + 100)
+    config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
+    return Join(config, Guard(config))
+
+
+def timed(number: int) -> list[Answer | Feedback]:
+    return [answer(number, time_ms=1 + number), feedback(number, time_ms=1 + number)]
+
+
+topics = st.sampled_from([Answer, Feedback])
+steps = st.lists(st.tuples(topics, st.integers(1, 20)), min_size=1)
+
+
+@given(
+    answers=st.lists(st.integers(0, 60), max_size=80, unique=True),
+    labels=st.lists(st.integers(0, 60), max_size=80),
+    num_items=st.integers(1, 40),
+    steps=steps,
+)
+def test_everything_is_read_whatever_comes_in_whatever_order_and_windows(
+    answers: list[int], labels: list[int], num_items: int, steps: list[tuple[Topic, int]]
+) -> None:
+    """B6: gaps, answers that nobody labels, labels without answers, and windows of any size stop nobody."""
+    logs: dict[Topic, Sequence[Answer | Feedback]] = {
+        Answer: [timed(number)[0] for number in answers],
+        Feedback: [timed(number)[1] for number in labels],
+    }
+    reader = Reader(logs, join(num_items))
+    num_steps = 0
+    while any(reader.unread):
+        assert reader.step(*steps[num_steps % len(steps)], 0.01)
+        num_steps += 1
+    assert num_steps <= len(answers) + len(labels)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 20), steps)
+def test_a_backlog_is_learnt_whole_in_windows_that_are_much_smaller(delay: int, steps: list[tuple[Topic, int]]) -> None:
+    """B6: whichever topic comes faster, and with labels that were said some events later."""
+    numbers = range(300)
+    logs: dict[Topic, Sequence[Answer | Feedback]] = {
+        Answer: [timed(number)[0] for number in numbers],
+        Feedback: [feedback(number, time_ms=1 + number + delay) for number in numbers],
+    }
+    reader = Reader(logs, join(80))
+    num_steps = 0
+    while any(reader.unread):
+        reader.step(*steps[num_steps % len(steps)], 0.01)
+        num_steps += 1
+    assert reader.join.counts["matched"] == len(numbers)
+
+
+def test_labels_older_than_every_answer_do_not_hold_up_the_others() -> None:
+    """B6: topics are kept for unlike times. What has no answer any more is an orphan, and all others are learnt."""
+    logs: dict[Topic, Sequence[Answer | Feedback]] = {
+        Answer: [timed(number)[0] for number in range(1_000, 2_000)],
+        Feedback: [timed(number)[1] for number in range(2_000)],
+    }
+    reader = Reader(logs, join(80))
+    while any(reader.unread):
+        reader.step(Feedback, 20, 0.01)
+    counts = reader.join.counts
+    assert counts["matched"] == 1_000 and counts["orphan"] + reader.join.num_parked == 1_000
+
+
+def test_answers_that_nobody_labels_expire_while_labels_are_read_to_their_end() -> None:
+    """B6: most events are never labelled."""
+    logs: dict[Topic, Sequence[Answer | Feedback]] = {
+        Answer: [timed(number)[0] for number in range(2_000)],
+        Feedback: [timed(number)[1] for number in range(0, 2_000, 10)],
+    }
+    reader = Reader(logs, join(80))
+    turns: Iterator[Topic] = cycle((Answer, Feedback))
+    while any(reader.unread):
+        reader.step(next(turns), 20, 0.01)
+    counts = reader.join.counts
+    assert counts["matched"] == 200 and counts["answers_expired"] > 1_600

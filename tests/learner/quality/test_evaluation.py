@@ -1,0 +1,90 @@
+"""What is measured of a candidate beside its parent and the anchor, through the real tier and head."""
+
+import pytest
+import torch
+
+from learner.labels.sample import is_held_back
+from learner.learner import Learner
+from learner.quality.evaluation import head_update, relative_norm
+from learner.release.candidate import Candidate, Maker
+from learner.stopwatch import Steps
+from tests.learner.small import small_config, small_learner
+from tests.learner.streams import TOPICS, answer, feedback, stream
+
+MORE = {"held_back_share": 0.4}
+
+
+@pytest.fixture
+def learner() -> Learner:
+    it = small_learner(trainable_layers=0, **MORE)
+    it.learn(stream(0, 100), {})
+    return it
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker(small_config(trainable_layers=0, **MORE))
+
+
+def published(maker: Maker, learner: Learner) -> Candidate:
+    candidate = maker.make(learner, Steps())
+    learner.version += 1
+    maker.published(candidate, learner)
+    return candidate
+
+
+def mislead(learner: Learner, first: int, last: int) -> None:
+    """Labels that are all the same, of events that are not held back."""
+    share = MORE["held_back_share"]
+    numbers = [number for number in range(first, last) if not is_held_back(("", f"event-{number}"), share)]
+    learner.learn([record for number in numbers for record in (answer(number), feedback(number, label="refund"))], {})
+
+
+def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learner: Learner, maker: Maker) -> None:
+    evaluation = published(maker, learner).measured.evaluation
+    assert evaluation.num_labels == len(learner.held_back) > 20
+    assert (evaluation.parent_accuracy, evaluation.anchor, evaluation.stages) == (0.0, 0, ())
+    assert learner.anchor is not None and (learner.anchor.version, learner.anchor.num_classes) == (1, len(TOPICS))
+    assert len(learner.anchor.right) == round(evaluation.accuracy * evaluation.num_labels)
+
+
+def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -> None:
+    before, after = published(maker, learner), maker.make(learner, Steps())
+    evaluation = after.measured.evaluation
+    assert evaluation.accuracy == evaluation.parent_accuracy == before.measured.evaluation.accuracy
+    assert evaluation.anchor == 1 and evaluation.anchor_labels == evaluation.num_labels
+    assert evaluation.anchor_accuracy == evaluation.accuracy_beside_anchor == evaluation.accuracy
+    assert evaluation.head_update == evaluation.top_update == evaluation.negative_flips == 0.0
+    assert sum(stage.num_labels for stage in evaluation.stages) == evaluation.num_labels
+
+
+def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: Maker) -> None:
+    good = published(maker, learner).measured
+    mislead(learner, 100, 300)
+    bad = maker.make(learner, Steps()).measured
+    assert bad.parent.overall.lost > 0 and bad.num_named_by_parent == good.num_named == len(TOPICS)
+    assert bad.evaluation.worst_class in TOPICS and bad.evaluation.worst_class_drop > 0
+    assert bad.evaluation.accuracy_beside_anchor < bad.evaluation.anchor_accuracy
+    assert bad.head_update > 0.1
+
+
+def test_the_anchor_stays_while_versions_get_worse(learner: Learner, maker: Maker) -> None:
+    published(maker, learner)
+    mislead(learner, 100, 300)
+    assert published(maker, learner).measured.evaluation.anchor == 1
+    assert learner.anchor is not None and learner.anchor.version == 1
+    learner.learn(stream(300, 400), {})
+    published(maker, learner)
+    assert learner.anchor.version == 3
+
+
+def test_new_classes_do_not_count_as_movement(learner: Learner, maker: Maker) -> None:
+    parent = published(maker, learner).version
+    new = parent._replace(weights_CR=torch.cat((2 * parent.weights_CR, torch.ones(1, 96))), classes=(*TOPICS, "new"))
+    assert head_update(new, parent) == pytest.approx(1.0)
+
+
+def test_the_norm_is_relative_and_not_a_number_where_a_weight_is_none() -> None:
+    ones = torch.ones(4)
+    assert relative_norm([(1.5 * ones, ones), (1.5 * ones, ones)]) == pytest.approx(0.5)
+    assert relative_norm([]) == 0.0 and not relative_norm([(ones * float("nan"), ones)]) < 1e9

@@ -1,0 +1,47 @@
+import torch
+
+from learner.export import stored_head
+from learner.quality.parity import PROBE_TEXTS, Parity
+from tests.learner.small import CONFIG, labelled, small_served, small_strata
+
+
+def parity(max_texts: int = 10) -> Parity:
+    return Parity(small_served(), small_strata(), max_texts=max_texts, seed=0)
+
+
+def test_the_precisions_are_close() -> None:
+    it = parity()
+    assert it.texts == list(PROBE_TEXTS)
+    assert 0.99 < it.cosine("int8") <= 1.0 and 0.9 < it.cosine("int4") < it.cosine("int8")
+
+
+def test_another_encoder_is_not() -> None:
+    strata = small_strata()
+    with torch.no_grad():
+        strata.get_parameter("layers.1.up.weight").mul_(-3)
+    assert Parity(small_served(), strata, max_texts=4, seed=0).cosine("int8") < 0.99
+
+
+def test_texts_are_taken_once_and_bounded() -> None:
+    it = parity(max_texts=6)
+    it.add([*PROBE_TEXTS, "new", "new", "newer", "newest"])
+    assert it.texts == [*PROBE_TEXTS, "new", "newer"] and it.room == 0
+
+
+def test_agreement_is_about_the_class_that_is_named() -> None:
+    it, served = parity(max_texts=40), small_served()
+    weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
+    head = served.head(stored_head(CONFIG, weights_CR, temperature=0.1))
+    assert it.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
+    it.add(sample.text for sample in labelled(0, 20))
+    assert it.agreement("int8", head, weights_CR) > 0.7
+    assert it.agreement("int8", head, -weights_CR) < 0.3
+    assert it.agreement("int8", head, weights_CR[:0]) == 1.0
+    assert 0.5 < it.agreement("int4", head, weights_CR) <= it.agreement("int8", head, weights_CR)
+
+
+def test_probes_have_the_logits_of_the_served_bytes() -> None:
+    it, served = parity(), small_served()
+    head = served.head(stored_head(CONFIG, torch.ones(3, 96), temperature=1.0))
+    (text, logits_C), *_ = it.logits(head, 3, 2)
+    assert torch.equal(logits_C, head.logits(served.z_many([text]), 3)[0])

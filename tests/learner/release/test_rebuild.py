@@ -1,0 +1,136 @@
+"""A version is made again from its lineage, whatever the order in which the topics were read, and to the bit."""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pytest
+
+from learner.learner import Learner
+from learner.release.candidate import Candidate, Maker
+from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
+from learner.release.shipment import manifest_of
+from learner.state.lineage import MAX_ROUNDS, began, broken, ended
+from learner.stopwatch import Steps
+from tests.learner.small import small_config, small_learner
+from tests.learner.streams import answer, feedback
+from wire.records import Answer, Feedback, Lineage, WeightManifest
+
+CHANGED: dict[str, float | str] = {"slow_rate": 1e-4, "replay_samples": 60, "held_back_share": 0.2}
+NUM_EVENTS = 240
+
+Topics = dict[str, list[Answer | Feedback]]
+
+
+@pytest.fixture(scope="module")
+def topics() -> Topics:
+    """Two partitions of each topic; the labels of one lie in another order than their answers."""
+    parts: Topics = {f"{topic}/{part}": [] for topic in ("answers.v1", "feedback.v1") for part in range(2)}
+    for number in range(NUM_EVENTS):
+        parts[f"answers.v1/{number % 2}"].append(answer(number))
+        parts[f"feedback.v1/{number // 3 % 2}"].append(feedback(number))
+    return parts
+
+
+def play(learner: Learner, topics: Topics, seed: int) -> None:
+    """Read everything in polls of any size from any partition, with slow work between them."""
+    rng, at = random.Random(seed), dict.fromkeys(topics, 0)
+    while any(at[name] < len(records) for name, records in topics.items()):
+        name = rng.choice([name for name, records in topics.items() if at[name] < len(records)])
+        end = min(at[name] + rng.randint(1, 25), len(topics[name]))
+        records, at[name] = topics[name][at[name] : end], end
+        learner.learn(records, at)
+        for _ in range(rng.randint(1, 9)):
+            learner.tick()
+    while learner.has_work:
+        learner.tick()
+
+
+def published(learner: Learner) -> WeightManifest:
+    return manifest_of(made(learner), learner, version=1, epoch=1, time_ms=0)
+
+
+def made(learner: Learner) -> Candidate:
+    return Maker(small_config(**CHANGED)).make(learner, Steps())
+
+
+def reader(topics: Topics, seed: int) -> ReadTo:
+    """Gives each partition up to the offsets, in an order of its own."""
+    rng, at = random.Random(seed), dict.fromkeys(topics, 0)
+
+    def read_to(offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
+        names = list(topics)
+        rng.shuffle(names)
+        for name in names:
+            end = offsets.get(name, 0)
+            yield topics[name][at[name] : end]
+            at[name] = max(at[name], end)
+
+    return read_to
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_order_of_the_topics_leads_to_the_same_bits(topics: Topics, seed: int) -> None:
+    whole = small_learner(**CHANGED)
+    play(whole, topics, seed)
+    manifest = published(whole)
+    assert "adopted" in [each.outcome for each in manifest.lineage.rounds] and len(whole.replay) == 60
+    again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, seed + 10))
+    assert differing(manifest, again) == []
+
+
+def test_a_version_from_the_midst_of_a_round_is_made_again(topics: Topics) -> None:
+    whole = small_learner(**CHANGED)
+    for name in sorted(topics):
+        whole.learn(topics[name][:45], {other: 45 if other <= name else 0 for other in topics})
+    whole.tick()
+    assert whole.has_work
+    whole.learn(topics["feedback.v1/1"][45:60], dict.fromkeys(topics, 45) | {"feedback.v1/1": 60})
+    manifest = published(whole)
+    assert [each.outcome for each in manifest.lineage.rounds] == ["running"]
+    again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 1))
+    assert differing(manifest, again) == []
+
+
+def test_what_was_changed_shows(topics: Topics) -> None:
+    whole = small_learner(**CHANGED)
+    play(whole, topics, 0)
+    manifest = published(whole)
+    forged = {name: [*records] for name, records in topics.items()}
+    forged["feedback.v1/0"][7] = feedback(7, label="refund")
+    again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(forged, 1))
+    assert "head.out" in differing(manifest, again)
+
+
+def set_aside(learner: Learner) -> None:
+    learner.set_aside(learner.export(None), version=1)
+
+
+def erase_somebody(learner: Learner) -> None:
+    from learner.release.erasure import erase
+
+    erase(learner, keep_alive=lambda: None)
+
+
+@pytest.mark.parametrize("change, gap", [(set_aside, "set aside"), (erase_somebody, "erased")])
+def test_what_the_topics_do_not_lead_to_is_said(topics: Topics, change: Callable[[Learner], None], gap: str) -> None:
+    whole = small_learner(**CHANGED)
+    play(whole, topics, 0)
+    change(whole)
+    with pytest.raises(NotRebuilt, match=gap):
+        rebuild(published(whole), small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 1))
+
+
+def test_another_model_is_no_match(topics: Topics) -> None:
+    whole = small_learner(**CHANGED)
+    play(whole, topics, 0)
+    with pytest.raises(NotRebuilt, match="another model"):
+        rebuild(published(whole), small_learner(num_features=64), small_config(), reader(topics, 1))
+
+
+def test_the_rounds_of_a_lineage_are_bounded() -> None:
+    it = Lineage()
+    for number in range(MAX_ROUNDS + 1):
+        assert not it.gap
+        it = ended(began(it, number=number, kind="labels", offsets={"feedback.v1/0": number}), is_adopted=True)
+    assert len(it.rounds) == MAX_ROUNDS and f"more than {MAX_ROUNDS} rounds" in it.gap
+    assert broken(it, "lost").rounds == it.rounds

@@ -1,0 +1,44 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.slow.strategies.strategy import Strategy, class_loss
+from tests.learner.slow.strategies.outputs import outputs, weights
+
+LOGITS_BC = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+LABELS_B = torch.tensor([0, 0])
+
+
+def test_the_naive_strategy_follows_the_fresh_samples_alone() -> None:
+    w_CD, other_CD = weights(), weights()
+    loss = Strategy().backward([w_CD], outputs(w_CD, 0, 1), [outputs(w_CD, 2)])
+    expected = torch.nn.functional.cross_entropy(outputs(other_CD, 0, 1).logits_BC, torch.tensor([0, 1]))
+    expected.backward()  # type: ignore[no-untyped-call]
+    assert torch.equal(loss, expected.detach()) and torch.equal(w_CD.grad, other_CD.grad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("q", [0.3, 0.7, 1.0])
+def test_the_generalized_loss_is_the_papers(q: float) -> None:
+    p = [math.exp(2) / (math.exp(2) + 1), 1 / (1 + math.e)]
+    expected = sum((1 - value**q) / q for value in p) / 2
+    assert float(class_loss(LOGITS_BC, LABELS_B, q=q)) == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=3, max_size=3), st.floats(1e-4, 1.0))
+def test_the_generalized_loss_lies_between_its_ends(logits: list[float], q: float) -> None:
+    logits_BC, labels_B = torch.tensor([logits], dtype=torch.float64), torch.tensor([1])
+    cross_entropy, loss, absolute = (float(class_loss(logits_BC, labels_B, q=it)) for it in (0.0, q, 1.0))
+    assert absolute - 1e-9 <= loss <= cross_entropy + 1e-9
+    assert loss <= 1 / q
+
+
+def test_a_wrong_label_pulls_less_the_larger_q_is() -> None:
+    pulls = []
+    for q in (0.0, 0.5, 1.0):
+        logits_BC = torch.tensor([[6.0, 0.0]], requires_grad=True)
+        class_loss(logits_BC, torch.tensor([1]), q=q).backward()  # type: ignore[no-untyped-call]
+        pulls.append(float(logits_BC.grad.abs().sum()))  # type: ignore[union-attr]
+    assert pulls[0] > 5 * pulls[1] > 25 * pulls[2] > 0

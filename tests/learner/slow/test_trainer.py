@@ -1,0 +1,93 @@
+import math
+from typing import get_args
+
+import pytest
+import torch
+
+from learner.config import SlowStrategy
+from learner.export import stored_encoder
+from learner.slow.trainer import Trainer, load_top, top_state, with_own_top
+from model.strata import Strata
+from tests.learner.small import labelled, small_config, small_served, small_strata
+from tests.learner.streams import TOPICS
+
+SAMPLES = labelled(0, 20)
+ROWS = torch.tensor([TOPICS.index(sample.label) for sample in SAMPLES])
+
+
+SIZES = (10, 5, 5)
+"""Fresh samples, and two draws from the memory."""
+
+MEANS = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
+
+
+def trainer(strata: Strata, changed: dict[str, float | str] | None = None, *, num_steps: int = 40) -> Trainer:
+    config = small_config(**({"slow_rate": 1e-3} | (changed or {})))
+    return Trainer(strata, MEANS, parent=small_strata(), num_steps=num_steps, config=config)
+
+
+def moved(changes: dict[str, float | str], *, first: int) -> float:
+    """How far twenty steps move the vectors of the samples from `first` on."""
+    shadow, served = with_own_top(small_strata(), 1), small_served()
+    it = trainer(shadow, changes)
+    x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
+    for _ in range(20):
+        it.step(x_TD, layout, ROWS, SIZES)
+    with torch.no_grad():
+        before_BD, after_BD = (strata.forward_from(1, x_TD, layout) for strata in (small_strata(), shadow))
+    return float((after_BD - before_BD)[first:].square().mean())
+
+
+@pytest.mark.parametrize("name", get_args(SlowStrategy))
+def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> None:
+    published, served = small_strata(), small_served()
+    shadow = with_own_top(published, 1)
+    it = trainer(shadow, {"slow_strategy": name, "slow_loss_q": 0.0})
+    x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
+    losses = [it.step(x_TD, layout, ROWS, SIZES) for _ in range(20)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(torch.equal(value, small_strata().state_dict()[name]) for name, value in published.state_dict().items())
+    changed = served.with_top(stored_encoder(shadow))
+    assert {name for name in served.tensors if served.tensors[name].entry != changed.tensors[name].entry} == {
+        f"layers.1.{part}" for part in ("qkv", "out", "norm1", "up", "down", "norm2")
+    }
+
+
+def test_the_rates_fall_to_nothing_on_the_way() -> None:
+    shadow = with_own_top(small_strata(), 1)
+    it = trainer(shadow, num_steps=2)
+    x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
+    states = []
+    for _ in range(3):
+        it.step(x_TD, layout, ROWS, SIZES)
+        states.append({name: value.clone() for name, value in top_state(shadow, 1).items()})
+    assert any(not torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert all(torch.equal(value, states[2][name]) for name, value in states[1].items())
+
+
+def test_a_step_that_is_not_finite_changes_nothing() -> None:
+    shadow = with_own_top(small_strata(), 1)
+    it, before = trainer(shadow), {name: value.clone() for name, value in top_state(shadow, 1).items()}
+    x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
+    assert math.isnan(it.step(x_TD * 1e30, layout, ROWS, SIZES) - it.step(x_TD * 1e30, layout, ROWS, SIZES))
+    assert all(torch.equal(value, before[name]) for name, value in top_state(shadow, 1).items())
+
+
+def test_the_top_can_be_put_back() -> None:
+    shadow, other = with_own_top(small_strata(), 1), small_strata()
+    trainer(shadow).step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS, SIZES)
+    load_top(other, top_state(shadow, 1))
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in shadow.state_dict().items())
+
+
+def test_outputs_of_the_parent_hold_what_is_replayed_where_it_was() -> None:
+    assert moved({"slow_strategy": "der++"}, first=10) < moved({"slow_strategy": "naive"}, first=10)
+    assert moved({"slow_strategy": "lwf"}, first=0) < 0.9 * moved({"slow_strategy": "naive"}, first=0)
+
+
+def test_a_loss_that_is_robust_is_another_loss() -> None:
+    losses = []
+    for q in (0.0, 0.5):
+        x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
+        losses.append(trainer(with_own_top(small_strata(), 1), {"slow_loss_q": q}).step(x_TD, layout, ROWS, SIZES))
+    assert 0 < losses[1] < losses[0] and losses[1] <= 1 / 0.5

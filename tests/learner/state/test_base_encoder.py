@@ -1,0 +1,199 @@
+"""B25 no. 8: states under other settings: what is kept bit for bit, what is made anew, what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from structlog.testing import capture_logs
+
+from learner.errors import StateRefused
+from learner.learner import Learner
+from learner.memory.replay import Labelled
+from learner.state.snapshot import Snapshot, decode, encode
+from model.errors import WrongConfig
+from serving.weights.loader import Loader
+from tests.learner.publishing import PublishRig
+from tests.learner.small import small_config, small_learner, small_strata, tokenizer
+from tests.learner.streams import answer, feedback, stream
+from wire.store import Store
+
+
+def taught(**changed: float | str) -> Learner:
+    it = small_learner(**changed)
+    it.learn(stream(0, 80), {"feedback.v1/0": 80})
+    return it
+
+
+def trained(**changed: float | str) -> Learner:
+    """One that has adopted the encoder of a slow round."""
+    it = taught(slow_rate=1e-5, **changed)
+    it.tick()
+    while it.has_work:
+        it.tick()
+    assert it.counts["rounds_adopted"] == 1
+    return it
+
+
+def restored(old: Learner, **changed: float | str) -> Learner:
+    it = small_learner(slow_rate=1e-5, **changed)
+    it.restore(decode(encode(old.export(None))))
+    return it
+
+
+def assert_same_sums(one: Learner, other: Learner) -> None:
+    mine, theirs = one.tier.export(), other.tier.export()
+    assert one.tier.head.classes == other.tier.head.classes
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+def assert_made_anew(it: Learner, old: Learner) -> None:
+    """The sums are those of the memory under the encoder of now."""
+    once = it.tier.successor(it.tier.served)
+    once.learn_many(it.replay.samples())
+    sums = it.tier.export()
+    assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
+    assert it.tier.head.classes == old.tier.head.classes and it.replay.samples() == old.replay.samples()
+    assert it.has_migrated and it.counts["migrations"] == 1 and it.anchor is None and it.lineage.gap
+
+
+def top_of(it: Learner, layer: int) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in it.strata.state_dict().items() if name.startswith(f"layers.{layer}.")}
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("changed", [{"num_features": 64}, {"num_features": 128}, {"seed": 5}])
+def test_sums_of_other_features_are_made_anew_from_the_memory(changed: dict[str, float]) -> None:
+    old = trained()
+    it = restored(old, **changed)
+    assert_made_anew(it, old)
+    assert_equal(top_of(it, 1), top_of(old, 1))
+    assert it.offsets == old.offsets and it.counts["learnt"] == old.counts["learnt"]
+    again = restored(it, **changed)
+    assert not again.has_migrated and again.counts["migrations"] == 1
+    assert_same_sums(it, again)
+
+
+def test_what_is_lost_is_said() -> None:
+    old = taught(replay_samples=30)
+    with capture_logs() as logs:
+        it = restored(old, replay_samples=30, num_features=64)
+    (said,) = [log for log in logs if log["event"] == "migrated"]
+    assert said["changed"] == {"learner.num_features": "96 -> 64"}
+    assert said["samples_lost"] == old.tier.head.num_samples - len(old.replay) > 20
+    assert it.tier.head.num_samples == 30
+
+
+def test_more_rows_cost_nothing() -> None:
+    old = trained()
+    it = restored(old, label_capacity=16)
+    assert_same_sums(it, old)
+    assert_equal(it.top, old.top)
+    for number in range(12):
+        it.learn([answer(100 + number), feedback(100 + number, label=f"class {number}")], {})
+    assert len(it.tier.head.classes) > 8 and not it.counts["over_capacity"]
+
+
+def test_fewer_rows_than_classes_are_refused_and_nothing_is_changed() -> None:
+    old = taught()
+    it = small_learner(label_capacity=4)
+    with pytest.raises(StateRefused, match="label_capacity is 4, but 5 classes"):
+        it.restore(old.export(None))
+    assert not it.tier.head.classes and not it.offsets
+
+
+def test_blocks_that_are_not_trained_any_more_stay_as_they_were_trained() -> None:
+    old = trained()
+    still = restored(old, trainable_layers=0)
+    assert_same_sums(still, old)
+    assert still.tier.served.key == old.tier.served.key != small_learner(trainable_layers=0).tier.served.key
+    again = restored(still)
+    assert_same_sums(again, old)
+    assert_equal(again.top, old.top)
+    assert not again.has_migrated
+
+
+def test_one_more_trained_block_makes_the_sums_anew() -> None:
+    old = trained()
+    it = restored(old, trainable_layers=2)
+    assert_made_anew(it, old)
+    assert_equal(top_of(it, 1), top_of(old, 1))
+    it.learn(stream(80, 200), {})
+    it.tick()
+    while it.has_work:
+        it.tick()
+    assert it.counts["rounds"] == 2
+
+
+def test_another_encoder_takes_the_memory_and_not_the_blocks() -> None:
+    old = trained()
+    it = Learner(small_config(), small_strata(seed=8), tokenizer())
+    it.restore(old.export(None))
+    assert_made_anew(it, old)
+    assert_equal(top_of(it, 1), top_of(Learner(small_config(), small_strata(seed=8), tokenizer()), 1))
+
+
+def test_a_round_under_way_is_dropped_where_the_encoder_changes_and_repeated_where_not() -> None:
+    old = taught()
+    old.tick()
+    assert old.round
+    assert restored(old, label_capacity=16).has_work
+    for changed in ({"num_features": 64}, {"trainable_layers": 0}, {"trainable_layers": 2}):
+        it = restored(old, **changed)
+        assert not it.has_work and it.lineage.rounds[-1].outcome == "dropped"
+
+
+def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
+    old = trained()
+    it = restored(old, trainable_layers=0)
+    it.learn(stream(80, 99), {"feedback.v1/0": 99})
+    before = taught(trainable_layers=0).export(None)
+    it.set_aside(before, 3)
+    assert_made_anew_of(it, before)
+    assert it.offsets == {"feedback.v1/0": 99} and it.version == 3
+
+
+def assert_made_anew_of(it: Learner, snapshot: Snapshot) -> None:
+    once = it.tier.successor(it.tier.served)
+    once.learn_many(samples_of(snapshot))
+    assert torch.equal(once.export()["gram"], it.tier.export()["gram"])
+
+
+def samples_of(snapshot: Snapshot) -> list[Labelled]:
+    return [sample for group in snapshot.facts.replay.groups.values() for _, sample in group]
+
+
+def test_a_checkpoint_of_format_1_is_gone_on_from() -> None:
+    old = trained()
+    snapshot = old.export(None)
+    origin = snapshot.origin
+    facts = msgspec.structs.replace(snapshot.facts, format=1, origin=None, source=f"{origin.encoder}/{origin.seed}")
+    it = small_learner(slow_rate=1e-5)
+    it.restore(decode(encode(replace(snapshot, facts=facts))))
+    assert not it.has_migrated and it.export(None).facts == snapshot.facts
+    assert_same_sums(it, old)
+
+
+def test_more_trained_blocks_than_there_are_is_refused() -> None:
+    with pytest.raises(WrongConfig, match="trainable_layers is 3, but the encoder has 2 blocks"):
+        small_learner(trainable_layers=3)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("changed", [{"num_features": 64}, {"label_capacity": 16}, {"seed": 5}])
+def test_what_the_settings_have_changed_is_published_and_can_be_served(
+    store: Store, tmp_path: Path, changed: dict[str, float]
+) -> None:
+    bench = PublishRig(store, tmp_path)
+    bench.learn(0, 60)
+    bench.publish()
+    bench.start(**changed)
+    assert bench.publisher.is_due() and bench.publish() == 2
+    assert store.manifest(2).model_spec == bench.learner.model_spec
+    assert Loader(store, tokenizer(), probe_tolerance=0.05).load(2).number == 2
+    bench.start()
+    assert not bench.publisher.is_due()

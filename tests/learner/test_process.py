@@ -1,0 +1,170 @@
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from learner.failpoints import NAMES
+from learner.process import EXIT_STALE
+from learner.state.checkpoint import Checkpoints
+from learner.state.snapshot import Snapshot
+from tests.learner.children import Children, killed, send, stopped, wait_for
+from tests.learner.small import small_learner
+from tests.learner.streams import stream
+from wire.bus import Bus
+from wire.clock import now_ms
+from wire.config import BusConfig, StoreConfig
+from wire.records import LearnerReport
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+LABELS_PER_RUN = 40
+PUBLISHING = (
+    "after-evaluate:1",
+    "after-requantize:1",
+    "after-blob:1",
+    "in-checkpoint:2",
+    "before-rename:2",
+    "after-checkpoint:1",
+)
+"""The steps of a publication up to the one that the store takes or refuses. The first checkpoint is that of the start.
+"""
+
+
+@pytest.fixture
+def start_children(
+    tmp_path: Path, bus_config: BusConfig, store_config: StoreConfig, request: pytest.FixtureRequest
+) -> Callable[[int], Children]:
+    def start(layers: int) -> Children:
+        children = Children(tmp_path, bus_config, store_config, trainable_layers=layers)
+        request.addfinalizer(children.close)
+        return children
+
+    return start
+
+
+def by_label(snapshot: Snapshot, name: str) -> dict[str, torch.Tensor]:
+    return dict(zip(snapshot.facts.classes, snapshot.tensors[name], strict=True))
+
+
+def assert_each_label_had_its_effect_once(found: Snapshot, num_events: int) -> None:
+    whole = small_learner(trainable_layers=0)
+    whole.learn(stream(0, num_events), {})
+    expected = whole.export(None)
+    ends = ("labels", "answers", "matched", "duplicate", "late", "orphan")
+    assert {end: found.facts.join.counts.get(end, 0) for end in ends} == {end: whole.join.counts[end] for end in ends}
+    for count in ("learnt", "held_back", "over_capacity"):
+        assert found.facts.counts.get(count, 0) == whole.counts[count]
+    assert by_label(found, "fast.counts") == by_label(expected, "fast.counts")
+    assert found.facts.num_scored == expected.facts.num_scored
+
+
+@pytest.mark.slow
+def test_a_learner_killed_at_every_point_learns_each_label_once(
+    start_children: Callable[[int], Children], bus: Bus, store: Store
+) -> None:
+    children = start_children(0)
+    points = [name for name in NAMES if name not in ("after-slow-step", "after-adopt")]
+    points += ["in-checkpoint:2", "before-rename:2"]  # the first checkpoint is that of the start
+    for run, point in enumerate(points):
+        send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
+        assert killed(children.start(point)) == -signal.SIGKILL, point
+    num_events = len(points) * LABELS_PER_RUN
+    since_ms = now_ms()
+    last = children.start()
+    wait_for(
+        store,
+        lambda report: report.counts.get("answers") == num_events and report.lag == 0,
+        since_ms=since_ms,
+    )
+    assert stopped(last) == 0
+    found = children.snapshot()
+    assert_each_label_had_its_effect_once(found, num_events)
+    whole = small_learner(trainable_layers=0)
+    whole.learn(stream(0, num_events), {})
+    expected = whole.export(None)
+    assert torch.equal(found.tensors["fast.gram"], expected.tensors["fast.gram"])
+    theirs = by_label(expected, "fast.class")
+    assert all(torch.equal(sums, theirs[label]) for label, sums in by_label(found, "fast.class").items())
+    epochs = [store.manifest(entry.version).epoch for entry in store.history(100)]
+    assert epochs == sorted(epochs, reverse=True) and store.current() == found.facts.last_version
+
+
+@pytest.mark.slow
+def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
+    start_children: Callable[[int], Children], bus: Bus, store: Store
+) -> None:
+    children = start_children(1)
+    points = ("after-slow-step:2", "after-adopt", "after-checkpoint:3")
+    for run, point in enumerate(points):
+        send(bus, stream(run * 100, (run + 1) * 100))
+        assert killed(children.start(point)) == -signal.SIGKILL, point
+    since_ms = now_ms()
+    last = children.start()
+    wait_for(
+        store,
+        lambda report: report.counts.get("answers") == 300 and report.lag == 0 and not report.round_phase,
+        since_ms=since_ms,
+    )
+    assert stopped(last) == 0
+    assert_each_label_had_its_effect_once(children.snapshot(), 300)
+    assert children.snapshot().facts.counts["rounds_adopted"] > 0
+    first, newest = store.manifest(1), store.manifest(store.current())
+    assert {entry.digest for entry in first.tensors} - {entry.digest for entry in newest.tensors}
+
+
+def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
+    start_children: Callable[[int], Children], bus: Bus, store: Store
+) -> None:
+    children = start_children(0)
+    leader = children.start()
+    wait_for(store, lambda report: report.version == 1)
+    standby = children.start()
+    assert standby.stdout and "standing_by" in standby.stdout.readline()
+    leader.send_signal(signal.SIGSTOP)
+    wait_for(store, lambda report: report.epoch == 2)
+    leader.send_signal(signal.SIGCONT)
+    assert killed(leader) == EXIT_STALE
+    send(bus, stream(0, 40))
+    wait_for(store, lambda report: report.counts.get("answers") == 40 and report.version >= 2)
+    assert stopped(standby) == 0
+    assert store.manifest(store.current()).epoch == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker", ["tansu"], indirect=True)
+@pytest.mark.timeout(600)
+def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
+    start_children: Callable[[int], Children], bus: Bus, store: Store
+) -> None:
+    """B20: the sleep is longer than the lease: another has published since, from the same version. Nobody goes on from
+    a checkpoint of the one that slept, nor takes it for a version."""
+    children = start_children(0)
+    for run, point in enumerate(PUBLISHING):
+        send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
+        asleep = children.start(f"{point}:STOP")
+        os.waitid(os.P_PID, asleep.pid, os.WSTOPPED)
+        since_ms, other = now_ms(), children.start()
+        num_events = (run + 1) * LABELS_PER_RUN
+        wait_for(store, lambda report: told_all(report, num_events), since_ms=since_ms)  # noqa: B023
+        assert stopped(other) == 0
+        before, newest = (store.current(), store.history(100)), children.snapshot().facts
+        asleep.send_signal(signal.SIGCONT)
+        assert killed(asleep) == EXIT_STALE, point
+        assert (store.current(), store.history(100)) == before, point
+        assert children.snapshot().facts == newest, point
+        assert_versions_are_what_was_served(children, store)
+
+
+def assert_versions_are_what_was_served(children: Children, store: Store) -> None:
+    checkpoints = Checkpoints(children.state_dir, num_newest=3)
+    for version in {entry.version for entry in checkpoints.entries()} & set(store.stored_versions()):
+        found = checkpoints.of_version(store.manifest(version))
+        assert found is None or found.facts.epoch == store.manifest(version).epoch
+
+
+def told_all(report: LearnerReport, num_events: int) -> bool:
+    return report.counts.get("answers") == num_events and report.lag == 0

@@ -1,0 +1,16 @@
+"""From the event loop to the engine's thread and back."""
+
+import asyncio
+
+from serving.http.bridge import QUEUE_FULL, _Waiter
+
+
+def test_the_engine_outlives_a_loop_that_is_closed() -> None:
+    """B25 no. 2: an answer that came while the listener ended raised in the engine's thread, and ended it."""
+
+    async def ask() -> _Waiter:
+        return _Waiter(1, asyncio.get_running_loop())
+
+    with asyncio.Runner() as runner:
+        waiter = runner.run(ask())
+    waiter.settle(0, QUEUE_FULL)

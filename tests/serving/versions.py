@@ -1,0 +1,168 @@
+"""Versions of small weights for the tests: a real encoder of two narrow blocks under MiniLM's tokenizer, real heads."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import torch
+
+from model.config import MINILM_L6, StrataConfig
+from model.head import out_weight, proj_weight
+from model.qtensor import QTensor
+from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.ragged import RaggedBatch
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+from model.weights import encoder_tensors
+from serving.weights.active import Live, Version
+from wire.receipts import Receipts
+from wire.records import (
+    CANDIDATE,
+    STABLE,
+    Arm,
+    Evaluation,
+    PrecisionEvaluation,
+    Probe,
+    RolloutPlan,
+    TensorEntry,
+    TensorPart,
+    WeightManifest,
+)
+from wire.store import Lease, Store
+
+TINY = replace(MINILM_L6, d_model=64, n_layers=2, n_heads=4, d_ff=128, head_features=64, label_capacity=8)
+PRECISIONS = (PrecisionEvaluation(name="int8"), PrecisionEvaluation(name="int4"))
+RECEIPTS = Receipts(b"a key for tests")
+PROBE_TEXTS = ("where is my card", "a second, somewhat longer text about nothing at all")
+
+
+@cache
+def tokenizer() -> TextTokenizer:
+    return TextTokenizer.from_encoder("minilm-l6")
+
+
+@cache
+def encoder_weights(seed: int = 0, config: StrataConfig = TINY) -> dict[str, QTensor]:
+    """The stored weights of an encoder that was drawn, not trained."""
+    torch.manual_seed(seed)
+    strata = Strata(config)
+    for parameter in strata.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return encoder_tensors(strata)
+
+
+def labels_of(number: int) -> tuple[str, ...]:
+    """Labels that say which version gave them."""
+    return tuple(f"v{number}.{index}" for index in range(4))
+
+
+@cache
+def version_weights(number: int, *, encoder_seed: int = 0) -> dict[str, QTensor]:
+    """All weights of version `number`: only the head depends on it."""
+    torch.manual_seed(1_000 + number)
+    out = out_weight(TINY, torch.randn(4, TINY.head_features), torch.zeros(4))
+    return {**encoder_weights(encoder_seed), "head.proj": proj_weight(TINY), "head.out": out}
+
+
+@cache
+def encoder_of(seed: int = 0) -> QuantizedEncoder:
+    return QuantizedEncoder.from_tensors(TINY, encoder_weights(seed))
+
+
+@cache
+def model_of(number: int, *, encoder_seed: int = 0) -> QuantizedModel:
+    """Version `number`; versions of the same seed share their encoder."""
+    head = QuantizedHead.from_tensors(TINY, version_weights(number, encoder_seed=encoder_seed))
+    return QuantizedModel(encoder_of(encoder_seed), head, labels_of(number))
+
+
+def logits_of(model: QuantizedModel, text: str) -> tuple[float, ...]:
+    logits_C = model.predict(RaggedBatch.of(tokenizer().encode_many([text])))[0]
+    return tuple(logits_C.tolist())
+
+
+@cache
+def label_of(number: int, text: str, *, encoder_seed: int = 0) -> str:
+    """What version `number` answers."""
+    logits = logits_of(model_of(number, encoder_seed=encoder_seed), text)
+    return labels_of(number)[max(range(len(logits)), key=logits.__getitem__)]
+
+
+def manifest_of(number: int, *, parent: int | None = None, encoder_seed: int = 0, **changes: Any) -> WeightManifest:
+    """The manifest of version `number`, with some fields changed."""
+    weights = version_weights(number, encoder_seed=encoder_seed)
+    model = model_of(number, encoder_seed=encoder_seed)
+    manifest = WeightManifest(
+        version=number,
+        parent=number - 1 if parent is None else parent,
+        model_spec=TINY.spec_hash(tokenizer().digest),
+        config=TINY.canonical_json(),
+        labels=labels_of(number),
+        precisions=PRECISIONS,
+        tensors=tuple(entry_of(tensor) for tensor in weights.values()),
+        probes=tuple(Probe(text=text, logits=logits_of(model, text)) for text in PROBE_TEXTS),
+        trained_through={},
+        evaluation=Evaluation(num_labels=4),
+        epoch=0,
+        created_ms=1,
+    )
+    return msgspec.structs.replace(manifest, **changes)
+
+
+def entry_of(tensor: QTensor, blob: bytes | None = None) -> TensorEntry:
+    data = tensor.to_blob() if blob is None else blob
+    parts = tuple(TensorPart(name=part.name, dtype=part.dtype, shape=part.shape) for part in tensor.specs)
+    return TensorEntry(
+        name=tensor.name, scheme=tensor.scheme, digest=sha256(data).hexdigest(), num_bytes=len(data), parts=parts
+    )
+
+
+class TinyPublisher:
+    """Publishes versions and writes plans, as the learner and the rollout controller do."""
+
+    def __init__(self, store: Store) -> None:
+        lease = store.acquire("learner", "test", 60_000)
+        assert lease is not None
+        self.store = store
+        self._lease: Lease = lease
+
+    def publish(
+        self, number: int, *, encoder_seed: int = 0, blobs: Iterable[bytes] = (), **changes: Any
+    ) -> WeightManifest:
+        """Version `number`. `blobs` are stored besides its own, for manifests that were changed to name others."""
+        for tensor in version_weights(number, encoder_seed=encoder_seed).values():
+            self.store.put_blob(tensor.to_blob())
+        for blob in blobs:
+            self.store.put_blob(blob)
+        manifest = manifest_of(
+            number, parent=self.store.current(), encoder_seed=encoder_seed, epoch=self._lease.epoch, **changes
+        )
+        self.store.publish(manifest, self._lease)
+        return manifest
+
+    def plan(self, stable: int, candidate: int = 0, *, share: float = 0.5, previous: int = 0) -> RolloutPlan:
+        """Puts the next plan in force."""
+        before = self.store.plan()
+        plan = plan_of(stable, candidate, share=share, previous=previous, revision=before.revision + 1 if before else 1)
+        self.store.write_plan(plan)
+        return plan
+
+
+def plan_of(
+    stable: int, candidate: int = 0, *, share: float = 0.5, previous: int = 0, revision: int = 1
+) -> RolloutPlan:
+    arms = [Arm(name=STABLE, version=stable, share=1 - share if candidate else 1.0)]
+    if candidate:
+        arms.append(Arm(name=CANDIDATE, version=candidate, share=share))
+    return RolloutPlan(revision=revision, salt="salt", arms=tuple(arms), previous=previous)
+
+
+def live_of(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> Live:
+    """One or two versions that share an encoder, half of the entities each."""
+    versions = {
+        each: Version(number=each, model=model_of(each), precisions=PRECISIONS, num_bytes=1) for each in numbers
+    }
+    return Live(number=number, plan=plan_of(*numbers, share=share, revision=number), versions=versions)
