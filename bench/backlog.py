@@ -22,7 +22,7 @@ from bench.row import Goal, Row
 from bench.service import apache_kafka
 from bench.supply import Supply
 from bench.texts import clinc150
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from services.keys import key_bytes, with_signing_key
 from services.local import tether
 from services.local.kafka import start_kafka
@@ -43,7 +43,7 @@ FLUSH_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
+class BacklogSize:
     """How long the learner was away, in labels, and how far a label lies behind its answer, in answers."""
 
     labels: int = 500_000
@@ -60,7 +60,7 @@ class Caught:
 
 def measure(supply: Supply) -> Iterator[Row]:
     supply.stop_service()
-    size = supply.sized(Size())
+    size = supply.sized(BacklogSize())
     caught = caught_up(size)
     learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "held_back"))
     share = 100.0 * learnt / size.labels
@@ -69,7 +69,7 @@ def measure(supply: Supply) -> Iterator[Row]:
     yield Row(name="backlog.learnt", value=round(share, 3), unit="% of the labels", goal=Goal(">=", 99.9))
 
 
-def caught_up(size: Size) -> Caught:
+def caught_up(size: BacklogSize) -> Caught:
     """Raises Skip where there is no Apache Kafka, or no data."""
     items = [item for stage in clinc150().stages for item in stage.train]
     with _servers() as settings, closing(open_store(settings)) as store:
@@ -100,7 +100,7 @@ def _servers() -> Iterator[Settings]:
             redis.stop()
 
 
-def _write(publisher: Publisher, items: list[Item], size: Size, receipts: Receipts) -> None:
+def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, receipts: Receipts) -> None:
     """All answers and labels, in the order in which a service and a desk that is behind would have written them."""
     labels = deque[Feedback]()
     for number, item in enumerate(islice(cycle(items), size.labels)):
@@ -114,7 +114,7 @@ def _write(publisher: Publisher, items: list[Item], size: Size, receipts: Receip
     publisher.flush(FLUSH_S)
 
 
-def _answer(number: int, item: Item, items: list[Item], receipts: Receipts) -> Answer:
+def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts) -> Answer:
     """An answer as long as a service gives it: with five scores and a receipt."""
     event_id, time_ms = f"backlog-{number:09d}", 1 + number
     others = [items[(number + 97 * place) % len(items)].label for place in range(1, 5)]

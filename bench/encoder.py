@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
-from bench.peers.race import Entry, Race, disturbance
+from bench.peers.race import Contestant, Race, disturbance
 from bench.peers.runner import Runner
 from bench.peers.standings import standings
 from bench.peers.works import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKS, Work
 from bench.process import PeerFailed, measured
 from bench.row import Goal, Peer, Row, Skip
 from bench.supply import Supply
-from services.tune.kept import num_cores
+from services.tune.table import num_cores
 
 FLOOR = Goal(">=", 75)
 
@@ -48,7 +48,7 @@ GOALS: Mapping[Work, Goals] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MachineLimits:
     """Of the machine: INT8 operations a second, and what reading all matrices takes."""
 
     peak_per_s: float
@@ -110,17 +110,17 @@ def _raced(runners: Mapping[str, Runner], works: Sequence[Work], console: Consol
     console.print(standings(races))
     if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
         console.print(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
-    limits = Limits(peak.operations / (1e-3 * peak.best_ms), read.best_ms)
+    limits = MachineLimits(peak.operations / (1e-3 * peak.best_ms), read.best_ms)
     for race in races:
         yield from _rows(race, _name(race.work.name, num_threads), limits)
     yield Row(name=_name("peak", num_threads), value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s")
     yield Row(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
 
 
-def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> dict[str, Entry]:
+def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> dict[str, Contestant]:
     """Ours and the peers'. Where each has one thread, as many are prepared at a time as there are cores."""
 
-    def prepare(runner: Runner) -> Entry | None:
+    def prepare(runner: Runner) -> Contestant | None:
         try:
             return runner.prepare(work)
         except PeerFailed as why:
@@ -134,7 +134,7 @@ def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> di
         return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}
 
 
-def _rows(race: Race, name: str, limits: Limits) -> Iterator[Row]:
+def _rows(race: Race, name: str, limits: MachineLimits) -> Iterator[Row]:
     goals = GOALS[race.work]
     value = round(race.work.texts_per_s(race.ours.ms), 1)
     for suffix, peers, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):

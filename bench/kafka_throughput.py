@@ -19,10 +19,10 @@ from bench.row import Goal, Peer, Row
 from bench.service import Service, started
 from bench.supply import Supply
 from evals.load.score import per_second
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
 from services.local.kafka import start_broker
-from services.tune.kept import num_cores
+from services.tune.table import num_cores
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig
@@ -76,7 +76,7 @@ def _round(service: Service) -> float:
         return per_second(cast.ledger.throughput())
 
 
-def _peer(items: tuple[Item, ...]) -> float:
+def _peer(items: tuple[StreamItem, ...]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         broker = start_broker(Path(folder))
         try:
@@ -89,7 +89,7 @@ def _peer(items: tuple[Item, ...]) -> float:
             broker.stop()
 
 
-def _fill(config: BusConfig, items: tuple[Item, ...]) -> None:
+def _fill(config: BusConfig, items: tuple[StreamItem, ...]) -> None:
     with closing(Bus(config, "bench")) as bus:
         bus.create_topics()
         publisher = bus.publisher()

@@ -14,7 +14,7 @@ import torch
 
 from kernels.attention import library as attention
 from kernels.linear_i8 import IMPLS
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 from kernels.memory import keep_freed_memory
 
 SHAPES = ((1152, 384), (384, 384), (1536, 384), (384, 1536))
@@ -39,7 +39,7 @@ def _linear() -> None:
     print("linear_i8     M ", *(f"{impl.name.split('/')[-1]:>10}" for impl in impls), "   float32")
     for num_out, num_in in SHAPES:
         w_NK, bias_N = torch.randn(num_out, num_in), torch.randn(num_out)
-        weight = Weight.of(torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8), bias_N.abs(), bias_N)
+        weight = Int8Weight.of(torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8), bias_N.abs(), bias_N)
         runs = [impl.run(weight) for impl in impls]
         for num_rows in ROWS:
             x_MK = torch.randn(num_rows, num_in)

@@ -1,6 +1,6 @@
 """The alarm on flipped labels, on CLINC150: how often it is false, and how soon it notices the flip of one class.
 
-training texts --> answered by a head that is some labels behind --> (answered, said) --> Flips
+training texts --> answered by a head that is some labels behind --> (answered, said) --> FlipDetector
 
 The clean stream comes as the demo plays it, domain by domain, with a service that is close behind and with one that
 answers half of a domain by the weights before it; and with all classes mixed. Flips are made of the same answers: from
@@ -18,9 +18,9 @@ import torch
 from bench.row import Goal, Row
 from bench.supply import Supply
 from bench.texts import clinc150
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
-from learner.labels.flip_detector import Flips, FlipsState
+from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.learner import Learner
 from learner.memory.replay import Labelled
 from model.minilm import load_encoder
@@ -48,21 +48,24 @@ def measure(supply: Supply) -> Iterator[Row]:
     items = [item for stage in stages for item in stage]
     pairs = answered(items, LAG)
     yield Row(
-        name="label_flips.false_alarms", value=watched(Flips(), pairs).num_raised, unit="alarms", goal=Goal("<=", 0)
+        name="label_flips.false_alarms",
+        value=watched(FlipDetector(), pairs).num_raised,
+        unit="alarms",
+        goal=Goal("<=", 0),
     )
     delays = list(flipped(pairs, [len(stage) for stage in stages]))
     noticed = sorted(delay for delay in delays if delay)
     yield Row(name="label_flips.noticed", value=round(100 * len(noticed) / len(delays), 1), unit="%")
     yield Row(name="label_flips.delay_p50", value=median(noticed), unit="labels", goal=Goal("<=", 500))
     yield Row(name="label_flips.delay_max", value=noticed[-1], unit="labels", goal=Goal("<=", 500))
-    late = watched(Flips(), answered(items, LATE)).num_raised
+    late = watched(FlipDetector(), answered(items, LATE)).num_raised
     yield Row(name="label_flips.false_alarms_late", value=late, unit="alarms", goal=Goal("<=", 0))
     random.Random(SEED).shuffle(items)
-    mixed = watched(Flips(), answered(items, LAG)).num_raised
+    mixed = watched(FlipDetector(), answered(items, LAG)).num_raised
     yield Row(name="label_flips.false_alarms_mixed", value=mixed, unit="alarms", goal=Goal("<=", 0))
 
 
-def answered(items: Sequence[Item], lag: int) -> list[Pair]:
+def answered(items: Sequence[StreamItem], lag: int) -> list[Pair]:
     """Each item answered by the fast tier as it was some `lag` labels before, then learnt."""
     tier = Learner(LearnerConfig(trainable_layers=0), *load_encoder("minilm-l6")).tier
     pairs: list[Pair] = []
@@ -83,7 +86,7 @@ def answered(items: Sequence[Item], lag: int) -> list[Pair]:
     return pairs
 
 
-def watched(flips: Flips, pairs: Sequence[Pair]) -> Flips:
+def watched(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
     """`flips`, which has seen `pairs`."""
     for answer, said in pairs:
         if answer is not None:
@@ -93,7 +96,7 @@ def watched(flips: Flips, pairs: Sequence[Pair]) -> Flips:
 
 def flipped(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
     """For each flip the labels from its beginning to the first that is held; 0 where its domain ends before."""
-    dice, flips, end = random.Random(SEED), Flips(), 0
+    dice, flips, end = random.Random(SEED), FlipDetector(), 0
     for size in sizes:
         half, first, end = end + size // 2, end, end + size
         state = msgspec.msgpack.encode(watched(flips, pairs[first:half]).export())
@@ -101,12 +104,12 @@ def flipped(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
         for _ in range(FLIPS_PER_STAGE):
             wrong = dice.choice(sorted(here))
             becomes = dice.choice(sorted(known - {wrong}))
-            copy = Flips(msgspec.msgpack.decode(state, type=FlipsState))
+            copy = FlipDetector(msgspec.msgpack.decode(state, type=FlipsState))
             yield delay(copy, pairs[half:end], wrong=wrong, becomes=becomes)
         watched(flips, pairs[half:end])
 
 
-def delay(flips: Flips, pairs: Sequence[Pair], *, wrong: str, becomes: str) -> int:
+def delay(flips: FlipDetector, pairs: Sequence[Pair], *, wrong: str, becomes: str) -> int:
     for number, (answer, said) in enumerate(pairs, start=1):
         is_lie = said == wrong
         if answer and flips.is_part(SOURCE, answered=answer, said=becomes if is_lie else said) and is_lie:

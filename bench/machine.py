@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from services.tune.kept import num_cores, processor
+from services.tune.table import num_cores, processor
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 """What the processor may have that our kernels, or a library's, make use of."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench.row import Skip
 from bench.texts import clinc150, few_of_each
-from evals.load.session import Cast, Tempo, assembled, play
-from evals.streams.stream import Item, Stream
+from evals.load.session import LoadProfile, Participants, assembled, play
+from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh
 from services.local.kafka import kafka_home
 from services.settings import Settings, load
@@ -23,7 +23,7 @@ from wire.store import Store
 
 LABELS_OF_EACH = 5
 IDLE_WITHIN_S, LOOK_S = 120.0, 0.5
-PRIMING = Tempo(rate=150, label_delay_s=(0.2, 1.0))
+PRIMING = LoadProfile(rate=150, label_delay_s=(0.2, 1.0))
 
 
 def apache_kafka() -> Path:
@@ -42,15 +42,15 @@ class Service:
     stack: Stack
     bus: Bus
     store: Store
-    items: tuple[Item, ...]
+    items: tuple[StreamItem, ...]
 
     @contextmanager
-    def unlabelled(self, rate: float) -> Iterator[Cast]:
+    def unlabelled(self, rate: float) -> Iterator[Participants]:
         """Everybody that a stream is played with, but the labels: nothing is learned.
 
         At rate 0, as fast as it goes, no single answer's time counts: they are read patiently.
         """
-        tempo = Tempo(rate=rate, labels=False, is_patient=not rate)
+        tempo = LoadProfile(rate=rate, labels=False, is_patient=not rate)
         with assembled(self.bus, self.store, tempo, say=_nothing, check=self.stack.check) as cast:
             yield cast
 

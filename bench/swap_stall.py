@@ -15,12 +15,12 @@ from time import monotonic, sleep
 from bench.row import Goal, Row
 from bench.service import Service
 from bench.supply import Supply
-from bench.turned import Turner, is_mixed, plain
+from bench.turned import VersionFaker, is_mixed, plain
 from evals.load.readback import read_back
 from evals.load.score import percentiles
-from evals.load.session import Cast
-from evals.load.sight import Sight
-from evals.streams.stream import Item, Stage
+from evals.load.session import Participants
+from evals.load.watcher import ServiceSnapshot
+from evals.streams.stream import Stage, StreamItem
 from wire.bus.scan import every_record
 from wire.records import Answer
 
@@ -34,7 +34,7 @@ TAKE_S = 30.0
 def measure(supply: Supply) -> Iterator[Row]:
     service = supply.service()
     service.stack.stop("learner", "rollout")  # versions and plans come from here now
-    turner = Turner.of(service.store, service.settings.learner.lease_name)
+    turner = VersionFaker.of(service.store, service.settings.learner.lease_name)
     texts = service.items[:: max(1, len(service.items) // NUM_TEXTS)]
     before = _answers_before(service, turner, texts)
     with service.unlabelled(RATE) as cast, ThreadPoolExecutor(1) as threads:
@@ -59,12 +59,12 @@ def measure(supply: Supply) -> Iterator[Row]:
     yield Row(name="swap_stall.mixed", value=mixed, unit="answers", goal=Goal("<=", 0))
 
 
-def _load(texts: tuple[Item, ...]) -> Stage:
+def _load(texts: tuple[StreamItem, ...]) -> Stage:
     """Traffic for as long as the swaps take."""
     return Stage("bench", tuple(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS))), ())
 
 
-def _answers_before(service: Service, turner: Turner, texts: tuple[Item, ...]) -> Mapping[str, str | None]:
+def _answers_before(service: Service, turner: VersionFaker, texts: tuple[StreamItem, ...]) -> Mapping[str, str | None]:
     """What one version, alone, says of each text: those to come must say the same, each in its own labels."""
     with service.unlabelled(RATE) as cast:
         cast.watcher.wait(partial(_follows, turner.publish()), TAKE_S)
@@ -73,14 +73,14 @@ def _answers_before(service: Service, turner: Turner, texts: tuple[Item, ...]) -
         return {answer.text: plain(answer) for answer in _answers(service, cast)}
 
 
-def _answers(service: Service, cast: Cast) -> Iterator[Answer]:
+def _answers(service: Service, cast: Participants) -> Iterator[Answer]:
     """The answers to the events of this cast."""
     for record in every_record(service.bus, [Answer]):
         if cast.ledger.number_of(record.event_id) is not None:
             yield record
 
 
-def _swap(turner: Turner, cast: Cast, playing: "Future[None]") -> int:
+def _swap(turner: VersionFaker, cast: Participants, playing: "Future[None]") -> int:
     """Publishes at a steady pace; how many versions were taken by every replica in time."""
     taken, next_s = 0, monotonic()
     for _ in range(NUM_SWAPS):
@@ -91,5 +91,5 @@ def _swap(turner: Turner, cast: Cast, playing: "Future[None]") -> int:
     return taken
 
 
-def _follows(revision: int, sight: Sight) -> bool:
+def _follows(revision: int, sight: ServiceSnapshot) -> bool:
     return all(report.revision >= revision for report in sight.reports)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.row import Skip
 from evals.streams.data import CLINC150, SUPPORT, load
-from evals.streams.stream import Item, Stage, Stream
+from evals.streams.stream import Stage, Stream, StreamItem
 from learner.errors import DataError
 from services.versions import ROOT
 
@@ -39,7 +39,7 @@ def some_texts(number: int) -> list[str]:
 
 def few_of_each(stream: Stream, number: int) -> Stage:
     """One stage with the first `number` training items of every label: enough that the head has all its classes."""
-    train: list[Item] = []
+    train: list[StreamItem] = []
     for stage in stream.stages:
         taken: dict[str, int] = {}
         for item in stage.train:

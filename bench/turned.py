@@ -26,7 +26,7 @@ PATIENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turner:
+class VersionFaker:
     """Publishes in the learner's place, and writes plans in the controller's."""
 
     store: Store
@@ -35,7 +35,7 @@ class Turner:
     head: QTensor
 
     @classmethod
-    def of(cls, store: Store, lease_name: str) -> "Turner":
+    def of(cls, store: Store, lease_name: str) -> "VersionFaker":
         """Begins from the stable version. Waits until the lease of the learner that was stopped has run out."""
         plan = store.plan()
         assert plan is not None, "the service has no plan"

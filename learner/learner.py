@@ -24,7 +24,7 @@ from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
 from learner.labels.recent import hash_of
 from learner.labels.sample import Sample
-from learner.labels.trust import Guard
+from learner.labels.trust import LabelTrust
 from learner.memory.erasures import Erased
 from learner.memory.replay import Labelled, Replay, with_names
 from learner.quality.anchor import Anchor
@@ -35,7 +35,7 @@ from learner.slow.round import Phase, SlowRound
 from learner.slow.schedule import MARKS, Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import began, broken, ended, stored
-from learner.state.origin import Change
+from learner.state.origin import OriginChange
 from learner.state.parts import classes_of, drift_of, fresh_of, held_back_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
@@ -75,7 +75,7 @@ class Learner:
         self.model_spec = self._base.model_spec
         self.strata = strata
         self.tier = FastTier(self._base.served, ridge=config.ridge)
-        self.guard = Guard(config, receipts=receipts)
+        self.guard = LabelTrust(config, receipts=receipts)
         self.join = Join(config, self.guard)
         self.letters = Letters()
         self.classes = classes_of(config)
@@ -204,7 +204,7 @@ class Learner:
         """Become the learner that was exported, under the settings of now. Raises StateRefused where they forbid it."""
         facts = snapshot.facts
         change = self._restore_knowledge(snapshot)
-        self.guard = Guard(self._config, receipts=self._receipts, state=facts.guard)
+        self.guard = LabelTrust(self._config, receipts=self._receipts, state=facts.guard)
         self.join = Join(self._config, self.guard, state=facts.join)
         self.letters.restore(facts.letters)
         self.held_back = held_back_of(self._config, facts.held_back)
@@ -367,7 +367,7 @@ class Learner:
             self.drop()
         return is_adopted
 
-    def _restore_knowledge(self, snapshot: Snapshot) -> Change:
+    def _restore_knowledge(self, snapshot: Snapshot) -> OriginChange:
         """The part that labels made: tiers, memory, a round under way. Raises StateRefused before anything is changed.
 
         Returns what is different from the settings under which it was made.
@@ -388,7 +388,7 @@ class Learner:
             self.round = SlowRound(facts.round_plan, means_CD, self.tier, self.strata, config=self._config)
         return change
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: OriginChange) -> None:
         """Note that the state which was restored was made under other settings, if it was."""
         self.has_migrated = bool(change)
         if change:

@@ -22,10 +22,10 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
 from learner.release.eraser import Eraser
-from learner.release.publisher import Publisher
+from learner.release.publisher import WeightPublisher
 from learner.release.repair import Repairer
 from learner.report import Reporter
-from learner.slow.idle_timer import Silence
+from learner.slow.idle_timer import IdleTimer
 from learner.state.checkpoint import Checkpoints
 from model.minilm import load_encoder
 from wire.bus import Bus
@@ -112,7 +112,7 @@ def lead(
     unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
     """
     pending = restore(learner, checkpoints)
-    publisher = Publisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
+    publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.report_learner, leadership, now_ms=now_ms)
@@ -131,7 +131,7 @@ def lead(
     if stop.is_set():
         return
     publisher.claim()
-    silence = Silence(config.rehearse_after_s)
+    silence = IdleTimer(config.rehearse_after_s)
     while not stop.is_set():
         leadership.check()
         eraser.look()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from learner.labels.consumer import Feed
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.publisher import Publisher
+from learner.release.publisher import WeightPublisher
 from wire.errors import StoreUnavailable
 from wire.records import Evaluation, LearnerReport
 
@@ -29,7 +29,7 @@ class Reporter:
         self._now_ms, self._clock_s = now_ms, clock_s
         self._next_s = 0.0
 
-    def learning(self, learner: Learner, publisher: Publisher, feed: Feed, *, is_last: bool = False) -> None:
+    def learning(self, learner: Learner, publisher: WeightPublisher, feed: Feed, *, is_last: bool = False) -> None:
         """We lead. The last report of a process is always said, if it can be."""
         is_time = is_last or self._clock_s() >= self._next_s
         if not is_time or not self._leadership.reach.is_open:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-class Steps:
+class Stopwatch:
     """A stopwatch with laps. `end(name)` ends the lap that began with the last one; `ms` has them all."""
 
     def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:

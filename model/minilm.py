@@ -14,9 +14,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from model.centre import centre
 from model.config import StrataConfig
 from model.errors import BadBlob, MissingWeight, WrongConfig, WrongShape
+from model.norm_biases import fold_norm_biases
 from model.source import POSITIONS, encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -55,7 +55,7 @@ COMPUTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type
 
 
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
-    """The encoder in full precision, centred (`model.centre`), in evaluation mode, and its tokenizer.
+    """The encoder in full precision, centred (`model.norm_biases`), in evaluation mode, and its tokenizer.
 
     `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id; `max_tokens` is where its tokenizer cuts texts.
     Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
@@ -63,7 +63,7 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
     folder = encoder_folder(encoder)
     strata = Strata(read_config((folder / "config.json").read_text()))
     strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata))
-    return centre(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
+    return fold_norm_biases(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
 
 
 def read_config(text: str) -> StrataConfig:

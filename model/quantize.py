@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kernels.linear_i4.reference import GROUP, high_plane, pack_nibbles
 from model.errors import WrongShape
-from model.feedback import round_planes
+from model.gptq import gptq_round
 from model.nested import MAX_Q8, split
 from model.qtensor import FP32, N8G64, W8C, QTensor, check_finite
 
@@ -51,7 +51,7 @@ def quantize_n8g64(
     hi_NJ, lo_NJ, m_NG = split(q_NK, None if gram_KK is None else gram_KK.diagonal())
     if gram_KK is not None and torch.isfinite(scale_N).all():
         scaled_NK = w_NK.detach().float() / scale_N.float()[:, None]
-        q_NK, hi_NK = round_planes(scaled_NK, m_NG.repeat_interleave(GROUP, dim=1), gram_KK)
+        q_NK, hi_NK = gptq_round(scaled_NK, m_NG.repeat_interleave(GROUP, dim=1), gram_KK)
         hi_NJ = pack_nibbles(hi_NK)
         lo_NJ = pack_nibbles(q_NK - high_plane(hi_NJ, m_NG))
     return _quantized(name, N8G64, q_NK, scale_N, {"hi": hi_NJ, "lo": lo_NJ, "m": m_NG} | extra, bias_N)

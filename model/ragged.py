@@ -17,7 +17,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from kernels.attention import Group, group_equal
+from kernels.attention import EqualLengths, group_equal
 from model.errors import BadTokens
 
 
@@ -40,7 +40,7 @@ class RaggedLayout:
         return cls((0, *accumulate(lengths[index] for index in order)), tuple(order))
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[EqualLengths, ...]:
         return group_equal(self.offsets)
 
     @cached_property

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-from rollout.plans import Change
+from rollout.plans import PlanChange
 from wire.errors import PlanMoved
 from wire.records import RolloutPlan
 from wire.store import Store
 
-Step: TypeAlias = Callable[[RolloutPlan | None], Change | None]
+Step: TypeAlias = Callable[[RolloutPlan | None], PlanChange | None]
 
 MAX_TRIES = 20
 """Writers are a controller and a few operators: whoever loses this often is not in a race but in a fault."""

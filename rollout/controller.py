@@ -2,7 +2,7 @@
 
     notice of a version --> Controller --+
                                 ^        +--> RolloutPlan (compare and set, in Redis)
-                                | Seen   |
+                                | RolloutState   |
     answers, labels ---------> Judge ----+
 
 The two loops run in threads of their own and meet in the plan: whoever finds it changed reads it again. So a label
@@ -30,10 +30,10 @@ import structlog
 from rollout.alarms import Alarms
 from rollout.change import change
 from rollout.config import RolloutConfig
-from rollout.decider import Seen
+from rollout.decider import RolloutState
 from rollout.judge import Judge
 from rollout.keep import kept
-from rollout.plans import Change, follow_newest, heal
+from rollout.plans import PlanChange, follow_newest, heal
 from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import StoreUnavailable
@@ -176,7 +176,7 @@ class Controller:
         self._alarms.clear("renew")
         return is_ours
 
-    def _step(self, plan: RolloutPlan | None) -> Change | None:
+    def _step(self, plan: RolloutPlan | None) -> PlanChange | None:
         newest, now_ms = self._store.current(), self._now_ms()
         if plan is not None:
             healed = heal(plan, stored=self._store.stored_versions(), newest=newest, now_ms=now_ms)
@@ -185,7 +185,7 @@ class Controller:
         share = self._config.candidate_share
         return follow_newest(plan, newest, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
 
-    def _report(self, seen: Seen, judge_alarms: Alarms) -> None:
+    def _report(self, seen: RolloutState, judge_alarms: Alarms) -> None:
         self._store.report_controller(
             ControllerReport(
                 controller=self._holder,

@@ -16,7 +16,7 @@ from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.evidence import EvidenceWindow
 from rollout.influence import Influence
-from rollout.plans import Change, promote, withdraw
+from rollout.plans import PlanChange, promote, withdraw
 from rollout.rule import Hold, Promote, Withdraw, decide
 from wire.config import TrustConfig
 from wire.records import STABLE, Answer, Feedback, RolloutPlan
@@ -26,7 +26,7 @@ log = structlog.get_logger("rollout")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RolloutState:
     """What was seen so far; `evidence` is in words. From `first_version` on (0: none) versions may be promoted."""
 
     first_version: int = 0
@@ -87,9 +87,9 @@ class Decider:
             self._window.restart(since_revision=after.revision, stable_version=after.stable)
             log.info(type(decision).__name__.lower(), version=decision.version, reason=decision.reason)
 
-    def seen(self) -> Seen:
+    def seen(self) -> RolloutState:
         evidence = self._window.evidence(stable_share=1.0)
-        return Seen(evidence.first_version, str(evidence), dict(self._window.counts))
+        return RolloutState(evidence.first_version, str(evidence), dict(self._window.counts))
 
     def _comparable(self, plan: RolloutPlan) -> bool:
         """Whether there are two arms to compare; begins anew when what is compared has changed."""
@@ -105,7 +105,9 @@ class Decider:
         judged = range(first_version, decision.version + 1)
         return replace(decision, version=max((it for it in self._store.stored_versions() if it in judged), default=0))
 
-    def _step(self, newest: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw) -> Change | None:
+    def _step(
+        self, newest: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw
+    ) -> PlanChange | None:
         """The decision as a change of the newest plan; None when an operator has changed what was judged.
 
         None, and an alarm, too, where nothing of what was judged is stored; the store refuses what goes from now on.

@@ -1,7 +1,7 @@
 """Reads answers and labels, and has what follows from them decided.
 
     answers.v1, feedback.v1 --> Decider --> RolloutPlan
-                                   +-----> Seen --> Controller
+                                   +-----> RolloutState --> Controller
 
 The evidence is not kept over a restart: the judge begins at the end of the topics and asks for new labels. Over a fault
 of Kafka or Redis it is kept, and the topics are read on where they were left.
@@ -16,7 +16,7 @@ import structlog
 
 from rollout.alarms import Alarms
 from rollout.config import RolloutConfig
-from rollout.decider import Decider, Seen
+from rollout.decider import Decider, RolloutState
 from wire.bus import Bus, Followed
 from wire.config import TrustConfig
 from wire.errors import LogTruncated
@@ -49,7 +49,7 @@ class Judge:
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
     ) -> None:
-        self.seen = Seen()
+        self.seen = RolloutState()
         self.alarms = Alarms()
         self._bus = bus
         self._decider = Decider(store, config=config, guard=guard, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
@@ -71,7 +71,7 @@ class Judge:
         """Judges until it is closed.
 
         consumes: Answer and Feedback, from the end of their topics
-        produces: RolloutPlan (promoted or withdrawn), Seen
+        produces: RolloutPlan (promoted or withdrawn), RolloutState
         waits for: a record, at most POLL_MS
         unblocked by: close, seen within the same time
         """

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rollout.change import change
-from rollout.plans import Change, NotPossible, pin, promote, rollback, unpin, without_missing
+from rollout.plans import NotPossible, PlanChange, pin, promote, rollback, unpin, without_missing
 from wire.records import ControllerReport, LearnerReport, ReplicaReport, RolloutPlan, VersionEntry
 from wire.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class RolloutStatus:
     """Where the rollout stands. `newest` is the version that the learner goes on from.
 
     `learner` and `controller` are their own reports (None: nothing heard), `num_unreadable` counts reports that could
@@ -37,10 +37,10 @@ class Operator:
         self._store = store
         self._reason = f"asked for by {name}"
 
-    def status(self, *, entries: int = 10) -> Status:
+    def status(self, *, entries: int = 10) -> RolloutStatus:
         """The plan, the replicas that follow it, and the last `entries` lines of the history."""
         store = self._store
-        return Status(
+        return RolloutStatus(
             plan=store.plan(),
             newest=store.current(),
             replicas=tuple(store.reports()),
@@ -68,7 +68,7 @@ class Operator:
         """Lets candidates follow and be judged again."""
         return self._change(lambda plan: unpin(plan, now_ms=now_ms))
 
-    def _change(self, step: Callable[[RolloutPlan], Change]) -> RolloutPlan:
+    def _change(self, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
         after = change(self._store, lambda plan: without_missing(step(_begun(plan)), self._store.stored_versions()))
         assert after is not None, "an operator's step always changes something or raises"
         return after

@@ -21,7 +21,7 @@ class NotPossible(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PlanChange:
     """A plan, with what must be written in the same stroke."""
 
     plan: RolloutPlan
@@ -29,14 +29,14 @@ class Change:
     current: int | None = None
 
 
-def begin(version: int, *, salt: str, now_ms: int) -> Change:
+def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
     """The first version ever answers everything."""
     reason = "the first version"
     plan = RolloutPlan(revision=1, salt=salt, arms=_alone(version), reason=reason, time_ms=now_ms)
-    return Change(plan, VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason))
+    return PlanChange(plan, VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason))
 
 
-def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: str, now_ms: int) -> Change | None:
+def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: str, now_ms: int) -> PlanChange | None:
     """What a published version asks for: to be the first one, or the candidate. None: nothing (or it is pinned)."""
     if not newest:
         return None
@@ -47,14 +47,14 @@ def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: 
     return follow(plan, newest, share=share, now_ms=now_ms)
 
 
-def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> Change:
+def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> PlanChange:
     """The candidate arm answers with `version` from now on. No line of history: its publication has one."""
     stable = Arm(name=STABLE, version=plan.stable, share=1.0 - share)
     arms = (stable, Arm(name=CANDIDATE, version=version, share=share))
-    return Change(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
+    return PlanChange(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
 
 
-def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int) -> Change | None:
+def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int) -> PlanChange | None:
     """Takes out of the plan what no replica can have; None where it names stored versions only.
 
     A stable version that is missing is followed by the one that the learner goes on from, `newest`, pinned or not.
@@ -70,17 +70,17 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int
     previous = 0 if plan.previous in {*missing, stable} else plan.previous
     after = _next(plan, arms=arms, previous=previous, reason=reason, time_ms=now_ms)
     entry = VersionEntry(version=stable, action="promoted", time_ms=now_ms, detail=reason)
-    return Change(after, entry if stable != plan.stable else None)
+    return PlanChange(after, entry if stable != plan.stable else None)
 
 
-def without_missing(change: Change, stored: Collection[int]) -> Change:
+def without_missing(change: PlanChange, stored: Collection[int]) -> PlanChange:
     """The change, with no version to roll back to where that is not stored."""
     if change.plan.previous in {0, *stored}:
         return change
     return replace(change, plan=msgspec.structs.replace(change.plan, previous=0))
 
 
-def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Change:
+def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> PlanChange:
     """`version` becomes the stable one. A newer candidate stays candidate."""
     if version == plan.stable:
         raise NotPossible(f"version {version} is the stable one already")
@@ -90,17 +90,17 @@ def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Cha
     else:
         arms = _alone(version)
     entry = VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason)
-    return Change(_next(plan, arms=arms, previous=plan.stable, reason=reason, time_ms=now_ms), entry)
+    return PlanChange(_next(plan, arms=arms, previous=plan.stable, reason=reason, time_ms=now_ms), entry)
 
 
-def withdraw(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Change:
+def withdraw(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> PlanChange:
     """Nothing but the stable version answers, and the learner goes on from it."""
     entry = VersionEntry(version=version, action="withdrawn", time_ms=now_ms, detail=reason)
     after = _next(plan, arms=_alone(plan.stable), reason=reason, time_ms=now_ms)
-    return Change(after, entry, current=plan.stable)
+    return PlanChange(after, entry, current=plan.stable)
 
 
-def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> Change:
+def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> PlanChange:
     """The stable version before this one answers everything, and the learner goes on from it.
 
     Replicas still hold it, so nothing is loaded. A second rollback has nowhere to go: versions before that may be gone.
@@ -110,22 +110,22 @@ def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> Change:
     detail = f"from version {plan.stable}: {reason}"
     entry = VersionEntry(version=plan.previous, action="rolled_back", time_ms=now_ms, detail=detail)
     after = _next(plan, arms=_alone(plan.previous), previous=0, reason=f"rolled back {detail}", time_ms=now_ms)
-    return Change(after, entry, current=plan.previous)
+    return PlanChange(after, entry, current=plan.previous)
 
 
-def pin(plan: RolloutPlan, version: int, *, now_ms: int) -> Change:
+def pin(plan: RolloutPlan, version: int, *, now_ms: int) -> PlanChange:
     """`version` answers everything until `unpin`; what the learner publishes meanwhile waits."""
     reason = f"pinned to version {version}"
     previous = plan.previous if version == plan.stable else plan.stable
     after = _next(plan, arms=_alone(version), previous=previous, pinned=True, reason=reason, time_ms=now_ms)
-    return Change(after, VersionEntry(version=version, action="pinned", time_ms=now_ms, detail=reason))
+    return PlanChange(after, VersionEntry(version=version, action="pinned", time_ms=now_ms, detail=reason))
 
 
-def unpin(plan: RolloutPlan, *, now_ms: int) -> Change:
+def unpin(plan: RolloutPlan, *, now_ms: int) -> PlanChange:
     """Candidates follow and are judged again."""
     if not plan.pinned:
         raise NotPossible("the rollout is not pinned")
-    return Change(_next(plan, pinned=False, reason="unpinned", time_ms=now_ms))
+    return PlanChange(_next(plan, pinned=False, reason="unpinned", time_ms=now_ms))
 
 
 def _named(versions: Collection[int]) -> str:

@@ -25,7 +25,7 @@ from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import Settings
 from services.sources import BadSettings
-from services.tune import kept
+from services.tune import table as kept
 from services.tune.layout import best
 from wire.bus import Bus
 from wire.errors import WireError

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from services.local.folders import new_folder
 from services.settings import MIN_KEY_CHARS, Settings, replaced
-from services.sources import BadSettings, Problem, variable_of
+from services.sources import BadSettings, SettingProblem, variable_of
 
 FILE = "signing.key"
 
@@ -22,7 +22,9 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
         return settings
     if not own_store:
         fix = "Give the secret that the other programs on this Redis server use, in this variable"
-        raise BadSettings([Problem(variable_of("signing_key"), "is required where store.url names a server", fix)])
+        raise BadSettings(
+            [SettingProblem(variable_of("signing_key"), "is required where store.url names a server", fix)]
+        )
     return replaced(settings, {"signing_key": SecretStr(_kept(settings.state_dir / FILE))})
 
 
@@ -45,7 +47,7 @@ def _kept(path: Path) -> str:
             "Restore it from a copy. Where there is none, nothing that was signed with it can be read any more: remove "
             f"it and {path.parent / 'redis'}, and begin anew"
         )
-        raise BadSettings([Problem(str(path), "holds no signing key", fix)])
+        raise BadSettings([SettingProblem(str(path), "holds no signing key", fix)])
     return key
 
 

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from services.keys import with_signing_key
 from services.local.folders import is_locked, locked, new_folder
 from services.settings import Settings, replaced, values_of
-from services.sources import BadSettings, Problem, variable_of
+from services.sources import BadSettings, SettingProblem, variable_of
 from wire.logs import HIDDEN, without_password
 
 LOCK, FILE = "stack.lock", "stack.json"
@@ -83,7 +83,7 @@ def attach(settings: Settings) -> Settings:
         )
     if needs_store and HIDDEN in found["store.url"]:
         fix = "Give the address that `lifelong up` was given, in this variable: passwords are not written down"
-        raise BadSettings([Problem(variable_of("store.url"), f"is required for {found['store.url']}", fix)])
+        raise BadSettings([SettingProblem(variable_of("store.url"), f"is required for {found['store.url']}", fix)])
     changes = {name: Path(found[name]) if name == "state_dir" else found[name] for name in wanted}
     return with_signing_key(replaced(settings, changes), own_store=needs_store and found["owns_store"])
 

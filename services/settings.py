@@ -28,8 +28,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from learner.config import MAX_SEED, LearnerConfig
 from rollout.config import RolloutConfig
 from services.schema import Setting, settings_of
-from services.sources import BadSettings, Entry, Problem, read_environment, read_file, read_flags, variable_of
-from services.tune import kept
+from services.sources import (
+    BadSettings,
+    SettingEntry,
+    SettingProblem,
+    read_environment,
+    read_file,
+    read_flags,
+    variable_of,
+)
+from services.tune import table as kept
 from services.tune.layout import best
 from serving.config import ServingConfig
 from wire.config import BusConfig, StoreConfig, require
@@ -138,7 +146,7 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Sequence[str] 
     """The settings in force. Raises BadSettings, naming everything that is wrong, its source and the remedy."""
     readings = (read_file(file), read_environment(environ), read_flags(flags))
     problems = [problem for reading in readings for problem in reading.problems]
-    good: dict[str, Entry] = {}
+    good: dict[str, SettingEntry] = {}
     for entry in (entry for reading in readings for entry in reading.entries):
         wrong = _problem_of(entry)
         if wrong is None:
@@ -167,7 +175,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
     return {variable_of(name): _as_text(value) for name, value in values.items() if value is not None}
 
 
-def _problem_of(entry: Entry) -> Problem | None:
+def _problem_of(entry: SettingEntry) -> SettingProblem | None:
     setting = known().get(entry.name)
     if setting is None:
         return _unknown(entry)
@@ -181,20 +189,20 @@ def _problem_of(entry: Entry) -> Problem | None:
             said = "; ".join(detail["msg"].removeprefix("Value error, ") for detail in found)
             kind = ", ".join(filter(None, (setting.kind, setting.limits)))
             fix = f"It is {kind}, by default {setting.shown(setting.default)!r}: {setting.doc}"
-            return Problem(entry.source, f"{shown} is not accepted ({said})", fix)
+            return SettingProblem(entry.source, f"{shown} is not accepted ({said})", fix)
     return None
 
 
-def _unknown(entry: Entry) -> Problem:
+def _unknown(entry: SettingEntry) -> SettingProblem:
     sections = {name.rpartition(".")[0] for name in known() if "." in name}
     if entry.name in sections:
-        return Problem(entry.source, f"{entry.name} is a section", f"Set its parts, such as {entry.name}.NAME")
+        return SettingProblem(entry.source, f"{entry.name} is a section", f"Set its parts, such as {entry.name}.NAME")
     close = difflib.get_close_matches(entry.name, known(), n=1)
     hint = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
-    return Problem(entry.source, f"there is no setting {entry.name!r}", hint)
+    return SettingProblem(entry.source, f"there is no setting {entry.name!r}", hint)
 
 
-def _assemble(good: dict[str, Entry]) -> tuple[Settings | None, list[Problem]]:
+def _assemble(good: dict[str, SettingEntry]) -> tuple[Settings | None, list[SettingProblem]]:
     """The settings, or what is wrong with values that are fine one by one."""
     try:
         return Settings.model_validate(_nested({name: _parsed(entry) for name, entry in good.items()})), []
@@ -202,10 +210,10 @@ def _assemble(good: dict[str, Entry]) -> tuple[Settings | None, list[Problem]]:
         return None, [_combined(detail["msg"], good) for detail in error.errors()]
 
 
-def _combined(said: str, good: dict[str, Entry]) -> Problem:
+def _combined(said: str, good: dict[str, SettingEntry]) -> SettingProblem:
     """A problem of settings that `said` names, some of which somebody set."""
     sources = [entry.source for name, entry in good.items() if name in said]
-    return Problem(", ".join(sources), said.removeprefix("Value error, "), "Change one of them")
+    return SettingProblem(", ".join(sources), said.removeprefix("Value error, "), "Change one of them")
 
 
 def _derived(settings: Settings, sources: dict[str, str]) -> Loaded:
@@ -247,7 +255,7 @@ def _changed(value: Any, new: Any) -> Any:
     return dataclasses.replace(value, **{name: _changed(getattr(value, name), each) for name, each in new.items()})
 
 
-def _parsed(entry: Entry) -> Any:
+def _parsed(entry: SettingEntry) -> Any:
     return known()[entry.name].parse(entry.value) if isinstance(entry.value, str) else entry.value
 
 

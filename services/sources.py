@@ -1,8 +1,8 @@
 """Where settings are read from: a TOML file, the environment, flags. Each gives entries, none looks at meaning.
 
-lifelong.toml            [bus] partitions = 8           Entry("bus.partitions", 8, "lifelong.toml")
-environment              LIFELONG_BUS__PARTITIONS=8     Entry("bus.partitions", "8", "LIFELONG_BUS__PARTITIONS")
-flag                     --set bus.partitions=8         Entry("bus.partitions", "8", "--set bus.partitions")
+lifelong.toml            [bus] partitions = 8           SettingEntry("bus.partitions", 8, "lifelong.toml")
+environment              LIFELONG_BUS__PARTITIONS=8     SettingEntry("bus.partitions", "8", "LIFELONG_BUS__PARTITIONS")
+flag                     --set bus.partitions=8         SettingEntry("bus.partitions", "8", "--set bus.partitions")
 """
 
 import tomllib
@@ -22,7 +22,7 @@ READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", REQUIRE})
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SettingEntry:
     """One value that somebody set: its dotted name, the value as it was found, and where."""
 
     name: str
@@ -31,7 +31,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SettingProblem:
     """One thing that is wrong with the settings, and the remedy."""
 
     source: str
@@ -46,14 +46,14 @@ class Problem:
 class Reading:
     """What one source gave."""
 
-    entries: list[Entry] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    entries: list[SettingEntry] = field(default_factory=list)
+    problems: list[SettingProblem] = field(default_factory=list)
 
 
 class BadSettings(ValueError):
     """Everything that is wrong with the settings, in one message."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[SettingProblem]) -> None:
         count = "1 bad setting" if len(problems) == 1 else f"{len(problems)} bad settings"
         super().__init__("\n".join([f"{count}:", *(f"  {problem}" for problem in problems)]))
         self.problems = tuple(problems)
@@ -77,17 +77,19 @@ def read_file(path: Path | None) -> Reading:
         content = tomllib.loads(chosen.read_text(encoding="utf-8"))
     except OSError as error:
         message, fix = f"cannot be read ({error.strerror})", "Name a file that can be read with --config"
-        return Reading(problems=[Problem(str(chosen), message, fix)])
+        return Reading(problems=[SettingProblem(str(chosen), message, fix)])
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         message, fix = f"is not TOML ({error})", "`lifelong config show` prints a valid file"
-        return Reading(problems=[Problem(str(chosen), message, fix)])
-    return Reading([Entry(name, value, f"{chosen} {name}") for name, value in _flat(content)])
+        return Reading(problems=[SettingProblem(str(chosen), message, fix)])
+    return Reading([SettingEntry(name, value, f"{chosen} {name}") for name, value in _flat(content)])
 
 
 def read_environment(environ: Mapping[str, str]) -> Reading:
     """The entries of every variable with our prefix."""
     ours = sorted(key for key in environ if key.startswith(PREFIX) and key not in READ_ELSEWHERE)
-    return Reading([Entry(key.removeprefix(PREFIX).lower().replace("__", "."), environ[key], key) for key in ours])
+    return Reading(
+        [SettingEntry(key.removeprefix(PREFIX).lower().replace("__", "."), environ[key], key) for key in ours]
+    )
 
 
 def read_flags(assignments: Iterable[str]) -> Reading:
@@ -96,10 +98,10 @@ def read_flags(assignments: Iterable[str]) -> Reading:
     for text in assignments:
         name, equals, value = text.partition("=")
         if equals:
-            reading.entries.append(Entry(name.strip(), value, f"--set {name.strip()}"))
+            reading.entries.append(SettingEntry(name.strip(), value, f"--set {name.strip()}"))
         else:
             fix = "Write --set NAME=VALUE, for example --set bus.partitions=8"
-            reading.problems.append(Problem(f"--set {text}", "has no value", fix))
+            reading.problems.append(SettingProblem(f"--set {text}", "has no value", fix))
     return reading
 
 

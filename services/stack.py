@@ -24,11 +24,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from services.guard import guarded
 from services.keys import key_bytes, with_signing_key
 from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
+from services.local.subreaper import guarded
 from services.memory import memory_of
 from services.running import announce, claim, withdraw
 from services.servers import Servers

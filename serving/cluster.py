@@ -64,7 +64,7 @@ class RayLost(RuntimeError):
     """Ray, or our application on it, is not there, and does not come back by itself."""
 
 
-class Seen(NamedTuple):
+class ServeState(NamedTuple):
     """What Serve says of our application."""
 
     is_there: bool
@@ -114,7 +114,7 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
 def wait_while_it_runs(
     stop: threading.Event,
     *,
-    look: Callable[[], Seen | None],
+    look: Callable[[], ServeState | None],
     ended: Callable[[], Sequence[str]],
     silence_s: float = SILENCE_S,
     start_s: float = START_S,
@@ -158,7 +158,7 @@ def started(start: Callable[[], object], *, ended: Callable[[], Sequence[str]], 
     done.result()
 
 
-def seen(app: str) -> Seen | None:
+def seen(app: str) -> ServeState | None:
     """What Serve says of the application; None where it says nothing."""
     from ray import serve
     from ray.exceptions import RayError
@@ -170,9 +170,9 @@ def seen(app: str) -> Seen | None:
         log.warning("serve_silent", error=str(error))
         return None
     if found is None:
-        return Seen(is_there=False, has_replica=False)
+        return ServeState(is_there=False, has_replica=False)
     states = {state for each in found.deployments.values() for state, number in each.replica_states.items() if number}
-    return Seen(is_there=True, has_replica="RUNNING" in states)
+    return ServeState(is_there=True, has_replica="RUNNING" in states)
 
 
 def ended_processes() -> list[str]:
@@ -202,7 +202,7 @@ def own_folder(parent: Path) -> Iterator[Path]:
 class _Watch:
     """Asks again and again how our application is, in a thread of its own: an answer may never come."""
 
-    def __init__(self, look: Callable[[], Seen | None]) -> None:
+    def __init__(self, look: Callable[[], ServeState | None]) -> None:
         self._look = look
         self._is_there = True
         self._heard_s = time.monotonic()

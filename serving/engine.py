@@ -36,14 +36,14 @@ from serving.counts import Counts
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.predict import predict_many
-from serving.weights.active import Live
+from serving.weights.active import ActiveVersions
 from serving.weights.precision import NO_CHOICE, Choice, choose
 from wire.envelope import shown
 from wire.receipts import Receipts
 from wire.records import Answer
 
 NUM_STALLS = 64
-"""Flips whose stalls are kept; a report is made far more often."""
+"""Swaps whose stalls are kept; a report is made far more often."""
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
 """What no event is at fault of, whatever else can be answered."""
@@ -52,7 +52,7 @@ log = structlog.get_logger("engine")
 
 
 @dataclass(frozen=True, slots=True)
-class Flips:
+class SwapStalls:
     """How many there were before the last batch; of the last of them, oldest first, the stalls in ms, and beside each
     the pause before the last batch without a flip."""
 
@@ -78,7 +78,7 @@ class Engine:
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.live: Live | None = None
+        self.live: ActiveVersions | None = None
         self._queue = queue
         self._counts = counts
         self._top_scores = top_scores
@@ -101,9 +101,9 @@ class Engine:
         self._thread.start()
 
     @property
-    def flips(self) -> Flips:
+    def flips(self) -> SwapStalls:
         stalls_ms, pauses_ms = zip(*self._flips, strict=True) if self._flips else ((), ())
-        return Flips(self._num_flips, stalls_ms, pauses_ms)
+        return SwapStalls(self._num_flips, stalls_ms, pauses_ms)
 
     def check(self, *, batch_timeout_s: float) -> None:
         """Raises Unhealthy where the thread has ended, or where for more than `batch_timeout_s` seconds one batch is
@@ -140,7 +140,7 @@ class Engine:
             self._ended_s, self._busy_since_s = self._clock(), None
             del live  # an old set of weights goes with its last batch, not when the next one comes
 
-    def _begin(self, live: Live | None, ready_s: float) -> None:
+    def _begin(self, live: ActiveVersions | None, ready_s: float) -> None:
         now_s = self._busy_since_s = self._clock()
         pause_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
         if live is None or live.number == self.seen_number:
@@ -160,7 +160,7 @@ class Engine:
             self._counts.add("abandoned", len(items) - len(wanted))
         return wanted
 
-    def _answer(self, items: Sequence[Item], live: Live | None) -> list[Outcome]:
+    def _answer(self, items: Sequence[Item], live: ActiveVersions | None) -> list[Outcome]:
         if not items:
             return []
         if live is None:
@@ -184,7 +184,7 @@ class Engine:
             log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
         self._choice = choice
 
-    def _outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+    def _outcomes(self, items: Sequence[Item], live: ActiveVersions) -> list[Outcome]:
         """An outcome for each item. Where a forward raises, each item is tried once by itself."""
         answers = self._tried(items, live)
         if isinstance(answers, Exception):
@@ -199,7 +199,7 @@ class Engine:
             self._counts.add(f"answers_{precision}", num)
         return list(answers)
 
-    def _tried(self, items: Sequence[Item], live: Live) -> list[Answer] | Exception:
+    def _tried(self, items: Sequence[Item], live: ActiveVersions) -> list[Answer] | Exception:
         try:
             return predict_many(
                 [item.event for item in items],
@@ -213,7 +213,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001  # whatever a forward raises: somebody is blamed for it
             return error
 
-    def _blamed(self, item: Item, error: Exception, live: Live) -> Outcome:
+    def _blamed(self, item: Item, error: Exception, live: ActiveVersions) -> Outcome:
         """What becomes of an item that fails alone."""
         if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
             self._counts.add("machine_faults")
@@ -223,7 +223,7 @@ class Engine:
         log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
         return self._failed(item, "model_failed")
 
-    def _fails_for_all(self, item: Item, live: Live) -> bool:
+    def _fails_for_all(self, item: Item, live: ActiveVersions) -> bool:
         """Whether what was answered before cannot be answered now, under the arm of `item`."""
         last = self._last_answered
         if last is None:

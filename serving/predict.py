@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from model.ragged import RaggedBatch
-from serving.weights.active import Live, Version
+from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts
 from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for
@@ -26,7 +26,7 @@ Scores = tuple[tuple[str, float], ...]
 def predict_many(
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
-    live: Live,
+    live: ActiveVersions,
     precisions: Mapping[int, str],
     *,
     top_scores: int,
@@ -88,7 +88,7 @@ def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
 
 
 def _answer(
-    event: Event, scores: Scores, live: Live, *, arm: Arm, precision: str, receipt: str, time_ms: int
+    event: Event, scores: Scores, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
 ) -> Answer:
     label, score = scores[0] if scores else (None, 0.0)
     return Answer(

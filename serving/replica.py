@@ -2,7 +2,7 @@
 
     Kafka -> Intake --.                              .--> Outbox -> Kafka
                        >-- BatchQueue -> Engine -----<
-    HTTP -> Asking ---'        ^ live                 '--> HTTP
+    HTTP -> RequestBridge ---'        ^ live                 '--> HTTP
                              Swap <- Store
 
 Starts at once and connects by itself: servers that are away are asked again until they answer, and the replica is not
@@ -18,12 +18,11 @@ import torch
 from model.tokenizer import TextTokenizer
 from serving.batcher import BatchQueue
 from serving.config import ReplicaConfig, ServingConfig
-from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.http.api import Api
 from serving.http.bodies import Bodies
-from serving.http.bridge import Asking
+from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
 from serving.http.rate_limit import RateLimit
 from serving.item import Item
@@ -31,7 +30,8 @@ from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
-from serving.status import Status
+from serving.pipeline import Pipeline
+from serving.status import ReplicaStatus
 from serving.tokens import encoding
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
@@ -84,7 +84,7 @@ class Replica:
             per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients
         )
         return Api(
-            asking=Asking(core=self._core, timeout_s=config.request_timeout_s),
+            asking=RequestBridge(core=self._core, timeout_s=config.request_timeout_s),
             bodies=Bodies(max_bytes=config.max_request_bytes),
             clients=Clients(key.get_secret_value() for key in config.api_keys),
             limit=limit if config.rate_limit_per_s else None,
@@ -119,12 +119,12 @@ class Replica:
         self._swap.close()
         self._store.close()
 
-    def status(self) -> Status:
+    def status(self) -> ReplicaStatus:
         """What it serves and has seen, now."""
         live = self._core.engine.live
         flips = self._core.engine.flips
         versions = live.versions if live else {}
-        return Status(
+        return ReplicaStatus(
             replica=self.name,
             swap=self._swap.state.value,
             queue=self._core.queue.state.value,
@@ -161,7 +161,7 @@ class Replica:
         )
 
 
-def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Core:
+def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
     counts = Counts()
     queue: BatchQueue[Item] = BatchQueue(
         max_items=config.max_queue_items,
@@ -183,7 +183,7 @@ def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: R
         live = engine.live
         return live.max_tokens if live else config.max_tokens
 
-    return Core(
+    return Pipeline(
         encode=encoding(tokenizer, max_tokens),
         queue=queue,
         engine=engine,

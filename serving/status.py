@@ -5,7 +5,7 @@ import msgspec
 from wire.records import Arm
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """`revision` and `arms` are what answers now (0 and none before the first weights).
 
     `open_events` came from Kafka and have no acknowledged answer yet; `swap_stalls_ms` are the last pauses between two

@@ -16,20 +16,20 @@ from bench.chaos.apart import Apart
 from bench.chaos.play import Say, play
 from bench.chaos.rows import SKIPPED
 from bench.chaos.scene import Scene
-from bench.chaos.size import Size
+from bench.chaos.size import SceneSize
 from bench.chaos.up import Up
 from bench.results import BUILD
 from bench.row import Skip
 from bench.texts import clinc150
 from evals.streams.data import SUPPORT, load
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 
 LOGS = BUILD / "bench" / "chaos"
 
-SCENES: dict[str, Callable[[Path, Size, Say], Scene]] = {"up": Up, "apart": Apart}
+SCENES: dict[str, Callable[[Path, SceneSize, Say], Scene]] = {"up": Up, "apart": Apart}
 
 
-def main(scene: str, size: Size) -> int:
+def main(scene: str, size: SceneSize) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what runs is ended, and the logs are kept
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: a socket lies in it
     try:
@@ -51,7 +51,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _items() -> list[Item]:
+def _items() -> list[StreamItem]:
     """Texts with labels: those of CLINC150, else the carried ones."""
     try:
         stream = clinc150()
@@ -70,4 +70,4 @@ def _keep_logs(folder: Path, scene: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=Size)))
+    sys.exit(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=SceneSize)))

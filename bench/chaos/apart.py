@@ -19,16 +19,16 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bench.chaos import family
-from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FlushAll, Kill, Kind, Toxic, WrongClock
-from bench.chaos.programs import Program, Programs, last_line
+from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, FlushAll, Kill, Toxic, WrongClock
+from bench.chaos.programs import ChaosProgram, Programs, last_line
 from bench.chaos.sandbox import Clock, clock
 from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
 from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
-from bench.chaos.size import Size
+from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from bench.service import apache_kafka
-from services.guard import guarded
 from services.local import tether
+from services.local.subreaper import guarded
 from services.settings import Settings, as_environment, replaced
 from services.stack import open_store, waited_for
 from wire.bus import Bus
@@ -55,7 +55,7 @@ class Apart:
 
     name = "apart"
 
-    def __init__(self, folder: Path, size: Size, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
         self._folder, self._size, self._home = folder, size, apache_kafka()
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
@@ -88,15 +88,15 @@ class Apart:
     def where(self) -> Settings:
         return self._settings
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[FaultKind]:
         size = self._size
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
         kinds += _network(self._ways(), size)
         kinds += [_wrong(role, each, size) for role, each in self._clocks.items()]
         replica = Kill(family.REPLICA, partial(self._pids, family.REPLICA))
-        kinds += [Kind("damaged blob", lambda rng: DamagedBlob(self.where, replica, rng.random()))]
-        kinds += [Kind("FLUSHALL", lambda _: FlushAll(self.where))]
+        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.where, replica, rng.random()))]
+        kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.where))]
         return chosen(kinds, size.only)
 
     def missing(self) -> list[str]:
@@ -122,18 +122,18 @@ class Apart:
         redis_folder, kafka_folder = self._folder / "redis", self._folder / "kafka"
         redis_folder.mkdir(exist_ok=True)
         redis = redis_argv(redis_folder, self._redis_port)
-        self._programs.start(Program("Redis", redis, self._clock_of(family.REDIS), self._log("redis")))
+        self._programs.start(ChaosProgram("Redis", redis, self._clock_of(family.REDIS), self._log("redis")))
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
             format_node(self._home, kafka_folder, self._ports, advertised)
         kafka = kafka_argv(self._home, kafka_folder)
-        self._programs.start(Program("broker", kafka, kafka_environment(kafka_folder), self._log("kafka")))
+        self._programs.start(ChaosProgram("broker", kafka, kafka_environment(kafka_folder), self._log("kafka")))
 
     def _start_programs(self) -> None:
         for name, words in COMMANDS.items():
             argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
             env = as_environment(self._behind_proxies(name)) | self._clock_of(ROLE_OF.get(name, ""))
-            self._programs.start(Program(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
+            self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
 
     def _direct(self) -> Settings:
         settings = small(
@@ -188,7 +188,7 @@ class Apart:
         return self._folder / "logs" / f"{name}.log"
 
 
-def _network(ways: dict[str, list[Proxy]], size: Size) -> list[Kind]:
+def _network(ways: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
     """A kind for each thing that can happen to a connection; which connection is drawn."""
 
     def cut(rng: random.Random) -> Cut:
@@ -199,9 +199,9 @@ def _network(ways: dict[str, list[Proxy]], size: Size) -> list[Kind]:
         way, (kind, attributes) = rng.choice(sorted(ways)), TOXICS[what]
         return Toxic(what, way, ways[way], kind, attributes, lasting(rng, size))
 
-    return [Kind("cut", cut), *(Kind(what, partial(toxic, what)) for what in TOXICS)]
+    return [FaultKind("cut", cut), *(FaultKind(what, partial(toxic, what)) for what in TOXICS)]
 
 
-def _wrong(role: str, wrong: Clock, size: Size) -> Kind:
+def _wrong(role: str, wrong: Clock, size: SceneSize) -> FaultKind:
     name = f"wrong clock {role}"
-    return Kind(name, lambda rng: WrongClock(role, wrong, rng.choice(JUMPS_S), lasting(rng, size)))
+    return FaultKind(name, lambda rng: WrongClock(role, wrong, rng.choice(JUMPS_S), lasting(rng, size)))

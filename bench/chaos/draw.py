@@ -3,13 +3,13 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from bench.chaos.faults import Fault, Kind, Together
+from bench.chaos.faults import Fault, FaultKind, Together
 
 TOGETHER = 0.1
 """Share of the kills that come with a second one."""
 
 
-def drawn(kinds: Sequence[Kind], *, kills: int, others: int, seed: int) -> list[Fault]:
+def drawn(kinds: Sequence[FaultKind], *, kills: int, others: int, seed: int) -> list[Fault]:
     """As many faults as were asked for, in a random order. The same seed draws the same."""
     rng = random.Random(f"chaos/{seed}")
     killing = _deck([kind for kind in kinds if kind.is_kill], rng)
@@ -24,7 +24,7 @@ def drawn(kinds: Sequence[Kind], *, kills: int, others: int, seed: int) -> list[
     return faults
 
 
-def _deck(kinds: Sequence[Kind], rng: random.Random) -> Iterator[Kind]:
+def _deck(kinds: Sequence[FaultKind], rng: random.Random) -> Iterator[FaultKind]:
     """The kinds, shuffled, again and again; nothing where there is none."""
     while kinds:
         yield from rng.sample(kinds, len(kinds))

@@ -51,7 +51,7 @@ class Lasting:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FaultKind:
     """A fault that can be drawn: `make` draws what is open about it."""
 
     name: str

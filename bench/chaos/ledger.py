@@ -34,7 +34,7 @@ def number_of(event_id: str) -> int | None:
     return int(digits) if digits != event_id and digits.isdecimal() else None
 
 
-class Ledger:
+class ChaosLedger:
     """Owner of what was seen. Any thread may call; every moment comes from `clock_s`."""
 
     def __init__(self, *, http_every: int, clock_s: Callable[[], float]) -> None:

@@ -26,7 +26,7 @@ PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class LineRecord:
     """A record on its way."""
 
     number: int
@@ -42,14 +42,14 @@ class Line:
         self._client_id = client_id
         self._changed = threading.Condition()
         self._numbers = count()
-        self._waiting: deque[Sending] = deque()
-        self._open: dict[int, Sending] = {}
+        self._waiting: deque[LineRecord] = deque()
+        self._open: dict[int, LineRecord] = {}
         self._closed = False
 
     def send(self, record: Event | Feedback, acknowledged: Callable[[], None]) -> None:
         """Takes the record; `acknowledged` is called once, when the broker has it."""
         with self._changed:
-            self._waiting.append(Sending(next(self._numbers), record, acknowledged))
+            self._waiting.append(LineRecord(next(self._numbers), record, acknowledged))
             self._changed.notify()
 
     @property

@@ -1,6 +1,6 @@
 """Events at a steady pace by Kafka and HTTP, and their labels some seconds after their answers.
 
-    Pacer --events--> Line --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Line --> feedback.v1
+    Pacer --events--> Line --> events.v1 ... answers.v1 --> Reader --due--> ChaosLabeller --> Line --> feedback.v1
           --numbers--> Askers (HTTP) --------------reply----------------------^
 
 Open loop: the next event does not wait for an answer. Whatever fails is done again, until it is done.
@@ -17,11 +17,11 @@ from functools import partial
 from typing import TypeAlias
 
 from bench.chaos.http import Failed, Reply, predict
-from bench.chaos.ledger import Ledger, id_of, number_of
+from bench.chaos.ledger import ChaosLedger, id_of, number_of
 from bench.chaos.line import Line
-from bench.chaos.size import Size
+from bench.chaos.size import SceneSize
 from evals.load.labeller import delays
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from services.settings import Settings
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -43,13 +43,13 @@ PAUSE_S = 0.2
 class Texts:
     """The text, the label and the entity of each event, which follow from its number alone."""
 
-    items: Sequence[Item]
+    items: Sequence[StreamItem]
 
     def event(self, number: int) -> Event:
         key = self.key(number)
         return Event(id=id_of(number), text=self.item(number).text, key=key, source=SOURCE, time_ms=now_ms())
 
-    def item(self, number: int) -> Item:
+    def item(self, number: int) -> StreamItem:
         return self.items[number % len(self.items)]
 
     def key(self, number: int) -> str:
@@ -65,10 +65,10 @@ class Due:
     said_of: Reply = field(compare=False)
 
 
-class Labeller:
+class ChaosLabeller:
     """Owner of the labels that were not said yet."""
 
-    def __init__(self, texts: Texts, ledger: Ledger, line: Line, size: Size) -> None:
+    def __init__(self, texts: Texts, ledger: ChaosLedger, line: Line, size: SceneSize) -> None:
         self._texts, self._ledger, self._line, self._size = texts, ledger, line, size
         self._changed = threading.Condition()
         self._due: list[Due] = []
@@ -123,7 +123,7 @@ class Labeller:
 class Reader:
     """Reads the answers topic from its beginning, and comes back where the broker was away."""
 
-    def __init__(self, where: Callable[[], Settings], ledger: Ledger, labeller: Labeller) -> None:
+    def __init__(self, where: Callable[[], Settings], ledger: ChaosLedger, labeller: ChaosLabeller) -> None:
         self._where, self._ledger, self._labeller = where, ledger, labeller
         self._offsets: dict[str, int] = {}
         self._closed = threading.Event()
@@ -163,8 +163,8 @@ class Asker:
     def __init__(
         self,
         where: Callable[[], Settings],
-        ledger: Ledger,
-        labeller: Labeller,
+        ledger: ChaosLedger,
+        labeller: ChaosLabeller,
         texts: Texts,
         numbers: Numbers,
     ) -> None:
@@ -207,7 +207,7 @@ class Asker:
 class Pacer:
     """Sends the next event when its time has come."""
 
-    def __init__(self, ledger: Ledger, texts: Texts, line: Line, numbers: Numbers, *, rate: float) -> None:
+    def __init__(self, ledger: ChaosLedger, texts: Texts, line: Line, numbers: Numbers, *, rate: float) -> None:
         self._ledger, self._texts, self._line, self._numbers, self._rate = ledger, texts, line, numbers, rate
         self._enough, self._closed = threading.Event(), threading.Event()
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 
 from bench.chaos.draw import drawn
 from bench.chaos.faults import Fault
-from bench.chaos.ledger import HTTP, KAFKA, Ledger
+from bench.chaos.ledger import HTTP, KAFKA, ChaosLedger
 from bench.chaos.line import Line
-from bench.chaos.load import NUM_ASKERS, Asker, Labeller, Pacer, Reader, Texts
+from bench.chaos.load import NUM_ASKERS, Asker, ChaosLabeller, Pacer, Reader, Texts
 from bench.chaos.oracle import Verdict, judge
-from bench.chaos.readback import ReadBack, read_back
+from bench.chaos.readback import TopicReader, read_back
 from bench.chaos.scene import Scene
-from bench.chaos.size import Size
+from bench.chaos.size import SceneSize
 from bench.chaos.timeline import Span, longest_silence_s
 from bench.chaos.unkilled import not_the_same
-from bench.chaos.watch import Watch
+from bench.chaos.watch import LearnerWatch
 from evals.load.loops import Loops
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from services.stack import open_store
 from wire.bus import Bus
 from wire.errors import WireError
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class SceneOutcome:
     """What came of a scene."""
 
     scene: str
@@ -70,11 +70,11 @@ class Outcome:
 class _Cast:
     """Who takes part."""
 
-    ledger: Ledger
+    ledger: ChaosLedger
     line: Line
-    labeller: Labeller
+    labeller: ChaosLabeller
     pacer: Pacer
-    watch: Watch
+    watch: LearnerWatch
     loops: Loops
 
 
@@ -87,7 +87,7 @@ class _Disturbed:
     stuck: int = 0
 
 
-def play(scene: Scene, items: list[Item], size: Size, say: Say) -> Outcome:
+def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> SceneOutcome:
     """Plays it. The scene is started here, and closed by whoever made it."""
     start_s = time.monotonic()
 
@@ -114,7 +114,7 @@ def play(scene: Scene, items: list[Item], size: Size, say: Say) -> Outcome:
     told(f"the learner counts {counts}")
     failures = Counter(why for _, why in cast.ledger.http_failures)
     same = not_the_same(scene.where(), back.topics, published) if published else ["no version was published"]
-    return Outcome(
+    return SceneOutcome(
         scene=scene.name,
         events=len(sent.sent_s),
         labels=sent.num_labels,
@@ -132,20 +132,20 @@ def play(scene: Scene, items: list[Item], size: Size, say: Say) -> Outcome:
 
 
 @contextmanager
-def _cast(scene: Scene, items: list[Item], size: Size) -> Iterator[_Cast]:
+def _cast(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[_Cast]:
     """Everybody at work."""
     texts, numbers = Texts(items), queue.Queue[int]()
-    ledger = Ledger(http_every=size.http_every, clock_s=time.monotonic)
+    ledger = ChaosLedger(http_every=size.http_every, clock_s=time.monotonic)
     line = Line(lambda: scene.where().bus, client_id="chaos")
-    labeller = Labeller(texts, ledger, line, size)
-    reader, watch = Reader(scene.where, ledger, labeller), Watch(scene.where, ledger)
+    labeller = ChaosLabeller(texts, ledger, line, size)
+    reader, watch = Reader(scene.where, ledger, labeller), LearnerWatch(scene.where, ledger)
     askers = [Asker(scene.where, ledger, labeller, texts, numbers) for _ in range(NUM_ASKERS)]
     pacer = Pacer(ledger, texts, line, numbers, rate=size.rate)
     with Loops(line, labeller, reader, watch, *askers, pacer) as loops:
         yield _Cast(ledger, line, labeller, pacer, watch, loops)
 
 
-def _disturb(scene: Scene, cast: _Cast, faults: list[Fault], size: Size, told: Say) -> _Disturbed:
+def _disturb(scene: Scene, cast: _Cast, faults: list[Fault], size: SceneSize, told: Say) -> _Disturbed:
     """Lets the faults happen, spread evenly over the events; the next one waits until everything has recovered."""
     done, begun_s = _Disturbed(), time.monotonic()
     every_s = size.events / size.rate / max(len(faults), 1)
@@ -203,7 +203,7 @@ def _wait(scene: Scene, cast: _Cast, holds: Callable[[], bool], limit_s: float) 
     return True
 
 
-def _settled(scene: Scene, cast: _Cast, told: Say) -> tuple[ReadBack, WeightManifest | None]:
+def _settled(scene: Scene, cast: _Cast, told: Say) -> tuple[TopicReader, WeightManifest | None]:
     """What the topics hold when all is answered, said and counted, or when patience is at its end."""
     ledger = cast.ledger
 

@@ -15,7 +15,7 @@ AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
-class Program:
+class ChaosProgram:
     """One of them."""
 
     name: str
@@ -38,11 +38,11 @@ class Programs:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._programs: dict[str, Program] = {}
+        self._programs: dict[str, ChaosProgram] = {}
         self.num_ended = 0
         """How often one has ended that nobody had killed, and that did not ask to be started again (75)."""
 
-    def start(self, program: Program) -> None:
+    def start(self, program: ChaosProgram) -> None:
         self._programs[program.name] = program
         program.start()
 

@@ -1,6 +1,6 @@
 """The topics, read from their beginning when all is over: what the oracle believes.
 
-events.v1, answers.v1, feedback.v1, deadletter.v1 --> ReadBack: counts by number, and what a learner would be fed
+events.v1, answers.v1, feedback.v1, deadletter.v1 --> TopicReader: counts by number, and what a learner would be fed
 """
 
 import time
@@ -21,7 +21,7 @@ QUIET_S = 30.0
 
 
 @dataclass(slots=True)
-class ReadBack:
+class TopicReader:
     """What was found."""
 
     answers: Counter[int] = field(default_factory=Counter)
@@ -54,9 +54,9 @@ class ReadBack:
             (self.answers if isinstance(record, Answer) else self.labels)[number] += 1
 
 
-def read_back(bus: Bus) -> ReadBack:
+def read_back(bus: Bus) -> TopicReader:
     """Everything that lies in the topics now."""
-    back = ReadBack()
+    back = TopicReader()
     for received in _everything(bus):
         back.take(received)
     return back

@@ -1,6 +1,6 @@
 """The rows of `make bench ONLY=chaos`, over both scenes together.
 
-    Size --python -m bench.chaos SCENE, in a namespace--> Outcome --> rows
+    SceneSize --python -m bench.chaos SCENE, in a namespace--> SceneOutcome --> rows
 
 Each scene is a process of its own, which may have a mount namespace, and whose children are all that there is to kill.
 """
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from bench.chaos.play import Outcome
+from bench.chaos.play import SceneOutcome
 from bench.chaos.sandbox import in_namespace
-from bench.chaos.size import FULL, Size
+from bench.chaos.size import FULL, SceneSize
 from bench.chaos.timeline import nearest_rank
 from bench.process import PeerFailed
 from bench.row import Goal, Row, Skip
@@ -33,7 +33,7 @@ def measure(supply: Supply) -> Iterator[Row]:
     yield from rows([played(scene, size) for scene in SCENES], kills=2 * size.kills)
 
 
-def played(scene: str, size: Size) -> Outcome:
+def played(scene: str, size: SceneSize) -> SceneOutcome:
     """What came of a scene; what happens in it is said on the error stream. Raises Skip, PeerFailed."""
     argv = [sys.executable, "-m", "bench.chaos", scene, msgspec.json.encode(size).decode()]
     done = subprocess.run(in_namespace(argv), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
@@ -42,10 +42,10 @@ def played(scene: str, size: Size) -> Outcome:
         raise Skip(last)
     if done.returncode:
         raise PeerFailed(f"the scene {scene} ended with {done.returncode}")
-    return msgspec.json.decode(last, type=Outcome)
+    return msgspec.json.decode(last, type=SceneOutcome)
 
 
-def rows(outcomes: Sequence[Outcome], *, kills: int) -> Iterator[Row]:
+def rows(outcomes: Sequence[SceneOutcome], *, kills: int) -> Iterator[Row]:
     """The rows. The silence over HTTP is that of the scene with one replica, the failed requests those of the other."""
     events = sum(it.events for it in outcomes)
     yield Row(name="chaos.kills", value=sum(it.kills for it in outcomes), unit="kills", goal=Goal(">=", kills))
@@ -69,7 +69,7 @@ def rows(outcomes: Sequence[Outcome], *, kills: int) -> Iterator[Row]:
     yield _none("weights_differ", sum(len(it.not_the_same) for it in outcomes), "tensors")
 
 
-def _of_scene(outcome: Outcome) -> Iterator[Row]:
+def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
     if outcome.scene == "up":
         for track, silence_s in outcome.silence_s.items():
             goal = Goal("<=", 30) if track == "http" else None
@@ -78,7 +78,7 @@ def _of_scene(outcome: Outcome) -> Iterator[Row]:
         yield _none("http_failed", sum(outcome.http_failures.values()), "requests, two replicas")
 
 
-def _num_twice(outcome: Outcome) -> int:
+def _num_twice(outcome: SceneOutcome) -> int:
     return len(outcome.verdict.twice)
 
 

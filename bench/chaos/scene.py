@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.chaos.faults import Kill, Kind, Pause, Pids
-from bench.chaos.size import Size
+from bench.chaos.faults import FaultKind, Kill, Pause, Pids
+from bench.chaos.size import SceneSize
 from services.settings import Settings, load
 
 SHORTEST_S = 2.0
@@ -55,7 +55,7 @@ class Scene(Protocol):
     def where(self) -> Settings:
         """The settings under which the load reaches it, addresses included. Any thread may call."""
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[FaultKind]:
         """What can go wrong here."""
 
     def missing(self) -> list[str]:
@@ -74,19 +74,19 @@ def small(**changes: object) -> Settings:
     return load(file=Path(os.devnull), environ={}, flags=flags).settings
 
 
-def lasting(rng: random.Random, size: Size) -> float:
+def lasting(rng: random.Random, size: SceneSize) -> float:
     """How long a fault lasts."""
     return round(rng.uniform(SHORTEST_S, size.longest_s), 1)
 
 
-def kill_of(role: str, pids: Pids, again: Callable[[], None] = lambda: None) -> Kind:
-    return Kind(f"kill {role}", lambda _: Kill(role, pids, again), is_kill=True)
+def kill_of(role: str, pids: Pids, again: Callable[[], None] = lambda: None) -> FaultKind:
+    return FaultKind(f"kill {role}", lambda _: Kill(role, pids, again), is_kill=True)
 
 
-def pause_of(role: str, pids: Pids, size: Size) -> Kind:
-    return Kind(f"pause {role}", lambda rng: Pause(role, pids, lasting(rng, size)))
+def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
+    return FaultKind(f"pause {role}", lambda rng: Pause(role, pids, lasting(rng, size)))
 
 
-def chosen(kinds: Sequence[Kind], only: str) -> list[Kind]:
+def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
     """All kinds, or those whose name has `only` in it."""
     return [kind for kind in kinds if only in kind.name]

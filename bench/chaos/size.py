@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
+class SceneSize:
     """What one scene is played with. Everything that is drawn follows from `seed`."""
 
     seed: int = 0
@@ -26,7 +26,7 @@ class Size:
     """Draw only faults that have this in their name."""
 
 
-FULL = Size()
+FULL = SceneSize()
 
-SHORT = Size(events=1_500, kills=5, others=3, rate=30.0, label_delay_s=(1.0, 4.0))
+SHORT = SceneSize(events=1_500, kills=5, others=3, rate=30.0, label_delay_s=(1.0, 4.0))
 """What the slow tests play in each scene: about a minute of faults."""

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from bench.chaos import family
-from bench.chaos.faults import DamagedBlob, FlushAll, FullDisk, Kill, Kind
+from bench.chaos.faults import DamagedBlob, FaultKind, FlushAll, FullDisk, Kill
 from bench.chaos.programs import last_line
 from bench.chaos.sandbox import Disk, disk
 from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
-from bench.chaos.size import Size
+from bench.chaos.size import SceneSize
 from bench.service import apache_kafka
 from services.local import tether
 from services.local.logfile import RotatingLog
@@ -47,7 +47,7 @@ class Up:
 
     name = "up"
 
-    def __init__(self, folder: Path, size: Size, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
         apache_kafka()
         self._size, self._say = size, say
         self._disk: Disk | None = disk(folder, DISK_MB)
@@ -82,16 +82,16 @@ class Up:
     def where(self) -> Settings:
         return self._where
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[FaultKind]:
         size = self._size
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [kill_of(SUPERVISOR, self._own_pid, self._again)]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
-        kinds += [pause_of(SUPERVISOR, self._own_pid, size), Kind("FLUSHALL", lambda _: FlushAll(self.where))]
+        kinds += [pause_of(SUPERVISOR, self._own_pid, size), FaultKind("FLUSHALL", lambda _: FlushAll(self.where))]
         replica = Kill(family.REPLICA, partial(self._pids, family.REPLICA))
-        kinds += [Kind("damaged blob", lambda rng: DamagedBlob(self.where, replica, rng.random()))]
+        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.where, replica, rng.random()))]
         if (small := self._disk) is not None:
-            kinds += [Kind("full disk", lambda rng: FullDisk(small, lasting(rng, size)))]
+            kinds += [FaultKind("full disk", lambda rng: FullDisk(small, lasting(rng, size)))]
         return chosen(kinds, size.only)
 
     def missing(self) -> list[str]:

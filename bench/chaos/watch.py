@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
-from bench.chaos.ledger import LEARNER, ROLLOUT, Ledger
+from bench.chaos.ledger import LEARNER, ROLLOUT, ChaosLedger
 from services.settings import Settings
 from services.stack import open_store
 from wire.errors import WireError
@@ -15,10 +15,10 @@ from wire.store import Store
 LOOK_S = 0.3
 
 
-class Watch:
+class LearnerWatch:
     """The last report of the learner that was seen. `newest` is the newest version in the store."""
 
-    def __init__(self, where: Callable[[], Settings], ledger: Ledger) -> None:
+    def __init__(self, where: Callable[[], Settings], ledger: ChaosLedger) -> None:
         self._where, self._ledger = where, ledger
         self._closed = threading.Event()
         self.report: LearnerReport | None = None

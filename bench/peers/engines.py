@@ -27,12 +27,12 @@ PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
 """ORT is ONNX Runtime; OpenVINO's are INT8 but for the first. Each raises ImportError where its library is missing."""
 
 
-class Engine(Protocol):
+class PeerEngine(Protocol):
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
         """How it takes batches like this one, in words and as a function."""
 
 
-def built(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> Engine:
+def built(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> PeerEngine:
     """Raises Skip or ImportError."""
     if name == PEAK:
         return PeakEngine(num_threads)

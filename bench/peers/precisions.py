@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.texts import clinc150, few_of_each
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
@@ -37,7 +37,7 @@ def main() -> None:
     train, test = few_of_each(stream, PER_LABEL).train, [item for stage in stream.stages for item in stage.test]
     served, proj_RD = learner.tier.served, projection(learner.tier.served.config, seed=config.seed)
 
-    def full(items: Sequence[Item]) -> Tensor:
+    def full(items: Sequence[StreamItem]) -> Tensor:
         tokens = served.tokenizer.encode_many([item.text for item in items])
         return encode_many(learner.strata, tokens, batch_size=BATCH)
 
@@ -53,7 +53,7 @@ def main() -> None:
     print(json.dumps(found))
 
 
-def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[Item]) -> RidgeHead:
+def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
     head, labels = RidgeHead(config.num_features, config.label_capacity, ridge=config.ridge), [it.label for it in items]
     for label in dict.fromkeys(labels):
         head.admit(label)
@@ -61,7 +61,7 @@ def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[Item]) -> Rid
     return head
 
 
-def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[Item]) -> float:
+def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
     """In percent."""
     rows = {label: row for row, label in enumerate(head.classes)}
     right = head.predict_many(phi_NR).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])

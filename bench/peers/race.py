@@ -28,7 +28,7 @@ class Turn:
 
 
 @dataclass(slots=True)
-class Entry:
+class Contestant:
     """One encoder on one work: how it is set, how near full precision it comes, and `take`, which times it again.
 
     `operations` are those with weights, for the whole batch.
@@ -61,8 +61,8 @@ class Race:
     """`ours`, and the peers that ran."""
 
     work: Work
-    ours: Entry
-    peers: tuple[Entry, ...]
+    ours: Contestant
+    peers: tuple[Contestant, ...]
 
     def run(self) -> None:
         """Heats, then the final. The encoders must be prepared."""
@@ -77,12 +77,12 @@ class Race:
                 peer.run()
 
     @property
-    def fastest(self) -> list[Entry]:
+    def fastest(self) -> list[Contestant]:
         """The peers, the fastest first."""
         return sorted(self.peers, key=lambda peer: peer.ms)
 
     @property
-    def accurate(self) -> list[Entry]:
+    def accurate(self) -> list[Contestant]:
         """Those of equal accuracy."""
         enough = min(EQUAL_COSINE, self.ours.cosine)
         return [peer for peer in self.fastest if peer.cosine >= enough]

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from bench.peers.cache import folder
-from bench.peers.race import Entry, Turn
+from bench.peers.race import Contestant, Turn
 from bench.peers.works import Work
 from bench.process import PeerFailed
 from bench.row import Skip
@@ -38,9 +38,9 @@ class Runner:
         if why := self._answer().get("skip"):
             raise Skip(why)
 
-    def prepare(self, work: Work) -> Entry:
+    def prepare(self, work: Work) -> Contestant:
         found = self._ask(work)
-        return Entry(name=self.name, take=lambda: self.run(work), alone=self.num_threads == 1, **found)
+        return Contestant(name=self.name, take=lambda: self.run(work), alone=self.num_threads == 1, **found)
 
     def run(self, work: Work, seconds: float = TURN_S) -> Turn:
         """Calls it for so long. `work` is prepared."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.table import Table
 
-from bench.peers.race import Entry, Race
+from bench.peers.race import Contestant, Race
 
 
 def standings(races: Sequence[Race]) -> Group:
@@ -29,9 +29,9 @@ def standings(races: Sequence[Race]) -> Group:
     return Group(shown, settings)
 
 
-def _entry(race: Race, name: str) -> Entry | None:
+def _entry(race: Race, name: str) -> Contestant | None:
     return next((entry for entry in (race.ours, *race.peers) if entry.name == name), None)
 
 
-def _cell(entry: Entry | None) -> str:
+def _cell(entry: Contestant | None) -> str:
     return "broke" if entry is None else f"{entry.ms:.3g}  {entry.cosine:.4f}"

@@ -39,7 +39,7 @@ def is_path(name: str) -> bool:
     return name.startswith(PREFIX) or ":" in name
 
 
-class Found(NamedTuple):
+class FoundClass(NamedTuple):
     """A class of Avalanche's, or after its kind, and the arguments that were given with its name."""
 
     name: str
@@ -47,7 +47,7 @@ class Found(NamedTuple):
     arguments: dict[str, Any]
 
 
-def find(name: str) -> Found:
+def find(name: str) -> FoundClass:
     """What a name stands for. Raises DataError where it does not import or is no strategy."""
     with _quiet():
         path, arguments = _parsed(name)
@@ -57,7 +57,7 @@ def find(name: str) -> Found:
 
         if not isinstance(found, type) or not issubclass(found, (BaseTemplate, BasePlugin)):
             raise DataError(f"{path} is neither a strategy nor a plugin of Avalanche")
-    return Found(name, found, arguments)
+    return FoundClass(name, found, arguments)
 
 
 class Avalanche:
@@ -65,7 +65,7 @@ class Avalanche:
 
     precision = "fp32"
 
-    def __init__(self, found: Found, net: nn.Module, *, rate: float, batch: int, capacity: int, seed: int) -> None:
+    def __init__(self, found: FoundClass, net: nn.Module, *, rate: float, batch: int, capacity: int, seed: int) -> None:
         given = {
             "model": net,
             "optimizer": torch.optim.SGD(net.parameters(), lr=rate),
@@ -111,7 +111,7 @@ class Avalanche:
         return num_rows * (rows[0].nbytes + labels_N[0].nbytes)
 
 
-def _made(found: Found, given: Mapping[str, Any], capacity: int) -> Any:
+def _made(found: FoundClass, given: Mapping[str, Any], capacity: int) -> Any:
     """The strategy; a plugin gets the plain template around it."""
     from avalanche.core import BasePlugin
     from avalanche.training.templates import SupervisedTemplate
@@ -120,7 +120,7 @@ def _made(found: Found, given: Mapping[str, Any], capacity: int) -> Any:
     return SupervisedTemplate(**given, plugins=[made]) if isinstance(made, BasePlugin) else made
 
 
-def _called(found: Found, given: Mapping[str, Any]) -> Any:
+def _called(found: FoundClass, given: Mapping[str, Any]) -> Any:
     """An object of the class, from what its constructor takes of `given` and from all arguments of the name."""
     parameters = inspect.signature(found.cls).parameters
     known = {key: value for key, value in given.items() if key in parameters} | found.arguments

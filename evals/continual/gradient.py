@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from evals.continual.rows import RowMemory, Rows
+from evals.continual.rows import RowBatch, RowMemory
 from evals.streams.stage import Part
 from learner.config import ReplayPolicy
 from learner.slow.strategies.strategy import Outputs, Strategy, class_loss
@@ -112,7 +112,7 @@ class Gradient:
         self._average()
         if strategy.num_draws:
             stored_BC = fresh_BC.detach() if strategy.wants_before else fresh_BC.detach()[:, :0]
-            self._memory.add(Rows(x, labels_B, stored_BC), stage=self._num_stages)
+            self._memory.add(RowBatch(x, labels_B, stored_BC), stage=self._num_stages)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -120,7 +120,7 @@ class Gradient:
             for mean, parameter in zip(self._predicting.values(), self._parameters, strict=True):
                 mean.lerp_(parameter, 1 - self._recipe.decay)
 
-    def _drawn(self, num_rows: int) -> Rows | None:
+    def _drawn(self, num_rows: int) -> RowBatch | None:
         drawn, augment = self._memory.draw(num_rows), self._recipe.augment
         return drawn._replace(x=augment(drawn.x, self._dice)) if drawn and augment else drawn
 

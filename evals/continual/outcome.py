@@ -8,7 +8,7 @@ from evals.continual.measures import Row, backward_transfer, final_accuracy, for
 from evals.continual.runner import Run
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Accuracies, forgetting and transfer in percent; the matrix has a row for each stage that was learnt."""
 
     data: str
@@ -24,9 +24,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
 
 
-def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, commit: str) -> Outcome:
+def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, commit: str) -> RunOutcome:
     """The result record of a run."""
-    return Outcome(
+    return RunOutcome(
         data=data,
         strategy=strategy,
         seed=seed,

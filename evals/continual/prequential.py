@@ -6,11 +6,11 @@ A stream's stages are spans of time, and each is its own test: what is measured 
 row, with the accuracy in each span; where spans are equally long, their mean is the prequential accuracy.
 """
 
-from evals.continual.runner import Choice, Run, Say, seconds_to_learn
+from evals.continual.runner import Run, RunChoice, Say, seconds_to_learn
 from evals.streams.stage import Benchmark, Contender, X
 
 
-def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: Choice, say: Say) -> Run:
+def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Predict and learn row by row, from the first span of time to the last."""
     accuracies, seconds = list[float](), 0.0
     for span in benchmark.stages:

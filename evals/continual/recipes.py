@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evals.continual.avalanche import Avalanche, Found, find
+from evals.continual.avalanche import Avalanche, FoundClass, find
 from evals.continual.ewc import ElasticWeights
 from evals.continual.gradient import Gradient, Pixels, Recipe, mlp
-from evals.continual.runner import Choice, Strategy, all_at_once
+from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.streams.images import NUM_PIXELS
 from evals.streams.stage import Benchmark
 from learner.slow.strategies.agem import AveragedGradient
@@ -137,33 +137,33 @@ def vector_net(num_inputs: int, num_classes: int, seed: int) -> nn.Module:
     return nn.Sequential(Scaled(), *mlp((num_inputs, num_classes), seed))
 
 
-def gradient(by_size: BySize, net: nn.Module, choice: Choice) -> Gradient:
+def gradient(by_size: BySize, net: nn.Module, choice: RunChoice) -> Gradient:
     """The contender that trains `net`."""
     capacity = CAPACITY if choice.buffer is None else choice.buffer
     return Gradient(net, recipe_for(by_size, capacity), capacity=capacity, seed=choice.seed)
 
 
-def avalanches(found: Found, recipes: Recipes, net: nn.Module, choice: Choice) -> Avalanche:
+def avalanches(found: FoundClass, recipes: Recipes, net: nn.Module, choice: RunChoice) -> Avalanche:
     """Avalanche's contender: it trains `net` in the same batches and at the same rate as our experience replay."""
     capacity = CAPACITY if choice.buffer is None else choice.buffer
     plain = recipe_for(recipes["er"], capacity)
     return Avalanche(found, net, rate=plain.rate, batch=plain.batch, capacity=capacity, seed=choice.seed)
 
 
-def for_images(recipes: Recipes) -> dict[str, Strategy[Tensor]]:
+def for_images(recipes: Recipes) -> dict[str, Method[Tensor]]:
     """By name, `joint` among them."""
 
-    def maker(name: str) -> Callable[[Benchmark[Tensor], Choice], Gradient]:
+    def maker(name: str) -> Callable[[Benchmark[Tensor], RunChoice], Gradient]:
         return lambda benchmark, choice: gradient(recipes[name], _net(benchmark, choice), choice)
 
-    return {name: Strategy(maker(name)) for name in recipes} | {"joint": Strategy(maker("naive"), all_at_once)}
+    return {name: Method(maker(name)) for name in recipes} | {"joint": Method(maker("naive"), all_at_once)}
 
 
-def for_images_by_path(recipes: Recipes, name: str) -> Strategy[Tensor]:
+def for_images_by_path(recipes: Recipes, name: str) -> Method[Tensor]:
     """One of Avalanche's. Raises DataError for a name that is none."""
     found = find(name)
-    return Strategy(lambda benchmark, choice: avalanches(found, recipes, _net(benchmark, choice), choice))
+    return Method(lambda benchmark, choice: avalanches(found, recipes, _net(benchmark, choice), choice))
 
 
-def _net(benchmark: Benchmark[Tensor], choice: Choice) -> nn.Module:
+def _net(benchmark: Benchmark[Tensor], choice: RunChoice) -> nn.Module:
     return image_net(len(benchmark.classes), choice.seed)

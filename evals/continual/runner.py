@@ -21,7 +21,7 @@ Say: TypeAlias = Callable[[str, Row], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
+class RunChoice:
     """What one run was asked for. `buffer`: samples that may be kept; None: as many as the strategy takes by itself.
 
     `learner` and `encoder` are the settings of the service, which text strategies go by.
@@ -42,7 +42,7 @@ class Run:
     buffer_bytes: int
 
 
-def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: Choice, say: Say) -> Run:
+def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Learn stage after stage; after each, test all that were learnt."""
     matrix, seconds, num_labels = list[Row](), 0.0, 0
     for number, stage in enumerate(benchmark.stages, start=1):
@@ -53,7 +53,7 @@ def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: Choice, s
     return Run(tuple(matrix), 1e3 * seconds / num_labels, contender.num_bytes)
 
 
-def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: Choice, say: Say) -> Run:
+def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Learn all stages as one, shuffled; the matrix has the one row of the end."""
     stages = benchmark.stages
     whole = joined([stage.train for stage in stages], _order(sum(len(stage.train) for stage in stages), choice.seed))
@@ -64,11 +64,11 @@ def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: Choice
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy(Generic[X]):
+class Method(Generic[X]):
     """How a contender is made for a benchmark, and how it is measured."""
 
-    make: Callable[[Benchmark[X], Choice], Contender[X]]
-    measure: Callable[[Benchmark[X], Contender[X], Choice, Say], Run] = by_stage
+    make: Callable[[Benchmark[X], RunChoice], Contender[X]]
+    measure: Callable[[Benchmark[X], Contender[X], RunChoice, Say], Run] = by_stage
 
 
 def accuracy(contender: Contender[X], part: Part[X]) -> float:

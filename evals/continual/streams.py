@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evals.continual.hedged_ridge import HedgedRidge
 from evals.continual.prequential import prequential
-from evals.continual.runner import Choice, Strategy
+from evals.continual.runner import Method, RunChoice
 from evals.streams.stage import Benchmark, Part
 from learner.errors import DataError
 
@@ -52,23 +52,23 @@ class Forest:
         return torch.tensor([0 if label is None else label for label in labels])
 
 
-def by_path(path: str) -> Strategy[Tensor]:
+def by_path(path: str) -> Method[Tensor]:
     """Raises DataError: there are none."""
     raise DataError(f"{path}: Avalanche learns in stages, not row by row; here there are {', '.join(STRATEGIES)}")
 
 
-def _ours(benchmark: Benchmark[Tensor], choice: Choice) -> HedgedRidge:
+def _ours(benchmark: Benchmark[Tensor], choice: RunChoice) -> HedgedRidge:
     return HedgedRidge(benchmark.stages[0].train.inputs.shape[1], len(benchmark.classes), seed=choice.seed)
 
 
-def _forest(benchmark: Benchmark[Tensor], choice: Choice) -> Forest:
+def _forest(benchmark: Benchmark[Tensor], choice: RunChoice) -> Forest:
     from river.forest import ARFClassifier
 
     return Forest(ARFClassifier(n_models=10, seed=choice.seed))
 
 
-STRATEGIES: dict[str, Strategy[Tensor]] = {
-    "hedged-ridge": Strategy(_ours, prequential),
-    "arf": Strategy(_forest, prequential),
-    "no-change": Strategy(lambda benchmark, choice: NoChange(), prequential),
+STRATEGIES: dict[str, Method[Tensor]] = {
+    "hedged-ridge": Method(_ours, prequential),
+    "arf": Method(_forest, prequential),
+    "no-change": Method(lambda benchmark, choice: NoChange(), prequential),
 }

@@ -21,7 +21,7 @@ from evals.continual.heads.kernel_lda import KernelLda
 from evals.continual.heads.lda import StreamingLda
 from evals.continual.heads.nearest_mean import NearestMean
 from evals.continual.recipes import VECTOR_RECIPES, avalanches, gradient, vector_net
-from evals.continual.runner import Choice, Strategy, all_at_once
+from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.streams.stage import Benchmark, Contender, Part
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder
@@ -29,7 +29,7 @@ from learner.fast.head import Head
 from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
 from learner.release.candidate import Candidate, Maker
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from model.minilm import load_encoder
 from model.quantized import INT8
 from wire.records import Answer, Feedback
@@ -70,7 +70,7 @@ class WholeLearner:
             self._learner.learn(self._records(batch), {})
             self._work(is_idle=False)
         self._work(is_idle=self._num_learnt == self._num_items)
-        self._live = self._maker.make(self._learner, Steps())
+        self._live = self._maker.make(self._learner, Stopwatch())
         self._maker.published(self._live, self._learner)
 
     def predict_many(self, inputs: Texts) -> Tensor:
@@ -168,7 +168,7 @@ class HeadAlone:
         return torch.tensor([int(label) for label in self._head.classes])[rows_N]
 
 
-def _whole(benchmark: Benchmark[Texts], choice: Choice) -> WholeLearner:
+def _whole(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
     config = replace(choice.learner, seed=choice.seed)
     if choice.buffer is not None:
         config = replace(config, replay_samples=choice.buffer)
@@ -176,44 +176,44 @@ def _whole(benchmark: Benchmark[Texts], choice: Choice) -> WholeLearner:
     return WholeLearner(config, choice.encoder, benchmark.classes, num_items=num_items, unlabelled=benchmark.unlabelled)
 
 
-def _head(make: Callable[[int, int], Head]) -> Strategy[Texts]:
+def _head(make: Callable[[int, int], Head]) -> Method[Texts]:
     """A head on the vectors; `make` gets their width, and the number of classes."""
 
-    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
         encoder = frozen(choice.learner, choice.encoder)
         head = make(encoder.served.config.d_model, len(benchmark.classes))
         return OnVectors(encoder, HeadAlone(head, lambda z_ND: z_ND))
 
-    return Strategy(contender)
+    return Method(contender)
 
 
-def _ridge(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+def _ridge(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
     encoder = frozen(replace(choice.learner, seed=choice.seed), choice.encoder)
     head = RidgeHead(choice.learner.num_features, len(benchmark.classes), ridge=choice.learner.ridge)
     return OnVectors(encoder, HeadAlone(head, encoder.served.features))
 
 
-def _by_gradient(name: str) -> Strategy[Texts]:
-    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+def _by_gradient(name: str) -> Method[Texts]:
+    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
         encoder = frozen(choice.learner, choice.encoder)
         return OnVectors(encoder, gradient(VECTOR_RECIPES[name], _linear(encoder, benchmark, choice), choice))
 
-    return Strategy(contender)
+    return Method(contender)
 
 
-def by_path(name: str) -> Strategy[Texts]:
+def by_path(name: str) -> Method[Texts]:
     """One of Avalanche's, on the vectors. Raises DataError for a name that is none."""
     found = find(name)
 
-    def contender(benchmark: Benchmark[Texts], choice: Choice) -> OnVectors:
+    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
         encoder = frozen(choice.learner, choice.encoder)
         net = _linear(encoder, benchmark, choice)
         return OnVectors(encoder, avalanches(found, VECTOR_RECIPES, net, choice))
 
-    return Strategy(contender)
+    return Method(contender)
 
 
-def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: Choice) -> nn.Module:
+def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: RunChoice) -> nn.Module:
     return vector_net(encoder.served.config.d_model, len(benchmark.classes), choice.seed)
 
 
@@ -223,11 +223,11 @@ def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
     return FrozenEncoder(config, encoder)
 
 
-STRATEGIES: dict[str, Strategy[Texts]] = {
-    "lifelong": Strategy(_whole),
-    "lifelong-joint": Strategy(_whole, all_at_once),
-    "joint": Strategy(_by_gradient("naive").make, all_at_once),
-    "ridge": Strategy(_ridge),
+STRATEGIES: dict[str, Method[Texts]] = {
+    "lifelong": Method(_whole),
+    "lifelong-joint": Method(_whole, all_at_once),
+    "joint": Method(_by_gradient("naive").make, all_at_once),
+    "ridge": Method(_ridge),
     "ncm": _head(NearestMean),
     "lda": _head(StreamingLda),
     "klda": _head(KernelLda),

@@ -15,7 +15,7 @@ from evals.load.score import (
     Audit,
     Hits,
     Percentiles,
-    Service,
+    VersionTimes,
     accuracy_by_stage,
     label_to_live,
     model_bytes,
@@ -23,7 +23,7 @@ from evals.load.score import (
     per_second,
     percentiles,
 )
-from evals.load.sight import Sight
+from evals.load.watcher import ServiceSnapshot
 from wire.records import STABLE, ArmName
 
 Mark: TypeAlias = tuple[float, str]
@@ -69,7 +69,7 @@ class Figures:
         return asdict(self)
 
 
-def figures(ledger: Ledger, sight: Sight, found: Audit, *, dead_letters: int) -> Figures:
+def figures(ledger: Ledger, sight: ServiceSnapshot, found: Audit, *, dead_letters: int) -> Figures:
     """The figures of a run that is over."""
     progress = ledger.progress()
     num_rounds = 1 + max((number for number, _ in progress.hits), default=TRAIN)
@@ -97,7 +97,7 @@ def figures(ledger: Ledger, sight: Sight, found: Audit, *, dead_letters: int) ->
     )
 
 
-def _label_to_live(ledger: Ledger, progress: Progress, sight: Sight) -> Percentiles:
+def _label_to_live(ledger: Ledger, progress: Progress, sight: ServiceSnapshot) -> Percentiles:
     labels = ledger.labels()
     any_arm = {arm for arm, _ in progress.first_ms}
     of_any, of_stable = (label_to_live(labels, _services(progress, sight, arms)) for arms in (any_arm, {STABLE}))
@@ -105,21 +105,21 @@ def _label_to_live(ledger: Ledger, progress: Progress, sight: Sight) -> Percenti
     return {**percentiles(of_any, 50, 95), **{f"stable_{name}": value for name, value in stable.items()}}
 
 
-def _services(progress: Progress, sight: Sight, arms: Collection[ArmName]) -> list[Service]:
+def _services(progress: Progress, sight: ServiceSnapshot, arms: Collection[ArmName]) -> list[VersionTimes]:
     """The versions that answered in any of the arms. One whose manifest was never seen covers nothing."""
     return [
-        Service(sight.through[version], first_ms)
+        VersionTimes(sight.through[version], first_ms)
         for (arm, version), first_ms in progress.first_ms.items()
         if arm in arms and version in sight.through
     ]
 
 
-def _arms(progress: Progress, sight: Sight) -> dict[ArmName, dict[str, float]]:
+def _arms(progress: Progress, sight: ServiceSnapshot) -> dict[ArmName, dict[str, float]]:
     names = dict.fromkeys([*progress.arms, *(arm.name for arm in (sight.plan.arms if sight.plan else ()))])
     return {name: _arm(name, progress, sight) for name in names}
 
 
-def _arm(name: ArmName, progress: Progress, sight: Sight) -> dict[str, float]:
+def _arm(name: ArmName, progress: Progress, sight: ServiceSnapshot) -> dict[str, float]:
     hits = progress.arms.get(name, Hits())
     newest = max((version for arm, version in progress.first_ms if arm == name), default=0)
     arm = sight.plan.arm(name) if sight.plan else None

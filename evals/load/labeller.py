@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from evals.load.ledger import Ledger
-from evals.load.outbox import Outbox
+from evals.load.outbox import LoadOutbox
 from wire.bus import Bus, partition_name
 from wire.records import Answer, Feedback
 
@@ -36,7 +36,7 @@ class Labeller:
         self,
         bus: Bus,
         ledger: Ledger,
-        outbox: Outbox,
+        outbox: LoadOutbox,
         *,
         delays: Callable[[int], tuple[float, ...]],
         now_ms: Callable[[], int],

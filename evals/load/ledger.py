@@ -26,7 +26,7 @@ RECENT = 500
 """Training answers that the live latency is taken of."""
 
 
-class Counts(NamedTuple):
+class LoadCounts(NamedTuple):
     """How far the run is. `due` labels are those of answered training events, `labelled` lie in the feedback topic."""
 
     sent: int
@@ -44,7 +44,7 @@ class Counts(NamedTuple):
 class Progress:
     """A consistent look at the run. `hits` is keyed by (round, stage); `arms` counts training events only."""
 
-    counts: Counts
+    counts: LoadCounts
     hits: Mapping[tuple[int, int], Hits]
     arms: Mapping[ArmName, Hits]
     first_ms: Mapping[tuple[ArmName, int], int]
@@ -116,7 +116,7 @@ class Ledger:
         with self._changed:
             return f"{self._prefix}{number}", self._events.label(number)
 
-    def wait(self, done: Callable[[Counts], bool], timeout_s: float) -> bool:
+    def wait(self, done: Callable[[LoadCounts], bool], timeout_s: float) -> bool:
         """Whether `done` came true within the time."""
         with self._changed:
             return self._changed.wait_for(lambda: done(self._counts()), timeout_s)
@@ -168,8 +168,8 @@ class Ledger:
         with self._changed:
             return self._events.time_ms[0] if len(self._events) else 0
 
-    def _counts(self) -> Counts:
-        return Counts(len(self._events), self._num_answered, self._num_due, len(self._labels))
+    def _counts(self) -> LoadCounts:
+        return LoadCounts(len(self._events), self._num_answered, self._num_due, len(self._labels))
 
     def _judge(self, number: int, answer: Answer, read_ms: int) -> None:
         events, round = self._events, self._events.round[number]

@@ -4,7 +4,7 @@ from wire.bus import Publisher
 from wire.records import Event, Feedback
 
 
-class Outbox:
+class LoadOutbox:
     """A publisher whose failures are noticed. Any thread may call. Verbs: send, check."""
 
     def __init__(self, publisher: Publisher) -> None:

@@ -11,12 +11,12 @@ import time
 from collections.abc import Sequence
 from itertools import cycle
 
-from evals.load.hands import Hands, Limits
+from evals.load.callbacks import Callbacks, Patience
 from evals.load.ledger import FILLER, TRAIN, Ledger
-from evals.load.outbox import Outbox
+from evals.load.outbox import LoadOutbox
 from evals.load.settle import Settler
-from evals.load.sight import Watcher
-from evals.streams.stream import Item, Stage, Stream
+from evals.load.watcher import Watcher
+from evals.streams.stream import Stage, Stream, StreamItem
 from wire.records import Event
 
 SOURCE = "demo"
@@ -31,7 +31,7 @@ class Player:
     """Sends every event of a run. Verbs: run, or its parts play, send and await_answers."""
 
     def __init__(
-        self, ledger: Ledger, watcher: Watcher, outbox: Outbox, hands: Hands, *, limits: Limits, seed: int
+        self, ledger: Ledger, watcher: Watcher, outbox: LoadOutbox, hands: Callbacks, *, limits: Patience, seed: int
     ) -> None:
         self._ledger = ledger
         self._watcher = watcher
@@ -72,7 +72,7 @@ class Player:
             if left_s > self._limits.look_s:
                 self._hands.check()
 
-    def send(self, item: Item, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
+    def send(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
         """Sends one event, now, whose time is `time_ms`."""
         event_id = self._ledger.sent(item.label, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))

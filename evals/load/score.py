@@ -60,7 +60,7 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class VersionTimes:
     """When a version gave its first answer, and the offsets that it was trained through."""
 
     trained_through: Mapping[str, int]
@@ -106,7 +106,7 @@ def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
     return {f"p{rank}": _finite(_nearest(ordered, rank)) for rank in ranks}
 
 
-def label_to_live(labels: Iterable[Label], services: Iterable[Service]) -> list[float]:
+def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> list[float]:
     """Seconds from each label to the first answer under a version that covers it; infinity where there was none.
 
     Versions need not come in order, and a later version may cover less (after a rollback the learner goes back).
@@ -153,7 +153,7 @@ def parity(manifest: WeightManifest) -> dict[str, float]:
 class _FirstLive:
     """For one partition: when the first answer came that covers a given offset."""
 
-    def __init__(self, source: str, services: Sequence[Service]) -> None:
+    def __init__(self, source: str, services: Sequence[VersionTimes]) -> None:
         steps = sorted(
             (each.trained_through[source], each.first_answer_ms) for each in services if source in each.trained_through
         )

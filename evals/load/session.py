@@ -12,16 +12,16 @@ from typing import TypeAlias
 
 import psutil
 
+from evals.load.callbacks import Callbacks, Patience
 from evals.load.curve import Point
 from evals.load.figures import Figures, Mark, figures
-from evals.load.hands import Hands, Limits
 from evals.load.labeller import Labeller, delays
 from evals.load.ledger import Ledger
 from evals.load.loops import Loops
-from evals.load.outbox import Outbox
+from evals.load.outbox import LoadOutbox
 from evals.load.player import Player
 from evals.load.readback import read_back
-from evals.load.sight import Watcher
+from evals.load.watcher import Watcher
 from evals.streams.stream import Stream
 from rollout.operator import Operator
 from rollout.plans import NotPossible
@@ -31,7 +31,7 @@ from wire.store import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tempo:
+class LoadProfile:
     """How a stream is played: events a second, seconds until a label comes back, the seed of both, and patience.
 
     Without `labels` nobody says what is right, so nothing is learned. Who reads the answers patiently sees them a tenth
@@ -43,11 +43,11 @@ class Tempo:
     seed: int = 0
     labels: bool = True
     is_patient: bool = False
-    limits: Limits = field(default_factory=Limits)
+    limits: Patience = field(default_factory=Patience)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionOutcome:
     """What a session came to, and what the picture is drawn of."""
 
     figures: Figures
@@ -57,7 +57,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class Participants:
     """Who takes part in a session."""
 
     ledger: Ledger
@@ -65,11 +65,11 @@ class Cast:
     player: Player
 
 
-Watching: TypeAlias = Callable[[Cast], AbstractContextManager[object]]
+Watching: TypeAlias = Callable[[Participants], AbstractContextManager[object]]
 """Shows a session to somebody while it goes on, from entering to leaving."""
 
 
-def unwatched(_cast: Cast) -> AbstractContextManager[object]:
+def unwatched(_cast: Participants) -> AbstractContextManager[object]:
     """Nobody looks."""
     return nullcontext()
 
@@ -78,12 +78,12 @@ def play(
     bus: Bus,
     store: Store,
     stream: Stream,
-    tempo: Tempo,
+    tempo: LoadProfile,
     *,
     say: Callable[[str], None],
     check: Callable[[], None],
     watching: Watching = unwatched,
-) -> Outcome:
+) -> SessionOutcome:
     """Plays `stream` to its end; `check` raises when the service has ended, and `say` takes lines for a human."""
     with assembled(bus, store, tempo, say=say, check=check) as cast, watching(cast):
         cast.player.run(stream, rate=tempo.rate)
@@ -92,10 +92,10 @@ def play(
 
 @contextmanager
 def assembled(
-    bus: Bus, store: Store, tempo: Tempo, *, say: Callable[[str], None], check: Callable[[], None]
-) -> Iterator[Cast]:
+    bus: Bus, store: Store, tempo: LoadProfile, *, say: Callable[[str], None], check: Callable[[], None]
+) -> Iterator[Participants]:
     """Everybody at work but the player, who waits for what to play."""
-    ledger, watcher, outbox = Ledger(_new_run()), Watcher(store), Outbox(bus.publisher())
+    ledger, watcher, outbox = Ledger(_new_run()), Watcher(store), LoadOutbox(bus.publisher())
     draw = partial(delays, seed=tempo.seed, between_s=tempo.label_delay_s)
     labeller = Labeller(
         bus,
@@ -112,7 +112,7 @@ def assembled(
         loops.check()
         check()
 
-    hands = Hands(
+    hands = Callbacks(
         began_ms=round(1000 * psutil.Process().create_time()),
         now_ms=now_ms,
         say=say,
@@ -120,7 +120,9 @@ def assembled(
         promote=partial(_promote, store),
     )
     with loops:
-        yield Cast(ledger, watcher, Player(ledger, watcher, outbox, hands, limits=tempo.limits, seed=tempo.seed))
+        yield Participants(
+            ledger, watcher, Player(ledger, watcher, outbox, hands, limits=tempo.limits, seed=tempo.seed)
+        )
 
 
 def _promote(store: Store, version: int) -> None:
@@ -128,13 +130,13 @@ def _promote(store: Store, version: int) -> None:
         Operator(store, name="the demo").promote(version, now_ms=now_ms())
 
 
-def _outcome(bus: Bus, cast: Cast) -> Outcome:
+def _outcome(bus: Bus, cast: Participants) -> SessionOutcome:
     ledger, sight = cast.ledger, cast.watcher.sight()
     back = read_back(bus, ledger)
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
     found = figures(ledger, sight, back.found, dead_letters=back.dead_letters)
-    return Outcome(found, ledger.curve(), ledger.tests(), sorted(marks))
+    return SessionOutcome(found, ledger.curve(), ledger.tests(), sorted(marks))
 
 
 def _new_run() -> str:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evals.load.hands import Hands, Limits
+from evals.load.callbacks import Callbacks, Patience
 from evals.load.ledger import Ledger
-from evals.load.sight import Sight, Watcher
+from evals.load.watcher import ServiceSnapshot, Watcher
 
 
 @dataclass(slots=True)
@@ -32,8 +32,8 @@ class Settler:
 
     ledger: Ledger
     watcher: Watcher
-    hands: Hands
-    limits: Limits
+    hands: Callbacks
+    limits: Patience
     meanwhile: Callable[[], None]
     every_s: float
 
@@ -73,7 +73,7 @@ class Settler:
                 return False
         return True
 
-    def _await_live(self, covers: Callable[[Sight, int], bool]) -> bool:
+    def _await_live(self, covers: Callable[[ServiceSnapshot, int], bool]) -> bool:
         """Whether a version that `covers` all there is to learn is live in time.
 
         consumes: sights; produces: promotions; waits for: the stable version; unblocked by: it, or the limit
@@ -91,7 +91,7 @@ class Settler:
                 return False
         return True
 
-    def _is_over(self, sight: Sight, newest: _Newest, is_all: bool, now_s: float) -> bool:
+    def _is_over(self, sight: ServiceSnapshot, newest: _Newest, is_all: bool, now_s: float) -> bool:
         """Whether the newest version has learned all there is and is served; promotes it where nobody else will."""
         age_s = now_s - newest.since_s
         if not is_all and age_s < self.limits.quiet_s:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evals.streams.stream import Item, Stage, Stream, limited, shuffled
+from evals.streams.stream import Stage, Stream, StreamItem, limited, shuffled
 from learner.errors import DataError
 from wire.records import MAX_EVENT_BYTES
 
@@ -38,10 +38,10 @@ FEWSHOT_HOWTO = (
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class DataLine:
     """An item, its stage if it names one, and `origin`: the file and line it was read from."""
 
-    item: Item
+    item: StreamItem
     stage: str | None
     origin: str
 
@@ -56,7 +56,7 @@ def load(name: str, data: Path | None, *, num_events: int | None = None, seed: i
     return limited(shuffled(Stream(name, stages), seed), num_events)
 
 
-def fewshot(shots: int, data: Path | None) -> list[Item]:
+def fewshot(shots: int, data: Path | None) -> list[StreamItem]:
     """The draw of `shots` texts for each class of CLINC150 that few-shot studies share (Zhang et al. 2021).
 
     Raises `DataError`.
@@ -69,7 +69,7 @@ def fewshot(shots: int, data: Path | None) -> list[Item]:
     odd = next((number for number, line in enumerate(lines, start=1) if len(line) != 2), None)
     if odd is not None:
         raise DataError(f"{found}:{odd}: expected a text, a tab, and a class")
-    return [Item(text, label) for text, label in lines]
+    return [StreamItem(text, label) for text, label in lines]
 
 
 def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dict[str, str]:
@@ -93,7 +93,7 @@ def _clinc150(data: Path | None) -> tuple[Stage, ...]:
     try:
         stage_of = {intent: domain for domain, intents in domains.items() for intent in intents}
         train, test = (
-            [Line(Item(text, intent), stage_of[intent], str(folder)) for text, intent in full[split]]
+            [DataLine(StreamItem(text, intent), stage_of[intent], str(folder)) for text, intent in full[split]]
             for split in ("train", "test")
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -129,7 +129,7 @@ def _folder(folder: Path) -> tuple[Stage, ...]:
     return _stages(tuple(dict.fromkeys(str(line.stage) for line in train)), train, test)
 
 
-def _lines(path: Path) -> list[Line]:
+def _lines(path: Path) -> list[DataLine]:
     """The lines of `path` (or `path`.gz), all of them with a stage or none."""
     found = _plain_or_gz(path)
     if found is None:
@@ -143,13 +143,13 @@ def _lines(path: Path) -> list[Line]:
     return lines
 
 
-def _parsed(path: Path) -> Iterator[Line]:
+def _parsed(path: Path) -> Iterator[DataLine]:
     for number, text in enumerate(_text(path).split("\n"), start=1):
         if text.strip():
             yield _parse(text, f"{path}:{number}")
 
 
-def _parse(text: str, origin: str) -> Line:
+def _parse(text: str, origin: str) -> DataLine:
     try:
         fields = json.loads(text)
     except ValueError as error:
@@ -162,7 +162,7 @@ def _parse(text: str, origin: str) -> Line:
     stage = fields.get("stage")
     if stage is not None and not isinstance(stage, str):
         raise DataError(f"{origin}: 'stage' must be a string, not {stage!r}")
-    return Line(Item(_sendable(fields["text"], origin), _sendable(fields["label"], origin)), stage, origin)
+    return DataLine(StreamItem(_sendable(fields["text"], origin), _sendable(fields["label"], origin)), stage, origin)
 
 
 def _sendable(text: str, origin: str) -> str:
@@ -175,7 +175,7 @@ def _sendable(text: str, origin: str) -> str:
     return text
 
 
-def _stages(names: Sequence[str], train: Sequence[Line], test: Sequence[Line]) -> tuple[Stage, ...]:
+def _stages(names: Sequence[str], train: Sequence[DataLine], test: Sequence[DataLine]) -> tuple[Stage, ...]:
     _check_test(names, {line.item.label for line in train}, test)
     stages = tuple(Stage(name, _items(train, name), _items(test, name)) for name in names)
     for stage in stages:
@@ -184,7 +184,7 @@ def _stages(names: Sequence[str], train: Sequence[Line], test: Sequence[Line]) -
     return stages
 
 
-def _check_test(names: Sequence[str], labels: set[str], test: Sequence[Line]) -> None:
+def _check_test(names: Sequence[str], labels: set[str], test: Sequence[DataLine]) -> None:
     for line in test:
         if line.item.label not in labels:
             raise DataError(f"{line.origin}: no training item has the label {line.item.label!r}")
@@ -192,7 +192,7 @@ def _check_test(names: Sequence[str], labels: set[str], test: Sequence[Line]) ->
             raise DataError(f"{line.origin}: no training item has the stage {line.stage!r}")
 
 
-def _items(lines: Sequence[Line], stage: str) -> tuple[Item, ...]:
+def _items(lines: Sequence[DataLine], stage: str) -> tuple[StreamItem, ...]:
     return tuple(line.item for line in lines if line.stage == stage)
 
 

@@ -21,7 +21,7 @@ DECISIONS_A_STAGE, FEWEST_LABELS = 4, 8
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class StreamItem:
     text: str
     label: str
 
@@ -29,8 +29,8 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Stage:
     name: str
-    train: tuple[Item, ...]
-    test: tuple[Item, ...]
+    train: tuple[StreamItem, ...]
+    test: tuple[StreamItem, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from kernels import gpu as on_gpu
 from kernels.attention import library
-from kernels.attention.library import Group, group_equal
+from kernels.attention.library import EqualLengths, group_equal
 from kernels.dispatch import Impl, choose
 
-__all__ = ["IMPLS", "Group", "attention", "group_equal"]
+__all__ = ["IMPLS", "EqualLengths", "attention", "group_equal"]
 
-Attention: TypeAlias = Callable[[Tensor, Sequence[Group], int], Tensor]
+Attention: TypeAlias = Callable[[Tensor, Sequence[EqualLengths], int], Tensor]
 
 HEADS_ON_GPU = (16, 32, 64, 128, 256)
 """Widths of a head that make a tile, and leave room for it."""
 
 
-def _why_not_gpu(qkv_TW: Tensor, _: Sequence[Group], num_heads: int) -> list[str]:
+def _why_not_gpu(qkv_TW: Tensor, _: Sequence[EqualLengths], num_heads: int) -> list[str]:
     reasons = on_gpu.why_not(qkv_TW)
     if (head := qkv_TW.shape[1] // (3 * num_heads)) not in HEADS_ON_GPU:
         reasons.append(f"a head is {head} wide; expected one of {', '.join(map(str, HEADS_ON_GPU))}")
@@ -34,7 +34,7 @@ def _why_not_gpu(qkv_TW: Tensor, _: Sequence[Group], num_heads: int) -> list[str
     return reasons
 
 
-def _attend_on_gpu(qkv_TW: Tensor, groups: Sequence[Group], num_heads: int) -> Tensor:
+def _attend_on_gpu(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
     from kernels.attention import gpu
 
     return gpu.attention(qkv_TW, groups, num_heads)
@@ -46,7 +46,7 @@ IMPLS: tuple[Impl[Attention], ...] = (
 )
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[Group], *, num_heads: int) -> Tensor:
+def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int) -> Tensor:
     """out_TX float32 for rows of q, k and v side by side (each num_heads x width), grouped by `group_equal`.
 
     Every sequence attends to its own tokens only. Raises ValueError when width or groups do not fit the rows.

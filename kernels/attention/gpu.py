@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.attention.library import Group
+from kernels.attention.library import EqualLengths
 
 TILE = 4096
 """Values of a block: one of queries and those of keys and values in flight fit in the 99 KiB that GPUs share."""
@@ -29,7 +29,7 @@ TILE = 4096
 LOG2_E = 1.4426950408889634
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[Group], num_heads: int) -> Tensor:
+def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
     """out_TX with X = H * D, for the groups that make up all rows in order; D a power of two from 16 to 256."""
     qkv_TW = qkv_TW.contiguous()
     num_rows, width = qkv_TW.shape
@@ -45,7 +45,7 @@ def attention(qkv_TW: Tensor, groups: Sequence[Group], num_heads: int) -> Tensor
 
 
 @functools.lru_cache(maxsize=4)
-def _offsets(groups: tuple[Group, ...], device: torch.device) -> Tensor:
+def _offsets(groups: tuple[EqualLengths, ...], device: torch.device) -> Tensor:
     """Cumulative lengths, from 0 on: copied to the GPU once for all layers of a batch."""
     lengths = [group.length for group in groups for _ in range(group.count)]
     return torch.tensor([0, *accumulate(lengths)], device=device)

@@ -30,7 +30,7 @@ SHORT = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class EqualLengths:
     """Neighbouring sequences of one length: `count` times `length` rows from row `start` on."""
 
     start: int
@@ -42,24 +42,24 @@ class Group:
         return self.count * self.length
 
 
-def group_equal(offsets: Sequence[int]) -> tuple[Group, ...]:
+def group_equal(offsets: Sequence[int]) -> tuple[EqualLengths, ...]:
     """Groups of neighbouring sequences of equal length; offsets are cumulative and start with 0."""
     lengths = [end - start for start, end in pairwise(offsets)]
-    groups: list[Group] = []
+    groups: list[EqualLengths] = []
     start = 0
     for length, run in groupby(lengths):
-        groups.append(Group(start, len(list(run)), length))
+        groups.append(EqualLengths(start, len(list(run)), length))
         start += groups[-1].num_rows
     return tuple(groups)
 
 
-def offsets_of(groups: Sequence[Group]) -> list[int]:
+def offsets_of(groups: Sequence[EqualLengths]) -> list[int]:
     """The cumulative lengths that `group_equal` took."""
     starts = [group.start + index * group.length for group in groups for index in range(group.count)]
     return [*starts, sum(group.num_rows for group in groups)]
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[Group], num_heads: int) -> Tensor:
+def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
     """out_TX with X = H * D, for the groups that make up all rows in order."""
     pieces = [
         (_short if group.length < SHORT else _long)(

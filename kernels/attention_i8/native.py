@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.attention.library import Group, offsets_of
+from kernels.attention.library import EqualLengths, offsets_of
 from kernels.native import address
 
 LANES, MAX_HEAD = 16, 256
@@ -20,7 +20,7 @@ def why_not_head(head: int) -> list[str]:
     return [f"a head is {head} wide; expected a multiple of {LANES} up to {MAX_HEAD}"]
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[Group], *, num_heads: int, way: str | None = None) -> Tensor:
+def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int, way: str | None = None) -> Tensor:
     """What the reference says, to the bit. `why_not_head` must be empty."""
     offsets_B = torch.tensor(offsets_of(groups), dtype=torch.int32)
     qkv_TW = qkv_TW.contiguous()

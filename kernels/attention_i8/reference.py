@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.attention.library import Group, offsets_of
+from kernels.attention.library import EqualLengths, offsets_of
 from kernels.linear_i8.reference import EPSILON
 
 MOST_TOKENS = 1 << 15
@@ -50,7 +50,7 @@ _SLOPE, _BEND = 43729, 11089
 """65280 / 2**f ~ 65280 - f (43729 - 11089 f): of the parabolas through both ends, the one with the least error."""
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[Group], *, num_heads: int) -> Tensor:
+def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int) -> Tensor:
     """out_TX float32 with X = H * D, for the groups that make up all rows in order; a row holds q, k, v, each H x D.
 
     Values must be finite. Sequences have at most MOST_TOKENS tokens.

@@ -91,13 +91,13 @@ class Encoder:
         matrices = _one_behind_the_other([self._matrices(block, inner) for block in blocks])
         norms = [(block.norm1, block.norm2) for block in blocks]
         self._kept = (embedding, norms, matrices)  # the records below hold addresses
-        records = (binding.Block * len(blocks))(*map(self._block, blocks, matrices))
-        self._record = binding.Encoder(
+        records = (binding.NativeBlock * len(blocks))(*map(self._block, blocks, matrices))
+        self._record = binding.NativeEncoder(
             self._width,
             num_heads,
             inner,
             len(blocks),
-            binding.Embedding(
+            binding.NativeEmbedding(
                 self._num_words,
                 address(embedding.word_VD),
                 address(embedding.scale_V),
@@ -184,8 +184,8 @@ class Encoder:
             _check_packed(name, getattr(block, name), shape)
         return [getattr(block, name) for name in shapes]
 
-    def _block(self, block: BlockWeights, matrices: Sequence[Tensor]) -> binding.Block:
-        return binding.Block(
+    def _block(self, block: BlockWeights, matrices: Sequence[Tensor]) -> binding.NativeBlock:
+        return binding.NativeBlock(
             *map(address, matrices),
             self._norm("norm1", block.norm1),
             self._norm("norm2", block.norm2),

@@ -16,12 +16,12 @@ from kernels.dispatch import Impl, choose, forced
 from kernels.linear_i4 import reference
 from kernels.linear_i4.library import LIBRARY, Pack, RowFunction
 from kernels.linear_i4.native import NATIVE
-from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Weight
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight
 
 __all__ = ["IMPLS", "PackedLinear4", "linear_i4", "pack"]
 
 
-def _pack_on_gpu(weight: Weight) -> RowFunction:
+def _pack_on_gpu(weight: Int4Weight) -> RowFunction:
     from kernels.linear_i4 import gpu
 
     return gpu.pack(weight)
@@ -52,7 +52,7 @@ def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = N
     m_NG uint8, from 1 to 16: the multiplier of each group of 64 inputs. Raises ValueError for anything else.
     """
     _check_weight(hi_NJ, m_NG, scale_N, bias_N)
-    weight = Weight(hi_NJ, m_NG, scale_N, bias_N)
+    weight = Int4Weight(hi_NJ, m_NG, scale_N, bias_N)
     impl = choose("linear_i4", IMPLS, weight, force=forced())
     num_out, num_bytes = hi_NJ.shape
     return PackedLinear4(2 * num_bytes, num_out, impl.name, impl.run(weight))

@@ -16,14 +16,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.linear_i4.reference import GROUP, Weight
+from kernels.linear_i4.reference import GROUP, Int4Weight
 from kernels.linear_i8 import gpu as linear_i8
 from kernels.linear_i8.gpu import finish
 
 assert linear_i8.BLOCK_K == GROUP, "a step of the product is one group of inputs"
 
 
-def pack(weight: Weight) -> Callable[[Tensor], Tensor]:
+def pack(weight: Int4Weight) -> Callable[[Tensor], Tensor]:
     """The function of rows for a weight that lies on their GPU."""
     planes = (weight.hi_NJ.contiguous().view(torch.int8), weight.m_NG.contiguous().view(torch.int8))
     return functools.partial(linear_i8.tiles, _multiply, planes, linear_i8.columns(weight.as_int8()))

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from kernels import linear_i8
 from kernels.dispatch import Impl
-from kernels.linear_i4.reference import Weight, high_plane
+from kernels.linear_i4.reference import Int4Weight, high_plane
 
 RowFunction: TypeAlias = Callable[[Tensor], Tensor]
-Pack: TypeAlias = Callable[[Weight], RowFunction]
+Pack: TypeAlias = Callable[[Int4Weight], RowFunction]
 
 
-def _unpacked(weight: Weight) -> RowFunction:
+def _unpacked(weight: Int4Weight) -> RowFunction:
     def linear(x_MK: Tensor) -> Tensor:
         q4_NK = high_plane(weight.hi_NJ, weight.m_NG)
         return linear_i8.linear_i8(x_MK, linear_i8.pack(q4_NK, weight.scale_N, weight.bias_N, once=True))

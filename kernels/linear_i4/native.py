@@ -8,12 +8,12 @@ from torch import Tensor
 
 from kernels import native
 from kernels.dispatch import Impl
-from kernels.linear_i4.reference import Weight
+from kernels.linear_i4.reference import Int4Weight
 from kernels.linear_i8.native import linear
 from kernels.native import address
 
 
-def pack_weight(weight: Weight) -> Tensor:
+def pack_weight(weight: Int4Weight) -> Tensor:
     """The high plane as the kernels read it, uint8: 0.53 times the bytes of INT8."""
     library = native.library()
     assert library is not None, "asked for kernels that are not there"
@@ -26,14 +26,14 @@ def pack_weight(weight: Weight) -> Tensor:
     return packed
 
 
-def _packer(way: str) -> Callable[[Weight], Callable[[Tensor], Tensor]]:
-    def pack(weight: Weight) -> Callable[[Tensor], Tensor]:
+def _packer(way: str) -> Callable[[Int4Weight], Callable[[Tensor], Tensor]]:
+    def pack(weight: Int4Weight) -> Callable[[Tensor], Tensor]:
         return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.hi_NJ), way=way)
 
     return pack
 
 
-NATIVE: tuple[Impl[Callable[[Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
+NATIVE: tuple[Impl[Callable[[Int4Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
     Impl(f"native/{way}", functools.partial(lambda way, *_: native.why_not(way), way), _packer(way))
     for way in native.WAYS
 )

@@ -26,7 +26,7 @@ MAX_MULTIPLIER = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class Int4Weight:
     """The high plane of a nested weight: `scale_N * (m * hi)`, and the bias."""
 
     hi_NJ: Tensor
@@ -34,9 +34,9 @@ class Weight:
     scale_N: Tensor
     bias_N: Tensor | None
 
-    def as_int8(self) -> linear_i8.Weight:
+    def as_int8(self) -> linear_i8.Int8Weight:
         """The same weight as the INT8 layer takes it."""
-        return linear_i8.Weight.of(high_plane(self.hi_NJ, self.m_NG), self.scale_N, self.bias_N)
+        return linear_i8.Int8Weight.of(high_plane(self.hi_NJ, self.m_NG), self.scale_N, self.bias_N)
 
 
 def pack_nibbles(q_NK: Tensor) -> Tensor:
@@ -56,6 +56,6 @@ def high_plane(hi_NJ: Tensor, m_NG: Tensor) -> Tensor:
     return (hi_NGK * m_NG.view(torch.int8).unsqueeze(2)).flatten(1)
 
 
-def linear(x_MK: Tensor, weight: Weight) -> Tensor:
+def linear(x_MK: Tensor, weight: Int4Weight) -> Tensor:
     """y_MN float32: the whole definition."""
     return linear_i8.linear(x_MK, weight.as_int8())

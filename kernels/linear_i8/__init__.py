@@ -17,7 +17,7 @@ from kernels.dispatch import Impl, best_seconds, choose, forced
 from kernels.linear_i8 import reference
 from kernels.linear_i8.library import INT8, INT_MM, LIBRARY, Pack, RowFunction
 from kernels.linear_i8.native import NATIVE
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 
 __all__ = ["IMPLS", "PackedLinear", "linear_i8", "pack"]
 
@@ -28,7 +28,7 @@ REFERENCE: Impl[Pack] = Impl(
 IMPLS: tuple[Impl[Pack], ...] = (*NATIVE, *LIBRARY, REFERENCE)
 
 
-def _pack_on_gpu(weight: Weight) -> RowFunction:
+def _pack_on_gpu(weight: Int8Weight) -> RowFunction:
     from kernels.linear_i8 import gpu
 
     return gpu.pack(weight)
@@ -70,7 +70,7 @@ def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: b
     Raises ValueError for another dtype or shape.
     """
     _check_weight(q_NK, scale_N, bias_N)
-    weight = Weight.of(q_NK, scale_N, bias_N)
+    weight = Int8Weight.of(q_NK, scale_N, bias_N)
     num_out, num_in = q_NK.shape
     if q_NK.is_cuda:
         impls = (choose("linear_i8", IMPLS_ON_GPU, weight, force=forced()),) * len(MAX_ROWS)
@@ -117,7 +117,7 @@ def _plan_once() -> tuple[Impl[Pack], ...]:
 def _measured(rivals: list[Impl[Pack]], num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
     generator = torch.Generator().manual_seed(0)
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
-    weight = Weight.of(q_NK, torch.ones(num_out), None)
+    weight = Int8Weight.of(q_NK, torch.ones(num_out), None)
     runs = [impl.run(weight) for impl in rivals]
     best: list[Impl[Pack]] = []
     for num_rows in MEASURED_ROWS:

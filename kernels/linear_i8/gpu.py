@@ -23,7 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.linear_i8.reference import EPSILON, Weight
+from kernels.linear_i8.reference import EPSILON, Int8Weight
 
 BLOCK_N = 64
 BLOCK_K = 64
@@ -34,12 +34,12 @@ _WHOLE = tl.constexpr(float(1 << 23))
 """The floats from here to twice this are the whole numbers: adding it rounds, half to even."""
 
 
-def pack(weight: Weight) -> Callable[[Tensor], Tensor]:
+def pack(weight: Int8Weight) -> Callable[[Tensor], Tensor]:
     """The function of rows for a weight that lies on their GPU."""
     return functools.partial(tiles, _multiply, (weight.q_NK,), columns(weight))
 
 
-def columns(weight: Weight) -> tuple[Tensor, ...]:
+def columns(weight: Int8Weight) -> tuple[Tensor, ...]:
     """What `finish` needs of each output: shift_N int32, then scale_N, scaled_ksum_N and bias_N."""
     shift_N = _SHIFT.value * weight.q_NK.sum(dim=1, dtype=torch.int32)
     return shift_N, weight.scale_N, weight.scaled_ksum_N, weight.bias_N

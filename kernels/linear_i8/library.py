@@ -21,10 +21,10 @@ from torch import Tensor
 
 from kernels.dispatch import Impl
 from kernels.linear_i8 import reference
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 
 RowFunction: TypeAlias = Callable[[Tensor], Tensor]
-Pack: TypeAlias = Callable[[Weight], RowFunction]
+Pack: TypeAlias = Callable[[Int8Weight], RowFunction]
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 
 TAIL = 8
@@ -84,7 +84,7 @@ def _float(w_NP: Tensor, scale_N: Tensor) -> Multiply:
 
 
 def _packer(multiplier: Callable[[Tensor, Tensor], Multiply]) -> Pack:
-    def pack(weight: Weight) -> RowFunction:
+    def pack(weight: Int8Weight) -> RowFunction:
         multiply = multiplier(pad_weight(weight.q_NK), weight.scale_N)
 
         def linear(x_MK: Tensor) -> Tensor:

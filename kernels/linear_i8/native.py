@@ -1,6 +1,6 @@
 """The INT8 linear layer in our own C: rows are quantized, multiplied and finished a few at a time, in the cache.
 
-Weight --pack--> panels of 64 outputs (source/weight.h) --linear--> y_MN        the same bits as the reference
+Int8Weight --pack--> panels of 64 outputs (source/weight.h) --linear--> y_MN        the same bits as the reference
 """
 
 import functools
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from kernels import native
 from kernels.dispatch import Impl
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 from kernels.native import address
 
 PLAIN, GELU, ADD = range(3)
 """What is done to y before it is stored: nothing, the GELU, or y is added to what is there."""
 
 
-def pack_weight(weight: Weight) -> Tensor:
+def pack_weight(weight: Int8Weight) -> Tensor:
     """The weight as the kernels read it, uint8: equal for every way to compute."""
     library = native.library()
     assert library is not None, "asked for kernels that are not there"
@@ -37,14 +37,14 @@ def linear(x_MK: Tensor, packed: Tensor, num_out: int, *, way: str | None = None
     return y_MN
 
 
-def _packer(way: str) -> Callable[[Weight], Callable[[Tensor], Tensor]]:
-    def pack(weight: Weight) -> Callable[[Tensor], Tensor]:
+def _packer(way: str) -> Callable[[Int8Weight], Callable[[Tensor], Tensor]]:
+    def pack(weight: Int8Weight) -> Callable[[Tensor], Tensor]:
         return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.q_NK), way=way)
 
     return pack
 
 
-NATIVE: tuple[Impl[Callable[[Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
+NATIVE: tuple[Impl[Callable[[Int8Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
     Impl(f"native/{way}", functools.partial(lambda way, *_: native.why_not(way), way), _packer(way))
     for way in native.WAYS
 )

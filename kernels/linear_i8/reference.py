@@ -28,7 +28,7 @@ _LEVELS = torch.tensor(255.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class Int8Weight:
     """An INT8 weight and what the epilogue needs, all float32 but q: `scaled_ksum_N` is scale_N * sum_K(q_NK)."""
 
     q_NK: Tensor
@@ -37,7 +37,7 @@ class Weight:
     scaled_ksum_N: Tensor
 
     @classmethod
-    def of(cls, q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "Weight":
+    def of(cls, q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "Int8Weight":
         scale_N = scale_N.float()
         bias_N = torch.zeros_like(scale_N) if bias_N is None else bias_N.float()
         ksum_N = q_NK.sum(dim=1, dtype=torch.int32)
@@ -58,13 +58,13 @@ def accumulate(q_MK: Tensor, w_NK: Tensor) -> Tensor:
     return torch.mm(q_MK.double(), w_NK.double().t()).to(torch.int32)
 
 
-def finish(scaled_MN: Tensor, step_M1: Tensor, low_M1: Tensor, weight: Weight) -> Tensor:
+def finish(scaled_MN: Tensor, step_M1: Tensor, low_M1: Tensor, weight: Int8Weight) -> Tensor:
     """y_MN, in the memory of `scaled_MN` = float(acc) * scale_N. The order of operations is part of the definition."""
     offset_MN = torch.addcmul(weight.bias_N, low_M1, weight.scaled_ksum_N)
     return torch.addcmul(offset_MN, scaled_MN, step_M1, out=scaled_MN)
 
 
-def linear(x_MK: Tensor, weight: Weight) -> Tensor:
+def linear(x_MK: Tensor, weight: Int8Weight) -> Tensor:
     """y_MN float32: the whole definition."""
     q_MK, step_M1, low_M1 = quantize_rows(x_MK)
     acc_MN = accumulate(q_MK, weight.q_NK)

@@ -18,7 +18,7 @@ class Norm(Structure):
     _fields_ = [*((name, c_void_p) for name in ("gain", "bias", "in_scale")), ("eps", c_float)]
 
 
-class Embedding(Structure):
+class NativeEmbedding(Structure):
     _fields_ = [
         ("num_words", c_int64),
         *((name, c_void_p) for name in ("word", "word_scale", "position")),
@@ -26,7 +26,7 @@ class Embedding(Structure):
     ]
 
 
-class Block(Structure):
+class NativeBlock(Structure):
     """Packed weights, by address, and the norms behind each residual."""
 
     _fields_ = [
@@ -36,11 +36,11 @@ class Block(Structure):
     ]
 
 
-class Encoder(Structure):
+class NativeEncoder(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("width", "heads", "inner", "layers")),
-        ("embedding", Embedding),
-        ("blocks", POINTER(Block)),
+        ("embedding", NativeEmbedding),
+        ("blocks", POINTER(NativeBlock)),
     ]
 
 
@@ -59,16 +59,16 @@ class Kernels(Structure):
         ("linear", CFUNCTYPE(c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("norm_rows", CFUNCTYPE(None, c_void_p, Shape, POINTER(Norm))),
         ("attention", CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int, c_int, c_void_p)),
-        ("embed", CFUNCTYPE(None, POINTER(Embedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
+        ("embed", CFUNCTYPE(None, POINTER(NativeEmbedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
         ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),
         (
             "encode",
-            CFUNCTYPE(c_int, POINTER(Encoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
+            CFUNCTYPE(c_int, POINTER(NativeEncoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
         ),
     ]
 
 
-RECORDS = (Norm, Embedding, Block, Encoder, Shape, Kernels)
+RECORDS = (Norm, NativeEmbedding, NativeBlock, NativeEncoder, Shape, Kernels)
 """In the order of `lifelong_record_bytes`."""
 
 

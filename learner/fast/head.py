@@ -27,7 +27,7 @@ class Head(Protocol):
         """scores_BC, the highest wins. Never a class without a sample while another has one."""
 
 
-class Rows:
+class ClassRows:
     """Which row belongs to which label; at most `capacity` of them."""
 
     def __init__(self, capacity: int, labels: Sequence[str] = ()) -> None:

@@ -23,7 +23,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from learner.fast.head import Rows
+from learner.fast.head import ClassRows
 
 GRID: Final = 1024.0
 """Features are multiples of its inverse."""
@@ -40,7 +40,7 @@ class RidgeHead:
 
     def __init__(self, num_features: int, capacity: int, *, ridge: float) -> None:
         self._capacity, self._ridge = capacity, ridge
-        self._rows = Rows(capacity)
+        self._rows = ClassRows(capacity)
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(capacity, dtype=torch.int64)
@@ -133,7 +133,7 @@ class RidgeHead:
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Become the head that `export` described."""
-        self._rows = Rows(self._capacity, classes)
+        self._rows = ClassRows(self._capacity, classes)
         self._waiting = []
         self._gram_RR[_triangle(len(self._gram_RR))] = sums["gram"]
         self._gram_RR.copy_(self._gram_RR.tril() + self._gram_RR.tril(-1).T)

@@ -33,7 +33,7 @@ class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
     num_raised: int = 0
 
 
-class Flips:
+class FlipDetector:
     """Watches pairs of classes, and sources."""
 
     def __init__(self, state: FlipsState | None = None) -> None:

@@ -29,7 +29,7 @@ from learner.labels.flow import Levels
 from learner.labels.outcomes import Ends, Fate
 from learner.labels.recent import RecentHashes
 from learner.labels.sample import Sample, Waiting, is_held_back
-from learner.labels.trust import Guard
+from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, fitting, has_receipt, key_of, names_of, sought_as, text_of
 from wire.records import Answer, Feedback, Quarantined
@@ -62,7 +62,7 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
 class Join:
     """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
-    def __init__(self, config: LearnerConfig, guard: Guard, *, state: JoinState | None = None) -> None:
+    def __init__(self, config: LearnerConfig, guard: LabelTrust, *, state: JoinState | None = None) -> None:
         num_names = NAMES * config.remembered_ids
         self._held_back_share = config.held_back_share
         self._guard = guard

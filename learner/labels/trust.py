@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from learner.config import LearnerConfig
-from learner.labels.flip_detector import Flips, FlipsState
+from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.labels.sample import Sample
 from wire.receipts import Receipts
 from wire.records import Feedback
@@ -20,18 +20,18 @@ from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
 log = structlog.get_logger("learner")
 
 
-class GuardState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `Guard` knows."""
+class TrustState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a `LabelTrust` knows."""
 
     sources: SourcesState
     flips: FlipsState
 
 
-class Guard:
+class LabelTrust:
     """Decides on labels, one after the other. Without `receipts` (a measurement has no key) no signature counts."""
 
     def __init__(
-        self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: GuardState | None = None
+        self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: TrustState | None = None
     ) -> None:
         config = learner.guard
         self._config, self._max_label_chars, self._receipts = config, learner.max_label_chars, receipts
@@ -46,7 +46,7 @@ class Guard:
             window=config.source_window,
             recent=state.sources.recent if state else None,
         )
-        self.flips = Flips(state.flips if state else None)
+        self.flips = FlipDetector(state.flips if state else None)
 
     def refusal(self, feedback: Feedback) -> str:
         """Why the label is refused, whatever it is the label of; "" where it is not."""
@@ -72,8 +72,8 @@ class Guard:
             return "over_share"
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
 
-    def export(self) -> GuardState:
-        return GuardState(
+    def export(self) -> TrustState:
+        return TrustState(
             sources=SourcesState(buckets=self._rates.export(), recent=self._shares.export()),
             flips=self.flips.export(),
         )

@@ -37,7 +37,7 @@ class Level(NamedTuple):
     room: float
 
 
-class Item(Protocol):
+class Waits(Protocol):
     """What a window asks of what it holds."""
 
     @property
@@ -46,7 +46,7 @@ class Item(Protocol):
     def source(self) -> str | None: ...
 
 
-T = TypeVar("T", bound=Item)
+T = TypeVar("T", bound=Waits)
 
 
 class Window(Generic[T]):

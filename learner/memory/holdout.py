@@ -21,7 +21,7 @@ NUM_FEW = 256
 """Samples on which all precisions are measured, or fewer. INT4 takes about 1 ms each."""
 
 
-class HeldBack:
+class Holdout:
     """The samples, and their vectors under each encoder in use."""
 
     def __init__(self, samples: Replay[Labelled]) -> None:

@@ -34,7 +34,7 @@ import numpy as np
 from learner.config import ReplayPolicy
 
 
-class Item(Protocol):
+class Rememberable(Protocol):
     """What a memory asks of a sample. `subject`: whom it is about, for `erase`; "" where nobody."""
 
     @property
@@ -47,9 +47,9 @@ class Item(Protocol):
     def num_bytes(self) -> int: ...
 
 
-T = TypeVar("T", bound=Item)
+T = TypeVar("T", bound=Rememberable)
 
-GROUP_OF: Mapping[ReplayPolicy, Callable[[Item], str]] = {
+GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable], str]] = {
     "reservoir": lambda sample: "",
     "class-balanced": lambda sample: str(sample.label),
     "experience-balanced": lambda sample: str(sample.stage),
@@ -234,7 +234,7 @@ class Replay(Generic[T]):
             heapq.heappush(self._heaps.setdefault(self._group_of(pair[1]), []), pair)
 
 
-def _key(pair: tuple[float, Item]) -> float:
+def _key(pair: tuple[float, Rememberable]) -> float:
     return pair[0]
 
 

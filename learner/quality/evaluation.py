@@ -13,14 +13,14 @@ from torch import Tensor
 
 from learner.export import ServedEncoder, stored_head
 from learner.fast.fast_head import FastTier
-from learner.memory.holdout import HeldBack
+from learner.memory.holdout import Holdout
 from learner.quality.anchor import Anchor, anchor_of, named
 from learner.quality.comparison import Comparison, compare
 from model.quantized import QuantizedHead
 from wire.records import Evaluation, StageEvaluation
 
 
-class Version(NamedTuple):
+class ScoredVersion(NamedTuple):
     """What is needed of a version to compare another with it.
 
     `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks.
@@ -34,7 +34,7 @@ class Version(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class MeasuredCandidate:
     """All that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
 
     `record` says which samples were right: what it would be as an anchor.
@@ -84,11 +84,13 @@ class Measured:
         return anchor
 
 
-def measure(new: Version, parent: Version | None, anchor: Anchor | None, held_back: HeldBack) -> Measured:
+def measure(
+    new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, held_back: Holdout
+) -> MeasuredCandidate:
     """Measure `new` on the held-back samples, beside what there is to compare it with."""
     logits_NC, rows_N = _answers(new, held_back)
     named_N, samples = named(logits_NC), held_back.samples.samples()
-    measured = Measured(
+    measured = MeasuredCandidate(
         is_finite=bool(logits_NC.isfinite().all()),
         num_labels=len(samples),
         record=anchor_of(samples, named_N == rows_N, rows_N, len(new.classes)),
@@ -102,20 +104,26 @@ def measure(new: Version, parent: Version | None, anchor: Anchor | None, held_ba
     return measured
 
 
-def changes(old: FastTier, new: FastTier, held_back: HeldBack, *, temperature: float) -> tuple[int, int]:
+def changes(old: FastTier, new: FastTier, held_back: Holdout, *, temperature: float) -> tuple[int, int]:
     """How many held-back samples are lost and won when the tier `new` takes the place of `old`."""
     before_N, after_N = (_right(tier, held_back, temperature) for tier in (old, new))
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
 
 
-def _right(tier: FastTier, held_back: HeldBack, temperature: float) -> Tensor:
+def _right(tier: FastTier, held_back: Holdout, temperature: float) -> Tensor:
     out = stored_head(tier.served.config, tier.head.solve(), temperature=temperature)
     return held_back.correct(tier.served, tier.served.head(out), tier.head.classes)
 
 
 def _beside_parent(
-    measured: Measured, new: Version, parent: Version, held_back: HeldBack, *, right_N: Tensor, rows_N: Tensor
-) -> Measured:
+    measured: MeasuredCandidate,
+    new: ScoredVersion,
+    parent: ScoredVersion,
+    held_back: Holdout,
+    *,
+    right_N: Tensor,
+    rows_N: Tensor,
+) -> MeasuredCandidate:
     logits_NC, parent_rows_N = _answers(parent, held_back)
     named_N = named(logits_NC)
     comparison = compare(named_N == parent_rows_N, right_N, rows_N, len(new.classes))
@@ -131,13 +139,13 @@ def _beside_parent(
     )
 
 
-def _answers(version: Version, held_back: HeldBack) -> tuple[Tensor, Tensor]:
+def _answers(version: ScoredVersion, held_back: Holdout) -> tuple[Tensor, Tensor]:
     """The logits of each sample, and the row of its label, -1 where the version has none."""
     z_ND, rows_N = held_back.vectors(version.served, version.classes)
     return version.head.logits(z_ND, len(version.classes)), rows_N
 
 
-def head_update(new: Version, parent: Version) -> float:
+def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
     """How far the rows that both heads have moved, relative to the norm of the parent's: 0.1 is a tenth."""
     num_rows = min(len(new.weights_CR), len(parent.weights_CR))
     return relative_norm([(new.weights_CR[:num_rows], parent.weights_CR[:num_rows])])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from learner.quality.comparison import Comparison, Paired
-from learner.quality.evaluation import Measured
+from learner.quality.evaluation import MeasuredCandidate
 from wire.records import PrecisionEvaluation
 
 FALSE_ALARM = 1e-3
@@ -29,7 +29,7 @@ MIN_NAMED = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class GateLimits:
     """What a version must reach; the fields of `LearnerConfig` of the same names."""
 
     min_held_back: int
@@ -41,16 +41,16 @@ class Limits:
     min_parity_agreement: float
 
 
-def refusals(measured: Measured, best: PrecisionEvaluation, limits: Limits) -> list[str]:
+def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: GateLimits) -> list[str]:
     """Every reason against publishing. `best`: what the best precision reaches; whether a cheaper one may answer is
     decided where it would.
 
-    >>> limits = Limits(
+    >>> limits = GateLimits(
     ...     min_held_back=9, accuracy_tolerance=0.02, max_negative_flips=0.1, max_head_update=5.0, max_top_update=0.5,
     ...     min_parity_cosine=0.98, min_parity_agreement=0.9,
     ... )
     >>> parent = Comparison(overall=Paired(num=100, right=60, lost=12, won=0))
-    >>> refusals(Measured(parent=parent), PrecisionEvaluation(name="int8"), limits)
+    >>> refusals(MeasuredCandidate(parent=parent), PrecisionEvaluation(name="int8"), limits)
     ['worse_than_parent']
     """
     parent, anchor = measured.parent, measured.anchor
@@ -72,7 +72,7 @@ def refusals(measured: Measured, best: PrecisionEvaluation, limits: Limits) -> l
     return [reason for reason, holds in reasons.items() if holds]
 
 
-def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: Limits) -> bool:
+def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimits) -> bool:
     """Whether one of `groups` got worse by more than is tolerated and by more than chance explains in so many."""
     if comparison.overall.num < limits.min_held_back:
         return False
@@ -83,20 +83,20 @@ def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: Limits) -
     )
 
 
-def is_worse_somewhere(comparison: Comparison, limits: Limits) -> bool:
+def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
     """Whether a class got worse, or was forgotten: with few samples of each class, only that can be told."""
     is_enough = comparison.overall.num >= limits.min_held_back
     is_forgotten = any(it.lost == it.right >= MIN_CLASS_SAMPLES and not it.won for it in comparison.classes)
     return (is_enough and is_forgotten) or is_worse(comparison, comparison.classes, limits)
 
 
-def has_flipped(overall: Paired, limits: Limits) -> bool:
+def has_flipped(overall: Paired, limits: GateLimits) -> bool:
     """Whether more of the samples were lost than may be, whatever was won, beyond the chance in the number of them."""
     bound = limits.max_negative_flips * overall.num
     return overall.num >= limits.min_held_back and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
 
 
-def is_collapsed(measured: Measured) -> bool:
+def is_collapsed(measured: MeasuredCandidate) -> bool:
     """Whether one class is named for everything, where the parent told classes apart."""
     return measured.num_labels >= MIN_NAMED and measured.num_named == 1 < measured.num_named_by_parent
 

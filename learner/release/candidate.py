@@ -11,10 +11,10 @@ from torch import Tensor
 from learner.config import LearnerConfig
 from learner.export import Stored, stored_head
 from learner.learner import Learner
-from learner.quality.evaluation import Measured, Version, measure
+from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.parity import Parity
 from learner.quality.temperature import fit_temperature
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from model.head import OUT
 from model.quantized import PRECISIONS, QuantizedHead
 from wire.records import PrecisionEvaluation, Probe
@@ -27,9 +27,9 @@ NEW_PARITY_TEXTS = 16
 class Candidate:
     """What would be published. `tensors` is the whole version, by name."""
 
-    version: Version
+    version: ScoredVersion
     tensors: dict[str, Stored]
-    measured: Measured
+    measured: MeasuredCandidate
     precisions: tuple[PrecisionEvaluation, ...]
     probes: tuple[Probe, ...]
 
@@ -42,7 +42,7 @@ class Maker:
         self._parity: dict[str, Parity] = {}
         self.parent: Candidate | None = None
 
-    def make(self, learner: Learner, steps: Steps) -> Candidate:
+    def make(self, learner: Learner, steps: Stopwatch) -> Candidate:
         """The version that `learner` would publish now. Sets its temperature. Raises NonFinite."""
         tier = learner.tier
         served, classes = tier.served, tier.head.classes
@@ -57,7 +57,7 @@ class Maker:
         head = served.head(out)
         steps.end("requantize")
         top = {name: value.clone() for name, value in learner.top.items()}  # a restore writes into the learner's own
-        version = Version(served, head, classes, weights_CR, top)
+        version = ScoredVersion(served, head, classes, weights_CR, top)
         parent = self.parent.version if self.parent else None
         measured = measure(version, parent, learner.anchor, learner.held_back)
         parity = self._parity_of(learner)

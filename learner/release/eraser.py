@@ -19,7 +19,7 @@ import structlog
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.erasure import erase
-from learner.release.publisher import Publisher
+from learner.release.publisher import WeightPublisher
 from learner.state.checkpoint import Checkpoints
 from wire.errors import StaleEpoch, StoreUnavailable, WireError
 from wire.records import Erasure
@@ -39,7 +39,7 @@ class Eraser:
         learner: Learner,
         store: Store,
         checkpoints: Checkpoints,
-        publisher: Publisher,
+        publisher: WeightPublisher,
         *,
         leadership: Leadership,
         now_ms: Callable[[], int],

@@ -16,7 +16,7 @@ from learner.learner import Learner
 from learner.release.candidate import Candidate, Maker
 from learner.state.checkpoint import Checkpoints, is_same
 from learner.state.snapshot import Snapshot
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
 from wire.records import WeightManifest
 from wire.store import Store
@@ -30,7 +30,7 @@ IN_A_ROW = "gate_in_a_row"
 log = structlog.get_logger("learner")
 
 
-class Standing:
+class ParentVersion:
     """`pending` is what a checkpoint says is about to be published, until the store is known to have it."""
 
     def __init__(self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker) -> None:
@@ -68,7 +68,7 @@ class Standing:
         learner.read_first = _reachable(learner.read_first, ends)
         if pending is not None and is_there:
             self.mark(pending, self.num_changes - learner.has_migrated)
-            self._maker.published(self._maker.make(learner, Steps()), learner)
+            self._maker.published(self._maker.make(learner, Stopwatch()), learner)
         elif pending is not None or not current:
             self.force()
         if current > learner.version:
@@ -139,7 +139,7 @@ class Standing:
         """The candidate that a learner in this state makes."""
         try:
             with self._learner.recalling(published):
-                return self._maker.make(self._learner, Steps())
+                return self._maker.make(self._learner, Stopwatch())
         except LearnerError as error:
             log.warning("snapshot_refused", version=published.facts.version, reason=str(error))
             return None
@@ -174,7 +174,7 @@ class Standing:
             if snapshot is not None:
                 learner.set_aside(snapshot, current)
                 learner.anchor = None
-                self._maker.published(self._maker.make(learner, Steps()), learner)
+                self._maker.published(self._maker.make(learner, Stopwatch()), learner)
         except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:

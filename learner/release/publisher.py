@@ -26,11 +26,11 @@ from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
 from learner.release.candidate import Candidate, Maker
-from learner.release.parent import IN_A_ROW, Standing
+from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.shipment import manifest_of, put_blobs
-from learner.release.stock import Stock
+from learner.release.tensors import Stock
 from learner.state.checkpoint import Checkpoints
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
 from wire.errors import BlobCorrupt, NotFound, StaleEpoch, StoreUnavailable, WireError
 from wire.records import WeightManifest
@@ -46,12 +46,12 @@ class Flight:
     manifest: WeightManifest
     candidate: Candidate
     num_changes: int
-    steps: Steps
+    steps: Stopwatch
     lease: Lease
     sent: Future[None]
 
 
-class Publisher:
+class WeightPublisher:
     """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Publisher:
     ) -> None:
         self._learner, self._store, self._checkpoints, self._leadership = learner, store, checkpoints, leadership
         self._config, self._now_ms, self._clock_s = config, now_ms, clock_s
-        self._limits = gate.Limits(
+        self._limits = gate.GateLimits(
             min_held_back=config.min_held_back,
             accuracy_tolerance=config.accuracy_tolerance,
             max_negative_flips=config.max_negative_flips,
@@ -77,7 +77,7 @@ class Publisher:
             min_parity_agreement=config.min_parity_agreement,
         )
         self._maker = Maker(config)
-        self._standing = Standing(learner, store, checkpoints, self._maker)
+        self._standing = ParentVersion(learner, store, checkpoints, self._maker)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._flight: Flight | None = None
         self._lease = leadership.lease
@@ -170,7 +170,7 @@ class Publisher:
             current = self._store.current()
             if current != self._learner.version:
                 self._standing.follow(current)
-            elif self._standing.may_publish and (candidate := self._candidate(steps := Steps())) is not None:
+            elif self._standing.may_publish and (candidate := self._candidate(steps := Stopwatch())) is not None:
                 self._launch(candidate, steps)
         except StaleEpoch:
             raise
@@ -237,7 +237,7 @@ class Publisher:
         if is_synced:
             self._sync_at_s, self._num_synced = self._checkpoint_at_s, len(learner.erased)
 
-    def _launch(self, candidate: Candidate, steps: Steps) -> None:
+    def _launch(self, candidate: Candidate, steps: Stopwatch) -> None:
         num_changes = self._standing.num_changes
         version = max(self._store.next_version(), self._learner.last_version + 1)
         lease = self._leadership.lease
@@ -260,7 +260,7 @@ class Publisher:
         self._store.publish(manifest, lease)
         failpoint("after-publish")
 
-    def _candidate(self, steps: Steps) -> Candidate | None:
+    def _candidate(self, steps: Stopwatch) -> Candidate | None:
         """What to publish; None, and a count, when the gate refuses it."""
         num_changes = self._standing.num_changes
         try:

@@ -18,7 +18,7 @@ from learner.errors import LearnerError
 from learner.learner import Learner
 from learner.release.candidate import Candidate, Maker
 from learner.slow.round import Phase
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
 from wire.records import Answer, Feedback, Round, WeightManifest
 
@@ -45,7 +45,7 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
     if sorted(found) != sorted(manifest.labels):
         raise NotRebuilt(f"{len(found)} classes are in the topics, {len(manifest.labels)} in the version")
     learner.tier = learner.tier.reordered(manifest.labels)
-    return Maker(config).make(learner, Steps())
+    return Maker(config).make(learner, Stopwatch())
 
 
 def differing(manifest: WeightManifest, candidate: Candidate) -> list[str]:

@@ -20,7 +20,7 @@ import structlog
 from learner.export import Stored
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.publisher import Publisher
+from learner.release.publisher import WeightPublisher
 from wire.errors import NotFound, StoreUnavailable, WireError
 from wire.records import WeightManifest
 from wire.store import Store
@@ -41,7 +41,7 @@ class Repairer:
         self,
         learner: Learner,
         store: Store,
-        publisher: Publisher,
+        publisher: WeightPublisher,
         *,
         leadership: Leadership,
         verify_every_s: float,

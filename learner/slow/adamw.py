@@ -17,7 +17,7 @@ EPSILON = 1e-8
 
 
 @dataclass(slots=True)
-class Group:
+class ParameterGroup:
     """Parameters that learn at one rate. `decay` is the share of a weight that goes with each step, times the rate."""
 
     parameters: Sequence[nn.Parameter]
@@ -57,7 +57,7 @@ class Group:
 class AdamW:
     """Steps of `groups`, `num_steps` of them: whatever comes after those changes nothing."""
 
-    def __init__(self, groups: Sequence[Group], *, num_steps: int) -> None:
+    def __init__(self, groups: Sequence[ParameterGroup], *, num_steps: int) -> None:
         self._groups, self._num_steps, self._num_done = groups, num_steps, 0
 
     @torch.no_grad()

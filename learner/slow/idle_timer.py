@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from wire.records import Answer, Feedback
 
 
-class Silence:
+class IdleTimer:
     """`after(records)` says whether the last label lies `after_s` seconds back; never for 0."""
 
     def __init__(self, after_s: float, *, clock_s: Callable[[], float] = time.monotonic) -> None:

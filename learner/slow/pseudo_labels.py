@@ -1,11 +1,11 @@
-"""Guesses the labels of texts that nobody labelled, so that a slow round can train the encoder on them: self-training.
+"""Pseudo-labels of texts that nobody labelled, so that a slow round can train the encoder on them (self-training).
 
     z of the texts --softmax over the class means--> shares of each class --> means of labels and guesses --again-->
 
 Lee 2013 (pseudo-labels), with the means refined by expectation and maximization. Every class mean keeps the weight of
 an average class in guesses, so that one which the texts do not show stays where its labels put it, and one that they
 show often cannot drift. A mean that lies in everybody's way takes too many texts: classes are balanced, but by a factor
-of two at most, for streams are not even. Guesses train the encoder and nothing else: the head is made of labels alone.
+of two at most, for streams are not even. They train the encoder and nothing else: the head is made of labels alone.
 
 Rejected: balancing without a bound (Sinkhorn; CLINC150 as the encoder comes, 5 labels a class: 91.9 % of the guesses
 right instead of 91.1, but 53 instead of 90.8 where the texts show half of the classes; without balancing 90.2 and 91.6,
@@ -33,7 +33,7 @@ ROUNDS, BALANCINGS = 4, 5
 """Of refining the means, and in each of balancing the classes."""
 
 
-class Guesses:
+class PseudoLabels:
     """The guesses for some texts under one encoder, made in units: `step` until `progress` is 1, then `rows`."""
 
     def __init__(self, texts: Sequence[str], means_CD: Tensor, *, unit: int) -> None:

@@ -27,10 +27,10 @@ from learner.config import LearnerConfig
 from learner.export import stored_encoder
 from learner.failpoints import failpoint
 from learner.fast.fast_head import FastTier
-from learner.memory.holdout import HeldBack
+from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, draw
-from learner.slow.pseudo_labels import Guesses
-from learner.slow.token_dropout import thinned
+from learner.slow.pseudo_labels import PseudoLabels
+from learner.slow.token_dropout import token_dropout
 from learner.slow.trainer import Trainer, with_own_top
 from learner.state.snapshot import RoundPlan, StepPlan
 from model.strata import Strata
@@ -56,11 +56,11 @@ class SlowRound:
     ) -> None:
         self.plan, self.means_CD, self.losses = plan, means_CD, list[float]()
         unlabelled = plan.unlabelled
-        self._guesses = Guesses(unlabelled, means_CD, unit=config.rebuild_batch)
+        self._guesses = PseudoLabels(unlabelled, means_CD, unit=config.rebuild_batch)
         self.phase = Phase.GUESS if unlabelled else Phase.TRAIN
         self._tier, self._unit = tier, config.rebuild_batch
         rng = np.random.default_rng([config.seed, plan.number])
-        self._thin = partial(thinned, share=config.slow_token_dropout, dice=rng)
+        self._thin = partial(token_dropout, share=config.slow_token_dropout, dice=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
@@ -69,7 +69,7 @@ class SlowRound:
         self._rows = {label: row for row, label in enumerate(plan.labels)}
         self._trainer = Trainer(self.strata, means_CD, parent=strata, num_steps=len(plan.steps), config=config)
 
-    def step(self, replay: Replay[Labelled], held_back: HeldBack) -> Phase:
+    def step(self, replay: Replay[Labelled], held_back: Holdout) -> Phase:
         """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
         if self.phase is Phase.GUESS:
             self._guess()

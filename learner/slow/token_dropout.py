@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def thinned(ids: Sequence[int], share: float, dice: np.random.Generator) -> list[int]:
+def token_dropout(ids: Sequence[int], share: float, dice: np.random.Generator) -> list[int]:
     """The ids without about a `share` of those between the first and the last, each as likely to go.
 
-    >>> thinned([101, 5, 6, 102], 1.0, np.random.default_rng(0))
+    >>> token_dropout([101, 5, 6, 102], 1.0, np.random.default_rng(0))
     [101, 102]
     """
     stays_N = dice.random(len(ids)) >= share

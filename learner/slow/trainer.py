@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from learner.config import LearnerConfig
-from learner.slow.adamw import AdamW, Group
+from learner.slow.adamw import AdamW, ParameterGroup
 from learner.slow.strategies.in_rounds import in_rounds
 from learner.slow.strategies.strategy import Outputs
 from model.fakequant import fake_layer
@@ -88,8 +88,8 @@ class Trainer:
         top = [parameter for block in strata.layers[self._first_layer :] for parameter in block.parameters()]
         self._parameters = [*top, self._head_CD]
         groups = (
-            Group(top, rate=config.slow_rate, decay=config.slow_weight_decay),
-            Group([self._head_CD], rate=HEAD_RATE * config.slow_rate, decay=0.0),
+            ParameterGroup(top, rate=config.slow_rate, decay=config.slow_weight_decay),
+            ParameterGroup([self._head_CD], rate=HEAD_RATE * config.slow_rate, decay=0.0),
         )
         self._optimizer = AdamW(groups, num_steps=num_steps)
 

@@ -38,7 +38,7 @@ _NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class CheckpointFile:
     """A checkpoint in the folder, by its name."""
 
     path: Path
@@ -125,11 +125,11 @@ class Checkpoints:
             if is_ours and path not in kept:
                 path.unlink(missing_ok=True)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CheckpointFile]:
         """What is in the folder, newest first."""
         matches = ((path, _NAME.fullmatch(path.name)) for path in self._folder.iterdir())
         found = [
-            Entry(
+            CheckpointFile(
                 path=path,
                 sequence=int(name["sequence"]),
                 epoch=int(name["epoch"] or 0),
@@ -150,7 +150,7 @@ class Checkpoints:
         """That of the last leader that has written here."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
-    def _read(self, entry: Entry) -> Snapshot:
+    def _read(self, entry: CheckpointFile) -> Snapshot:
         """Raises CheckpointRefused."""
         try:
             return decode(entry.path.read_bytes())

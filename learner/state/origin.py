@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
+class OriginChange:
     """What is different: by setting, the old and the new value."""
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Change:
         return bool(self.settings)
 
 
-def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> Change:
+def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginChange:
     """What is to be done with a state of `old` that knows `num_classes` under the settings of `new`.
 
     Blocks that were trained stay trained, whether or not they are trained on, so `trainable_layers` of `new` is not
@@ -73,7 +73,7 @@ def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int
     said = {SETTINGS[name]: f"{values[name][0]} -> {values[name][1]}" for name in sorted(differing)}
     if not is_same_encoder:
         said["encoder"] = f"{old.encoder[:12]} -> {new.encoder[:12]}"
-    return Change(
+    return OriginChange(
         settings=said,
         is_same_encoder=is_same_encoder,
         is_rebuilt=not is_same_encoder or bool(differing - {"label_capacity"}),

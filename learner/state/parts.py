@@ -3,7 +3,7 @@
 from learner.config import LearnerConfig
 from learner.labels.classes import Classes, ClassesState
 from learner.labels.drift import DriftState, DriftWatch
-from learner.memory.holdout import HeldBack
+from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, ReplayState, hashed
 from learner.slow.round import GROWTH
 
@@ -29,9 +29,9 @@ def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None)
     )
 
 
-def held_back_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> HeldBack:
+def held_back_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
     key_of = hashed(config.seed + 1)
-    return HeldBack(Replay(config.held_back_samples, HELD_BACK_BYTES, key_of=key_of, state=state))
+    return Holdout(Replay(config.held_back_samples, HELD_BACK_BYTES, key_of=key_of, state=state))
 
 
 def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:

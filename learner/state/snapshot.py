@@ -21,7 +21,7 @@ from learner.labels.classes import ClassesState
 from learner.labels.drift import DriftState
 from learner.labels.join import JoinState
 from learner.labels.letters import LettersState
-from learner.labels.trust import GuardState
+from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState
 from learner.memory.replay import Labelled, ReplayState
 from learner.quality.anchor import Anchor
@@ -101,7 +101,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     lineage: Lineage = Lineage(gap="the program that kept it before had no lineage")
     anchor: Anchor | None = None
     erased: ErasedState = ErasedState()
-    guard: GuardState | None = None
+    guard: TrustState | None = None
     letters: LettersState = LettersState()
     support: ClassesState = ClassesState()
     logs: dict[str, str] = {}

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import linear_i4, linear_i8
-from kernels.attention import Group, attention
+from kernels.attention import EqualLengths, attention
 from kernels.attention_i8 import attention as attention_i8
 from kernels.dispatch import forced
 from kernels.encoder import EmbeddingWeights, NormWeights
@@ -33,8 +33,8 @@ PIECE_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    attend: Callable[[Tensor, Sequence[Group]], Tensor]
+class LibraryBlock:
+    attend: Callable[[Tensor, Sequence[EqualLengths]], Tensor]
     qkv: Linear
     out: Linear
     norm1: NormWeights
@@ -105,9 +105,11 @@ def _scaled(linear: Linear, in_scale_K: Tensor | None) -> Linear:
     return linear if in_scale_K is None else lambda x_MK: linear(x_MK * in_scale_K)
 
 
-def _block(config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear]) -> Block:
+def _block(
+    config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear]
+) -> LibraryBlock:
     attend = attention_i8 if forced() == "reference" else attention
-    return Block(
+    return LibraryBlock(
         partial(attend, num_heads=config.n_heads),
         qkv=pack(tensors[f"{path}.qkv"]),
         out=pack(tensors[f"{path}.out"]),

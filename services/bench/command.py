@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.status import Status
 
 from evals.continual.measures import Row
-from evals.continual.outcome import Outcome, outcome
-from evals.continual.runner import Choice, Run, Strategy, flipped, shuffled
+from evals.continual.outcome import RunOutcome, outcome
+from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
 from evals.streams.stage import Benchmark, Contender
 from services.bench import plot, table
 from services.bench.sets import SETS, TEXTS, set_of
@@ -24,7 +24,7 @@ from services.versions import commit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class LearnOptions:
     """The flags of `lifelong bench learn`; those that are settings are in `Settings`."""
 
     data: str
@@ -36,14 +36,14 @@ class Options:
     plot: Path | None
 
 
-def run(settings: Settings, options: Options) -> None:
+def run(settings: Settings, options: LearnOptions) -> None:
     """Measure, show, write. Raises DataError, also for a strategy that there is not."""
     torch.set_num_threads(settings.learner.threads)
     console = Console()
     found = set_of(options.data)
     chosen = {name: found.kind.named(name) for name in options.strategies or found.kind.defaults}
     benchmark = found.load(settings.data)
-    outcomes = list[Outcome]()
+    outcomes = list[RunOutcome]()
     for each in _outcomes(settings, options, chosen, benchmark, Console(stderr=True)):
         outcomes.append(each)
         if options.json:
@@ -62,11 +62,15 @@ def show_names() -> None:
 
 
 def _outcomes(
-    settings: Settings, options: Options, chosen: dict[str, Strategy[Any]], benchmark: Benchmark[Any], console: Console
-) -> Iterator[Outcome]:
+    settings: Settings,
+    options: LearnOptions,
+    chosen: dict[str, Method[Any]],
+    benchmark: Benchmark[Any],
+    console: Console,
+) -> Iterator[RunOutcome]:
     for name, strategy in chosen.items():
         for seed in range(settings.seed, settings.seed + options.seeds):
-            choice = Choice(seed=seed, buffer=options.buffer, learner=settings.learner, encoder=settings.encoder)
+            choice = RunChoice(seed=seed, buffer=options.buffer, learner=settings.learner, encoder=settings.encoder)
             with console.status(f"{name}, seed {seed}") as status:
                 contender, found = _measured(strategy, choice, options.flip, benchmark, status)
             yield outcome(
@@ -80,7 +84,7 @@ def _outcomes(
 
 
 def _measured(
-    strategy: Strategy[Any], choice: Choice, flip: float, benchmark: Benchmark[Any], status: Status
+    strategy: Method[Any], choice: RunChoice, flip: float, benchmark: Benchmark[Any], status: Status
 ) -> tuple[Contender[Any], Run]:
     said = str(status.status)
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.continual.outcome import Outcome, spread
+from evals.continual.outcome import RunOutcome, spread
 
 
-def draw(outcomes: Sequence[Outcome], stages: Sequence[str], path: Path) -> None:
+def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> None:
     """Write the picture, a PNG. A strategy that learnt everything at once is a level line."""
     import matplotlib
 
@@ -32,7 +32,7 @@ def draw(outcomes: Sequence[Outcome], stages: Sequence[str], path: Path) -> None
     pyplot.close(figure)
 
 
-def _num_rows(runs: Sequence[Outcome]) -> int:
+def _num_rows(runs: Sequence[RunOutcome]) -> int:
     return min(len(each.accuracy_matrix) for each in runs)
 
 

@@ -14,27 +14,27 @@ import torch
 
 from evals.continual import recipes, streams, texts
 from evals.continual.avalanche import is_path
-from evals.continual.runner import Strategy
+from evals.continual.runner import Method
 from evals.streams.data import CLINC150, SUPPORT, fewshot, load
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from evals.streams.stage import Benchmark, Part, Stage
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from evals.streams.tabular import ELEC2, elec2
 from learner.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DataKind:
     """What can be measured on one kind of items. `defaults`: the strategies that run where none is named.
 
     `by_path` makes one of Avalanche's strategies; raises DataError.
     """
 
-    strategies: dict[str, Strategy[Any]]
+    strategies: dict[str, Method[Any]]
     defaults: tuple[str, ...]
-    by_path: Callable[[str], Strategy[Any]]
+    by_path: Callable[[str], Method[Any]]
 
-    def named(self, name: str) -> Strategy[Any]:
+    def named(self, name: str) -> Method[Any]:
         """The strategy of that name or import path. Raises DataError."""
         if is_path(name):
             return self.by_path(name)
@@ -47,17 +47,17 @@ class Kind:
 class Set:
     """A data set that has a name. `load` gets the folder of data sets; raises DataError."""
 
-    kind: Kind
+    kind: DataKind
     load: Callable[[Path | None], Benchmark[Any]]
 
 
-TEXTS = Kind(texts.STRATEGIES, ("lifelong", "naive", "joint", "ridge", "avalanche-replay"), texts.by_path)
-FEW = Kind(texts.STRATEGIES, ("lifelong", "ridge", "ncm", "lda"), texts.by_path)
+TEXTS = DataKind(texts.STRATEGIES, ("lifelong", "naive", "joint", "ridge", "avalanche-replay"), texts.by_path)
+FEW = DataKind(texts.STRATEGIES, ("lifelong", "ridge", "ncm", "lda"), texts.by_path)
 SPLIT_IMAGES, PERMUTED_IMAGES = (
-    Kind(recipes.for_images(it), ("naive", "er", ours, "joint"), partial(recipes.for_images_by_path, it))
+    DataKind(recipes.for_images(it), ("naive", "er", ours, "joint"), partial(recipes.for_images_by_path, it))
     for it, ours in ((recipes.SPLIT_RECIPES, "der-ace"), (recipes.PERMUTED_RECIPES, "der++"))
 )
-STREAMS = Kind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path)
+STREAMS = DataKind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path)
 
 
 def set_of(name: str) -> Set:
@@ -88,7 +88,7 @@ def _few(shots: int, data: Path | None) -> Benchmark[list[str]]:
     return Benchmark(f"{CLINC150}-{shots}-shot", classes, (stage,), unlabelled=others)
 
 
-def _part(items: Sequence[Item], ids: dict[str, int]) -> Part[list[str]]:
+def _part(items: Sequence[StreamItem], ids: dict[str, int]) -> Part[list[str]]:
     return Part([item.text for item in items], torch.tensor([ids[item.label] for item in items]))
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from evals.continual.outcome import Outcome, spread
+from evals.continual.outcome import RunOutcome, spread
 
 
-def of(outcomes: Sequence[Outcome]) -> Table:
+def of(outcomes: Sequence[RunOutcome]) -> Table:
     """The table, strategies in the order in which they ran."""
     seeds = len({each.seed for each in outcomes})
     shown = Table(title=f"{outcomes[0].data}, {seeds} {'seed' if seeds == 1 else 'seeds'}", title_justify="left")
@@ -19,8 +19,8 @@ def of(outcomes: Sequence[Outcome]) -> Table:
     return shown
 
 
-def _cells(runs: Sequence[Outcome]) -> tuple[str, ...]:
-    def cell(value: Callable[[Outcome], float], digits: int = 2) -> str:
+def _cells(runs: Sequence[RunOutcome]) -> tuple[str, ...]:
+    def cell(value: Callable[[RunOutcome], float], digits: int = 2) -> str:
         mean, deviation = spread([value(each) for each in runs])
         return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if len(runs) > 1 else f"{mean:.{digits}f}"
 

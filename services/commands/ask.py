@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 from wire.clock import now_ms
 
 TIMEOUT_S = 30.0
@@ -18,7 +18,7 @@ class NoAnswer(RuntimeError):
 
 @reads_settings
 def predict(
-    given: Given,
+    given: CliContext,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to answer")],
     as_json: JsonOption = False,
 ) -> None:
@@ -35,7 +35,7 @@ def predict(
 
 @reads_settings
 def feedback(
-    given: Given,
+    given: CliContext,
     event_id: Annotated[str, typer.Argument(help="The event that was answered")],
     label: Annotated[str, typer.Argument(help="What the answer should have been")],
     source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from services.commands.given import Given, reads_settings
+from services.commands.context import CliContext, reads_settings
 
 app = typer.Typer(help="Measure on your own data.", no_args_is_help=True)
 
@@ -13,7 +13,7 @@ app = typer.Typer(help="Measure on your own data.", no_args_is_help=True)
 @app.command()
 @reads_settings
 def learn(
-    given: Given,
+    given: CliContext,
     *,
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="Data set; --list names them")] = "support",
     strategy: Annotated[
@@ -32,12 +32,12 @@ def learn(
     names: Annotated[bool, typer.Option("--list", help="Name the data sets and strategies, and end")] = False,
 ) -> None:
     """Teach a data set stage by stage to several strategies; what they know in the end, and what they forgot."""
-    from services.bench.command import Options, run, show_names
+    from services.bench.command import LearnOptions, run, show_names
 
     if names:
         show_names()
         return
-    options = Options(
+    options = LearnOptions(
         data=data,
         strategies=tuple(strategy or ()),
         seeds=seeds,

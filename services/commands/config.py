@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
     from services.settings import Loaded
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LI
 @app.command()
 @reads_settings
 def show(
-    given: Given,
+    given: CliContext,
     sources: Annotated[bool, typer.Option("--sources", help="Say where each value was set")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,7 +30,7 @@ def show(
 
 @app.command()
 @reads_settings
-def check(given: Given) -> None:
+def check(given: CliContext) -> None:
     """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78."""
     loaded = given.load()
     changed = sum(not source.startswith("follows ") for source in loaded.sources.values())

@@ -6,12 +6,12 @@ import sys
 
 import typer
 
+from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.exits import CONFIGURATION
-from services.commands.given import Given, JsonOption, reads_settings
 
 
 @reads_settings
-def doctor(given: Given, as_json: JsonOption = False) -> None:
+def doctor(given: CliContext, as_json: JsonOption = False) -> None:
     """Look at this machine and say how to fix what is not fit. Exits with 78 when something will not work."""
     from services.doctor import examine
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
     from wire.records import Erasure, WeightManifest
@@ -22,7 +22,7 @@ class NotErasedYet(RuntimeError):
 
 @reads_settings
 def forget(
-    given: Given,
+    given: CliContext,
     *,
     subject: Annotated[str, typer.Option("--subject", metavar="KEY", help="The `key` of the events about it")],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for weights without it")] = True,

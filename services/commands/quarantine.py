@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
     from wire.records import Quarantined
@@ -25,7 +25,7 @@ EventSourceOption = Annotated[
 @app.command("list")
 @reads_settings
 def list_(
-    given: Given,
+    given: CliContext,
     reason: ReasonOption = "",
     source: SourceOption = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Newest labels")] = 50,
@@ -49,7 +49,7 @@ def list_(
 @app.command()
 @reads_settings
 def release(
-    given: Given,
+    given: CliContext,
     event_ids: Annotated[list[str] | None, typer.Argument(metavar="[EVENT]...", help="Of these events")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
     from services.rebuild import Rebuilt
@@ -18,7 +18,7 @@ DIFFERS = 1
 
 @reads_settings
 def rebuild(
-    given: Given,
+    given: CliContext,
     version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the newest")] = None,
     as_json: JsonOption = False,
 ) -> None:

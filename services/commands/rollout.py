@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1,
 
 @reads_settings
 def versions(
-    given: Given,
+    given: CliContext,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Newest entries")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,7 +46,7 @@ def versions(
 
 @app.command("status")
 @reads_settings
-def status_(given: Given, as_json: JsonOption = False) -> None:
+def status_(given: CliContext, as_json: JsonOption = False) -> None:
     """Show the arms, what the labels say of them, which replicas have taken the plan, and what goes wrong."""
     with operator(given) as does:
         status = does.status()
@@ -84,7 +84,7 @@ def status_(given: Given, as_json: JsonOption = False) -> None:
 
 @app.command()
 @reads_settings
-def promote(given: Given, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+def promote(given: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
     """Make VERSION (by default the candidate) the stable one."""
     with operator(given) as does:
         _print(does.promote(version, now_ms=now_ms()), as_json)
@@ -92,7 +92,7 @@ def promote(given: Given, version: VersionArgument = None, as_json: JsonOption =
 
 @app.command()
 @reads_settings
-def rollback(given: Given, as_json: JsonOption = False) -> None:
+def rollback(given: CliContext, as_json: JsonOption = False) -> None:
     """Return to the stable version before this one. Replicas still hold it: nothing is loaded."""
     with operator(given) as does:
         _print(does.rollback(now_ms=now_ms()), as_json)
@@ -100,7 +100,7 @@ def rollback(given: Given, as_json: JsonOption = False) -> None:
 
 @app.command()
 @reads_settings
-def pin(given: Given, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+def pin(given: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
     """Let VERSION (by default the stable one) answer everything until `unpin`."""
     with operator(given) as does:
         _print(does.pin(version, now_ms=now_ms()), as_json)
@@ -108,7 +108,7 @@ def pin(given: Given, version: VersionArgument = None, as_json: JsonOption = Fal
 
 @app.command()
 @reads_settings
-def unpin(given: Given, as_json: JsonOption = False) -> None:
+def unpin(given: CliContext, as_json: JsonOption = False) -> None:
     """Let candidates follow and be judged again."""
     with operator(given) as does:
         _print(does.unpin(now_ms=now_ms()), as_json)
@@ -116,9 +116,9 @@ def unpin(given: Given, as_json: JsonOption = False) -> None:
 
 @app.command()
 @reads_settings
-def run(given: Given) -> None:
+def run(given: CliContext) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
-    from learner.labels.trust import Guard
+    from learner.labels.trust import LabelTrust
     from rollout.controller import Controller
     from services.commands.run import stop_signal
     from services.keys import key_bytes
@@ -129,7 +129,7 @@ def run(given: Given) -> None:
     stop: threading.Event = stop_signal()
     settings = given.attached()
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    guard = Guard(settings.learner, receipts=Receipts(key_bytes(settings)))
+    guard = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
         os.nice(settings.rollout.niceness)
         Controller(
@@ -144,7 +144,7 @@ def run(given: Given) -> None:
 
 
 @contextmanager
-def operator(given: Given) -> "Iterator[Operator]":
+def operator(given: CliContext) -> "Iterator[Operator]":
     """What may be asked of the rollout of the running stack."""
     from rollout.operator import Operator
     from services.stack import open_store

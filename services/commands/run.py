@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from services.commands.given import Given, reads_settings
+from services.commands.context import CliContext, reads_settings
 
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
 
 @reads_settings
-def up(given: Given, replicas: ReplicasOption = None) -> None:
+def up(given: CliContext, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
     from services.running import remove_abandoned
     from services.stack import Stack
@@ -32,7 +32,7 @@ def up(given: Given, replicas: ReplicasOption = None) -> None:
 
 @reads_settings
 def demo(
-    given: Given,
+    given: CliContext,
     *,
     data: Annotated[
         str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder")
@@ -46,14 +46,14 @@ def demo(
 ) -> None:
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
     from services.demo.command import run
-    from services.demo.options import Options
+    from services.demo.options import DemoOptions
 
     settings = given.process(serving__replicas=replicas, seed=seed)
-    raise typer.Exit(run(settings, Options(data=data, events=events, rate=rate, json=json, plot=plot)))
+    raise typer.Exit(run(settings, DemoOptions(data=data, events=events, rate=rate, json=json, plot=plot)))
 
 
 @reads_settings
-def serve(given: Given, replicas: ReplicasOption = None) -> None:
+def serve(given: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.tokenizer import TextTokenizer
     from services.keys import key_bytes
@@ -76,7 +76,7 @@ def serve(given: Given, replicas: ReplicasOption = None) -> None:
 
 
 @reads_settings
-def learn(given: Given) -> None:
+def learn(given: CliContext) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
     from services.keys import key_bytes
 

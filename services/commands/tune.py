@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from services.commands.given import Given, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from services.tune.layout import Measured
+    from services.tune.layout import MeasuredLayout
 
 
 @reads_settings
-def tune(given: Given, as_json: JsonOption = False) -> None:
+def tune(given: CliContext, as_json: JsonOption = False) -> None:
     """Measure replicas x threads on this machine. What wins is used wherever neither is set; takes half a minute."""
     import msgspec
     from rich.console import Console
 
-    from services.tune import kept
+    from services.tune import table as kept
     from services.tune.layout import best, layouts
     from services.tune.measure import measure
 
@@ -38,7 +38,7 @@ def tune(given: Given, as_json: JsonOption = False) -> None:
     console.print(f"From now on: {winner.layout} (replicas x threads), unless settings say otherwise.", highlight=False)
 
 
-def _shown(table: "list[Measured]", winner: "Measured") -> "Table":
+def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
     from rich.table import Table
 
     shown = Table("replicas", "threads", title="texts a second, by texts of a batch", title_justify="left")

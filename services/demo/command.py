@@ -18,12 +18,12 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from evals.load.session import Cast, Outcome, Tempo, play
+from evals.load.session import LoadProfile, Participants, SessionOutcome, play
 from evals.streams.data import load
 from evals.streams.stream import Stream
 from learner.errors import DataError
 from services.demo import report, view
-from services.demo.options import Options
+from services.demo.options import DemoOptions
 from services.demo.view import View
 from services.running import DEMO, read, remove_abandoned
 from services.settings import Settings, replaced
@@ -35,7 +35,7 @@ LOST, USAGE, INTERRUPTED = 1, 2, 130
 """Exit codes besides 0."""
 
 
-def run(settings: Settings, options: Options) -> int:
+def run(settings: Settings, options: DemoOptions) -> int:
     """Runs the demo to its end; its exit code. Raises what the stack and the doors raise."""
     console = Console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Control-C does
@@ -99,17 +99,17 @@ def _decisive(settings: Settings, stream: Stream) -> Settings:
     return replaced(settings, {"rollout.min_labels": min(settings.rollout.min_labels, enough)})
 
 
-def _play(settings: Settings, stream: Stream, options: Options, console: Console) -> Outcome:
+def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> SessionOutcome:
     def say(text: str) -> None:
         view.say(console, f"[{_since_start_s():5.1f} s] {text}")
 
-    def watching(cast: Cast) -> View:
+    def watching(cast: Participants) -> View:
         return View(console, stream, cast.ledger, cast.watcher)
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
-    tempo = Tempo(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
+    tempo = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
         logging_into(settings.state_dir / LOGS / "demo.log"),
         Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
@@ -139,7 +139,7 @@ def logging_into(path: Path) -> Iterator[None]:
         file.close()
 
 
-def _report(outcome: Outcome, stream: Stream, options: Options, console: Console) -> None:
+def _report(outcome: SessionOutcome, stream: Stream, options: DemoOptions, console: Console) -> None:
     console.print(report.matrix(outcome.figures, stream))
     console.print(report.table(outcome.figures, stream))
     if options.json is not None:

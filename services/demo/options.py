@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class DemoOptions:
     """The flags of `lifelong demo`. The number of replicas and the seed are settings."""
 
     data: str = "support"

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from evals.load.ledger import TRAIN, Ledger, Progress
 from evals.load.score import Hits, percentiles
-from evals.load.sight import Sight, Watcher
+from evals.load.watcher import ServiceSnapshot, Watcher
 from evals.streams.stream import Stream
 
 LINE_EVERY_S = 5.0
@@ -87,7 +87,7 @@ class Rate:
         return (answered - count) / (now_s - since_s) if now_s > since_s else 0.0
 
 
-def line(progress: Progress, sight: Sight, rate: float) -> str:
+def line(progress: Progress, sight: ServiceSnapshot, rate: float) -> str:
     """A run in one line."""
     counts = progress.counts
     latency = percentiles(progress.recent_ms, 50, 99)
@@ -99,7 +99,7 @@ def line(progress: Progress, sight: Sight, rate: float) -> str:
     )
 
 
-def panel(stream: Stream, progress: Progress, sight: Sight, rate: float) -> Group:
+def panel(stream: Stream, progress: Progress, sight: ServiceSnapshot, rate: float) -> Group:
     """A run on half a screen."""
     counts = progress.counts
     latency = percentiles(progress.recent_ms, 50, 99)
@@ -136,13 +136,13 @@ def _stages(stream: Stream, progress: Progress) -> Table:
     return table
 
 
-def _arms(sight: Sight) -> str:
+def _arms(sight: ServiceSnapshot) -> str:
     if sight.plan is None:
         return "no plan yet"
     return ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in sight.plan.arms)
 
 
-def _learner(sight: Sight) -> str:
+def _learner(sight: ServiceSnapshot) -> str:
     """What it said of its newest version."""
     found = sight.evaluation
     if found is None:

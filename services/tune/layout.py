@@ -20,7 +20,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredLayout:
     """What all processes of a layout encode together: texts a second, by the texts of a batch."""
 
     layout: Layout
@@ -45,7 +45,9 @@ def layouts(cores: int, *, max_replicas: int) -> list[Layout]:
     ]
 
 
-def best(table: Iterable[Measured], *, replicas: int | None = None, threads: int | None = None) -> Measured | None:
+def best(
+    table: Iterable[MeasuredLayout], *, replicas: int | None = None, threads: int | None = None
+) -> MeasuredLayout | None:
     """The winner among the layouts with these replicas and threads, where they are given; None where there is none."""
     fitting = [
         measured

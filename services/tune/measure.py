@@ -1,6 +1,6 @@
 """Measures layouts: starts as many workers as the largest needs, and lets some of them encode at the same moment.
 
-    layouts, sizes of a batch --rounds--> workers, all at once --their sum--> Measured
+    layouts, sizes of a batch --rounds--> workers, all at once --their sum--> MeasuredLayout
 
 The layouts take turns, and the best round of each counts, so that a slow moment of the machine decides nothing.
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from services.tune.layout import Layout, Measured
+from services.tune.layout import Layout, MeasuredLayout
 
 NUM_TEXTS = (1, 8, 64)
 """Texts of a batch: a client that is alone, some company, a full batch."""
@@ -40,7 +40,7 @@ class TuneFailed(RuntimeError):
 
 def measure(
     layouts: Sequence[Layout], *, encoder: str, say: Callable[[str], None], seconds: float = SECONDS
-) -> list[Measured]:
+) -> list[MeasuredLayout]:
     """Every layout, in the order given. Raises TuneFailed."""
     found: dict[Layout, dict[int, float]] = {layout: dict.fromkeys(NUM_TEXTS, 0.0) for layout in layouts}
     say("Starting the workers ...")
@@ -51,7 +51,7 @@ def measure(
                 for texts in NUM_TEXTS:
                     task = Task(layout.threads, texts, seconds)
                     rates[texts] = max(rates[texts], _together(workers[: layout.replicas], task))
-    return [Measured(layout, rates) for layout, rates in found.items()]
+    return [MeasuredLayout(layout, rates) for layout, rates in found.items()]
 
 
 def _together(workers: Sequence[Worker], task: Task) -> float:

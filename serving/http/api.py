@@ -29,12 +29,12 @@ from starlette.types import ASGIApp
 
 from serving.errors import Unhealthy
 from serving.http.bodies import Bodies
-from serving.http.bridge import Asking
+from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
 from serving.http.rate_limit import RateLimit
 from serving.http.request_id import RequestId, request_id_of
 from serving.http.schemas import Entry, Problem, Reply, read_request, write_problem, write_replies
-from serving.status import Status
+from serving.status import ReplicaStatus
 
 INTERNAL = Problem(
     status=HTTPStatus.INTERNAL_SERVER_ERROR, code="internal", message="something went wrong; the log has the request id"
@@ -45,13 +45,13 @@ INTERNAL = Problem(
 class Api:
     """The endpoints. `limit` is None where clients are not limited."""
 
-    asking: Asking
+    asking: RequestBridge
     bodies: Bodies
     clients: Clients
     limit: RateLimit | None
     max_events: int
     check: Callable[[], None]
-    status: Callable[[], Status]
+    status: Callable[[], ReplicaStatus]
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
 

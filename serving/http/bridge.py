@@ -17,10 +17,10 @@ from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from serving.batcher import QueueState
-from serving.core import Core
 from serving.errors import QueueClosed
 from serving.http.schemas import Entry, Problem, Reply, Unpublished
 from serving.item import ItemFailure, Outcome, Unanswered
+from serving.pipeline import Pipeline
 from wire.records import Event
 
 INLINE_CHARS = 4_096
@@ -67,10 +67,10 @@ TIMEOUT = Problem(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asking:
+class RequestBridge:
     """Asks the engine from an event loop. Answers are published too, so that feedback on them can be learned from."""
 
-    core: Core
+    core: Pipeline
     timeout_s: float
 
     def why_not_ready(self) -> Problem | None:

@@ -27,10 +27,10 @@ import msgspec
 import structlog
 
 from serving.backoff import pause_s
-from serving.core import Core
 from serving.errors import QueueClosed, Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.kafka.dedupe import Admission, DedupeWindow
+from serving.pipeline import Pipeline
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.envelope import Place, shown
 from wire.errors import BusUnavailable, WireError
@@ -67,7 +67,7 @@ class Intake:
     def __init__(
         self,
         subscribe: Callable[[], Subscription[Event]],
-        core: Core,
+        core: Pipeline,
         window: DedupeWindow,
         *,
         max_open: int,

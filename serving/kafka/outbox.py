@@ -31,7 +31,7 @@ import structlog
 from serving.backoff import pause_s
 from serving.counts import Counts
 from serving.errors import Unhealthy
-from serving.kafka.kept import Keeping, KeptAnswers
+from serving.kafka.http_answers import Keeping, KeptAnswers
 from serving.kafka.sending import MAX_ATTEMPTS, Sendable, Sending, SendQueue
 from serving.kafka.spool import Mark, Spool
 from wire.bus import Publisher

@@ -28,7 +28,7 @@ class Version:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Live:
+class ActiveVersions:
     """`versions` has every version that an arm of `plan` names. `number` grows by one with every flip."""
 
     number: int

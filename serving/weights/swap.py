@@ -1,7 +1,7 @@
 """Takes new weights: watches the plan, loads what it names beside the live weights, and flips by one assignment.
 
     plan -> wanted versions -> Loader (fetch, verify, pack, probe) -> latencies of its precisions, where they are
-    not known -> engine.live = Live(plan, versions) -> report
+    not known -> engine.live = ActiveVersions(plan, versions) -> report
 
 WAITING -> LOADING -> WAITING, until CLOSED. A version that is refused is counted by its reason, logged once, and left
 alone for a while (`serving/weights/refusals.py`). Where it is the stable one, another stands in for it: the newest
@@ -25,7 +25,7 @@ import structlog
 from serving.config import PrecisionConfig
 from serving.engine import Engine
 from serving.errors import Unhealthy, VersionRefused
-from serving.weights.active import Live, Version, is_older, servable
+from serving.weights.active import ActiveVersions, Version, is_older, servable
 from serving.weights.latency import NOT_MEASURED, LatencyTable, measure
 from serving.weights.loader import Loader, refusing
 from serving.weights.precision import AUTO, allowed
@@ -253,7 +253,7 @@ class Swap:
             return
         versions = {number: self._versions[number] for number in served.versions}
         number = live.number + 1 if live else 1
-        after = self._engine.live = Live(number=number, plan=served, versions=versions)
+        after = self._engine.live = ActiveVersions(number=number, plan=served, versions=versions)
         self._has_looked.set()
         for _ in range(MAX_FLIP_RESTS):
             if self._engine.seen_number >= number or self._closing.wait(FLIP_REST_S):

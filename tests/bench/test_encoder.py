@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.encoder import GOALS, Limits, _rows, started
+from bench.encoder import GOALS, MachineLimits, _rows, started
 from bench.peers.race import Race
 from bench.peers.works import NATURAL, ONE_SHORT, WORKS
 from tests.bench.peers.test_race import entry
@@ -20,14 +20,14 @@ def test_ours_is_held_against_the_fastest_the_accurate_and_the_peak() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99), entry("exact", 3.0, 1.0)))
     race.ours.operations = 800
     race.run()
-    fastest, accurate, floor = _rows(race, "encoder.1x16", Limits(peak_per_s=1e6, read_ms=0.7))
+    fastest, accurate, floor = _rows(race, "encoder.1x16", MachineLimits(peak_per_s=1e6, read_ms=0.7))
     assert (fastest.value, fastest.ratio, fastest.met) == (1000, 1.9, True)
     assert (accurate.name, accurate.ratio, accurate.met) == ("encoder.1x16.accurate", 3.0, None)
     assert (floor.value, floor.met) == (80, True)
 
 
 def test_the_floor_is_the_longer_of_multiplying_and_reading() -> None:
-    limits = Limits(peak_per_s=1e6, read_ms=2.0)
+    limits = MachineLimits(peak_per_s=1e6, read_ms=2.0)
     assert limits.floor_ms(1000) == 2.0
     assert limits.floor_ms(3000) == 3.0
 
@@ -35,7 +35,7 @@ def test_the_floor_is_the_longer_of_multiplying_and_reading() -> None:
 def test_without_peers_a_goal_against_them_is_neither_met_nor_missed() -> None:
     race = Race(NATURAL, entry("ours", 40, 0.9985), ())
     race.run()
-    fastest, accurate, floor = _rows(race, "x", Limits(peak_per_s=1.0, read_ms=1.0))
+    fastest, accurate, floor = _rows(race, "x", MachineLimits(peak_per_s=1.0, read_ms=1.0))
     assert (fastest.peer, fastest.met) == (accurate.peer, accurate.met) == (None, None)
     assert floor.met
 

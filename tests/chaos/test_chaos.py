@@ -6,7 +6,7 @@ times are wider here: these tests share their machine with others.
 
 import pytest
 
-from bench.chaos.play import Outcome
+from bench.chaos.play import SceneOutcome
 from bench.chaos.rows import SCENES, played
 from bench.chaos.size import SHORT
 from bench.row import Skip
@@ -18,34 +18,34 @@ RECOVERY_S = 60.0
 
 
 @pytest.fixture(scope="module", params=SCENES)
-def outcome(request: pytest.FixtureRequest) -> Outcome:
+def outcome(request: pytest.FixtureRequest) -> SceneOutcome:
     try:
         return played(request.param, SHORT)
     except Skip as why:
         missing("kafka" if "Kafka" in str(why) else "toxiproxy", str(why))
 
 
-def test_every_event_is_answered_and_no_more_twice_than_were_in_flight(outcome: Outcome) -> None:
+def test_every_event_is_answered_and_no_more_twice_than_were_in_flight(outcome: SceneOutcome) -> None:
     assert outcome.kills == SHORT.kills
     assert outcome.verdict.lost == ()
     assert len(outcome.verdict.twice) <= outcome.verdict.num_in_flight
 
 
-def test_every_label_meets_one_end_and_is_learnt(outcome: Outcome) -> None:
+def test_every_label_meets_one_end_and_is_learnt(outcome: SceneOutcome) -> None:
     assert outcome.verdict.unaccounted == {}
     assert outcome.verdict.learnt_share >= 0.999
 
 
-def test_the_weights_are_those_of_a_learner_that_nobody_killed(outcome: Outcome) -> None:
+def test_the_weights_are_those_of_a_learner_that_nobody_killed(outcome: SceneOutcome) -> None:
     assert outcome.not_the_same == ()
 
 
-def test_it_recovers_by_itself(outcome: Outcome) -> None:
+def test_it_recovers_by_itself(outcome: SceneOutcome) -> None:
     assert (outcome.stuck, outcome.ended_by_itself) == (0, 0)
     assert max(outcome.recoveries_s) <= RECOVERY_S
 
 
-def test_with_two_replicas_no_request_fails(outcome: Outcome) -> None:
+def test_with_two_replicas_no_request_fails(outcome: SceneOutcome) -> None:
     if outcome.scene == "up":
         pytest.skip("it has one replica")
     assert outcome.http_failures == {}

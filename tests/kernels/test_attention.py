@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels.attention import Group, attention, group_equal, library, reference
+from kernels.attention import EqualLengths, attention, group_equal, library, reference
 
 HEADS, HEAD = 3, 16
 WIDTH = 3 * HEADS * HEAD
@@ -21,7 +21,7 @@ def rows(lengths: list[int], *, seed: int = 0) -> tuple[Tensor, list[int]]:
 
 def test_groups_are_neighbours_of_one_length() -> None:
     groups = group_equal([0, 2, 4, 7, 9])
-    assert groups == (Group(0, 2, 2), Group(4, 1, 3), Group(7, 1, 2))
+    assert groups == (EqualLengths(0, 2, 2), EqualLengths(4, 1, 3), EqualLengths(7, 1, 2))
     assert [group.num_rows for group in groups] == [4, 3, 2]
 
 

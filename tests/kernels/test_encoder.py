@@ -13,9 +13,9 @@ from torch import Tensor
 from kernels import native
 from kernels.encoder import BlockWeights, EmbeddingWeights, Encoder, NormWeights, why_not
 from kernels.linear_i4 import native as linear_i4
-from kernels.linear_i4.reference import Weight as Weight4
+from kernels.linear_i4.reference import Int4Weight as Weight4
 from kernels.linear_i8.native import pack_weight
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 
 WIDTH, INNER, HEADS, ROWS, POSITIONS = 32, 48, 2, 11, 20
 GENERATOR = torch.Generator().manual_seed(0)
@@ -27,7 +27,7 @@ def norm(width: int = WIDTH) -> NormWeights:
 
 def packed(num_out: int, num_in: int) -> Tensor:
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
-    return pack_weight(Weight.of(q_NK, torch.full((num_out,), 0.002), None))
+    return pack_weight(Int8Weight.of(q_NK, torch.full((num_out,), 0.002), None))
 
 
 def packed_i4(num_out: int, num_in: int) -> Tensor:

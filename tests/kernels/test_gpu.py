@@ -12,8 +12,8 @@ import torch
 from kernels import gpu, linear_i4, linear_i8
 from kernels.attention import IMPLS as ATTENTION
 from kernels.attention import group_equal
-from kernels.linear_i4.reference import Weight as Weight4
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i4.reference import Int4Weight as Weight4
+from kernels.linear_i8.reference import Int8Weight
 
 WITHOUT_TRITON = """
 import sys, torch
@@ -63,7 +63,7 @@ def python(program: str, **environment: str) -> str:
 
 def test_tensors_elsewhere_are_a_reason() -> None:
     reason = "the tensors are not on a GPU"
-    int8 = Weight.of(torch.ones(3, 64, dtype=torch.int8), torch.ones(3), None)
+    int8 = Int8Weight.of(torch.ones(3, 64, dtype=torch.int8), torch.ones(3), None)
     int4 = Weight4(torch.ones(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8), torch.ones(3), None)
     assert reason in linear_i8.IMPLS_ON_GPU[0].why_not(int8)
     assert reason in linear_i4.IMPLS[0].why_not(int4)

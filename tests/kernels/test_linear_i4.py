@@ -12,7 +12,7 @@ from kernels import dispatch, linear_i4, linear_i8
 from kernels.linear_i4 import IMPLS, reference
 from kernels.linear_i4.library import LIBRARY, Pack
 from kernels.linear_i4.native import NATIVE
-from kernels.linear_i4.reference import GROUP, Weight
+from kernels.linear_i4.reference import GROUP, Int4Weight
 
 HI, M, SCALE = torch.zeros(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8), torch.ones(3)
 
@@ -26,12 +26,12 @@ def impl(request: pytest.FixtureRequest) -> dispatch.Impl[Pack]:
     return found
 
 
-def weight(num_out: int, num_groups: int, *, seed: int = 0) -> Weight:
+def weight(num_out: int, num_groups: int, *, seed: int = 0) -> Int4Weight:
     generator = torch.Generator().manual_seed(seed)
     hi_NJ = torch.randint(0, 256, (num_out, num_groups * GROUP // 2), dtype=torch.uint8, generator=generator)
     m_NG = torch.randint(1, 17, (num_out, num_groups), dtype=torch.uint8, generator=generator)
     scale_N = torch.rand(num_out, generator=generator) * 0.01
-    return Weight(hi_NJ, m_NG, scale_N, torch.randn(num_out, generator=generator))
+    return Int4Weight(hi_NJ, m_NG, scale_N, torch.randn(num_out, generator=generator))
 
 
 def rows(num_rows: int, num_in: int, *, seed: int = 1) -> Tensor:
@@ -88,7 +88,7 @@ def test_whole_tiles(impl: dispatch.Impl[Pack], num_out: int, num_groups: int) -
 @pytest.mark.parametrize(("hi", "sign"), [(0x88, -128), (0x77, 112)])
 def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int, num_out: int) -> None:
     hi_NJ = torch.full((num_out, 768), hi, dtype=torch.uint8)
-    layer = Weight(hi_NJ, torch.full((num_out, 24), 16, dtype=torch.uint8), torch.ones(num_out), None)
+    layer = Int4Weight(hi_NJ, torch.full((num_out, 24), 16, dtype=torch.uint8), torch.ones(num_out), None)
     x_MK = torch.full((20, 1536), 255.0)
     x_MK[:, 0] = 0.0
     assert torch.equal(impl.run(layer)(x_MK), torch.full((20, num_out), 255.0 * sign * 1535))
@@ -128,7 +128,7 @@ def test_strided_planes_and_rows() -> None:
     layer, x_MK = weight(6, 4), rows(7, 256)[:, ::2]
     hi_NJ, m_NG = layer.hi_NJ[::2, ::2], layer.m_NG[::2, ::2]
     packed = linear_i4.pack(hi_NJ, m_NG, layer.scale_N[::2])
-    whole = Weight(hi_NJ.contiguous(), m_NG.contiguous(), layer.scale_N[::2], None)
+    whole = Int4Weight(hi_NJ.contiguous(), m_NG.contiguous(), layer.scale_N[::2], None)
     assert torch.equal(linear_i4.linear_i4(x_MK, packed), reference.linear(x_MK.contiguous(), whole))
 
 

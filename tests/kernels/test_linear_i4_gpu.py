@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from kernels import linear_i4
 from kernels.linear_i4 import reference
-from kernels.linear_i4.reference import GROUP, Weight
+from kernels.linear_i4.reference import GROUP, Int4Weight
 from kernels.linear_i8.reference import accumulate
 from tests.kernels.test_linear_i8_gpu import SIZES, assert_rounded_alike, bytes_as_rows, on, rows
 
 GROUPS = st.integers(1, 3)
 
 
-def layer(num_out: int, num_groups: int, seed: int, device: torch.device) -> Weight:
+def layer(num_out: int, num_groups: int, seed: int, device: torch.device) -> Int4Weight:
     generator = torch.Generator().manual_seed(seed)
     hi_NJ = torch.randint(0, 256, (num_out, num_groups * GROUP // 2), dtype=torch.uint8, generator=generator)
     m_NG = torch.randint(1, 17, (num_out, num_groups), dtype=torch.uint8, generator=generator)
     scale_N = torch.rand(num_out, generator=generator) * 0.01
-    return Weight(*on(device, hi_NJ, m_NG, scale_N, torch.randn(num_out, generator=generator)))
+    return Int4Weight(*on(device, hi_NJ, m_NG, scale_N, torch.randn(num_out, generator=generator)))
 
 
 @given(num_groups=GROUPS, **SIZES)
@@ -29,7 +29,7 @@ def test_sums_are_exact(gpu: torch.device, num_rows: int, num_out: int, num_grou
 
     weight = layer(num_out, num_groups, seed, torch.device("cpu"))
     x_MK = bytes_as_rows(num_rows, num_groups * GROUP, seed)
-    run = pack(Weight(*on(gpu, weight.hi_NJ, weight.m_NG, torch.ones(num_out), torch.zeros(num_out))))
+    run = pack(Int4Weight(*on(gpu, weight.hi_NJ, weight.m_NG, torch.ones(num_out), torch.zeros(num_out))))
     acc_MN = accumulate(x_MK, reference.high_plane(weight.hi_NJ, weight.m_NG))
     assert torch.equal(run(x_MK.to(gpu)).cpu(), acc_MN.float())
 
@@ -41,7 +41,7 @@ def test_every_byte_and_every_multiplier(gpu: torch.device) -> None:
     hi_NJ = torch.arange(256, dtype=torch.uint8).unsqueeze(1) + torch.arange(GROUP // 2, dtype=torch.uint8)
     m_NG = (torch.arange(256) % 16 + 1).to(torch.uint8).unsqueeze(1)
     x_MK = 255.0 * torch.eye(GROUP)
-    y_MN = pack(Weight(*on(gpu, hi_NJ, m_NG, torch.ones(256), torch.zeros(256))))(x_MK.to(gpu))
+    y_MN = pack(Int4Weight(*on(gpu, hi_NJ, m_NG, torch.ones(256), torch.zeros(256))))(x_MK.to(gpu))
     assert torch.equal(y_MN.cpu(), 255.0 * reference.high_plane(hi_NJ, m_NG).t())
 
 
@@ -59,8 +59,8 @@ def test_strided_planes(gpu: torch.device) -> None:
 
     weight, (x_MK,) = layer(6, 2, 0, gpu), on(gpu, rows(3, 2 * GROUP, 1))
     hi_NJ, m_NG, scale_N = weight.hi_NJ[::2], weight.m_NG[::2], weight.scale_N[::2]
-    copy = Weight(hi_NJ.clone(), m_NG.clone(), scale_N.clone(), None)
-    assert torch.equal(pack(Weight(hi_NJ, m_NG, scale_N, None))(x_MK), pack(copy)(x_MK))
+    copy = Int4Weight(hi_NJ.clone(), m_NG.clone(), scale_N.clone(), None)
+    assert torch.equal(pack(Int4Weight(hi_NJ, m_NG, scale_N, None))(x_MK), pack(copy)(x_MK))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -13,7 +13,7 @@ from kernels.dispatch import Impl
 from kernels.linear_i8 import IMPLS, library, reference
 from kernels.linear_i8.library import INT8, LIBRARY, Pack
 from kernels.linear_i8.native import NATIVE
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 
 SIZES = (1, 3, 17, 123)
 CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
@@ -28,11 +28,11 @@ def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
     return found
 
 
-def weight(num_out: int, num_in: int, *, seed: int = 0) -> Weight:
+def weight(num_out: int, num_in: int, *, seed: int = 0) -> Int8Weight:
     generator = torch.Generator().manual_seed(seed)
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
     scale_N = torch.rand(num_out, generator=generator) * 0.01
-    return Weight.of(q_NK, scale_N, torch.randn(num_out, generator=generator))
+    return Int8Weight.of(q_NK, scale_N, torch.randn(num_out, generator=generator))
 
 
 def rows(num_rows: int, num_in: int, *, seed: int = 1) -> Tensor:
@@ -72,7 +72,7 @@ def test_whole_tiles(impl: Impl[Pack], num_out: int, num_in: int) -> None:
 def test_extreme_sums_are_exact(impl: Impl[Pack], num_out: int) -> None:
     q_NK = torch.full((num_out, 1536), 127, dtype=torch.int8)
     q_NK[1::2] = -127
-    layer = Weight.of(q_NK, torch.ones(num_out), None)
+    layer = Int8Weight.of(q_NK, torch.ones(num_out), None)
     x_MK = torch.full((20, 1536), 255.0)
     x_MK[:, 0] = 0.0
     assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK, layer))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kernels import linear_i8
 from kernels.linear_i8 import reference
-from kernels.linear_i8.reference import Weight
+from kernels.linear_i8.reference import Int8Weight
 
 EXACT_COLUMNS = 512
 """Sums of so many products of 255 and -128 are whole numbers in float32."""
@@ -20,11 +20,11 @@ def on(device: torch.device, *tensors: Tensor) -> list[Tensor]:
     return [tensor.to(device) for tensor in tensors]
 
 
-def layer(num_out: int, num_in: int, seed: int, device: torch.device) -> Weight:
+def layer(num_out: int, num_in: int, seed: int, device: torch.device) -> Int8Weight:
     generator = torch.Generator().manual_seed(seed)
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
     scale_N = torch.rand(num_out, generator=generator) * 0.01
-    return Weight.of(*on(device, q_NK, scale_N, torch.randn(num_out, generator=generator)))
+    return Int8Weight.of(*on(device, q_NK, scale_N, torch.randn(num_out, generator=generator)))
 
 
 def rows(num_rows: int, num_in: int, seed: int) -> Tensor:
@@ -39,13 +39,13 @@ def bytes_as_rows(num_rows: int, num_in: int, seed: int) -> Tensor:
     return x_MK
 
 
-def assert_rounded_alike(y_MN: Tensor, x_MK: Tensor, weight: Weight) -> None:
+def assert_rounded_alike(y_MN: Tensor, x_MK: Tensor, weight: Int8Weight) -> None:
     """Equal to the reference, but that either multiply-add may round once (fused) or twice.
 
     Compilers decide that, so does Triton's interpreter, by version. A rounding moves a value by at most 2**-24 of it;
     the bound allows each multiply-add one for its product and one for its sum.
     """
-    weight = Weight.of(*on(torch.device("cpu"), weight.q_NK, weight.scale_N, weight.bias_N))
+    weight = Int8Weight.of(*on(torch.device("cpu"), weight.q_NK, weight.scale_N, weight.bias_N))
     q_MK, step_M1, low_M1 = reference.quantize_rows(x_MK)
     scaled_MN = reference.accumulate(q_MK, weight.q_NK).float() * weight.scale_N
     offset_MN = (low_M1 * weight.scaled_ksum_N).abs() + weight.bias_N.abs()
@@ -81,7 +81,7 @@ def test_sums_are_exact(gpu: torch.device, num_rows: int, num_out: int, num_in: 
 
     q_NK = layer(num_out, num_in, seed, torch.device("cpu")).q_NK
     x_MK = bytes_as_rows(num_rows, num_in, seed)
-    run = pack(Weight.of(*on(gpu, q_NK, torch.ones(num_out), torch.zeros(num_out))))
+    run = pack(Int8Weight.of(*on(gpu, q_NK, torch.ones(num_out), torch.zeros(num_out))))
     assert torch.equal(run(x_MK.to(gpu)).cpu(), reference.accumulate(x_MK, q_NK).float())
 
 
@@ -92,7 +92,7 @@ def test_extreme_sums_are_exact(gpu: torch.device, value: int) -> None:
     q_NK = torch.full((5, EXACT_COLUMNS), value, dtype=torch.int8)
     x_MK = torch.full((20, EXACT_COLUMNS), 255.0)
     x_MK[:, 0] = 0.0
-    y_MN = pack(Weight.of(*on(gpu, q_NK, torch.ones(5), torch.zeros(5))))(x_MK.to(gpu))
+    y_MN = pack(Int8Weight.of(*on(gpu, q_NK, torch.ones(5), torch.zeros(5))))(x_MK.to(gpu))
     assert torch.equal(y_MN.cpu(), torch.full((20, 5), 255.0 * value * (EXACT_COLUMNS - 1)))
 
 

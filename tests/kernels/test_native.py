@@ -104,7 +104,7 @@ def test_rows_are_quantized_to_the_bit(way: str) -> None:
 def test_epilogues(way: str, num_out: int, num_in: int) -> None:
     """Bias is exact; the GELU is within 1e-4 of the exact one; what is there is added."""
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
-    layer = reference.Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
+    layer = reference.Int8Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
     packed, x_MK = pack_weight(layer), torch.randn(43, num_in, generator=GENERATOR)
     y_MN = reference.linear(x_MK, layer)
     assert y_MN.abs().max() > 5
@@ -119,7 +119,7 @@ def test_epilogues(way: str, num_out: int, num_in: int) -> None:
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 97), (96, 128)])
 def test_sums_are_exact(way: str, num_out: int, num_in: int) -> None:
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
-    packed = pack_weight(reference.Weight.of(q_NK, torch.ones(num_out), None))
+    packed = pack_weight(reference.Int8Weight.of(q_NK, torch.ones(num_out), None))
     for num_rows in (1, 7, 40, 100):
         x_MK = torch.randint(0, 256, (num_rows, num_in), dtype=torch.uint8, generator=GENERATOR)
         sums_MN = torch.empty(num_rows, num_out, dtype=torch.int32)

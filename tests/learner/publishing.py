@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from learner.leadership import Leadership
-from learner.release.publisher import Publisher
+from learner.release.publisher import WeightPublisher
 from learner.state.checkpoint import Checkpoints
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import stream
@@ -29,7 +29,7 @@ class PublishRig:
         assert self.leadership.acquire()
         self.config = small_config(trainable_layers=0, **self._changed)
         self.learner = small_learner(trainable_layers=0, **self._changed)
-        self.publisher = Publisher(
+        self.publisher = WeightPublisher(
             self.learner,
             self.store,
             self.checkpoints,

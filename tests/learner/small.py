@@ -13,9 +13,9 @@ from learner.config import LearnerConfig
 from learner.export import ServedEncoder, stored_encoder, stored_projection
 from learner.learner import Learner
 from learner.memory.replay import Labelled
-from model.centre import centre
 from model.config import StrataConfig
 from model.minilm import BLOCK, COMPUTED, EMBEDDING, FIELDS
+from model.norm_biases import fold_norm_biases
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -55,7 +55,7 @@ def small_strata(seed: int = 7) -> Strata:
     """The same weights every time, centred as those of a loaded encoder are."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return centre(Strata(CONFIG)).eval()
+        return fold_norm_biases(Strata(CONFIG)).eval()
 
 
 def small_served(strata: Strata | None = None) -> ServedEncoder:

@@ -11,7 +11,7 @@ from learner.config import LearnerConfig
 from learner.labels.consumer import Feed
 from learner.labels.join import Join
 from learner.labels.letters import Letters
-from learner.labels.trust import Guard
+from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD
 from services.local.kafka import LocalBroker
 from wire.bus import Bus
@@ -60,7 +60,7 @@ def fill(bus: Bus) -> None:
 
 def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
     """The counts of a join that has read both topics to their end, without a checkpoint."""
-    join = Join(config, Guard(config))
+    join = Join(config, LabelTrust(config))
     feed = Feed(
         bus,
         {},

@@ -27,7 +27,7 @@ from learner.labels.drift import DriftState
 from learner.memory.replay import Labelled, ReplayState
 from learner.release.candidate import Maker
 from learner.state.snapshot import Facts, Snapshot
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from services.rebuild import made_again
 from tests.brokers import eventually
 from tests.learner.children import Children, killed, send, stopped, wait_for
@@ -81,7 +81,7 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     whole = small_learner(trainable_layers=0, replay_samples=400, held_back_samples=100)
     whole.learn(answers, {})
     whole.learn(labels, {})
-    candidate = Maker(config).make(whole, Steps())
+    candidate = Maker(config).make(whole, Stopwatch())
     expected = whole.export(None)
     assert of_the_labels(found.facts) == of_the_labels(expected.facts)
     assert found.tensors.keys() == expected.tensors.keys()

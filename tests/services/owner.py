@@ -86,7 +86,7 @@ def _is(process: psutil.Process, name: str) -> bool:
             return process.name() in SERVERS[name]
         command = process.cmdline()
         if name == "guard":
-            return command[1:4] == ["-P", "-m", "services.guard"]
+            return command[1:4] == ["-P", "-m", "services.local.subreaper"]
         return command[3:5] == ["services.cli", COMMANDS[name]]
     return False
 

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from kernels import native
 from services import doctor
 from services.settings import Settings, replaced
-from services.tune import kept
-from services.tune.layout import Layout, Measured
+from services.tune import table as kept
+from services.tune.layout import Layout, MeasuredLayout
 from wire.config import StoreConfig
 
 NOBODY = "127.0.0.1:1"
@@ -70,7 +70,9 @@ def test_a_taken_port_is_found() -> None:
 def test_the_table_of_layouts_is_shown_or_how_to_make_it(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     assert "lifelong tune" in doctor.check_layout(settings).fix
-    kept.write([Measured(Layout(1, 2), {1: 10.0, 64: 20.0}), Measured(Layout(2, 1), {1: 30.0, 64: 60.0})], tmp_path)
+    kept.write(
+        [MeasuredLayout(Layout(1, 2), {1: 10.0, 64: 20.0}), MeasuredLayout(Layout(2, 1), {1: 30.0, 64: 60.0})], tmp_path
+    )
     check = doctor.check_layout(settings)
     rows = [line.split() for line in check.found.splitlines()[1:]]
     assert check.state == "ok"

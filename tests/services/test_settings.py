@@ -16,8 +16,8 @@ from services.keys import FILE, with_signing_key
 from services.schema import Setting
 from services.settings import Settings, as_environment, known, load, logs_of, replaced, values_of
 from services.sources import BadSettings, variable_of
-from services.tune import kept
-from services.tune.layout import Layout, Measured
+from services.tune import table as kept
+from services.tune.layout import Layout, MeasuredLayout
 
 API_KEYS = ["the key of one client", "the key of another"]
 
@@ -86,7 +86,7 @@ def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: 
 def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
     tmp_path: Path, flags: list[str], layout: tuple[int, int]
 ) -> None:
-    kept.write([Measured(Layout(1, 2), {1: 1.0}), Measured(Layout(2, 1), {1: 2.0})], tmp_path)
+    kept.write([MeasuredLayout(Layout(1, 2), {1: 1.0}), MeasuredLayout(Layout(2, 1), {1: 2.0})], tmp_path)
     loaded = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags)
     assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
     if not flags:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.cluster import FOLDER_PREFIX, RayLost, Seen, own_folder, started, wait_while_it_runs
+from serving.cluster import FOLDER_PREFIX, RayLost, ServeState, own_folder, started, wait_while_it_runs
 
-RUNS = Seen(is_there=True, has_replica=True)
-STARTS = Seen(is_there=True, has_replica=False)
+RUNS = ServeState(is_there=True, has_replica=True)
+STARTS = ServeState(is_there=True, has_replica=False)
 
 OWNER = """
 import sys, time
@@ -84,7 +84,7 @@ def test_a_start_ends_as_it_ends() -> None:
 
 def test_an_application_that_was_removed_is_noticed() -> None:
     with pytest.raises(RayLost, match="was removed"):
-        wait_while_it_runs(threading.Event(), look=lambda: Seen(False, False), ended=list)
+        wait_while_it_runs(threading.Event(), look=lambda: ServeState(False, False), ended=list)
 
 
 def test_a_serve_that_never_answers_is_gone() -> None:
@@ -111,9 +111,9 @@ def test_replicas_that_never_start_are_started_again() -> None:
 
 def test_a_serve_that_is_silent_for_a_while_is_waited_for() -> None:
     stop = threading.Event()
-    answers: list[Seen | None] = [RUNS, None, RUNS]
+    answers: list[ServeState | None] = [RUNS, None, RUNS]
 
-    def look() -> Seen | None:
+    def look() -> ServeState | None:
         if not answers:
             stop.set()
             return RUNS

@@ -12,11 +12,11 @@ import torch
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.engine import Engine, Flips
+from serving.engine import Engine, SwapStalls
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.predict import predict_many
-from serving.weights.active import Live, Version
+from serving.weights.active import ActiveVersions, Version
 from serving.weights.latency import LatencyTable
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Answer, Event, PrecisionEvaluation
@@ -64,7 +64,7 @@ def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
 
 
 @contextmanager
-def running(engine: Engine, queue: BatchQueue[Item], live: Live | None) -> Iterator[None]:
+def running(engine: Engine, queue: BatchQueue[Item], live: ActiveVersions | None) -> Iterator[None]:
     engine.live = live
     engine.start()
     yield
@@ -110,7 +110,7 @@ def test_versions_with_different_encoders_answer_side_by_side(engine: Engine, qu
         number: Version(number=number, model=model_of(number, encoder_seed=number), precisions=PRECISIONS, num_bytes=1)
         for number in (3, 4)
     }
-    with running(engine, queue, Live(number=1, plan=plan_of(3, 4), versions=versions)):
+    with running(engine, queue, ActiveVersions(number=1, plan=plan_of(3, 4), versions=versions)):
         queue.submit_many([asker.item("hello there", key=f"k{index}") for index in range(20)])
         answers = answered(asker.wait(20))
     for answer in answers:
@@ -155,7 +155,7 @@ def test_weights_without_classes_answer_nothing(engine: Engine, queue: BatchQueu
     model = model_of(1)
     empty = type(model)(model.encoder, model.head, ())
     versions = {1: Version(number=1, model=empty, precisions=PRECISIONS, num_bytes=1)}
-    with running(engine, queue, Live(number=1, plan=plan_of(1), versions=versions)):
+    with running(engine, queue, ActiveVersions(number=1, plan=plan_of(1), versions=versions)):
         queue.submit(asker.item("hello"))
         (answer,) = answered(asker.wait(1))
     assert (answer.label, answer.score, answer.scores) == (None, 0.0, ())
@@ -189,7 +189,7 @@ def test_flips_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: Batc
         queue.submit(asker.item("second"))
         asker.wait(2)
     after = engine.flips
-    assert before == Flips(2, (0.0, 0.0), (0.0, 0.0))
+    assert before == SwapStalls(2, (0.0, 0.0), (0.0, 0.0))
     assert after.num == 4
     assert after.stalls_ms[:3] == after.pauses_ms[:3] == (0.0, 0.0, 0.0)
 

@@ -5,7 +5,7 @@ import torch
 
 from kernels.linear_i8 import pack
 from serving.predict import predict_many
-from serving.weights.active import Live, Version
+from serving.weights.active import ActiveVersions, Version
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
 from wire.records import Event, Feedback
 
@@ -75,7 +75,7 @@ def test_a_score_that_is_not_finite_is_no_answer() -> None:
     size = model.head.config.label_capacity, model.head.config.head_features
     broken_N = torch.full(size[:1], float("nan"))
     model.head._out = pack(torch.ones(size, dtype=torch.int8), broken_N)  # what a broken kernel would give
-    live = Live(
+    live = ActiveVersions(
         number=1,
         plan=plan_of(1),
         versions={1: Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)},

@@ -17,7 +17,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from serving.weights.active import Live, Version
+from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts
 from wire.records import (
     CANDIDATE,
@@ -160,9 +160,9 @@ def plan_of(
     return RolloutPlan(revision=revision, salt="salt", arms=tuple(arms), previous=previous)
 
 
-def live_of(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> Live:
+def live_of(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> ActiveVersions:
     """One or two versions that share an encoder, half of the entities each."""
     versions = {
         each: Version(number=each, model=model_of(each), precisions=PRECISIONS, num_bytes=1) for each in numbers
     }
-    return Live(number=number, plan=plan_of(*numbers, share=share, revision=number), versions=versions)
+    return ActiveVersions(number=number, plan=plan_of(*numbers, share=share, revision=number), versions=versions)

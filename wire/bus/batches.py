@@ -1,6 +1,6 @@
 """The batches of a fetch, one record at a time: whatever the bytes are, the reader moves on.
 
-    bytes of a fetch -> Batch -> Raw: a record | a refusal (of a record, or of what is left of a batch) | a gap
+    bytes of a fetch -> RecordBatch -> Raw: a record | a refusal (of a record, or of what is left of a batch) | a gap
 
 Where a batch cannot be read (its checksum is wrong, its compression is not known, a length does not fit) what is left
 of it is one refusal, with the batch as its payload. Gaps are offsets that hold nothing for us: markers of transactions,
@@ -65,7 +65,7 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
+class RecordBatch:
     """One batch as the broker has sent it. With a `fault` nothing of its header counts but the two offsets."""
 
     partition: TopicPartition
@@ -203,7 +203,7 @@ class AbortedTransactions:
         self._to_come = deque(sorted(transactions, key=lambda transaction: transaction.first_offset))
         self._producers: set[int] = set()
 
-    def include(self, batch: Batch) -> bool:
+    def include(self, batch: RecordBatch) -> bool:
         while self._to_come and self._to_come[0].first_offset < batch.next_offset:
             self._producers.add(self._to_come.popleft().producer_id)
         if batch.is_abort():
@@ -211,7 +211,7 @@ class AbortedTransactions:
         return batch.is_transactional and not batch.is_control and batch.producer_id in self._producers
 
 
-def batches_in(data: memoryview, partition: TopicPartition) -> Iterator[Batch]:
+def batches_in(data: memoryview, partition: TopicPartition) -> Iterator[RecordBatch]:
     """The whole batches of a fetch. The last one may be cut off: the next fetch begins with it."""
     at = 0
     while at + LENGTH_FROM <= len(data):
@@ -223,7 +223,7 @@ def batches_in(data: memoryview, partition: TopicPartition) -> Iterator[Batch]:
         at = end
 
 
-def _batch(data: memoryview, partition: TopicPartition) -> Batch:
+def _batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
     (base,) = struct.unpack_from(">q", data)
     if len(data) < HEADER.size:
         return _faulty(data, partition, base, base + 1, "its header is cut off")
@@ -235,7 +235,7 @@ def _batch(data: memoryview, partition: TopicPartition) -> Batch:
     if calc_crc32c(data[CHECKSUM_FROM:]) != checksum:
         num_offsets = num if num == delta + 1 > 0 else 1  # two fields that agree were not damaged
         return _faulty(data, partition, base, base + num_offsets, "its checksum is wrong")
-    return Batch(
+    return RecordBatch(
         partition=partition,
         data=data,
         base_offset=base,
@@ -249,8 +249,8 @@ def _batch(data: memoryview, partition: TopicPartition) -> Batch:
     )
 
 
-def _faulty(data: memoryview, partition: TopicPartition, base_offset: int, next_offset: int, fault: str) -> Batch:
-    return Batch(partition=partition, data=data, base_offset=base_offset, next_offset=next_offset, fault=fault)
+def _faulty(data: memoryview, partition: TopicPartition, base_offset: int, next_offset: int, fault: str) -> RecordBatch:
+    return RecordBatch(partition=partition, data=data, base_offset=base_offset, next_offset=next_offset, fault=fault)
 
 
 def _nullable(data: bytes, at: int) -> tuple[bytes | None, int]:

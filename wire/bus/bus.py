@@ -11,9 +11,9 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from wire.bus import topics
 from wire.bus.client import Client, ProducerClient
-from wire.bus.ends import fetched_ends
+from wire.bus.client_errors import mapped
+from wire.bus.end_offsets import fetched_ends
 from wire.bus.follower import Follower
-from wire.bus.foreign import mapped
 from wire.bus.publisher import Publisher, blaming_no_other, renewing_its_id
 from wire.bus.reading import named, partitions_of
 from wire.bus.security import address_of, security_options

@@ -23,8 +23,8 @@ import structlog
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
+from wire.bus.client_errors import mapped
 from wire.bus.fetched import raw_polls
-from wire.bus.foreign import mapped
 from wire.bus.reading import Received, Refused, named, partition_name, partitions_of, read
 from wire.bus.topic_logs import TopicLogs
 from wire.errors import LogReplaced, LogTruncated

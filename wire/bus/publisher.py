@@ -19,7 +19,7 @@ from kafka.errors import (  # type: ignore[import-untyped]
 )
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
-from wire.bus.foreign import mapped, ours
+from wire.bus.client_errors import mapped, ours
 from wire.bus.inflight import InFlight
 from wire.config import BusConfig
 from wire.envelope import Message, shown, to_message

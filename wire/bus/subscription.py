@@ -23,8 +23,8 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
+from wire.bus.client_errors import mapped
 from wire.bus.fetched import raw_polls
-from wire.bus.foreign import mapped
 from wire.bus.reading import Received, Refused, read
 from wire.bus.topic_logs import TopicLogs
 from wire.config import BusConfig

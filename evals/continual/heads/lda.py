@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from learner.fast.head import Rows
+from learner.fast.head import ClassRows
 
 SHRINKAGE: Final = 1e-2
 """e: 93.3 % on CLINC150's validation texts; 0.1 gives 93.0, 0.03 93.2, 0.003 93.3."""
@@ -23,7 +23,7 @@ class StreamingLda:
     """The sums. `learn_many` costs D^2 for each sample, `predict_many` solves first: D^3/3."""
 
     def __init__(self, num_features: int, capacity: int, *, shrinkage: float = SHRINKAGE) -> None:
-        self._rows, self._shrinkage = Rows(capacity), shrinkage
+        self._rows, self._shrinkage = ClassRows(capacity), shrinkage
         self._outer_DD = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._sums_CD = torch.zeros(capacity, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(capacity, dtype=torch.float64)

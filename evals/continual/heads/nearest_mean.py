@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from learner.fast.head import Rows
+from learner.fast.head import ClassRows
 
 
 class NearestMean:
     """Sums of each class. Scores are cosines."""
 
     def __init__(self, num_features: int, capacity: int) -> None:
-        self._rows = Rows(capacity)
+        self._rows = ClassRows(capacity)
         self._sums_CD = torch.zeros(capacity, num_features, dtype=torch.float64)
 
     @property

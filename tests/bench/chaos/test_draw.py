@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from bench.chaos.draw import drawn
-from bench.chaos.faults import Fault, Kind
+from bench.chaos.faults import Fault, FaultKind
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Drawn:
         return True
 
 
-def kind(name: str, *, is_kill: bool) -> Kind:
+def kind(name: str, *, is_kill: bool) -> FaultKind:
     def make(rng: random.Random) -> Fault:
         return Drawn(name, rng.random(), int(is_kill))
 
-    return Kind(name, make, is_kill=is_kill)
+    return FaultKind(name, make, is_kill=is_kill)
 
 
 KINDS = [kind(f"kill {number}", is_kill=True) for number in range(5)] + [
@@ -66,6 +66,6 @@ def test_some_come_two_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("is_left", [lambda each: each.is_kill, lambda each: not each.is_kill, lambda each: False])
-def test_what_there_is_nothing_of_is_not_drawn(is_left: Callable[[Kind], bool]) -> None:
+def test_what_there_is_nothing_of_is_not_drawn(is_left: Callable[[FaultKind], bool]) -> None:
     kinds = [each for each in KINDS if is_left(each)]
     assert bool(drawn(kinds, kills=2, others=2, seed=0)) == bool(kinds)

@@ -3,14 +3,14 @@
 import math
 from itertools import count
 
-from bench.chaos.ledger import HTTP, KAFKA, LEARNER, Ledger, id_of, number_of
+from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger, id_of, number_of
 from bench.chaos.timeline import Sign
 
 
-def ledger() -> Ledger:
+def ledger() -> ChaosLedger:
     """Its clock goes on by a second at every look; events 0, 3, 6, ... are asked for over HTTP."""
     seconds = count()
-    return Ledger(http_every=3, clock_s=lambda: float(next(seconds)))
+    return ChaosLedger(http_every=3, clock_s=lambda: float(next(seconds)))
 
 
 def test_ids_are_numbers_of_ours_and_no_others() -> None:

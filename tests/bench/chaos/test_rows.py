@@ -4,12 +4,12 @@ import math
 from dataclasses import replace
 
 from bench.chaos.oracle import Verdict
-from bench.chaos.play import Outcome
+from bench.chaos.play import SceneOutcome
 from bench.chaos.rows import rows
 
 GOOD = Verdict(lost=(), unpublished=(), twice=(4, 5), num_in_flight=7, unaccounted={}, learnt_share=0.9995)
 
-UP = Outcome(
+UP = SceneOutcome(
     scene="up",
     events=1_000,
     labels=1_000,
@@ -28,7 +28,7 @@ UP = Outcome(
 APART = replace(UP, scene="apart", http_failures={}, silence_s={"http": 40.0, "kafka": 9.0})
 
 
-def values(*outcomes: Outcome) -> dict[str, tuple[float | None, bool | None]]:
+def values(*outcomes: SceneOutcome) -> dict[str, tuple[float | None, bool | None]]:
     return {row.name.removeprefix("chaos."): (row.value, row.met) for row in rows(outcomes, kills=100)}
 
 

@@ -1,21 +1,21 @@
 """Who is timed how often, and who counts as the best."""
 
-from bench.peers.race import HEATS, ROUNDS, Entry, Race, Turn, disturbance
+from bench.peers.race import HEATS, ROUNDS, Contestant, Race, Turn, disturbance
 from bench.peers.works import NATURAL
 
 
-def entry(name: str, ms: float, cosine: float, *, busy_ms: float | None = None, alone: bool = True) -> Entry:
+def entry(name: str, ms: float, cosine: float, *, busy_ms: float | None = None, alone: bool = True) -> Contestant:
     turn = Turn(ms=ms, best_ms=ms, busy_ms=ms if busy_ms is None else busy_ms)
-    return Entry(name=name, operations=1, how="", cosine=cosine, worst=cosine, take=lambda: turn, alone=alone)
+    return Contestant(name=name, operations=1, how="", cosine=cosine, worst=cosine, take=lambda: turn, alone=alone)
 
 
-def race(*peers: Entry, ours: float = 0.9995) -> Race:
+def race(*peers: Contestant, ours: float = 0.9995) -> Race:
     found = Race(NATURAL, entry("ours", 10, ours), peers)
     found.run()
     return found
 
 
-def names(entries: list[Entry]) -> list[str]:
+def names(entries: list[Contestant]) -> list[str]:
     return [found.name for found in entries]
 
 

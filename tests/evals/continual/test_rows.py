@@ -2,13 +2,13 @@ from collections import Counter
 
 import torch
 
-from evals.continual.rows import RowMemory, Rows
+from evals.continual.rows import RowBatch, RowMemory
 
 
-def rows(first: int, last: int) -> Rows:
+def rows(first: int, last: int) -> RowBatch:
     """Rows that say their number in every part."""
     numbers = torch.arange(first, last)
-    return Rows(numbers.to(torch.float32)[:, None].repeat(1, 3), numbers % 4, numbers.to(torch.float32)[:, None])
+    return RowBatch(numbers.to(torch.float32)[:, None].repeat(1, 3), numbers % 4, numbers.to(torch.float32)[:, None])
 
 
 def test_what_is_drawn_was_added_as_it_is() -> None:

@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evals.continual.measures import Row
-from evals.continual.runner import Choice, Strategy, all_at_once, by_stage, flipped, shuffled
+from evals.continual.runner import Method, RunChoice, all_at_once, by_stage, flipped, shuffled
 from evals.streams.stage import Benchmark, Part, Stage
 from learner.config import LearnerConfig
 
-CHOICE = Choice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+CHOICE = RunChoice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
 
 
 class LastClasses:
@@ -58,7 +58,7 @@ def test_joint_training_sees_everything_once_in_an_order_of_the_seed() -> None:
 
 
 def test_a_strategy_is_measured_by_stage_unless_it_says_otherwise() -> None:
-    assert Strategy(lambda benchmark, choice: LastClasses(1)).measure is by_stage
+    assert Method(lambda benchmark, choice: LastClasses(1)).measure is by_stage
 
 
 @given(st.integers(0, 20))

@@ -1,9 +1,9 @@
 """A run that never was: figures for the tests of what is shown of them."""
 
 from evals.load.figures import Figures
-from evals.streams.stream import Item, Stage, Stream
+from evals.streams.stream import Stage, Stream, StreamItem
 
-ITEMS = (Item("hello", "greeting"), Item("bye", "farewell"))
+ITEMS = (StreamItem("hello", "greeting"), StreamItem("bye", "farewell"))
 STREAM = Stream("made", (Stage("first", ITEMS, ITEMS), Stage("a long name", ITEMS, ITEMS)))
 
 FIGURES = Figures(

@@ -11,8 +11,8 @@ from evals.load.score import (
     Audit,
     Hits,
     Label,
-    Service,
     Throughput,
+    VersionTimes,
     accuracy_by_stage,
     audit,
     label_to_live,
@@ -61,7 +61,11 @@ FEEDBACK = "feedback.v1/0"
 
 
 def test_a_label_is_live_at_the_first_answer_under_a_version_that_covers_it() -> None:
-    services = [Service({FEEDBACK: 5}, 3_000), Service({FEEDBACK: 8}, 4_000), Service({FEEDBACK: 9}, 3_500)]
+    services = [
+        VersionTimes({FEEDBACK: 5}, 3_000),
+        VersionTimes({FEEDBACK: 8}, 4_000),
+        VersionTimes({FEEDBACK: 9}, 3_500),
+    ]
     labels = [Label(1_000, FEEDBACK, 4), Label(1_000, FEEDBACK, 5), Label(1_000, FEEDBACK, 8)]
     assert label_to_live(labels, services) == [
         2.0,
@@ -72,22 +76,24 @@ def test_a_label_is_live_at_the_first_answer_under_a_version_that_covers_it() ->
 
 def test_a_label_that_nothing_covers_is_never_live() -> None:
     labels = [Label(1_000, FEEDBACK, 9), Label(1_000, "feedback.v1/1", 0)]
-    assert label_to_live(labels, [Service({FEEDBACK: 9}, 2_000)]) == [math.inf, math.inf]
+    assert label_to_live(labels, [VersionTimes({FEEDBACK: 9}, 2_000)]) == [math.inf, math.inf]
     assert label_to_live(labels, []) == [math.inf, math.inf]
 
 
 def test_a_version_that_went_back_covers_less() -> None:
-    after_a_rollback = [Service({FEEDBACK: 9}, 2_000), Service({FEEDBACK: 3}, 5_000)]
+    after_a_rollback = [VersionTimes({FEEDBACK: 9}, 2_000), VersionTimes({FEEDBACK: 3}, 5_000)]
     assert label_to_live([Label(1_000, FEEDBACK, 6), Label(4_000, FEEDBACK, 2)], after_a_rollback) == [1.0, 0.0]
 
 
 offsets = st.integers(0, 20)
-services_made = st.lists(st.builds(Service, st.dictionaries(st.sampled_from("ab"), offsets), st.integers(0, 50_000)))
+services_made = st.lists(
+    st.builds(VersionTimes, st.dictionaries(st.sampled_from("ab"), offsets), st.integers(0, 50_000))
+)
 labels_made = st.lists(st.builds(Label, st.integers(0, 50_000), st.sampled_from("abc"), offsets))
 
 
 @given(labels_made, services_made)
-def test_label_to_live_is_the_plain_search(labels: list[Label], services: list[Service]) -> None:
+def test_label_to_live_is_the_plain_search(labels: list[Label], services: list[VersionTimes]) -> None:
     def search(label: Label) -> float:
         covering = (
             each.first_answer_ms for each in services if each.trained_through.get(label.source, 0) > label.offset

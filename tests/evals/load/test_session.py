@@ -4,10 +4,10 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from evals.load.hands import Limits
+from evals.load.callbacks import Patience
 from evals.load.loops import Loops
-from evals.load.session import Outcome, Tempo, play
-from evals.streams.stream import Item, Stage, Stream
+from evals.load.session import LoadProfile, SessionOutcome, play
+from evals.streams.stream import Stage, Stream, StreamItem
 from tests.evals.load.answerer import Answerer, refuse_one
 from wire.bus import Bus
 from wire.store import Store
@@ -16,23 +16,25 @@ pytestmark = pytest.mark.live
 
 
 def stage(*labels: str, train: int = 10, test: int = 3) -> Stage:
-    items = tuple(Item(f"{label} {number}", label) for label in labels for number in range(train))
+    items = tuple(StreamItem(f"{label} {number}", label) for label in labels for number in range(train))
     return Stage(" ".join(labels), items, items[:test])
 
 
 STREAM = Stream("made", (stage("red", "green"), stage("blue", "grey")))
-TEMPO = Tempo(
-    rate=100, label_delay_s=(0.05, 0.2), seed=0, limits=Limits(answer_s=1, judge_s=0.3, learn_s=20, quiet_s=0.5)
+TEMPO = LoadProfile(
+    rate=100, label_delay_s=(0.05, 0.2), seed=0, limits=Patience(answer_s=1, judge_s=0.3, learn_s=20, quiet_s=0.5)
 )
 
-Run = Callable[..., tuple[Outcome, str]]
+Run = Callable[..., tuple[SessionOutcome, str]]
 
 
 @pytest.fixture
 def run(bus: Bus, store: Store) -> Run:
     """Plays the stream on a service that drops and repeats the events of these numbers, or saves on versions."""
 
-    def run_it(drops: Collection[int] = (), repeats: Collection[int] = (), saving: bool = False) -> tuple[Outcome, str]:
+    def run_it(
+        drops: Collection[int] = (), repeats: Collection[int] = (), saving: bool = False
+    ) -> tuple[SessionOutcome, str]:
         said: list[str] = []
         answerer = Answerer(bus, store, drops=drops, repeats=repeats, saving=saving)
         loops = Loops(answerer)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evals.streams.data import fewshot, load, stages_of_labels
-from evals.streams.stream import Item
+from evals.streams.stream import StreamItem
 from learner.errors import DataError
 
 Fields = Mapping[str, object]
@@ -133,7 +133,7 @@ def test_few_shots_are_read_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "clinc150").mkdir()
     file = tmp_path / "clinc150" / "fewshot_5.tsv"
     file.write_text("pay my bill\tpay_bill\nwake me\talarm\n")
-    assert fewshot(5, tmp_path) == [Item("pay my bill", "pay_bill"), Item("wake me", "alarm")]
+    assert fewshot(5, tmp_path) == [StreamItem("pay my bill", "pay_bill"), StreamItem("wake me", "alarm")]
     with pytest.raises(DataError, match=r"fewshot_10.tsv is missing.*paste"):
         fewshot(10, tmp_path)
     file.write_text("pay my bill\tpay_bill\nwake me\n")

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.streams.stream import Item, Stage, Stream, even_shares, limited, shuffled
+from evals.streams.stream import Stage, Stream, StreamItem, even_shares, limited, shuffled
 from learner.errors import DataError
 
 
 def stage(name: str, num_train: int) -> Stage:
-    train = tuple(Item(f"{name} {number}", f"{name}-{number % 2}") for number in range(num_train))
+    train = tuple(StreamItem(f"{name} {number}", f"{name}-{number % 2}") for number in range(num_train))
     return Stage(name, train, train[:1])
 
 

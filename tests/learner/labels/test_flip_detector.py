@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from learner.labels.flip_detector import Flips
+from learner.labels.flip_detector import FlipDetector
 
 CLASSES = [f"class {number}" for number in range(15)]
 SOURCES = [f"desk {number}" for number in range(4)]
@@ -21,15 +21,15 @@ def stream(num: int, *, seed: int = 0, error: float = 0.06) -> Iterator[Said]:
         yield dice.choice(SOURCES), dice.choice(CLASSES) if dice.random() < error else true, true
 
 
-def watching(num: int = 3_000) -> Flips:
-    it = Flips()
+def watching(num: int = 3_000) -> FlipDetector:
+    it = FlipDetector()
     for source, answered, said in stream(num):
         assert not it.is_part(source, answered=answered, said=said)
     assert it.num_raised == 0 and it.alarms() == []
     return it
 
 
-def labels_until_alarm(it: Flips, twist: Callable[[Said], Said], *, num: int = 1_000) -> int:
+def labels_until_alarm(it: FlipDetector, twist: Callable[[Said], Said], *, num: int = 1_000) -> int:
     """How many labels of a twisted stream it takes until the first is held; 0 where none is."""
     for number, each in enumerate(stream(num, seed=1), start=1):
         source, answered, said = twist(each)
@@ -109,7 +109,7 @@ def test_what_is_no_flip_raises_nothing(drift: Callable[[Said], Said]) -> None:
 
 
 def test_a_source_alone_is_not_compared() -> None:
-    it = Flips()
+    it = FlipDetector()
     for _, answered, said in stream(3_000):
         it.is_part("desk", answered=answered, said=said)
     for _ in range(200):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from learner.config import LearnerConfig
 from learner.labels.flow import STALLED_S, Flow, Levels, Topic, Unread, waits
 from learner.labels.join import Join
-from learner.labels.trust import Guard
+from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD, Level
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback
@@ -116,7 +116,7 @@ def join(num_items: int) -> Join:
     """Windows of so many small answers and labels."""
     num_bytes = num_items * (OVERHEAD + 100)
     config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
-    return Join(config, Guard(config))
+    return Join(config, LabelTrust(config))
 
 
 def timed(number: int) -> list[Answer | Feedback]:

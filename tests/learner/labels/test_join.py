@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from learner.config import LearnerConfig
 from learner.labels.join import Join, JoinState
 from learner.labels.sample import Sample, is_held_back
-from learner.labels.trust import Guard
+from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD, SAME_ID
 from wire.config import TrustConfig
 from wire.receipts import Receipts
@@ -19,16 +19,16 @@ from wire.records import Answer, Feedback
 RECEIPTS = Receipts(b"a key for tests")
 
 
-def join(state: JoinState | None = None, guard: Guard | None = None, *, pending: int = 4, parked: int = 3) -> Join:
+def join(state: JoinState | None = None, guard: LabelTrust | None = None, *, pending: int = 4, parked: int = 3) -> Join:
     """Windows for so many small answers and labels."""
     bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 130)}
     config = LearnerConfig(held_back_share=0.0, remembered_ids=50, **bounds)  # type: ignore[arg-type]
     return Join(config, guard or trusting(), state=state)
 
 
-def trusting(**limits: float) -> Guard:
+def trusting(**limits: float) -> LabelTrust:
     guard = TrustConfig(**limits)  # type: ignore[arg-type]
-    return Guard(LearnerConfig(max_label_chars=20, guard=guard), receipts=RECEIPTS)
+    return LabelTrust(LearnerConfig(max_label_chars=20, guard=guard), receipts=RECEIPTS)
 
 
 def answer(

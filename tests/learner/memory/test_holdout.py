@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from learner.export import stored_encoder, stored_head
-from learner.memory.holdout import HeldBack
+from learner.memory.holdout import Holdout
 from learner.memory.replay import Replay, hashed
 from tests.learner.small import CONFIG, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 
-def held_back(num_samples: int) -> HeldBack:
-    it = HeldBack(Replay(100, 1 << 20, key_of=hashed(1)))
+def held_back(num_samples: int) -> Holdout:
+    it = Holdout(Replay(100, 1 << 20, key_of=hashed(1)))
     it.add(labelled(0, num_samples))
     return it
 

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from evals.continual.runner import Choice
+from evals.continual.runner import RunChoice
 from evals.streams.stage import Benchmark, Part, Stage
 from learner.config import LearnerConfig
 
-CHOICE = Choice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+CHOICE = RunChoice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
 
 
 def stream_of(*spans: list[int]) -> Benchmark[Tensor]:

@@ -7,7 +7,7 @@ from learner.labels.sample import is_held_back
 from learner.learner import Learner
 from learner.quality.evaluation import head_update, relative_norm
 from learner.release.candidate import Candidate, Maker
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import TOPICS, answer, feedback, stream
 
@@ -27,7 +27,7 @@ def maker() -> Maker:
 
 
 def published(maker: Maker, learner: Learner) -> Candidate:
-    candidate = maker.make(learner, Steps())
+    candidate = maker.make(learner, Stopwatch())
     learner.version += 1
     maker.published(candidate, learner)
     return candidate
@@ -49,7 +49,7 @@ def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learn
 
 
 def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -> None:
-    before, after = published(maker, learner), maker.make(learner, Steps())
+    before, after = published(maker, learner), maker.make(learner, Stopwatch())
     evaluation = after.measured.evaluation
     assert evaluation.accuracy == evaluation.parent_accuracy == before.measured.evaluation.accuracy
     assert evaluation.anchor == 1 and evaluation.anchor_labels == evaluation.num_labels
@@ -61,7 +61,7 @@ def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -
 def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: Maker) -> None:
     good = published(maker, learner).measured
     mislead(learner, 100, 300)
-    bad = maker.make(learner, Steps()).measured
+    bad = maker.make(learner, Stopwatch()).measured
     assert bad.parent.overall.lost > 0 and bad.num_named_by_parent == good.num_named == len(TOPICS)
     assert bad.evaluation.worst_class in TOPICS and bad.evaluation.worst_class_drop > 0
     assert bad.evaluation.accuracy_beside_anchor < bad.evaluation.anchor_accuracy

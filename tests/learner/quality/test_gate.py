@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.quality.comparison import Comparison, Paired
-from learner.quality.evaluation import Measured
-from learner.quality.gate import Limits, refusals
+from learner.quality.evaluation import MeasuredCandidate
+from learner.quality.gate import GateLimits, refusals
 from wire.records import PrecisionEvaluation
 
-LIMITS = Limits(
+LIMITS = GateLimits(
     min_held_back=50,
     accuracy_tolerance=0.02,
     max_negative_flips=0.05,
@@ -27,8 +27,8 @@ SAME = Paired(num=100, right=90)
 WORSE = Paired(num=100, right=90, lost=14, won=1)
 
 
-def refused(limits: Limits = LIMITS, **measured: Any) -> list[str]:
-    return refusals(Measured(**measured), GOOD, limits)
+def refused(limits: GateLimits = LIMITS, **measured: Any) -> list[str]:
+    return refusals(MeasuredCandidate(**measured), GOOD, limits)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_best_precision_far_from_full_precision_is_refused(
     cosine: float, agreement: float, expected: list[str]
 ) -> None:
     best = PrecisionEvaluation(name="int8", cosine=cosine, agreement=agreement)
-    assert refusals(Measured(), best, LIMITS) == expected
+    assert refusals(MeasuredCandidate(), best, LIMITS) == expected
 
 
 PAIRED = st.integers(0, 300).flatmap(

@@ -10,7 +10,7 @@ from learner.release.candidate import Candidate, Maker
 from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
 from learner.release.shipment import manifest_of
 from learner.state.lineage import MAX_ROUNDS, began, broken, ended
-from learner.stopwatch import Steps
+from learner.stopwatch import Stopwatch
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback, Lineage, WeightManifest
@@ -50,7 +50,7 @@ def published(learner: Learner) -> WeightManifest:
 
 
 def made(learner: Learner) -> Candidate:
-    return Maker(small_config(**CHANGED)).make(learner, Steps())
+    return Maker(small_config(**CHANGED)).make(learner, Stopwatch())
 
 
 def reader(topics: Topics, seed: int) -> ReadTo:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from learner.slow.adamw import AdamW, Group
+from learner.slow.adamw import AdamW, ParameterGroup
 
 IMPORTS = """
 import sys
@@ -30,7 +30,10 @@ def test_the_steps_are_those_of_torch(seed: int, num_steps: int, num_more: int) 
     generator = torch.Generator().manual_seed(seed)
     ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((5, 3), (4,), (2, 2))]
     theirs = [nn.Parameter(each.detach().clone()) for each in ours]
-    it = AdamW([Group(ours[:2], rate=1e-2, decay=0.1), Group(ours[2:], rate=1e-1, decay=0.0)], num_steps=num_steps)
+    it = AdamW(
+        [ParameterGroup(ours[:2], rate=1e-2, decay=0.1), ParameterGroup(ours[2:], rate=1e-1, decay=0.0)],
+        num_steps=num_steps,
+    )
     groups = [
         {"params": theirs[:2], "lr": 1e-2, "weight_decay": 0.1},
         {"params": theirs[2:], "lr": 1e-1, "weight_decay": 0.0},

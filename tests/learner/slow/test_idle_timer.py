@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 
-from learner.slow.idle_timer import Silence
+from learner.slow.idle_timer import IdleTimer
 from tests.learner.streams import answer, feedback
 
 
@@ -10,7 +10,7 @@ def clock(*times_s: float) -> Iterator[float]:
 
 def test_answers_do_not_end_the_silence_and_labels_do() -> None:
     times = clock(0.0, 4.0, 5.0, 6.0, 6.0, 10.9, 11.0)
-    silence = Silence(5.0, clock_s=lambda: next(times))
+    silence = IdleTimer(5.0, clock_s=lambda: next(times))
     assert not silence.after([answer(0)])
     assert silence.after([answer(1)])
     assert not silence.after([answer(2), feedback(2)])
@@ -20,4 +20,4 @@ def test_answers_do_not_end_the_silence_and_labels_do() -> None:
 
 def test_without_a_time_there_is_no_silence() -> None:
     times = clock(0.0, 1e9)
-    assert not Silence(0.0, clock_s=lambda: next(times)).after([])
+    assert not IdleTimer(0.0, clock_s=lambda: next(times)).after([])

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from learner.slow.pseudo_labels import Guesses, guess
+from learner.slow.pseudo_labels import PseudoLabels, guess
 from tests.learner.small import small_served
 from tests.learner.streams import text_of
 
@@ -33,7 +33,7 @@ def test_guesses_move_the_means_towards_the_texts() -> None:
 def test_units_give_the_guesses_of_all_at_once() -> None:
     served, texts = small_served(), [text_of(number) for number in range(50)]
     means_CD = functional.normalize(served.z_many(texts[:5]), dim=1)
-    it, shares = Guesses(texts, means_CD, unit=20), list[float]()
+    it, shares = PseudoLabels(texts, means_CD, unit=20), list[float]()
     while not it.rows:
         it.step(served)
         shares.append(it.progress)

@@ -6,7 +6,7 @@ import torch
 
 from learner.config import LearnerConfig, SlowStrategy
 from learner.fast.fast_head import FastTier
-from learner.memory.holdout import HeldBack
+from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, hashed
 from learner.slow.round import Phase, SlowRound, draw_plan, step_sizes
 from learner.slow.trainer import top_state
@@ -29,8 +29,8 @@ def replay() -> Replay[Labelled]:
     return it
 
 
-def held_back() -> HeldBack:
-    it = HeldBack(Replay(100, 1 << 20, key_of=hashed(1)))
+def held_back() -> Holdout:
+    it = Holdout(Replay(100, 1 << 20, key_of=hashed(1)))
     it.add(labelled(100, 130))
     return it
 

@@ -2,7 +2,7 @@ import math
 from collections import Counter
 
 from learner.labels.join import Join
-from learner.labels.trust import Guard
+from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hashed
 from learner.slow.schedule import Schedule
 from learner.state.snapshot import RoundPlan
@@ -22,7 +22,7 @@ def memory(size: int) -> Replay[Labelled]:
 def waiting(size: int) -> Join:
     """That many answers without a label."""
     config = small_config()
-    it = Join(config, Guard(config))
+    it = Join(config, LabelTrust(config))
     it.match(answer(number) for number in range(size))
     return it
 

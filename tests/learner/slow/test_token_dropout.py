@@ -2,14 +2,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.slow.token_dropout import thinned
+from learner.slow.token_dropout import token_dropout
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))
 def test_the_first_and_the_last_token_stay_and_the_others_keep_their_order(
     ids: list[int], share: float, seed: int
 ) -> None:
-    left = thinned(ids, share, np.random.default_rng(seed))
+    left = token_dropout(ids, share, np.random.default_rng(seed))
     rest = iter(ids)
     assert all(token in rest for token in left)
     assert (left[0], left[-1]) == (ids[0], ids[-1])
@@ -17,6 +17,6 @@ def test_the_first_and_the_last_token_stay_and_the_others_keep_their_order(
 
 def test_about_the_share_goes_and_others_go_the_next_time() -> None:
     ids, dice = list(range(1_002)), np.random.default_rng(0)
-    first, second = (thinned(ids, 0.2, dice) for _ in range(2))
+    first, second = (token_dropout(ids, 0.2, dice) for _ in range(2))
     assert all(750 < len(left) < 850 for left in (first, second)) and first != second
-    assert thinned(ids, 0.0, dice) == ids
+    assert token_dropout(ids, 0.0, dice) == ids

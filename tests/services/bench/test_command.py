@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.bench.command import Options, run
+from services.bench.command import LearnOptions, run
 from services.settings import Settings
 
 TEXTS = {
@@ -24,8 +24,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def options(folder: Path, *strategies: str, seeds: int = 1, flip: float = 0.0) -> Options:
-    return Options(
+def options(folder: Path, *strategies: str, seeds: int = 1, flip: float = 0.0) -> LearnOptions:
+    return LearnOptions(
         data=str(folder),
         strategies=strategies,
         seeds=seeds,

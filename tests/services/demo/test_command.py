@@ -7,7 +7,7 @@ import pytest
 
 from learner.errors import DataError
 from services.demo.command import USAGE, fresh, logging_into, run
-from services.demo.options import Options
+from services.demo.options import DemoOptions
 from services.settings import Settings, load
 from services.supervisor import StackFailed
 
@@ -18,7 +18,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_data_set_that_is_not_there_starts_nothing(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(settings, Options(data="nowhere")) == USAGE
+    assert run(settings, DemoOptions(data="nowhere")) == USAGE
     assert "no data set 'nowhere'" in capsys.readouterr().err
     assert not list(settings.state_dir.iterdir())
 

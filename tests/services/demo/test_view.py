@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from evals.load.ledger import TRAIN, Counts, Ledger, Progress
+from evals.load.ledger import TRAIN, Ledger, LoadCounts, Progress
 from evals.load.score import Hits
-from evals.load.sight import Sight, Watcher
+from evals.load.watcher import ServiceSnapshot, Watcher
 from services.demo import view
 from services.demo.view import Rate, View, line, panel, say
 from tests.brokers import eventually
@@ -19,7 +19,7 @@ from wire.records import Arm, Drift, Evaluation, RolloutPlan
 from wire.store import Store
 
 ARMS = (Arm(name="stable", version=3, share=0.8), Arm(name="candidate", version=4, share=0.2))
-SIGHT = Sight(
+SIGHT = ServiceSnapshot(
     plan=RolloutPlan(revision=5, salt="", arms=ARMS),
     newest=4,
     evaluation=Evaluation(num_labels=50, accuracy=0.9, parent_accuracy=0.8),
@@ -29,7 +29,7 @@ SIGHT = Sight(
     drift=Drift(signal="classes 1-16", at_label=70, before=0.125, after=0.5),
 )
 PROGRESS = Progress(
-    counts=Counts(sent=8, answered=6, due=4, labelled=3),
+    counts=LoadCounts(sent=8, answered=6, due=4, labelled=3),
     hits={(TRAIN, 0): Hits(2, 2, 1), (TRAIN, 1): Hits(2, 2, 2), (0, 0): Hits(2, 2, 2), (1, 0): Hits(2, 0, 0)},
     arms={"stable": Hits(4, 4, 3)},
     first_ms={},
@@ -57,9 +57,9 @@ def test_a_line_says_how_far_how_fast_how_well() -> None:
 
 
 def test_a_line_before_anything_happened() -> None:
-    empty = Progress(Counts(0, 0, 0, 0), {}, {}, {}, ())
-    assert "0 of 0 answered, 0/s, p50 - p99 - ms" in line(empty, Sight(), 0.0)
-    assert "nothing published yet" in shown(panel(STREAM, empty, Sight(), 0.0))
+    empty = Progress(LoadCounts(0, 0, 0, 0), {}, {}, {}, ())
+    assert "0 of 0 answered, 0/s, p50 - p99 - ms" in line(empty, ServiceSnapshot(), 0.0)
+    assert "nothing published yet" in shown(panel(STREAM, empty, ServiceSnapshot(), 0.0))
 
 
 def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tune.layout import WORTH, Layout, Measured, best, layouts
+from services.tune.layout import WORTH, Layout, MeasuredLayout, best, layouts
 
 tables = st.lists(
     st.builds(
-        lambda replicas, threads, rates: Measured(Layout(replicas, threads), dict(enumerate(rates))),
+        lambda replicas, threads, rates: MeasuredLayout(Layout(replicas, threads), dict(enumerate(rates))),
         st.integers(1, 4),
         st.integers(1, 4),
         st.lists(st.floats(1, 1e4), min_size=3, max_size=3),
@@ -16,8 +16,8 @@ tables = st.lists(
 )
 
 
-def measured(replicas: int, threads: int, rate: float) -> Measured:
-    return Measured(Layout(replicas, threads), {1: rate, 64: 2 * rate})
+def measured(replicas: int, threads: int, rate: float) -> MeasuredLayout:
+    return MeasuredLayout(Layout(replicas, threads), {1: rate, 64: 2 * rate})
 
 
 @given(st.integers(1, 256), st.integers(1, 64))
@@ -30,14 +30,14 @@ def test_no_layout_has_more_threads_than_cores_or_more_replicas_than_allowed(cor
 
 
 @given(tables)
-def test_no_layout_is_much_better_than_the_winner(table: list[Measured]) -> None:
+def test_no_layout_is_much_better_than_the_winner(table: list[MeasuredLayout]) -> None:
     winner = best(table)
     assert winner in table
     assert winner.score >= WORTH * max(each.score for each in table)
 
 
 @given(tables, st.integers(1, 4))
-def test_what_is_given_stays(table: list[Measured], replicas: int) -> None:
+def test_what_is_given_stays(table: list[MeasuredLayout], replicas: int) -> None:
     winner = best(table, replicas=replicas)
     if winner is None:
         assert replicas not in {each.layout.replicas for each in table}

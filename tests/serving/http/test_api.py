@@ -13,18 +13,18 @@ from starlette.testclient import TestClient
 
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
-from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.errors import Unhealthy
 from serving.http.api import Api, make_app
 from serving.http.bodies import Bodies
-from serving.http.bridge import Asking
+from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
 from serving.http.rate_limit import RateLimit
 from serving.item import Item
 from serving.kafka.outbox import Outbox, OutboxBounds
-from serving.status import Status
+from serving.pipeline import Pipeline
+from serving.status import ReplicaStatus
 from serving.tokens import encoding
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
 from tests.serving.waiting import eventually
@@ -61,7 +61,7 @@ class Served:
         bounds = OutboxBounds(max_items=8, max_bytes=1 << 20, first_pause_s=1)
         self.outbox = Outbox(no_broker, self.counts, bounds, name="r1")
         self.encode = encoding(tokenizer(), lambda: 64)
-        core = Core(
+        core = Pipeline(
             encode=lambda texts: self.encode(texts),
             queue=self.queue,
             engine=self.engine,
@@ -70,7 +70,7 @@ class Served:
         )
         ids = count()
         self.api = Api(
-            asking=Asking(core=core, timeout_s=self.timeout_s),
+            asking=RequestBridge(core=core, timeout_s=self.timeout_s),
             bodies=self.bodies,
             clients=Clients([API_KEY]),
             limit=self.limit,
@@ -86,8 +86,8 @@ class Served:
         if self.health:
             raise Unhealthy(self.health[0])
 
-    def status(self) -> Status:
-        return Status(
+    def status(self) -> ReplicaStatus:
+        return ReplicaStatus(
             replica="r1",
             swap="waiting",
             queue=self.queue.state.value,

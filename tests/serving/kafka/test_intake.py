@@ -13,13 +13,13 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
-from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox, OutboxBounds
+from serving.pipeline import Pipeline
 from serving.predict import predict_many
 from serving.tokens import encoding
 from tests.brokers import take
@@ -32,7 +32,7 @@ from wire.records import MAX_EVENT_BYTES, Answer, DeadLetter, Event, TopicRecord
 pytestmark = pytest.mark.live
 
 
-class Pipeline:
+class IntakeRig:
     """Everything between a subscription and a publisher, with real weights. `encode` may be replaced by a test."""
 
     def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
@@ -49,7 +49,7 @@ class Pipeline:
         bounds = OutboxBounds(max_items=1_000, max_bytes=64 << 20, first_pause_s=0.05)
         self.outbox = Outbox(lambda: self.open_publisher(), self.counts, bounds, name="r1")
         self.window = DedupeWindow(1_000)
-        core = Core(
+        core = Pipeline(
             encode=lambda texts: self.encode(texts),
             queue=self.queue,
             engine=self.engine,
@@ -82,8 +82,8 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(bus: Bus) -> Iterator[Pipeline]:
-    made = Pipeline(bus)
+def pipeline(bus: Bus) -> Iterator[IntakeRig]:
+    made = IntakeRig(bus)
     made.engine.live = live_of([1])
     yield made
     made.close()
@@ -108,7 +108,7 @@ def committed(bus: Bus) -> int:
     return sum(len(poll.received) + len(poll.refused) for poll in polls)
 
 
-def test_every_event_is_answered_and_committed(pipeline: Pipeline, bus: Bus) -> None:
+def test_every_event_is_answered_and_committed(pipeline: IntakeRig, bus: Bus) -> None:
     events = [Event(id=f"e{index}", text=f"text number {index}", key=f"k{index}") for index in range(40)]
     send(bus, *events)
     pipeline.start()
@@ -120,7 +120,7 @@ def test_every_event_is_answered_and_committed(pipeline: Pipeline, bus: Bus) -> 
     assert committed(bus) == 0
 
 
-def test_an_event_that_comes_twice_is_answered_once(pipeline: Pipeline, bus: Bus) -> None:
+def test_an_event_that_comes_twice_is_answered_once(pipeline: IntakeRig, bus: Bus) -> None:
     twice = Event(id="twice", text="hello", key="k")
     send(bus, twice, twice, Event(id="other", text="hello", key="k"))
     pipeline.start()
@@ -154,7 +154,7 @@ BAD: list[tuple[bytes, str]] = [
 
 
 def test_bad_lines_become_dead_letters_and_the_partition_moves_on(
-    pipeline: Pipeline, bus: Bus, bus_config: Any
+    pipeline: IntakeRig, bus: Bus, bus_config: Any
 ) -> None:
     topic = f"{bus_config.prefix}{Event.TOPIC}"
     options = {"bootstrap_servers": bus_config.bootstrap_servers, "max_request_size": 2 * MAX_EVENT_BYTES}
@@ -176,7 +176,7 @@ def test_bad_lines_become_dead_letters_and_the_partition_moves_on(
 
 
 def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
-    pipeline: Pipeline, bus: Bus, bus_config: Any
+    pipeline: IntakeRig, bus: Bus, bus_config: Any
 ) -> None:
     """B2, B3: a time beyond the year 9999 ended the outbox of each replica in turn; 3 MiB of id stopped a partition."""
     topic = f"{bus_config.prefix}{Event.TOPIC}"
@@ -205,7 +205,7 @@ def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
     assert committed(bus) == 0
 
 
-def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(pipeline: Pipeline, bus: Bus) -> None:
+def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(pipeline: IntakeRig, bus: Bus) -> None:
     good = pipeline.encode
     pipeline.encode = lambda texts: [[1 << 20] if text == "poison" else good([text])[0] for text in texts]
     poison = Event(id="p", text="poison", key="k")
@@ -220,7 +220,7 @@ def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(pi
     assert committed(bus) == 0
 
 
-def test_before_the_first_weights_events_wait_in_the_broker(pipeline: Pipeline, bus: Bus) -> None:
+def test_before_the_first_weights_events_wait_in_the_broker(pipeline: IntakeRig, bus: Bus) -> None:
     pipeline.engine.live = None
     send(bus, Event(id="e", text="hello"))
     pipeline.start()
@@ -231,7 +231,7 @@ def test_before_the_first_weights_events_wait_in_the_broker(pipeline: Pipeline, 
 
 
 def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
-    pipeline = Pipeline(bus, max_queue_items=8, max_open=16)
+    pipeline = IntakeRig(bus, max_queue_items=8, max_open=16)
     pipeline.engine.live = live_of([1])
     events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(300)]
     send(bus, *events)
@@ -259,12 +259,12 @@ class Troubled:
         self._real.close()
 
 
-def trouble(pipeline: Pipeline, bus: Bus, *errors: SendFailed) -> None:
+def trouble(pipeline: IntakeRig, bus: Bus, *errors: SendFailed) -> None:
     troubled: Any = Troubled(bus.publisher(), *errors)
     pipeline.open_publisher = lambda: troubled
 
 
-def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(pipeline: Pipeline, bus: Bus) -> None:
+def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(pipeline: IntakeRig, bus: Bus) -> None:
     """B3, B15: the subscription was opened anew for it, and the group shared its partitions anew."""
     trouble(pipeline, bus, *3 * [SendFailed("not acknowledged in time")])
     send(bus, Event(id="e", text="hello"))
@@ -278,7 +278,7 @@ def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(pipeline: Pip
 
 
 def test_an_answer_that_can_never_be_sent_becomes_a_letter_and_the_partition_moves_on(
-    pipeline: Pipeline, bus: Bus
+    pipeline: IntakeRig, bus: Bus
 ) -> None:
     """B3: the partition stood still for ever, and the group rebalanced every few seconds."""
     trouble(pipeline, bus, SendFailed("larger than the maximum request size", is_permanent=True))
@@ -293,7 +293,7 @@ def test_an_answer_that_can_never_be_sent_becomes_a_letter_and_the_partition_mov
     assert committed(bus) == 0
 
 
-def test_another_event_under_the_same_name_is_refused(pipeline: Pipeline, bus: Bus) -> None:
+def test_another_event_under_the_same_name_is_refused(pipeline: IntakeRig, bus: Bus) -> None:
     """I1: it was finished as a repetition, without an answer."""
     send(bus, Event(id="e", text="hello", key="k"), Event(id="e", text="good-bye", key="k"))
     pipeline.start()
@@ -307,7 +307,7 @@ def test_another_event_under_the_same_name_is_refused(pipeline: Pipeline, bus: B
 
 
 def test_a_fault_of_the_machine_makes_no_dead_letters(
-    pipeline: Pipeline, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    pipeline: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B25 no. 9: a MemoryError made dead letters of good events."""
     has_memory = threading.Event()
@@ -330,7 +330,7 @@ def test_a_fault_of_the_machine_makes_no_dead_letters(
 
 
 def test_events_that_a_fault_left_unanswered_do_not_hold_up_the_end(
-    pipeline: Pipeline, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    pipeline: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **options: Any) -> list[Answer]:
         raise MemoryError

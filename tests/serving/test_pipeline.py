@@ -2,11 +2,11 @@
 
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
-from serving.core import Core
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item
 from serving.kafka.outbox import Outbox, OutboxBounds
+from serving.pipeline import Pipeline
 from serving.tokens import encoding
 from tests.serving.versions import RECEIPTS, tokenizer
 from wire.bus import Publisher
@@ -18,12 +18,12 @@ def no_broker() -> Publisher:
     raise BusUnavailable("no broker in this test")
 
 
-def core_of(counts: Counts) -> Core:
+def core_of(counts: Counts) -> Pipeline:
     queue: BatchQueue[Item] = BatchQueue(
         max_items=9, max_bytes=1 << 20, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0
     )
     precision = PrecisionConfig()
-    return Core(
+    return Pipeline(
         encode=encoding(tokenizer(), max_tokens=lambda: 16),
         queue=queue,
         engine=Engine(queue, counts, top_scores=1, precision=precision, receipts=RECEIPTS, now_ms=lambda: 0),

@@ -15,7 +15,7 @@ from wire.records import MAX_TEXT_CHARS, Event
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Core:
+class Pipeline:
     """An event becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`, and leaves by `outbox`."""
 
     encode: Encode

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.errors import NonFinite
-from model.feedback import round_planes
+from model.gptq import gptq_round
 from model.nested import MAX_Q8, split
 from model.qtensor import QTensor
 from model.quantize import quantize_n8g64
@@ -32,7 +32,7 @@ def test_planes_fit(num_out: int, num_groups: int, size: float, seed: int) -> No
     w_NK = (matrix(num_out, 64 * num_groups, seed=seed) * size).clamp(-MAX_Q8, MAX_Q8)
     x_MK = inputs(50, 64 * num_groups, seed=seed)
     m_NK = split(torch.round(w_NK).to(torch.int8))[2].repeat_interleave(64, dim=1)
-    q8_NK, hi_NK = round_planes(w_NK, m_NK, x_MK.t() @ x_MK / 50)
+    q8_NK, hi_NK = gptq_round(w_NK, m_NK, x_MK.t() @ x_MK / 50)
     lo_NK = q8_NK.int() - m_NK.int() * hi_NK.int()
     assert q8_NK.abs().max() <= MAX_Q8
     for nibble_NK in (hi_NK, lo_NK):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.load.sight import Sight, Swaps, Watcher
+from evals.load.watcher import ServiceSnapshot, Swaps, Watcher
 from tests.evals.load.answerer import FIRST
 from tests.stores import plant_plan
 from wire.config import StoreConfig
@@ -51,7 +51,7 @@ def test_a_replica_that_starts_again_counts_from_nothing() -> None:
 )
 def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], covers: bool, lacking: int) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
-    sight = Sight(plan=plan, through={7: through}, reports=(report(1),))
+    sight = ServiceSnapshot(plan=plan, through={7: through}, reports=(report(1),))
     assert sight.covers(7, ENDS) is covers
     assert (sight.is_taken and sight.covers(sight.stable, ENDS)) is covers
     assert sight.lacking(ENDS) == lacking
@@ -59,14 +59,18 @@ def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], c
 
 def test_nothing_is_live_before_every_replica_follows_the_plan() -> None:
     plan = RolloutPlan(revision=2, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
-    behind = Sight(plan=plan, through={7: ENDS}, reports=(report(1, revision=2), report(1, replica="b")))
-    assert not behind.is_taken and not Sight(plan=plan, through={7: ENDS}).is_taken and not Sight().is_taken
+    behind = ServiceSnapshot(plan=plan, through={7: ENDS}, reports=(report(1, revision=2), report(1, replica="b")))
+    assert (
+        not behind.is_taken
+        and not ServiceSnapshot(plan=plan, through={7: ENDS}).is_taken
+        and not ServiceSnapshot().is_taken
+    )
 
 
 def test_a_watcher_sees_an_empty_store(store: Store) -> None:
     watcher = Watcher(store)
     watcher.look()
-    assert watcher.sight() == Sight()
+    assert watcher.sight() == ServiceSnapshot()
     assert not watcher.wait(lambda sight: sight.plan is not None, 0.01)
 
 

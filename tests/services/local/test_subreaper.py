@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from services.guard import guarded
+from services.local.subreaper import guarded
 
 ORPHANING = """
 import subprocess, sys, time

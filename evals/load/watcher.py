@@ -1,6 +1,6 @@
 """What Redis shows of the running service: the plan, the versions, the replicas' swaps.
 
-    Store --(notice, or every quarter second)--> Watcher --> Sight --> player waits, view shows, figures count
+    Store --(notice, or every quarter second)--> Watcher --> ServiceSnapshot --> player waits, view shows, figures count
 
 A report keeps only the last few stalls, and old manifests are removed: so the watcher looks often and adds up.
 """
@@ -21,7 +21,7 @@ MAX_STALLS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ServiceSnapshot:
     """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest,
     `evaluation` what the learner measured of the newest one, and `drift` the last that it found. `is_rested`: the
     learner has nothing left to do, or there is none."""
@@ -87,7 +87,7 @@ class Watcher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._changed = threading.Condition()
-        self._sight = Sight()
+        self._sight = ServiceSnapshot()
         self._swaps = Swaps()
         self._published: set[int] = set()
         self._closed = threading.Event()
@@ -96,7 +96,7 @@ class Watcher:
         """Looks again and again.
 
         consumes: plan, manifests, history and reports in Redis
-        produces: Sight
+        produces: ServiceSnapshot
         waits for: a notice of the store, at most `LOOK_S`
         unblocked by: `close`, within the same time
         """
@@ -111,11 +111,11 @@ class Watcher:
     def close(self) -> None:
         self._closed.set()
 
-    def sight(self) -> Sight:
+    def sight(self) -> ServiceSnapshot:
         with self._changed:
             return self._sight
 
-    def wait(self, done: Callable[[Sight], bool], timeout_s: float) -> bool:
+    def wait(self, done: Callable[[ServiceSnapshot], bool], timeout_s: float) -> bool:
         """Whether `done` came true within the time."""
         with self._changed:
             return self._changed.wait_for(lambda: done(self._sight), timeout_s)
@@ -160,7 +160,7 @@ class Watcher:
         return found
 
     def _served(
-        self, plan: RolloutPlan | None, before: Sight, manifests: Mapping[int, WeightManifest]
+        self, plan: RolloutPlan | None, before: ServiceSnapshot, manifests: Mapping[int, WeightManifest]
     ) -> WeightManifest | None:
         stable = plan.stable if plan else 0
         if before.served is not None and before.served.version == stable:

@@ -27,7 +27,7 @@ _RUN = 64
 _LOWEST, _HIGHEST = -8, 7
 
 
-def round_planes(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Tensor]:
+def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Tensor]:
     """q8_NK and hi_NK, int8, of the weight in units of its scale, such that hi and q8 - m * hi are nibbles.
 
     `m_NK` are the multipliers, one for each input; `gram_KK` is the mean of x x^T over inputs x.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.tune.layout import Measured
+from services.tune.layout import MeasuredLayout
 
 FILE = "tune.json"
 
@@ -36,12 +36,12 @@ def machine() -> str:
     return f"{num_cores()} x {processor()}, lifelong {importlib.metadata.version('lifelong')}"
 
 
-def read(folder: Path) -> list[Measured]:
+def read(folder: Path) -> list[MeasuredLayout]:
     """The table of this machine; empty where there is none that can be read."""
     return _tables(folder).get(machine(), []) if (folder / FILE).exists() else []
 
 
-def write(table: Sequence[Measured], folder: Path) -> None:
+def write(table: Sequence[MeasuredLayout], folder: Path) -> None:
     """Keeps the table of this machine beside those of others that use the folder."""
     content = msgspec.json.format(msgspec.json.encode(_tables(folder) | {machine(): list(table)}))
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,8 +50,8 @@ def write(table: Sequence[Measured], folder: Path) -> None:
     os.replace(draft, folder / FILE)
 
 
-def _tables(folder: Path) -> dict[str, list[Measured]]:
+def _tables(folder: Path) -> dict[str, list[MeasuredLayout]]:
     try:
-        return msgspec.json.decode((folder / FILE).read_bytes(), type=dict[str, list[Measured]])
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=dict[str, list[MeasuredLayout]])
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return {}

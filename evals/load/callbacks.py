@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Patience:
     """How long the player waits before it says so and goes on, in seconds."""
 
     answer_s: float = 60.0
@@ -25,7 +25,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Hands:
+class Callbacks:
     """What others do for the player. `check` raises when a part of the run has ended; `began_ms` is its very start."""
 
     began_ms: int

@@ -34,7 +34,7 @@ REAP_S = 0.01
 
 def guarded(argv: Sequence[str]) -> list[str]:
     """The command that runs `argv` guarded, as a child of this process."""
-    return [sys.executable, "-P", "-m", "services.guard", str(os.getpid()), *argv]
+    return [sys.executable, "-P", "-m", "services.local.subreaper", str(os.getpid()), *argv]
 
 
 def main(parent: int, argv: Sequence[str]) -> int:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from services.tune import kept
-from services.tune.layout import Layout, Measured
+from services.tune import table as kept
+from services.tune.layout import Layout, MeasuredLayout
 
-TABLE = [Measured(Layout(1, 2), {1: 10.0, 64: 20.5}), Measured(Layout(2, 1), {1: 11.0, 64: 30.0})]
+TABLE = [MeasuredLayout(Layout(1, 2), {1: 10.0, 64: 20.5}), MeasuredLayout(Layout(2, 1), {1: 11.0, 64: 30.0})]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

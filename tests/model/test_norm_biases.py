@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.centre import centre
+from model.norm_biases import fold_norm_biases
 from model.ragged import RaggedBatch
 from tests.model.small import TOKEN_IDS, small_strata
 
@@ -16,27 +16,27 @@ from tests.model.small import TOKEN_IDS, small_strata
 def test_it_is_the_same_function(token_ids: list[list[int]], seed: int) -> None:
     batch, strata = RaggedBatch.of(token_ids), small_strata(seed=seed)
     before_BD = strata(batch)
-    assert (centre(strata)(batch) * before_BD).sum(dim=1).min() > 0.99999
+    assert (fold_norm_biases(strata)(batch) * before_BD).sum(dim=1).min() > 0.99999
 
 
 def test_norms_add_nothing_but_for_the_last() -> None:
     strata = small_strata()
     last_D = strata.get_parameter("layers.1.norm2.bias").clone()
-    centre(strata)
+    fold_norm_biases(strata)
     norms = ["embed.norm", "layers.0.norm1", "layers.0.norm2", "layers.1.norm1"]
     assert not any(strata.get_parameter(f"{name}.bias").any() for name in norms)
     assert torch.equal(strata.get_parameter("layers.1.norm2.bias"), last_D) and last_D.any()
 
 
 def test_centring_again_changes_nothing() -> None:
-    strata = centre(small_strata())
+    strata = fold_norm_biases(small_strata())
     state = copy.deepcopy(strata.state_dict())
-    assert all(torch.equal(value, state[name]) for name, value in centre(strata).state_dict().items())
+    assert all(torch.equal(value, state[name]) for name, value in fold_norm_biases(strata).state_dict().items())
 
 
 def test_the_activations_are_those_without_the_bias() -> None:
     batch, plain = RaggedBatch.of([[1, 2, 3]]), small_strata()
-    centred = centre(copy.deepcopy(plain))
+    centred = fold_norm_biases(copy.deepcopy(plain))
     for layer, norm in ((0, "embed.norm"), (1, "layers.0.norm2")):
         shift_D = plain.get_parameter(f"{norm}.bias")
         x_TD, plain_TD = centred.encode_prefix(batch, layer), plain.encode_prefix(batch, layer)

@@ -26,7 +26,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class CliContext:
     """What the command line says about settings."""
 
     file: Path | None
@@ -61,7 +61,7 @@ class Given:
         return settings
 
 
-def reads_settings(command: Callable[Concatenate[Given, Options], None]) -> Callable[..., None]:
+def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:
     """Adds `--config` and `--set` to a command, and hands them to it as its first argument."""
     own = list(inspect.signature(command).parameters.values())[1:]
     added = [
@@ -71,7 +71,7 @@ def reads_settings(command: Callable[Concatenate[Given, Options], None]) -> Call
 
     @wraps(command)
     def run(*args: Any, config: Path | None, assignments: list[str] | None, **kwargs: Any) -> None:
-        command(Given(config, tuple(assignments or ())), *args, **kwargs)
+        command(CliContext(config, tuple(assignments or ())), *args, **kwargs)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + added
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

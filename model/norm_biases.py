@@ -21,7 +21,7 @@ _GRID = 2.0**16
 
 
 @torch.no_grad()
-def centre(strata: Strata) -> Strata:
+def fold_norm_biases(strata: Strata) -> Strata:
     """Rewrites `strata` in place, and returns it."""
     before = "embed.norm"
     for layer in (f"layers.{index}" for index in range(strata.config.n_layers)):
