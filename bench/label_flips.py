@@ -96,14 +96,14 @@ def watched(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
 
 def flipped(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
     """For each flip the labels from its beginning to the first that is held; 0 where its domain ends before."""
-    dice, flips, end = random.Random(SEED), FlipDetector(), 0
+    rng, flips, end = random.Random(SEED), FlipDetector(), 0
     for size in sizes:
         half, first, end = end + size // 2, end, end + size
         state = msgspec.msgpack.encode(watched(flips, pairs[first:half]).export())
         here, known = ({said for _, said in part} for part in (pairs[first:half], pairs[:half]))
         for _ in range(FLIPS_PER_STAGE):
-            wrong = dice.choice(sorted(here))
-            becomes = dice.choice(sorted(known - {wrong}))
+            wrong = rng.choice(sorted(here))
+            becomes = rng.choice(sorted(known - {wrong}))
             copy = FlipDetector(msgspec.msgpack.decode(state, type=FlipsState))
             yield delay(copy, pairs[half:end], wrong=wrong, becomes=becomes)
         watched(flips, pairs[half:end])

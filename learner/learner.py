@@ -36,7 +36,7 @@ from learner.slow.schedule import MARKS, Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import began, broken, ended, stored
 from learner.state.origin import OriginChange
-from learner.state.parts import classes_of, drift_of, fresh_of, held_back_of, replay_of
+from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
 from model.errors import NonFinite
@@ -51,7 +51,7 @@ ADOPTION_SIGMAS = 2.0
 """A round is dropped when it is worse by more standard errors than this. One would drop every eighth that is as good:
 two samples lost and none won are enough for it."""
 
-KNOWLEDGE = ["strata", "tier", "classes", "replay", "held_back", "fresh", "temperature", "anchor", "lineage", "round"]
+KNOWLEDGE = ["strata", "tier", "classes", "replay", "holdout", "fresh", "temperature", "anchor", "lineage", "round"]
 """The attributes of a learner that a snapshot of a version replaces."""
 
 log = structlog.get_logger("learner")
@@ -75,11 +75,11 @@ class Learner:
         self.model_spec = self._base.model_spec
         self.strata = strata
         self.tier = FastTier(self._base.served, ridge=config.ridge)
-        self.guard = LabelTrust(config, receipts=receipts)
-        self.join = Join(config, self.guard)
+        self.trust = LabelTrust(config, receipts=receipts)
+        self.join = Join(config, self.trust)
         self.letters = Letters()
         self.classes = classes_of(config)
-        self.replay, self.held_back = replay_of(config), held_back_of(config)
+        self.replay, self.holdout = replay_of(config), holdout_of(config)
         self.prequential = Prequential()
         self.drift = drift_of(config)
         self.erased = Erased(subjects)
@@ -127,7 +127,7 @@ class Learner:
         if self.round.phase is Phase.STORE:
             self.lineage = stored(self.lineage, self.offsets)
         try:
-            is_done = self.round.step(self.replay, self.held_back) is Phase.DONE
+            is_done = self.round.step(self.replay, self.holdout) is Phase.DONE
             return is_done and self._finish_round(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
@@ -184,11 +184,11 @@ class Learner:
             temperature=self.temperature,
             anchor=self.anchor,
             join=self.join.export(),
-            guard=self.guard.export(),
+            guard=self.trust.export(),
             letters=self.letters.export(),
             support=self.classes.export(),
             replay=self.replay.export(),
-            held_back=self.held_back.samples.export(),
+            held_back=self.holdout.samples.export(),
             since_round=self.fresh.export(),
             lineage=self.lineage,
             round_plan=self.round.plan if self.round else None,
@@ -204,10 +204,10 @@ class Learner:
         """Become the learner that was exported, under the settings of now. Raises StateRefused where they forbid it."""
         facts = snapshot.facts
         change = self._restore_knowledge(snapshot)
-        self.guard = LabelTrust(self._config, receipts=self._receipts, state=facts.guard)
-        self.join = Join(self._config, self.guard, state=facts.join)
+        self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.guard)
+        self.join = Join(self._config, self.trust, state=facts.join)
         self.letters.restore(facts.letters)
-        self.held_back = held_back_of(self._config, facts.held_back)
+        self.holdout = holdout_of(self._config, facts.held_back)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
         self.erased = Erased(self._subjects, facts.erased)
@@ -229,7 +229,7 @@ class Learner:
         before = {name: getattr(self, name) for name in KNOWLEDGE}
         try:
             self._restore_knowledge(snapshot)
-            self.held_back = held_back_of(self._config, snapshot.facts.held_back)
+            self.holdout = holdout_of(self._config, snapshot.facts.held_back)
             yield
         finally:
             for name, value in before.items():
@@ -326,9 +326,9 @@ class Learner:
         if self.round is not None:
             self.round.evict(samples, old, new)
         self.tier.evict(samples, old, new)
-        for memory in (self.replay, self.fresh, self.held_back.samples):
+        for memory in (self.replay, self.fresh, self.holdout.samples):
             memory.erase_class(old)
-        self.held_back.keep(self.encoder_keys)
+        self.holdout.keep(self.encoder_keys)
         self.counts["classes_evicted"] += 1
         self.counts["labels_evicted"] += self.classes.evict(old)
         self.classes.admit(new)
@@ -336,10 +336,10 @@ class Learner:
         log.info("class_evicted", evicted=old, admitted=new)
 
     def _learn(self, samples: Sequence[Sample]) -> None:
-        held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
-        self.held_back.add(held_back)
+        holdout = [self._labelled(sample) for sample in samples if sample.is_held_back]
+        self.holdout.add(holdout)
         labelled = [self._labelled(sample) for sample in samples if not sample.is_held_back]
-        self.counts["held_back"] += len(held_back)
+        self.counts["held_back"] += len(holdout)
         self.counts["learnt"] += len(labelled)
         if self._config.learn_names:
             known = [label for label, num in self.tier.head.num_by_class.items() if num]
@@ -357,7 +357,7 @@ class Learner:
 
     def _finish_round(self, done: SlowRound) -> bool:
         """Adopt the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
-        lost, won = changes(self.tier, done.next_tier, self.held_back, temperature=self.temperature)
+        lost, won = changes(self.tier, done.next_tier, self.holdout, temperature=self.temperature)
         is_adopted = not is_worse_beyond_chance(lost, won, sigmas=ADOPTION_SIGMAS)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)

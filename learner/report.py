@@ -52,7 +52,7 @@ class Reporter:
                 evaluation=candidate.measured.evaluation if candidate else Evaluation(),
                 refusals=publisher.refusals,
                 replay_samples=len(learner.replay),
-                held_back_samples=len(learner.held_back),
+                held_back_samples=len(learner.holdout),
                 round_phase=slow.phase.value if slow else "",
                 round_progress=slow.progress if slow else 0.0,
                 is_rested=learner.is_rested,
@@ -70,7 +70,7 @@ class Reporter:
 
 
 def _alarms(learner: Learner) -> tuple[str, ...]:
-    flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.guard.flips.alarms())
+    flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.trust.flips.alarms())
     return (*flips, *learner.join.alarms(), *learner.classes.alarms())
 
 
@@ -78,6 +78,6 @@ def _counts(learner: Learner) -> dict[str, int]:
     counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
     return counts | {
         "parked": learner.join.num_parked,
-        "flip_alarms": learner.guard.flips.num_raised,
+        "flip_alarms": learner.trust.flips.num_raised,
         "classes_provisional": learner.classes.num_provisional,
     }

@@ -57,11 +57,11 @@ class Replica:
         self._config = serving
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
-        self._core = _core(serving, tokenizer, self._bus, Receipts(config.signing_key), name)
+        self._pipeline = _assembled(serving, tokenizer, self._bus, Receipts(config.signing_key), name)
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
             lambda: self._bus.subscribe(Event, serving.group),
-            self._core,
+            self._pipeline,
             self._window,
             max_open=serving.max_open_events,
             reconnect_s=serving.reconnect_s,
@@ -70,7 +70,7 @@ class Replica:
         self._swap = Swap(
             self._store,
             Loader(self._store, tokenizer, probe_tolerance=serving.probe_tolerance),
-            self._core.engine,
+            self._pipeline.engine,
             precision=serving.precision,
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
@@ -84,7 +84,7 @@ class Replica:
             per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients
         )
         return Api(
-            asking=RequestBridge(core=self._core, timeout_s=config.request_timeout_s),
+            asking=RequestBridge(pipeline=self._pipeline, timeout_s=config.request_timeout_s),
             bodies=Bodies(max_bytes=config.max_request_bytes),
             clients=Clients(key.get_secret_value() for key in config.api_keys),
             limit=limit if config.rate_limit_per_s else None,
@@ -97,7 +97,7 @@ class Replica:
 
     def start(self) -> None:
         """Starts every thread; the weights come first."""
-        for part in (self._swap, self._core.engine, self._core.outbox, self._intake):
+        for part in (self._swap, self._pipeline.engine, self._pipeline.outbox, self._intake):
             part.start()
 
     def await_weights(self, timeout_s: float) -> None:
@@ -106,39 +106,39 @@ class Replica:
 
     def check(self) -> None:
         """Raises Unhealthy where a thread has ended, or the model hangs."""
-        self._core.engine.check(batch_timeout_s=self._config.batch_timeout_s)
-        for part in (self._swap, self._core.outbox, self._intake):
+        self._pipeline.engine.check(batch_timeout_s=self._config.batch_timeout_s)
+        for part in (self._swap, self._pipeline.outbox, self._intake):
             part.check()
 
     def close(self) -> None:
         """Answers what was taken, commits, and ends every thread. What was opened on the bus is closed by its owner."""
         self._intake.close()
-        self._core.queue.close()
-        self._core.engine.join(self._config.drain_timeout_s)
-        self._core.outbox.close(self._config.drain_timeout_s)
+        self._pipeline.queue.close()
+        self._pipeline.engine.join(self._config.drain_timeout_s)
+        self._pipeline.outbox.close(self._config.drain_timeout_s)
         self._swap.close()
         self._store.close()
 
     def status(self) -> ReplicaStatus:
         """What it serves and has seen, now."""
-        live = self._core.engine.live
-        flips = self._core.engine.flips
+        live = self._pipeline.engine.live
+        flips = self._pipeline.engine.flips
         versions = live.versions if live else {}
         return ReplicaStatus(
             replica=self.name,
             swap=self._swap.state.value,
-            queue=self._core.queue.state.value,
+            queue=self._pipeline.queue.state.value,
             revision=live.plan.revision if live else 0,
             stand_in=live.stand_in if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
-            queue_items=len(self._core.queue),
+            queue_items=len(self._pipeline.queue),
             open_events=self._window.num_open,
             swaps=flips.num,
             swap_stalls_ms=flips.stalls_ms,
             swap_pauses_ms=flips.pauses_ms,
             refused=self._swap.refused,
-            counts=self._core.counts.snapshot(),
+            counts=self._pipeline.counts.snapshot(),
         )
 
     def _report(self) -> ReplicaReport:
@@ -161,7 +161,7 @@ class Replica:
         )
 
 
-def _core(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
+def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receipts: Receipts, name: str) -> Pipeline:
     counts = Counts()
     queue: BatchQueue[Item] = BatchQueue(
         max_items=config.max_queue_items,

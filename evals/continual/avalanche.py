@@ -87,7 +87,7 @@ class Avalanche:
         with _quiet(), torch.random.fork_rng():
             from avalanche.benchmarks import tensors_benchmark
 
-            torch.manual_seed(1_000 * self._seed + stages)  # it shuffles, and picks what it keeps, by torch's dice
+            torch.manual_seed(1_000 * self._seed + stages)  # it shuffles, and picks what it keeps, by torch's generator
             scenario = tensors_benchmark(
                 train_tensors=self._learnt,
                 test_tensors=self._learnt[:1],

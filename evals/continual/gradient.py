@@ -55,10 +55,10 @@ class Pixels(nn.Module):
 
 def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
     """Linear layers of these widths, inputs first, with ReLU between; Glorot's weights, no offsets at first."""
-    dice, layers = torch.Generator().manual_seed(seed), list[nn.Module]()
+    rng, layers = torch.Generator().manual_seed(seed), list[nn.Module]()
     for num_inputs, num_outputs in pairwise(widths):
         layer = nn.Linear(num_inputs, num_outputs)
-        nn.init.xavier_uniform_(layer.weight, generator=dice)
+        nn.init.xavier_uniform_(layer.weight, generator=rng)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
@@ -77,7 +77,7 @@ class Gradient:
         }
         self._optimizer = torch.optim.SGD(self._parameters, lr=recipe.rate)
         self._memory = RowMemory(capacity, seed=seed, policy=recipe.policy)
-        self._dice = torch.Generator().manual_seed(seed)
+        self._rng = torch.Generator().manual_seed(seed)
         self._before: dict[str, Tensor] = {}
         self._num_stages = 0
 
@@ -122,7 +122,7 @@ class Gradient:
 
     def _drawn(self, num_rows: int) -> RowBatch | None:
         drawn, augment = self._memory.draw(num_rows), self._recipe.augment
-        return drawn._replace(x=augment(drawn.x, self._dice)) if drawn and augment else drawn
+        return drawn._replace(x=augment(drawn.x, self._rng)) if drawn and augment else drawn
 
     @torch.no_grad()
     def _logits_before(self, x: Tensor) -> Tensor | None:

@@ -44,9 +44,9 @@ class HedgedRidge:
     precision, num_bytes = "fp64", 0
 
     def __init__(self, num_inputs: int, num_classes: int, *, seed: int) -> None:
-        dice = torch.Generator().manual_seed(seed)
-        self._projection_MF = torch.randn(NUM_RANDOM, num_inputs, generator=dice).double() / math.sqrt(num_inputs)
-        self._bias_M = 0.5 * torch.randn(NUM_RANDOM, generator=dice).double()
+        rng = torch.Generator().manual_seed(seed)
+        self._projection_MF = torch.randn(NUM_RANDOM, num_inputs, generator=rng).double() / math.sqrt(num_inputs)
+        self._bias_M = 0.5 * torch.randn(NUM_RANDOM, generator=rng).double()
         num_features = NUM_RANDOM + num_inputs + 1
         self._ridge = ForgettingRidge(num_features, num_classes, factors=FACTORS, ridge=RIDGE)
         self._scale = Standard(num_inputs)

@@ -42,11 +42,11 @@ BySize: TypeAlias = dict[int, Recipe]
 Recipes: TypeAlias = dict[str, BySize]
 
 
-def shifted(x_BP: Tensor, dice: torch.Generator) -> Tensor:
+def shifted(x_BP: Tensor, rng: torch.Generator) -> Tensor:
     """Images of 28 x 28, each moved by at most one pixel in both directions; what comes in is black."""
     x_BHW = x_BP.view(-1, 28, 28)
     windows_B33HW = functional.pad(x_BHW, (1, 1, 1, 1)).unfold(1, 28, 1).unfold(2, 28, 1)
-    down_B, right_B = torch.randint(3, (2, len(x_BP)), generator=dice)
+    down_B, right_B = torch.randint(3, (2, len(x_BP)), generator=rng)
     return windows_B33HW[torch.arange(len(x_BP)), down_B, right_B].reshape(x_BP.shape)
 
 

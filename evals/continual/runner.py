@@ -93,12 +93,12 @@ def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
 
 def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
     """The same items, but a `share` of the training labels names another class of all, each equally likely."""
-    dice, num_classes = torch.Generator().manual_seed(seed), len(benchmark.classes)
+    rng, num_classes = torch.Generator().manual_seed(seed), len(benchmark.classes)
     stages = []
     for stage in benchmark.stages:
         labels_N = stage.train.labels_N
-        other_N = (labels_N + torch.randint(1, num_classes, labels_N.shape, generator=dice)) % num_classes
-        is_flipped_N = torch.rand(labels_N.shape, generator=dice) < share
+        other_N = (labels_N + torch.randint(1, num_classes, labels_N.shape, generator=rng)) % num_classes
+        is_flipped_N = torch.rand(labels_N.shape, generator=rng) < share
         train = Part(stage.train.inputs, torch.where(is_flipped_N, other_N, labels_N))
         stages.append(Stage(stage.name, train, stage.test))
     return replace(benchmark, stages=tuple(stages))

@@ -47,8 +47,8 @@ def split_mnist(data: Path | None) -> Benchmark[Tensor]:
 def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benchmark[Tensor]:
     """All digits again and again, the pixels in another order each time. Raises DataError."""
     train, test = _mnist(data)
-    dice = torch.Generator().manual_seed(PERMUTATIONS_SEED)
-    orders = [torch.randperm(NUM_PIXELS, generator=dice) for _ in range(num_stages)]
+    rng = torch.Generator().manual_seed(PERMUTATIONS_SEED)
+    orders = [torch.randperm(NUM_PIXELS, generator=rng) for _ in range(num_stages)]
     stages = (
         Stage(f"order {number}", _reordered(train, order_P), _reordered(test, order_P))
         for number, order_P in enumerate(orders, start=1)

@@ -62,10 +62,10 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
 class Join:
     """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
-    def __init__(self, config: LearnerConfig, guard: LabelTrust, *, state: JoinState | None = None) -> None:
+    def __init__(self, config: LearnerConfig, trust: LabelTrust, *, state: JoinState | None = None) -> None:
         num_names = NAMES * config.remembered_ids
         self._held_back_share = config.held_back_share
-        self._guard = guard
+        self._trust = trust
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
         self._labelled = RecentHashes(num_names, state.labelled if state else ())
@@ -149,7 +149,7 @@ class Join:
 
     def _label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
-        if reason := self._guard.refusal(feedback):
+        if reason := self._trust.refusal(feedback):
             self._ends.add(f"refused_{reason}")
             self._quarantine(reason, feedback)
             return None
@@ -202,7 +202,7 @@ class Join:
 
     def _meet(self, answer: Waiting, feedback: Feedback) -> Sample | None:
         sample = self._sample(answer, feedback)
-        if reason := self._guard.hold(sample):
+        if reason := self._trust.hold(sample):
             self._ends.add(f"quarantined_{reason}")
             self._quarantine(reason, feedback, answer)
             return None

@@ -85,11 +85,11 @@ class MeasuredCandidate:
 
 
 def measure(
-    new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, held_back: Holdout
+    new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, holdout: Holdout
 ) -> MeasuredCandidate:
     """Measure `new` on the held-back samples, beside what there is to compare it with."""
-    logits_NC, rows_N = _answers(new, held_back)
-    named_N, samples = named(logits_NC), held_back.samples.samples()
+    logits_NC, rows_N = _answers(new, holdout)
+    named_N, samples = named(logits_NC), holdout.samples.samples()
     measured = MeasuredCandidate(
         is_finite=bool(logits_NC.isfinite().all()),
         num_labels=len(samples),
@@ -97,34 +97,34 @@ def measure(
         num_named=len(set(named_N.tolist())),
     )
     if parent is not None:
-        measured = _beside_parent(measured, new, parent, held_back, right_N=named_N == rows_N, rows_N=rows_N)
+        measured = _beside_parent(measured, new, parent, holdout, right_N=named_N == rows_N, rows_N=rows_N)
     if anchor is not None:
         beside = anchor.beside(samples, logits_NC, rows_N)
         measured = replace(measured, anchor=beside, anchor_version=anchor.version)
     return measured
 
 
-def changes(old: FastTier, new: FastTier, held_back: Holdout, *, temperature: float) -> tuple[int, int]:
+def changes(old: FastTier, new: FastTier, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
     """How many held-back samples are lost and won when the tier `new` takes the place of `old`."""
-    before_N, after_N = (_right(tier, held_back, temperature) for tier in (old, new))
+    before_N, after_N = (_right(tier, holdout, temperature) for tier in (old, new))
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
 
 
-def _right(tier: FastTier, held_back: Holdout, temperature: float) -> Tensor:
+def _right(tier: FastTier, holdout: Holdout, temperature: float) -> Tensor:
     out = stored_head(tier.served.config, tier.head.solve(), temperature=temperature)
-    return held_back.correct(tier.served, tier.served.head(out), tier.head.classes)
+    return holdout.correct(tier.served, tier.served.head(out), tier.head.classes)
 
 
 def _beside_parent(
     measured: MeasuredCandidate,
     new: ScoredVersion,
     parent: ScoredVersion,
-    held_back: Holdout,
+    holdout: Holdout,
     *,
     right_N: Tensor,
     rows_N: Tensor,
 ) -> MeasuredCandidate:
-    logits_NC, parent_rows_N = _answers(parent, held_back)
+    logits_NC, parent_rows_N = _answers(parent, holdout)
     named_N = named(logits_NC)
     comparison = compare(named_N == parent_rows_N, right_N, rows_N, len(new.classes))
     drop, worst_class = max(zip((it.drop for it in comparison.classes), new.classes, strict=True), default=(0.0, ""))
@@ -139,9 +139,9 @@ def _beside_parent(
     )
 
 
-def _answers(version: ScoredVersion, held_back: Holdout) -> tuple[Tensor, Tensor]:
+def _answers(version: ScoredVersion, holdout: Holdout) -> tuple[Tensor, Tensor]:
     """The logits of each sample, and the row of its label, -1 where the version has none."""
-    z_ND, rows_N = held_back.vectors(version.served, version.classes)
+    z_ND, rows_N = holdout.vectors(version.served, version.classes)
     return version.head.logits(z_ND, len(version.classes)), rows_N
 
 

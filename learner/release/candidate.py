@@ -48,7 +48,7 @@ class Maker:
         served, classes = tier.served, tier.head.classes
         weights_CR = tier.head.solve()
         steps.end("solve")
-        z_ND, rows_N = learner.held_back.vectors(served, classes)
+        z_ND, rows_N = learner.holdout.vectors(served, classes)
         is_known = rows_N >= 0
         logits_NC = served.features(z_ND[is_known]) @ weights_CR.T
         learner.temperature = fit_temperature(logits_NC, rows_N[is_known])
@@ -59,7 +59,7 @@ class Maker:
         top = {name: value.clone() for name, value in learner.top.items()}  # a restore writes into the learner's own
         version = ScoredVersion(served, head, classes, weights_CR, top)
         parent = self.parent.version if self.parent else None
-        measured = measure(version, parent, learner.anchor, learner.held_back)
+        measured = measure(version, parent, learner.anchor, learner.holdout)
         parity = self._parity_of(learner)
         probes = parity.logits(head, len(classes), self._config.probes)
         steps.end("evaluate")
@@ -77,7 +77,7 @@ class Maker:
         """The candidate is the parent of the next, and the anchor where it takes the place of the one before."""
         self.parent = candidate
         learner.anchor = candidate.measured.next_anchor(learner.anchor, learner.version)
-        learner.held_back.keep({candidate.version.served.key} | learner.encoder_keys)
+        learner.holdout.keep({candidate.version.served.key} | learner.encoder_keys)
 
     def forget(self) -> None:
         """Neither the parent nor any text is remembered."""
@@ -90,7 +90,7 @@ class Maker:
             self._parity = {served.key: new}
         parity = self._parity[served.key]
         if parity.room:
-            known = learner.held_back.samples.samples() + learner.replay.samples()
+            known = learner.holdout.samples.samples() + learner.replay.samples()
             parity.add(sample.text for sample in known[:: max(len(known) // NEW_PARITY_TEXTS, 1)])
         return parity
 
@@ -99,10 +99,10 @@ def _measured(
     precision: str, learner: Learner, parity: Parity, head: QuantizedHead, weights_CR: Tensor
 ) -> PrecisionEvaluation:
     """What `head`, which is `weights_CR` as served, reaches behind the encoder in this precision."""
-    held_back, served, classes = learner.held_back, learner.tier.served, learner.tier.head.classes
+    holdout, served, classes = learner.holdout, learner.tier.served, learner.tier.head.classes
     return PrecisionEvaluation(
         name=precision,
-        accuracy=held_back.accuracy(served, head, classes, precision=precision, samples=held_back.few),
+        accuracy=holdout.accuracy(served, head, classes, precision=precision, samples=holdout.few),
         cosine=parity.cosine(precision),
         agreement=parity.agreement(precision, head, weights_CR),
     )

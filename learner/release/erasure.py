@@ -27,14 +27,14 @@ def erase(learner: Learner, *, keep_alive: Callable[[], None]) -> dict[str, int]
     gone = [sample for sample in learner.replay.samples() if holds(sample.subject)]
     removed = {
         "replay": _take_out(learner.replay, holds),
-        "held_back": _take_out(learner.held_back.samples, holds),
+        "held_back": _take_out(learner.holdout.samples, holds),
         "fresh": _take_out(learner.fresh, holds),
         "pending": learner.join.erase(holds),
     }
     if learner.round is not None:
         learner.drop()
     learner.lineage = broken(learner.lineage, "a subject was erased")
-    learner.held_back.keep(learner.encoder_keys)
+    learner.holdout.keep(learner.encoder_keys)
     learner.anchor = None
     if is_complete:
         learner.tier.unlearn_many(gone)

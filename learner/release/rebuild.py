@@ -74,9 +74,9 @@ def _repeat(learner: Learner, wanted: Round, read_to: ReadTo) -> None:
         return
     try:
         while done.phase is not Phase.STORE:
-            done.step(learner.replay, learner.held_back)
+            done.step(learner.replay, learner.holdout)
         _read(learner, read_to, wanted.memory_offsets)
-        while done.step(learner.replay, learner.held_back) is not Phase.DONE:
+        while done.step(learner.replay, learner.holdout) is not Phase.DONE:
             pass
     except NonFinite as error:
         raise NotRebuilt(f"round {wanted.number}: {error}") from error

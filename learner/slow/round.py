@@ -60,7 +60,7 @@ class SlowRound:
         self.phase = Phase.GUESS if unlabelled else Phase.TRAIN
         self._tier, self._unit = tier, config.rebuild_batch
         rng = np.random.default_rng([config.seed, plan.number])
-        self._thin = partial(token_dropout, share=config.slow_token_dropout, dice=rng)
+        self._thin = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
@@ -69,7 +69,7 @@ class SlowRound:
         self._rows = {label: row for row, label in enumerate(plan.labels)}
         self._trainer = Trainer(self.strata, means_CD, parent=strata, num_steps=len(plan.steps), config=config)
 
-    def step(self, replay: Replay[Labelled], held_back: Holdout) -> Phase:
+    def step(self, replay: Replay[Labelled], holdout: Holdout) -> Phase:
         """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
         if self.phase is Phase.GUESS:
             self._guess()
@@ -80,7 +80,7 @@ class SlowRound:
         elif self.phase is Phase.REBUILD:
             self._rebuild()
         elif self.phase is Phase.MEASURE:
-            is_warm = [held_back.warm(tier.served, self._unit) for tier in (self._tier, self.next_tier)]
+            is_warm = [holdout.warm(tier.served, self._unit) for tier in (self._tier, self.next_tier)]
             self.phase = Phase.DONE if all(is_warm) else Phase.MEASURE
         return self.phase
 

@@ -29,7 +29,7 @@ def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None)
     )
 
 
-def held_back_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
+def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
     key_of = hashed(config.seed + 1)
     return Holdout(Replay(config.held_back_samples, HELD_BACK_BYTES, key_of=key_of, state=state))
 

@@ -95,7 +95,7 @@ class Api:
 
     def count(self, code: str) -> None:
         """Counts a request, or a connection, that was refused because of what its client did."""
-        self.asking.core.counts.add(f"http_{code}")
+        self.asking.pipeline.counts.add(f"http_{code}")
 
     def _problem(self, request: Request, problem: Problem) -> Response:
         if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:

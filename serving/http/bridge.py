@@ -70,14 +70,14 @@ TIMEOUT = Problem(
 class RequestBridge:
     """Asks the engine from an event loop. Answers are published too, so that feedback on them can be learned from."""
 
-    core: Pipeline
+    pipeline: Pipeline
     timeout_s: float
 
     def why_not_ready(self) -> Problem | None:
         """What keeps this replica from answering now."""
-        if self.core.queue.state is QueueState.CLOSED:
+        if self.pipeline.queue.state is QueueState.CLOSED:
             return STOPPING
-        return None if self.core.is_ready else NO_WEIGHTS
+        return None if self.pipeline.is_ready else NO_WEIGHTS
 
     async def answer_many(self, entries: Sequence[Entry], *, hung_up: HungUp) -> list[Reply]:
         """A reply for each entry: its answer, its own problem, or what kept the model from answering.
@@ -85,7 +85,7 @@ class RequestBridge:
         `hung_up` returns when the client does not wait any more: then the model is spared what it has not begun.
         """
         events = [entry for entry in entries if isinstance(entry, Event)]
-        if not self.core.is_ready:
+        if not self.pipeline.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
         else:
             replies = await self._answer(events, hung_up)
@@ -96,15 +96,15 @@ class RequestBridge:
         waiter = _Waiter(len(events), asyncio.get_running_loop())
         dones = [partial(self._done, waiter, index) for index in range(len(events))]
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
-            items = self.core.items(events, dones, waiter.is_waiting)
+            items = self.pipeline.items(events, dones, waiter.is_waiting)
         else:
-            items = await asyncio.to_thread(self.core.items, events, dones, waiter.is_waiting)
+            items = await asyncio.to_thread(self.pipeline.items, events, dones, waiter.is_waiting)
         try:
-            taken, refusal = self.core.queue.submit_many(items), QUEUE_FULL
+            taken, refusal = self.pipeline.queue.submit_many(items), QUEUE_FULL
         except QueueClosed:
             taken, refusal = 0, STOPPING
         for index in range(taken, len(items)):
-            self.core.counts.add(f"refused_{refusal.code}")
+            self.pipeline.counts.add(f"refused_{refusal.code}")
             waiter.settle(index, refusal)
         return await waiter.replies(self.timeout_s, hung_up)
 
@@ -117,7 +117,7 @@ class RequestBridge:
             return _failed(outcome)
         if isinstance(outcome, Unanswered):
             return FAULT
-        return outcome if self.core.outbox.publish(outcome) else Unpublished(outcome)
+        return outcome if self.pipeline.outbox.publish(outcome) else Unpublished(outcome)
 
 
 class _Waiter:

@@ -67,7 +67,7 @@ class Intake:
     def __init__(
         self,
         subscribe: Callable[[], Subscription[Event]],
-        core: Pipeline,
+        pipeline: Pipeline,
         window: DedupeWindow,
         *,
         max_open: int,
@@ -75,7 +75,7 @@ class Intake:
         drain_timeout_s: float,
     ) -> None:
         self._subscribe = subscribe
-        self._core = core
+        self._pipeline = pipeline
         self._window = window
         self._max_open = max_open
         self._reconnect_s = reconnect_s
@@ -124,7 +124,7 @@ class Intake:
                 self._closing.wait(pause_s(self._num_failures, first_s=self._reconnect_s, rng=self._rng))
 
     def _note_failure(self, error: WireError) -> None:
-        self._core.counts.add("bus_unavailable")
+        self._pipeline.counts.add("bus_unavailable")
         self._num_failures += 1
         self._failed_s = time.monotonic()
         if self._num_failures == 1:  # an outage is said once
@@ -161,7 +161,7 @@ class Intake:
 
     def _set_flow(self, subscription: Subscription[Event]) -> None:
         waits = bool(self._backlog or self._unanswered)
-        is_held = waits or self._core.outbox.is_full or not self._core.is_ready
+        is_held = waits or self._pipeline.outbox.is_full or not self._pipeline.is_ready
         wants = is_held or wants_pause(self._window.num_open, is_paused=self._is_paused, high=self._max_open)
         if wants != self._is_paused:
             self._is_paused = wants
@@ -169,14 +169,14 @@ class Intake:
 
     def _refuse(self, refused: Sequence[Refused], subscription: Subscription[Event]) -> None:
         for each in refused:
-            self._core.counts.add(f"refused_{each.dead_letter.reason}")
+            self._pipeline.counts.add(f"refused_{each.dead_letter.reason}")
             finish = partial(subscription.finish, each.position)
-            self._core.outbox.send(each.dead_letter, finish, _place_of(each.position))
+            self._pipeline.outbox.send(each.dead_letter, finish, _place_of(each.position))
 
     def _admit(self, poll: Poll[Event], subscription: Subscription[Event]) -> None:
         new = [received for received in poll.received if self._is_new(received, subscription)]
         dones = [partial(self._done, key_of(received.record), received.position) for received in new]
-        self._backlog += self._core.items([received.record for received in new], dones)
+        self._backlog += self._pipeline.items([received.record for received in new], dones)
 
     def _is_new(self, received: Received[Event], subscription: Subscription[Event]) -> bool:
         finish = partial(subscription.finish, received.position)
@@ -184,7 +184,7 @@ class Intake:
         if admission is Admission.CONFLICT:
             self._refuse([Refused(dead_letter=_conflicting(received), position=received.position)], subscription)
         elif admission is not Admission.NEW:
-            self._core.counts.add("duplicates")
+            self._pipeline.counts.add("duplicates")
         if admission is Admission.ANSWERED:
             finish()
         return admission is Admission.NEW
@@ -200,7 +200,7 @@ class Intake:
 
     def _submit(self) -> None:
         try:
-            taken = self._core.queue.submit_many(list(self._backlog)) if self._backlog else 0
+            taken = self._pipeline.queue.submit_many(list(self._backlog)) if self._backlog else 0
         except QueueClosed:
             return
         for _ in range(taken):
@@ -215,7 +215,7 @@ class Intake:
                 self._unanswered.append(outcome.item)
             return
         record = _dead_letter(outcome, position) if isinstance(outcome, ItemFailure) else outcome
-        self._core.outbox.send(record, partial(self._window.settle, key), _place_of(position))
+        self._pipeline.outbox.send(record, partial(self._window.settle, key), _place_of(position))
 
     def _drain(self) -> None:
         """Gives back what was not submitted, and waits for what was: all comes again, unless it is finished."""

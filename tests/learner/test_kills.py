@@ -2,7 +2,7 @@
 
 Which record is read first, an answer of one partition or a label of another, is chance at every poll, killed or not.
 So it is compared twice. With one partition, where all answers come first and the order of the labels is given, all that
-the learner knows and publishes must be equal, the order of the windows, the reservoirs and the dice included. With four
+the learner knows and publishes must be equal, the order of the windows, the reservoirs and the rng included. With four
 partitions in any order, all that no order changes must be equal: what was joined, the sums, and the samples in both
 memories where nothing was dropped. Slow rounds begin where the polls happen to stand, so two runs train two encoders:
 there, the sums must be those of every label once under the encoder that the killed learner ended with, and a learner
@@ -136,14 +136,14 @@ def send_and_kill(
     children: Children, bus: Bus, store: Store, records: Sequence[Answer | Feedback], *, points: Iterable[str]
 ) -> None:
     """Sends the records in as many parts as there are kills; each part is met by another learner, which is killed."""
-    dice, known = random.Random(20), list(points)
+    rng, known = random.Random(20), list(points)
     for kill in range(KILLS):
         send(bus, records[kill * len(records) // KILLS : (kill + 1) * len(records) // KILLS])
-        failpoint = f"{dice.choice(known)}:{dice.randint(1, 4)}" if dice.random() < 0.7 else ""
+        failpoint = f"{rng.choice(known)}:{rng.randint(1, 4)}" if rng.random() < 0.7 else ""
         since_ms = now_ms()
         child = children.start(failpoint)
         leads_or_is_dead(child, store, since_ms=since_ms)
-        time.sleep(dice.uniform(0.0, 0.6))  # the random moment; a failpoint may come first
+        time.sleep(rng.uniform(0.0, 0.6))  # the random moment; a failpoint may come first
         child.kill()
         assert killed(child) == -SIGKILL
 

@@ -32,7 +32,7 @@ def assert_same(one: Learner, other: Learner) -> None:
 def test_every_matched_label_is_learnt_or_held_back() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 100)
     assert it.join.counts["matched"] == 100 == it.counts["learnt"] + it.counts["held_back"]
-    assert 3 < it.counts["held_back"] == len(it.held_back) < 25
+    assert 3 < it.counts["held_back"] == len(it.holdout) < 25
     assert it.tier.head.num_samples == len(it.replay) == it.counts["learnt"] + len(it.tier.head.classes)
     assert it.prequential.accuracy == 0.2 and it.offsets == {"feedback.v1/0": 100}
 

@@ -58,9 +58,9 @@ def test_no_source_says_more_than_its_burst_and_its_rate_together(times_ms: list
 
 def flood(num_others: int, *, times: int = 100, labels: int = 60_000) -> tuple[Counter[str], Counter[str]]:
     """What was said and what was taken by source, where `bot` says `times` as many labels as each of the others."""
-    it, dice = Shares(share=SHARE, window=2_000), random.Random(0)
+    it, rng = Shares(share=SHARE, window=2_000), random.Random(0)
     names = ["bot", *(f"desk {number}" for number in range(num_others))]
-    said = dice.choices(names, [times] + [1] * num_others, k=labels)
+    said = rng.choices(names, [times] + [1] * num_others, k=labels)
     return Counter(said), Counter(name for name in said if it.take(name))
 
 

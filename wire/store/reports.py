@@ -32,7 +32,7 @@ class Reports:
         """Replaces the replica's report. One that fails is not repeated: the next will say it better."""
         names, key = self._server.key("reports"), self._server.key("report", report.replica)
         ttl_ms = self._server.config.report_ttl_ms
-        self._server.ask_soon(
+        self._server.ask_once(
             [
                 ("SET", key, signed.encode(report), "PX", ttl_ms),
                 ("ZADD", names, report.time_ms, report.replica),
@@ -68,7 +68,7 @@ class Reports:
 
     def _set(self, name: str, report: Record) -> None:
         ttl_ms = self._server.config.report_ttl_ms
-        self._server.ask_soon([("SET", self._server.key(name), signed.encode(report), "PX", ttl_ms)])
+        self._server.ask_once([("SET", self._server.key(name), signed.encode(report), "PX", ttl_ms)])
 
     def _decoded(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
         if body is None:

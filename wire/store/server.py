@@ -1,10 +1,10 @@
 """The connection to Redis: two clients, scripts by hash, and every foreign exception turned into ours.
 
-    command or script -> sure (repeats after a lost connection) or soon (never repeats) -> reply, or StoreUnavailable
+    command or script -> _retrying (after a lost connection) or _once (never repeats) -> reply, or StoreUnavailable
 
-redis-py repeats a command whose reply was lost: with its defaults one INCR had counted 11 times. So whatever goes
-through `sure` is either a read or a script that notices its own repetition, and whatever cannot notice goes through
-`soon`, whose caller tries again by itself.
+redis-py repeats a command whose reply was lost: with its defaults one INCR had counted 11 times. So only idempotent
+commands go through `_retrying`: reads, and scripts that notice their own repetition. Whatever is not idempotent goes
+through `_once`, whose caller tries again by itself.
 
 Rejected: hiredis (holds the interpreter lock while it builds a large reply), RESP3 (more round trips at every
 connect, nothing that we use), `redis.lock.Lock` (no token that grows), and SET IFEQ (only since Redis 8.4).
@@ -62,10 +62,10 @@ class Server:
 
     def __init__(self, config: StoreConfig) -> None:
         self.config = config
-        self._sure = self._client(config.timeout_ms, Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 2))
-        self._soon = self._client(config.timeout_ms // 4, Retry(NoBackoff(), 0))
+        self._retrying = self._client(config.timeout_ms, Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 2))
+        self._once = self._client(config.timeout_ms // 4, Retry(NoBackoff(), 0))
         self._scripts: dict[str, Script] = {}
-        self.address = _address(self._sure.connection_pool.connection_kwargs)
+        self.address = _address(self._retrying.connection_pool.connection_kwargs)
 
     def key(self, *parts: str | int) -> str:
         return key_name(self.config.prefix, *parts)
@@ -73,21 +73,21 @@ class Server:
     def ask(self, *command: Any) -> Any:
         """The reply to a command that may run twice without harm."""
         with self._mapped():
-            return self._sure.execute_command(*command)
+            return self._retrying.execute_command(*command)
 
     def ask_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The replies to commands that may run twice without harm, sent together. Others may come between them."""
-        return self._together(self._sure, commands)
+        return self._together(self._retrying, commands)
 
-    def ask_soon(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def ask_once(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Like `ask_many`, but in a quarter of the time and never repeated."""
-        return self._together(self._soon, commands)
+        return self._together(self._once, commands)
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
         """The reply of a Lua script that may run twice without harm."""
         with self._mapped():
             if script not in self._scripts:
-                self._scripts[script] = self._sure.register_script(script)
+                self._scripts[script] = self._retrying.register_script(script)
             return self._scripts[script](keys=list(keys), args=list(args))
 
     def now_ms(self) -> int:
@@ -100,7 +100,7 @@ class Server:
 
         WAITAOF waits for the last write of its own connection, so we write on that connection first.
         """
-        pool = self._sure.connection_pool
+        pool = self._retrying.connection_pool
         with self._mapped():
             connection = pool.get_connection()
             try:
@@ -137,13 +137,13 @@ class Server:
 
     def subscribe(self, channel: str) -> PubSub:
         """A subscription to `channel`, on a connection of its own. Its methods raise RedisError."""
-        pubsub: PubSub = self._soon.pubsub(ignore_subscribe_messages=True)
+        pubsub: PubSub = self._once.pubsub(ignore_subscribe_messages=True)
         pubsub.subscribe(channel)
         return pubsub
 
     def close(self) -> None:
-        self._sure.close()
-        self._soon.close()
+        self._retrying.close()
+        self._once.close()
 
     def _together(self, client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         with self._mapped(), client.pipeline(transaction=False) as pipeline:

@@ -69,7 +69,7 @@ class Watch:
 
     def _has_changed(self) -> bool:
         try:
-            (count,) = self._server.ask_soon([("GET", self._key)])
+            (count,) = self._server.ask_once([("GET", self._key)])
         except StoreUnavailable:
             return False  # the caller's own reads say so
         changed = count != self._seen

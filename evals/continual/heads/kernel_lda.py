@@ -27,9 +27,9 @@ class KernelLda:
     def __init__(
         self, num_inputs: int, capacity: int, *, num_features: int = 2_048, width: float = WIDTH, seed: int = 0
     ) -> None:
-        dice = np.random.RandomState(seed)
-        self._proj_RD = torch.from_numpy(dice.standard_normal((num_features, num_inputs)) / width).float()
-        self._phase_R = torch.from_numpy(dice.uniform(0, 2 * math.pi, num_features)).float()
+        rng = np.random.RandomState(seed)
+        self._proj_RD = torch.from_numpy(rng.standard_normal((num_features, num_inputs)) / width).float()
+        self._phase_R = torch.from_numpy(rng.uniform(0, 2 * math.pi, num_features)).float()
         self._lda = StreamingLda(num_features, capacity, shrinkage=SHRINKAGE)
 
     @property

@@ -10,9 +10,9 @@ M, C, RIDGE = 12, 3, 0.5
 
 def rows(num: int, seed: int) -> tuple[Tensor, Tensor]:
     """x_NM and one-hot targets_NC, which a matrix drawn from `seed` decides."""
-    dice = torch.Generator().manual_seed(seed)
-    concept_MC = torch.randn(M, C, generator=dice).double()
-    x_NM = torch.randn(num, M, generator=dice).double()
+    rng = torch.Generator().manual_seed(seed)
+    concept_MC = torch.randn(M, C, generator=rng).double()
+    x_NM = torch.randn(num, M, generator=rng).double()
     labels_N = (x_NM @ concept_MC).argmax(dim=1)
     return x_NM, torch.nn.functional.one_hot(labels_N, C).double()
 

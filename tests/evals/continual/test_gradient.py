@@ -62,6 +62,6 @@ def test_predictions_are_by_the_running_mean_of_the_weights() -> None:
 
 
 def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
-    recipe = RECIPE(strategy=ExperienceReplay, augment=lambda x, dice: x + torch.randn(x.shape, generator=dice))
+    recipe = RECIPE(strategy=ExperienceReplay, augment=lambda x, rng: x + torch.randn(x.shape, generator=rng))
     first, again, other = (taught(recipe, seed=seed)._net[0].weight for seed in (1, 1, 2))  # type: ignore[index]
     assert torch.equal(first, again) and not torch.equal(first, other)

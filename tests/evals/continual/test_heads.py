@@ -29,9 +29,9 @@ every_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 
 def drawn(num: int, seed: int = 0) -> tuple[Tensor, list[str]]:
     """Unit vectors around three directions, class after class."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     rows = torch.arange(num) % len(NAMES)
-    x_BD = torch.eye(D)[rows] + 0.1 * torch.randn(num, D, generator=dice)
+    x_BD = torch.eye(D)[rows] + 0.1 * torch.randn(num, D, generator=rng)
     return torch.nn.functional.normalize(x_BD, dim=1), [NAMES[row] for row in rows.tolist()]
 
 

@@ -12,9 +12,9 @@ NUM_INPUTS = 4
 
 def concept(num: int, seed: int) -> Part[Tensor]:
     """Rows whose label a direction drawn from `seed` decides."""
-    dice = torch.Generator().manual_seed(seed)
-    direction_F = torch.randn(NUM_INPUTS, generator=dice)
-    inputs_NF = torch.randn(num, NUM_INPUTS, generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    direction_F = torch.randn(NUM_INPUTS, generator=rng)
+    inputs_NF = torch.randn(num, NUM_INPUTS, generator=rng)
     return Part(inputs_NF, (inputs_NF @ direction_F > 0).long())
 
 
@@ -38,8 +38,8 @@ def test_a_changed_concept_is_learnt_anew() -> None:
 
 
 def test_labels_that_stay_as_they_are_need_no_inputs() -> None:
-    dice = torch.Generator().manual_seed(3)
-    runs = Part(torch.randn(800, NUM_INPUTS, generator=dice), torch.arange(800) // 40 % 2)
+    rng = torch.Generator().manual_seed(3)
+    runs = Part(torch.randn(800, NUM_INPUTS, generator=rng), torch.arange(800) // 40 % 2)
     assert by_span(runs)[0] > 90
 
 
@@ -63,8 +63,8 @@ def test_the_same_seed_gives_the_same_learner() -> None:
 
 
 def test_inputs_are_standardised_by_what_came_before() -> None:
-    it, dice = Standard(1), torch.Generator().manual_seed(0)
-    for value in 100 + 5 * torch.randn(3_000, 1, generator=dice):
+    it, rng = Standard(1), torch.Generator().manual_seed(0)
+    for value in 100 + 5 * torch.randn(3_000, 1, generator=rng):
         it.learn_one(value)
     assert it(torch.tensor([105.0])).item() == pytest.approx(1.0, abs=0.1)
     assert it(torch.tensor([1e9])).item() == CLIP

@@ -37,8 +37,8 @@ def test_a_row_has_its_columns_and_then_columns_and_label_of_each_lag() -> None:
 
 @given(st.integers(1, 30), st.integers(0, 29), st.integers(0, 999))
 def test_inputs_know_nothing_of_later_rows_nor_their_own_label(num: int, at: int, seed: int) -> None:
-    at, dice = min(at, num - 1), torch.Generator().manual_seed(seed)
-    columns_ND, labels_N = torch.rand(num, 3, generator=dice), torch.randint(0, 2, (num,), generator=dice)
+    at, rng = min(at, num - 1), torch.Generator().manual_seed(seed)
+    columns_ND, labels_N = torch.rand(num, 3, generator=rng), torch.randint(0, 2, (num,), generator=rng)
     before = with_past(columns_ND, labels_N, LAGS, num_classes=2)
     columns_ND[at + 1 :] += 1
     labels_N[at:] = 1 - labels_N[at:]

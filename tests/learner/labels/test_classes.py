@@ -151,7 +151,7 @@ def test_nothing_of_an_evicted_class_is_held() -> None:
         assert number < 200
     gone = {f"class {number}" for number in range(8)} - set(it.tier.head.classes)
     assert len(gone) == 1 and it.lineage.gap
-    for memory in (it.replay, it.fresh, it.held_back.samples):
+    for memory in (it.replay, it.fresh, it.holdout.samples):
         assert not gone & {sample.label for sample in memory.samples()}
         assert not gone & memory.export().groups.keys()
 

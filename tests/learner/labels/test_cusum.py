@@ -21,9 +21,9 @@ def charts(trials: Iterable[Trial]) -> Charts:
 
 def quiet(num: int, *, seed: int = 0, wrong: float = 0.05) -> list[Trial]:
     """Trials of 20 contexts, in each of which something of eight kinds goes wrong now and then."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     return [
-        (f"context {dice.randrange(20)}", f"outcome {dice.randrange(8)}" if dice.random() < wrong else None)
+        (f"context {rng.randrange(20)}", f"outcome {rng.randrange(8)}" if rng.random() < wrong else None)
         for _ in range(num)
     ]
 
@@ -67,17 +67,17 @@ def test_a_quiet_stream_raises_nothing() -> None:
 
 
 def test_what_was_always_so_raises_nothing() -> None:
-    dice, it = random.Random(0), Charts()
+    rng, it = random.Random(0), Charts()
     for context, outcome in quiet(10_000):
-        often = "bad" if dice.random() < 0.4 else None
+        often = "bad" if rng.random() < 0.4 else None
         it.add(context, often if context == "context 0" else outcome)
         assert not it.is_raised("context 0", "bad")
 
 
 def test_what_goes_wrong_everywhere_at_once_raises_nothing() -> None:
-    it, dice = charts(quiet(2_000)), random.Random(0)
+    it, rng = charts(quiet(2_000)), random.Random(0)
     for context, _ in quiet(2_000, seed=1):
-        it.add(context, "bad" if dice.random() < 0.9 else None)
+        it.add(context, "bad" if rng.random() < 0.9 else None)
         assert it.raised() == []
 
 

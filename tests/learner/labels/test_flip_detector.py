@@ -15,10 +15,10 @@ Said = tuple[str, str, str]
 
 def stream(num: int, *, seed: int = 0, error: float = 0.06) -> Iterator[Said]:
     """(source, answered, said): 15 classes from 4 sources, and a model that is wrong now and then."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     for _ in range(num):
-        true = dice.choice(CLASSES)
-        yield dice.choice(SOURCES), dice.choice(CLASSES) if dice.random() < error else true, true
+        true = rng.choice(CLASSES)
+        yield rng.choice(SOURCES), rng.choice(CLASSES) if rng.random() < error else true, true
 
 
 def watching(num: int = 3_000) -> FlipDetector:
@@ -51,11 +51,11 @@ def test_the_flip_of_one_class_is_noticed_within_500_labels() -> None:
 
 def test_sources_that_agree_on_a_flip_are_noticed_as_one_source_is() -> None:
     """F43: a hundred sources, each below any share."""
-    it, dice = watching(), random.Random(7)
+    it, rng = watching(), random.Random(7)
 
     def colluding(each: Said) -> Said:
         _, answered, said = flipped(each)
-        return f"name {dice.randrange(100)}", answered, said
+        return f"name {rng.randrange(100)}", answered, said
 
     assert 0 < labels_until_alarm(it, colluding) <= 500
     assert it.alarms() == ["'class 0' is said to be 'class 1'"]
@@ -93,8 +93,8 @@ def new_class(each: Said) -> Said:
 
 def scattered(each: Said) -> Said:
     """One label in five is any."""
-    dice = random.Random(f"{each}/scattered")
-    return each[0], each[1], dice.choice(CLASSES) if dice.random() < 0.2 else each[2]
+    rng = random.Random(f"{each}/scattered")
+    return each[0], each[1], rng.choice(CLASSES) if rng.random() < 0.2 else each[2]
 
 
 def confused(each: Said) -> Said:

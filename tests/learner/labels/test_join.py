@@ -176,10 +176,10 @@ def test_blank_and_endless_labels_are_refused() -> None:
 
 
 def test_the_held_back_share_is_a_function_of_the_event() -> None:
-    held_back = [event_id for event_id in map(str, range(10_000)) if is_held_back(("", event_id), 0.04)]
-    assert 330 < len(held_back) < 470
-    assert set(held_back) <= {event_id for event_id in map(str, range(10_000)) if is_held_back(("", event_id), 0.05)}
-    assert set(held_back) != {event_id for event_id in map(str, range(10_000)) if is_held_back(("crm", event_id), 0.04)}
+    holdout = [event_id for event_id in map(str, range(10_000)) if is_held_back(("", event_id), 0.04)]
+    assert 330 < len(holdout) < 470
+    assert set(holdout) <= {event_id for event_id in map(str, range(10_000)) if is_held_back(("", event_id), 0.05)}
+    assert set(holdout) != {event_id for event_id in map(str, range(10_000)) if is_held_back(("crm", event_id), 0.04)}
 
 
 def test_the_held_back_share_of_events_without_a_source_is_that_of_their_ids() -> None:

@@ -42,7 +42,7 @@ def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:
     assert (it.join.counts["refused_missing"], it.join.counts["refused_forged"]) == (60, 60)
     assert torch.equal(it.tier.export()["gram"], honest.tier.export()["gram"])
     assert it.prequential.accuracy == honest.prequential.accuracy
-    assert it.held_back.samples.samples() == honest.held_back.samples.samples()
+    assert it.holdout.samples.samples() == honest.holdout.samples.samples()
 
 
 def test_what_is_not_believed_is_handed_over_once() -> None:
@@ -82,7 +82,7 @@ def test_a_checkpoint_from_before_there_was_a_guard_is_read() -> None:
     old = replace(snapshot, facts=msgspec.structs.replace(snapshot.facts, guard=None))
     it = guarded(source_share=0.5)
     it.restore(decode(encode(old)))
-    assert it.guard.export().sources.recent == []
+    assert it.trust.export().sources.recent == []
 
 
 def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
@@ -95,9 +95,9 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
             held += it.learn([answer(number, label=label_of(number)), said], {})
         return held
 
-    assert learn(0, 400) == [] and it.guard.flips.alarms() == []
+    assert learn(0, 400) == [] and it.trust.flips.alarms() == []
     held = learn(400, 700, lie="invoice")
     assert {(each.reason, each.answered, each.label) for each in held} == {("flip", "refund", "invoice")}
     assert it.join.counts["quarantined_flip"] == len(held) >= 40
-    assert it.guard.flips.alarms() == ["'refund' is said to be 'invoice'"] and it.guard.flips.num_raised == 1
-    assert learn(700, 1_000) == [] and it.guard.flips.alarms() == []
+    assert it.trust.flips.alarms() == ["'refund' is said to be 'invoice'"] and it.guard.flips.num_raised == 1
+    assert learn(700, 1_000) == [] and it.trust.flips.alarms() == []

@@ -8,14 +8,14 @@ from tests.learner.small import CONFIG, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 
-def held_back(num_samples: int) -> Holdout:
+def holdout(num_samples: int) -> Holdout:
     it = Holdout(Replay(100, 1 << 20, key_of=hashed(1)))
     it.add(labelled(0, num_samples))
     return it
 
 
 def test_accuracy_counts_unknown_classes_as_wrong() -> None:
-    it, served = held_back(10), small_served()
+    it, served = holdout(10), small_served()
     always_first = torch.zeros(2, 96)
     always_first[0] = 1.0
     head = served.head(stored_head(CONFIG, always_first, temperature=1.0))
@@ -26,17 +26,17 @@ def test_accuracy_counts_unknown_classes_as_wrong() -> None:
 def test_no_samples_and_no_classes_are_zero() -> None:
     served = small_served()
     head = served.head(stored_head(CONFIG, torch.zeros(0, 96), temperature=1.0))
-    assert held_back(0).accuracy(served, head, []) == held_back(3).accuracy(served, head, []) == 0.0
+    assert holdout(0).accuracy(served, head, []) == holdout(3).accuracy(served, head, []) == 0.0
 
 
 def test_warming_up_is_done_in_units_and_in_every_precision() -> None:
-    it, served = held_back(25), small_served()
+    it, served = holdout(25), small_served()
     assert [it.warm(served, 10) for _ in range(6)] == [False, False, False, False, True, True]
 
 
 def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("learner.memory.holdout.NUM_FEW", 6)
-    it, served = held_back(30), small_served()
+    it, served = holdout(30), small_served()
     few = it.few
     assert len(few) == 6 and set(few) < set(it.samples.samples()) and it.few == few
     int8, int4 = (it.vectors(served, TOPICS, precision=name, samples=few) for name in ("int8", "int4"))
@@ -48,7 +48,7 @@ def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch
 
 
 def test_two_encoders_are_kept_apart() -> None:
-    it, strata, first = held_back(4), small_strata(), small_served()
+    it, strata, first = holdout(4), small_strata(), small_served()
     with torch.no_grad():
         strata.get_parameter("layers.1.up.weight").mul_(-3)
     second = first.with_top(stored_encoder(strata, first_layer=1))

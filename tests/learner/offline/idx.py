@@ -21,10 +21,10 @@ def idx(values: Tensor) -> bytes:
 def small_mnist(folder: Path) -> Path:
     """Write it; returns the folder of data sets around it."""
     (folder / "mnist").mkdir()
-    dice = torch.Generator().manual_seed(5)
+    rng = torch.Generator().manual_seed(5)
     for name, num_images in NAMES.items():
         labels_N = (torch.arange(num_images) % 10).to(torch.uint8)
-        images = torch.randint(120, (num_images, 28, 28), generator=dice, dtype=torch.uint8)
+        images = torch.randint(120, (num_images, 28, 28), generator=rng, dtype=torch.uint8)
         for image, label in zip(images, labels_N.tolist(), strict=True):
             row, column = 4 + 12 * (label // 5), 2 + 5 * (label % 5)
             image[row : row + 4, column : column + 4] = 255

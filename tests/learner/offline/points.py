@@ -12,9 +12,9 @@ CENTRES = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
 
 def part(*labels: int, count: int = 1_000, seed: int = 0) -> Part[Tensor]:
     """Points around the centres of these classes."""
-    dice = torch.Generator().manual_seed(seed)
-    labels_N = torch.tensor(labels)[torch.randint(len(labels), (count,), generator=dice)]
-    return Part(2 * CENTRES[labels_N] + torch.randn(count, 8, generator=dice), labels_N)
+    rng = torch.Generator().manual_seed(seed)
+    labels_N = torch.tensor(labels)[torch.randint(len(labels), (count,), generator=rng)]
+    return Part(2 * CENTRES[labels_N] + torch.randn(count, 8, generator=rng), labels_N)
 
 
 def accuracy(it: Contender[Tensor], *labels: int) -> float:

@@ -42,7 +42,7 @@ def mislead(learner: Learner, first: int, last: int) -> None:
 
 def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learner: Learner, maker: Maker) -> None:
     evaluation = published(maker, learner).measured.evaluation
-    assert evaluation.num_labels == len(learner.held_back) > 20
+    assert evaluation.num_labels == len(learner.holdout) > 20
     assert (evaluation.parent_accuracy, evaluation.anchor, evaluation.stages) == (0.0, 0, ())
     assert learner.anchor is not None and (learner.anchor.version, learner.anchor.num_classes) == (1, len(TOPICS))
     assert len(learner.anchor.right) == round(evaluation.accuracy * evaluation.num_labels)

@@ -4,9 +4,9 @@ from learner.quality.temperature import DEFAULT, fit_temperature
 
 
 def test_the_temperature_of_sampled_labels_is_found() -> None:
-    dice = torch.Generator().manual_seed(0)
-    logits = torch.rand(4_000, 10, generator=dice)
-    rows = torch.multinomial((logits / 0.1).softmax(1), 1, generator=dice)[:, 0]
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.rand(4_000, 10, generator=rng)
+    rows = torch.multinomial((logits / 0.1).softmax(1), 1, generator=rng)[:, 0]
     assert abs(fit_temperature(logits, rows) - 0.1) < 0.01
 
 

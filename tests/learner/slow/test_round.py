@@ -29,7 +29,7 @@ def replay() -> Replay[Labelled]:
     return it
 
 
-def held_back() -> Holdout:
+def holdout() -> Holdout:
     it = Holdout(Replay(100, 1 << 20, key_of=hashed(1)))
     it.add(labelled(100, 130))
     return it
@@ -57,7 +57,7 @@ def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tup
 
 
 def test_a_round_is_made_of_small_units() -> None:
-    it, memory, held = slow_round(), replay(), held_back()
+    it, memory, held = slow_round(), replay(), holdout()
     phases = []
     while it.phase is not Phase.DONE:
         phases.append(it.phase)
@@ -72,7 +72,7 @@ def test_a_round_on_texts_without_a_label_guesses_first_and_rebuilds_from_labels
     plan = draw_plan(1, unlabelled, replay(), steps=12, sizes=(4, 4), seed=0)
     assert plan.labels == sorted(TOPICS) and len(plan.unlabelled) == 48
     rounds = [SlowRound(plan, tier().means(plan.labels), tier(), small_strata(), config=SMALL) for _ in range(2)]
-    held = held_back()
+    held = holdout()
     for it in rounds:
         phases = []
         while it.phase is not Phase.DONE:
@@ -90,13 +90,13 @@ def test_a_round_trains_on_thinned_texts() -> None:
         for it in (0.0, 0.5, 0.5)
     )
     for it in (whole, thin, again):
-        it.step(replay(), held_back())
+        it.step(replay(), holdout())
     assert whole.losses != thin.losses == again.losses
 
 
 @pytest.mark.parametrize("name, num_draws", [("er", 1), ("der++", 2), ("lwf", 0)])
 def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy, num_draws: int) -> None:
-    config, held = replace(SMALL, slow_strategy=name, slow_loss_q=0.2), held_back()
+    config, held = replace(SMALL, slow_strategy=name, slow_loss_q=0.2), holdout()
     first, second = (slow_round(config, num_draws=num_draws) for _ in range(2))
     for it in (first, second):
         while it.phase is not Phase.DONE:
@@ -108,7 +108,7 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy,
 
 
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
-    memory, base, held, new = replay(), tier(), held_back(), labelled(200, 203)
+    memory, base, held, new = replay(), tier(), holdout(), labelled(200, 203)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
     it = SlowRound(plan, base.means(plan.labels), base, small_strata(), config=SMALL)
     for sample in new:  # one before the memory is read, one while it is learnt again, one at the end

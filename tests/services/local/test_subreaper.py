@@ -83,7 +83,7 @@ def await_end(processes: list[psutil.Process]) -> None:
 
 def test_the_death_of_its_parent_ends_everything() -> None:
     code = (
-        "import subprocess, sys; from services.guard import guarded\n"
+        "import subprocess, sys; from services.local.subreaper import guarded\n"
         f"subprocess.Popen(guarded([sys.executable, '-c', {ORPHANING!r}])).wait()"
     )
     command = [sys.executable, "-c", code]

@@ -70,7 +70,7 @@ class Served:
         )
         ids = count()
         self.api = Api(
-            asking=RequestBridge(core=core, timeout_s=self.timeout_s),
+            asking=RequestBridge(pipeline=core, timeout_s=self.timeout_s),
             bodies=self.bodies,
             clients=Clients([API_KEY]),
             limit=self.limit,
