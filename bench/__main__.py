@@ -27,7 +27,8 @@ def main() -> int:
     help = "a part of the size of that benchmark, such as seed=7; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help=help)
     given = parser.parse_args()
-    only, options = given.only, read(given.assignments)
+    only = given.only
+    options = read(given.assignments)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)

@@ -91,7 +91,8 @@ def _servers() -> Iterator[Settings]:
     with tempfile.TemporaryDirectory(prefix="backlog-") as name:
         folder = Path(name)
         settings = load(file=Path(os.devnull), environ={}, flags=[f"state_dir={folder}"]).settings
-        broker, redis = start_kafka(home, folder / "kafka"), start_redis(folder / "redis")
+        broker = start_kafka(home, folder / "kafka")
+        redis = start_redis(folder / "redis")
         try:
             addresses = {"bus.bootstrap_servers": broker.bootstrap_servers, "store.url": redis.url}
             yield with_signing_key(replaced(settings, addresses), own_store=True)
@@ -116,7 +117,8 @@ def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, rec
 
 def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts) -> Answer:
     """An answer as long as a service gives it: with five scores and a receipt."""
-    event_id, time_ms = f"backlog-{number:09d}", 1 + number
+    event_id = f"backlog-{number:09d}"
+    time_ms = 1 + number
     others = [items[(number + 97 * place) % len(items)].label for place in range(1, 5)]
     return Answer(
         event_id=event_id,
@@ -158,7 +160,8 @@ def _watched(look: Callable[[], LearnerReport | None], learner: subprocess.Popen
             continue
         now_s = time.monotonic()
         if report is not None and report.counts != counts:
-            counts, changed_s = report.counts, now_s
+            counts = report.counts
+            changed_s = now_s
         if not begun_s and counts.get("labels"):
             begun_s = now_s - LOOK_S
         if changed_s and now_s - changed_s > IDLE_S:

@@ -43,7 +43,8 @@ def run_demo() -> DemoRun:
         demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         peak = Peak(demo.pid)
         lines = _lines(demo)
-        peak_bytes, took_s = peak.stop(), time.monotonic() - start_s
+        peak_bytes = peak.stop()
+        took_s = time.monotonic() - start_s
         if not out.exists():
             raise PeerFailed(f"lifelong demo ended with {demo.wait()}: {''.join(lines[-20:])}")
         found = next(filter(None, map(FIRST_ANSWER.search, lines)), None)

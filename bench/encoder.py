@@ -61,7 +61,8 @@ class MachineLimits:
 
 DISTURBED = 1.1
 INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
-PAIR_ROUNDS, PAIR_S = 5, 0.8
+PAIR_ROUNDS = 5
+PAIR_S = 0.8
 
 
 def measure(supply: Supply) -> Iterator[Row]:

@@ -18,7 +18,9 @@ from bench.peers.rectangles import Encode, TokenIds, best_s, clock_for
 from kernels.linear_i8 import linear_i8, pack
 from model.config import StrataConfig
 
-ROWS, NUM_IN, NUM_OUT = 256, 384, 1536
+ROWS = 256
+NUM_IN = 384
+NUM_OUT = 1536
 PARTS = 8
 TRIES = 30  # threads of Python's begin at different moments, which costs a call a third of its time or nothing
 OPERATIONS = 2 * PARTS * ROWS * NUM_IN * NUM_OUT
@@ -26,7 +28,8 @@ OPERATIONS = 2 * PARTS * ROWS * NUM_IN * NUM_OUT
 
 def num_weights(config: StrataConfig) -> int:
     """Of the blocks' matrices: as many bytes in INT8."""
-    width, inner = config.d_model, config.d_ff
+    width = config.d_model
+    inner = config.d_ff
     return config.n_layers * (4 * width * width + 2 * width * inner)
 
 
@@ -44,10 +47,12 @@ class PeakEngine:
     def __init__(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
         self._clock = clock_for(num_threads)
-        self._num_threads, self._threads = num_threads, ThreadPoolExecutor(num_threads)
+        self._num_threads = num_threads
+        self._threads = ThreadPoolExecutor(num_threads)
         q_NK = torch.randint(-127, 128, (NUM_OUT, NUM_IN), dtype=torch.int8)
         x_MK = torch.randn(ROWS, NUM_IN)
-        q_MK, packed = x_MK.mul(40).round().clamp(-127, 127).to(torch.int8), pack(q_NK, torch.ones(NUM_OUT))
+        q_MK = x_MK.mul(40).round().clamp(-127, 127).to(torch.int8)
+        packed = pack(q_NK, torch.ones(NUM_OUT))
         w_KN = q_NK.t()
         self._ways = {
             "torch._int_mm": lambda: _repeated(lambda: torch._int_mm(q_MK, w_KN), PARTS),  # it has all threads

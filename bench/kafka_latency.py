@@ -19,7 +19,8 @@ from wire.clock import now_ms
 from wire.records import Answer, Event
 
 RATE = 200.0
-WARM_UP_S, MEASURE_S = 5, 30
+WARM_UP_S = 5
+MEASURE_S = 30
 READ_WITHIN_S = 30.0
 POLL_MS = 50
 

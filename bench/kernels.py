@@ -38,7 +38,8 @@ def _linear() -> None:
     impls = [impl for impl in IMPLS if not impl.why_not()]
     print("linear_i8     M ", *(f"{impl.name.split('/')[-1]:>10}" for impl in impls), "   float32")
     for num_out, num_in in SHAPES:
-        w_NK, bias_N = torch.randn(num_out, num_in), torch.randn(num_out)
+        w_NK = torch.randn(num_out, num_in)
+        bias_N = torch.randn(num_out)
         weight = Int8Weight.of(torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8), bias_N.abs(), bias_N)
         runs = [impl.run(weight) for impl in impls]
         for num_rows in ROWS:
@@ -61,7 +62,8 @@ def _attention() -> None:
 
 def _best_us(run: Callable[[], object]) -> float:
     run()
-    best_s, end_s = float("inf"), time.monotonic() + BUDGET_S
+    best_s = float("inf")
+    end_s = time.monotonic() + BUDGET_S
     while time.monotonic() < end_s:
         start_s = time.process_time()
         for _ in range(4):

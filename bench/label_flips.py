@@ -28,7 +28,8 @@ from model.minilm import load_encoder
 BATCH = 50
 """Texts that are answered by one version."""
 
-LAG, LATE = 100, 700
+LAG = 100
+LATE = 700
 """Labels that it does not know yet."""
 
 FLIPS_PER_STAGE = 10
@@ -96,9 +97,13 @@ def watched(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
 
 def flipped(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
     """For each flip the labels from its beginning to the first that is held; 0 where its domain ends before."""
-    rng, flips, end = random.Random(SEED), FlipDetector(), 0
+    rng = random.Random(SEED)
+    flips = FlipDetector()
+    end = 0
     for size in sizes:
-        half, first, end = end + size // 2, end, end + size
+        half = end + size // 2
+        first = end
+        end = end + size
         state = msgspec.msgpack.encode(watched(flips, pairs[first:half]).export())
         here, known = ({said for _, said in part} for part in (pairs[first:half], pairs[:half]))
         for _ in range(FLIPS_PER_STAGE):

@@ -15,7 +15,8 @@ def measure(supply: Supply) -> Iterator[Row]:
     clinc150()  # raises Skip here, where it is understood
     supply.stop_service()
     found = measured("bench.peers.precisions")
-    int8, int4 = found["int8"], found["int4"]
+    int8 = found["int8"]
+    int4 = found["int4"]
     yield Row(name="precision.int8_cosine_mean", value=round(int8["mean"], 5), unit="", goal=Goal(">=", 0.998))
     yield Row(name="precision.int8_cosine_min", value=round(int8["min"], 4), unit="", goal=Goal(">=", 0.99))
     yield Row(name="precision.int4_cosine_mean", value=round(int4["mean"], 5), unit="")

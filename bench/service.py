@@ -22,7 +22,8 @@ from wire.bus import Bus
 from wire.store import Store
 
 LABELS_OF_EACH = 5
-IDLE_WITHIN_S, LOOK_S = 120.0, 0.5
+IDLE_WITHIN_S = 120.0
+LOOK_S = 0.5
 PRIMING = LoadProfile(rate=150, label_delay_s=(0.2, 1.0))
 
 

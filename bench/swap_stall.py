@@ -43,7 +43,8 @@ def measure(supply: Supply) -> Iterator[Row]:
         cast.player.await_answers(at_most=0)
         sleep(2 * service.settings.serving.report_interval_s)  # the last stall comes with the next report
         sight = cast.watcher.sight()
-        stalls, pauses = percentiles(sight.stalls_ms, 50, 99), percentiles(sight.pauses_ms, 50, 99)
+        stalls = percentiles(sight.stalls_ms, 50, 99)
+        pauses = percentiles(sight.pauses_ms, 50, 99)
         audit = read_back(service.bus, cast.ledger).found
         mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, cast))
     supply.stop_service()  # it has no learner any more
@@ -51,7 +52,8 @@ def measure(supply: Supply) -> Iterator[Row]:
     yield Row(name="swap_stall.p50", value=stalls["p50"], unit="ms")
     yield Row(name="swap_stall.pause_p99", value=pauses["p99"], unit="ms without a flip")
     yield Row(name="swap_stall.pause_p50", value=pauses["p50"], unit="ms without a flip")
-    stall_ms, pause_ms = stalls["p99"], pauses["p99"]
+    stall_ms = stalls["p99"]
+    pause_ms = pauses["p99"]
     added_ms = None if stall_ms is None or pause_ms is None else round(stall_ms - pause_ms, 3)
     yield Row(name="swap_stall.added", value=added_ms, unit="ms from pause_p99 to p99", goal=Goal("<=", 1))
     yield Row(name="swap_stall.swaps", value=taken, unit="swaps", goal=Goal(">=", NUM_SWAPS))
@@ -82,7 +84,8 @@ def _answers(service: Service, cast: Participants) -> Iterator[Answer]:
 
 def _swap(turner: VersionFaker, cast: Participants, playing: "Future[None]") -> int:
     """Publishes at a steady pace; how many versions were taken by every replica in time."""
-    taken, next_s = 0, monotonic()
+    taken = 0
+    next_s = monotonic()
     for _ in range(NUM_SWAPS):
         sleep(max(0.0, next_s - monotonic()))
         next_s = monotonic() + EVERY_S

@@ -58,7 +58,8 @@ class VersionFaker:
         return after.revision
 
     def _version(self, version: int) -> WeightManifest:
-        first, turn = self.first, version % len(self.first.labels)
+        first = self.first
+        turn = version % len(self.first.labels)
         blob = turned(self.head, turn, num_labels=len(first.labels)).to_blob()
         digest = self.store.put_blob(blob)
         tensors = tuple(
@@ -86,7 +87,8 @@ def named(label: str, version: int) -> str:
 
 def plain(answer: Answer) -> str | None:
     """The label of an answer without the number of its version; None where it is not of that version."""
-    label, suffix = answer.label or "", named("", answer.weights_version)
+    label = answer.label or ""
+    suffix = named("", answer.weights_version)
     return label.removesuffix(suffix) if label.endswith(suffix) else None
 
 

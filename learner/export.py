@@ -78,7 +78,8 @@ class ServedEncoder:
     """The encoder and the random features as replicas run them. Equal `key`: equal weights."""
 
     def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, Stored]) -> None:
-        self.config, self.tokenizer = config, tokenizer
+        self.config = config
+        self.tokenizer = tokenizer
         self.tensors = dict(tensors)
         digests = (f"{name} {it.entry.digest}\n" for name, it in sorted(tensors.items()))
         self.key = sha256("".join(digests).encode()).hexdigest()

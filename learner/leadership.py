@@ -33,7 +33,10 @@ class Leadership:
     def __init__(
         self, store: Store, name: str, holder: str, *, ttl_ms: int, highest_epoch: Callable[[], int] = lambda: 0
     ) -> None:
-        self._store, self._name, self._holder, self._ttl_ms = store, name, holder, ttl_ms
+        self._store = store
+        self._name = name
+        self._holder = holder
+        self._ttl_ms = ttl_ms
         self._highest_epoch = highest_epoch
         self._lease: Lease | None = None
         self._is_over = threading.Event()
@@ -63,7 +66,8 @@ class Leadership:
 
     def wait(self, stop: threading.Event) -> bool:
         """Wait for the lease. False when `stop` came first."""
-        is_told, away_s = False, pauses()
+        is_told = False
+        away_s = pauses()
         while not stop.is_set():
             if self.acquire():
                 return True

@@ -71,7 +71,9 @@ class Learner:
         cache_dir: Path | None = None,
     ) -> None:
         self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
-        self._config, self._receipts, self._subjects = config, receipts, subjects
+        self._config = config
+        self._receipts = receipts
+        self._subjects = subjects
         self.model_spec = self._base.model_spec
         self.strata = strata
         self.tier = FastTier(self._base.served, ridge=config.ridge)
@@ -79,7 +81,8 @@ class Learner:
         self.join = Join(config, self.trust)
         self.letters = Letters()
         self.classes = classes_of(config)
-        self.replay, self.holdout = replay_of(config), holdout_of(config)
+        self.replay = replay_of(config)
+        self.holdout = holdout_of(config)
         self.prequential = Prequential()
         self.drift = drift_of(config)
         self.erased = Erased(subjects)
@@ -372,7 +375,8 @@ class Learner:
 
         Returns what is different from the settings under which it was made.
         """
-        facts, replay = snapshot.facts, replay_of(self._config, snapshot.facts.replay)
+        facts = snapshot.facts
+        replay = replay_of(self._config, snapshot.facts.replay)
         self.strata, self.tier, change = self._base.restored(snapshot, replay.samples(), like=self.tier.served)
         self.replay = replay
         self.classes = classes_of(self._config, completed(facts.support, self.tier.head.num_by_class))

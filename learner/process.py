@@ -59,7 +59,8 @@ def run(
     """
     torch.set_num_threads(config.threads)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
-    store, bus = Store(store_config, signing_key), Bus(bus_config, client_id="learner")
+    store = Store(store_config, signing_key)
+    bus = Bus(bus_config, client_id="learner")
     try:
         state_dir = Path(config.state_dir)
         strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)

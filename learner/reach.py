@@ -31,13 +31,15 @@ class Reach:
     def lost(self, error: StoreUnavailable) -> None:
         """The store did not answer: said once for each outage."""
         with self._lock:
-            was_open, self._is_open = self._is_open, False
+            was_open = self._is_open
+            self._is_open = False
         if was_open:
             log.warning("store_unavailable", reason=str(error))
 
     def found(self) -> None:
         """The store answered."""
         with self._lock:
-            was_open, self._is_open = self._is_open, True
+            was_open = self._is_open
+            self._is_open = True
         if not was_open:
             log.info("store_available")

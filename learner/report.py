@@ -25,8 +25,10 @@ class Reporter:
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say, self._leadership = say, leadership
-        self._now_ms, self._clock_s = now_ms, clock_s
+        self._say = say
+        self._leadership = leadership
+        self._now_ms = now_ms
+        self._clock_s = clock_s
         self._next_s = 0.0
 
     def learning(self, learner: Learner, publisher: WeightPublisher, feed: Feed, *, is_last: bool = False) -> None:
@@ -35,7 +37,8 @@ class Reporter:
         if not is_time or not self._leadership.reach.is_open:
             return
         self._next_s = self._clock_s() + REPORT_INTERVAL_S
-        candidate, slow = publisher.last, learner.round
+        candidate = publisher.last
+        slow = learner.round
         self._tell(
             LearnerReport(
                 learner=self._leadership.holder,

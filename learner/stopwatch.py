@@ -8,7 +8,8 @@ class Stopwatch:
     """A stopwatch with laps. `end(name)` ends the lap that began with the last one; `ms` has them all."""
 
     def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:
-        self._clock_s, self._since_s = clock_s, clock_s()
+        self._clock_s = clock_s
+        self._since_s = clock_s()
         self.ms: dict[str, float] = {}
 
     def end(self, name: str) -> None:
@@ -25,7 +26,8 @@ class Pace:
     """The mean time of what is done in batches."""
 
     def __init__(self) -> None:
-        self._total_s, self._num = 0.0, 0
+        self._total_s = 0.0
+        self._num = 0
 
     def add(self, seconds: float, num_items: int) -> None:
         if num_items:

@@ -24,7 +24,8 @@ DAMPING = 0.01
 _RUN = 64
 """Inputs after which the errors are passed on to all that follow, in one product."""
 
-_LOWEST, _HIGHEST = -8, 7
+_LOWEST = -8
+_HIGHEST = 7
 
 
 def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,15 +35,18 @@ def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Ten
     """
     order_K = gram_KK.diagonal().argsort(descending=True, stable=True)
     follow_KK = _followers(gram_KK[order_K][:, order_K])
-    w_KN, m_KN = w_NK[:, order_K].t(), m_NK[:, order_K].t().float()
+    w_KN = w_NK[:, order_K].t()
+    m_KN = m_NK[:, order_K].t().float()
     num_in, num_rows = w_KN.shape
     w_KS = torch.cat((w_KN, w_KN), dim=1)
-    q8_KN, hi_KN = torch.empty(num_in, num_rows), torch.empty(num_in, num_rows)
+    q8_KN = torch.empty(num_in, num_rows)
+    hi_KN = torch.empty(num_in, num_rows)
     for first in range(0, num_in, _RUN):
         run_RS = w_KS[first : first + _RUN]
         error_RS = torch.empty_like(run_RS)
         for place, w_S in enumerate(run_RS):
-            k, m_N = first + place, m_KN[first + place]
+            k = first + place
+            m_N = m_KN[first + place]
             q8_KN[k], hi_KN[k] = _round(w_S[:num_rows], w_S[num_rows:], m_N)
             torch.sub(w_S, torch.cat((q8_KN[k], hi_KN[k] * m_N)), out=error_RS[place])
             run_RS[place + 1 :].addr_(follow_KK[k, k + 1 : first + len(run_RS)], error_RS[place], alpha=-1)
@@ -54,7 +58,8 @@ def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Ten
 
 def _round(w8_N: Tensor, w4_N: Tensor, m_N: Tensor) -> tuple[Tensor, Tensor]:
     largest = torch.tensor(float(MAX_Q8))
-    lowest_N, highest_N = torch.maximum(_LOWEST * (m_N + 1), -largest), torch.minimum(_HIGHEST * (m_N + 1), largest)
+    lowest_N = torch.maximum(_LOWEST * (m_N + 1), -largest)
+    highest_N = torch.minimum(_HIGHEST * (m_N + 1), largest)
     q8_N = torch.round(w8_N).clamp_(lowest_N, highest_N)
     first_N = torch.ceil((q8_N - _HIGHEST) / m_N).clamp_(min=_LOWEST)
     last_N = torch.floor((q8_N - _LOWEST) / m_N).clamp_(max=_HIGHEST)

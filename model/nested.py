@@ -21,7 +21,8 @@ from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, high_plane, pack_
 MAX_Q8 = 119
 """Largest magnitude of a nested INT8 weight."""
 
-_LOWEST, _HIGHEST = -8, 7
+_LOWEST = -8
+_HIGHEST = 7
 
 
 def split(q8_NK: Tensor, importance_K: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,7 +35,8 @@ def split(q8_NK: Tensor, importance_K: Tensor | None = None) -> tuple[Tensor, Te
     m_NG = _multipliers(q8_NK, places_NK, torch.ones(num_in) if importance_K is None else importance_K)
     tables_NK = (m_NG - 1).repeat_interleave(GROUP, dim=1) * len(_ERRORS_QM)
     hi_NK = _HIGH_MQ.index_select(0, (tables_NK + places_NK).flatten()).view(num_rows, num_in)
-    hi_NJ, m_NG = pack_nibbles(hi_NK), m_NG.to(torch.uint8)
+    hi_NJ = pack_nibbles(hi_NK)
+    m_NG = m_NG.to(torch.uint8)
     return hi_NJ, pack_nibbles(q8_NK - high_plane(hi_NJ, m_NG)), m_NG
 
 

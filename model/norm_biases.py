@@ -33,7 +33,8 @@ def fold_norm_biases(strata: Strata) -> Strata:
 
 def _move_bias(strata: Strata, norm: str, reader: str, adder: str) -> None:
     """What `norm` adds goes into the biases of `reader`, which reads its output, and of `adder`, which adds to it."""
-    shift_D, weight_ND = strata.get_parameter(f"{norm}.bias"), strata.get_parameter(f"{reader}.weight")
+    shift_D = strata.get_parameter(f"{norm}.bias")
+    weight_ND = strata.get_parameter(f"{reader}.weight")
     bias_N = strata.get_parameter(f"{reader}.bias")
     bias_N.copy_(torch.round((bias_N.double() + weight_ND.double() @ shift_D.double()) * _GRID) / _GRID)
     strata.get_parameter(f"{adder}.bias").add_(shift_D)

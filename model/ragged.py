@@ -115,7 +115,8 @@ class RaggedBatch:
         return [self._piece(first, end) for first, end in _spans(self.offsets, max_tokens)]
 
     def _piece(self, first: int, end: int) -> "RaggedBatch":
-        start, stop = self.offsets[first], self.offsets[end]
+        start = self.offsets[first]
+        stop = self.offsets[end]
         lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
         return RaggedBatch(self.ids_T[start:stop], RaggedLayout.of(lengths))
 

@@ -27,7 +27,8 @@ MODULE_PATHS = {"embed.type": "embed.segment"}
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Every weight of the encoder: name -> scheme and shape."""
-    width, inner = config.d_model, config.d_ff
+    width = config.d_model
+    inner = config.d_ff
     names: dict[str, tuple[str, tuple[int, ...]]] = {
         "embed.word": (W8C, (config.vocab, width)),
         "embed.position": (W8C, (config.max_pos, width)),
@@ -85,8 +86,10 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
         strata = Strata(config)
     state = {}
     for name in encoder_names(config):
-        path, tensor = MODULE_PATHS.get(name, name), tensors[name]
-        value, bias = tensor.dequantize(), tensor.bias
+        path = MODULE_PATHS.get(name, name)
+        tensor = tensors[name]
+        value = tensor.dequantize()
+        bias = tensor.bias
         if tensor.scheme == FP32:
             value, bias = value[0].clone(), value[1]
         state[f"{path}.weight"] = value

@@ -144,7 +144,8 @@ class Controller:
         The judge may promote `first_version` and later ones, by labels that are yet to come (0: none of today's). Needs
         no lease: what it removes is decided anew by whoever collects next.
         """
-        plan, newest = self._store.plan(), self._store.current()
+        plan = self._store.plan()
+        newest = self._store.current()
         if plan is None:
             return 0
         limit = self._store.max_memory()
@@ -177,7 +178,8 @@ class Controller:
         return is_ours
 
     def _step(self, plan: RolloutPlan | None) -> PlanChange | None:
-        newest, now_ms = self._store.current(), self._now_ms()
+        newest = self._store.current()
+        now_ms = self._now_ms()
         if plan is not None:
             healed = heal(plan, stored=self._store.stored_versions(), newest=newest, now_ms=now_ms)
             if healed is not None:

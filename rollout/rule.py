@@ -56,7 +56,9 @@ Decision: TypeAlias = Hold | Promote | Withdraw
 
 def decide(evidence: Evidence, config: RolloutConfig) -> Decision:
     """What follows from the evidence."""
-    candidate, stable, seen = evidence.candidate, evidence.stable, str(evidence)
+    candidate = evidence.candidate
+    stable = evidence.stable
+    seen = str(evidence)
     if evidence.stable_share == 0.0:
         return Hold(f"the stable arm has no traffic to compare with: {seen}")
     if min(candidate.labels, stable.labels) < config.min_labels:
@@ -86,7 +88,8 @@ def log_e(one: Tally, other: Tally, *, margin: float) -> float:
 
 def _mixture(tally: Tally) -> float:
     """The logarithm of the likelihood of the labels, over accuracies from Beta(1/2, 1/2)."""
-    right, wrong = tally.correct, tally.labels - tally.correct
+    right = tally.correct
+    wrong = tally.labels - tally.correct
     return math.lgamma(right + 0.5) + math.lgamma(wrong + 0.5) - math.lgamma(tally.labels + 1) - math.log(math.pi)
 
 

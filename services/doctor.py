@@ -78,7 +78,8 @@ def check_torch() -> Check:
         import torch
     except ImportError as error:
         return Check("torch", "fail", str(error), "Run `make demo`, which installs it")
-    cores, threads = kept.num_cores(), torch.get_num_threads()
+    cores = kept.num_cores()
+    threads = torch.get_num_threads()
     found = f"{torch.__version__}, {threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
     if threads > cores:
         return Check(

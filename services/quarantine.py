@@ -66,7 +66,8 @@ def release(bus: Bus, receipts: Receipts, wanted: Wanted) -> list[Quarantined]:
 
     What is approved is the label of an event, so a label that was ambiguous needs `wanted.event_source`.
     """
-    labels, failures = list(found(bus, wanted)), list[Exception]()
+    labels = list(found(bus, wanted))
+    failures = list[Exception]()
     with closing(bus.publisher()) as publisher:
         for label in labels:
             approved = receipts.approved(wanted.said(label))

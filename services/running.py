@@ -22,7 +22,8 @@ from services.settings import Settings, replaced, values_of
 from services.sources import BadSettings, SettingProblem, variable_of
 from wire.logs import HIDDEN, without_password
 
-LOCK, FILE = "stack.lock", "stack.json"
+LOCK = "stack.lock"
+FILE = "stack.json"
 BUS = ("bus.bootstrap_servers", "bus.prefix")
 STORE = ("store.url", "store.prefix", "state_dir")
 HTTP = ("serving.http_host", "serving.http_port")
@@ -30,7 +31,8 @@ HTTP = ("serving.http_host", "serving.http_port")
 DEMO = "demo-"
 """What the state folders of demos, inside of the state folder, begin with."""
 
-CLAIM_TRIES, CLAIM_PAUSE_S = 10, 0.05
+CLAIM_TRIES = 10
+CLAIM_PAUSE_S = 0.05
 
 
 class NotRunning(RuntimeError):

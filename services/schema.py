@@ -73,7 +73,8 @@ class Setting:
 
 def settings_of(schema: type[Any], fields: dict[str, FieldInfo]) -> dict[str, Setting]:
     """Every setting of the schema, by dotted name; a field whose default is a dataclass is a section."""
-    hints, docs = get_type_hints(schema, include_extras=True), docs_of(schema)
+    hints = get_type_hints(schema, include_extras=True)
+    docs = docs_of(schema)
     found: dict[str, Setting] = {}
     for name, field in fields.items():
         if dataclasses.is_dataclass(hints[name]):
@@ -96,10 +97,12 @@ def docs_of(cls: type[Any]) -> dict[str, str]:
 
 def _section(section: str, cls: type[Any]) -> dict[str, Setting]:
     """The settings of a section, its own before those of the sections within: a table of TOML ends at the next."""
-    hints, docs = get_type_hints(cls, include_extras=True), docs_of(cls)
+    hints = get_type_hints(cls, include_extras=True)
+    docs = docs_of(cls)
     found: dict[str, Setting] = {}
     for field in sorted(dataclasses.fields(cls), key=lambda field: dataclasses.is_dataclass(hints[field.name])):
-        name, kind = f"{section}.{field.name}", hints[field.name]
+        name = f"{section}.{field.name}"
+        kind = hints[field.name]
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             found |= _section(name, kind)
         else:

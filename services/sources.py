@@ -76,10 +76,12 @@ def read_file(path: Path | None) -> Reading:
     try:
         content = tomllib.loads(chosen.read_text(encoding="utf-8"))
     except OSError as error:
-        message, fix = f"cannot be read ({error.strerror})", "Name a file that can be read with --config"
+        message = f"cannot be read ({error.strerror})"
+        fix = "Name a file that can be read with --config"
         return Reading(problems=[SettingProblem(str(chosen), message, fix)])
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message, fix = f"is not TOML ({error})", "`lifelong config show` prints a valid file"
+        message = f"is not TOML ({error})"
+        fix = "`lifelong config show` prints a valid file"
         return Reading(problems=[SettingProblem(str(chosen), message, fix)])
     return Reading([SettingEntry(name, value, f"{chosen} {name}") for name, value in _flat(content)])
 

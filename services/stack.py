@@ -46,7 +46,8 @@ LOOK_S = 0.1
 
 STOP_GRACE_S = 15.0
 
-LOW_BYTES, ENOUGH_BYTES = 64 << 20, 128 << 20
+LOW_BYTES = 64 << 20
+ENOUGH_BYTES = 128 << 20
 """Space below which a disk is called full, and from which on it is no longer: two checkpoints, and four."""
 
 LOGS = "logs"

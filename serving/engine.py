@@ -137,7 +137,8 @@ class Engine:
             self._note_faults(outcomes)
             for item, outcome in zip(items, outcomes, strict=True):
                 item.done(outcome)
-            self._ended_s, self._busy_since_s = self._clock(), None
+            self._ended_s = self._clock()
+            self._busy_since_s = None
             del live  # an old set of weights goes with its last batch, not when the next one comes
 
     def _begin(self, live: ActiveVersions | None, ready_s: float) -> None:

@@ -37,10 +37,12 @@ def kafka_behind(toxiproxy: Toxiproxy, tmp_path_factory: pytest.TempPathFactory)
     home = kafka_home()
     if home is None:
         missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
-    folder, ports = tmp_path_factory.mktemp("kafka") / "node", free_ports([DIRECT, PROXIED])
+    folder = tmp_path_factory.mktemp("kafka") / "node"
+    ports = free_ports([DIRECT, PROXIED])
     proxy = toxiproxy.proxy("kafka", f"127.0.0.1:{ports[PROXIED]}")
     format_node(home, folder, ports, {PROXIED: proxy.listen})
-    log, env = RotatingLog(folder / "kafka.log"), kafka_environment(folder)
+    log = RotatingLog(folder / "kafka.log")
+    env = kafka_environment(folder)
     process = tether.start(kafka_argv(home, folder), log=log, env=env)
     await_broker(process, f"127.0.0.1:{ports[DIRECT]}", folder / "kafka.log")
     yield proxy

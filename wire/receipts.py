@@ -32,7 +32,9 @@ MAC_BYTES: Final = 16
 MAX_CHARS: Final = 64
 """Longer than any receipt; nothing longer is looked at."""
 
-FORGED, EXPIRED, MISSING = "forged", "expired", "missing"
+FORGED = "forged"
+EXPIRED = "expired"
+MISSING = "missing"
 
 
 class Receipts:

@@ -40,7 +40,9 @@ class Rates:
     def __init__(
         self, *, per_s: float, burst: int, max_sources: int, buckets: dict[str, tuple[float, int]] | None = None
     ) -> None:
-        self._per_ms, self._burst, self._max_sources = 1e-3 * per_s, float(burst), max_sources
+        self._per_ms = 1e-3 * per_s
+        self._burst = float(burst)
+        self._max_sources = max_sources
         self._buckets = OrderedDict(buckets or {})
 
     def take(self, source: str, time_ms: int) -> bool:
@@ -65,7 +67,8 @@ class Shares:
     """The last `window` labels by source; a source that floods gets at most `share` of those taken (1: no cap)."""
 
     def __init__(self, *, share: float, window: int, recent: list[tuple[str, bool]] | None = None) -> None:
-        self._share, self._window = share, window
+        self._share = share
+        self._window = window
         self._recent = deque(recent or ())
         self._said = Counter(name for name, _ in self._recent)
         self._taken = Counter(name for name, is_taken in self._recent if is_taken)
@@ -87,7 +90,8 @@ class Shares:
         return list(self._recent)
 
     def _is_flooding(self, name: str) -> bool:
-        said, others = self._said[name], self._said.total() - self._said[name]
+        said = self._said[name]
+        others = self._said.total() - self._said[name]
         return said > self._share * (said + others) and said * (len(self._said) - 1) > TOLERANCE * others
 
     def _forget(self, name: str, was_taken: bool) -> None:

@@ -35,8 +35,11 @@ from wire.bus import Bus
 from wire.errors import WireError
 
 REPLICAS = 2
-READY_S, STOP_S, LOOK_S = 240.0, 30.0, 0.1
-KAFKA, REDIS = "Kafka", "Redis"
+READY_S = 240.0
+STOP_S = 30.0
+LOOK_S = 0.1
+KAFKA = "Kafka"
+REDIS = "Redis"
 
 COMMANDS = {"serve": ("serve",), "learn": ("learn",), "rollout": ("rollout", "run")}
 ROLE_OF = {"learn": family.LEARNER, "rollout": family.CONTROLLER}
@@ -56,7 +59,9 @@ class Apart:
     name = "apart"
 
     def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
-        self._folder, self._size, self._home = folder, size, apache_kafka()
+        self._folder = folder
+        self._size = size
+        self._home = apache_kafka()
         self._programs = Programs(say)
         self._toxiproxy = Toxiproxy(folder)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
@@ -119,7 +124,8 @@ class Apart:
         return ways
 
     def _start_servers(self) -> None:
-        redis_folder, kafka_folder = self._folder / "redis", self._folder / "kafka"
+        redis_folder = self._folder / "redis"
+        kafka_folder = self._folder / "kafka"
         redis_folder.mkdir(exist_ok=True)
         redis = redis_argv(redis_folder, self._redis_port)
         self._programs.start(ChaosProgram("Redis", redis, self._clock_of(family.REDIS), self._log("redis")))
@@ -196,7 +202,8 @@ def _network(ways: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
         return Cut(way, ways[way], lasting(rng, size))
 
     def toxic(what: str, rng: random.Random) -> Toxic:
-        way, (kind, attributes) = rng.choice(sorted(ways)), TOXICS[what]
+        way = rng.choice(sorted(ways))
+        (kind, attributes) = TOXICS[what]
         return Toxic(what, way, ways[way], kind, attributes, lasting(rng, size))
 
     return [FaultKind("cut", cut), *(FaultKind(what, partial(toxic, what)) for what in TOXICS)]

@@ -6,8 +6,15 @@ from dataclasses import dataclass
 
 import psutil
 
-REPLICA, SERVE_CONTROLLER, RAYLET, GCS = "replica", "Serve controller", "raylet", "gcs_server"
-SERVE, LEARNER, CONTROLLER, REDIS, BROKER = "serve", "learner", "rollout controller", "Redis", "broker"
+REPLICA = "replica"
+SERVE_CONTROLLER = "Serve controller"
+RAYLET = "raylet"
+GCS = "gcs_server"
+SERVE = "serve"
+LEARNER = "learner"
+CONTROLLER = "rollout controller"
+REDIS = "Redis"
+BROKER = "broker"
 
 SIGNS: dict[str, Callable[[list[str]], bool]] = {
     REPLICA: lambda words: words[0].startswith("ray::ServeReplica"),

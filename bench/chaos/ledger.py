@@ -15,7 +15,10 @@ from bench.chaos.timeline import Sign, recovered_s, recovery_s
 
 PREFIX = "chaos-"
 
-HTTP, KAFKA, LEARNER, ROLLOUT = "http", "kafka", "learner", "rollout"
+HTTP = "http"
+KAFKA = "kafka"
+LEARNER = "learner"
+ROLLOUT = "rollout"
 TRACKS = (HTTP, KAFKA, LEARNER, ROLLOUT)
 """What must live: answers by both ways, the learner's count of labels, and the revision of the plan."""
 
@@ -41,7 +44,9 @@ class ChaosLedger:
         self._http_every = http_every
         self._clock_s = clock_s
         self._lock = threading.Lock()
-        self._sent_s, self._answered_s, self._replied_s = array("d"), array("d"), array("d")
+        self._sent_s = array("d")
+        self._answered_s = array("d")
+        self._replied_s = array("d")
         self._labelled = array("i")
         self._num_due = 0
         self._num_labelled = 0

@@ -69,7 +69,10 @@ class ChaosLabeller:
     """Owner of the labels that were not said yet."""
 
     def __init__(self, texts: Texts, ledger: ChaosLedger, line: Line, size: SceneSize) -> None:
-        self._texts, self._ledger, self._line, self._size = texts, ledger, line, size
+        self._texts = texts
+        self._ledger = ledger
+        self._line = line
+        self._size = size
         self._changed = threading.Condition()
         self._due: list[Due] = []
         self._closed = False
@@ -124,7 +127,9 @@ class Reader:
     """Reads the answers topic from its beginning, and comes back where the broker was away."""
 
     def __init__(self, where: Callable[[], Settings], ledger: ChaosLedger, labeller: ChaosLabeller) -> None:
-        self._where, self._ledger, self._labeller = where, ledger, labeller
+        self._where = where
+        self._ledger = ledger
+        self._labeller = labeller
         self._offsets: dict[str, int] = {}
         self._closed = threading.Event()
 
@@ -168,8 +173,11 @@ class Asker:
         texts: Texts,
         numbers: Numbers,
     ) -> None:
-        self._where, self._ledger, self._labeller = where, ledger, labeller
-        self._texts, self._numbers = texts, numbers
+        self._where = where
+        self._ledger = ledger
+        self._labeller = labeller
+        self._texts = texts
+        self._numbers = numbers
         self._closed = threading.Event()
 
     def run(self) -> None:
@@ -191,7 +199,8 @@ class Asker:
     def _ask(self, number: int) -> None:
         body = {"id": id_of(number), "text": self._texts.item(number).text, "key": self._texts.key(number)}
         while not self._closed.is_set():
-            serving, begun_s = self._where().serving, time.monotonic()
+            serving = self._where().serving
+            begun_s = time.monotonic()
             try:
                 reply = predict(serving.http_host, serving.http_port, body)
             except Failed as error:
@@ -208,8 +217,13 @@ class Pacer:
     """Sends the next event when its time has come."""
 
     def __init__(self, ledger: ChaosLedger, texts: Texts, line: Line, numbers: Numbers, *, rate: float) -> None:
-        self._ledger, self._texts, self._line, self._numbers, self._rate = ledger, texts, line, numbers, rate
-        self._enough, self._closed = threading.Event(), threading.Event()
+        self._ledger = ledger
+        self._texts = texts
+        self._line = line
+        self._numbers = numbers
+        self._rate = rate
+        self._enough = threading.Event()
+        self._closed = threading.Event()
 
     def run(self) -> None:
         """Sends.

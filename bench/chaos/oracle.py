@@ -113,7 +113,8 @@ def ends_of(counts: Mapping[str, int]) -> int:
 
 
 def _unaccounted(sent: Sent, found: Found, counts: Mapping[str, int]) -> dict[str, int]:
-    num_copies, num_counted = found.labels.total(), counts.get("labels", 0)
+    num_copies = found.labels.total()
+    num_counted = counts.get("labels", 0)
     return {
         "acknowledged, not in the topic": sum(
             1 for number, copies in enumerate(sent.labelled) if copies and not found.labels[number]

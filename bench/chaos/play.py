@@ -109,7 +109,8 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
         told(f"{cast.ledger.num_sent} events are sent, and nothing goes wrong any more")
         back, published = _settled(scene, cast, told)
     scene.close()
-    sent, signs = cast.ledger.as_sent(), cast.ledger.signs()
+    sent = cast.ledger.as_sent()
+    signs = cast.ledger.signs()
     counts = cast.watch.report.counts if cast.watch.report else {}
     told(f"the learner counts {counts}")
     failures = Counter(why for _, why in cast.ledger.http_failures)
@@ -134,11 +135,13 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
 @contextmanager
 def _cast(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[_Cast]:
     """Everybody at work."""
-    texts, numbers = Texts(items), queue.Queue[int]()
+    texts = Texts(items)
+    numbers = queue.Queue[int]()
     ledger = ChaosLedger(http_every=size.http_every, clock_s=time.monotonic)
     line = Line(lambda: scene.where().bus, client_id="chaos")
     labeller = ChaosLabeller(texts, ledger, line, size)
-    reader, watch = Reader(scene.where, ledger, labeller), LearnerWatch(scene.where, ledger)
+    reader = Reader(scene.where, ledger, labeller)
+    watch = LearnerWatch(scene.where, ledger)
     askers = [Asker(scene.where, ledger, labeller, texts, numbers) for _ in range(NUM_ASKERS)]
     pacer = Pacer(ledger, texts, line, numbers, rate=size.rate)
     with Loops(line, labeller, reader, watch, *askers, pacer) as loops:
@@ -147,7 +150,8 @@ def _cast(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[_C
 
 def _disturb(scene: Scene, cast: _Cast, faults: list[Fault], size: SceneSize, told: Say) -> _Disturbed:
     """Lets the faults happen, spread evenly over the events; the next one waits until everything has recovered."""
-    done, begun_s = _Disturbed(), time.monotonic()
+    done = _Disturbed()
+    begun_s = time.monotonic()
     every_s = size.events / size.rate / max(len(faults), 1)
     for place, fault in enumerate(faults):
         _wait_until(scene, cast, begun_s + place * every_s)
@@ -214,7 +218,8 @@ def _settled(scene: Scene, cast: _Cast, told: Say) -> tuple[TopicReader, WeightM
         told(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels not acknowledged")
     with closing(Bus(scene.where().bus, "chaos-readback")) as bus:
         back = read_back(bus)
-    num_answers, num_labels = back.answers.total(), back.labels.total()
+    num_answers = back.answers.total()
+    num_labels = back.labels.total()
 
     def is_counted() -> bool:
         counts = cast.watch.report.counts if cast.watch.report else {}
@@ -228,13 +233,15 @@ def _settled(scene: Scene, cast: _Cast, told: Say) -> tuple[TopicReader, WeightM
 def _last_published(scene: Scene, cast: _Cast) -> WeightManifest | None:
     """The newest version, once there has been no newer one for a while."""
     quiet_s = 5 * scene.where().learner.publish_interval_s
-    newest, since_s = 0, time.monotonic()
+    newest = 0
+    since_s = time.monotonic()
 
     def is_quiet() -> bool:
         nonlocal newest, since_s
         found = cast.watch.newest
         if found != newest:
-            newest, since_s = found, time.monotonic()
+            newest = found
+            since_s = time.monotonic()
         return time.monotonic() - since_s > quiet_s
 
     _wait(scene, cast, is_quiet, SETTLE_S)

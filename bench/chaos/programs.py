@@ -51,7 +51,8 @@ class Programs:
         now_s = time.monotonic()
         for program in self._programs.values():
             if program.process is not None and (code := program.process.poll()) is not None:
-                program.process, program.due_s = None, now_s + AGAIN_S
+                program.process = None
+                program.due_s = now_s + AGAIN_S
                 self.num_ended += code not in (-signal.SIGKILL, os.EX_TEMPFAIL)
                 if code >= 0:
                     self._say(f"{program.name} has ended by itself with {code}: {last_line(program.log)}")

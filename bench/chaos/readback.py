@@ -38,7 +38,8 @@ class TopicReader:
         return Found(answers=self.answers, dead_letters=Counter(letters), labels=self.labels)
 
     def take(self, received: Received[Any]) -> None:
-        record, position = received.record, received.position
+        record = received.record
+        position = received.position
         if isinstance(record, DeadLetter):
             self.letters.append(record)
             return

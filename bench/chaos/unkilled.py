@@ -1,6 +1,6 @@
 """The learner that nobody killed: fed the same topics, it must come to the same weights, to the bit.
 
-topics, lineage of the last version --learner.release.rebuild--> a candidate in this process --differing--> names of tensors
+topics, lineage of the last version --rebuild--> a candidate in this process --differing--> names of tensors
 
 All of a version is compared: the head, and the blocks that slow rounds have trained. The rounds begin at the offsets
 that the version names; the windows of the rebuilding learner are as large as the topics, since it reads one partition

@@ -49,7 +49,8 @@ class Up:
 
     def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
         apache_kafka()
-        self._size, self._say = size, say
+        self._size = size
+        self._say = say
         self._disk: Disk | None = disk(folder, DISK_MB)
         self._settings = small(state_dir=str(folder), serving__http_port=tether.free_port())
         self._log = folder / "logs" / "up.log"

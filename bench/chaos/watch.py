@@ -19,7 +19,8 @@ class LearnerWatch:
     """The last report of the learner that was seen. `newest` is the newest version in the store."""
 
     def __init__(self, where: Callable[[], Settings], ledger: ChaosLedger) -> None:
-        self._where, self._ledger = where, ledger
+        self._where = where
+        self._ledger = ledger
         self._closed = threading.Event()
         self.report: LearnerReport | None = None
         self.newest = 0
@@ -47,7 +48,8 @@ class LearnerWatch:
         self._closed.set()
 
     def _look(self, store: Store) -> None:
-        report, plan = store.learner_report(), store.plan()
+        report = store.learner_report()
+        plan = store.plan()
         self.newest = store.current()
         if report is not None:
             self.report = report

@@ -77,7 +77,8 @@ def times(call: Callable[[], object], seconds: float) -> dict[str, Any]:
     busy_s: list[float] = []
     end_s = time.perf_counter() + seconds
     while len(wall_s) < MIN_CALLS or time.perf_counter() < end_s:
-        start_s, busy_start_s = time.perf_counter(), time.process_time()
+        start_s = time.perf_counter()
+        busy_start_s = time.process_time()
         call()
         wall_s.append(time.perf_counter() - start_s)
         busy_s.append(time.process_time() - busy_start_s)

@@ -10,7 +10,10 @@ from bench.peers.rectangles import Encode, PaddedEngine, TokenIds, Variant
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
-OURS, OURS_INT4, PEAK, READ = "ours INT8", "ours INT4", "INT8 peak", "reading"
+OURS = "ours INT8"
+OURS_INT4 = "ours INT4"
+PEAK = "INT8 peak"
+READ = "reading"
 
 PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "torch fp32": torch_peers.fp32,

@@ -42,7 +42,8 @@ def main(bootstrap: str, num_events: int, threads: int) -> None:
         heartbeat_interval_ms=500,
     )
     producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=2)
-    start_s, done = 0.0, 0
+    start_s = 0.0
+    done = 0
     while done < num_events and (not start_s or time.perf_counter() - start_s < MEASURE_S):
         records = [record for batch in consumer.poll(PATIENCE_MS).values() for record in batch]
         if not records:

@@ -22,7 +22,8 @@ def plain(strata: Strata) -> Sequence[Variant]:
 
 
 def fused(strata: Strata) -> Sequence[Variant]:
-    heads, width = strata.layers[0].num_heads, strata.config.d_model
+    heads = strata.layers[0].num_heads
+    width = strata.config.d_model
 
     def fuse(path: Path) -> None:
         from onnxruntime.transformers import optimizer

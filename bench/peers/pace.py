@@ -24,7 +24,8 @@ from learner.slow.trainer import Trainer, with_own_top
 from model.minilm import load_encoder
 
 PER_LABEL = 10
-FAST_BATCH, SLOW_BATCH = 16, 32
+FAST_BATCH = 16
+SLOW_BATCH = 32
 ROUNDS = 12
 
 

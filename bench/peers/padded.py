@@ -24,10 +24,14 @@ MASKED = -10000.0
 class PaddedBlock(nn.Module):
     def __init__(self, block: Block, *, fused: bool) -> None:
         super().__init__()
-        self.num_heads, self.fused = block.num_heads, fused
+        self.num_heads = block.num_heads
+        self.fused = fused
         self.query, self.key, self.value = _thirds(block.qkv)
-        self.out, self.norm1 = block.out, block.norm1
-        self.up, self.down, self.norm2 = block.up, block.down, block.norm2
+        self.out = block.out
+        self.norm1 = block.norm1
+        self.up = block.up
+        self.down = block.down
+        self.norm2 = block.norm2
 
     def forward(self, x_BTD: Tensor, bias_B11T: Tensor) -> Tensor:
         q, k, v = (self._heads(part(x_BTD)) for part in (self.query, self.key, self.value))
@@ -52,7 +56,9 @@ class Padded(nn.Module):
     def __init__(self, strata: Strata, *, fused: bool = True) -> None:
         super().__init__()
         embed = strata.embed
-        self.word, self.position, self.norm = embed.word, embed.position, embed.norm
+        self.word = embed.word
+        self.position = embed.position
+        self.norm = embed.norm
         self.segment_D = nn.Parameter(embed.segment.weight[0].detach(), requires_grad=False)
         blocks = [block for block in strata.layers if isinstance(block, Block)]
         self.blocks = nn.ModuleList(PaddedBlock(block, fused=fused) for block in blocks)
@@ -72,6 +78,7 @@ def _thirds(qkv: nn.Linear) -> list[nn.Linear]:
     thirds: list[nn.Linear] = []
     for weight, bias in zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True):
         part = nn.Linear(weight.shape[1], weight.shape[0])
-        part.weight, part.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+        part.weight = nn.Parameter(weight.detach())
+        part.bias = nn.Parameter(bias.detach())
         thirds.append(part)
     return thirds

@@ -34,8 +34,10 @@ def main() -> None:
     config = LearnerConfig()
     learner = Learner(config, *load_encoder("minilm-l6"))
     stream = clinc150()
-    train, test = few_of_each(stream, PER_LABEL).train, [item for stage in stream.stages for item in stage.test]
-    served, proj_RD = learner.tier.served, projection(learner.tier.served.config, seed=config.seed)
+    train = few_of_each(stream, PER_LABEL).train
+    test = [item for stage in stream.stages for item in stage.test]
+    served = learner.tier.served
+    proj_RD = projection(learner.tier.served.config, seed=config.seed)
 
     def full(items: Sequence[StreamItem]) -> Tensor:
         tokens = served.tokenizer.encode_many([item.text for item in items])
@@ -54,7 +56,8 @@ def main() -> None:
 
 
 def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
-    head, labels = RidgeHead(config.num_features, config.label_capacity, ridge=config.ridge), [it.label for it in items]
+    head = RidgeHead(config.num_features, config.label_capacity, ridge=config.ridge)
+    labels = [it.label for it in items]
     for label in dict.fromkeys(labels):
         head.admit(label)
     head.learn_many(phi_NR, labels)

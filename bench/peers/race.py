@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from bench.peers.works import Work
 
-HEATS, ROUNDS = 1, 5
+HEATS = 1
+ROUNDS = 5
 FINALISTS = 2
 EQUAL_COSINE = 0.999
 """Mean cosine to full precision from which on a peer counts as accurate; ours, where ours is lower."""

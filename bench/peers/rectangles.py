@@ -116,7 +116,8 @@ class PaddedEngine:
         return Way(way.variant, tuple(runs), way.size, shape)
 
     def _fastest(self, ways: Sequence[Way], token_ids: TokenIds) -> Way:
-        best, clock = (float("inf"), ways[0]), clock_for(self._num_threads)
+        best = (float("inf"), ways[0])
+        clock = clock_for(self._num_threads)
         for way in ways:
             seconds = best_s(functools.partial(way.encode, token_ids, self._threads), clock, rival_s=best[0])
             best = min(best, (seconds, way), key=lambda found: found[0])

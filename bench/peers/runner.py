@@ -20,7 +20,8 @@ class Runner:
     """An encoder in its own process. Every verb raises PeerFailed where the process broke."""
 
     def __init__(self, name: str, num_threads: int) -> None:
-        self.name, self.num_threads = name, num_threads
+        self.name = name
+        self.num_threads = num_threads
         self._log = folder("logs") / f"{name}-{num_threads}.txt"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(

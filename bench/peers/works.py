@@ -57,7 +57,9 @@ def fixed(num_texts: int, length: int) -> Work:
 
 
 NATURAL = natural(64)
-ONE_TOKEN, ONE_SHORT, ONE_LONG = fixed(1, 1), fixed(1, 16), fixed(1, 512)
+ONE_TOKEN = fixed(1, 1)
+ONE_SHORT = fixed(1, 16)
+ONE_LONG = fixed(1, 512)
 SHORT = (fixed(8, 16), fixed(32, 16), fixed(64, 16))
 EIGHT_LONG = fixed(8, 128)
 WORKS = (ONE_SHORT, NATURAL, *SHORT, EIGHT_LONG, ONE_LONG)
@@ -82,7 +84,8 @@ def filled(sources: Sequence[Sequence[int]], number: int, length: int) -> list[l
     >>> filled([[1, 7, 2]], 1, 1)
     [[1]]
     """
-    first, last = sources[0][0], sources[0][-1]
+    first = sources[0][0]
+    last = sources[0][-1]
     endless = cycle(sources)
     texts: list[list[int]] = []
     for _ in range(number):

@@ -75,7 +75,8 @@ class Avalanche:
             "train_epochs": 1,
             "evaluator": None,
         }
-        self._seed, self._capacity = seed, capacity
+        self._seed = seed
+        self._capacity = capacity
         self._has_memory = "mem_size" in inspect.signature(found.cls).parameters
         with _quiet():
             self._strategy = _made(found, given, capacity)

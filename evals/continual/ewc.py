@@ -18,7 +18,8 @@ class ElasticWeights(Strategy):
 
     def __init__(self, *, strength: float, decay: float, loss_q: float = 0.0) -> None:
         super().__init__(loss_q=loss_q)
-        self._strength, self._decay = strength, decay
+        self._strength = strength
+        self._decay = decay
         self._anchors: list[Tensor] = []
         self._fishers: list[Tensor] = []
 
@@ -30,7 +31,8 @@ class ElasticWeights(Strategy):
         return loss.detach()
 
     def end_stage(self, parameters: Sequence[Tensor], losses: Iterable[Tensor]) -> None:
-        squares, num_samples = [torch.zeros_like(parameter) for parameter in parameters], 0
+        squares = [torch.zeros_like(parameter) for parameter in parameters]
+        num_samples = 0
         for loss in losses:
             num_samples += 1
             for square, gradient in zip(squares, torch.autograd.grad(loss, parameters), strict=True):

@@ -55,7 +55,8 @@ class Pixels(nn.Module):
 
 def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
     """Linear layers of these widths, inputs first, with ReLU between; Glorot's weights, no offsets at first."""
-    rng, layers = torch.Generator().manual_seed(seed), list[nn.Module]()
+    rng = torch.Generator().manual_seed(seed)
+    layers = list[nn.Module]()
     for num_inputs, num_outputs in pairwise(widths):
         layer = nn.Linear(num_inputs, num_outputs)
         nn.init.xavier_uniform_(layer.weight, generator=rng)
@@ -70,7 +71,9 @@ class Gradient:
     precision = "fp32"
 
     def __init__(self, net: nn.Module, recipe: Recipe, *, capacity: int, seed: int) -> None:
-        self._net, self._recipe, self._strategy = net, recipe, recipe.strategy()
+        self._net = net
+        self._recipe = recipe
+        self._strategy = recipe.strategy()
         self._parameters = list(net.parameters())
         self._predicting: dict[str, Tensor] = {
             name: it.detach().clone() if recipe.decay else it for name, it in net.named_parameters()
@@ -98,10 +101,12 @@ class Gradient:
         return self._memory.num_bytes
 
     def _step(self, x: Tensor, labels_B: Tensor) -> None:
-        size, strategy = self._recipe.replayed, self._strategy
+        size = self._recipe.replayed
+        strategy = self._strategy
         drawn = self._drawn(strategy.num_draws * size)
         logits_BC = self._net(x if drawn is None else torch.cat((x, drawn.x)))
-        fresh_BC, replayed_BC = logits_BC[: len(x)], logits_BC[len(x) :]
+        fresh_BC = logits_BC[: len(x)]
+        replayed_BC = logits_BC[len(x) :]
         draws = []
         if drawn is not None:
             parts = (torch.split(part, size) for part in (replayed_BC, drawn.labels_B, drawn.logits_BC))
@@ -121,7 +126,8 @@ class Gradient:
                 mean.lerp_(parameter, 1 - self._recipe.decay)
 
     def _drawn(self, num_rows: int) -> RowBatch | None:
-        drawn, augment = self._memory.draw(num_rows), self._recipe.augment
+        drawn = self._memory.draw(num_rows)
+        augment = self._recipe.augment
         return drawn._replace(x=augment(drawn.x, self._rng)) if drawn and augment else drawn
 
     @torch.no_grad()

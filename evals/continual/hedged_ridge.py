@@ -41,7 +41,8 @@ ETA: Final = 2.0
 class HedgedRidge:
     """A contender for rows of numbers. It keeps no rows."""
 
-    precision, num_bytes = "fp64", 0
+    precision = "fp64"
+    num_bytes = 0
 
     def __init__(self, num_inputs: int, num_classes: int, *, seed: int) -> None:
         rng = torch.Generator().manual_seed(seed)
@@ -63,7 +64,8 @@ class HedgedRidge:
     def learn_many(self, part: Part[Tensor]) -> None:
         """Learn row after row: first what each memory would have said is weighed, then it is told."""
         for row_F, label in zip(part.inputs, part.labels_N.tolist(), strict=True):
-            phi_M, target_C = self._features(row_F), self._one_hot_CC[label]
+            phi_M = self._features(row_F)
+            target_C = self._one_hot_CC[label]
             misses_E = (self._opinions(phi_M) - target_C).square().sum(dim=1) / 2
             self._losses_E = FADE * self._losses_E + misses_E
             self._ridge.learn_one(phi_M, target_C)

@@ -12,7 +12,8 @@ from evals.streams.stage import Benchmark, Contender, X
 
 def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Predict and learn row by row, from the first span of time to the last."""
-    accuracies, seconds = list[float](), 0.0
+    accuracies = list[float]()
+    seconds = 0.0
     for span in benchmark.stages:
         num_right = 0
         for row, label in zip(span.train.batches(1), span.test.labels_N.tolist(), strict=True):

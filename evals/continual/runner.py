@@ -44,7 +44,9 @@ class Run:
 
 def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Learn stage after stage; after each, test all that were learnt."""
-    matrix, seconds, num_labels = list[Row](), 0.0, 0
+    matrix = list[Row]()
+    seconds = 0.0
+    num_labels = 0
     for number, stage in enumerate(benchmark.stages, start=1):
         seconds += seconds_to_learn(contender, stage.train)
         num_labels += len(stage.train)
@@ -93,7 +95,8 @@ def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
 
 def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
     """The same items, but a `share` of the training labels names another class of all, each equally likely."""
-    rng, num_classes = torch.Generator().manual_seed(seed), len(benchmark.classes)
+    rng = torch.Generator().manual_seed(seed)
+    num_classes = len(benchmark.classes)
     stages = []
     for stage in benchmark.stages:
         labels_N = stage.train.labels_N

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class NoChange:
     """Says the label that it was told last."""
 
-    precision, num_bytes = "int64", 0
+    precision = "int64"
+    num_bytes = 0
 
     def __init__(self) -> None:
         self._last = 0
@@ -38,7 +39,8 @@ class NoChange:
 class Forest:
     """A classifier of river, which takes one row at a time, as numbers by name."""
 
-    precision, num_bytes = "fp64", 0
+    precision = "fp64"
+    num_bytes = 0
 
     def __init__(self, forest: "ARFClassifier") -> None:
         self._forest = forest

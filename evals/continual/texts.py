@@ -60,8 +60,10 @@ class WholeLearner:
     ) -> None:
         self._learner = Learner(config, *load_encoder(encoder))
         self._maker = Maker(config)
-        self._classes, self._ids = classes, {name: place for place, name in enumerate(classes)}
-        self._num_learnt, self._num_items = 0, num_items
+        self._classes = classes
+        self._ids = {name: place for place, name in enumerate(classes)}
+        self._num_learnt = 0
+        self._num_items = num_items
         self._live: Candidate | None = None
         self._learner.learn([_answer(f"unlabelled-{number}", text) for number, text in enumerate(unlabelled or ())], {})
 
@@ -136,7 +138,8 @@ class OnVectors:
     precision = INT8
 
     def __init__(self, encoder: FrozenEncoder, inner: Contender[Tensor]) -> None:
-        self._encoder, self._inner = encoder, inner
+        self._encoder = encoder
+        self._inner = inner
 
     def learn_many(self, part: Part[Texts]) -> None:
         self._inner.learn_many(Part(self._encoder.vectors(part.inputs), part.labels_N))
@@ -152,10 +155,12 @@ class OnVectors:
 class HeadAlone:
     """A head behind `features`. Keeps no samples."""
 
-    precision, num_bytes = INT8, 0
+    precision = INT8
+    num_bytes = 0
 
     def __init__(self, head: Head, features: Callable[[Tensor], Tensor]) -> None:
-        self._head, self._features = head, features
+        self._head = head
+        self._features = features
 
     def learn_many(self, part: Part[Tensor]) -> None:
         labels = [str(label) for label in part.labels_N.tolist()]

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 from evals.load.score import Label
 
-UNSEEN, WRONG, RIGHT = -1, 0, 1
+UNSEEN = -1
+WRONG = 0
+RIGHT = 1
 
 MAX_MS = 2**31 - 1
 
@@ -17,8 +19,11 @@ class Events:
         self._places: dict[str, int] = {}
         self._names: list[str] = []
         self._label = array("i")
-        self.stage, self.round = array("h"), array("h")
-        self.time_ms, self.verdict, self.latency_ms = array("q"), array("b"), array("i")
+        self.stage = array("h")
+        self.round = array("h")
+        self.time_ms = array("q")
+        self.verdict = array("b")
+        self.latency_ms = array("i")
 
     def __len__(self) -> int:
         return len(self._label)
@@ -60,7 +65,9 @@ class Labels:
         """Per source the offset after its last label, second copies included."""
         self._seen: set[int] = set()
         self._sources: list[str] = []
-        self._source, self._time_ms, self._offset = array("i"), array("q"), array("q")
+        self._source = array("i")
+        self._time_ms = array("q")
+        self._offset = array("q")
 
     def __len__(self) -> int:
         return len(self._offset)

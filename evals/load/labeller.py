@@ -42,7 +42,8 @@ class Labeller:
         now_ms: Callable[[], int],
         is_patient: bool = False,
     ) -> None:
-        self._bus, self._is_patient = bus, is_patient
+        self._bus = bus
+        self._is_patient = is_patient
         self._ledger = ledger
         self._outbox = outbox
         self._delays = delays

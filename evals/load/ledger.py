@@ -19,7 +19,8 @@ from evals.load.curve import Curve, Point
 from evals.load.score import Hits, Label, Throughput
 from wire.records import Answer, ArmName, Feedback
 
-TRAIN, FILLER = -1, -2
+TRAIN = -1
+FILLER = -2
 """The rounds of training events, and of those that only keep the stream going. From 0 on: the test after each stage."""
 
 RECENT = 500
@@ -62,7 +63,9 @@ class Ledger:
     def __init__(self, run: str) -> None:
         self._prefix = f"{run}-"
         self._changed = threading.Condition()
-        self._events, self._labels, self._curve = Events(), Labels(), Curve()
+        self._events = Events()
+        self._labels = Labels()
+        self._curve = Curve()
         self._hits: dict[tuple[int, int], Hits] = defaultdict(Hits)
         self._arms: dict[ArmName, Hits] = defaultdict(Hits)
         self._first_ms: dict[tuple[ArmName, int], int] = {}
@@ -172,7 +175,8 @@ class Ledger:
         return LoadCounts(len(self._events), self._num_answered, self._num_due, len(self._labels))
 
     def _judge(self, number: int, answer: Answer, read_ms: int) -> None:
-        events, round = self._events, self._events.round[number]
+        events = self._events
+        round = self._events.round[number]
         right = events.judge(number, answer.label, read_ms)
         self._num_answered += 1
         self._hits[round, events.stage[number]] += Hits(answered=1, right=right)

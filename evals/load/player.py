@@ -52,7 +52,8 @@ class Player:
     def play(self, number: int, stage: Stage, rate: float) -> None:
         """Sends the training items, each at its time."""
         self._hands.say(f"{stage.name}: {len(stage.train)} events at {rate:g} a second")
-        start_s, start_ms = time.monotonic(), self._hands.now_ms()
+        start_s = time.monotonic()
+        start_ms = self._hands.now_ms()
         for place, item in enumerate(stage.train):
             self._sleep_until(start_s + place / rate)
             self.send(item, stage=number, time_ms=start_ms + round(1000 * place / rate))
@@ -105,12 +106,14 @@ class Player:
 
     def await_answers(self, *, at_most: int) -> None:
         """Returns when `at_most` events are unanswered; those that nobody answers for long are given up, and said."""
-        last, since_s = -1, time.monotonic()
+        last = -1
+        since_s = time.monotonic()
         while not self._ledger.wait(lambda counts: counts.outstanding - self._given_up <= at_most, self._limits.look_s):
             self._hands.check()
             counts = self._ledger.progress().counts
             if counts.answered != last:
-                last, since_s = counts.answered, time.monotonic()
+                last = counts.answered
+                since_s = time.monotonic()
             elif time.monotonic() - since_s > self._limits.answer_s:
                 self._given_up = counts.outstanding
                 self._hands.say(f"no answer for {self._limits.answer_s:g} s; {counts.outstanding} events are given up")

@@ -95,7 +95,9 @@ def assembled(
     bus: Bus, store: Store, tempo: LoadProfile, *, say: Callable[[str], None], check: Callable[[], None]
 ) -> Iterator[Participants]:
     """Everybody at work but the player, who waits for what to play."""
-    ledger, watcher, outbox = Ledger(_new_run()), Watcher(store), LoadOutbox(bus.publisher())
+    ledger = Ledger(_new_run())
+    watcher = Watcher(store)
+    outbox = LoadOutbox(bus.publisher())
     draw = partial(delays, seed=tempo.seed, between_s=tempo.label_delay_s)
     labeller = Labeller(
         bus,
@@ -131,7 +133,8 @@ def _promote(store: Store, version: int) -> None:
 
 
 def _outcome(bus: Bus, cast: Participants) -> SessionOutcome:
-    ledger, sight = cast.ledger, cast.watcher.sight()
+    ledger = cast.ledger
+    sight = cast.watcher.sight()
     back = read_back(bus, ledger)
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]

@@ -82,7 +82,8 @@ class Settler:
         newest = _Newest(0, time.monotonic())
         while not self.watcher.wait(lambda sight: sight.is_taken and covers(sight, sight.stable), self.every_s):
             self._pass_time()
-            sight, now_s = self.watcher.sight(), time.monotonic()
+            sight = self.watcher.sight()
+            now_s = time.monotonic()
             if sight.newest != newest.version:
                 newest = _Newest(sight.newest, now_s)
             if self._is_over(sight, newest, covers(sight, sight.newest), now_s):

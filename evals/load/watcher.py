@@ -122,12 +122,15 @@ class Watcher:
 
     def look(self) -> None:
         """Looks once. From one thread at a time: it adds up."""
-        plan, newest, reports = self._store.plan(), self._store.current(), tuple(self._store.reports())
+        plan = self._store.plan()
+        newest = self._store.current()
+        reports = tuple(self._store.reports())
         entries = self._store.history(NUM_ENTRIES)
         self._published.update(entry.version for entry in entries if entry.action == "published")
         for report in reports:
             self._swaps.add(report)
-        before, learner = self.sight(), self._store.learner_report()
+        before = self.sight()
+        learner = self._store.learner_report()
         manifests = self._manifests({newest, *(plan.versions if plan else ())} - {0, *before.through})
         served = self._served(plan, before, manifests)
         after = replace(

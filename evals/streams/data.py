@@ -89,7 +89,8 @@ def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dic
 def _clinc150(data: Path | None) -> tuple[Stage, ...]:
     """The in-scope part of CLINC150 (Larson et al., 2019): a stage is a domain, in the order of `domains.json`."""
     folder = _in_clinc150(data)
-    full, domains = _json(folder / "data_full.json"), _json(folder / "domains.json")
+    full = _json(folder / "data_full.json")
+    domains = _json(folder / "domains.json")
     try:
         stage_of = {intent: domain for domain, intents in domains.items() for intent in intents}
         train, test = (
@@ -122,7 +123,8 @@ def _folder(folder: Path) -> tuple[Stage, ...]:
         raise DataError(
             f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, or a folder with train.jsonl and test.jsonl"
         )
-    train, test = _lines(folder / "train.jsonl"), _lines(folder / "test.jsonl")
+    train = _lines(folder / "train.jsonl")
+    test = _lines(folder / "test.jsonl")
     if train[0].stage is None:
         stage_of = stages_of_labels([line.item.label for line in train])
         train, test = ([replace(line, stage=stage_of.get(line.item.label)) for line in each] for each in (train, test))

@@ -23,7 +23,8 @@ from torch import Tensor
 from evals.streams.stage import Benchmark, Part, Stage
 from learner.errors import DataError
 
-SPLIT, PERMUTED = "split-mnist", "permuted-mnist"
+SPLIT = "split-mnist"
+PERMUTED = "permuted-mnist"
 DIGITS = tuple("0123456789")
 NUM_PIXELS = 784
 NUM_PERMUTED = 20

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 
 from learner.errors import DataError
 
-FULL_RATE, SLOWEST = 200.0, 10.0
+FULL_RATE = 200.0
+SLOWEST = 10.0
 """Events a second where nothing else is asked for, and where there are few of them."""
 
-SHORT_STAGE_S, STRETCHED_S = 5.0, 15.0
+SHORT_STAGE_S = 5.0
+STRETCHED_S = 15.0
 """A largest stage that would be over sooner than the one is played in the other, so that its own labels come back."""
 
-DECISIONS_A_STAGE, FEWEST_LABELS = 4, 8
+DECISIONS_A_STAGE = 4
+FEWEST_LABELS = 8
 
 
 @dataclass(frozen=True, slots=True)

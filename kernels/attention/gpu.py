@@ -53,7 +53,8 @@ def _offsets(groups: tuple[EqualLengths, ...], device: torch.device) -> Tensor:
 
 @triton.jit
 def _attend(qkv_ptr, offsets_ptr, out_ptr, scale, H: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr):
-    sequence, head = tl.program_id(0) // H, tl.program_id(0) % H
+    sequence = tl.program_id(0) // H
+    head = tl.program_id(0) % H
     begin = tl.load(offsets_ptr + sequence)
     length = tl.load(offsets_ptr + sequence + 1) - begin
     q_Q = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

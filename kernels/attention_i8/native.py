@@ -9,7 +9,8 @@ from kernels import native
 from kernels.attention.library import EqualLengths, offsets_of
 from kernels.native import address
 
-LANES, MAX_HEAD = 16, 256
+LANES = 16
+MAX_HEAD = 256
 """A head is a multiple of LANES wide, and at most MAX_HEAD."""
 
 

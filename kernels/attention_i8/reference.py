@@ -43,10 +43,14 @@ MOST_TOKENS = 1 << 15
 QUAD = 4
 """Keys whose weights are rounded by sums of their own, every fourth by the same."""
 
-_LEVELS, _HALF, _SIDE, _ONE = torch.tensor(255.0), torch.tensor(128.0), torch.tensor(127.0), torch.tensor(1.0)
+_LEVELS = torch.tensor(255.0)
+_HALF = torch.tensor(128.0)
+_SIDE = torch.tensor(127.0)
+_ONE = torch.tensor(1.0)
 _LOG2_E = torch.tensor(1.44269504)
 _FULL = 65280  # 255 * 256: a weight's whole part lies above its 8 lowest bits
-_SLOPE, _BEND = 43729, 11089
+_SLOPE = 43729
+_BEND = 11089
 """65280 / 2**f ~ 65280 - f (43729 - 11089 f): of the parabolas through both ends, the one with the least error."""
 
 
@@ -102,7 +106,8 @@ def weights(product_HSS: Tensor, step_H11: Tensor, head: int) -> Tensor:
 
 def powers(halvings: Tensor) -> Tensor:
     """65280 / 2**(halvings / 65536), within 0.3 % and 2, for whole numbers of at least 0 (int64)."""
-    fraction, whole = halvings & 65535, halvings >> 16
+    fraction = halvings & 65535
+    whole = halvings >> 16
     slope = _SLOPE - (fraction * _BEND >> 16)
     return (_FULL - (fraction * slope >> 16)) >> whole.clamp(max=16)
 

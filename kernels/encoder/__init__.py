@@ -172,7 +172,8 @@ class Encoder:
         if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids_T):
             raise ValueError(f"offsets go from {list(offsets[:1])} to {list(offsets[-1:])}; expected 0 to {len(ids_T)}")
         lengths = [end - start for start, end in itertools.pairwise(offsets)]
-        shortest, longest = min(lengths), max(lengths)
+        shortest = min(lengths)
+        longest = max(lengths)
         if shortest < 1 or longest > self._num_positions:
             raise ValueError(f"sequences have {shortest} to {longest} tokens; expected 1 to {self._num_positions}")
 

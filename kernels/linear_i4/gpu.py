@@ -37,7 +37,8 @@ def _multiply(
     """One program, one tile of y. K is a multiple of BLOCK_K."""
     m_M = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)).to(tl.int64)
     n_N = (tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)).to(tl.int64)
-    k_K, j_J = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_K // 2)
+    k_K = tl.arange(0, BLOCK_K)
+    j_J = tl.arange(0, BLOCK_K // 2)
     acc_MN = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
     for group in range(0, K // BLOCK_K):
         s_MK = tl.load(s_ptr + m_M[:, None] * K + group * BLOCK_K + k_K, mask=(m_M < M)[:, None], other=0)

@@ -20,7 +20,8 @@ def pack_weight(weight: Int4Weight) -> Tensor:
     whole = weight.as_int8()
     num_out, num_in = whole.q_NK.shape
     packed = torch.empty(library.weight_bytes(4, num_out, num_in), dtype=torch.uint8)
-    hi_NJ, m_NG = weight.hi_NJ.contiguous(), weight.m_NG.contiguous()
+    hi_NJ = weight.hi_NJ.contiguous()
+    m_NG = weight.m_NG.contiguous()
     floats = (whole.scale_N, whole.bias_N, whole.scaled_ksum_N)
     library.pack_i4(address(hi_NJ), address(m_NG), *map(address, floats), num_out, num_in, address(packed))
     return packed

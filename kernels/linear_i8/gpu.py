@@ -62,7 +62,8 @@ def tiles(kernel: Any, matrices: tuple[Tensor, ...], per_output: tuple[Tensor, .
     if x_MK.device != matrices[0].device:
         raise ValueError(f"x_MK is on {x_MK.device}; expected it beside the weight, on {matrices[0].device}")
     s_MK, step_M, low_M = quantize_rows(x_MK)
-    (num_rows, num_in), num_out = s_MK.shape, len(per_output[0])
+    (num_rows, num_in) = s_MK.shape
+    num_out = len(per_output[0])
     y_MN = x_MK.new_empty(num_rows, num_out)
     block_m = 16 if num_rows <= 32 else 64
     grid = (triton.cdiv(num_rows, block_m), triton.cdiv(num_out, BLOCK_N))

@@ -56,7 +56,8 @@ class FastTier:
         """Take samples out that were learnt here: afterwards the tier is one that never saw them."""
         if not samples:
             return
-        z_BD, labels = self.served.z_many([sample.text for sample in samples]), [sample.label for sample in samples]
+        z_BD = self.served.z_many([sample.text for sample in samples])
+        labels = [sample.label for sample in samples]
         self.head.unlearn_many(self.served.features(z_BD), labels)
         self._z_sums_CD.index_add_(0, self.head.rows_of(labels), -on_grid(z_BD, Z_GRID))
 

@@ -39,7 +39,8 @@ class RidgeHead:
     """The sums, and the classes in the order in which they came."""
 
     def __init__(self, num_features: int, capacity: int, *, ridge: float) -> None:
-        self._capacity, self._ridge = capacity, ridge
+        self._capacity = capacity
+        self._ridge = ridge
         self._rows = ClassRows(capacity)
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
@@ -76,7 +77,8 @@ class RidgeHead:
         if not labels:
             return
         self._fold()
-        phi_BR, rows_B = on_grid(phi_BR), self._rows.of(labels)
+        phi_BR = on_grid(phi_BR)
+        rows_B = self._rows.of(labels)
         self._class_CR.index_add_(0, rows_B, phi_BR, alpha=-1)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B), alpha=-1)
         self._gram_RR.addmm_(phi_BR.T, phi_BR, alpha=-1)
@@ -88,7 +90,8 @@ class RidgeHead:
         A class that was admitted but has no sample yet has a row of zeros.
         """
         self._fold()
-        num_classes, num_features = len(self._rows), len(self._gram_RR)
+        num_classes = len(self._rows)
+        num_features = len(self._gram_RR)
         if not self.num_samples:
             return torch.zeros(num_classes, num_features)
         gram_RR = self._gram_RR.float()

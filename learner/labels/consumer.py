@@ -150,7 +150,8 @@ class Feed:
         self._close_follower()
 
     def _close_follower(self) -> None:
-        follower, self._follower = self._follower, None
+        follower = self._follower
+        self._follower = None
         if follower is not None:
             with suppress(WireError):
                 follower.close()

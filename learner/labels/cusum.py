@@ -28,7 +28,8 @@ import msgspec
 
 TO_BE_NOTICED: Final = 0.5
 IN_ORDER: Final = 0.1
-ABOVE_OTHERS, ABOVE_BEFORE = 2.0, 1.5
+ABOVE_OTHERS = 2.0
+ABOVE_BEFORE = 1.5
 """In order is what is at most so many times as frequent as elsewhere, or as before."""
 
 THRESHOLD: Final = log(10_000)

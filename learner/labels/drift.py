@@ -29,7 +29,9 @@ from torch import Tensor
 from learner.labels.sample import Sample
 from wire.records import Drift
 
-ERROR, CLASSES, DISTANCE = "error", "classes", "distance"
+ERROR = "error"
+CLASSES = "classes"
+DISTANCE = "distance"
 
 JOURNAL: Final = 2_000
 """Values in a full journal. A change that takes longer to be seen is none that would hurry anything."""
@@ -86,7 +88,8 @@ class DriftWatch:
     """A detector for every signal. `is_urgent`: drift was found, and no slow round has begun since."""
 
     def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
-        self._delta, state = delta, state or DriftState()
+        self._delta = delta
+        state = state or DriftState()
         self._detectors = {signal: Detector(delta, journal) for signal, journal in state.journals.items()}
         self.recent = deque(state.recent, maxlen=RECENT)
         self.counts: Counter[str] = Counter(state.counts)
@@ -115,7 +118,8 @@ class DriftWatch:
 
     def take_found(self) -> int:
         """How many drifts were found since this was last asked."""
-        found, self._num_new = self._num_new, 0
+        found = self._num_new
+        self._num_new = 0
         return found
 
     def export(self) -> DriftState:
@@ -148,9 +152,11 @@ def levels(values: Sequence[float]) -> tuple[float, float]:
     >>> levels([0.0, 0.5, 0.5, 3.0, 2.0])
     (0.3333333333333333, 2.5)
     """
-    sums, num = np.cumsum(values), len(values)
+    sums = np.cumsum(values)
+    num = len(values)
     places = np.arange(1, num)
-    before, after = sums[:-1] / places, (sums[-1] - sums[:-1]) / (num - places)
+    before = sums[:-1] / places
+    after = (sums[-1] - sums[:-1]) / (num - places)
     place = np.argmax(np.abs(after - before) * np.sqrt(places * (num - places)))
     return float(before[place]), float(after[place])
 

@@ -38,13 +38,15 @@ class FlipDetector:
 
     def __init__(self, state: FlipsState | None = None) -> None:
         state = state or FlipsState()
-        self._said, self._answered = Charts(state.said), Charts(state.answered)
+        self._said = Charts(state.said)
+        self._answered = Charts(state.answered)
         self._sources = Charts(state.sources)
         self.num_raised = state.num_raised
 
     def is_part(self, source: str, *, answered: str, said: str) -> bool:
         """Takes a label in; whether it is part of what is raised. `num_raised` counts alarms that begin."""
-        is_known, is_wrong = self._said.num_trials(said) >= KNOWN, answered != said
+        is_known = self._said.num_trials(said) >= KNOWN
+        is_wrong = answered != said
         before = self._is_raised(source, answered, said)
         self._said.add(said, answered if is_wrong else None, is_charted=is_known)
         self._answered.add(answered, said if is_wrong else None, is_charted=is_known)

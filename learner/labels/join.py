@@ -81,7 +81,8 @@ class Join:
 
     def take_quarantined(self) -> list[Quarantined]:
         """What was refused or held since this was asked last."""
-        taken, self._quarantined = self._quarantined, []
+        taken = self._quarantined
+        self._quarantined = []
         return taken
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:

@@ -17,7 +17,8 @@ class Prequential:
     """Accuracy of all given answers, and of the recent ones."""
 
     def __init__(self, *, num_scored: int = 0, num_correct: int = 0, recent: Iterable[bool] = ()) -> None:
-        self.num_scored, self.num_correct = num_scored, num_correct
+        self.num_scored = num_scored
+        self.num_correct = num_correct
         self.recent = deque(recent, maxlen=RECENT)
 
     def add(self, samples: Iterable[Sample]) -> None:

@@ -34,7 +34,9 @@ class LabelTrust:
         self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: TrustState | None = None
     ) -> None:
         config = learner.guard
-        self._config, self._max_label_chars, self._receipts = config, learner.max_label_chars, receipts
+        self._config = config
+        self._max_label_chars = learner.max_label_chars
+        self._receipts = receipts
         self._rates = Rates(
             per_s=config.source_labels_per_s,
             burst=config.source_burst,
@@ -80,7 +82,8 @@ class LabelTrust:
 
     def _is_flip(self, sample: Sample) -> bool:
         """Weights that know no class contradict nothing."""
-        answered, num_raised = sample.predicted_label, self.flips.num_raised
+        answered = sample.predicted_label
+        num_raised = self.flips.num_raised
         if answered is None:
             return False
         source = sample.source[:MAX_NAME_CHARS]

@@ -88,7 +88,8 @@ class Window(Generic[T]):
 
     def replace(self, old: T, new: T) -> None:
         """Put `new` into the place of `old`, which is here and has the same id."""
-        before, after = self._encode(old), self._encode(new)
+        before = self._encode(old)
+        after = self._encode(new)
         same = self._items[old.event_id]
         self._items[old.event_id] = tuple(after if data == before else data for data in same)
         self._count(-1, before)

@@ -83,7 +83,8 @@ class Holdout:
 
     def keep(self, encoders: Iterable[str]) -> None:
         """Forget the vectors under other encoders, and of samples that are gone."""
-        kept, texts = set(encoders), {sample.text for sample in self.samples.samples()}
+        kept = set(encoders)
+        texts = {sample.text for sample in self.samples.samples()}
         self._vectors = {
             (key, precision): {text: z_D for text, z_D in vectors.items() if text in texts}
             for (key, precision), vectors in self._vectors.items()

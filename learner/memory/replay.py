@@ -94,7 +94,8 @@ def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labell
     >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], known=())]
     ['lost card', 'where is it']
     """
-    seen, named = set(known), list[Labelled]()
+    seen = set(known)
+    named = list[Labelled]()
     for sample in samples:
         if sample.label not in seen:
             seen.add(sample.label)
@@ -127,8 +128,11 @@ class Replay(Generic[T]):
         policy: ReplayPolicy = "class-balanced",
         state: ReplayState[T] | None = None,
     ) -> None:
-        self._capacity, self._budget_bytes, self._key_of = capacity, budget_bytes, key_of
-        self._policy, self._group_of = policy, GROUP_OF[policy]
+        self._capacity = capacity
+        self._budget_bytes = budget_bytes
+        self._key_of = key_of
+        self._policy = policy
+        self._group_of = GROUP_OF[policy]
         self._heaps: dict[str, list[tuple[float, T]]] = {}
         self._floors: dict[str, float] = {}
         self._bytes: dict[str, int] = {}
@@ -229,7 +233,8 @@ class Replay(Generic[T]):
 
     def _regroup(self) -> None:
         pairs = [pair for heap in self._heaps.values() for pair in heap]
-        self._heaps, self._floors = {}, {}
+        self._heaps = {}
+        self._floors = {}
         for pair in pairs:
             heapq.heappush(self._heaps.setdefault(self._group_of(pair[1]), []), pair)
 

@@ -38,7 +38,8 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
     def beside(self, samples: Sequence[Labelled], logits_NC: Tensor, rows_N: Tensor) -> Comparison:
         """What became of the anchor's samples under a version that gives all `samples` these logits."""
-        right, wrong = set(self.right), set(self.wrong)
+        right = set(self.right)
+        wrong = set(self.wrong)
         hashes = [sample_hash(sample) for sample in samples]
         known_N = torch.tensor([it in right or it in wrong for it in hashes], dtype=torch.bool)
         known_N &= (rows_N >= 0) & (rows_N < self.num_classes)

@@ -56,7 +56,8 @@ class MeasuredCandidate:
     @property
     def evaluation(self) -> Evaluation:
         """What the manifest says of it."""
-        parent, anchor = self.parent, self.anchor
+        parent = self.parent
+        anchor = self.anchor
         return Evaluation(
             num_labels=self.num_labels,
             accuracy=len(self.record.right) / max(self.num_labels, 1),
@@ -89,7 +90,8 @@ def measure(
 ) -> MeasuredCandidate:
     """Measure `new` on the held-back samples, beside what there is to compare it with."""
     logits_NC, rows_N = _answers(new, holdout)
-    named_N, samples = named(logits_NC), holdout.samples.samples()
+    named_N = named(logits_NC)
+    samples = holdout.samples.samples()
     measured = MeasuredCandidate(
         is_finite=bool(logits_NC.isfinite().all()),
         num_labels=len(samples),
@@ -153,7 +155,8 @@ def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
     """The norm of all differences from the second of each pair, over the norm of all the seconds; 0 for nothing."""
-    moved, length = 0.0, 0.0
+    moved = 0.0
+    length = 0.0
     for new, old in pairs:
         moved += float((new - old).square().sum())
         length += float(old.square().sum())

@@ -53,7 +53,8 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
     >>> refusals(MeasuredCandidate(parent=parent), PrecisionEvaluation(name="int8"), limits)
     ['worse_than_parent']
     """
-    parent, anchor = measured.parent, measured.anchor
+    parent = measured.parent
+    anchor = measured.anchor
     reasons = {
         "not_finite": not measured.is_finite,
         "collapsed": is_collapsed(measured),

@@ -31,7 +31,9 @@ class Parity:
     """Vectors of at most `max_texts` texts in every precision, for one encoder."""
 
     def __init__(self, served: ServedEncoder, strata: Strata, *, max_texts: int, seed: int) -> None:
-        self._served, self._strata, self._max_texts = served, strata, max_texts
+        self._served = served
+        self._strata = strata
+        self._max_texts = max_texts
         self._proj_RD = projection(served.config, seed=seed)
         self.texts: list[str] = []
         self._full_z_ND = torch.empty(0, served.config.d_model)

@@ -32,8 +32,10 @@ def fit_temperature(logits_BC: Tensor, rows_B: Tensor) -> float:
     def loss(log_t: Tensor) -> float:
         return float(torch.nn.functional.cross_entropy(logits_BC / log_t.exp(), rows_B))
 
-    low, high = torch.tensor(LOWEST).log(), torch.tensor(HIGHEST).log()
+    low = torch.tensor(LOWEST).log()
+    high = torch.tensor(HIGHEST).log()
     for _ in range(STEPS):
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        left = high - GOLDEN * (high - low)
+        right = low + GOLDEN * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     return float(((low + high) / 2).exp())

@@ -45,7 +45,8 @@ class Maker:
     def make(self, learner: Learner, steps: Stopwatch) -> Candidate:
         """The version that `learner` would publish now. Sets its temperature. Raises NonFinite."""
         tier = learner.tier
-        served, classes = tier.served, tier.head.classes
+        served = tier.served
+        classes = tier.head.classes
         weights_CR = tier.head.solve()
         steps.end("solve")
         z_ND, rows_N = learner.holdout.vectors(served, classes)
@@ -81,10 +82,12 @@ class Maker:
 
     def forget(self) -> None:
         """Neither the parent nor any text is remembered."""
-        self.parent, self._parity = None, {}
+        self.parent = None
+        self._parity = {}
 
     def _parity_of(self, learner: Learner) -> Parity:
-        served, config = learner.tier.served, self._config
+        served = learner.tier.served
+        config = self._config
         if served.key not in self._parity:
             new = Parity(served, learner.strata, max_texts=config.parity_texts, seed=config.seed)
             self._parity = {served.key: new}
@@ -99,7 +102,9 @@ def _measured(
     precision: str, learner: Learner, parity: Parity, head: QuantizedHead, weights_CR: Tensor
 ) -> PrecisionEvaluation:
     """What `head`, which is `weights_CR` as served, reaches behind the encoder in this precision."""
-    holdout, served, classes = learner.holdout, learner.tier.served, learner.tier.head.classes
+    holdout = learner.holdout
+    served = learner.tier.served
+    classes = learner.tier.head.classes
     return PrecisionEvaluation(
         name=precision,
         accuracy=holdout.accuracy(served, head, classes, precision=precision, samples=holdout.few),

@@ -45,8 +45,13 @@ class Eraser:
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._learner, self._store, self._checkpoints, self._publisher = learner, store, checkpoints, publisher
-        self._leadership, self._now_ms, self._clock_s = leadership, now_ms, clock_s
+        self._learner = learner
+        self._store = store
+        self._checkpoints = checkpoints
+        self._publisher = publisher
+        self._leadership = leadership
+        self._now_ms = now_ms
+        self._clock_s = clock_s
         self._next_s = 0.0
         self._seen: list[str] = []
         self._told: dict[str, Erasure] = {}
@@ -81,7 +86,8 @@ class Eraser:
             self._seen = []
             for erasure in self._learner.erased:
                 self._store.request_erasure(erasure.digest)
-            listed, self._told = self._store.erasures_requested(0), {}
+            listed = self._store.erasures_requested(0)
+            self._told = {}
         self._seen += listed[1:] if self._seen else listed
         return [digest for digest in listed if digest not in self._learner.erased]
 

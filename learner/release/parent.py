@@ -34,8 +34,12 @@ class ParentVersion:
     """`pending` is what a checkpoint says is about to be published, until the store is known to have it."""
 
     def __init__(self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker) -> None:
-        self._learner, self._store, self._checkpoints, self._maker = learner, store, checkpoints, maker
-        self._seen, self._is_forced = -1, False
+        self._learner = learner
+        self._store = store
+        self._checkpoints = checkpoints
+        self._maker = maker
+        self._seen = -1
+        self._is_forced = False
         self.pending: WeightManifest | None = None
 
     @property
@@ -61,7 +65,8 @@ class ParentVersion:
 
         Everything is asked before anything is changed, so after StoreUnavailable it may be called again.
         """
-        learner, current = self._learner, self._store.current()
+        learner = self._learner
+        current = self._store.current()
         stored = {version: self._stored(version) for version in {current, learner.version}}
         is_there = pending is not None and is_same(pending, self._stored(pending.version))
         self._seen = learner.counts.get(PUBLISHED_AT, -1)
@@ -87,14 +92,16 @@ class ParentVersion:
     def launched(self, manifest: WeightManifest) -> None:
         """`manifest` is on its way."""
         self._learner.last_version = manifest.version
-        self.pending, self._is_forced = manifest, False
+        self.pending = manifest
+        self._is_forced = False
 
     def refused(self, num_changes: int) -> int:
         """What the learner knew at `num_changes` is not to be published; what comes later may be.
 
         Returns how many times in a row that was now.
         """
-        self._seen, self._is_forced = num_changes, False
+        self._seen = num_changes
+        self._is_forced = False
         self._learner.counts[IN_A_ROW] += 1
         return self._learner.counts[IN_A_ROW]
 
@@ -119,7 +126,9 @@ class ParentVersion:
 
     def follow(self, current: int) -> None:
         """The current version is not the one that we learn on from."""
-        learner, pending, stored = self._learner, self.pending, self._stored(current)
+        learner = self._learner
+        pending = self.pending
+        stored = self._stored(current)
         if pending is not None and is_same(pending, stored):
             self.mark(pending, self._seen)  # it was published, but the reply was lost; what came since is new
         elif current == 0:
@@ -179,7 +188,8 @@ class ParentVersion:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.version, self._maker.parent = current, None
+            learner.version = current
+            self._maker.parent = None
             self._is_forced = len(learner.erased) > 0  # the current version may know somebody who was erased
         self._is_told(self.num_changes)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])

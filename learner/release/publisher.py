@@ -65,8 +65,13 @@ class WeightPublisher:
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._learner, self._store, self._checkpoints, self._leadership = learner, store, checkpoints, leadership
-        self._config, self._now_ms, self._clock_s = config, now_ms, clock_s
+        self._learner = learner
+        self._store = store
+        self._checkpoints = checkpoints
+        self._leadership = leadership
+        self._config = config
+        self._now_ms = now_ms
+        self._clock_s = clock_s
         self._limits = gate.GateLimits(
             min_held_back=config.min_held_back,
             accuracy_tolerance=config.accuracy_tolerance,
@@ -84,7 +89,8 @@ class WeightPublisher:
         self._not_before_s = 0.0
         self._checkpoint_at_s = 0.0
         self._written = learner.offsets
-        self._sync_at_s, self._num_synced = 0.0, -1
+        self._sync_at_s = 0.0
+        self._num_synced = -1
         self._is_synced = False
         self._failure = ""
         self.stock = Stock()
@@ -227,7 +233,8 @@ class WeightPublisher:
 
     def _checkpoint(self, pending: WeightManifest | None) -> None:
         """Write everything down; on the disk itself now and then, and whenever somebody was erased."""
-        learner, now_s = self._learner, self._clock_s()
+        learner = self._learner
+        now_s = self._clock_s()
         is_synced = now_s >= self._sync_at_s or len(learner.erased) != self._num_synced
         self._leadership.confirm()
         self._checkpoints.write(learner.export(pending, epoch=self._leadership.lease.epoch), is_synced=is_synced)
@@ -235,7 +242,8 @@ class WeightPublisher:
         self._is_synced = is_synced
         self._checkpoint_at_s = now_s + self._config.checkpoint_interval_s
         if is_synced:
-            self._sync_at_s, self._num_synced = self._checkpoint_at_s, len(learner.erased)
+            self._sync_at_s = self._checkpoint_at_s
+            self._num_synced = len(learner.erased)
 
     def _launch(self, candidate: Candidate, steps: Stopwatch) -> None:
         num_changes = self._standing.num_changes
@@ -268,7 +276,8 @@ class WeightPublisher:
             refusals = gate.refusals(candidate.measured, candidate.precisions[0], self._limits)
         except NonFinite as error:
             log.warning("not_finite", reason=str(error))
-            candidate, refusals = None, ["not_finite"]
+            candidate = None
+            refusals = ["not_finite"]
         failpoint("after-evaluate")
         self.refusals = tuple(refusals)
         if not refusals:

@@ -47,8 +47,12 @@ class Repairer:
         verify_every_s: float,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._learner, self._store, self._publisher = learner, store, publisher
-        self._leadership, self._verify_every_s, self._clock_s = leadership, verify_every_s, clock_s
+        self._learner = learner
+        self._store = store
+        self._publisher = publisher
+        self._leadership = leadership
+        self._verify_every_s = verify_every_s
+        self._clock_s = clock_s
         self._next_s = 0.0
         self._verify_at_s = clock_s() + verify_every_s
         self._looked_at_s: dict[str, float] = {}
@@ -77,7 +81,8 @@ class Repairer:
         return self._publisher.stock.suspects | (reported - self._looked_at_s.keys())
 
     def _repair(self, digest: str) -> None:
-        stock, counts = self._publisher.stock, self._learner.counts
+        stock = self._publisher.stock
+        counts = self._learner.counts
         stored = stock.of(digest) or self._remade(digest)
         if stored is None:
             counts["blobs_not_at_hand"] += 1

@@ -58,7 +58,9 @@ class AdamW:
     """Steps of `groups`, `num_steps` of them: whatever comes after those changes nothing."""
 
     def __init__(self, groups: Sequence[ParameterGroup], *, num_steps: int) -> None:
-        self._groups, self._num_steps, self._num_done = groups, num_steps, 0
+        self._groups = groups
+        self._num_steps = num_steps
+        self._num_done = 0
 
     @torch.no_grad()
     def step(self) -> None:

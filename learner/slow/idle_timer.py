@@ -10,7 +10,8 @@ class IdleTimer:
     """`after(records)` says whether the last label lies `after_s` seconds back; never for 0."""
 
     def __init__(self, after_s: float, *, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._after_s, self._clock_s = after_s, clock_s
+        self._after_s = after_s
+        self._clock_s = clock_s
         self._last_s = clock_s()
 
     def after(self, records: Iterable[Answer | Feedback]) -> bool:

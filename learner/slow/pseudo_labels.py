@@ -29,7 +29,8 @@ SCALE = 50.0
 MAX_PRIOR = 2.0
 """No class is taken to be more than so many times as frequent, or as rare, as its share of the texts would say."""
 
-ROUNDS, BALANCINGS = 4, 5
+ROUNDS = 4
+BALANCINGS = 5
 """Of refining the means, and in each of balancing the classes."""
 
 
@@ -37,7 +38,9 @@ class PseudoLabels:
     """The guesses for some texts under one encoder, made in units: `step` until `progress` is 1, then `rows`."""
 
     def __init__(self, texts: Sequence[str], means_CD: Tensor, *, unit: int) -> None:
-        self._texts, self._means_CD, self._unit = texts, means_CD, unit
+        self._texts = texts
+        self._means_CD = means_CD
+        self._unit = unit
         self._z_units: list[Tensor] = []
         self.rows: dict[str, int] = {}
         """The row of each text, once all are guessed."""
@@ -63,7 +66,8 @@ def guess(z_UD: Tensor, means_CD: Tensor) -> Tensor:
     [1, 0]
     """
     even = len(z_UD) / len(means_CD)
-    refined_CD, prior_C = means_CD, torch.ones(len(means_CD))
+    refined_CD = means_CD
+    prior_C = torch.ones(len(means_CD))
     for _ in range(ROUNDS):
         logits_UC = SCALE * z_UD @ refined_CD.T
         for _ in range(BALANCINGS):

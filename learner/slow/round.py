@@ -54,11 +54,14 @@ class SlowRound:
     def __init__(
         self, plan: RoundPlan, means_CD: Tensor, tier: FastTier, strata: Strata, *, config: LearnerConfig
     ) -> None:
-        self.plan, self.means_CD, self.losses = plan, means_CD, list[float]()
+        self.plan = plan
+        self.means_CD = means_CD
+        self.losses = list[float]()
         unlabelled = plan.unlabelled
         self._guesses = PseudoLabels(unlabelled, means_CD, unit=config.rebuild_batch)
         self.phase = Phase.GUESS if unlabelled else Phase.TRAIN
-        self._tier, self._unit = tier, config.rebuild_batch
+        self._tier = tier
+        self._unit = config.rebuild_batch
         rng = np.random.default_rng([config.seed, plan.number])
         self._thin = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
@@ -138,7 +141,8 @@ class SlowRound:
         self.phase = Phase.REBUILD
 
     def _rebuild(self) -> None:
-        unit, self._todo = self._todo[: self._unit], self._todo[self._unit :]
+        unit = self._todo[: self._unit]
+        self._todo = self._todo[self._unit :]
         self._learn(unit)
         if not self._todo:
             self.phase = Phase.MEASURE

@@ -35,7 +35,8 @@ class Schedule:
     """Reads and moves the marks in `counts`, which is the learner's."""
 
     def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
-        self._config, self._counts = config, counts
+        self._config = config
+        self._counts = counts
         self._num_draws = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
@@ -57,13 +58,15 @@ class Schedule:
 
     def begin(self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join) -> RoundPlan:
         """The plan of a round that begins now; moves the marks."""
-        config, counts = self._config, self._counts
+        config = self._config
+        counts = self._counts
         sizes = step_sizes(config.slow_batch, self._num_draws)
         if kind == "labels":
             steps = max(self._num_since(ROUND_AT) // config.slow_labels_per_step, 1)
         elif kind == "rehearsal":
             num_steps = config.rehearsal_passes * len(replay) // config.slow_batch
-            fresh, steps = (), max(num_steps, config.rehearsal_steps)
+            fresh = ()
+            steps = max(num_steps, config.rehearsal_steps)
             counts["rehearsals"] += 1
             counts[REHEARSED_AT] = counts["learnt"]
         else:

@@ -59,7 +59,8 @@ def lower_digests(strata: Strata) -> list[str]:
     >>> len(lower_digests(Strata(StrataConfig(vocab=9, d_model=4, n_layers=2, n_heads=1, d_ff=4))))
     3
     """
-    digest, digests = sha256(), list[str]()
+    digest = sha256()
+    digests = list[str]()
     state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
     for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
         if layer >= 0:
@@ -80,7 +81,9 @@ class Trainer:
     def __init__(
         self, strata: Strata, means_CD: Tensor, *, parent: Strata, num_steps: int, config: LearnerConfig
     ) -> None:
-        self._strata, self._parent, self._means_CD = strata, parent, means_CD
+        self._strata = strata
+        self._parent = parent
+        self._means_CD = means_CD
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self._strategy = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm

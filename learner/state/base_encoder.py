@@ -55,7 +55,8 @@ class BaseEncoder:
         strata.config = shape
         self.strata = strata
         self.model_spec = shape.spec_hash(tokenizer.digest)
-        self._config, self._tokenizer = config, tokenizer
+        self._config = config
+        self._tokenizer = tokenizer
         self._lower_digests = lower_digests(strata)
         self._num_kept = config.trainable_layers  # top blocks that may have been trained
         first_layer = shape.n_layers - config.trainable_layers

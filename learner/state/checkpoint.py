@@ -51,7 +51,8 @@ class Checkpoints:
     """The checkpoints in one folder, which one learner at a time writes."""
 
     def __init__(self, folder: Path, *, num_newest: int) -> None:
-        self._folder, self._num_newest = folder, num_newest
+        self._folder = folder
+        self._num_newest = num_newest
         folder.mkdir(parents=True, exist_ok=True)
         self.synced: Path | None = None
         """The newest file of ours that is known to be on the disk itself."""
@@ -112,7 +113,8 @@ class Checkpoints:
 
         What is older than the checkpoint of version `since` goes even where it is the newest that was synced.
         """
-        entries, wanted = self.entries(), set(versions) - {0}
+        entries = self.entries()
+        wanted = set(versions) - {0}
         places = [place for place, entry in enumerate(entries) if since and entry.version == since]
         num_newest = min(self._num_newest, 1 + max(places, default=len(entries)))
         newest_of = {entry.version: entry.path for entry in reversed(entries)}

@@ -16,7 +16,8 @@ def norm(tensor: QTensor, config: StrataConfig, *, reader: QTensor | None = None
 
 def embedding(config: StrataConfig, tensors: Mapping[str, QTensor]) -> EmbeddingWeights:
     """Texts are of one segment, so its row is added to every position once, here."""
-    word, reader = tensors["embed.word"], tensors.get("layers.0.qkv")
+    word = tensors["embed.word"]
+    reader = tensors.get("layers.0.qkv")
     position_PD = tensors["embed.position"].dequantize() + tensors["embed.type"].dequantize()[0]
     return EmbeddingWeights(
         word.parts["q"],

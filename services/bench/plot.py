@@ -17,7 +17,8 @@ def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> N
     for name in dict.fromkeys(each.strategy for each in outcomes):
         runs = [each for each in outcomes if each.strategy == name]
         curve = [spread([_mean(each.accuracy_matrix[row]) for each in runs]) for row in range(_num_rows(runs))]
-        means, deviations = [mean for mean, _ in curve], [deviation for _, deviation in curve]
+        means = [mean for mean, _ in curve]
+        deviations = [deviation for _, deviation in curve]
         if len(curve) == 1:
             axes.axhline(means[0], linestyle="--", linewidth=1, label=name)
             continue

@@ -1,6 +1,8 @@
 """Which error ends a command with which code: 2 wrong use, 75 try again later, 78 settings or set-up."""
 
-USAGE, TEMPORARY, CONFIGURATION = 2, 75, 78
+USAGE = 2
+TEMPORARY = 75
+CONFIGURATION = 78
 
 
 def codes() -> dict[type[Exception], int]:

@@ -31,7 +31,9 @@ from services.stack import LOGS, Stack, open_store
 from wire.bus import Bus
 from wire.clock import now_ms
 
-LOST, USAGE, INTERRUPTED = 1, 2, 130
+LOST = 1
+USAGE = 2
+INTERRUPTED = 130
 """Exit codes besides 0."""
 
 
@@ -130,8 +132,10 @@ def _where_commands_look(settings: Settings) -> Path | None:
 def logging_into(path: Path) -> Iterator[None]:
     """What libraries log goes into a file beside the logs of the stack, and not through the panel."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    root, file = logging.getLogger(), logging.FileHandler(path, encoding="utf-8")
-    before, root.handlers = root.handlers, [file]
+    root = logging.getLogger()
+    file = logging.FileHandler(path, encoding="utf-8")
+    before = root.handlers
+    root.handlers = [file]
     try:
         yield
     finally:

@@ -57,7 +57,8 @@ def plot(points: Sequence[Point], tests: Sequence[Point], marks: Sequence[Mark],
         axes.vlines(seconds, 0, 100, color=color, linewidth=0.7, alpha=0.5, label=f"new {arm} version ({len(seconds)})")
     seconds, percents = _with_gaps(points)
     axes.plot(seconds, percents, color="tab:blue", linewidth=1.6, label="answers, before their label was known")
-    seconds, percents = [point.second for point in tests], [point.accuracy for point in tests]
+    seconds = [point.second for point in tests]
+    percents = [point.accuracy for point in tests]
     axes.plot(seconds, percents, "o--", color="black", linewidth=0.8, label="test items of all stages so far")
     axes.set(title=title, xlabel="seconds", ylabel="percent right", ylim=(0, 100))
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
@@ -78,7 +79,9 @@ def _with_gaps(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 
 def _rows(figures: Figures) -> dict[str, str]:
-    live, latency, stall = figures.label_to_live_s, figures.latency_ms, figures.swap_stall_ms
+    live = figures.label_to_live_s
+    latency = figures.latency_ms
+    stall = figures.swap_stall_ms
     return {
         "events sent, answered": f"{figures.events}, {figures.answers}",
         "lost, duplicates, dead letters": f"{figures.lost}, {figures.duplicates}, {figures.dead_letters}",

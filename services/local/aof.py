@@ -52,7 +52,8 @@ def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
     >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
     [(14, 17)]
     """
-    holes, at = [], 0
+    holes = []
+    at = 0
     while at < len(content):
         if zeros := _ZEROS.match(content, at):
             holes.append(zeros.span())

@@ -159,9 +159,11 @@ def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
 
 
 def _launch_kafka(home: Path, state_dir: Path) -> LocalBroker:
-    port, controller = tether.free_port(), tether.free_port()
+    port = tether.free_port()
+    controller = tether.free_port()
     private_folder(state_dir)
-    properties, logging = state_dir / "server.properties", state_dir / "log4j2.properties"
+    properties = state_dir / "server.properties"
+    logging = state_dir / "log4j2.properties"
     properties.write_text(KAFKA_PROPERTIES.format(port=port, controller=controller, logs=state_dir / "logs"))
     logging.write_text(LOG_PROPERTIES)
     env = {

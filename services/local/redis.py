@@ -61,7 +61,8 @@ class LocalRedis(tether.Tethered):
     ) -> None:
         self.url = f"unix://{quote(str(socket_path))}"
         self.version = version
-        self._state_dir, self._lock = state_dir, lock
+        self._state_dir = state_dir
+        self._lock = lock
         mend(state_dir)
         super().__init__(argv, log=log)
 

@@ -30,7 +30,8 @@ PR_SET_PDEATHSIG = 1
 OWNER_ONLY = 0o077
 """The umask of our programs: what they write is for their owner's eyes."""
 
-FIRST_PORT, FIRST_CLIENT_PORT = 10_000, 32_768
+FIRST_PORT = 10_000
+FIRST_CLIENT_PORT = 32_768
 PORT_TRIES = 200
 
 _rng = random.SystemRandom()  # whoever seeds the global generator would get the same ports again

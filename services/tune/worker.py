@@ -39,7 +39,8 @@ def _work(encoder: QuantizedEncoder, task: Task) -> None:
     _say("ready")
     if not sys.stdin.readline():
         return
-    start_s, calls = time.perf_counter(), 0
+    start_s = time.perf_counter()
+    calls = 0
     while (elapsed_s := time.perf_counter() - start_s) < task.seconds:
         encoder.encode(RaggedBatch.of(ids))
         calls += 1

@@ -100,9 +100,11 @@ class RequestBridge:
         else:
             items = await asyncio.to_thread(self.pipeline.items, events, dones, waiter.is_waiting)
         try:
-            taken, refusal = self.pipeline.queue.submit_many(items), QUEUE_FULL
+            taken = self.pipeline.queue.submit_many(items)
+            refusal = QUEUE_FULL
         except QueueClosed:
-            taken, refusal = 0, STOPPING
+            taken = 0
+            refusal = STOPPING
         for index in range(taken, len(items)):
             self.pipeline.counts.add(f"refused_{refusal.code}")
             waiter.settle(index, refusal)

@@ -107,7 +107,8 @@ def read_request(
         request = _REQUESTS.decode(body)
     except UNREADABLE as error:
         return _wrong(error)
-    text, events = request.text, request.events
+    text = request.text
+    events = request.events
     if isinstance(text, str) and isinstance(events, msgspec.UnsetType):
         asked = _Asked(text=text, id=request.id, key=request.key)
         return [_event(asked, now_ms=now_ms, new_id=new_id)], False

@@ -202,7 +202,8 @@ class Outbox:
 
     def _read_kept(self) -> bool:
         """As much as leaves room for the intake. Whether that was all."""
-        max_items, max_bytes = self._bounds.max_items, self._bounds.max_bytes
+        max_items = self._bounds.max_items
+        max_bytes = self._bounds.max_bytes
         while not self._has((max_items + 1) // 2, max_bytes // 2):
             if (kept := self._kept.take()) is None:
                 return True

@@ -43,7 +43,8 @@ class LatencyTable:
         >>> [table.ms_of("int8", num_tokens) for num_tokens in (1, 40, 128)]
         [1.0, 2.0, 6.0]
         """
-        sizes, ms = self.num_tokens, self.ms[precision]
+        sizes = self.num_tokens
+        ms = self.ms[precision]
         above = bisect_right(sizes, num_tokens)
         if above == 0:
             return ms[0]

@@ -20,7 +20,10 @@ from evals.streams.data import load
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-STAGES, LABELS, TRAIN, TEST = 2, 4, 14, 6
+STAGES = 2
+LABELS = 4
+TRAIN = 14
+TEST = 6
 """A stream of two stages of four labels each, with so many training and test items a label."""
 
 
@@ -42,7 +45,8 @@ def slice_of_support(folder: Path) -> None:
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("flow")
     slice_of_support(folder)
-    out, plot = folder / "out.json", folder / "out.png"
+    out = folder / "out.json"
+    plot = folder / "out.png"
     command = [sys.executable, "-m", "services.cli", "demo", "--data", str(folder), "--rate", "10"]
     done = subprocess.run(
         [*command, "--json", str(out), "--plot", str(plot)],

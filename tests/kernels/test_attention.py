@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kernels.attention import EqualLengths, attention, group_equal, library, reference
 
-HEADS, HEAD = 3, 16
+HEADS = 3
+HEAD = 16
 WIDTH = 3 * HEADS * HEAD
 
 
@@ -51,7 +52,8 @@ def test_heads_of_any_width(width: int) -> None:
 @pytest.mark.parametrize("lengths", [[3, 3, 5], [library.SHORT, 60]])
 def test_gradients_flow(lengths: list[int]) -> None:
     qkv_TW, offsets = rows(lengths)
-    ours, theirs = qkv_TW.clone().requires_grad_(), qkv_TW.clone().requires_grad_()
+    ours = qkv_TW.clone().requires_grad_()
+    theirs = qkv_TW.clone().requires_grad_()
     attention(ours, group_equal(offsets), num_heads=HEADS).square().sum().backward()  # type: ignore[no-untyped-call]
     reference.attention(theirs, offsets, HEADS).square().sum().backward()  # type: ignore[no-untyped-call]
     assert ours.grad is not None and theirs.grad is not None

@@ -54,7 +54,8 @@ def test_large_scores_do_not_overflow(gpu: torch.device) -> None:
 def test_the_largest_score_may_come_last(gpu: torch.device) -> None:
     """Every block of keys raises the maximum, so that all before it has to shrink."""
     qkv_TW, offsets = rows([200], 16)
-    qkv_TW[:, :16], qkv_TW[:, 16:32] = 1.0, torch.arange(200.0).unsqueeze(1) / 16
+    qkv_TW[:, :16] = 1.0
+    qkv_TW[:, 16:32] = torch.arange(200.0).unsqueeze(1) / 16
     exact = reference.attention(qkv_TW.double(), offsets, 1)
     assert torch.allclose(run(gpu, qkv_TW, offsets, 1).double(), exact, rtol=0, atol=1e-4)  # scores up to 50
 

@@ -14,7 +14,8 @@ from kernels.attention.reference import attention as full_attention
 from kernels.attention_i8 import reference
 from kernels.attention_i8.native import attention, why_not_head
 
-HEADS, HEAD = 3, 16
+HEADS = 3
+HEAD = 16
 WIDTH = 3 * HEADS * HEAD
 
 
@@ -22,7 +23,8 @@ def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tens
     """Channels of different middles and widths, as a trained model has them."""
     generator = torch.Generator().manual_seed(seed)
     offsets = [0, *accumulate(lengths)]
-    middle_W, spread_W = torch.randn(width, generator=generator), torch.rand(width, generator=generator) * 2
+    middle_W = torch.randn(width, generator=generator)
+    spread_W = torch.rand(width, generator=generator) * 2
     return torch.randn(offsets[-1], width, generator=generator) * spread_W + middle_W, offsets
 
 
@@ -100,7 +102,8 @@ def test_steep_scores_leave_one_weight() -> None:
 
 def test_powers() -> None:
     halvings = torch.cat((torch.arange(0, 20 << 16, 13), torch.tensor([1 << 40])))
-    found, exact = reference.powers(halvings), 65280 * torch.exp2(-halvings.double() / 65536)
+    found = reference.powers(halvings)
+    exact = 65280 * torch.exp2(-halvings.double() / 65536)
     assert ((found - exact).abs() <= 2 + 2.8e-3 * exact).all()
     assert found[0] == 65280 and found.min() == 0 and (found.diff() <= 1).all()
 

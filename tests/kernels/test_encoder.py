@@ -17,7 +17,11 @@ from kernels.linear_i4.reference import Int4Weight as Weight4
 from kernels.linear_i8.native import pack_weight
 from kernels.linear_i8.reference import Int8Weight
 
-WIDTH, INNER, HEADS, ROWS, POSITIONS = 32, 48, 2, 11, 20
+WIDTH = 32
+INNER = 48
+HEADS = 2
+ROWS = 11
+POSITIONS = 20
 GENERATOR = torch.Generator().manual_seed(0)
 
 
@@ -125,7 +129,8 @@ def test_refuses_batches_that_do_not_fit(ids_T: Tensor, offsets: list[int], mess
 
 @given(st.permutations(range(5)), st.integers(1, 3))
 def test_a_sequence_goes_to_its_row(rows: list[int], threads: int) -> None:
-    ids_T, offsets = torch.arange(10) % ROWS, [0, 1, 3, 4, 7, 10]
+    ids_T = torch.arange(10) % ROWS
+    offsets = [0, 1, 3, 4, 7, 10]
     found = ENCODER.encode(ids_T, offsets, rows=rows, threads=threads)
     assert torch.equal(found[rows], ENCODER.encode(ids_T, offsets))
 

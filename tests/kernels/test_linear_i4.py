@@ -14,7 +14,9 @@ from kernels.linear_i4.library import LIBRARY, Pack
 from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, Int4Weight
 
-HI, M, SCALE = torch.zeros(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8), torch.ones(3)
+HI = torch.zeros(3, 32, dtype=torch.uint8)
+M = torch.ones(3, 1, dtype=torch.uint8)
+SCALE = torch.ones(3)
 
 
 @pytest.fixture(params=(*NATIVE, *LIBRARY), ids=lambda impl: impl.name, scope="module")
@@ -61,7 +63,8 @@ def test_every_byte_is_two_nibbles() -> None:
 def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int) -> None:
     layer = weight(num_out, num_groups, seed=seed)
     q4_NK = reference.high_plane(layer.hi_NJ, layer.m_NG)
-    hi_NK, m_NK = reference.unpack_nibbles(layer.hi_NJ).int(), layer.m_NG.int().repeat_interleave(GROUP, dim=1)
+    hi_NK = reference.unpack_nibbles(layer.hi_NJ).int()
+    m_NK = layer.m_NG.int().repeat_interleave(GROUP, dim=1)
     assert torch.equal(q4_NK.int(), hi_NK * m_NK)
 
 
@@ -70,7 +73,8 @@ def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int)
 def test_bits_equal_the_reference(
     impl: dispatch.Impl[Pack], num_rows: int, num_out: int, num_groups: int, seed: int
 ) -> None:
-    layer, x_MK = weight(num_out, num_groups, seed=seed), rows(num_rows, num_groups * GROUP, seed=seed)
+    layer = weight(num_out, num_groups, seed=seed)
+    x_MK = rows(num_rows, num_groups * GROUP, seed=seed)
     assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK, layer))
 
 
@@ -98,7 +102,8 @@ def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int, n
 @settings(max_examples=40)
 def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
     """Within what half a step of every input can do, which is the whole error."""
-    layer, x_MK = weight(16, 2, seed=seed), rows(num_rows, 128, seed=seed)
+    layer = weight(16, 2, seed=seed)
+    x_MK = rows(num_rows, 128, seed=seed)
     _, step_M1, _ = linear_i8.reference.quantize_rows(x_MK)
     q4_NK = reference.unpack_nibbles(layer.hi_NJ).double() * layer.m_NG.double().repeat_interleave(GROUP, dim=1)
     w_NK = q4_NK * layer.scale_N.double()[:, None]
@@ -110,7 +115,8 @@ def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
 
 @pytest.mark.parametrize("num_rows", [0, 1, 5, 300])
 def test_any_number_of_rows(num_rows: int) -> None:
-    layer, x_MK = weight(33, 2), rows(num_rows, 128)
+    layer = weight(33, 2)
+    x_MK = rows(num_rows, 128)
     y_MN = linear_i4.linear_i4(x_MK, linear_i4.pack(layer.hi_NJ, layer.m_NG, layer.scale_N, layer.bias_N))
     assert y_MN.shape == (num_rows, 33)
     if num_rows:
@@ -118,15 +124,18 @@ def test_any_number_of_rows(num_rows: int) -> None:
 
 
 def test_missing_bias_is_zero() -> None:
-    layer, x_MK = weight(5, 1), rows(3, 64)
+    layer = weight(5, 1)
+    x_MK = rows(3, 64)
     with_zero = linear_i4.pack(layer.hi_NJ, layer.m_NG, layer.scale_N, torch.zeros(5))
     without = linear_i4.pack(layer.hi_NJ, layer.m_NG, layer.scale_N)
     assert torch.equal(linear_i4.linear_i4(x_MK, with_zero), linear_i4.linear_i4(x_MK, without))
 
 
 def test_strided_planes_and_rows() -> None:
-    layer, x_MK = weight(6, 4), rows(7, 256)[:, ::2]
-    hi_NJ, m_NG = layer.hi_NJ[::2, ::2], layer.m_NG[::2, ::2]
+    layer = weight(6, 4)
+    x_MK = rows(7, 256)[:, ::2]
+    hi_NJ = layer.hi_NJ[::2, ::2]
+    m_NG = layer.m_NG[::2, ::2]
     packed = linear_i4.pack(hi_NJ, m_NG, layer.scale_N[::2])
     whole = Int4Weight(hi_NJ.contiguous(), m_NG.contiguous(), layer.scale_N[::2], None)
     assert torch.equal(linear_i4.linear_i4(x_MK, packed), reference.linear(x_MK.contiguous(), whole))

@@ -50,22 +50,27 @@ def test_every_byte_and_every_multiplier(gpu: torch.device) -> None:
 def test_results_are_the_references(gpu: torch.device, num_rows: int, num_out: int, num_groups: int, seed: int) -> None:
     from kernels.linear_i4.gpu import pack
 
-    weight, x_MK = layer(num_out, num_groups, seed, gpu), rows(num_rows, num_groups * GROUP, seed)
+    weight = layer(num_out, num_groups, seed, gpu)
+    x_MK = rows(num_rows, num_groups * GROUP, seed)
     assert_rounded_alike(pack(weight)(x_MK.to(gpu)), x_MK, weight.as_int8())
 
 
 def test_strided_planes(gpu: torch.device) -> None:
     from kernels.linear_i4.gpu import pack
 
-    weight, (x_MK,) = layer(6, 2, 0, gpu), on(gpu, rows(3, 2 * GROUP, 1))
-    hi_NJ, m_NG, scale_N = weight.hi_NJ[::2], weight.m_NG[::2], weight.scale_N[::2]
+    weight = layer(6, 2, 0, gpu)
+    (x_MK,) = on(gpu, rows(3, 2 * GROUP, 1))
+    hi_NJ = weight.hi_NJ[::2]
+    m_NG = weight.m_NG[::2]
+    scale_N = weight.scale_N[::2]
     copy = Int4Weight(hi_NJ.clone(), m_NG.clone(), scale_N.clone(), None)
     assert torch.equal(pack(Int4Weight(hi_NJ, m_NG, scale_N, None))(x_MK), pack(copy)(x_MK))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_weight_on_a_gpu_is_multiplied_there(gpu: torch.device) -> None:
-    weight, x_MK = layer(33, 2, 0, gpu), rows(7, 2 * GROUP, 1)
+    weight = layer(33, 2, 0, gpu)
+    x_MK = rows(7, 2 * GROUP, 1)
     packed = linear_i4.pack(weight.hi_NJ, weight.m_NG, weight.scale_N, weight.bias_N)
     assert packed.name == "triton"
     assert_rounded_alike(linear_i4.linear_i4(x_MK.to(gpu), packed), x_MK, weight.as_int8())

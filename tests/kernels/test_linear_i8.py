@@ -136,7 +136,8 @@ def test_a_constant_row_is_exact() -> None:
 
 def test_result_is_near_the_float_product() -> None:
     """Within what half a step of every input can do, which is the whole error: the sums are exact."""
-    layer, x_MK = weight(64, 384), rows(50, 384)
+    layer = weight(64, 384)
+    x_MK = rows(50, 384)
     _, step_M1, _ = reference.quantize_rows(x_MK)
     w_NK = layer.q_NK.double() * layer.scale_N.double()[:, None]
     exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
@@ -156,7 +157,8 @@ def test_every_class_of_rows_gives_the_same_bits(num_rows: int) -> None:
 
 
 def test_a_weight_for_one_call_gives_the_same_bits() -> None:
-    layer, x_MK = weight(33, 20), rows(40, 20)
+    layer = weight(33, 20)
+    x_MK = rows(40, 20)
     packed = linear_i8.pack(layer.q_NK, layer.scale_N, layer.bias_N, once=True)
     assert torch.equal(linear_i8.linear_i8(x_MK, packed), reference.linear(x_MK, layer))
 

@@ -35,7 +35,8 @@ def bytes_as_rows(num_rows: int, num_in: int, seed: int) -> Tensor:
     """Whole numbers from 0 to 255, both present: quantized, they are themselves, with step 1 and low 0."""
     generator = torch.Generator().manual_seed(seed)
     x_MK = torch.randint(0, 256, (num_rows, num_in), generator=generator).float()
-    x_MK[:, 0], x_MK[:, -1] = 0.0, 255.0
+    x_MK[:, 0] = 0.0
+    x_MK[:, -1] = 255.0
     return x_MK
 
 
@@ -101,7 +102,8 @@ def test_extreme_sums_are_exact(gpu: torch.device, value: int) -> None:
 def test_results_are_the_references(gpu: torch.device, num_rows: int, num_out: int, num_in: int, seed: int) -> None:
     from kernels.linear_i8.gpu import pack
 
-    weight, x_MK = layer(num_out, num_in, seed, gpu), rows(num_rows, num_in, seed)
+    weight = layer(num_out, num_in, seed, gpu)
+    x_MK = rows(num_rows, num_in, seed)
     assert_rounded_alike(pack(weight)(x_MK.to(gpu)), x_MK, weight)
 
 
@@ -123,7 +125,8 @@ def test_rows_elsewhere_are_refused(gpu: torch.device) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("once", [False, True])
 def test_a_weight_on_a_gpu_is_multiplied_there(gpu: torch.device, once: bool) -> None:
-    weight, x_MK = layer(33, 20, 0, gpu), rows(7, 20, 1)
+    weight = layer(33, 20, 0, gpu)
+    x_MK = rows(7, 20, 1)
     packed = linear_i8.pack(weight.q_NK, weight.scale_N, weight.bias_N, once=once)
     assert set(packed.names) == {"triton"}
     assert_rounded_alike(linear_i8.linear_i8(x_MK.to(gpu), packed), x_MK, weight)

@@ -92,7 +92,8 @@ def test_rows_are_quantized_to_the_bit(way: str) -> None:
     for width in (1, 15, 16, 17, 384, 1000):
         x_MK = torch.randn(7, width, generator=GENERATOR) * 3 + 1
         x_MK[3] = 2.5  # a constant row
-        q_MK, ranges_M2 = torch.empty(7, width, dtype=torch.uint8), torch.empty(7, 2)
+        q_MK = torch.empty(7, width, dtype=torch.uint8)
+        ranges_M2 = torch.empty(7, 2)
         shape = binding.Shape(7, width)
         native.kernels(way).quantize_rows(address(x_MK), shape, address(q_MK), address(ranges_M2))
         expected, step_M1, low_M1 = reference.quantize_rows(x_MK)
@@ -105,7 +106,8 @@ def test_epilogues(way: str, num_out: int, num_in: int) -> None:
     """Bias is exact; the GELU is within 1e-4 of the exact one; what is there is added."""
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     layer = reference.Int8Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
-    packed, x_MK = pack_weight(layer), torch.randn(43, num_in, generator=GENERATOR)
+    packed = pack_weight(layer)
+    x_MK = torch.randn(43, num_in, generator=GENERATOR)
     y_MN = reference.linear(x_MK, layer)
     assert y_MN.abs().max() > 5
     gelu_MN = linear(x_MK, packed, num_out, way=way, finish=GELU)
@@ -129,12 +131,14 @@ def test_sums_are_exact(way: str, num_out: int, num_in: int) -> None:
 
 def test_norms_and_means(way: str) -> None:
     x_MD = torch.randn(9, 48, generator=GENERATOR) * 4 - 1
-    gain_D, bias_D = torch.randn(48, generator=GENERATOR), torch.randn(48, generator=GENERATOR)
+    gain_D = torch.randn(48, generator=GENERATOR)
+    bias_D = torch.randn(48, generator=GENERATOR)
     found = x_MD.clone()
     norm = binding.Norm(address(gain_D), address(bias_D), None, 1e-5)
     native.kernels(way).norm_rows(address(found), binding.Shape(9, 48), norm)
     assert torch.allclose(found, torch.nn.functional.layer_norm(x_MD, (48,), gain_D, bias_D, 1e-5), atol=1e-5)
-    offsets_B, means_BD = torch.tensor([0, 1, 6, 9], dtype=torch.int32), torch.empty(3, 48)
+    offsets_B = torch.tensor([0, 1, 6, 9], dtype=torch.int32)
+    means_BD = torch.empty(3, 48)
     native.kernels(way).mean_rows(address(x_MD), 48, address(offsets_B), 3, address(means_BD))
     expected = torch.stack([x_MD[:1].mean(0), x_MD[1:6].mean(0), x_MD[6:].mean(0)])
     assert torch.allclose(means_BD, expected, atol=1e-6)

@@ -16,7 +16,9 @@ class PublishRig:
 
     def __init__(self, store: Store, folder: Path, **changed: float | str) -> None:
         self._changed = changed
-        self.store, self.folder, self.now_s = store, folder, 0.0
+        self.store = store
+        self.folder = folder
+        self.now_s = 0.0
         self.start()
 
     def start(self, **changed: float | str) -> None:

@@ -38,13 +38,15 @@ def test_vectors_do_not_depend_on_which_texts_are_encoded_together() -> None:
 def test_texts_are_cut_where_the_tokenizer_ends() -> None:
     short = TextTokenizer.from_encoder("minilm-l6", max_tokens=5)
     served = ServedEncoder(CONFIG, short, small_served().tensors)
-    one, other = served.z_many(["where is my card"]), served.z_many(["where is my parcel, please"])
+    one = served.z_many(["where is my card"])
+    other = served.z_many(["where is my parcel, please"])
     assert torch.equal(one, other)
     assert not torch.equal(one, small_served().z_many(["where is my card"]))
 
 
 def test_a_new_top_changes_its_tensors_and_the_key_and_nothing_else() -> None:
-    strata, served = small_strata(), small_served()
+    strata = small_strata()
+    served = small_served()
     with torch.no_grad():
         strata.get_parameter("layers.1.up.weight").mul_(1.5)
     after = served.with_top(stored_encoder(strata, first_layer=1))
@@ -54,7 +56,8 @@ def test_a_new_top_changes_its_tensors_and_the_key_and_nothing_else() -> None:
 
 
 def test_the_prefix_is_the_whole_without_the_top() -> None:
-    served, strata = small_served(), small_strata()
+    served = small_served()
+    strata = small_strata()
     x_TD, layout = served.prefix(TEXTS[:5], 1)
     z_BD = strata.forward_from(1, x_TD, layout)
     assert torch.cosine_similarity(z_BD, served.z_many(TEXTS[:5])).min() > 0.99

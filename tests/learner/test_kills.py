@@ -41,7 +41,8 @@ from wire.store import Store
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
 
-KILLS, NUM_EVENTS = 20, 20_000
+KILLS = 20
+NUM_EVENTS = 20_000
 IN_ROUNDS = ("after-slow-step", "after-adopt")
 OF_THE_LABELS = ("learnt", "held_back", "over_capacity")
 """Counters that say what became of labels; the others say how often something was done."""
@@ -136,7 +137,8 @@ def send_and_kill(
     children: Children, bus: Bus, store: Store, records: Sequence[Answer | Feedback], *, points: Iterable[str]
 ) -> None:
     """Sends the records in as many parts as there are kills; each part is met by another learner, which is killed."""
-    rng, known = random.Random(20), list(points)
+    rng = random.Random(20)
+    known = list(points)
     for kill in range(KILLS):
         send(bus, records[kill * len(records) // KILLS : (kill + 1) * len(records) // KILLS])
         failpoint = f"{rng.choice(known)}:{rng.randint(1, 4)}" if rng.random() < 0.7 else ""
@@ -163,7 +165,8 @@ def all_read(
     """What a last learner, which nobody kills, has written down when it has read everything."""
     num_answers = sum(isinstance(it, Answer) for it in answers)
     num_labels = sum(isinstance(it, Feedback) for it in labels)
-    since_ms, last = now_ms(), children.start()
+    since_ms = now_ms()
+    last = children.start()
     wait_for(
         store,
         lambda report: (

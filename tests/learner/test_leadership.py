@@ -22,7 +22,8 @@ def leadership(store: Store, holder: str, *, ttl_ms: int = 60_000, highest_epoch
 
 
 def test_one_leads_and_the_next_when_it_lets_go(open_store: Callable[[], Store]) -> None:
-    first, second = leadership(open_store(), "a"), leadership(open_store(), "b")
+    first = leadership(open_store(), "a")
+    second = leadership(open_store(), "b")
     assert first.acquire() and not second.acquire()
     first.release()
     assert second.acquire() and second.lease.epoch == first.lease.epoch + 1
@@ -30,21 +31,25 @@ def test_one_leads_and_the_next_when_it_lets_go(open_store: Callable[[], Store])
 
 def test_the_epoch_is_above_all_that_was_written_elsewhere(open_store: Callable[[], Store]) -> None:
     """A server that was wiped counts from the start, and the folder of the checkpoints does not."""
-    first, second = leadership(open_store(), "a", highest_epoch=57), leadership(open_store(), "b", highest_epoch=3)
+    first = leadership(open_store(), "a", highest_epoch=57)
+    second = leadership(open_store(), "b", highest_epoch=3)
     assert first.acquire() and first.lease.epoch == 58
     first.release()
     assert second.acquire() and second.lease.epoch == 59
 
 
 def test_waiting_ends_when_told_to_stop(open_store: Callable[[], Store]) -> None:
-    first, second, stop = leadership(open_store(), "a"), leadership(open_store(), "b"), threading.Event()
+    first = leadership(open_store(), "a")
+    second = leadership(open_store(), "b")
+    stop = threading.Event()
     assert first.wait(stop)
     stop.set()
     assert not second.wait(stop)
 
 
 def test_a_lost_lease_is_noticed_before_something_is_written(open_store: Callable[[], Store]) -> None:
-    first, second = leadership(open_store(), "a"), leadership(open_store(), "b")
+    first = leadership(open_store(), "a")
+    second = leadership(open_store(), "b")
     assert first.acquire()
     first.confirm()
     first.release()
@@ -72,7 +77,8 @@ def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
 
 def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """One found what the other had just taken, took it for another's, and gave it back."""
-    it, renew = leadership(store, "a"), store.renew
+    it = leadership(store, "a")
+    renew = store.renew
     assert it.acquire()
     wipe(store)
     others: list[threading.Thread] = []
@@ -96,7 +102,9 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
     """The loop waited for the renewal of the other thread, found the store away, and waited for it once more."""
     it = leadership(store, "a", ttl_ms=300)
     assert it.acquire()
-    asking, hung, asked_by = threading.Event(), threading.Event(), []
+    asking = threading.Event()
+    hung = threading.Event()
+    asked_by = []
 
     def hang(_lease: Lease) -> bool:
         asked_by.append(threading.current_thread().name)
@@ -117,7 +125,8 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
 
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_lease_that_another_had_meanwhile_is_not_taken_again(open_store: Callable[[], Store], is_gone: bool) -> None:
-    first, second = leadership(open_store(), "a"), leadership(open_store(), "b", highest_epoch=1)
+    first = leadership(open_store(), "a")
+    second = leadership(open_store(), "b", highest_epoch=1)
     assert first.acquire()
     wipe(first._store)
     assert second.acquire()
@@ -130,7 +139,8 @@ def test_a_lease_that_another_had_meanwhile_is_not_taken_again(open_store: Calla
 
 def test_the_lease_is_kept_while_its_holder_does_something_else(open_store: Callable[[], Store]) -> None:
     """B21: a turn of the loop that took longer than the lease lives lost it."""
-    first, second = leadership(open_store(), "a", ttl_ms=300), leadership(open_store(), "b", ttl_ms=300)
+    first = leadership(open_store(), "a", ttl_ms=300)
+    second = leadership(open_store(), "b", ttl_ms=300)
     assert first.acquire()
     with first.kept():
         time.sleep(0.9)
@@ -141,7 +151,8 @@ def test_the_lease_is_kept_while_its_holder_does_something_else(open_store: Call
 
 
 def test_the_first_refusal_ends_it(open_store: Callable[[], Store]) -> None:
-    first, second = leadership(open_store(), "a", ttl_ms=150), leadership(open_store(), "b")
+    first = leadership(open_store(), "a", ttl_ms=150)
+    second = leadership(open_store(), "b")
     assert first.acquire()
     first.release()
     assert second.acquire()

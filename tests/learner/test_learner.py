@@ -24,7 +24,8 @@ def copy_of(learner: Learner, **changed: float | str) -> Learner:
 
 
 def assert_same(one: Learner, other: Learner) -> None:
-    mine, theirs = one.export(None), other.export(None)
+    mine = one.export(None)
+    theirs = other.export(None)
     assert mine.facts == theirs.facts and mine.tensors.keys() == theirs.tensors.keys()
     assert all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
 
@@ -181,7 +182,8 @@ def test_offsets_are_kept_with_the_logs_that_they_belong_to() -> None:
 
 def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 40)
-    snapshot, learnt = it.export(None), it.counts["learnt"]
+    snapshot = it.export(None)
+    learnt = it.counts["learnt"]
     fed(it, 40, 100)
     it.set_aside(snapshot, version=3)
     assert it.version == 3 and it.offsets == {"feedback.v1/0": 100}

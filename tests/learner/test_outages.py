@@ -63,8 +63,10 @@ class Servers:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    redis, broker = start_redis(tmp_path / "redis"), start_kind("tansu", tmp_path / "broker")
-    bus_config, store_config = BusConfig(bootstrap_servers=broker.bootstrap_servers), StoreConfig(url=redis.url)
+    redis = start_redis(tmp_path / "redis")
+    broker = start_kind("tansu", tmp_path / "broker")
+    bus_config = BusConfig(bootstrap_servers=broker.bootstrap_servers)
+    store_config = StoreConfig(url=redis.url)
     bus = Bus(bus_config, client_id="test")
     bus.create_topics()
     children = Children(tmp_path, bus_config, store_config, trainable_layers=0)
@@ -148,7 +150,8 @@ def test_letters_on_their_way_hold_up_nobody_who_ends(servers: Servers) -> None:
 
 def test_a_learner_that_starts_before_its_servers_waits_for_them(servers: Servers) -> None:
     servers.stop(servers.broker, servers.redis)
-    first, second = servers.children.start(), servers.children.start()
+    first = servers.children.start()
+    second = servers.children.start()
     for child in (first, second):
         assert child.stdout
         while "waiting_for_server" not in child.stdout.readline():

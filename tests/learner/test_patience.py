@@ -25,7 +25,8 @@ def away(times: int) -> Iterator[StoreUnavailable]:
 
 
 def test_a_server_is_asked_until_it_answers_and_said_to_be_away_once() -> None:
-    stop, errors = Impatient(), away(6)
+    stop = Impatient()
+    errors = away(6)
 
     def ask() -> str:
         for error in errors:

@@ -112,7 +112,8 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
     assert stopped(last) == 0
     assert_each_label_had_its_effect_once(children.snapshot(), 300)
     assert children.snapshot().facts.counts["rounds_adopted"] > 0
-    first, newest = store.manifest(1), store.manifest(store.current())
+    first = store.manifest(1)
+    newest = store.manifest(store.current())
     assert {entry.digest for entry in first.tensors} - {entry.digest for entry in newest.tensors}
 
 
@@ -147,11 +148,13 @@ def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
         send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
         asleep = children.start(f"{point}:STOP")
         os.waitid(os.P_PID, asleep.pid, os.WSTOPPED)
-        since_ms, other = now_ms(), children.start()
+        since_ms = now_ms()
+        other = children.start()
         num_events = (run + 1) * LABELS_PER_RUN
         wait_for(store, lambda report: told_all(report, num_events), since_ms=since_ms)  # noqa: B023
         assert stopped(other) == 0
-        before, newest = (store.current(), store.history(100)), children.snapshot().facts
+        before = (store.current(), store.history(100))
+        newest = children.snapshot().facts
         asleep.send_signal(signal.SIGCONT)
         assert killed(asleep) == EXIT_STALE, point
         assert (store.current(), store.history(100)) == before, point

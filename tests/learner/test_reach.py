@@ -28,7 +28,8 @@ def redis(tmp_path: Path) -> Iterator[LocalRedis]:
 
 
 def test_an_outage_is_said_once_and_its_end_once() -> None:
-    reach, error = Reach(), StoreUnavailable("nobody is there")
+    reach = Reach()
+    error = StoreUnavailable("nobody is there")
     with capture_logs() as logs:
         for _ in range(3):
             reach.lost(error)

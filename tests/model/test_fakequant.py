@@ -13,7 +13,8 @@ from model.weights import encoder_tensors
 from tests.model.small import SMALL, small_strata
 
 GENERATOR = torch.Generator().manual_seed(0)
-X_MK, W_NK = torch.randn(9, 64, generator=GENERATOR), torch.randn(17, 64, generator=GENERATOR)
+X_MK = torch.randn(9, 64, generator=GENERATOR)
+W_NK = torch.randn(17, 64, generator=GENERATOR)
 BIAS_N = torch.randn(17, generator=GENERATOR)
 
 

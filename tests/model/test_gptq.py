@@ -40,7 +40,8 @@ def test_planes_fit(num_out: int, num_groups: int, size: float, seed: int) -> No
 
 
 def test_both_precisions_err_less_on_such_inputs() -> None:
-    w_NK, x_MK = matrix(48, 256), inputs(500, 256)
+    w_NK = matrix(48, 256)
+    x_MK = inputs(500, 256)
     fed_back = quantize_n8g64("w", w_NK, gram_KK=x_MK.t() @ x_MK / 500)
     nearest = quantize_n8g64("w", w_NK)
     new_MK = inputs(200, 256)  # other rows of the same kind
@@ -51,7 +52,8 @@ def test_both_precisions_err_less_on_such_inputs() -> None:
 
 def test_inputs_that_do_not_go_together_are_rounded_to_the_nearest() -> None:
     w_NK = matrix(5, 128)
-    fed_back, nearest = quantize_n8g64("w", w_NK, gram_KK=torch.eye(128)), quantize_n8g64("w", w_NK)
+    fed_back = quantize_n8g64("w", w_NK, gram_KK=torch.eye(128))
+    nearest = quantize_n8g64("w", w_NK)
     assert torch.equal(fed_back.q_NK, nearest.q_NK)
     assert (fed_back.dequantize_int4() - w_NK).norm() <= (nearest.dequantize_int4() - w_NK).norm()
 

@@ -24,9 +24,11 @@ def test_projection_is_standard_normal() -> None:
 
 
 def test_logits_by_hand() -> None:
-    z_BD, proj_RD = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    z_BD = torch.tensor([[1.0, 2.0]])
+    proj_RD = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
     assert features(z_BD, proj_RD).tolist() == [[1.0, 0.0, 2.0]]
-    out_CR, bias_C = torch.tensor([[1.0, 9.0, 1.0], [0.0, 0.0, -1.0]]), torch.tensor([0.5, 0.0])
+    out_CR = torch.tensor([[1.0, 9.0, 1.0], [0.0, 0.0, -1.0]])
+    bias_C = torch.tensor([0.5, 0.0])
     assert logits(z_BD, proj_RD, out_CR, bias_C).tolist() == [[3.5, -2.0]]
 
 

@@ -28,7 +28,8 @@ def test_what_was_split_joins(num_rows: int, num_groups: int, largest: int, seed
 @pytest.mark.parametrize("value", range(-MAX_Q8, MAX_Q8 + 1))
 def test_every_value_can_be_split(value: int) -> None:
     q8_NK = torch.zeros(2, GROUP, dtype=torch.int8)
-    q8_NK[0, 0], q8_NK[1, 1] = value, MAX_Q8
+    q8_NK[0, 0] = value
+    q8_NK[1, 1] = MAX_Q8
     assert torch.equal(join(*split(q8_NK)), q8_NK)
 
 

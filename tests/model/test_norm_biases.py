@@ -14,7 +14,8 @@ from tests.model.small import TOKEN_IDS, small_strata
 @given(TOKEN_IDS, st.integers(0, 1 << 20))
 @settings(max_examples=20)
 def test_it_is_the_same_function(token_ids: list[list[int]], seed: int) -> None:
-    batch, strata = RaggedBatch.of(token_ids), small_strata(seed=seed)
+    batch = RaggedBatch.of(token_ids)
+    strata = small_strata(seed=seed)
     before_BD = strata(batch)
     assert (fold_norm_biases(strata)(batch) * before_BD).sum(dim=1).min() > 0.99999
 
@@ -35,9 +36,11 @@ def test_centring_again_changes_nothing() -> None:
 
 
 def test_the_activations_are_those_without_the_bias() -> None:
-    batch, plain = RaggedBatch.of([[1, 2, 3]]), small_strata()
+    batch = RaggedBatch.of([[1, 2, 3]])
+    plain = small_strata()
     centred = fold_norm_biases(copy.deepcopy(plain))
     for layer, norm in ((0, "embed.norm"), (1, "layers.0.norm2")):
         shift_D = plain.get_parameter(f"{norm}.bias")
-        x_TD, plain_TD = centred.encode_prefix(batch, layer), plain.encode_prefix(batch, layer)
+        x_TD = centred.encode_prefix(batch, layer)
+        plain_TD = plain.encode_prefix(batch, layer)
         assert torch.allclose(x_TD + shift_D, plain_TD, atol=1e-4)

@@ -43,7 +43,8 @@ def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -
 @given(st.lists(st.integers(-6, 6), min_size=64, max_size=64), st.integers(0, 1 << 30))
 @settings(max_examples=40)
 def test_what_inputs_are_multiplied_by_the_weight_is_divided_by(powers: list[int], seed: int) -> None:
-    w_NK, in_scale_K = matrix(3, 64, seed=seed), torch.exp2(torch.tensor(powers))
+    w_NK = matrix(3, 64, seed=seed)
+    in_scale_K = torch.exp2(torch.tensor(powers))
     stored = quantize_n8g64("w", w_NK, in_scale_K=in_scale_K)
     assert torch.equal(stored.q_NK, quantize_n8g64("w", w_NK / in_scale_K).q_NK)
     assert ((stored.dequantize() - w_NK).abs() <= stored.parts["scale"].float()[:, None] * in_scale_K * 0.50001).all()
@@ -66,8 +67,10 @@ def test_any_width_fits_w8c() -> None:
 
 
 def test_stored_parts_do_not_follow_the_trained_tensor() -> None:
-    value, bias = torch.ones(2, 64), torch.ones(2)
-    norm, layers = plain("n", value), [quantize("w", value, bias) for quantize in (quantize_w8c, quantize_n8g64)]
+    value = torch.ones(2, 64)
+    bias = torch.ones(2)
+    norm = plain("n", value)
+    layers = [quantize("w", value, bias) for quantize in (quantize_w8c, quantize_n8g64)]
     value.zero_(), bias.zero_()
     assert norm.parts["value"].min() == 1 and all(layer.parts["bias"].min() == 1 for layer in layers)
 

@@ -88,7 +88,8 @@ def test_int4_is_the_upper_plane() -> None:
     upper = dict(TENSORS)
     for name, tensor in TENSORS.items():
         if tensor.scheme == "n8g64":
-            hi_NJ, m_NG = tensor.parts["hi"], tensor.parts["m"]
+            hi_NJ = tensor.parts["hi"]
+            m_NG = tensor.parts["m"]
             ksum_N = high_plane(hi_NJ, m_NG).sum(dim=1, dtype=torch.int32)
             parts = {"lo": torch.zeros_like(hi_NJ), "ksum": ksum_N}
             upper[name] = replace(tensor, parts={**tensor.parts, **parts})

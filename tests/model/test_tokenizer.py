@@ -13,7 +13,9 @@ from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
-CLS, SEP, UNK = 101, 102, 100
+CLS = 101
+SEP = 102
+UNK = 100
 
 
 @pytest.fixture(scope="module")

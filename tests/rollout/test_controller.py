@@ -210,7 +210,8 @@ def test_a_candidate_follows_within_a_tenth_of_a_second(world: World, bus: Bus) 
 
 def test_a_good_candidate_is_promoted(world: World, bus: Bus) -> None:
     with leading(world.store, bus):
-        first, second = world.publish(), 0
+        first = world.publish()
+        second = 0
         world.until(lambda plan: plan.stable == first)
         second = world.publish()
         world.until(lambda plan: plan.candidate == second)

@@ -115,7 +115,8 @@ def test_restart_at_the_same_place_keeps_what_was_counted() -> None:
 @pytest.mark.parametrize("delay", [0, 3_900, 8_000, 80_000])
 def test_labels_are_met_by_answers_however_late_they_are(delay: int) -> None:
     """B1: with 4,000 answers that may wait; of answers that are twice as old half as many do."""
-    window, total = EvidenceWindow(max_unlabelled=4_000), delay + 20_000
+    window = EvidenceWindow(max_unlabelled=4_000)
+    total = delay + 20_000
     for number in range(total):
         window.add_answer(answer(str(number)))
         if number >= delay:

@@ -5,7 +5,8 @@ import pytest
 from rollout.keep import kept
 from wire.store import Contents
 
-HEAD, ENCODER = 500_000, 23_000_000
+HEAD = 500_000
+ENCODER = 23_000_000
 
 
 def stored(*numbers: int, erased: int = 0) -> dict[int, Contents]:

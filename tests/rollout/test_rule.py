@@ -96,7 +96,8 @@ def test_the_mean_of_e_does_not_grow_under_the_hypothesis(path: list[tuple[bool,
     for is_one, is_right in path:
         before = tallies[is_one]
         tallies[is_one] = Tally(before.labels + 1, before.correct + is_right)
-    arm, accuracies = path[0][0], {True: 0.4, False: 0.4 + margin}
+    arm = path[0][0]
+    accuracies = {True: 0.4, False: 0.4 + margin}
     now = numerator(tallies[True], tallies[False], margin) - sum(
         share(it.correct, it.labels, np.array(accuracies[which])) for which, it in tallies.items()
     )
@@ -138,8 +139,10 @@ def share(correct: "int | Ints", labels: "int | Ints", accuracy: Floats) -> Floa
 
 def log_es(one: tuple[Ints, Ints], other: tuple[Ints, Ints], margin: float) -> Floats:
     """`log_e` for arrays of (labels, correct)."""
-    (n, x), (m, y) = one, other
-    mixture, boundary = jeffreys(x, n) + jeffreys(y, m), (x + y) / (n + m)
+    (n, x) = one
+    (m, y) = other
+    mixture = jeffreys(x, n) + jeffreys(y, m)
+    boundary = (x + y) / (n + m)
     if margin:
         mixture = np.logaddexp(mixture, jeffreys(x + y, n + m)) - math.log(2)
         boundary = boundaries(x / n, y / m, m / n, margin)
@@ -148,7 +151,8 @@ def log_es(one: tuple[Ints, Ints], other: tuple[Ints, Ints], margin: float) -> F
 
 
 def boundaries(p: Floats, q: Floats, ratio: Floats, margin: float) -> Floats:
-    a, b = 1 + ratio, -(1 + ratio + p + ratio * q - margin * (ratio + 2))
+    a = 1 + ratio
+    b = -(1 + ratio + p + ratio * q - margin * (ratio + 2))
     c = margin**2 - margin * (2 * p + ratio + 1) + p + ratio * q
     v = (b / (3 * a)) ** 3 - b * c / (6 * a**2) + p * margin * (1 - margin) / (2 * a)
     u = np.copysign(np.sqrt(np.maximum(0.0, (b / (3 * a)) ** 2 - c / (3 * a))), v)
@@ -175,14 +179,17 @@ def simulate(stable: float, candidate: float, *, runs: int, labels: int, step: i
     """Asks the rule after every label; runs that have not ended after `labels` hold."""
     rng = np.random.default_rng(1)
     counts = np.zeros((runs, 4), dtype=np.int64)  # labels and right ones of the candidate, then of the stable arm
-    ends, num_labels, going = np.zeros(runs, dtype=np.int64), np.full(runs, np.inf), np.arange(runs)
+    ends = np.zeros(runs, dtype=np.int64)
+    num_labels = np.full(runs, np.inf)
+    going = np.arange(runs)
     for _ in range(labels // step):
         is_candidate = rng.random((len(going), step)) < CONFIG.candidate_share
         is_right = rng.random((len(going), step)) < np.where(is_candidate, candidate, stable)
         events = (is_candidate, is_candidate & is_right, ~is_candidate, ~is_candidate & is_right)
         n, x, m, y = (counts[going, column, None] + event.cumsum(1) for column, event in enumerate(events))
         is_enough = np.minimum(n, m) >= CONFIG.min_labels
-        candidates, stables = (np.maximum(n, 1), x), (np.maximum(m, 1), y)
+        candidates = (np.maximum(n, 1), x)
+        stables = (np.maximum(m, 1), y)
         promoted = is_enough & (log_es(candidates, stables, CONFIG.margin) >= ENOUGH)
         withdrawn = is_enough & ~promoted & (log_es(stables, candidates, 0.0) >= ENOUGH)
         first = (promoted | withdrawn).argmax(1)

@@ -64,7 +64,8 @@ class Owner:
 
     def learns(self) -> bool:
         """Whether the label of a new answer is learnt, soon."""
-        before, answer = self.learnt(), ask(self.port)
+        before = self.learnt()
+        answer = ask(self.port)
         if before < 0 or answer is None:
             return False
         sent = self.ask("feedback", answer["event_id"], "delivery", "--receipt", answer["receipt"])

@@ -68,7 +68,8 @@ parts = st.lists(st.tuples(words, st.integers(0, 3)), max_size=8)
 def test_holes_lie_between_commands_wherever_the_file_is_cut_off(
     parts: list[tuple[list[bytes], int]], is_noted: bool, data: st.DataObject
 ) -> None:
-    content, expected = b"", list[tuple[int, int]]()
+    content = b""
+    expected = list[tuple[int, int]]()
     for each, num_zeros in parts:
         content += (b"#TS:1\r\n" if is_noted else b"") + command(*each)
         if num_zeros:
@@ -82,8 +83,10 @@ def test_holes_lie_between_commands_wherever_the_file_is_cut_off(
 def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "appendonlydir"
     folder.mkdir()
-    holed, broken = folder / "a.1.incr.aof", folder / "a.2.incr.aof"
-    first, second = command(b"SET", b"a", b"1"), command(b"SET", b"b", bytes(9))
+    holed = folder / "a.1.incr.aof"
+    broken = folder / "a.2.incr.aof"
+    first = command(b"SET", b"a", b"1")
+    second = command(b"SET", b"b", bytes(9))
     holed.write_bytes(bytes(2) + first + bytes(936) + second + bytes(4))
     broken.write_bytes(first + bytes(7) + b"SET a 1\n")
     (folder / "a.3.incr.aof").touch()

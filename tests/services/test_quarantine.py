@@ -41,7 +41,8 @@ def test_labels_are_wanted_by_event_reason_and_source(wanted: Wanted, event_ids:
 
 def test_a_label_that_names_no_event_source_is_sent_as_one_of_the_source_that_is_given() -> None:
     """B5: an ambiguous label is released for one event; one that names another source is not meant."""
-    unknown, crm = quarantined("a", reason="ambiguous"), msgspec.structs.replace(LABELS[0], event_source="crm")
+    unknown = quarantined("a", reason="ambiguous")
+    crm = msgspec.structs.replace(LABELS[0], event_source="crm")
     assert [Wanted(event_source=source).has(crm) for source in (None, "crm", "http")] == [True, True, False]
     assert Wanted(event_source="http").has(unknown) and Wanted(event_source="http").is_all
     assert Wanted(event_source="http").said(unknown).event_source == "http"

@@ -33,7 +33,8 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
         for first, failpoint in ((0, "after-slow-step:2"), (120, "after-adopt")):
             send(bus, stream(first, first + 120))
             assert killed(children.start(failpoint)) == -SIGKILL
-        since_ms, last = now_ms(), children.start()
+        since_ms = now_ms()
+        last = children.start()
         wait_for(store, lambda it: it.counts.get("answers") == 240 and not it.round_phase, since_ms=since_ms)
         assert stopped(last) == 0
     finally:

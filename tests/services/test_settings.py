@@ -118,7 +118,8 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
     unknown = data.draw(
         st.lists(st.from_regex(r"[a-z]{3,8}_zz(\.[a-z]{3,8})?", fullmatch=True), unique=True, max_size=3)
     )
-    flags, environ = [], {}
+    flags = []
+    environ = {}
     for name in names:
         bad = MALFORMED[known()[name].kind]
         if data.draw(st.booleans()):
@@ -168,7 +169,8 @@ def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> 
 def inside(setting: Setting) -> st.SearchStrategy[float]:
     """Values that the range of the setting has, its ends among them."""
     limits = {type(bound): next(iter(asdict(bound).values())) for bound in setting.bounds}
-    low, high = limits.get(Ge, limits.get(Gt)), limits.get(Le, limits.get(Lt))
+    low = limits.get(Ge, limits.get(Gt))
+    high = limits.get(Le, limits.get(Lt))
     if setting.annotation is int:
         return st.integers(low, high)
     return st.floats(low, high, exclude_min=Gt in limits, exclude_max=Lt in limits)

@@ -356,7 +356,8 @@ def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: 
         engine.check(batch_timeout_s=5)
     engine.start()
     engine.check(batch_timeout_s=5)
-    held, release = threading.Event(), threading.Event()
+    held = threading.Event()
+    release = threading.Event()
 
     def hold(_: Outcome) -> None:
         held.set()

@@ -54,7 +54,9 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
     engine = Engine(queue, Counts(), top_scores=1, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 0)
     with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
         eventually(lambda: _is_up(near))
-        learner, swap, asker = TinyPublisher(near), swap_of(far, engine), Asker()
+        learner = TinyPublisher(near)
+        swap = swap_of(far, engine)
+        asker = Asker()
         learner.publish(1)
         learner.plan(1)
         swap.start()
@@ -63,7 +65,8 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
             learner.publish(2, encoder_seed=1)
             delay.inject()
             learner.plan(2)
-            begun_s, waited_s = time.monotonic(), list[float]()
+            begun_s = time.monotonic()
+            waited_s = list[float]()
             while served(engine) != (2, 2):
                 asked_s = time.monotonic()
                 queue.submit_many([asker.item("hello", event_id=str(len(waited_s)))])

@@ -58,7 +58,8 @@ def test_no_source_says_more_than_its_burst_and_its_rate_together(times_ms: list
 
 def flood(num_others: int, *, times: int = 100, labels: int = 60_000) -> tuple[Counter[str], Counter[str]]:
     """What was said and what was taken by source, where `bot` says `times` as many labels as each of the others."""
-    it, rng = Shares(share=SHARE, window=2_000), random.Random(0)
+    it = Shares(share=SHARE, window=2_000)
+    rng = random.Random(0)
     names = ["bot", *(f"desk {number}" for number in range(num_others))]
     said = rng.choices(names, [times] + [1] * num_others, k=labels)
     return Counter(said), Counter(name for name in said if it.take(name))
@@ -75,7 +76,8 @@ def test_a_source_that_floods_gets_its_share_and_the_others_lose_nothing(num_oth
 
 @pytest.mark.parametrize("weights", [[1], [1, 1], [3, 2, 2], [1] * 40])
 def test_sources_that_say_about_as_much_as_each_other_are_not_capped(weights: list[int]) -> None:
-    it, names = Shares(share=SHARE, window=500), [f"desk {number}" for number in range(len(weights))]
+    it = Shares(share=SHARE, window=500)
+    names = [f"desk {number}" for number in range(len(weights))]
     taken = [it.take(name) for name in random.Random(1).choices(names, weights, k=5_000)]
     assert sum(taken) >= 0.99 * len(taken)
 
@@ -100,7 +102,8 @@ SAID = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3_000)))
 def test_restored_limits_go_on_as_if_nothing_had_happened(
     before: list[tuple[str, int]], after: list[tuple[str, int]]
 ) -> None:
-    whole, parts = (rates(), Shares(share=0.3, window=9)), (rates(), Shares(share=0.3, window=9))
+    whole = (rates(), Shares(share=0.3, window=9))
+    parts = (rates(), Shares(share=0.3, window=9))
     for source, time_ms in before:
         for each in (whole, parts):
             each[0].take(source, time_ms), each[1].take(source)

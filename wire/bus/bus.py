@@ -129,7 +129,8 @@ class Bus:
         Each publisher has `flush_s` for that (None: its delivery timeout).
         """
         with self._lock:
-            opened, self._opened = self._opened, []
+            opened = self._opened
+            self._opened = []
         with ExitStack() as closing:  # one that fails keeps no other from being closed
             for each in opened:
                 closing.callback(partial(each.close, flush_s) if isinstance(each, Publisher) else each.close)

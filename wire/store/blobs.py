@@ -96,7 +96,9 @@ class Blobs:
         if num_bytes > self._server.config.max_blob_bytes:
             raise BlobCorrupt(f"blob {digest} of {num_bytes} bytes: more than {self._server.config.max_blob_bytes}")
         sizes = self._layout(digest, num_bytes)
-        buffer, seen, start = bytearray(num_bytes), sha256(), 0
+        buffer = bytearray(num_bytes)
+        seen = sha256()
+        start = 0
         with memoryview(buffer) as view:
             for index, size in enumerate(sizes):
                 part = self._server.ask("HGET", self._server.key("blob", digest), index)
@@ -121,7 +123,8 @@ class Blobs:
         is_whole, chunk = self._server.run(_BEGIN, keys, (name, self._server.config.chunk_bytes))
         if is_whole:
             return
-        sizes, start = chunk_sizes(len(view), _chunk_bytes(chunk, name, len(view))), 0
+        sizes = chunk_sizes(len(view), _chunk_bytes(chunk, name, len(view)))
+        start = 0
         for index, size in enumerate(sizes):
             self._server.ask("HSET", keys[0], index, view[start : start + size])
             start += size

@@ -88,7 +88,8 @@ class Collector:
         signatures = self._server.ask_many(
             [("HGET", self._server.key("manifest", version), "signature") for version in versions]
         )
-        before, self._read = self._read, {}
+        before = self._read
+        self._read = {}
         for name in zip(versions, signatures, strict=True):
             try:
                 self._read[name] = before.get(name) or self._contents_of(name[0])
@@ -117,7 +118,9 @@ class Collector:
 
     def _drop(self, keep: frozenset[int]) -> int:
         """Removes manifests, in batches, until a batch finds that pointer or plan have moved: the next call goes on."""
-        key, current, plan = self._server.key, self._versions.current(), self._plans.plan()
+        key = self._server.key
+        current = self._versions.current()
+        plan = self._plans.plan()
         kept = keep | {current} | set(plan.needed if plan else ())
         removed = 0
         for batch in _batches([version for version in self._versions.stored() if version not in kept]):

@@ -51,7 +51,8 @@ class Plans:
         Raises PlanMoved when another revision is in force, NotFound when a version that an arm, a rollback or the
         pointer would go to is not stored. Version 0 stands for none.
         """
-        key, body = self._server.key, signed.encode(plan)
+        key = self._server.key
+        body = signed.encode(plan)
         named = sorted({*plan.needed, current or 0} - {0})
         keys = [*map(key, ("plan", "history", "changes", "current")), *(key("manifest", version) for version in named)]
         note = b"" if entry is None else signed.encode(entry)

@@ -30,7 +30,8 @@ class Reports:
 
     def report(self, report: ReplicaReport) -> None:
         """Replaces the replica's report. One that fails is not repeated: the next will say it better."""
-        names, key = self._server.key("reports"), self._server.key("report", report.replica)
+        names = self._server.key("reports")
+        key = self._server.key("report", report.replica)
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once(
             [

@@ -102,7 +102,8 @@ class Versions:
 
     def _publication(self, manifest: WeightManifest, lease: Lease) -> tuple[list[str], list[str | bytes | int]]:
         """KEYS and ARGV of the script."""
-        key, body = self._server.key, signed.encode(manifest)
+        key = self._server.key
+        body = signed.encode(manifest)
         entry = VersionEntry(version=manifest.version, action="published", time_ms=manifest.created_ms)
         blobs = {tensor.digest: tensor.num_bytes for tensor in manifest.tensors}
         keys = [key("lease", lease.name), key("manifest", manifest.version)]

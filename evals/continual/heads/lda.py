@@ -23,7 +23,8 @@ class StreamingLda:
     """The sums. `learn_many` costs D^2 for each sample, `predict_many` solves first: D^3/3."""
 
     def __init__(self, num_features: int, capacity: int, *, shrinkage: float = SHRINKAGE) -> None:
-        self._rows, self._shrinkage = ClassRows(capacity), shrinkage
+        self._rows = ClassRows(capacity)
+        self._shrinkage = shrinkage
         self._outer_DD = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._sums_CD = torch.zeros(capacity, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(capacity, dtype=torch.float64)
@@ -36,7 +37,8 @@ class StreamingLda:
         return self._rows.admit(label)
 
     def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
-        rows_B, x_BD = self._rows.of(labels), x_BD.double()
+        rows_B = self._rows.of(labels)
+        x_BD = x_BD.double()
         self._outer_DD.addmm_(x_BD.T, x_BD)
         self._sums_CD.index_add_(0, rows_B, x_BD)
         self._counts_C.index_add_(0, rows_B, torch.ones(len(rows_B), dtype=torch.float64))

@@ -23,7 +23,9 @@ class DarkReplay(Strategy):
 
     def __init__(self, *, alpha: float, beta: float, is_asymmetric: bool = False, loss_q: float = 0.0) -> None:
         super().__init__(loss_q=loss_q)
-        self._alpha, self._beta, self._is_asymmetric = alpha, beta, is_asymmetric
+        self._alpha = alpha
+        self._beta = beta
+        self._is_asymmetric = is_asymmetric
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
         if self._is_asymmetric:

@@ -34,7 +34,8 @@ def running(line: Line) -> Iterator[None]:
 def test_what_was_sent_while_the_broker_slept_arrives_once(
     bus: Bus, bus_config: BusConfig, broker: LocalBroker
 ) -> None:
-    line, acknowledged = Line(lambda: bus_config, client_id="line"), Counter[int]()
+    line = Line(lambda: bus_config, client_id="line")
+    acknowledged = Counter[int]()
     with running(line):
         for number in range(100):
             if number == 20:

@@ -67,7 +67,8 @@ def test_emptying_twice_is_harmless(tmp_path: Path) -> None:
 
 def test_the_clock_of_one_program_jumps(tmp_path: Path) -> None:
     wrong = clock_in(tmp_path)
-    command, env = [sys.executable, "-c", TELLS], os.environ | wrong.environment()
+    command = [sys.executable, "-c", TELLS]
+    env = os.environ | wrong.environment()
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         true_s = time.time() - time.monotonic()

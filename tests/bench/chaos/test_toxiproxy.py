@@ -57,7 +57,8 @@ def proxy(echo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy
 def echoed(proxy: Proxy) -> tuple[int, float]:
     """How many bytes come back, and after how many seconds the last of them."""
     host, _, port = proxy.listen.partition(":")
-    start_s, num = time.monotonic(), 0
+    start_s = time.monotonic()
+    num = 0
     with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connection:
         connection.sendall(SENT)
         try:

@@ -12,7 +12,8 @@ from tests.model.small import small_strata
 @pytest.mark.parametrize("fused", [True, False])
 @torch.no_grad()
 def test_padding_changes_nothing(fused: bool) -> None:
-    strata, token_ids = small_strata(), [[5, 6, 7, 8], [1], [9, 8]]
+    strata = small_strata()
+    token_ids = [[5, 6, 7, 8], [1], [9, 8]]
     ids_BT, mask_BT = pad(token_ids)
     z_BD = Padded(strata, fused=fused)(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))
     assert torch.allclose(z_BD, strata(RaggedBatch.of(token_ids)), atol=1e-5)

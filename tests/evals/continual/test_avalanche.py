@@ -27,7 +27,8 @@ def taught(name: str, *, seed: int = 1) -> Avalanche:
     ],
 )
 def test_strategies_and_plugins_learn_our_stages(name: str) -> None:
-    it, naive = taught(name), taught("avalanche-naive")
+    it = taught(name)
+    naive = taught("avalanche-naive")
     assert accuracy(it, 0, 1) > accuracy(naive, 0, 1) + 0.1 and accuracy(it, 2, 3) > 0.7
     assert naive.num_bytes == 0 < it.num_bytes == 40 * (8 * 4 + 8)
 

@@ -18,7 +18,8 @@ def gradient_at(it: ElasticWeights, value: float) -> list[float]:
 
 
 def test_what_mattered_is_held_where_it_was() -> None:
-    it, w = ElasticWeights(strength=3.0, decay=0.5), torch.tensor([1.0, 1.0], requires_grad=True)
+    it = ElasticWeights(strength=3.0, decay=0.5)
+    w = torch.tensor([1.0, 1.0], requires_grad=True)
     it.end_stage([w], (x * w[0] for x in (1.0, 3.0)))  # F = mean of 1 and 9, for the first weight only
     assert gradient_at(it, 1.5) == [3.0 * 5.0 * 0.5, 0.0]
     it.end_stage([torch.zeros(2, requires_grad=True)], [])

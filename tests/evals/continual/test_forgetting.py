@@ -5,7 +5,9 @@ from torch import Tensor
 
 from evals.continual.forgetting import ForgettingRidge
 
-M, C, RIDGE = 12, 3, 0.5
+M = 12
+C = 3
+RIDGE = 0.5
 
 
 def rows(num: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -47,7 +49,8 @@ def test_what_forgets_nothing_is_ridge_regression(num: int, seed: int) -> None:
 
 def test_with_a_whole_turn_of_penalties_it_is_weighted_ridge_regression() -> None:
     """Each coordinate gets its penalty back once a turn, so the sums differ by at most what a turn forgets."""
-    factor, num = 0.999, 40 * M
+    factor = 0.999
+    num = 40 * M
     x_NM, targets_NC = rows(num, seed=1)
     age_N1 = factor ** torch.arange(num - 1, -1, -1).double()[:, None]
     gram_MM = x_NM.T @ (age_N1 * x_NM) + RIDGE * torch.eye(M).double()

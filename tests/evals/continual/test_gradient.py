@@ -33,7 +33,8 @@ def taught(recipe: Recipe, *, seed: int = 1, last: tuple[int, int] = (2, 3)) -> 
     ],
 )
 def test_replay_keeps_the_first_stage(make: type[Strategy]) -> None:
-    naive, replaying = taught(RECIPE(strategy=Strategy)), taught(RECIPE(strategy=make))
+    naive = taught(RECIPE(strategy=Strategy))
+    replaying = taught(RECIPE(strategy=make))
     assert accuracy(naive, 2, 3) > 0.9 and accuracy(naive, 0, 1) < 0.7
     assert accuracy(replaying, 2, 3) > 0.9 and accuracy(replaying, 0, 1) > 0.9
     assert naive.num_bytes == 0 < replaying.num_bytes <= 40 * (8 * 4 + 8 + 4 * 4)
@@ -46,7 +47,8 @@ def test_replay_keeps_the_first_stage(make: type[Strategy]) -> None:
 def test_the_others_move_less_where_they_learnt_before(make: type[Strategy]) -> None:
     def lost(strategy: type[Strategy]) -> float:
         """How far the outputs on the first stage moved during the second, its classes only."""
-        it, first = Gradient(mlp((8, 16, 4), 1), RECIPE(strategy=strategy), capacity=40, seed=1), part(0, 1, seed=9)
+        it = Gradient(mlp((8, 16, 4), 1), RECIPE(strategy=strategy), capacity=40, seed=1)
+        first = part(0, 1, seed=9)
         it.learn_many(part(0, 1))
         before_NC = it._net(first.inputs)
         it.learn_many(part(2, 3))

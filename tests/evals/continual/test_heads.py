@@ -14,7 +14,8 @@ from evals.continual.heads.nearest_mean import NearestMean
 from learner.fast.head import Head
 from learner.fast.ridge import RidgeHead
 
-D, CAPACITY = 16, 4
+D = 16
+CAPACITY = 4
 NAMES = ("a", "b", "c")
 
 HEADS: dict[str, Callable[[], Head]] = {
@@ -54,7 +55,8 @@ def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
 @given(order=st.permutations(range(30)), cut=st.integers(1, 29))
 def test_order_and_batches_change_nothing(make: Callable[[], Head], order: list[int], cut: int) -> None:
     x_BD, labels = drawn(30)
-    whole, parts = learnt(make(), x_BD, labels), make()
+    whole = learnt(make(), x_BD, labels)
+    parts = make()
     for name in NAMES:
         parts.admit(name)
     for places in (order[:cut], order[cut:]):

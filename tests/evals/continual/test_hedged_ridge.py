@@ -44,7 +44,9 @@ def test_labels_that_stay_as_they_are_need_no_inputs() -> None:
 
 
 def test_predicting_changes_nothing() -> None:
-    first, second, part = (HedgedRidge(NUM_INPUTS, 2, seed=0), HedgedRidge(NUM_INPUTS, 2, seed=0), concept(80, seed=2))
+    first = HedgedRidge(NUM_INPUTS, 2, seed=0)
+    second = HedgedRidge(NUM_INPUTS, 2, seed=0)
+    part = concept(80, seed=2)
     for row in part.batches(1):
         first.predict_many(part.inputs[:7])
         first.learn_many(row)
@@ -63,7 +65,8 @@ def test_the_same_seed_gives_the_same_learner() -> None:
 
 
 def test_inputs_are_standardised_by_what_came_before() -> None:
-    it, rng = Standard(1), torch.Generator().manual_seed(0)
+    it = Standard(1)
+    rng = torch.Generator().manual_seed(0)
     for value in 100 + 5 * torch.randn(3_000, 1, generator=rng):
         it.learn_one(value)
     assert it(torch.tensor([105.0])).item() == pytest.approx(1.0, abs=0.1)

@@ -17,7 +17,8 @@ class LastClasses:
     precision = "fp32"
 
     def __init__(self, memory: int) -> None:
-        self._memory, self._parts = memory, list[Part[Tensor]]()
+        self._memory = memory
+        self._parts = list[Part[Tensor]]()
 
     @property
     def num_bytes(self) -> int:

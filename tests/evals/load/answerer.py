@@ -62,7 +62,9 @@ class Answerer:
     ) -> None:
         self._bus = bus
         self._store = store
-        self._drops, self._repeats, self._saving = drops, repeats, saving
+        self._drops = drops
+        self._repeats = repeats
+        self._saving = saving
         self._publisher = bus.publisher()
         self._closed = threading.Event()
         self._events = 0

@@ -27,7 +27,8 @@ def test_elec2_is_ten_spans_of_time_in_order(tmp_path: Path) -> None:
 
 
 def test_a_row_has_its_columns_and_then_columns_and_label_of_each_lag() -> None:
-    columns_ND, labels_N = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 1])
+    columns_ND = torch.tensor([[1.0], [2.0], [3.0]])
+    labels_N = torch.tensor([0, 1, 1])
     assert with_past(columns_ND, labels_N, (1, 2), num_classes=2).tolist() == [
         [1, 0, 0, 0, 0, 0, 0],
         [2, 1, 1, 0, 0, 0, 0],
@@ -37,8 +38,10 @@ def test_a_row_has_its_columns_and_then_columns_and_label_of_each_lag() -> None:
 
 @given(st.integers(1, 30), st.integers(0, 29), st.integers(0, 999))
 def test_inputs_know_nothing_of_later_rows_nor_their_own_label(num: int, at: int, seed: int) -> None:
-    at, rng = min(at, num - 1), torch.Generator().manual_seed(seed)
-    columns_ND, labels_N = torch.rand(num, 3, generator=rng), torch.randint(0, 2, (num,), generator=rng)
+    at = min(at, num - 1)
+    rng = torch.Generator().manual_seed(seed)
+    columns_ND = torch.rand(num, 3, generator=rng)
+    labels_N = torch.randint(0, 2, (num,), generator=rng)
     before = with_past(columns_ND, labels_N, LAGS, num_classes=2)
     columns_ND[at + 1 :] += 1
     labels_N[at:] = 1 - labels_N[at:]

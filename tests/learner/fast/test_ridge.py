@@ -6,7 +6,8 @@ from torch import Tensor
 
 from learner.fast.ridge import ENOUGH, RidgeHead, on_grid
 
-R, CLASSES = 24, ("a", "b", "c")
+R = 24
+CLASSES = ("a", "b", "c")
 
 
 def features(num: int, seed: int = 0) -> Tensor:
@@ -26,10 +27,12 @@ LABELS = [CLASSES[i % 7 % 3] for i in range(90)]
 @settings(max_examples=50)
 @given(st.permutations(range(90)), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[int], sizes: list[int]) -> None:
-    whole, parts = head(), head()
+    whole = head()
+    parts = head()
     whole.learn_many(PHI, LABELS)
     while order:
-        batch, order = order[: sizes[-1]], order[sizes[-1] :]
+        batch = order[: sizes[-1]]
+        order = order[sizes[-1] :]
         sizes = [sizes[-1], *sizes[:-1]]
         parts.learn_many(PHI[batch], [LABELS[i] for i in batch])
     assert all(torch.equal(sums, whole.export()[name]) for name, sums in parts.export().items())
@@ -39,7 +42,8 @@ def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[in
 @settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=90, max_size=90))
 def test_what_is_unlearnt_was_never_there_bit_for_bit(is_gone: list[bool]) -> None:
-    it, other = head(), head()
+    it = head()
+    other = head()
     it.learn_many(PHI, LABELS)
     for gone in (True, False):
         places = [i for i in range(90) if is_gone[i] is gone]
@@ -69,7 +73,8 @@ def test_a_learnt_class_is_predicted() -> None:
 
 
 def test_a_class_with_one_label_is_recognised_beside_a_large_one() -> None:
-    it, (large, small) = head(), features(2, seed=5)
+    it = head()
+    (large, small) = features(2, seed=5)
     it.learn_many(large + 0.1 * features(400, seed=6), ["a"] * 400)
     it.learn_many(small[None], ["b"])
     assert int(it.predict_many(small[None] + 0.1 * features(1, seed=7)).argmax()) == 1
@@ -87,7 +92,8 @@ def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:
 
 def test_a_row_whose_samples_are_taken_out_is_given_to_another_class() -> None:
     """B16: the head is then one that never knew the first, bit for bit."""
-    it, other = head(capacity=3), RidgeHead(R, 3, ridge=0.01)
+    it = head(capacity=3)
+    other = RidgeHead(R, 3, ridge=0.01)
     it.learn_many(PHI, LABELS)
     gone = [i for i, label in enumerate(LABELS) if label == "b"]
     with pytest.raises(AssertionError, match="still has samples"):
@@ -109,7 +115,9 @@ def test_nothing_learnt_means_zero_weights() -> None:
 
 
 def test_restored_sums_go_on_bit_for_bit() -> None:
-    whole, first, second = head(), head(), head()
+    whole = head()
+    first = head()
+    second = head()
     whole.learn_many(PHI, LABELS)
     first.learn_many(PHI[:33], LABELS[:33])
     second.learn_many(PHI[:7], LABELS[:7])

@@ -136,7 +136,8 @@ def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -
     assert it.counts["classes_evicted"] == 1 and it.tier.head.classes[0] == "complaint"
     assert sorted(it.replay.samples()) == sorted(other.replay.samples())
     order = [it.tier.head.classes.index(label) for label in other.tier.head.classes]
-    mine, theirs = it.tier.export(), other.tier.export()
+    mine = it.tier.export()
+    theirs = other.tier.export()
     assert torch.equal(mine["gram"], theirs["gram"])
     assert all(torch.equal(mine[name][order], theirs[name]) for name in ("class", "counts", "z"))
 
@@ -221,7 +222,8 @@ def test_how_labels_are_batched_changes_nothing(labels: list[str], sizes: list[i
         size = sizes[turn % len(sizes)]
         parts.learn(records[taken : taken + size], {})
         taken += size
-    mine, theirs = decode(encode(whole.export(None))), decode(encode(parts.export(None)))
+    mine = decode(encode(whole.export(None)))
+    theirs = decode(encode(parts.export(None)))
     assert mine.facts.support == theirs.facts.support and +whole.counts == +parts.counts
     assert mine.facts.classes == theirs.facts.classes
     assert all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())

@@ -130,7 +130,8 @@ def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
     publisher = bus.publisher()
     publisher.send(feedback(1, label=" "))
     publisher.flush(10)
-    it, letters = feed(bus, {}), bus.follow([DeadLetter], {})
+    it = feed(bus, {})
+    letters = bus.follow([DeadLetter], {})
     found: list[object] = []
 
     def has_come() -> bool:
@@ -185,7 +186,8 @@ def test_nothing_more_is_read_while_the_letters_are_full() -> None:
     """B17: letters are bounded, and none is dropped."""
     away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
     letter = DeadLetter(reason="empty", detail="", topic="t", partition=0, offset=0, payload=b"x" * MAX_BYTES)
-    letters, counts = Letters(), Counter[str]()
+    letters = Letters()
+    counts = Counter[str]()
     letters.add([letter])
     it = feed(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
     assert it.poll(1) == [] and counts == {"polls_behind_letters": 1}

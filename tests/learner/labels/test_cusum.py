@@ -67,7 +67,8 @@ def test_a_quiet_stream_raises_nothing() -> None:
 
 
 def test_what_was_always_so_raises_nothing() -> None:
-    rng, it = random.Random(0), Charts()
+    rng = random.Random(0)
+    it = Charts()
     for context, outcome in quiet(10_000):
         often = "bad" if rng.random() < 0.4 else None
         it.add(context, often if context == "context 0" else outcome)
@@ -75,7 +76,8 @@ def test_what_was_always_so_raises_nothing() -> None:
 
 
 def test_what_goes_wrong_everywhere_at_once_raises_nothing() -> None:
-    it, rng = charts(quiet(2_000)), random.Random(0)
+    it = charts(quiet(2_000))
+    rng = random.Random(0)
     for context, _ in quiet(2_000, seed=1):
         it.add(context, "bad" if rng.random() < 0.9 else None)
         assert it.raised() == []
@@ -107,7 +109,8 @@ TRIALS = st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.sampled_from(
 def test_restored_charts_go_on_as_if_nothing_had_happened(
     before: list[tuple[str, str | None, bool]], after: list[tuple[str, str | None, bool]]
 ) -> None:
-    whole, first = Charts(), Charts()
+    whole = Charts()
+    first = Charts()
     for context, outcome, is_charted in before:
         whole.add(context, outcome, is_charted=is_charted)
         first.add(context, outcome, is_charted=is_charted)

@@ -99,7 +99,9 @@ def test_drift_says_what_has_risen_when_and_how_far() -> None:
 def test_a_few_classes_that_got_worse_are_found_where_the_mean_of_all_hides_them() -> None:
     watch = DriftWatch(delta=DELTA)
     classes = [f"class {row}" for row in range(GROUP)] + ["rare"]
-    common, rare_before, rare_after = answers(0.2, 3_000, "class 0"), answers(0.0, 60, "rare"), answers(1.0, 30, "rare")
+    common = answers(0.2, 3_000, "class 0")
+    rare_before = answers(0.0, 60, "rare")
+    rare_after = answers(1.0, 30, "rare")
     watch.add_answers(common + rare_before, classes)
     for number, each in enumerate(rare_after):
         watch.add_answers([*common[20 * number : 20 * number + 20], each], classes)

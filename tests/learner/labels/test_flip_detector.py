@@ -51,7 +51,8 @@ def test_the_flip_of_one_class_is_noticed_within_500_labels() -> None:
 
 def test_sources_that_agree_on_a_flip_are_noticed_as_one_source_is() -> None:
     """F43: a hundred sources, each below any share."""
-    it, rng = watching(), random.Random(7)
+    it = watching()
+    rng = random.Random(7)
 
     def colluding(each: Said) -> Said:
         _, answered, said = flipped(each)

@@ -72,7 +72,9 @@ def test_what_waits_leaves_the_other_something_to_read(
 
 def test_nobody_waits_for_records_that_do_not_come() -> None:
     """B6: a partition without a leader, or an end that no record has, holds up nothing."""
-    it, full, unread = Flow(), levels(0.0, 0.9), Unread(answers=900, labels=900)
+    it = Flow()
+    full = levels(0.0, 0.9)
+    unread = Unread(answers=900, labels=900)
     assert it.waits(full, unread, 0.0) is Feedback
     it.came({Answer: 5}, STALLED_S)
     assert it.waits(full, unread, 2 * STALLED_S - 0.1) is Feedback

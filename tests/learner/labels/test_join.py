@@ -190,7 +190,8 @@ def test_the_held_back_share_of_events_without_a_source_is_that_of_their_ids() -
 
 
 def test_a_forged_label_takes_nothing_from_the_right_one_whichever_comes_first() -> None:
-    forged, right = label("e", "no", receipt="5.ab"), label("e", receipt=RECEIPTS.of("e", time_ms=5, entity="e"))
+    forged = label("e", "no", receipt="5.ab")
+    right = label("e", receipt=RECEIPTS.of("e", time_ms=5, entity="e"))
     streams: list[list[Answer | Feedback]] = [
         [forged, right, answer("e", time_ms=5)],
         [forged, answer("e", time_ms=5), right],
@@ -224,10 +225,8 @@ def test_a_parked_label_that_is_held_leaves_its_answer_too() -> None:
 
 def test_two_producers_that_both_count_teach_each_their_own() -> None:
     """B5, scenario a: the second answer is no repetition, and no label is learnt for the text of the other."""
-    one, other = (
-        answer("1", "of the shop", source="shop", time_ms=5),
-        answer("1", "of the desk", source="desk", time_ms=6),
-    )
+    one = answer("1", "of the shop", source="shop", time_ms=5)
+    other = answer("1", "of the desk", source="desk", time_ms=6)
     by_source = [label("1", "A", event_source="shop"), label("1", "B", event_source="desk")]
     by_receipt = [label_of(one, "A"), label_of(other, "B")]
     by_both = [label_of(one, "A", event_source="shop"), label_of(other, "B", event_source="desk")]
@@ -250,10 +249,8 @@ def test_who_reaches_http_teaches_nothing_under_the_id_of_another() -> None:
 
 def test_an_id_that_comes_back_for_another_text_is_another_event() -> None:
     """B5, scenario c: a broker that lost its log gives the ids of its places again."""
-    old, new = (
-        answer("events.v1/0/0", "of the first run", time_ms=1),
-        answer("events.v1/0/0", "of the second", time_ms=2),
-    )
+    old = answer("events.v1/0/0", "of the first run", time_ms=1)
+    new = answer("events.v1/0/0", "of the second", time_ms=2)
     it = join()
     it.match([old])
     again = join(it.export())
@@ -275,7 +272,8 @@ def test_a_label_with_the_receipt_of_another_answer_waits_for_its_own(event_sour
 
 def test_an_event_that_was_answered_twice_has_two_good_receipts() -> None:
     """B5: a redelivery changes neither the event nor what it is learnt for."""
-    first, second = answer("e", source="crm", time_ms=1_000), answer("e", source="crm", time_ms=2_000)
+    first = answer("e", source="crm", time_ms=1_000)
+    second = answer("e", source="crm", time_ms=2_000)
     for records in orders(first, second, label_of(first, "A"), label_of(second, "A")):
         it = join()
         assert len(it.match(records)) == 1 and it.counts["answers_repeated"] == it.counts["duplicate"] == 1
@@ -328,7 +326,8 @@ def test_an_answer_from_before_sources_were_kept_is_of_any() -> None:
 
 
 def test_one_id_for_everything_costs_no_memory() -> None:
-    it, true = join(pending=1_000, parked=1_000), answer("1", "mine", source="crm")
+    it = join(pending=1_000, parked=1_000)
+    true = answer("1", "mine", source="crm")
     it.match([true, *(answer("1", f"text {number}", source="http", time_ms=number) for number in range(50))])
     it.match([label_of(answer("2", time_ms=number)) for number in range(50)])
     assert it.num_pending == it.num_parked == SAME_ID and it.counts["orphan"] == 50 - SAME_ID
@@ -378,7 +377,8 @@ def test_a_receipt_is_learnt_for_the_text_that_it_is_of(records: list[Answer | F
 def test_a_restored_join_goes_on_as_if_nothing_had_happened(
     before: list[Answer | Feedback], after: list[Answer | Feedback]
 ) -> None:
-    whole, first = join(), join()
+    whole = join()
+    first = join()
     first.match(before)
     second = join(msgspec.msgpack.decode(msgspec.msgpack.encode(first.export()), type=JoinState))
     assert whole.match(before + after)[first.counts["matched"] :] == second.match(after)

@@ -80,7 +80,8 @@ def test_what_can_never_be_sent_becomes_a_short_letter_and_then_nothing() -> Non
     it = filled(dead_letter(1, num_bytes=MAX_LETTER_BYTES), quarantined(2))
     it.settle(taken(it)[0], GONE)
     it.settle(taken(it)[0], GONE)
-    (cut, quarantine) = (taken(it), taken(it))
+    cut = taken(it)
+    quarantine = taken(it)
     assert isinstance(cut[1], DeadLetter) and cut[1].offset == 1 and len(cut[1].payload) < 100_000
     assert isinstance(quarantine[1], DeadLetter) and quarantine[1].reason == "unsendable"
     assert b"a lie" in quarantine[1].payload and it.counts["letters_shortened"] == 2

@@ -33,7 +33,8 @@ def said(number: int, *, source: str, label: str = "", time_ms: int = 0) -> list
 
 
 def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:
-    it, honest = guarded(require_receipts=1), guarded(require_receipts=1)
+    it = guarded(require_receipts=1)
+    honest = guarded(require_receipts=1)
     for number in range(60):
         lie = feedback(number, label=label_of(number + 1))
         it.learn([lie, *said(number, source="desk"), msgspec.structs.replace(lie, receipt="5.ab")], {})
@@ -66,7 +67,8 @@ def test_a_source_over_its_rate_is_held_and_an_operator_lets_its_label_through()
 
 def test_a_restored_guard_holds_the_same_labels() -> None:
     limits = {"source_labels_per_s": 5, "source_burst": 3, "source_share": 0.2}
-    whole, sources = guarded(**limits), ["bot", "bot", "bot", "desk", "shop"]
+    whole = guarded(**limits)
+    sources = ["bot", "bot", "bot", "desk", "shop"]
     stream = [said(number, source=sources[number % 5], time_ms=100 * number) for number in range(60)]
     for records in stream[:30]:
         whole.learn(records, {})
@@ -99,5 +101,5 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
     held = learn(400, 700, lie="invoice")
     assert {(each.reason, each.answered, each.label) for each in held} == {("flip", "refund", "invoice")}
     assert it.join.counts["quarantined_flip"] == len(held) >= 40
-    assert it.trust.flips.alarms() == ["'refund' is said to be 'invoice'"] and it.guard.flips.num_raised == 1
+    assert it.trust.flips.alarms() == ["'refund' is said to be 'invoice'"] and it.trust.flips.num_raised == 1
     assert learn(700, 1_000) == [] and it.trust.flips.alarms() == []

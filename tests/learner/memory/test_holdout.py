@@ -15,7 +15,8 @@ def holdout(num_samples: int) -> Holdout:
 
 
 def test_accuracy_counts_unknown_classes_as_wrong() -> None:
-    it, served = holdout(10), small_served()
+    it = holdout(10)
+    served = small_served()
     always_first = torch.zeros(2, 96)
     always_first[0] = 1.0
     head = served.head(stored_head(CONFIG, always_first, temperature=1.0))
@@ -30,13 +31,15 @@ def test_no_samples_and_no_classes_are_zero() -> None:
 
 
 def test_warming_up_is_done_in_units_and_in_every_precision() -> None:
-    it, served = holdout(25), small_served()
+    it = holdout(25)
+    served = small_served()
     assert [it.warm(served, 10) for _ in range(6)] == [False, False, False, False, True, True]
 
 
 def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("learner.memory.holdout.NUM_FEW", 6)
-    it, served = holdout(30), small_served()
+    it = holdout(30)
+    served = small_served()
     few = it.few
     assert len(few) == 6 and set(few) < set(it.samples.samples()) and it.few == few
     int8, int4 = (it.vectors(served, TOPICS, precision=name, samples=few) for name in ("int8", "int4"))
@@ -48,7 +51,9 @@ def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch
 
 
 def test_two_encoders_are_kept_apart() -> None:
-    it, strata, first = holdout(4), small_strata(), small_served()
+    it = holdout(4)
+    strata = small_strata()
+    first = small_served()
     with torch.no_grad():
         strata.get_parameter("layers.1.up.weight").mul_(-3)
     second = first.with_top(stored_encoder(strata, first_layer=1))

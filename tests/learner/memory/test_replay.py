@@ -77,7 +77,8 @@ def filled(seed: int, policy: ReplayPolicy = "class-balanced") -> list[Labelled]
 
 def assert_uniform_in_each_group(fill: Filled, policy: ReplayPolicy, *, runs: int = 400) -> None:
     """Each group holds its share of the places, and each sample of it was equally likely to be held."""
-    kept, seen = Counter[Labelled](), Counter(map(GROUP_OF[policy], STREAM))
+    kept = Counter[Labelled]()
+    seen = Counter(map(GROUP_OF[policy], STREAM))
     for seed in range(runs):
         kept.update(fill(seed))
     quota = {group: CAPACITY // len(seen) + (i < CAPACITY % len(seen)) for i, group in enumerate(sorted(seen))}
@@ -91,7 +92,8 @@ def check_replay(
     policy: ReplayPolicy, before: list[Labelled], after: list[Labelled], capacity: int, budget: int
 ) -> None:
     """What holds of every policy: the bounds, what is returned, erasing, and coming back from bytes."""
-    replay, returned = Replay[Labelled](capacity, budget, key_of=hashed(1), policy=policy), Counter[Labelled]()
+    replay = Replay[Labelled](capacity, budget, key_of=hashed(1), policy=policy)
+    returned = Counter[Labelled]()
     for sample in before:
         returned.update(replay.add([sample]))
         assert len(replay) <= capacity and replay.num_bytes <= budget
@@ -169,7 +171,8 @@ def test_bytes_are_taken_from_the_class_that_holds_most() -> None:
 
 
 def test_inclusion_stays_uniform_when_bytes_are_the_bound() -> None:
-    kept, runs = Counter[str](), 600
+    kept = Counter[str]()
+    runs = 600
     for seed in range(runs):
         replay = Replay[Labelled](100, 40, key_of=hashed(seed))
         replay.add(Labelled(f"{i:04d}", "a") for i in range(40))
@@ -178,7 +181,8 @@ def test_inclusion_stays_uniform_when_bytes_are_the_bound() -> None:
 
 
 def test_what_is_learnt_after_an_erasure_is_as_likely_as_what_stayed() -> None:
-    kept, runs = Counter[str](), 600
+    kept = Counter[str]()
+    runs = 600
     for seed in range(runs):
         replay = Replay[Labelled](8, 1 << 20, key_of=hashed(seed))
         replay.add(Labelled(f"{i}", "a", "p" if i < 20 else "") for i in range(40))
@@ -220,7 +224,8 @@ def test_some_of_the_samples_stay_the_same_as_others_come() -> None:
 @given(st.lists(st.sampled_from(["lost_card", "lost-card", "??", "pay"])), st.integers(1, 5))
 def test_each_class_is_led_by_its_name_however_the_samples_are_batched(labels: list[str], size: int) -> None:
     samples = [Labelled(f"text {number}", label) for number, label in enumerate(labels)]
-    whole, parts = with_names(samples, ()), list[Labelled]()
+    whole = with_names(samples, ())
+    parts = list[Labelled]()
     for first in range(0, len(samples), size):
         parts += with_names(samples[first : first + size], {it.label for it in parts})
     assert parts == whole and [it for it in whole if it in samples] == samples

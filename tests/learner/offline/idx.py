@@ -26,7 +26,8 @@ def small_mnist(folder: Path) -> Path:
         labels_N = (torch.arange(num_images) % 10).to(torch.uint8)
         images = torch.randint(120, (num_images, 28, 28), generator=rng, dtype=torch.uint8)
         for image, label in zip(images, labels_N.tolist(), strict=True):
-            row, column = 4 + 12 * (label // 5), 2 + 5 * (label % 5)
+            row = 4 + 12 * (label // 5)
+            column = 2 + 5 * (label % 5)
             image[row : row + 4, column : column + 4] = 255
         (folder / "mnist" / f"{name}-images-idx3-ubyte.gz").write_bytes(idx(images))
         (folder / "mnist" / f"{name}-labels-idx1-ubyte.gz").write_bytes(idx(labels_N))

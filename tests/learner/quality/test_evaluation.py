@@ -49,7 +49,8 @@ def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learn
 
 
 def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -> None:
-    before, after = published(maker, learner), maker.make(learner, Stopwatch())
+    before = published(maker, learner)
+    after = maker.make(learner, Stopwatch())
     evaluation = after.measured.evaluation
     assert evaluation.accuracy == evaluation.parent_accuracy == before.measured.evaluation.accuracy
     assert evaluation.anchor == 1 and evaluation.anchor_labels == evaluation.num_labels

@@ -29,7 +29,8 @@ def test_texts_are_taken_once_and_bounded() -> None:
 
 
 def test_agreement_is_about_the_class_that_is_named() -> None:
-    it, served = parity(max_texts=40), small_served()
+    it = parity(max_texts=40)
+    served = small_served()
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
     head = served.head(stored_head(CONFIG, weights_CR, temperature=0.1))
     assert it.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
@@ -41,7 +42,8 @@ def test_agreement_is_about_the_class_that_is_named() -> None:
 
 
 def test_probes_have_the_logits_of_the_served_bytes() -> None:
-    it, served = parity(), small_served()
+    it = parity()
+    served = small_served()
     head = served.head(stored_head(CONFIG, torch.ones(3, 96), temperature=1.0))
     (text, logits_C), *_ = it.logits(head, 3, 2)
     assert torch.equal(logits_C, head.logits(served.z_many([text]), 3)[0])

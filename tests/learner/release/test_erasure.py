@@ -52,7 +52,8 @@ def test_the_sums_are_those_of_all_others_bit_for_bit(learner: Learner) -> None:
     without.learn(others(), {})
     removed = erased(learner)
     assert removed["replay"] == removed["fresh"] > 5 and removed["held_back"] > 0 and removed["pending"] == 1
-    mine, theirs = learner.tier, without.tier
+    mine = learner.tier
+    theirs = without.tier
     order = [mine.head.classes.index(label) for label in theirs.head.classes]
     assert torch.equal(mine.export()["gram"], theirs.export()["gram"])
     for name in ("class", "counts", "z"):

@@ -118,7 +118,8 @@ def test_a_state_that_was_never_served_is_not_taken_for_a_version(bench: Publish
     for last in (20, 40, 60):
         bench.learn(last - 20, last)
         bench.publish()
-    served, entry = bench.store.manifest(2), bench.checkpoints.entries()[1]
+    served = bench.store.manifest(2)
+    entry = bench.checkpoints.entries()[1]
     assert entry.version == 2
     never_served = msgspec.structs.replace(served, epoch=served.epoch + 1, trained_through={"feedback.v1/0": 1})
     entry.path.write_bytes(encode(bench.learner.export(never_served)))

@@ -33,11 +33,13 @@ def topics() -> Topics:
 
 def play(learner: Learner, topics: Topics, seed: int) -> None:
     """Read everything in polls of any size from any partition, with slow work between them."""
-    rng, at = random.Random(seed), dict.fromkeys(topics, 0)
+    rng = random.Random(seed)
+    at = dict.fromkeys(topics, 0)
     while any(at[name] < len(records) for name, records in topics.items()):
         name = rng.choice([name for name, records in topics.items() if at[name] < len(records)])
         end = min(at[name] + rng.randint(1, 25), len(topics[name]))
-        records, at[name] = topics[name][at[name] : end], end
+        records = topics[name][at[name] : end]
+        at[name] = end
         learner.learn(records, at)
         for _ in range(rng.randint(1, 9)):
             learner.tick()
@@ -55,7 +57,8 @@ def made(learner: Learner) -> Candidate:
 
 def reader(topics: Topics, seed: int) -> ReadTo:
     """Gives each partition up to the offsets, in an order of its own."""
-    rng, at = random.Random(seed), dict.fromkeys(topics, 0)
+    rng = random.Random(seed)
+    at = dict.fromkeys(topics, 0)
 
     def read_to(offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
         names = list(topics)

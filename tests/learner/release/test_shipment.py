@@ -24,7 +24,8 @@ def test_new_labels_make_a_version_that_sends_only_the_head(bench: PublishRig) -
     bench.publish()
     bench.learn(0, 60)
     assert bench.publish() == 2
-    first, second = bench.store.manifest(1), bench.store.manifest(2)
+    first = bench.store.manifest(1)
+    second = bench.store.manifest(2)
     assert [a.name for a, b in zip(first.tensors, second.tensors, strict=True) if a != b] == ["head.out"]
     assert second.labels == bench.learner.tier.head.classes and second.trained_through == {"feedback.v1/0": 60}
     assert second.evaluation.accuracy > second.evaluation.parent_accuracy == 0.0

@@ -25,15 +25,18 @@ def test_texts_near_a_mean_are_of_its_class_however_often_each_is_shown(rows: li
 def test_guesses_move_the_means_towards_the_texts() -> None:
     """A text halfway between two classes is of the one whose other texts lie on its side."""
     means_CD = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    halfway, aside = torch.tensor([[0.54, 0.62, 0.57]]), torch.tensor([[0.8, 0.1, 0.6]])
+    halfway = torch.tensor([[0.54, 0.62, 0.57]])
+    aside = torch.tensor([[0.8, 0.1, 0.6]])
     z_UD = functional.normalize(torch.cat([halfway, aside.repeat(20, 1)]), dim=1)
     assert guess(z_UD[:1], means_CD).tolist() == [1] and guess(z_UD, means_CD)[0] == 0
 
 
 def test_units_give_the_guesses_of_all_at_once() -> None:
-    served, texts = small_served(), [text_of(number) for number in range(50)]
+    served = small_served()
+    texts = [text_of(number) for number in range(50)]
     means_CD = functional.normalize(served.z_many(texts[:5]), dim=1)
-    it, shares = PseudoLabels(texts, means_CD, unit=20), list[float]()
+    it = PseudoLabels(texts, means_CD, unit=20)
+    shares = list[float]()
     while not it.rows:
         it.step(served)
         shares.append(it.progress)

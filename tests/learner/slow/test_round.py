@@ -57,7 +57,9 @@ def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tup
 
 
 def test_a_round_is_made_of_small_units() -> None:
-    it, memory, held = slow_round(), replay(), holdout()
+    it = slow_round()
+    memory = replay()
+    held = holdout()
     phases = []
     while it.phase is not Phase.DONE:
         phases.append(it.phase)
@@ -96,7 +98,8 @@ def test_a_round_trains_on_thinned_texts() -> None:
 
 @pytest.mark.parametrize("name, num_draws", [("er", 1), ("der++", 2), ("lwf", 0)])
 def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy, num_draws: int) -> None:
-    config, held = replace(SMALL, slow_strategy=name, slow_loss_q=0.2), holdout()
+    config = replace(SMALL, slow_strategy=name, slow_loss_q=0.2)
+    held = holdout()
     first, second = (slow_round(config, num_draws=num_draws) for _ in range(2))
     for it in (first, second):
         while it.phase is not Phase.DONE:
@@ -108,7 +111,10 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy,
 
 
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
-    memory, base, held, new = replay(), tier(), holdout(), labelled(200, 203)
+    memory = replay()
+    base = tier()
+    held = holdout()
+    new = labelled(200, 203)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
     it = SlowRound(plan, base.means(plan.labels), base, small_strata(), config=SMALL)
     for sample in new:  # one before the memory is read, one while it is learnt again, one at the end

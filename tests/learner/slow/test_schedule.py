@@ -87,7 +87,8 @@ def test_a_large_memory_delays_a_round_but_no_rehearsal() -> None:
 
 def test_when_all_is_rehearsed_texts_without_a_label_are_learnt_once_where_they_are_more_than_the_memory() -> None:
     it, counts = schedule(learnt=EVERY, round_at=EVERY, rehearsed_at=EVERY)
-    few, many = waiting(80), waiting(99)
+    few = waiting(80)
+    many = waiting(99)
     assert begun(it, [], 80, few, is_idle=True) is None
     assert it.is_rested(80, few, is_urgent=False) and not it.is_rested(80, many, is_urgent=False)
     assert begun(it, [], 80, many) is None

@@ -16,7 +16,8 @@ def test_the_first_and_the_last_token_stay_and_the_others_keep_their_order(
 
 
 def test_about_the_share_goes_and_others_go_the_next_time() -> None:
-    ids, rng = list(range(1_002)), np.random.default_rng(0)
+    ids = list(range(1_002))
+    rng = np.random.default_rng(0)
     first, second = (token_dropout(ids, 0.2, rng) for _ in range(2))
     assert all(750 < len(left) < 850 for left in (first, second)) and first != second
     assert token_dropout(ids, 0.0, rng) == ids

@@ -28,7 +28,8 @@ def trainer(strata: Strata, changed: dict[str, float | str] | None = None, *, nu
 
 def moved(changes: dict[str, float | str], *, first: int) -> float:
     """How far twenty steps move the vectors of the samples from `first` on."""
-    shadow, served = with_own_top(small_strata(), 1), small_served()
+    shadow = with_own_top(small_strata(), 1)
+    served = small_served()
     it = trainer(shadow, changes)
     x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
     for _ in range(20):
@@ -40,7 +41,8 @@ def moved(changes: dict[str, float | str], *, first: int) -> float:
 
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
 def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> None:
-    published, served = small_strata(), small_served()
+    published = small_strata()
+    served = small_served()
     shadow = with_own_top(published, 1)
     it = trainer(shadow, {"slow_strategy": name, "slow_loss_q": 0.0})
     x_TD, layout = served.prefix([sample.text for sample in SAMPLES], 1)
@@ -67,14 +69,16 @@ def test_the_rates_fall_to_nothing_on_the_way() -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing() -> None:
     shadow = with_own_top(small_strata(), 1)
-    it, before = trainer(shadow), {name: value.clone() for name, value in top_state(shadow, 1).items()}
+    it = trainer(shadow)
+    before = {name: value.clone() for name, value in top_state(shadow, 1).items()}
     x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
     assert math.isnan(it.step(x_TD * 1e30, layout, ROWS, SIZES) - it.step(x_TD * 1e30, layout, ROWS, SIZES))
     assert all(torch.equal(value, before[name]) for name, value in top_state(shadow, 1).items())
 
 
 def test_the_top_can_be_put_back() -> None:
-    shadow, other = with_own_top(small_strata(), 1), small_strata()
+    shadow = with_own_top(small_strata(), 1)
+    other = small_strata()
     trainer(shadow).step(*small_served().prefix([sample.text for sample in SAMPLES], 1), ROWS, SIZES)
     load_top(other, top_state(shadow, 1))
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in shadow.state_dict().items())

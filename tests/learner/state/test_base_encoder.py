@@ -43,7 +43,8 @@ def restored(old: Learner, **changed: float | str) -> Learner:
 
 
 def assert_same_sums(one: Learner, other: Learner) -> None:
-    mine, theirs = one.tier.export(), other.tier.export()
+    mine = one.tier.export()
+    theirs = other.tier.export()
     assert one.tier.head.classes == other.tier.head.classes
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 

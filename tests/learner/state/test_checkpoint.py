@@ -116,7 +116,8 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
         landed: list[tuple[int, int, int]] = []  # epoch, version, value
         asleep: list[tuple[Path, Snapshot]] = []
         for value, (epoch, version, sleeps) in enumerate(writes):
-            made, highest = snapshot(version, epoch=epoch, value=value), max((it[0] for it in landed), default=0)
+            made = snapshot(version, epoch=epoch, value=value)
+            highest = max((it[0] for it in landed), default=0)
             if sleeps and epoch >= highest:
                 asleep.append((checkpoints.next_path(made), made))
             elif epoch >= highest:

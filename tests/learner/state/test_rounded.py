@@ -34,7 +34,8 @@ def num_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_the_second_start_reads_the_same_bits(tmp_path: Path, num_made: list[int]) -> None:
-    first, second = small_strata(), small_strata()
+    first = small_strata()
+    second = small_strata()
     once = made(tmp_path, strata=first)
     assert digests(made(tmp_path, strata=second)) == digests(once) == digests(made(None))
     assert len(num_made) == 2  # and once without a folder

@@ -13,7 +13,8 @@ from tests.model.small import SMALL, small_strata
 def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     forward = LibraryForward(SMALL, encoder_tensors(small_strata()), precision)
     batch = RaggedBatch.of([[1] * length for length in (9, 2, 30, 2, 17, 5)])
-    whole, prefix = forward.encode(batch), forward.tokens(batch, 1)
+    whole = forward.encode(batch)
+    prefix = forward.tokens(batch, 1)
     monkeypatch.setattr("model.forward.library.PIECE_TOKENS", 20)
     assert len(batch.pieces(20)) == 3
     assert torch.equal(forward.encode(batch), whole)

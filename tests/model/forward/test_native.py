@@ -29,7 +29,8 @@ def able(way: str) -> str:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_agrees_with_torch(way: str, precision: str) -> None:
     """Within what one 8-bit rounding that falls the other way makes of a vector."""
-    ours, theirs = NativeForward(SMALL, TENSORS, precision), LibraryForward(SMALL, TENSORS, precision)
+    ours = NativeForward(SMALL, TENSORS, precision)
+    theirs = LibraryForward(SMALL, TENSORS, precision)
     found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, way=able(way))
     assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.999
     for layer in range(SMALL.n_layers + 1):
@@ -54,7 +55,8 @@ def test_agrees_on_minilm(way: str, minilm: tuple[Strata, TextTokenizer]) -> Non
     strata, tokenizer = minilm
     tensors = encoder_tensors(strata)
     batch = RaggedBatch.of(tokenizer.encode_many(["where is my card", "hi", "a much longer text " * 30]))
-    ours, theirs = NativeForward(strata.config, tensors, "int8"), LibraryForward(strata.config, tensors, "int8")
+    ours = NativeForward(strata.config, tensors, "int8")
+    theirs = LibraryForward(strata.config, tensors, "int8")
     found = ours._encoder.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, way=able(way))
     assert (found * theirs.encode(batch)).sum(dim=1).min() > 0.99
 

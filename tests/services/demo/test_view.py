@@ -73,9 +73,12 @@ def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(0, 1000)), min_size=1))
 def test_a_rate_is_never_negative_and_forgets(steps: list[tuple[float, int]]) -> None:
-    rate, now_s, answered = Rate(), 0.0, 0
+    rate = Rate()
+    now_s = 0.0
+    answered = 0
     for step_s, more in steps:
-        now_s, answered = now_s + step_s, answered + more
+        now_s = now_s + step_s
+        answered = answered + more
         assert rate.over(answered, now_s) >= 0.0
     rate.over(answered, now_s + 100.0)
     assert rate.over(answered, now_s + 200.0) == 0.0

@@ -61,7 +61,8 @@ def inner_of(guard: "subprocess.Popen[str]") -> psutil.Process:
 
 def test_the_end_of_the_inner_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
     """B7: a guard is killed, and the orphans of its program are the other's."""
-    orphan, family = orphan_of(guard), psutil.Process(guard.pid).children(recursive=True)
+    orphan = orphan_of(guard)
+    family = psutil.Process(guard.pid).children(recursive=True)
     inner_of(guard).kill()
     assert guard.wait(10.0) == -signal.SIGKILL
     assert not any(process.is_running() for process in [orphan, *family])
@@ -69,7 +70,8 @@ def test_the_end_of_the_inner_guard_ends_everything(guard: "subprocess.Popen[str
 
 def test_the_end_of_the_outer_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
     """B7: the same, the other way round."""
-    orphan, family = orphan_of(guard), psutil.Process(guard.pid).children(recursive=True)
+    orphan = orphan_of(guard)
+    family = psutil.Process(guard.pid).children(recursive=True)
     guard.kill()
     await_end([orphan, *family])
 

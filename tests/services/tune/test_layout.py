@@ -46,7 +46,8 @@ def test_what_is_given_stays(table: list[MeasuredLayout], replicas: int) -> None
 
 
 def test_a_replica_more_must_be_worth_its_memory() -> None:
-    few, many = measured(1, 2, 100), measured(2, 1, 104)
+    few = measured(1, 2, 100)
+    many = measured(2, 1, 104)
     assert best([many, few]) == few
     assert best([few, measured(2, 1, 106)]) == measured(2, 1, 106)
 

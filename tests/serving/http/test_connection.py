@@ -237,7 +237,8 @@ def test_ten_thousand_tiny_chunks_are_a_body(serve: Callable[..., Served]) -> No
 
 def test_a_connection_too_many_is_a_503_until_there_is_room(serve: Callable[..., Served]) -> None:
     served = serve(replace(CALM, max_connections=2))
-    first, second = served.connect(), served.connect()
+    first = served.connect()
+    second = served.connect()
     said = served.ask(head(length=0))
     assert said.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in said
     assert served.ended == {"too_many_connections": 1}

@@ -47,7 +47,8 @@ def test_a_second_replica_shares_the_port_and_outlives_the_first(listener: Liste
 
 
 def test_close_answers_the_request_that_is_on_its_way() -> None:
-    began, go_on = threading.Event(), threading.Event()
+    began = threading.Event()
+    go_on = threading.Event()
 
     def wait(_: Request) -> Response:
         began.set()

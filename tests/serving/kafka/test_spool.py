@@ -155,7 +155,8 @@ def test_nobody_else_reads_it(tmp_path: Path) -> None:
 
 
 def test_a_file_is_taken_over_when_its_owner_is_gone(tmp_path: Path) -> None:
-    owner, other = spool_in(tmp_path), spool_in(tmp_path)
+    owner = spool_in(tmp_path)
+    other = spool_in(tmp_path)
     owner.append(b"first")
     other.append(b"second")
     assert other.adopt() == 0

@@ -58,7 +58,8 @@ def test_every_entity_is_answered_by_a_loaded_version_and_by_its_own_arm_where_t
 ) -> None:
     served = servable(plan, loaded)
     assert served is not None
-    asked, given = arm_for(key, plan), arm_for(key, served)
+    asked = arm_for(key, plan)
+    given = arm_for(key, served)
     assert given.version in loaded
     if asked.version in loaded:
         assert given == asked

@@ -71,7 +71,9 @@ def test_a_broker_that_comes_back_with_its_records(tmp_path: Path, monkeypatch: 
     broker = start_kind("kafka", tmp_path)
     bus = Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=120_000), "test")
     bus.create_topics()
-    publisher, member, follower = bus.publisher(), bus.subscribe(Event, "readers"), bus.follow([Event], {})
+    publisher = bus.publisher()
+    member = bus.subscribe(Event, "readers")
+    follower = bus.follow([Event], {})
     send(publisher, *events(20))
     followed = take(follower.poll, 20)
     logs = follower.poll(0).logs

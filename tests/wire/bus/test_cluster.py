@@ -23,7 +23,8 @@ from wire.records import Event
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
-NODES, NUM_EVENTS = 3, 1_500
+NODES = 3
+NUM_EVENTS = 1_500
 
 PROPERTIES = """\
 process.roles=broker,controller
@@ -67,7 +68,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             addresses = {"port": ports[node], "controller": controllers[node], "quorum": ",".join(quorum)}
             config.write_text(PROPERTIES.format(node=node, logs=folder / "logs", **addresses))
             said([storage, "format", "-t", uuid, "-c", str(config), "--initial-controllers", voters], folder)
-            argv, env = kafka_argv(home, folder), kafka_environment(folder)
+            argv = kafka_argv(home, folder)
+            env = kafka_environment(folder)
             nodes.append(tether.start(argv, log=RotatingLog(folder / "kafka.log"), env=env))
             running.callback(tether.stop, nodes[-1])
         for node in range(NODES):
@@ -79,13 +81,15 @@ def test_the_loss_of_one_node_loses_nothing_and_repeats_nothing(cluster: Cluster
     config = BusConfig(bootstrap_servers=",".join(cluster.addresses), replication_factor=3, delivery_timeout_ms=60_000)
     bus = Bus(config, "test")
     bus.create_topics()
-    publisher, acks = bus.publisher(), Counter[str]()
+    publisher = bus.publisher()
+    acks = Counter[str]()
     for number, event in enumerate(events(NUM_EVENTS)):
         if number == NUM_EVENTS // 3:
             cluster.nodes[1].kill()
         publisher.send(event, partial(note, acks, event.id))
     publisher.flush(60)
-    follower, followed = bus.follow([Event], {}), Counter[str]()
+    follower = bus.follow([Event], {})
+    followed = Counter[str]()
     while followed.total() < NUM_EVENTS:
         followed.update(item.record.id for item in patient(follower.poll)(100).received)
     bus.close()

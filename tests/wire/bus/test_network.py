@@ -42,8 +42,12 @@ def fault_of(what: str, proxy: Proxy) -> Cut | Toxic:
 
 @pytest.mark.parametrize("what", ["cut", *TOXICS])
 def test_nothing_is_lost_and_it_goes_on_soon(kafka_behind: Proxy, bus: Bus, what: str) -> None:
-    publisher, member = bus.publisher(), bus.subscribe(Event, "readers")
-    follower, acks, received, followed = bus.follow([Event], {}), Counter[str](), Counter[str](), Counter[str]()
+    publisher = bus.publisher()
+    member = bus.subscribe(Event, "readers")
+    follower = bus.follow([Event], {})
+    acks = Counter[str]()
+    received = Counter[str]()
+    followed = Counter[str]()
 
     def send(first: int) -> None:
         for event in events(20, start=first):
@@ -61,7 +65,8 @@ def test_nothing_is_lost_and_it_goes_on_soon(kafka_behind: Proxy, bus: Bus, what
 
     send(0)
     eventually(lambda: all_read(20))
-    fault, begun_s = fault_of(what, kafka_behind), time.monotonic()
+    fault = fault_of(what, kafka_behind)
+    begun_s = time.monotonic()
     fault.inject()
     send(20)
     while time.monotonic() < begun_s + FAULTY_S:

@@ -129,7 +129,9 @@ def test_readers_see_the_old_bytes_or_the_new_ones_while_a_blob_is_repaired(
     open_store: Callable[[], Store], raw: Any, key: Key
 ) -> None:
     """B14: never a mixture."""
-    writer, reader, stop = open_store(), open_store(), threading.Event()
+    writer = open_store()
+    reader = open_store()
+    stop = threading.Event()
     digest = writer.put_blob(DATA)
     seen: list[bytes] = []
 
@@ -170,10 +172,12 @@ def test_a_repair_that_was_cut_off_is_collected(store: Store, store_config: Stor
 
 
 def test_every_flipped_bit_is_noticed(store: Store, raw: Any, key: Key) -> None:
-    data, rng = DATA[:3_000], Random(3)
+    data = DATA[:3_000]
+    rng = Random(3)
     name = key("blob", digest := store.put_blob(data))
     for _ in range(200):
-        index, bit = rng.randrange(3), rng.randrange(8)
+        index = rng.randrange(3)
+        bit = rng.randrange(8)
         whole = raw.hget(name, index)
         chunk = bytearray(whole)
         chunk[rng.randrange(len(chunk))] ^= 1 << bit

@@ -48,7 +48,8 @@ def publish_patiently(learner: Store, version: int) -> None:
 @contextmanager
 def collecting(store: Store, grace_ms: int) -> Iterator[list[WireError]]:
     """Collects all the time, until the end; gives the errors."""
-    done, errors = threading.Event(), list[WireError]()
+    done = threading.Event()
+    errors = list[WireError]()
 
     def collect() -> None:
         while not done.is_set():
@@ -84,7 +85,8 @@ def test_what_nobody_keeps_goes(store: Store, raw: Any, key: Key) -> None:
 
 
 def test_a_blob_that_versions_share_stays(store: Store, raw: Any, key: Key) -> None:
-    lease, encoder = lease_of(store), entry_of(store, b"the same encoder", "embed.word")
+    lease = lease_of(store)
+    encoder = entry_of(store, b"the same encoder", "embed.word")
     for version in (1, 2, 3):
         manifest = manifest_of(store, version, epoch=1)
         store.publish(msgspec.structs.replace(manifest, tensors=(*manifest.tensors, encoder)), lease)
@@ -130,14 +132,16 @@ def test_a_young_blob_stays_and_publishing_renews(store: Store, raw: Any, key: K
 
 
 def test_publishing_renews_the_time_of_its_blobs(store: Store, raw: Any, key: Key) -> None:
-    lease, manifest = lease_of(store), manifest_of(store, 1, epoch=1)
+    lease = lease_of(store)
+    manifest = manifest_of(store, 1, epoch=1)
     age(raw, key)
     store.publish(manifest, lease)
     assert raw.zscore(key("blobs"), manifest.tensors[0].digest) > 0
 
 
 def test_a_blob_that_was_put_again_since_we_looked_stays(store: Store, server: Server, key: Key) -> None:
-    digest, cutoff = store.put_blob(b"again"), server.now_ms() - 60_000
+    digest = store.put_blob(b"again")
+    cutoff = server.now_ms() - 60_000
     assert server.run(_SWEEP, [key("blobs"), key("blob", digest)], (cutoff, digest)) == 0
     assert store.has_blobs([digest]) == {digest}
 
@@ -161,7 +165,8 @@ def test_half_a_blob_goes_like_a_whole_one(store: Store, raw: Any, key: Key) -> 
 
 
 def test_publishing_what_was_collected_is_refused_and_can_be_repeated(store: Store, raw: Any, key: Key) -> None:
-    lease, manifest = lease_of(store), manifest_of(store, 1, epoch=1, data=b"late")
+    lease = lease_of(store)
+    manifest = manifest_of(store, 1, epoch=1, data=b"late")
     age(raw, key)
     store.collect([])
     with pytest.raises(NotFound, match=manifest.tensors[0].digest):

@@ -26,7 +26,8 @@ def test_there_is_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_became_of_a_request_can_be_read_elsewhere(open_store: Callable[[], Store]) -> None:
-    ours, theirs = open_store(), open_store()
+    ours = open_store()
+    theirs = open_store()
     assert theirs.erasure("a") is None
     for version in (0, 4):
         erasure = Erasure(digest="a", number=1, time_ms=5, removed={"replay": 2}, version=version)

@@ -16,7 +16,8 @@ def run_out(raw: Any, key: Key, name: str = "learner") -> None:
 
 
 def test_only_one_holds_it(open_store: Open) -> None:
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     lease = a.acquire("learner", "a", 60_000)
     assert lease is not None and lease.epoch == 1
     assert b.acquire("learner", "b", 60_000) is None
@@ -52,7 +53,8 @@ def test_renewing_prolongs(store: Store, raw: Any, key: Key) -> None:
 
 
 def test_who_lost_it_can_neither_renew_nor_release_it(open_store: Open, raw: Any, key: Key) -> None:
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     old = a.acquire("learner", "a", 60_000)
     run_out(raw, key)
     new = b.acquire("learner", "b", 60_000)
@@ -64,7 +66,8 @@ def test_who_lost_it_can_neither_renew_nor_release_it(open_store: Open, raw: Any
 
 
 def test_a_released_lease_is_free_at_once(open_store: Open) -> None:
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     lease = a.acquire("learner", "a", 60_000)
     assert lease is not None
     a.release(lease)
@@ -75,7 +78,8 @@ def test_a_released_lease_is_free_at_once(open_store: Open) -> None:
 
 
 def test_a_lease_runs_out_by_the_servers_clock(open_store: Open) -> None:
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     assert a.acquire("learner", "a", 1) is not None
     tries = (b.acquire("learner", "b", 60_000) for _ in range(10_000))
     taken = next(lease for lease in tries if lease is not None)
@@ -92,7 +96,8 @@ def clock_moves(raw: Any, key: Key, by_ms: int) -> None:
 
 def test_a_clock_that_was_an_hour_ahead_keeps_no_lease(open_store: Open, raw: Any, key: Key) -> None:
     """B18: its holder goes on, and where it is gone the next one waits no longer than the lease lasts."""
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     lease = a.acquire("learner", "a", 60_000)
     assert lease is not None
     clock_moves(raw, key, -HOUR_MS)
@@ -106,7 +111,8 @@ def test_a_clock_that_was_an_hour_ahead_keeps_no_lease(open_store: Open, raw: An
 
 def test_a_clock_that_was_an_hour_behind_ends_a_lease_and_no_more(open_store: Open, raw: Any, key: Key) -> None:
     """B18: a holder that is quicker than the next one keeps its lease."""
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     lease = a.acquire("learner", "a", 60_000)
     assert lease is not None
     clock_moves(raw, key, HOUR_MS)
@@ -118,7 +124,8 @@ def test_a_clock_that_was_an_hour_behind_ends_a_lease_and_no_more(open_store: Op
 
 def test_a_lease_for_longer_than_ours_is_respected(open_store: Open, raw: Any, key: Key) -> None:
     """What a lease was taken for is its own: another program may have other settings, or be an older one."""
-    a, b = open_store(), open_store()
+    a = open_store()
+    b = open_store()
     assert a.acquire("learner", "a", 60_000) is not None
     assert b.acquire("learner", "b", 5_000) is None
     raw.hdel(key("lease", "learner"), "ttl_ms")
@@ -126,7 +133,8 @@ def test_a_lease_for_longer_than_ours_is_respected(open_store: Open, raw: Any, k
 
 
 def test_a_race_has_one_winner(open_store: Open) -> None:
-    stores, rounds = [open_store(), open_store()], 200
+    stores = [open_store(), open_store()]
+    rounds = 200
     barrier = threading.Barrier(2)
     won: list[list[Lease | None]] = [[], []]
 

@@ -45,7 +45,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert lease is None
             return
         if self.holder != who:
-            self.holder, self.epoch = who, self.epoch + 1
+            self.holder = who
+            self.epoch = self.epoch + 1
         self.has_run_out = False
         assert lease is not None and lease.epoch == self.epoch
         self.leases[who] = lease
@@ -71,7 +72,8 @@ class StoreMachine(RuleBasedStateMachine):
         if lease is not None:
             self.stores[who].release(lease)
             if self.holds(who):
-                self.holder, self.has_run_out = None, False
+                self.holder = None
+                self.has_run_out = False
 
     @rule(who=WHO, step=st.integers(0, 2), back=st.integers(0, 2))
     @precondition(lambda self: any(self.leases))
@@ -80,7 +82,8 @@ class StoreMachine(RuleBasedStateMachine):
         lease = self.leases[who]
         if lease is None:
             return
-        version, parent = self.newest + step, self.current - back
+        version = self.newest + step
+        parent = self.current - back
         if version < 1 or parent < 0:
             return
         data = b"%d by %d in %d after %d" % (version, who, lease.epoch, parent)
@@ -102,7 +105,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, ahead=st.integers(0, 2), back=st.integers(0, 2), current=st.none() | st.integers(0, 9))
     def write_plan(self, who: int, ahead: int, back: int, current: int | None) -> None:
-        revision, stable = self.plan.revision if self.plan else 0, max(0, self.newest - back)
+        revision = self.plan.revision if self.plan else 0
+        stable = max(0, self.newest - back)
         arms = (Arm(name="stable", version=stable, share=1.0),)
         plan = RolloutPlan(revision=revision + ahead, salt="s", arms=arms, previous=self.current, reason=f"{who}")
         named = {stable, current or 0} - {0}

@@ -91,7 +91,9 @@ def test_a_plan_that_names_a_version_without_a_manifest_is_refused(
 
 def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken(open_store: Open) -> None:
     """B1: whichever comes first, the other is refused."""
-    writer, collector, stop = open_store(), open_store(), threading.Event()
+    writer = open_store()
+    collector = open_store()
+    stop = threading.Event()
     publish(writer, 60)
 
     def collect() -> None:
@@ -100,7 +102,8 @@ def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken
 
     thread = threading.Thread(target=collect)
     thread.start()
-    revision, refused = 0, 0
+    revision = 0
+    refused = 0
     while not refused:
         for version in range(1, 60):
             try:
@@ -129,7 +132,8 @@ def test_a_signed_body_that_is_no_plan_is_refused(store: Store, raw: Any, key: K
 
 
 def test_of_two_controllers_one_wins_each_revision(open_store: Open) -> None:
-    stores, barrier = [open_store(), open_store()], threading.Barrier(2)
+    stores = [open_store(), open_store()]
+    barrier = threading.Barrier(2)
     won: list[int] = []
 
     def race(who: int) -> None:

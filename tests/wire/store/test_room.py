@@ -66,7 +66,8 @@ def plan_of(version: int) -> RolloutPlan:
 
 def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Callable[[], Store], raw: Any) -> None:
     """B11: or nobody could lead who makes room, and nobody could roll back."""
-    store, other = open_store(), open_store()
+    store = open_store()
+    other = open_store()
     lease = lease_of(store)
     store.publish(manifest_of(store, 1, epoch=1), lease)
     raw.config_set("maxmemory", 1)

@@ -117,7 +117,8 @@ def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: Stor
 
 def test_what_is_not_repeated_fails_at_once(proxy: LossyProxy, store_config: StoreConfig) -> None:
     store = Store(replace(store_config, url=proxy.url), SIGNING_KEY)
-    proxy.marker, proxy.lose = b"ZADD", 5
+    proxy.marker = b"ZADD"
+    proxy.lose = 5
     with pytest.raises(StoreUnavailable):
         store.report(report_of("a"))
     assert proxy.lost == 1
@@ -156,7 +157,8 @@ def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
         server.stop()
         missing("redis", f"Redis {server.version} has no WAITAOF, or one that returns early")
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-    lease, manifest = lease_of(store), manifest_of(store, 1, epoch=1)
+    lease = lease_of(store)
+    manifest = manifest_of(store, 1, epoch=1)
     with redis.Redis.from_url(server.url, protocol=2) as raw:
         raw.config_set("appendfsync", "no")
         monkeypatch.setattr("wire.store.server.DISK_WAIT_MS", 50)

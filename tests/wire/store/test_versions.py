@@ -80,7 +80,8 @@ def test_a_wiped_store_takes_any_parent(store: Store) -> None:
 
 
 def test_a_learner_that_lost_the_lease_is_refused(open_store: Open, raw: Any, key: Key) -> None:
-    old, new = open_store(), open_store()
+    old = open_store()
+    new = open_store()
     old_lease = lease_of(old, "old")
     manifest = manifest_of(old, 1, epoch=1)
     raw.hset(key("lease", "learner"), "ends_ms", 0)
@@ -122,7 +123,8 @@ def test_a_manifest_of_another_epoch_is_refused(store: Store) -> None:
 
 def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
     store = open_store()
-    lease, barrier = lease_of(store), threading.Barrier(2)
+    lease = lease_of(store)
+    barrier = threading.Barrier(2)
     outcomes: list[str] = []
 
     def race(who: int) -> None:
@@ -148,7 +150,8 @@ def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
 def test_a_blob_that_is_not_there_is_named_and_nothing_is_flipped(store: Store, num_bytes: int) -> None:
     lease = lease_of(store)
     publish(store, lease, 1)
-    there, stranger = entry_of(store, b"sevenbs"), entry_of(store, b"other")
+    there = entry_of(store, b"sevenbs")
+    stranger = entry_of(store, b"other")
     stranger = msgspec.structs.replace(stranger, digest="f" * 64)
     wrong = msgspec.structs.replace(there, num_bytes=num_bytes)
     for tensors, named in (((there, stranger), "f" * 64), ((wrong,), there.digest)):

@@ -51,7 +51,8 @@ def test_what_was_there_before_is_no_change(store: Store) -> None:
 
 def test_a_notice_wakes_long_before_the_next_poll(store_config: StoreConfig, raw: Any, key: Key) -> None:
     store = Store(replace(store_config, poll_interval_ms=60_000), SIGNING_KEY)
-    watch, woken = store.watch(), []
+    watch = store.watch()
+    woken = []
     waiter = threading.Thread(target=lambda: woken.append((watch.wait(50.0), time.monotonic())))
     waiter.start()
     while not raw.pubsub_numsub(key("changes"))[0][1]:
@@ -89,7 +90,8 @@ def test_a_lost_connection_is_made_again(watch: Watch, raw: Any, key: Key) -> No
 
 
 def test_close_ends_the_wait(store: Store) -> None:
-    watch, ended = store.watch(), []
+    watch = store.watch()
+    ended = []
     waiter = threading.Thread(target=lambda: ended.append(watch.wait(60.0)))
     waiter.start()
     watch.close()

@@ -9,27 +9,32 @@ VECTORS = st.lists(st.floats(-5, 5).filter(lambda it: abs(it) > 1e-2), min_size=
 
 
 def test_a_gradient_against_the_reference_is_projected_as_in_the_paper() -> None:
-    g, r = torch.tensor([3.0, -1.0, 0.0]), torch.tensor([-1.0, 1.0, 1.0])  # g.r = -4, r.r = 3
+    g = torch.tensor([3.0, -1.0, 0.0])
+    r = torch.tensor([-1.0, 1.0, 1.0])  # g.r = -4, r.r = 3
     (golden,) = projected([g], [r])
     assert torch.allclose(golden, torch.tensor([5.0, 1.0, 4.0]) / 3)
 
 
 def test_parameters_are_projected_as_one_vector() -> None:
-    g, r = [torch.tensor([3.0]), torch.tensor([[-1.0, 0.0]])], [torch.tensor([-1.0]), torch.tensor([[1.0, 1.0]])]
+    g = [torch.tensor([3.0]), torch.tensor([[-1.0, 0.0]])]
+    r = [torch.tensor([-1.0]), torch.tensor([[1.0, 1.0]])]
     first, second = projected(g, r)
     assert torch.allclose(first, torch.tensor([5 / 3])) and torch.allclose(second, torch.tensor([[1 / 3, 4 / 3]]))
 
 
 @given(VECTORS, VECTORS)
 def test_the_step_is_never_against_the_reference(gradient: list[float], reference: list[float]) -> None:
-    g, r = torch.tensor(gradient, dtype=torch.float64), torch.tensor(reference, dtype=torch.float64)
+    g = torch.tensor(gradient, dtype=torch.float64)
+    r = torch.tensor(reference, dtype=torch.float64)
     (after,) = projected([g], [r])
     assert after @ r >= -1e-9
     assert torch.equal(after, g) == bool(g @ r >= 0)
 
 
 def test_the_gradient_is_the_fresh_ones_without_a_memory_and_where_they_agree() -> None:
-    alone, agreeing, fresh = weights(), weights(), weights()
+    alone = weights()
+    agreeing = weights()
+    fresh = weights()
     AveragedGradient().backward([alone], outputs(alone, 0, 1), [])
     AveragedGradient().backward([agreeing], outputs(agreeing, 0, 1), [outputs(agreeing, 0, 1)])
     outputs_of = outputs(fresh, 0, 1)

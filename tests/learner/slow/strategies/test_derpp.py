@@ -11,7 +11,9 @@ def cross_entropy(logits: list[float], label: int) -> float:
     return math.log(sum(map(math.exp, logits))) - logits[label]
 
 
-ROW_0, ROW_1, ROW_3 = [0.1, -0.3, 0.5], [-0.15, -0.55, 0.85], [0.2, 0.4, -0.6]
+ROW_0 = [0.1, -0.3, 0.5]
+ROW_1 = [-0.15, -0.55, 0.85]
+ROW_3 = [0.2, 0.4, -0.6]
 
 
 def test_the_loss_is_equation_6() -> None:
@@ -37,7 +39,8 @@ def test_without_a_memory_the_fresh_samples_are_learnt() -> None:
 
 
 def test_stored_outputs_get_no_gradient() -> None:
-    w_CD, stored_BC = weights(), torch.zeros(1, 3)
+    w_CD = weights()
+    stored_BC = torch.zeros(1, 3)
     dark = outputs(w_CD, 1)._replace(before_BC=stored_BC)
     DarkReplay(alpha=1.0, beta=0.0).backward([w_CD], outputs(w_CD, 0), [dark, outputs(w_CD, 3)])
     assert stored_BC.grad is None and w_CD.grad is not None

@@ -12,10 +12,12 @@ LABELS_B = torch.tensor([1])
 
 def test_the_loss_is_distillation_beside_cross_entropy() -> None:
     loss = Distillation(alpha=0.5).loss(Outputs(NOW_BC, LABELS_B, torch.tensor([[3.0, 1.0]])), [])
-    now, before = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(-1))  # both differ by 2: equal at any temperature
+    now = 1 / (1 + math.exp(-1))
+    before = 1 / (1 + math.exp(-1))  # both differ by 2: equal at any temperature
     assert now == before and loss.item() == pytest.approx(math.log(1 + math.exp(2)), rel=1e-5)
     loss = Distillation(alpha=0.5).loss(Outputs(NOW_BC, LABELS_B, torch.tensor([[-1.0, 1.0]])), [])
-    p, r = 1 / (1 + math.exp(1)), 1 / (1 + math.exp(-1))
+    p = 1 / (1 + math.exp(1))
+    r = 1 / (1 + math.exp(-1))
     divergence = p * math.log(p / r) + r * math.log(r / p)
     assert loss.item() == pytest.approx(math.log(1 + math.exp(2)) + 0.5 * 4 * divergence, rel=1e-5)
 

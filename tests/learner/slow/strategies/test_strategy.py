@@ -13,7 +13,8 @@ LABELS_B = torch.tensor([0, 0])
 
 
 def test_the_naive_strategy_follows_the_fresh_samples_alone() -> None:
-    w_CD, other_CD = weights(), weights()
+    w_CD = weights()
+    other_CD = weights()
     loss = Strategy().backward([w_CD], outputs(w_CD, 0, 1), [outputs(w_CD, 2)])
     expected = torch.nn.functional.cross_entropy(outputs(other_CD, 0, 1).logits_BC, torch.tensor([0, 1]))
     expected.backward()  # type: ignore[no-untyped-call]
@@ -29,7 +30,8 @@ def test_the_generalized_loss_is_the_papers(q: float) -> None:
 
 @given(st.lists(st.floats(-20, 20), min_size=3, max_size=3), st.floats(1e-4, 1.0))
 def test_the_generalized_loss_lies_between_its_ends(logits: list[float], q: float) -> None:
-    logits_BC, labels_B = torch.tensor([logits], dtype=torch.float64), torch.tensor([1])
+    logits_BC = torch.tensor([logits], dtype=torch.float64)
+    labels_B = torch.tensor([1])
     cross_entropy, loss, absolute = (float(class_loss(logits_BC, labels_B, q=it)) for it in (0.0, q, 1.0))
     assert absolute - 1e-9 <= loss <= cross_entropy + 1e-9
     assert loss <= 1 / q
