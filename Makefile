@@ -1,10 +1,11 @@
 # make demo | test | test-slow | check | check-native | bench [ONLY=name] | clean    ARGS=... goes to the command that runs
 VENV := .venv/bin
-INSTALLED := .venv/.installed
+INSTALLED := .venv/.installed-dev
+FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo)
 
 .PHONY: demo test test-slow check check-native bench clean
 
-demo: $(INSTALLED)
+demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
 
 # All but the slow ones, which kill learners, whole services and networks for minutes.
@@ -34,5 +35,5 @@ bench: $(INSTALLED)
 clean:
 	rm -rf .venv dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis build/bench
 
-$(INSTALLED): pyproject.toml scripts/install.sh scripts/downloads.py
-	scripts/install.sh
+.venv/.installed-%: pyproject.toml scripts/install.sh scripts/downloads.py
+	scripts/install.sh $*

@@ -1,1 +1,14 @@
-"""Every number that we publish, one command each: `python -m bench [--only NAME]`."""
+"""Measures every number that is published, one command each: `python -m bench [--only NAME]`.
+
+    benches.py    the register: a name, and a function that yields rows     row.py, results.py, machine.py    the output
+    fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
+    encoder.py, floor.py, kernels.py, precision.py       the encoder; its opponents are in peers/
+    kafka_latency.py, kafka_throughput.py, swap_stall.py (with version_faker.py)         the service
+    learner_pace.py, label_flips.py, backlog.py          the learner
+    clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
+    chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all
+
+Fixtures --> measure(fixtures) --> rows --> table and build/bench/results.jsonl
+
+Tests and `make bench` use it; nothing that runs in production imports it.
+"""

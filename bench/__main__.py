@@ -8,43 +8,45 @@ from contextlib import closing
 from rich.console import Console
 
 from bench.benches import BENCHES, Bench
-from bench.options import read
-from bench.results import RESULTS, alone, record, table
+from bench.fixtures import Fixtures
+from bench.options import parse_assignments
+from bench.results import RESULTS, exclusive, record, table
 from bench.row import Row, Skip
-from bench.supply import Supply
 
 BUSY = 0.5
-"""Load, in cores, of others."""
+"""The load of other processes, in cores, above which a warning is printed."""
 
 WIDTH = 140
-"""Columns of the table where no terminal says how many there are."""
+"""The width of the table, in columns, where the output is no terminal."""
 
 
 def main() -> int:
-    """The exit code is 0 whether goals are met or not: a benchmark is no test."""
+    """Returns the exit code, which is 0 whether goals are met or not: a benchmark is no test."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
     help = "a part of the size of that benchmark, such as seed=7; may be repeated"
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help=help)
-    given = parser.parse_args()
-    only = given.only
-    options = read(given.assignments)
+    arguments = parser.parse_args()
+    only = arguments.only
+    options = parse_assignments(arguments.assignments)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    with alone(console), closing(Supply(options)) as supply:
+    with exclusive(console), closing(Fixtures(options)) as fixtures:
         if (load := os.getloadavg()[0]) > BUSY:
             console.print(f"This machine is busy (load {load:.1f}): the figures will be worse than they could be.")
-        chosen = [bench for bench in BENCHES if only in (None, bench.name)]
-        rows = [row for bench in chosen for row in _run(bench, supply, console)]
+        rows: list[Row] = []
+        for bench in BENCHES:
+            if only in (None, bench.name):
+                rows += _run(bench, fixtures, console)
     console.print(table(rows))
     return 0
 
 
-def _run(bench: Bench, supply: Supply, console: Console) -> list[Row]:
+def _run(bench: Bench, fixtures: Fixtures, console: Console) -> list[Row]:
     console.print(f"{bench.name} ...")
     try:
-        rows = list(bench.measure(supply))
+        rows = list(bench.measure(fixtures))
     except Skip as why:
         console.print(f"{bench.name}: skipped: {why}", markup=False)
         return []

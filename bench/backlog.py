@@ -1,9 +1,9 @@
-"""A learner that was away comes back to a backlog: how fast it catches up, and how much of it it learns.
+"""Measures a learner that comes back to a backlog: how fast it catches up, and how much of the backlog it learns.
 
     answers and labels, written as a service would have --> Apache Kafka --> `lifelong learn` --> its own counts
 
 Each label lies some thousand answers behind its answer, as when labels come minutes late. The backlog is much longer
-than the learner's windows, so it is learnt whole only where labels are read no further than their answers.
+than the learner's windows, so all of it is learnt only if labels are read no further than their answers.
 """
 
 import os
@@ -15,53 +15,56 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 
+from bench.fixtures import Fixtures
 from bench.row import Goal, Row
 from bench.service import apache_kafka
-from bench.supply import Supply
 from bench.texts import clinc150
 from evals.streams.stream import StreamItem
 from services.keys import key_bytes, with_signing_key
+from services.loader import load
 from services.local import tether
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
-from services.settings import Settings, as_environment, load, replaced
+from services.settings import Settings, as_environment, replaced
 from services.stack import open_store
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, LearnerReport
 
-LOOK_S = 0.2
+POLL_INTERVAL_S = 0.2
 IDLE_S = 60.0
-"""A learner whose counts stand still for so long reads nothing any more."""
+"""A learner whose counts do not change for so long has stopped reading."""
 
 FLUSH_S = 120.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BacklogSize:
-    """How long the learner was away, in labels, and how far a label lies behind its answer, in answers."""
+    """The size of the backlog."""
 
     labels: int = 500_000
+    """The labels that came while the learner was away."""
     behind: int = 5_000
+    """How many answers lie between an answer and its label."""
 
 
 @dataclass(frozen=True, slots=True)
-class Caught:
-    """The counts that the learner ended with, and the seconds from the first label to the last."""
+class CatchUp:
+    """The learner's counters at the end, and the seconds from the first label to the last."""
 
     counts: dict[str, int]
     took_s: float
 
 
-def measure(supply: Supply) -> Iterator[Row]:
-    supply.stop_service()
-    size = supply.sized(BacklogSize())
-    caught = caught_up(size)
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    size = fixtures.sized(BacklogSize())
+    caught = catch_up(size)
     learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "held_back"))
     share = 100.0 * learnt / size.labels
     yield Row(name="backlog.labels", value=size.labels, unit="labels")
@@ -69,9 +72,9 @@ def measure(supply: Supply) -> Iterator[Row]:
     yield Row(name="backlog.learnt", value=round(share, 3), unit="% of the labels", goal=Goal(">=", 99.9))
 
 
-def caught_up(size: BacklogSize) -> Caught:
-    """Raises Skip where there is no Apache Kafka, or no data."""
-    items = [item for stage in clinc150().stages for item in stage.train]
+def catch_up(size: BacklogSize) -> CatchUp:
+    """Lets a learner catch up with a backlog. Raises Skip where there is no Apache Kafka, or no data."""
+    items = list(chain.from_iterable(stage.train for stage in clinc150().stages))
     with _servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
@@ -79,14 +82,14 @@ def caught_up(size: BacklogSize) -> Caught:
         argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
         learner = tether.start(argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings))
         try:
-            return _watched(store.learner_report, learner, size.labels)
+            return _watch(store.learner_report, learner, size.labels)
         finally:
             tether.stop(learner)
 
 
 @contextmanager
 def _servers() -> Iterator[Settings]:
-    """Settings that name an Apache Kafka and a Redis of our own."""
+    """Starts an Apache Kafka and a Redis; yields settings with their addresses."""
     home = apache_kafka()
     with tempfile.TemporaryDirectory(prefix="backlog-") as name:
         folder = Path(name)
@@ -102,7 +105,7 @@ def _servers() -> Iterator[Settings]:
 
 
 def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, receipts: Receipts) -> None:
-    """All answers and labels, in the order in which a service and a desk that is behind would have written them."""
+    """Writes all answers and labels, in the order in which a service and a desk with a delay would write them."""
     labels = deque[Feedback]()
     for number, item in enumerate(islice(cycle(items), size.labels)):
         answer = _answer(number, item, items, receipts)
@@ -116,7 +119,7 @@ def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, rec
 
 
 def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts) -> Answer:
-    """An answer as long as a service gives it: with five scores and a receipt."""
+    """Makes an answer as long as those of a service, with five scores and a receipt."""
     event_id = f"backlog-{number:09d}"
     time_ms = 1 + number
     others = [items[(number + 97 * place) % len(items)].label for place in range(1, 5)]
@@ -148,14 +151,16 @@ def _label(answer: Answer, label: str) -> Feedback:
     )
 
 
-def _watched(look: Callable[[], LearnerReport | None], learner: subprocess.Popen[bytes], num_labels: int) -> Caught:
-    """Looks at its reports until it has counted every label, or counts no more."""
+def _watch(
+    read_report: Callable[[], LearnerReport | None], learner: subprocess.Popen[bytes], num_labels: int
+) -> CatchUp:
+    """Polls the learner's reports until it has counted every label, or its counts no longer change."""
     begun_s = changed_s = 0.0
     counts: dict[str, int] = {}
     while counts.get("labels", 0) < num_labels and learner.poll() is None:
-        time.sleep(LOOK_S)  # a report is all that it says, and nothing tells when it comes
+        time.sleep(POLL_INTERVAL_S)  # a report comes without a notice
         try:
-            report = look()
+            report = read_report()
         except StoreUnavailable:
             continue
         now_s = time.monotonic()
@@ -163,7 +168,7 @@ def _watched(look: Callable[[], LearnerReport | None], learner: subprocess.Popen
             counts = report.counts
             changed_s = now_s
         if not begun_s and counts.get("labels"):
-            begun_s = now_s - LOOK_S
+            begun_s = now_s - POLL_INTERVAL_S
         if changed_s and now_s - changed_s > IDLE_S:
             break
-    return Caught(counts, max(changed_s - begun_s, LOOK_S))
+    return CatchUp(counts, max(changed_s - begun_s, POLL_INTERVAL_S))

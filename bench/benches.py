@@ -1,4 +1,4 @@
-"""The benchmarks, in an order in which nothing is started twice."""
+"""Lists the benchmarks, in an order in which nothing is started twice."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ from bench import (
     swap_stall,
 )
 from bench.chaos import rows as chaos
+from bench.fixtures import Fixtures
 from bench.row import Row
-from bench.supply import Supply
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A name for `--only`, and what measures. Raises Skip where it cannot run."""
+    """A name for `--only`, and the function that measures, which raises Skip where it cannot run."""
 
     name: str
-    measure: Callable[[Supply], Iterator[Row]]
+    measure: Callable[[Fixtures], Iterator[Row]]
 
 
 BENCHES = (

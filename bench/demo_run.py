@@ -1,4 +1,4 @@
-"""A whole run of `lifelong demo --data clinc150`, watched from outside: its figures, its memory, its first answer."""
+"""Runs `lifelong demo --data clinc150`, watched from outside: its figures, its memory, its first answer."""
 
 import json
 import os
@@ -18,22 +18,25 @@ from services.memory import memory_of
 from services.versions import ROOT
 
 ARGUMENTS = ("demo", "--data", "clinc150")
-LOOK_S = 2.0
+POLL_INTERVAL_S = 2.0
 FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
 
 
 @dataclass(frozen=True, slots=True)
 class DemoRun:
-    """`figures` are the demo's own; `first_answer_s` counts from the command, `peak_bytes` all processes (PSS)."""
+    """The measurements of one run."""
 
     figures: dict[str, Any]
+    """The figures that the demo writes."""
     first_answer_s: float | None
+    """Seconds from the command to the first answer."""
     peak_bytes: int
+    """The most memory of all processes together (PSS)."""
     took_s: float
 
 
 def run_demo() -> DemoRun:
-    """Raises Skip where there is no data, PeerFailed where the demo did not come to its end."""
+    """Runs the demo. Raises Skip where there is no data, PeerFailed where the demo did not come to its end."""
     clinc150()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
@@ -41,14 +44,15 @@ def run_demo() -> DemoRun:
         env = {**os.environ, "LIFELONG_DATA": str(data_folder()), "LIFELONG_STATE_DIR": folder}
         start_s = time.monotonic()
         demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        peak = Peak(demo.pid)
+        peak = PeakMemory(demo.pid)
         lines = _lines(demo)
         peak_bytes = peak.stop()
         took_s = time.monotonic() - start_s
         if not out.exists():
             raise PeerFailed(f"lifelong demo ended with {demo.wait()}: {''.join(lines[-20:])}")
-        found = next(filter(None, map(FIRST_ANSWER.search, lines)), None)
-        return DemoRun(json.loads(out.read_text()), float(found.group(1)) if found else None, peak_bytes, took_s)
+        match = next(filter(None, map(FIRST_ANSWER.search, lines)), None)
+        first_answer_s = float(match.group(1)) if match else None
+        return DemoRun(json.loads(out.read_text()), first_answer_s, peak_bytes, took_s)
 
 
 def _lines(demo: subprocess.Popen[str]) -> list[str]:
@@ -61,23 +65,26 @@ def _lines(demo: subprocess.Popen[str]) -> list[str]:
         demo.stdout.close()
 
 
-class Peak:
-    """Looks at the memory of a process and all its descendants until it is stopped."""
+class PeakMemory:
+    """Samples the memory of a process and all its descendants until it is stopped."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._bytes = 0
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="bench-memory", daemon=True)
+        self._thread = threading.Thread(target=self._sample, name="bench-memory", daemon=True)
         self._thread.start()
 
     def stop(self) -> int:
-        """The most that was seen, in bytes."""
+        """Stops; returns the highest sample, in bytes."""
         self._stopped.set()
         self._thread.join()
         return self._bytes
 
-    def _look(self) -> None:
-        """consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`."""
-        while not self._stopped.wait(LOOK_S):
+    def _sample(self) -> None:
+        """Samples.
+
+        consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`
+        """
+        while not self._stopped.wait(POLL_INTERVAL_S):
             self._bytes = max(self._bytes, memory_of({"demo": self._pid})["demo"])

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from bench.fixtures import Fixtures
 from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
 from bench.peers.race import Contestant, Race, disturbance
 from bench.peers.runner import Runner
-from bench.peers.standings import standings
-from bench.peers.works import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKS, Work
-from bench.process import PeerFailed, measured
+from bench.peers.summary import summary
+from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
+from bench.process import PeerFailed, run_module
 from bench.row import Goal, Peer, Row, Skip
-from bench.supply import Supply
 from services.tune.table import num_cores
 
 FLOOR = Goal(">=", 75)
@@ -38,7 +38,7 @@ class Goals:
     floor: Goal | None = None
 
 
-GOALS: Mapping[Work, Goals] = {
+GOALS: Mapping[Workload, Goals] = {
     ONE_SHORT: Goals(fastest=1.8, floor=FLOOR),
     NATURAL: Goals(fastest=1.75, accurate=2.2, floor=FLOOR),
     **dict.fromkeys(SHORT, Goals(accurate=1.3)),
@@ -65,16 +65,16 @@ PAIR_ROUNDS = 5
 PAIR_S = 0.8
 
 
-def measure(supply: Supply) -> Iterator[Row]:
+def measure(fixtures: Fixtures) -> Iterator[Row]:
     console = Console(width=140)
     with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, console) as runners:
-        yield from _raced(runners, WORKS, console)
+        yield from _raced(runners, WORKLOADS, console)
         yield from _int4(runners)
     if (num_threads := num_cores()) > 1:
         with started((OURS, PEAK, READ, *PEERS), num_threads, console) as runners:
             yield from _raced(runners, (NATURAL,), console)
             yield _replicas(runners[OURS])
-    packed = measured("bench.peers.ours_pack", "1")
+    packed = run_module("bench.peers.ours_pack", "1")
     yield Row(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
     share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
     yield Row(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))
@@ -97,7 +97,7 @@ def started(names: Sequence[str], num_threads: int, console: Console) -> Iterato
         yield there
 
 
-def _raced(runners: Mapping[str, Runner], works: Sequence[Work], console: Console) -> Iterator[Row]:
+def _raced(runners: Mapping[str, Runner], works: Sequence[Workload], console: Console) -> Iterator[Row]:
     num_threads = runners[OURS].num_threads
     peak, read = (runners[name].prepare(works[0]) for name in (PEAK, READ))
     races: list[Race] = []
@@ -108,17 +108,17 @@ def _raced(runners: Mapping[str, Runner], works: Sequence[Work], console: Consol
         races[-1].run()
         peak.run()
         read.run()
-    console.print(standings(races))
+    console.print(summary(races))
     if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
         console.print(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
     limits = MachineLimits(peak.operations / (1e-3 * peak.best_ms), read.best_ms)
     for race in races:
-        yield from _rows(race, _name(race.work.name, num_threads), limits)
+        yield from _rows(race, _name(race.workload.name, num_threads), limits)
     yield Row(name=_name("peak", num_threads), value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s")
     yield Row(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
 
 
-def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> dict[str, Contestant]:
+def _prepared(runners: Mapping[str, Runner], work: Workload, console: Console) -> dict[str, Contestant]:
     """Ours and the peers'. Where each has one thread, as many are prepared at a time as there are cores."""
 
     def prepare(runner: Runner) -> Contestant | None:
@@ -136,10 +136,10 @@ def _prepared(runners: Mapping[str, Runner], work: Work, console: Console) -> di
 
 
 def _rows(race: Race, name: str, limits: MachineLimits) -> Iterator[Row]:
-    goals = GOALS[race.work]
-    value = round(race.work.texts_per_s(race.ours.ms), 1)
+    goals = GOALS[race.workload]
+    value = round(race.workload.texts_per_s(race.ours.ms), 1)
     for suffix, peers, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):
-        peer = Peer(peers[0].name, round(race.work.texts_per_s(peers[0].ms), 1)) if peers else None
+        peer = Peer(peers[0].name, round(race.workload.texts_per_s(peers[0].ms), 1)) if peers else None
         goal = None if times is None else Goal(">=", times, of_peer=True)
         yield Row(name=name + suffix, value=value, unit="texts/s", goal=goal, peer=peer)
     share = limits.floor_ms(race.ours.operations) / race.ours.ms

@@ -1,10 +1,10 @@
-"""From the command `lifelong demo` to its first answer, everything started on the way."""
+"""Measures the time from the command `lifelong demo` to its first answer, which includes starting everything."""
 
 from collections.abc import Iterator
 
+from bench.fixtures import Fixtures
 from bench.row import Goal, Row
-from bench.supply import Supply
 
 
-def measure(supply: Supply) -> Iterator[Row]:
-    yield Row(name="first_answer", value=supply.demo.first_answer_s, unit="s", goal=Goal("<=", 45))
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    yield Row(name="first_answer", value=fixtures.demo.first_answer_s, unit="s", goal=Goal("<=", 45))

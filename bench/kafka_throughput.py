@@ -1,8 +1,9 @@
-"""Events a second over Kafka, end to end: a topic full of CLINC150 texts, one replica, answers back in Kafka.
+"""Measures events a second over Kafka, end to end: a topic full of CLINC150 texts, one replica, answers in Kafka.
 
-One peer is what one would write without us, on a broker of the same kind: consumer, torch in full precision, producer,
-in one process that has all cores to itself. The other is ourselves with torch's INT8 operations in place of our
-kernels, which is how the first version ran; its latency is compared, too. Ours and ourselves are medians of three.
+One peer is what one would write without this project, on a broker of the same kind: consumer, torch in full precision,
+producer, in one process that has all cores to itself. The other is our service with torch's INT8 operations in place of
+our kernels, which is how the first version ran; its latency is compared, too. The figures of both services are medians
+of three.
 """
 
 import os
@@ -13,11 +14,11 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
+from bench.fixtures import Fixtures
 from bench.kafka_latency import latency_ms
-from bench.process import measured
+from bench.process import run_module
 from bench.row import Goal, Peer, Row
-from bench.service import Service, started
-from bench.supply import Supply
+from bench.service import Service, running_service
 from evals.load.score import per_second
 from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
@@ -35,14 +36,14 @@ FLUSH_S = 60.0
 LIBRARY = "our service, torch's INT8 operations"
 
 
-def measure(supply: Supply) -> Iterator[Row]:
-    service = supply.service()
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    service = fixtures.service()
     ours = _ours(service)
     p99_ms = latency_ms(service)["p99"]
-    supply.stop_service()
+    fixtures.stop_service()
     peer = Peer("kafka-python, torch fp32", _peer(service.items))
     yield Row(name="kafka_throughput", value=ours, unit="events/s", goal=Goal(">=", 600), peer=peer)
-    with _library_kernels(), started() as service:
+    with _library_kernels(), running_service() as service:
         library = _ours(service)
         library_p99_ms = latency_ms(service)["p99"]
     goal = Goal(">=", 2, of_peer=True)
@@ -55,7 +56,7 @@ def measure(supply: Supply) -> Iterator[Row]:
 
 @contextmanager
 def _library_kernels() -> Iterator[None]:
-    """For every process that is started within."""
+    """Makes every process that is started within use torch's INT8 operations."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "library"
     try:
@@ -71,12 +72,12 @@ def _ours(service: Service) -> float:
 
 
 def _round(service: Service) -> float:
-    """From the first event sent to the last answer; the events are all there long before they are answered."""
-    with service.unlabelled(rate=0) as cast:
+    """Measures from the first event sent to the last answer. All events are in the topic long before their answers."""
+    with service.unlabelled(rate=0) as participants:
         for item in islice(cycle(service.items), NUM_EVENTS):
-            cast.player.send(item, stage=0, time_ms=now_ms(), round=0)
-        cast.player.await_answers(at_most=0)
-        return per_second(cast.ledger.throughput())
+            participants.player.send(item, stage=0, time_ms=now_ms(), round=0)
+        participants.player.await_answers(at_most=0)
+        return per_second(participants.ledger.throughput())
 
 
 def _peer(items: tuple[StreamItem, ...]) -> float:
@@ -86,8 +87,8 @@ def _peer(items: tuple[StreamItem, ...]) -> float:
             config = BusConfig(bootstrap_servers=broker.bootstrap_servers, prefix="peer.")
             _fill(config, items)
             threads = str(num_cores())
-            found = measured("bench.peers.kafka_fp32", config.bootstrap_servers, str(NUM_PEER_EVENTS), threads)
-            return round(float(found["events_per_s"]), 1)
+            measured = run_module("bench.peers.kafka_fp32", config.bootstrap_servers, str(NUM_PEER_EVENTS), threads)
+            return round(float(measured["events_per_s"]), 1)
         finally:
             broker.stop()
 

@@ -1,22 +1,23 @@
-"""The alarm on flipped labels, on CLINC150: how often it is false, and how soon it notices the flip of one class.
+"""Measures the alarm on flipped labels, on CLINC150: its false alarms, and how soon it notices a flipped class.
 
-training texts --> answered by a head that is some labels behind --> (answered, said) --> FlipDetector
+training texts --> answered by a head that is some labels behind --> (answer, label) --> FlipDetector
 
 The clean stream comes as the demo plays it, domain by domain, with a service that is close behind and with one that
-answers half of a domain by the weights before it; and with all classes mixed. Flips are made of the same answers: from
-the middle of each domain on, all labels of one of its classes are said to be another class, known by then. What would
-be learnt of them before the alarm is not; nine labels beside a hundred right ones change little.
+answers half of a domain by the weights before it; and with all classes mixed. Flips are made from the same answers:
+from the middle of each domain on, all labels of one of its classes are replaced by another class that is known by then.
+The head does not learn the flipped labels before the alarm: nine of them beside a hundred right ones change little.
 """
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from statistics import median
 
 import msgspec
 import torch
 
+from bench.fixtures import Fixtures
 from bench.row import Goal, Row
-from bench.supply import Supply
 from bench.texts import clinc150
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
@@ -26,48 +27,48 @@ from learner.memory.replay import Labelled
 from model.minilm import load_encoder
 
 BATCH = 50
-"""Texts that are answered by one version."""
+"""How many texts are answered by one version."""
 
 LAG = 100
 LATE = 700
-"""Labels that it does not know yet."""
+"""How many labels the version that answers is behind, in the two clean streams."""
 
 FLIPS_PER_STAGE = 10
 SEED = 2
-"""Of the order within a domain: no setting was chosen on it."""
+"""The seed of the order within a domain. No setting was chosen on it."""
 
 SOURCE = "desk"
 
 Pair = tuple[str | None, str]
-"""What was answered, and what was said."""
+"""The answer of the service, and the label."""
 
 
-def measure(supply: Supply) -> Iterator[Row]:
+def measure(fixtures: Fixtures) -> Iterator[Row]:
     stages = [stage.train for stage in clinc150(SEED).stages]
-    supply.stop_service()
+    fixtures.stop_service()
     torch.set_num_threads(1)
-    items = [item for stage in stages for item in stage]
-    pairs = answered(items, LAG)
+    items = list(chain.from_iterable(stages))
+    pairs = answer_all(items, LAG)
     yield Row(
         name="label_flips.false_alarms",
-        value=watched(FlipDetector(), pairs).num_raised,
+        value=feed(FlipDetector(), pairs).num_raised,
         unit="alarms",
         goal=Goal("<=", 0),
     )
-    delays = list(flipped(pairs, [len(stage) for stage in stages]))
+    delays = list(flip_delays(pairs, [len(stage) for stage in stages]))
     noticed = sorted(delay for delay in delays if delay)
     yield Row(name="label_flips.noticed", value=round(100 * len(noticed) / len(delays), 1), unit="%")
     yield Row(name="label_flips.delay_p50", value=median(noticed), unit="labels", goal=Goal("<=", 500))
     yield Row(name="label_flips.delay_max", value=noticed[-1], unit="labels", goal=Goal("<=", 500))
-    late = watched(FlipDetector(), answered(items, LATE)).num_raised
+    late = feed(FlipDetector(), answer_all(items, LATE)).num_raised
     yield Row(name="label_flips.false_alarms_late", value=late, unit="alarms", goal=Goal("<=", 0))
     random.Random(SEED).shuffle(items)
-    mixed = watched(FlipDetector(), answered(items, LAG)).num_raised
+    mixed = feed(FlipDetector(), answer_all(items, LAG)).num_raised
     yield Row(name="label_flips.false_alarms_mixed", value=mixed, unit="alarms", goal=Goal("<=", 0))
 
 
-def answered(items: Sequence[StreamItem], lag: int) -> list[Pair]:
-    """Each item answered by the fast tier as it was some `lag` labels before, then learnt."""
+def answer_all(items: Sequence[StreamItem], lag: int) -> list[Pair]:
+    """Answers each item by the fast tier as it was some `lag` labels before, then learns the item."""
     tier = Learner(LearnerConfig(trainable_layers=0), *load_encoder("minilm-l6")).tier
     pairs: list[Pair] = []
     version: tuple[torch.Tensor, tuple[str, ...]] | None = None
@@ -87,16 +88,16 @@ def answered(items: Sequence[StreamItem], lag: int) -> list[Pair]:
     return pairs
 
 
-def watched(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
-    """`flips`, which has seen `pairs`."""
-    for answer, said in pairs:
+def feed(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
+    """Feeds `pairs` to the detector; returns it."""
+    for answer, label in pairs:
         if answer is not None:
-            flips.is_part(SOURCE, answered=answer, said=said)
+            flips.observe(SOURCE, predicted=answer, label=label)
     return flips
 
 
-def flipped(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
-    """For each flip the labels from its beginning to the first that is held; 0 where its domain ends before."""
+def flip_delays(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
+    """Yields, for each flip, the labels from its start to the first that is held; 0 where its domain ends before."""
     rng = random.Random(SEED)
     flips = FlipDetector()
     end = 0
@@ -104,19 +105,21 @@ def flipped(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
         half = end + size // 2
         first = end
         end = end + size
-        state = msgspec.msgpack.encode(watched(flips, pairs[first:half]).export())
-        here, known = ({said for _, said in part} for part in (pairs[first:half], pairs[:half]))
+        state = msgspec.msgpack.encode(feed(flips, pairs[first:half]).export())
+        in_domain = {label for _, label in pairs[first:half]}
+        known = {label for _, label in pairs[:half]}
         for _ in range(FLIPS_PER_STAGE):
-            wrong = rng.choice(sorted(here))
+            wrong = rng.choice(sorted(in_domain))
             becomes = rng.choice(sorted(known - {wrong}))
             copy = FlipDetector(msgspec.msgpack.decode(state, type=FlipsState))
-            yield delay(copy, pairs[half:end], wrong=wrong, becomes=becomes)
-        watched(flips, pairs[half:end])
+            yield labels_until_alarm(copy, pairs[half:end], wrong=wrong, becomes=becomes)
+        feed(flips, pairs[half:end])
 
 
-def delay(flips: FlipDetector, pairs: Sequence[Pair], *, wrong: str, becomes: str) -> int:
-    for number, (answer, said) in enumerate(pairs, start=1):
-        is_lie = said == wrong
-        if answer and flips.is_part(SOURCE, answered=answer, said=becomes if is_lie else said) and is_lie:
+def labels_until_alarm(flips: FlipDetector, pairs: Sequence[Pair], *, wrong: str, becomes: str) -> int:
+    """Counts the labels up to the first flipped one that is held, where `becomes` replaces `wrong`; 0: none is held."""
+    for number, (answer, label) in enumerate(pairs, start=1):
+        is_flipped = label == wrong
+        if answer and flips.observe(SOURCE, predicted=answer, label=becomes if is_flipped else label) and is_flipped:
             return number
     return 0

@@ -1,29 +1,29 @@
-"""How fast the learner learns: a label into the fast head on one core, samples of a slow step on two."""
+"""Measures how fast the learner learns: a label into the fast head on one core, samples of a slow step on two."""
 
 from collections.abc import Iterator
 
-from bench.process import measured
+from bench.fixtures import Fixtures
+from bench.process import run_module
 from bench.row import Goal, Peer, Row
-from bench.supply import Supply
 from bench.texts import clinc150
 
 
-def measure(supply: Supply) -> Iterator[Row]:
-    clinc150()  # raises Skip here, where it is understood
-    supply.stop_service()
-    found = measured("bench.peers.pace")
-    yield Row(name="learner_pace.fast_update", value=found["fast_ms"], unit="ms/label", goal=Goal("<=", 2.0))
-    yield Row(name="learner_pace.solve", value=found["solve_ms"], unit="ms/version")
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    clinc150()  # raises Skip here, where it is caught; the program below would fail
+    fixtures.stop_service()
+    measured = run_module("bench.peers.learner_speed")
+    yield Row(name="learner_pace.fast_update", value=measured["fast_ms"], unit="ms/label", goal=Goal("<=", 2.0))
+    yield Row(name="learner_pace.solve", value=measured["solve_ms"], unit="ms/version")
     yield Row(
         name="learner_pace.slow_update",
-        value=found["slow_per_s"],
+        value=measured["slow_per_s"],
         unit="samples/s",
         goal=Goal(">=", 150.0),
     )
     yield Row(
         name="learner_pace.slow_step",
-        value=found["slow_per_s"],
+        value=measured["slow_per_s"],
         unit="samples/s",
-        peer=Peer("all blocks trained", found["full_per_s"]),
+        peer=Peer("all blocks trained", measured["full_per_s"]),
         goal=Goal(">=", 2.0, of_peer=True),
     )

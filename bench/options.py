@@ -1,4 +1,4 @@
-"""What `--set NAME=VALUE` changes of a benchmark: a field of its size, a frozen dataclass of numbers and texts."""
+"""Reads `--set NAME=VALUE`, which changes a field of a benchmark's size, a frozen dataclass of numbers and texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -13,9 +13,10 @@ class BadOption(ValueError):
     """An option that no size has, or whose value it cannot have."""
 
 
-def read(assignments: Sequence[str]) -> dict[str, str]:
-    """
-    >>> read(["seed=7", "only=kill"])
+def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
+    """Splits assignments into names and values. Raises BadOption.
+
+    >>> parse_assignments(["seed=7", "only=kill"])
     {'seed': '7', 'only': 'kill'}
     """
     pairs = [text.partition("=") for text in assignments]
@@ -25,8 +26,8 @@ def read(assignments: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def changed(size: S, options: Mapping[str, str]) -> S:
-    """`size` with the fields that `options` name. Raises BadOption, naming the fields that there are."""
+def with_options(size: S, options: Mapping[str, str]) -> S:
+    """Returns `size` with the fields that `options` name replaced. Raises BadOption, which lists the fields."""
     known: dict[str, Any] = {field.name: field.type for field in fields(size)}  # type: ignore[arg-type]
     unknown = sorted(options.keys() - known.keys())
     if unknown:

@@ -16,8 +16,8 @@ class PeerFailed(RuntimeError):
     """A process of a benchmark ended without its result."""
 
 
-def measured(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
-    """What `python -m module` says in its last line, as JSON."""
+def run_module(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+    """Runs `python -m module`; returns its last line, parsed as JSON. Raises PeerFailed."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Where the rows go: a table for people, a JSON line each for whoever compares them later."""
+"""Writes the rows: a table for people, and a JSON line each for later comparisons."""
 
 import fcntl
 import json
@@ -19,8 +19,8 @@ RESULTS = BUILD / "bench" / "results.jsonl"
 
 
 @contextmanager
-def alone(console: Console) -> Iterator[None]:
-    """Two benchmarks at a time would measure each other: waits until no other one runs in this checkout."""
+def exclusive(console: Console) -> Iterator[None]:
+    """Holds a file lock while a benchmark runs: two at a time would measure each other. Waits for the lock."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "bench.lock").open("a") as lock:
         try:
@@ -40,7 +40,7 @@ def record(rows: Sequence[Row], command: str, path: Path = RESULTS) -> None:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    """The measured part of a line."""
+    """Returns the measured part of a line."""
     return {
         "name": row.name,
         "value": row.value,
@@ -72,4 +72,5 @@ def _cells(row: Row) -> list[str]:
     met = {True: "yes", False: "NOT MET", None: ""}[row.met]
     value = "none" if row.value is None else f"{row.value:g}"
     peer = ["", "", ""] if row.peer is None else [row.peer.name, f"{row.peer.value:g}", f"{row.ratio or 0:g}x"]
-    return [row.name, value, row.unit, "" if row.goal is None else str(row.goal), met, *peer]
+    goal = "" if row.goal is None else str(row.goal)
+    return [row.name, value, row.unit, goal, met, *peer]

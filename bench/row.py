@@ -1,4 +1,4 @@
-"""One published number: what it is, what was wanted, and what somebody else reaches in the same call."""
+"""Defines one published number: the value, the goal, and what a peer reaches in the same call."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`Goal("<=", 60)`: at most 60. `Goal(">=", 1.8, of_peer=True)`: at least 1.8 times the peer's value."""
+    """A bound: `Goal("<=", 60)` is at most 60, `Goal(">=", 1.8, of_peer=True)` at least 1.8 times the peer's value."""
 
     side: Literal["<=", ">="]
     value: float
@@ -21,7 +21,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Somebody else's figure, in the unit of the row."""
+    """The figure of a peer, in the unit of the row."""
 
     name: str
     value: float
@@ -29,7 +29,7 @@ class Peer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A measured value. `value` is None where nothing came out: the goal is not met then."""
+    """A measured value. `value` is None where there is no result; then the goal is not met."""
 
     name: str
     value: float | None
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """None where there is no goal, or no peer to hold against."""
+        """Whether the goal is met; None where there is no goal, or no peer to compare with."""
         if self.goal is None or (self.goal.of_peer and self.peer is None):
             return None
         value = self.ratio if self.goal.of_peer else self.value
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Our value over the peer's."""
+        """Our value divided by the peer's."""
         if self.peer is None or self.value is None or not self.peer.value:
             return None
         return round(self.value / self.peer.value, 3)

@@ -1,6 +1,6 @@
-"""A fresh stack that has learned all classes of CLINC150 from a few labels each, and is idle.
+"""Starts a fresh stack that has learned all classes of CLINC150 from a few labels each, and is idle.
 
-started() -> Stack -> five labels of every class learned, and live -> Service
+running_service() -> Stack -> five labels of every class learned, and live -> Service
 """
 
 import os
@@ -8,27 +8,29 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from bench.row import Skip
 from bench.texts import clinc150, few_of_each
-from evals.load.session import LoadProfile, Participants, assembled, play
+from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh
+from services.loader import load
 from services.local.kafka import kafka_home
-from services.settings import Settings, load
+from services.settings import Settings
 from services.stack import Stack, open_store
 from wire.bus import Bus
 from wire.store import Store
 
 LABELS_OF_EACH = 5
 IDLE_WITHIN_S = 120.0
-LOOK_S = 0.5
+POLL_INTERVAL_S = 0.5
 PRIMING = LoadProfile(rate=150, label_delay_s=(0.2, 1.0))
 
 
 def apache_kafka() -> Path:
-    """The folder of Apache Kafka. Raises Skip where there is none: other brokers may lose their log when they die."""
+    """Returns the folder of Apache Kafka. Raises Skip without one: other brokers may lose their log in a crash."""
     home = kafka_home()
     if home is None:
         raise Skip("Apache Kafka: KAFKA_HOME is not set")
@@ -37,7 +39,7 @@ def apache_kafka() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What runs, and the test items that nothing was learned from."""
+    """A running service, and the test items, of which it has learned none."""
 
     settings: Settings
     stack: Stack
@@ -47,40 +49,41 @@ class Service:
 
     @contextmanager
     def unlabelled(self, rate: float) -> Iterator[Participants]:
-        """Everybody that a stream is played with, but the labels: nothing is learned.
+        """Runs the participants of a session without labels, so that nothing is learned.
 
-        At rate 0, as fast as it goes, no single answer's time counts: they are read patiently.
+        A rate of 0 means as fast as possible. The time of a single answer does not count then, so answers are read
+        patiently.
         """
-        tempo = LoadProfile(rate=rate, labels=False, is_patient=not rate)
-        with assembled(self.bus, self.store, tempo, say=_nothing, check=self.stack.check) as cast:
-            yield cast
+        profile = LoadProfile(rate=rate, labels=False, is_patient=not rate)
+        with session_participants(self.bus, self.store, profile, say=_discard, check=self.stack.check) as participants:
+            yield participants
 
 
 @contextmanager
-def started() -> Iterator[Service]:
-    """Starts it all; ends it when left. Raises Skip where there is no data."""
+def running_service() -> Iterator[Service]:
+    """Starts the service, and ends it when left. Raises Skip where there is no data."""
     stream = clinc150()
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
-    items = tuple(item for stage in stream.stages for item in stage.test)
+    items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
     with (
         fresh(load(file=None, environ=os.environ).settings) as own,
-        Stack(own, say=_nothing) as stack,
+        Stack(own, say=_discard) as stack,
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,
     ):
-        play(bus, store, primer, PRIMING, say=_nothing, check=stack.check)
+        play(bus, store, primer, PRIMING, say=_discard, check=stack.check)
         _await_idle(store)
         yield Service(stack.settings, stack, bus, store, items)
 
 
 def _await_idle(store: Store) -> None:
-    """Returns when the learner has nothing left to do: its slow round and its rehearsal, which the labels began."""
+    """Returns when the learner has nothing left to do: after the slow round and the rehearsal of the labels."""
     deadline_s = time.monotonic() + IDLE_WITHIN_S
     while (report := store.learner_report()) is None or not report.is_rested:
         if time.monotonic() > deadline_s:
             raise Skip(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
-        time.sleep(LOOK_S)
+        time.sleep(POLL_INTERVAL_S)
 
 
-def _nothing(_text: str) -> None:
-    """Says nothing."""
+def _discard(_text: str) -> None:
+    """Discards a line for a human."""

@@ -1,9 +1,9 @@
-"""200 versions taken by a replica under load: how long each flip holds up the batches, and whether an answer is mixed.
+"""Measures 200 swaps of a replica under load: how long each stalls the batches, and whether an answer mixes versions.
 
-learner and controller stopped --> 200 times a new version (bench/turned.py) --> flip, at 200 events a second
+learner and controller stopped --> 200 times a new version (bench/version_faker.py) --> swap, at 200 events a second
 
-A stall is the whole pause before the first batch after a flip. Beside each stands the pause before the last batch
-without one: what the longest stalls have more than the longest of as many pauses is what the flips add.
+A stall is the whole pause before the first batch after a swap. With each stall the replica reports the pause before the
+last batch without a swap. What the swaps add is the difference of the p99 of the stalls and the p99 of as many pauses.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,15 +12,16 @@ from functools import partial
 from itertools import cycle, islice
 from time import monotonic, sleep
 
+from bench.fixtures import Fixtures
 from bench.row import Goal, Row
 from bench.service import Service
-from bench.supply import Supply
-from bench.turned import VersionFaker, is_mixed, plain
+from bench.version_faker import VersionFaker, is_mixed, unversioned
 from evals.load.readback import read_back
 from evals.load.score import percentiles
 from evals.load.session import Participants
 from evals.load.watcher import ServiceSnapshot
-from evals.streams.stream import Stage, StreamItem
+from evals.streams.stage import Stage
+from evals.streams.stream import StreamItem, TextStage
 from wire.bus.scan import every_record
 from wire.records import Answer
 
@@ -31,23 +32,23 @@ NUM_TEXTS = 400
 TAKE_S = 30.0
 
 
-def measure(supply: Supply) -> Iterator[Row]:
-    service = supply.service()
-    service.stack.stop("learner", "rollout")  # versions and plans come from here now
-    turner = VersionFaker.of(service.store, service.settings.learner.lease_name)
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    service = fixtures.service()
+    service.stack.stop("learner", "rollout")  # versions and plans come from this process now
+    faker = VersionFaker.of(service.store, service.settings.learner.lease_name)
     texts = service.items[:: max(1, len(service.items) // NUM_TEXTS)]
-    before = _answers_before(service, turner, texts)
-    with service.unlabelled(RATE) as cast, ThreadPoolExecutor(1) as threads:
-        playing = threads.submit(cast.player.play, 0, _load(texts), RATE)
-        taken = _swap(turner, cast, playing)
-        cast.player.await_answers(at_most=0)
+    before = _answers_before(service, faker, texts)
+    with service.unlabelled(RATE) as participants, ThreadPoolExecutor(1) as threads:
+        playing = threads.submit(participants.player.play, 0, _load(texts), RATE)
+        num_swaps = _swap(faker, participants, playing)
+        participants.player.await_answers(at_most=0)
         sleep(2 * service.settings.serving.report_interval_s)  # the last stall comes with the next report
-        sight = cast.watcher.sight()
-        stalls = percentiles(sight.stalls_ms, 50, 99)
-        pauses = percentiles(sight.pauses_ms, 50, 99)
-        audit = read_back(service.bus, cast.ledger).found
-        mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, cast))
-    supply.stop_service()  # it has no learner any more
+        snapshot = participants.watcher.snapshot()
+        stalls = percentiles(snapshot.stalls_ms, 50, 99)
+        pauses = percentiles(snapshot.pauses_ms, 50, 99)
+        audit = read_back(service.bus, participants.ledger).audit
+        mixed = sum(is_mixed(answer, before[answer.text]) for answer in _answers(service, participants))
+    fixtures.stop_service()  # it has no learner any more
     yield Row(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 1))
     yield Row(name="swap_stall.p50", value=stalls["p50"], unit="ms")
     yield Row(name="swap_stall.pause_p99", value=pauses["p99"], unit="ms without a flip")
@@ -56,43 +57,43 @@ def measure(supply: Supply) -> Iterator[Row]:
     pause_ms = pauses["p99"]
     added_ms = None if stall_ms is None or pause_ms is None else round(stall_ms - pause_ms, 3)
     yield Row(name="swap_stall.added", value=added_ms, unit="ms from pause_p99 to p99", goal=Goal("<=", 1))
-    yield Row(name="swap_stall.swaps", value=taken, unit="swaps", goal=Goal(">=", NUM_SWAPS))
+    yield Row(name="swap_stall.swaps", value=num_swaps, unit="swaps", goal=Goal(">=", NUM_SWAPS))
     yield Row(name="swap_stall.failed", value=audit.lost + audit.duplicates, unit="answers", goal=Goal("<=", 0))
     yield Row(name="swap_stall.mixed", value=mixed, unit="answers", goal=Goal("<=", 0))
 
 
-def _load(texts: tuple[StreamItem, ...]) -> Stage:
-    """Traffic for as long as the swaps take."""
+def _load(texts: tuple[StreamItem, ...]) -> TextStage:
+    """Makes a stage that lasts as long as the swaps."""
     return Stage("bench", tuple(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS))), ())
 
 
-def _answers_before(service: Service, turner: VersionFaker, texts: tuple[StreamItem, ...]) -> Mapping[str, str | None]:
-    """What one version, alone, says of each text: those to come must say the same, each in its own labels."""
-    with service.unlabelled(RATE) as cast:
-        cast.watcher.wait(partial(_follows, turner.publish()), TAKE_S)
-        cast.player.play(0, Stage("bench", texts, ()), RATE)
-        cast.player.await_answers(at_most=0)
-        return {answer.text: plain(answer) for answer in _answers(service, cast)}
+def _answers_before(service: Service, faker: VersionFaker, texts: tuple[StreamItem, ...]) -> Mapping[str, str | None]:
+    """Lets one version alone answer each text. Later versions must give the same answers, each in its own labels."""
+    with service.unlabelled(RATE) as participants:
+        participants.watcher.wait(partial(_follows, faker.publish()), TAKE_S)
+        participants.player.play(0, Stage("bench", texts, ()), RATE)
+        participants.player.await_answers(at_most=0)
+        return {answer.text: unversioned(answer) for answer in _answers(service, participants)}
 
 
-def _answers(service: Service, cast: Participants) -> Iterator[Answer]:
-    """The answers to the events of this cast."""
+def _answers(service: Service, participants: Participants) -> Iterator[Answer]:
+    """Yields the answers to the events of this session."""
     for record in every_record(service.bus, [Answer]):
-        if cast.ledger.number_of(record.event_id) is not None:
+        if participants.ledger.number_of(record.event_id) is not None:
             yield record
 
 
-def _swap(turner: VersionFaker, cast: Participants, playing: "Future[None]") -> int:
-    """Publishes at a steady pace; how many versions were taken by every replica in time."""
-    taken = 0
+def _swap(faker: VersionFaker, participants: Participants, playing: "Future[None]") -> int:
+    """Publishes at a steady rate; returns how many versions every replica swapped in within TAKE_S."""
+    num_swaps = 0
     next_s = monotonic()
     for _ in range(NUM_SWAPS):
         sleep(max(0.0, next_s - monotonic()))
         next_s = monotonic() + EVERY_S
-        taken += cast.watcher.wait(partial(_follows, turner.publish()), TAKE_S)
+        num_swaps += participants.watcher.wait(partial(_follows, faker.publish()), TAKE_S)
     playing.result()
-    return taken
+    return num_swaps
 
 
-def _follows(revision: int, sight: ServiceSnapshot) -> bool:
-    return all(report.revision >= revision for report in sight.reports)
+def _follows(revision: int, snapshot: ServiceSnapshot) -> bool:
+    return all(report.revision >= revision for report in snapshot.reports)

@@ -1,17 +1,19 @@
-"""The texts that are measured on: CLINC150 where it is at hand, else the carried stream."""
+"""Provides the texts that are measured on: CLINC150 where it is at hand, else the carried stream."""
 
 import os
+from itertools import chain
 from pathlib import Path
 
 from bench.row import Skip
 from evals.streams.data import CLINC150, SUPPORT, load
-from evals.streams.stream import Stage, Stream, StreamItem
+from evals.streams.stage import Stage
+from evals.streams.stream import Stream, StreamItem, TextStage
 from learner.errors import DataError
 from services.versions import ROOT
 
 
 def data_folder() -> Path | None:
-    """$LIFELONG_DATA, else the folder `shared/data` beside the checkout where there is one."""
+    """Returns $LIFELONG_DATA, else the folder `shared/data` beside the checkout where there is one."""
     if named := os.environ.get("LIFELONG_DATA"):
         return Path(named)
     beside = ROOT.parent / "shared" / "data"
@@ -19,7 +21,7 @@ def data_folder() -> Path | None:
 
 
 def clinc150(seed: int = 0) -> Stream:
-    """Shuffled within its stages by `seed`. Raises Skip, saying how to get it."""
+    """Loads CLINC150, shuffled within its stages by `seed`. Raises Skip, which says how to get it."""
     try:
         return load(CLINC150, data_folder(), seed=seed)
     except DataError as error:
@@ -27,23 +29,24 @@ def clinc150(seed: int = 0) -> Stream:
 
 
 def some_texts(number: int) -> list[str]:
-    """Different texts of natural length, the same at every call."""
+    """Returns distinct texts of natural length, the same at every call."""
     try:
         stream = clinc150()
     except Skip:
         stream = load(SUPPORT, None)
-    texts = dict.fromkeys(item.text for stage in stream.stages for item in stage.test)
+    items = chain.from_iterable(stage.test for stage in stream.stages)
+    texts = dict.fromkeys(item.text for item in items)
     step = max(1, len(texts) // number)
     return list(texts)[::step][:number]
 
 
-def few_of_each(stream: Stream, number: int) -> Stage:
-    """One stage with the first `number` training items of every label: enough that the head has all its classes."""
+def few_of_each(stream: Stream, number: int) -> TextStage:
+    """Makes one stage of the first `number` training items of every label, so that the head has all its classes."""
     train: list[StreamItem] = []
     for stage in stream.stages:
-        taken: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for item in stage.train:
-            taken[item.label] = taken.get(item.label, 0) + 1
-            if taken[item.label] <= number:
+            counts[item.label] = counts.get(item.label, 0) + 1
+            if counts[item.label] <= number:
                 train.append(item)
     return Stage("primer", tuple(train), tuple(train[:64]))

@@ -1,0 +1,12 @@
+"""Measures the learner and the service; production code imports nothing from here.
+
+    streams/      the data sets: texts, images and tables, cut into stages
+    continual/    strategies side by side on a data set, without a service (`lifelong bench learn`)
+    load/         a stream played on a running service, and the figures of that run (`lifelong demo`, `bench/`)
+
+    streams --> continual --> RunOutcome                  streams --> load --> Figures
+
+`services/bench`, `services/demo` and `bench/` are the callers. They load a stream by name, call `play` or a `Method`,
+and show the result. Whatever is measured comes in as an argument: a bus and a store, or a contender. No module here
+starts a process or loads settings.
+"""

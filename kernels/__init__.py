@@ -1,1 +1,13 @@
-"""Tensors in, tensors out. Imports nothing of ours."""
+"""The operations of the quantized encoder: tensors in, tensors out. The package imports nothing of ours.
+
+    attention, attention_i8   self-attention of ragged sequences, in float32 and in 8-bit integers
+    linear_i8, linear_i4      a linear layer with INT8 or INT4 weights and 8-bit activations
+    encoder                   all of an encoder in one native call
+    native                    builds and loads the C sources in `native/source`, one table for each instruction set
+    dispatch                  chooses an implementation by the reasons against it, or by measuring
+    gpu, memory               the reasons against a GPU; the settings of malloc, and memory in huge pages
+
+Every operation is a package with one file for each implementation: `reference` (the definition, in plain torch),
+`library` (operations that torch ships), `native` (our C) and `gpu` (Triton). Its `__init__` checks the arguments and
+chooses. All implementations of an integer operation give the same bits. Callers use what each package exports.
+"""

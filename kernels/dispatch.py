@@ -1,9 +1,9 @@
-"""Which implementation of an operation runs: the first that can, or the fastest of those that can.
+"""Chooses the implementation of an operation: the first that can run, or the fastest of those that can.
 
-An implementation is a record with reasons. `why_not(*args)` says what speaks against it; no reason means it can run.
-The reasons are the dispatch, the error message and the documentation at once.
+An implementation is a record with reasons. `why_not(*args)` returns the reasons against it; none means that it can run.
+The reasons serve as the dispatch, as the error message and as the documentation.
 
-All implementations of an operation give the same bits, so a choice by stopwatch never changes an answer.
+All implementations of an operation give the same bits, so a measured choice never changes an answer.
 
 Rejected: choosing by the name of the processor (a list that is wrong on the next machine) and choosing at every call
 (the question costs more than a small product).
@@ -24,7 +24,7 @@ Run = TypeVar("Run", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Impl(Generic[Run]):
-    """One way to run an operation. `name` starts with its family: `library/int_mm` belongs to `library`."""
+    """An implementation of an operation. `name` starts with its family: `library/int_mm` belongs to `library`."""
 
     name: str
     why_not: Callable[..., list[str]]
@@ -43,7 +43,8 @@ def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None
     for impl in impls:
         if not impl.belongs_to(force):
             continue
-        if not (reasons := impl.why_not(*args)):
+        reasons = impl.why_not(*args)
+        if not reasons:
             return impl
         tried.append(f"{impl.name}: {'; '.join(reasons)}")
     why = " | ".join(tried) if tried else f"no impl named {force!r}"
@@ -52,7 +53,7 @@ def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None
 
 @functools.cache
 def forced() -> str | None:
-    """The family that LIFELONG_KERNELS asks for, read once per process; None leaves the choice to the stopwatch."""
+    """The family that LIFELONG_KERNELS asks for, read once per process; None leaves the choice open."""
     family = os.environ.get(VARIABLE)
     if family is not None and family not in FAMILIES:
         raise ValueError(f"{VARIABLE} is {family!r}; expected one of {', '.join(FAMILIES)}, or unset")
@@ -60,7 +61,10 @@ def forced() -> str | None:
 
 
 def best_seconds(call: Callable[[], object], *, budget_s: float, max_calls: int = 7) -> float:
-    """Shortest time of one call, in seconds, over at most `max_calls` calls in about `budget_s`; the first warms up."""
+    """The shortest time of one call, in seconds, over at most `max_calls` calls in about `budget_s`.
+
+    One call before them warms up and is not timed.
+    """
     call()
     best = float("inf")
     end = time.monotonic() + budget_s

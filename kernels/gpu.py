@@ -1,7 +1,7 @@
-"""What speaks against running on a GPU, the same for every operation.
+"""The reasons against running on a GPU, the same for every operation.
 
 The Triton kernels of an operation are in its `gpu.py`, which its `Impl` imports when it runs: a process without a GPU
-never loads Triton and needs none installed.
+never loads Triton, which need not be installed.
 """
 
 import functools
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MIN_CAPABILITY = (8, 0)
-"""Of NVIDIA's GPUs: the compiler refuses products of int8 on older ones."""
+"""The lowest compute capability of NVIDIA's GPUs: on older ones the compiler refuses products of int8."""
 
 
 def why_not(tensor: Tensor) -> list[str]:
@@ -19,8 +19,10 @@ def why_not(tensor: Tensor) -> list[str]:
     reasons = [] if _has_triton() else ["triton is not installed"]
     if not tensor.is_cuda:
         reasons.append("the tensors are not on a GPU")
-    elif torch.version.cuda and (found := torch.cuda.get_device_capability(tensor.device)) < MIN_CAPABILITY:
-        reasons.append(f"the GPU has compute capability {found}; expected {MIN_CAPABILITY} at least")
+    elif torch.version.cuda:
+        capability = torch.cuda.get_device_capability(tensor.device)
+        if capability < MIN_CAPABILITY:
+            reasons.append(f"the GPU has compute capability {capability}; expected {MIN_CAPABILITY} at least")
     return reasons
 
 

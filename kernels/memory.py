@@ -1,11 +1,12 @@
-"""How memory is got and kept.
+"""Two settings of memory: freed blocks stay in the process, and weights lie in huge pages.
 
-**Kept.** glibc returns freed blocks of some 100 KB and more to the system at once, and the next tensor of that size is
-faulted in again, page by page. An encoder that frees and allocates a few megabytes at every operation loses a third of
-its time to that. After `keep_freed_memory` such blocks come from the heap and stay there.
+**malloc thresholds.** glibc returns freed blocks of some 100 KB and more to the system at once, and the next tensor of
+that size is faulted in again, page by page. An encoder that frees and allocates a few megabytes at every operation
+loses a third of its time to page faults. After `keep_freed_memory` such blocks come from the heap and stay there.
 
-**In large pages.** Weights that are read from front to back for every batch touch thousands of pages of 4 KB, more than
-a processor remembers the places of: a text of 16 tokens takes 1.03 times as long as with pages of 2 MB.
+**Huge pages.** Weights are read from front to back for every batch. In pages of 4 KB they need thousands of entries of
+the translation lookaside buffer, which exceeds the TLB reach of a processor: a text of 16 tokens takes 1.03 times as
+long as with pages of 2 MB.
 
 Rejected: preallocated buffers for every intermediate tensor (half of torch's operations cannot write into one, and two
 threads could not share an encoder), and environment variables (whoever starts the process would have to know).
@@ -20,32 +21,36 @@ from torch import Tensor
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
-KEPT_BYTES = 128 << 20
-"""Free memory at the end of the heap that is kept; more is given back."""
+TRIM_THRESHOLD_BYTES = 128 << 20
+"""Up to this much free memory at the end of the heap is kept; more is returned to the system."""
 
-HEAP_BLOCK_BYTES = 32 << 20
-"""Blocks up to this size come from the heap: the largest value glibc allows."""
+MMAP_THRESHOLD_BYTES = 32 << 20
+"""Blocks up to this size come from the heap: the largest value that glibc allows."""
 
-LARGE_PAGE_BYTES = 2 << 20
+HUGE_PAGE_BYTES = 2 << 20
 MADV_HUGEPAGE = 14
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Set both thresholds, once per process. False where the C library has no such setting."""
+    """Sets both thresholds, once per process. Returns False if the C library has no such setting."""
     libc = ctypes.CDLL(None)
     try:
         mallopt = libc.mallopt
     except AttributeError:  # not glibc
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES) and mallopt(M_TRIM_THRESHOLD, KEPT_BYTES))
+    return bool(mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES) and mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES))
 
 
-def in_large_pages(num_bytes: int) -> Tensor:
-    """Memory for `num_bytes`, uint8, from the beginning of a large page on; small pages where there are no large."""
-    whole = -(-num_bytes // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
-    room = torch.empty(whole + LARGE_PAGE_BYTES, dtype=torch.uint8)
-    skip = -room.data_ptr() % LARGE_PAGE_BYTES
-    if madvise := getattr(ctypes.CDLL(None), "madvise", None):  # advice: what it answers changes nothing
-        madvise(ctypes.c_void_p(room.data_ptr() + skip), ctypes.c_size_t(whole), MADV_HUGEPAGE)
-    return room[skip : skip + num_bytes]
+def huge_page_tensor(num_bytes: int) -> Tensor:
+    """Returns an uninitialised uint8 tensor of `num_bytes` that starts at a huge page.
+
+    The system backs it with small pages if it has no huge ones.
+    """
+    rounded_bytes = -(-num_bytes // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
+    allocation = torch.empty(rounded_bytes + HUGE_PAGE_BYTES, dtype=torch.uint8)
+    skip = -allocation.data_ptr() % HUGE_PAGE_BYTES
+    madvise = getattr(ctypes.CDLL(None), "madvise", None)
+    if madvise:  # the result is ignored: without huge pages everything works as well, only slower
+        madvise(ctypes.c_void_p(allocation.data_ptr() + skip), ctypes.c_size_t(rounded_bytes), MADV_HUGEPAGE)
+    return allocation[skip : skip + num_bytes]

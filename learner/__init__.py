@@ -1,1 +1,16 @@
-"""From feedback to weights: joins labels to answers, learns with replay, gates, requantizes, publishes."""
+"""Turns feedback into weights: joins labels to answers, learns with replay, gates, requantizes, publishes.
+
+    process                the loop over records; leadership, reach and patience: its lease and its servers
+    learner, knowledge     what was read, and what labels have taught
+    labels/                records -> samples: the join, trust in labels, drift
+    memory/                replay memory, holdout, erasures
+    fast/                  random features and the ridge head: learns at once
+    slow/                  rounds of training of the encoder's top blocks
+    quality/               how good a candidate is, and the gate
+    release/               candidate -> version in the store
+    state/                 snapshots and checkpoints
+    config, errors, export, report, stopwatch, failpoints
+
+Records go through labels into memory and the fast tier at once; slow rounds and publications follow in units between
+polls, all in one thread. From outside: `process.run`, `Learner`, `LearnerConfig`.
+"""

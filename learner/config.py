@@ -1,4 +1,4 @@
-"""How the learner is bounded: windows, memory, pace, and what it refuses to publish."""
+"""The settings of the learner: its windows, memory and pace, and what it refuses to publish."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -11,12 +11,12 @@ SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "
 ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-balanced"]
 
 MAX_SEED = (1 << 32) - 1
-"""The largest that every generator of ours takes."""
+"""The largest seed that every random generator here accepts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerConfig:
-    """The learner. Whatever grows with the stream has its bound here."""
+    """Holds the settings of the learner. Whatever grows with the stream has its bound here."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -25,125 +25,130 @@ class LearnerConfig:
     seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
-    """CPU threads of the tensor library."""
+    """Number of CPU threads of the tensor library."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
-    """Added to the priority number of the process: where both share a processor, answers go before learning."""
+    """Added to the nice value of the process: where they share a processor, serving has priority over learning."""
 
     lease_name: str = "learner"
-    """Name of the lease in the store: one learner at a time holds it."""
+    """Name of the lease in the store; one learner at a time holds it."""
     lease_ttl_ms: Annotated[int, Ge(300), Le(600_000)] = 5_000
-    """A leader not heard of for this long loses the lease; it renews three times as often."""
+    """A leader that does not renew the lease for this long loses it. It renews three times in this time."""
     poll_timeout_ms: Annotated[int, Ge(1), Le(1_000)] = 50
-    """How long an idle learner waits for records before it looks at the clock again."""
+    """Longest time that one poll waits for records. An idle learner checks its timers after each poll."""
     retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 500
-    """Pause after a failed write of a checkpoint or an unreachable store before it is tried again."""
+    """Pause before a failed write of a checkpoint, or an unreachable store, is tried again."""
 
     pending_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 128 << 20
     """Bytes of memory for answers that wait for their label: texts, ids and keys, and 400 for each answer. The oldest
     expires first, and its label is then `late`."""
     parked_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
-    """Bytes of memory for labels that wait for their answer, counted alike; the oldest expires as an `orphan`."""
+    """Bytes of memory for labels that wait for their answer, counted likewise. The oldest expires as an `orphan`."""
     remembered_ids: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
-    """Events remembered as already labelled, and as many as expired, by hashes."""
+    """Number of events remembered as already labelled, and as many remembered as expired, by hashes."""
     max_label_chars: Annotated[int, Ge(1), Le(10_000)] = 200
     """Longest label, in characters."""
     guard: TrustConfig = TrustConfig()
-    """Labels that cannot be trusted."""
+    """The checks that decide whether a label is trusted."""
     label_capacity: Annotated[int, Ge(2), Le(65_536)] = 256
     """Rows of the head. Once they are taken, a new class needs more labels than a provisional one, and gets its row."""
     class_min_labels: Annotated[int, Ge(1), Le(100_000)] = 10
-    """Labels of a class from which on it keeps its row whatever comes; before, it is provisional."""
+    """A class with this many labels keeps its row whatever comes; with fewer it is provisional."""
 
     learn_names: bool = True
-    """Whether the words of a class's name are its first sample. Off where names are codes."""
+    """Whether the words of a class's name are its first sample. Switch it off where names are codes."""
     held_back_share: Annotated[float, Ge(0), Le(0.5)] = 0.04
-    """Share of the labelled events that is never learnt, only measured on; chosen by the hash of the event id."""
+    """Share of the labelled events that is the holdout: never learnt, only measured on, chosen by its hash."""
     held_back_samples: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
-    """Held-back samples that are kept, the same number of every class."""
+    """Number of holdout samples that are kept, the same of every class."""
     replay_samples: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
-    """Samples of the replay memory."""
+    """Number of samples in the replay memory."""
     replay_policy: ReplayPolicy = "class-balanced"
-    """What has equal shares of it: every sample seen (`reservoir`), every class, or every stage between slow rounds."""
+    """What has an equal share of the memory: every sample seen (`reservoir`), every class, or every stage between slow
+    rounds."""
     replay_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 16 << 20
     """Bytes of text, and of the keys of events, in the replay memory."""
 
     num_features: Annotated[int, Ge(16), Le(16_384)] = 2_048
-    """Random features of the fast head (R): 94.3 % on CLINC150; 1024 gives 93.3 %, 4096 gives 95.0 %."""
+    """Number of random features of the fast head (R). 2,048 give 94.3 % on CLINC150, 1,024 give 93.3 %, 4,096 give
+    95.0 %."""
     ridge: Annotated[float, Gt(0), Le(1_000)] = 0.01
     """Ridge penalty as a share of the mean diagonal of the feature sums of 30,000 samples or more."""
 
     trainable_layers: Annotated[int, Ge(0), Le(1_000)] = 2
-    """Top blocks of the encoder that the slow tier trains. 0: the encoder stands still."""
+    """Number of top blocks of the encoder that the slow tier trains. 0: the encoder is frozen."""
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500
-    """Labels learnt between the starts of two slow rounds; a tenth of the replay memory where that is more."""
+    """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more."""
     slow_labels_per_step: Annotated[int, Ge(1), Le(1_000_000)] = 32
-    """Labels for each gradient step of a round. Fewer cost more: a step of 32 samples takes about 60 ms of one core."""
+    """Number of labels for each gradient step of a round. Fewer labels cost more: a step of 32 samples takes about
+    60 ms of one core."""
     slow_batch: Annotated[int, Ge(8), Le(65_536)] = 32
-    """Samples of a gradient step: half from the labels since the last round, half from the replay memory, or all from
-    the labels under a strategy that does without the memory."""
+    """Batch size of a gradient step: half from the labels since the last round, half from the replay memory, or all
+    from the labels under a strategy that does not use the memory."""
     slow_strategy: SlowStrategy = "er"
-    """How a step learns the new labels and does not forget the old; see learner/strategies/."""
+    """The continual-learning strategy of a gradient step; see learner/slow/strategies/."""
     slow_loss_q: Annotated[float, Ge(0), Le(1)] = 0.5
-    """0: cross-entropy. Towards 1, wrong labels pull less, and rare classes are learnt more slowly. CLINC150 with every
-    fifth label wrong: see docs/benchmarks.md."""
+    """Exponent q of the generalized cross-entropy. 0 is cross-entropy. Towards 1, wrong labels pull less, and rare
+    classes are learnt more slowly. CLINC150 with every fifth label wrong: see docs/benchmarks.md."""
     slow_token_dropout: Annotated[float, Ge(0), Lt(1)] = 0.15
-    """Share of its tokens that a text is trained without, others in every step."""
+    """Share of its tokens that a text is trained without (token dropout), drawn anew in every step."""
     slow_rate: Annotated[float, Gt(0), Le(1)] = 3e-4
     """Learning rate of the trainable blocks at the start of a round; the auxiliary head learns ten times as fast."""
     slow_weight_decay: Annotated[float, Ge(0), Le(1)] = 0.01
     """Decoupled weight decay of the trainable blocks."""
     max_gradient_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients with a larger norm are clipped to this norm."""
     rehearse_after_s: Annotated[float, Ge(0), Le(86_400)] = 5.0
-    """Time without a label after which the slow tier goes over its memory, if there are new labels. 0: never."""
+    """Time without a label after which the slow tier rehearses its memory, if there are new labels. 0: never."""
     rehearsal_passes: Annotated[int, Ge(1), Le(1_000)] = 2
-    """How often a rehearsal goes over the memory, and a round on texts without a label over these."""
+    """Number of passes of a rehearsal over the memory, and of a round on unlabelled texts over these."""
     rehearsal_steps: Annotated[int, Ge(1), Le(1_000_000)] = 200
-    """Fewest gradient steps of a rehearsal: a small memory is gone over more often."""
+    """Smallest number of gradient steps of a rehearsal; a small memory gets more passes."""
     learn_unlabelled: bool = True
-    """Whether two more rounds train the encoder on answered texts that wait for a label, by guesses, where there are
-    more of these than samples in memory. Few labels then go further: see docs/benchmarks.md."""
+    """Whether two more rounds train the encoder on pseudo-labels of answered texts that wait for a label, where there
+    are more such texts than samples in memory. A few labels then go further: see docs/benchmarks.md."""
     guessed_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
-    """Texts of such a round, the newest that wait for a label."""
+    """Number of texts of such a round; they are the newest that wait for a label."""
     rebuild_batch: Annotated[int, Ge(1), Le(65_536)] = 64
-    """Texts that are encoded anew in one unit of work while the fast head is rebuilt."""
+    """Number of texts that are encoded in one unit of work while the fast head is rebuilt."""
 
     drift_delta: Annotated[float, Ge(0), Lt(1)] = 0.01
-    """Significance at which ADWIN calls a rise of errors or distances drift. 0: drift is not looked for."""
+    """Significance at which ADWIN reports a rise of errors or distances as drift. 0: drift is not detected."""
     drift_min_labels: Annotated[int, Ge(1), Le(100_000_000)] = 100
-    """Labels that a slow round needs after drift, where `slow_every_labels` would need more."""
+    """Number of labels that a slow round needs after drift, where `slow_every_labels` would need more."""
 
     publish_interval_s: Annotated[float, Ge(0), Le(86_400)] = 1.0
-    """Shortest time between two versions, but for the first after drift. Without new labels there is no new version."""
+    """Shortest time between two versions, except for the first after drift. No new version comes without new labels."""
     verify_blobs_every_s: Annotated[float, Ge(0), Le(31_536_000)] = 3_600.0
-    """How often all weights of the current version are read back from the store; damaged ones are written again. 0:
-    only those that a replica reports."""
+    """Time between two checks that read all weights of the current version back from the store. Damaged ones are
+    written again. 0: only those that a replica reports."""
     probes: Annotated[int, Ge(1), Le(1_000)] = 4
-    """Probe texts in a manifest."""
+    """Number of probe texts in a manifest."""
     parity_texts: Annotated[int, Ge(1), Le(100_000)] = 64
-    """Texts on which the served precision is compared with full precision."""
+    """Number of texts on which the served precision is compared with full precision."""
     min_held_back: Annotated[int, Ge(1), Le(1_000_000)] = 50
-    """Held-back samples without which accuracy refuses nothing."""
+    """Smallest number of holdout samples on which accuracy may refuse a version."""
     accuracy_tolerance: Annotated[float, Ge(0), Le(1)] = 0.02
-    """How much lower than its parent's or the anchor's the held-back accuracy of a version may be, in [0, 1]."""
+    """How much lower than its parent's or the anchor's the holdout accuracy of a version may be, in [0, 1]."""
     max_negative_flips: Annotated[float, Ge(0), Le(1)] = 0.05
-    """Largest share of held-back samples that the parent named rightly and a version does not. CLINC150: up to 0.01."""
+    """Largest share of negative flips: holdout samples that the parent named rightly and a version does not. CLINC150:
+    up to 0.01."""
     max_head_update: Annotated[float, Gt(0), Le(1_000_000)] = 5.0
-    """How far the head may move in one version, relative to its norm before. CLINC150: up to 0.9."""
+    """Largest change of the head in one version, relative to its norm before. CLINC150: up to 0.9."""
     max_top_update: Annotated[float, Gt(0), Le(1_000_000)] = 0.5
-    """How far the trained blocks may move in one version, relative to their norm before. CLINC150: up to 0.04."""
+    """Largest change of the trained blocks in one version, relative to their norm before. CLINC150: up to 0.04."""
     max_refusals: Annotated[int, Ge(1), Le(1_000_000)] = 50
-    """Refusals in a row after which the learner goes back to the published version and sets aside what it learnt."""
+    """Refusals in a row after which the learner rolls back to the published version and sets aside what it learnt."""
     min_parity_cosine: Annotated[float, Ge(-1), Le(1)] = 0.98
     """Lowest mean cosine between the embeddings of the served precision and of full precision."""
     min_parity_agreement: Annotated[float, Ge(0), Le(1)] = 0.9
     """Lowest share of texts on which both precisions name the same class."""
 
     checkpoint_interval_s: Annotated[float, Gt(0), Le(86_400)] = 10.0
-    """Time between two checkpoints where nothing is published, and between two that are synced to the disk; every
-    version has one of its own. After a power cut so much is learnt again from the topics."""
+    """Time between two checkpoints where nothing is published, and between two that are synced to the disk. Every
+    version has a checkpoint of its own. After a power cut, what was learnt in this time is learnt again from the
+    topics."""
     checkpoints: Annotated[int, Ge(1), Le(1_000)] = 3
-    """Newest checkpoints that are kept besides those of the versions that the rollout may return to."""
+    """Number of newest checkpoints that are kept, besides those of the versions that the rollout may return to."""
 
     def __post_init__(self) -> None:
         require(

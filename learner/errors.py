@@ -1,28 +1,28 @@
-"""What can go wrong in the learner itself."""
+"""The errors of the learner itself."""
 
 
 class LearnerError(Exception):
-    """Anything that the learner refuses or cannot do."""
+    """The base of all errors of the learner."""
 
 
 class CheckpointRefused(LearnerError):
-    """A checkpoint that is torn. The one before it is used."""
+    """A checkpoint is torn. The one before it is used."""
 
 
 class CheckpointUnknown(CheckpointRefused):
-    """A whole checkpoint that this program cannot read. It may know more than the one before it, which is not used."""
+    """This program cannot read a whole checkpoint. It may know more than the one before it, which is not used."""
 
 
 class StateRefused(LearnerError):
-    """What is in the state folder cannot be gone on from by this program under these settings.
+    """This program cannot resume from the state folder under these settings.
 
-    The message says what to do: nothing is thrown away, and nothing begins from nothing, without being told to.
+    The message says what to do: the learner neither discards the state nor starts from nothing unless it is told to.
     """
 
 
 class CheckpointFailed(LearnerError):
-    """A checkpoint could not be written (disk full, fsync failed): nothing is published, the old one stays."""
+    """A checkpoint could not be written (disk full, fsync failed). Nothing is published, and the old one stays."""
 
 
 class DataError(LearnerError):
-    """A data set that is missing or malformed; the message names the file, the line and the remedy."""
+    """A data set is missing or malformed. The message names the file, the line and the remedy."""

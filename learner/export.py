@@ -1,11 +1,11 @@
-"""From what is trained to what is served: full precision -> stored tensors, each read back from the bytes to be sent.
+"""Exports trained weights as served ones: each tensor is quantized, and read back from the bytes to be sent.
 
     Strata, ridge weights -> QTensor --to_blob--> bytes --from_blob--> Stored -> ServedEncoder, QuantizedHead
 
-The blocks that never change are rounded for the inputs they see (`model.calibration`); those that are trained are
-rounded as they were in training, so that what was trained is what is served.
+The blocks that are never trained are rounded for the inputs they see (`model.calibration`). The trained blocks are
+rounded as they were in training (fake quantization), so that what was trained is what is served.
 
-Whatever the learner measures from here on (features, accuracy, parity, probes), it measures through these tensors.
+Everything that the learner measures after this (features, accuracy, parity, probes) is measured through these tensors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,19 +28,19 @@ from model.weights import encoder_tensors
 from wire.records import TensorEntry, TensorPart
 
 ENCODE_BATCH = 64
-"""Texts that the encoder takes at once."""
+"""Number of texts that are encoded in one batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stored:
-    """A tensor as the manifest names it, and as a replica will read it. `tensor.to_blob()` gives the bytes again."""
+    """Holds a tensor's entry in the manifest, and the tensor as a replica reads it. `tensor.to_blob()`: its bytes."""
 
     entry: TensorEntry
     tensor: QTensor
 
 
 def stored(tensor: QTensor) -> Stored:
-    """Write the tensor and read it back. Raises NonFinite."""
+    """Writes the tensor and reads it back. Raises NonFinite."""
     blob = tensor.to_blob()
     parts = tuple(TensorPart(name=part.name, dtype=part.dtype, shape=part.shape) for part in tensor.specs)
     entry = TensorEntry(
@@ -56,7 +56,7 @@ def stored(tensor: QTensor) -> Stored:
 def stored_encoder(
     strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, Stored]:
-    """All weights of the encoder, or those of the blocks from `first_layer` on; `grams` as for `encoder_tensors`.
+    """Returns all weights of the encoder, or those of the blocks from `first_layer` on. `grams`: see `encoder_tensors`.
 
     Raises NonFinite.
     """
@@ -65,49 +65,49 @@ def stored_encoder(
 
 
 def stored_projection(config: StrataConfig, *, seed: int) -> Stored:
-    """The random features."""
+    """Returns the weights of the random features."""
     return stored(proj_weight(config, seed=seed))
 
 
 def stored_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float) -> Stored:
-    """The ridge weights, the temperature folded in, filled up to the label capacity. Raises NonFinite."""
+    """Returns the ridge weights, divided by the temperature and padded to the label capacity. Raises NonFinite."""
     return stored(out_weight(config, weights_CR / temperature, torch.zeros(len(weights_CR))))
 
 
 class ServedEncoder:
-    """The encoder and the random features as replicas run them. Equal `key`: equal weights."""
+    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights."""
 
     def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, Stored]) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.tensors = dict(tensors)
-        digests = (f"{name} {it.entry.digest}\n" for name, it in sorted(tensors.items()))
+        digests = (f"{name} {tensor.entry.digest}\n" for name, tensor in sorted(tensors.items()))
         self.key = sha256("".join(digests).encode()).hexdigest()
-        self._encoder = QuantizedEncoder.from_tensors(config, {name: it.tensor for name, it in tensors.items()})
+        self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
         self._features = self.head(stored_head(config, torch.zeros(1, config.head_features), temperature=1.0))
 
     def z_many(self, texts: Sequence[str], precision: str = INT8) -> Tensor:
-        """z_BD, unit vectors. It does not depend on which texts are encoded together."""
+        """Returns z_BD, unit vectors. They do not depend on which texts are encoded together."""
         if not texts:
             return torch.empty(0, self.config.d_model)
         encode = partial(self._encoder.encode, precision=precision)
         return encode_many(encode, self.tokenizer.encode_many(texts), batch_size=ENCODE_BATCH)
 
     def features(self, z_BD: Tensor) -> Tensor:
-        """phi_BR of unit vectors."""
+        """Returns the random features phi_BR of unit vectors."""
         return self._features.features(z_BD)
 
     def prefix(
-        self, texts: Sequence[str], layer: int, *, thin: Callable[[list[int]], list[int]] = list
+        self, texts: Sequence[str], layer: int, *, drop_tokens: Callable[[list[int]], list[int]] = list
     ) -> tuple[Tensor, RaggedLayout]:
-        """x_TD at the input of block `layer`, in the order of the layout, of what `thin` leaves of each text's ids."""
-        batch = RaggedBatch.of([thin(ids) for ids in self.tokenizer.encode_many(texts)])
+        """Returns x_TD at the input of block `layer`, in the order of the layout; `drop_tokens` thins a text's ids."""
+        batch = RaggedBatch.of([drop_tokens(ids) for ids in self.tokenizer.encode_many(texts)])
         return self._encoder.encode_prefix(batch, layer), batch.layout
 
     def head(self, out: Stored) -> QuantizedHead:
-        """The head that reads these features through `out`."""
+        """Returns the head that maps these features to logits by the weights `out`."""
         return QuantizedHead.from_tensors(self.config, {PROJ: self.tensors[PROJ].tensor, OUT: out.tensor})
 
     def with_top(self, top: Mapping[str, Stored]) -> "ServedEncoder":
-        """The next encoder: this one with the tensors of `top` in place of its own."""
+        """Returns a new encoder: this one with the tensors of `top` in place of its own."""
         return ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top))

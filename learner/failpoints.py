@@ -1,8 +1,9 @@
-"""Named places where a test may kill the process, as `kill -9` would: between any two steps that must be atomic.
+"""Failpoints: named places where a test may kill the process, as `kill -9` would, between two steps of an atomic whole.
 
-`LIFELONG_FAILPOINT=after-checkpoint` kills at the first pass, `after-checkpoint:3` at the third, and
-`after-checkpoint:1:STOP` makes the process sleep there, as a machine that pauses would, until SIGCONT. Without the
-variable a failpoint costs one dictionary look-up. SIGKILL and not an exception: no `finally`, no flush, no goodbye.
+`LIFELONG_FAILPOINT=after-checkpoint` kills at the first pass, `after-checkpoint:3` at the third. With
+`after-checkpoint:1:STOP` the process sleeps there until SIGCONT, as on a machine that pauses. Without the variable a
+failpoint costs one dictionary look-up. The signal is SIGKILL rather than an exception, so no `finally` runs and nothing
+is flushed.
 """
 
 import os
@@ -32,7 +33,7 @@ _passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Kill or stop this process here if the environment says so.
+    """Kills or stops this process here if the environment says so. Raises ValueError for an unknown failpoint.
 
     >>> failpoint("after-poll")
     """
@@ -40,10 +41,10 @@ def failpoint(name: str) -> None:
     if wanted is None:
         return
     wanted_name, _, rest = wanted.partition(":")
-    count, _, sent = rest.partition(":")
+    pass_number, _, signal_name = rest.partition(":")
     if wanted_name not in NAMES:
         raise ValueError(f"{VARIABLE}={wanted!r}: no such failpoint; there are {', '.join(NAMES)}")
     if name == wanted_name:
         _passed[name] += 1
-        if _passed[name] == int(count or 1):
-            os.kill(os.getpid(), signal.Signals[f"SIG{sent or 'KILL'}"])
+        if _passed[name] == int(pass_number or 1):
+            os.kill(os.getpid(), signal.Signals[f"SIG{signal_name or 'KILL'}"])

@@ -1,10 +1,12 @@
-"""Who leads: the lease, taken, kept, given back. Fencing is the store's; this only keeps us from wasting work.
+"""Leadership: the lease of the one learner that leads is acquired, renewed and released.
 
     wait -> kept: a thread renews, three times in the life of the lease -> another's: check raises -> release
-                                                                        -> nobody's: taken again, in the next epoch
+                                                                        -> nobody's: acquired again, in the next epoch
 
-The thread is of its own because whatever else the learner does may take longer than the lease lives: to learn, to wait
-for a disk, or for a broker that hangs. A server that was wiped knows no lease: whoever led and is still there goes on.
+The lease only keeps learners from wasting work. The store's fencing, by the epoch, keeps them from harm. The lease is
+renewed in a thread of its own because everything else that the learner does may take longer than the lease lives:
+learning, waiting for a disk, or for a broker that hangs. A server that was wiped knows no lease: the leader that is
+still there acquires it again and goes on.
 """
 
 import threading
@@ -25,9 +27,9 @@ log = structlog.get_logger("learner")
 
 
 class Leadership:
-    """The lease of one process, and the `reach` of the store that it is in.
+    """The lease of one process, and the `reach` of the store that holds it.
 
-    `highest_epoch` tells the highest epoch that anything was written under elsewhere: ours is above it.
+    `highest_epoch` returns the highest epoch that anything was written under elsewhere: a new lease is above it.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Leadership:
 
     @property
     def lease(self) -> Lease:
+        """The lease that was acquired last."""
         assert self._lease is not None, "wait() has not returned True"
         return self._lease
 
@@ -54,7 +57,7 @@ class Leadership:
         return self._holder
 
     def acquire(self) -> bool:
-        """Try to take the lease now. False while another has it, or the store is away."""
+        """Tries to acquire the lease now. False while another process has it, or the store is away."""
         try:
             above = self._highest_epoch()
             self._lease = self._store.acquire(self._name, self._holder, self._ttl_ms, above=above)
@@ -65,15 +68,15 @@ class Leadership:
         return self._lease is not None
 
     def wait(self, stop: threading.Event) -> bool:
-        """Wait for the lease. False when `stop` came first."""
-        is_told = False
+        """Waits for the lease. False when `stop` came first."""
+        is_logged = False
         away_s = pauses()
         while not stop.is_set():
             if self.acquire():
                 return True
-            if self.reach.is_open and not is_told:
+            if self.reach.is_open and not is_logged:
                 log.info("standing_by", lease=self._name)
-                is_told = True
+                is_logged = True
             if self.reach.is_open:
                 away_s = pauses()
             stop.wait(self.interval_s if self.reach.is_open else next(away_s))
@@ -81,7 +84,7 @@ class Leadership:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Renew the lease in a thread of its own until the end of the block."""
+        """Renews the lease in a thread of its own until the end of the block."""
         closing = threading.Event()
         thread = threading.Thread(target=self._keep, args=(closing,), name="lease", daemon=True)
         thread.start()
@@ -92,28 +95,28 @@ class Leadership:
             thread.join()
 
     def refused(self, lease: Lease, error: StaleEpoch) -> None:
-        """What was written under `lease` was refused. Raises `error`, unless ours is a newer one meanwhile."""
+        """A write under `lease` was refused: raises `error`, unless a newer lease was acquired meanwhile."""
         self.confirm()
         if self.lease is lease:
             raise error
 
     def check(self) -> None:
-        """Raises StaleEpoch when the lease is known to be another's. Asks nobody."""
+        """Raises StaleEpoch when the lease is known to be another's. Does not ask the store."""
         if self._is_over.is_set():
             raise StaleEpoch(f"{self._name}: epoch {self.lease.epoch} is over")
 
     def confirm(self) -> None:
-        """Renew the lease now, before something is written that others would believe. Raises StaleEpoch.
+        """Renews the lease now, before something is written that others would read. Raises StaleEpoch.
 
-        A store that is away changes nothing: what we learn stays ours, and what we write is fenced by its epoch.
+        A store that is away changes nothing: learning concerns no other process, and writes are fenced by their epoch.
         """
         with self._renewing:
-            if self.reach.is_open:  # the other thread may just have found that it is not
+            if self.reach.is_open:  # the other thread may just have closed it
                 self._renew()
         self.check()
 
     def release(self) -> None:
-        """Let the next one lead at once; where the store is away, the lease runs out by itself."""
+        """Lets the next learner lead at once; where the store is away, the lease expires by itself."""
         if self._lease is None or not self.reach.is_open:
             return
         try:
@@ -123,24 +126,25 @@ class Leadership:
 
     @property
     def interval_s(self) -> float:
+        """Time between two renewals."""
         return 1e-3 * self._ttl_ms / RENEWALS
 
     def _keep(self, closing: threading.Event) -> None:
-        """Renew until the block ends, or another leads.
+        """Renews until the block ends, or another learner leads.
 
         consumes: nothing
         produces: a later end of the lease; the reach of the store
         waits for: a third of the lease's life
-        unblocked by: its end, the end of the block
+        unblocked by: the end of that third, the end of the block
         """
         while not closing.wait(self.interval_s) and not self._is_over.is_set():
             with self._renewing:
                 self._renew()
 
     def _renew(self) -> None:
-        """Called by one thread at a time: who takes the lease again must not find that the other has just done so."""
+        """Renews once. One thread at a time calls it: a second one would take the lease of the first for another's."""
         try:
-            is_ours = self._store.renew(self.lease) or self._retakes()
+            is_ours = self._store.renew(self.lease) or self._reacquire()
         except StoreUnavailable as error:
             self.reach.lost(error)
             return
@@ -148,14 +152,14 @@ class Leadership:
         if not is_ours:
             self._is_over.set()
 
-    def _retakes(self) -> bool:
-        """Take the lease again where nobody has led since ours: the server has forgotten it."""
-        ours = self.lease.epoch
-        above = max(ours, self._highest_epoch())
+    def _reacquire(self) -> bool:
+        """Acquires the lease again where no other learner has led since: the server has forgotten it."""
+        epoch = self.lease.epoch
+        above = max(epoch, self._highest_epoch())
         lease = self._store.acquire(self._name, self._holder, self._ttl_ms, above=above)
         if lease is None:
             return False
-        if lease.epoch != ours + 1:
+        if lease.epoch != epoch + 1:
             self._store.release(lease)
             return False
         self._lease = lease

@@ -1,7 +1,7 @@
-"""Waiting for a server that is away: asked again after 1, 2, 4, ... seconds, each pause a little shorter by chance.
+"""Waits for a server that is away: exponential back-off with jitter, in pauses of 1, 2, 4, ... seconds.
 
-A learner that started before its servers has nothing to do but wait: ending would only make whoever started it start
-it again. The longest pause is short enough to go on within 15 s of the end of an outage, however long that was.
+A learner that starts before its servers has nothing to do but wait: if it ended, it would only be started again. The
+longest pause is short enough to go on within 15 s of the end of an outage, however long that was.
 """
 
 import random
@@ -21,7 +21,7 @@ log = structlog.get_logger("learner")
 
 
 def pauses(draw: Callable[[], float] = random.random) -> Iterator[float]:
-    """How long to wait before each attempt but the first, without end. `draw` gives a number in [0, 1).
+    """Yields the pause before each attempt but the first, without end. `draw` returns a number in [0, 1).
 
     >>> from itertools import islice
     >>> list(islice(pauses(lambda: 0.0), 6))
@@ -34,19 +34,19 @@ def pauses(draw: Callable[[], float] = random.random) -> Iterator[float]:
 
 
 def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
-    """What `ask` returns once the servers answer; None when `stop` came first. That one is away is said once.
+    """What `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
 
-    `ask` is called again from its beginning, so nothing that it does may count twice.
+    `ask` is called again from its beginning, so it must be idempotent.
     """
-    is_told = False
+    is_logged = False
     for pause_s in pauses():
         if stop.is_set():
             break
         try:
             return ask()
         except (BusUnavailable, StoreUnavailable) as error:
-            if not is_told:
+            if not is_logged:
                 log.warning("waiting_for_server", reason=str(error))
-                is_told = True
+                is_logged = True
         stop.wait(pause_s)
     return None

@@ -1,9 +1,9 @@
 """The learner's process.
 
-    answers, labels -> join -> fast tier at once, slow tier in rounds and in silence -> gate -> weights in the store
+    answers, labels -> join -> fast tier at once, slow tier in rounds and while idle -> gate -> weights in the store
 
-One leader holds the lease; a standby waits for it. Whoever starts before its servers waits for them. Exit codes: 0
-stopped, 75 another one leads now (start again); what is raised is for whoever reads the log.
+One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
+0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.
 """
 
 import os
@@ -38,7 +38,7 @@ from wire.store import Store
 from wire.subjects import Subjects
 
 EXIT_STALE = 75
-"""EX_TEMPFAIL: the lease is another's; whoever started us may start us again."""
+"""EX_TEMPFAIL: another learner has the lease; this one may be started again."""
 
 log = structlog.get_logger("learner")
 
@@ -53,9 +53,9 @@ def run(
     max_tokens: int,
     stop: threading.Event,
 ) -> int:
-    """Learn until `stop` is set. Returns the exit code. `max_tokens` is where texts are cut, here and in the replicas.
+    """Learns until `stop` is set; returns the exit code. `max_tokens` is where texts are cut, here and in the replicas.
 
-    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: what only an operator can mend.
+    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError, which only an operator can mend.
     """
     torch.set_num_threads(config.threads)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
@@ -85,7 +85,7 @@ def run(
         log.warning("stale_epoch", reason=str(error))
         return EXIT_STALE
     finally:
-        with suppress(BusUnavailable):  # letters that it did not take are in the checkpoint
+        with suppress(BusUnavailable):  # letters that the bus did not take are in the checkpoint
             bus.close(flush_s=CLOSE_S)
         store.close()
     return 0
@@ -101,66 +101,60 @@ def lead(
     leadership: Leadership,
     stop: threading.Event,
 ) -> None:
-    """Learn from labels until `stop` is set.
+    """Learns from labels until `stop` is set.
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
               erasures            from wire.store, before anything is learnt
-    produces: WeightManifest      to wire.store, when the gate finds no reason to refuse
-              damaged blobs       to wire.store, as they were
-              Quarantined,        to wire.bus, the labels that are not believed, and
-              DeadLetter          what cannot be read: sent, or part of the checkpoint that is behind them
+    produces: WeightManifest      to wire.store, when the gate finds no reason to refuse it
+              blobs               to wire.store, where it has damaged ones
+              Quarantined         to wire.bus, the labels that are not believed
+              DeadLetter          to wire.bus, the records that cannot be read
+                                  (both: acknowledged, or part of the checkpoint whose offsets are behind them)
     waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
-    unblocked by: a record, the end of the timeout. Raises StaleEpoch when another learner leads
+    unblocked by: a record, the end of the timeout
+
+    Raises StaleEpoch when another learner leads.
     """
     pending = restore(learner, checkpoints)
     publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.report_learner, leadership, now_ms=now_ms)
-    feed = Feed(
-        bus,
-        learner.offsets,
-        learner.letters,
-        logs=learner.logs,
-        levels=lambda: learner.join.levels,
-        counts=learner.counts,
-        wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
-        on_truncated=publisher.forget_unreachable,
-    )
+    feed = _feed(config, learner, bus, publisher, stop)
     ends = patiently(feed.ends, stop)
     patiently(lambda: publisher.recover(pending, ends or {}), stop)
     if stop.is_set():
         return
-    publisher.claim()
-    silence = IdleTimer(config.rehearse_after_s)
+    publisher.checkpoint()
+    idle_timer = IdleTimer(config.rehearse_after_s)
     while not stop.is_set():
         leadership.check()
-        eraser.look()
+        eraser.carry_out()
         timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
         records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
         failpoint("after-poll")
         feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
-        if learner.drift.take_found():
+        if learner.drift.take_num_detected():
             publisher.hasten()
         failpoint("after-learn")
-        if learner.tick(is_idle=silence.after(records)):
+        if learner.tick(is_idle=idle_timer.is_idle_after(records)):
             publisher.force()
             failpoint("after-adopt")
-        publisher.settle()
+        publisher.complete()
         if publisher.is_due():
             publisher.publish()
         publisher.checkpoint_if_due()
-        repairer.look()
-        reporter.learning(learner, publisher, feed)
+        repairer.repair()
+        reporter.report(learner, publisher, feed)
     publisher.finish()
     feed.close()
-    reporter.learning(learner, publisher, feed, is_last=True)
+    reporter.report(learner, publisher, feed, is_last=True)
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:
-    """Go on from the newest checkpoint that is whole; returns the version it was about to be published as.
+    """Restores the newest checkpoint that is whole; returns the version that it was about to be published as.
 
-    Raises StateRefused where there are checkpoints and none can be gone on from.
+    Raises StateRefused where there are checkpoints and none can be restored.
     """
     snapshot = checkpoints.newest()
     for reason in checkpoints.refused:
@@ -170,3 +164,17 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
     learner.restore(snapshot)
     log.info("restored", version=learner.version, learnt=learner.counts["learnt"], offsets=learner.offsets)
     return snapshot.facts.pending
+
+
+def _feed(config: LearnerConfig, learner: Learner, bus: Bus, publisher: WeightPublisher, stop: threading.Event) -> Feed:
+    """The feed of a learner, from its offsets on."""
+    return Feed(
+        bus,
+        learner.offsets,
+        learner.letters,
+        logs=learner.logs,
+        levels=lambda: learner.join.levels,
+        counts=learner.counts,
+        wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
+        on_truncated=publisher.forget_unreachable,
+    )

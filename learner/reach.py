@@ -1,11 +1,13 @@
-"""Whether the store answers: known to everybody who is about to ask it.
+"""The reach of the store: a circuit breaker that keeps the learner's loop from a store that does not answer.
 
-    whoever gets StoreUnavailable -> lost -> nobody of the loop asks -> the thread of the lease is answered -> found
+    any request gets StoreUnavailable -> lost -> the loop sends no requests -> the lease is renewed -> found
 
-A store that hangs costs whoever asks it a timeout. The loop asks for many things in one turn, so the first timeout
-closes the way for all of them, and only the thread that renews the lease goes on trying.
+In the words of that pattern, the breaker is closed while `is_open`: then requests may pass.
 
-Rejected: shorter timeouts (a store that is merely slow would then count as away), and a thread for every question.
+A store that hangs costs every request a timeout. The loop sends many requests in one turn, so the first timeout keeps
+back all others, and only the thread that renews the lease goes on trying.
+
+Rejected: shorter timeouts (a store that is merely slow would then count as away), and a thread for every request.
 """
 
 import threading
@@ -18,7 +20,7 @@ log = structlog.get_logger("learner")
 
 
 class Reach:
-    """Open while the store answers. Any thread may ask or say."""
+    """Knows whether the store answers. Any thread may read or change it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,10 +28,11 @@ class Reach:
 
     @property
     def is_open(self) -> bool:
+        """Whether the store has answered the last request, as far as is known."""
         return self._is_open
 
     def lost(self, error: StoreUnavailable) -> None:
-        """The store did not answer: said once for each outage."""
+        """Notes that the store did not answer. Logged once for each outage."""
         with self._lock:
             was_open = self._is_open
             self._is_open = False
@@ -37,7 +40,7 @@ class Reach:
             log.warning("store_unavailable", reason=str(error))
 
     def found(self) -> None:
-        """The store answered."""
+        """Notes that the store answered."""
         with self._lock:
             was_open = self._is_open
             self._is_open = True

@@ -1,4 +1,4 @@
-"""Says where the leading learner stands: for the command line and the demo. A standby stays silent."""
+"""Reports the state of the leading learner, for the command line and the demo. A standby reports nothing."""
 
 import time
 from collections.abc import Callable
@@ -11,35 +11,35 @@ from wire.errors import StoreUnavailable
 from wire.records import Evaluation, LearnerReport
 
 REPORT_INTERVAL_S = 0.5
-"""Time between two reports."""
+"""Seconds between two reports."""
 
 
 class Reporter:
-    """Says where the learner stands, at most every REPORT_INTERVAL_S, while the store is there."""
+    """Sends a report at most every REPORT_INTERVAL_S seconds, while the store is reachable."""
 
     def __init__(
         self,
-        say: Callable[[LearnerReport], None],
+        send: Callable[[LearnerReport], None],
         leadership: Leadership,
         *,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say = say
+        self._send = send
         self._leadership = leadership
         self._now_ms = now_ms
         self._clock_s = clock_s
         self._next_s = 0.0
 
-    def learning(self, learner: Learner, publisher: WeightPublisher, feed: Feed, *, is_last: bool = False) -> None:
-        """We lead. The last report of a process is always said, if it can be."""
+    def report(self, learner: Learner, publisher: WeightPublisher, feed: Feed, *, is_last: bool = False) -> None:
+        """Reports a learner that leads. The last report of a process is sent without waiting for the interval."""
         is_time = is_last or self._clock_s() >= self._next_s
         if not is_time or not self._leadership.reach.is_open:
             return
         self._next_s = self._clock_s() + REPORT_INTERVAL_S
         candidate = publisher.last
-        slow = learner.round
-        self._tell(
+        slow = learner.knowledge.round
+        self._try_send(
             LearnerReport(
                 learner=self._leadership.holder,
                 state="stopped" if is_last else "learning",
@@ -65,16 +65,16 @@ class Reporter:
             )
         )
 
-    def _tell(self, report: LearnerReport) -> None:
+    def _try_send(self, report: LearnerReport) -> None:
         try:
-            self._say(report)
+            self._send(report)
         except StoreUnavailable as error:
             self._leadership.reach.lost(error)
 
 
 def _alarms(learner: Learner) -> tuple[str, ...]:
     flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.trust.flips.alarms())
-    return (*flips, *learner.join.alarms(), *learner.classes.alarms())
+    return (*flips, *learner.join.alarms(), *learner.knowledge.classes.alarms())
 
 
 def _counts(learner: Learner) -> dict[str, int]:
@@ -82,5 +82,5 @@ def _counts(learner: Learner) -> dict[str, int]:
     return counts | {
         "parked": learner.join.num_parked,
         "flip_alarms": learner.trust.flips.num_raised,
-        "classes_provisional": learner.classes.num_provisional,
+        "classes_provisional": learner.knowledge.classes.num_provisional,
     }

@@ -1,11 +1,11 @@
-"""How long things take: each step of a publication, and a label."""
+"""Measures how long things take: each step of a publication, and a label."""
 
 import time
 from collections.abc import Callable
 
 
 class Stopwatch:
-    """A stopwatch with laps. `end(name)` ends the lap that began with the last one; `ms` has them all."""
+    """A stopwatch with laps. `end(name)` ends the current lap and begins the next; `ms` has the time of each lap."""
 
     def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:
         self._clock_s = clock_s
@@ -23,7 +23,7 @@ class Stopwatch:
 
 
 class Pace:
-    """The mean time of what is done in batches."""
+    """Measures the mean time of an item, where items are processed in batches."""
 
     def __init__(self) -> None:
         self._total_s = 0.0
@@ -36,5 +36,5 @@ class Pace:
 
     @property
     def ms(self) -> float:
-        """Of one item; 0 before the first."""
+        """Mean milliseconds of one item; 0 before the first."""
         return 1e3 * self._total_s / max(self._num, 1)

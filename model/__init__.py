@@ -1,1 +1,18 @@
-"""The one model family: config, blocks, head, loading, quantized weights."""
+"""The model: a BERT-shaped encoder and a random-feature head, in full precision and as served in INT8 or INT4.
+
+    config, errors         the shape of a model as one frozen record; every error of this package
+    source, minilm         finds an encoder's files, and reads them into `Strata`
+    tokenizer, ragged      texts to token ids; batches of sequences without padding
+    strata, head           the encoder and the head in full precision
+    norm_biases            rewrites an encoder so that its activations are easier to quantize
+    calibration, gptq      second moments of the activations; SmoothQuant's scales, and GPTQ
+    nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones
+    qtensor, weights       a stored weight and its bytes; an encoder as stored weights, and back
+    forward, quantized     runs the stored weights, natively or in torch; the model as served
+    fakequant              training against the rounding of the served kernels
+
+    files --minilm--> Strata --calibration, quantize--> QTensors --quantized--> logits
+
+The learner trains `Strata` and ships QTensors; a replica runs a `QuantizedModel`. Both import the files by name. Names
+that begin with an underscore belong to their file.
+"""

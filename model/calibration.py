@@ -1,11 +1,11 @@
-"""What an encoder's matrices see: second moments of their inputs over a few texts of many kinds.
+"""Calibration: the second moments of the inputs of an encoder's matrices, over a few texts of many kinds.
 
-    TEXTS --tokens--> Strata, whose products are listened to --> x x^T of every matrix
-        --smooth--> its `in_scale`, and x x^T of what is scaled by that --> `feedback.round_planes`
+    TEXTS --tokenizer--> Strata, whose matrices record their inputs --> x x^T of every matrix
+        --smooth--> `in_scale`, and x x^T of the scaled inputs --> `gptq.gptq_round`
 
-Measured on MiniLM and CLINC150's test texts (mean and lowest cosine with full precision): INT8 as good with these texts
-as with 300 of the data set's own. They are built in, so that an encoder is rounded before the first event was seen, and
-always in the same way.
+Measured on MiniLM and CLINC150's test texts (mean and lowest cosine with full precision): INT8 is as good with these
+texts as with 300 of the data set's own. The texts are built in, so that an encoder can be quantized before the first
+event arrives, and always in the same way.
 
 Shape suffixes: M tokens, K inputs.
 """
@@ -88,47 +88,47 @@ TEXTS = (
 
 
 TINY = 1e-12
-"""Mean squares below that count as this: of an input that is always 0, or that nothing reads."""
+"""The lower bound of a mean square: an input that is always 0, or that no output reads, has none."""
 
 
 @torch.no_grad()
 def grams(strata: Strata, tokenizer: TextTokenizer) -> dict[str, Tensor]:
-    """Mean x x^T [K, K] of the inputs of every matrix of the blocks, by the name of its weight."""
+    """Returns the Gram matrix of every matrix of the blocks, the mean of x x^T [K, K] over its inputs x, by name."""
     names = {id(module): name for name, module in strata.named_modules()}
-    found: dict[str, Tensor] = {}
+    gram_by_name: dict[str, Tensor] = {}
 
-    def listen(x_MK: Tensor, layer: nn.Linear) -> Tensor:
-        found[names[id(layer)]] = x_MK.t() @ x_MK / len(x_MK)
+    def recording(x_MK: Tensor, layer: nn.Linear) -> Tensor:
+        gram_by_name[names[id(layer)]] = x_MK.t() @ x_MK / len(x_MK)
         return full_precision(x_MK, layer)
 
     batch = RaggedBatch.of([ids[: strata.config.max_pos] for ids in tokenizer.encode_many(TEXTS)])
-    strata.forward_from(0, strata.encode_prefix(batch, 0), batch.layout, linear=listen)
-    return found
+    strata.forward_from(0, strata.encode_prefix(batch, 0), batch.layout, linear=recording)
+    return gram_by_name
 
 
 @torch.no_grad()
 def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sets every `in_scale` of `strata` for which there is a Gram matrix; returns those of the inputs as scaled.
+    """Sets the `in_scale` of every layer in `grams`, and returns the Gram matrices of the scaled inputs.
 
-    A few inputs that are larger than the others set the range in which their whole row is rounded. Weights are rounded
-    row by row too, so both sides share the difference: SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4 with a
-    half for alpha, and root mean squares for maxima.
+    A few outlier inputs set the range in which their whole row is quantized. Weights are quantized row by row too, so
+    the outliers are shared between inputs and weights: SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4 with
+    alpha = 1/2, and with root mean squares in place of maxima.
     """
     scaled = dict(grams)
     for name, gram_KK in grams.items():
         layer = strata.get_submodule(name)
         if isinstance(layer, ScaledLinear):
-            in_scale_K = _shared(layer.weight, gram_KK)
+            in_scale_K = _smoothing_scale(layer.weight, gram_KK)
             layer.in_scale.copy_(in_scale_K)
             scaled[name] = gram_KK * in_scale_K * in_scale_K[:, None]
     return scaled
 
 
-def _shared(w_NK: Tensor, gram_KK: Tensor) -> Tensor:
-    """in_scale_K, around 1: what makes inputs and weights about equally large at every input.
+def _smoothing_scale(w_NK: Tensor, gram_KK: Tensor) -> Tensor:
+    """Returns in_scale_K, around 1, such that scaled inputs and weights are about equally large at every input.
 
-    Powers of two, which leave every bit of a weight where it is: one that was divided and multiplied again is the same.
+    The scales are powers of two, so that a weight divided by its scale and multiplied again has the same bits.
     """
     ratio_K = w_NK.square().mean(dim=0).clamp(min=TINY) / gram_KK.diagonal().clamp(min=TINY)
-    power_K = ratio_K.log2() / 4
-    return torch.exp2(torch.round(power_K - power_K.mean()))
+    exponent_K = ratio_K.log2() / 4
+    return torch.exp2(torch.round(exponent_K - exponent_K.mean()))

@@ -1,7 +1,7 @@
-"""The shape of a model, as one frozen record: two models with the same canonical JSON can exchange weights.
+"""The shape of a model as one frozen record: two models with the same canonical JSON can exchange weights.
 
-Only what the code reads today is a field; a technique that is not built has no switch here. The JSON travels in every
-weight manifest, and its hash together with the tokenizer's is the `model_spec` that a replica compares by equality.
+Every field is read by the code; a technique that is not implemented has no switch. The JSON is in every weight
+manifest. The hash of the JSON and the tokenizer's digest is the `model_spec`, which a replica compares for equality.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ class StrataConfig:
     """A post-norm encoder with learned positions and exact GELU, mean pooling, and a random-feature head."""
 
     schema: int = 1
-    """Grows when a field changes its meaning."""
+    """The version of this record; it grows when a field changes its meaning."""
 
     family: str = "strata"
 
@@ -39,7 +39,7 @@ class StrataConfig:
     """Longest sequence, in tokens."""
 
     type_vocab: int = 2
-    """Rows of the segment embedding, of which texts use row 0."""
+    """Rows of the segment embedding; texts use row 0."""
 
     norm_eps: float = 1e-12
 
@@ -47,7 +47,7 @@ class StrataConfig:
     """Random features between embedding and classes."""
 
     label_capacity: int = 256
-    """Rows of the head: how many classes can be learned without a change of shape."""
+    """Rows of the head: as many classes can be learned without a change of shape."""
 
     def __post_init__(self) -> None:
         if (self.schema, self.family) != (1, "strata"):
@@ -62,12 +62,12 @@ class StrataConfig:
             raise WrongConfig(f"d_model is {self.d_model}; expected a multiple of n_heads = {self.n_heads}")
 
     def canonical_json(self) -> str:
-        """The same text for equal configs: all fields, sorted, without spaces."""
+        """Returns the JSON of all fields, sorted, without spaces: the same text for equal configs."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "StrataConfig":
-        """Read `canonical_json()` back. Raises WrongConfig, naming unknown and missing fields."""
+        """Reads `canonical_json()` back. Raises WrongConfig, naming unknown and missing fields."""
         try:
             values = json.loads(text)
         except ValueError as error:
@@ -79,7 +79,7 @@ class StrataConfig:
         return cls(**values)
 
     def spec_hash(self, tokenizer_digest: str) -> str:
-        """Hex SHA-256 over config and tokenizer: equal when weights mean the same."""
+        """Returns the hex SHA-256 over config and tokenizer: it is equal if weights are interchangeable."""
         return hashlib.sha256(f"{self.canonical_json()}\n{tokenizer_digest}".encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""What can be wrong with weights, tokens and encoders. Every message names the value and what was expected."""
+"""The errors of weights, tokens and encoders. Every message names the value and the expected one."""
 
 
 class ModelError(Exception):
-    """Anything the model refuses."""
+    """The base of every error of this package."""
 
 
 class WrongConfig(ModelError, ValueError):
@@ -10,7 +10,7 @@ class WrongConfig(ModelError, ValueError):
 
 
 class WrongShape(ModelError, ValueError):
-    """A tensor whose name, dtype, parts or shape is not what the config asks for."""
+    """A tensor whose name, dtype, parts or shape differs from the config's."""
 
 
 class NonFinite(ModelError, ValueError):
@@ -18,11 +18,11 @@ class NonFinite(ModelError, ValueError):
 
 
 class BadBlob(ModelError, ValueError):
-    """Bytes that are not the tensor they should be: cut short, too many, or not safetensors."""
+    """Bytes that are not the expected tensor: too few, too many, not safetensors, or inconsistent integers."""
 
 
 class MissingWeight(ModelError, KeyError):
-    """A weight that the config asks for and the set does not have."""
+    """A weight that the config requires and the set does not have."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -33,4 +33,4 @@ class BadTokens(ModelError, ValueError):
 
 
 class EncoderNotFound(ModelError, LookupError):
-    """No encoder under this name: neither a package, nor a folder, nor a cached download."""
+    """There is no encoder under this name: neither a package, nor a folder, nor a cached download."""

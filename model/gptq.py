@@ -1,16 +1,16 @@
-"""Rounding a matrix so that the errors cancel on the inputs it will see.
+"""GPTQ: rounds a matrix so that the rounding errors cancel on the inputs that it will see.
 
-    for each input, largest first: round its column; what was lost goes into the columns that are not rounded yet
+    for each input, largest first: round its column, and compensate the error in the columns that are not rounded yet
 
-How much of an error the others can make up for is in the Gram matrix of the inputs (their second moments): GPTQ,
-Frantar et al., arXiv 2210.17323, equation 3, with the Cholesky factor of its inverse. Here both planes of a nested
-weight are rounded in the same pass, each with its own errors: q8 as it comes, hi to the nearest that leaves a lo for
-that q8.
+The Gram matrix of the inputs (their second moments) determines the compensation: GPTQ, Frantar et al., arXiv
+2210.17323, equation 3, with the Cholesky factor of the inverse. Here both planes of a nested weight are rounded in the
+same pass, each with its own errors: q8 to the nearest integer, and hi to the nearest integer for which lo = q8 - m * hi
+is still a nibble.
 
 Rejected: rounding the planes one after the other. INT8 first leaves INT4 the same choices and costs a second pass; INT4
 first makes INT8 follow it.
 
-Shape suffixes: N outputs, K inputs, S = 2N rows (q8 above, q4 below), R inputs of a run.
+Shape suffixes: N outputs, K inputs, S = 2N rows (q8 above, q4 below), B inputs of a block.
 """
 
 import torch
@@ -19,55 +19,58 @@ from torch import Tensor
 from model.nested import MAX_Q8
 
 DAMPING = 0.01
-"""Share of the mean second moment that is added to each: keeps inputs that were never seen out of the sums."""
+"""The share of the mean second moment that is added to each, so that the matrix is invertible. It also keeps inputs
+that were always 0 from compensating."""
 
-_RUN = 64
-"""Inputs after which the errors are passed on to all that follow, in one product."""
+_BLOCK = 64
+"""GPTQ's block size: after so many inputs their errors are compensated in all later columns, in one product."""
 
-_LOWEST = -8
-_HIGHEST = 7
+_MIN_NIBBLE = -8
+_MAX_NIBBLE = 7
 
 
 def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Tensor]:
-    """q8_NK and hi_NK, int8, of the weight in units of its scale, such that hi and q8 - m * hi are nibbles.
+    """Returns q8_NK and hi_NK, int8, such that hi and q8 - m * hi are nibbles.
 
-    `m_NK` are the multipliers, one for each input; `gram_KK` is the mean of x x^T over inputs x.
+    `w_NK` is the weight in units of its scale, `m_NK` holds the multiplier of each input, and `gram_KK` is the mean of
+    x x^T over inputs x.
     """
     order_K = gram_KK.diagonal().argsort(descending=True, stable=True)
-    follow_KK = _followers(gram_KK[order_K][:, order_K])
+    compensation_KK = _compensation(gram_KK[order_K][:, order_K])
     w_KN = w_NK[:, order_K].t()
     m_KN = m_NK[:, order_K].t().float()
     num_in, num_rows = w_KN.shape
     w_KS = torch.cat((w_KN, w_KN), dim=1)
     q8_KN = torch.empty(num_in, num_rows)
     hi_KN = torch.empty(num_in, num_rows)
-    for first in range(0, num_in, _RUN):
-        run_RS = w_KS[first : first + _RUN]
-        error_RS = torch.empty_like(run_RS)
-        for place, w_S in enumerate(run_RS):
-            k = first + place
-            m_N = m_KN[first + place]
+    for first in range(0, num_in, _BLOCK):
+        block_BS = w_KS[first : first + _BLOCK]
+        end = first + len(block_BS)
+        error_BS = torch.empty_like(block_BS)
+        for index, w_S in enumerate(block_BS):
+            k = first + index
+            m_N = m_KN[k]
             q8_KN[k], hi_KN[k] = _round(w_S[:num_rows], w_S[num_rows:], m_N)
-            torch.sub(w_S, torch.cat((q8_KN[k], hi_KN[k] * m_N)), out=error_RS[place])
-            run_RS[place + 1 :].addr_(follow_KK[k, k + 1 : first + len(run_RS)], error_RS[place], alpha=-1)
-        end = first + len(run_RS)
-        w_KS[end:].addmm_(follow_KK[first:end, end:].t(), error_RS, alpha=-1)
-    back_K = order_K.argsort()
-    return q8_KN[back_K].t().to(torch.int8), hi_KN[back_K].t().to(torch.int8)
+            torch.sub(w_S, torch.cat((q8_KN[k], hi_KN[k] * m_N)), out=error_BS[index])
+            block_BS[index + 1 :].addr_(compensation_KK[k, k + 1 : end], error_BS[index], alpha=-1)
+        w_KS[end:].addmm_(compensation_KK[first:end, end:].t(), error_BS, alpha=-1)
+    inverse_K = order_K.argsort()
+    return q8_KN[inverse_K].t().to(torch.int8), hi_KN[inverse_K].t().to(torch.int8)
 
 
 def _round(w8_N: Tensor, w4_N: Tensor, m_N: Tensor) -> tuple[Tensor, Tensor]:
-    largest = torch.tensor(float(MAX_Q8))
-    lowest_N = torch.maximum(_LOWEST * (m_N + 1), -largest)
-    highest_N = torch.minimum(_HIGHEST * (m_N + 1), largest)
-    q8_N = torch.round(w8_N).clamp_(lowest_N, highest_N)
-    first_N = torch.ceil((q8_N - _HIGHEST) / m_N).clamp_(min=_LOWEST)
-    last_N = torch.floor((q8_N - _LOWEST) / m_N).clamp_(max=_HIGHEST)
-    return q8_N, torch.round(w4_N / m_N).clamp_(first_N, last_N)
+    """Returns q8_N and hi_N: the nearest integers for which hi and lo = q8 - m * hi are nibbles."""
+    max_q8 = torch.tensor(float(MAX_Q8))
+    min_q8_N = torch.maximum(_MIN_NIBBLE * (m_N + 1), -max_q8)
+    max_q8_N = torch.minimum(_MAX_NIBBLE * (m_N + 1), max_q8)
+    q8_N = torch.round(w8_N).clamp_(min_q8_N, max_q8_N)
+    min_hi_N = torch.ceil((q8_N - _MAX_NIBBLE) / m_N).clamp_(min=_MIN_NIBBLE)
+    max_hi_N = torch.floor((q8_N - _MIN_NIBBLE) / m_N).clamp_(max=_MAX_NIBBLE)
+    return q8_N, torch.round(w4_N / m_N).clamp_(min_hi_N, max_hi_N)
 
 
-def _followers(gram_KK: Tensor) -> Tensor:
-    """follow[k, l]: by how much input l > k makes up for an error of input k."""
+def _compensation(gram_KK: Tensor) -> Tensor:
+    """Returns compensation_KK: an error of 1 at input k is compensated by -compensation[k, l] at each input l > k."""
     mean = gram_KK.diagonal().mean().clamp(min=1e-12)
     damped_KK = gram_KK + DAMPING * mean * torch.eye(len(gram_KK))
     root_KK = torch.linalg.cholesky(damped_KK.flip(0, 1)).flip(0, 1)  # upper: gram = root root^T

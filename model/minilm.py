@@ -1,7 +1,8 @@
 """MiniLM and other BERT-shaped sentence encoders, read from their safetensors file into `Strata`.
 
-The file's names map one to one, except that query, key and value become one matrix. Pooler and unused tensors are left.
-Reads config.json for the shape and refuses what the blocks do not compute (another activation, relative positions).
+The file's names map one to one, except that query, key and value become one matrix. The pooler and unused tensors are
+ignored. config.json gives the shape; a model that the blocks do not implement (another activation, relative positions)
+is refused.
 """
 
 import json
@@ -27,7 +28,7 @@ EMBEDDING = {
     "segment": "token_type_embeddings",
     "norm": "LayerNorm",
 }
-"""Our name -> the file's, under `embeddings.`"""
+"""Our name -> the name in the file, below `embeddings.`"""
 
 BLOCK = {
     "out": "attention.output.dense",
@@ -36,7 +37,7 @@ BLOCK = {
     "down": "output.dense",
     "norm2": "output.LayerNorm",
 }
-"""Our name -> the file's, under `encoder.layer.<i>.`"""
+"""Our name -> the name in the file, below `encoder.layer.<i>.`"""
 
 FIELDS = {
     "vocab": "vocab_size",
@@ -48,17 +49,18 @@ FIELDS = {
     "type_vocab": "type_vocab_size",
     "norm_eps": "layer_norm_eps",
 }
-"""Our config field -> the one in config.json."""
+"""Our config field -> the field in config.json."""
 
 COMPUTED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-"""What config.json must say, where it says anything."""
+"""The only values that these fields of config.json may have; a field may be absent."""
 
 
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
-    """The encoder in full precision, centred (`model.norm_biases`), in evaluation mode, and its tokenizer.
+    """Returns the encoder in full precision, in evaluation mode, and its tokenizer.
 
-    `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id; `max_tokens` is where its tokenizer cuts texts.
-    Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
+    The biases of its norms are folded (`model.norm_biases`). `encoder` is 'minilm-l6', a folder, or a cached Hugging
+    Face id; its tokenizer truncates texts to `max_tokens`. Raises EncoderNotFound, WrongConfig, MissingWeight,
+    WrongShape or BadBlob.
     """
     folder = encoder_folder(encoder)
     strata = Strata(read_config((folder / "config.json").read_text()))
@@ -67,20 +69,20 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
 
 
 def read_config(text: str) -> StrataConfig:
-    """The shape that a BERT config.json describes. Raises WrongConfig."""
+    """Returns the shape that a BERT config.json describes. Raises WrongConfig."""
     try:
-        found: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
     except ValueError as error:
         raise WrongConfig(f"config.json is not JSON: {error}") from error
-    wrong = {key: found[key] for key, value in COMPUTED.items() if found.get(key, value) != value}
-    missing = [name for name in FIELDS.values() if name not in found]
+    wrong = {key: fields[key] for key, value in COMPUTED.items() if fields.get(key, value) != value}
+    missing = [name for name in FIELDS.values() if name not in fields]
     if wrong or missing:
         raise WrongConfig(f"config.json has {wrong} and lacks {missing}; expected {COMPUTED} and every size")
-    return StrataConfig(**{ours: found[theirs] for ours, theirs in FIELDS.items()})
+    return StrataConfig(**{ours: fields[theirs] for ours, theirs in FIELDS.items()})
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file, without the prefix `bert.`"""
+    """Returns all tensors of a safetensors file, without the prefix `bert.` of their names. Raises BadBlob."""
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
@@ -89,21 +91,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]:
-    """The state dict of `strata` from BERT's tensors. Raises MissingWeight or WrongShape, naming the weight."""
-    state: dict[str, Tensor] = dict(strata.named_buffers())  # ours alone
+    """Returns the state dict of `strata` from BERT's tensors.
+
+    Raises MissingWeight or WrongShape, naming the weight.
+    """
+    state: dict[str, Tensor] = dict(strata.named_buffers())  # the file has no buffers
     for name, parameter in strata.named_parameters():
-        sources = _sources(name)
-        missing = [source for source in sources if source not in tensors]
+        file_names = _file_names(name)
+        missing = [file_name for file_name in file_names if file_name not in tensors]
         if missing:
             raise MissingWeight(f"{name}: the file has no {', '.join(missing)}")
-        state[name] = torch.cat([tensors[source].float() for source in sources])
+        state[name] = torch.cat([tensors[file_name].float() for file_name in file_names])
         if state[name].shape != parameter.shape:
             raise WrongShape(f"{name}: {tuple(state[name].shape)} in the file; expected {tuple(parameter.shape)}")
     return state
 
 
-def _sources(name: str) -> list[str]:
-    """The file's names whose tensors, one below the other, make ours."""
+def _file_names(name: str) -> list[str]:
+    """Returns the names in the file of the tensors that are concatenated to the parameter `name`."""
     path, kind = name.rsplit(".", 1)
     if path.startswith("embed."):
         return [f"embeddings.{EMBEDDING[path.removeprefix('embed.')]}.{kind}"]

@@ -1,16 +1,18 @@
-"""An encoder rewritten so that its activations are easier to round: the same function, with norms that add nothing.
+"""Bias folding: moves the biases of the norms into the linear layers, so that activations are easier to quantize.
 
-    x = norm(..) + c  -->  x = norm(..), and c goes into whoever reads x (bias += W c) and into the sum that x joins
+    x = norm(..) + c  -->  x = norm(..); the matrix that reads x gets bias += W c, and the residual sum gets c
 
-In a trained encoder, some channels are far from zero for every token. They set the range that the 8-bit rows of
-`linear_i8` must cover. The bias of the norm before is most of that distance, and it is known without any data; on
-MiniLM, moving it makes the rows' range 10 to 15 % smaller. The last norm keeps its bias: its output is what is pooled.
+The encoder computes the same function. In a trained encoder, some channels are far from zero for every token, and they
+set the range that the 8-bit rows of `linear_i8` must cover. Most of that distance is the bias of the preceding norm,
+which is known without any data: on MiniLM, folding it makes the rows' range 10 to 15 % smaller. The last norm keeps its
+bias, because its output is pooled.
 
-The new biases are summed in float64 and rounded to a grid that is coarse beside the sum's error, so that every machine
-gets the same weights to the last bit.
+The new biases are summed in float64 and rounded to a grid that is coarse compared with the error of the sum, so that
+every machine gets the same weights to the last bit.
 
-What is left of the channels' differences is shared with the weights by scales (`model.calibration`). These are no part
-of this: in a post-norm block the same activations are also added to the next sum, which would need them undone.
+The remaining differences between channels are shared with the weights by `in_scale` (`model.calibration`). Scales
+cannot be folded into the norms as biases are: in a post-norm block the residual sum reads the same activations, and
+there the scales would have to be undone.
 """
 
 import torch
@@ -18,21 +20,23 @@ import torch
 from model.strata import Strata
 
 _GRID = 2.0**16
+"""The new biases are multiples of 1 / _GRID."""
 
 
 @torch.no_grad()
 def fold_norm_biases(strata: Strata) -> Strata:
     """Rewrites `strata` in place, and returns it."""
-    before = "embed.norm"
-    for layer in (f"layers.{index}" for index in range(strata.config.n_layers)):
-        _move_bias(strata, before, f"{layer}.qkv", f"{layer}.out")
-        _move_bias(strata, f"{layer}.norm1", f"{layer}.up", f"{layer}.down")
-        before = f"{layer}.norm2"
+    preceding_norm = "embed.norm"
+    for index in range(strata.config.n_layers):
+        layer = f"layers.{index}"
+        _fold_bias(strata, preceding_norm, reader=f"{layer}.qkv", adder=f"{layer}.out")
+        _fold_bias(strata, f"{layer}.norm1", reader=f"{layer}.up", adder=f"{layer}.down")
+        preceding_norm = f"{layer}.norm2"
     return strata
 
 
-def _move_bias(strata: Strata, norm: str, reader: str, adder: str) -> None:
-    """What `norm` adds goes into the biases of `reader`, which reads its output, and of `adder`, which adds to it."""
+def _fold_bias(strata: Strata, norm: str, *, reader: str, adder: str) -> None:
+    """Moves the bias of `norm` into `reader`, which reads the norm's output, and into `adder`, which adds to it."""
     shift_D = strata.get_parameter(f"{norm}.bias")
     weight_ND = strata.get_parameter(f"{reader}.weight")
     bias_N = strata.get_parameter(f"{reader}.bias")

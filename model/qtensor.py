@@ -1,12 +1,12 @@
-"""A stored weight: its canonical form, which is hashed, shipped and kept, and the bytes of it.
+"""A stored weight: the canonical form that is hashed, shipped and stored, and its serialization to bytes.
 
-    float weight --model/quantize.py--> QTensor --to_blob--> safetensors bytes --from_blob--> QTensor, packed
+    float weight --model/quantize.py--> QTensor --to_blob--> safetensors bytes --from_blob--> QTensor
 
-The form does not depend on any kernel's layout; packing happens on the replica. Equal tensors give equal bytes, so a
-weight that did not change has the same digest and is not sent again. Reading checks everything before it believes
-anything: names, dtypes, shapes, sizes, finiteness, ranges, and that `ksum` is the sum it says.
+The form does not depend on any kernel's layout; packing happens on the replica. Equal tensors give equal bytes, so an
+unchanged weight has the same digest and is not sent again. `from_blob` verifies names, dtypes, shapes, sizes,
+finiteness and ranges, and that `ksum` is the sum of the integers, before it returns a weight.
 
-Rejected: pickle (runs code) and one file for all weights (a change of the head would ship the encoder).
+Rejected: pickle (it runs code) and one file for all weights (a change of the head would ship the encoder).
 
 Shape suffixes: N outputs (rows), K inputs, J = K / 2 bytes, G = K / 64 groups.
 """
@@ -30,7 +30,7 @@ W8C = "w8c"
 FP32 = "fp32"
 
 MAX_BLOB_BYTES = 1 << 30
-"""No single weight is larger, in bytes."""
+"""The largest blob of a single weight, in bytes."""
 
 DTYPES: dict[str, torch.dtype] = {
     "I8": torch.int8,
@@ -39,21 +39,21 @@ DTYPES: dict[str, torch.dtype] = {
     "F16": torch.float16,
     "F32": torch.float32,
 }
-"""Dtypes a part may have, by their safetensors names."""
+"""The dtypes that a part may have, by their safetensors names."""
 
 PART_DTYPES: dict[str, dict[str, str]] = {
     N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     W8C: {"q": "I8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     FP32: {"value": "F32"},
 }
-"""Scheme -> its parts and their dtypes."""
+"""Scheme -> the names of its parts and their dtypes."""
 
 OPTIONAL = {"bias", "in_scale"}
-"""Parts that may be absent."""
+"""The parts that may be absent."""
 
 
 class PartDescription(Protocol):
-    """What a manifest says of one part (`wire.records.TensorPart` fits)."""
+    """The description of one part in a manifest, such as a `wire.records.TensorPart`."""
 
     @property
     def name(self) -> str: ...
@@ -64,7 +64,7 @@ class PartDescription(Protocol):
 
 
 class TensorDescription(Protocol):
-    """What a manifest says of one weight (`wire.records.TensorEntry` fits)."""
+    """The description of one weight in a manifest, such as a `wire.records.TensorEntry`."""
 
     @property
     def name(self) -> str: ...
@@ -78,7 +78,7 @@ class TensorDescription(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PartSpec:
-    """Name, safetensors dtype and shape of one part."""
+    """The name, safetensors dtype and shape of one part."""
 
     name: str
     dtype: str
@@ -87,12 +87,12 @@ class PartSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QTensor:
-    """A named weight and its parts.
+    """A named weight and its parts, which are read-only by convention.
 
-    `n8g64`: the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8 (`model.nested`), scale F16
-    [N], ksum I32 [N] (sum of q8 over K), bias F32 [N] where the layer has one, and in_scale F32 [K] where inputs are
-    multiplied by that before they are rounded. `w8c`: q I8 [N, K] in place of the planes. `fp32`: value F32 of any
-    shape. The parts are not to be written to.
+    `n8g64` has the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8 (`model.nested`), scale
+    F16 [N] and ksum I32 [N] (the sum of q8 over K). It has bias F32 [N] if the layer has a bias, and in_scale F32 [K]
+    if inputs are multiplied by that before they are rounded. `w8c` has q I8 [N, K] in place of the planes. `fp32` has
+    value F32 of any shape.
     """
 
     name: str
@@ -122,33 +122,33 @@ class QTensor:
 
     @property
     def q_NK(self) -> Tensor:
-        """The INT8 integers of a quantized weight; those of `n8g64` are joined at every call."""
+        """The INT8 integers of a quantized weight; the planes of `n8g64` are joined at every call."""
         if self.scheme == N8G64:
             return join(self.parts["hi"], self.parts["lo"], self.parts["m"])
         return self.parts["q"]
 
     def dequantize(self) -> Tensor:
-        """The weight as float32, without the bias."""
+        """Returns the weight as float32, without the bias."""
         if self.scheme == FP32:
             return self.parts["value"]
-        return self._weight(self.q_NK)
+        return self._effective_weight(self.q_NK)
 
     def dequantize_int4(self) -> Tensor:
-        """The INT4 weight inside an `n8g64` weight as float32, without the bias."""
-        return self._weight(high_plane(self.parts["hi"], self.parts["m"]))
+        """Returns the INT4 weight inside an `n8g64` weight as float32, without the bias."""
+        return self._effective_weight(high_plane(self.parts["hi"], self.parts["m"]))
 
-    def _weight(self, q_NK: Tensor) -> Tensor:
-        """Of inputs as they come."""
+    def _effective_weight(self, q_NK: Tensor) -> Tensor:
+        """Returns the float32 weight that applies to unscaled inputs: `in_scale` is folded back into it."""
         w_NK = q_NK.float() * self.parts["scale"].float()[:, None]
         return w_NK if self.in_scale is None else w_NK * self.in_scale
 
     def to_blob(self) -> bytes:
-        """Safetensors bytes; equal tensors give equal bytes."""
+        """Returns safetensors bytes; equal tensors give equal bytes."""
         return safetensors.torch.save({name: part.contiguous() for name, part in self.parts.items()})
 
 
 def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
-    """The weight that `entry` describes, from its bytes, verified.
+    """Returns the weight that `entry` describes, from its bytes, verified.
 
     Raises WrongShape (scheme, names, dtypes or shapes), BadBlob (bytes that are no such tensor) or NonFinite.
     """
@@ -157,7 +157,7 @@ def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
         raise BadBlob(f"{entry.name}: {len(blob)} bytes; expected {entry.num_bytes}")
     try:
         parts = safetensors.torch.load(bytes(blob))
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:  # a header that is cut, absurd or unknown
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:  # a truncated, absurd or unknown header
         raise BadBlob(f"{entry.name}: not safetensors: {error}") from error
     _check_parts(entry, parts)
     check_finite(entry.name, parts)
@@ -176,7 +176,8 @@ def _check_entry(entry: TensorDescription) -> None:
     if len(found) != len(entry.parts) or not required <= found.keys() or not found.items() <= dtypes.items():
         raise WrongShape(f"{entry.name}: parts {found}; expected {dtypes} (bias and in_scale may be absent)")
     num_bytes = sum(math.prod(part.shape) * DTYPES[part.dtype].itemsize for part in entry.parts)
-    if any(size < 1 for part in entry.parts for size in part.shape) or not num_bytes <= entry.num_bytes:
+    smallest_size = min(min(part.shape, default=1) for part in entry.parts)
+    if smallest_size < 1 or num_bytes > entry.num_bytes:
         raise WrongShape(f"{entry.name}: {entry.num_bytes} bytes cannot hold {[part.shape for part in entry.parts]}")
     if entry.num_bytes > MAX_BLOB_BYTES:
         raise BadBlob(f"{entry.name}: {entry.num_bytes} bytes; expected at most {MAX_BLOB_BYTES}")
@@ -188,21 +189,28 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
     if found != expected:
         raise WrongShape(f"{entry.name}: the bytes hold {found}; expected {expected}")
     shapes = {name: shape for name, (_, shape) in expected.items()}
-    if entry.scheme == W8C and not _fit(shapes, "q"):
+    if entry.scheme == W8C and not _fit_by_row(shapes, "q"):
         raise WrongShape(f"{entry.name}: {shapes}; expected q [N, K] and the other parts [N]")
-    if entry.scheme == N8G64:
-        groups = (*shapes["hi"][:1], 2 * shapes["hi"][-1] // GROUP)
-        planes_fit = shapes["lo"] == shapes["hi"] and shapes["m"] == groups and not 2 * shapes["hi"][-1] % GROUP
-        inputs = (2 * shapes["hi"][-1],)
-        by_row = {name: shape for name, shape in shapes.items() if name != "in_scale"}
-        if not (_fit(by_row, "hi", "lo", "m") and planes_fit and shapes.get("in_scale", inputs) == inputs):
-            raise WrongShape(
-                f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], in_scale [K], the other"
-                " parts [N]"
-            )
+    if entry.scheme == N8G64 and not _fit_n8g64(shapes):
+        raise WrongShape(
+            f"{entry.name}: {shapes}; expected hi and lo [N, K / 2], m [N, K / {GROUP}], in_scale [K], the other"
+            " parts [N]"
+        )
 
 
-def _fit(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
+def _fit_n8g64(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether the parts of an `n8g64` weight have the shapes of one and the same weight."""
+    num_in = 2 * shapes["hi"][-1]
+    if shapes["lo"] != shapes["hi"] or num_in % GROUP:
+        return False
+    if shapes["m"] != (*shapes["hi"][:1], num_in // GROUP):
+        return False
+    by_row = dict(shapes)
+    in_scale = by_row.pop("in_scale", (num_in,))
+    return in_scale == (num_in,) and _fit_by_row(by_row, "hi", "lo", "m")
+
+
+def _fit_by_row(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
     """Whether `matrices` are matrices and every other part has one value for each row of the first of them."""
     rows = shapes[matrices[0]][:1]
     are_matrices = all(len(shapes[name]) == 2 for name in matrices)
@@ -213,10 +221,10 @@ def _check_integers(tensor: QTensor) -> None:
     parts = tensor.parts
     if tensor.scheme == N8G64:
         lowest, highest = parts["m"].aminmax()
-        if not 1 <= lowest <= highest <= MAX_MULTIPLIER:
+        if lowest < 1 or highest > MAX_MULTIPLIER:
             raise BadBlob(f"{tensor.name}: m from {lowest} to {highest}; expected 1 to {MAX_MULTIPLIER}")
     q_NK = tensor.q_NK
-    if tensor.scheme == N8G64 and not -MAX_Q8 <= q_NK.min() <= q_NK.max() <= MAX_Q8:
+    if tensor.scheme == N8G64 and (q_NK.min() < -MAX_Q8 or q_NK.max() > MAX_Q8):
         raise BadBlob(f"{tensor.name}: the planes join beyond {MAX_Q8}")
     if not torch.equal(q_NK.sum(dim=1, dtype=torch.int32), parts["ksum"]):
         raise BadBlob(f"{tensor.name}: ksum is not the sum of q")

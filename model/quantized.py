@@ -1,13 +1,13 @@
-"""The model as it is served: INT8 or INT4 matrices, INT8 embeddings, everything between them in float32.
+"""The model as it is served: INT8 or INT4 matrices, INT8 embeddings, and float32 between them.
 
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC        (QuantizedModel.predict is both)
 
-All three are immutable once made and may be shared between threads; two versions whose encoders are equal share one
-encoder object. An answer depends on the text and the weights alone, to the last bit: neither the texts it was batched
-with nor the number of threads (up to four) moves it.
+All three classes are immutable and may be shared between threads; two versions with equal encoders share one encoder
+object. An answer depends on the text and the weights alone, to the last bit: neither the other texts of its batch nor
+the number of threads (up to four) changes it.
 
-INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. Each batch may
-choose anew.
+INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. The precision
+is chosen for each batch.
 
 Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
@@ -27,11 +27,11 @@ from model.ragged import RaggedBatch
 from model.weights import check_encoder, check_weight
 
 INT8, INT4 = PRECISIONS = ("int8", "int4")
-"""What the same weights can be run in, the best first."""
+"""The precisions in which the same weights can run, the most accurate first."""
 
 
 class QuantizedEncoder:
-    """Texts to unit vectors."""
+    """Encodes texts to unit vectors."""
 
     def __init__(self, config: StrataConfig, forwards: Mapping[str, Forward]) -> None:
         self.config = config
@@ -39,18 +39,21 @@ class QuantizedEncoder:
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
-        """Pack the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
+        """Packs the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
         return cls(config, {precision: forward_of(config, tensors, precision) for precision in PRECISIONS})
 
     def encode(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
-        """z_BD of unit length, in the caller's order. Raises BadTokens, and ValueError for another precision."""
+        """Returns z_BD of unit length, in the caller's order.
+
+        Raises BadTokens, and ValueError for another precision.
+        """
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
         return self._forwards[precision].encode(batch)
 
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
-        """x_TD at the input of block `layer` in INT8, in the layout's order: what `Strata.forward_from` goes on from.
+        """Returns x_TD at the input of block `layer` in INT8, in the layout's order, for `Strata.forward_from`.
 
         Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
         """
@@ -60,7 +63,7 @@ class QuantizedEncoder:
 
 
 class QuantizedHead:
-    """Unit vectors to logits."""
+    """Classifies unit vectors."""
 
     def __init__(self, config: StrataConfig, proj: PackedLinear, out: PackedLinear) -> None:
         self.config = config
@@ -69,26 +72,26 @@ class QuantizedHead:
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedHead":
-        """Pack `head.proj` and `head.out`. Raises MissingWeight or WrongShape."""
+        """Packs `head.proj` and `head.out`. Raises MissingWeight or WrongShape."""
         proj = check_weight(tensors, PROJ, W8C, (config.head_features, config.d_model))
         out = check_weight(tensors, OUT, W8C, (config.label_capacity, config.head_features))
         return cls(config, _pack(proj), _pack(out))
 
     @torch.no_grad()
     def features(self, z_BD: Tensor) -> Tensor:
-        """features_BR: what `head.out` multiplies, and what the learner fits it on."""
+        """Returns features_BR: the inputs of `head.out`, on which the learner fits it."""
         return linear_i8(z_BD, self._proj).relu_()
 
     @torch.no_grad()
     def logits(self, z_BD: Tensor, num_labels: int) -> Tensor:
-        """logits [B, num_labels]; the spare rows of the head are left out. Raises WrongShape."""
+        """Returns logits [B, num_labels], without the unused rows of the head. Raises WrongShape."""
         if not 0 <= num_labels <= self.config.label_capacity:
             raise WrongShape(f"num_labels is {num_labels}; expected 0 to {self.config.label_capacity}")
         return linear_i8(self.features(z_BD), self._out)[:, :num_labels]
 
 
 class QuantizedModel:
-    """An encoder, a head, and the names of the head's rows: one version of the weights, ready to answer."""
+    """One version of the weights, ready to answer: an encoder, a head, and the names of the head's rows."""
 
     def __init__(self, encoder: QuantizedEncoder, head: QuantizedHead, labels: Sequence[str]) -> None:
         if encoder.config != head.config:
@@ -103,12 +106,15 @@ class QuantizedModel:
     def from_tensors(
         cls, config: StrataConfig, tensors: Mapping[str, QTensor], *, labels: Sequence[str]
     ) -> "QuantizedModel":
-        """Pack a whole version; to share an encoder, pass the parts to the constructor instead."""
+        """Packs a whole version; to share an encoder, pass encoder and head to the constructor instead."""
         encoder = QuantizedEncoder.from_tensors(config, tensors)
         return cls(encoder, QuantizedHead.from_tensors(config, tensors), labels)
 
     def predict(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
-        """logits [B, len(labels)] in the caller's order. Raises BadTokens, and ValueError for another precision."""
+        """Returns logits [B, len(labels)] in the caller's order.
+
+        Raises BadTokens, and ValueError for another precision.
+        """
         return self.head.logits(self.encoder.encode(batch, precision), len(self.labels))
 
 

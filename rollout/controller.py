@@ -1,21 +1,21 @@
 """The rollout controller: new versions become candidates, and labels decide what becomes of them.
 
     notice of a version --> Controller --+
-                                ^        +--> RolloutPlan (compare and set, in Redis)
+                                ^        +--> RolloutPlan (compare and swap, in Redis)
                                 | RolloutState   |
     answers, labels ---------> Judge ----+
 
-The two loops run in threads of their own and meet in the plan: whoever finds it changed reads it again. So a label
+The two loops run in threads of their own and meet in the plan: a loop that finds it changed reads it again. So a label
 never waits for a version or the other way round, and there is nothing to lock. Besides, the judge says which versions
-it may promote, and the controller keeps those from collection. One controller leads, under the lease `rollout`;
-others wait for it to fall silent.
+it may promote, and the controller keeps those from collection. One controller leads, under the lease `rollout`; others
+wait for the lease to run out.
 
-What fails is an alarm and is tried again. A Redis that is away or full takes neither the lease nor the evidence from
-the controller that leads: what it writes is compared with the plan in force, so to go on is safe. Collecting comes
-before the lease is renewed, and any controller makes room on a server that is nearly full.
+A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
+the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
+renewal of the lease, and any controller makes room on a server that is nearly full.
 
-Rejected: one loop over both. A poll of Kafka that waits for answers holds up the notice of a new version, and the time
-from label to live pays for it.
+Rejected: one loop over both. A poll of Kafka that waits for answers delays the notice of a new version, and with it the
+time from label to live.
 """
 
 import secrets
@@ -32,8 +32,8 @@ from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.keep import kept
 from rollout.plans import PlanChange, follow_newest, heal
+from rollout.retention import retained
 from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import StoreUnavailable
@@ -41,11 +41,11 @@ from wire.records import ControllerReport, Feedback, RolloutPlan
 from wire.store import Lease, Store, Watch
 
 LEASE = "rollout"
-PAUSE_S = 1.0
-"""Pause after a door failed, before it is tried again, and between two starts of a judge."""
+RETRY_S = 1.0
+"""Pause after a failure, before it is retried, and between two starts of a judge."""
 
 MEMORY_SHARE = 4
-"""What is kept takes at most one in so many bytes of the server's memory."""
+"""Kept versions take at most one in this many bytes of the server's memory."""
 
 log = structlog.get_logger("rollout")
 
@@ -59,7 +59,7 @@ class Controller:
         bus: Bus,
         *,
         config: RolloutConfig,
-        guard: TrustConfig,
+        trust: TrustConfig,
         holder: str,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
@@ -68,14 +68,14 @@ class Controller:
         self._config = config
         self._holder = holder
         self._now_ms = now_ms
-        self._open_judge = partial(Judge, store, bus, config=config, guard=guard, refusal=refusal, now_ms=now_ms)
+        self._open_judge = partial(Judge, store, bus, config=config, trust=trust, refusal=refusal, now_ms=now_ms)
         self._renewal_s = config.lease_ms / 3_000
         self._collect_at_s = 0.0
-        self._judged_since_s = 0.0
+        self._judge_started_s = 0.0
         self._alarms = Alarms()
 
     def run(self, stop: threading.Event) -> None:
-        """Leads whenever nobody else does, until `stop`.
+        """Leads whenever no other controller does, until `stop`.
 
         consumes: the lease `rollout`
         produces: one leadership at a time
@@ -85,13 +85,13 @@ class Controller:
         while not stop.is_set():
             with self._alarms.attempt("stand_by"), closing(self._store.watch()) as watch:
                 self._stand_by(watch, stop)
-            stop.wait(PAUSE_S)
+            stop.wait(RETRY_S)
 
     def _stand_by(self, watch: Watch, stop: threading.Event) -> None:
-        """Waits for the lease. Raises UnsafePolicy where the server may evict what a plan would name."""
+        """Waits for the lease. Raises UnsafePolicy where the server may evict blobs that a plan would name."""
         self._store.check_policy()
         while not stop.is_set():
-            if self._is_time_to_collect():
+            if self._is_collection_due():
                 with self._alarms.attempt("make_room"):
                     self._store.make_room()
             lease = self._store.acquire(LEASE, self._holder, self._config.lease_ms)
@@ -101,48 +101,48 @@ class Controller:
                 self._lead(lease, watch, stop=stop)
 
     def _lead(self, lease: Lease, watch: Watch, *, stop: threading.Event) -> None:
-        """Keeps the lease, with a judge at work beside it.
+        """Holds the lease, with a judge at work beside it.
 
         consumes: notices of published versions
-        produces: RolloutPlan (the first version, a candidate, what puts a plan right)
+        produces: RolloutPlan (the first version, a candidate, a repaired plan)
         waits for: a notice, at most a third of the lease
-        unblocked by: `stop`, or the lease in other hands
+        unblocked by: `stop`, or a lost lease
         """
         log.info("leading", holder=self._holder)
         self._collect_at_s = 0.0
         judge = self._new_judge()
         try:
             while not stop.is_set():
-                if self._is_time_to_collect():
+                if self._is_collection_due():
                     with self._alarms.attempt("collect"):
-                        self.collect(judge.seen.first_version)
-                if not self._renewed(lease):
+                        self.collect(judge.state.first_version)
+                if not self._still_leads(lease):
                     break
                 if judge.is_alive():
                     self._alarms.clear("judge_thread")
-                elif time.monotonic() > self._judged_since_s + PAUSE_S:
+                elif time.monotonic() > self._judge_started_s + RETRY_S:
                     self._alarms.raise_("judge_thread", "ended by itself, and is started again")
                     judge = self._new_judge()
                 with self._alarms.attempt("follow"):
                     self.follow_newest()
                 with self._alarms.attempt("report"):
-                    self._report(judge.seen, judge.alarms)
+                    self._report(judge.state, judge.alarms)
                 watch.wait(self._renewal_s)
         finally:
             judge.close()
         self._store.release(lease)
 
     def follow_newest(self) -> None:
-        """Makes the newest version the candidate, or puts the plan right where it names what is not stored."""
-        plan = change(self._store, self._step)
+        """Makes the newest version the candidate, or repairs a plan that names versions that are not stored."""
+        plan = change(self._store, self._next_change)
         if plan is not None:
             log.info("following", revision=plan.revision, stable=plan.stable, candidate=plan.candidate, why=plan.reason)
 
     def collect(self, first_version: int) -> int:
-        """Removes what neither traffic, a rollback nor the judge may need: how many things.
+        """Removes versions and blobs that neither traffic, a rollback nor the judge may need; returns how many things.
 
-        The judge may promote `first_version` and later ones, by labels that are yet to come (0: none of today's). Needs
-        no lease: what it removes is decided anew by whoever collects next.
+        The judge may promote `first_version` and later ones, by labels that are yet to come (0: none that exists
+        today). Collection needs no lease: whoever collects next decides anew.
         """
         plan = self._store.plan()
         newest = self._store.current()
@@ -150,7 +150,7 @@ class Controller:
             return 0
         limit = self._store.max_memory()
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
-        keep = kept(
+        keep = retained(
             self._store.contents(),
             needed={*plan.needed, newest},
             first=first_version,
@@ -164,11 +164,11 @@ class Controller:
         return removed
 
     def _new_judge(self) -> Judge:
-        self._judged_since_s = time.monotonic()
+        self._judge_started_s = time.monotonic()
         return self._open_judge()
 
-    def _renewed(self, lease: Lease) -> bool:
-        """False: another leads. A server that does not answer has told nobody else that it is theirs."""
+    def _still_leads(self, lease: Lease) -> bool:
+        """Returns False where another controller leads. An unreachable server has given the lease to nobody else."""
         try:
             is_ours = self._store.renew(lease)
         except StoreUnavailable as error:
@@ -177,7 +177,7 @@ class Controller:
         self._alarms.clear("renew")
         return is_ours
 
-    def _step(self, plan: RolloutPlan | None) -> PlanChange | None:
+    def _next_change(self, plan: RolloutPlan | None) -> PlanChange | None:
         newest = self._store.current()
         now_ms = self._now_ms()
         if plan is not None:
@@ -187,18 +187,18 @@ class Controller:
         share = self._config.candidate_share
         return follow_newest(plan, newest, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
 
-    def _report(self, seen: RolloutState, judge_alarms: Alarms) -> None:
+    def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
         self._store.report_controller(
             ControllerReport(
                 controller=self._holder,
                 time_ms=self._now_ms(),
-                evidence=seen.evidence,
-                counts={**seen.counts, **self._alarms.counts, **judge_alarms.counts},
+                evidence=state.evidence,
+                counts={**state.counts, **self._alarms.counts, **judge_alarms.counts},
                 alarms=(*self._alarms.now(), *judge_alarms.now()),
             )
         )
 
-    def _is_time_to_collect(self) -> bool:
+    def _is_collection_due(self) -> bool:
         if time.monotonic() < self._collect_at_s:
             return False
         self._collect_at_s = time.monotonic() + self._config.collect_interval_s

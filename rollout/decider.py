@@ -1,8 +1,8 @@
-"""Takes answers and labels into the evidence, and puts into effect what follows from it.
+"""Adds answers and labels to the evidence, and carries out what the rule decides.
 
     Answer, Feedback --refusal--> EvidenceWindow --> decide --> promote | withdraw --> RolloutPlan
 
-No thread and no topic: `rollout/judge.py` reads these, and calls.
+There is no thread and no topic here: `rollout/judge.py` reads the records, and calls.
 """
 
 import secrets
@@ -27,7 +27,7 @@ log = structlog.get_logger("rollout")
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """What was seen so far; `evidence` is in words. From `first_version` on (0: none) versions may be promoted."""
+    """The judge's state so far; `evidence` is in words. Versions from `first_version` on (0: none) may be promoted."""
 
     first_version: int = 0
     evidence: str = ""
@@ -35,10 +35,10 @@ class RolloutState:
 
 
 class Decider:
-    """Owns the evidence. Verbs: take, decide, seen.
+    """Owns the evidence. Verbs: add, decide, state.
 
-    `guard` are the learner's settings: what it would hold for its source does not count here either. `refusal` says
-    why a label is not believed, "" where it is.
+    `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
+    `refusal` returns why a label is not believed, "" where it is.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Decider:
         store: Store,
         *,
         config: RolloutConfig,
-        guard: TrustConfig,
+        trust: TrustConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
         alarms: Alarms,
@@ -56,24 +56,25 @@ class Decider:
         self._refusal = refusal
         self._now_ms = now_ms
         self._alarms = alarms
-        influence = Influence(guard, share=config.source_share)
+        influence = Influence(trust, share=config.source_share)
         self._window = EvidenceWindow(config.max_unlabelled, influence, seed=secrets.randbits(32))
 
-    def take(self, record: Answer | Feedback) -> bool:
-        """Adds the record to the evidence; whether a label was judged."""
-        before = self._window.counts["judged"]
+    def add(self, record: Answer | Feedback) -> bool:
+        """Adds the record to the evidence; returns whether a label was judged."""
+        num_before = self._window.counts["judged"]
         if isinstance(record, Answer):
             self._window.add_answer(record)
         elif reason := self._refusal(record):
             self._window.counts[f"label_{reason}"] += 1
         else:
             self._window.add_label(record)
-        return self._window.counts["judged"] > before
+        return self._window.counts["judged"] > num_before
 
     def decide(self) -> None:
-        """Promotes or withdraws where the evidence says so. Raises WireError, NotPossible; it may be called again."""
+        """Promotes or withdraws where the evidence says so. Raises WireError and NotPossible, and may be called again
+        then."""
         plan = self._store.plan()
-        if plan is None or not self._comparable(plan):
+        if plan is None or not self._has_two_arms(plan):
             return
         evidence = self._window.evidence(stable_share=_share(plan))
         decision = decide(evidence, self._config)
@@ -81,18 +82,18 @@ class Decider:
             log.debug("hold", reason=decision.reason)
             return
         if isinstance(decision, Promote):
-            decision = self._of_stored(decision, evidence.first_version)
-        after = change(self._store, lambda newest: self._step(newest, judged=plan, decision=decision))
+            decision = self._newest_stored(decision, evidence.first_version)
+        after = change(self._store, lambda newest: self._change_for(newest, judged=plan, decision=decision))
         if after is not None:
             self._window.restart(since_revision=after.revision, stable_version=after.stable)
             log.info(type(decision).__name__.lower(), version=decision.version, reason=decision.reason)
 
-    def seen(self) -> RolloutState:
+    def state(self) -> RolloutState:
         evidence = self._window.evidence(stable_share=1.0)
         return RolloutState(evidence.first_version, str(evidence), dict(self._window.counts))
 
-    def _comparable(self, plan: RolloutPlan) -> bool:
-        """Whether there are two arms to compare; begins anew when what is compared has changed."""
+    def _has_two_arms(self, plan: RolloutPlan) -> bool:
+        """Whether there are two arms to compare. Restarts the evidence where the arms have changed."""
         if plan.pinned or not plan.candidate:
             self._window.restart(since_revision=plan.revision + 1, stable_version=plan.stable)
             return False
@@ -100,17 +101,19 @@ class Decider:
             self._window.restart(since_revision=plan.revision, stable_version=plan.stable)
         return True
 
-    def _of_stored(self, decision: Promote, first_version: int) -> Promote:
-        """Names the newest stored version among those that the decision is about; 0 where none is stored."""
+    def _newest_stored(self, decision: Promote, first_version: int) -> Promote:
+        """Returns the decision for the newest stored version among the judged ones; for 0 where none is stored."""
         judged = range(first_version, decision.version + 1)
-        return replace(decision, version=max((it for it in self._store.stored_versions() if it in judged), default=0))
+        stored = [version for version in self._store.stored_versions() if version in judged]
+        return replace(decision, version=max(stored, default=0))
 
-    def _step(
+    def _change_for(
         self, newest: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw
     ) -> PlanChange | None:
-        """The decision as a change of the newest plan; None when an operator has changed what was judged.
+        """Returns the decision as a change of the newest plan; None where an operator has changed what was judged.
 
-        None, and an alarm, too, where nothing of what was judged is stored; the store refuses what goes from now on.
+        Where none of the judged versions is stored, it raises an alarm and returns None. The store refuses the plan
+        where a version is collected after this check.
         """
         if newest is None or newest.pinned or not newest.candidate or newest.stable != judged.stable:
             return None

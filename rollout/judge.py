@@ -1,10 +1,10 @@
-"""Reads answers and labels, and has what follows from them decided.
+"""Reads answers and labels, and lets the decider act on them.
 
     answers.v1, feedback.v1 --> Decider --> RolloutPlan
                                    +-----> RolloutState --> Controller
 
-The evidence is not kept over a restart: the judge begins at the end of the topics and asks for new labels. Over a fault
-of Kafka or Redis it is kept, and the topics are read on where they were left.
+The evidence is not kept over a restart: the judge begins at the end of the topics and waits for new labels. Over a
+failure of Kafka or Redis it is kept, and the topics are read on from the same offsets.
 """
 
 import threading
@@ -24,11 +24,11 @@ from wire.records import Answer, Feedback
 from wire.store import Store
 
 POLL_MS = 100
-DECIDE_EVERY_S = 1.0
-"""Longest time between two looks at the plan and the evidence, with or without new labels."""
+DECIDE_INTERVAL_S = 1.0
+"""Longest time between two decisions, with or without new labels."""
 
-PAUSE_S = 1.0
-"""Pause after a door failed, before it is tried again."""
+RETRY_S = 1.0
+"""Pause after a failure, before it is retried."""
 
 log = structlog.get_logger("rollout")
 
@@ -36,7 +36,7 @@ log = structlog.get_logger("rollout")
 class Judge:
     """A thread that follows answers and labels from now on. Verbs: is_alive, close.
 
-    `seen` is replaced as a whole, and `alarms` may be read by any thread.
+    `state` is replaced as a whole, so any thread may read it, and `alarms` as well.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Judge:
         bus: Bus,
         *,
         config: RolloutConfig,
-        guard: TrustConfig,
+        trust: TrustConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
     ) -> None:
-        self.seen = RolloutState()
+        self.state = RolloutState()
         self.alarms = Alarms()
         self._bus = bus
-        self._decider = Decider(store, config=config, guard=guard, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
+        self._decider = Decider(store, config=config, trust=trust, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
         self._offsets: dict[str, int] = {}
         self._decide_at_s = 0.0
         self._closing = threading.Event()
@@ -60,7 +60,7 @@ class Judge:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """False once the thread has ended by itself: a fault of ours, whose trace is in the log."""
+        """Whether the thread runs. It ends by itself only by a bug of ours, whose trace is in the log."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -78,10 +78,10 @@ class Judge:
         while not self._closing.is_set():
             with self.alarms.attempt("read"):
                 self._read()
-            self._closing.wait(PAUSE_S)
+            self._closing.wait(RETRY_S)
 
     def _read(self) -> None:
-        """Reads on until it is closed, or the broker fails."""
+        """Reads until the judge is closed, or the broker fails."""
         self._offsets = self._offsets or self._bus.end_offsets(Answer, Feedback)
         with closing(self._bus.follow((Answer, Feedback), self._offsets, is_patient=True)) as follower:
             while not self._closing.is_set():
@@ -92,22 +92,25 @@ class Judge:
                     raise
                 self.alarms.clear("read")
                 self._offsets = followed.offsets
-                if self._take(followed) or time.monotonic() >= self._decide_at_s:
+                if self._add(followed) or time.monotonic() >= self._decide_at_s:
                     self._decide()
 
-    def _take(self, followed: Followed) -> bool:
-        """Hands over what came; whether a label was judged."""
+    def _add(self, followed: Followed) -> bool:
+        """Adds the records to the evidence; returns whether a label was judged."""
         if followed.refused:
             self.alarms.counts["unreadable"] += len(followed.refused)
             log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
-        is_judged = [self._decider.take(received.record) for received in followed.received]
-        if is_judged:
-            self.seen = self._decider.seen()
-        return any(is_judged)
+        any_judged = False
+        for received in followed.received:
+            is_judged = self._decider.add(received.record)
+            any_judged = any_judged or is_judged
+        if followed.received:
+            self.state = self._decider.state()
+        return any_judged
 
     def _decide(self) -> None:
-        """Puts into effect what the labels say, and hears of a plan that an operator has changed."""
-        self._decide_at_s = time.monotonic() + DECIDE_EVERY_S
+        """Carries out what the labels say, and notices a plan that an operator has changed."""
+        self._decide_at_s = time.monotonic() + DECIDE_INTERVAL_S
         with self.alarms.attempt("judge"):
             self._decider.decide()
-            self.seen = self._decider.seen()
+            self.state = self._decider.state()

@@ -1,4 +1,4 @@
-"""What an operator may ask of the rollout: status, promote, rollback, pin, unpin.
+"""The operator's commands: status, promote, rollback, pin, unpin.
 
 Each is one atomic write of the plan, so it works with the controller running or stopped; the controller reads the plan
 again before it writes.
@@ -15,10 +15,10 @@ from wire.store import Store
 
 @dataclass(frozen=True, slots=True)
 class RolloutStatus:
-    """Where the rollout stands. `newest` is the version that the learner goes on from.
+    """The status of the rollout. `newest` is the version that the learner goes on from.
 
-    `learner` and `controller` are their own reports (None: nothing heard), `num_unreadable` counts reports that could
-    not be read.
+    `learner` and `controller` are their own reports (None: there is none). `num_unreadable` counts reports that could
+    not be decoded.
     """
 
     plan: RolloutPlan | None
@@ -31,14 +31,14 @@ class RolloutStatus:
 
 
 class Operator:
-    """The verbs, for one person at one store."""
+    """The commands, for one person at one store."""
 
     def __init__(self, store: Store, *, name: str) -> None:
         self._store = store
         self._reason = f"asked for by {name}"
 
     def status(self, *, entries: int = 10) -> RolloutStatus:
-        """The plan, the replicas that follow it, and the last `entries` lines of the history."""
+        """Returns the plan, the replicas that follow it, and the last `entries` lines of the history."""
         store = self._store
         return RolloutStatus(
             plan=store.plan(),
@@ -52,7 +52,9 @@ class Operator:
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Makes `version` (None: the candidate) the stable one."""
-        return self._change(lambda plan: promote(plan, self._known(version, plan), reason=self._reason, now_ms=now_ms))
+        return self._change(
+            lambda plan: promote(plan, self._stored_version(version, plan), reason=self._reason, now_ms=now_ms)
+        )
 
     def rollback(self, *, now_ms: int) -> RolloutPlan:
         """Makes the stable version before this one stable again."""
@@ -61,7 +63,9 @@ class Operator:
     def pin(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Holds all traffic at `version` (None: the stable one)."""
         return self._change(
-            lambda plan: pin(plan, self._known(plan.stable if version is None else version, plan), now_ms=now_ms)
+            lambda plan: pin(
+                plan, self._stored_version(plan.stable if version is None else version, plan), now_ms=now_ms
+            )
         )
 
     def unpin(self, *, now_ms: int) -> RolloutPlan:
@@ -69,20 +73,20 @@ class Operator:
         return self._change(lambda plan: unpin(plan, now_ms=now_ms))
 
     def _change(self, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
-        after = change(self._store, lambda plan: without_missing(step(_begun(plan)), self._store.stored_versions()))
+        after = change(self._store, lambda plan: without_missing(step(_existing(plan)), self._store.stored_versions()))
         assert after is not None, "an operator's step always changes something or raises"
         return after
 
-    def _known(self, version: int | None, plan: RolloutPlan) -> int:
-        """`version` (None: the candidate), when the store has it. Raises NotFound."""
+    def _stored_version(self, version: int | None, plan: RolloutPlan) -> int:
+        """Returns `version` (None: the candidate) where the store has it. Raises NotFound."""
         if version is None and not plan.candidate:
             raise NotPossible("there is no candidate; name a version (`lifelong versions` lists them)")
-        wanted = plan.candidate if version is None else version
-        self._store.manifest(wanted)
-        return wanted
+        number = plan.candidate if version is None else version
+        self._store.manifest(number)
+        return number
 
 
-def _begun(plan: RolloutPlan | None) -> RolloutPlan:
+def _existing(plan: RolloutPlan | None) -> RolloutPlan:
     if plan is None:
         raise NotPossible("no version was published yet, so there is no rollout; is the learner running?")
     return plan

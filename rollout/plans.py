@@ -1,10 +1,10 @@
 """Every change of the rollout plan, as a pure step from one plan to the next.
 
     begin -> follow -> promote -> follow -> withdraw ...        an operator: promote, rollback, pin, unpin
-    heal: where a version of the plan is not stored, which no program of today leaves behind
+    heal: where a version of the plan is not stored, which no present program causes
 
 A step returns what is written together: the plan, a line of the history, and the version that the learner goes on from
-(None: it stays where it is). `rollout/change.py` writes it.
+(None: unchanged). `rollout/change.py` writes it.
 """
 
 from collections.abc import Collection
@@ -22,7 +22,7 @@ class NotPossible(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """A plan, with what must be written in the same stroke."""
+    """A plan, with what must be written atomically with it."""
 
     plan: RolloutPlan
     entry: VersionEntry | None = None
@@ -30,14 +30,15 @@ class PlanChange:
 
 
 def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
-    """The first version ever answers everything."""
+    """Makes the first version ever answer everything."""
     reason = "the first version"
     plan = RolloutPlan(revision=1, salt=salt, arms=_alone(version), reason=reason, time_ms=now_ms)
     return PlanChange(plan, VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason))
 
 
 def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: str, now_ms: int) -> PlanChange | None:
-    """What a published version asks for: to be the first one, or the candidate. None: nothing (or it is pinned)."""
+    """Makes a published version the first one, or the candidate; returns None where nothing changes (or the plan is
+    pinned)."""
     if not newest:
         return None
     if plan is None:
@@ -48,16 +49,16 @@ def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: 
 
 
 def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> PlanChange:
-    """The candidate arm answers with `version` from now on. No line of history: its publication has one."""
+    """Makes `version` the candidate. Adds no line of history: its publication has one."""
     stable = Arm(name=STABLE, version=plan.stable, share=1.0 - share)
     arms = (stable, Arm(name=CANDIDATE, version=version, share=share))
     return PlanChange(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
 
 
 def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int) -> PlanChange | None:
-    """Takes out of the plan what no replica can have; None where it names stored versions only.
+    """Removes versions that are not stored from the plan; returns None where it names stored versions only.
 
-    A stable version that is missing is followed by the one that the learner goes on from, `newest`, pinned or not.
+    A missing stable version is replaced by the one that the learner goes on from, `newest`, pinned or not.
     """
     missing = set(plan.needed) - {*stored}
     if not missing or not stored:
@@ -74,14 +75,14 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int
 
 
 def without_missing(change: PlanChange, stored: Collection[int]) -> PlanChange:
-    """The change, with no version to roll back to where that is not stored."""
+    """Returns the change, without the version to roll back to where that is not stored."""
     if change.plan.previous in {0, *stored}:
         return change
     return replace(change, plan=msgspec.structs.replace(change.plan, previous=0))
 
 
 def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> PlanChange:
-    """`version` becomes the stable one. A newer candidate stays candidate."""
+    """Makes `version` the stable one. A newer candidate stays the candidate."""
     if version == plan.stable:
         raise NotPossible(f"version {version} is the stable one already")
     newer = plan.arm(CANDIDATE)
@@ -94,16 +95,16 @@ def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> Pla
 
 
 def withdraw(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> PlanChange:
-    """Nothing but the stable version answers, and the learner goes on from it."""
+    """Lets only the stable version answer, and the learner go on from it."""
     entry = VersionEntry(version=version, action="withdrawn", time_ms=now_ms, detail=reason)
     after = _next(plan, arms=_alone(plan.stable), reason=reason, time_ms=now_ms)
     return PlanChange(after, entry, current=plan.stable)
 
 
 def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> PlanChange:
-    """The stable version before this one answers everything, and the learner goes on from it.
+    """Lets the stable version before this one answer everything, and the learner go on from it.
 
-    Replicas still hold it, so nothing is loaded. A second rollback has nowhere to go: versions before that may be gone.
+    Replicas still hold it, so nothing is loaded. A second rollback is not possible: earlier versions may be collected.
     """
     if not plan.previous:
         raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
@@ -114,7 +115,7 @@ def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> PlanChange:
 
 
 def pin(plan: RolloutPlan, version: int, *, now_ms: int) -> PlanChange:
-    """`version` answers everything until `unpin`; what the learner publishes meanwhile waits."""
+    """Lets `version` answer everything until `unpin`; versions published meanwhile wait."""
     reason = f"pinned to version {version}"
     previous = plan.previous if version == plan.stable else plan.stable
     after = _next(plan, arms=_alone(version), previous=previous, pinned=True, reason=reason, time_ms=now_ms)
@@ -122,14 +123,14 @@ def pin(plan: RolloutPlan, version: int, *, now_ms: int) -> PlanChange:
 
 
 def unpin(plan: RolloutPlan, *, now_ms: int) -> PlanChange:
-    """Candidates follow and are judged again."""
+    """Lets candidates follow and be judged again."""
     if not plan.pinned:
         raise NotPossible("the rollout is not pinned")
     return PlanChange(_next(plan, pinned=False, reason="unpinned", time_ms=now_ms))
 
 
 def _named(versions: Collection[int]) -> str:
-    """`version 4 is`, or `versions 4, 7 are`."""
+    """Returns `version 4 is`, or `versions 4, 7 are`."""
     numbers = ", ".join(map(str, sorted(versions)))
     return f"version {numbers} is" if len(versions) == 1 else f"versions {numbers} are"
 

@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = ".[local,dev]"
 TIMEOUT_S = 10.0
 LARGE_BYTES = 50 << 20
 CUDA_PREFIXES = ("nvidia-", "cuda-")  # without Triton: the tests interpret its kernels, so it is wanted anyway
@@ -34,12 +33,13 @@ class Download:
     num_bytes: int | None
 
 
-def main() -> None:
+def main(project: str) -> None:
+    """Says what installing `project` (`.[local,dev]`, for example) downloads."""
     torch = resolve("--no-deps", torch_requirement())
     if torch is not None and all(url.startswith("file:") for _, _, url in torch):
         return
     print("Looking up what has to be downloaded ...", flush=True)
-    wanted = [package for package in resolve("--editable", PROJECT) or () if not package[2].startswith("file:")]
+    wanted = [package for package in resolve("--editable", project) or () if not package[2].startswith("file:")]
     with ThreadPoolExecutor(8) as threads:
         sizes = list(threads.map(size_of, (url for _, _, url in wanted)))
     found = [Download(*package, num_bytes) for package, num_bytes in zip(wanted, sizes, strict=True)]
@@ -122,4 +122,4 @@ def megabytes(num_bytes: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

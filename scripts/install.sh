@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the project into it. Called by `make` when pyproject.toml is newer than the last installation.
+# install.sh demo | dev: makes .venv and installs the project into it, with what the demo needs, or with what developers
+# need. Called by `make` when pyproject.toml is newer than the last installation, which leaves a file of that name.
 # PYTHON names the interpreter to use; otherwise the first of python3.12, python3.11 and python3 that is new enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case ${1:-dev} in
+demo) extras=local ;;
+dev) extras=local,dev ;;
+*)
+    echo "usage: scripts/install.sh [demo | dev]" >&2
+    exit 64
+    ;;
+esac
 
 is_supported() {
     "$1" -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] <= (3, 12)))' >/dev/null 2>&1
@@ -32,7 +41,7 @@ else
     }
 fi
 
-.venv/bin/python scripts/downloads.py
+.venv/bin/python scripts/downloads.py ".[$extras]"
 echo "Installing into .venv; this takes a few minutes ..."
-.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable '.[local,dev]'
-touch .venv/.installed
+.venv/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[$extras]"
+touch ".venv/.installed-${1:-dev}"

@@ -1,1 +1,13 @@
-"""The processes you start and the commands you type."""
+"""The command line, the settings, and the local stack: what starts and connects the other rooms.
+
+    cli -> commands -> loader (sources, schema, settings) -> stack -> supervisor -> a process for each room
+
+cli, commands/      the commands of `lifelong`; a command imports what it needs when it runs
+settings, loader    one schema of all settings; sources (file, environment, flags) merged into it; schema: their types
+stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
+running, keys       where a running stack can be reached, and its signing key
+demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do
+doctor, rebuild, quarantine   what the commands of the same names do        memory, versions   for measurements
+
+Other rooms never import this one. The benchmarks use Settings, load, Stack and the servers.
+"""

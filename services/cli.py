@@ -1,6 +1,6 @@
-"""`lifelong`: the commands by name. Whatever is heavy is imported by the command that needs it.
+"""The program `lifelong`: its commands by name. Each command imports heavy modules itself.
 
-Exit codes: 0 done, 2 wrong use, 75 something did not answer (try again), 78 the settings or the machine's set-up.
+Exit codes: 0 success, 2 usage error, 75 something did not answer (try again), 78 wrong settings or set-up.
 """
 
 import sys
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         app()
     except SystemExit:
-        raise  # the usual end; the clause below loads what it names only for an error
+        raise  # the normal end; the next clause imports the error classes, and only errors need them
     except tuple(codes()) as error:
         print(f"lifelong: {error}", file=sys.stderr)
         sys.exit(code_of(error))

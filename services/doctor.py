@@ -1,8 +1,8 @@
-"""Is this machine fit to run us? Each check looks at one thing and says how to put it right.
+"""Checks whether this machine can run the service, one aspect at a time, with the remedy for each problem.
 
     settings --> check_python, check_torch, ... --> Check(state, found, fix) --> `lifelong doctor`
 
-A check never starts anything and never changes anything. `warn` is for what works less well, `fail` for what will not.
+A check never starts or changes anything. `warn` means that something works less well, `fail` that it will not work.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import Settings
 from services.sources import BadSettings
-from services.tune import table as kept
+from services.tune import table as tune_table
 from services.tune.layout import best
 from wire.bus import Bus
 from wire.errors import WireError
@@ -34,12 +34,12 @@ from wire.store import Store
 
 FREE_BYTES = 2 << 30
 MEMORY_BYTES = 4 << 30
-TIME_ERROR = 5  # what adjtimex(2) returns while nobody sets the clock
+TIME_ERROR = 5  # result of adjtimex(2) while the clock is not synchronized
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was looked at, how it is, and the remedy (empty where none is needed)."""
+    """The name of a check, its result, and the remedy (empty where none is needed)."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -48,7 +48,7 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Every check, one after the other; the import of torch makes its own take a second or two."""
+    """Yields every check; that of torch takes a second or two, for the import."""
     yield check_python()
     torch = check_torch()
     yield torch
@@ -68,7 +68,7 @@ def examine(settings: Settings) -> Iterator[Check]:
 
 def check_python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
-    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+    if sys.version_info[:2] in ((3, 11), (3, 12)):
         return Check("python", "ok", found)
     return Check("python", "fail", found, "Use Python 3.11 or 3.12: make PYTHON=/path/to/python3.12 demo")
 
@@ -78,7 +78,7 @@ def check_torch() -> Check:
         import torch
     except ImportError as error:
         return Check("torch", "fail", str(error), "Run `make demo`, which installs it")
-    cores = kept.num_cores()
+    cores = tune_table.num_cores()
     threads = torch.get_num_threads()
     found = f"{torch.__version__}, {threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
     if threads > cores:
@@ -125,9 +125,9 @@ def check_encoder(encoder: str) -> Check:
 
 
 def check_layout(settings: Settings) -> Check:
-    """Replicas x threads: what is in force, and what was measured, a line each."""
+    """Reports replicas x threads: the layout in force, and the measured ones, a line each."""
     found = f"{settings.serving.replicas} x {settings.serving.threads} (replicas x threads)"
-    table = kept.read(settings.state_dir)
+    table = tune_table.read(settings.state_dir)
     winner = best(table)
     if winner is None:
         return Check("layout", "warn", f"{found}, not measured here", "`lifelong tune` finds the best in half a minute")
@@ -169,7 +169,8 @@ def check_broker(settings: Settings) -> Check:
 def check_redis(settings: Settings) -> Check:
     if not settings.store.url:
         try:
-            return Check("redis", "ok", f"{version_of(binary := find_binary())} in {binary}")
+            binary = find_binary()
+            return Check("redis", "ok", f"{version_of(binary)} in {binary}")
         except NoRedis as error:
             return Check("redis", "fail", str(error), "Debian: apt install redis-server")
     shown = without_password(settings.store.url)
@@ -212,10 +213,10 @@ def check_memory() -> Check:
 
 
 def check_clock() -> Check:
-    """Asks the kernel whether somebody keeps the clock right. Labels and answers of two machines are compared by it."""
+    """Asks the kernel whether the clock is synchronized: the times of labels and answers of machines are compared."""
     if sys.platform != "linux":
         return Check("clock", "ok", "not looked at on this system")
-    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # all zero: only asks
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # all zero: only reads
     if state == TIME_ERROR:
         return Check("clock", "warn", "nobody sets it", "Run a time service (Debian: apt install systemd-timesyncd)")
     return Check("clock", "ok", "set by a time service")

@@ -1,6 +1,6 @@
-"""The signing key: given by settings, or made once for a Redis of our own and kept beside its data.
+"""The signing key: given by the settings, or generated once for a local Redis and stored beside its data.
 
-Whoever shares a Redis server must be given the same key; only a server that ends with us may have one that we made up.
+All programs that share a Redis server need the same key. So a key is generated only for a server that ends with us.
 """
 
 import os
@@ -17,7 +17,7 @@ FILE = "signing.key"
 
 
 def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
-    """The settings with a signing key. Raises BadSettings where one must be given and is not."""
+    """Returns the settings with a signing key. Raises BadSettings where one must be set and is not."""
     if settings.signing_key is not None:
         return settings
     if not own_store:
@@ -25,22 +25,22 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
         raise BadSettings(
             [SettingProblem(variable_of("signing_key"), "is required where store.url names a server", fix)]
         )
-    return replaced(settings, {"signing_key": SecretStr(_kept(settings.state_dir / FILE))})
+    return replaced(settings, {"signing_key": SecretStr(_stored_key(settings.state_dir / FILE))})
 
 
 def key_bytes(settings: Settings) -> bytes:
-    """The key of settings that have one: those of `with_signing_key`."""
+    """Returns the key of settings that have one: those of `with_signing_key`."""
     assert settings.signing_key is not None, "attach, or start a stack, first"
     return settings.signing_key.get_secret_value().encode()
 
 
-def _kept(path: Path) -> str:
-    """The key in `path`, made when there is none. Raises BadSettings where what is there is no key.
+def _stored_key(path: Path) -> str:
+    """Returns the key in `path`, generated where there is none. Raises BadSettings where the file holds no key.
 
-    It is readable by its owner only, whole or not there at all, and on disk before anything is signed with it.
+    The file is readable only by its owner, written atomically, and on disk before anything is signed with the key.
     """
     if not path.exists():
-        _make(path)
+        _generate(path)
     key = path.read_text()
     if len(key) < MIN_KEY_CHARS:
         fix = (
@@ -51,7 +51,7 @@ def _kept(path: Path) -> str:
     return key
 
 
-def _make(path: Path) -> None:
+def _generate(path: Path) -> None:
     new_folder(path.parent)
     draft = path.with_suffix(f".{os.getpid()}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -61,7 +61,7 @@ def _make(path: Path) -> None:
     finally:
         os.close(file)
     try:
-        os.link(draft, path)  # the first of two programs wins
+        os.link(draft, path)  # of two concurrent programs the first wins
     except FileExistsError:
         pass
     finally:

@@ -1,4 +1,4 @@
-"""How much memory programs use together, shared pages counted once."""
+"""The memory of process trees, with shared pages counted once."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ import psutil
 
 
 def memory_of(roots: Mapping[str, int]) -> dict[str, int]:
-    """Bytes by name: each root process (name -> pid) with all its descendants. A process that is gone counts nothing.
+    """Returns the bytes of each root process (name -> pid) with all its descendants; 0 for a process that is gone.
 
-    A page that several processes share counts in parts (PSS) where the system tells; elsewhere once for each (RSS).
+    A page of several processes counts in proportion (PSS) where the system reports that, else once for each (RSS).
     """
-    return {name: sum(_bytes_of(process) for process in _family(pid)) for name, pid in roots.items()}
+    return {name: sum(map(_bytes_of, _process_tree(pid))) for name, pid in roots.items()}
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _process_tree(pid: int) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]

@@ -1,8 +1,8 @@
-"""The labels that the learner did not believe: found by reason and source, and sent again by who vouches for them.
+"""Quarantined labels: selected by reason and source, and released by an operator who vouches for them.
 
-    quarantine.v1 --> found --> approved (signed with our key) --> feedback.v1 --> the learner, past its guard
+    quarantine.v1 --> quarantined_labels --> approved (signed with our key) --> feedback.v1 --> the learner
 
-The topic is a log: what was released stays in it until it is too old, and releasing it again changes nothing.
+The topic is a log: a released label stays in it until its retention ends. Releases are idempotent.
 """
 
 from collections.abc import Collection, Iterator
@@ -20,10 +20,10 @@ TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
-    """Which labels: of these events, of this reason, of this source. Empty: of any.
+class LabelFilter:
+    """Selects labels by their events, their reason and their source. An empty field matches all.
 
-    `event_source` is the source of their events. A label that names none may be of it; None: of any.
+    `event_source` is the source of their events (None matches all). A label that names no source matches it, too.
     """
 
     event_ids: Collection[str] = ()
@@ -35,7 +35,7 @@ class Wanted:
     def is_all(self) -> bool:
         return not (self.event_ids or self.reason or self.source)
 
-    def has(self, label: Quarantined) -> bool:
+    def matches(self, label: Quarantined) -> bool:
         return (
             (not self.event_ids or label.event_id in self.event_ids)
             and (not self.reason or label.reason == self.reason)
@@ -43,34 +43,34 @@ class Wanted:
             and (self.event_source is None or label.event_source in (None, self.event_source))
         )
 
-    def said(self, label: Quarantined) -> Feedback:
-        """The wanted label, with the source of its event as far as it is known."""
+    def feedback_of(self, label: Quarantined) -> Feedback:
+        """Returns the selected label as feedback, with the source of its event where that is known."""
         feedback = label.feedback
         if feedback.event_source is not None:
             return feedback
         return msgspec.structs.replace(feedback, event_source=self.event_source)
 
 
-def found(bus: Bus, wanted: Wanted) -> Iterator[Quarantined]:
-    """The wanted labels, each once: the learner may send one again after a crash."""
+def quarantined_labels(bus: Bus, chosen: LabelFilter) -> Iterator[Quarantined]:
+    """Yields the selected labels, each once, though the learner may send one again after a crash."""
     seen: set[tuple[str, str]] = set()
     for label in every_record(bus, [Quarantined]):
-        same = (label.message_id, label.label)
-        if wanted.has(label) and same not in seen:
-            seen.add(same)
+        identity = (label.message_id, label.label)
+        if chosen.matches(label) and identity not in seen:
+            seen.add(identity)
             yield label
 
 
-def release(bus: Bus, receipts: Receipts, wanted: Wanted) -> list[Quarantined]:
-    """Send the wanted labels to the learner again, approved; returns them when the broker has all of them.
+def release(bus: Bus, receipts: Receipts, chosen: LabelFilter) -> list[Quarantined]:
+    """Sends the selected labels to the learner again, approved; returns them when the broker has all of them.
 
-    What is approved is the label of an event, so a label that was ambiguous needs `wanted.event_source`.
+    An approval is for the label of one event, so an ambiguous label needs `chosen.event_source`.
     """
-    labels = list(found(bus, wanted))
+    labels = list(quarantined_labels(bus, chosen))
     failures = list[Exception]()
     with closing(bus.publisher()) as publisher:
         for label in labels:
-            approved = receipts.approved(wanted.said(label))
+            approved = receipts.approved(chosen.feedback_of(label))
             publisher.send(approved, lambda error: failures.append(error) if error else None)
         publisher.flush(TIMEOUT_S)
     if failures:

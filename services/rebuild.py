@@ -1,9 +1,9 @@
-"""Makes a published version again from the topics, and says whether every bit of it is the same.
+"""Reproduces a published version from the topics, and compares every bit of it.
 
     answers.v1, feedback.v1 --from their start, by time--> offsets of a round, ... --> learner.rebuild --> tensors
 
-The partitions have no common order, so records are taken by the time that they carry: the windows of the join then see
-about what they saw when the version was learnt.
+The partitions have no common order, so records are merged by their time stamps: the windows of the join then hold
+about what they held when the version was learnt.
 """
 
 import time
@@ -20,15 +20,15 @@ from wire.records import Answer, Feedback, WeightManifest
 
 POLL_MS = 200
 QUIET_S = 10.0
-"""A partition that should go on, but gives nothing for so long, has lost what the version was learnt from."""
+"""A partition that returns nothing for this long, before its offset is reached, has lost the records."""
 
 PART = 500
-"""Records that are learnt at once."""
+"""Most records that are learnt together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rebuilt:
-    """What came of it. `differing` names the tensors that are not the same; none where the version was made again."""
+    """The result. `differing` names the tensors that differ; it is empty where the version was reproduced."""
 
     version: int
     rounds: int
@@ -37,10 +37,10 @@ class Rebuilt:
     differing: tuple[str, ...]
 
 
-def made_again(
+def rebuild_version(
     manifest: WeightManifest, learner: Learner, config: LearnerConfig, bus: Bus, *, say: Callable[[str], None]
 ) -> Rebuilt:
-    """Make the version of `manifest` again with `learner`, which knows nothing yet. Raises NotRebuilt."""
+    """Reproduces the version of `manifest` with `learner`, which is untrained. Raises NotRebuilt."""
     with closing(Topics(bus, say=say)) as topics:
         candidate = rebuild(manifest, learner, config, topics.read_to)
     return Rebuilt(
@@ -53,9 +53,10 @@ def made_again(
 
 
 class Topics:
-    """Answers and labels from the start of their topics, up to one set of offsets after another.
+    """Reads answers and labels from the start of their topics, up to one set of offsets after another.
 
-    What was fetched beyond the offsets waits, so the memory is bounded by how far the partitions are fetched apart.
+    Records that were fetched beyond the offsets are buffered, so the memory depends on how unevenly partitions are
+    fetched.
     """
 
     def __init__(self, bus: Bus, *, say: Callable[[str], None]) -> None:
@@ -66,10 +67,10 @@ class Topics:
         self.num_read = 0
 
     def read_to(self, offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
-        """What lies below `offsets` and was not given yet, by time, in parts.
+        """Yields the records below `offsets` that were not read yet, ordered by time, in parts.
 
-        consumes: the topics; produces: records; waits for: the broker, at most QUIET_S; unblocked by: a record, or the
-        end of that time: NotRebuilt
+        consumes: the topics; produces: records; waits for: the broker, at most QUIET_S; unblocked by: a record, or
+        NotRebuilt after that time
         """
         part: list[Answer | Feedback] = []
         while (name := self._next(offsets)) is not None:
@@ -88,18 +89,18 @@ class Topics:
         return part
 
     def _next(self, offsets: Mapping[str, int]) -> str | None:
-        """The partition whose next record is the earliest of all that lie below `offsets`; None where there is none."""
-        heard_s = time.monotonic()
+        """Returns the partition with the earliest next record below `offsets`; None where all were read."""
+        last_fetched_s = time.monotonic()
         while missing := [name for name, end in offsets.items() if self._may_come(name, end)]:
             if self._fetch():
-                heard_s = time.monotonic()
-            elif time.monotonic() - heard_s > QUIET_S:
+                last_fetched_s = time.monotonic()
+            elif time.monotonic() - last_fetched_s > QUIET_S:
                 raise NotRebuilt(f"{', '.join(sorted(missing))}: nothing comes, up to {dict(offsets)}")
         ready = [name for name, end in offsets.items() if self._is_ready(name, end)]
         return min(ready, key=lambda name: (self._fetched[name][0].record.time_ms, name), default=None)
 
     def _may_come(self, name: str, end: int) -> bool:
-        """Whether a record below `end` is still to be fetched before it is known which one is the next."""
+        """Whether a record of the partition below `end` must be fetched before the earliest one is known."""
         return not self._fetched.get(name) and self._ends.get(name, 0) < end
 
     def _is_ready(self, name: str, end: int) -> bool:
@@ -107,7 +108,7 @@ class Topics:
         return fetched is not None and len(fetched) > 0 and fetched[0].position.offset < end
 
     def _fetch(self) -> bool:
-        """Whether anything came, be it what cannot be read."""
+        """Fetches once; True where the offsets have moved, even over unreadable messages."""
         followed = self._follower.poll(POLL_MS)
         if self._follower.num_expired:
             raise NotRebuilt(f"{self._follower.num_expired} records of the topics are too old and gone")

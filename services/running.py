@@ -1,12 +1,12 @@
-"""Whose a state folder is, and where the stack that runs on it can be reached: two small files in the folder.
+"""The owner of a state folder, and the addresses of the stack that runs on it: two small files in the folder.
 
-    up, demo --claim--> STATE_DIR/stack.lock    locked as long as the process lives
+    up, demo --claim--> STATE_DIR/stack.lock    locked while the process lives
              --announce--> STATE_DIR/stack.json --read--> predict, feedback, versions, rollout
 
-A folder is owned by whoever holds the lock: the kernel lets go of it when the process is gone, however it went. What
-is announced holds no password; whoever needs one gives it in the settings.
+The process that holds the lock owns the folder; the kernel releases the lock however the process ends. The announcement
+holds no password; a command that needs one must have it in its settings.
 
-Rejected: comparing the start time of the process that the file names. It is reckoned from the clock, which may be set.
+Rejected: comparing the start time of the process that the file names. It is computed from the clock, which may be set.
 """
 
 import json
@@ -29,7 +29,7 @@ STORE = ("store.url", "store.prefix", "state_dir")
 HTTP = ("serving.http_host", "serving.http_port")
 
 DEMO = "demo-"
-"""What the state folders of demos, inside of the state folder, begin with."""
+"""Prefix of the state folders of demos, inside of the state folder."""
 
 CLAIM_TRIES = 10
 CLAIM_PAUSE_S = 0.05
@@ -40,21 +40,21 @@ class NotRunning(RuntimeError):
 
 
 def claim(folder: Path) -> BinaryIO | None:
-    """Claims `folder` for this process, until the file is closed; None where it is another's.
+    """Claims `folder` for this process, until the file is closed; None where another process owns it.
 
-    Removes what its last owner announced.
+    Removes the announcement of its last owner.
     """
     new_folder(folder)
     for _ in range(CLAIM_TRIES):
         if (lock := locked(folder / LOCK)) is not None:
             withdraw(folder)
             return lock
-        time.sleep(CLAIM_PAUSE_S)  # whoever looks whether it is claimed has the lock for a moment
+        time.sleep(CLAIM_PAUSE_S)  # `is_locked` of another process holds the lock for a moment
     return None
 
 
 def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> None:
-    """Writes to `folder`, which is claimed, where the stack can be reached. `owns_store`: its Redis ends with it."""
+    """Writes the addresses of the stack to its claimed folder. `owns_store` says that its Redis ends with it."""
     values = {name: value for name, value in values_of(settings).items() if name in (*BUS, *STORE, *HTTP)}
     values["store.url"] = without_password(values["store.url"])
     draft = folder / f"{FILE}.{os.getpid()}"
@@ -64,34 +64,40 @@ def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> N
 
 
 def withdraw(folder: Path) -> None:
-    """Removes what `announce` wrote."""
+    """Removes the announcement."""
     (folder / FILE).unlink(missing_ok=True)
 
 
 def attach(settings: Settings) -> Settings:
-    """The settings with the addresses of the running stack where none is set, and its signing key.
+    """Returns the settings with its signing key, and with the addresses of the running stack where none is set.
 
-    Raises NotRunning, and BadSettings where the stack's Redis asks for a password that only its owner was given.
+    Raises NotRunning, or BadSettings where the stack's Redis needs a password that only its owner has.
     """
     needs_store = not settings.store.url
-    wanted = (*HTTP, *(STORE if needs_store else ()), *(() if settings.bus.bootstrap_servers else BUS))
-    if len(wanted) == len(HTTP):
+    names = list(HTTP)
+    if needs_store:
+        names += STORE
+    if not settings.bus.bootstrap_servers:
+        names += BUS
+    if len(names) == len(HTTP):
         return with_signing_key(settings, own_store=False)
-    found = read(settings.state_dir)
-    if found is None:
+    announced = read(settings.state_dir)
+    if announced is None:
         raise NotRunning(
             f"no stack runs here (looked in {settings.state_dir}): start `lifelong up` in another terminal, or set "
             "LIFELONG_BUS__BOOTSTRAP_SERVERS and LIFELONG_STORE__URL to the servers that yours uses"
         )
-    if needs_store and HIDDEN in found["store.url"]:
+    if needs_store and HIDDEN in announced["store.url"]:
         fix = "Give the address that `lifelong up` was given, in this variable: passwords are not written down"
-        raise BadSettings([SettingProblem(variable_of("store.url"), f"is required for {found['store.url']}", fix)])
-    changes = {name: Path(found[name]) if name == "state_dir" else found[name] for name in wanted}
-    return with_signing_key(replaced(settings, changes), own_store=needs_store and found["owns_store"])
+        raise BadSettings([SettingProblem(variable_of("store.url"), f"is required for {announced['store.url']}", fix)])
+    changes = {name: announced[name] for name in names}
+    if "state_dir" in changes:
+        changes["state_dir"] = Path(changes["state_dir"])
+    return with_signing_key(replaced(settings, changes), own_store=needs_store and announced["owns_store"])
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """What is announced in `folder`, while its owner lives."""
+    """Returns the announcement in `folder`; None where its owner does not live."""
     try:
         content: dict[str, Any] = json.loads((folder / FILE).read_text())
     except (OSError, ValueError):
@@ -100,8 +106,8 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes the folders of demos in `folder` that were killed, so that they could not do it themselves."""
+    """Removes the folders in `folder` of demos that were killed before they could remove them."""
     for path in folder.glob(f"{DEMO}*"):
-        if (path / LOCK).exists() and (left := claim(path)) is not None:
+        if (path / LOCK).exists() and (lock := claim(path)) is not None:
             shutil.rmtree(path, ignore_errors=True)
-            left.close()
+            lock.close()

@@ -1,6 +1,6 @@
-"""What settings there are: name, type, default and documentation, taken from the dataclasses of the rooms.
+"""The schema of the settings: name, type, default and documentation, read from the dataclasses of the rooms.
 
-The documentation of a setting is the string under its field, so it exists once: in the room's config.py.
+The documentation of a setting is the docstring under its field, so it exists once: in the room's config.py.
 """
 
 import ast
@@ -23,14 +23,14 @@ KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true o
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: `bus.partitions`, its type, its default and what it means."""
+    """One setting, such as `bus.partitions`: its type, its default and its documentation."""
 
     name: str
     annotation: Any
     default: Any
     doc: str
     bounds: tuple[Any, ...] = ()
-    """Ge, Gt, Le and Lt of a number."""
+    """The bounds (Ge, Gt, Le, Lt) of a number."""
 
     @property
     def is_secret(self) -> bool:
@@ -50,7 +50,7 @@ class Setting:
         return " and ".join(_in_words(bound) for bound in self.bounds)
 
     def parse(self, text: str) -> Any:
-        """What `text` from the environment or a flag stands for: JSON for collections, nothing for an empty option."""
+        """Parses text from the environment or a flag: JSON for collections, None for an optional that is empty."""
         if not text and type(None) in get_args(self.annotation):
             return None
         if get_origin(self.annotation) in (tuple, list, dict, frozenset, set):
@@ -61,7 +61,7 @@ class Setting:
         return text
 
     def shown(self, value: Any) -> Any:
-        """`value` as JSON can say it, without what is secret."""
+        """Returns `value` as a JSON value, with secrets hidden."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if self.is_secret:
@@ -72,7 +72,7 @@ class Setting:
 
 
 def settings_of(schema: type[Any], fields: dict[str, FieldInfo]) -> dict[str, Setting]:
-    """Every setting of the schema, by dotted name; a field whose default is a dataclass is a section."""
+    """Returns every setting of the schema by dotted name; a field whose type is a dataclass is a section."""
     hints = get_type_hints(schema, include_extras=True)
     docs = docs_of(schema)
     found: dict[str, Setting] = {}
@@ -85,7 +85,7 @@ def settings_of(schema: type[Any], fields: dict[str, FieldInfo]) -> dict[str, Se
 
 
 def docs_of(cls: type[Any]) -> dict[str, str]:
-    """The string under each field of a class."""
+    """Returns the docstring under each field of a class."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(tree, ast.ClassDef)
     docs: dict[str, str] = {}
@@ -96,7 +96,7 @@ def docs_of(cls: type[Any]) -> dict[str, str]:
 
 
 def _section(section: str, cls: type[Any]) -> dict[str, Setting]:
-    """The settings of a section, its own before those of the sections within: a table of TOML ends at the next."""
+    """Returns the settings of a section before those of its subsections: a TOML table ends where the next begins."""
     hints = get_type_hints(cls, include_extras=True)
     docs = docs_of(cls)
     found: dict[str, Setting] = {}

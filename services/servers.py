@@ -1,7 +1,7 @@
-"""The servers of the stack: Redis and a broker of our own, where no address names one, and the topics on the broker.
+"""The servers of the stack: a local Redis and a local broker, where the settings name none, and the topics.
 
 settings --start--> Redis | broker, supervised --> settings with every address --create_topics--> topics
-a broker that forgets, started again --> its topics once more
+a broker that loses its records, started again --> its topics are created again
 """
 
 import subprocess
@@ -20,13 +20,13 @@ from wire.config import BusConfig
 from wire.errors import BusUnavailable, WireError
 
 PAUSE_S = 1.0
-"""Pause after a broker did not make the topics, before it is asked again."""
+"""Pause before the topics are requested again from a broker that did not create them."""
 
 
 class Servers:
-    """What runs on this machine for want of an address. Verbs: start, create_topics, stop.
+    """The servers that are started where the settings name none. Verbs: start, create_topics, stop.
 
-    To be started from a thread that lives as long as they do: they are tethered to it.
+    Start them from a thread that lives as long as they: they are tethered to it.
     """
 
     def __init__(self, supervisor: Supervisor, *, say: Callable[[str], None]) -> None:
@@ -42,7 +42,7 @@ class Servers:
         return self._redis is not None
 
     def start(self, settings: Settings) -> Settings:
-        """Starts what no address is set for; the settings with every address. Raises NoRedis, NoBroker.
+        """Starts the servers without an address; returns the settings with every address. Raises NoRedis, NoBroker.
 
         The broker may not answer yet.
         """
@@ -61,7 +61,7 @@ class Servers:
         return settings
 
     def create_topics(self, config: BusConfig, *, deadline_s: float) -> None:
-        """Waits for a broker of ours and makes the topics. It may be killed meanwhile, and is asked again.
+        """Waits for a local broker and creates the topics; tries again where the broker was killed meanwhile.
 
         Raises NoBroker, BusUnavailable.
         """
@@ -69,7 +69,7 @@ class Servers:
             self._broker.await_up()
         while True:
             try:
-                return _make_topics(config)
+                return _create_topics(config)
             except BusUnavailable:
                 if self._broker is None or time.monotonic() > deadline_s:
                     raise
@@ -77,7 +77,7 @@ class Servers:
             self._stopping.wait(PAUSE_S)
 
     def stop(self) -> None:
-        """Ends them. Their data stays in the state folder."""
+        """Ends the servers. Their data stays in the state folder."""
         self._stopping.set()
         for server in (self._broker, self._redis):
             if server is not None:
@@ -85,22 +85,22 @@ class Servers:
         self._broker = self._redis = None
 
     def _start_forgetful(self, broker: LocalBroker, config: BusConfig) -> "subprocess.Popen[bytes]":
-        """Starts a broker again that has lost its topics with everything else: they are made anew beside it."""
+        """Starts a broker again that has lost its topics; a thread creates them anew."""
         process = broker.start_again()
         threading.Thread(target=self._restore_topics, args=(process, config), name="topics", daemon=True).start()
         return process
 
     def _restore_topics(self, process: "subprocess.Popen[bytes]", config: BusConfig) -> None:
-        """Makes the topics anew.
+        """Creates the topics anew.
 
         consumes: nothing
-        produces: the topics, and a line that says so
+        produces: the topics, and a message
         waits for: the broker, PAUSE_S after it did not answer
         unblocked by: its answer, its end, stop
         """
         while process.poll() is None and not self._stopping.is_set():
             try:
-                _make_topics(config)
+                _create_topics(config)
             except WireError:
                 self._stopping.wait(PAUSE_S)
             else:
@@ -108,7 +108,7 @@ class Servers:
                 return
 
 
-def _make_topics(config: BusConfig) -> None:
+def _create_topics(config: BusConfig) -> None:
     with closing(Bus(config, client_id="stack")) as bus:
         bus.create_topics()
 

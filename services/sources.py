@@ -1,8 +1,8 @@
-"""Where settings are read from: a TOML file, the environment, flags. Each gives entries, none looks at meaning.
+"""The sources of settings: a TOML file, the environment, flags. Each is read into entries, which are not validated yet.
 
-lifelong.toml            [bus] partitions = 8           SettingEntry("bus.partitions", 8, "lifelong.toml")
-environment              LIFELONG_BUS__PARTITIONS=8     SettingEntry("bus.partitions", "8", "LIFELONG_BUS__PARTITIONS")
-flag                     --set bus.partitions=8         SettingEntry("bus.partitions", "8", "--set bus.partitions")
+lifelong.toml   [bus] partitions = 8         SettingEntry("bus.partitions", 8, "lifelong.toml bus.partitions")
+environment     LIFELONG_BUS__PARTITIONS=8   SettingEntry("bus.partitions", "8", "LIFELONG_BUS__PARTITIONS")
+flag            --set bus.partitions=8       SettingEntry("bus.partitions", "8", "--set bus.partitions")
 """
 
 import tomllib
@@ -15,15 +15,15 @@ PREFIX = "LIFELONG_"
 DEFAULT_FILE = Path("lifelong.toml")
 
 REQUIRE = "LIFELONG_REQUIRE"
-"""What the tests must not be skipped for lack of."""
+"""Variable with the requirements for whose lack no test may be skipped."""
 
 READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", REQUIRE})
-"""Variables with our prefix that are no settings: a choice for tests and measurements, read where it is made."""
+"""Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingEntry:
-    """One value that somebody set: its dotted name, the value as it was found, and where."""
+    """One value that a source sets: its dotted name, the value as it was read, and the source."""
 
     name: str
     value: Any
@@ -32,7 +32,7 @@ class SettingEntry:
 
 @dataclass(frozen=True, slots=True)
 class SettingProblem:
-    """One thing that is wrong with the settings, and the remedy."""
+    """One mistake in the settings, and the remedy."""
 
     source: str
     message: str
@@ -44,14 +44,14 @@ class SettingProblem:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one source gave."""
+    """The entries and problems of one source."""
 
     entries: list[SettingEntry] = field(default_factory=list)
     problems: list[SettingProblem] = field(default_factory=list)
 
 
 class BadSettings(ValueError):
-    """Everything that is wrong with the settings, in one message."""
+    """All mistakes in the settings, in one message."""
 
     def __init__(self, problems: Sequence[SettingProblem]) -> None:
         count = "1 bad setting" if len(problems) == 1 else f"{len(problems)} bad settings"
@@ -60,7 +60,7 @@ class BadSettings(ValueError):
 
 
 def variable_of(name: str) -> str:
-    """The environment variable of a setting.
+    """Returns the environment variable of a setting.
 
     >>> variable_of("bus.partitions")
     'LIFELONG_BUS__PARTITIONS'
@@ -69,7 +69,7 @@ def variable_of(name: str) -> str:
 
 
 def read_file(path: Path | None) -> Reading:
-    """The entries of `path`, or of ./lifelong.toml where there is one."""
+    """Reads `path`, or ./lifelong.toml where it exists."""
     chosen = path or DEFAULT_FILE
     if path is None and not chosen.exists():
         return Reading()
@@ -87,15 +87,15 @@ def read_file(path: Path | None) -> Reading:
 
 
 def read_environment(environ: Mapping[str, str]) -> Reading:
-    """The entries of every variable with our prefix."""
-    ours = sorted(key for key in environ if key.startswith(PREFIX) and key not in READ_ELSEWHERE)
+    """Reads every variable with our prefix."""
+    names = sorted(key for key in environ if key.startswith(PREFIX) and key not in READ_ELSEWHERE)
     return Reading(
-        [SettingEntry(key.removeprefix(PREFIX).lower().replace("__", "."), environ[key], key) for key in ours]
+        [SettingEntry(key.removeprefix(PREFIX).lower().replace("__", "."), environ[key], key) for key in names]
     )
 
 
 def read_flags(assignments: Iterable[str]) -> Reading:
-    """The entries of `--set NAME=VALUE`."""
+    """Reads the assignments `--set NAME=VALUE`."""
     reading = Reading()
     for text in assignments:
         name, equals, value = text.partition("=")

@@ -1,13 +1,13 @@
-"""Everything on one machine: starts what no address names, waits until the first answer is possible, ends it all.
+"""The local stack: starts all processes of the service, waits until they are ready, and ends them.
 
     Redis -> broker -> topics | learner | rollout | serve (side by side) -> first plan, a replica that answers -> ready
 
-Each program is a process of its own with its log in STATE_DIR/logs, tethered to us: it ends when we end, however we
-end. The learner, the controller and the replicas are the commands that one would type (`lifelong learn`, ...), with
-the settings in their environment. What ends is started again at the address that it had (services/supervisor.py), and
-whoever depends on it finds it there; replicas go on answering meanwhile, and are told to stop after the others.
+Each program is a process with its log in STATE_DIR/logs, tethered to us: it ends when we end, however we end. The
+learner, the controller and the replicas are the commands that a user would type (`lifelong learn`, ...), with the
+settings in their environment. A program that ends is started again at the same address (services/supervisor.py), where
+its clients find it. Replicas go on answering meanwhile, and are stopped after the others.
 
-Rejected: threads in one process (a learner that computes would hold up everything else), and waiting a fixed time.
+Rejected: threads in one process (a computing learner would block everything else), and waiting for a fixed time.
 """
 
 import contextlib
@@ -39,32 +39,32 @@ from wire.errors import StoreUnavailable
 from wire.store import Store
 
 READY_TIMEOUT_S = 180.0
-"""A first start on a slow machine packs the model for its processor; after this long something is wrong."""
+"""Longest start. The first one on a slow machine packs the model for its processor."""
 
-LOOK_S = 0.1
-"""How often the stack is looked at while we wait for it."""
+POLL_INTERVAL_S = 0.1
+"""Poll interval while we wait for the stack."""
 
 STOP_GRACE_S = 15.0
 
 LOW_BYTES = 64 << 20
 ENOUGH_BYTES = 128 << 20
-"""Space below which a disk is called full, and from which on it is no longer: two checkpoints, and four."""
+"""Free space below which a disk counts as full, and from which on it does not: two checkpoints, and four."""
 
 LOGS = "logs"
-"""Folder of the programs' logs, in the state folder."""
+"""Folder of the programs' logs in the state folder."""
 
 COMMANDS: dict[str, tuple[str, ...]] = {"serve": ("serve",), "learner": ("learn",), "rollout": ("rollout", "run")}
 """Programs of the stack, the slowest to start first."""
 
 GUARDED = frozenset({"serve"})
-"""Programs with children that would outlive them."""
+"""Programs whose children would outlive them."""
 
 
 class Stack:
     """The local stack. Enter it from a thread that lives as long as the stack. Verbs: wait, check, stop, memory, close.
 
-    `settings` have every address filled in. Other commands find the stack through a file in `announce_in`, by default
-    the state folder.
+    Its `settings` have every address. Other commands find the stack through a file in `announce_in`, by default the
+    state folder.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Stack:
         self._is_disk_low = False
 
     def __enter__(self) -> "Stack":
-        """Raises StackFailed, NoRedis, NoBroker and what the doors raise; nothing is left running then."""
+        """Starts the stack. Raises StackFailed, NoRedis, NoBroker or a WireError; then nothing is left running."""
         try:
             self._start()
         except BaseException:
@@ -105,30 +105,30 @@ class Stack:
 
     @property
     def processes(self) -> dict[str, subprocess.Popen[bytes]]:
-        """What runs now, by name."""
+        """The running processes by name."""
         return self._supervisor.processes
 
     def wait(self, stop: threading.Event) -> None:
-        """Returns when `stop` is set."""
-        while not stop.wait(LOOK_S):
+        """Checks the stack until `stop` is set."""
+        while not stop.wait(POLL_INTERVAL_S):
             self.check()
 
     def check(self) -> None:
-        """Raises StackFailed when a program has ended for good: before all were ready, and never after that."""
+        """Raises StackFailed where a program has ended fatally, which is possible only before all were ready."""
         self._supervisor.check()
-        self._look_at_disk()
+        self._check_disk()
 
     def stop(self, *names: str) -> None:
-        """Ends programs, which are not started again."""
+        """Ends programs and does not start them again."""
         self._supervisor.stop(*names, grace_s=STOP_GRACE_S)
 
     def memory(self) -> dict[str, int]:
-        """Bytes that each program uses with its children, ourselves (`this`) without them."""
+        """Returns the bytes that each program uses with its children, and this process (`this`) without them."""
         used = memory_of({name: process.pid for name, process in self.processes.items()})
         return used | {"this": memory_of({"all": os.getpid()})["all"] - sum(used.values())}
 
     def close(self) -> None:
-        """Ends everything that was started, what depends on others first. Data stays in the state folder."""
+        """Ends all programs, each before those that it depends on. Data stays in the state folder."""
         self._closing.set()
         if self._is_announced:
             withdraw(self._announce_in)
@@ -138,8 +138,8 @@ class Stack:
         self.stop("broker", "redis")
         self._supervisor.close()
         self._servers.stop()
-        for held in self._claims:
-            held.close()
+        for lock in self._claims:
+            lock.close()
         self._claims = []
 
     def _start(self) -> None:
@@ -162,12 +162,12 @@ class Stack:
 
     def _claim(self) -> None:
         for folder in dict.fromkeys((self.settings.state_dir, self._announce_in)):
-            held = claim(folder)
-            if held is None:
+            lock = claim(folder)
+            if lock is None:
                 raise StackFailed(
                     f"a stack already runs in {folder}: stop it, or choose another folder with --set state_dir=FOLDER"
                 )
-            self._claims.append(held)
+            self._claims.append(lock)
 
     def _choose_port(self) -> None:
         serving = self.settings.serving
@@ -177,7 +177,7 @@ class Stack:
             self.settings = replaced(self.settings, {"serving.http_port": port})
 
     def _is_port_free(self) -> bool:
-        """Whether nobody listens on the HTTP port. Any other fault of the address is for `serve` to say."""
+        """Whether nobody listens on the HTTP port. `serve` reports any other error of the address."""
         try:
             check_port(self.settings.serving.http_host, self.settings.serving.http_port)
         except PortTaken:
@@ -196,20 +196,20 @@ class Stack:
         return Program(name=name, start=start, log=log, may_start=self._is_port_free)
 
     def _wait_until_ready(self, store: Store, earlier: Set[str], deadline_s: float) -> None:
-        """Until there is a plan, and as many replicas as were asked for can answer."""
-        while late := self._late(store, earlier):
+        """Waits until there is a plan, and the configured number of replicas can answer."""
+        while name := self._unready(store, earlier):
             self.check()
             if time.monotonic() > deadline_s:
-                raise StackFailed(f"{late} is not ready after {READY_TIMEOUT_S:.0f} s{self._supervisor.ending(late)}")
-            self._closing.wait(LOOK_S)
+                raise StackFailed(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s{self._supervisor.ending(name)}")
+            self._closing.wait(POLL_INTERVAL_S)
 
-    def _late(self, store: Store, earlier: Set[str]) -> str:
+    def _unready(self, store: Store, earlier: Set[str]) -> str:
         try:
-            return waited_for(store, replicas=self.settings.serving.replicas, earlier=earlier)
+            return unready_program(store, replicas=self.settings.serving.replicas, earlier=earlier)
         except StoreUnavailable:
             return "redis"
 
-    def _look_at_disk(self) -> None:
+    def _check_disk(self) -> None:
         folder = self.settings.state_dir
         try:
             free = shutil.disk_usage(folder).free
@@ -229,15 +229,15 @@ class Stack:
             self._supervisor.hurry()
 
     def _say(self, text: str) -> None:
-        """A line for whoever watches; that it cannot be written, or not in these letters, ends nothing."""
+        """Prints a message. A closed or narrow-encoded output is ignored, so that it ends nothing."""
         with contextlib.suppress(OSError, ValueError):
             self._tell(text)
 
 
-def waited_for(store: Store, *, replicas: int, earlier: Set[str]) -> str:
-    """The program of a stack that is not ready; empty when an event would be answered.
+def unready_program(store: Store, *, replicas: int, earlier: Set[str]) -> str:
+    """Returns the name of a program that is not ready; empty once an event would be answered.
 
-    `earlier`: replicas of an earlier stack, whose reports are kept for a while.
+    `earlier` holds the replicas of an earlier stack, whose reports have not expired yet.
     """
     if store.plan() is None:
         return "rollout" if store.current() else "learner"
@@ -246,5 +246,5 @@ def waited_for(store: Store, *, replicas: int, earlier: Set[str]) -> str:
 
 
 def open_store(settings: Settings) -> Store:
-    """The store of settings that have an address and a signing key."""
+    """Opens the store of settings that have an address and a signing key."""
     return Store(settings.store, key_bytes(settings))

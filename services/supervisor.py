@@ -1,13 +1,13 @@
-"""Keeps programs running: whatever ends is started again, later each time, and said in one line.
+"""Keeps programs running: restarts each that ends, with exponential back-off, and reports each end in one line.
 
-    add(program) -> runs -> ends -> waits 1, 2, 4, ... 60 s -> runs ...     20 s of life, and the wait is 1 s again
+    add(program) -> runs -> ends -> waits 1, 2, 4, ... 60 s -> runs ...     after 20 s of life the back-off is 1 s again
 
-Until everything was ready once, an end that would only repeat itself (wrong settings, a fault of ours) ends the whole
-start: somebody is looking, and has just changed something. From then on nothing that a program does ends the others,
-for whoever serves must go on.
+Until everything was ready once, an end that would only repeat itself (wrong settings, a bug) fails the whole start:
+the user is watching, and has just changed something. From then on no end of a program ends the others, since the
+service must go on.
 
-Rejected: a limit of restarts (who has reached it serves nothing any more), and restarting what depends on a program
-that ended (clients wait for a server by themselves).
+Rejected: a limit of restarts (after it the service would stay down), and restarting the clients of a program that ended
+(they wait for their server by themselves).
 """
 
 import os
@@ -21,17 +21,17 @@ from dataclasses import dataclass
 from services.local import tether
 from services.local.logfile import RotatingLog
 
-LOOK_S = 0.1
-"""How often the programs are looked at."""
+POLL_INTERVAL_S = 0.1
+"""Poll interval of the programs."""
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 LONG_LIFE_S = 20.0
-"""A program that lived this long was of use, since each needs less to start: it is started again after the first
-back-off. One that ends sooner, again and again, is a fault that a restart does not mend."""
+"""A program that lived this long was ready, since each needs less to start: its back-off begins anew. One that ends
+sooner, again and again, has a fault that a restart does not repair."""
 
 FREE_WITHIN_S = 30.0
-"""How long a program whose address is taken waits for it, beyond its back-off; then it says so itself."""
+"""How long a program waits for its address, beyond its back-off; then it is started and reports the conflict."""
 
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 
@@ -39,12 +39,12 @@ REASON_CHARS = 300
 
 
 class StackFailed(RuntimeError):
-    """A part of the stack did not start, or ended before all were ready; the message has the end of its log."""
+    """A program did not start, or ended before all were ready; the message has the end of its log."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """What is kept running. `start` starts it once more; `may_start`: what it needs to itself is free."""
+    """A supervised program. `start` starts it; `may_start` tells whether its exclusive resource, a port, is free."""
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
@@ -54,7 +54,7 @@ class Program:
 
 @dataclass(slots=True)
 class _Run:
-    """Where one program stands: it runs, or it has ended and is due at `due_s`."""
+    """The state of one program: it runs, or it has ended and its restart is due at `due_s`."""
 
     program: Program
     process: subprocess.Popen[bytes] | None
@@ -66,7 +66,7 @@ class _Run:
 class Supervisor:
     """The programs of one stack. Verbs: add, check, tolerate, hurry, ending, stop, close.
 
-    They are started by a thread of its own, which begins with the first program and lives as long as they do: they are
+    Its own thread starts the programs. It begins with the first program and lives as long as they do, since they are
     tethered to it.
     """
 
@@ -82,12 +82,12 @@ class Supervisor:
 
     @property
     def processes(self) -> dict[str, subprocess.Popen[bytes]]:
-        """What runs now, by name."""
+        """The running processes by name."""
         with self._changed:
             return {name: run.process for name, run in self._runs.items() if run.process is not None}
 
     def add(self, program: Program, process: subprocess.Popen[bytes] | None = None) -> None:
-        """Keeps `program` running from now on. `process`: it was started already."""
+        """Keeps `program` running from now on. `process` is its process, where it was started already."""
         with self._changed:
             now_s = self._clock_s()
             self._runs[program.name] = _Run(program, process, started_s=now_s, due_s=now_s)
@@ -96,7 +96,7 @@ class Supervisor:
                 self._thread.start()
 
     def check(self) -> None:
-        """Raises StackFailed when a program has ended for good before `tolerate`."""
+        """Raises StackFailed where a program has ended fatally before `tolerate`."""
         with self._changed:
             if self._failure is not None:
                 raise self._failure
@@ -104,25 +104,25 @@ class Supervisor:
             raise RuntimeError("the supervisor ended by itself: a fault of ours")
 
     def tolerate(self) -> None:
-        """Everything was ready: from now on no end of a program is for good."""
+        """Notes that everything was ready: from now on every program that ends is started again."""
         with self._changed:
             self._is_tolerant = True
 
     def hurry(self) -> None:
-        """What kept programs from running is over: starts now what waits."""
+        """Skips the back-off of all programs that wait, because the cause of their ends is gone."""
         with self._changed:
             for run in self._runs.values():
                 run.due_s = min(run.due_s, self._clock_s())
             self._changed.notify_all()
 
     def ending(self, name: str) -> str:
-        """What a program said last, as the end of a message about it; nothing of a program that is not ours."""
+        """Returns the end of a program's log, as the end of a message; empty for a program that is not supervised."""
         with self._changed:
             run = self._runs.get(name)
         return run.program.log.ending() if run else ""
 
     def stop(self, *names: str, grace_s: float) -> None:
-        """Ends programs together, those of them that there are; they are not started again."""
+        """Ends the named programs together and does not start them again; unknown names are ignored."""
         with self._changed:
             runs = [self._runs.pop(name) for name in names if name in self._runs]
         for run in runs:
@@ -134,7 +134,7 @@ class Supervisor:
             run.program.log.close()
 
     def close(self) -> None:
-        """Looks after nothing any more. What was not stopped ends with our thread."""
+        """Ends the supervision. Programs that were not stopped end with its thread."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
@@ -142,56 +142,57 @@ class Supervisor:
             self._thread.join()
 
     def _run(self) -> None:
-        """Looks after the programs until closed.
+        """Supervises the programs until closed.
 
         consumes: the ends of programs
-        produces: their next starts, and a line for each end
+        produces: their restarts, and a line for each end
         waits for: an end, a start that is due
-        unblocked by: add, hurry and close, else a look every LOOK_S
+        unblocked by: add, hurry and close, else a poll every POLL_INTERVAL_S
         """
         with self._changed:
             while not self._is_closing:
                 for run in list(self._runs.values()):
-                    self._look(run)
-                self._changed.wait(LOOK_S)
+                    self._poll(run)
+                self._changed.wait(POLL_INTERVAL_S)
 
-    def _look(self, run: _Run) -> None:
+    def _poll(self, run: _Run) -> None:
         now_s = self._clock_s()
         if run.process is None:
-            late_s = now_s - run.due_s
-            if late_s >= 0 and (run.program.may_start() or late_s > FREE_WITHIN_S):
+            overdue_s = now_s - run.due_s
+            if overdue_s >= 0 and (run.program.may_start() or overdue_s > FREE_WITHIN_S):
                 self._start(run, now_s)
         elif run.process.poll() is not None:
-            self._ended(run, run.process.returncode, now_s)
+            self._record_end(run, run.process.returncode, now_s)
 
     def _start(self, run: _Run, now_s: float) -> None:
         run.started_s = now_s
         try:
             run.process = run.program.start()
-        except (OSError, RuntimeError) as error:  # no memory, process or thread to be had: as if it had ended at once
-            self._wait(run, f"could not be started ({error})", now_s)
+        except (OSError, RuntimeError) as error:  # no memory, process or thread: counts as an end
+            self._schedule(run, f"could not be started ({error})", now_s)
 
-    def _ended(self, run: _Run, returncode: int, now_s: float) -> None:
+    def _record_end(self, run: _Run, returncode: int, now_s: float) -> None:
         run.process = None
         program = run.program
         if not self._is_tolerant and is_fatal(returncode):
-            failure = StackFailed(f"{program.name} {how(returncode)}{program.log.ending()}")
+            failure = StackFailed(f"{program.name} {end_in_words(returncode)}{program.log.ending()}")
             self._failure = self._failure or failure
             run.due_s = float("inf")
             return
         if now_s - run.started_s >= LONG_LIFE_S:
             run.num_ends = 0
-        self._wait(run, f"{how(returncode)}{_reason(returncode, program.log)}", now_s)
+        self._schedule(run, f"{end_in_words(returncode)}{_reason(returncode, program.log)}", now_s)
 
-    def _wait(self, run: _Run, what: str, now_s: float) -> None:
+    def _schedule(self, run: _Run, end: str, now_s: float) -> None:
+        """Schedules the next start, and reports the end of the program."""
         run.num_ends += 1
         delay_s = backoff_s(run.num_ends)
         run.due_s = now_s + delay_s
-        self._say(f"{run.program.name} {what}; it is started again in {delay_s:g} s (log: {run.program.log.path})")
+        self._say(f"{run.program.name} {end}; it is started again in {delay_s:g} s (log: {run.program.log.path})")
 
 
 def backoff_s(num_ends: int) -> float:
-    """The wait before the next start after so many ends in a row.
+    """Returns the back-off before the next start, after `num_ends` ends in a row.
 
     >>> [backoff_s(num_ends) for num_ends in (1, 2, 3, 6, 7, 1_000_000)]
     [1.0, 2.0, 4.0, 32.0, 60.0, 60.0]
@@ -200,14 +201,14 @@ def backoff_s(num_ends: int) -> float:
 
 
 def is_fatal(returncode: int) -> bool:
-    """Whether the same start would end the same way: not when it was killed, was told to stop, or asks for another."""
+    """Whether the same start would end the same way: not if it was killed, was stopped, or ended with EX_TEMPFAIL."""
     return returncode > 0 and returncode != os.EX_TEMPFAIL
 
 
-def how(returncode: int) -> str:
-    """The end in words.
+def end_in_words(returncode: int) -> str:
+    """Describes the end of a program.
 
-    >>> how(-9), how(78), how(75)
+    >>> end_in_words(-9), end_in_words(78), end_in_words(75)
     ('was killed (SIGKILL)', 'ended with 78 (settings or set-up)', 'ended with 75 (try again)')
     """
     if returncode < 0:
@@ -217,6 +218,6 @@ def how(returncode: int) -> str:
 
 
 def _reason(returncode: int, log: RotatingLog) -> str:
-    """The last line that a program said which ended by itself."""
+    """Returns the last line in the log of a program that ended with an error, for a message."""
     last = "".join(log.tail(1)) if returncode > 0 else ""
     return f": {last[:REASON_CHARS]}" if last else ""

@@ -1,4 +1,4 @@
-"""Which code this is."""
+"""The version of this code."""
 
 import importlib.metadata
 import subprocess
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit() -> str:
-    """The commit, with `+` where files differ from it; the version of the package outside of a checkout."""
+    """Returns the commit, with `+` where tracked files differ; outside of a checkout the version of the package."""
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return f"{head}+" if _git("status", "--porcelain", "--untracked-files=no") else head

@@ -1,1 +1,15 @@
-"""From event to answer: batches events, runs the model, takes new weights between two batches."""
+"""Answers events: batches them, runs the model, and takes new weights between two batches.
+
+    Kafka -> kafka/ --.                                  .--> kafka/ (outbox) -> Kafka
+                       >-- batcher -> engine -> predict -<
+    HTTP  -> http/  --'                 ^                '--> http/ -> client
+                                        '-- weights/ <- Redis
+
+`app` is the deployment on Ray Serve, `cluster` the Ray below it, `serve_watch` notices when either is gone, and
+`ray_folder` holds Ray's state folder. `replica` assembles one process; `pipeline` is what both ways in share, `item`
+the noun between them and the engine. `swap_stalls` measures what a swap of weights costs; `counts`, `status` and
+`errors` are what a replica reports; `config` has the settings.
+
+Other rooms may import `app.run`, `config`, `cluster` and `serve_watch` (`RayLost`), and the port check of
+`http.listener`; tests of other rooms also use `replica` and `weights.loader`.
+"""

@@ -4,8 +4,8 @@
     serve run serving.app:build -> the same deployment behind Serve's own proxy
 
 Ray Serve starts the replicas, restarts those that die or are unhealthy, and stops them gracefully. It does not carry
-the traffic: replicas read Kafka themselves and listen on the port themselves (`serving/http/listener.py` says why), so
-its proxies are off, and its request metrics and autoscaling see only what comes through a handle or a proxy.
+the traffic: replicas read Kafka themselves and listen on the port themselves (`serving/http/listener.py` says why). So
+Serve's proxies are off, and its request metrics and autoscaling see only what comes through a handle or a proxy.
 """
 
 import gc
@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from serving.cluster import RayLost, ended_processes, is_shared, running_ray, seen, started, wait_while_it_runs
+from serving.cluster import ended_processes, is_shared, running_ray, serve_state
 from serving.config import ReplicaConfig, ServingConfig
+from serving.serve_watch import RayLost, await_start, wait_while_running
 from wire.config import BusConfig, StoreConfig
 from wire.logs import LogConfig, secrets_in
 
@@ -33,15 +34,16 @@ KEY_VARIABLE = "LIFELONG_SIGNING_KEY"
 
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 3.0
-"""A replica that fails three checks in a row is killed and replaced: 15 s after it stood still, or 15 s after its model
-did (`serving.batch_timeout_s`)."""
+"""A replica that fails three checks in a row is killed and replaced. That is 15 s after it hung, or 15 s after its
+model did (`serving.batch_timeout_s`)."""
 
 FIRST_WEIGHTS_S = 10.0
-"""How long a replica may load its first weights before it listens: the kernel gives it connections from then on, which
-another replica would answer. Where none are published, or the store does not answer, it listens and says so."""
+"""Longest time that a replica loads its first weights before it listens: once it listens, the kernel gives it
+connections that another replica would answer. Where no weights are published, or the store does not answer, it listens
+and answers 503."""
 
 STOP_MARGIN_S = 5.0
-"""More than a replica's own limits, so that Serve kills none that would have ended by itself."""
+"""Added to a replica's own limits, so that Serve kills none that would have ended by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +57,8 @@ class _Sections:
 
 
 class AppReplica:
-    """A replica inside Serve's actor. `listens`: it opens the HTTP port itself, and nobody calls it by handle."""
+    """A replica inside Serve's actor. Where `listens` is true, it opens the HTTP port itself and is not called by
+    handle."""
 
     def __init__(self, config: ReplicaConfig, *, listens: bool) -> None:
         import ray
@@ -84,28 +87,28 @@ class AppReplica:
                 port=config.serving.http_port,
                 drain_timeout_s=config.serving.drain_timeout_s,
                 bounds=bounds_of(config.serving),
-                note=api.count,
+                note=api.count_refused,
             )
-        gc.freeze()  # what the imports have made lives for ever: the collector need not look at it again
+        gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
         return self._app
 
     def check_health(self) -> None:
-        """Called by Serve. Raises Unhealthy."""
+        """Is called by Serve. Raises Unhealthy."""
         self._replica.check()
         if self._listener is not None:
             self._listener.check(timeout_s=self._hang_timeout_s)
 
     def __del__(self) -> None:
-        """Called by Serve when the replica is stopped: answers what was taken, and leaves."""
+        """Is called by Serve when the replica is stopped: answers the accepted events, and ends the threads."""
         if self._listener is not None:
             self._listener.close()
         self._replica.close()
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
-    """The deployment with its options."""
+    """Returns the deployment with its options."""
     from ray import serve
 
     serving = config.serving
@@ -125,10 +128,11 @@ def application(config: ReplicaConfig, *, listens: bool) -> "Application":
 
 
 def build(args: Mapping[str, Any]) -> "Application":
-    """For `serve run serving.app:build store.url=... bus.bootstrap_servers=...`, or the `args` of a Serve config file.
+    """Builds the application for `serve run serving.app:build store.url=... bus.bootstrap_servers=...`.
 
-    Names are those of the settings, dotted or nested; the signing key comes from LIFELONG_SIGNING_KEY. HTTP is Serve's
-    own proxy then. Raises ValueError, naming what is wrong or missing.
+    It serves the `args` of a Serve config file as well. Names are those of the settings, dotted or nested; the signing
+    key comes from LIFELONG_SIGNING_KEY. HTTP is served by Serve's own proxy then. Raises ValueError, which names what
+    is wrong or missing.
     """
     from pydantic import TypeAdapter
 
@@ -147,9 +151,9 @@ def build(args: Mapping[str, Any]) -> "Application":
 
 
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
-    """Serves until `stop` is set, then drains. To be called from the main thread.
+    """Serves until `stop` is set, then drains. Must be called from the main thread.
 
-    Raises PortTaken, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; the message has their
+    Raises PortTaken, UnsafePolicy, RayLost, and RuntimeError where the replicas do not start; its message has their
     reason.
     """
     from serving.http.listener import await_port
@@ -171,18 +175,18 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
         serve.start(proxy_location="Disabled", logging_config=LoggingConfig(log_level="WARNING"))
         serve.run(application(config, listens=True), name=APP, route_prefix=None)
 
-    with ExitStack() as ending:
-        ending.callback(_remove)
+    with ExitStack() as cleanup:
+        cleanup.callback(_remove)
         try:
-            started(start, ended=ended_processes)
-            wait_while_it_runs(stop, look=partial(seen, APP), ended=ended_processes)
+            await_start(start, ended=ended_processes)
+            wait_while_running(stop, serve_state=partial(serve_state, APP), ended=ended_processes)
         except RayLost:
-            ending.pop_all()  # nobody is there to remove anything from
+            cleanup.pop_all()  # there is no Ray from which anything could be removed
             raise
 
 
 def _remove() -> None:
-    """Ends the application, and Serve with it where the Ray is ours: a shared one may serve others."""
+    """Ends the application, and Serve with it where the Ray is ours: a shared Ray may serve other applications."""
     from ray import serve
 
     if is_shared():
@@ -192,7 +196,7 @@ def _remove() -> None:
 
 
 def _check_policy(config: ReplicaConfig) -> None:
-    """Raises UnsafePolicy. A store that is away is asked again by each replica."""
+    """Raises UnsafePolicy. An unreachable store raises nothing: each replica checks it again."""
     from wire.errors import StoreUnavailable
     from wire.store import Store
 
@@ -201,7 +205,7 @@ def _check_policy(config: ReplicaConfig) -> None:
 
 
 def _require_addresses(config: ReplicaConfig) -> None:
-    """Raises ValueError, naming what is missing."""
+    """Raises ValueError, which names the missing settings."""
     required = {
         "bus.bootstrap_servers": config.bus.bootstrap_servers,
         "store.url": config.store.url,
@@ -213,7 +217,7 @@ def _require_addresses(config: ReplicaConfig) -> None:
 
 
 def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"store.url": "x"}` as `{"store": {"url": "x"}}`."""
+    """Turns `{"store.url": "x"}` into `{"store": {"url": "x"}}`."""
     nested: dict[str, Any] = {}
     for name, value in args.items():
         *sections, leaf = name.split(".")
@@ -225,11 +229,12 @@ def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bind_internal_server(address: str) -> None:
-    """Every replica of Serve listens for calls by handle on all interfaces, and unpickles what comes, unauthenticated.
+    """Makes the internal gRPC server of Serve's replica listen on `address` alone.
 
-    There is no option for the address, so we give another one where it is bound.
+    It listens for calls by handle on all interfaces otherwise, and unpickles what comes, unauthenticated. There is no
+    option for the address, so the function that binds it is replaced.
     """
     replica: Any = importlib.import_module("ray.serve._private.replica")
     bind = replica.add_port_to_grpc_server
     host = f"[{address}]" if ":" in address else address
-    replica.add_port_to_grpc_server = lambda server, where: bind(server, where.replace("[::]", host))
+    replica.add_port_to_grpc_server = lambda server, target: bind(server, target.replace("[::]", host))

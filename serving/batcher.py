@@ -2,11 +2,11 @@
 
     Kafka, HTTP (any thread) --submit--> [waiting] --take--> the engine's thread
 
-There is no timer while the model is busy: whatever has come meanwhile is the next batch, so batches grow with the load
-by themselves. Only an idle model may wait, at most `max_wait_ms`, for a first text to get company.
+There is no timer while the model is busy: the events that have come meanwhile are the next batch, so batches grow with
+the load by themselves. Only an idle model may wait, at most `max_wait_ms`, for more texts after the first.
 
-Rejected: `serve.batch` of Ray (sets its batch before the model is free and never tops it up, waits by the wall clock,
-and one exception fails the batch), and sorting by length (a long text could wait for ever; the model needs no padding).
+Rejected: `serve.batch` of Ray (it forms its batch before the model is free and never tops it up, waits by the wall
+clock, and one exception fails the batch), and sorting by length (a long text could starve; the model needs no padding).
 """
 
 import threading
@@ -22,7 +22,7 @@ from serving.errors import QueueClosed, QueueFull
 
 
 class Tokenized(Protocol):
-    """What can wait for the model."""
+    """An item that can wait for the model."""
 
     @property
     def num_tokens(self) -> int: ...
@@ -36,19 +36,19 @@ T = TypeVar("T", bound=Tokenized)
 class QueueState(Enum):
     OPEN = "open"
     CLOSED = "closed"
-    """Takes nothing more; what waits is still handed out."""
+    """The queue accepts no more items; waiting items are still handed out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """Texts for one forward. `ready_s`: since when, on the clock of the queue, they could have been computed."""
+    """Texts for one forward pass. `ready_s` is when they could first have been computed, on the queue's clock."""
 
     items: list[T]
     ready_s: float
 
 
 def num_fitting(lengths: Iterable[int], *, max_tokens: int, max_items: int) -> int:
-    """How many texts of these lengths make a batch, from the first on. A text longer than the budget goes alone.
+    """Returns how many texts, from the first on, make a batch. A text longer than the budget goes alone.
 
     >>> num_fitting([10, 10, 10], max_tokens=25, max_items=8)
     2
@@ -64,7 +64,7 @@ def num_fitting(lengths: Iterable[int], *, max_tokens: int, max_items: int) -> i
 
 
 class BatchQueue(Generic[T]):
-    """Many producers, one consumer. `submit`, `submit_many` and `close` never wait."""
+    """A queue of many producers and one consumer. `submit`, `submit_many` and `close` never wait."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class BatchQueue(Generic[T]):
 
     @property
     def load(self) -> float:
-        """What waits, as a share of what may, in number or in bytes: 1 when the next text is refused."""
+        """The waiting items as a share of the bound, in number or in bytes: 1 when the next text is refused."""
         return max(len(self._waiting) / self._max_items, self._num_bytes / self._max_bytes)
 
     @property
@@ -106,24 +106,24 @@ class BatchQueue(Generic[T]):
             raise QueueFull(f"{len(self._waiting)} texts wait already")
 
     def submit_many(self, items: Sequence[T]) -> int:
-        """Takes as many as there is room for, from the first on, and returns how many. Raises QueueClosed."""
+        """Queues as many items as there is room for, from the first on, and returns how many. Raises QueueClosed."""
         with self._changed:
             if self._state is QueueState.CLOSED:
                 raise QueueClosed("the replica is being stopped")
-            taken = items[: self._room_for(items)]
+            accepted = items[: self._room_for(items)]
             now_s = self._clock()
-            self._waiting.extend((item, now_s) for item in taken)
-            self._num_tokens += sum(item.num_tokens for item in taken)
-            self._num_bytes += sum(item.num_bytes for item in taken)
+            self._waiting.extend((item, now_s) for item in accepted)
+            self._num_tokens += sum(item.num_tokens for item in accepted)
+            self._num_bytes += sum(item.num_bytes for item in accepted)
             self._changed.notify()
-        return len(taken)
+        return len(accepted)
 
     def take(self) -> Batch[T] | None:
-        """The next batch; None once the queue is closed and empty.
+        """Returns the next batch; None once the queue is closed and empty.
 
-        consumes: what was submitted, in order
+        consumes: submitted items, in order
         produces: a batch within the budget of tokens and items
-        waits for: a first text; then for company, while less than `max_wait_ms` has passed since it came
+        waits for: a first text; then for more texts, while less than `max_wait_ms` has passed since it came
         unblocked by: a full batch, the deadline, close
         """
         with self._changed:
@@ -131,17 +131,17 @@ class BatchQueue(Generic[T]):
                 self._changed.wait()
             if not self._waiting:
                 return None
-            ready_s = self._await_company(self._waiting[0][1])
-            return Batch(self._cut(), ready_s)
+            ready_s = self._await_more(self._waiting[0][1])
+            return Batch(self._pop_batch(), ready_s)
 
     def close(self) -> None:
-        """Takes nothing more. What waits is still handed out."""
+        """Accepts no more items. Waiting items are still handed out."""
         with self._changed:
             self._state = QueueState.CLOSED
             self._changed.notify_all()
 
     def _room_for(self, items: Sequence[T]) -> int:
-        """How many of `items`, from the first on, may wait."""
+        """Returns how many of `items`, from the first on, fit under the bounds."""
         num_bytes = self._num_bytes
         count = 0
         for item in items[: self._max_items - len(self._waiting)]:
@@ -151,19 +151,19 @@ class BatchQueue(Generic[T]):
             count += 1
         return count
 
-    def _await_company(self, arrived_s: float) -> float:
-        """Returns since when the batch has been ready."""
+    def _await_more(self, arrived_s: float) -> float:
+        """Waits for more texts, and returns since when the batch has been ready."""
         ready_s = arrived_s
-        while not self._is_enough() and (left_s := arrived_s + self._max_wait_s - self._clock()) > 0:
+        while not self._is_full_or_closed() and (left_s := arrived_s + self._max_wait_s - self._clock()) > 0:
             self._changed.wait(left_s)
             ready_s = self._clock()
         return ready_s
 
-    def _is_enough(self) -> bool:
+    def _is_full_or_closed(self) -> bool:
         is_full = len(self._waiting) >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
         return is_full or self._state is QueueState.CLOSED
 
-    def _cut(self) -> list[T]:
+    def _pop_batch(self) -> list[T]:
         lengths = (item.num_tokens for item, _ in self._waiting)
         count = num_fitting(lengths, max_tokens=self._max_batch_tokens, max_items=self._max_batch_items)
         items = [self._waiting.popleft()[0] for _ in range(count)]

@@ -1,4 +1,4 @@
-"""How a replica is bounded: batches, queues, windows, and what it listens on."""
+"""The settings of serving: batches, queues, windows, bounds, and the address that HTTP listens on."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,14 +15,15 @@ MIN_API_KEY_CHARS = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrecisionConfig:
-    """Which precision answers: as fast as possible, never less accurate than allowed."""
+    """The choice of a precision: the fastest that is as accurate as allowed."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     mode: Literal["auto", "int8", "int4"] = "auto"
-    """`auto` chooses for every batch by the latencies measured here. A name stays, as far as the accuracy allows it."""
+    """`auto` chooses for every batch by the latencies measured on this machine. A named precision is kept as far as the
+    accuracy allows it."""
     max_accuracy_loss: Annotated[float, Ge(0), Le(1)] = 0.005
-    """How much less accurate than the version's best a precision may have been measured and still answer."""
+    """Largest accuracy that a precision may have lost against the version's best and still answer."""
     min_gain: Annotated[float, Ge(0), Le(1)] = 0.1
     """Share of the time that a precision must save to be preferred to the best; half of it keeps it preferred."""
     brown_out_load: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -41,7 +42,7 @@ class PrecisionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingConfig:
-    """The replicas. Whatever grows with the traffic has its bound here."""
+    """The replicas. Everything that grows with the traffic has its bound here."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -53,21 +54,21 @@ class ServingConfig:
     """Consumer group of the replicas."""
 
     max_tokens: Annotated[int, Ge(3), Le(65_536)] = 256
-    """Tokens of a text that the model reads, in the learner and in replicas: each version is answered with as it was
-    trained. At most the positions of the encoder."""
+    """Tokens of a text that the model reads, in the learner and in replicas: each version answers with the length it
+    was trained with. At most the positions of the encoder."""
     max_batch_tokens: Annotated[int, Ge(1), Le(1 << 20)] = 1_024
-    """Tokens of a batch: more of them do not answer faster, and the next event waits for them."""
+    """Tokens of a batch: a larger batch does not answer faster, and the next event waits for it."""
     max_batch_items: Annotated[int, Ge(1), Le(65_536)] = 64
     """Texts of a batch."""
     max_wait_ms: Annotated[float, Ge(0), Le(10_000)] = 0.0
-    """How long the first text of a batch waits for company while the model is idle; never while it is busy. Measured
-    with 32 and 64 clients: 1.5 ms bring nothing, and cost a client that is alone 2 ms."""
+    """Longest time that the first text of a batch waits for more while the model is idle; never while it is busy.
+    Measured with 32 and 64 clients: 1.5 ms gain nothing, and cost a single client 2 ms."""
     max_queue_items: Annotated[int, Ge(1), Le(1_000_000)] = 2_048
     """Texts that wait for the model. Beyond it HTTP answers 503."""
     max_queue_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 64 << 20
     """Memory of these texts. Beyond it HTTP answers 503, too."""
     max_open_events: Annotated[int, Ge(1), Le(1_000_000)] = 512
-    """Events from Kafka on their way to an acknowledged answer. More of them wait in Kafka, where HTTP does not wait
+    """Events from Kafka that have no acknowledged answer yet. Further events wait in Kafka, where HTTP does not wait
     behind them."""
     dedupe_window: Annotated[int, Ge(1), Le(100_000_000)] = 100_000
     """Answered events that are remembered, so that one delivered twice is answered once. Each takes some 250 bytes."""
@@ -77,30 +78,31 @@ class ServingConfig:
     """Folder of the answers by HTTP that the broker has not acknowledged, so that an outage of Kafka or a killed
     replica loses none. Empty: they wait in memory. Replicas of one machine share it."""
     spool_bytes: Annotated[int, Ge(0), Le(1 << 40)] = 256 << 20
-    """What one replica may keep there. Beyond it HTTP says of an answer that it cannot be labelled."""
+    """Bytes that one replica may keep there. Beyond it, HTTP says of an answer that it cannot be labelled."""
     top_scores: Annotated[int, Ge(1), Le(1_000)] = 5
-    """Classes of an answer that are named with their probabilities."""
+    """Best classes of an answer that are listed with their probabilities."""
 
     http_host: str = "127.0.0.1"
     """Address that HTTP listens on."""
     http_port: Annotated[int, Ge(1), Le(65_535)] = 8_000
     """Port that HTTP listens on."""
     request_timeout_s: Annotated[float, Gt(0), Le(3_600)] = 10.0
-    """After this long a request without an answer gets 503."""
+    """A request that has no answer after this time gets 503."""
     max_events_per_request: Annotated[int, Ge(1), Le(65_536)] = 256
     """Events in one HTTP request."""
     header_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
-    """How long a client may take to send the head of an HTTP request, from its connection or its first byte on."""
+    """Longest time that a client takes to send the head of an HTTP request, from its connection or from its first byte
+    on."""
     body_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 10.0
-    """How long a client may take to send the body of an HTTP request, and to take the answer."""
+    """Longest time that a client takes to send the body of an HTTP request, and to read the response."""
     keep_alive_s: Annotated[int, Ge(1), Le(3_600)] = 75
-    """How long an HTTP connection may be idle between two requests."""
+    """Longest time that an HTTP connection is idle between two requests."""
     max_header_bytes: Annotated[int, Ge(1_024), Le(1 << 20)] = 16_384
     """Bytes of the head of an HTTP request."""
     max_connections: Annotated[int, Ge(1), Le(1_000_000)] = 1_024
     """HTTP connections of one replica. Beyond it a connection is answered 503 and closed."""
     max_connections_per_address: Annotated[int, Ge(1), Le(1_000_000)] = 512
-    """The same for one address (in IPv6: one /64). Raise it where a proxy stands before the replicas."""
+    """HTTP connections of one address (in IPv6: one /64). Raise it where a proxy stands in front of the replicas."""
     max_request_bytes: Annotated[int, Ge(MAX_EVENT_BYTES), Le(1 << 36)] = 64 << 20
     """Bytes of all HTTP bodies that are not answered yet. Beyond it a request gets 503."""
     rate_limit_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
@@ -110,23 +112,23 @@ class ServingConfig:
     rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Events that a client may ask for at once under a rate limit."""
     rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000)] = 10_000
-    """Clients whose rate is remembered; the longest unseen is forgotten first."""
+    """Clients whose token bucket is kept; the least recently seen is evicted first."""
 
     probe_tolerance: Annotated[float, Gt(0), Le(1)] = 0.05
-    """How far the logits of a probe may be from the learner's, as a share of the largest of them."""
+    """Largest difference between the logits of a probe and the learner's, as a share of the largest of them."""
     refusal_retry_s: Annotated[float, Gt(0), Le(86_400)] = 30.0
-    """How long a version that was refused is left alone before it is looked at again."""
+    """Time for which a refused version is not tried again."""
     report_interval_s: Annotated[float, Ge(0.05), Le(3_600)] = 1.0
-    """How often a replica says what it serves."""
+    """Interval at which a replica reports what it serves."""
     reconnect_s: Annotated[float, Ge(0.01), Le(60)] = 0.5
-    """First pause before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
+    """First back-off before a server that did not answer is asked again. It doubles up to 2 s, less a random part."""
     batch_timeout_s: Annotated[float, Ge(1), Le(3_600)] = 8.0
-    """A replica whose model has computed one batch, or failed at every batch, or whose HTTP has stood still, for this
-    long is replaced."""
+    """A replica is replaced when for this long its model has computed one batch, or failed at every batch, or its HTTP
+    server has hung."""
     drain_timeout_s: Annotated[float, Ge(0), Le(3_600)] = 10.0
-    """How long a replica that is stopped may take to answer what it has already taken."""
+    """Longest time that a stopped replica takes to answer the events that it has accepted."""
     object_store_mb: Annotated[int, Ge(75), Le(1 << 20)] = 128
-    """Shared memory of a Ray that we start, in MiB. Nothing of ours travels through it."""
+    """Shared memory of a Ray that we start, in MiB. Nothing of ours is sent through it."""
     precision: PrecisionConfig = PrecisionConfig()
     """The choice between INT8 and INT4."""
 
@@ -152,9 +154,9 @@ class ServingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
-    """Everything that a replica needs to know. Keys and addresses are not shown.
+    """Everything that a replica needs to know. Keys and addresses are left out of its repr.
 
-    `encoder` says whose tokenizer is used; the weights come from the store.
+    `encoder` names whose tokenizer is used; the weights come from the store.
     """
 
     encoder: str

@@ -1,11 +1,11 @@
-"""Counts by name, added to from every thread of a replica and read as a whole."""
+"""Counters by name, which every thread of a replica adds to."""
 
 import threading
 from collections import Counter
 
 
 class Counts:
-    """What a replica has seen. Names are stable: reports and the status page show them."""
+    """The counters of a replica. Names are stable: reports and the status page show them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

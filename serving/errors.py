@@ -1,12 +1,12 @@
-"""What can go wrong in a replica. Each has a stable code, which clients see and counters are named by."""
+"""The errors of a replica. Each has a stable code, which clients see and which names its counter."""
 
 
 class ServingError(Exception):
-    """Anything that a replica refuses or cannot do."""
+    """The base of every error of a replica."""
 
 
 class QueueFull(ServingError):
-    """More texts wait for the model than we are willing to keep: come back later."""
+    """The queue has as many texts as it may: try again later."""
 
 
 class QueueClosed(ServingError):
@@ -14,9 +14,9 @@ class QueueClosed(ServingError):
 
 
 class VersionRefused(ServingError):
-    """A version of the weights that must not answer. `reason` is a stable code, `detail` says what was found.
+    """A version of the weights that must not answer. `reason` is a stable code, `detail` says what was wrong.
 
-    `damaged` has the digests of the blobs that it lacks, where that is all that is wrong: it may be repaired.
+    `damaged` has the digests of the damaged or missing blobs, where nothing else is wrong: the version may be repaired.
     """
 
     def __init__(self, reason: str, detail: str, *, damaged: tuple[str, ...] = ()) -> None:
@@ -27,4 +27,4 @@ class VersionRefused(ServingError):
 
 
 class Unhealthy(ServingError):
-    """A part of the replica has ended or hangs: replace it."""
+    """A part of the replica has ended or hangs: the replica must be replaced."""

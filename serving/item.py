@@ -1,4 +1,4 @@
-"""What the model's thread is asked, and what it says: the nouns between both ways in and the engine."""
+"""The items that both ways in submit to the engine, and the outcomes that it returns."""
 
 import sys
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from wire.records import Answer, Event
 
 
 def always() -> bool:
-    """Of events that nobody gives up on."""
+    """Returns True: the default of `Item.is_wanted`, for events that nobody gives up on."""
     return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemFailure:
-    """The model could not answer this event, and would not next time. The cause is in the log, not here."""
+    """The model could not answer this event, and would fail again. The cause is in the log, not here."""
 
     event: Event
     reason: str
@@ -23,7 +23,7 @@ class ItemFailure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unanswered:
-    """The machine or the weights failed, and not this event, which may be answered next time."""
+    """The machine or the weights failed, not this event: a later attempt may answer it."""
 
     item: "Item"
 
@@ -34,8 +34,10 @@ Done: TypeAlias = Callable[[Outcome], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """An event on its way through the model. `done` is called once for each time that it was put into the queue, from
-    the model's thread: it must not wait. Where nobody waits any more (not `is_wanted`) it is neither answered nor done.
+    """An event on its way through the model.
+
+    `done` is called once for each time that the item was queued, from the model's thread, so it must not block. An item
+    that is not `is_wanted` any more is neither answered nor done.
     """
 
     event: Event
@@ -49,5 +51,5 @@ class Item:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of its text and tokens, about."""
+        """Approximate memory of the text and the token ids."""
         return sys.getsizeof(self.event.text) + sys.getsizeof(self.token_ids)

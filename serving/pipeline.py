@@ -1,17 +1,32 @@
-"""What both ways into a replica share, Kafka and HTTP: the queue before the model, and the way out."""
+"""The parts that both ways into a replica share, Kafka and HTTP: tokenizer, queue, engine, outbox and counters."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 
+from model.tokenizer import TextTokenizer
 from serving.batcher import BatchQueue
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Done, Item, always
 from serving.kafka.outbox import Outbox
-from serving.tokens import Encode
 from wire.records import MAX_TEXT_CHARS, Event
+
+Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
+
+
+def encoding(tokenizer: TextTokenizer, max_tokens: Callable[[], int]) -> Encode:
+    """Returns a function that tokenizes texts, each to at most as many ids as `max_tokens` returns at that time.
+
+    Texts are tokenized before the queue, so that every item knows its cost.
+    """
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        return tokenizer.encode_many(texts, max_tokens=max_tokens())
+
+    return encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,15 +44,19 @@ class Pipeline:
         """Whether there are weights to answer with."""
         return self.engine.live is not None
 
+    def count(self, name: str) -> None:
+        """Adds one to the counter `name`."""
+        self.counts.add(name)
+
     def items(
         self, events: Sequence[Event], dones: Sequence[Done], is_wanted: Callable[[], bool] = always
     ) -> list[Item]:
-        """What the queue takes of the events, each with what is called with its outcome.
+        """Returns an item for the queue for each event, with the callback that receives its outcome.
 
-        From here on a text is as long as an answer carries back at most: the model reads what the learner will read,
-        and nothing longer waits anywhere.
+        From here on a text has at most the length that an answer carries back: the model reads what the learner will
+        read, and no longer text waits anywhere.
         """
-        events = [_shortened(event) for event in events]
+        events = [_truncated(event) for event in events]
         token_ids = self.encode([event.text for event in events])
         return [
             Item(event=event, token_ids=tokens, done=done, is_wanted=is_wanted)
@@ -45,7 +64,7 @@ class Pipeline:
         ]
 
 
-def _shortened(event: Event) -> Event:
+def _truncated(event: Event) -> Event:
     if len(event.text) <= MAX_TEXT_CHARS:
         return event
     return msgspec.structs.replace(event, text=event.text[:MAX_TEXT_CHARS])

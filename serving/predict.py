@@ -1,9 +1,9 @@
-"""Events and their tokens to answers, under one plan: a pure function of the weights.
+"""Events and their token ids to answers, under one plan: a pure function of the weights.
 
     events --arm_for--> arm of each row --one forward for each encoder--> z_BD --each version's head--> Answer
 
-Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost
-one.
+Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
+much as one.
 
 Shape suffixes: B texts of one encoder, D width, C classes, K best classes.
 """
@@ -33,13 +33,13 @@ def predict_many(
     receipts: Receipts,
     now_ms: Callable[[], int],
 ) -> list[Answer]:
-    """An answer for each event, in order, with its receipt. `token_ids[i]` are the tokens of `events[i]`, at least one.
+    """Returns an answer for each event, in order, with its receipt. `token_ids[i]` are the tokens of `events[i]`, at
+    least one.
 
-    `precisions` has the one that each version of `live` runs under, by its number.
+    `precisions` has the precision of each version of `live`, by the version's number. `now_ms` is called when the
+    scores are computed: that is the time of the answers.
 
-    `now_ms` is asked when the scores are there: that is the time of the answers.
-
-    Raises BadTokens, and ValueError where the model gives a value that is not finite.
+    Raises BadTokens, and ValueError where the model returns a value that is not finite.
     """
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
@@ -48,9 +48,9 @@ def predict_many(
         batch = RaggedBatch.of([token_ids[row] for row in rows])
         first = versions[rows[0]]
         z_BD = first.model.encoder.encode(batch, precisions[first.number])
-        for places in _grouped([versions[row].number for row in rows]):
-            found = _scores(z_BD[places], versions[rows[places[0]]], top_scores)
-            scores.update(zip([rows[place] for place in places], found, strict=True))
+        for indices in _grouped([versions[row].number for row in rows]):
+            version_scores = _scores(z_BD[indices], versions[rows[indices[0]]], top_scores)
+            scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
     time_ms = now_ms()
     return [
         _answer(
@@ -67,7 +67,7 @@ def predict_many(
 
 
 def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The indices of equal keys together."""
+    """Returns the indices of equal keys, one list for each key."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -75,7 +75,7 @@ def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
-    """The best classes of each row with their probabilities, best first; nothing while the weights know no class."""
+    """Returns the best classes of each row with their probabilities, best first; none while no class is known."""
     labels = version.model.labels
     if not labels:
         return [()] * len(z_BD)
@@ -83,8 +83,11 @@ def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
     values_BK, classes_BK = probabilities_BC.topk(min(top_scores, len(labels)), dim=1)
     if not torch.isfinite(values_BK).all():
         raise ValueError(f"version {version.number} gives a score that is not finite")
-    pairs = zip(classes_BK.tolist(), values_BK.tolist(), strict=True)
-    return [tuple((labels[index], value) for index, value in zip(*pair, strict=True)) for pair in pairs]
+    scores: list[Scores] = []
+    for classes, values in zip(classes_BK.tolist(), values_BK.tolist(), strict=True):
+        names = [labels[index] for index in classes]
+        scores.append(tuple(zip(names, values, strict=True)))
+    return scores
 
 
 def _answer(

@@ -1,13 +1,13 @@
 """One replica, assembled: everything that answers, in one process, without Ray.
 
-    Kafka -> Intake --.                              .--> Outbox -> Kafka
-                       >-- BatchQueue -> Engine -----<
-    HTTP -> RequestBridge ---'        ^ live                 '--> HTTP
-                             Swap <- Store
+    Kafka -> Intake --------.                                .--> Outbox -> Kafka
+                             >-- BatchQueue -> Engine -------<
+    HTTP -> RequestBridge --'                    ^ live      '--> HTTP
+                                                Swap <- Store
 
-Starts at once and connects by itself: servers that are away are asked again until they answer, and the replica is not
-ready before its first weights. Stops in the order of the stream, so that what was taken is answered, acknowledged and
-committed: intake, queue, outbox, swap.
+A replica starts at once and connects by itself: unreachable servers are asked again until they answer, and the replica
+is not ready before its first weights. It stops in the order of the stream, so that accepted events are answered,
+acknowledged and committed: intake, queue, outbox, swap.
 """
 
 import uuid
@@ -28,11 +28,11 @@ from serving.http.rate_limit import RateLimit
 from serving.item import Item
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
-from serving.kafka.outbox import Outbox, OutboxBounds
+from serving.kafka.outbox import Outbox
+from serving.kafka.sending import OutboxBounds
 from serving.kafka.spool import Spool
-from serving.pipeline import Pipeline
+from serving.pipeline import Pipeline, encoding
 from serving.status import ReplicaStatus
-from serving.tokens import encoding
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from wire.bus import Bus
@@ -47,7 +47,7 @@ def new_id() -> str:
 
 
 class Replica:
-    """Owns the threads of one replica. `name` must be its own among all replicas."""
+    """Owns the threads of one replica. `name` must be unique among all replicas."""
 
     def __init__(self, config: ReplicaConfig, name: str) -> None:
         serving = config.serving
@@ -58,6 +58,9 @@ class Replica:
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
         self._pipeline = _assembled(serving, tokenizer, self._bus, Receipts(config.signing_key), name)
+        self._queue = self._pipeline.queue
+        self._engine = self._pipeline.engine
+        self._outbox = self._pipeline.outbox
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
             lambda: self._bus.subscribe(Event, serving.group),
@@ -70,7 +73,7 @@ class Replica:
         self._swap = Swap(
             self._store,
             Loader(self._store, tokenizer, probe_tolerance=serving.probe_tolerance),
-            self._pipeline.engine,
+            self._engine,
             precision=serving.precision,
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
@@ -78,13 +81,13 @@ class Replica:
         )
 
     def api(self) -> Api:
-        """The endpoints of this replica; see `serving.http.api.make_app`. Each call has its own rate limits."""
+        """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own."""
         config = self._config
         limit = RateLimit(
             per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients
         )
         return Api(
-            asking=RequestBridge(pipeline=self._pipeline, timeout_s=config.request_timeout_s),
+            bridge=RequestBridge(pipeline=self._pipeline, timeout_s=config.request_timeout_s),
             bodies=Bodies(max_bytes=config.max_request_bytes),
             clients=Clients(key.get_secret_value() for key in config.api_keys),
             limit=limit if config.rate_limit_per_s else None,
@@ -96,53 +99,54 @@ class Replica:
         )
 
     def start(self) -> None:
-        """Starts every thread; the weights come first."""
-        for part in (self._swap, self._pipeline.engine, self._pipeline.outbox, self._intake):
+        """Starts every thread; the swap's first, so that weights come first."""
+        for part in (self._swap, self._engine, self._outbox, self._intake):
             part.start()
 
     def await_weights(self, timeout_s: float) -> None:
-        """Returns when it can answer, or is known to have nothing to answer with, or after `timeout_s`."""
+        """Returns when the replica can answer, or has nothing to answer with, or after `timeout_s` seconds."""
         self._swap.await_first(timeout_s)
 
     def check(self) -> None:
         """Raises Unhealthy where a thread has ended, or the model hangs."""
-        self._pipeline.engine.check(batch_timeout_s=self._config.batch_timeout_s)
-        for part in (self._swap, self._pipeline.outbox, self._intake):
+        self._engine.check(batch_timeout_s=self._config.batch_timeout_s)
+        for part in (self._swap, self._outbox, self._intake):
             part.check()
 
     def close(self) -> None:
-        """Answers what was taken, commits, and ends every thread. What was opened on the bus is closed by its owner."""
+        """Answers the accepted events, commits, and ends every thread. Bus clients are closed by the parts that opened
+        them."""
         self._intake.close()
-        self._pipeline.queue.close()
-        self._pipeline.engine.join(self._config.drain_timeout_s)
-        self._pipeline.outbox.close(self._config.drain_timeout_s)
+        self._queue.close()
+        self._engine.join(self._config.drain_timeout_s)
+        self._outbox.close(self._config.drain_timeout_s)
         self._swap.close()
         self._store.close()
 
     def status(self) -> ReplicaStatus:
-        """What it serves and has seen, now."""
-        live = self._pipeline.engine.live
-        flips = self._pipeline.engine.flips
+        """Returns what the replica serves and has counted by now."""
+        live = self._engine.live
+        stalls = self._engine.swap_stalls
         versions = live.versions if live else {}
         return ReplicaStatus(
             replica=self.name,
             swap=self._swap.state.value,
-            queue=self._pipeline.queue.state.value,
+            queue=self._queue.state.value,
             revision=live.plan.revision if live else 0,
             stand_in=live.stand_in if live else 0,
             arms=live.plan.arms if live else (),
             num_labels={str(number): len(version.model.labels) for number, version in versions.items()},
-            queue_items=len(self._pipeline.queue),
+            queue_items=len(self._queue),
             open_events=self._window.num_open,
-            swaps=flips.num,
-            swap_stalls_ms=flips.stalls_ms,
-            swap_pauses_ms=flips.pauses_ms,
+            swaps=stalls.num,
+            swap_stalls_ms=stalls.stalls_ms,
+            swap_pauses_ms=stalls.pauses_ms,
             refused=self._swap.refused,
             counts=self._pipeline.counts.snapshot(),
         )
 
     def _report(self) -> ReplicaReport:
-        """Called by the swap's thread."""
+        """Is called by the swap's thread."""
         status = self.status()
         return ReplicaReport(
             replica=self.name,

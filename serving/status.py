@@ -1,4 +1,4 @@
-"""What a replica says of itself to whoever asks it by HTTP."""
+"""The status that a replica reports by HTTP."""
 
 import msgspec
 
@@ -6,12 +6,12 @@ from wire.records import Arm
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`revision` and `arms` are what answers now (0 and none before the first weights).
+    """`revision` and `arms` are those that answer now (0 and none before the first weights).
 
-    `open_events` came from Kafka and have no acknowledged answer yet; `swap_stalls_ms` are the last pauses between two
-    batches with a flip, `swap_pauses_ms` those before them, without one; `refused` counts versions that were not taken,
-    by reason. `stand_in` is the version that answers in place of the plan's stable one, which this replica cannot have
-    (0: it has it).
+    `open_events` are events from Kafka that have no acknowledged answer yet. `swap_stalls_ms` are the last pauses
+    between two batches with a swap of weights, `swap_pauses_ms` those before them, without one. `refused` counts
+    versions that were not taken, by reason. `stand_in` is the version that answers in place of the plan's stable one,
+    which this replica cannot load (0: the stable one answers).
     """
 
     replica: str

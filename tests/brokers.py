@@ -1,7 +1,6 @@
 """Real brokers for the tests: Tansu always, Apache Kafka where KAFKA_HOME names one. Every test has its own topics."""
 
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ import pytest
 
 from services.local.kafka import LocalBroker, kafka_home, start_kafka, start_tansu, tansu_program
 from tests.required import missing
+from tests.waiting import eventually
 from wire.config import BusConfig
 
 with warnings.catch_warnings():  # the client library reads its schemas in a way that Python 3.11 deprecates
@@ -25,8 +25,8 @@ LEFT_OPEN = (
     r"unclosed <(socket\.socket|ssl\.SSLSocket) fd=\d+, family=2, type=1, proto=6, "
     r"laddr=\('(0\.0\.0\.0|127\.0\.0\.1)', \d+\)"
 )
-"""How Python names a socket that the client library leaves: one for every refused connection, and one that was just
-being connected when its client was closed."""
+"""Warnings about sockets that the client library leaves open: one for every refused connection, and one that was being
+connected when its client was closed."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", params=["tansu", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
-    """One broker of each kind for all tests; it ends with them."""
+    """Starts one broker of each kind for all tests."""
     started = start_kind(request.param, tmp_path_factory.mktemp(request.param))
     yield started
     started.stop()
@@ -44,11 +44,11 @@ def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def bus_config(broker: LocalBroker) -> BusConfig:
-    """The broker's address, with a prefix that no other test has."""
+    """Returns the broker's address, with a prefix that no other test has."""
     return BusConfig(
         bootstrap_servers=broker.bootstrap_servers,
         prefix=f"test{next(_numbers)}.",
-        # Tansu holds a join for half of this; Kafka wants at least 6 s
+        # Tansu delays a join by half of this; Kafka requires at least 6 s
         session_timeout_ms=6_000 if broker.kind == "kafka" else 2_000,
         heartbeat_interval_ms=200,
     )
@@ -56,7 +56,7 @@ def bus_config(broker: LocalBroker) -> BusConfig:
 
 @pytest.fixture
 def open_bus(bus_config: BusConfig) -> Iterator[Callable[[], Bus]]:
-    """Opens one more bus on the test's topics, as another process would. Closes them all at the end."""
+    """Returns a function that opens one more bus on the test's topics, as another process would."""
     with ExitStack() as opened:
 
         def open_one() -> Bus:
@@ -69,14 +69,14 @@ def open_bus(bus_config: BusConfig) -> Iterator[Callable[[], Bus]]:
 
 @pytest.fixture
 def bus(open_bus: Callable[[], Bus]) -> Bus:
-    """A bus whose topics exist and are empty."""
+    """Returns a bus whose topics exist and are empty."""
     opened = open_bus()
     opened.create_topics()
     return opened
 
 
 def start_kind(kind: str, state_dir: Path) -> LocalBroker:
-    """A broker of the kind `tansu` or `kafka`; skips the test, saying why, where it is not there."""
+    """Starts a broker of the kind `tansu` or `kafka`; skips the test, with the reason, where it is not installed."""
     if kind == "kafka":
         if not os.environ.get("KAFKA_HOME"):
             missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
@@ -89,20 +89,13 @@ def start_kind(kind: str, state_dir: Path) -> LocalBroker:
     return start_tansu(program, state_dir)
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float = 90.0) -> None:
-    """Calls `holds`, which waits a little itself where it has to, until it is true; fails after `within_s`."""
-    deadline_s = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline_s, f"not so within {within_s} s"
-
-
 def take(poll: Callable[[int], Poll[Any] | Followed], num: int, *, within_s: float = 30.0) -> list[Received[Any]]:
-    """Polls until at least `num` records came."""
-    taken: list[Received[Any]] = []
+    """Polls until at least `num` records were received; returns them."""
+    received: list[Received[Any]] = []
 
-    def enough() -> bool:
-        taken.extend(poll(100).received)
-        return len(taken) >= num
+    def has_enough() -> bool:
+        received.extend(poll(100).received)
+        return len(received) >= num
 
-    eventually(enough, within_s=within_s)
-    return taken
+    eventually(has_enough, within_s=within_s)
+    return received

@@ -1,4 +1,4 @@
-"""Where the fixtures are: real servers, one file per system. Property tests are not timed."""
+"""Loads the fixtures: real servers, one file per system. Property tests have no deadline."""
 
 import hypothesis
 

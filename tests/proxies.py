@@ -1,4 +1,4 @@
-"""Servers behind Toxiproxy for the tests: what a network does to a connection, and nothing else."""
+"""Servers behind Toxiproxy for the tests, which injects the faults of a network."""
 
 import subprocess
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from bench.row import Skip
 from services.local import tether
 from services.local.kafka import kafka_home
 from services.local.logfile import RotatingLog
-from tests.brokers import eventually
 from tests.required import missing
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig
 from wire.errors import BusUnavailable
@@ -33,7 +33,7 @@ def toxiproxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toxiproxy]:
 
 @pytest.fixture(scope="module")
 def kafka_behind(toxiproxy: Toxiproxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """The way to an Apache Kafka that advertises the address of this proxy."""
+    """Returns the proxy of an Apache Kafka that advertises the address of the proxy."""
     home = kafka_home()
     if home is None:
         missing("kafka", "Apache Kafka: KAFKA_HOME is not set")

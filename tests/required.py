@@ -1,7 +1,7 @@
-"""What a test needs of the machine, and what happens where it is not there: the test is skipped, or fails.
+"""What a test needs of the machine: where it is missing, the test is skipped, or fails.
 
-A user without Apache Kafka can run the tests; where we say that everything is there (`.ci/run`), nothing may go
-untested in silence. `LIFELONG_REQUIRE=kafka,toxiproxy` makes the lack of these two a failure, `all` that of anything.
+A user without Apache Kafka can run the tests. Where everything is installed (`.ci/run`), no test may be skipped
+silently: `LIFELONG_REQUIRE=kafka,toxiproxy` makes the lack of these two a failure, `all` the lack of anything.
 """
 
 import os
@@ -15,14 +15,14 @@ Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "c
 
 
 def missing(need: Need, why: str) -> NoReturn:
-    """Skips the test, or fails it where what it needs is required."""
+    """Skips the test, or fails it where the need is required."""
     if need in required(os.environ.get(REQUIRE, "")):
         pytest.fail(f"{why} ({REQUIRE} names {need})", pytrace=False)
     pytest.skip(why)
 
 
 def required(value: str) -> frozenset[str]:
-    """What a value of the variable names. Raises ValueError for a name that no test asks for.
+    """Parses a value of the variable. Raises ValueError for a name that no test needs.
 
     >>> sorted(required("kafka,redis"))
     ['kafka', 'redis']

@@ -17,14 +17,14 @@ from wire.store.signed import encode, sign
 SIGNING_KEY = b"a key for the tests"
 
 CONFIGURABLE = {"rename-command": ["CONFIG", "CONFIG"]}
-"""Options of a server that tests may change while it runs: ours takes CONFIG away."""
+"""Options of a server that tests may reconfigure while it runs: ours disables CONFIG."""
 
 _numbers = count()
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedis]:
-    """One server for all tests. It keeps no file: since Redis 7.2 each publication would wait for the disk."""
+    """Starts one server for all tests, without a file: since Redis 7.2 each publication would wait for the disk."""
     folder = Path(tmp_path_factory.mktemp("redis"))
     server = start_redis(folder, options={**CONFIGURABLE, "appendonly": ["no"]})
     yield server
@@ -33,13 +33,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRedi
 
 @pytest.fixture
 def store_config(redis_server: LocalRedis) -> StoreConfig:
-    """The server's address, with a prefix that no other test has and a quick poll."""
+    """Returns the server's address, with a prefix that no other test has and a short poll interval."""
     return StoreConfig(url=redis_server.url, prefix=f"test{next(_numbers)}:", poll_interval_ms=50)
 
 
 @pytest.fixture
 def open_store(store_config: StoreConfig) -> Iterator[Callable[[], Store]]:
-    """Opens one more store on the test's keys, as another process would. Closes them all at the end."""
+    """Returns a function that opens one more store on the test's keys, as another process would."""
     opened: list[Store] = []
 
     def open_one() -> Store:
@@ -53,13 +53,13 @@ def open_store(store_config: StoreConfig) -> Iterator[Callable[[], Store]]:
 
 @pytest.fixture
 def store(open_store: Callable[[], Store]) -> Store:
-    """A store that no other test sees."""
+    """Returns a store that no other test sees."""
     return open_store()
 
 
 @pytest.fixture
 def raw(redis_server: LocalRedis) -> Iterator[Any]:
-    """A plain client, for tests that damage what is stored."""
+    """Opens a plain Redis client, for tests that corrupt stored data."""
     client = redis.Redis.from_url(redis_server.url, protocol=2)
     yield client
     client.close()
@@ -67,7 +67,7 @@ def raw(redis_server: LocalRedis) -> Iterator[Any]:
 
 @pytest.fixture
 def setting(raw: Any) -> Iterator[Callable[[str, object], None]]:
-    """Changes a setting of the server until the end of the test."""
+    """Returns a function that changes a setting of the server until the end of the test."""
     before: dict[str, Any] = {}
 
     def change(name: str, value: object) -> None:
@@ -81,25 +81,25 @@ def setting(raw: Any) -> Iterator[Callable[[str, object], None]]:
 
 @pytest.fixture
 def key(store_config: StoreConfig) -> Callable[..., str]:
-    """The names of this test's keys."""
+    """Returns a function that makes the names of this test's keys."""
     return lambda *parts: key_name(store_config.prefix, *parts)
 
 
 def lease_of(store: Store, holder: str = "a") -> Lease:
-    """The learner's lease, which nobody else has."""
+    """Acquires the learner's lease, which must be free."""
     lease = store.acquire("learner", holder, 60_000)
     assert lease is not None, "somebody else has the lease"
     return lease
 
 
 def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
-    """A tensor whose blob is `data`, stored."""
+    """Stores `data` as a blob; returns the entry of a tensor with it."""
     part = TensorPart(name="q", dtype="I8", shape=(len(data),))
     return TensorEntry(name=name, scheme="w8c", digest=store.put_blob(data), num_bytes=len(data), parts=(part,))
 
 
 def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:
-    """Puts `plan` in force whatever it names, as a program before this one may have left it."""
+    """Puts `plan` in force without any check, as an earlier program may have left it."""
     body = encode(plan)
     fields = {"body": body, "signature": sign(body, SIGNING_KEY), "revision": plan.revision}
     with redis.Redis.from_url(config.url, protocol=2) as client:
@@ -109,7 +109,7 @@ def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:
 def manifest_of(
     store: Store, version: int, *, epoch: int, parent: int | None = None, data: bytes = b""
 ) -> WeightManifest:
-    """A manifest of one small tensor, whose blob is stored; its parent is the version before, unless given."""
+    """Returns a manifest of one small tensor, whose blob is stored. Its parent is by default the version before."""
     return WeightManifest(
         version=version,
         parent=version - 1 if parent is None else parent,

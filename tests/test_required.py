@@ -1,4 +1,4 @@
-"""What is required is not skipped."""
+"""Tests that a required need is not skipped."""
 
 import pytest
 

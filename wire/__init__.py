@@ -1,1 +1,15 @@
-"""What crosses a process boundary: records, Kafka, Redis. Imports nothing of ours, no torch, no ray."""
+"""What crosses a process boundary: records, messages, the Kafka and Redis clients. Imports no other room, torch or ray.
+
+    client -> envelope (record <-> message) <-> bus (Kafka)       records -> signed -> store (Redis)
+
+records/     every record that crosses a process, with its topic or key
+bus/         the Kafka client: topics, publisher, consumer groups, followers       store/   the Redis client
+envelope     records as messages (`message`, `timestamps`)         letters   dead letters of what is refused
+finished     which offsets may be committed                        events    which answer a label is about
+receipts     proof that an answer was given                        subjects  keyed digests of data subjects
+sources      rate limit and share cap of label sources             rollout   which arm answers an entity
+config, errors, clock, logs   settings, exceptions, the clock and the logging of every process
+
+Other rooms use `wire.bus`, `wire.store`, `wire.records` and the modules of this folder. They import neither kafka nor
+redis, and nothing from inside `wire/bus` or `wire/store` besides what those two export and `wire.bus.scan`.
+"""

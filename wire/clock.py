@@ -4,5 +4,5 @@ import time
 
 
 def now_ms() -> int:
-    """Unix time in milliseconds: what every process of one machine agrees on. For spans, use `time.monotonic`."""
+    """Returns Unix time in milliseconds, on which every process of one machine agrees. Spans need `time.monotonic`."""
     return time.time_ns() // 1_000_000

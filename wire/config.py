@@ -1,4 +1,4 @@
-"""Where Kafka and Redis are, and the bounds under which we talk to them."""
+"""The settings of the Kafka and Redis clients, and of the trust in labels: addresses, timeouts and bounds."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 
 def require(*rules: tuple[bool, str]) -> None:
-    """What settings must be to each other: raises ValueError with every sentence that does not hold."""
+    """Raises ValueError with the sentence of every rule, a condition between settings, that does not hold."""
     broken = [sentence for holds, sentence in rules if not holds]
     if broken:
         raise ValueError("; ".join(broken))
@@ -18,54 +18,54 @@ def require(*rules: tuple[bool, str]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BusConfig:
-    """The Kafka door."""
+    """Settings of the Kafka client."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     bootstrap_servers: str = ""
     """`host:port[,host:port]` of the brokers. Empty: start a broker on this machine."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How the brokers are spoken to: encrypted (`SSL`, `SASL_SSL`), and with a name and password (`SASL_...`)."""
+    """Protocol of the connections: encrypted (`SSL`, `SASL_SSL`), authenticated by name and password (`SASL_...`)."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """How the password is proved. `PLAIN` sends it: use it over `SASL_SSL` alone."""
+    """How the client proves its password. `PLAIN` sends the password itself: use it only over `SASL_SSL`."""
     sasl_username: str = ""
-    """The name that the brokers know us by, for `SASL_...`."""
+    """User name for `SASL_...`."""
     sasl_password: SecretStr | None = None
-    """Its password."""
+    """Password of `sasl_username`."""
     ssl_cafile: Path | None = None
-    """Certificates (PEM) of who may vouch for the brokers. Default: those that this machine trusts."""
+    """Certificate authorities (PEM) for the brokers' certificates. Default: those that this machine trusts."""
     ssl_certfile: Path | None = None
-    """Our own certificate (PEM), for brokers that ask for one."""
+    """Client certificate (PEM), for brokers that ask for one."""
     ssl_keyfile: Path | None = None
-    """The key (PEM) of our certificate, where it is not in the same file."""
+    """Private key (PEM) of the client certificate, where it is not in the same file."""
     prefix: str = ""
-    """Put before every topic and consumer group, so that environments can share a cluster."""
+    """Prefix of every topic and consumer group, so that environments can share a cluster."""
     partitions: Annotated[int, Ge(1), Le(10_000)] = 4
     """Partitions of each topic that we create."""
     replication_factor: Annotated[int, Ge(1), Le(100)] = 1
     """Copies of each partition of the topics that we create."""
     fetch_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 10
-    """How long the broker may hold a fetch that has no data yet: 10 ms costs little and answers in 3.4 ms."""
+    """How long the broker may hold back a fetch that has no data yet: 10 ms costs little and answers in 3.4 ms."""
     patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 100
-    """The same for readers whom a tenth of a second does not hurt (learner, rollout): it spares the broker."""
+    """The same for readers that can wait a tenth of a second (learner, rollout): it spares the broker."""
     session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
-    """A replica not heard of for this long loses its partitions."""
+    """A replica that sends no heartbeat for this long loses its partitions."""
     heartbeat_interval_ms: Annotated[int, Ge(50), Le(20_000)] = 500
-    """How often a replica says that it is alive."""
+    """Interval of the heartbeats of a replica."""
     max_poll_records: Annotated[int, Ge(1), Le(100_000)] = 500
-    """Records taken from the consumer in one poll."""
+    """Most records that one poll of a consumer returns."""
     max_in_flight: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
-    """Unacknowledged sends before a sender waits: the client itself has no bound on its memory."""
+    """Most unacknowledged records; then senders wait. The client library itself has no bound on its memory."""
     max_in_flight_bytes: Annotated[int, Ge(16 << 20), Le(16 << 30)] = 64 << 20
-    """The same in bytes. The largest dead letter has 9 MiB."""
+    """Most unacknowledged bytes. The largest dead letter has 9 MiB."""
     linger_ms: Annotated[int, Ge(0), Le(10_000)] = 2
-    """How long a send may wait for company."""
+    """How long a record may wait for others to be sent in the same batch."""
     delivery_timeout_ms: Annotated[int, Ge(100), Le(3_600_000)] = 30_000
-    """After this long without an acknowledgement a send has failed."""
+    """A record that is not acknowledged for this long has failed."""
     request_timeout_ms: Annotated[int, Ge(100), Le(300_000)] = 10_000
     """How long one request to a broker may take."""
     retry_backoff_ms: Annotated[int, Ge(1), Le(60_000)] = 5
-    """Pause before a retry. The client's own default, 100, makes a transaction 20 times slower."""
+    """Back-off before a retry. The client library's default, 100, makes a transaction 20 times slower."""
 
     @property
     def uses_ssl(self) -> bool:
@@ -119,47 +119,47 @@ class BusConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrustConfig:
-    """Which labels are believed. By default whoever can write to the feedback topic is; forged receipts never are."""
+    """Which labels are believed: by default all labels in the feedback topic, except those with a forged receipt."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     require_receipts: bool = False
     """Whether a label without the receipt of its answer is refused."""
     receipt_max_age_s: Annotated[float, Gt(0), Le(3_153_600_000)] = 604_800.0
-    """How long after its answer a label with a receipt may be said; as long as answers are kept."""
+    """A receipt is good for labels up to this long after its answer. Default: as long as answers are kept."""
     source_labels_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
-    """Labels a second that one source may say, by the time of the answers that it labels. 0: no limit."""
+    """Token bucket: labels a second from one source, by the time of the answers that it labels. 0: no limit."""
     source_burst: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
-    """Labels that a source may say at once under that limit."""
+    """Token bucket: labels that one source may send at once."""
     source_share: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Largest share of what is learnt that a source gets while it floods: set it where labels come from many. 1: all"""
+    """Largest share of learnt labels from one source while it floods; useful with many sources. 1: no cap."""
     source_window: Annotated[int, Ge(1), Le(10_000_000)] = 2_000
-    """Labels over which shares are taken."""
+    """Number of recent labels over which the shares of sources are counted."""
     max_sources: Annotated[int, Ge(1), Le(10_000_000)] = 1_000
-    """Sources whose rate is remembered; the longest silent is forgotten first."""
+    """Most sources whose rate is remembered; the least recently seen is forgotten first (LRU)."""
     flip_alarm: bool = True
-    """Whether labels that pile up against one class, or from one source as one class, are held."""
+    """Whether labels are held that pile up against one class, or from one source as one class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreConfig:
-    """The Redis door."""
+    """Settings of the Redis client."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     url: str = ""
     """`redis://`, `rediss://` or `unix://` address. Empty: start a server on this machine."""
     prefix: str = "lifelong:"
-    """Put before every key, so that environments can share a server."""
+    """Prefix of every key, so that environments can share a server."""
     timeout_ms: Annotated[int, Ge(20), Le(60_000)] = 1_000
-    """How long one command may take, connecting included."""
+    """How long one command may take, including the connection."""
     chunk_bytes: Annotated[int, Ge(1 << 16), Le(256 << 20)] = 4 << 20
-    """Largest value written or read in one command: larger ones hold up everybody else."""
+    """Largest value that one command writes or reads: a larger one would block all other clients."""
     max_blob_bytes: Annotated[int, Ge(1 << 20), Le(16 << 30)] = 1 << 30
-    """Largest blob that is read; a manifest that names a larger one is refused before anything is fetched."""
+    """Largest blob that is read. A manifest that names a larger one is refused before anything is fetched."""
     history: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
-    """Entries of the history that are kept."""
+    """Most entries of the history of versions."""
     poll_interval_ms: Annotated[int, Ge(10), Le(60_000)] = 1_000
-    """How often a watcher looks by itself; notifications only make it look sooner."""
+    """How often a watcher reads the change counter; notifications only make it read sooner."""
     report_ttl_ms: Annotated[int, Ge(1_000), Le(3_600_000)] = 10_000
-    """How long the report of a replica is kept after it was last heard of."""
+    """Expiry of a report: how long it is kept after it was last written."""

@@ -2,37 +2,35 @@
 
     record --to_message--> key, value, headers --Kafka--> from_message --> record, or BadMessage(reason, detail)
 
-The attributes travel as `ce_` headers, the other fields as a JSON object. Plain JSON without headers is read too: what
-is missing then comes from Kafka itself (the id from the place, the entity from the key, the time from the broker). A
-dead letter carries its payload untouched as the value, and everything about it in headers, so that nothing inflates.
+The attributes travel as `ce_` headers, the other fields as a JSON object. Plain JSON without headers is accepted too:
+then the id comes from the message's place, the entity from its key, and the time from the broker. A dead letter carries
+its payload unchanged as the value and everything else in headers, so the payload does not grow by an encoding.
 
-Whatever is read can be sent again: the value is bounded, and so is every field that becomes an id, a key or a header
-somewhere. Headers that are not ours are not looked at.
+Every record that is read can be sent again, because the value is bounded, and so is every field that becomes an id, a
+key or a header somewhere. Headers of other programs are ignored.
 
-Reasons to refuse a message, which never change their names: `empty`, `oversized` (the value, or one field of it),
-`undecodable` (no JSON object, or a header that cannot be read), `wrong_schema` (a field is missing, blank or of another
-type), `wrong_type` (another record), `future_schema` (a newer version of the record or of CloudEvents).
+A message is refused for one of these reasons, whose names are stable: `empty`, `oversized` (the value, or one field of
+it), `undecodable` (no JSON object, or a header that cannot be read), `wrong_schema` (a field is missing, blank or of
+another type), `wrong_type` (another record), `future_schema` (a newer version of the record or of CloudEvents).
 
 Rejected: structured mode (everything in one JSON object: a payload that is no JSON would have to be wrapped), and the
-`cloudevents` package (it knows no Kafka key and no limits).
+`cloudevents` package (it has neither a Kafka key nor limits).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
 from wire.errors import BadMessage
+from wire.message import Message, Place, shown
 from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, DeadLetter, Event, Feedback, TopicRecord
+from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
 R = TypeVar("R", bound=TopicRecord)
 
 SPEC_VERSION = "1.0"
-NO_SOURCE = "/"  # CloudEvents wants a source; this one is read back as ""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_TIME_MS = 253_402_300_799_999  # the last millisecond of the year 9999, where RFC 3339 ends
+NO_SOURCE = "/"  # CloudEvents requires a source; this one is read back as ""
 
 MAX_FIELD_BYTES = 1 << 10
 """Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
@@ -42,63 +40,35 @@ MAX_DETAIL_CHARS = 500
 
 MAX_DETAIL_BYTES = 4 * MAX_DETAIL_CHARS  # UTF-8 has at most 4 bytes for a character
 MAX_DIGITS = 19  # of a 64-bit number
-MAX_SHOWN_CHARS = 60  # how much of what a client sent a `detail` repeats
 
-HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that are attributes, hence not in the value
+HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers and not in the value
     Event: frozenset({"id", "source", "time_ms"}),
 }
-ATTRIBUTES = frozenset({"source", "time_ms"})  # the same for every other record
+ATTRIBUTES = frozenset({"source", "time_ms"})  # the same for the records that are not listed
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
-READ_HEADERS: dict[type, frozenset[str]] = {  # of every other record: the common ones
+READ_HEADERS: dict[type, frozenset[str]] = {  # records that are not listed have the common headers
     Event: COMMON_HEADERS | {"ce_id"},
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
-HEADER_NAMES = {name.encode(): name for names in READ_HEADERS.values() for name in names}
-"""Every header that is looked at, by its bytes."""
+HEADER_NAMES = {name.encode(): name for name in frozenset[str]().union(*READ_HEADERS.values())}
+"""Every header that is read, by its name in bytes."""
 
 NOT_BLANK: dict[type, tuple[str, ...]] = {Event: ("text",), Feedback: ("event_id", "label")}
-SHORT_FIELDS: dict[type, tuple[str, ...]] = {
-    record: tuple(
-        field.name
-        for field in msgspec.structs.fields(record)
-        if field.type in (str, str | None) and field.name not in ("text", "detail")
-    )
-    for record in TOPIC_RECORDS
-}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """A record as Kafka carries it. `timestamp_ms` is the broker's and is only there on messages that were read."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...] = ()
-    timestamp_ms: int = 0
+def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:
+    """Returns the names of the text fields that are bounded by MAX_FIELD_BYTES."""
+    texts = [field.name for field in msgspec.structs.fields(record) if field.type in (str, str | None)]
+    return tuple(name for name in texts if name not in ("text", "detail"))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where a message lies: `str(place)` is `events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg`.
-
-    `log` names the log, so that no other message has the same place after the topic was made anew. It is empty where
-    the broker does not say.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    log: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.topic}/{self.partition}/{self.offset}"
-        return f"{place}@{self.log}" if self.log else place
+SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for record in TOPIC_RECORDS}
 
 
 def to_message(record: TopicRecord) -> Message:
-    """The message of `record`; equal records make equal bytes. ValueError where `time_ms` is no time."""
+    """Returns the message of `record`; equal records give equal bytes. Raises ValueError where `time_ms` is no time."""
     headers = {
         "ce_specversion": SPEC_VERSION,
         "ce_id": record.message_id,
@@ -106,7 +76,7 @@ def to_message(record: TopicRecord) -> Message:
         "ce_type": record.TYPE,
     }
     if record.time_ms:
-        headers["ce_time"] = _rfc3339(record.time_ms)
+        headers["ce_time"] = to_rfc3339(record.time_ms)
     if isinstance(record, DeadLetter):
         value = record.payload
         headers |= _refusal_headers(record)
@@ -121,7 +91,7 @@ def to_message(record: TopicRecord) -> Message:
 
 
 def from_message(record_type: type[R], message: Message, place: Place) -> R:
-    """The record of type `record_type` in `message`, or BadMessage with one of the reasons above.
+    """Returns the record of type `record_type` in `message`. Raises BadMessage with one of the reasons above.
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
     Event(id='t/0/7', text='hello', key='', source='', time_ms=0)
@@ -138,19 +108,9 @@ def from_message(record_type: type[R], message: Message, place: Place) -> R:
     return _convert(record_type, fields)
 
 
-def clamped_ms(timestamp_ms: int) -> int:
-    """A timestamp of Kafka, which may be any 64-bit number, as the nearest time that a record can carry."""
-    return min(max(timestamp_ms, 0), MAX_TIME_MS)
-
-
-def shown(text: str) -> str:
-    """The beginning of what a client sent, with escapes, for a message or a log."""
-    return repr(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}...")
-
-
 def _body_of(record: TopicRecord) -> dict[str, Any]:
-    outside = HEADER_FIELDS.get(type(record), ATTRIBUTES)
-    return {name: value for name, value in msgspec.structs.asdict(record).items() if name not in outside}
+    in_headers = HEADER_FIELDS.get(type(record), ATTRIBUTES)
+    return {name: value for name, value in msgspec.structs.asdict(record).items() if name not in in_headers}
 
 
 def _refusal_headers(letter: DeadLetter) -> dict[str, str]:
@@ -201,14 +161,14 @@ def _check_type(record_type: type[R], attributes: Mapping[str, str]) -> None:
     version = attributes.get("ce_specversion", SPEC_VERSION)
     if version != SPEC_VERSION:
         raise BadMessage("future_schema", f"ce_specversion is {shown(version)}, we read {SPEC_VERSION}")
-    found = attributes.get("ce_type", record_type.TYPE)
-    if found == record_type.TYPE:
+    type_name = attributes.get("ce_type", record_type.TYPE)
+    if type_name == record_type.TYPE:
         return
-    name, _, number = found.rpartition(".v")
+    name, _, number = type_name.rpartition(".v")
     our_name, _, our_number = record_type.TYPE.rpartition(".v")
     if name == our_name and number.isdecimal() and len(number) < 10 and int(number) > int(our_number):
-        raise BadMessage("future_schema", f"ce_type is {shown(found)}, we read {record_type.TYPE}")
-    raise BadMessage("wrong_type", f"ce_type is {shown(found)}, expected {record_type.TYPE}")
+        raise BadMessage("future_schema", f"ce_type is {shown(type_name)}, we read {record_type.TYPE}")
+    raise BadMessage("wrong_type", f"ce_type is {shown(type_name)}, expected {record_type.TYPE}")
 
 
 def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -218,7 +178,7 @@ def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> di
     if "ce_source" in attributes:
         fields["source"] = "" if attributes["ce_source"] == NO_SOURCE else attributes["ce_source"]
     if "ce_time" in attributes:
-        fields["time_ms"] = _millis(attributes["ce_time"])
+        fields["time_ms"] = from_rfc3339(attributes["ce_time"])
     return fields
 
 
@@ -237,7 +197,10 @@ def _body(value: bytes | None) -> dict[str, Any]:
 
 
 def _complete_event(fields: dict[str, Any], message: Message, place: Place) -> None:
-    """A client may leave the id and the entity to Kafka. We send the id as key where there is no entity."""
+    """Fills in the id and the entity, which a client may leave out: the id is the place, the entity is Kafka's key.
+
+    Our own events without an entity have their id as key, so a key that is the id names no entity.
+    """
     if fields.get("id", "") == "":
         fields["id"] = str(place)
     if fields.get("key", "") == "" and message.key:
@@ -255,26 +218,9 @@ def _convert(record_type: type[R], fields: Mapping[str, Any]) -> R:
     for name in NOT_BLANK.get(record_type, ()):
         if not getattr(record, name).strip():
             raise BadMessage("wrong_schema", f"`{name}` is blank")
-    if not 0 <= record.time_ms <= MAX_TIME_MS:
+    if not is_time(record.time_ms):
         raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, not milliseconds since 1970")
     return record
-
-
-def _rfc3339(time_ms: int) -> str:
-    if not 0 <= time_ms <= MAX_TIME_MS:
-        raise ValueError(f"time_ms is {time_ms}; give milliseconds since 1970, up to the year 9999")
-    time = EPOCH + timedelta(milliseconds=time_ms)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _millis(text: str) -> int:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadMessage("undecodable", f"ce_time is {shown(text)}, no time of RFC 3339") from error
-    if time.tzinfo is None:
-        raise BadMessage("undecodable", f"ce_time {shown(text)} has no time zone")
-    return (time - EPOCH) // timedelta(milliseconds=1)
 
 
 def _num_bytes(text: str | None) -> int:

@@ -1,10 +1,10 @@
-"""What can go wrong at the doors. Foreign exceptions become these once, where the client library is called."""
+"""The exceptions of Kafka and Redis access. Errors of the client libraries are mapped to these where they occur."""
 
 from collections.abc import Sequence
 
 
 class WireError(Exception):
-    """Anything that a door refuses or cannot do."""
+    """The base of all errors of this room."""
 
 
 class BusUnavailable(WireError):
@@ -14,8 +14,8 @@ class BusUnavailable(WireError):
 class SendFailed(WireError):
     """A record was refused, or not acknowledged in time.
 
-    Where it `is_permanent` the same record can never be sent: it has no encoding, is too large, or is refused for what
-    it is. Otherwise a later attempt may succeed.
+    `is_permanent` says that the same record can never be sent: it cannot be encoded, is too large, or is invalid to the
+    broker. Otherwise a later attempt may succeed.
     """
 
     def __init__(self, message: str, *, is_permanent: bool = False) -> None:
@@ -24,7 +24,7 @@ class SendFailed(WireError):
 
 
 class BadMessage(WireError):
-    """A message that is no record of ours. `reason` is one of the stable codes, `detail` says what was found."""
+    """A message holds no record of ours. `reason` is one of the stable codes, `detail` describes the message."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -37,53 +37,53 @@ class StoreUnavailable(WireError):
 
 
 class StoreFull(StoreUnavailable):
-    """Redis has no room for what would be written, even after what nobody needs was removed."""
+    """Redis has no room for what would be written, even after garbage was collected."""
 
 
 class UnsafePolicy(WireError):
-    """The Redis server may evict weights by itself."""
+    """The eviction policy of the Redis server may remove weights."""
 
 
 class NotFound(WireError):
-    """No such blob, version or plan."""
+    """There is no such blob, version or plan."""
 
 
 class BlobCorrupt(WireError):
-    """A blob is not what its digest says."""
+    """The bytes of a blob do not have its digest."""
 
 
 class BadSignature(WireError):
-    """A manifest was not signed with our key."""
+    """A manifest or plan was not signed with our key."""
 
 
 class UnknownFormat(WireError):
-    """A manifest of a format that this program does not read."""
+    """A record has a format that this program does not read."""
 
 
 class StaleEpoch(WireError):
-    """Somebody else holds the lease now: stop."""
+    """Another process holds the lease now, so the caller must stop."""
 
 
 class ParentMoved(WireError):
-    """The current version is no longer the one that this one was trained from."""
+    """The current version is no longer the parent of the version to publish."""
 
 
 class PlanMoved(WireError):
-    """The rollout plan was changed by somebody else; read it again."""
+    """Another process changed the rollout plan (the compare and swap failed): read it again."""
 
 
 class ErasuresFull(WireError):
-    """So many subjects were erased that no more are remembered."""
+    """The list of erased subjects is full."""
 
 
 class BusRefused(WireError):
-    """The broker answered, and the answer was no: rights, configuration, or a version that it does not speak."""
+    """The broker refused a request: for lack of rights, by its configuration, or for a protocol version."""
 
 
 class LogTruncated(WireError):
-    """A partition ends before the place where we want to go on: the broker lost records that we have seen.
+    """A partition ends before the offset to read next: the broker lost records that we have read.
 
-    `partitions` are those whose offsets mean nothing any more.
+    `partitions` names those whose stored offsets are no longer valid.
     """
 
     def __init__(self, partition: str, *, position: int, end: int) -> None:
@@ -95,7 +95,7 @@ class LogTruncated(WireError):
 
 
 class LogReplaced(LogTruncated):
-    """A topic was made anew: other records come under the offsets of those that we have seen."""
+    """A topic was recreated: its offsets now stand for other records than those that we have read."""
 
     def __init__(self, topic: str, partitions: Sequence[str]) -> None:
         WireError.__init__(

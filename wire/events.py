@@ -1,17 +1,17 @@
-"""Which event a label is about: an event is (source, id), and a label may say less. Pure: no clock, no network.
+"""Which event a label is about. An event is identified by (source, id); a label may name only part of that. Pure.
 
-    Event, Answer --key_of--> (source, id) --text_of--> the bytes under which it is hashed and remembered
-    Feedback --fitting--> the waiting answers that it may be the label of: none, its own, or several (AMBIGUOUS)
-             --sought_as--> the one name under which an event that no longer waits is remembered, see `names_of`
+    Event, Answer --key_of--> (source, id) --encoded_key--> the bytes under which it is hashed and remembered
+    Feedback --matching--> the waiting answers that it may be the label of: none, its own, or several (AMBIGUOUS)
+             --lookup_alias--> the alias under which an event that no longer waits is found, one of `aliases_of`
 
 A label names its event by id, and by what else its sender knows: the event's source, the receipt of the answer, or
-both. The source has to be the answer's, and the receipt has to be that of this very answer: its time and its entity,
-which `wire.receipts` has found to be signed. An event that was answered twice has two receipts, and either is good.
+both. The source must be that of the answer. The receipt must have the time and the entity of this answer, and
+`wire.receipts` has verified its code before. An event that was answered twice has two receipts, and both are valid.
 
-The learner's join and the judge of the rollout both ask here, so that both believe the same pairs.
+The learner's join and the judge of the rollout both use these functions, so that both believe the same pairs.
 
-Rejected: ids that are unique over all sources (two producers that both count 1, 2, 3 know nothing of each other), and
-the source inside the receipt (a label that does not name it could then not be checked before its answer is there).
+Rejected: ids that are unique over all sources (two producers that both count 1, 2, 3 do not know of each other), and
+the source inside the receipt (a label without a source could then not be checked before its answer arrives).
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,15 +24,15 @@ EventKey: TypeAlias = tuple[str, str]
 """Source and id."""
 
 AMBIGUOUS: Final = "ambiguous"
-"""Why a label is quarantined that several answers fit."""
+"""The reason for the quarantine of a label that matches several answers."""
 
 _NEVER_IN_UTF8: Final = b"\xff"
 
 
 class GivenAnswer(Protocol):
-    """What is kept of an answer until its label comes. `source` is None where it was not kept: any may be meant.
+    """What is remembered of an answer until its label comes. A `source` of None is unknown and matches every source.
 
-    `times_ms` are those of the answer and of each later answer to the same event: the times of its receipts.
+    `times_ms` holds the times of the answer and of each later answer to the same event: the times of its receipts.
     """
 
     @property
@@ -45,70 +45,74 @@ class GivenAnswer(Protocol):
     def times_ms(self) -> tuple[int, ...]: ...
 
 
-G = TypeVar("G", bound=GivenAnswer)
+A = TypeVar("A", bound=GivenAnswer)
 
 
 def key_of(record: Event | Answer) -> EventKey:
-    """Who the record's event is: an id is unique within its source."""
+    """Returns source and id of the record's event: an id is unique within its source."""
     return record.source, record.id if isinstance(record, Event) else record.event_id
 
 
-def text_of(key: EventKey) -> bytes:
-    """Other bytes for every key; those of an event without a source are its id.
+def encoded_key(key: EventKey) -> bytes:
+    """Encodes the key injectively; an event without a source is encoded as its id.
 
-    >>> text_of(("", "e-17")), text_of(("shop", "e-17"))
+    >>> encoded_key(("", "e-17")), encoded_key(("shop", "e-17"))
     (b'e-17', b'shop\\xffe-17')
     """
     source, event_id = key
     return event_id.encode() if not source else source.encode() + _NEVER_IN_UTF8 + event_id.encode()
 
 
-def fitting(feedback: Feedback, given: Iterable[G]) -> list[G]:
-    """Those of the answers `given` that `feedback` may be the label of.
+def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
+    """Returns those of `answers` that `feedback` may be the label of.
 
-    A receipt is believed here, so refuse forged ones before. One beside an approval says nothing: the operator does.
+    Forged receipts must have been refused before. The receipt of an approved label is ignored.
     """
     receipt_ms = _receipt_ms(feedback)
-    return [
-        it
-        for it in given
-        if it.event_id == feedback.event_id
-        and (feedback.event_source is None or it.source is None or it.source == feedback.event_source)
-        and (receipt_ms is None or (receipt_ms in it.times_ms and it.entity == feedback.answered_entity))
-    ]
+    return [answer for answer in answers if _matches(feedback, receipt_ms, answer)]
 
 
-def names_of(given: GivenAnswer) -> Iterator[bytes]:
-    """The names under which an event is remembered when its answer waits no longer: by key, by id, by each receipt."""
-    yield text_of((given.source if given.source is not None else "", given.event_id))
-    yield _id_name(given.event_id)
-    for time_ms in given.times_ms:
-        yield _receipt_name(given.event_id, time_ms, given.entity)
+def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
+    """Yields the aliases of an event whose answer no longer waits: by key, by id, and by each receipt."""
+    yield encoded_key((answer.source if answer.source is not None else "", answer.event_id))
+    yield _id_alias(answer.event_id)
+    for time_ms in answer.times_ms:
+        yield _receipt_alias(answer.event_id, time_ms, answer.entity)
 
 
-def sought_as(feedback: Feedback) -> bytes:
-    """The name under which the label's event is remembered, by the most that the label says of it."""
+def lookup_alias(feedback: Feedback) -> bytes:
+    """Returns the alias of the label's event that is the most specific one that the label determines."""
     if feedback.event_source is not None:
-        return text_of((feedback.event_source, feedback.event_id))
+        return encoded_key((feedback.event_source, feedback.event_id))
     receipt_ms = _receipt_ms(feedback)
     if receipt_ms is not None:
-        return _receipt_name(feedback.event_id, receipt_ms, feedback.answered_entity)
-    return _id_name(feedback.event_id)
+        return _receipt_alias(feedback.event_id, receipt_ms, feedback.answered_entity)
+    return _id_alias(feedback.event_id)
 
 
 def has_receipt(feedback: Feedback) -> bool:
-    """Whether the label says of which answer it is, and not only of which event."""
+    """Whether the label names one answer, and not only an event."""
     return _receipt_ms(feedback) is not None
+
+
+def _matches(feedback: Feedback, receipt_ms: int | None, answer: GivenAnswer) -> bool:
+    if answer.event_id != feedback.event_id:
+        return False
+    if None not in (feedback.event_source, answer.source) and answer.source != feedback.event_source:
+        return False
+    if receipt_ms is None:
+        return True
+    return receipt_ms in answer.times_ms and answer.entity == feedback.answered_entity
 
 
 def _receipt_ms(feedback: Feedback) -> int | None:
     return time_of(feedback.receipt) if feedback.receipt and not feedback.approval else None
 
 
-def _id_name(event_id: str) -> bytes:
+def _id_alias(event_id: str) -> bytes:
     return _NEVER_IN_UTF8 + event_id.encode()
 
 
-def _receipt_name(event_id: str, time_ms: int, entity: str) -> bytes:
-    """A time has no byte 0xff, so that an id and an entity are told apart by it."""
+def _receipt_alias(event_id: str, time_ms: int, entity: str) -> bytes:
+    """Joins the parts by the byte 0xff, which occurs in none of them, since they are UTF-8."""
     return _NEVER_IN_UTF8.join((b"", f"{time_ms}".encode(), event_id.encode(), entity.encode()))

@@ -1,14 +1,14 @@
-"""What may be committed: for each partition, the offset below which every delivered record is finished.
+"""The offsets that may be committed: for each partition, the end of the prefix of finished records (a low watermark).
 
-    open(partition) -> add(position)... in order of offset -> finish(position)... in any order -> prefix()
+    open(partition) -> add(offset)... in order of offset -> finish(position)... in any order -> prefix()
 
-A record that is not finished holds back everything behind it, so that a restart delivers it again. Positions carry the
-generation of the partition's assignment: what is finished after the partition was lost changes nothing.
+An unfinished record ends the prefix, so that a restart delivers it and all records after it again. Positions carry the
+generation of the partition's assignment: a record that is finished after its partition was lost has no effect.
 
-Offsets may have gaps (compaction, transaction markers): the prefix ends at the first record that is not finished, or
-right behind the last one where all are.
+Offsets may have gaps (compaction, transaction markers). The prefix ends at the first unfinished record, or one past the
+last record where all are finished.
 
-Rejected: committing the highest finished offset (loses whatever is still in flight below it when we are killed).
+Rejected: committing the highest finished offset (if we are killed, it loses every record in flight below it).
 """
 
 from collections import OrderedDict
@@ -32,12 +32,15 @@ class Position:
 @dataclass(slots=True)
 class _Track:
     generation: int
-    waiting: OrderedDict[int, bool] = field(default_factory=OrderedDict)  # offset -> finished; the first is not
-    end: int = 0  # behind the last record that the prefix passed; 0: it passed none
+    waiting: OrderedDict[int, bool] = field(default_factory=OrderedDict)  # offset -> finished?; the first is not
+    end: int = 0  # the offset after the last record of the prefix; 0: the prefix is empty
 
 
 class FinishedPrefix:
-    """Not thread-safe: its owner holds the lock. At most `limit` delivered records wait in each partition."""
+    """The finished prefix of each partition, in which at most `limit` delivered records may wait.
+
+    Not thread-safe: the owner calls it under a lock.
+    """
 
     def __init__(self, *, limit: int) -> None:
         self._limit = limit
@@ -45,20 +48,20 @@ class FinishedPrefix:
         self._tracks: dict[Partition, _Track] = {}
 
     def open(self, partition: Partition) -> None:
-        """Starts to track `partition` under a generation of its own; nothing changes where it is tracked already."""
+        """Starts to track `partition` under a new generation. Idempotent: a tracked partition is left as it is."""
         if partition not in self._tracks:
             self._tracks[partition] = self._new_track()
 
-    def keep(self, partitions: Iterable[Partition]) -> None:
-        """Forgets every partition that is not among `partitions`, with all that waits there."""
-        kept = set(partitions)
-        self._tracks = {partition: track for partition, track in self._tracks.items() if partition in kept}
+    def retain(self, partitions: Iterable[Partition]) -> None:
+        """Drops every partition that is not in `partitions`, with the records that wait there."""
+        retained = set(partitions)
+        self._tracks = {partition: track for partition, track in self._tracks.items() if partition in retained}
 
     def add(self, partition: Partition, offset: int) -> Position:
-        """The record at `offset` was delivered. ValueError where the partition is full.
+        """Notes that the record at `offset` was delivered. Raises ValueError where the partition is full.
 
-        An offset below an earlier one says that the log was rewound or made anew: then nothing that waits counts any
-        more, and a new generation begins.
+        An offset that is not above the earlier ones means that the log was rewound or recreated. Then the records that
+        wait are dropped, and a new generation begins.
         """
         track = self._tracks[partition]
         if offset < track.end or (track.waiting and offset <= next(reversed(track.waiting))):
@@ -69,9 +72,9 @@ class FinishedPrefix:
         return Position(topic=partition[0], partition=partition[1], offset=offset, generation=track.generation)
 
     def finish(self, position: Position) -> bool:
-        """The effect of the record is there. False where the position is of an older generation, or finished already.
+        """Notes that the effect of the record is done; False where its generation is over or it was finished before.
 
-        Amortised O(1): a record is looked at once more when the prefix moves over it.
+        Takes amortised constant time: each record is visited once more, when the prefix passes it.
         """
         track = self._tracks.get((position.topic, position.partition))
         if track is None or track.generation != position.generation or track.waiting.get(position.offset) is not False:
@@ -86,22 +89,22 @@ class FinishedPrefix:
         return True
 
     def prefix(self) -> dict[Partition, int]:
-        """The next offset to read, by partition: all records below it are finished. Untouched partitions are absent."""
+        """Returns the offset to commit by partition: all records below it are finished. Empty prefixes are absent."""
         ends = {partition: next(iter(track.waiting), track.end) for partition, track in self._tracks.items()}
         return {partition: end for partition, end in ends.items() if end}
 
     def room(self, partition: Partition) -> int:
-        """How many more records may be delivered from `partition`."""
+        """Returns how many more records of `partition` may be delivered."""
         return self._limit - len(self._tracks[partition].waiting)
 
     @property
     def partitions(self) -> list[Partition]:
-        """What is tracked now, in order."""
+        """The tracked partitions, sorted."""
         return sorted(self._tracks)
 
     @property
     def num_waiting(self) -> int:
-        """Delivered records that the prefix has not passed, over all partitions."""
+        """The number of delivered records after the prefix, over all partitions."""
         return sum(len(track.waiting) for track in self._tracks.values())
 
     def _new_track(self) -> _Track:

@@ -1,34 +1,36 @@
-"""Dead letters: what was refused, or cannot be sent, as a record that can always be sent.
+"""Dead letters: messages that were refused and records that cannot be sent, as records that can always be sent.
 
-    message that is no record  --refuse-->      DeadLetter
-    record that is never taken --unsendable-->  DeadLetter
+    message that is no record          --refuse-->      DeadLetter
+    record that no broker ever accepts --unsendable-->  DeadLetter
 
-A letter is bounded in every field, so that the topic of letters takes it whatever a client has sent. The payload of a
-refused message is whole up to MAX_PAYLOAD_BYTES. That of a record which a broker did not take is cut at
-MAX_SHORT_PAYLOAD_BYTES, for its own size may have been the reason. The detail names the size of what was cut.
+Every field of a letter is bounded, so the dead-letter topic accepts it whatever a client has sent. The payload of a
+refused message is complete up to MAX_PAYLOAD_BYTES. The payload of a record that the broker refused is truncated to
+MAX_SHORT_PAYLOAD_BYTES, because its size may have been the reason. The detail names the original size.
 
-Rejected: to refuse the letter too (the partition would stand still for ever), and a letter that refers to the message
-by its place alone (the topic forgets it sooner than an operator comes).
+Rejected: refusing such a letter too (its partition would never advance), and a letter that only refers to the message's
+place (retention removes the message before an operator looks).
 """
 
-from wire.envelope import MAX_DETAIL_CHARS, MAX_FIELD_BYTES, Message, Place, clamped_ms, to_message
+from wire.envelope import MAX_DETAIL_CHARS, MAX_FIELD_BYTES, to_message
 from wire.errors import BadMessage, SendFailed
+from wire.message import Message, Place
 from wire.records import DeadLetter, TopicRecord
+from wire.timestamps import clamped_ms
 
 MAX_MESSAGE_BYTES = 8 << 20
-"""Largest message that our topics take, but for that of dead letters."""
+"""Largest message that our topics accept, except the dead-letter topic."""
 
 MAX_LETTER_BYTES = MAX_MESSAGE_BYTES + (1 << 20)
-"""Largest dead letter that its topic takes."""
+"""Largest message that the dead-letter topic accepts."""
 
 MAX_PAYLOAD_BYTES = MAX_MESSAGE_BYTES
 MAX_SHORT_PAYLOAD_BYTES = 64 << 10
 ENCODING_ERRORS = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What `to_message` raises for a record whose fields are not what their types say."""
+"""The errors of `to_message` for a record whose fields do not have their declared types."""
 
 
 def refuse(error: BadMessage, message: Message, place: Place, *, source: str) -> DeadLetter:
-    """The dead letter of `message`, refused by `source` with `error`; the same message always makes the same letter."""
+    """Returns the dead letter of `message`, which `source` refused with `error`; equal messages give equal letters."""
     return _letter(
         error.reason,
         error.detail,
@@ -41,9 +43,9 @@ def refuse(error: BadMessage, message: Message, place: Place, *, source: str) ->
 
 
 def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: str) -> DeadLetter:
-    """The dead letter of `record`, which came of the message at `place` and was not taken, as `error` says.
+    """Returns the dead letter of `record`, the result of the message at `place`, which was refused with `error`.
 
-    A dead letter that was too large keeps its reason and its origin, and only its payload is cut.
+    A dead letter that was itself refused keeps its reason and its origin; its payload is truncated.
     """
     if isinstance(record, DeadLetter):
         reason = record.reason
@@ -82,7 +84,7 @@ def _letter(
 
 
 def _value_of(record: TopicRecord) -> bytes:
-    """The value of the record's message; nothing where the record has none."""
+    """Returns the value of the record's message; empty where the record cannot be encoded."""
     try:
         value = to_message(record).value
     except ENCODING_ERRORS:
@@ -91,10 +93,10 @@ def _value_of(record: TopicRecord) -> bytes:
 
 
 def _encodable(text: str) -> str:
-    """`text` without halves of surrogate pairs, which UTF-8 does not know."""
+    """Returns `text` with lone surrogates, which UTF-8 cannot encode, replaced."""
     return text.encode(errors="replace").decode()
 
 
 def _shortened(text: str, *, max_bytes: int) -> str:
-    """The beginning of `text` that has at most `max_bytes` bytes of UTF-8."""
+    """Returns the longest beginning of `text` that has at most `max_bytes` bytes of UTF-8."""
     return text.encode(errors="replace")[:max_bytes].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""How every process of ours logs: one event a line with its fields, to standard error, without secrets."""
+"""Logging of every process: one event a line with its fields, to standard error, with secrets redacted."""
 
 import dataclasses
 import logging
@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TextIO
 
 import structlog
@@ -16,12 +17,12 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 HIDDEN = "***"
 
 SILENT = ("kafka",)
-"""Libraries that write several lines a second while a server is away. Their door says what matters."""
+"""Loggers of libraries that write several lines a second while a server is away. Our clients log what matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """What is logged, and how. `secrets` are hidden wherever they would be written."""
+    """The level and the format of the log. `secrets` are replaced wherever they would be written."""
 
     level: str = "info"
     as_json: bool = False
@@ -29,7 +30,7 @@ class LogConfig:
 
 
 def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
-    """Sets up structlog, and the standard library's logging for the libraries that use it (warnings and worse)."""
+    """Sets up structlog, and the standard library's logging for the libraries that use it (warnings and above)."""
 
     def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         return {key: _redacted(value, config.secrets) for key, value in event.items()}
@@ -40,12 +41,10 @@ def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    ending: list[Processor] = [
-        redact,
-        structlog.processors.JSONRenderer()
-        if config.as_json
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty()),
-    ]
+    renderer: Processor = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    if config.as_json:
+        renderer = structlog.processors.JSONRenderer()
+    ending: list[Processor] = [redact, renderer]
     structlog.configure(
         processors=[*beginning, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[config.level.upper()]),
@@ -62,7 +61,7 @@ def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
 
 
 def secrets_in(value: object) -> tuple[str, ...]:
-    """The secrets that a setting, or a configuration with all that is in it, holds: whatever is a SecretStr."""
+    """Returns every secret (SecretStr) in a setting, a dataclass or a sequence, at any depth."""
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
         return (secret,) if secret else ()
@@ -70,11 +69,11 @@ def secrets_in(value: object) -> tuple[str, ...]:
         parts: Iterable[object] = [getattr(value, field.name) for field in dataclasses.fields(value)]
     else:
         parts = value if isinstance(value, tuple | list) else ()
-    return tuple(secret for part in parts for secret in secrets_in(part))
+    return tuple(chain.from_iterable(map(secrets_in, parts)))
 
 
 def without_password(text: str) -> str:
-    """Hides the user and password in an address.
+    """Returns `text` with the user name and password of every address in it hidden.
 
     >>> without_password("redis://me:hush@host:6379/0")
     'redis://***@host:6379/0'

@@ -1,8 +1,8 @@
-"""Which arm answers an entity: a pure function of the plan and the key, the same on Kafka and HTTP.
+"""The traffic split: which arm answers an entity, as a pure function of the plan and the key, for Kafka and HTTP.
 
 An entity's place on the unit interval is `mmh3(salt | key) / 2^32`. The stable arm owns the interval from 0; the other
-arms take their shares from the end. So a ramp of the candidate from 1 % to 5 % to 25 % only moves entities from
-stable to candidate, never back and forth: `arm_for` is sticky.
+arms take their shares from the end. So the assignment is sticky: a ramp of the candidate from 1 % to 5 % to 25 % moves
+entities from stable to candidate, and never back.
 """
 
 import mmh3
@@ -11,7 +11,7 @@ from wire.records import Arm, RolloutPlan
 
 
 def arm_for(key: str, plan: RolloutPlan) -> Arm:
-    """The arm of `plan` that answers the entity `key`.
+    """Returns the arm of `plan` that answers the entity `key`.
 
     >>> plan = RolloutPlan(revision=1, salt="s", arms=(Arm(name="stable", version=3, share=1.0),))
     >>> arm_for("customer-17", plan).version
@@ -27,7 +27,7 @@ def arm_for(key: str, plan: RolloutPlan) -> Arm:
 
 
 def place_of(key: str, salt: str) -> float:
-    """Where `key` stands on [0, 1) under `salt`.
+    """Returns the place of `key` in [0, 1) under `salt`.
 
     >>> 0.0 <= place_of("customer-17", "s") < 1.0
     True

@@ -1,20 +1,20 @@
-"""How much one source of labels may say: so many a second, and no more than its share. Pure: no clock, no bus.
+"""Limits on each source of labels: a rate limit, and a cap on its share of what is learnt. Pure: no clock, no bus.
 
     label --Rates.take--> over_rate                      a token bucket for each source
           --Shares.take-> over_share                     a cap on its share of what is learnt
 
-The clock of a bucket is the newest answer that its source has labelled. Those times are ours: a source that claims
-times of its own fills no bucket with them, and labels that come in one heap, hours later, are as good as at once.
+The clock of a bucket is the time of the newest answer that its source has labelled. We set those times, so a source
+cannot fill its bucket by claiming other times, and labels that arrive together, hours later, count like prompt ones.
 
-A source is flooding when it says more than `share` of the recent labels, and more than TOLERANCE times as many as the
-others on average; while it is, it gets at most `share` of what is learnt, and the others lose nothing.
-So a source alone is never capped, nor are a few that say about as much as each other.
+A source is flooding when it sends more than `share` of the recent labels, and more than TOLERANCE times as many as the
+other sources on average. While it floods it gets at most `share` of what is learnt, and the other sources lose nothing.
+So a single source is never capped, and neither are a few sources of about equal size.
 
-Both remember a bounded number of sources, the longest silent out first. They go by the name that a label carries: who
-may write under which name is for the broker to say (an ACL of the topic, one producer for each source).
+The buckets are bounded in number (LRU), the shares by the window of recent labels. Both identify a source by the name
+in its labels. The broker decides who may write under which name (an ACL of the topic, one producer for each source).
 
-Rejected: the clock of the wall (a replay would refuse other labels), the time in the label (its sender's word), and a
-cap on what is learnt alone (two sources of unlike size would stop each other).
+Rejected: wall-clock time (a replay would refuse other labels), the time in the label (its sender chooses it), and a cap
+on the share of learnt labels alone (two sources of unequal size would stop each other).
 """
 
 from collections import Counter, OrderedDict, deque
@@ -24,18 +24,21 @@ import msgspec
 
 TOLERANCE: Final = 2
 MAX_NAME_CHARS: Final = 100
-"""Of a longer name only this much is looked at."""
+"""Longest name of a source; a longer one is cut here."""
 
 
 class SourcesState(msgspec.Struct, frozen=True, kw_only=True):
-    """`buckets`: tokens and clock of each source, longest silent first. `recent`: who said a label, was it taken."""
+    """`buckets` holds tokens and clock of each source, least recently used first.
+
+    `recent` holds the source of each recent label, and whether it was accepted.
+    """
 
     buckets: dict[str, tuple[float, int]]
     recent: list[tuple[str, bool]]
 
 
 class Rates:
-    """A token bucket for each source: `per_s` labels a second (0: no limit), `burst` of them at once."""
+    """A token bucket for each source: it refills at `per_s` labels a second (0: no limit) and holds `burst`."""
 
     def __init__(
         self, *, per_s: float, burst: int, max_sources: int, buckets: dict[str, tuple[float, int]] | None = None
@@ -46,56 +49,60 @@ class Rates:
         self._buckets = OrderedDict(buckets or {})
 
     def take(self, source: str, time_ms: int) -> bool:
-        """Whether `source` may say a label now, at `time_ms` of its clock."""
+        """Takes a token for one more label of `source` at `time_ms` of its clock; False where its bucket is empty."""
         if not self._per_ms:
             return True
         name = source[:MAX_NAME_CHARS]
         tokens, before_ms = self._buckets.pop(name, (self._burst, time_ms))
         now_ms = max(before_ms, time_ms)
         tokens = min(tokens + self._per_ms * (now_ms - before_ms), self._burst)
-        is_taken = tokens >= 1.0
-        self._buckets[name] = (tokens - is_taken, now_ms)
+        is_accepted = tokens >= 1.0
+        self._buckets[name] = (tokens - is_accepted, now_ms)
         if len(self._buckets) > self._max_sources:
             self._buckets.popitem(last=False)
-        return is_taken
+        return is_accepted
 
     def export(self) -> dict[str, tuple[float, int]]:
         return dict(self._buckets)
 
 
 class Shares:
-    """The last `window` labels by source; a source that floods gets at most `share` of those taken (1: no cap)."""
+    """The last `window` labels by source. A flooding source gets at most `share` of the accepted ones (1: no cap)."""
 
     def __init__(self, *, share: float, window: int, recent: list[tuple[str, bool]] | None = None) -> None:
         self._share = share
         self._window = window
         self._recent = deque(recent or ())
-        self._said = Counter(name for name, _ in self._recent)
-        self._taken = Counter(name for name, is_taken in self._recent if is_taken)
+        self._sent = Counter(name for name, _ in self._recent)
+        self._accepted = Counter(name for name, is_accepted in self._recent if is_accepted)
 
     def take(self, source: str) -> bool:
-        """Whether one more label of `source` may be learnt."""
+        """Counts one more label of `source`; False where it may not be learnt."""
         if self._share >= 1.0:
             return True
         name = source[:MAX_NAME_CHARS]
-        self._said[name] += 1
-        is_taken = not self._is_flooding(name) or self._taken[name] + 1 <= self._share * (self._taken.total() + 1)
-        self._taken[name] += is_taken
-        self._recent.append((name, is_taken))
+        self._sent[name] += 1
+        is_accepted = not self._is_flooding(name) or self._is_below_cap(name)
+        self._accepted[name] += is_accepted
+        self._recent.append((name, is_accepted))
         if len(self._recent) > self._window:
-            self._forget(*self._recent.popleft())
-        return is_taken
+            self._expire(*self._recent.popleft())
+        return is_accepted
 
     def export(self) -> list[tuple[str, bool]]:
         return list(self._recent)
 
     def _is_flooding(self, name: str) -> bool:
-        said = self._said[name]
-        others = self._said.total() - self._said[name]
-        return said > self._share * (said + others) and said * (len(self._said) - 1) > TOLERANCE * others
+        own = self._sent[name]
+        others = self._sent.total() - own
+        num_others = len(self._sent) - 1
+        return own > self._share * (own + others) and own * num_others > TOLERANCE * others
 
-    def _forget(self, name: str, was_taken: bool) -> None:
-        self._said[name] -= 1
-        self._taken[name] -= was_taken
-        if not self._said[name]:
-            del self._said[name], self._taken[name]
+    def _is_below_cap(self, name: str) -> bool:
+        return self._accepted[name] + 1 <= self._share * (self._accepted.total() + 1)
+
+    def _expire(self, name: str, was_accepted: bool) -> None:
+        self._sent[name] -= 1
+        self._accepted[name] -= was_accepted
+        if not self._sent[name]:
+            del self._sent[name], self._accepted[name]

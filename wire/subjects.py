@@ -1,9 +1,10 @@
-"""Subjects, under the names that may be written down: whom a text is about is not to be read from a manifest or a log.
+"""Pseudonyms of data subjects: keyed digests, so that manifests, checkpoints and logs do not name whom a text is about.
 
-    key of an event --digest, under a secret--> who was erased, in the store, in checkpoints, in reports
+    key of an event --digest, under a secret--> the erased subject in the store, in checkpoints, in reports
 
-The digest is keyed (HMAC-SHA256, cut to 128 bits), so that who can read Redis cannot try all customers; the same key of
-an event gives the same digest everywhere in one installation. Rejected: a plain hash (there are few customer numbers).
+The digest is keyed (HMAC-SHA256, truncated to 128 bits), so that a reader of Redis cannot find a subject by trying all
+customer numbers. One key of events has the same digest everywhere in one installation. Rejected: a plain hash (there
+are few customer numbers).
 """
 
 import hmac
@@ -16,7 +17,7 @@ DIGEST_BYTES: Final = 16
 
 
 class Subjects:
-    """Makes digests of subjects. ValueError for an empty key."""
+    """Makes digests of subjects. Raises ValueError for an empty signing key."""
 
     def __init__(self, signing_key: bytes) -> None:
         if not signing_key:
@@ -24,7 +25,7 @@ class Subjects:
         self._key = derived(signing_key, b"lifelong subject v1")
 
     def digest(self, subject: str) -> str:
-        """The name of `subject`, 32 hexadecimal digits. ValueError for "": nobody."""
+        """Returns the digest of `subject`, 32 hexadecimal digits. Raises ValueError for "", which names nobody."""
         if not subject:
             raise ValueError("no subject: events without a key are about nobody that can be told from others")
         return hmac.digest(self._key, subject.encode(), sha256)[:DIGEST_BYTES].hex()

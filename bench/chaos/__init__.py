@@ -1,10 +1,18 @@
-"""Everything that can fail, fails, under load; and an oracle of its own counts what was lost.
+"""Makes everything fail that can fail, under load, while an oracle of its own counts what is lost.
 
     seed --draw--> faults --> a scene (`lifelong up`, or the three programs behind Toxiproxy)
     load (events by Kafka and HTTP, labels some seconds later) --> the scene --> topics, reports, checkpoint
-    ledger, topics, learner's counts --oracle--> verdict --> rows
+    ledger, topics, learner's counters --oracle--> verdict --> rows
 
-The oracle believes nobody: every event and every label has a number, and when all is over the topics are read from
-their beginning. Each event must be answered, or be in a dead letter; each label must have met one end that the learner
-counts; and the weights must be those, to the bit, of a learner that nobody disturbed.
+The oracle trusts no component: every event and every label has a number, and when all is over the topics are read from
+their beginning. Each event must be answered, or be in a dead letter; each label must be in exactly one of the learner's
+counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (reference.py).
+
+    play.py       one scene from start to verdict; rows.py plays both, as programs (__main__.py), and makes the rows
+    up.py, apart.py    the scenes (protocol: scene.py) with programs.py, servers.py, process_tree.py, sandbox.py,
+                       toxiproxy.py        draw.py, faults/    what goes wrong        size.py    how much of it
+    load.py       the load, with http.py and retrying.py; ledger.py and timeline.py record it; watch.py polls the store
+    readback.py, oracle.py    what the topics hold, and what is wrong with it
+
+`bench.chaos.rows` is the door; tests of other rooms also use toxiproxy.py, faults/, servers.py and sandbox.py.
 """

@@ -1,6 +1,6 @@
 """`python -m bench.chaos SCENE SIZE`: plays one scene of that size (JSON); its outcome is the last line, as JSON.
 
-A process of its own: it may have a mount namespace, and it is the parent of all that is killed.
+It is a process of its own because it may have a mount namespace, and because it is the parent of all that is killed.
 """
 
 import shutil
@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -30,19 +31,19 @@ SCENES: dict[str, Callable[[Path, SceneSize, Say], Scene]] = {"up": Up, "apart":
 
 
 def main(scene: str, size: SceneSize) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what runs is ended, and the logs are kept
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the processes are ended, and the logs saved
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: a socket lies in it
     try:
-        made = SCENES[scene](folder, size, _say)
+        playing = SCENES[scene](folder, size, _say)
         try:
-            print(msgspec.json.encode(play(made, _items(), size, _say)).decode())
+            print(msgspec.json.encode(play(playing, _items(), size, _say)).decode())
         finally:
-            made.close()
+            playing.close()
     except Skip as why:
         print(why)
         return SKIPPED
     finally:
-        _keep_logs(folder, scene)
+        _save_logs(folder, scene)
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 
@@ -52,21 +53,21 @@ def _say(text: str) -> None:
 
 
 def _items() -> list[StreamItem]:
-    """Texts with labels: those of CLINC150, else the carried ones."""
+    """Returns labelled texts: those of CLINC150, else the carried ones."""
     try:
         stream = clinc150()
     except Skip:
         stream = load(SUPPORT, None)
-    items = [item for stage in stream.stages for item in stage.train]
+    items = list(chain.from_iterable(stage.train for stage in stream.stages))
     step = 7919  # a prime: neighbours are of different classes
     return [items[place * step % len(items)] for place in range(len(items))]
 
 
-def _keep_logs(folder: Path, scene: str) -> None:
-    kept = LOGS / scene
-    shutil.rmtree(kept, ignore_errors=True)
+def _save_logs(folder: Path, scene: str) -> None:
+    saved = LOGS / scene
+    shutil.rmtree(saved, ignore_errors=True)
     if (folder / "logs").exists():  # not where the scene was skipped
-        shutil.copytree(folder / "logs", kept, ignore_dangling_symlinks=True)
+        shutil.copytree(folder / "logs", saved, ignore_dangling_symlinks=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The scene of separate programs: `serve` with two replicas, `learn` and `rollout run`, each behind proxies of its own.
+"""The scene of separate programs: `serve` with two replicas, `learn` and `rollout run`, each behind its own proxies.
 
     serve, learn, rollout --one proxy each--> Redis, Apache Kafka <--directly-- the load
 
-The broker has a listener for each program, which tells that program the address of its proxy. The load goes past them:
-what is cut is the service, not the oracle.
+The broker has a listener for each program, which tells that program the address of its proxy. The load bypasses the
+proxies: faults must hit the service, not the oracle.
 """
 
 import os
@@ -18,11 +18,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from bench.chaos import family
+from bench.chaos import process_tree
 from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, FlushAll, Kill, Toxic, WrongClock
 from bench.chaos.programs import ChaosProgram, Programs, last_line
 from bench.chaos.sandbox import Clock, clock
-from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
+from bench.chaos.scene import chosen, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
 from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
@@ -30,31 +30,39 @@ from bench.service import apache_kafka
 from services.local import tether
 from services.local.subreaper import guarded
 from services.settings import Settings, as_environment, replaced
-from services.stack import open_store, waited_for
+from services.stack import open_store, unready_program
 from wire.bus import Bus
 from wire.errors import WireError
 
 REPLICAS = 2
 READY_S = 240.0
 STOP_S = 30.0
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 KAFKA = "Kafka"
 REDIS = "Redis"
 
 COMMANDS = {"serve": ("serve",), "learn": ("learn",), "rollout": ("rollout", "run")}
-ROLE_OF = {"learn": family.LEARNER, "rollout": family.CONTROLLER}
+ROLE_OF = {"learn": process_tree.LEARNER, "rollout": process_tree.CONTROLLER}
 
-KILLED = (family.REPLICA, family.SERVE_CONTROLLER, family.LEARNER, family.CONTROLLER, family.REDIS, family.BROKER)
-"""Not `serve` itself and not Ray: they take both replicas with them, and the scene `up` has that."""
+KILLED = (
+    process_tree.REPLICA,
+    process_tree.SERVE_CONTROLLER,
+    process_tree.LEARNER,
+    process_tree.CONTROLLER,
+    process_tree.REDIS,
+    process_tree.BROKER,
+)
+"""The roles that are killed. `serve` and Ray are not among them: their end takes both replicas with it, which the scene
+`up` tests."""
 
-PAUSED = (family.LEARNER, family.CONTROLLER, family.REDIS, family.BROKER)
+PAUSED = (process_tree.LEARNER, process_tree.CONTROLLER, process_tree.REDIS, process_tree.BROKER)
 
-CLOCKS = (family.REDIS, family.LEARNER, family.CONTROLLER)
+CLOCKS = (process_tree.REDIS, process_tree.LEARNER, process_tree.CONTROLLER)
 JUMPS_S = (3_600, -3_600, 86_400, -86_400)
 
 
 class Apart:
-    """Owner of every program. Raises Skip where there is no Toxiproxy or no Apache Kafka."""
+    """Owns every program. Raises Skip where there is no Toxiproxy or no Apache Kafka."""
 
     name = "apart"
 
@@ -66,15 +74,12 @@ class Apart:
         self._toxiproxy = Toxiproxy(folder)
         self._ports = free_ports([DIRECT, *(name.upper() for name in COMMANDS)])
         self._redis_port = tether.free_port()
-        self._proxies = {
-            (program, server): self._toxiproxy.proxy(f"{program}-{server}".lower(), upstream)
-            for program in COMMANDS
-            for server, upstream in (
-                (KAFKA, f"127.0.0.1:{self._ports[program.upper()]}"),
-                (REDIS, f"127.0.0.1:{self._redis_port}"),
-            )
-        }
-        self._clocks = {role: found for role in CLOCKS if (found := clock(folder, role.split()[0]))}
+        self._proxies: dict[tuple[str, str], Proxy] = {}
+        for program in COMMANDS:
+            self._add_proxy(program, KAFKA, self._ports[program.upper()])
+            self._add_proxy(program, REDIS, self._redis_port)
+        clocks = {role: clock(folder, role.split()[0]) for role in CLOCKS}
+        self._clocks = {role: wrong for role, wrong in clocks.items() if wrong}
         self._settings = self._direct()
 
     @property
@@ -85,23 +90,23 @@ class Apart:
         self._start_servers()
         self._await(self._has_topics, "the broker")
         self._start_programs()
-        self._await(lambda: not self._waited_for(), "the service")
+        self._await(lambda: not self._unready_program(), "the service")
 
     def check(self) -> None:
         self._programs.check()
 
-    def where(self) -> Settings:
+    def settings(self) -> Settings:
         return self._settings
 
     def kinds(self) -> list[FaultKind]:
         size = self._size
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
-        kinds += _network(self._ways(), size)
-        kinds += [_wrong(role, each, size) for role, each in self._clocks.items()]
-        replica = Kill(family.REPLICA, partial(self._pids, family.REPLICA))
-        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.where, replica, rng.random()))]
-        kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.where))]
+        kinds += _network(self._connections(), size)
+        kinds += [_wrong_clock(role, wrong, size) for role, wrong in self._clocks.items()]
+        replica = Kill(process_tree.REPLICA, partial(self._pids, process_tree.REPLICA))
+        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.settings, replica, rng.random()))]
+        kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
         return chosen(kinds, size.only)
 
     def missing(self) -> list[str]:
@@ -116,19 +121,23 @@ class Apart:
         self._programs.close(STOP_S)
         self._toxiproxy.close()
 
-    def _ways(self) -> dict[str, list[Proxy]]:
-        """The connections that fail together: those between one program and one server, and all of a server's."""
-        ways = {f"{program} and {server}": [proxy] for (program, server), proxy in self._proxies.items()}
+    def _add_proxy(self, program: str, server: str, port: int) -> None:
+        name = f"{program}-{server}".lower()
+        self._proxies[program, server] = self._toxiproxy.proxy(name, f"127.0.0.1:{port}")
+
+    def _connections(self) -> dict[str, list[Proxy]]:
+        """Returns the connections that fail together: those of one program to one server, and all of a server's."""
+        connections = {f"{program} and {server}": [proxy] for (program, server), proxy in self._proxies.items()}
         for server in (KAFKA, REDIS):
-            ways[f"all and {server}"] = [proxy for (_, each), proxy in self._proxies.items() if each == server]
-        return ways
+            connections[f"all and {server}"] = [proxy for (_, each), proxy in self._proxies.items() if each == server]
+        return connections
 
     def _start_servers(self) -> None:
         redis_folder = self._folder / "redis"
         kafka_folder = self._folder / "kafka"
         redis_folder.mkdir(exist_ok=True)
         redis = redis_argv(redis_folder, self._redis_port)
-        self._programs.start(ChaosProgram("Redis", redis, self._clock_of(family.REDIS), self._log("redis")))
+        self._programs.start(ChaosProgram("Redis", redis, self._clock_of(process_tree.REDIS), self._log("redis")))
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
             format_node(self._home, kafka_folder, self._ports, advertised)
@@ -142,7 +151,7 @@ class Apart:
             self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
 
     def _direct(self) -> Settings:
-        settings = small(
+        settings = scene_settings(
             state_dir=str(self._folder),
             serving__http_port=tether.free_port(),
             serving__replicas=REPLICAS,
@@ -166,10 +175,10 @@ class Apart:
             return False
         return True
 
-    def _waited_for(self) -> str:
+    def _unready_program(self) -> str:
         try:
             with closing(open_store(self._settings)) as store:
-                return waited_for(store, replicas=REPLICAS, earlier=set())
+                return unready_program(store, replicas=REPLICAS, earlier=set())
         except WireError:
             return REDIS
 
@@ -180,12 +189,14 @@ class Apart:
             if time.monotonic() > deadline_s:
                 logs = ", ".join(last_line(self._log(name)) for name in COMMANDS)
                 raise RuntimeError(f"{what} is not ready after {READY_S:g} s: {logs}")
-            time.sleep(LOOK_S)  # what is waited for is said nowhere but in the store
+            time.sleep(POLL_INTERVAL_S)  # only the store tells, and it sends no notice of these
 
     def _pids(self, role: str) -> list[int]:
-        """Of the programs that we start ourselves, or of their descendants; of the replicas, those that answer."""
-        ours = family.Family(os.getpid())
-        return ours.answering(self._settings.serving.http_port) if role == family.REPLICA else ours.pids(role)
+        """Returns the processes of a role among our descendants. A replica counts only where it answers."""
+        tree = process_tree.ProcessTree(os.getpid())
+        if role == process_tree.REPLICA:
+            return tree.answering(self._settings.serving.http_port)
+        return tree.pids(role)
 
     def _clock_of(self, role: str) -> dict[str, str]:
         return self._clocks[role].environment() if role in self._clocks else {}
@@ -194,21 +205,21 @@ class Apart:
         return self._folder / "logs" / f"{name}.log"
 
 
-def _network(ways: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
-    """A kind for each thing that can happen to a connection; which connection is drawn."""
+def _network(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
+    """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
 
     def cut(rng: random.Random) -> Cut:
-        way = rng.choice(sorted(ways))
-        return Cut(way, ways[way], lasting(rng, size))
+        name = rng.choice(sorted(connections))
+        return Cut(name, connections[name], lasting(rng, size))
 
     def toxic(what: str, rng: random.Random) -> Toxic:
-        way = rng.choice(sorted(ways))
-        (kind, attributes) = TOXICS[what]
-        return Toxic(what, way, ways[way], kind, attributes, lasting(rng, size))
+        name = rng.choice(sorted(connections))
+        kind, attributes = TOXICS[what]
+        return Toxic(what, name, connections[name], kind, attributes, lasting(rng, size))
 
     return [FaultKind("cut", cut), *(FaultKind(what, partial(toxic, what)) for what in TOXICS)]
 
 
-def _wrong(role: str, wrong: Clock, size: SceneSize) -> FaultKind:
+def _wrong_clock(role: str, wrong: Clock, size: SceneSize) -> FaultKind:
     name = f"wrong clock {role}"
     return FaultKind(name, lambda rng: WrongClock(role, wrong, rng.choice(JUMPS_S), lasting(rng, size)))

@@ -1,8 +1,8 @@
-"""What the load has seen, by the number of the event: columns of plain numbers, so that a hundred thousand stay small.
+"""Records what the load has seen, by the number of the event, in columns of plain numbers, which stay small.
 
-    pacer: sent --> asker: replied | reader: answered --> labeller: labelled --> oracle: as_sent
+    pacer: record_sent --> asker: record_reply | reader: record_answer --> labeller: record_label --> oracle: as_sent
 
-An event's id is `chaos-<number>`, and its text and label follow from the number.
+An event's id is `chaos-<number>`; its text and label follow from the number.
 """
 
 import math
@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Mapping
 
 from bench.chaos.oracle import Sent
-from bench.chaos.timeline import Sign, recovered_s, recovery_s
+from bench.chaos.timeline import Heartbeat, recovered_s, recovery_s
 
 PREFIX = "chaos-"
 
@@ -20,11 +20,12 @@ KAFKA = "kafka"
 LEARNER = "learner"
 ROLLOUT = "rollout"
 TRACKS = (HTTP, KAFKA, LEARNER, ROLLOUT)
-"""What must live: answers by both ways, the learner's count of labels, and the revision of the plan."""
+"""What must make progress: answers over HTTP and Kafka, the learner's count of labels, and the plan's revision."""
 
 
 def id_of(number: int) -> str:
-    """
+    """Returns the id of an event.
+
     >>> number_of(id_of(7))
     7
     """
@@ -32,13 +33,13 @@ def id_of(number: int) -> str:
 
 
 def number_of(event_id: str) -> int | None:
-    """The number of an event of ours; None for any other."""
+    """Returns the number of an event of ours; None for any other."""
     digits = event_id.removeprefix(PREFIX)
     return int(digits) if digits != event_id and digits.isdecimal() else None
 
 
 class ChaosLedger:
-    """Owner of what was seen. Any thread may call; every moment comes from `clock_s`."""
+    """Owns what was seen. Any thread may call; every time comes from `clock_s`."""
 
     def __init__(self, *, http_every: int, clock_s: Callable[[], float]) -> None:
         self._http_every = http_every
@@ -51,15 +52,15 @@ class ChaosLedger:
         self._num_due = 0
         self._num_labelled = 0
         self._unlabelled: set[int] = set()
-        self._signs: dict[str, list[Sign]] = {track: [] for track in TRACKS}
+        self._heartbeats: dict[str, list[Heartbeat]] = {track: [] for track in TRACKS}
         self.http_failures: list[tuple[float, str]] = []
         """When a request failed although it was repeated once, and why."""
 
     def is_http(self, number: int) -> bool:
         return number % self._http_every == 0
 
-    def sent(self) -> int:
-        """Takes down an event that is about to be sent; its number."""
+    def record_sent(self) -> int:
+        """Records an event that is about to be sent; returns its number."""
         with self._lock:
             self._sent_s.append(self._clock_s())
             self._answered_s.append(math.nan)
@@ -67,42 +68,42 @@ class ChaosLedger:
             self._labelled.append(0)
             return len(self._sent_s) - 1
 
-    def answered(self, number: int) -> bool:
-        """Takes down an answer in the topic; whether its event's label is due now."""
+    def record_answer(self, number: int) -> bool:
+        """Records an answer in the topic; returns whether its event's label is due now."""
         with self._lock:
             if not math.isnan(self._answered_s[number]):
                 return False
             self._answered_s[number] = self._clock_s()
             if self.is_http(number):
                 return False
-            self._signs[KAFKA].append(Sign(self._sent_s[number], self._answered_s[number]))
+            self._heartbeats[KAFKA].append(Heartbeat(self._sent_s[number], self._answered_s[number]))
             self._num_due += 1
             return True
 
-    def replied(self, number: int, begun_s: float, *, can_be_labelled: bool = True) -> None:
-        """Takes down the HTTP reply to a request that was begun at `begun_s`; its event's label is due now, if any."""
+    def record_reply(self, number: int, begun_s: float, *, can_be_labelled: bool = True) -> None:
+        """Records the HTTP reply to a request begun at `begun_s`. Its event's label, if it can have one, is due now."""
         with self._lock:
             self._replied_s[number] = self._clock_s()
-            self._signs[HTTP].append(Sign(begun_s, self._replied_s[number]))
+            self._heartbeats[HTTP].append(Heartbeat(begun_s, self._replied_s[number]))
             if can_be_labelled:
                 self._num_due += 1
             else:
                 self._unlabelled.add(number)
 
-    def http_failed(self, why: str) -> None:
+    def record_http_failure(self, why: str) -> None:
         with self._lock:
             self.http_failures.append((self._clock_s(), why))
 
-    def labelled(self, number: int) -> None:
-        """Takes down that the broker has a copy of the label of an event."""
+    def record_label(self, number: int) -> None:
+        """Records that the broker has a copy of the label of an event."""
         with self._lock:
             self._num_labelled += not self._labelled[number]
             self._labelled[number] += 1
 
-    def lived(self, track: str, begun_s: float) -> None:
-        """Takes down that something on `track` was done which was begun after `begun_s`."""
+    def record_heartbeat(self, track: str, begun_s: float) -> None:
+        """Records that work on `track`, which was begun after `begun_s`, is done."""
         with self._lock:
-            self._signs[track].append(Sign(begun_s, self._clock_s()))
+            self._heartbeats[track].append(Heartbeat(begun_s, self._clock_s()))
 
     @property
     def num_sent(self) -> int:
@@ -110,35 +111,35 @@ class ChaosLedger:
 
     @property
     def num_unanswered(self) -> int:
-        """Events without an answer: by Kafka in the topic, by HTTP a reply."""
+        """The number of events without an answer in the topic (Kafka) or without a reply (HTTP)."""
         with self._lock:
             return len(self._sent_s) - self._num_due - len(self._unlabelled)
 
     @property
     def num_unlabelled(self) -> int:
-        """Answered events whose label the broker has not acknowledged."""
+        """The number of answered events whose label the broker has not acknowledged."""
         with self._lock:
             return self._num_due - self._num_labelled
 
-    def signs(self) -> Mapping[str, list[Sign]]:
-        """The signs of life so far, by track, in the order in which they were done."""
+    def heartbeats(self) -> Mapping[str, list[Heartbeat]]:
+        """Returns the heartbeats so far, by track, in the order in which their work was done."""
         with self._lock:
-            return {track: list(signs) for track, signs in self._signs.items()}
+            return {track: list(heartbeats) for track, heartbeats in self._heartbeats.items()}
 
     def recovery_s(self, ended_s: float) -> float:
-        """Seconds from `ended_s` until every track has lived again; infinity while one has not."""
+        """Returns the seconds from `ended_s` until every track has a heartbeat again; infinity while one has none."""
         with self._lock:
-            return recovery_s(self._signs, ended_s)
+            return recovery_s(self._heartbeats, ended_s)
 
-    def last(self, ended_s: float) -> str:
-        """The track that lived again last."""
+    def last_recovered(self, ended_s: float) -> str:
+        """Returns the track that recovered last."""
         with self._lock:
-            return max(self._signs, key=lambda track: recovered_s(self._signs[track], ended_s))
+            return max(self._heartbeats, key=lambda track: recovered_s(self._heartbeats[track], ended_s))
 
     def silent(self, ended_s: float) -> list[str]:
-        """The tracks that have not lived since `ended_s`."""
+        """Returns the tracks without a heartbeat since `ended_s`."""
         with self._lock:
-            return [track for track, signs in self._signs.items() if recovered_s(signs, ended_s) == math.inf]
+            return [track for track in TRACKS if recovered_s(self._heartbeats[track], ended_s) == math.inf]
 
     def as_sent(self) -> Sent:
         with self._lock:

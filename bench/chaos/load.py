@@ -1,9 +1,10 @@
-"""Events at a steady pace by Kafka and HTTP, and their labels some seconds after their answers.
+"""Generates the load: events at a steady rate by Kafka and HTTP, and their labels some seconds after their answers.
 
-    Pacer --events--> Line --> events.v1 ... answers.v1 --> Reader --due--> ChaosLabeller --> Line --> feedback.v1
-          --numbers--> Askers (HTTP) --------------reply----------------------^
+    Pacer --events--> publisher --> events.v1 ... answers.v1 --> Reader --due--> ChaosLabeller --> publisher
+          --numbers--> Askers (HTTP) -----------------reply-------------------------^                  |
+                                                                                       feedback.v1 <---'
 
-Open loop: the next event does not wait for an answer. Whatever fails is done again, until it is done.
+It is an open loop: the next event does not wait for an answer. Whatever fails is repeated until it succeeds.
 """
 
 import heapq
@@ -18,7 +19,7 @@ from typing import TypeAlias
 
 from bench.chaos.http import Failed, Reply, predict
 from bench.chaos.ledger import ChaosLedger, id_of, number_of
-from bench.chaos.line import Line
+from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.size import SceneSize
 from evals.load.labeller import delays
 from evals.streams.stream import StreamItem
@@ -29,19 +30,19 @@ from wire.errors import LogTruncated, WireError
 from wire.records import Answer, Event, Feedback
 
 Numbers: TypeAlias = "queue.Queue[int]"
-"""The events that are asked for over HTTP."""
+"""The numbers of the events that are asked for over HTTP."""
 
 SOURCE = "chaos"
 NUM_ASKERS = 16
 NUM_ENTITIES = 997
 POLL_MS = 100
 PAUSE_S = 0.2
-"""Before something that is away is tried again: nothing tells when it is back."""
+"""The pause before something that is away is tried again: nothing tells when it is back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The text, the label and the entity of each event, which follow from its number alone."""
+    """Maps the number of an event to its text, its label and its entity."""
 
     items: Sequence[StreamItem]
 
@@ -58,31 +59,31 @@ class Texts:
 
 @dataclass(order=True, slots=True)
 class Due:
-    """A label that is to be said at `due_s`."""
+    """A label that is to be sent at `due_s`."""
 
     due_s: float
     number: int
-    said_of: Reply = field(compare=False)
+    reply: Reply = field(compare=False)
 
 
 class ChaosLabeller:
-    """Owner of the labels that were not said yet."""
+    """Owns the labels that were not sent yet."""
 
-    def __init__(self, texts: Texts, ledger: ChaosLedger, line: Line, size: SceneSize) -> None:
+    def __init__(self, texts: Texts, ledger: ChaosLedger, publisher: RetryingPublisher, size: SceneSize) -> None:
         self._texts = texts
         self._ledger = ledger
-        self._line = line
+        self._publisher = publisher
         self._size = size
         self._changed = threading.Condition()
         self._due: list[Due] = []
         self._closed = False
 
-    def answered(self, number: int, reply: Reply) -> None:
-        """The label of this event, or its two copies, will be said after their delays."""
+    def schedule(self, number: int, reply: Reply) -> None:
+        """Schedules the label of an answered event, or its two copies, after their delays."""
         now_s = time.monotonic()
-        drawn = delays(number, seed=self._size.seed, between_s=self._size.label_delay_s)
+        delays_s = delays(number, seed=self._size.seed, between_s=self._size.label_delay_s)
         with self._changed:
-            for delay_s in drawn:
+            for delay_s in delays_s:
                 heapq.heappush(self._due, Due(now_s + delay_s, number, reply))
             self._changed.notify()
 
@@ -92,19 +93,23 @@ class ChaosLabeller:
             return len(self._due)
 
     def run(self) -> None:
-        """Says labels as they fall due.
+        """Sends labels as they fall due.
 
-        consumes: answered events; produces: Feedback; waits for: the time; unblocked by: `answered`, `close`
+        consumes: answered events; produces: Feedback; waits for: the time; unblocked by: `schedule`, `close`
         """
         while True:
             with self._changed:
                 if self._closed:
                     return
-                if not self._due or self._due[0].due_s > time.monotonic():
-                    self._changed.wait(self._due[0].due_s - time.monotonic() if self._due else None)
+                if not self._due:
+                    self._changed.wait()
+                    continue
+                wait_s = self._due[0].due_s - time.monotonic()
+                if wait_s > 0:
+                    self._changed.wait(wait_s)
                     continue
                 due = heapq.heappop(self._due)
-            self._line.send(self._label(due), partial(self._ledger.labelled, due.number))
+            self._publisher.send(self._label(due), partial(self._ledger.record_label, due.number))
 
     def close(self) -> None:
         with self._changed:
@@ -113,10 +118,10 @@ class ChaosLabeller:
 
     def _label(self, due: Due) -> Feedback:
         return Feedback(
-            event_id=due.said_of.event_id,
-            event_source=due.said_of.source,
-            key=due.said_of.key,
-            receipt=due.said_of.receipt,
+            event_id=due.reply.event_id,
+            event_source=due.reply.source,
+            key=due.reply.key,
+            receipt=due.reply.receipt,
             label=self._texts.item(due.number).label,
             source=SOURCE,
             time_ms=now_ms(),
@@ -124,29 +129,29 @@ class ChaosLabeller:
 
 
 class Reader:
-    """Reads the answers topic from its beginning, and comes back where the broker was away."""
+    """Reads the answers topic from its beginning, and continues after the broker was away."""
 
-    def __init__(self, where: Callable[[], Settings], ledger: ChaosLedger, labeller: ChaosLabeller) -> None:
-        self._where = where
+    def __init__(self, settings: Callable[[], Settings], ledger: ChaosLedger, labeller: ChaosLabeller) -> None:
+        self._settings = settings
         self._ledger = ledger
         self._labeller = labeller
         self._offsets: dict[str, int] = {}
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Takes answers down.
+        """Records answers.
 
         consumes: Answer; produces: labels that are due; waits for: the broker; unblocked by: answers, `close`
         """
         while not self._closed.is_set():
-            config = self._where().bus
+            config = self._settings().bus
             with closing(Bus(config, "chaos-reader")) as bus:
                 try:
                     follower = bus.follow([Answer], self._offsets)
-                    while not self._closed.is_set() and self._where().bus == config:
+                    while not self._closed.is_set() and self._settings().bus == config:
                         followed = follower.poll(POLL_MS)
                         for received in followed.received:
-                            self._take(received.record)
+                            self._record(received.record)
                         self._offsets.update(followed.offsets)
                 except LogTruncated:
                     self._offsets = {}
@@ -156,24 +161,24 @@ class Reader:
     def close(self) -> None:
         self._closed.set()
 
-    def _take(self, answer: Answer) -> None:
+    def _record(self, answer: Answer) -> None:
         number = number_of(answer.event_id)
-        if number is not None and self._ledger.answered(number):
-            self._labeller.answered(number, Reply(answer.event_id, answer.key, answer.receipt, answer.source))
+        if number is not None and self._ledger.record_answer(number):
+            self._labeller.schedule(number, Reply(answer.event_id, answer.key, answer.receipt, answer.source))
 
 
 class Asker:
-    """Asks over HTTP for the events of a queue, each until there is a reply; several run side by side."""
+    """Requests predictions over HTTP for the events of a queue, each until a reply comes. Several run side by side."""
 
     def __init__(
         self,
-        where: Callable[[], Settings],
+        settings: Callable[[], Settings],
         ledger: ChaosLedger,
         labeller: ChaosLabeller,
         texts: Texts,
         numbers: Numbers,
     ) -> None:
-        self._where = where
+        self._settings = settings
         self._ledger = ledger
         self._labeller = labeller
         self._texts = texts
@@ -181,7 +186,7 @@ class Asker:
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Asks.
+        """Sends requests.
 
         consumes: numbers of events; produces: replies, labels that are due
         waits for: a number, a reply; unblocked by: either, its time limit, `close`
@@ -199,50 +204,52 @@ class Asker:
     def _ask(self, number: int) -> None:
         body = {"id": id_of(number), "text": self._texts.item(number).text, "key": self._texts.key(number)}
         while not self._closed.is_set():
-            serving = self._where().serving
+            serving = self._settings().serving
             begun_s = time.monotonic()
             try:
                 reply = predict(serving.http_host, serving.http_port, body)
             except Failed as error:
-                self._ledger.http_failed(str(error))
+                self._ledger.record_http_failure(str(error))
                 self._closed.wait(PAUSE_S)
             else:
-                self._ledger.replied(number, begun_s, can_be_labelled=reply.can_be_labelled)
+                self._ledger.record_reply(number, begun_s, can_be_labelled=reply.can_be_labelled)
                 if reply.can_be_labelled:
-                    self._labeller.answered(number, reply)
+                    self._labeller.schedule(number, reply)
                 return
 
 
 class Pacer:
-    """Sends the next event when its time has come."""
+    """Sends each event at its time."""
 
-    def __init__(self, ledger: ChaosLedger, texts: Texts, line: Line, numbers: Numbers, *, rate: float) -> None:
+    def __init__(
+        self, ledger: ChaosLedger, texts: Texts, publisher: RetryingPublisher, numbers: Numbers, *, rate: float
+    ) -> None:
         self._ledger = ledger
         self._texts = texts
-        self._line = line
+        self._publisher = publisher
         self._numbers = numbers
         self._rate = rate
-        self._enough = threading.Event()
+        self._stopped = threading.Event()
         self._closed = threading.Event()
 
     def run(self) -> None:
         """Sends.
 
-        consumes: the clock; produces: events; waits for: the time of the next; unblocked by: it, `enough`, `close`
+        consumes: the clock; produces: events; waits for: the time of the next; unblocked by: it, `stop`, `close`
         """
         start_s = time.monotonic()
-        while not self._enough.wait(max(0.0, start_s + self._ledger.num_sent / self._rate - time.monotonic())):
-            number = self._ledger.sent()
+        while not self._stopped.wait(max(0.0, start_s + self._ledger.num_sent / self._rate - time.monotonic())):
+            number = self._ledger.record_sent()
             if self._ledger.is_http(number):
                 self._numbers.put(number)
             else:
-                self._line.send(self._texts.event(number), lambda: None)
+                self._publisher.send(self._texts.event(number), lambda: None)
         self._closed.wait()
 
-    def enough(self) -> None:
-        """No more events."""
-        self._enough.set()
+    def stop(self) -> None:
+        """Sends no more events."""
+        self._stopped.set()
 
     def close(self) -> None:
-        self._enough.set()
+        self._stopped.set()
         self._closed.set()

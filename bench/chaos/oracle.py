@@ -1,10 +1,10 @@
-"""What became of every event and every label. Pure: what was sent, what the topics hold, what the learner counts.
+"""Decides what became of every event and label. Pure: what was sent, what the topics hold, what the learner counts.
 
-    Sent (by number) + Found (read back from the topics) + the learner's counts --judge--> Verdict
+    Sent (by number) + TopicCounts (read back from the topics) + the learner's counters --judge--> Verdict
 
-An event is lost when neither an answer nor a dead letter names it; one that was asked for over HTTP also when its
-client never got a reply. A label is unaccounted for when it was acknowledged and is not in its topic, when the learner
-did not count a copy that is there, or counted it to no end, or to two.
+An event is lost if neither an answer nor a dead letter names it; one that was asked for over HTTP also if its client
+never got a reply. A label is unaccounted for if it was acknowledged and is not in its topic, if the learner did not
+count a copy that is there, or if the learner counted it under no end or under two.
 """
 
 import math
@@ -15,21 +15,22 @@ from dataclasses import dataclass
 from bench.chaos.timeline import Span
 
 ENDS = ("matched", "late", "duplicate", "orphan", "parked")
-"""The learner's counters of labels that are no refusal: each label is in one of these or of the next."""
+"""The learner's counters of labels that are not refused. Each label is in one of these or in one of the next."""
 
 REFUSALS = ("refused_", "quarantined_")
+"""The prefixes of the learner's counters of labels that are refused."""
 
 LEARNT = ("learnt", "held_back")
-"""What became of a matched label where nothing went wrong: it is in the sums, or it is measured on."""
+"""The counters of a matched label where nothing went wrong: it is in the sums, or in the holdout."""
 
 COMMIT_S = 1.0
-"""How long an answer may be in its topic before the offset of its event is committed: a quarter of a second, a round
+"""The longest time from an answer in its topic to the commit of its event's offset: a quarter of a second, a round
 trip, and what a loaded machine adds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """What the load knows, by the number of the event. Times are NaN where nothing came."""
+    """What the load knows, by the number of the event. A time is NaN where nothing came."""
 
     sent_s: Sequence[float]
     answered_s: Sequence[float]
@@ -37,19 +38,19 @@ class Sent:
     replied_s: Sequence[float]
     """When its HTTP reply came."""
     labelled: Sequence[int]
-    """Copies of its label that the broker has acknowledged."""
+    """The copies of its label that the broker has acknowledged."""
     unlabelled: frozenset[int]
     """Events whose HTTP reply said that they cannot be labelled: their answers are published nowhere."""
     is_http: Callable[[int], bool]
 
     @property
     def num_labels(self) -> int:
-        """Events with a label."""
+        """The number of events with a label."""
         return sum(1 for copies in self.labelled if copies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class TopicCounts:
     """What the topics hold in the end, by the number of the event."""
 
     answers: Counter[int]
@@ -59,18 +60,17 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What came of it. `lost`, `unpublished` and `twice` hold numbers of events.
-
-    `unpublished` were replied to over HTTP as if they could be labelled, and are in no topic, so that their labels have
-    nothing to meet.
-    `unaccounted` are labels by the reason.
-    """
+    """The result of a run. `lost`, `unpublished` and `twice` hold numbers of events."""
 
     lost: tuple[int, ...]
     unpublished: tuple[int, ...]
+    """Events that got an HTTP reply as if they could be labelled, but whose answer is in no topic: a label would find
+    no match."""
     twice: tuple[int, ...]
+    """Events with more than one answer."""
     num_in_flight: int
     unaccounted: dict[str, int]
+    """The number of labels that are unaccounted for, by the reason."""
     learnt_share: float
 
     @property
@@ -78,50 +78,52 @@ class Verdict:
         return sum(self.unaccounted.values())
 
 
-def judge(sent: Sent, found: Found, counts: Mapping[str, int], spans: Iterable[Span]) -> Verdict:
-    """The verdict on a run whose learner ended with `counts`, under the faults of `spans`."""
+def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Iterable[Span]) -> Verdict:
+    """Judges a run whose learner ended with `counts`, under the faults of `spans`."""
     numbers = range(len(sent.sent_s))
-    named = found.answers.keys() | found.dead_letters.keys()
+    named = topics.answers.keys() | topics.dead_letters.keys()
     unreplied = {number for number in numbers if sent.is_http(number) and math.isnan(sent.replied_s[number])}
     absent = {number for number in numbers if number not in named}
     unpublished = {number for number in absent - unreplied if sent.is_http(number)}
     return Verdict(
         lost=tuple(sorted((absent | unreplied) - unpublished)),
         unpublished=tuple(sorted(unpublished - sent.unlabelled)),
-        twice=tuple(sorted(number for number, copies in found.answers.items() if copies > 1)),
+        twice=tuple(sorted(number for number, copies in topics.answers.items() if copies > 1)),
         num_in_flight=len(in_flight(sent, spans)),
-        unaccounted={reason: num for reason, num in _unaccounted(sent, found, counts).items() if num},
+        unaccounted={reason: num for reason, num in _unaccounted(sent, topics, counts).items() if num},
         learnt_share=sum(counts.get(name, 0) for name in LEARNT) / max(sent.num_labels, 1),
     )
 
 
 def in_flight(sent: Sent, spans: Iterable[Span]) -> set[int]:
-    """The events that a fault may have had answered twice: sent before it was over, and no answer of theirs was old
-    enough before it began that its offset must have been committed."""
+    """Returns the events that a fault may have caused to be answered twice.
+
+    Such an event was sent before the fault was over, and was not answered long enough before the fault that its offset
+    must have been committed.
+    """
     known = list(spans)
-    return {
-        number
-        for number, sent_s in enumerate(sent.sent_s)
-        if any(sent_s <= span.ended_s and not sent.answered_s[number] < span.begun_s - COMMIT_S for span in known)
-    }
+    numbers: set[int] = set()
+    for number, (sent_s, answered_s) in enumerate(zip(sent.sent_s, sent.answered_s, strict=True)):
+        if any(sent_s <= span.ended_s and not answered_s < span.begun_s - COMMIT_S for span in known):
+            numbers.add(number)
+    return numbers
 
 
 def ends_of(counts: Mapping[str, int]) -> int:
-    """How many labels have met an end."""
+    """Counts the labels that have met one of the ends."""
     refused = sum(num for name, num in counts.items() if name.startswith(REFUSALS))
     return refused + sum(counts.get(name, 0) for name in ENDS)
 
 
-def _unaccounted(sent: Sent, found: Found, counts: Mapping[str, int]) -> dict[str, int]:
-    num_copies = found.labels.total()
+def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int]) -> dict[str, int]:
+    num_copies = topics.labels.total()
     num_counted = counts.get("labels", 0)
+    num_missing = sum(1 for number, copies in enumerate(sent.labelled) if copies and not topics.labels[number])
     return {
-        "acknowledged, not in the topic": sum(
-            1 for number, copies in enumerate(sent.labelled) if copies and not found.labels[number]
-        ),
+        "acknowledged, not in the topic": num_missing,
         "in the topic, not counted": max(num_copies - num_counted, 0),
         "counted, not in the topic": max(num_counted - num_copies, 0),
         "counted to no end, or to two": abs(num_counted - ends_of(counts)),
-        "learnt twice": max(counts.get("matched", 0) - len(found.labels), 0),
+        "learnt twice": max(counts.get("matched", 0) - len(topics.labels), 0),
         "could not be quarantined": counts.get("quarantine_lost", 0) + counts.get("dead_letters_lost", 0),
     }

@@ -1,4 +1,4 @@
-"""One scene from its start to its verdict.
+"""Plays one scene from its start to its verdict.
 
 start -> load -> fault, heal, recovered, fault, ... -> no more events -> settle -> read back -> stop -> judge
 """
@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from bench.chaos.draw import drawn
+from bench.chaos.draw import draw_faults
 from bench.chaos.faults import Fault
 from bench.chaos.ledger import HTTP, KAFKA, ChaosLedger
-from bench.chaos.line import Line
 from bench.chaos.load import NUM_ASKERS, Asker, ChaosLabeller, Pacer, Reader, Texts
 from bench.chaos.oracle import Verdict, judge
-from bench.chaos.readback import TopicReader, read_back
+from bench.chaos.readback import TopicContents, read_back
+from bench.chaos.reference import differing_tensors
+from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.timeline import Span, longest_silence_s
-from bench.chaos.unkilled import not_the_same
 from bench.chaos.watch import LearnerWatch
 from evals.load.loops import Loops
 from evals.streams.stream import StreamItem
@@ -30,21 +30,21 @@ from wire.bus import Bus
 from wire.errors import WireError
 from wire.records import WeightManifest
 
-LOOK_S = 0.25
-"""Between two looks at whether everything has recovered; the scene starts again what has ended at the same time."""
+POLL_INTERVAL_S = 0.25
+"""The time between two checks for recovery. At each check the scene also restarts what has ended."""
 
 STUCK_S = 90.0
-"""A service that has not recovered by itself after this long is started anew, as an operator would do; it counts."""
+"""A service that has not recovered by itself after this long is started anew, as an operator would do, and counted."""
 
 SETTLE_S = 240.0
-"""For the last answers and labels, when nothing goes wrong any more."""
+"""The limit for the last answers and labels, after the last fault."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneOutcome:
-    """What came of a scene."""
+    """The result of a scene."""
 
     scene: str
     events: int
@@ -54,24 +54,24 @@ class SceneOutcome:
     verdict: Verdict
     recoveries_s: tuple[float, ...]
     silence_s: dict[str, float]
-    """The longest, by track: `http` and `kafka`."""
+    """The longest time without an answer, by track: `http` and `kafka`."""
     http_failures: dict[str, int]
-    """Requests that failed although they were repeated once, by the reason."""
+    """The requests that failed although they were repeated once, by the reason."""
     ended_by_itself: int
-    """How often the service had to be started again from outside, and nobody had killed it."""
+    """How often the service had to be restarted from outside although it was not killed."""
     stuck: int
-    """How often it did not recover, and was started anew."""
+    """How often the service did not recover, and was started anew."""
     dead_letters: int
     not_the_same: tuple[str, ...]
-    """What of the last version an undisturbed learner does not come to."""
+    """The tensors of the last version that differ from those of an undisturbed learner, or why there are none."""
 
 
 @dataclass(slots=True)
-class _Cast:
-    """Who takes part."""
+class _Load:
+    """The parts of the load that a scene is played with."""
 
     ledger: ChaosLedger
-    line: Line
+    publisher: RetryingPublisher
     labeller: ChaosLabeller
     pacer: Pacer
     watch: LearnerWatch
@@ -79,8 +79,8 @@ class _Cast:
 
 
 @dataclass(slots=True)
-class _Disturbed:
-    """What was done to the service, and how it bore it."""
+class _FaultLog:
+    """The faults that were injected, and the recovery from each."""
 
     spans: list[Span] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
@@ -88,165 +88,168 @@ class _Disturbed:
 
 
 def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> SceneOutcome:
-    """Plays it. The scene is started here, and closed by whoever made it."""
+    """Plays a scene, which is started here and closed at the end; the caller closes it where this fails."""
     start_s = time.monotonic()
 
-    def told(text: str) -> None:
+    def log(text: str) -> None:
         say(f"[{time.monotonic() - start_s:7.1f} s] {scene.name}: {text}")
 
     for what in scene.missing():
-        told(f"left out: {what}")
+        log(f"left out: {what}")
     scene.start()
-    told("it answers")
-    faults = drawn(scene.kinds(), kills=size.kills, others=size.others, seed=size.seed)
-    with _cast(scene, items, size) as cast:
+    log("it answers")
+    faults = draw_faults(scene.kinds(), kills=size.kills, others=size.others, seed=size.seed)
+    with _running_load(scene, items, size) as load:
         begun_s = time.monotonic()
-        _wait(scene, cast, lambda: cast.ledger.recovery_s(begun_s) < math.inf, SETTLE_S)
-        done = _disturb(scene, cast, faults, size, told)
+        _wait(scene, load, lambda: load.ledger.recovery_s(begun_s) < math.inf, SETTLE_S)
+        fault_log = _inject_all(scene, load, faults, size, log)
         ended_s = time.monotonic()
-        _wait(scene, cast, lambda: cast.ledger.num_sent >= size.events, math.inf)
-        cast.pacer.enough()
-        told(f"{cast.ledger.num_sent} events are sent, and nothing goes wrong any more")
-        back, published = _settled(scene, cast, told)
+        _wait(scene, load, lambda: load.ledger.num_sent >= size.events, math.inf)
+        load.pacer.stop()
+        log(f"{load.ledger.num_sent} events are sent, and nothing goes wrong any more")
+        back, published = _settle(scene, load, log)
     scene.close()
-    sent = cast.ledger.as_sent()
-    signs = cast.ledger.signs()
-    counts = cast.watch.report.counts if cast.watch.report else {}
-    told(f"the learner counts {counts}")
-    failures = Counter(why for _, why in cast.ledger.http_failures)
-    same = not_the_same(scene.where(), back.topics, published) if published else ["no version was published"]
+    sent = load.ledger.as_sent()
+    heartbeats = load.ledger.heartbeats()
+    counts = load.watch.counts
+    log(f"the learner counts {counts}")
+    failures = Counter(why for _, why in load.ledger.http_failures)
+    differing = ["no version was published"]
+    if published:
+        differing = differing_tensors(scene.settings(), back.topics, published)
     return SceneOutcome(
         scene=scene.name,
         events=len(sent.sent_s),
         labels=sent.num_labels,
         kills=sum(fault.num_kills for fault in faults),
-        faults=len(done.spans),
-        verdict=judge(sent, back.found, counts, done.spans),
-        recoveries_s=tuple(done.recoveries_s),
-        silence_s={track: longest_silence_s(signs[track], begun_s, ended_s) for track in (HTTP, KAFKA)},
+        faults=len(fault_log.spans),
+        verdict=judge(sent, back.counts, counts, fault_log.spans),
+        recoveries_s=tuple(fault_log.recoveries_s),
+        silence_s={track: longest_silence_s(heartbeats[track], begun_s, ended_s) for track in (HTTP, KAFKA)},
         http_failures=dict(failures),
         ended_by_itself=scene.num_ended,
-        stuck=done.stuck,
-        dead_letters=len(back.letters),
-        not_the_same=tuple(same),
+        stuck=fault_log.stuck,
+        dead_letters=len(back.dead_letters),
+        not_the_same=tuple(differing),
     )
 
 
 @contextmanager
-def _cast(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[_Cast]:
-    """Everybody at work."""
+def _running_load(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[_Load]:
+    """Runs all parts of the load."""
     texts = Texts(items)
     numbers = queue.Queue[int]()
     ledger = ChaosLedger(http_every=size.http_every, clock_s=time.monotonic)
-    line = Line(lambda: scene.where().bus, client_id="chaos")
-    labeller = ChaosLabeller(texts, ledger, line, size)
-    reader = Reader(scene.where, ledger, labeller)
-    watch = LearnerWatch(scene.where, ledger)
-    askers = [Asker(scene.where, ledger, labeller, texts, numbers) for _ in range(NUM_ASKERS)]
-    pacer = Pacer(ledger, texts, line, numbers, rate=size.rate)
-    with Loops(line, labeller, reader, watch, *askers, pacer) as loops:
-        yield _Cast(ledger, line, labeller, pacer, watch, loops)
+    publisher = RetryingPublisher(lambda: scene.settings().bus, client_id="chaos")
+    labeller = ChaosLabeller(texts, ledger, publisher, size)
+    reader = Reader(scene.settings, ledger, labeller)
+    watch = LearnerWatch(scene.settings, ledger)
+    askers = [Asker(scene.settings, ledger, labeller, texts, numbers) for _ in range(NUM_ASKERS)]
+    pacer = Pacer(ledger, texts, publisher, numbers, rate=size.rate)
+    with Loops(publisher, labeller, reader, watch, *askers, pacer) as loops:
+        yield _Load(ledger, publisher, labeller, pacer, watch, loops)
 
 
-def _disturb(scene: Scene, cast: _Cast, faults: list[Fault], size: SceneSize, told: Say) -> _Disturbed:
-    """Lets the faults happen, spread evenly over the events; the next one waits until everything has recovered."""
-    done = _Disturbed()
+def _inject_all(scene: Scene, load: _Load, faults: list[Fault], size: SceneSize, log: Say) -> _FaultLog:
+    """Injects the faults, spread evenly over the events. Each waits until everything has recovered from the last."""
+    fault_log = _FaultLog()
     begun_s = time.monotonic()
     every_s = size.events / size.rate / max(len(faults), 1)
     for place, fault in enumerate(faults):
-        _wait_until(scene, cast, begun_s + place * every_s)
-        done.spans.append(_happen(scene, cast, fault, told))
-        if _recovers(scene, cast, fault, done, told):
+        _wait_until(scene, load, begun_s + place * every_s)
+        fault_log.spans.append(_inject(scene, load, fault, log))
+        if _recovers(scene, load, fault, fault_log, log):
             continue
-        done.stuck += 1
-        told("everything is started anew")
+        fault_log.stuck += 1
+        log("everything is started anew")
         scene.restart()
-        if not _recovers(scene, cast, fault, done, told):
+        if not _recovers(scene, load, fault, fault_log, log):
             break
-    return done
+    return fault_log
 
 
-def _recovers(scene: Scene, cast: _Cast, fault: Fault, done: _Disturbed, told: Say) -> bool:
-    """Whether in time what was killed is there again, and then everything lives."""
-    ended_s = done.spans[-1].ended_s
-    if _wait(scene, cast, fault.is_over, STUCK_S):
-        back_s = max(ended_s, time.monotonic() - LOOK_S)
-        if _wait(scene, cast, lambda: cast.ledger.recovery_s(back_s) < math.inf, STUCK_S):
-            done.recoveries_s.append(back_s - ended_s + cast.ledger.recovery_s(back_s))
-            told(f"recovered after {done.recoveries_s[-1]:.1f} s, {cast.ledger.last(back_s)} last")
+def _recovers(scene: Scene, load: _Load, fault: Fault, fault_log: _FaultLog, log: Say) -> bool:
+    """Waits for recovery; returns whether what was killed came back in time, and then every track had a heartbeat."""
+    ended_s = fault_log.spans[-1].ended_s
+    if _wait(scene, load, fault.is_over, STUCK_S):
+        back_s = max(ended_s, time.monotonic() - POLL_INTERVAL_S)
+        if _wait(scene, load, lambda: load.ledger.recovery_s(back_s) < math.inf, STUCK_S):
+            recovery_s = back_s - ended_s + load.ledger.recovery_s(back_s)
+            fault_log.recoveries_s.append(recovery_s)
+            log(f"recovered after {recovery_s:.1f} s, {load.ledger.last_recovered(back_s)} last")
             return True
-    done.recoveries_s.append(math.inf)
-    silent = ", ".join(cast.ledger.silent(ended_s)) or "what was killed"
-    told(f"NOT RECOVERED after {STUCK_S:g} s: silent: {silent}")
+    fault_log.recoveries_s.append(math.inf)
+    silent = ", ".join(load.ledger.silent(ended_s)) or "what was killed"
+    log(f"NOT RECOVERED after {STUCK_S:g} s: silent: {silent}")
     return False
 
 
-def _happen(scene: Scene, cast: _Cast, fault: Fault, told: Say) -> Span:
+def _inject(scene: Scene, load: _Load, fault: Fault, log: Say) -> Span:
     begun_s = time.monotonic()
-    told(f"{fault.name}: {fault.inject() or 'begins'}")
-    _wait_until(scene, cast, begun_s + fault.lasts_s)
+    log(f"{fault.name}: {fault.inject() or 'begins'}")
+    _wait_until(scene, load, begun_s + fault.lasts_s)
     fault.heal()
     if fault.lasts_s:
-        told(f"{fault.name}: over")
+        log(f"{fault.name}: over")
     return Span(fault.name, begun_s, time.monotonic())
 
 
-def _wait_until(scene: Scene, cast: _Cast, moment_s: float) -> None:
-    _wait(scene, cast, lambda: time.monotonic() >= moment_s, math.inf)
+def _wait_until(scene: Scene, load: _Load, moment_s: float) -> None:
+    _wait(scene, load, lambda: time.monotonic() >= moment_s, math.inf)
 
 
-def _wait(scene: Scene, cast: _Cast, holds: Callable[[], bool], limit_s: float) -> bool:
-    """Whether it holds within the time. Meanwhile the scene and the load are looked after."""
+def _wait(scene: Scene, load: _Load, holds: Callable[[], bool], limit_s: float) -> bool:
+    """Waits until the condition holds; returns whether it did in time. Meanwhile the scene and the load are checked."""
     deadline_s = time.monotonic() + limit_s
     while not holds():
         if time.monotonic() > deadline_s:
             return False
         scene.check()
-        cast.loops.check()
-        time.sleep(LOOK_S)  # signs of life come from several threads: a look is simpler than a wake-up from each
+        load.loops.check()
+        time.sleep(POLL_INTERVAL_S)  # heartbeats come from several threads: polling is simpler than a notice from each
     return True
 
 
-def _settled(scene: Scene, cast: _Cast, told: Say) -> tuple[TopicReader, WeightManifest | None]:
-    """What the topics hold when all is answered, said and counted, or when patience is at its end."""
-    ledger = cast.ledger
+def _settle(scene: Scene, load: _Load, log: Say) -> tuple[TopicContents, WeightManifest | None]:
+    """Waits until all is answered, sent and counted, or the limit is over; returns what the topics hold then."""
+    ledger = load.ledger
 
-    def is_said() -> bool:
-        return not (ledger.num_unanswered or ledger.num_unlabelled or cast.labeller.num_due or cast.line.num_open)
+    def is_sent() -> bool:
+        return not (ledger.num_unanswered or ledger.num_unlabelled or load.labeller.num_due or load.publisher.num_open)
 
-    if not _wait(scene, cast, is_said, SETTLE_S):
-        told(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels not acknowledged")
-    with closing(Bus(scene.where().bus, "chaos-readback")) as bus:
+    if not _wait(scene, load, is_sent, SETTLE_S):
+        log(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels not acknowledged")
+    with closing(Bus(scene.settings().bus, "chaos-readback")) as bus:
         back = read_back(bus)
     num_answers = back.answers.total()
     num_labels = back.labels.total()
 
     def is_counted() -> bool:
-        counts = cast.watch.report.counts if cast.watch.report else {}
+        counts = load.watch.counts
         return (counts.get("answers"), counts.get("labels")) == (num_answers, num_labels)
 
-    if not _wait(scene, cast, is_counted, SETTLE_S):
-        told(f"{num_answers} answers and {num_labels} labels lie in the topics, and the learner counts others")
-    return back, _last_published(scene, cast)
+    if not _wait(scene, load, is_counted, SETTLE_S):
+        log(f"{num_answers} answers and {num_labels} labels lie in the topics, and the learner counts others")
+    return back, _last_published(scene, load)
 
 
-def _last_published(scene: Scene, cast: _Cast) -> WeightManifest | None:
+def _last_published(scene: Scene, load: _Load) -> WeightManifest | None:
     """The newest version, once there has been no newer one for a while."""
-    quiet_s = 5 * scene.where().learner.publish_interval_s
+    quiet_s = 5 * scene.settings().learner.publish_interval_s
     newest = 0
     since_s = time.monotonic()
 
     def is_quiet() -> bool:
         nonlocal newest, since_s
-        found = cast.watch.newest
-        if found != newest:
-            newest = found
+        current = load.watch.newest
+        if current != newest:
+            newest = current
             since_s = time.monotonic()
         return time.monotonic() - since_s > quiet_s
 
-    _wait(scene, cast, is_quiet, SETTLE_S)
+    _wait(scene, load, is_quiet, SETTLE_S)
     try:
-        with closing(open_store(scene.where())) as store:
+        with closing(open_store(scene.settings())) as store:
             return store.manifest(newest)
     except WireError:
         return None

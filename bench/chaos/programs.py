@@ -1,4 +1,4 @@
-"""Programs that are kept running, as a service manager does: what ends is started again after a second."""
+"""Keeps programs running, as a service manager does: what ends is started again after a second."""
 
 import os
 import signal
@@ -11,12 +11,12 @@ from pathlib import Path
 from services.local import tether
 from services.local.logfile import RotatingLog
 
-AGAIN_S = 1.0
+RESTART_S = 1.0
 
 
 @dataclass(slots=True)
 class ChaosProgram:
-    """One of them."""
+    """A program, and its process while it runs."""
 
     name: str
     argv: Sequence[str]
@@ -34,25 +34,25 @@ class ChaosProgram:
 
 
 class Programs:
-    """Owner of the programs, in the order in which they are started. Belongs to the thread that starts them."""
+    """Owns the programs, in the order in which they are started. It belongs to the thread that starts them."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._programs: dict[str, ChaosProgram] = {}
         self.num_ended = 0
-        """How often one has ended that nobody had killed, and that did not ask to be started again (75)."""
+        """How often a program ended that was not killed and did not ask for a restart by its exit code (75)."""
 
     def start(self, program: ChaosProgram) -> None:
         self._programs[program.name] = program
         program.start()
 
     def check(self) -> None:
-        """Starts again what has ended a while ago."""
+        """Restarts the programs that ended at least RESTART_S ago."""
         now_s = time.monotonic()
         for program in self._programs.values():
             if program.process is not None and (code := program.process.poll()) is not None:
                 program.process = None
-                program.due_s = now_s + AGAIN_S
+                program.due_s = now_s + RESTART_S
                 self.num_ended += code not in (-signal.SIGKILL, os.EX_TEMPFAIL)
                 if code >= 0:
                     self._say(f"{program.name} has ended by itself with {code}: {last_line(program.log)}")
@@ -60,7 +60,7 @@ class Programs:
                 program.start()
 
     def close(self, grace_s: float) -> None:
-        """Ends them, the last one first."""
+        """Ends the programs, the last one first."""
         for program in reversed(self._programs.values()):
             if program.process is not None:
                 tether.stop(program.process, grace_s=grace_s)

@@ -1,6 +1,6 @@
-"""The topics, read from their beginning when all is over: what the oracle believes.
+"""Reads the topics from their beginning when all is over. The oracle trusts these alone.
 
-events.v1, answers.v1, feedback.v1, deadletter.v1 --> TopicReader: counts by number, and what a learner would be fed
+events.v1, answers.v1, feedback.v1, deadletter.v1 --> TopicContents: counts by number, and the records a learner reads
 """
 
 import time
@@ -11,37 +11,39 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.chaos.ledger import number_of
-from bench.chaos.oracle import Found
+from bench.chaos.oracle import TopicCounts
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, DeadLetter, Event, Feedback
 
 POLL_MS = 200
 QUIET_S = 30.0
-"""A topic that is not read to its end within this time of silence is given up."""
+"""Reading is given up when no record comes for so long before the end of a topic."""
 
 
 @dataclass(slots=True)
-class TopicReader:
-    """What was found."""
+class TopicContents:
+    """The contents of the topics."""
 
     answers: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
-    letters: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     topics: defaultdict[str, list[tuple[int, Answer | Feedback]]] = field(default_factory=lambda: defaultdict(list))
     """Answers and labels by `topic/partition`, with their offsets."""
     places: dict[str, int] = field(default_factory=dict)
-    """By `topic/partition/offset` the number of the event that lies there."""
+    """The number of the event at each `topic/partition/offset`."""
 
     @property
-    def found(self) -> Found:
-        letters = [number for it in self.letters if (number := self.places.get(it.message_id)) is not None]
-        return Found(answers=self.answers, dead_letters=Counter(letters), labels=self.labels)
+    def counts(self) -> TopicCounts:
+        numbers = [self.places.get(letter.message_id) for letter in self.dead_letters]
+        dead_letters = [number for number in numbers if number is not None]
+        return TopicCounts(answers=self.answers, dead_letters=Counter(dead_letters), labels=self.labels)
 
-    def take(self, received: Received[Any]) -> None:
+    def add(self, received: Received[Any]) -> None:
+        """Adds a record."""
         record = received.record
         position = received.position
         if isinstance(record, DeadLetter):
-            self.letters.append(record)
+            self.dead_letters.append(record)
             return
         partition = partition_name(position)
         number = number_of(record.id if isinstance(record, Event) else record.event_id)
@@ -51,20 +53,22 @@ class TopicReader:
             return
         if isinstance(record, Event):
             self.places[f"{partition}/{position.offset}"] = number
+        elif isinstance(record, Answer):
+            self.answers[number] += 1
         else:
-            (self.answers if isinstance(record, Answer) else self.labels)[number] += 1
+            self.labels[number] += 1
 
 
-def read_back(bus: Bus) -> TopicReader:
-    """Everything that lies in the topics now."""
-    back = TopicReader()
+def read_back(bus: Bus) -> TopicContents:
+    """Reads everything that is in the topics now."""
+    back = TopicContents()
     for received in _everything(bus):
-        back.take(received)
+        back.add(received)
     return back
 
 
 def _everything(bus: Bus) -> Iterator[Received[Any]]:
-    """All records up to where the topics end now.
+    """Yields all records up to the present ends of the topics.
 
     consumes: the topics; produces: records; waits for: the broker; unblocked by: the ends, or long silence
     """

@@ -1,14 +1,15 @@
-"""The rows of `make bench ONLY=chaos`, over both scenes together.
+"""Makes the rows of `make bench ONLY=chaos`, over both scenes together.
 
     SceneSize --python -m bench.chaos SCENE, in a namespace--> SceneOutcome --> rows
 
-Each scene is a process of its own, which may have a mount namespace, and whose children are all that there is to kill.
+Each scene is a process of its own, which may have a mount namespace, and whose descendants are all that is killed.
 """
 
 import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -16,25 +17,25 @@ from bench.chaos.play import SceneOutcome
 from bench.chaos.sandbox import in_namespace
 from bench.chaos.size import FULL, SceneSize
 from bench.chaos.timeline import nearest_rank
+from bench.fixtures import Fixtures
 from bench.process import PeerFailed
 from bench.row import Goal, Row, Skip
-from bench.supply import Supply
 from services.versions import ROOT
 
 SCENES = ("up", "apart")
 
 SKIPPED = 3
-"""Exit code of a scene that cannot be played here; the reason is the last line that it prints."""
+"""The exit code of a scene that cannot be played here. The reason is the last line that it prints."""
 
 
-def measure(supply: Supply) -> Iterator[Row]:
-    supply.stop_service()
-    size = supply.sized(FULL)
-    yield from rows([played(scene, size) for scene in SCENES], kills=2 * size.kills)
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    fixtures.stop_service()
+    size = fixtures.sized(FULL)
+    yield from rows([run_scene(scene, size) for scene in SCENES], kills=2 * size.kills)
 
 
-def played(scene: str, size: SceneSize) -> SceneOutcome:
-    """What came of a scene; what happens in it is said on the error stream. Raises Skip, PeerFailed."""
+def run_scene(scene: str, size: SceneSize) -> SceneOutcome:
+    """Plays a scene in a process of its own, which logs to the error stream. Raises Skip, PeerFailed."""
     argv = [sys.executable, "-m", "bench.chaos", scene, msgspec.json.encode(size).decode()]
     done = subprocess.run(in_namespace(argv), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     last = (done.stdout.strip().splitlines() or [""])[-1]
@@ -46,27 +47,30 @@ def played(scene: str, size: SceneSize) -> SceneOutcome:
 
 
 def rows(outcomes: Sequence[SceneOutcome], *, kills: int) -> Iterator[Row]:
-    """The rows. The silence over HTTP is that of the scene with one replica, the failed requests those of the other."""
-    events = sum(it.events for it in outcomes)
-    yield Row(name="chaos.kills", value=sum(it.kills for it in outcomes), unit="kills", goal=Goal(">=", kills))
-    yield Row(name="chaos.faults", value=sum(it.faults for it in outcomes), unit=f"faults in {events} events")
-    yield _none("lost", sum(len(it.verdict.lost) for it in outcomes), "events")
-    yield _none("unpublished", sum(len(it.verdict.unpublished) for it in outcomes), "answers over HTTP")
-    twice, in_flight = (sum(of(it) for it in outcomes) for of in (_num_twice, lambda it: it.verdict.num_in_flight))
+    """Yields the rows. The silence over HTTP is from the scene with one replica, the failed requests from the other."""
+    events = sum(outcome.events for outcome in outcomes)
+    yield Row(
+        name="chaos.kills", value=sum(outcome.kills for outcome in outcomes), unit="kills", goal=Goal(">=", kills)
+    )
+    yield Row(name="chaos.faults", value=sum(outcome.faults for outcome in outcomes), unit=f"faults in {events} events")
+    yield _none("lost", sum(len(outcome.verdict.lost) for outcome in outcomes), "events")
+    yield _none("unpublished", sum(len(outcome.verdict.unpublished) for outcome in outcomes), "answers over HTTP")
+    twice = sum(len(outcome.verdict.twice) for outcome in outcomes)
+    in_flight = sum(outcome.verdict.num_in_flight for outcome in outcomes)
     yield Row(name="chaos.answered_twice", value=twice, unit="events, of those in flight", goal=Goal("<=", in_flight))
-    yield _none("labels_unaccounted", sum(it.verdict.num_unaccounted for it in outcomes), "labels")
-    learnt = min(it.verdict.learnt_share for it in outcomes)
+    yield _none("labels_unaccounted", sum(outcome.verdict.num_unaccounted for outcome in outcomes), "labels")
+    learnt = min(outcome.verdict.learnt_share for outcome in outcomes)
     yield Row(name="chaos.learnt_share", value=round(100 * learnt, 3), unit="% of the labels", goal=Goal(">=", 99.9))
     for outcome in outcomes:
         yield from _of_scene(outcome)
-    recoveries_s = [each for it in outcomes for each in it.recoveries_s]
+    recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
     p95 = nearest_rank(recoveries_s, 95)
     p50 = nearest_rank(recoveries_s, 50)
     yield Row(name="chaos.recovery_s.p50", value=_finite(p50), unit="s")
     yield Row(name="chaos.recovery_s.p95", value=_finite(p95), unit="s", goal=Goal("<=", 15))
-    yield _none("stuck", sum(it.stuck for it in outcomes), "times")
-    yield _none("ended_by_itself", sum(it.ended_by_itself for it in outcomes), "times")
-    yield _none("weights_differ", sum(len(it.not_the_same) for it in outcomes), "tensors")
+    yield _none("stuck", sum(outcome.stuck for outcome in outcomes), "times")
+    yield _none("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times")
+    yield _none("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors")
 
 
 def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
@@ -76,10 +80,6 @@ def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
             yield Row(name=f"chaos.longest_silence_s.{track}", value=round(silence_s, 1), unit="s", goal=goal)
     else:
         yield _none("http_failed", sum(outcome.http_failures.values()), "requests, two replicas")
-
-
-def _num_twice(outcome: SceneOutcome) -> int:
-    return len(outcome.verdict.twice)
 
 
 def _none(name: str, value: float, unit: str) -> Row:

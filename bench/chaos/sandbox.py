@@ -1,7 +1,7 @@
-"""What the machine lets us do to ourselves: a small disk of our own, and a clock that goes wrong for one process.
+"""Provides a small disk that can be filled, and a clock that can be set wrong for one program.
 
-in_namespace(argv) -> unshare -m argv -> Disk: a tmpfs that nobody else sees, filled and emptied
-Clock -> LD_PRELOAD of clock.c, which reads its offset from a file -> one program lives an hour ahead
+in_namespace(argv) -> unshare -m argv -> Disk: a tmpfs that no other process sees, filled and emptied
+Clock -> LD_PRELOAD of clock.c, which reads its offset from a file -> one program is an hour ahead
 
 Rejected: libfaketime (it allocates at the first call, and jemalloc, which Redis is built with, makes that call before
 it can allocate: Redis never starts), and a time namespace (Linux has none for the wall clock).
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "CHAOS_NAMESPACE"
-"""Set in the environment of a process that has a mount namespace of its own."""
+"""The variable that is set for a process with a mount namespace of its own."""
 
 BLOCK = b"\0" * (1 << 20)
 
@@ -26,7 +26,7 @@ _SECONDS = struct.Struct("=q")
 
 
 def in_namespace(argv: list[str]) -> list[str]:
-    """The command, in a mount namespace of its own where we may have one."""
+    """Returns the command that runs `argv` in a mount namespace of its own, or `argv` where none may be made."""
     for options in (["-m"], ["-r", "-m"]):
         unshare = ["unshare", *options, "--propagation", "private"]
         if shutil.which("unshare") and _succeeds([*unshare, "true"]):
@@ -36,7 +36,7 @@ def in_namespace(argv: list[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A folder on a tmpfs of its own, `num_bytes` large."""
+    """A folder on a tmpfs of its own."""
 
     folder: Path
 
@@ -45,7 +45,7 @@ class Disk:
         return self.folder / "filler"
 
     def fill(self) -> None:
-        """Leaves not a byte."""
+        """Fills the disk to the last byte."""
         with self._filler.open("wb", buffering=0) as file:
             for block in (BLOCK, b"\0" * 4096):
                 try:
@@ -56,12 +56,12 @@ class Disk:
                         raise
 
     def empty(self) -> None:
-        """Gives back what `fill` took."""
+        """Frees what `fill` took. It is idempotent."""
         self._filler.unlink(missing_ok=True)
 
 
 def disk(folder: Path, megabytes: int) -> Disk | None:
-    """A disk mounted on `folder`, gone with the namespace; None where this process has none of its own."""
+    """Mounts a disk on `folder`, which is gone with the namespace; returns None without a namespace of our own."""
     if MARK not in os.environ:
         return None
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "chaos", str(folder)], check=True)
@@ -70,23 +70,23 @@ def disk(folder: Path, megabytes: int) -> Disk | None:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The wall clock of one program. Monotonic clocks stay as they are, as they do when somebody sets the time."""
+    """The wall clock of one program. Monotonic clocks stay right, as they do when an administrator sets the time."""
 
     library: Path
     file: Path
 
     def set(self, offset_s: int) -> None:
-        """Seconds ahead of the true time, or behind; the program sees it at once."""
+        """Sets the seconds ahead of the true time, or behind it; the program sees them at once."""
         with self.file.open("r+b") as file:
             file.write(_SECONDS.pack(offset_s))
 
     def environment(self) -> dict[str, str]:
-        """The variables of a program whose clock this is."""
+        """Returns the environment variables of a program that uses this clock."""
         return {"LD_PRELOAD": str(self.library), "CHAOS_CLOCK": str(self.file)}
 
 
 def clock(folder: Path, name: str) -> Clock | None:
-    """A clock that goes right until it is set; None where there is no compiler. Its files lie in `folder`."""
+    """Makes a clock that is right until it is set, with its files in `folder`; returns None without a C compiler."""
     library = folder / "clock.so"
     if not library.exists():
         compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)

@@ -1,4 +1,4 @@
-"""Where it happens: a service that runs, whose processes can be found, and what can go wrong with them."""
+"""Defines a scene: a running service whose processes can be found, and what can go wrong with them."""
 
 import json
 import os
@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from bench.chaos.faults import FaultKind, Kill, Pause, Pids
 from bench.chaos.size import SceneSize
-from services.settings import Settings, load
+from services.loader import load
+from services.settings import Settings
 
 SHORTEST_S = 2.0
-"""A fault that lasts, lasts so long at least."""
+"""The shortest time of a fault that is not over at once."""
 
 SMALL: dict[str, Any] = {
     "seed": 0,
@@ -23,8 +24,8 @@ SMALL: dict[str, Any] = {
     "learner.num_features": 512,
     "learner.rehearse_after_s": 0.0,
     "learner.learn_unlabelled": False,
-    "learner.labels.trust.flip_alarm": False,
-    "learner.labels.trust.require_receipts": True,
+    "learner.guard.flip_alarm": False,
+    "learner.guard.require_receipts": True,
     "learner.accuracy_tolerance": 1.0,
     "learner.max_negative_flips": 1.0,
     "learner.max_head_update": 1e6,
@@ -33,8 +34,8 @@ SMALL: dict[str, Any] = {
     "rollout.min_labels": 20,
     "rollout.margin": 0.5,
 }
-"""What both scenes are set to. The model and its rounds are small; and neither gate nor rollout nor alarm holds labels
-or sets them aside, which they rightly do by when they look, and an undisturbed learner looks at other moments."""
+"""The settings of both scenes. The model and its rounds are small. The gate, the rollout and the alarm are set to hold
+back no labels: their decisions depend on when they are made, and the reference learner makes them at other times."""
 
 
 class Scene(Protocol):
@@ -44,43 +45,47 @@ class Scene(Protocol):
 
     @property
     def num_ended(self) -> int:
-        """How often it ended by itself, and somebody had to start it again."""
+        """How often the service ended by itself, and had to be restarted from outside."""
 
     def start(self) -> None:
-        """Returns when it would answer."""
+        """Starts the service; returns when it can answer."""
 
     def check(self) -> None:
-        """Starts again what has ended and nobody else starts."""
+        """Restarts what has ended and has no supervisor."""
 
-    def where(self) -> Settings:
-        """The settings under which the load reaches it, addresses included. Any thread may call."""
+    def settings(self) -> Settings:
+        """Returns the settings by which the load reaches the service, addresses included. Any thread may call."""
 
     def kinds(self) -> list[FaultKind]:
-        """What can go wrong here."""
+        """Returns the kinds of faults that are possible here."""
 
     def missing(self) -> list[str]:
-        """What cannot be made to go wrong here, and why."""
+        """Returns the faults that are not possible here, and why."""
 
     def restart(self) -> None:
-        """Ends it and starts it again, as an operator would who does not know what else to do."""
+        """Ends the service and starts it again, as an operator would who does not know what else to do."""
 
     def close(self) -> None: ...
 
 
-def small(**changes: object) -> Settings:
-    """The settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
-    named = {**SMALL, **{name.replace("__", "."): value for name, value in changes.items()}}
-    flags = [f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in named.items()]
+def scene_settings(**changes: object) -> Settings:
+    """Makes the settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
+    named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    flags = [f"{name}={_as_flag(value)}" for name, value in named.items()]
     return load(file=Path(os.devnull), environ={}, flags=flags).settings
 
 
+def _as_flag(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def lasting(rng: random.Random, size: SceneSize) -> float:
-    """How long a fault lasts."""
+    """Draws how long a fault lasts, in seconds."""
     return round(rng.uniform(SHORTEST_S, size.longest_s), 1)
 
 
-def kill_of(role: str, pids: Pids, again: Callable[[], None] = lambda: None) -> FaultKind:
-    return FaultKind(f"kill {role}", lambda _: Kill(role, pids, again), is_kill=True)
+def kill_of(role: str, pids: Pids, restart: Callable[[], None] = lambda: None) -> FaultKind:
+    return FaultKind(f"kill {role}", lambda _: Kill(role, pids, restart), is_kill=True)
 
 
 def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
@@ -88,5 +93,5 @@ def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
 
 
 def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
-    """All kinds, or those whose name has `only` in it."""
+    """Returns the kinds whose name contains `only`; all of them where it is empty."""
     return [kind for kind in kinds if only in kind.name]

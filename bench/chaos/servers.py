@@ -1,4 +1,4 @@
-"""A broker that advertises another address to each program, and a Redis on a port that stays: what proxies need."""
+"""Starts the servers that proxies need: a broker with a listener for each program, and a Redis on a fixed port."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from services.local.redis import find_binary
 PROPERTIES_FILE = "server.properties"
 
 DIRECT = "DIRECT"
-"""The listener of the broker that no proxy stands before."""
+"""The listener of the broker that has no proxy."""
 
 PROPERTIES = (
     SINGLE_NODE
@@ -29,7 +29,7 @@ log.dirs={logs}
 def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str]) -> None:
     """Makes a node with a listener on each of `ports`, which tells its clients the address in `advertised`, or its own.
 
-    A listener is named by upper case letters.
+    The name of a listener is in upper case.
     """
     own = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     folder.mkdir(parents=True)
@@ -43,12 +43,12 @@ def format_node(home: Path, folder: Path, ports: dict[str, int], advertised: dic
     )
     (folder / PROPERTIES_FILE).write_text(content)
     storage = str(home / "bin" / "kafka-storage.sh")
-    cluster = said([storage, "random-uuid"], folder)
-    said([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
+    cluster = run_tool([storage, "random-uuid"], folder)
+    run_tool([storage, "format", "--standalone", "-t", cluster, "-c", str(folder / PROPERTIES_FILE)], folder)
 
 
 def kafka_argv(home: Path, folder: Path) -> list[str]:
-    """The command that runs the node in `folder`."""
+    """Returns the command that runs the node in `folder`."""
     return [str(home / "bin" / "kafka-server-start.sh"), str(folder / PROPERTIES_FILE)]
 
 
@@ -57,7 +57,7 @@ def kafka_environment(folder: Path) -> dict[str, str]:
 
 
 def redis_argv(folder: Path, port: int) -> list[str]:
-    """A Redis that syncs once a second, as one that others share does."""
+    """Returns the command that runs a Redis which syncs once a second, as a shared one does."""
     options = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -68,14 +68,17 @@ def redis_argv(folder: Path, port: int) -> list[str]:
         "maxmemory": "1gb",
         "maxmemory-policy": "noeviction",
     }
-    return [find_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    argv = [find_binary()]
+    for name, value in options.items():
+        argv += [f"--{name}", value]
+    return argv
 
 
 def free_ports(names: list[str]) -> dict[str, int]:
     return {name: tether.free_port() for name in names}
 
 
-def said(argv: list[str], folder: Path) -> str:
-    """What one of Kafka's tools prints, which writes its log to `folder`. Raises CalledProcessError when it fails."""
+def run_tool(argv: list[str], folder: Path) -> str:
+    """Runs one of Kafka's tools, with its log in `folder`; returns its output. Raises CalledProcessError."""
     env = {**os.environ, **kafka_environment(folder)}
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=env).stdout.strip()

@@ -1,7 +1,7 @@
-"""When something lived: signs of life on a few tracks, and what follows from them. Pure: times in, times out.
+"""Computes recovery and silence from heartbeats on a few tracks. Pure: times in, times out.
 
-A sign is a piece of work that was begun and came to its end: an event that was sent and answered, a label count that
-grew between two looks. Times are seconds on one monotonic clock.
+A heartbeat is a piece of work that was begun and done: an event that was sent and answered, a label count that grew
+between two polls. Times are seconds on one monotonic clock.
 """
 
 import math
@@ -11,7 +11,7 @@ from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 
-class Sign(NamedTuple):
+class Heartbeat(NamedTuple):
     """Work that was begun and done."""
 
     begun_s: float
@@ -27,35 +27,36 @@ class Span:
     ended_s: float
 
 
-def recovered_s(signs: Sequence[Sign], ended_s: float) -> float:
-    """Seconds from the end of a fault to the first work done that was begun after it; infinity while there is none.
+def recovered_s(heartbeats: Sequence[Heartbeat], ended_s: float) -> float:
+    """Returns the seconds from the end of a fault to the first work done that was begun after it; infinity without.
 
-    `signs` are in the order in which they were done.
+    `heartbeats` are in the order of `done_s`.
 
-    >>> recovered_s([Sign(2.0, 3.5), Sign(3.0, 4.0), Sign(0.5, 9.0)], 1.0)
+    >>> recovered_s([Heartbeat(2.0, 3.5), Heartbeat(3.0, 4.0), Heartbeat(0.5, 9.0)], 1.0)
     2.5
     """
-    after = takewhile(lambda sign: sign.done_s >= ended_s, reversed(signs))
-    return min((sign.done_s for sign in after if sign.begun_s >= ended_s), default=math.inf) - ended_s
+    after = takewhile(lambda beat: beat.done_s >= ended_s, reversed(heartbeats))
+    return min((beat.done_s for beat in after if beat.begun_s >= ended_s), default=math.inf) - ended_s
 
 
-def recovery_s(tracks: Mapping[str, Sequence[Sign]], ended_s: float) -> float:
-    """Seconds until every track lives again."""
-    return max(recovered_s(signs, ended_s) for signs in tracks.values())
+def recovery_s(tracks: Mapping[str, Sequence[Heartbeat]], ended_s: float) -> float:
+    """Returns the seconds until every track has a heartbeat again."""
+    return max(recovered_s(heartbeats, ended_s) for heartbeats in tracks.values())
 
 
-def longest_silence_s(signs: Iterable[Sign], begin_s: float, end_s: float) -> float:
-    """The longest time between two pieces of work done, the borders of the run included.
+def longest_silence_s(heartbeats: Iterable[Heartbeat], begin_s: float, end_s: float) -> float:
+    """Returns the longest time between two heartbeats; the start and the end of the run count as heartbeats.
 
-    >>> longest_silence_s([Sign(0.0, 1.0), Sign(1.0, 4.0)], 0.0, 6.0)
+    >>> longest_silence_s([Heartbeat(0.0, 1.0), Heartbeat(1.0, 4.0)], 0.0, 6.0)
     3.0
     """
-    moments = [begin_s, *sorted(sign.done_s for sign in signs if begin_s <= sign.done_s <= end_s), end_s]
+    done_s = sorted(beat.done_s for beat in heartbeats)
+    moments = [begin_s, *(moment_s for moment_s in done_s if begin_s <= moment_s <= end_s), end_s]
     return max(after - before for before, after in pairwise(moments))
 
 
 def nearest_rank(values: Iterable[float], rank: int) -> float | None:
-    """A percentile of values that may be infinite; None where there are none.
+    """Returns a nearest-rank percentile of values that may be infinite; None where there are no values.
 
     >>> nearest_rank([1.0, 2.0, math.inf], 50)
     2.0

@@ -1,4 +1,4 @@
-"""Toxiproxy between two programs: a connection that is cut, slow, narrow, in pieces, or a hole.
+"""Controls Toxiproxy between two programs: a connection that is cut, slow, narrow, in pieces, or a black hole.
 
 ToxiproxyServer -> proxy(name, upstream) -> Proxy.listen is given to the client; toxics come and go
 """
@@ -19,28 +19,28 @@ from services.local.logfile import RotatingLog
 from services.versions import ROOT
 
 START_S = 10.0
-LOOK_S = 0.05
+POLL_INTERVAL_S = 0.05
 
 
 def program() -> str:
-    """The toxiproxy-server on PATH, or in the test bed. Raises Skip."""
+    """Returns the toxiproxy-server on PATH, or in the test bed. Raises Skip."""
     beside = [str(ROOT / "build" / "testbed" / "bin"), str(Path(os.environ.get("KAFKA_HOME", "")).parent / "bin")]
-    found = shutil.which("toxiproxy-server", path=os.pathsep.join([os.environ.get("PATH", ""), *beside]))
-    if found is None:
+    binary = shutil.which("toxiproxy-server", path=os.pathsep.join([os.environ.get("PATH", ""), *beside]))
+    if binary is None:
         raise Skip("no toxiproxy-server on PATH or in build/testbed/bin (github.com/Shopify/toxiproxy)")
-    return found
+    return binary
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """One way from a program to a server. `listen` is where the program connects to."""
+    """A proxy from a program to a server. `listen` is the address that the program connects to."""
 
     api: "Toxiproxy"
     name: str
     listen: str
 
     def enable(self, enabled: bool) -> None:
-        """A proxy that is not enabled cuts its connections and refuses new ones."""
+        """Enables or disables the proxy. A disabled proxy cuts its connections and refuses new ones."""
         self.api.ask("POST", f"/proxies/{self.name}", {"enabled": enabled})
 
     def poison(self, kind: str, attributes: dict[str, int]) -> None:
@@ -55,10 +55,10 @@ class Proxy:
 
 
 class Toxiproxy:
-    """A server of proxies, with its HTTP interface. It ends with this process."""
+    """A Toxiproxy server, with its HTTP interface. It ends with this process."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises Skip where there is none."""
+        """Starts the server. Raises Skip where there is none."""
         self._port = tether.free_port()
         argv = [program(), "-host", "127.0.0.1", "-port", str(self._port)]
         self._process: subprocess.Popen[bytes] = tether.start(argv, log=RotatingLog(folder / "toxiproxy.log"))
@@ -66,10 +66,10 @@ class Toxiproxy:
         while not self._answers():
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"toxiproxy-server did not start within {START_S:g} s: see {folder}")
-            time.sleep(LOOK_S)  # nothing tells when a port is opened
+            time.sleep(POLL_INTERVAL_S)  # nothing tells when a port is opened
 
     def proxy(self, name: str, upstream: str) -> Proxy:
-        """A new way to `upstream`, free of toxics."""
+        """Makes a new proxy to `upstream`, free of toxics."""
         listen = f"127.0.0.1:{tether.free_port()}"
         self.ask("POST", "/proxies", {"name": name, "listen": listen, "upstream": upstream, "enabled": True})
         return Proxy(self, name, listen)
@@ -78,17 +78,17 @@ class Toxiproxy:
         tether.stop(self._process)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """One request to its interface. Raises RuntimeError where it is refused."""
+        """Sends a request to the HTTP interface. Raises RuntimeError where it is refused."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=START_S)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             response = connection.getresponse()
-            said = response.read()
+            content = response.read()
         finally:
             connection.close()
         if response.status >= http.client.BAD_REQUEST:
-            raise RuntimeError(f"toxiproxy: {method} {path}: {response.status} {said.decode()}")
-        return json.loads(said) if said else None
+            raise RuntimeError(f"toxiproxy: {method} {path}: {response.status} {content.decode()}")
+        return json.loads(content) if content else None
 
     def _answers(self) -> bool:
         try:

@@ -9,11 +9,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from bench.chaos import family
+from bench.chaos import process_tree
 from bench.chaos.faults import DamagedBlob, FaultKind, FlushAll, FullDisk, Kill
 from bench.chaos.programs import last_line
 from bench.chaos.sandbox import Disk, disk
-from bench.chaos.scene import chosen, kill_of, lasting, pause_of, small
+from bench.chaos.scene import chosen, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.size import SceneSize
 from bench.service import apache_kafka
 from services.local import tether
@@ -22,28 +22,28 @@ from services.running import NotRunning, attach, read
 from services.settings import Settings, as_environment
 
 DISK_MB = 768
-"""Kafka's log of a full run takes 100 MB, the checkpoints 50, Redis' file up to 200."""
+"""The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""
 
 READY_S = 240.0
 STOP_S = 30.0
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 SUPERVISOR = "supervisor"
 
 KILLED = (
-    family.REPLICA,
-    family.SERVE_CONTROLLER,
-    family.RAYLET,
-    family.GCS,
-    family.SERVE,
-    family.LEARNER,
-    family.CONTROLLER,
-    family.REDIS,
-    family.BROKER,
+    process_tree.REPLICA,
+    process_tree.SERVE_CONTROLLER,
+    process_tree.RAYLET,
+    process_tree.GCS,
+    process_tree.SERVE,
+    process_tree.LEARNER,
+    process_tree.CONTROLLER,
+    process_tree.REDIS,
+    process_tree.BROKER,
 )
 
 
 class Up:
-    """Owner of the process `lifelong up`. Raises Skip where there is no Apache Kafka."""
+    """Owns the process `lifelong up`. Raises Skip where there is no Apache Kafka."""
 
     name = "up"
 
@@ -52,9 +52,9 @@ class Up:
         self._size = size
         self._say = say
         self._disk: Disk | None = disk(folder, DISK_MB)
-        self._settings = small(state_dir=str(folder), serving__http_port=tether.free_port())
+        self._settings = scene_settings(state_dir=str(folder), serving__http_port=tether.free_port())
         self._log = folder / "logs" / "up.log"
-        self._where = self._settings
+        self._attached = self._settings
         self._process: subprocess.Popen[bytes] | None = None
         self._num_ended = 0
 
@@ -68,7 +68,7 @@ class Up:
         while not self._is_ready():
             if self._has_ended or time.monotonic() > deadline_s:
                 raise RuntimeError(f"lifelong up did not get ready in {READY_S:g} s: {self._log.read_text()[-2000:]}")
-            time.sleep(LOOK_S)  # a file tells where it is, and nothing tells when the file is there
+            time.sleep(POLL_INTERVAL_S)  # a file has the addresses, and nothing tells when the file is there
         self.check()
 
     def check(self) -> None:
@@ -78,19 +78,19 @@ class Up:
             self._launch()
         if self._is_ready():
             with suppress(NotRunning):  # it has ended between the two
-                self._where = attach(self._settings)
+                self._attached = attach(self._settings)
 
-    def where(self) -> Settings:
-        return self._where
+    def settings(self) -> Settings:
+        return self._attached
 
     def kinds(self) -> list[FaultKind]:
         size = self._size
         kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
-        kinds += [kill_of(SUPERVISOR, self._own_pid, self._again)]
+        kinds += [kill_of(SUPERVISOR, self._own_pid, self._restart_killed)]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
-        kinds += [pause_of(SUPERVISOR, self._own_pid, size), FaultKind("FLUSHALL", lambda _: FlushAll(self.where))]
-        replica = Kill(family.REPLICA, partial(self._pids, family.REPLICA))
-        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.where, replica, rng.random()))]
+        kinds += [pause_of(SUPERVISOR, self._own_pid, size), FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
+        replica = Kill(process_tree.REPLICA, partial(self._pids, process_tree.REPLICA))
+        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.settings, replica, rng.random()))]
         if (small := self._disk) is not None:
             kinds += [FaultKind("full disk", lambda rng: FullDisk(small, lasting(rng, size)))]
         return chosen(kinds, size.only)
@@ -111,8 +111,8 @@ class Up:
     def _has_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def _again(self) -> None:
-        """After it was killed: as whatever starts services at boot would."""
+    def _restart_killed(self) -> None:
+        """Restarts the process after it was killed, as whatever starts services at boot would."""
         if self._process is not None:
             self._process.wait()
         self._launch()
@@ -126,11 +126,13 @@ class Up:
         return running is not None and self._process is not None and running["pid"] == self._process.pid
 
     def _pids(self, role: str) -> list[int]:
-        """Of its descendants; of the replica, where it answers."""
+        """Returns the processes of a role among the descendants. The replica counts only where it answers."""
         if self._process is None:
             return []
-        ours = family.Family(self._process.pid)
-        return ours.answering(self._where.serving.http_port) if role == family.REPLICA else ours.pids(role)
+        tree = process_tree.ProcessTree(self._process.pid)
+        if role == process_tree.REPLICA:
+            return tree.answering(self._attached.serving.http_port)
+        return tree.pids(role)
 
     def _own_pid(self) -> list[int]:
         return [self._process.pid] if self._process else []

@@ -1,4 +1,4 @@
-"""Looks at the store from outside, for signs of life of the learner and of the rollout."""
+"""Polls the store for heartbeats of the learner and of the rollout."""
 
 import threading
 import time
@@ -12,53 +12,58 @@ from wire.errors import WireError
 from wire.records import LearnerReport
 from wire.store import Store
 
-LOOK_S = 0.3
+POLL_INTERVAL_S = 0.3
 
 
 class LearnerWatch:
-    """The last report of the learner that was seen. `newest` is the newest version in the store."""
+    """Holds the last report of the learner; `newest` is the newest version in the store."""
 
-    def __init__(self, where: Callable[[], Settings], ledger: ChaosLedger) -> None:
-        self._where = where
+    def __init__(self, settings: Callable[[], Settings], ledger: ChaosLedger) -> None:
+        self._settings = settings
         self._ledger = ledger
         self._closed = threading.Event()
         self.report: LearnerReport | None = None
         self.newest = 0
         self._seen: dict[str, object] = {}
-        self._looked_s = time.monotonic()
+        self._polled_s = time.monotonic()
 
     def run(self) -> None:
-        """Looks again and again.
+        """Polls again and again.
 
-        consumes: report, plan; produces: signs of life; waits for: a third of a second; unblocked by: it, `close`
+        consumes: report, plan; produces: heartbeats; waits for: a third of a second; unblocked by: it, `close`
         """
         while not self._closed.is_set():
-            settings = self._where()
+            settings = self._settings()
             with closing(open_store(settings)) as store:
-                while self._where().store == settings.store and not self._closed.wait(LOOK_S):
+                while self._settings().store == settings.store and not self._closed.wait(POLL_INTERVAL_S):
                     begun_s = time.monotonic()
                     try:
-                        self._look(store)
+                        self._poll(store)
                     except WireError:
                         continue
                     finally:
-                        self._looked_s = begun_s
+                        self._polled_s = begun_s
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The learner's counters in its last report; none before the first report."""
+        return self.report.counts if self.report else {}
 
     def close(self) -> None:
         self._closed.set()
 
-    def _look(self, store: Store) -> None:
+    def _poll(self, store: Store) -> None:
         report = store.learner_report()
         plan = store.plan()
         self.newest = store.current()
         if report is not None:
             self.report = report
-            self._lived(LEARNER, report.counts.get("labels", 0))
+            self._record(LEARNER, report.counts.get("labels", 0))
         if plan is not None:
-            self._lived(ROLLOUT, plan.revision)
+            self._record(ROLLOUT, plan.revision)
 
-    def _lived(self, track: str, seen: object) -> None:
-        """It lives where what is seen has changed since the last look."""
+    def _record(self, track: str, seen: object) -> None:
+        """Records a heartbeat where `seen` has changed since the last poll."""
         if self._seen.get(track) not in (None, seen):
-            self._ledger.lived(track, self._looked_s)
+            self._ledger.record_heartbeat(track, self._polled_s)
         self._seen[track] = seen

@@ -1,4 +1,4 @@
-"""Where exported models are kept: made once for each version of their library and of the weights, under build/bench."""
+"""Caches exported models under build/bench: one for each version of their library and of the weights."""
 
 import fcntl
 import hashlib
@@ -17,21 +17,21 @@ def folder(name: str) -> Path:
     return path
 
 
-def models(library: str, strata: Strata) -> Path:
-    """The folder for `strata` as exported for the installed version of `library`. Raises ImportError without one."""
+def model_folder(library: str, strata: Strata) -> Path:
+    """Returns the folder of `strata` as exported for the installed version of `library`. Raises ImportError without."""
     digest = hashlib.sha256()
     for tensor in strata.state_dict().values():
         digest.update(tensor.numpy())
     return folder(f"{library}-{importlib.metadata.version(library)}-{digest.hexdigest()[:12]}")
 
 
-def made(path: Path, make: Callable[[Path], None]) -> Path:
-    """`path`, made by `make` if it is not there; two processes that ask at a time make it once."""
+def cached(path: Path, make: Callable[[Path], None]) -> Path:
+    """Returns `path`; calls `make` first if it is not there. Two processes that ask at the same time make it once."""
     with (path.parent / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             unfinished = path.with_name(f"unfinished-{path.name}")
             make(unfinished)
-            for part in path.parent.glob(f"{unfinished.stem}.*"):  # a model may come with a file of its weights
+            for part in path.parent.glob(f"{unfinished.stem}.*"):  # a model may have a second file with its weights
                 os.replace(part, part.with_name(part.name.removeprefix("unfinished-")))
     return path

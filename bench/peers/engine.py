@@ -1,10 +1,10 @@
-"""One encoder in this process alone, at work when it is told to be.
+"""Serves one encoder, alone in this process, over stdin and stdout.
 
     python -m bench.peers.engine NAME THREADS
 
-stdin, a JSON object a line: {"work": "8x16"} prepares, {"work": "8x16", "seconds": 0.2} runs; stdout, a line each:
-first {"ready": true} or {"skip": why}, then how it was prepared and how near full precision it comes, or its times.
-What a library prints goes to stderr.
+Each line of stdin is a JSON object: {"work": "8x16"} prepares a workload, {"work": "8x16", "seconds": 0.2} runs it.
+Each line of stdout is one, too: first {"ready": true} or {"skip": why}; then, for each question, how the workload was
+prepared and how near full precision it comes, or its times. What a library prints goes to stderr.
 """
 
 import functools
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from bench.floor import OPERATIONS, operations
-from bench.peers.engines import PEAK, READ, built
+from bench.peers.engines import PEAK, READ, build_engine
 from bench.peers.rectangles import Encode
-from bench.peers.works import BY_NAME
+from bench.peers.workloads import BY_NAME
 from bench.row import Skip
 from kernels.memory import keep_freed_memory
 from model.minilm import load_encoder
@@ -39,32 +39,33 @@ def main(name: str, num_threads: int) -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     torch.set_num_threads(num_threads)
-    keep_freed_memory()  # for everybody: glibc's habit costs each of them alike
+    keep_freed_memory()  # for every encoder: returning memory to the kernel would cost each of them alike
     strata, tokenizer = load_encoder(ENCODER)
     try:
-        engine = built(name, strata, tokenizer, num_threads)
+        engine = build_engine(name, strata, tokenizer, num_threads)
     except (Skip, ImportError) as why:
-        print(json.dumps({"skip": f"{why}; {INSTALL}" if isinstance(why, ImportError) else str(why)}), file=out)
+        reason = f"{why}; {INSTALL}" if isinstance(why, ImportError) else str(why)
+        print(json.dumps({"skip": reason}), file=out)
         return
     print(json.dumps({"ready": True}), file=out)
     prepared: dict[str, Encode] = {}
     for line in sys.stdin:
         question = json.loads(line)
-        work = BY_NAME[question["work"]]
-        token_ids = work.batch(tokenizer)
+        workload = BY_NAME[question["work"]]
+        token_ids = workload.batch(tokenizer)
         if "seconds" in question:
-            answer = times(functools.partial(prepared[work.name], token_ids), question["seconds"])
+            answer = times(functools.partial(prepared[workload.name], token_ids), question["seconds"])
         else:
-            how, prepared[work.name] = engine.prepare(token_ids)
+            how, prepared[workload.name] = engine.prepare(token_ids)
             answer = {"how": how, "operations": OPERATIONS if name == PEAK else operations(strata.config, token_ids)}
             exact = name in (PEAK, READ)
-            answer |= EXACT if exact else cosines(prepared[work.name], strata, work.sample(tokenizer))
+            answer |= EXACT if exact else cosines(prepared[workload.name], strata, workload.sample(tokenizer))
         print(json.dumps(answer), file=out)
 
 
 @torch.no_grad()
 def cosines(encode: Encode, strata: Strata, token_ids: list[list[int]]) -> dict[str, float]:
-    """Against full precision: the mean and the worst."""
+    """Computes the mean and the lowest cosine to the vectors of full precision."""
     reference_BD = encode_many(strata, token_ids, batch_size=REFERENCE_BATCH).numpy()
     found_BD = encode(token_ids)
     cosine_B = (found_BD * reference_BD).sum(1) / np.linalg.norm(found_BD, axis=1)
@@ -72,7 +73,7 @@ def cosines(encode: Encode, strata: Strata, token_ids: list[list[int]]) -> dict[
 
 
 def times(call: Callable[[], object], seconds: float) -> dict[str, Any]:
-    """Milliseconds a call: median, best, and the median of the processor's time. Short calls are warmed up first."""
+    """Times calls in milliseconds: median, best, and median processor time. Short calls are warmed up first."""
     wall_s: list[float] = []
     busy_s: list[float] = []
     end_s = time.perf_counter() + seconds

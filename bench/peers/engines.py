@@ -1,4 +1,4 @@
-"""The encoders by name. Each is built in a process of its own, and its library is imported no sooner."""
+"""Lists the encoders by name. Each is built in a process of its own, and its library is imported no sooner."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -27,16 +27,17 @@ PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "OpenVINO dynamic g128": openvino_peers.dynamic_128,
     "OpenVINO dynamic g64": openvino_peers.dynamic_64,
 }
-"""ORT is ONNX Runtime; OpenVINO's are INT8 but for the first. Each raises ImportError where its library is missing."""
+"""The makers of the peers. ORT is ONNX Runtime; those of OpenVINO are INT8 but for the first. Each raises ImportError
+where its library is missing."""
 
 
 class PeerEngine(Protocol):
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
-        """How it takes batches like this one, in words and as a function."""
+        """Prepares for batches like this one; returns how it encodes them, in words and as a function."""
 
 
-def built(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> PeerEngine:
-    """Raises Skip or ImportError."""
+def build_engine(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> PeerEngine:
+    """Makes the encoder of that name. Raises Skip or ImportError."""
     if name == PEAK:
         return PeakEngine(num_threads)
     if name == READ:

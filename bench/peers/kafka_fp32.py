@@ -1,14 +1,15 @@
-"""The service that one would write in an afternoon: consume, compute in full precision, produce, commit.
+"""Runs the service that one would write in an afternoon: consume, compute in full precision, produce, commit.
 
     python -m bench.peers.kafka_fp32 BOOTSTRAP NUM_EVENTS THREADS
 
 Reads `peer.events.v1` from its beginning, writes `peer.answers.v1`, and prints events a second from the first batch to
-the last acknowledged answer. It gets what helps it: batches as large as they come, sorted and unpadded.
+the last acknowledged answer. It gets the help that it can: batches as large as they come, sorted and unpadded.
 """
 
 import json
 import sys
 import time
+from itertools import chain
 
 import torch
 from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
@@ -22,7 +23,7 @@ MAX_BATCH = 64
 NUM_CLASSES = 150
 PATIENCE_MS = 30_000
 MEASURE_S = 30.0
-"""It stops after this long, or when all events are answered."""
+"""The run ends after this long, or when all events are answered."""
 
 
 def main(bootstrap: str, num_events: int, threads: int) -> None:
@@ -45,7 +46,7 @@ def main(bootstrap: str, num_events: int, threads: int) -> None:
     start_s = 0.0
     done = 0
     while done < num_events and (not start_s or time.perf_counter() - start_s < MEASURE_S):
-        records = [record for batch in consumer.poll(PATIENCE_MS).values() for record in batch]
+        records = list(chain.from_iterable(consumer.poll(PATIENCE_MS).values()))
         if not records:
             raise SystemExit(f"nothing came for {PATIENCE_MS} ms; {done} of {num_events} were answered")
         start_s = start_s or time.perf_counter()

@@ -1,9 +1,10 @@
-"""ONNX Runtime with INT8 weights and activations quantized at run time.
+"""Exports the encoder for ONNX Runtime, with INT8 weights and activations quantized at run time.
 
     Strata -> Padded -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *.int8.onnx
 
-Weights per channel: as fast as one scale a matrix, and 0.994 instead of 0.96 of cosine. Rejected: MatMulNBits with 8
-bits in blocks (cosine 0.9995, at half the speed) and fused multi-head attention (slower than both of these).
+Weights have a scale for each channel: as fast as one scale a matrix, and a cosine of 0.994 instead of 0.96. Rejected:
+MatMulNBits with 8 bits in blocks (cosine 0.9995, at half the speed) and fused multi-head attention (slower than both of
+these).
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench.peers.cache import made, models
+from bench.peers.cache import cached, model_folder
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Variant
 from model.strata import Strata
@@ -28,13 +29,13 @@ def fused(strata: Strata) -> Sequence[Variant]:
     def fuse(path: Path) -> None:
         from onnxruntime.transformers import optimizer
 
-        found = optimizer.optimize_model(str(source), model_type="bert", num_heads=heads, hidden_size=width)
-        attentions = found.get_fused_operator_statistics()["Attention"]
+        model = optimizer.optimize_model(str(source), model_type="bert", num_heads=heads, hidden_size=width)
+        attentions = model.get_fused_operator_statistics()["Attention"]
         assert attentions == len(strata.layers), f"the optimizer fused {attentions} attentions"
-        found.save_model_to_file(str(path))
+        model.save_model_to_file(str(path))
 
     source = _plain(strata)
-    return (_variant(_quantized(made(source.with_name("fused.onnx"), fuse))),)
+    return (_variant(_quantized(cached(source.with_name("fused.onnx"), fuse))),)
 
 
 def _plain(strata: Strata) -> Path:
@@ -51,7 +52,7 @@ def _plain(strata: Strata) -> Path:
             dynamo=False,  # the optimizer below recognises attention in this exporter's words
         )
 
-    return made(models("onnxruntime", strata) / "plain.onnx", export)
+    return cached(model_folder("onnxruntime", strata) / "plain.onnx", export)
 
 
 def _quantized(source: Path) -> Path:
@@ -67,7 +68,7 @@ def _quantized(source: Path) -> Path:
             extra_options={"DefaultTensorType": 1},
         )
 
-    return made(source.with_name(f"{source.stem}-int8.onnx"), quantize)
+    return cached(source.with_name(f"{source.stem}-int8.onnx"), quantize)
 
 
 def _variant(path: Path) -> Variant:

@@ -1,10 +1,11 @@
-"""OpenVINO: bfloat16, INT8 with ranges from calibration, INT8 weights with activations quantized at run time.
+"""Exports the encoder for OpenVINO: bfloat16, calibrated INT8, INT8 weights with dynamic quantization of activations.
 
     Strata -> Padded -> fp32.xml --NNCF, calibrated on training texts--> static.xml, mixed.xml
                                  --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
 
-Each is tried with float32 and with bfloat16 for what is not INT8, under the latency hint, and where all texts have one
-length with that shape fixed at compile time too. Rejected: smaller groups and whole rows as groups (slower).
+Each is tried with float32 and with bfloat16 for what is not INT8, under the latency hint. Where all texts have one
+length, it is also tried with that shape fixed at compile time. Rejected: smaller groups and whole rows as groups, which
+are slower.
 """
 
 import functools
@@ -13,10 +14,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from bench.peers.cache import made, models
+from bench.peers.cache import cached, model_folder
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Shape, Variant, pad
-from bench.peers.works import calibration_texts, filled
+from bench.peers.workloads import calibration_texts, fill_to_length
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
@@ -24,8 +25,8 @@ ENCODER = "minilm-l6"
 DOWN = (r".*\.down/.*MatMul",)
 NUM_NATURAL = 270
 LONG = (64, 128, 128, 256, 512) * 6
-"""Calibration: so many texts as they are, and one each of these lengths. Without the long ones the cosine at 512 tokens
-is 0.986 instead of 0.996."""
+"""The calibration set: NUM_NATURAL texts as they are, and one of each of these lengths. Without the long ones the
+cosine at 512 tokens is 0.986 instead of 0.996."""
 
 
 def bf16(strata: Strata) -> Sequence[Variant]:
@@ -33,13 +34,13 @@ def bf16(strata: Strata) -> Sequence[Variant]:
 
 
 def static(strata: Strata) -> Sequence[Variant]:
-    """Fastest: the range of every activation is known, so quantizing costs nothing at run time."""
+    """Makes the fastest one: the range of every activation is known, so quantizing costs nothing at run time."""
     path = _calibrated(strata, "static.xml")
     return [_variant(path, precision) for precision in ("bf16", "f32")]
 
 
 def mixed(strata: Strata) -> Sequence[Variant]:
-    """Static, but for the second matrix of each feed-forward part, whose input has the outliers: 0.999 of cosine."""
+    """Quantizes all but the second matrix of each feed-forward part, whose input has outliers: a cosine of 0.999."""
     return [_variant(_calibrated(strata, "mixed.xml", *DOWN), "bf16")]
 
 
@@ -60,7 +61,7 @@ def _dynamic(strata: Strata, group: int) -> Sequence[Variant]:
         openvino.save_model(nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM), path)
 
     source = _exported(strata)
-    path = made(source.with_name("weights.xml"), compress)
+    path = cached(source.with_name("weights.xml"), compress)
     return [_variant(path, precision, group=group) for precision in ("bf16", "f32")]
 
 
@@ -73,7 +74,7 @@ def _exported(strata: Strata) -> Path:
         model = openvino.convert_model(Padded(strata), example_input=(ids_BT, ids_BT))
         openvino.save_model(model, path, compress_to_fp16=False)
 
-    return made(models("openvino", strata) / "fp32.xml", export)
+    return cached(model_folder("openvino", strata) / "fp32.xml", export)
 
 
 def _calibrated(strata: Strata, name: str, *left_out: str) -> Path:
@@ -83,17 +84,17 @@ def _calibrated(strata: Strata, name: str, *left_out: str) -> Path:
 
         data = nncf.Dataset(list(_calibration()))
         model = openvino.Core().read_model(source)
-        found = nncf.quantize(
+        quantized = nncf.quantize(
             model,
             data,
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=NUM_NATURAL + len(LONG),
             ignored_scope=nncf.IgnoredScope(patterns=list(left_out)),
         )
-        openvino.save_model(found, path)
+        openvino.save_model(quantized, path)
 
     source = _exported(strata)
-    return made(source.with_name(name), quantize)
+    return cached(source.with_name(name), quantize)
 
 
 def _calibration() -> Iterator[tuple[Ids, Ids]]:
@@ -101,7 +102,7 @@ def _calibration() -> Iterator[tuple[Ids, Ids]]:
     yield from (pad([ids]) for ids in token_ids)
     sources = cycle(token_ids)
     for length in LONG:
-        yield pad(filled(list(islice(sources, length)), 1, length))
+        yield pad(fill_to_length(list(islice(sources, length)), 1, length))
 
 
 def _variant(path: Path, precision: str, *, group: int | None = None) -> Variant:

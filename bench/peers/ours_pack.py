@@ -1,9 +1,9 @@
-"""What a swap costs in the background: all weights from their stored form into a model that is ready to answer.
+"""Measures the background cost of a swap: making a model that is ready to answer from all weights as stored.
 
     python -m bench.peers.ours_pack THREADS
 
 Prints the median milliseconds, and the bytes of the block matrices in INT8 and in INT4. The first time is not counted:
-it chooses kernels, once a process. The flip itself is one assignment; what it stalls is measured by `swap_stall`.
+it chooses kernels, once a process. The swap itself is one assignment; its stall is measured by `swap_stall`.
 """
 
 import json
@@ -44,11 +44,11 @@ def main(num_threads: int) -> None:
 
 
 def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
-    """Of the matrices that have both precisions: as INT8 alone, and as INT4 alone."""
+    """Returns the bytes of the matrices that have both precisions: as INT8 alone, and as INT4 alone."""
     nested = [tensor.parts for tensor in tensors.values() if tensor.scheme == N8G64]
-    upper = sum(parts[name].nbytes for parts in nested for name in ("hi", "m", "scale"))
-    whole = sum(2 * parts["hi"].numel() + parts["scale"].nbytes for parts in nested)
-    return {"int8_bytes": whole, "int4_bytes": upper}
+    int4_bytes = sum(parts["hi"].nbytes + parts["m"].nbytes + parts["scale"].nbytes for parts in nested)
+    int8_bytes = sum(2 * parts["hi"].numel() + parts["scale"].nbytes for parts in nested)
+    return {"int8_bytes": int8_bytes, "int4_bytes": int4_bytes}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""MiniLM as everybody else runs it: texts padded to a rectangle, a mask over what is padding.
+"""Implements MiniLM as others run it: texts padded to a rectangle, a mask over the padding.
 
     ids_BT, mask_BT --embed--> x_BTD --blocks--> x_BTD --mean over real tokens, unit length--> z_BD
 
-The weights are those of `Strata`, in full precision; every peer is exported from here. Two ways to write the attention:
-`fused=True` calls torch's own operation, which torch and OpenVINO run fastest; `fused=False` spells it out in the words
-that ONNX Runtime's graph optimizer recognises.
+The weights are those of `Strata`, in full precision; every peer is exported from here. The attention has two forms:
+`fused=True` calls torch's own operation, which torch and OpenVINO run fastest; `fused=False` spells it out in the
+operations that ONNX Runtime's graph optimizer recognises.
 
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
@@ -18,7 +18,7 @@ from torch.nn import functional
 from model.strata import Block, Strata
 
 MASKED = -10000.0
-"""Added to the score of a padded token; ONNX Runtime's optimizer knows this number."""
+"""The term that is added to the score of a padded token; ONNX Runtime's optimizer knows this number."""
 
 
 class PaddedBlock(nn.Module):
@@ -51,7 +51,7 @@ class PaddedBlock(nn.Module):
 
 
 class Padded(nn.Module):
-    """Made from a `Strata`, whose tensors it shares."""
+    """The padded encoder. It shares the tensors of the `Strata` that it is made from."""
 
     def __init__(self, strata: Strata, *, fused: bool = True) -> None:
         super().__init__()

@@ -1,13 +1,14 @@
-"""One encoder in full precision and as the learner serves it, on the same texts.
+"""Compares an encoder in full precision with the same one as the learner serves it, on the same texts.
 
     python -m bench.peers.precisions
 
-Prints accuracy under every precision, and mean and lowest cosine of the embeddings with those of full precision. Full
-precision has a ridge head of its own; the served precisions share one, learnt in INT8, as in service.
+Prints the accuracy under every precision, and the mean and lowest cosine of the embeddings to those of full precision.
+Full precision has a ridge head of its own; the served precisions share one, learnt in INT8, as in service.
 """
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from model.quantized import INT8, PRECISIONS
 from model.strata import encode_many
 
 PER_LABEL = 30
-"""Texts of each label that the heads learn from."""
+"""How many texts of each label the heads learn from."""
 
 BATCH = 64
 
@@ -35,29 +36,29 @@ def main() -> None:
     learner = Learner(config, *load_encoder("minilm-l6"))
     stream = clinc150()
     train = few_of_each(stream, PER_LABEL).train
-    test = [item for stage in stream.stages for item in stage.test]
+    test = list(chain.from_iterable(stage.test for stage in stream.stages))
     served = learner.tier.served
     proj_RD = projection(learner.tier.served.config, seed=config.seed)
 
     def full(items: Sequence[StreamItem]) -> Tensor:
         tokens = served.tokenizer.encode_many([item.text for item in items])
-        return encode_many(learner.strata, tokens, batch_size=BATCH)
+        return encode_many(learner.knowledge.strata, tokens, batch_size=BATCH)
 
     full_z_ND = full(test)
-    head = _learnt(config, features(full(train), proj_RD), train)
-    found = {"fp32": {"accuracy": _accuracy(head, features(full_z_ND, proj_RD), test)}}
-    head = _learnt(config, served.features(served.z_many([item.text for item in train], INT8)), train)
+    head = _train_head(config, features(full(train), proj_RD), train)
+    measured = {"fp32": {"accuracy": _accuracy(head, features(full_z_ND, proj_RD), test)}}
+    head = _train_head(config, served.features(served.z_many([item.text for item in train], INT8)), train)
     for name in PRECISIONS:
         z_ND = served.z_many([item.text for item in test], name)
         cosine_N = (z_ND * full_z_ND).sum(dim=1)
         accuracy = _accuracy(head, served.features(z_ND), test)
-        found[name] = {"accuracy": accuracy, "mean": float(cosine_N.mean()), "min": float(cosine_N.min())}
-    print(json.dumps(found))
+        measured[name] = {"accuracy": accuracy, "mean": float(cosine_N.mean()), "min": float(cosine_N.min())}
+    print(json.dumps(measured))
 
 
-def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
+def _train_head(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
     head = RidgeHead(config.num_features, config.label_capacity, ridge=config.ridge)
-    labels = [it.label for it in items]
+    labels = [item.label for item in items]
     for label in dict.fromkeys(labels):
         head.admit(label)
     head.learn_many(phi_NR, labels)
@@ -65,7 +66,7 @@ def _learnt(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) 
 
 
 def _accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
-    """In percent."""
+    """Returns the accuracy in percent."""
     rows = {label: row for row, label in enumerate(head.classes)}
     right = head.predict_many(phi_NR).argmax(dim=1) == torch.tensor([rows[item.label] for item in items])
     return 100 * float(right.float().mean())

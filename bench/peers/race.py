@@ -1,27 +1,28 @@
-"""What came of encoders that were timed on the same work, in turns.
+"""Times encoders on the same workload, in turns.
 
-Shape of a race: heats (everybody, in turns) find the fastest and the fastest of equal accuracy, two of each; the final
-times those against ours, alternating: ours, peer, ours, peer ... A figure is the median of its turns.
+A race has two parts. The heats, in which all take turns, find the two fastest and the two fastest of equal accuracy.
+The final times those against ours, alternating: ours, peer, ours, peer ... A figure is the median of its turns.
 
-On one thread the time is the processor's, which others on this machine do not move; on more it is the clock's.
+On one thread the time is processor time, which other processes do not affect; on more threads it is wall-clock time.
 """
 
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
-from bench.peers.works import Work
+from bench.peers.workloads import Workload
 
 HEATS = 1
 ROUNDS = 5
 FINALISTS = 2
 EQUAL_COSINE = 0.999
-"""Mean cosine to full precision from which on a peer counts as accurate; ours, where ours is lower."""
+"""The mean cosine to full precision from which on a peer counts as accurate; ours, where ours is lower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Milliseconds a call: the median, the best, and the median of the processor's time."""
+    """The milliseconds a call: the median, the best, and the median processor time."""
 
     ms: float
     best_ms: float
@@ -30,23 +31,25 @@ class Turn:
 
 @dataclass(slots=True)
 class Contestant:
-    """One encoder on one work: how it is set, how near full precision it comes, and `take`, which times it again.
-
-    `operations` are those with weights, for the whole batch.
-    """
+    """One encoder on one workload."""
 
     name: str
     operations: int
+    """The operations with weights, for the whole batch."""
     how: str
+    """The settings that were fastest, in words."""
     cosine: float
+    """The mean cosine to full precision."""
     worst: float
-    take: Callable[[], Turn]
-    alone: bool
-    """Whether it has one thread, so that the processor's time is its time."""
+    """The lowest cosine to full precision."""
+    time_turn: Callable[[], Turn]
+    """Times it once more."""
+    is_single_threaded: bool
+    """Whether it has one thread, so that its processor time is what counts."""
     turns: list[Turn] = field(default_factory=list)
 
     def run(self) -> None:
-        self.turns.append(self.take())
+        self.turns.append(self.time_turn())
 
     @property
     def best_ms(self) -> float:
@@ -54,23 +57,23 @@ class Contestant:
 
     @property
     def ms(self) -> float:
-        return statistics.median(turn.busy_ms if self.alone else turn.ms for turn in self.turns)
+        return statistics.median(turn.busy_ms if self.is_single_threaded else turn.ms for turn in self.turns)
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """`ours`, and the peers that ran."""
+    """Ours and the peers that ran, on one workload."""
 
-    work: Work
+    workload: Workload
     ours: Contestant
     peers: tuple[Contestant, ...]
 
     def run(self) -> None:
-        """Heats, then the final. The encoders must be prepared."""
+        """Runs the heats, then the final. The encoders must be prepared."""
         for _ in range(HEATS):
             for entry in (self.ours, *self.peers):
                 entry.run()
-        finalists = dict.fromkeys(peer.name for peer in (*self.fastest[:FINALISTS], *self.accurate[:FINALISTS]))
+        finalists = {peer.name for peer in (*self.fastest[:FINALISTS], *self.accurate[:FINALISTS])}
         chosen = [peer for peer in self.peers if peer.name in finalists]
         for _ in range(ROUNDS):
             for peer in chosen:
@@ -84,11 +87,12 @@ class Race:
 
     @property
     def accurate(self) -> list[Contestant]:
-        """Those of equal accuracy."""
+        """The peers of equal accuracy, the fastest first."""
         enough = min(EQUAL_COSINE, self.ours.cosine)
         return [peer for peer in self.fastest if peer.cosine >= enough]
 
 
 def disturbance(races: Sequence[Race]) -> float:
-    """The clock's time over the processor's, of ours on one thread: near 1 where nobody else was at work."""
-    return statistics.median(turn.ms / turn.busy_ms for race in races for turn in race.ours.turns)
+    """Returns wall-clock time over processor time, for ours on one thread: near 1 where nothing else was running."""
+    turns = chain.from_iterable(race.ours.turns for race in races)
+    return statistics.median(turn.ms / turn.busy_ms for turn in turns)

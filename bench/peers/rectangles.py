@@ -1,9 +1,9 @@
-"""How a padded encoder takes a batch fastest: whole, or sorted by length into rectangles, on one lane or on several.
+"""Finds how a padded encoder runs a batch fastest: whole, or sorted by length in rectangles; on one lane or several.
 
     token_ids --sorted, cut every `size` texts--> rectangles --lanes--> z_BD in the caller's order
 
-A peer gets its best shot: every variant, size and number of lanes is tried, and the fastest one is timed. A lane is an
-instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
+A peer gets its best settings: every variant, size and number of lanes is tried, and the fastest one is timed. A lane is
+an instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
 
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
@@ -20,38 +20,38 @@ import numpy.typing as npt
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Run: TypeAlias = Callable[[Ids, Ids], Any]
-"""ids_BT, mask_BT -> z_BD, a numpy array or a torch tensor."""
+"""Maps ids_BT and mask_BT to z_BD, a numpy array or a torch tensor."""
 
 Shape: TypeAlias = tuple[int, int]
-"""Texts and tokens of a rectangle."""
+"""The texts and the tokens of a rectangle."""
 
 TokenIds: TypeAlias = Sequence[Sequence[int]]
 Encode: TypeAlias = Callable[[TokenIds], npt.NDArray[np.float32]]
-"""From token ids to z_BD."""
+"""Maps token ids to z_BD."""
 
 SIZES = (16, 8, 4)
-"""Texts of a rectangle, besides all of the batch."""
+"""The numbers of texts in a rectangle that are tried, besides the whole batch."""
 
 TRIES = 3
 HOPELESS = 1.2
-"""Times the best so far: what is slower at its first try gets no other."""
+"""What is slower than the best so far by this factor at its first try gets no other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One setting of an engine. `load(threads, lanes)` gives so many runs that may be called at the same time."""
+    """One setting of an engine. `load(threads, lanes)` returns `lanes` runs that may be called at the same time."""
 
     name: str
     load: Callable[..., list[Run]]
     max_lanes: int = 8
-    """1 where the engine's threads are the process's: two calls at a time would share them."""
+    """The most lanes. It is 1 where the engine uses the threads of the process, which two calls would share."""
     fixes_shape: bool = False
-    """Whether `load` takes a `shape` that all calls will have, to compile for it."""
+    """Whether `load` accepts a `shape` that all calls will have, to compile for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A variant with its lanes, and how many texts it takes at once (0: all of them)."""
+class EncodePlan:
+    """A variant with its lanes, and how many texts it runs at once (0: all of them)."""
 
     variant: Variant
     runs: tuple[Run, ...]
@@ -67,15 +67,15 @@ class Way:
 
     def encode(self, token_ids: TokenIds, threads: ThreadPoolExecutor) -> npt.NDArray[np.float32]:
         order = sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
-        size = self.shape[0] if self.shape else self.size or len(order)
+        size = self.shape[0] if self.shape else (self.size or len(order))
         rectangles = [order[start : start + size] for start in range(0, len(order), size)]
         z_BD: list[Any] = [None] * len(token_ids)
 
         def drive(lane: int) -> None:
-            # every lane takes each so many-th, so that long and short texts are shared out evenly
+            # lanes take rectangles in turn, so that long and short texts are shared out evenly
             for rows in rectangles[lane :: len(self.runs)]:
-                found_BD = self.runs[lane](*pad([token_ids[row] for row in rows]))
-                for row, z_D in zip(rows, np.array(found_BD), strict=True):
+                rectangle_BD = self.runs[lane](*pad([token_ids[row] for row in rows]))
+                for row, z_D in zip(rows, np.array(rectangle_BD), strict=True):
                     z_BD[row] = z_D
 
         if len(self.runs) == 1:
@@ -86,46 +86,45 @@ class Way:
 
 
 class PaddedEngine:
-    """Tries its variants on what it is prepared for."""
+    """Tries its variants on the batch that it is prepared for."""
 
     def __init__(self, variants: Sequence[Variant], num_threads: int) -> None:
         self._num_threads = num_threads
-        self._lanes = [
-            (variant, tuple(variant.load(num_threads, lanes)))
-            for variant in variants
-            for lanes in dict.fromkeys((1, min(num_threads, variant.max_lanes)))
-        ]
+        self._lanes: list[tuple[Variant, tuple[Run, ...]]] = []
+        for variant in variants:
+            for lanes in dict.fromkeys((1, min(num_threads, variant.max_lanes))):
+                self._lanes.append((variant, tuple(variant.load(num_threads, lanes))))
         self._threads = ThreadPoolExecutor(num_threads)
 
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
-        """The fastest way for batches like this one, in words and as a function."""
-        way = self._fastest(list(self._ways(len(token_ids))), token_ids)
-        size = way.size or len(token_ids)
-        if way.variant.fixes_shape and len(token_ids) % size == 0 and len(set(map(len, token_ids))) == 1:
-            way = self._fastest([way, self._fixed(way, (size, len(token_ids[0])))], token_ids)
-        return str(way), functools.partial(way.encode, threads=self._threads)
+        """Returns the fastest plan for batches like this one, in words and as a function."""
+        plan = self._fastest(list(self._plans(len(token_ids))), token_ids)
+        size = plan.size or len(token_ids)
+        if plan.variant.fixes_shape and len(token_ids) % size == 0 and len(set(map(len, token_ids))) == 1:
+            plan = self._fastest([plan, self._fixed(plan, (size, len(token_ids[0])))], token_ids)
+        return str(plan), functools.partial(plan.encode, threads=self._threads)
 
-    def _ways(self, num_texts: int) -> Iterator[Way]:
+    def _plans(self, num_texts: int) -> Iterator[EncodePlan]:
         for variant, runs in self._lanes:
             if len(runs) == 1:
-                yield Way(variant, runs, size=0)
-            yield from (Way(variant, runs, size) for size in SIZES if num_texts >= size * max(2, len(runs)))
+                yield EncodePlan(variant, runs, size=0)
+            yield from (EncodePlan(variant, runs, size) for size in SIZES if num_texts >= size * max(2, len(runs)))
 
-    def _fixed(self, way: Way, shape: Shape) -> Way:
-        runs = way.variant.load(self._num_threads, len(way.runs), shape)
-        return Way(way.variant, tuple(runs), way.size, shape)
+    def _fixed(self, plan: EncodePlan, shape: Shape) -> EncodePlan:
+        runs = plan.variant.load(self._num_threads, len(plan.runs), shape)
+        return EncodePlan(plan.variant, tuple(runs), plan.size, shape)
 
-    def _fastest(self, ways: Sequence[Way], token_ids: TokenIds) -> Way:
-        best = (float("inf"), ways[0])
+    def _fastest(self, plans: Sequence[EncodePlan], token_ids: TokenIds) -> EncodePlan:
+        best = (float("inf"), plans[0])
         clock = clock_for(self._num_threads)
-        for way in ways:
-            seconds = best_s(functools.partial(way.encode, token_ids, self._threads), clock, rival_s=best[0])
-            best = min(best, (seconds, way), key=lambda found: found[0])
+        for plan in plans:
+            seconds = best_s(functools.partial(plan.encode, token_ids, self._threads), clock, rival_s=best[0])
+            best = min(best, (seconds, plan), key=lambda entry: entry[0])
         return best[1]
 
 
 def pad(token_ids: TokenIds) -> tuple[Ids, Ids]:
-    """ids_BT and mask_BT, as wide as the longest text.
+    """Returns ids_BT and mask_BT, as wide as the longest text.
 
     >>> [part.tolist() for part in pad([[5], [6, 7]])]
     [[[5, 0], [6, 7]], [[1, 0], [1, 1]]]
@@ -137,12 +136,14 @@ def pad(token_ids: TokenIds) -> tuple[Ids, Ids]:
 
 
 def clock_for(num_threads: int) -> Callable[[], float]:
-    """One thread is timed by the processor's time, which others on this machine do not move."""
+    """Returns the clock: processor time for one thread, which other processes do not affect, else wall-clock time."""
     return time.process_time if num_threads == 1 else time.perf_counter
 
 
 def best_s(call: Callable[[], object], clock: Callable[[], float], *, rival_s: float = float("inf")) -> float:
-    """The shortest of a few calls, after one that warms up; of one, where that is hopeless against `rival_s`."""
+    """Times a few calls after one that warms up; returns the shortest. Stops early where it is hopeless against
+    `rival_s`.
+    """
     call()
     best = float("inf")
     for _ in range(TRIES):

@@ -1,4 +1,4 @@
-"""The other end of `bench.peers.engine`: starts one, asks it, ends it."""
+"""Starts a `bench.peers.engine`, asks it, and ends it."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.peers.cache import folder
 from bench.peers.race import Contestant, Turn
-from bench.peers.works import Work
+from bench.peers.workloads import Workload
 from bench.process import PeerFailed
 from bench.row import Skip
 from services.versions import ROOT
@@ -17,7 +17,7 @@ TURN_S = 0.12
 
 
 class Runner:
-    """An encoder in its own process. Every verb raises PeerFailed where the process broke."""
+    """An encoder in its own process. Every method raises PeerFailed where the process ended."""
 
     def __init__(self, name: str, num_threads: int) -> None:
         self.name = name
@@ -35,26 +35,30 @@ class Runner:
             )
 
     def wait(self) -> None:
-        """Until it is there. Raises Skip where it cannot run here."""
+        """Waits until the encoder is ready. Raises Skip where it cannot run here."""
         if why := self._answer().get("skip"):
             raise Skip(why)
 
-    def prepare(self, work: Work) -> Contestant:
-        found = self._ask(work)
-        return Contestant(name=self.name, take=lambda: self.run(work), alone=self.num_threads == 1, **found)
+    def prepare(self, workload: Workload) -> Contestant:
+        """Prepares the encoder for a workload."""
+        answer = self._ask(workload)
+        is_single_threaded = self.num_threads == 1
+        return Contestant(
+            name=self.name, time_turn=lambda: self.run(workload), is_single_threaded=is_single_threaded, **answer
+        )
 
-    def run(self, work: Work, seconds: float = TURN_S) -> Turn:
-        """Calls it for so long. `work` is prepared."""
-        return Turn(**self._ask(work, seconds=seconds))
+    def run(self, workload: Workload, seconds: float = TURN_S) -> Turn:
+        """Times calls for `seconds`. `workload` must be prepared."""
+        return Turn(**self._ask(workload, seconds=seconds))
 
     def close(self) -> None:
         self._process.terminate()
         self._process.communicate()
 
-    def _ask(self, work: Work, **question: float) -> Any:
+    def _ask(self, workload: Workload, **question: float) -> Any:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps({"work": work.name} | question) + "\n")
+            self._process.stdin.write(json.dumps({"work": workload.name} | question) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # it is gone; `_answer` says why

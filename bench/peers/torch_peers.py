@@ -1,4 +1,4 @@
-"""torch itself: full precision, its dynamic INT8, and torchao's INT8 compiled by inductor."""
+"""Makes torch's own encoders: full precision, dynamic INT8, and torchao's INT8 compiled by inductor."""
 
 import copy
 import os
@@ -19,7 +19,7 @@ def fp32(strata: Strata) -> Sequence[Variant]:
 
 
 def int8(strata: Strata) -> Sequence[Variant]:
-    """Per-channel weights: as fast as one scale a matrix, and far more accurate."""
+    """Quantizes weights per channel, which is as fast as one scale a matrix and far more accurate."""
     from torch.ao import quantization
 
     quantize: Any = quantization.quantize_dynamic
@@ -32,7 +32,7 @@ def int8(strata: Strata) -> Sequence[Variant]:
 
 
 def torchao(strata: Strata) -> Sequence[Variant]:
-    """Uncompiled it is several times slower than full precision; compiling wants a C++ compiler."""
+    """Compiles torchao's INT8: uncompiled it is several times slower than full precision. It needs a C++ compiler."""
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder(f"inductor-{torch.__version__}"))
     from torch._inductor import config
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_

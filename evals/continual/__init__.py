@@ -1,0 +1,10 @@
+"""Continual-learning strategies side by side: one contender learns the stages of a benchmark and is tested on them.
+
+    runner.py, prequential.py    the two protocols: stage by stage, or test-then-train row by row
+    texts.py, recipes.py, streams.py    the contenders by name for texts, images and tables
+    gradient.py, rows.py, ewc.py, avalanche.py    contenders trained by gradient, their memory, and Avalanche's own
+    hedged_ridge.py, forgetting.py, heads/    contenders in closed form
+    measures.py, outcome.py    the matrix of accuracies, and the record that is written
+
+`Method` (a maker and a protocol) goes in, `RunOutcome` comes out; `services/bench/sets.py` has the table of both.
+"""

@@ -1,13 +1,13 @@
-"""Any strategy or plugin of Avalanche by import path, on our stages, through Avalanche's own loop.
+"""Runs any strategy or plugin of Avalanche, given by import path, on our stages through Avalanche's own loop.
 
     avalanche.training.supervised:EWC(ewc_lambda=0.4) --import, arguments--> strategy
     stage --> tensors_benchmark --> experience --> strategy.train             test items --> strategy.model
 
 `avalanche-NAME` is short for a class of `avalanche.training.supervised`, whatever its capitals and underscores. A
-plugin gets the plain template around it. Every class is given what its constructor takes of: a net, an optimizer, a
-loss, the size of the batches, and `mem_size`; what else it needs stands in the brackets, as Python literals.
+plugin gets the plain template around it. The constructor of a class gets those of a net, an optimizer, a loss, the
+batch sizes and `mem_size` that it has parameters for. Its other arguments stand in the brackets, as Python literals.
 
-Rejected: a table of wrappers, one for each strategy, which would be behind theirs.
+Rejected: a table of wrappers, one for each strategy, which would lag behind Avalanche.
 
 Shape suffix: N items.
 """
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from evals.continual.gradient import PREDICT_BATCH
-from evals.streams.stage import Part
+from evals.streams.benchmark import Part
 from learner.errors import DataError
 
 PREFIX = "avalanche-"
@@ -35,29 +35,29 @@ _NAME = re.compile(r"(?P<path>[\w.:-]+)(?:\((?P<arguments>.*)\))?")
 
 
 def is_path(name: str) -> bool:
-    """Whether a strategy's name is one that is looked up here."""
+    """Whether a strategy's name is one that `find` imports."""
     return name.startswith(PREFIX) or ":" in name
 
 
-class FoundClass(NamedTuple):
-    """A class of Avalanche's, or after its kind, and the arguments that were given with its name."""
+class ImportedClass(NamedTuple):
+    """A strategy or plugin class, and the arguments that stood in the brackets of its name."""
 
     name: str
     cls: type
     arguments: dict[str, Any]
 
 
-def find(name: str) -> FoundClass:
-    """What a name stands for. Raises DataError where it does not import or is no strategy."""
+def find(name: str) -> ImportedClass:
+    """Imports the class that a name stands for. Raises DataError where it does not import or is no strategy."""
     with _quiet():
-        path, arguments = _parsed(name)
-        found = _imported(path)
+        path, arguments = _parse(name)
+        cls = _import(path)
         from avalanche.core import BasePlugin
         from avalanche.training.templates.base import BaseTemplate
 
-        if not isinstance(found, type) or not issubclass(found, (BaseTemplate, BasePlugin)):
+        if not isinstance(cls, type) or not issubclass(cls, (BaseTemplate, BasePlugin)):
             raise DataError(f"{path} is neither a strategy nor a plugin of Avalanche")
-    return FoundClass(name, found, arguments)
+    return ImportedClass(name, cls, arguments)
 
 
 class Avalanche:
@@ -65,8 +65,10 @@ class Avalanche:
 
     precision = "fp32"
 
-    def __init__(self, found: FoundClass, net: nn.Module, *, rate: float, batch: int, capacity: int, seed: int) -> None:
-        given = {
+    def __init__(
+        self, imported: ImportedClass, net: nn.Module, *, rate: float, batch: int, capacity: int, seed: int
+    ) -> None:
+        common = {
             "model": net,
             "optimizer": torch.optim.SGD(net.parameters(), lr=rate),
             "criterion": nn.CrossEntropyLoss(),
@@ -77,9 +79,9 @@ class Avalanche:
         }
         self._seed = seed
         self._capacity = capacity
-        self._has_memory = "mem_size" in inspect.signature(found.cls).parameters
+        self._has_memory = "mem_size" in inspect.signature(imported.cls).parameters
         with _quiet():
-            self._strategy = _made(found, given, capacity)
+            self._strategy = _strategy(imported, common, capacity)
         self._learnt: list[tuple[Tensor, Tensor]] = []
 
     def learn_many(self, part: Part[Tensor]) -> None:
@@ -88,7 +90,8 @@ class Avalanche:
         with _quiet(), torch.random.fork_rng():
             from avalanche.benchmarks import tensors_benchmark
 
-            torch.manual_seed(1_000 * self._seed + stages)  # it shuffles, and picks what it keeps, by torch's generator
+            # Avalanche shuffles and samples its memory by torch's global generator
+            torch.manual_seed(1_000 * self._seed + stages)
             scenario = tensors_benchmark(
                 train_tensors=self._learnt,
                 test_tensors=self._learnt[:1],
@@ -104,7 +107,7 @@ class Avalanche:
 
     @property
     def num_bytes(self) -> int:
-        """Of as many rows as the strategy may hold, as it gets them; what else it keeps cannot be seen from here."""
+        """Bytes of as many rows as the strategy may hold, in the type that it gets. Its other state is not counted."""
         if not self._learnt or not self._has_memory:
             return 0
         rows, labels_N = self._learnt[0]
@@ -112,37 +115,38 @@ class Avalanche:
         return num_rows * (rows[0].nbytes + labels_N[0].nbytes)
 
 
-def _made(found: FoundClass, given: Mapping[str, Any], capacity: int) -> Any:
-    """The strategy; a plugin gets the plain template around it."""
+def _strategy(imported: ImportedClass, common: Mapping[str, Any], capacity: int) -> Any:
+    """Makes the strategy. A plugin gets the plain template around it."""
     from avalanche.core import BasePlugin
     from avalanche.training.templates import SupervisedTemplate
 
-    made = _called(found, {**given, "mem_size": capacity})
-    return SupervisedTemplate(**given, plugins=[made]) if isinstance(made, BasePlugin) else made
+    instance = _construct(imported, {**common, "mem_size": capacity})
+    return SupervisedTemplate(**common, plugins=[instance]) if isinstance(instance, BasePlugin) else instance
 
 
-def _called(found: FoundClass, given: Mapping[str, Any]) -> Any:
-    """An object of the class, from what its constructor takes of `given` and from all arguments of the name."""
-    parameters = inspect.signature(found.cls).parameters
-    known = {key: value for key, value in given.items() if key in parameters} | found.arguments
-    missing = [
-        it.name
-        for it in parameters.values()
-        if it.default is it.empty and it.name not in known and it.kind not in (it.VAR_KEYWORD, it.VAR_POSITIONAL)
-    ]
+def _construct(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
+    """Constructs the class from those of `common` that it has parameters for, and from all arguments of its name."""
+    parameters = inspect.signature(imported.cls).parameters
+    arguments = {key: value for key, value in common.items() if key in parameters} | imported.arguments
+    missing = [name for name, parameter in parameters.items() if _is_required(parameter) and name not in arguments]
     if missing:
-        short = found.name.split("(")[0]
-        raise DataError(f"{found.name} needs {', '.join(missing)}: say {short}({missing[0]}=...)")
+        short = imported.name.split("(")[0]
+        raise DataError(f"{imported.name} needs {', '.join(missing)}: say {short}({missing[0]}=...)")
     try:
-        return found.cls(**known)
+        return imported.cls(**arguments)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{found.name} cannot be made: {error}") from error
+        raise DataError(f"{imported.name} cannot be made: {error}") from error
 
 
-def _parsed(name: str) -> tuple[str, dict[str, Any]]:
-    """The path and the arguments in brackets.
+def _is_required(parameter: inspect.Parameter) -> bool:
+    is_variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    return parameter.default is parameter.empty and not is_variadic
 
-    >>> _parsed("my.module:Mine(alpha=0.5, sizes=[1, 2])")
+
+def _parse(name: str) -> tuple[str, dict[str, Any]]:
+    """Splits a name into the path and the arguments in brackets.
+
+    >>> _parse("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
     """
     match = _NAME.fullmatch(name)
@@ -157,7 +161,7 @@ def _parsed(name: str) -> tuple[str, dict[str, Any]]:
         raise DataError(f"{name!r}: arguments are Python literals with their names, as in (alpha=0.5)") from error
 
 
-def _imported(path: str) -> Any:
+def _import(path: str) -> Any:
     if path.startswith(PREFIX):
         return _by_short_name(path)
     module, _, attribute = path.partition(":")
@@ -168,8 +172,8 @@ def _imported(path: str) -> Any:
 
 
 def _by_short_name(path: str) -> Any:
-    known = {name.lower().replace("_", "-"): it for name, it in vars(import_module(SUPERVISED)).items()}
-    names = sorted(name for name, it in known.items() if isinstance(it, type) and SUPERVISED in it.__module__)
+    known = {name.lower().replace("_", "-"): value for name, value in vars(import_module(SUPERVISED)).items()}
+    names = sorted(name for name, value in known.items() if isinstance(value, type) and SUPERVISED in value.__module__)
     short = path.removeprefix(PREFIX)
     if short not in names:
         raise DataError(f"no strategy {path!r}: there are {', '.join(PREFIX + name for name in names)}")
@@ -178,7 +182,10 @@ def _by_short_name(path: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Avalanche warns of its own imports and deprecated calls, the latter past all filters; wandb stays off."""
+    """Silences Avalanche, which warns of its own imports and of deprecated calls, the latter past all filters.
+
+    wandb stays off.
+    """
     os.environ.setdefault("WANDB_MODE", "disabled")
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")

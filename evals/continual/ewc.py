@@ -1,4 +1,4 @@
-"""Online EWC: parameters that mattered for earlier stages are held where they were. No memory."""
+"""Implements online EWC: a penalty holds the parameters that mattered for earlier stages. It stores no samples."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +9,7 @@ from learner.slow.strategies.strategy import Outputs, Strategy
 
 
 class ElasticWeights(Strategy):
-    """A quadratic penalty by a running Fisher information (Schwarz et al. 2018, arXiv:1805.06370, equation 9).
+    """Adds a penalty weighted by a running Fisher information (Schwarz et al. 2018, arXiv:1805.06370, equation 9).
 
         L = L_ce + strength / 2 * sum_i F_i (theta_i - theta*_i)^2        F <- decay F + mean of squared gradients
 
@@ -37,6 +37,6 @@ class ElasticWeights(Strategy):
             num_samples += 1
             for square, gradient in zip(squares, torch.autograd.grad(loss, parameters), strict=True):
                 square += gradient.square()
-        held = self._fishers or [torch.zeros_like(parameter) for parameter in parameters]
-        self._fishers = [self._decay * f + s / max(num_samples, 1) for f, s in zip(held, squares, strict=True)]
+        before = self._fishers or [torch.zeros_like(parameter) for parameter in parameters]
+        self._fishers = [self._decay * f + s / max(num_samples, 1) for f, s in zip(before, squares, strict=True)]
         self._anchors = [parameter.detach().clone() for parameter in parameters]

@@ -1,9 +1,9 @@
-"""A small net that learns rows of numbers by gradient, under a strategy: one pass, a step for each batch.
+"""Trains a small net on rows of numbers by gradient, under a strategy: one pass, a step for each batch.
 
     batch ---.--> net --outputs--> strategy --gradient--> SGD
     draws ---'          '--rows--> memory
 
-The memory is offered each batch after its step, with the outputs that it had in it, as Buzzega et al. do.
+The memory is offered each batch after its step, with the outputs that the batch had in the step, as Buzzega et al. do.
 
 Rejected: DataLoader, which takes longer for a batch of 10 than the step does.
 
@@ -19,42 +19,43 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from evals.continual.rows import RowBatch, RowMemory
-from evals.streams.stage import Part
+from evals.streams.benchmark import Part
 from learner.config import ReplayPolicy
 from learner.slow.strategies.strategy import Outputs, Strategy, class_loss
 
 NUM_FISHER = 1_000
-"""Samples of a stage whose gradients EWC sees, one by one."""
+"""How many samples of a stage EWC computes gradients of, one by one."""
 
 PREDICT_BATCH = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a net is trained. `batch`: fresh rows of a step; `replayed`: rows of each draw, which `augment` changes.
-
-    `decay`: predictions are by the running mean of the weights, w <- decay w + (1 - decay) weights after each step, as
-    the stable model of Arani et al. 2022 (arXiv:2201.12604); 0: by the weights themselves.
-    """
+    """How a net is trained."""
 
     strategy: Callable[[], Strategy]
     rate: float
     batch: int
+    """Fresh rows of a step."""
     replayed: int = 0
+    """Rows of each draw from the memory."""
     policy: ReplayPolicy = "reservoir"
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    """Changes the rows of a draw."""
     decay: float = 0.0
+    """The decay of the running mean of the weights, which predicts: w <- decay w + (1 - decay) weights after each step,
+    as the stable model of Arani et al. 2022 (arXiv:2201.12604). Where it is 0 the weights themselves predict."""
 
 
 class Pixels(nn.Module):
-    """Bytes to floats in [0, 1]; the first layer of a net for images."""
+    """Maps bytes to floats in [0, 1]; the first layer of a net for images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.float() / 255
 
 
 def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
-    """Linear layers of these widths, inputs first, with ReLU between; Glorot's weights, no offsets at first."""
+    """Makes linear layers of these widths, inputs first, with ReLU between: Glorot's weights, biases of zero."""
     rng = torch.Generator().manual_seed(seed)
     layers = list[nn.Module]()
     for num_inputs, num_outputs in pairwise(widths):
@@ -65,8 +66,8 @@ def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class Gradient:
-    """The contender. `capacity`: rows that its memory may hold, if its strategy draws from one."""
+class GradientLearner:
+    """The contender. `capacity` bounds the rows of its memory, if its strategy draws from one."""
 
     precision = "fp32"
 
@@ -75,9 +76,9 @@ class Gradient:
         self._recipe = recipe
         self._strategy = recipe.strategy()
         self._parameters = list(net.parameters())
-        self._predicting: dict[str, Tensor] = {
-            name: it.detach().clone() if recipe.decay else it for name, it in net.named_parameters()
-        }
+        self._predicting: dict[str, Tensor] = {}
+        for name, parameter in net.named_parameters():
+            self._predicting[name] = parameter.detach().clone() if recipe.decay else parameter
         self._optimizer = torch.optim.SGD(self._parameters, lr=recipe.rate)
         self._memory = RowMemory(capacity, seed=seed, policy=recipe.policy)
         self._rng = torch.Generator().manual_seed(seed)
@@ -103,14 +104,16 @@ class Gradient:
     def _step(self, x: Tensor, labels_B: Tensor) -> None:
         size = self._recipe.replayed
         strategy = self._strategy
-        drawn = self._drawn(strategy.num_draws * size)
+        drawn = self._draw(strategy.num_draws * size)
         logits_BC = self._net(x if drawn is None else torch.cat((x, drawn.x)))
         fresh_BC = logits_BC[: len(x)]
         replayed_BC = logits_BC[len(x) :]
         draws = []
         if drawn is not None:
-            parts = (torch.split(part, size) for part in (replayed_BC, drawn.labels_B, drawn.logits_BC))
-            draws = [Outputs(*draw) for draw in zip(*parts, strict=True)]
+            outputs = torch.split(replayed_BC, size)
+            labels = torch.split(drawn.labels_B, size)
+            stored = torch.split(drawn.logits_BC, size)
+            draws = [Outputs(*draw) for draw in zip(outputs, labels, stored, strict=True)]
         self._optimizer.zero_grad()
         strategy.backward(self._parameters, Outputs(fresh_BC, labels_B, self._logits_before(x)), draws)
         self._optimizer.step()
@@ -125,14 +128,16 @@ class Gradient:
             for mean, parameter in zip(self._predicting.values(), self._parameters, strict=True):
                 mean.lerp_(parameter, 1 - self._recipe.decay)
 
-    def _drawn(self, num_rows: int) -> RowBatch | None:
+    def _draw(self, num_rows: int) -> RowBatch | None:
         drawn = self._memory.draw(num_rows)
         augment = self._recipe.augment
-        return drawn._replace(x=augment(drawn.x, self._rng)) if drawn and augment else drawn
+        if drawn is None or augment is None:
+            return drawn
+        return drawn._replace(x=augment(drawn.x, self._rng))
 
     @torch.no_grad()
     def _logits_before(self, x: Tensor) -> Tensor | None:
-        """Those of the weights at the end of the last stage, for a strategy without a memory that wants them."""
+        """Computes the logits by the weights at the end of the last stage, for a strategy without memory that asks."""
         if not self._before or not self._strategy.wants_before or self._strategy.num_draws:
             return None
         logits_BC: Tensor = functional_call(self._net, self._before, (x,))

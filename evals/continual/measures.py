@@ -1,4 +1,4 @@
-"""What a matrix of accuracies says. Row r is measured after stage r and holds the stages 0..r, in percent."""
+"""Computes measures of a matrix of accuracies. Row r is measured after stage r and has the stages 0..r, in percent."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ Row = tuple[float, ...]
 
 
 def final_accuracy(matrix: Sequence[Row]) -> float:
-    """The mean over all stages at the end.
+    """Computes the mean over all stages at the end.
 
     >>> final_accuracy([(100.0,), (75.0, 100.0)])
     87.5
@@ -15,7 +15,7 @@ def final_accuracy(matrix: Sequence[Row]) -> float:
 
 
 def forgetting(matrix: Sequence[Row]) -> float:
-    """Points lost on the earlier stages: mean over them of the best accuracy ever minus the last (never negative).
+    """Computes the points lost on the earlier stages: best accuracy ever minus the last, averaged; never negative.
 
     Chaudhry et al. 2018 (arXiv:1801.10112), equation 3, with the last row among the best.
 
@@ -25,12 +25,15 @@ def forgetting(matrix: Sequence[Row]) -> float:
     if len(matrix) < 2:
         return 0.0
     last = matrix[-1]
-    lost = [max(row[stage] for row in matrix[stage:]) - last[stage] for stage in range(len(last) - 1)]
+    lost = []
+    for stage in range(len(last) - 1):
+        best = max(row[stage] for row in matrix[stage:])
+        lost.append(best - last[stage])
     return sum(lost) / len(lost)
 
 
 def backward_transfer(matrix: Sequence[Row]) -> float:
-    """What later stages did to earlier ones: mean over them of the last accuracy minus that when they were learnt.
+    """Computes what later stages did to earlier ones: the last accuracy minus that when they were learnt, averaged.
 
     Lopez-Paz and Ranzato 2017 (arXiv:1706.08840), equation 3.
 

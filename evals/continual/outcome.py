@@ -1,4 +1,4 @@
-"""One line of the runner's results: what a strategy came to with one seed."""
+"""Defines one line of the results: the measures of a strategy with one seed."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from evals.continual.runner import Run
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """Accuracies, forgetting and transfer in percent; the matrix has a row for each stage that was learnt."""
+    """The measures of one run. Accuracies, forgetting and transfer are in percent; the matrix has a row a stage."""
 
     data: str
     strategy: str
@@ -25,7 +25,7 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, commit: str) -> RunOutcome:
-    """The result record of a run."""
+    """Makes the result record of a run."""
     return RunOutcome(
         data=data,
         strategy=strategy,
@@ -33,7 +33,7 @@ def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, co
         final_accuracy=round(final_accuracy(run.matrix), 3),
         forgetting=round(forgetting(run.matrix), 3),
         backward_transfer=round(backward_transfer(run.matrix), 3),
-        accuracy_matrix=tuple(tuple(round(value, 3) for value in row) for row in run.matrix),
+        accuracy_matrix=tuple(map(_rounded, run.matrix)),
         ms_per_label=round(run.ms_per_label, 4),
         buffer_bytes=run.buffer_bytes,
         precision=precision,
@@ -42,7 +42,7 @@ def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, co
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1); the latter is 0 for one value.
+    """Computes the mean and the standard deviation (n - 1); the latter is 0 for one value.
 
     >>> spread([1.0, 3.0])
     (2.0, 1.4142135623730951)
@@ -51,3 +51,7 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     if len(values) < 2:
         return mean, 0.0
     return mean, (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
+
+
+def _rounded(row: Row) -> Row:
+    return tuple(round(accuracy, 3) for accuracy in row)

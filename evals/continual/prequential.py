@@ -1,17 +1,18 @@
-"""Test, then train (Dawid 1984): every row of a stream is first predicted, then learnt with its label.
+"""Measures prequentially, test then train (Dawid 1984): every row is first predicted, then learnt with its label.
 
     for each row in the order of time: predict_many(row) -> right or wrong -> learn_many(row)
 
-A stream's stages are spans of time, and each is its own test: what is measured is never learnt before. The run has one
-row, with the accuracy in each span; where spans are equally long, their mean is the prequential accuracy.
+A stream's stages are spans of time, and each is its own test: no row is learnt before it is predicted. The matrix of
+the run has one row, with the accuracy in each span. Where spans are equally long, their mean is the prequential
+accuracy.
 """
 
 from evals.continual.runner import Run, RunChoice, Say, seconds_to_learn
-from evals.streams.stage import Benchmark, Contender, X
+from evals.streams.benchmark import Benchmark, Contender, X
 
 
 def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
-    """Predict and learn row by row, from the first span of time to the last."""
+    """Predicts and learns row by row, from the first span of time to the last."""
     accuracies = list[float]()
     seconds = 0.0
     for span in benchmark.stages:

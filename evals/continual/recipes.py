@@ -1,15 +1,15 @@
-"""The contenders for rows of numbers by name, each with its best arguments for a data set and a size of memory.
+"""Lists the contenders for rows of numbers by name, each with its best arguments for a data set and a memory size.
 
     naive, joint        the floor, and the ceiling: all stages at once
     lwf, ewc            without a memory
-    a-gem, er, er-ace   with one
+    a-gem, er, er-ace   with a memory
     der++               with the arguments, the batches and the net of its authors, 784-100-100-10
     der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, replayed images
                         moved by a pixel at random, and predictions by the running mean of the weights
 
-Arguments of DER++ for images are those that Buzzega et al. published for memories of 200, 500 and 5120. All others on
-split-mnist were chosen on 5,000 training digits that were held out, those of linear heads on CLINC150's validation
-texts; on permuted-mnist all have the batches and about the rate of DER++. A memory of another size takes the arguments
+The arguments of DER++ for images are those that Buzzega et al. published for memories of 200, 500 and 5120. All others
+on split-mnist were chosen on a holdout of 5,000 training digits, and those of linear heads on CLINC150's validation
+texts. On permuted-mnist all have the batches and about the rate of DER++. A memory of another size takes the arguments
 of the next smaller one.
 """
 
@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evals.continual.avalanche import Avalanche, FoundClass, find
+from evals.continual.avalanche import Avalanche, ImportedClass, find
 from evals.continual.ewc import ElasticWeights
-from evals.continual.gradient import Gradient, Pixels, Recipe, mlp
+from evals.continual.gradient import GradientLearner, Pixels, Recipe, mlp
 from evals.continual.runner import Method, RunChoice, all_at_once
+from evals.streams.benchmark import Benchmark
 from evals.streams.images import NUM_PIXELS
-from evals.streams.stage import Benchmark
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
 from learner.slow.strategies.er import ExperienceReplay
@@ -36,14 +36,14 @@ from learner.slow.strategies.strategy import Strategy as Plain
 
 HIDDEN = 100
 CAPACITY = 500
-"""Rows in memory where no number is asked for."""
+"""The memory size, in rows, where none is asked for."""
 
 BySize: TypeAlias = dict[int, Recipe]
 Recipes: TypeAlias = dict[str, BySize]
 
 
 def shifted(x_BP: Tensor, rng: torch.Generator) -> Tensor:
-    """Images of 28 x 28, each moved by at most one pixel in both directions; what comes in is black."""
+    """Shifts images of 28 x 28 at random, by at most one pixel in each direction; the border is filled with black."""
     x_BHW = x_BP.view(-1, 28, 28)
     windows_B33HW = functional.pad(x_BHW, (1, 1, 1, 1)).unfold(1, 28, 1).unfold(2, 28, 1)
     down_B, right_B = torch.randint(3, (2, len(x_BP)), generator=rng)
@@ -112,57 +112,57 @@ VECTOR_RECIPES: Recipes = {
 }
 
 VECTOR_SCALE = 20.0
-"""Vectors of unit length are multiplied by this, so that the logits of a linear head come far enough apart."""
+"""The factor of unit vectors, so that the logits of a linear head come far enough apart."""
 
 
 def recipe_for(by_size: BySize, capacity: int) -> Recipe:
-    """The arguments for a memory of this size."""
+    """Returns the arguments for a memory of this size."""
     return by_size[max((size for size in by_size if size <= capacity), default=min(by_size))]
 
 
 def image_net(num_classes: int, seed: int) -> nn.Module:
-    """The net of the published figures, for rows of bytes."""
+    """Makes the net of the published figures, for rows of bytes."""
     return nn.Sequential(Pixels(), *mlp((NUM_PIXELS, HIDDEN, HIDDEN, num_classes), seed))
 
 
 class Scaled(nn.Module):
-    """Vectors of unit length to inputs; the first layer of a head on them."""
+    """Scales unit vectors; the first layer of a head on them."""
 
     def forward(self, z_BD: Tensor) -> Tensor:
         return VECTOR_SCALE * z_BD
 
 
 def vector_net(num_inputs: int, num_classes: int, seed: int) -> nn.Module:
-    """A linear head on unit vectors."""
+    """Makes a linear head on unit vectors."""
     return nn.Sequential(Scaled(), *mlp((num_inputs, num_classes), seed))
 
 
-def gradient(by_size: BySize, net: nn.Module, choice: RunChoice) -> Gradient:
-    """The contender that trains `net`."""
+def gradient_learner(by_size: BySize, net: nn.Module, choice: RunChoice) -> GradientLearner:
+    """Makes the contender that trains `net`."""
     capacity = CAPACITY if choice.buffer is None else choice.buffer
-    return Gradient(net, recipe_for(by_size, capacity), capacity=capacity, seed=choice.seed)
+    return GradientLearner(net, recipe_for(by_size, capacity), capacity=capacity, seed=choice.seed)
 
 
-def avalanches(found: FoundClass, recipes: Recipes, net: nn.Module, choice: RunChoice) -> Avalanche:
-    """Avalanche's contender: it trains `net` in the same batches and at the same rate as our experience replay."""
+def avalanches(imported: ImportedClass, recipes: Recipes, net: nn.Module, choice: RunChoice) -> Avalanche:
+    """Makes Avalanche's contender, which trains `net` in the same batches and at the same rate as our replay (`er`)."""
     capacity = CAPACITY if choice.buffer is None else choice.buffer
     plain = recipe_for(recipes["er"], capacity)
-    return Avalanche(found, net, rate=plain.rate, batch=plain.batch, capacity=capacity, seed=choice.seed)
+    return Avalanche(imported, net, rate=plain.rate, batch=plain.batch, capacity=capacity, seed=choice.seed)
 
 
 def for_images(recipes: Recipes) -> dict[str, Method[Tensor]]:
-    """By name, `joint` among them."""
+    """Returns the methods by name, `joint` among them."""
 
-    def maker(name: str) -> Callable[[Benchmark[Tensor], RunChoice], Gradient]:
-        return lambda benchmark, choice: gradient(recipes[name], _net(benchmark, choice), choice)
+    def maker(name: str) -> Callable[[Benchmark[Tensor], RunChoice], GradientLearner]:
+        return lambda benchmark, choice: gradient_learner(recipes[name], _net(benchmark, choice), choice)
 
     return {name: Method(maker(name)) for name in recipes} | {"joint": Method(maker("naive"), all_at_once)}
 
 
 def for_images_by_path(recipes: Recipes, name: str) -> Method[Tensor]:
-    """One of Avalanche's. Raises DataError for a name that is none."""
-    found = find(name)
-    return Method(lambda benchmark, choice: avalanches(found, recipes, _net(benchmark, choice), choice))
+    """Returns one of Avalanche's methods. Raises DataError for a name that is none."""
+    imported = find(name)
+    return Method(lambda benchmark, choice: avalanches(imported, recipes, _net(benchmark, choice), choice))
 
 
 def _net(benchmark: Benchmark[Tensor], choice: RunChoice) -> nn.Module:

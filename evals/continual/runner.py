@@ -1,4 +1,4 @@
-"""One contender over the stages of a benchmark.
+"""Runs one contender over the stages of a benchmark.
 
     for each stage: learn its items in one pass -> test all stages so far -> a row of the matrix
 
@@ -13,37 +13,38 @@ from typing import Generic, TypeAlias
 import torch
 
 from evals.continual.measures import Row
-from evals.streams.stage import Benchmark, Contender, Part, Stage, X, joined
+from evals.streams.benchmark import Benchmark, Contender, Part, X, joined
+from evals.streams.stage import Stage
 from learner.config import LearnerConfig
 
 Say: TypeAlias = Callable[[str, Row], None]
-"""Is told the name of what was learnt, and the row measured after it."""
+"""Gets the name of the stage that was learnt, and the row measured after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunChoice:
-    """What one run was asked for. `buffer`: samples that may be kept; None: as many as the strategy takes by itself.
-
-    `learner` and `encoder` are the settings of the service, which text strategies go by.
-    """
+    """The options of one run."""
 
     seed: int
     buffer: int | None
+    """How many samples a strategy may store; None: its own default."""
     learner: LearnerConfig
+    """The settings of the service, which text strategies use; so is `encoder`."""
     encoder: str
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one contender came to. `ms_per_label`: time to learn an item, predictions left out."""
+    """The measurements of one contender."""
 
     matrix: tuple[Row, ...]
     ms_per_label: float
+    """Milliseconds to learn an item, predictions left out."""
     buffer_bytes: int
 
 
 def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
-    """Learn stage after stage; after each, test all that were learnt."""
+    """Learns stage after stage; after each, tests all that were learnt."""
     matrix = list[Row]()
     seconds = 0.0
     num_labels = 0
@@ -56,9 +57,10 @@ def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice
 
 
 def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
-    """Learn all stages as one, shuffled; the matrix has the one row of the end."""
+    """Learns all stages as one, shuffled; the matrix has one row, of the end."""
     stages = benchmark.stages
-    whole = joined([stage.train for stage in stages], _order(sum(len(stage.train) for stage in stages), choice.seed))
+    num_items = sum(len(stage.train) for stage in stages)
+    whole = joined([stage.train for stage in stages], _order(num_items, choice.seed))
     seconds = seconds_to_learn(contender, whole)
     row = tuple(accuracy(contender, stage.test) for stage in stages)
     say("all stages", row)
@@ -74,15 +76,15 @@ class Method(Generic[X]):
 
 
 def accuracy(contender: Contender[X], part: Part[X]) -> float:
-    """Percent of the items that the contender names rightly."""
+    """Returns the percentage of the items that the contender classifies correctly."""
     right_N = contender.predict_many(part.inputs) == part.labels_N
     return 100.0 * float(right_N.float().mean())
 
 
 def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
-    """The same stages, each with its training items in an order that depends on `seed` and its place alone.
+    """Shuffles the training items inside each stage; the order depends on `seed` and the stage's number alone.
 
-    What is ordered stays so.
+    A benchmark in the order of time is returned as it is.
     """
     if benchmark.is_ordered:
         return benchmark
@@ -94,7 +96,7 @@ def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
 
 
 def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
-    """The same items, but a `share` of the training labels names another class of all, each equally likely."""
+    """Replaces a `share` of the training labels by another class of the benchmark, each equally likely."""
     rng = torch.Generator().manual_seed(seed)
     num_classes = len(benchmark.classes)
     stages = []
@@ -108,7 +110,7 @@ def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
 
 
 def seconds_to_learn(contender: Contender[X], part: Part[X]) -> float:
-    """Let the contender learn; how long it took."""
+    """Lets the contender learn; returns how long that took."""
     start_s = time.perf_counter()
     contender.learn_many(part)
     return time.perf_counter() - start_s

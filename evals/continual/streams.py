@@ -1,4 +1,4 @@
-"""Contenders for tables in the order of time. All are measured row by row, and get the same inputs.
+"""Lists the contenders for tables in the order of time. All are measured row by row, and get the same inputs.
 
 hedged-ridge    ours
 arf             river's adaptive random forest (Gomes et al. 2017), ten trees, ADWIN in each
@@ -13,7 +13,7 @@ from torch import Tensor
 from evals.continual.hedged_ridge import HedgedRidge
 from evals.continual.prequential import prequential
 from evals.continual.runner import Method, RunChoice
-from evals.streams.stage import Benchmark, Part
+from evals.streams.benchmark import Benchmark, Part
 from learner.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NoChange:
-    """Says the label that it was told last."""
+    """Predicts the last label that it learnt."""
 
     precision = "int64"
     num_bytes = 0
@@ -37,7 +37,7 @@ class NoChange:
 
 
 class Forest:
-    """A classifier of river, which takes one row at a time, as numbers by name."""
+    """Wraps a classifier of river, which takes one row at a time, as numbers by name."""
 
     precision = "fp64"
     num_bytes = 0
@@ -55,7 +55,7 @@ class Forest:
 
 
 def by_path(path: str) -> Method[Tensor]:
-    """Raises DataError: there are none."""
+    """Raises DataError: Avalanche has no contender for these."""
     raise DataError(f"{path}: Avalanche learns in stages, not row by row; here there are {', '.join(STRATEGIES)}")
 
 

@@ -1,8 +1,8 @@
-"""Contenders for texts: the learner as it runs in the service, and heads on its frozen encoder.
+"""Lists the contenders for texts: the learner as it runs in the service, and heads on its frozen encoder.
 
     lifelong    the whole learner, fed with answers and labels, predicting through the INT8 version it would publish
-    joint       a linear head on the frozen encoder by gradient descent, all stages at once; lifelong-joint: the same
-                of the whole learner
+    joint       a linear head on the frozen encoder by gradient descent, all stages at once; lifelong-joint: the
+                whole learner, all stages at once
     ridge       its fast head alone, on the frozen encoder; ncm, lda, klda: other heads in closed form
     er, ...     a linear head by gradient on the frozen encoder, under one of the strategies
 
@@ -20,9 +20,9 @@ from evals.continual.avalanche import find
 from evals.continual.heads.kernel_lda import KernelLda
 from evals.continual.heads.lda import StreamingLda
 from evals.continual.heads.nearest_mean import NearestMean
-from evals.continual.recipes import VECTOR_RECIPES, avalanches, gradient, vector_net
+from evals.continual.recipes import VECTOR_RECIPES, avalanches, gradient_learner, vector_net
 from evals.continual.runner import Method, RunChoice, all_at_once
-from evals.streams.stage import Benchmark, Contender, Part
+from evals.streams.benchmark import Benchmark, Contender, Part
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder
 from learner.fast.head import Head
@@ -35,7 +35,7 @@ from model.quantized import INT8
 from wire.records import Answer, Feedback
 
 BATCH = 32
-"""Labels that the learner gets at once, as a poll of the service would bring them."""
+"""How many labels the learner gets at once, as from one poll of the service."""
 
 Texts = list[str]
 
@@ -43,8 +43,8 @@ Texts = list[str]
 class WholeLearner:
     """The service's learner. A slow round that is due runs to its end before the next labels come.
 
-    `num_items` is the length of the stream; the silence after it is long enough for all that silence is for. Before it
-    come answers to `unlabelled`, whose labels never do.
+    `num_items` is the length of the stream. After the stream the learner is idle for long enough to do all that it does
+    when idle. Before the stream come answers to `unlabelled`, which never get a label.
     """
 
     precision = INT8
@@ -72,7 +72,7 @@ class WholeLearner:
             self._learner.learn(self._records(batch), {})
             self._work(is_idle=False)
         self._work(is_idle=self._num_learnt == self._num_items)
-        self._live = self._maker.make(self._learner, Stopwatch())
+        self._live = self._maker.make(self._learner.knowledge, Stopwatch())
         self._maker.published(self._live, self._learner)
 
     def predict_many(self, inputs: Texts) -> Tensor:
@@ -115,25 +115,25 @@ def _answer(event_id: str, text: str) -> Answer:
 
 
 class FrozenEncoder:
-    """The encoder that nothing was learnt into, in INT8. Remembers the vectors of what is tested again and again."""
+    """The pretrained encoder in INT8. It caches the vectors of test texts, which are tested again and again."""
 
     def __init__(self, config: LearnerConfig, encoder: str) -> None:
         self.served: ServedEncoder = Learner(config, *load_encoder(encoder)).tier.served
         self._tested: dict[str, Tensor] = {}
 
     def vectors(self, texts: Texts) -> Tensor:
-        """z_ND of texts that come once."""
+        """Encodes texts that come once; returns z_ND."""
         return self.served.z_many(texts)
 
     def tested(self, texts: Texts) -> Tensor:
-        """z_ND of test texts, of which there are few."""
+        """Encodes test texts, of which there are few, through the cache; returns z_ND."""
         new = [text for text in dict.fromkeys(texts) if text not in self._tested]
         self._tested |= zip(new, self.served.z_many(new), strict=True)
         return torch.stack([self._tested[text] for text in texts])
 
 
 class OnVectors:
-    """A contender for rows of numbers, made one for texts by the frozen encoder."""
+    """Adapts a contender for rows of numbers to texts by the frozen encoder."""
 
     precision = INT8
 
@@ -153,7 +153,7 @@ class OnVectors:
 
 
 class HeadAlone:
-    """A head behind `features`. Keeps no samples."""
+    """A head on top of `features`. It stores no samples."""
 
     precision = INT8
     num_bytes = 0
@@ -182,7 +182,7 @@ def _whole(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
 
 
 def _head(make: Callable[[int, int], Head]) -> Method[Texts]:
-    """A head on the vectors; `make` gets their width, and the number of classes."""
+    """Returns the method of a head on the vectors. `make` gets their width and the number of classes."""
 
     def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
         encoder = frozen(choice.learner, choice.encoder)
@@ -201,19 +201,19 @@ def _ridge(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
 def _by_gradient(name: str) -> Method[Texts]:
     def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
         encoder = frozen(choice.learner, choice.encoder)
-        return OnVectors(encoder, gradient(VECTOR_RECIPES[name], _linear(encoder, benchmark, choice), choice))
+        return OnVectors(encoder, gradient_learner(VECTOR_RECIPES[name], _linear(encoder, benchmark, choice), choice))
 
     return Method(contender)
 
 
 def by_path(name: str) -> Method[Texts]:
-    """One of Avalanche's, on the vectors. Raises DataError for a name that is none."""
-    found = find(name)
+    """Returns one of Avalanche's methods, on the vectors. Raises DataError for a name that is none."""
+    imported = find(name)
 
     def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
         encoder = frozen(choice.learner, choice.encoder)
         net = _linear(encoder, benchmark, choice)
-        return OnVectors(encoder, avalanches(found, VECTOR_RECIPES, net, choice))
+        return OnVectors(encoder, avalanches(imported, VECTOR_RECIPES, net, choice))
 
     return Method(contender)
 
@@ -224,7 +224,7 @@ def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: RunChoi
 
 @lru_cache(maxsize=1)
 def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
-    """The one of these settings, whose seed draws the random features; making it takes seconds."""
+    """Makes the encoder, which takes seconds. The seed of these settings draws the random features."""
     return FrozenEncoder(config, encoder)
 
 

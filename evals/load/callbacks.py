@@ -1,35 +1,39 @@
-"""What the player is given besides the stream: who does things for it, and how patient it is."""
+"""Defines what the player gets besides the stream: the caller's functions, and its timeouts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Patience:
-    """How long the player waits before it says so and goes on, in seconds."""
+class Timeouts:
+    """How long the player waits, in seconds, before it says so and goes on."""
 
     answer_s: float = 60.0
-    """For the next answer."""
+    """Limits the wait for the next answer."""
     label_s: float = 60.0
-    """For the last label of a stage to lie in its topic."""
+    """Limits the wait until the last label of a stage is in its topic."""
     learn_s: float = 120.0
-    """For a version that has learned all labels so far to be the stable one of every replica."""
+    """Limits the wait until every replica serves, as stable, a version that has learned all labels so far."""
     rest_s: float = 480.0
-    """For the learner to use the silence after the last stage."""
+    """Limits the wait for the learner's rehearsal after the last stage."""
     judge_s: float = 1.0
-    """For the controller to judge by the last labels, before the newest version is promoted without them."""
+    """The time that the controller has to judge the newest version; after it the player promotes that version."""
     quiet_s: float = 5.0
-    """For a next version. A learner that publishes nothing for so long has nothing new."""
-    look_s: float = 0.5
-    """Between two looks at whether everything still runs, at most."""
+    """A learner that has published nothing for so long has learned all that there is."""
+    poll_interval_s: float = 0.5
+    """The longest time between two checks that everything still runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Callbacks:
-    """What others do for the player. `check` raises when a part of the run has ended; `began_ms` is its very start."""
+    """What the caller does for the player."""
 
     began_ms: int
+    """When the process of the run was started."""
     now_ms: Callable[[], int]
     say: Callable[[str], None]
+    """Takes a line for a human."""
     check: Callable[[], None]
+    """Raises when a part of the run has ended."""
     promote: Callable[[int], object]
+    """Promotes a version, as an operator would."""

@@ -1,4 +1,4 @@
-"""The two tables of a run, as columns of plain numbers: 25 bytes an event, 20 bytes a label."""
+"""Holds the two tables of a run as columns of plain numbers: 25 bytes an event, 20 bytes a label."""
 
 from array import array
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ MAX_MS = 2**31 - 1
 
 
 class Events:
-    """What was sent, by number, and how its first answer was: UNSEEN, WRONG or RIGHT."""
+    """The events by number, each with the verdict on its first answer: UNSEEN, WRONG or RIGHT."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -29,7 +29,7 @@ class Events:
         return len(self._label)
 
     def add(self, label: str, *, stage: int, round: int, time_ms: int) -> int:
-        """The number of the event."""
+        """Adds an event; returns its number."""
         place = self._places.setdefault(label, len(self._names))
         if place == len(self._names):
             self._names.append(label)
@@ -44,25 +44,28 @@ class Events:
     def label(self, number: int) -> str:
         return self._names[self._label[number]]
 
-    def judge(self, number: int, said: str | None, time_ms: int) -> bool:
-        """Takes down the first answer to an event; whether it is right. None, when no class is known yet, is wrong."""
-        right = said == self.label(number)
+    def judge(self, number: int, label: str | None, time_ms: int) -> bool:
+        """Records the first answer to an event, and returns whether it is right.
+
+        None, the answer of a service that knows no class yet, is wrong.
+        """
+        right = label == self.label(number)
         self.verdict[number] = RIGHT if right else WRONG
         self.latency_ms[number] = max(0, min(time_ms - self.time_ms[number], MAX_MS))
         return right
 
     def latencies(self, round: int) -> Iterator[int]:
-        """Milliseconds from event to answer, of the events of a round that were answered."""
+        """Yields the milliseconds from event to answer, for the answered events of a round."""
         rows = zip(self.round, self.verdict, self.latency_ms, strict=True)
         return (latency for each, verdict, latency in rows if each == round and verdict != UNSEEN)
 
 
 class Labels:
-    """Where each label lies in the feedback topic. A label that was sent twice counts where it lies first."""
+    """The position of each label in the feedback topic. A label that was sent twice counts where it lies first."""
 
     def __init__(self) -> None:
         self.ends: dict[str, int] = {}
-        """Per source the offset after its last label, second copies included."""
+        """The offset after the last label of each source, second copies included."""
         self._seen: set[int] = set()
         self._sources: list[str] = []
         self._source = array("i")
@@ -77,7 +80,7 @@ class Labels:
             yield Label(time_ms, self._sources[source], offset)
 
     def add(self, number: int, label: Label) -> None:
-        """Takes down the label of event `number`."""
+        """Records the label of event `number`."""
         if label.source not in self.ends:
             self._sources.append(label.source)
         self.ends[label.source] = max(self.ends.get(label.source, 0), label.offset + 1)

@@ -1,4 +1,4 @@
-"""Accuracy over time, in a bounded number of points: buckets of a second, wider ones when a run gets long."""
+"""Computes accuracy over time in a bounded number of points: buckets of a second, which widen when a run gets long."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,15 @@ MAX_BUCKETS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Of the events that came in the `width_s` seconds from `second` on: how many, and how many were right."""
+    """The events of one bucket of time."""
 
     second: float
+    """The start of the bucket, in seconds from the start of the run."""
     width_s: float
     answered: int
+    """How many events of the bucket were answered."""
     right: int
+    """How many of those answers were right."""
 
     @property
     def accuracy(self) -> float:
@@ -20,7 +23,7 @@ class Point:
 
 
 class Curve:
-    """Counts right answers by the time of their event. Verbs: add, points."""
+    """Counts right answers by the time of their event, in at most `max_buckets` buckets."""
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max = max_buckets
@@ -35,7 +38,7 @@ class Curve:
             self._widen()
 
     def points(self, start_ms: int) -> list[Point]:
-        """The buckets in order of time, counted in seconds from `start_ms`."""
+        """Returns the buckets in order of time, counted in seconds from `start_ms`."""
         width_ms = self._width_ms
         return [
             Point((place * width_ms - start_ms) / 1000, width_ms / 1000, answered, right)

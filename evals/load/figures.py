@@ -1,6 +1,6 @@
-"""The result of a run: the figures, under the names by which they are written.
+"""Computes the result of a run: the figures, under the names by which they are written.
 
-    ledger, what the store showed, the audit of the answers topic --> Figures --> report
+    ledger, snapshot of the store, audit of the answers topic --> Figures --> report
 
 `FROZEN` in the tests holds the names: whoever reads the JSON may rely on them.
 """
@@ -32,36 +32,36 @@ Mark: TypeAlias = tuple[float, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a run came to. Accuracies and forgetting in percent; None where nothing was measured."""
+    """The figures of a run. Accuracies and forgetting are in percent; None stands where nothing was measured."""
 
     events: int
-    """Events that were sent, test items included."""
+    """The number of events that were sent, test items included."""
     answers: int
-    """Events that the answers topic holds an answer to."""
+    """The number of events that have an answer in the answers topic."""
     lost: int
     duplicates: int
     dead_letters: int
     accuracy_first_seen: float
-    """Of the answers to training items, given before their label came back."""
+    """The accuracy of the answers to training items, which were given before their label came back."""
     accuracy_final: float
-    """Over all test items, after the last stage."""
+    """The accuracy over all test items, after the last stage."""
     accuracy_by_stage: tuple[Row, ...]
-    """Row r: the test items of stages 0..r, after stage r."""
+    """Row r has the accuracies on the test items of stages 0..r, after stage r."""
     forgetting: float
     versions_published: int
     swaps: int
-    """New weights taken, summed over the replicas."""
+    """How often a replica swapped in new weights, summed over the replicas."""
     drifts: int
-    """Rises of errors or distances that the learner found."""
+    """How many drifts the learner detected, in errors or in distances."""
     swap_stall_ms: Percentiles
     label_to_live_s: Percentiles
-    """`p50`, `p95` for any arm, `stable_p50`, `stable_p95` for the stable one."""
+    """`p50` and `p95` count any arm, `stable_p50` and `stable_p95` the stable one alone."""
     latency_ms: Percentiles
-    """From event to the answer read back from Kafka, of the training items at the chosen rate."""
+    """The time from a training event, sent at the chosen rate, to its answer read back from Kafka."""
     events_per_s: float
     """Answers a second while the test items were sent as fast as they were answered."""
     arms: dict[ArmName, dict[str, float]]
-    """Of each arm the version, its training answers, and how many percent of them were right."""
+    """The version of each arm, how many training events it answered, and how many percent of them rightly."""
     parity: dict[str, float]
     model_bytes: dict[str, int]
 
@@ -69,59 +69,64 @@ class Figures:
         return asdict(self)
 
 
-def figures(ledger: Ledger, sight: ServiceSnapshot, found: Audit, *, dead_letters: int) -> Figures:
-    """The figures of a run that is over."""
+def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_letters: int) -> Figures:
+    """Computes the figures of a run that is over."""
     progress = ledger.progress()
     num_rounds = 1 + max((number for number, _ in progress.hits), default=TRAIN)
     matrix = accuracy_by_stage(progress.hits, num_rounds)
     return Figures(
         events=progress.counts.sent,
-        answers=found.found,
-        lost=found.lost,
-        duplicates=found.duplicates,
+        answers=audit.found,
+        lost=audit.lost,
+        duplicates=audit.duplicates,
         dead_letters=dead_letters,
         accuracy_first_seen=round(progress.of_round(TRAIN).accuracy, 2),
         accuracy_final=round(progress.of_round(num_rounds - 1).accuracy, 2) if matrix else 0.0,
-        accuracy_by_stage=tuple(tuple(round(each, 2) for each in row) for row in matrix),
+        accuracy_by_stage=tuple(map(_rounded, matrix)),
         forgetting=round(forgetting(matrix), 2),
-        versions_published=sight.published,
-        swaps=sight.swaps,
-        drifts=sight.drifts,
-        swap_stall_ms=percentiles(sight.stalls_ms, 50, 99),
-        label_to_live_s=_label_to_live(ledger, progress, sight),
+        versions_published=snapshot.published,
+        swaps=snapshot.swaps,
+        drifts=snapshot.drifts,
+        swap_stall_ms=percentiles(snapshot.stalls_ms, 50, 99),
+        label_to_live_s=_label_to_live(ledger, progress, snapshot),
         latency_ms=percentiles(ledger.latencies_ms(), 50, 99),
         events_per_s=per_second(ledger.throughput()),
-        arms=_arms(progress, sight),
-        parity=parity(sight.served) if sight.served else {},
-        model_bytes=model_bytes(sight.served) if sight.served else {},
+        arms=_arms(progress, snapshot),
+        parity=parity(snapshot.served) if snapshot.served else {},
+        model_bytes=model_bytes(snapshot.served) if snapshot.served else {},
     )
 
 
-def _label_to_live(ledger: Ledger, progress: Progress, sight: ServiceSnapshot) -> Percentiles:
+def _label_to_live(ledger: Ledger, progress: Progress, snapshot: ServiceSnapshot) -> Percentiles:
     labels = ledger.labels()
-    any_arm = {arm for arm, _ in progress.first_ms}
-    of_any, of_stable = (label_to_live(labels, _services(progress, sight, arms)) for arms in (any_arm, {STABLE}))
-    stable = percentiles(of_stable, 50, 95)
-    return {**percentiles(of_any, 50, 95), **{f"stable_{name}": value for name, value in stable.items()}}
+    all_arms = {arm for arm, _ in progress.first_ms}
+    any_arm = percentiles(label_to_live(labels, _services(progress, snapshot, all_arms)), 50, 95)
+    stable = percentiles(label_to_live(labels, _services(progress, snapshot, {STABLE})), 50, 95)
+    return {**any_arm, **{f"stable_{name}": value for name, value in stable.items()}}
 
 
-def _services(progress: Progress, sight: ServiceSnapshot, arms: Collection[ArmName]) -> list[VersionTimes]:
-    """The versions that answered in any of the arms. One whose manifest was never seen covers nothing."""
+def _services(progress: Progress, snapshot: ServiceSnapshot, arms: Collection[ArmName]) -> list[VersionTimes]:
+    """Returns the versions that answered in any of the arms. One whose manifest was never seen covers nothing."""
     return [
-        VersionTimes(sight.through[version], first_ms)
+        VersionTimes(snapshot.through[version], first_ms)
         for (arm, version), first_ms in progress.first_ms.items()
-        if arm in arms and version in sight.through
+        if arm in arms and version in snapshot.through
     ]
 
 
-def _arms(progress: Progress, sight: ServiceSnapshot) -> dict[ArmName, dict[str, float]]:
-    names = dict.fromkeys([*progress.arms, *(arm.name for arm in (sight.plan.arms if sight.plan else ()))])
-    return {name: _arm(name, progress, sight) for name in names}
+def _arms(progress: Progress, snapshot: ServiceSnapshot) -> dict[ArmName, dict[str, float]]:
+    planned = snapshot.plan.arms if snapshot.plan else ()
+    names = dict.fromkeys([*progress.arms, *(arm.name for arm in planned)])
+    return {name: _arm(name, progress, snapshot) for name in names}
 
 
-def _arm(name: ArmName, progress: Progress, sight: ServiceSnapshot) -> dict[str, float]:
+def _arm(name: ArmName, progress: Progress, snapshot: ServiceSnapshot) -> dict[str, float]:
     hits = progress.arms.get(name, Hits())
     newest = max((version for arm, version in progress.first_ms if arm == name), default=0)
-    arm = sight.plan.arm(name) if sight.plan else None
+    arm = snapshot.plan.arm(name) if snapshot.plan else None
     version = arm.version if arm else newest
     return {"version": version, "answers": hits.answered, "accuracy": round(hits.accuracy, 2)}
+
+
+def _rounded(row: Row) -> Row:
+    return tuple(round(accuracy, 2) for accuracy in row)

@@ -1,8 +1,8 @@
-"""Whoever knows the right labels: sees the answers, and says the label of each training event some seconds later.
+"""Plays the part of those who know the right labels: sends the label of each training event seconds after its answer.
 
-    answers.v1 --> Ledger --> due in 1-4 s, drawn per event, so out of order --> feedback.v1 --> Ledger (its place)
+    answers.v1 --> Ledger --> due in 1-4 s, drawn per event, so out of order --> feedback.v1 --> Ledger (its offset)
 
-One label in a hundred is sent twice, as real sources do; the second must change nothing.
+One label in a hundred is sent twice, as real sources do; the second copy must change nothing.
 """
 
 import heapq
@@ -23,14 +23,16 @@ POLL_S = 0.05
 
 
 def delays(number: int, *, seed: int, between_s: tuple[float, float]) -> tuple[float, ...]:
-    """Seconds from the answer to each copy of the label of an event: one, or two for one event in a hundred."""
-    draw = random.Random(f"{seed}/label/{number}")
-    first = draw.uniform(*between_s)
-    return (first, first + draw.uniform(*between_s)) if draw.random() < REPEATED else (first,)
+    """Draws the seconds from the answer to each copy of an event's label. One event in a hundred has two copies."""
+    rng = random.Random(f"{seed}/label/{number}")
+    first = rng.uniform(*between_s)
+    if rng.random() < REPEATED:
+        return (first, first + rng.uniform(*between_s))
+    return (first,)
 
 
 class Labeller:
-    """Owner of the labels that were not said yet. Any thread may close it; it runs in one of its own."""
+    """Owns the labels that were not sent yet. It runs in a thread of its own; any thread may close it."""
 
     def __init__(
         self,
@@ -53,36 +55,36 @@ class Labeller:
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Reads both topics from where they ended when we were made, and says labels as they fall due.
+        """Reads both topics from their ends at construction, and sends labels as they fall due.
 
-        consumes: Answer, Feedback (its own, to learn where each label lies)
+        consumes: Answer, Feedback (its own, to learn the offset of each label)
         produces: Feedback
         waits for: the broker, until the next label is due, at most `POLL_S`
         unblocked by: a record, the time, `close`
         """
         with closing(self._bus.follow([Answer, Feedback], self._ends, is_patient=self._is_patient)) as follower:
             while not self._closed.is_set():
-                for received in follower.poll(round(1000 * self._patience_s())).received:
+                for received in follower.poll(round(1000 * self._poll_s())).received:
                     position = received.position
-                    self._take(received.record, partition_name(position), position.offset)
-                self._say_due()
+                    self._record(received.record, partition_name(position), position.offset)
+                self._send_due()
 
     def close(self) -> None:
         self._closed.set()
 
-    def _patience_s(self) -> float:
+    def _poll_s(self) -> float:
         next_s = self._due[0][0] - time.monotonic() if self._due else POLL_S
         return max(0.001, min(next_s, POLL_S))
 
-    def _take(self, record: Answer | Feedback, source: str, offset: int) -> None:
+    def _record(self, record: Answer | Feedback, source: str, offset: int) -> None:
         if isinstance(record, Feedback):
-            self._ledger.labelled(record, source, offset)
-        elif (number := self._ledger.answered(record, read_ms=self._now_ms())) is not None:
+            self._ledger.record_label(record, source, offset)
+        elif (number := self._ledger.record_answer(record, read_ms=self._now_ms())) is not None:
             now_s = time.monotonic()
             for delay_s in self._delays(number):
                 heapq.heappush(self._due, (now_s + delay_s, number, record.receipt, record.source))
 
-    def _say_due(self) -> None:
+    def _send_due(self) -> None:
         while self._due and self._due[0][0] <= time.monotonic():
             _, number, receipt, event_source = heapq.heappop(self._due)
             event_id, label = self._ledger.event(number)

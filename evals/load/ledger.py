@@ -1,9 +1,9 @@
-"""Everything that a run of the demo has seen, by the number of the event.
+"""Records everything that a run has seen, by the number of the event.
 
-    player: sent --> labeller: answered, labelled --> player: wait --> view: progress, figures: the rest
+    player: record_event --> labeller: record_answer, record_label --> player: wait --> view: progress, figures: rest
 
-An event's id is `<run>-<number>`: it says nothing of the label. Memory is columns of plain numbers, so that a run of
-millions stays small.
+An event's id is `<run>-<number>`, which does not reveal the label. The memory is columns of plain numbers, so that a
+run of millions stays small.
 
 Rejected: keeping the records (a kilobyte each), and a lock per column (a wait needs all of them at once).
 """
@@ -21,44 +21,49 @@ from wire.records import Answer, ArmName, Feedback
 
 TRAIN = -1
 FILLER = -2
-"""The rounds of training events, and of those that only keep the stream going. From 0 on: the test after each stage."""
+"""The round numbers of training events, and of fillers, which only keep the stream going. Round r >= 0 is the test
+after stage r."""
 
 RECENT = 500
-"""Training answers that the live latency is taken of."""
+"""How many of the last training answers the live latency is computed over."""
 
 
 class LoadCounts(NamedTuple):
-    """How far the run is. `due` labels are those of answered training events, `labelled` lie in the feedback topic."""
+    """How far the run is."""
 
     sent: int
     answered: int
     due: int
+    """The labels of answered training events."""
     labelled: int
+    """The labels that are in the feedback topic."""
 
     @property
     def outstanding(self) -> int:
-        """Events that wait for their answer."""
+        """The number of events that wait for their answer."""
         return self.sent - self.answered
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A consistent look at the run. `hits` is keyed by (round, stage); `arms` counts training events only."""
+    """A consistent snapshot of the run."""
 
     counts: LoadCounts
     hits: Mapping[tuple[int, int], Hits]
+    """The hits by (round, stage)."""
     arms: Mapping[ArmName, Hits]
+    """The hits of training events by arm."""
     first_ms: Mapping[tuple[ArmName, int], int]
-    """When the first answer of a version came in an arm, keyed by (arm, version)."""
+    """When the first answer of a version came in an arm, by (arm, version)."""
     recent_ms: tuple[int, ...]
 
     def of_round(self, number: int) -> Hits:
-        """All stages of a round together."""
+        """Sums the hits of a round over its stages."""
         return sum((hits for (round, _), hits in self.hits.items() if round == number), Hits())
 
 
 class Ledger:
-    """Owner of what was seen. Any thread may call; `wait` looks again after every answer and label."""
+    """Owns what was seen. Any thread may call; `wait` checks again after every answer and label."""
 
     def __init__(self, run: str) -> None:
         self._prefix = f"{run}-"
@@ -74,25 +79,25 @@ class Ledger:
         self._num_answered = 0
         self._num_due = 0
 
-    def sent(self, label: str, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
-        """Takes down an event that is about to be sent; its id."""
+    def record_event(self, label: str, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
+        """Records an event that is about to be sent; returns its id."""
         with self._changed:
             self._hits[round, stage] += Hits(sent=1)
             self._throughput.setdefault(round, Throughput(0, time_ms, time_ms))
             return f"{self._prefix}{self._events.add(label, stage=stage, round=round, time_ms=time_ms)}"
 
     def number_of(self, event_id: str) -> int | None:
-        """The number of an event that this run has sent; None for any other."""
+        """Returns the number of an event that this run has sent; None for any other."""
         digits = event_id.removeprefix(self._prefix)
         if digits == event_id or not digits.isdecimal():
             return None
         number = int(digits)
         return number if number < len(self._events) else None
 
-    def answered(self, answer: Answer, *, read_ms: int) -> int | None:
-        """Takes down an answer that was read back at `read_ms`: that is when whoever asked has it.
+    def record_answer(self, answer: Answer, *, read_ms: int) -> int | None:
+        """Records an answer that was read back at `read_ms`, which is when the client has it.
 
-        Returns the number of its event where its label is due now: at the first answer to a training event.
+        Returns the number of its event where its label is due now, that is, at the first answer to a training event.
         """
         with self._changed:
             number = self.number_of(answer.event_id)
@@ -106,8 +111,8 @@ class Ledger:
             self._changed.notify_all()
             return number if self._events.round[number] == TRAIN else None
 
-    def labelled(self, feedback: Feedback, source: str, offset: int) -> None:
-        """Takes down where a label lies in the feedback topic; `source` is `topic/partition`."""
+    def record_label(self, feedback: Feedback, source: str, offset: int) -> None:
+        """Records the offset of a label in the feedback topic. `source` is `topic/partition`."""
         with self._changed:
             number = self.number_of(feedback.event_id)
             if number is not None:
@@ -115,12 +120,12 @@ class Ledger:
                 self._changed.notify_all()
 
     def event(self, number: int) -> tuple[str, str]:
-        """The id and the label of an event."""
+        """Returns the id and the label of an event."""
         with self._changed:
             return f"{self._prefix}{number}", self._events.label(number)
 
     def wait(self, done: Callable[[LoadCounts], bool], timeout_s: float) -> bool:
-        """Whether `done` came true within the time."""
+        """Waits until `done` holds; returns whether it did within the time."""
         with self._changed:
             return self._changed.wait_for(lambda: done(self._counts()), timeout_s)
 
@@ -135,7 +140,7 @@ class Ledger:
             )
 
     def label_ends(self) -> dict[str, int]:
-        """Per `topic/partition`, the offset after the last label of this run."""
+        """Returns, for each `topic/partition`, the offset after the last label of this run."""
         with self._changed:
             return dict(self._labels.ends)
 
@@ -144,24 +149,29 @@ class Ledger:
             return list(self._labels)
 
     def latencies_ms(self) -> list[int]:
-        """From event to the answer read back, of the training events."""
+        """Returns the milliseconds from event to the answer read back, for the training events."""
         with self._changed:
             return list(self._events.latencies(TRAIN))
 
     def throughput(self) -> list[Throughput]:
-        """Of the tests, in which events are sent as fast as they are answered."""
+        """Returns the throughput of each test, in which events are sent as fast as they are answered."""
         with self._changed:
             return [each for round, each in self._throughput.items() if round >= 0]
 
     def tests(self) -> list[Point]:
-        """Accuracy over all test items so far, at the end of each test."""
+        """Returns the accuracy over all test items so far, at the end of each test."""
         with self._changed:
-            ends_s = {n: (each.ended_ms - self.started_ms) / 1000 for n, each in self._throughput.items() if n >= 0}
-            hits = {n: self.progress().of_round(n) for n in ends_s}
-            return [Point(end_s, 0.0, hits[n].sent, hits[n].right) for n, end_s in sorted(ends_s.items())]
+            progress = self.progress()
+            points = []
+            for round, throughput in sorted(self._throughput.items()):
+                if round >= 0:
+                    hits = progress.of_round(round)
+                    end_s = (throughput.ended_ms - self.started_ms) / 1000
+                    points.append(Point(end_s, 0.0, hits.sent, hits.right))
+            return points
 
     def curve(self) -> list[Point]:
-        """Accuracy over time, of the training events."""
+        """Returns the accuracy over time, for the training events."""
         with self._changed:
             return self._curve.points(self.started_ms)
 

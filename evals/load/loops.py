@@ -1,4 +1,4 @@
-"""Loops in threads of their own, and the news when one of them ends too early."""
+"""Runs loops in threads of their own, and notices when one of them ends too early."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -31,7 +31,7 @@ class Loops:
         self._threads.shutdown()
 
     def check(self) -> None:
-        """Raises what ended a loop, if one has ended."""
+        """Raises the exception that ended a loop, or RuntimeError where one ended without."""
         for running in self._running:
             if running.done():
                 running.result()

@@ -3,7 +3,7 @@
     for each stage:  play (events at the rate) -> settle (labels learned, and live) -> examine (all test items so far)
 
 Training events are an open loop: an event's time is when it should be sent, so a service that falls behind shows it in
-its latency. Test items are a closed loop: as fast as they are answered, a bounded number at a time.
+its latency. Test items are a closed loop: they are sent as fast as they are answered, a bounded number at a time.
 """
 
 import random
@@ -11,35 +11,42 @@ import time
 from collections.abc import Sequence
 from itertools import cycle
 
-from evals.load.callbacks import Callbacks, Patience
-from evals.load.ledger import FILLER, TRAIN, Ledger
+from evals.load.callbacks import Callbacks, Timeouts
+from evals.load.ledger import FILLER, TRAIN, Ledger, LoadCounts
 from evals.load.outbox import LoadOutbox
 from evals.load.settle import Settler
 from evals.load.watcher import Watcher
-from evals.streams.stream import Stage, Stream, StreamItem
+from evals.streams.stream import Stream, StreamItem, TextStage
 from wire.records import Event
 
 SOURCE = "demo"
 MAX_OUTSTANDING = 256
-"""Test items that are unanswered at a time: some batches, so that the service is never without work."""
+"""The most test items that are unanswered at a time: some batches, so that the service is never without work."""
 
 FILLER_RATE = 50.0
-"""Events a second, at most, that only keep the stream going: enough to see when a version gives its first answer."""
+"""The most fillers a second, which only keep the stream going: enough to see when a version gives its first answer."""
 
 
 class Player:
-    """Sends every event of a run. Verbs: run, or its parts play, send and await_answers."""
+    """Sends every event of a run: all at once by `run`, or piece by piece by `play`, `send` and `await_answers`."""
 
     def __init__(
-        self, ledger: Ledger, watcher: Watcher, outbox: LoadOutbox, hands: Callbacks, *, limits: Patience, seed: int
+        self,
+        ledger: Ledger,
+        watcher: Watcher,
+        outbox: LoadOutbox,
+        callbacks: Callbacks,
+        *,
+        timeouts: Timeouts,
+        seed: int,
     ) -> None:
         self._ledger = ledger
         self._watcher = watcher
         self._outbox = outbox
-        self._hands = hands
-        self._limits = limits
+        self._callbacks = callbacks
+        self._timeouts = timeouts
         self._seed = seed
-        self._given_up = 0
+        self._num_given_up = 0
         self._has_answer = False
 
     def run(self, stream: Stream, *, rate: float) -> None:
@@ -49,11 +56,11 @@ class Player:
             self._settle(number, stage, rate, is_last=stage is stream.stages[-1])
             self._examine(number, stream.stages[: number + 1])
 
-    def play(self, number: int, stage: Stage, rate: float) -> None:
-        """Sends the training items, each at its time."""
-        self._hands.say(f"{stage.name}: {len(stage.train)} events at {rate:g} a second")
+    def play(self, number: int, stage: TextStage, rate: float) -> None:
+        """Sends the training items of a stage, each at its time."""
+        self._callbacks.say(f"{stage.name}: {len(stage.train)} events at {rate:g} a second")
         start_s = time.monotonic()
-        start_ms = self._hands.now_ms()
+        start_ms = self._callbacks.now_ms()
         for place, item in enumerate(stage.train):
             self._sleep_until(start_s + place / rate)
             self.send(item, stage=number, time_ms=start_ms + round(1000 * place / rate))
@@ -62,58 +69,67 @@ class Player:
     def _say_first(self) -> None:
         if not self._has_answer and (first_ms := self._ledger.progress().first_ms):
             self._has_answer = True
-            self._hands.say(
-                f"first answer {(min(first_ms.values()) - self._hands.began_ms) / 1000:.1f} s after the start"
+            self._callbacks.say(
+                f"first answer {(min(first_ms.values()) - self._callbacks.began_ms) / 1000:.1f} s after the start"
             )
 
     def _sleep_until(self, moment_s: float) -> None:
-        """A clock is all there is to wait for here."""
+        """Sleeps until the time has come, and checks meanwhile that everything still runs."""
         while (left_s := moment_s - time.monotonic()) > 0:
-            time.sleep(min(left_s, self._limits.look_s))
-            if left_s > self._limits.look_s:
-                self._hands.check()
+            time.sleep(min(left_s, self._timeouts.poll_interval_s))
+            if left_s > self._timeouts.poll_interval_s:
+                self._callbacks.check()
 
     def send(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
-        """Sends one event, now, whose time is `time_ms`."""
-        event_id = self._ledger.sent(item.label, stage=stage, time_ms=time_ms, round=round)
+        """Sends one event now. `time_ms` is the time that it carries."""
+        event_id = self._ledger.record_event(item.label, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
-    def _settle(self, number: int, stage: Stage, rate: float, *, is_last: bool) -> None:
-        """Goes on sending texts of the stage, unlabelled and not scored, until its labels are live; after the last
-        stage, until the learner is at rest."""
+    def _settle(self, number: int, stage: TextStage, rate: float, *, is_last: bool) -> None:
+        """Goes on sending texts of the stage, unlabelled and not scored, until its labels are live.
+
+        After the last stage it goes on until the learner is at rest.
+        """
         items = cycle(stage.train)
 
         def fill() -> None:
             if self._ledger.progress().counts.outstanding < MAX_OUTSTANDING:
-                self.send(next(items), stage=number, time_ms=self._hands.now_ms(), round=FILLER)
+                self.send(next(items), stage=number, time_ms=self._callbacks.now_ms(), round=FILLER)
 
         self.await_answers(at_most=0)
-        every_s = min(1.0 / min(rate, FILLER_RATE), self._limits.look_s)
-        settler = Settler(self._ledger, self._watcher, self._hands, self._limits, fill, every_s)
+        every_s = min(1.0 / min(rate, FILLER_RATE), self._timeouts.poll_interval_s)
+        settler = Settler(self._ledger, self._watcher, self._callbacks, self._timeouts, fill, every_s)
         settler.settle(stage.name)
         if is_last:
             settler.rest()
         self.await_answers(at_most=0)
 
-    def _examine(self, number: int, stages: Sequence[Stage]) -> None:
-        items = [(item, place) for place, stage in enumerate(stages) for item in stage.test]
+    def _examine(self, number: int, stages: Sequence[TextStage]) -> None:
+        items: list[tuple[StreamItem, int]] = []
+        for place, stage in enumerate(stages):
+            items += [(item, place) for item in stage.test]
         random.Random(f"{self._seed}/test/{number}").shuffle(items)
-        self._hands.say(f"{stages[-1].name}: learned; {len(items)} test items of {len(stages)} stages")
+        self._callbacks.say(f"{stages[-1].name}: learned; {len(items)} test items of {len(stages)} stages")
         for item, place in items:
             self.await_answers(at_most=MAX_OUTSTANDING - 1)
-            self.send(item, stage=place, time_ms=self._hands.now_ms(), round=number)
+            self.send(item, stage=place, time_ms=self._callbacks.now_ms(), round=number)
         self.await_answers(at_most=0)
 
     def await_answers(self, *, at_most: int) -> None:
-        """Returns when `at_most` events are unanswered; those that nobody answers for long are given up, and said."""
+        """Returns when `at_most` events are unanswered; gives up, and says so, when no answer comes for `answer_s`."""
         last = -1
         since_s = time.monotonic()
-        while not self._ledger.wait(lambda counts: counts.outstanding - self._given_up <= at_most, self._limits.look_s):
-            self._hands.check()
+
+        def is_answered(counts: LoadCounts) -> bool:
+            return counts.outstanding - self._num_given_up <= at_most
+
+        while not self._ledger.wait(is_answered, self._timeouts.poll_interval_s):
+            self._callbacks.check()
             counts = self._ledger.progress().counts
             if counts.answered != last:
                 last = counts.answered
                 since_s = time.monotonic()
-            elif time.monotonic() - since_s > self._limits.answer_s:
-                self._given_up = counts.outstanding
-                self._hands.say(f"no answer for {self._limits.answer_s:g} s; {counts.outstanding} events are given up")
+            elif time.monotonic() - since_s > self._timeouts.answer_s:
+                self._num_given_up = counts.outstanding
+                waited = f"no answer for {self._timeouts.answer_s:g} s"
+                self._callbacks.say(f"{waited}; {counts.outstanding} events are given up")

@@ -1,4 +1,4 @@
-"""The count that nobody can talk their way out of: the answers topic, read from its beginning when all is over."""
+"""Audits the answers topic: reads it from its beginning when all is over, and counts what is there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from wire.records import Answer, DeadLetter
 
 @dataclass(slots=True)
 class ReadBack:
-    """What was found. `dead_letters` are all of the topic's."""
+    """The audit of the answers, and the number of all dead letters in their topic."""
 
-    found: Audit
+    audit: Audit
     dead_letters: int
 
 
 def read_back(bus: Bus, ledger: Ledger) -> ReadBack:
     """Compares every answer in the topic with what was sent, and counts the dead letters."""
-    letters = 0
+    num_dead_letters = 0
 
     def numbers() -> Iterator[int | None]:
-        nonlocal letters
+        nonlocal num_dead_letters
         for record in every_record(bus, [Answer, DeadLetter]):
             if isinstance(record, Answer):
                 yield ledger.number_of(record.event_id)
             else:
-                letters += 1
+                num_dead_letters += 1
 
-    found = audit(ledger.progress().counts.sent, numbers())
-    return ReadBack(found, letters)
+    answers = audit(ledger.progress().counts.sent, numbers())
+    return ReadBack(answers, num_dead_letters)

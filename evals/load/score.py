@@ -1,18 +1,19 @@
-"""What the figures of the demo mean. Pure: numbers in, figures out; accuracies in percent, times as the names say.
+"""Defines the figures of the demo. Pure: numbers in, figures out. Accuracies are in percent, times as the names say.
 
-- first seen: the answer that was given before the label came back (prequential). Not answered counts as wrong.
+- first seen: the accuracy of the answers given before the label came back (prequential). No answer counts as wrong.
 - by stage: row r, column s is the accuracy on the test items of stage s after stage r. Test items are never labelled.
-- label to live: from a label's time stamp to the first answer under a version whose offsets cover the label. A label
-  that was never covered counts as infinitely late: it moves the percentiles instead of leaving them.
-- lost, duplicates: the ids found in the whole answers topic against the ids that were sent.
+- label to live: the time from a label's time stamp to the first answer under a version whose offsets cover the label. A
+  label that was never covered counts as infinitely late: it moves the percentiles instead of being left out of them.
+- lost, duplicates: the ids in the whole answers topic, compared with the ids that were sent.
 
-Rejected: scoring the learner's own evaluation. What counts is what the service answered.
+Rejected: scoring by the learner's own evaluation. What counts is what the service answered.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from evals.continual.measures import Row
 from wire.records import TensorEntry, WeightManifest
@@ -22,7 +23,7 @@ Percentiles = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Answers to events of one kind: how many were sent, answered, and answered with the right label."""
+    """How many events of one kind were sent, answered, and answered with the right label."""
 
     sent: int = 0
     answered: int = 0
@@ -30,7 +31,7 @@ class Hits:
 
     @property
     def accuracy(self) -> float:
-        """Percent of what was sent; 0 where nothing was."""
+        """Right answers in percent of what was sent; 0 where nothing was sent."""
         return 100.0 * self.right / self.sent if self.sent else 0.0
 
     def __add__(self, other: "Hits") -> "Hits":
@@ -39,7 +40,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label as it lies in the feedback topic: when it was said, and where. `source` is `topic/partition`."""
+    """A label in the feedback topic: its time stamp and its position. `source` is `topic/partition`."""
 
     time_ms: int
     source: str
@@ -48,20 +49,20 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Answers, the time of the first event and of the last answer."""
+    """The number of answers, the time of the first event and the time of the last answer."""
 
     answers: int
     began_ms: int
     ended_ms: int
 
     def until(self, time_ms: int) -> "Throughput":
-        """With one answer more, given at `time_ms`."""
+        """Returns the throughput with one answer more, which was given at `time_ms`."""
         return Throughput(self.answers + 1, self.began_ms, max(self.ended_ms, time_ms))
 
 
 @dataclass(frozen=True, slots=True)
 class VersionTimes:
-    """When a version gave its first answer, and the offsets that it was trained through."""
+    """The offsets that a version was trained through, and when it gave its first answer."""
 
     trained_through: Mapping[str, int]
     first_answer_ms: int
@@ -69,15 +70,18 @@ class VersionTimes:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the answers topic holds of the events that were sent: numbers never found, and second findings."""
+    """What the answers topic holds of the events that were sent."""
 
     found: int
+    """Events with an answer."""
     lost: int
+    """Events without an answer."""
     duplicates: int
+    """Answers beyond the first one of their event."""
 
 
 def per_second(phases: Iterable[Throughput]) -> float:
-    """Answers a second over several phases; the pauses between them do not count.
+    """Computes the answers a second over several phases; the pauses between them do not count.
 
     >>> per_second([Throughput(30, 1_000, 2_000), Throughput(10, 9_000, 10_000)])
     20.0
@@ -88,16 +92,19 @@ def per_second(phases: Iterable[Throughput]) -> float:
 
 
 def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits], num_rounds: int) -> tuple[Row, ...]:
-    """The matrix: row r has the stages 0..r. `hits` is keyed by (round, stage).
+    """Computes the matrix of accuracies, whose row r has the stages 0..r. `hits` is keyed by (round, stage).
 
     >>> accuracy_by_stage({(0, 0): Hits(4, 4, 4), (1, 0): Hits(4, 4, 3), (1, 1): Hits(2, 2, 2)}, 2)
     ((100.0,), (75.0, 100.0))
     """
-    return tuple(tuple(hits.get((r, s), Hits()).accuracy for s in range(r + 1)) for r in range(num_rounds))
+    rows: list[Row] = []
+    for round in range(num_rounds):
+        rows.append(tuple(hits.get((round, stage), Hits()).accuracy for stage in range(round + 1)))
+    return tuple(rows)
 
 
 def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
-    """Nearest-rank percentiles by name, rounded; None where there are no values or the value is infinite.
+    """Computes nearest-rank percentiles by name, rounded; None where there are no values or the value is infinite.
 
     >>> percentiles([3.0, 1.0, 2.0, math.inf], 50, 99)
     {'p50': 2.0, 'p99': None}
@@ -107,20 +114,21 @@ def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
 
 
 def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> list[float]:
-    """Seconds from each label to the first answer under a version that covers it; infinity where there was none.
+    """Computes the seconds from each label to the first answer under a version that covers it; infinity without one.
 
     Versions need not come in order, and a later version may cover less (after a rollback the learner goes back).
     """
     known = list(services)
-    first_live = {
-        source: _FirstLive(source, known) for source in {key for each in known for key in each.trained_through}
-    }
-    return [
-        max(0.0, first_live[label.source].after(label.offset) - label.time_ms) / 1000
-        if label.source in first_live
-        else math.inf
-        for label in labels
-    ]
+    sources = set(chain.from_iterable(each.trained_through for each in known))
+    first_live = {source: _FirstLive(source, known) for source in sources}
+    delays_s = []
+    for label in labels:
+        if label.source in first_live:
+            live_ms = first_live[label.source].after(label.offset)
+            delays_s.append(max(0.0, live_ms - label.time_ms) / 1000)
+        else:
+            delays_s.append(math.inf)
+    return delays_s
 
 
 def audit(num_sent: int, numbers: Iterable[int | None]) -> Audit:
@@ -135,46 +143,49 @@ def audit(num_sent: int, numbers: Iterable[int | None]) -> Audit:
         if number is not None and 0 <= number < num_sent:
             duplicates += seen[number]
             seen[number] = 1
-    found = sum(seen)
-    return Audit(found=found, lost=num_sent - found, duplicates=duplicates)
+    num_found = sum(seen)
+    return Audit(found=num_found, lost=num_sent - num_found, duplicates=duplicates)
 
 
 def model_bytes(manifest: WeightManifest) -> dict[str, int]:
-    """Bytes of the weights as they are served, and of the same weights in fp32."""
+    """Returns the bytes of the weights as they are served, and of the same weights in fp32."""
     return {"fp32": sum(_fp32_bytes(tensor) for tensor in manifest.tensors), "served": manifest.num_bytes}
 
 
 def parity(manifest: WeightManifest) -> dict[str, float]:
-    """How near the served precision is to full precision, as the learner measured before it published."""
+    """Returns how near the served precision is to full precision, as the learner measured before it published."""
     best = manifest.precisions[0]
     return {"cosine": best.cosine, "agreement": best.agreement}
 
 
 class _FirstLive:
-    """For one partition: when the first answer came that covers a given offset."""
+    """Finds, for one partition, when the first answer came whose version covers a given offset."""
 
     def __init__(self, source: str, services: Sequence[VersionTimes]) -> None:
-        steps = sorted(
+        versions = sorted(
             (each.trained_through[source], each.first_answer_ms) for each in services if source in each.trained_through
         )
-        self._ends = [end for end, _ in steps]
+        self._ends = [end for end, _ in versions]
         self._first_ms: list[float] = []
         earliest = math.inf
-        for _, first_ms in reversed(steps):
+        for _, first_ms in reversed(versions):
             earliest = min(earliest, first_ms)
             self._first_ms.append(earliest)
         self._first_ms.reverse()
 
     def after(self, offset: int) -> float:
-        """Milliseconds since the epoch; infinity where no version covers `offset`."""
+        """Returns milliseconds since the epoch; infinity where no version covers `offset`."""
         place = bisect_right(self._ends, offset)  # an end is the next offset to read: it must be above
         return self._first_ms[place] if place < len(self._ends) else math.inf
 
 
 def _fp32_bytes(tensor: TensorEntry) -> int:
-    """Of what full precision has too. A weight is a byte of `q`, or half a byte of `hi` and one of `lo`."""
-    kept = (part for part in tensor.parts if tensor.scheme == "fp32" or part.name in ("q", "hi", "lo", "bias"))
-    return 4 * sum(math.prod(part.shape) for part in kept)
+    """Returns the bytes of the fp32 equivalent, which has neither scales nor sums.
+
+    A weight is a byte of `q`, or half a byte of `hi` and half a byte of `lo`.
+    """
+    weights = (part for part in tensor.parts if tensor.scheme == "fp32" or part.name in ("q", "hi", "lo", "bias"))
+    return 4 * sum(math.prod(part.shape) for part in weights)
 
 
 def _nearest(ordered: Sequence[float], rank: int) -> float:

@@ -1,4 +1,4 @@
-"""One stream, played on a service that runs.
+"""Plays one stream on a running service.
 
 Player, Labeller and Watcher side by side --> all stages done --> answers read back --> Figures
 """
@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import psutil
 
-from evals.load.callbacks import Callbacks, Patience
+from evals.load.callbacks import Callbacks, Timeouts
 from evals.load.curve import Point
 from evals.load.figures import Figures, Mark, figures
 from evals.load.labeller import Labeller, delays
@@ -32,23 +32,23 @@ from wire.store import Store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadProfile:
-    """How a stream is played: events a second, seconds until a label comes back, the seed of both, and patience.
-
-    Without `labels` nobody says what is right, so nothing is learned. Who reads the answers patiently sees them a tenth
-    of a second late, and leaves more of the machine to the service.
-    """
+    """How a stream is played."""
 
     rate: float
+    """Events a second."""
     label_delay_s: tuple[float, float] = (1.0, 4.0)
+    """The bounds of the seconds from an answer to its label."""
     seed: int = 0
     labels: bool = True
+    """Whether labels are sent. Without them nothing is learned."""
     is_patient: bool = False
-    limits: Patience = field(default_factory=Patience)
+    """Whether answers are read a tenth of a second late, which leaves more of the machine to the service."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOutcome:
-    """What a session came to, and what the picture is drawn of."""
+    """The figures of a session, and the points of its picture."""
 
     figures: Figures
     curve: list[Point]
@@ -58,7 +58,7 @@ class SessionOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Participants:
-    """Who takes part in a session."""
+    """The participants of a session that a caller may use."""
 
     ledger: Ledger
     watcher: Watcher
@@ -69,8 +69,8 @@ Watching: TypeAlias = Callable[[Participants], AbstractContextManager[object]]
 """Shows a session to somebody while it goes on, from entering to leaving."""
 
 
-def unwatched(_cast: Participants) -> AbstractContextManager[object]:
-    """Nobody looks."""
+def unwatched(_participants: Participants) -> AbstractContextManager[object]:
+    """Observes nothing."""
     return nullcontext()
 
 
@@ -78,34 +78,34 @@ def play(
     bus: Bus,
     store: Store,
     stream: Stream,
-    tempo: LoadProfile,
+    profile: LoadProfile,
     *,
     say: Callable[[str], None],
     check: Callable[[], None],
     watching: Watching = unwatched,
 ) -> SessionOutcome:
-    """Plays `stream` to its end; `check` raises when the service has ended, and `say` takes lines for a human."""
-    with assembled(bus, store, tempo, say=say, check=check) as cast, watching(cast):
-        cast.player.run(stream, rate=tempo.rate)
-    return _outcome(bus, cast)
+    """Plays `stream` to its end. `check` raises when the service has ended; `say` takes lines for a human."""
+    with session_participants(bus, store, profile, say=say, check=check) as participants, watching(participants):
+        participants.player.run(stream, rate=profile.rate)
+    return _outcome(bus, participants)
 
 
 @contextmanager
-def assembled(
-    bus: Bus, store: Store, tempo: LoadProfile, *, say: Callable[[str], None], check: Callable[[], None]
+def session_participants(
+    bus: Bus, store: Store, profile: LoadProfile, *, say: Callable[[str], None], check: Callable[[], None]
 ) -> Iterator[Participants]:
-    """Everybody at work but the player, who waits for what to play."""
+    """Runs all participants but the player, which waits for what to play."""
     ledger = Ledger(_new_run())
     watcher = Watcher(store)
     outbox = LoadOutbox(bus.publisher())
-    draw = partial(delays, seed=tempo.seed, between_s=tempo.label_delay_s)
+    draw_delays = partial(delays, seed=profile.seed, between_s=profile.label_delay_s)
     labeller = Labeller(
         bus,
         ledger,
         outbox,
-        delays=draw if tempo.labels else lambda _: (),
+        delays=draw_delays if profile.labels else lambda _: (),
         now_ms=now_ms,
-        is_patient=tempo.is_patient,
+        is_patient=profile.is_patient,
     )
     loops = Loops(labeller, watcher)
 
@@ -114,7 +114,7 @@ def assembled(
         loops.check()
         check()
 
-    hands = Callbacks(
+    callbacks = Callbacks(
         began_ms=round(1000 * psutil.Process().create_time()),
         now_ms=now_ms,
         say=say,
@@ -122,9 +122,8 @@ def assembled(
         promote=partial(_promote, store),
     )
     with loops:
-        yield Participants(
-            ledger, watcher, Player(ledger, watcher, outbox, hands, limits=tempo.limits, seed=tempo.seed)
-        )
+        player = Player(ledger, watcher, outbox, callbacks, timeouts=profile.timeouts, seed=profile.seed)
+        yield Participants(ledger, watcher, player)
 
 
 def _promote(store: Store, version: int) -> None:
@@ -132,14 +131,14 @@ def _promote(store: Store, version: int) -> None:
         Operator(store, name="the demo").promote(version, now_ms=now_ms())
 
 
-def _outcome(bus: Bus, cast: Participants) -> SessionOutcome:
-    ledger = cast.ledger
-    sight = cast.watcher.sight()
+def _outcome(bus: Bus, participants: Participants) -> SessionOutcome:
+    ledger = participants.ledger
+    snapshot = participants.watcher.snapshot()
     back = read_back(bus, ledger)
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
-    found = figures(ledger, sight, back.found, dead_letters=back.dead_letters)
-    return SessionOutcome(found, ledger.curve(), ledger.tests(), sorted(marks))
+    result = figures(ledger, snapshot, back.audit, dead_letters=back.dead_letters)
+    return SessionOutcome(result, ledger.curve(), ledger.tests(), sorted(marks))
 
 
 def _new_run() -> str:

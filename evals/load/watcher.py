@@ -1,8 +1,8 @@
-"""What Redis shows of the running service: the plan, the versions, the replicas' swaps.
+"""Polls Redis for the state of the running service: the plan, the versions, the replicas' swaps.
 
     Store --(notice, or every quarter second)--> Watcher --> ServiceSnapshot --> player waits, view shows, figures count
 
-A report keeps only the last few stalls, and old manifests are removed: so the watcher looks often and adds up.
+A report holds only the last few stalls, and old manifests are removed: so the watcher polls often and adds up.
 """
 
 import threading
@@ -14,38 +14,43 @@ from wire.errors import NotFound
 from wire.records import Drift, Evaluation, ReplicaReport, RolloutPlan, WeightManifest
 from wire.store import Store
 
-LOOK_S = 0.25
+POLL_INTERVAL_S = 0.25
 NUM_ENTRIES = 100
-"""Entries of the history that are read in one look; more do not come between two."""
+"""The entries of the history that are read in one poll; more do not come between two."""
 MAX_STALLS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSnapshot:
-    """One look. `through` has, by version, the offsets it was trained through; `served` is the stable manifest,
-    `evaluation` what the learner measured of the newest one, and `drift` the last that it found. `is_rested`: the
-    learner has nothing left to do, or there is none."""
+    """The state of the service at one moment."""
 
     plan: RolloutPlan | None = None
     newest: int = 0
+    """The newest version in the store."""
     served: WeightManifest | None = None
+    """The manifest of the stable version."""
     evaluation: Evaluation | None = None
+    """The learner's evaluation of the newest version."""
     through: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    """The offsets that each version was trained through."""
     reports: tuple[ReplicaReport, ...] = ()
     published: int = 0
+    """How many versions were published so far."""
     swaps: int = 0
     stalls_ms: tuple[float, ...] = ()
     pauses_ms: tuple[float, ...] = ()
     drifts: int = 0
     drift: Drift | None = None
+    """The last drift that the learner detected."""
     is_rested: bool = True
+    """Whether the learner has nothing left to do, or there is none."""
 
     @property
     def stable(self) -> int:
         return self.plan.stable if self.plan else 0
 
     @property
-    def is_taken(self) -> bool:
+    def is_rolled_out(self) -> bool:
         """Whether every replica follows the newest plan."""
         revision = self.plan.revision if self.plan else 0
         return bool(self.reports) and all(report.revision >= revision for report in self.reports)
@@ -55,14 +60,14 @@ class ServiceSnapshot:
         through = self.through.get(version, {})
         return version in self.through and all(through.get(source, 0) >= end for source, end in ends.items())
 
-    def lacking(self, ends: Mapping[str, int]) -> int:
-        """How many records below these offsets the stable version has not seen."""
+    def num_missing(self, ends: Mapping[str, int]) -> int:
+        """Counts the records below these offsets that the stable version was not trained through."""
         through = self.through.get(self.stable, {})
         return sum(max(0, end - through.get(source, 0)) for source, end in ends.items())
 
 
 class Swaps:
-    """Adds up the flips of all replicas."""
+    """Adds up the swaps of all replicas."""
 
     def __init__(self) -> None:
         self._of_replica: dict[str, int] = {}
@@ -71,7 +76,7 @@ class Swaps:
         self.pauses_ms: deque[float] = deque(maxlen=MAX_STALLS)
 
     def add(self, report: ReplicaReport) -> None:
-        """Takes what is new in a report: the stalls of the swaps since the last one of this replica, and the pauses."""
+        """Adds what is new in a report: the stalls and pauses of the swaps since the last report of this replica."""
         before = self._of_replica.get(report.replica, 0)
         new = report.swaps - before if report.swaps >= before else report.swaps  # fewer: it has started again
         self._of_replica[report.replica] = report.swaps
@@ -82,46 +87,46 @@ class Swaps:
 
 
 class Watcher:
-    """Looks at the store in a thread of its own until it is closed."""
+    """Polls the store in a thread of its own until it is closed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._changed = threading.Condition()
-        self._sight = ServiceSnapshot()
+        self._snapshot = ServiceSnapshot()
         self._swaps = Swaps()
         self._published: set[int] = set()
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Looks again and again.
+        """Polls again and again.
 
         consumes: plan, manifests, history and reports in Redis
         produces: ServiceSnapshot
-        waits for: a notice of the store, at most `LOOK_S`
+        waits for: a notice of the store, at most `POLL_INTERVAL_S`
         unblocked by: `close`, within the same time
         """
         watch = self._store.watch()
         try:
             while not self._closed.is_set():
-                self.look()
-                watch.wait(LOOK_S)
+                self.poll()
+                watch.wait(POLL_INTERVAL_S)
         finally:
             watch.close()
 
     def close(self) -> None:
         self._closed.set()
 
-    def sight(self) -> ServiceSnapshot:
+    def snapshot(self) -> ServiceSnapshot:
         with self._changed:
-            return self._sight
+            return self._snapshot
 
     def wait(self, done: Callable[[ServiceSnapshot], bool], timeout_s: float) -> bool:
-        """Whether `done` came true within the time."""
+        """Waits until `done` holds; returns whether it did within the time."""
         with self._changed:
-            return self._changed.wait_for(lambda: done(self._sight), timeout_s)
+            return self._changed.wait_for(lambda: done(self._snapshot), timeout_s)
 
-    def look(self) -> None:
-        """Looks once. From one thread at a time: it adds up."""
+    def poll(self) -> None:
+        """Polls once. Only one thread may call it at a time, since it adds up."""
         plan = self._store.plan()
         newest = self._store.current()
         reports = tuple(self._store.reports())
@@ -129,17 +134,19 @@ class Watcher:
         self._published.update(entry.version for entry in entries if entry.action == "published")
         for report in reports:
             self._swaps.add(report)
-        before = self.sight()
+        before = self.snapshot()
         learner = self._store.learner_report()
-        manifests = self._manifests({newest, *(plan.versions if plan else ())} - {0, *before.through})
+        versions = {newest, *(plan.versions if plan else ())}
+        manifests = self._manifests(versions - {0, *before.through})
         served = self._served(plan, before, manifests)
+        through = {version: manifest.trained_through for version, manifest in manifests.items()}
         after = replace(
             before,
             plan=plan,
             newest=newest,
             served=served,
             evaluation=manifests[newest].evaluation if newest in manifests else before.evaluation,
-            through={**before.through, **{version: each.trained_through for version, each in manifests.items()}},
+            through={**before.through, **through},
             reports=reports,
             published=len(self._published),
             swaps=self._swaps.total,
@@ -150,17 +157,17 @@ class Watcher:
             is_rested=learner is None or learner.is_rested,
         )
         with self._changed:
-            self._sight = after
+            self._snapshot = after
             self._changed.notify_all()
 
     def _manifests(self, versions: set[int]) -> dict[int, WeightManifest]:
-        found = {}
+        manifests = {}
         for version in versions:
             try:
-                found[version] = self._store.manifest(version)
-            except NotFound:  # withdrawn and removed between two commands of this look
+                manifests[version] = self._store.manifest(version)
+            except NotFound:  # withdrawn and removed between two commands of this poll
                 continue
-        return found
+        return manifests
 
     def _served(
         self, plan: RolloutPlan | None, before: ServiceSnapshot, manifests: Mapping[int, WeightManifest]
@@ -168,4 +175,6 @@ class Watcher:
         stable = plan.stable if plan else 0
         if before.served is not None and before.served.version == stable:
             return before.served
-        return manifests.get(stable) or (self._manifests({stable}).get(stable) if stable else None)
+        if stable in manifests or not stable:
+            return manifests.get(stable)
+        return self._manifests({stable}).get(stable)

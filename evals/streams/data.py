@@ -1,4 +1,4 @@
-"""Where streams come from: the carried data set, CLINC150, or a folder of lines.
+"""Loads a stream: the carried data set, CLINC150, or a folder of lines.
 
     load(name) -> lines, each with its stage and where it was read -> checked -> Stream
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evals.streams.stream import Stage, Stream, StreamItem, limited, shuffled
+from evals.streams.stage import Stage
+from evals.streams.stream import Stream, StreamItem, TextStage
 from learner.errors import DataError
 from wire.records import MAX_EVENT_BYTES
 
@@ -21,10 +22,10 @@ CLINC150 = "clinc150"
 CARRIED = Path(__file__).parent / SUPPORT
 
 MAX_STAGES = 10
-"""Stages that are made of a data set which names none."""
+"""The most stages that a data set without named stages is cut into."""
 
 MAX_TEXT_BYTES = MAX_EVENT_BYTES // 2
-"""Room is left for what surrounds a text in its event."""
+"""The longest text, in bytes. The other half of an event is left for its other fields."""
 
 CLINC150_HOWTO = (
     "git clone https://github.com/clinc/oos-eval, put its data/data_full.json and data/domains.json in a folder "
@@ -39,7 +40,7 @@ FEWSHOT_HOWTO = (
 
 @dataclass(frozen=True, slots=True)
 class DataLine:
-    """An item, its stage if it names one, and `origin`: the file and line it was read from."""
+    """An item, its stage where the line names one, and `origin`: the file and the line that it was read from."""
 
     item: StreamItem
     stage: str | None
@@ -47,59 +48,67 @@ class DataLine:
 
 
 def load(name: str, data: Path | None, *, num_events: int | None = None, seed: int = 0) -> Stream:
-    """The stream `name`: `support`, `clinc150` (in the folder `clinc150` of `data`), or the path of a folder.
+    """Loads the stream `name`: `support`, `clinc150` (in the folder `clinc150` of `data`), or the path of a folder.
 
     `num_events` bounds the training events, spread evenly over the stages; `seed` shuffles inside each stage.
     Raises `DataError`.
     """
-    stages = _clinc150(data) if name == CLINC150 else _folder(CARRIED if name == SUPPORT else Path(name))
-    return limited(shuffled(Stream(name, stages), seed), num_events)
+    folder = CARRIED if name == SUPPORT else Path(name)
+    stages = _clinc150(data) if name == CLINC150 else _folder(folder)
+    return Stream(name, stages).shuffled(seed).limited(num_events)
 
 
 def fewshot(shots: int, data: Path | None) -> list[StreamItem]:
-    """The draw of `shots` texts for each class of CLINC150 that few-shot studies share (Zhang et al. 2021).
+    """Loads the sample of `shots` texts for each class of CLINC150 that few-shot studies share (Zhang et al. 2021).
 
     Raises `DataError`.
     """
     path = _in_clinc150(data) / f"fewshot_{shots}.tsv"
-    found = _plain_or_gz(path)
-    if found is None:
+    file = _plain_or_gz(path)
+    if file is None:
         raise DataError(f"{path} is missing: a line for each text, then a tab, then its class; {FEWSHOT_HOWTO}")
-    lines = [line.split("\t") for line in _text(found).splitlines()]
-    odd = next((number for number, line in enumerate(lines, start=1) if len(line) != 2), None)
-    if odd is not None:
-        raise DataError(f"{found}:{odd}: expected a text, a tab, and a class")
-    return [StreamItem(text, label) for text, label in lines]
+    items = []
+    for number, line in enumerate(_text(file).splitlines(), start=1):
+        cells = line.split("\t")
+        if len(cells) != 2:
+            raise DataError(f"{file}:{number}: expected a text, a tab, and a class")
+        items.append(StreamItem(*cells))
+    return items
 
 
 def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dict[str, str]:
-    """Which stage each label goes to: equally many labels a stage, in the order the labels appear in.
+    """Assigns a stage to each label: equally many labels a stage, in the order in which the labels appear.
 
-    As many stages as divide the number of labels, at most `max_stages` and at least two labels in each, else one.
+    The number of stages is the largest one up to `max_stages` that divides the number of labels and leaves at least two
+    labels in each stage, else one.
 
     >>> stages_of_labels(["b", "a", "b", "c", "d"])
     {'b': 'stage 1', 'a': 'stage 1', 'c': 'stage 2', 'd': 'stage 2'}
     """
     distinct = list(dict.fromkeys(labels))
-    fitting = (n for n in range(max_stages, 1, -1) if len(distinct) % n == 0 and len(distinct) >= 2 * n)
-    size = len(distinct) // next(fitting, 1)
+    divisors = (n for n in range(max_stages, 1, -1) if len(distinct) % n == 0 and len(distinct) >= 2 * n)
+    size = len(distinct) // next(divisors, 1)
     return {label: f"stage {place // size + 1}" for place, label in enumerate(distinct)}
 
 
-def _clinc150(data: Path | None) -> tuple[Stage, ...]:
-    """The in-scope part of CLINC150 (Larson et al., 2019): a stage is a domain, in the order of `domains.json`."""
+def _clinc150(data: Path | None) -> tuple[TextStage, ...]:
+    """Loads the in-scope part of CLINC150 (Larson et al., 2019). Stages are domains, in the order of `domains.json`."""
     folder = _in_clinc150(data)
     full = _json(folder / "data_full.json")
     domains = _json(folder / "domains.json")
     try:
-        stage_of = {intent: domain for domain, intents in domains.items() for intent in intents}
-        train, test = (
-            [DataLine(StreamItem(text, intent), stage_of[intent], str(folder)) for text, intent in full[split]]
-            for split in ("train", "test")
-        )
+        stage_of: dict[str, str] = {}
+        for domain, intents in domains.items():
+            stage_of |= dict.fromkeys(intents, domain)
+        train = _clinc150_lines(full["train"], stage_of, str(folder))
+        test = _clinc150_lines(full["test"], stage_of, str(folder))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder} is not the published CLINC150 ({error!r}); {CLINC150_HOWTO}") from error
     return _stages(tuple(domains), train, test)
+
+
+def _clinc150_lines(pairs: Sequence[Sequence[str]], stage_of: dict[str, str], origin: str) -> list[DataLine]:
+    return [DataLine(StreamItem(text, intent), stage_of[intent], origin) for text, intent in pairs]
 
 
 def _in_clinc150(data: Path | None) -> Path:
@@ -109,16 +118,16 @@ def _in_clinc150(data: Path | None) -> Path:
 
 
 def _json(path: Path) -> Any:
-    found = _plain_or_gz(path)
-    if found is None:
+    file = _plain_or_gz(path)
+    if file is None:
         raise DataError(f"{path} is missing; {CLINC150_HOWTO}")
     try:
-        return json.loads(_text(found))
+        return json.loads(_text(file))
     except ValueError as error:
-        raise DataError(f"{found}: {error}") from error
+        raise DataError(f"{file}: {error}") from error
 
 
-def _folder(folder: Path) -> tuple[Stage, ...]:
+def _folder(folder: Path) -> tuple[TextStage, ...]:
     if not folder.is_dir():
         raise DataError(
             f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, or a folder with train.jsonl and test.jsonl"
@@ -127,25 +136,30 @@ def _folder(folder: Path) -> tuple[Stage, ...]:
     test = _lines(folder / "test.jsonl")
     if train[0].stage is None:
         stage_of = stages_of_labels([line.item.label for line in train])
-        train, test = ([replace(line, stage=stage_of.get(line.item.label)) for line in each] for each in (train, test))
+        train = _with_stages(train, stage_of)
+        test = _with_stages(test, stage_of)
     return _stages(tuple(dict.fromkeys(str(line.stage) for line in train)), train, test)
 
 
+def _with_stages(lines: Sequence[DataLine], stage_of: dict[str, str]) -> list[DataLine]:
+    return [replace(line, stage=stage_of.get(line.item.label)) for line in lines]
+
+
 def _lines(path: Path) -> list[DataLine]:
-    """The lines of `path` (or `path`.gz), all of them with a stage or none."""
-    found = _plain_or_gz(path)
-    if found is None:
+    """Reads the lines of `path` (or `path`.gz). Either all of them have a stage or none has."""
+    file = _plain_or_gz(path)
+    if file is None:
         raise DataError(f'{path} is missing (or {path.name}.gz), with lines {{"text": ..., "label": ...}}')
-    lines = list(_parsed(found))
+    lines = list(_parse_lines(file))
     if not lines:
-        raise DataError(f"{found} is empty")
+        raise DataError(f"{file} is empty")
     odd = next((line for line in lines if (line.stage is None) != (lines[0].stage is None)), None)
     if odd is not None:
         raise DataError(f"{odd.origin}: either every line has a stage or none has")
     return lines
 
 
-def _parsed(path: Path) -> Iterator[DataLine]:
+def _parse_lines(path: Path) -> Iterator[DataLine]:
     for number, text in enumerate(_text(path).split("\n"), start=1):
         if text.strip():
             yield _parse(text, f"{path}:{number}")
@@ -177,7 +191,7 @@ def _sendable(text: str, origin: str) -> str:
     return text
 
 
-def _stages(names: Sequence[str], train: Sequence[DataLine], test: Sequence[DataLine]) -> tuple[Stage, ...]:
+def _stages(names: Sequence[str], train: Sequence[DataLine], test: Sequence[DataLine]) -> tuple[TextStage, ...]:
     _check_test(names, {line.item.label for line in train}, test)
     stages = tuple(Stage(name, _items(train, name), _items(test, name)) for name in names)
     for stage in stages:
@@ -199,13 +213,16 @@ def _items(lines: Sequence[DataLine], stage: str) -> tuple[StreamItem, ...]:
 
 
 def _plain_or_gz(path: Path) -> Path | None:
+    """Returns `path` or `path`.gz, whichever is a file; None where neither is."""
     return next((each for each in (path, path.with_name(f"{path.name}.gz")) if each.is_file()), None)
 
 
 def _text(path: Path) -> str:
-    """The text of a file, unpacked where its name ends in .gz."""
+    """Reads the text of a file, and unpacks it where its name ends in .gz."""
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: {error}") from error

@@ -1,12 +1,12 @@
 """MNIST as two continual benchmarks, after Buzzega et al. 2020 (arXiv:2004.07211, section 5.1).
 
-    split-mnist      5 stages of 2 digits; which stage an image is of is not told (class-incremental)
-    permuted-mnist   20 stages of all digits, the pixels of each stage in an order of its own (domain-incremental)
+    split-mnist      5 stages of 2 digits; a contender is not told the stage of an image (class-incremental)
+    permuted-mnist   20 stages of all digits, each with its own permutation of the pixels (domain-incremental)
 
-Images are rows of 784 bytes: the 20 stages take 1.1 GB so, and a replay memory a quarter of what float32 takes. The
-four gzipped idx files are those that LeCun, Cortes and Burges published.
+Images are rows of 784 bytes: the 20 stages take 1.1 GB, and a replay memory a quarter of what float32 takes. The four
+gzipped idx files are those that LeCun, Cortes and Burges published.
 
-Rejected: torchvision, which would download them, and whose transforms are an image at a time.
+Rejected: torchvision, which would download them, and whose transforms process one image at a time.
 
 Shape suffixes: N images, P pixels.
 """
@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evals.streams.stage import Benchmark, Part, Stage
+from evals.streams.benchmark import Benchmark, Part
+from evals.streams.stage import Stage
 from learner.errors import DataError
 
 SPLIT = "split-mnist"
@@ -29,7 +30,7 @@ DIGITS = tuple("0123456789")
 NUM_PIXELS = 784
 NUM_PERMUTED = 20
 PERMUTATIONS_SEED = 2004_07211
-"""All runs learn the same permutations, in the same order."""
+"""The seed of the permutations: all runs learn the same ones in the same order."""
 
 HOWTO = (
     "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
@@ -38,7 +39,7 @@ HOWTO = (
 
 
 def split_mnist(data: Path | None) -> Benchmark[Tensor]:
-    """Digits 0 and 1, then 2 and 3, and so on; `data` is the folder of data sets. Raises DataError."""
+    """Loads digits 0 and 1, then 2 and 3, and so on. `data` is the folder of data sets. Raises DataError."""
     train, test = _mnist(data)
     pairs = range(len(DIGITS) // 2)
     stages = (Stage(f"{2 * pair} and {2 * pair + 1}", _pair(train, pair), _pair(test, pair)) for pair in pairs)
@@ -46,7 +47,7 @@ def split_mnist(data: Path | None) -> Benchmark[Tensor]:
 
 
 def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benchmark[Tensor]:
-    """All digits again and again, the pixels in another order each time. Raises DataError."""
+    """Loads all digits again and again, with another permutation of the pixels each time. Raises DataError."""
     train, test = _mnist(data)
     rng = torch.Generator().manual_seed(PERMUTATIONS_SEED)
     orders = [torch.randperm(NUM_PIXELS, generator=rng) for _ in range(num_stages)]
@@ -58,7 +59,7 @@ def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benc
 
 
 def _mnist(data: Path | None) -> tuple[Part[Tensor], Part[Tensor]]:
-    """The images for training, and those for testing."""
+    """Loads the images for training and those for testing."""
     if data is None:
         raise DataError(f"mnist: LIFELONG_DATA names no folder of data sets; {HOWTO}")
     return _part(data / "mnist", "train"), _part(data / "mnist", "t10k")
@@ -73,7 +74,7 @@ def _part(folder: Path, name: str) -> Part[Tensor]:
 
 
 def read_idx(path: Path) -> Tensor:
-    """The uint8 tensor in a gzipped idx file: 0, 0, type, rank, each dimension as four big-endian bytes, values.
+    """Reads the uint8 tensor in a gzipped idx file: 0, 0, type, rank, each dimension as four big-endian bytes, values.
 
     Raises DataError.
     """

@@ -1,4 +1,4 @@
-"""What the demo plays: stages of training items, each with the test items of the same classes.
+"""Defines what the demo plays: stages of training items, each with the test items of the same classes.
 
     Stream -> shuffled (inside each stage) -> limited (to N training events, evenly)
 
@@ -8,19 +8,25 @@ Rejected: shuffling across stages. The point is that old classes do not come bac
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeAlias
 
+from evals.streams.stage import Stage
 from learner.errors import DataError
 
 FULL_RATE = 200.0
-SLOWEST = 10.0
-"""Events a second where nothing else is asked for, and where there are few of them."""
+"""The default rate, in events a second."""
+
+MIN_RATE = 10.0
+"""The lowest default rate, in events a second."""
 
 SHORT_STAGE_S = 5.0
 STRETCHED_S = 15.0
-"""A largest stage that would be over sooner than the one is played in the other, so that its own labels come back."""
+"""A largest stage that would last less than `SHORT_STAGE_S` at the full rate is stretched to `STRETCHED_S`, so that its
+own labels come back while it is played."""
 
-DECISIONS_A_STAGE = 4
-FEWEST_LABELS = 8
+DECISIONS_PER_STAGE = 4
+MIN_LABELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,69 +35,70 @@ class StreamItem:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    name: str
-    train: tuple[StreamItem, ...]
-    test: tuple[StreamItem, ...]
+TextStage: TypeAlias = Stage[tuple[StreamItem, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A named data set as stages, in the order they are played."""
+    """A named data set as stages, in the order in which they are played."""
 
     name: str
-    stages: tuple[Stage, ...]
+    stages: tuple[TextStage, ...]
 
     @property
     def num_events(self) -> int:
-        """Training events of all stages."""
+        """The number of training events of all stages."""
         return sum(len(stage.train) for stage in self.stages)
 
     @property
     def num_labels(self) -> int:
-        return len({item.label for stage in self.stages for item in stage.train})
+        items = chain.from_iterable(stage.train for stage in self.stages)
+        return len({item.label for item in items})
 
     @property
     def default_rate(self) -> float:
         """Events a second: 200, or less where the largest stage would be over before its labels come back."""
-        if self.largest >= SHORT_STAGE_S * FULL_RATE:
+        if self.max_train >= SHORT_STAGE_S * FULL_RATE:
             return FULL_RATE
-        return max(SLOWEST, round(self.largest / STRETCHED_S, 1))
+        return max(MIN_RATE, round(self.max_train / STRETCHED_S, 1))
 
     @property
-    def largest(self) -> int:
-        """Training items of the largest stage."""
+    def max_train(self) -> int:
+        """The number of training items of the largest stage."""
         return max(len(stage.train) for stage in self.stages)
 
     def labels_to_decide(self, share: float) -> int:
-        """Labels of the candidate arm, which has this share, with which some decisions can be made in every stage."""
-        return max(FEWEST_LABELS, round(share * self.largest / DECISIONS_A_STAGE))
+        """How many labels a decision about the candidate may need so that every stage has enough for some decisions.
 
+        `share` is the candidate arm's share of the events.
+        """
+        return max(MIN_LABELS, round(share * self.max_train / DECISIONS_PER_STAGE))
 
-def shuffled(stream: Stream, seed: int) -> Stream:
-    """The same stages; the order of their training items depends on `seed` and the place of the stage alone."""
-    stages = []
-    for number, stage in enumerate(stream.stages):
-        train = list(stage.train)
-        random.Random(f"{seed}/{number}").shuffle(train)
-        stages.append(replace(stage, train=tuple(train)))
-    return replace(stream, stages=tuple(stages))
+    def shuffled(self, seed: int) -> "Stream":
+        """Shuffles the training items inside each stage. The order depends on `seed` and the stage's number alone."""
+        stages = []
+        for number, stage in enumerate(self.stages):
+            train = list(stage.train)
+            random.Random(f"{seed}/{number}").shuffle(train)
+            stages.append(replace(stage, train=tuple(train)))
+        return replace(self, stages=tuple(stages))
 
+    def limited(self, num_events: int | None) -> "Stream":
+        """Truncates each stage so that at most `num_events` training items are left. The test items stay as they are.
 
-def limited(stream: Stream, num_events: int | None) -> Stream:
-    """The first training items of each stage, `num_events` in all at most. The test items stay as they are."""
-    if num_events is None or num_events >= stream.num_events:
-        return stream
-    if num_events < len(stream.stages):
-        raise DataError(f"{num_events} events are too few: {stream.name} has {len(stream.stages)} stages")
-    shares = even_shares(num_events, [len(stage.train) for stage in stream.stages])
-    stages = (replace(stage, train=stage.train[:share]) for stage, share in zip(stream.stages, shares, strict=True))
-    return replace(stream, stages=tuple(stages))
+        Raises `DataError` where that is less than one item a stage.
+        """
+        if num_events is None or num_events >= self.num_events:
+            return self
+        if num_events < len(self.stages):
+            raise DataError(f"{num_events} events are too few: {self.name} has {len(self.stages)} stages")
+        shares = even_shares(num_events, [len(stage.train) for stage in self.stages])
+        stages = (replace(stage, train=stage.train[:share]) for stage, share in zip(self.stages, shares, strict=True))
+        return replace(self, stages=tuple(stages))
 
 
 def even_shares(total: int, sizes: Sequence[int]) -> list[int]:
-    """Shares of `total` as equal as the `sizes` allow; what a small one leaves goes to the others.
+    """Divides `total` into shares as equal as the `sizes` allow; what a small one leaves over goes to the others.
 
     >>> even_shares(10, [9, 2, 9])
     [4, 2, 4]

@@ -1,12 +1,12 @@
-"""A table in the order of time as a benchmark: each row with its past, in ten spans of time.
+"""Makes a benchmark of a table in the order of time: ten spans of time, each row with its past.
 
     elec2    electricity prices in New South Wales, every half hour from May 1996 to December 1998 (Harries 1999):
              does the price go up or down against its mean of the last 24 hours?
 
 The label of a row is known before the next row is predicted, so labels of the past are inputs like any other. The
-inputs of row t are its own columns, and for each lag k the columns and the label of row t - k: nothing of a later row,
-not its own label, and nothing computed for this data set. Above all no mean of prices over a day, which is how the
-label is defined. A learner without such inputs hardly beats "as last time".
+inputs of row t are its own columns, and for each lag k the columns and the label of row t - k. They hold nothing of a
+later row, not the row's own label, and nothing computed for this data set; above all no mean of prices over a day,
+which is how the label is defined. A learner without the past hardly beats "the same label as last time".
 
 Shape suffixes: N rows, D columns, C classes, F inputs.
 """
@@ -22,21 +22,22 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from evals.streams.stage import Benchmark, Part, Stage
+from evals.streams.benchmark import Benchmark, Part
+from evals.streams.stage import Stage
 from learner.errors import DataError
 
 ELEC2: Final = "elec2"
 HEADER: Final = ["period", "nswprice", "nswdemand", "vicprice", "vicdemand", "transfer", "class"]
 CLASSES: Final = ("down", "up")
 LAGS: Final = (1, 2)
-"""The last hour. Chosen on the first fifth of the rows: with two more our learner gains half a point there, and the
-forest, which gets the same inputs, loses one and a half."""
+"""The lags in rows: the last hour. They were chosen on the first fifth of the rows. With two more lags our learner
+gains half a point there, and the forest, which gets the same inputs, loses one and a half."""
 NUM_SPANS: Final = 10
 HOWTO: Final = "put elec.csv.gz in a folder elec2, and let LIFELONG_DATA name the folder around it"
 
 
 def elec2(data: Path | None) -> Benchmark[Tensor]:
-    """The electricity stream; `data` is the folder of data sets. Raises DataError."""
+    """Loads the electricity stream. `data` is the folder of data sets. Raises DataError."""
     if data is None:
         raise DataError(f"elec2: LIFELONG_DATA names no folder of data sets; {HOWTO}")
     columns_ND, labels_N = read_table(data / "elec2" / "elec.csv.gz")
@@ -48,9 +49,9 @@ def elec2(data: Path | None) -> Benchmark[Tensor]:
 
 
 def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_classes: int) -> Tensor:
-    """inputs_NF: the columns of each row, then for each lag the columns and the label (one-hot) of the row before.
+    """Returns inputs_NF: the columns of each row, then for each lag the columns and the one-hot label of that row.
 
-    Zeros stand where there is no such row.
+    Rows without such a past have zeros there.
     """
     known = torch.cat([columns_ND, torch.nn.functional.one_hot(labels_N, num_classes).to(columns_ND)], dim=1)
     past = [torch.cat([torch.zeros_like(known[:lag]), known])[: len(known)] for lag in lags]
@@ -58,7 +59,7 @@ def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_
 
 
 def read_table(path: Path) -> tuple[Tensor, Tensor]:
-    """columns_ND (float64) and labels_N of a gzipped CSV file. Raises DataError, with the line."""
+    """Reads columns_ND (float64) and labels_N of a gzipped CSV file. Raises DataError, which names the line."""
     try:
         lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     except FileNotFoundError as error:

@@ -1,21 +1,21 @@
 """Ragged attention by groups of equal length: each group is a dense batch, so no token is padded.
 
-Sequences that are sorted by length stand side by side with their equals, hence a group is a view of the rows. Long
-sequences go to torch's fused attention. Short ones, which are most of real traffic, do not: its softmax goes row by
-row, leaves the vector unit when a row is shorter than 16, and takes two thirds of the time. There the softmax is
-spelled out over all rows of the group at once.
+In a batch sorted by length, sequences of equal length are neighbours, so a group is a view of the rows. Long sequences
+go to torch's fused attention. Short sequences, which are most of real traffic, do not: the softmax of the fused
+attention goes row by row, is not vectorised when a row is shorter than 16, and takes two thirds of the time. For them
+the softmax is written out over all rows of the group at once.
 
-A text gets the same bits in every batch and on any number of threads. That is why the sum runs along the row and the
-exponential is `torch.exp`: torch's softmax down a column and its sum over one round differently at the end of a vector.
+A text gets the same bits in every batch and on any number of threads. Therefore the sum runs along the row and the
+exponential is `torch.exp`: torch's softmax and its sum over a column round differently at the end of a vector.
 
-Both ways are differentiable; the learner trains through them.
+Both paths are differentiable; the learner trains through them.
 
-Rejected: one attention over all tokens with a block-diagonal mask (computes what it then masks, 7 times slower on 64
-short texts), filling up to a common length (the same in small), and a softmax without subtracting the maximum (its
-range would have to be checked).
+Rejected: one attention over all tokens with a block-diagonal mask (it computes the masked scores too, 7 times slower
+on 64 short texts), padding to a common length (the same waste on a smaller scale), and a softmax that does not subtract
+the maximum (the range of the scores would have to be checked).
 
-Shape suffixes: T tokens of all sequences, B sequences of a group, S their length, H heads, D width of a head,
-G = B * H, W = 3 * H * D.
+Shape suffixes: T tokens of all sequences, R tokens of a group, B its sequences, S their length, H heads, D width of a
+head, G = B * H, W = 3 * H * D.
 """
 
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 
 SHORT = 48
-"""Sequences below this length take the spelled-out softmax; measured by bench/kernels.py."""
+"""Sequences below this length take the written-out softmax; measured by bench/kernels.py."""
 
 
 @dataclass(frozen=True, slots=True)
 class EqualLengths:
-    """Neighbouring sequences of one length: `count` times `length` rows from row `start` on."""
+    """A run of neighbouring sequences of one length: `count` times `length` rows from row `start` on."""
 
     start: int
     count: int
@@ -43,7 +43,7 @@ class EqualLengths:
 
 
 def group_equal(offsets: Sequence[int]) -> tuple[EqualLengths, ...]:
-    """Groups of neighbouring sequences of equal length; offsets are cumulative and start with 0."""
+    """Returns the groups of neighbouring sequences of equal length; offsets are cumulative and start with 0."""
     lengths = [end - start for start, end in pairwise(offsets)]
     groups: list[EqualLengths] = []
     start = 0
@@ -54,19 +54,20 @@ def group_equal(offsets: Sequence[int]) -> tuple[EqualLengths, ...]:
 
 
 def offsets_of(groups: Sequence[EqualLengths]) -> list[int]:
-    """The cumulative lengths that `group_equal` took."""
-    starts = [group.start + index * group.length for group in groups for index in range(group.count)]
-    return [*starts, sum(group.num_rows for group in groups)]
+    """Returns the cumulative lengths: the inverse of `group_equal`."""
+    offsets: list[int] = []
+    for group in groups:
+        offsets += range(group.start, group.start + group.num_rows, group.length)
+    return [*offsets, sum(group.num_rows for group in groups)]
 
 
 def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
-    """out_TX with X = H * D, for the groups that make up all rows in order."""
-    pieces = [
-        (_short if group.length < SHORT else _long)(
-            qkv_TW[group.start : group.start + group.num_rows], group.length, num_heads
-        )
-        for group in groups
-    ]
+    """Returns out_TX with X = H * D, for groups that cover all rows in order."""
+    pieces: list[Tensor] = []
+    for group in groups:
+        qkv_RW = qkv_TW[group.start : group.start + group.num_rows]
+        attend = _short if group.length < SHORT else _long
+        pieces.append(attend(qkv_RW, group.length, num_heads))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
@@ -84,6 +85,6 @@ def _short(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
     split = qkv_RW.view(-1, length, 3, num_heads, head)
     q_GSD, k_GSD, v_GSD = split.permute(2, 0, 3, 1, 4).reshape(3, -1, length, head).unbind(0)
     scores_Gqk = torch.baddbmm(q_GSD.new_empty(1, 1, 1), q_GSD, k_GSD.transpose(1, 2), beta=0, alpha=head**-0.5)
-    powers_Gqk = scores_Gqk.sub_(scores_Gqk.detach().amax(dim=2, keepdim=True)).exp_()
-    out_GSD = torch.bmm(powers_Gqk / powers_Gqk.sum(dim=2, keepdim=True), v_GSD)
+    p_Gqk = scores_Gqk.sub_(scores_Gqk.detach().amax(dim=2, keepdim=True)).exp_()
+    out_GSD = torch.bmm(p_Gqk / p_Gqk.sum(dim=2, keepdim=True), v_GSD)
     return out_GSD.view(-1, num_heads, length, head).transpose(1, 2).reshape(num_rows, width // 3)

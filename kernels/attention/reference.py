@@ -1,4 +1,4 @@
-"""The definition of ragged attention, one sequence after another, in plain torch.
+"""The definition of ragged attention in plain torch, one sequence after another.
 
     softmax_S(q_S . k_S / sqrt(D)) v_S  for every head of every sequence, over that sequence's own tokens
 
@@ -12,12 +12,15 @@ from torch import Tensor
 
 
 def attention(qkv_TW: Tensor, offsets: list[int], num_heads: int) -> Tensor:
-    """out_TX with X = H * D. Rows offsets[i]:offsets[i + 1] are sequence i; a row holds q, k, v, each heads x width."""
-    pieces = [_one(qkv_TW[start:end], num_heads) for start, end in itertools.pairwise(offsets)]
+    """Returns out_TX with X = H * D.
+
+    Rows offsets[i]:offsets[i + 1] are sequence i; a row holds q, k and v, each heads x width.
+    """
+    pieces = [_attend(qkv_TW[start:end], num_heads) for start, end in itertools.pairwise(offsets)]
     return torch.cat(pieces)
 
 
-def _one(qkv_SW: Tensor, num_heads: int) -> Tensor:
+def _attend(qkv_SW: Tensor, num_heads: int) -> Tensor:
     length, width = qkv_SW.shape
     q_HSD, k_HSD, v_HSD = qkv_SW.view(length, 3, num_heads, width // (3 * num_heads)).permute(1, 2, 0, 3).unbind(0)
     scores_HSS = q_HSD @ k_HSD.transpose(1, 2) / q_HSD.shape[-1] ** 0.5

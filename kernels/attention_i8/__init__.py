@@ -1,7 +1,8 @@
-"""Attention in 8-bit integers, over sequences of different lengths laid end to end: what the native encoder runs.
+"""Self-attention of ragged sequences in 8-bit integers: the attention of the native encoder.
 
-`reference.py` defines it, in plain torch; `native.py` has it in our own C, to the bit. Full precision, and gradients,
-are in `kernels.attention`.
+`reference.py` defines it in plain torch; `native.py` calls our C, which gives the same bits. Full precision and
+gradients are in `kernels.attention`. Callers use `attention`, the definition, and `why_not_head`, the reasons against
+the native kernel.
 """
 
 from kernels.attention_i8.native import why_not_head

@@ -1,14 +1,15 @@
-"""A whole encoder in one call: ragged token ids in, one vector for each sequence out, nothing back to Python between.
+"""A whole encoder in one native call: ragged token ids in, one vector for each sequence out.
 
     ids -> embed -> blocks -> mean of each sequence -> length 1
     a block: qkv -> attention -> out + residual -> norm -> up, gelu -> down + residual -> norm
 
-Between two multiplications a row is finished, normalised and quantized for the next while it lies in the cache. Whole
-sequences of together some 400 tokens go through all layers at once; threads take such pieces from one counter. Weights
-are packed once; an encoder is never written to again, so a swap is the exchange of one reference, and a batch that runs
-keeps the old one alive.
+Between two products a row gets its epilogue, is normalised and is quantized for the next product while it lies in the
+cache. A piece, a run of whole sequences of about 400 tokens together, goes through all layers at once; threads take
+pieces from one atomic counter. Weights are packed once, and an encoder is immutable from then on. A swap therefore
+exchanges one reference, and a running batch keeps the old encoder alive.
 
-There is no reference here: what it must agree with is the same chain of operations in torch (`model.quantized`).
+This package has no reference: it must agree with the same chain of operations in torch (`model.forward.library`).
+Callers use `why_not` and `Encoder`, and make its weights from the three records.
 
 Shape suffixes: T tokens of all sequences, B sequences, D width, F width inside a block, V vocabulary, P positions.
 """
@@ -23,8 +24,8 @@ from torch import Tensor
 
 from kernels import native
 from kernels.attention_i8.native import LANES, why_not_head
-from kernels.attention_i8.reference import MOST_TOKENS
-from kernels.memory import in_large_pages
+from kernels.attention_i8.reference import MAX_SEQUENCE_TOKENS
+from kernels.memory import huge_page_tensor
 from kernels.native import address, binding
 
 __all__ = ["BlockWeights", "EmbeddingWeights", "Encoder", "NormWeights", "why_not"]
@@ -34,9 +35,10 @@ MAX_THREADS = 64
 
 @dataclass(frozen=True, slots=True)
 class NormWeights:
-    """Layer normalisation over D: float32 gain_D, bias_D.
+    """Layer normalisation over D: float32 gain_D and bias_D.
 
-    What the next matrix reads is multiplied by its `in_scale_D` before it is rounded; what is added to later is not.
+    The normalised row is multiplied by `in_scale_D`, if given, before it is rounded for the next matrix. The residual
+    sum gets the row without that factor.
     """
 
     gain_D: Tensor
@@ -47,7 +49,7 @@ class NormWeights:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingWeights:
-    """int8 word_VD with a float32 scale_V for each row; position_PD float32, with whatever is added to every token."""
+    """int8 word_VD with a float32 scale_V for each row; float32 position_PD, which includes the segment's embedding."""
 
     word_VD: Tensor
     scale_V: Tensor
@@ -57,7 +59,7 @@ class EmbeddingWeights:
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights:
-    """The four matrices as `linear_i8.native` or `linear_i4.native` packs them, and the two norms."""
+    """The four matrices of a block, packed by `linear_i8.native` or `linear_i4.native`, and its two norms."""
 
     qkv: Tensor
     out: Tensor
@@ -68,16 +70,16 @@ class BlockWeights:
 
 
 def why_not(*, width: int, num_heads: int, inner: int, positions: int) -> list[str]:
-    """What speaks against encoders of this shape here."""
+    """Returns the reasons against encoders of this shape on this machine."""
     reasons = [*native.why_not(), *why_not_head(width // num_heads)]
     reasons += [f"{value} is no multiple of {LANES}" for value in (width, inner) if value % LANES]
-    if positions > MOST_TOKENS:
-        reasons.append(f"sequences have up to {positions} tokens; expected at most {MOST_TOKENS}")
+    if positions > MAX_SEQUENCE_TOKENS:
+        reasons.append(f"sequences have up to {positions} tokens; expected at most {MAX_SEQUENCE_TOKENS}")
     return reasons
 
 
 class Encoder:
-    """Packed weights that run. Immutable; any number of threads may call at once."""
+    """An encoder with packed weights. It is immutable, and any number of threads may call it at once."""
 
     def __init__(
         self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights], *, num_heads: int, inner: int
@@ -88,9 +90,9 @@ class Encoder:
         _check("word_VD", embedding.word_VD, torch.int8, (self._num_words, self._width))
         _check("scale_V", embedding.scale_V, torch.float32, (self._num_words,))
         _check("position_PD", embedding.position_PD, torch.float32, (self._num_positions, self._width))
-        matrices = _one_behind_the_other([self._matrices(block, inner) for block in blocks])
+        matrices = _contiguous([self._matrices(block, inner) for block in blocks])
         norms = [(block.norm1, block.norm2) for block in blocks]
-        self._kept = (embedding, norms, matrices)  # the records below hold addresses
+        self._owned = (embedding, norms, matrices)  # keeps alive the tensors whose addresses the records below hold
         records = (binding.NativeBlock * len(blocks))(*map(self._block, blocks, matrices))
         self._record = binding.NativeEncoder(
             self._width,
@@ -114,26 +116,27 @@ class Encoder:
         *,
         rows: Sequence[int] | None = None,
         threads: int = 1,
-        way: str | None = None,
+        isa: str | None = None,
     ) -> Tensor:
-        """z_BD float32 of length 1; sequence i is ids_T[offsets[i]:offsets[i + 1]], int64, and goes to row rows[i] (i).
+        """Returns z_BD float32, unit vectors. Sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
 
-        Raises ValueError for offsets that do not rise from 0 to T, a sequence longer than there are positions, an id
-        outside the vocabulary, rows that are not each there once, or another dtype.
+        Its vector is row rows[i], or row i without `rows`. Raises ValueError for offsets that do not rise from 0 to T,
+        a sequence longer than there are positions, an id outside the vocabulary, `rows` that are no permutation, or
+        another dtype.
         """
         every_row = range(len(offsets) - 1)
         rows = every_row if rows is None else rows
         if sorted(rows) != list(every_row):
             raise ValueError(f"rows are {list(rows)[:8]}; expected each below {len(every_row)} once")
-        return self._run(ids_T, offsets, self._record.layers, rows, threads, way)
+        return self._run(ids_T, offsets, self._record.layers, rows, threads, isa)
 
     def tokens(
-        self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, way: str | None = None
+        self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, isa: str | None = None
     ) -> Tensor:
-        """x_TD float32: every token behind the first `layers` blocks. Raises like `encode`."""
+        """Returns x_TD float32: every token's row after the first `layers` blocks. Raises like `encode`."""
         if not 0 <= layers <= self._record.layers:
             raise ValueError(f"layers is {layers}; expected 0 to {self._record.layers}")
-        return self._run(ids_T, offsets, layers, None, threads, way)
+        return self._run(ids_T, offsets, layers, None, threads, isa)
 
     def _run(
         self,
@@ -142,14 +145,14 @@ class Encoder:
         layers: int,
         rows: Sequence[int] | None,
         threads: int,
-        way: str | None,
+        isa: str | None,
     ) -> Tensor:
         self._check(ids_T, offsets)
         ids_T = ids_T.contiguous()
         offsets_B = array("i", offsets)
         rows_B = None if rows is None else array("i", rows)
         out = torch.empty(len(ids_T) if rows is None else len(rows), self._width)
-        status = native.kernels(way).encode(
+        status = native.kernels(isa).encode(
             self._record,
             layers,
             address(ids_T),
@@ -162,11 +165,14 @@ class Encoder:
         if status == binding.NO_SUCH_WORD:
             lowest, highest = (int(value) for value in torch.aminmax(ids_T))
             raise ValueError(f"ids_T lies in [{lowest}, {highest}]; expected [0, {self._num_words - 1}]")
-        native.done(status)
+        native.raise_for_status(status)
         return out
 
     def _check(self, ids_T: Tensor, offsets: Sequence[int]) -> None:
-        """All but the ids, at which the kernels look: an operation of torch's takes longer than all the rest."""
+        """Checks everything but the values of the ids.
+
+        The kernels check those: one operation of torch would take longer than all other checks together.
+        """
         if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
             raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
         if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids_T):
@@ -178,7 +184,7 @@ class Encoder:
             raise ValueError(f"sequences have {shortest} to {longest} tokens; expected 1 to {self._num_positions}")
 
     def _matrices(self, block: BlockWeights, inner: int) -> list[Tensor]:
-        """In the order in which they are read."""
+        """Returns the matrices in the order in which the kernels read them."""
         shapes = {"qkv": (3 * self._width, self._width), "out": (self._width, self._width)}
         shapes |= {"up": (inner, self._width), "down": (self._width, inner)}
         for name, shape in shapes.items():
@@ -201,11 +207,12 @@ class Encoder:
         return binding.Norm(address(norm.gain_D), address(norm.bias_D), in_scale, norm.eps)
 
 
-def _one_behind_the_other(blocks: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]]:
-    """The same matrices in one piece of memory, so that what a kernel fetches ahead is what comes next."""
-    each = [matrix for matrices in blocks for matrix in matrices]
-    lengths = [len(matrix) for matrix in each]
-    views = iter(torch.split(torch.cat(each, out=in_large_pages(sum(lengths))), lengths))
+def _contiguous(blocks: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]]:
+    """Copies the matrices into one allocation, in order, so that a kernel prefetches the matrix that comes next."""
+    flat = list(itertools.chain.from_iterable(blocks))
+    lengths = [len(matrix) for matrix in flat]
+    memory = torch.cat(flat, out=huge_page_tensor(sum(lengths)))
+    views = iter(torch.split(memory, lengths))
     return [tuple(itertools.islice(views, len(matrices))) for matrices in blocks]
 
 
@@ -215,7 +222,9 @@ def _check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
 
 
 def _check_packed(name: str, packed: Tensor, shape: tuple[int, int]) -> None:
-    """The header of a packed weight begins with its bits, outputs and inputs."""
-    found = packed[:12].view(torch.int32).tolist() if packed.dtype == torch.uint8 and len(packed) >= 12 else []
-    if found not in ([8, *shape], [4, *shape]):
-        raise ValueError(f"{name} is packed as {found}; expected 8 or 4 bits, {shape[0]} outputs, {shape[1]} inputs")
+    """Raises ValueError unless the header of the packed weight says this shape: its bits, outputs and inputs."""
+    header: list[int] = []
+    if packed.dtype == torch.uint8 and len(packed) >= 12:
+        header = packed[:12].view(torch.int32).tolist()
+    if header not in ([8, *shape], [4, *shape]):
+        raise ValueError(f"{name} is packed as {header}; expected 8 or 4 bits, {shape[0]} outputs, {shape[1]} inputs")

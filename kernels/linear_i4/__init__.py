@@ -1,8 +1,9 @@
-"""y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight, and 8-bit rows of x.
+"""The INT4 linear layer, y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight.
 
-`reference.py` defines it, `library.py` has it from torch's own operations, `gpu.py` in Triton, this file checks and
-chooses. The name of the precision is that of the weight: x is quantized as for `linear_i8`, and every implementation
-gives the same bits.
+`reference.py` defines it, `native.py` calls our own C, `library.py` builds it from torch's operations, and `gpu.py`
+implements it in Triton. This file checks and chooses. INT4 is the precision of the weight only: x is quantized to
+8-bit rows as for `linear_i8`. Every implementation gives the same bits. Callers use `pack` once for each weight, and
+`linear_i4`.
 """
 
 import functools
@@ -37,7 +38,7 @@ IMPLS: tuple[Impl[Pack], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear4:
-    """A weight as the chosen implementation wants it; only `linear_i4` reads it."""
+    """A weight in the layout of the chosen implementation; only `linear_i4` reads it."""
 
     num_in: int
     num_out: int
@@ -46,10 +47,11 @@ class PackedLinear4:
 
 
 def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = None) -> PackedLinear4:
-    """Prepare the weight `scale_N[:, None] * m * hi` and `bias_N` (float or None) for `linear_i4`.
+    """Prepares the weight `scale_N[:, None] * m * hi` and `bias_N` (float or None) for `linear_i4`.
 
-    hi_NJ uint8: byte j holds input 2j in its low nibble and input 2j + 1 in its high one, in two's complement.
-    m_NG uint8, from 1 to 16: the multiplier of each group of 64 inputs. Raises ValueError for anything else.
+    hi_NJ is uint8: byte j holds input 2j in its low nibble and input 2j + 1 in its high one, in two's complement.
+    m_NG is uint8, from 1 to 16: the multiplier of each group of 64 inputs. Raises ValueError for another dtype, shape
+    or multiplier.
     """
     _check_weight(hi_NJ, m_NG, scale_N, bias_N)
     weight = Int4Weight(hi_NJ, m_NG, scale_N, bias_N)
@@ -59,9 +61,9 @@ def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = N
 
 
 def linear_i4(x_MK: Tensor, packed: PackedLinear4) -> Tensor:
-    """y_MN float32 for float32 rows x_MK, M >= 0. The values must be finite (not checked: it would cost a pass).
+    """Returns y_MN float32 for float32 rows x_MK, M >= 0. Raises ValueError for another dtype or width.
 
-    Raises ValueError for another dtype or width.
+    The values must be finite, which is not checked: it would cost a pass over them.
     """
     if x_MK.dim() != 2 or x_MK.shape[1] != packed.num_in or x_MK.dtype != torch.float32:
         raise ValueError(
@@ -78,7 +80,7 @@ def _check_weight(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor |
     expected = (hi_NJ.shape[0], 2 * hi_NJ.shape[1] // GROUP)
     if m_NG.dtype != torch.uint8 or tuple(m_NG.shape) != expected:
         raise ValueError(f"m_NG is {m_NG.dtype} {tuple(m_NG.shape)}; expected uint8 {list(expected)}")
-    if not 1 <= int(m_NG.min()) <= int(m_NG.max()) <= MAX_MULTIPLIER:
+    if int(m_NG.min()) < 1 or int(m_NG.max()) > MAX_MULTIPLIER:
         raise ValueError(f"m_NG has values from {m_NG.min()} to {m_NG.max()}; expected 1 to {MAX_MULTIPLIER}")
     for name, value in (("scale_N", scale_N), ("bias_N", bias_N)):
         if value is not None and (not value.is_floating_point() or tuple(value.shape) != expected[:1]):

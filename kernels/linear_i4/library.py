@@ -1,7 +1,8 @@
-"""The INT4 linear layer out of operations that torch ships: the INT8 layer on a weight that is unpacked at every call.
+"""The INT4 linear layer built from torch's operations: the INT8 layer on a weight that is unpacked at every call.
 
-Torch multiplies no nibbles by 8-bit rows, so this way is never faster than INT8; it is there so that INT4 can be
-measured and answered everywhere, with the same bits as where it is fast. Hence it keeps nothing but the stored planes.
+Torch has no product of nibbles and 8-bit rows, so this implementation is never faster than INT8. It exists so that INT4
+can be measured and served on every machine, with the same bits as on those where it is fast. Hence it stores only the
+nibbles and their multipliers.
 
 Rejected: unpacking once (as many bytes again as the INT8 weight, for a precision that saves none here).
 """

@@ -1,4 +1,4 @@
-"""The INT4 linear layer in our own C: nibbles become bytes in registers, each group's sum is multiplied by its m."""
+"""The INT4 linear layer in our own C: nibbles are unpacked in registers, and a group's sum is multiplied by its m."""
 
 import functools
 from collections.abc import Callable
@@ -14,27 +14,27 @@ from kernels.native import address
 
 
 def pack_weight(weight: Int4Weight) -> Tensor:
-    """The high plane as the kernels read it, uint8: 0.53 times the bytes of INT8."""
+    """Returns the packed high plane, uint8: 0.53 times the bytes of INT8."""
     library = native.library()
     assert library is not None, "asked for kernels that are not there"
-    whole = weight.as_int8()
-    num_out, num_in = whole.q_NK.shape
+    as_int8 = weight.as_int8()
+    num_out, num_in = as_int8.q_NK.shape
     packed = torch.empty(library.weight_bytes(4, num_out, num_in), dtype=torch.uint8)
     hi_NJ = weight.hi_NJ.contiguous()
     m_NG = weight.m_NG.contiguous()
-    floats = (whole.scale_N, whole.bias_N, whole.scaled_ksum_N)
+    floats = (as_int8.scale_N, as_int8.bias_N, as_int8.scaled_ksum_N)
     library.pack_i4(address(hi_NJ), address(m_NG), *map(address, floats), num_out, num_in, address(packed))
     return packed
 
 
-def _packer(way: str) -> Callable[[Int4Weight], Callable[[Tensor], Tensor]]:
+def _packer(isa: str) -> Callable[[Int4Weight], Callable[[Tensor], Tensor]]:
     def pack(weight: Int4Weight) -> Callable[[Tensor], Tensor]:
-        return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.hi_NJ), way=way)
+        return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.hi_NJ), isa=isa)
 
     return pack
 
 
 NATIVE: tuple[Impl[Callable[[Int4Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
-    Impl(f"native/{way}", functools.partial(lambda way, *_: native.why_not(way), way), _packer(way))
-    for way in native.WAYS
+    Impl(f"native/{isa}", functools.partial(lambda isa, *_: native.why_not(isa), isa), _packer(isa))
+    for isa in native.ISAS
 )

@@ -1,9 +1,10 @@
-"""y = x @ (q * scale)^T + bias with INT8 weights per output and 8-bit rows of x, quantized as they come.
+"""The INT8 linear layer, y = x @ (q * scale)^T + bias: a scale for each output, and dynamically quantized rows of x.
 
-`reference.py` defines it, `native.py` has it in our own C, `library.py` from torch's operations; this file chooses, and
-the choice cannot change a result: all give the same bits. Ours is faster at every shape, so it is taken where it can
-run. Of torch's, small and large numbers of rows want different ones, so a packed weight holds the best for each class
-of M, measured once per shape and process, within `BUDGET_S`. A weight on a GPU goes to `gpu.py`.
+`reference.py` defines it, `native.py` calls our own C, `library.py` builds it from torch's operations, and `gpu.py`
+implements it in Triton for a weight on a GPU. This file checks and chooses; the choice cannot change a result, because
+all give the same bits. Our C is faster at every shape, so it is chosen if it can run. Among torch's operations the
+fastest depends on the number of rows, so a packed weight holds the best one for each class of M, measured once per
+shape and process, within `BUDGET_S`. Callers use `pack` once for each weight, and `linear_i8`.
 """
 
 import functools
@@ -38,23 +39,23 @@ IMPLS_ON_GPU: tuple[Impl[Pack], ...] = (
     Impl("triton", lambda weight: on_gpu.why_not(weight.q_NK), _pack_on_gpu),
     REFERENCE,
 )
-"""For a weight on a GPU, where torch's own operations for CPUs cannot be."""
+"""The implementations for a weight on a GPU, where torch's operations for CPUs cannot run."""
 
 MAX_ROWS = (4, 32, 1 << 62)
-"""Upper edges of the classes of M."""
+"""The upper bounds of the classes of M."""
 
 MEASURED_ROWS = (1, 16, 256)
 """The M that stands for each class when it is measured."""
 
 BUDGET_S = 0.01
-"""Seconds one implementation may be measured for, per shape and class."""
+"""The time for which one implementation is measured, per shape and class."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """A weight as the chosen implementations want it; only `linear_i8` reads it.
+    """A weight in the layouts of the chosen implementations; only `linear_i8` reads it.
 
-    `runs[i]` handles up to MAX_ROWS[i] rows; `names[i]` is the implementation behind it.
+    `runs[i]` handles up to MAX_ROWS[i] rows; `names[i]` is the name of its implementation.
     """
 
     num_in: int
@@ -64,10 +65,10 @@ class PackedLinear:
 
 
 def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: bool = False) -> PackedLinear:
-    """Prepare the weight `q_NK * scale_N[:, None]` (int8, float) and `bias_N` (float or None) for `linear_i8`.
+    """Prepares the weight `q_NK * scale_N[:, None]` (int8, float) and `bias_N` (float or None) for `linear_i8`.
 
-    `once` is for a weight that serves one call, in training: nothing is rearranged, which takes longer than that call.
-    Raises ValueError for another dtype or shape.
+    `once` is for a weight that serves one call, in training: it is not repacked, which would take longer than that
+    call. Raises ValueError for another dtype or shape.
     """
     _check_weight(q_NK, scale_N, bias_N)
     weight = Int8Weight.of(q_NK, scale_N, bias_N)
@@ -82,9 +83,9 @@ def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: b
 
 
 def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
-    """y_MN float32 for float32 rows x_MK, M >= 0. The values must be finite (not checked: it would cost a pass).
+    """Returns y_MN float32 for float32 rows x_MK, M >= 0. Raises ValueError for another dtype or width.
 
-    Raises ValueError for another dtype or width.
+    The values must be finite, which is not checked: it would cost a pass over them.
     """
     if x_MK.dim() != 2 or x_MK.shape[1] != packed.num_in or x_MK.dtype != torch.float32:
         raise ValueError(
@@ -96,17 +97,19 @@ def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
     small, middle, large = packed.runs
     if num_rows <= MAX_ROWS[0]:
         return small(x_MK)
-    return middle(x_MK) if num_rows <= MAX_ROWS[1] else large(x_MK)
+    if num_rows <= MAX_ROWS[1]:
+        return middle(x_MK)
+    return large(x_MK)
 
 
 @functools.cache
 def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
     """The implementation for each class of M, for weights of this shape."""
-    best = choose("linear_i8", IMPLS, force=forced())
-    rivals = [impl for impl in INT8 if not impl.why_not()]
-    if forced() is None and best in INT8 and len(rivals) > 1:
-        return _measured(rivals, num_out, num_in)
-    return (best,) * len(MAX_ROWS)
+    first = choose("linear_i8", IMPLS, force=forced())
+    candidates = [impl for impl in INT8 if not impl.why_not()]
+    if forced() is None and first in INT8 and len(candidates) > 1:
+        return _fastest(candidates, num_out, num_in)
+    return (first,) * len(MAX_ROWS)
 
 
 @functools.cache
@@ -114,17 +117,17 @@ def _plan_once() -> tuple[Impl[Pack], ...]:
     return (choose("linear_i8", (INT_MM, *IMPLS), force=forced()),) * len(MAX_ROWS)
 
 
-def _measured(rivals: list[Impl[Pack]], num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
+def _fastest(candidates: list[Impl[Pack]], num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
     generator = torch.Generator().manual_seed(0)
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
     weight = Int8Weight.of(q_NK, torch.ones(num_out), None)
-    runs = [impl.run(weight) for impl in rivals]
-    best: list[Impl[Pack]] = []
+    runs = [impl.run(weight) for impl in candidates]
+    fastest: list[Impl[Pack]] = []
     for num_rows in MEASURED_ROWS:
         x_MK = torch.randn(num_rows, num_in, generator=generator)
         seconds = [best_seconds(functools.partial(run, x_MK), budget_s=BUDGET_S) for run in runs]
-        best.append(rivals[seconds.index(min(seconds))])
-    return tuple(best)
+        fastest.append(candidates[seconds.index(min(seconds))])
+    return tuple(fastest)
 
 
 def _check_weight(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> None:

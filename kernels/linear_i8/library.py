@@ -1,15 +1,15 @@
-"""The INT8 linear layer out of operations that torch ships: one pass quantizes, one multiplies, two finish.
+"""The INT8 linear layer built from torch's operations: one pass quantizes, one multiplies, two are the epilogue.
 
-Rows are quantized by the packer of embedding tables: one call finds minimum and maximum, rounds, and leaves step and
-low in eight bytes behind the row. The weight has zeros under those eight bytes, so that the packed row is multiplied as
-it is, without a copy. Three ways to multiply:
+Rows are quantized by torch's packer of embedding tables: one call finds minimum and maximum, rounds, and stores the
+scale and the minimum in eight bytes behind the row. The weight has zero columns at those eight bytes, so the packed row
+is multiplied as it is, without a copy. There are three multipliers:
 
 - `onednn`: oneDNN's quantized linear; scale_N is applied before the sums leave the registers. Best from ~100 tokens.
-- `int_mm`: `torch._int_mm`, less overhead. Best for a few tokens.
-- `float`: float32 products of at most 512 columns, in which every partial sum is an exact integer. For processors
-  where the other two are missing or wrong (without VNNI, pairs of products saturate at 16 bits on some).
+- `int_mm`: `torch._int_mm`, with less overhead. Best for a few tokens.
+- `float`: float32 products of at most 512 columns, in which every partial sum is an exact integer. It serves
+  processors where the other two are missing or wrong (without VNNI, pairs of products saturate at 16 bits on some).
 
-Which of them are right on this processor is found out by multiplying extreme values, not by asking for its name.
+Whether a multiplier is right on this processor is probed with extreme values, not looked up by the processor's name.
 """
 
 import functools
@@ -28,26 +28,27 @@ Pack: TypeAlias = Callable[[Int8Weight], RowFunction]
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 
 TAIL = 8
-"""Bytes behind every packed row: its step and its low, float32 each."""
+"""The bytes behind every packed row: its scale and its minimum, float32 each."""
 
 ALIGN = 4
-"""Rows are filled up to a multiple of this many columns, so that the tail can be read as floats."""
+"""Rows are padded to a multiple of this many columns, so that the tail can be read as floats."""
 
 EXACT_COLUMNS = 512
-"""255 * 127 * 512 < 2**24: a float32 sum of so many products is exact in any order."""
+"""A float32 sum of so many products is exact in any order, because 255 * 127 * 512 < 2**24."""
 
 
 def pack_rows(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """packed_MP uint8 (row, filled up, and its tail), step_M1, low_M1; the same values as `quantize_rows`."""
-    if spare := -x_MK.shape[1] % ALIGN:
-        x_MK = torch.cat((x_MK, x_MK[:, :1].expand(-1, spare)), dim=1)  # a value of the row: its range stays
+    """Returns packed_MP uint8 (row, padding and tail), scale_M1 and min_M1: the same values as `quantize_rows`."""
+    num_padding = -x_MK.shape[1] % ALIGN
+    if num_padding:  # pads with a value of the row, which leaves its range as it is
+        x_MK = torch.cat((x_MK, x_MK[:, :1].expand(-1, num_padding)), dim=1)
     packed_MP = torch.ops.quantized.embedding_bag_byte_prepack(x_MK)
     floats = packed_MP.view(torch.float32)
     return packed_MP, floats[:, -2:-1], floats[:, -1:]
 
 
 def pad_weight(q_NK: Tensor) -> Tensor:
-    """w_NP int8: zero columns under whatever `pack_rows` adds behind a row."""
+    """Returns w_NP int8: the weight with zero columns where `pack_rows` appends bytes to a row."""
     return torch.nn.functional.pad(q_NK, (0, -q_NK.shape[1] % ALIGN + TAIL))
 
 
@@ -88,8 +89,8 @@ def _packer(multiplier: Callable[[Tensor, Tensor], Multiply]) -> Pack:
         multiply = multiplier(pad_weight(weight.q_NK), weight.scale_N)
 
         def linear(x_MK: Tensor) -> Tensor:
-            packed_MP, step_M1, low_M1 = pack_rows(x_MK)
-            return reference.finish(multiply(packed_MP), step_M1, low_M1, weight)
+            packed_MP, scale_M1, min_M1 = pack_rows(x_MK)
+            return reference.epilogue(multiply(packed_MP), scale_M1, min_M1, weight)
 
         return linear
 
@@ -97,7 +98,7 @@ def _packer(multiplier: Callable[[Tensor, Tensor], Multiply]) -> Pack:
 
 
 def _extreme_operands() -> tuple[Tensor, Tensor]:
-    """Rows and weights whose neighbouring products add up beyond 16 bits."""
+    """Returns rows and weights of which pairs of neighbouring products exceed 16 bits."""
     q_MK = torch.full((19, 4 * 17), 255, dtype=torch.uint8)
     w_NK = torch.full((21, 4 * 17), 127, dtype=torch.int8)
     w_NK[1::2] = -127
@@ -124,10 +125,10 @@ def _impl(name: str, multiplier: Callable[[Tensor, Tensor], Multiply]) -> Impl[P
 
 
 INT_MM: Impl[Pack] = _impl("int_mm", _int_mm)
-"""Takes a weight as it is; the other rearranges it first."""
+"""Multiplies by a weight as it is; `onednn` repacks it first."""
 
 INT8: tuple[Impl[Pack], ...] = (_impl("onednn", _onednn), INT_MM)
-"""Worth measuring against each other; the first is preferred when nothing is measured."""
+"""The candidates for measuring; the first is preferred if nothing is measured."""
 
 LIBRARY: tuple[Impl[Pack], ...] = (*INT8, _impl("float", _float))
-"""In order of preference; the last is never faster, only more portable."""
+"""All implementations from torch's operations, in order of preference; the last is only more portable."""

@@ -1,6 +1,6 @@
-"""The INT8 linear layer in our own C: rows are quantized, multiplied and finished a few at a time, in the cache.
+"""The INT8 linear layer in our own C: a few rows at a time are quantized and multiplied, and stay in the cache.
 
-Int8Weight --pack--> panels of 64 outputs (source/weight.h) --linear--> y_MN        the same bits as the reference
+Int8Weight --pack_weight--> panels of 64 outputs (source/weight.h) --linear--> y_MN     the reference's bits
 """
 
 import functools
@@ -15,11 +15,11 @@ from kernels.linear_i8.reference import Int8Weight
 from kernels.native import address
 
 PLAIN, GELU, ADD = range(3)
-"""What is done to y before it is stored: nothing, the GELU, or y is added to what is there."""
+"""The last operation of the epilogue: y is stored, gelu(y) is stored, or y is added to the stored values."""
 
 
 def pack_weight(weight: Int8Weight) -> Tensor:
-    """The weight as the kernels read it, uint8: equal for every way to compute."""
+    """Returns the packed weight, uint8: the same bytes for every instruction set."""
     library = native.library()
     assert library is not None, "asked for kernels that are not there"
     num_out, num_in = weight.q_NK.shape
@@ -29,22 +29,23 @@ def pack_weight(weight: Int8Weight) -> Tensor:
     return packed
 
 
-def linear(x_MK: Tensor, packed: Tensor, num_out: int, *, way: str | None = None, finish: int = PLAIN) -> Tensor:
-    """y_MN = finish(x w^T + bias), for float32 rows and a weight that `pack_weight` made (of INT8 or INT4)."""
+def linear(x_MK: Tensor, packed: Tensor, num_out: int, *, isa: str | None = None, epilogue: int = PLAIN) -> Tensor:
+    """Returns y_MN = epilogue(x w^T + bias) for float32 rows and an INT8 or INT4 weight from `pack_weight`."""
     x_MK = x_MK.contiguous()
     y_MN = x_MK.new_empty(len(x_MK), num_out)
-    native.done(native.kernels(way).linear(finish, address(x_MK), len(x_MK), address(packed), address(y_MN)))
+    run = native.kernels(isa).linear
+    native.raise_for_status(run(epilogue, address(x_MK), len(x_MK), address(packed), address(y_MN)))
     return y_MN
 
 
-def _packer(way: str) -> Callable[[Int8Weight], Callable[[Tensor], Tensor]]:
+def _packer(isa: str) -> Callable[[Int8Weight], Callable[[Tensor], Tensor]]:
     def pack(weight: Int8Weight) -> Callable[[Tensor], Tensor]:
-        return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.q_NK), way=way)
+        return functools.partial(linear, packed=pack_weight(weight), num_out=len(weight.q_NK), isa=isa)
 
     return pack
 
 
 NATIVE: tuple[Impl[Callable[[Int8Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
-    Impl(f"native/{way}", functools.partial(lambda way, *_: native.why_not(way), way), _packer(way))
-    for way in native.WAYS
+    Impl(f"native/{isa}", functools.partial(lambda isa, *_: native.why_not(isa), isa), _packer(isa))
+    for isa in native.ISAS
 )

@@ -1,17 +1,18 @@
-"""The definition of the INT8 linear layer, in plain torch: slow, and exact in its integer part.
+"""The definition of the INT8 linear layer in plain torch: slow, and exact in its integer part.
 
-    x_MK --quantize_rows--> q_MK u8, step_M, low_M --accumulate--> acc_MN i32 --finish--> y_MN
+    x_MK --quantize_rows--> q_MK u8, scale_M1, min_M1 --accumulate--> acc_MN i32 --epilogue--> y_MN
 
-A row of x becomes 256 evenly spaced values between its smallest (`low`) and its largest: x ~ low + step * q. A row of
-the weight is scale_N * q_NK with q in [-127, 127]. Hence
+Activations are quantized row by row to unsigned 8 bits: 256 evenly spaced values from the row's minimum to its maximum,
+x ~ min_M + scale_M * q. The weight is symmetric, with one scale an output: w ~ scale_N * q with q in [-127, 127].
+Hence
 
-    y_MN = step_M * scale_N * acc_MN + low_M * scale_N * sum_K(q_NK) + bias_N
+    y_MN = scale_M * scale_N * acc_MN + min_M * scale_N * sum_K(q_NK) + bias_N
 
-where the sum over K is known beforehand (`ksum`: what zero points cost). The rounding is half to even, the order of
-the float operations is part of the definition: every implementation gives the same bits.
+The sum over K is known beforehand: `ksum`, the correction that an asymmetric zero point needs. Rounding is half to
+even. The order of the float operations is part of the definition: every implementation gives the same bits.
 
-Rejected: symmetric rows with 127 levels a side (embeddings move 2.5 times as far) and a rounded zero point (a clamp
-more, half a step of error more at the edges).
+Rejected: symmetric rows with 127 levels a side (embeddings move 2.5 times as far) and an integer zero point (one clamp
+more, and half a quantization step more error at the edges).
 
 Shape suffixes: M tokens, K inputs, N outputs.
 """
@@ -22,14 +23,14 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-8
-"""Keeps the inverse step of a constant row finite; the same value as in the library's row quantizer."""
+"""Keeps the inverse scale of a constant row finite; the same value as in the library's row quantizer."""
 
 _LEVELS = torch.tensor(255.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Weight:
-    """An INT8 weight and what the epilogue needs, all float32 but q: `scaled_ksum_N` is scale_N * sum_K(q_NK)."""
+    """An INT8 weight and the operands of its epilogue, which are float32: `scaled_ksum_N` is scale_N * sum_K(q_NK)."""
 
     q_NK: Tensor
     scale_N: Tensor
@@ -45,27 +46,30 @@ class Int8Weight:
 
 
 def quantize_rows(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q_MK uint8, step_M1 and low_M1 float32, such that |x - (low + step * q)| <= step / 2 (+ 1e-8)."""
-    low_M1 = x_MK.amin(dim=1, keepdim=True)
-    range_M1 = x_MK.amax(dim=1, keepdim=True) - low_M1
-    # torch.div, because 255 / t multiplies by a reciprocal: another rounding
-    q_MK = torch.round((x_MK - low_M1) * torch.div(_LEVELS, range_M1 + EPSILON))
-    return q_MK.to(torch.uint8), torch.div(range_M1, _LEVELS), low_M1
+    """Returns q_MK uint8, scale_M1 and min_M1 float32, such that |x - (min + scale * q)| <= scale / 2 (+ 1e-8)."""
+    min_M1 = x_MK.amin(dim=1, keepdim=True)
+    range_M1 = x_MK.amax(dim=1, keepdim=True) - min_M1
+    # torch.div, because 255 / t multiplies by a reciprocal, which rounds differently
+    q_MK = torch.round((x_MK - min_M1) * torch.div(_LEVELS, range_M1 + EPSILON))
+    return q_MK.to(torch.uint8), torch.div(range_M1, _LEVELS), min_M1
 
 
 def accumulate(q_MK: Tensor, w_NK: Tensor) -> Tensor:
-    """acc_MN int32, exact: float64 holds every sum of products of eight bits up to K = 2**37."""
+    """Returns acc_MN int32, exact: float64 holds every sum of products of eight bits up to K = 2**37."""
     return torch.mm(q_MK.double(), w_NK.double().t()).to(torch.int32)
 
 
-def finish(scaled_MN: Tensor, step_M1: Tensor, low_M1: Tensor, weight: Int8Weight) -> Tensor:
-    """y_MN, in the memory of `scaled_MN` = float(acc) * scale_N. The order of operations is part of the definition."""
-    offset_MN = torch.addcmul(weight.bias_N, low_M1, weight.scaled_ksum_N)
-    return torch.addcmul(offset_MN, scaled_MN, step_M1, out=scaled_MN)
+def epilogue(scaled_MN: Tensor, scale_M1: Tensor, min_M1: Tensor, weight: Int8Weight) -> Tensor:
+    """Returns y_MN, in the memory of `scaled_MN`, which is float(acc) * scale_N.
+
+    The order of operations is part of the definition.
+    """
+    offset_MN = torch.addcmul(weight.bias_N, min_M1, weight.scaled_ksum_N)
+    return torch.addcmul(offset_MN, scaled_MN, scale_M1, out=scaled_MN)
 
 
 def linear(x_MK: Tensor, weight: Int8Weight) -> Tensor:
-    """y_MN float32: the whole definition."""
-    q_MK, step_M1, low_M1 = quantize_rows(x_MK)
+    """Returns y_MN float32: the whole definition."""
+    q_MK, scale_M1, min_M1 = quantize_rows(x_MK)
     acc_MN = accumulate(q_MK, weight.q_NK)
-    return finish(acc_MN.float() * weight.scale_N, step_M1, low_M1, weight)
+    return epilogue(acc_MN.float() * weight.scale_N, scale_M1, min_M1, weight)

@@ -1,12 +1,16 @@
-"""Our own CPU kernels: C, compiled here, chosen at run time by what the processor has.
+"""Our own CPU kernels in C: compiled on this machine, and chosen at run time by the processor's instruction sets.
 
-    source/*.c --build--> one shared object --binding--> Kernels tables (amx, vnni, avx2, plain), best first
+    source/*.c --build--> one shared object --binding--> Kernels tables (amx, vnni, avx2, plain), fastest first
 
-`kernels/<operation>/native.py` puts an operation on top: it checks its arguments, then calls. Where no object can be
-had, every operation goes on with torch's (`library`), and one warning says why and what would help.
+`build` compiles the sources, `binding` declares the records and functions of the object, and this file loads it once
+per process. `kernels/<operation>/native.py` puts an operation on top: it checks its arguments, then calls. If no object
+can be built, every operation uses torch's (`library`), and one warning names the reason and the remedy.
+
+The sources include each other in one line, from the interface to the instruction set: kernels.c -> pieces.h ->
+encoder.h -> attention.h -> heads.h -> linear.h -> tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h, weight.h.
 
 Rejected: C++ with torch's headers (an object for every version of torch, and a minute to build it), and intrinsics for
-the float parts (the compiler does as well on vectors that it can also cut in half for AVX2).
+the float parts (the compiler does as well on vectors, which it can also split in half for AVX2).
 """
 
 import functools
@@ -19,17 +23,17 @@ from kernels.dispatch import VARIABLE
 from kernels.native.binding import Library
 from kernels.native.build import BuildFailed, find_or_build
 
-WAYS = ("amx", "vnni", "avx2", "plain")
-"""Every way to compute, best first: AMX tiles, AVX512-VNNI, AVX2, plain C."""
+ISAS = ("amx", "vnni", "avx2", "plain")
+"""The instruction sets (ISA), fastest first: AMX tiles, AVX512-VNNI, AVX2, plain C."""
 
 
 class NativeKernelsMissing(UserWarning):
-    """Torch's slower operations answer instead of ours."""
+    """Torch's slower operations answer instead of the native kernels."""
 
 
 @functools.cache
 def library() -> Library | None:
-    """The shared object, built at the first call if it was not before; None, after a warning, where it cannot be."""
+    """The shared object, built at the first call if it does not exist yet; None, after a warning, if it cannot be."""
     try:
         return Library(find_or_build())
     except (BuildFailed, OSError) as error:
@@ -43,30 +47,30 @@ def library() -> Library | None:
         return None
 
 
-def why_not(way: str | None = None) -> list[str]:
-    """What speaks against the native kernels here, or against one way to compute."""
+def why_not(isa: str | None = None) -> list[str]:
+    """Returns the reasons against the native kernels on this machine, or against those of one instruction set."""
     loaded = library()
     if loaded is None:
         return ["the native kernels could not be built"]
-    if way is not None and way not in loaded.kernels:
-        return [f"this processor cannot run {way}"]
+    if isa is not None and isa not in loaded.kernels:
+        return [f"this processor cannot run {isa}"]
     return []
 
 
-def kernels(way: str | None = None) -> Any:
-    """The table of one way to compute, the best by default. `why_not(way)` must have been empty."""
+def kernels(isa: str | None = None) -> Any:
+    """The table of one instruction set, by default of the fastest. `why_not(isa)` must have been empty."""
     loaded = library()
     assert loaded is not None, "asked for kernels that are not there"
-    return loaded.kernels[way] if way else next(iter(loaded.kernels.values()))
+    return loaded.kernels[isa] if isa else next(iter(loaded.kernels.values()))
 
 
 def address(tensor: Tensor) -> int:
-    """Where the tensor lies: dense, on the CPU. It must outlive the call."""
+    """The address of a dense tensor on the CPU. The tensor must outlive the call."""
     assert tensor.is_contiguous() and tensor.is_cpu, "native kernels take dense tensors on the CPU"
     return tensor.data_ptr()
 
 
-def done(status: int) -> None:
-    """Raises MemoryError for the -1 of a call that found no memory."""
+def raise_for_status(status: int) -> None:
+    """Raises MemoryError if the call returned NO_MEMORY (-1); 0 is success."""
     if status:
         raise MemoryError("no memory for the native kernels' scratch")

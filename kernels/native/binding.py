@@ -1,6 +1,6 @@
-"""The shared object as Python sees it: the records of `source/api.h` and its functions, typed.
+"""The ctypes binding of the shared object: the records of `source/api.h` and the types of its functions.
 
-Calls release the interpreter lock. Nothing is checked here: the operations do that before they call.
+Calls release the interpreter lock. Nothing is checked here: the operations check their arguments before they call.
 """
 
 import ctypes
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 NO_SUCH_WORD = -2
-"""What `encode` returns for an id outside the vocabulary."""
+"""The status that `encode` returns for an id outside the vocabulary."""
 
 
 class Norm(Structure):
-    """Gain, bias and what the row is multiplied by for its reader (or None) float32 [width]."""
+    """The addresses of gain, bias and in_scale (or None), each float32 [width], and epsilon."""
 
     _fields_ = [*((name, c_void_p) for name in ("gain", "bias", "in_scale")), ("eps", c_float)]
 
@@ -27,7 +27,7 @@ class NativeEmbedding(Structure):
 
 
 class NativeBlock(Structure):
-    """Packed weights, by address, and the norms behind each residual."""
+    """The addresses of the packed weights, and the norms after each residual."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("qkv", "out", "up", "down")),
@@ -49,7 +49,7 @@ class Shape(Structure):
 
 
 class Kernels(Structure):
-    """One way to compute: a name and its functions. `source/api.h` says what each takes."""
+    """The kernels of one instruction set: its name and its functions, whose arguments `source/api.h` documents."""
 
     _fields_ = [
         ("name", c_char_p),
@@ -69,11 +69,11 @@ class Kernels(Structure):
 
 
 RECORDS = (Norm, NativeEmbedding, NativeBlock, NativeEncoder, Shape, Kernels)
-"""In the order of `lifelong_record_bytes`."""
+"""The records in the order of `lifelong_record_bytes`."""
 
 
 class Library:
-    """The loaded shared object. Raises OSError for a file that is none, or not one of ours."""
+    """The loaded shared object. Raises OSError for a file that is no shared object, or not one of ours."""
 
     def __init__(self, path: Path) -> None:
         library: Any = ctypes.CDLL(str(path))
@@ -94,8 +94,8 @@ class Library:
 
 
 def _all_kernels(library: Any) -> dict[str, Any]:
-    """Every way to compute that runs on this processor, by name, best first."""
-    found: dict[str, Any] = {}
-    while table := library.lifelong_kernels(len(found)):
-        found[table.contents.name.decode()] = table.contents
-    return found
+    """Returns the tables that run on this processor, by the name of their instruction set, fastest first."""
+    tables: dict[str, Any] = {}
+    while table := library.lifelong_kernels(len(tables)):
+        tables[table.contents.name.decode()] = table.contents
+    return tables

@@ -1,14 +1,14 @@
-"""Compiles `source/` into one shared object: at install where a compiler is there, else at first use.
+"""Compiles `source/` into one shared object: at install if there is a compiler, otherwise at first use.
 
     sources + compiler -> <digest>.so, beside this file (at install) or in the user's cache (at first use)
 
-The digest is of the sources and of what is asked of the compiler, so an object never meets sources it was not made
-from, and an old one is simply not found. An object comes to its name by a rename: two processes that build at once do
-not disturb each other. Only the standard library is imported: the build of the wheel runs this file before anything is
-installed.
+The name is a digest of the sources and the compiler's flags, so an object never runs with sources that it was not
+built from, and an outdated one is not found. An object is written under another name and renamed, which is atomic: two
+processes that build at once do not disturb each other. Only the standard library is imported, because the build of the
+wheel runs this file before anything is installed.
 
-Rejected: torch's C++ extensions (a minute of building, and again for every version of torch) and a build without
-`-march` choices at run time (a wheel made on one machine would die on another).
+Rejected: torch's C++ extensions (a minute of building, and again for every version of torch) and a build for one
+instruction set only (a wheel built on one machine would crash on another).
 """
 
 import hashlib
@@ -33,19 +33,19 @@ VNNI = (
     *("-mfma", "-mprefer-vector-width=512"),
 )
 X86 = {"amx": (*VNNI, "-mamx-tile", "-mamx-int8"), "vnni": VNNI, "avx2": ("-mavx2", "-mfma")}
-"""Ways to compute besides `plain`, best first, and the instructions each may use. A compiler that is too old for one
-makes the others."""
+"""The instruction sets besides `plain`, fastest first, and their compiler flags. A compiler that is too old for one
+builds the others."""
 
 TIMEOUT_S = 600
-"""For one compilation; it takes seconds, minutes under a sanitizer or on a busy machine."""
+"""The limit of one compilation, which takes seconds, or minutes under a sanitizer or on a busy machine."""
 
 
 class BuildFailed(RuntimeError):
-    """There is no compiler, or it did not take the sources; the message says which."""
+    """There is no compiler, or the compilation failed; the message says which."""
 
 
 def digest() -> str:
-    """Changes with the sources, the flags (ours and those of CFLAGS) and the kind of machine."""
+    """Hashes the sources, the flags (ours and those of CFLAGS) and the kind of machine."""
     content = hashlib.sha256(repr((_flags(), X86, platform.machine(), platform.system())).encode())
     for path in sorted(SOURCE.iterdir()):
         content.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 
 def find_or_build() -> Path:
-    """The object for these sources. Raises BuildFailed."""
+    """Returns the path of the object for these sources, built if there is none yet. Raises BuildFailed."""
     name = f"{digest()}.so"
     for folder in (HERE, cache_folder()):
         if (folder / name).is_file():
@@ -66,25 +66,33 @@ def find_or_build() -> Path:
 
 
 def build(target: Path) -> Path:
-    """Compiles to `target`. CC and CFLAGS are heeded. Raises BuildFailed."""
+    """Compiles to `target` and returns it. CC and CFLAGS are honoured. Raises BuildFailed."""
     compile_ = [*_compiler(), *_flags()]
-    x86 = X86 if platform.machine() in ("x86_64", "AMD64") else {}
-    ways = {way: flags for way, flags in x86.items() if _knows(compile_, flags)} | {"plain": ()}
-    jobs = {"library": ["-DWAYS=" + " ".join(f"X({way})" for way in ways), "library.c"]}
-    jobs |= {way: [f"-DTABLE={way}", *flags, "kernels.c"] for way, flags in ways.items()}
+    jobs = _jobs(compile_)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor() as threads:
-            objects = {way: f"{folder}/{way}.o" for way in jobs}
-            done = [threads.submit(_run, [*compile_, "-c", *job, "-o", objects[way]]) for way, job in jobs.items()]
-            for each in done:
-                each.result()
-            made = f"{folder}/made.so"
-            _run([*compile_, "-shared", *objects.values(), "-lm", "-o", made])
-            os.replace(made, target)
+            objects = {name: f"{folder}/{name}.o" for name in jobs}
+            commands = [[*compile_, "-c", *job, "-o", objects[name]] for name, job in jobs.items()]
+            for _ in threads.map(_run, commands):  # raises the first error
+                pass
+            linked = f"{folder}/linked.so"
+            _run([*compile_, "-shared", *objects.values(), "-lm", "-o", linked])
+            os.replace(linked, target)
     except OSError as error:
         raise BuildFailed(f"cannot write {target}: {error}") from error
     return target
+
+
+def _jobs(compile_: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the arguments of each compilation: one for each instruction set, and one for `library.c`."""
+    x86 = X86 if platform.machine() in ("x86_64", "AMD64") else {}
+    isas: dict[str, tuple[str, ...]] = {isa: flags for isa, flags in x86.items() if _accepts(compile_, flags)}
+    isas["plain"] = ()
+    jobs = {"library": ["-DISAS=" + " ".join(f"X({isa})" for isa in isas), "library.c"]}
+    for isa, flags in isas.items():
+        jobs[isa] = [f"-DTABLE={isa}", *flags, "kernels.c"]
+    return jobs
 
 
 def _flags() -> list[str]:
@@ -99,7 +107,7 @@ def _compiler() -> list[str]:
     raise BuildFailed("no C compiler (CC, gcc, clang or cc)")
 
 
-def _knows(compile_: Sequence[str], flags: Sequence[str]) -> bool:
+def _accepts(compile_: Sequence[str], flags: Sequence[str]) -> bool:
     try:
         _run([*compile_, *flags, "-fsyntax-only", "-x", "c", os.devnull])
     except BuildFailed:

@@ -1,4 +1,4 @@
-"""What all heads have in common.
+"""The interface of all heads, and the rows of their classes.
 
 Shapes: B samples, D or R features, C classes in the order in which they came.
 """
@@ -11,24 +11,24 @@ from torch import Tensor
 
 
 class Head(Protocol):
-    """A classifier that learns sample by sample, in any order and any batches to the same end."""
+    """A classifier that learns sample by sample. Any order and any batches of the same samples give the same head."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The label of each row."""
 
     def admit(self, label: str) -> bool:
-        """Give `label` a row if it has none; False when all rows are taken."""
+        """Gives `label` a row if it has none. False when all rows are taken."""
 
     def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
-        """Add samples of admitted labels. Raises KeyError for another label."""
+        """Learns samples of admitted labels. Raises KeyError for another label."""
 
     def predict_many(self, x_BD: Tensor) -> Tensor:
-        """scores_BC, the highest wins. Never a class without a sample while another has one."""
+        """Returns scores_BC; the highest wins. A class without a sample never wins while another class has one."""
 
 
 class ClassRows:
-    """Which row belongs to which label; at most `capacity` of them."""
+    """Maps labels to rows, at most `capacity` of them."""
 
     def __init__(self, capacity: int, labels: Sequence[str] = ()) -> None:
         self._capacity = capacity
@@ -40,11 +40,11 @@ class ClassRows:
         return label in self._rows
 
     def replace(self, old: str, new: str) -> None:
-        """Give the row of `old` to `new`, which has none."""
+        """Gives the row of `old` to `new`, which has none."""
         self._rows = {new if label == old else label: row for label, row in self._rows.items()}
 
     def of(self, labels: Sequence[str]) -> Tensor:
-        """The rows of admitted labels, int64 [B]. Raises KeyError."""
+        """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
 
     @property

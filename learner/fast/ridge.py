@@ -1,15 +1,16 @@
-"""The fast tier: a ridge classifier on random features, in closed form. It learns at once and forgets nothing.
+"""A ridge classifier on random features, in closed form. It learns at once and forgets nothing.
 
     phi = relu(z P^T)   G += phi^T phi   C[:, y] += phi   W = (G + lambda I)^-1 C / sqrt(n)
 
-RanPAC (McDonnell et al. 2023, arXiv:2307.02251), with two changes. Features are rounded to a grid of 2^-10, so that
-products are multiples of 2^-20 and every sum below 2^33 is exact in float64: the sums, and so the head, do not depend
-on the order or the batching of the labels, bit for bit. And the column of a class is divided by the root of its
-count: plain ridge names a class with one label in 1 % of its texts when the others have a hundred, this one in 70 %,
-at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred; equal counts: no difference). The
-penalty is that of as many samples, however few there are, until it is the given share: with few samples a share alone
-fits their chance (chosen on CLINC150's validation texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150
-classes, 1.5 with 10, 0.9 with 20, and up to 1.7 with 20 texts of 15 classes).
+This is RanPAC (McDonnell et al. 2023, arXiv:2307.02251) with three changes. First, features are rounded to a grid of
+2^-10, so that products are multiples of 2^-20 and every sum below 2^33 is exact in float64: the sums, and so the head,
+do not depend on the order or the batching of the labels, bit for bit. Second, the column of a class is divided by the
+root of its count: plain ridge names a class with one label in 1 % of its texts when the others have a hundred, this one
+in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred; equal counts: no difference).
+Third, below FULL_SAMPLES samples the penalty is the one that so many samples would have, and above it is the given
+share of the sums: with few samples, a share alone overfits (chosen on CLINC150's validation texts; a share of 0.01
+loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7 with 20 texts of 15
+classes).
 
 Rejected: gradient steps on a softmax head (depends on the order, forgets), streaming LDA (a point lower at the same
 cost), and dividing by the whole count (old classes fall by 50 points while the new ones have one label).
@@ -26,17 +27,17 @@ from torch import Tensor
 from learner.fast.head import ClassRows
 
 GRID: Final = 1024.0
-"""Features are multiples of its inverse."""
+"""Features are multiples of 1 / GRID."""
 
-ENOUGH: Final = 30_000
-"""Samples from which on the penalty is the given share of the sums; it is more with fewer."""
+FULL_SAMPLES: Final = 30_000
+"""Number of samples from which on the penalty is the given share of the sums; with fewer, the share is larger."""
 
 FOLD_ROWS: Final = 64
-"""Rows that wait before they enter the sums: a product of 64 rows costs little more than that of one."""
+"""Rows that are collected before they enter the sums: a product of 64 rows costs little more than that of one."""
 
 
 class RidgeHead:
-    """The sums, and the classes in the order in which they came."""
+    """Holds the sums, and the classes in the order in which they came."""
 
     def __init__(self, num_features: int, capacity: int, *, ridge: float) -> None:
         self._capacity = capacity
@@ -45,35 +46,35 @@ class RidgeHead:
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(capacity, dtype=torch.int64)
-        self._waiting: list[Tensor] = []
+        self._unfolded: list[Tensor] = []
 
     def admit(self, label: str) -> bool:
-        """Give `label` a row if it has none; False when all rows are taken."""
+        """Gives `label` a row if it has none. False when all rows are taken."""
         return self._rows.admit(label)
 
     def replace(self, old: str, new: str) -> None:
-        """Give the row of `old`, all of whose samples were taken out, to `new`, which has none."""
+        """Gives the row of `old`, all of whose samples were removed, to `new`, which has none."""
         assert not self.num_of(old), f"{old!r} still has samples"
         self._rows.replace(old, new)
 
     def rows_of(self, labels: Sequence[str]) -> Tensor:
-        """The rows of admitted labels, int64 [B]. Raises KeyError."""
+        """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
         return self._rows.of(labels)
 
     def learn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
-        """Add samples of admitted labels. The same samples in any order and any batches give the same head."""
+        """Learns samples of admitted labels. The same samples in any order and any batches give the same head."""
         if not labels:
             return
         phi_BR = on_grid(phi_BR)
         rows_B = self._rows.of(labels)
         self._class_CR.index_add_(0, rows_B, phi_BR)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B))
-        self._waiting.append(phi_BR)
-        if sum(len(rows) for rows in self._waiting) >= FOLD_ROWS:
+        self._unfolded.append(phi_BR)
+        if sum(len(rows) for rows in self._unfolded) >= FOLD_ROWS:
             self._fold()
 
     def unlearn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
-        """Take samples out that were added: the sums are exact, so they become those of all others, bit for bit."""
+        """Removes samples that were learnt. The sums are exact, so they become those of all others, bit for bit."""
         if not labels:
             return
         self._fold()
@@ -84,9 +85,9 @@ class RidgeHead:
         self._gram_RR.addmm_(phi_BR.T, phi_BR, alpha=-1)
 
     def solve(self) -> Tensor:
-        """The weights W_CR, float32, one row per class: by Cholesky, R^3/3 operations (0.1 s at R=2048).
+        """Returns the weights W_CR, float32, one row per class, by Cholesky: R^3/3 operations (0.1 s at R=2048).
 
-        float32 differs from float64 by 1e-4 of the norm of W, which is a hundredth of a rounding step of INT8.
+        float32 differs from float64 by 1e-4 of the norm of W, which is a hundredth of an INT8 quantization step.
         A class that was admitted but has no sample yet has a row of zeros.
         """
         self._fold()
@@ -95,7 +96,7 @@ class RidgeHead:
         if not self.num_samples:
             return torch.zeros(num_classes, num_features)
         gram_RR = self._gram_RR.float()
-        ridge = self._ridge * max(1.0, ENOUGH / self.num_samples)
+        ridge = self._ridge * max(1.0, FULL_SAMPLES / self.num_samples)
         gram_RR.diagonal().add_(ridge * float(gram_RR.diagonal().mean()) + 1e-6)
         counts_C = self._counts_C[:num_classes].double()
         typical = counts_C.mean().sqrt()
@@ -103,7 +104,7 @@ class RidgeHead:
         return torch.cholesky_solve(target_CR.T.float(), torch.linalg.cholesky(gram_RR)).T.contiguous()
 
     def predict_many(self, phi_BR: Tensor) -> Tensor:
-        """Logits_BC before the temperature: about 0 for no, about 1 for yes. Solves first."""
+        """Returns logits_BC before the temperature: about 0 for no, about 1 for yes. It solves first."""
         return phi_BR @ self.solve().T
 
     @property
@@ -112,12 +113,12 @@ class RidgeHead:
         return self._rows.labels
 
     def num_of(self, label: str) -> int:
-        """How many samples a class has."""
+        """Returns how many samples a class has."""
         return int(self._counts_C[self._rows.of([label])])
 
     @property
     def num_by_class(self) -> dict[str, int]:
-        """How many samples each class has."""
+        """The number of samples of each class."""
         return dict(zip(self.classes, self._counts_C.tolist(), strict=False))
 
     @property
@@ -125,7 +126,7 @@ class RidgeHead:
         return int(self._counts_C.sum())
 
     def export(self) -> dict[str, Tensor]:
-        """The sums by name; `gram` is the lower triangle, row by row. `classes` go beside it."""
+        """Returns the sums by name; `gram` is the lower triangle, row by row. The caller stores the classes as well."""
         self._fold()
         num_classes = len(self._rows)
         return {
@@ -135,24 +136,25 @@ class RidgeHead:
         }
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
-        """Become the head that `export` described."""
+        """Becomes the head whose sums and classes were exported."""
         self._rows = ClassRows(self._capacity, classes)
-        self._waiting = []
+        self._unfolded = []
         self._gram_RR[_triangle(len(self._gram_RR))] = sums["gram"]
         self._gram_RR.copy_(self._gram_RR.tril() + self._gram_RR.tril(-1).T)
-        for whole, part in ((self._class_CR, sums["class"]), (self._counts_C, sums["counts"])):
-            whole.zero_()
-            whole[: len(classes)] = part
+        self._class_CR.zero_()
+        self._class_CR[: len(classes)] = sums["class"]
+        self._counts_C.zero_()
+        self._counts_C[: len(classes)] = sums["counts"]
 
     def _fold(self) -> None:
-        if self._waiting:
-            phi_BR = torch.cat(self._waiting)
+        if self._unfolded:
+            phi_BR = torch.cat(self._unfolded)
             self._gram_RR.addmm_(phi_BR.T, phi_BR)
-            self._waiting = []
+            self._unfolded = []
 
 
 def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
-    """Values as the sums take them, float64: multiples of 1 / `grid`."""
+    """Rounds values to multiples of 1 / `grid`, float64, as the sums take them."""
     return (x_BR.double() * grid).round_() / grid
 
 

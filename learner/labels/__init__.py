@@ -1,0 +1,14 @@
+"""Labels: from two Kafka topics to trusted samples, and what is measured on the way.
+
+    consumer        answers and labels from the topics; flow pauses the topic that is far ahead
+    join            joins each answer with its label, in two windows bounded in bytes (window)
+    sample          the joined sample, and the part of an answer that waits for it
+    trust           whether a label is trusted; flip_detector finds label flips, by CUSUM charts (cusum)
+    outcomes        counts what became of the labels; recent remembers which events were labelled
+    letters         dead letters and quarantined labels, sent at least once
+    classes         which classes have a row of the head
+    prequential     accuracy of the served answers; drift detects that it falls, or that texts change
+
+`Feed.poll` reads records, `Join.match` makes samples of them and asks `LabelTrust`, and the learner scores the samples
+and learns them. From outside, the learner owns one object of each kind, and the checkpoint holds the state of each.
+"""

@@ -1,16 +1,16 @@
-"""Which classes have a row: all while there are rows, and once these are taken, those that are said most.
+"""Decides which classes have a row: all while rows are free, and once none is, the classes with the most labels.
 
     label of a class without a row --a row is free----------------------------> it gets the row, with its first label
                                    --a provisional class has fewer labels-----> it gets the row of the weakest one
                                    --none has---------------------------------> it gets none; its labels are counted
 
 Whoever writes labels may name a class. A class is provisional until it has `min_labels` labels: it is served at once,
-but it makes room for one that is said more often. So names that come once each neither fill the rows for good nor keep
-out a class with two labels, and nothing drives out a class that has enough of them.
+but it is evicted for a class with more labels. So a flood of names with one label each neither fills the rows for good
+nor keeps out a class with two labels, and nothing evicts a class that has `min_labels`.
 
 Rejected: a row only after `min_labels` labels (that a class is known by its first label is what few-shot learning is),
 a count of sources instead of labels (a label says its source itself), and a sketch of counts (count-min: in a flood,
-names that share a cell come out as said often).
+names that share a cell come out with as many labels).
 """
 
 from collections import OrderedDict
@@ -21,19 +21,25 @@ import msgspec
 
 from learner.labels.recent import hash_of
 
-OTHERS: Final = 16_384
-"""Classes without a row whose labels are counted, the longest silent out first."""
+MAX_OTHERS: Final = 16_384
+"""Number of classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""
 
 
 class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `Classes` knows: labels of each class with a row, and by hash of each without, silent ones first."""
+    """Holds everything that a `Classes` knows, least recently labelled first.
+
+    `labels` counts the labels of each class with a row; `others` those of each class without one, by its hash.
+    """
 
     labels: dict[str, int] = {}
     others: dict[int, int] = {}
 
 
-def completed(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
-    """The state for the classes of `num_samples`, which stands for labels that an older program did not count."""
+def backfilled(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
+    """Returns `state` for the classes of `num_samples`.
+
+    The number of samples stands for the labels of a class that an older program did not count.
+    """
     labels = {label: num for label, num in state.labels.items() if label in num_samples}
     for label, num in num_samples.items():
         labels.setdefault(label, num)
@@ -41,7 +47,7 @@ def completed(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesSta
 
 
 class Classes:
-    """How many labels each class has, and which has a row. A class is known by its name."""
+    """Counts the labels of each class, and knows which class has a row. A class is known by its name."""
 
     def __init__(self, capacity: int, *, min_labels: int, state: ClassesState | None = None) -> None:
         self._capacity = capacity
@@ -49,31 +55,32 @@ class Classes:
         self._labels = dict(state.labels) if state else {}
         self._others = OrderedDict(state.others if state else {})
 
-    def say(self, label: str) -> None:
-        """Count one more label of a class, learnt or not."""
+    def count_label(self, label: str) -> None:
+        """Counts one more label of a class, whether it is learnt or not."""
         if label in self._labels:
             self._labels[label] = self._labels.pop(label) + 1
             return
         name = hash_of(label.encode())
         self._others[name] = self._others.pop(name, 0) + 1
-        if len(self._others) > OTHERS:
+        if len(self._others) > MAX_OTHERS:
             self._others.popitem(last=False)
 
     def admit(self, label: str) -> None:
-        """Give a class a free row."""
+        """Gives a class a free row."""
         self._labels[label] = self._others.pop(hash_of(label.encode()), 0)
 
     def evict(self, label: str) -> int:
-        """Take its row from a class; returns how many labels it had."""
+        """Takes its row from a class; returns how many labels it had."""
         return self._labels.pop(label)
 
     def weaker(self, label: str) -> list[str]:
-        """The provisional classes that have fewer labels than a class without a row, those with fewest first."""
+        """Returns the provisional classes with fewer labels than a class without a row, those with the fewest first."""
         num_labels = min(self._others.get(hash_of(label.encode()), 0), self._min_labels)
-        return sorted((it for it, num in self._labels.items() if num < num_labels), key=self._labels.__getitem__)
+        weaker = [name for name, num in self._labels.items() if num < num_labels]
+        return sorted(weaker, key=self._labels.__getitem__)
 
     def alarms(self) -> Iterable[str]:
-        """What an operator has to know of the rows, in words."""
+        """Yields what an operator has to know of the rows, in words."""
         if self.is_full and self._others:
             yield (
                 f"all {self._capacity} classes are taken, {self.num_provisional} by provisional ones: labels of "

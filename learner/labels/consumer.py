@@ -1,11 +1,12 @@
-"""What the learner reads: answers and labels of every partition, from the offsets in its own state.
+"""Consumes answers and labels from every partition, starting at the offsets in the learner's own state.
 
-    broker --Follower, as far as Flow says--> records --> the learner
-                    '--what cannot be read--> Letters <--what is not believed--'
+    broker --Follower, as FlowControl permits--> records --> the learner
+                    '--what cannot be read--> Letters <--what is not trusted--'
 
-A broker that is away, or refuses, is waited for. A partition that lost records is read again from what is left of it:
-labels that were learnt before are duplicates then, by the events that the join remembers. What cannot be read becomes a
-dead letter, and what is not believed goes to the quarantine topic, both at least once (`learner.labels.letters`).
+While the broker is away or refuses, the learner waits for it. A partition that lost records is read again from what is
+left of it: labels that were learnt before are duplicates then, by the events that the join remembers. A record that
+cannot be read becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
+(`learner.labels.letters`).
 """
 
 import math
@@ -16,23 +17,24 @@ from contextlib import suppress
 
 import structlog
 
-from learner.labels.flow import Flow, Levels, Unread
+from learner.labels.flow import FlowControl, Levels, Unread
 from learner.labels.letters import Letters, LetterSender
 from wire.bus import Bus, Followed, Follower, Received, partition_name
 from wire.errors import BusUnavailable, LogTruncated, WireError
 from wire.records import Answer, Feedback, Quarantined
 
 CLOSE_S = 2.0
-"""How long a learner that ends waits for its letters. What is left is in its checkpoint."""
+"""Seconds that a learner waits for its letters before it ends. The letters that are left are in its checkpoint."""
 
 log = structlog.get_logger("learner")
 
 
 class Feed:
-    """A follower that comes back. `offsets` is where it goes on from; the caller stores it with the effect.
+    """Follows the topics, and follows them anew after an error.
 
-    `logs` are those that the offsets belong to: where a topic was made anew meanwhile, it is read from its start.
-    `levels` are those of the windows that the records go to.
+    `offsets` are those that it resumes from; the caller stores them with the effect of the records before them. `logs`
+    are those that the offsets belong to: a topic that was recreated meanwhile is read from its start. `levels` says how
+    full the windows are that the records go to.
     """
 
     def __init__(
@@ -57,17 +59,17 @@ class Feed:
         self._on_truncated = on_truncated
         self._clock_s = clock_s
         self._follower: Follower | None = None
-        self._flow = Flow()
+        self._flow = FlowControl()
         self._has_failed = False
         self._fetched: deque[Received[Answer | Feedback]] = deque()
-        self._ends: Mapping[str, int] = {}  # behind what was fetched
+        self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}
 
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
-        """Records in the order of each partition, at most `max_labels` labels; `offsets` is behind them.
+        """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
 
-        [] while the broker is away, and while it does not take the letters that wait.
+        Returns [] while the broker is away, and while the letters are full.
         """
         if not self._fetched:
             self._fetch(timeout_ms)
@@ -83,19 +85,19 @@ class Feed:
         return records
 
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
-        """Send labels that are not believed where an operator finds them."""
+        """Sends labels that are not trusted to the quarantine topic, where an operator finds them."""
         self._letters.add(labels)
 
     def lag(self) -> int:
-        """Records that were not read yet, as far as is known; it does not wait for the broker."""
+        """Returns how many records were not read yet, as far as is known. It does not wait for the broker."""
         return len(self._fetched) + (self._follower.lag() if self._follower else 0)
 
     def ends(self) -> dict[str, int]:
-        """The next offset of every partition. Raises BusUnavailable."""
+        """Returns the next offset of every partition. Raises BusUnavailable."""
         return self._bus.end_offsets(Answer, Feedback)
 
     def close(self) -> None:
-        """Wait a moment for the letters on their way."""
+        """Waits at most CLOSE_S seconds for the letters to be acknowledged."""
         self._sender.close(CLOSE_S)
 
     def _fetch(self, timeout_ms: int) -> None:
@@ -116,21 +118,25 @@ class Feed:
         self._fetched.extend(followed.received)
         self._ends = followed.offsets
         self.logs = dict(followed.logs)
-        self._flow.came({type(it.record): it.record.time_ms for it in followed.received}, self._clock_s())
+        records = [received.record for received in followed.received]
+        self._flow.on_read({type(record): record.time_ms for record in records}, self._clock_s())
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:
             self._follower = self._bus.follow([Answer, Feedback], self.offsets, logs=self.logs, is_patient=True)
         unread = Unread(answers=self._follower.lag(Answer), labels=self._follower.lag(Feedback))
-        waiting = self._flow.waits(self._levels(), unread, self._clock_s())
-        self._follower.resume([topic for topic in (Answer, Feedback) if topic is not waiting])
-        if waiting is not None:
-            self._follower.pause([waiting])
-            self._counts[f"polls_{waiting.TOPIC}_waits"] += 1
+        paused = self._flow.choose_paused(self._levels(), unread, self._clock_s())
+        self._follower.resume([topic for topic in (Answer, Feedback) if topic is not paused])
+        if paused is not None:
+            self._follower.pause([paused])
+            self._counts[f"polls_{paused.TOPIC}_waits"] += 1
         return self._follower.poll(timeout_ms)
 
     def _fail(self, error: WireError) -> None:
-        """Says once that the broker is away; one that refuses what it was asked is asked anew."""
+        """Counts an error and waits. It is logged once until a poll succeeds.
+
+        After a refusal the topics are followed anew.
+        """
         self._counts[f"failed_{type(error).__name__}"] += 1
         if not self._has_failed:
             log.warning("bus_unavailable", reason=str(error))
@@ -157,7 +163,7 @@ class Feed:
                 follower.close()
 
     def _refuse(self, followed: Followed) -> None:
-        """Dead letters for what could not be read."""
+        """Queues dead letters for the records that could not be read."""
         for refused in followed.refused:
             self._counts[f"unreadable_{refused.dead_letter.reason}"] += 1
         self._letters.add(refused.dead_letter for refused in followed.refused)

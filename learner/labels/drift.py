@@ -1,16 +1,17 @@
-"""Drift: whether the stream has changed so that answers got worse, or texts come from elsewhere.
+"""Drift: detects that answers got worse, or that texts come from elsewhere.
 
-    given answers --wrong: 1, right: 0--> "error" and, by class, "classes 1-16", ... --.
-                                                                                       >-- ADWIN --> Drift
-    learnt texts --distance to the nearest class mean--> "distance" -------------------'
+    served answers --wrong: 1, right: 0--> "error" and, by class, "classes 1-16", ... --.
+                                                                                        >-- ADWIN --> Drift
+    learnt texts --distance to the nearest class mean--> "distance" --------------------'
 
 ADWIN (Bifet and Gavalda 2007, here river's) keeps a window whose mean has not changed, and drops the older part when
-the two differ by more than chance. Only a rise is drift: errors and distances fall because something is learnt. Classes
-are grouped in the order in which they came, so where a stream grows stage by stage, a group is about a stage.
+the means of the two parts differ by more than chance. Only a rise is drift: errors and distances fall because something
+is learnt. Classes are grouped in the order in which they came, so where a stream grows stage by stage, the classes of a
+group come from about one stage.
 
-What ADWIN knows cannot be written down without pickling. So it is, by definition, what it makes of its journal: the
-values since its last detection, bounded; a full journal loses its older half. A checkpoint holds the journals, and a
-restored detector is fed with them.
+ADWIN's state can only be written by pickling. So a detector is defined by its journal: the values since its last
+detection, at most MAX_JOURNAL; a full journal drops its older half. A checkpoint holds the journals, and a restored
+detector is rebuilt by replaying its journal.
 
 Rejected: Page-Hinkley (its threshold is a sum of values, another one for every signal and error rate), KSWIN (compares
 random draws), and the score of an answer as a signal (each new version moves it).
@@ -33,23 +34,23 @@ ERROR = "error"
 CLASSES = "classes"
 DISTANCE = "distance"
 
-JOURNAL: Final = 2_000
-"""Values in a full journal. A change that takes longer to be seen is none that would hurry anything."""
+MAX_JOURNAL: Final = 2_000
+"""Number of values in a full journal. A change that takes longer to detect is too slow to hurry a slow round."""
 
 CLOCK: Final = 8
-"""Values between two tests of ADWIN."""
+"""Number of values between two tests of ADWIN."""
 
-GROUP: Final = 16
-"""Classes of one signal."""
+GROUP_SIZE: Final = 16
+"""Number of classes whose errors are one signal."""
 
 RECENT: Final = 8
-"""Drifts that are shown."""
+"""Number of last drifts that are shown."""
 
 log = structlog.get_logger("learner")
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `DriftWatch` knows; `journals` by signal."""
+    """Holds everything that a `DriftWatch` knows; `journals` by signal."""
 
     journals: dict[str, list[float]] = {}
     recent: list[Drift] = []
@@ -59,22 +60,22 @@ class DriftState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Detector:
-    """ADWIN on one signal. `journal` is all that it knows."""
+    """Runs ADWIN on one signal. `journal` is its whole state."""
 
     def __init__(self, delta: float, journal: Iterable[float] = ()) -> None:
         self._delta = delta
         self._restart(journal)
 
     def add(self, value: float) -> tuple[float, float] | None:
-        """The mean before and after, when `value` shows that it has risen."""
+        """Adds a value; returns the means before and after a rise that it reveals, None where it reveals none."""
         self.journal.append(value)
         self._adwin.update(value)
         if self._adwin.drift_detected:
-            before, after = levels(self.journal)
+            before, after = split_means(self.journal)
             self._restart()
             return (before, after) if after > before else None
-        if len(self.journal) == JOURNAL:
-            self._restart(self.journal[JOURNAL // 2 :])
+        if len(self.journal) == MAX_JOURNAL:
+            self._restart(self.journal[MAX_JOURNAL // 2 :])
         return None
 
     def _restart(self, journal: Iterable[float] = ()) -> None:
@@ -85,7 +86,7 @@ class Detector:
 
 
 class DriftWatch:
-    """A detector for every signal. `is_urgent`: drift was found, and no slow round has begun since."""
+    """Holds a detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since."""
 
     def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
         self._delta = delta
@@ -98,7 +99,7 @@ class DriftWatch:
         self._num_new = 0
 
     def add_answers(self, samples: Iterable[Sample], classes: Sequence[str]) -> None:
-        """Take in whether each answer was right. `classes` are those known by now, in the order in which they came."""
+        """Adds whether each answer was right. `classes` are those known by now, in the order in which they came."""
         rows = {label: row for row, label in enumerate(classes)}
         for sample in samples:
             self._num_answers += 1
@@ -108,19 +109,19 @@ class DriftWatch:
                 self._add(_group(row), error)
 
     def add_texts(self, distances_B: Tensor) -> None:
-        """Take in how far each text was from the nearest class mean."""
+        """Adds the distance of each text to the nearest class mean."""
         for distance in distances_B.tolist():
             self._add(DISTANCE, distance)
 
-    def new_encoder(self) -> None:
-        """From now on distances are measured otherwise."""
+    def reset_distances(self) -> None:
+        """Forgets all distances, since those under another encoder cannot be compared with them."""
         self._detectors.pop(DISTANCE, None)
 
-    def take_found(self) -> int:
-        """How many drifts were found since this was last asked."""
-        found = self._num_new
+    def take_num_detected(self) -> int:
+        """Returns how many drifts were detected since the last call."""
+        num_detected = self._num_new
         self._num_new = 0
-        return found
+        return num_detected
 
     def export(self) -> DriftState:
         return DriftState(
@@ -146,10 +147,10 @@ class DriftWatch:
         log.warning("drift", signal=signal, at_label=drift.at_label, before=drift.before, after=drift.after)
 
 
-def levels(values: Sequence[float]) -> tuple[float, float]:
-    """The means before and after the place where these two differ most, in standard errors.
+def split_means(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the means before and after the split where they differ most, in standard errors.
 
-    >>> levels([0.0, 0.5, 0.5, 3.0, 2.0])
+    >>> split_means([0.0, 0.5, 0.5, 3.0, 2.0])
     (0.3333333333333333, 2.5)
     """
     sums = np.cumsum(values)
@@ -157,15 +158,15 @@ def levels(values: Sequence[float]) -> tuple[float, float]:
     places = np.arange(1, num)
     before = sums[:-1] / places
     after = (sums[-1] - sums[:-1]) / (num - places)
-    place = np.argmax(np.abs(after - before) * np.sqrt(places * (num - places)))
-    return float(before[place]), float(after[place])
+    split = np.argmax(np.abs(after - before) * np.sqrt(places * (num - places)))
+    return float(before[split]), float(after[split])
 
 
 def _group(row: int) -> str:
-    """The signal of a class.
+    """Returns the signal of the group that a class belongs to.
 
     >>> _group(0), _group(31)
     ('classes 1-16', 'classes 17-32')
     """
-    first = row - row % GROUP
-    return f"{CLASSES} {first + 1}-{first + GROUP}"
+    first = row - row % GROUP_SIZE
+    return f"{CLASSES} {first + 1}-{first + GROUP_SIZE}"

@@ -1,31 +1,33 @@
-"""Contradictions that pile up in one place: somebody says the labels of one class wrongly, or says one class too often.
+"""Detects label flips: somebody gives one class another one's label, or gives one label to everything.
 
-    answered p, said s --> charts of s: which answers are contradicted by it  --.
-                       --> charts of p: by which labels it is contradicted    --+-- both raised: p -> s
-                       --> charts of the source: as what it contradicts       ----- raised: source says s
+    predicted p, labelled s --> charts by label s:      which predictions it contradicts  --.
+                            --> charts by prediction p: which labels contradict it        --+-- both raised: p -> s
+                            --> charts by source:       which label it contradicts with   ----- raised: source gives s
 
-A single contradiction is what learning lives on; labels that are wrong here and there do little harm (networks resist
-spread noise but not concentrated noise). A model that confuses p and s looks like one half of a flip: its errors on s
-raise the first chart where s changed its look, or the second where p is not heard of any more. A flip of p's labels to
-s raises both, since it also takes the right labels away from p.
+A single contradiction is what a model learns from, and spread label noise does little harm (networks resist spread
+noise but not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and
+s looks like one half of a flip: where the look of s has changed, its errors raise the first chart, and where p no
+longer occurs, they raise the second. A flip of p's labels to s raises both, since it also takes the right labels away
+from p.
 
-A class is charted once it was said KNOWN times: before, every label of it is a contradiction. And a source is compared
-with the other sources, so that one alone is not.
+A class is charted once it has MIN_LABELS labels: before, every label of it is a contradiction. A source is compared
+with the other sources, so a source that is alone is not compared.
 
-While an alarm lasts, the labels that are part of it are held, but still seen here: so it ends when its cause does. A
-true change of that kind (what was p is s from now on) looks the same; an operator tells the two apart.
+While an alarm lasts, the labels that are part of it are held, but they are still observed here, so that the alarm ends
+when its cause does. A true change of that kind (what was p is s from now on) looks the same; an operator tells the two
+apart.
 """
 
 import msgspec
 
 from learner.labels.cusum import Charts, ChartsState
 
-KNOWN = 50
-"""Labels of a class from which on it is charted."""
+MIN_LABELS = 50
+"""A class is charted from this number of labels on."""
 
 
 class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
-    """The charts: of classes said, of classes answered, of sources."""
+    """Holds the charts by label (`said`), by predicted class (`answered`) and by source."""
 
     said: ChartsState = ChartsState()
     answered: ChartsState = ChartsState()
@@ -34,43 +36,46 @@ class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlipDetector:
-    """Watches pairs of classes, and sources."""
+    """Watches pairs of a predicted class and a label, and watches sources. `num_raised` counts the alarms begun."""
 
     def __init__(self, state: FlipsState | None = None) -> None:
         state = state or FlipsState()
-        self._said = Charts(state.said)
-        self._answered = Charts(state.answered)
-        self._sources = Charts(state.sources)
+        self._by_label = Charts(state.said)
+        self._by_prediction = Charts(state.answered)
+        self._by_source = Charts(state.sources)
         self.num_raised = state.num_raised
 
-    def is_part(self, source: str, *, answered: str, said: str) -> bool:
-        """Takes a label in; whether it is part of what is raised. `num_raised` counts alarms that begin."""
-        is_known = self._said.num_trials(said) >= KNOWN
-        is_wrong = answered != said
-        before = self._is_raised(source, answered, said)
-        self._said.add(said, answered if is_wrong else None, is_charted=is_known)
-        self._answered.add(answered, said if is_wrong else None, is_charted=is_known)
-        self._sources.add(source, said if is_wrong else None, is_charted=is_known)
-        after = self._is_raised(source, answered, said)
-        if after and not before:
+    def observe(self, source: str, *, predicted: str, label: str) -> bool:
+        """Adds a label to the charts; returns whether it is part of an alarm, which may begin with it."""
+        is_charted = self._by_label.num_trials(label) >= MIN_LABELS
+        is_wrong = predicted != label
+        was_raised = self._is_raised(source, predicted, label)
+        self._by_label.add(label, predicted if is_wrong else None, is_charted=is_charted)
+        self._by_prediction.add(predicted, label if is_wrong else None, is_charted=is_charted)
+        self._by_source.add(source, label if is_wrong else None, is_charted=is_charted)
+        is_raised = self._is_raised(source, predicted, label)
+        if is_raised and not was_raised:
             self.num_raised += 1
-        return is_wrong and after
+        return is_wrong and is_raised
 
     def alarms(self) -> list[str]:
-        """What is raised, in words."""
-        pairs = [(p, s) for s, p in self._said.raised() if self._answered.is_raised(p, s)]
-        return [f"{p!r} is said to be {s!r}" for p, s in pairs] + [
-            f"source {source!r} says {s!r}" for source, s in self._sources.raised()
+        """Describes every alarm that is raised, in words."""
+        flips = [
+            f"{predicted!r} is said to be {label!r}"
+            for label, predicted in self._by_label.raised()
+            if self._by_prediction.is_raised(predicted, label)
         ]
+        sources = [f"source {source!r} says {label!r}" for source, label in self._by_source.raised()]
+        return flips + sources
 
     def export(self) -> FlipsState:
         return FlipsState(
-            said=self._said.export(),
-            answered=self._answered.export(),
-            sources=self._sources.export(),
+            said=self._by_label.export(),
+            answered=self._by_prediction.export(),
+            sources=self._by_source.export(),
             num_raised=self.num_raised,
         )
 
-    def _is_raised(self, source: str, answered: str, said: str) -> bool:
-        is_flipped = self._said.is_raised(said, answered) and self._answered.is_raised(answered, said)
-        return is_flipped or self._sources.is_raised(source, said)
+    def _is_raised(self, source: str, predicted: str, label: str) -> bool:
+        is_flipped = self._by_label.is_raised(label, predicted) and self._by_prediction.is_raised(predicted, label)
+        return is_flipped or self._by_source.is_raised(source, label)

@@ -1,18 +1,19 @@
-"""Joins what was answered with what was right, by event, in bounded memory. Pure: no clock, no bus.
+"""Joins each answer with its label by event, in bounded memory. Pure: no clock, no bus.
 
     Answer --pending--.
-                       >-- fitting (wire.events) -- Sample        counted: matched
+                       >-- matching (wire.events) -- Sample        counted: matched
     Feedback --parked-'
 
-The two topics have no common order, so either side may come first. An answer waits in `pending`; a label that fits no
-answer is parked. Both windows are bounded in bytes, oldest out first, so the state fits a checkpoint. An event is a
-source and an id, but a label may name less; `wire.events` says which answers it fits. Where several answers fit, or one
-fits by its id alone while another event of that id was labelled before, the label is ambiguous.
+The two topics have no common order, so either side may come first. An answer waits in `pending`; a label that matches
+no answer is parked. Both windows are bounded in bytes and evict the oldest first, so the state fits a checkpoint. An
+event is a source and an id, but a label may name less; `wire.events` says which answers it matches. A label is
+ambiguous in two cases: it matches several answers, or it matches one by its id alone while another event of that id was
+labelled before.
 
-Each label meets exactly one end: matched, late (its answer has left the window), duplicate (its event was labelled
+Each label has exactly one outcome: matched, late (its answer has left the window), duplicate (its event was labelled
 before), orphan (no answer came while it was parked), refused (by itself) or quarantined (ambiguous, or held beside its
 answer); the rest is parked. `early` counts what was parked. A label that is quarantined leaves its answer waiting for a
-better one. An event that is answered again keeps its first answer, and every receipt is good.
+better one. An event that is answered again keeps its first answer, and the receipts of all its answers are valid.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -26,20 +27,24 @@ import msgspec
 
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
-from learner.labels.outcomes import Ends, Fate
+from learner.labels.outcomes import LabelOutcomes, Unmatched
 from learner.labels.recent import RecentHashes
-from learner.labels.sample import Sample, Waiting, is_held_back
+from learner.labels.sample import Sample, Waiting, is_held_back, joined, quarantined
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
-from wire.events import AMBIGUOUS, fitting, has_receipt, key_of, names_of, sought_as, text_of
+from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
 from wire.records import Answer, Feedback, Quarantined
 
-NAMES: Final = 3
-"""Names under which most events are remembered: key, id, one receipt."""
+ALIASES_PER_EVENT: Final = 3
+"""Number of aliases under which most events are remembered: key, id, one receipt."""
 
 
 class JoinState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `Join` knows, in window order. `pending` is encoded as list[Waiting], `parked` as list[Feedback]."""
+    """Holds everything that a `Join` knows, in window order.
+
+    `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled` and `expired` are hashes of aliases;
+    `ends` has the last outcomes.
+    """
 
     pending: msgspec.Raw
     parked: msgspec.Raw
@@ -60,55 +65,62 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Join:
-    """The windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
+    """Holds the windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
 
     def __init__(self, config: LearnerConfig, trust: LabelTrust, *, state: JoinState | None = None) -> None:
-        num_names = NAMES * config.remembered_ids
+        num_aliases = ALIASES_PER_EVENT * config.remembered_ids
         self._held_back_share = config.held_back_share
         self._trust = trust
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
-        self._labelled = RecentHashes(num_names, state.labelled if state else ())
-        self._expired = RecentHashes(num_names, state.expired if state else ())
+        self._labelled = RecentHashes(num_aliases, state.labelled if state else ())
+        self._expired = RecentHashes(num_aliases, state.expired if state else ())
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
-        self._ends = Ends(self.counts, state.ends if state else [])
+        self._outcomes = LabelOutcomes(self.counts, state.ends if state else [])
 
     def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
-        """The samples that `records` complete, in the order of completion."""
-        joined = (self._answer(record) if isinstance(record, Answer) else self._label(record) for record in records)
-        return [sample for sample in joined if sample is not None]
+        """Adds `records`; returns the samples that they complete, in the order of completion."""
+        samples: list[Sample] = []
+        for record in records:
+            sample = self._add_answer(record) if isinstance(record, Answer) else self._add_label(record)
+            if sample is not None:
+                samples.append(sample)
+        return samples
 
     def take_quarantined(self) -> list[Quarantined]:
-        """What was refused or held since this was asked last."""
-        taken = self._quarantined
+        """Returns what was refused or held since the last call."""
+        labels = self._quarantined
         self._quarantined = []
-        return taken
+        return labels
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Remove the answers and labels about erased subjects that wait; a label that comes for one of them is late."""
-        answers = [it for it in self._pending if is_erased(it.subject)]
-        labels = [it for it in self._parked if is_erased(it.key)]
+        """Removes the waiting answers and labels about erased subjects; returns how many there were.
+
+        A label that comes for one of these answers is late.
+        """
+        answers = [answer for answer in self._pending if is_erased(answer.subject)]
+        labels = [label for label in self._parked if is_erased(label.key)]
         for label in labels:
             self._parked.remove(label)
-            self._ends.add(Fate.LATE.value)
+            self._outcomes.add(Unmatched.LATE.value)
         for answer in answers:
             self._pending.remove(answer)
-            self._erased(answer)
+            self._remember_erased(answer)
         return len(answers) + len(labels)
 
     def skip(self, answer: Answer) -> None:
-        """This answer is not to be known: its label is late."""
-        self._erased(Waiting.of(answer))
+        """Drops an answer that must not be known: its label is late."""
+        self._remember_erased(Waiting.from_answer(answer))
 
     def unlabelled(self, limit: int) -> list[str]:
-        """The newest `limit` texts that wait for their label, oldest first, but for those to be held back with it."""
+        """Returns the texts of the newest `limit` pending answers, oldest first, without those of holdout events."""
         share = self._held_back_share
-        return [it.text for it in self._pending.newest(limit) if not is_held_back(it.key, share)]
+        return [answer.text for answer in self._pending.newest(limit) if not is_held_back(answer.key, share)]
 
     def alarms(self) -> list[str]:
-        """What is wrong with the windows, in words."""
-        return self._ends.alarms()
+        """Describes what is wrong with the windows, in words."""
+        return self._outcomes.alarms()
 
     @property
     def levels(self) -> Levels:
@@ -129,85 +141,92 @@ class Join:
             labelled=self._labelled.export(),
             expired=self._expired.export(),
             counts=dict(self.counts),
-            ends=self._ends.export(),
+            ends=self._outcomes.export(),
         )
 
-    def _answer(self, answer: Answer) -> Sample | None:
+    def _add_answer(self, answer: Answer) -> Sample | None:
         self.counts["answers"] += 1
-        waiting = Waiting.of(answer)
-        name = text_of(key_of(answer))
-        same = next((it for it in self._pending.of(answer.event_id) if it.is_of(answer)), None)
-        memory = next((it for it in (self._labelled, self._expired) if name in it), None)
-        if same is not None:
-            self._pending.replace(same, same.again(answer))
+        waiting = Waiting.from_answer(answer)
+        first = next((each for each in self._pending.of(answer.event_id) if each.is_same_event(answer)), None)
+        memory = self._memory_of(encoded_key(key_of(answer)))
+        if first is not None:
+            self._pending.replace(first, first.with_repeat(answer))
         elif memory is not None:
             _remember(waiting, memory)
         else:
             self._expire(self._pending.add(waiting))
-            return self._take_parked(answer.event_id)
+            return self._match_parked(answer.event_id)
         self.counts["answers_repeated"] += 1
-        return self._take_parked(answer.event_id)
+        return self._match_parked(answer.event_id)
 
-    def _label(self, feedback: Feedback) -> Sample | None:
+    def _memory_of(self, alias: bytes) -> RecentHashes | None:
+        """Returns the memory that holds `alias`, that of labelled or that of expired events; None where none does."""
+        for memory in (self._labelled, self._expired):
+            if alias in memory:
+                return memory
+        return None
+
+    def _add_label(self, feedback: Feedback) -> Sample | None:
         self.counts["labels"] += 1
         if reason := self._trust.refusal(feedback):
-            self._ends.add(f"refused_{reason}")
+            self._outcomes.add(f"refused_{reason}")
             self._quarantine(reason, feedback)
             return None
-        fate = self._fate(feedback)
-        if fate is Fate.WAIT:
+        answer_or_reason = self._find_answer(feedback)
+        if answer_or_reason is Unmatched.WAIT:
             self._park(feedback)
             return None
-        return self._end(feedback, fate)
+        return self._finish_label(feedback, answer_or_reason)
 
-    def _fate(self, feedback: Feedback) -> Waiting | Fate:
-        """The answer that the label is joined with, or what becomes of it."""
-        fits = fitting(feedback, self._pending.of(feedback.event_id))
-        name = sought_as(feedback)
-        is_labelled = name in self._labelled
-        if len(fits) == 1 and (has_receipt(feedback) or not is_labelled):
-            return fits[0]
-        if fits:
-            return Fate.AMBIGUOUS
+    def _find_answer(self, feedback: Feedback) -> Waiting | Unmatched:
+        """Returns the answer that the label is joined with, or why there is none."""
+        matches = matching(feedback, self._pending.of(feedback.event_id))
+        alias = lookup_alias(feedback)
+        is_labelled = alias in self._labelled
+        if len(matches) == 1 and (has_receipt(feedback) or not is_labelled):
+            return matches[0]
+        if matches:
+            return Unmatched.AMBIGUOUS
         if is_labelled:
-            return Fate.DUPLICATE
-        return Fate.LATE if name in self._expired else Fate.WAIT
+            return Unmatched.DUPLICATE
+        return Unmatched.LATE if alias in self._expired else Unmatched.WAIT
 
-    def _end(self, feedback: Feedback, fate: Waiting | Fate) -> Sample | None:
-        if isinstance(fate, Waiting):
-            return self._meet(fate, feedback)
-        self._ends.add(fate.value)
-        if fate is Fate.AMBIGUOUS:
+    def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> Sample | None:
+        """Counts the outcome of a label; returns the sample where it is joined and not held."""
+        if isinstance(answer_or_reason, Waiting):
+            return self._join(answer_or_reason, feedback)
+        self._outcomes.add(answer_or_reason.value)
+        if answer_or_reason is Unmatched.AMBIGUOUS:
             self._quarantine(AMBIGUOUS, feedback)
         return None
 
     def _park(self, feedback: Feedback) -> None:
-        """A label that says as much of its event as one that is parked is another one of that event."""
-        said = (feedback.event_source, feedback.receipt)
-        if any((it.event_source, it.receipt) == said for it in self._parked.of(feedback.event_id)):
-            self._ends.add(Fate.DUPLICATE.value)
+        """Parks a label. It is a duplicate where a parked one names the event by the same source and receipt."""
+        parked = [(label.event_source, label.receipt) for label in self._parked.of(feedback.event_id)]
+        if (feedback.event_source, feedback.receipt) in parked:
+            self._outcomes.add(Unmatched.DUPLICATE.value)
             return
-        self.counts[Fate.WAIT.value] += 1
+        self.counts[Unmatched.WAIT.value] += 1
         for _ in self._parked.add(feedback):
-            self._ends.add(Fate.ORPHAN.value)
+            self._outcomes.add(Unmatched.ORPHAN.value)
 
-    def _take_parked(self, event_id: str) -> Sample | None:
-        """The sample that a parked label makes, after something has become known of its event."""
-        found = None
+    def _match_parked(self, event_id: str) -> Sample | None:
+        """Tries the parked labels of an event again, after an answer or its erasure; returns the last sample."""
+        sample = None
         for feedback in self._parked.of(event_id):
-            fate = self._fate(feedback)
-            if fate is not Fate.WAIT:
+            answer_or_reason = self._find_answer(feedback)
+            if answer_or_reason is not Unmatched.WAIT:
                 self._parked.remove(feedback)
-                found = self._end(feedback, fate) or found
-        return found
+                sample = self._finish_label(feedback, answer_or_reason) or sample
+        return sample
 
-    def _meet(self, answer: Waiting, feedback: Feedback) -> Sample | None:
-        sample = self._sample(answer, feedback)
+    def _join(self, answer: Waiting, feedback: Feedback) -> Sample | None:
+        sample = joined(answer, feedback, held_back_share=self._held_back_share)
         if reason := self._trust.hold(sample):
-            self._ends.add(f"quarantined_{reason}")
+            self._outcomes.add(f"quarantined_{reason}")
             self._quarantine(reason, feedback, answer)
             return None
-        self._ends.add("matched")
+        self._outcomes.add("matched")
         self._pending.remove(answer)
         _remember(answer, self._labelled)
         return sample
@@ -217,48 +236,15 @@ class Join:
             _remember(answer, self._expired)
             self.counts["answers_expired"] += 1
 
-    def _erased(self, answer: Waiting) -> None:
+    def _remember_erased(self, answer: Waiting) -> None:
         self.counts["answers_erased"] += 1
         _remember(answer, self._expired)
-        self._take_parked(answer.event_id)
+        self._match_parked(answer.event_id)
 
     def _quarantine(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> None:
-        event_source = feedback.event_source
-        if answer is not None and answer.source is not None:
-            event_source = answer.source
-        self._quarantined.append(
-            Quarantined(
-                reason=reason,
-                event_id=feedback.event_id,
-                label=feedback.label,
-                key=feedback.key,
-                source=feedback.source,
-                time_ms=feedback.time_ms,
-                receipt=feedback.receipt,
-                text=answer.text if answer else "",
-                answered=answer.label if answer else None,
-                event_source=event_source,
-            )
-        )
-
-    def _sample(self, answer: Waiting, feedback: Feedback) -> Sample:
-        return Sample(
-            event_id=answer.event_id,
-            text=answer.text,
-            label=feedback.label,
-            predicted_label=answer.label,
-            arm=answer.arm,
-            weights_version=answer.weights_version,
-            feedback_time_ms=feedback.time_ms,
-            subject=answer.subject,
-            is_held_back=is_held_back(answer.key, self._held_back_share),
-            source=feedback.source,
-            is_approved=bool(feedback.approval),
-            answer_time_ms=answer.time_ms,
-            event_source=answer.key[0],
-        )
+        self._quarantined.append(quarantined(reason, feedback, answer))
 
 
 def _remember(answer: Waiting, memory: RecentHashes) -> None:
-    for name in names_of(answer):
-        memory.add(name)
+    for alias in aliases_of(answer):
+        memory.add(alias)

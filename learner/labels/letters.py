@@ -1,15 +1,16 @@
-"""What the learner tells an operator: dead letters and quarantined labels, sent until the broker has them.
+"""An outbox for operators: dead letters and quarantined labels, sent at least once.
 
     refused, quarantined --add--> Letters --LetterSender, in a thread of its own--> deadletter.v1, quarantine.v1
                                      |                             |
                                      '--export--> checkpoint       '--acknowledged--> out of the Letters
 
-A record whose effect is in a checkpoint is not read again, so what was said of it must not be lost: whatever the broker
-has not acknowledged is part of the checkpoint, and is sent again after a restart. So each arrives at least once, and a
-broker that is slow or away keeps nobody from learning or publishing. The letters are bounded in bytes; while they are
-full, nothing more is read.
+A record whose effect is in a checkpoint is not read again, so a letter about it must not be lost: letters that the
+broker has not acknowledged are part of the checkpoint, and are sent again after a restart. So each letter arrives at
+least once, and a broker that is slow or away delays neither learning nor publishing. The letters are bounded in bytes;
+while they are full, the learner reads no more records.
 
-What can never be sent as it is becomes a short dead letter; what not even that can be sent of is counted and dropped.
+A letter that can never be sent as it is becomes a short dead letter. A short one that cannot be sent either is counted
+and dropped.
 
 Rejected: waiting for the acknowledgements before each checkpoint (a broker that is slow with one topic would stop all
 publishing), and going back to older offsets after a restart (the labels behind them have had their effect).
@@ -25,39 +26,39 @@ import msgspec
 import structlog
 
 from wire.bus import Bus, Publisher
-from wire.envelope import Place
 from wire.errors import SendFailed, WireError
 from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
+from wire.message import Place
 from wire.records import DeadLetter, Quarantined
 
 Letter: TypeAlias = DeadLetter | Quarantined
 
 MAX_BYTES: Final = 16 << 20
-"""Bytes of the letters that wait, about: what one poll brings may come on top."""
+"""Bytes of waiting letters from which on they are full. The letters of one poll may come on top."""
 
 LETTER_OVERHEAD: Final = 1_000
 """Bytes that a letter takes besides its payload or text."""
 
 RETRY_S: Final = 0.5
-"""Pause after a letter could not be sent."""
+"""Seconds to wait after a letter could not be sent."""
 
 log = structlog.get_logger("learner")
 
 
 class LettersState(msgspec.Struct, frozen=True, kw_only=True):
-    """The letters that are not acknowledged."""
+    """Holds the letters that are not acknowledged."""
 
     dead_letters: list[DeadLetter] = []
     quarantined: list[Quarantined] = []
 
 
 class Letters:
-    """The letters that are not acknowledged, oldest first. Any thread may call. `counts` are those of a report."""
+    """Holds the letters that are not acknowledged, oldest first. It may be called from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[int, Letter] = {}
-        self._queued: OrderedDict[int, None] = OrderedDict()  # those that are not on their way
+        self._queued: OrderedDict[int, None] = OrderedDict()  # those that are not in flight
         self._num_bytes = 0
         self._next = 0
         self._counts: Counter[str] = Counter()
@@ -69,7 +70,7 @@ class Letters:
             self._changed.notify_all()
 
     def restore(self, state: LettersState) -> None:
-        """Wait for the acknowledgements of these letters, and of no others."""
+        """Replaces all letters by those of `state`. Acknowledgements of the former ones are ignored."""
         with self._changed:
             for number in list(self._waiting):
                 self._remove(number)
@@ -87,17 +88,17 @@ class Letters:
         )
 
     def take(self, timeout_s: float) -> tuple[int, Letter] | None:
-        """A letter that is to be sent now, and its number; None where there is none within `timeout_s` seconds."""
+        """Returns the next letter to be sent and its number; None where there is none within `timeout_s` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._queued, timeout_s):
                 return None
             number, _ = self._queued.popitem(last=False)
             return number, self._waiting[number]
 
-    def settle(self, number: int, error: Exception | None) -> None:
-        """The letter was acknowledged, or could not be sent: then it waits for another try, or a short one does."""
+    def on_delivery(self, number: int, error: Exception | None) -> None:
+        """Removes a letter that was acknowledged, shortens one after a permanent error, queues it after any other."""
         with self._changed:
-            if number not in self._waiting:  # the letters were restored meanwhile
+            if number not in self._waiting:  # other letters were restored meanwhile
                 return
             if error is None:
                 self._remove(number)
@@ -119,7 +120,7 @@ class Letters:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many wait (`letters_waiting`), were shortened or were lost."""
+        """Counters of a report: letters that wait (`letters_waiting`), were shortened, or were lost."""
         with self._changed:
             return dict(self._counts) | {"letters_waiting": len(self._waiting)}
 
@@ -146,7 +147,7 @@ class Letters:
 
 
 class LetterSender:
-    """Sends the letters of a box in a thread of its own.
+    """Sends letters in a thread of its own.
 
     consumes: Letters
     produces: DeadLetter, Quarantined
@@ -164,7 +165,7 @@ class LetterSender:
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
-        """Give what waits `timeout_s` seconds; the rest is for the checkpoint."""
+        """Waits at most `timeout_s` seconds until all letters are acknowledged. The rest stays for the checkpoint."""
         self._letters.wait_until_empty(timeout_s)
         self._closing.set()
         self._thread.join(RETRY_S)
@@ -173,24 +174,24 @@ class LetterSender:
         while not self._closing.is_set():
             if self._has_failed:
                 self._closing.wait(RETRY_S)
-            taken = self._letters.take(RETRY_S)
-            if taken is not None:
-                self._send(*taken)
+            numbered = self._letters.take(RETRY_S)
+            if numbered is not None:
+                self._send(*numbered)
 
     def _send(self, number: int, letter: Letter) -> None:
         try:
             self._publisher = self._publisher or self._bus.publisher()
-            self._publisher.send(letter, partial(self._settle, number))
+            self._publisher.send(letter, partial(self._on_delivery, number))
         except WireError as error:
-            self._settle(number, error)
+            self._on_delivery(number, error)
 
-    def _settle(self, number: int, error: Exception | None) -> None:
-        """Says once that letters wait, however many do."""
+    def _on_delivery(self, number: int, error: Exception | None) -> None:
+        """Logs once, until a letter is delivered again, that letters wait."""
         had_failed = self._has_failed
         self._has_failed = error is not None and not _is_permanent(error)
         if self._has_failed and not had_failed:
             log.warning("letters_wait", reason=str(error))
-        self._letters.settle(number, error)
+        self._letters.on_delivery(number, error)
 
 
 def _is_permanent(error: Exception | None) -> TypeGuard[SendFailed]:

@@ -1,4 +1,4 @@
-"""What becomes of labels: how many met each end, and whether too many of the recent ones came to nothing. Pure."""
+"""Counts the outcomes of labels, and raises an alarm where too many recent labels found no answer. Pure."""
 
 from collections import Counter, deque
 from enum import Enum
@@ -7,17 +7,17 @@ from typing import Final
 from wire.events import AMBIGUOUS
 
 RECENT: Final = 1_000
-"""Labels over which the share of those is taken that came to nothing."""
+"""Number of labels over which the shares of late and orphaned labels are taken."""
 
-FEW: Final = 100
-"""Labels without which such a share says nothing."""
+MIN_LABELS: Final = 100
+"""There is no alarm on fewer labels than this."""
 
-ALARMING: Final = 0.01
-"""The share of labels that may come to nothing."""
+MAX_UNMATCHED_SHARE: Final = 0.01
+"""Share of labels up to which late or orphaned ones raise no alarm."""
 
 
-class Fate(Enum):
-    """What becomes of a label that no answer is taken for. A value is the name of its count."""
+class Unmatched(Enum):
+    """Says why a label is not joined with an answer now. A value is the name of its counter."""
 
     WAIT = "early"
     LATE = "late"
@@ -26,31 +26,34 @@ class Fate(Enum):
     AMBIGUOUS = f"quarantined_{AMBIGUOUS}"
 
 
-TOO_SMALL: Final = {
-    Fate.LATE: "came when their answer waited no longer: raise learner.pending_bytes",
-    Fate.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
+ADVICE: Final = {
+    Unmatched.LATE: "came when their answer waited no longer: raise learner.pending_bytes",
+    Unmatched.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
 }
-"""What to do about labels of these ends."""
+"""What the alarm says of labels with these outcomes, and what to do about them."""
 
 
-class Ends:
-    """Counts labels by their end, and remembers the last RECENT of these."""
+class LabelOutcomes:
+    """Counts labels by their outcome, and remembers the last RECENT outcomes."""
 
     def __init__(self, counts: Counter[str], recent: list[str]) -> None:
         self._counts = counts
         self._recent = deque(recent, maxlen=RECENT)
 
-    def add(self, end: str) -> None:
-        self._counts[end] += 1
-        self._recent.append(end)
+    def add(self, outcome: str) -> None:
+        self._counts[outcome] += 1
+        self._recent.append(outcome)
 
     def alarms(self) -> list[str]:
-        """What is wrong with the windows, in words."""
-        shares = {fate: self._recent.count(fate.value) / max(len(self._recent), 1) for fate in TOO_SMALL}
+        """Describes what is wrong with the windows, in words."""
+        num = len(self._recent)
+        if num < MIN_LABELS:
+            return []
+        shares = {reason: self._recent.count(reason.value) / num for reason in ADVICE}
         return [
-            f"{share:.1%} of the last {len(self._recent)} labels {TOO_SMALL[fate]}"
-            for fate, share in shares.items()
-            if share > ALARMING and len(self._recent) >= FEW
+            f"{share:.1%} of the last {num} labels {ADVICE[reason]}"
+            for reason, share in shares.items()
+            if share > MAX_UNMATCHED_SHARE
         ]
 
     def export(self) -> list[str]:

@@ -1,6 +1,6 @@
-"""Prequential accuracy: every given answer is scored by its label before the label is learnt (test, then train).
+"""Prequential accuracy: every served answer is scored by its label before the label is learnt (test, then train).
 
-Rejected: scoring the current weights instead of the given answer. What was served is what counts.
+Rejected: scoring the current weights instead of the served answer. What was served is what counts.
 """
 
 from collections import deque
@@ -10,11 +10,11 @@ from typing import Final
 from learner.labels.sample import Sample
 
 RECENT: Final = 1_000
-"""Samples in the moving average."""
+"""Number of samples in the moving average."""
 
 
 class Prequential:
-    """Accuracy of all given answers, and of the recent ones."""
+    """Holds the accuracy of all served answers, and that of the recent ones."""
 
     def __init__(self, *, num_scored: int = 0, num_correct: int = 0, recent: Iterable[bool] = ()) -> None:
         self.num_scored = num_scored
@@ -22,7 +22,7 @@ class Prequential:
         self.recent = deque(recent, maxlen=RECENT)
 
     def add(self, samples: Iterable[Sample]) -> None:
-        """Score the answers of `samples`. An answer without a label, from weights that knew none, is wrong."""
+        """Scores the answers of `samples`. An answer without a label, from weights that knew no class, is wrong."""
         for sample in samples:
             self.num_scored += 1
             self.num_correct += sample.is_correct
@@ -30,10 +30,10 @@ class Prequential:
 
     @property
     def accuracy(self) -> float:
-        """Share of all answers that were right; 0 before the first."""
+        """The share of all answers that were right, in [0, 1]; 0 before the first."""
         return self.num_correct / max(self.num_scored, 1)
 
     @property
     def recent_accuracy(self) -> float:
-        """The same over the last RECENT answers."""
+        """The share of the last RECENT answers that were right, in [0, 1]; 0 before the first."""
         return sum(self.recent) / max(len(self.recent), 1)

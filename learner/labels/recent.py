@@ -1,4 +1,4 @@
-"""Names that were seen lately, as hashes."""
+"""Remembers which names occurred recently, as hashes."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import mmh3
 
 
 class RecentHashes:
-    """The last `capacity` names, as 64-bit hashes, oldest out first.
+    """Holds the last `capacity` names as 64-bit hashes; the oldest is dropped first.
 
     Rejected: a dict in order of insertion (to find its first key, Python walks over all that were deleted before it).
     """
@@ -18,11 +18,11 @@ class RecentHashes:
         self._hashes = set(self._order)
 
     def add(self, name: bytes) -> None:
-        found = hash_of(name)
-        if found in self._hashes:
+        hash_value = hash_of(name)
+        if hash_value in self._hashes:
             return
-        self._hashes.add(found)
-        self._order.append(found)
+        self._hashes.add(hash_value)
+        self._order.append(hash_value)
         if len(self._order) > self._capacity:
             self._hashes.remove(self._order.popleft())
 
@@ -34,5 +34,5 @@ class RecentHashes:
 
 
 def hash_of(name: bytes) -> int:
-    """The signed 64-bit hash under which a name is remembered."""
+    """Returns the signed 64-bit hash under which a name is remembered."""
     return mmh3.hash64(name)[0]

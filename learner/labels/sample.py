@@ -1,6 +1,7 @@
-"""A sample, and what is kept of an answer until its label makes it one. Pure.
+"""A labelled sample, and the part of an answer that is kept until its label comes. Pure.
 
-Answer --Waiting.of--> Waiting --its label--> Sample --is_held_back--> measured on, or learnt
+Answer --Waiting.from_answer--> Waiting --joined with its label--> Sample --is_held_back--> holdout, or training set
+                                             label not trusted --> Quarantined
 """
 
 from typing import Final
@@ -8,17 +9,21 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.events import EventKey, text_of
-from wire.records import Answer
+from wire.events import EventKey, encoded_key
+from wire.records import Answer, Feedback, Quarantined
 
 HELD_BACK_SEED: Final = 0x6865_6C64
+"""Seed of the hash that chooses the holdout events."""
 
-LATER_TIMES: Final = 7
-"""Later answers to one event whose receipts are good beside that of the first."""
+MAX_LATER_TIMES: Final = 7
+"""Number of later answers to one event whose receipts are valid besides that of the first answer."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """An answered text with its true label. `subject`: the event's key. `is_held_back`: measure, never learn."""
+    """Holds an answered text and its true label. `subject` is the event's key.
+
+    A sample with `is_held_back` belongs to the holdout: accuracy is measured on it, and it is never learnt.
+    """
 
     event_id: str
     text: str
@@ -44,9 +49,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of an answer until its label comes. `later_ms`: of later answers to the same event.
+    """Holds the part of an answer that is kept until its label comes.
 
-    `source` is None in checkpoints from before it was kept.
+    `later_ms` has the times of later answers to the same event. `source` is None in checkpoints from before the source
+    was stored.
     """
 
     event_id: str
@@ -60,7 +66,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     later_ms: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, answer: Answer) -> "Waiting":
+    def from_answer(cls, answer: Answer) -> "Waiting":
         return cls(
             answer.event_id,
             answer.text,
@@ -84,17 +90,55 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     def key(self) -> EventKey:
         return (self.source if self.source is not None else "", self.event_id)
 
-    def is_of(self, answer: Answer) -> bool:
-        """Whether `answer` is another one to this event: to the same text, since clients give ids twice."""
+    def is_same_event(self, answer: Answer) -> bool:
+        """Whether `answer` is another answer to this event. The text counts too, since clients use an id twice."""
         is_same = (self.event_id, self.text, self.subject) == (answer.event_id, answer.text, answer.key)
         return is_same and self.source in (None, answer.source)
 
-    def again(self, answer: Answer) -> "Waiting":
-        """This answer, with the receipt of a later one, and its source."""
-        later_ms = (*self.later_ms, answer.time_ms)[-LATER_TIMES:]
+    def with_repeat(self, answer: Answer) -> "Waiting":
+        """Returns this answer with the source of `answer`, a later one to the same event, and with its time."""
+        later_ms = (*self.later_ms, answer.time_ms)[-MAX_LATER_TIMES:]
         return msgspec.structs.replace(self, source=answer.source, later_ms=later_ms)
 
 
 def is_held_back(key: EventKey, share: float) -> bool:
-    """Whether the event belongs to the share that is never learnt: the same at every replay of the stream."""
-    return mmh3.hash(text_of(key), HELD_BACK_SEED, signed=False) < share * 2.0**32
+    """Whether the event belongs to the share that is the holdout: the same at every replay of the stream."""
+    return mmh3.hash(encoded_key(key), HELD_BACK_SEED, signed=False) < share * 2.0**32
+
+
+def joined(answer: Waiting, feedback: Feedback, *, held_back_share: float) -> Sample:
+    """Returns the sample of an answer and its label."""
+    return Sample(
+        event_id=answer.event_id,
+        text=answer.text,
+        label=feedback.label,
+        predicted_label=answer.label,
+        arm=answer.arm,
+        weights_version=answer.weights_version,
+        feedback_time_ms=feedback.time_ms,
+        subject=answer.subject,
+        is_held_back=is_held_back(answer.key, held_back_share),
+        source=feedback.source,
+        is_approved=bool(feedback.approval),
+        answer_time_ms=answer.time_ms,
+        event_source=answer.key[0],
+    )
+
+
+def quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
+    """Returns the record of a label that is not trusted, with what is known of its answer."""
+    event_source = feedback.event_source
+    if answer is not None and answer.source is not None:
+        event_source = answer.source
+    return Quarantined(
+        reason=reason,
+        event_id=feedback.event_id,
+        label=feedback.label,
+        key=feedback.key,
+        source=feedback.source,
+        time_ms=feedback.time_ms,
+        receipt=feedback.receipt,
+        text=answer.text if answer else "",
+        answered=answer.label if answer else None,
+        event_source=event_source,
+    )

@@ -1,10 +1,10 @@
-"""What a label must pass before it is learnt: it may have been said by anybody.
+"""Decides whether a label is trusted before it is learnt, since anybody may have sent it.
 
-    Feedback --refusal--> blank, too_long, forged, expired, missing     by itself; the same at every replay
-    Sample   --hold-----> over_rate, over_share, flip                   beside what was said before
+    Feedback --refusal--> blank, too_long, forged, expired, missing     judged by itself; the same at every replay
+    Sample   --hold-----> over_rate, over_share, flip                   judged beside the labels before it
 
-Whatever is refused or held is counted by its reason and goes to the quarantine topic. A label that is held leaves its
-event unlabelled: another source may still say what it is. One that an operator vouches for is held by nothing.
+A label that is refused or held is counted by its reason and sent to the quarantine topic. A label that is held leaves
+its event unlabelled, so another source may still label it. A label that an operator approves is never held.
 """
 
 import msgspec
@@ -21,14 +21,14 @@ log = structlog.get_logger("learner")
 
 
 class TrustState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a `LabelTrust` knows."""
+    """Holds everything that a `LabelTrust` knows."""
 
     sources: SourcesState
     flips: FlipsState
 
 
 class LabelTrust:
-    """Decides on labels, one after the other. Without `receipts` (a measurement has no key) no signature counts."""
+    """Judges labels, one after the other. Without `receipts` (a measurement has no key) no signature counts."""
 
     def __init__(
         self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: TrustState | None = None
@@ -51,7 +51,7 @@ class LabelTrust:
         self.flips = FlipDetector(state.flips if state else None)
 
     def refusal(self, feedback: Feedback) -> str:
-        """Why the label is refused, whatever it is the label of; "" where it is not."""
+        """Returns why the label is refused, whatever it is the label of; "" where it is not."""
         if not feedback.label.strip():
             return "blank"
         if len(feedback.label) > self._max_label_chars:
@@ -65,7 +65,7 @@ class LabelTrust:
         )
 
     def hold(self, sample: Sample) -> str:
-        """Why the sample is held, "" where it is not; from then on it counts as said."""
+        """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
         if sample.is_approved and self._receipts is not None:
             return ""
         if not self._rates.take(sample.source, sample.answer_time_ms):
@@ -81,13 +81,13 @@ class LabelTrust:
         )
 
     def _is_flip(self, sample: Sample) -> bool:
-        """Weights that know no class contradict nothing."""
-        answered = sample.predicted_label
+        """Whether the label is part of a flip. An answer without a label contradicts nothing."""
+        predicted = sample.predicted_label
         num_raised = self.flips.num_raised
-        if answered is None:
+        if predicted is None:
             return False
         source = sample.source[:MAX_NAME_CHARS]
-        is_part = self.flips.is_part(source, answered=answered, said=sample.label)
+        is_part = self.flips.observe(source, predicted=predicted, label=sample.label)
         if self.flips.num_raised > num_raised:
-            log.warning("flip_alarm", answered=answered, said=sample.label, source=source)
+            log.warning("flip_alarm", answered=predicted, said=sample.label, source=source)
         return is_part

@@ -1,13 +1,15 @@
-"""A window of things that wait for each other by event id: bounded in bytes, the id that was added to longest ago out.
+"""A window of items that wait for their counterpart by event id, bounded in bytes; the oldest id is evicted first.
 
-    add(item) --encoded--> the window --of(event id)--> items        export: all of them, as one value of a checkpoint
+    add(item) --encoded--> the window --of(event id)--> items        export: all items, as one value of a checkpoint
 
-An item is kept as the bytes that a checkpoint has of it: that takes half the memory of the item itself, and a
-checkpoint of hundreds of thousands of items is written in milliseconds. The bound counts these bytes, and OVERHEAD for
-each item's place, so that it is about the memory that the process takes.
+The oldest id is the one that an item was added to longest ago. An item is kept in the encoding that a checkpoint has:
+that takes half the memory of the item itself, and a checkpoint of hundreds of thousands of items is written in
+milliseconds. The bound counts these bytes, and OVERHEAD for each item's place, so that it is about the memory that the
+process takes.
 
-Several items may share an id (sources that both count 1, 2, 3), but only SAME_ID of them: a client that gives every
-event the same id costs no more than that to search, and drives out its own, not those of other sources.
+Several items may share an id (sources that both count 1, 2, 3), but at most SAME_ID of them. So a client that gives
+every event the same id costs a search no more than that many items, and evicts its own items, not those of other
+sources.
 
 Rejected: a bound by number (an id may have a megabyte), and by time (a stalled stream would expire all at once).
 """
@@ -24,21 +26,24 @@ OVERHEAD: Final = 400
 """Bytes of memory that an item takes besides its encoding, measured: its id once more, and its place in the window."""
 
 SAME_ID: Final = 8
-"""Items of one id that wait at a time; the oldest of the source that has most of them goes first."""
+"""Number of items of one id that wait at a time. The oldest of the source that has most of them is evicted first."""
 
 _ARRAY_HEADER: Final = struct.Struct(">BI")
 _ARRAY_32: Final = 0xDD  # the type of a long array in MessagePack
 
 
 class Level(NamedTuple):
-    """How full a window is: the share of its bytes that are taken, and how many items of their mean size half holds."""
+    """Says how full a window is.
+
+    `fill` is the share of its bytes that are taken; `room` is how many items of the mean size half of it holds.
+    """
 
     fill: float
     room: float
 
 
-class Waits(Protocol):
-    """What a window asks of what it holds."""
+class Windowed(Protocol):
+    """What a window requires of its items."""
 
     @property
     def event_id(self) -> str: ...
@@ -46,11 +51,11 @@ class Waits(Protocol):
     def source(self) -> str | None: ...
 
 
-T = TypeVar("T", bound=Waits)
+T = TypeVar("T", bound=Windowed)
 
 
 class Window(Generic[T]):
-    """Items by event id, in the order in which an id was added to last. Equal items have equal encodings."""
+    """Holds items by event id, in the order in which an id was added to last. Equal items have equal encodings."""
 
     def __init__(self, item_type: type[T], max_bytes: int, items: Iterable[T] = ()) -> None:
         self._max_bytes = max_bytes
@@ -63,22 +68,22 @@ class Window(Generic[T]):
             self._put(item)
 
     def of(self, event_id: str) -> list[T]:
-        """The items of an event id, oldest first."""
+        """Returns the items of an event id, oldest first."""
         return [self._decode(data) for data in self._items.get(event_id, ())]
 
     def add(self, item: T) -> list[T]:
-        """Take `item` in; returns what has no place any more. The bounds hold afterwards."""
+        """Adds `item`; returns the items that were evicted for it. The bounds hold afterwards."""
         self._put(item)
-        gone = []
+        evicted: list[T] = []
         if len(self._items[item.event_id]) > SAME_ID:
-            gone.append(_most_crowded(self.of(item.event_id)))
-            self.remove(gone[0])
+            evicted.append(_most_crowded(self.of(item.event_id)))
+            self.remove(evicted[0])
         while self._num_bytes > self._max_bytes:
-            gone += self._pop_oldest()
-        return gone
+            evicted += self._pop_oldest()
+        return evicted
 
     def remove(self, item: T) -> None:
-        """Take `item` out, which is here."""
+        """Removes `item`, which is here."""
         data = self._encode(item)
         left = list(self._items.pop(item.event_id))
         left.remove(data)
@@ -87,7 +92,7 @@ class Window(Generic[T]):
         self._count(-1, data)
 
     def replace(self, old: T, new: T) -> None:
-        """Put `new` into the place of `old`, which is here and has the same id."""
+        """Puts `new` into the place of `old`, which is here and has the same id."""
         before = self._encode(old)
         after = self._encode(new)
         same = self._items[old.event_id]
@@ -96,12 +101,12 @@ class Window(Generic[T]):
         self._count(1, after)
 
     def newest(self, num_items: int) -> list[T]:
-        """The last `num_items` items, oldest first."""
-        found = list(chain.from_iterable(self._items.values()))[-num_items:]
-        return [self._decode(data) for data in found]
+        """Returns the last `num_items` items, oldest first."""
+        encoded = list(chain.from_iterable(self._items.values()))[-num_items:]
+        return [self._decode(data) for data in encoded]
 
     def export(self) -> msgspec.Raw:
-        """The items in their order, as an encoded array."""
+        """Returns the items in their order, as an encoded array."""
         header = _ARRAY_HEADER.pack(_ARRAY_32, self._num_items)
         return msgspec.Raw(header + b"".join(chain.from_iterable(self._items.values())))
 
@@ -133,7 +138,7 @@ class Window(Generic[T]):
 
 
 def _most_crowded(items: list[T]) -> T:
-    """The oldest item of a source that has as many of them as any."""
+    """Returns the oldest item of a source that no other source has more items than."""
     sources = Counter(item.source for item in items)
     most = max(sources.values())
     return next(item for item in items if sources[item.source] == most)

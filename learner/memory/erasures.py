@@ -1,4 +1,4 @@
-"""Who was erased, and what became of each erasure. It is the same before and after a rollback: wishes stay wishes."""
+"""Knows which subjects were erased, and how far each erasure has come. A rollback of the learner undoes no erasure."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -9,14 +9,14 @@ from wire.subjects import Subjects
 
 
 class ErasedState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an `Erased` knows."""
+    """Holds everything that an `ErasedSubjects` knows."""
 
     erasures: list[Erasure] = []
     is_due: bool = False
 
 
-class Erased:
-    """The erasures, by number. `is_due`: the learner may still hold samples of an erased subject."""
+class ErasedSubjects:
+    """Holds the erasures, by number. `is_due`: the learner may still hold samples of an erased subject."""
 
     def __init__(self, subjects: Subjects | None, state: ErasedState | None = None) -> None:
         self._subjects = subjects
@@ -29,10 +29,10 @@ class Erased:
             return False
         return self._subjects.digest(subject) in self._erasures
 
-    def living(
+    def without_erased(
         self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]
     ) -> Iterator[Answer | Feedback]:
-        """`records` without the answers about erased subjects, which `skip` gets."""
+        """Yields `records` without the answers about erased subjects, which are passed to `skip`."""
         for record in records:
             if isinstance(record, Answer) and self.holds(record.key):
                 skip(record)
@@ -40,22 +40,22 @@ class Erased:
                 yield record
 
     def add(self, digest: str, *, time_ms: int) -> None:
-        """From now on nothing about this subject may be known."""
+        """Adds an erasure: from now on nothing about this subject may be known."""
         self._erasures[digest] = Erasure(digest=digest, number=len(self) + 1, time_ms=time_ms)
         self.is_due = True
 
     def change(self, erasure: Erasure) -> None:
-        """Replace what is known of an erasure."""
+        """Replaces what is known of an erasure."""
         self._erasures[erasure.digest] = erasure
 
-    def published(self, version: int, erased: int) -> None:
-        """`version` says of itself that it was made after `erased` erasures."""
+    def mark_published(self, version: int, erased: int) -> None:
+        """Notes that `version` is free of the first `erased` erasures, as its manifest says."""
         for erasure in self:
             if not erasure.version and erasure.number <= erased:
                 self.change(msgspec.structs.replace(erasure, version=version))
 
-    def returned(self, num_known: int) -> None:
-        """The learner is back at a state that knows of `num_known` erasures: the others are due again."""
+    def mark_rolled_back(self, num_known: int) -> None:
+        """Makes erasures due again, as the learner is back at a state that knows only the first `num_known` of them."""
         for erasure in self:
             if erasure.number > num_known:
                 self.change(msgspec.structs.replace(erasure, version=0, is_purged=False))
@@ -63,7 +63,7 @@ class Erased:
 
     @property
     def clean_since(self) -> int:
-        """The version before which all versions hold something that was erased; 0 before there is one."""
+        """The version before which every version holds something that was erased; 0 before an erasure is published."""
         return max((erasure.version for erasure in self), default=0)
 
     def export(self) -> ErasedState:

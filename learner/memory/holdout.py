@@ -1,11 +1,11 @@
-"""Held-back samples: labelled, never learnt, the same number of every class; what accuracy is measured on.
+"""The holdout set: labelled samples that are never learnt, balanced by class, on which accuracy is measured.
 
     all samples  --INT8--> z --head--> accuracy, beside the parent's
-    few of them  --every precision--> z --head--> accuracy of each
+    a subset     --every precision--> z --head--> accuracy of each
 
-Their unit vectors are kept per encoder and precision, so that two versions can be compared without encoding everything
-twice. Precisions are compared on the same few, because the cheaper ones are measured for the rollout, not for the gate,
-and a publication waits for it.
+The unit vectors of the samples are cached per encoder and precision, so that two versions can be compared without
+encoding everything twice. Precisions are compared on a fixed subset: the cheaper ones are measured for the rollout, not
+for the gate, and a publication waits for the measurement.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,12 @@ from learner.export import ServedEncoder
 from learner.memory.replay import Labelled, Replay
 from model.quantized import INT8, PRECISIONS, QuantizedHead
 
-NUM_FEW = 256
-"""Samples on which all precisions are measured, or fewer. INT4 takes about 1 ms each."""
+SUBSET_SIZE = 256
+"""Largest number of samples on which all precisions are measured. INT4 takes about 1 ms for each."""
 
 
 class Holdout:
-    """The samples, and their vectors under each encoder in use."""
+    """Holds the samples, and a cache of their vectors under each encoder in use."""
 
     def __init__(self, samples: Replay[Labelled]) -> None:
         self.samples = samples
@@ -32,20 +32,21 @@ class Holdout:
         self.samples.add(samples)
 
     @property
-    def few(self) -> list[Labelled]:
+    def subset(self) -> list[Labelled]:
         """The samples that are measured in every precision."""
-        return self.samples.some(NUM_FEW)
+        return self.samples.subset(SUBSET_SIZE)
 
     def warm(self, encoder: ServedEncoder, limit: int) -> bool:
-        """Encode at most `limit` samples in a precision they were not seen in yet; True when nothing is left."""
-        todo = [
-            (precision, text)
-            for precision in PRECISIONS
-            for text in self._missing(encoder, precision, self.samples.samples() if precision == INT8 else self.few)
-        ]
+        """Warms the cache: encodes at most `limit` samples in a precision that misses them. True when none is left."""
+        num_left = limit
+        is_done = True
         for precision in PRECISIONS:
-            self._encode(encoder, precision, [text for wanted, text in todo[:limit] if wanted == precision])
-        return len(todo) <= limit
+            samples = self.samples.samples() if precision == INT8 else self.subset
+            missing = self._missing(encoder, precision, samples)
+            self._encode(encoder, precision, missing[:num_left])
+            is_done = is_done and len(missing) <= num_left
+            num_left -= min(len(missing), num_left)
+        return is_done
 
     def accuracy(
         self,
@@ -56,12 +57,12 @@ class Holdout:
         precision: str = INT8,
         samples: Sequence[Labelled] | None = None,
     ) -> float:
-        """Share of the samples (all, unless others are given) that the head names rightly; 0 for no samples."""
+        """Returns the share of `samples` (default: all) that the head names rightly, in [0, 1]; 0 for no samples."""
         z_ND, rows_N = self.vectors(encoder, classes, precision=precision, samples=samples)
         return float(_correct(z_ND, rows_N, head, len(classes)).float().mean()) if len(z_ND) else 0.0
 
     def correct(self, encoder: ServedEncoder, head: QuantizedHead, classes: Sequence[str]) -> Tensor:
-        """For each sample whether the head names it rightly, bool [N]; a class unknown to it is wrong."""
+        """Returns whether the head names each sample rightly, bool [N]; a sample of an unknown class is wrong."""
         return _correct(*self.vectors(encoder, classes), head, len(classes))
 
     def vectors(
@@ -72,35 +73,35 @@ class Holdout:
         precision: str = INT8,
         samples: Sequence[Labelled] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """z_ND of the samples (all, unless others are given), the row of each label in `classes`, -1 where none."""
+        """Returns z_ND of `samples` (default: all), and the row of each label in `classes`, -1 where it has none."""
         samples = self.samples.samples() if samples is None else samples
         self._encode(encoder, precision, self._missing(encoder, precision, samples))
-        known = self._vectors.get((encoder.key, precision), {})
+        cached = self._vectors.get((encoder.key, precision), {})
         rows = {label: row for row, label in enumerate(classes)}
-        vectors = [known[sample.text] for sample in samples]
+        vectors = [cached[sample.text] for sample in samples]
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
         return z_ND, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
 
     def keep(self, encoders: Iterable[str]) -> None:
-        """Forget the vectors under other encoders, and of samples that are gone."""
-        kept = set(encoders)
+        """Keeps the vectors of present samples under these encoders; drops all others from the cache."""
+        keys = set(encoders)
         texts = {sample.text for sample in self.samples.samples()}
-        self._vectors = {
-            (key, precision): {text: z_D for text, z_D in vectors.items() if text in texts}
-            for (key, precision), vectors in self._vectors.items()
-            if key in kept
-        }
+        remaining: dict[tuple[str, str], dict[str, Tensor]] = {}
+        for (key, precision), vectors in self._vectors.items():
+            if key in keys:
+                remaining[key, precision] = {text: z_D for text, z_D in vectors.items() if text in texts}
+        self._vectors = remaining
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def _missing(self, encoder: ServedEncoder, precision: str, samples: Iterable[Labelled]) -> list[str]:
-        known = self._vectors.get((encoder.key, precision), {})
-        return list(dict.fromkeys(sample.text for sample in samples if sample.text not in known))
+        cached = self._vectors.get((encoder.key, precision), {})
+        return list(dict.fromkeys(sample.text for sample in samples if sample.text not in cached))
 
     def _encode(self, encoder: ServedEncoder, precision: str, texts: Sequence[str]) -> None:
-        known = self._vectors.setdefault((encoder.key, precision), {})
-        known |= zip(texts, encoder.z_many(texts, precision), strict=True)
+        cached = self._vectors.setdefault((encoder.key, precision), {})
+        cached |= zip(texts, encoder.z_many(texts, precision), strict=True)
 
 
 def _correct(z_ND: Tensor, rows_N: Tensor, head: QuantizedHead, num_classes: int) -> Tensor:

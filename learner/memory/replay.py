@@ -1,22 +1,20 @@
-"""The replay memory: what was learnt, as much of it as fits, to be learnt again beside what is new.
+"""The replay memory: a bounded sample of what was learnt, which is trained on again beside what is new.
 
     add(samples) -> per group: keep the samples with the highest random keys -> draw(n): group first, then sample
 
-The policies are one implementation, a reservoir for each group, and differ in what a sample's group is:
+The policies share one implementation, a reservoir for each group, and differ in what a sample's group is
+(`learner.memory.policies`).
 
-    reservoir            none: everything seen is equally likely to be held
-    class-balanced       its label: every class has as many places
-    experience-balanced  its stage: every stage of the stream has as many places
+Every sample has a random key, uniform in [0, 1), and a group keeps the samples with its `quota` highest keys. That is
+reservoir sampling with random keys, and it survives a shrinking quota: each sample that a group ever saw was equally
+likely to be among those that it still holds (Avalanche's buffers do the same; tests compare them). The quota is
+`capacity // groups`, and the remainder goes one each to the first groups by name. Over the byte bound, the group that
+holds most bytes drops samples. Each group remembers the highest key that it ever dropped, its floor: a later sample
+below it would get a place that an earlier one was denied.
 
-Every sample has a random key, uniform in [0, 1); a group keeps its `quota` highest keys. That is reservoir sampling
-which survives a shrinking quota: whichever of its samples a group still holds, each one it ever saw was equally likely
-(Avalanche's buffers do the same; tests compare them). The quota is `capacity // groups`, the rest one each to the first
-groups by name. The byte bound takes from the group that holds most bytes. Each group remembers the highest key that it
-ever dropped (its floor): a later sample below it would get a place that an earlier one was denied.
-
-The key of a labelled text is a hash of the event that it came from (`hashed`), so what is held depends on which samples
-were offered and not on their order: two learners that read the same topics, whose partitions have no common order, hold
-the same. Where the byte bound drops samples, the order counts.
+The key of a labelled text is a hash of the event that it came from (`hash_key`), so what is held depends on which
+samples were offered and not on their order: two learners that read the same topics, whose partitions have no common
+order, hold the same. Where the byte bound drops samples, the order counts.
 
 Rejected: keys from a generator (the order decides, and its state has to be kept), a ring of the newest (forgets what
 the stream stopped showing), and herding (needs features, which change).
@@ -24,41 +22,26 @@ the stream stopped showing), and herding (needs features, which change).
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Generic, NamedTuple, TypeVar
 
 import mmh3
 import msgspec
 import numpy as np
 
 from learner.config import ReplayPolicy
-
-
-class Rememberable(Protocol):
-    """What a memory asks of a sample. `subject`: whom it is about, for `erase`; "" where nobody."""
-
-    @property
-    def label(self) -> str | int: ...
-    @property
-    def stage(self) -> int: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def num_bytes(self) -> int: ...
-
+from learner.memory.policies import GROUP_OF, Rememberable, quotas
 
 T = TypeVar("T", bound=Rememberable)
 
-GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable], str]] = {
-    "reservoir": lambda sample: "",
-    "class-balanced": lambda sample: str(sample.label),
-    "experience-balanced": lambda sample: str(sample.stage),
-}
-
 
 class Labelled(NamedTuple):
-    """A text and its label, as learnt from; "" where nobody said it, which no memory holds. `stage` counts the slow
-    rounds that had begun when it came. `event` is the hash of the event that it came from (0: of none).
+    """Holds a text and its label, as they are trained on.
+
+    The label is "" where there is none; no memory holds such a text. `stage` is the number of slow rounds that had
+    begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none.
     """
 
     text: str
@@ -72,10 +55,10 @@ class Labelled(NamedTuple):
         return len(self.text.encode()) + len(self.subject.encode())
 
 
-def hashed(seed: int) -> Callable[[Labelled], float]:
-    """Keys for a memory of labelled texts: another order for every seed, the same for an event wherever it is read.
+def hash_key(seed: int) -> Callable[[Labelled], float]:
+    """Returns a function that hashes a labelled text to its key. The order of keys differs by seed, not by replay.
 
-    >>> 0.0 <= hashed(1)(Labelled("where is it", "lost_card", event=7)) < 1.0
+    >>> 0.0 <= hash_key(1)(Labelled("where is it", "lost_card", event=7)) < 1.0
     True
     """
 
@@ -87,7 +70,7 @@ def hashed(seed: int) -> Callable[[Labelled], float]:
 
 
 def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labelled]:
-    """The samples; the first of each class that is not `known` follows the name of its class, as a sample of it.
+    """Returns the samples; the first of each class that is not `known` follows the class's name, as a sample of it.
 
     So the order depends on that of the samples alone, however they are batched.
 
@@ -106,7 +89,7 @@ def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labell
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """Everything a `Replay` knows: heaps of (key, sample) in heap order."""
+    """Holds everything that a `Replay` knows: heaps of (key, sample) in heap order."""
 
     policy: ReplayPolicy
     groups: dict[str, list[tuple[float, T]]]
@@ -114,9 +97,9 @@ class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Replay(Generic[T]):
-    """A reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` gives a sample its key.
+    """Holds a reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` gives a sample's key.
 
-    A state of another policy is regrouped: its samples stay, as many as then have a place, and its floors do not.
+    A state of another policy is regrouped: the samples that then have a place stay, and the floors are dropped.
     """
 
     def __init__(
@@ -141,46 +124,49 @@ class Replay(Generic[T]):
             self._restore(state)
 
     def add(self, samples: Iterable[T]) -> list[T]:
-        """Offer samples; returns those, new and old, that have no place. The bounds hold afterwards."""
-        return [gone for sample in samples for gone in self._offer(self._key_of(sample), sample)]
+        """Offers samples; returns those, new and old, that have no place. The bounds hold afterwards."""
+        dropped: list[T] = []
+        for sample in samples:
+            dropped += self._offer(self._key_of(sample), sample)
+        return dropped
 
     def groups(self, *, is_ordered: bool = True) -> list[list[T]]:
-        """What is held, by group. Ordered by the names of groups and by key, it does not tell when a sample came."""
+        """Returns the samples by group. Ordered by group name and by key, they do not tell when a sample came."""
         if not is_ordered:
-            return [[sample for _, sample in heap] for heap in self._heaps.values() if heap]
-        return [[sample for _, sample in sorted(heap)] for _, heap in sorted(self._heaps.items()) if heap]
+            return [_samples_of(heap) for heap in self._heaps.values() if heap]
+        return [_samples_of(sorted(heap)) for _, heap in sorted(self._heaps.items()) if heap]
 
     def samples(self) -> list[T]:
-        """Everything that is held, in the order of `groups`."""
-        return [sample for group in self.groups() for sample in group]
+        """Returns all samples, in the order of `groups`."""
+        return list(chain.from_iterable(self.groups()))
 
-    def some(self, num_samples: int) -> list[T]:
-        """Those with the highest keys: of every group about as many, and mostly the same ones from call to call."""
-        held = [pair for heap in self._heaps.values() for pair in heap]
-        return [sample for _, sample in heapq.nlargest(num_samples, held, key=_key)]
+    def subset(self, num_samples: int) -> list[T]:
+        """Returns the samples with the highest keys: about as many of every group, mostly the same in every call."""
+        pairs = list(chain.from_iterable(self._heaps.values()))
+        return _samples_of(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
 
     def erase(self, subject: str) -> int:
-        """Remove every sample about `subject`; returns how many there were. Others come to their places by chance."""
+        """Removes every sample about `subject`; returns how many there were. Later samples fill their places."""
         if not subject:
             raise ValueError("no subject: samples without one cannot be told from each other")
         num_before = len(self)
-        self._keep(lambda sample: sample.subject != subject)
+        self._filter(lambda sample: sample.subject != subject)
         return num_before - len(self)
 
     def of(self, label: str) -> list[T]:
-        """What is held of a class."""
+        """Returns the samples of a class."""
         if self._policy == "class-balanced":
-            return [sample for _, sample in self._heaps.get(label, ())]
+            return _samples_of(self._heaps.get(label, ()))
         return [sample for sample in self.samples() if sample.label == label]
 
     def erase_class(self, label: str) -> None:
-        """Remove every sample of a class, and what was known of it. Others come to their places by chance."""
+        """Removes every sample of a class, and its floor and quota. Later samples fill their places."""
         if self._policy == "class-balanced":
             for by_group in (self._heaps, self._floors, self._bytes):
                 by_group.pop(label, None)
             self._quotas = quotas(self._capacity, self._heaps)
         else:
-            self._keep(lambda sample: sample.label != label)
+            self._filter(lambda sample: sample.label != label)
 
     def export(self) -> ReplayState[T]:
         groups = {group: list(heap) for group, heap in self._heaps.items()}
@@ -193,11 +179,11 @@ class Replay(Generic[T]):
     def num_bytes(self) -> int:
         return sum(self._bytes.values())
 
-    def _keep(self, is_kept: Callable[[T], bool]) -> None:
+    def _filter(self, is_wanted: Callable[[T], bool]) -> None:
         for group, heap in self._heaps.items():
-            heap[:] = [pair for pair in heap if is_kept(pair[1])]
+            heap[:] = [pair for pair in heap if is_wanted(pair[1])]
             heapq.heapify(heap)
-            self._bytes[group] = sum(sample.num_bytes for _, sample in heap)
+            self._bytes[group] = _num_bytes(heap)
 
     def _offer(self, key: float, sample: T) -> list[T]:
         group = self._group_of(sample)
@@ -211,11 +197,13 @@ class Replay(Generic[T]):
         return self._trim()
 
     def _trim(self) -> list[T]:
-        excess = {group: len(self._heaps[group]) - quota for group, quota in self._quotas.items()}
-        gone = [self._drop(group) for group, num_samples in excess.items() for _ in range(num_samples)]
+        dropped: list[T] = []
+        for group, quota in self._quotas.items():
+            while len(self._heaps[group]) > quota:
+                dropped.append(self._drop(group))
         while self.num_bytes > self._budget_bytes:
-            gone.append(self._drop(max(self._bytes, key=lambda group: (self._bytes[group], group))))
-        return gone
+            dropped.append(self._drop(max(self._bytes, key=lambda group: (self._bytes[group], group))))
+        return dropped
 
     def _drop(self, group: str) -> T:
         self._floors[group], sample = heapq.heappop(self._heaps[group])
@@ -227,39 +215,33 @@ class Replay(Generic[T]):
         self._floors = dict(state.floors)
         if state.policy != self._policy:
             self._regroup()
-        self._bytes = {group: sum(sample.num_bytes for _, sample in heap) for group, heap in self._heaps.items()}
+        self._bytes = {group: _num_bytes(heap) for group, heap in self._heaps.items()}
         self._quotas = quotas(self._capacity, self._heaps)
         self._trim()  # the bounds may be tighter than they were
 
     def _regroup(self) -> None:
-        pairs = [pair for heap in self._heaps.values() for pair in heap]
+        pairs = list(chain.from_iterable(self._heaps.values()))
         self._heaps = {}
         self._floors = {}
         for pair in pairs:
             heapq.heappush(self._heaps.setdefault(self._group_of(pair[1]), []), pair)
 
 
-def _key(pair: tuple[float, Rememberable]) -> float:
-    return pair[0]
+def _num_bytes(heap: Iterable[tuple[float, Rememberable]]) -> int:
+    return sum(sample.num_bytes for _, sample in heap)
 
 
-def quotas(capacity: int, groups: Iterable[str]) -> dict[str, int]:
-    """Places per group: equal shares, and what is left one each to the first groups by name.
-
-    A group that is added takes places from others and gives none.
-
-    >>> quotas(8, ["c", "b", "a"])
-    {'a': 3, 'b': 3, 'c': 2}
-    """
-    ordered = sorted(groups)
-    share, left = divmod(capacity, max(len(ordered), 1))
-    return {group: share + (place < left) for place, group in enumerate(ordered)}
+def _samples_of(pairs: Iterable[tuple[float, T]]) -> list[T]:
+    return [sample for _, sample in pairs]
 
 
 def draw(groups: Sequence[Sequence[T]], num_samples: int, rng: np.random.Generator) -> list[T]:
-    """`num_samples` samples with replacement: each group equally likely, then each of its samples. [] of nothing."""
+    """Draws `num_samples` samples with replacement: each group is equally likely, and each sample within it.
+
+    Returns [] where there are no groups.
+    """
     if not groups:
         return []
     picks = rng.integers(len(groups), size=num_samples).tolist()
     places = rng.random(num_samples).tolist()
-    return [groups[i][int(place * len(groups[i]))] for i, place in zip(picks, places, strict=True)]
+    return [groups[pick][int(place * len(groups[pick]))] for pick, place in zip(picks, places, strict=True)]

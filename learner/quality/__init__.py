@@ -1,0 +1,11 @@
+"""How good a candidate is, and whether it may be published. Nothing here changes the learner.
+
+    comparison   two versions on the same samples, as counts
+    anchor       what the best version so far named rightly
+    evaluation   measures a candidate beside its parent and the anchor
+    parity       the served precisions beside full precision
+    temperature  calibration of the scores
+    gate         refusals, from what was measured
+
+`learner.release` measures a candidate and asks the gate; `Knowledge` asks it whether a round's encoder is worse.
+"""

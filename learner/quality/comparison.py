@@ -1,10 +1,10 @@
-"""Two versions on the same labelled samples, as counts: all in all, class by class, and stage by stage.
+"""Compares two versions on the same labelled samples, by counts: overall, by class, and by stage.
 
     right before, right after --> how many were lost, how many won: overall, by class, by stage
 
 A stage is a group of classes that came at about the same time: the first of the NUM_STAGES groups holds the oldest
-classes. It stands between the whole, which hides a few classes that are forgotten, and the single class, which mostly
-has too few samples to say anything.
+classes. All samples together hide that a few classes are forgotten, and a single class mostly has too few samples to
+say anything; a stage lies between the two.
 
 Shapes: N samples.
 """
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 NUM_STAGES = 5
-"""Groups of classes, by when they came."""
+"""Number of groups of classes, by when they came."""
 
 
 class Paired(NamedTuple):
-    """`num` samples: the older version had `right` of them; the newer one `lost` some of those and `won` others."""
+    """Counts of `num` samples: the older version had `right` of them right, the newer one `lost` and `won` some."""
 
     num: int = 0
     right: int = 0
@@ -29,16 +29,17 @@ class Paired(NamedTuple):
 
     @property
     def accuracy_before(self) -> float:
+        """Accuracy of the older version, in [0, 1]; 0 without samples."""
         return self.right / max(self.num, 1)
 
     @property
     def accuracy(self) -> float:
-        """Of the newer version."""
+        """Accuracy of the newer version, in [0, 1]; 0 without samples."""
         return (self.right - self.lost + self.won) / max(self.num, 1)
 
     @property
     def drop(self) -> float:
-        """How much lower the newer version's accuracy is."""
+        """How much lower the accuracy of the newer version is."""
         return (self.lost - self.won) / max(self.num, 1)
 
 
@@ -52,9 +53,10 @@ class Comparison:
 
 
 def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int) -> Comparison:
-    """What became of samples that were right (bool) before and after. `rows_N`: the row of each label, -1 for none.
+    """Compares which samples were right (bool) before and after. `rows_N`: the row of each label, -1 for none.
 
-    >>> before, after = torch.tensor([True, True, False]), torch.tensor([True, False, True])
+    >>> before = torch.tensor([True, True, False])
+    >>> after = torch.tensor([True, False, True])
     >>> compare(before, after, torch.tensor([0, 1, 1]), 2).classes
     (Paired(num=1, right=1, lost=0, won=0), Paired(num=2, right=1, lost=1, won=1))
     """

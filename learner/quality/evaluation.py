@@ -1,4 +1,4 @@
-"""What is measured of a candidate before it may be published: beside its parent, and beside the anchor.
+"""Measures a candidate before it may be published: beside its parent, and beside the anchor.
 
 held-back samples --candidate, parent--> right or wrong, named classes     weights --> how far they have moved
                   --candidate among the anchor's classes--> what was forgotten
@@ -12,16 +12,16 @@ import msgspec
 from torch import Tensor
 
 from learner.export import ServedEncoder, stored_head
-from learner.fast.fast_head import FastTier
+from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.quality.anchor import Anchor, anchor_of, named
-from learner.quality.comparison import Comparison, compare
+from learner.quality.comparison import Comparison, Paired, compare
 from model.quantized import QuantizedHead
 from wire.records import Evaluation, StageEvaluation
 
 
 class ScoredVersion(NamedTuple):
-    """What is needed of a version to compare another with it.
+    """What is needed to score a version, and to compare another one with it.
 
     `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks.
     """
@@ -35,9 +35,9 @@ class ScoredVersion(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredCandidate:
-    """All that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
+    """Everything that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
 
-    `record` says which samples were right: what it would be as an anchor.
+    `record` is the candidate as an anchor: which samples were right.
     """
 
     is_finite: bool = True
@@ -55,7 +55,7 @@ class MeasuredCandidate:
 
     @property
     def evaluation(self) -> Evaluation:
-        """What the manifest says of it."""
+        """The evaluation as the manifest has it."""
         parent = self.parent
         anchor = self.anchor
         return Evaluation(
@@ -63,10 +63,7 @@ class MeasuredCandidate:
             accuracy=len(self.record.right) / max(self.num_labels, 1),
             parent_accuracy=parent.overall.accuracy_before,
             negative_flips=parent.overall.lost / max(parent.overall.num, 1),
-            stages=tuple(
-                StageEvaluation(num_labels=it.num, accuracy=it.accuracy, parent_accuracy=it.accuracy_before)
-                for it in parent.stages
-            ),
+            stages=tuple(_stage_evaluation(stage) for stage in parent.stages),
             worst_class=self.worst_class,
             worst_class_drop=self.worst_class_drop,
             anchor=self.anchor_version,
@@ -78,17 +75,21 @@ class MeasuredCandidate:
         )
 
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
-        """The anchor when this was published as `version`."""
+        """The anchor after this candidate was published as `version`."""
         num_known = len(self.record.right) + len(self.record.wrong)
         if anchor is None or anchor.is_followed(self.anchor, num_known):
             return msgspec.structs.replace(self.record, version=version)
         return anchor
 
 
+def _stage_evaluation(stage: Paired) -> StageEvaluation:
+    return StageEvaluation(num_labels=stage.num, accuracy=stage.accuracy, parent_accuracy=stage.accuracy_before)
+
+
 def measure(
     new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, holdout: Holdout
 ) -> MeasuredCandidate:
-    """Measure `new` on the held-back samples, beside what there is to compare it with."""
+    """Measures `new` on the held-back samples, beside its parent and the anchor where there are such."""
     logits_NC, rows_N = _answers(new, holdout)
     named_N = named(logits_NC)
     samples = holdout.samples.samples()
@@ -106,13 +107,14 @@ def measure(
     return measured
 
 
-def changes(old: FastTier, new: FastTier, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
+def changes(old: FastHead, new: FastHead, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
     """How many held-back samples are lost and won when the tier `new` takes the place of `old`."""
-    before_N, after_N = (_right(tier, holdout, temperature) for tier in (old, new))
+    before_N = _right(old, holdout, temperature)
+    after_N = _right(new, holdout, temperature)
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
 
 
-def _right(tier: FastTier, holdout: Holdout, temperature: float) -> Tensor:
+def _right(tier: FastHead, holdout: Holdout, temperature: float) -> Tensor:
     out = stored_head(tier.served.config, tier.head.solve(), temperature=temperature)
     return holdout.correct(tier.served, tier.served.head(out), tier.head.classes)
 
@@ -129,7 +131,8 @@ def _beside_parent(
     logits_NC, parent_rows_N = _answers(parent, holdout)
     named_N = named(logits_NC)
     comparison = compare(named_N == parent_rows_N, right_N, rows_N, len(new.classes))
-    drop, worst_class = max(zip((it.drop for it in comparison.classes), new.classes, strict=True), default=(0.0, ""))
+    drops = [paired.drop for paired in comparison.classes]
+    drop, worst_class = max(zip(drops, new.classes, strict=True), default=(0.0, ""))
     return replace(
         measured,
         parent=comparison,
@@ -148,16 +151,16 @@ def _answers(version: ScoredVersion, holdout: Holdout) -> tuple[Tensor, Tensor]:
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """How far the rows that both heads have moved, relative to the norm of the parent's: 0.1 is a tenth."""
+    """The norm of the change of the rows that both heads have, over the norm of the parent's rows."""
     num_rows = min(len(new.weights_CR), len(parent.weights_CR))
     return relative_norm([(new.weights_CR[:num_rows], parent.weights_CR[:num_rows])])
 
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The norm of all differences from the second of each pair, over the norm of all the seconds; 0 for nothing."""
-    moved = 0.0
-    length = 0.0
+    """The norm of new - old over the norm of old, where `pairs` are the (new, old) parts; 0 without parts."""
+    change = 0.0
+    norm = 0.0
     for new, old in pairs:
-        moved += float((new - old).square().sum())
-        length += float(old.square().sum())
-    return (moved / length) ** 0.5 if length else 0.0
+        change += float((new - old).square().sum())
+        norm += float(old.square().sum())
+    return (change / norm) ** 0.5 if norm else 0.0

@@ -1,9 +1,9 @@
-"""Whether weights may be published: a pure function of what was measured. An empty list of refusals means yes.
+"""The gate: decides whether weights may be published. A pure function of what was measured; no refusals mean yes.
 
 A version is compared with its parent and with the anchor, on the same held-back samples, so a stream that gets harder
-refuses nothing. What it must not be, in either comparison: worse all in all, worse on one class, worse on the classes
-of one stage. Accuracy is worse only if it is lower by more than is tolerated and also by more than chance explains:
-one sample in ten is a tenth of the accuracy. Each refusal has a stable code, which the loop counts.
+causes no refusal. In either comparison a version is refused where it is worse overall, on one class, or on the classes
+of one stage. Accuracy counts as worse only if it is lower by more than the tolerance and also by more than chance
+explains: with ten samples, a single one is a tenth of the accuracy. Each refusal has a stable code, which is counted.
 
 Rejected: one test of all classes together (chi-squared says that something changed, not that it got worse), and limits
 without a test (a class of seven held-back samples loses 14 points with one of them).
@@ -14,23 +14,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from learner.config import LearnerConfig
 from learner.quality.comparison import Comparison, Paired
 from learner.quality.evaluation import MeasuredCandidate
 from wire.records import PrecisionEvaluation
 
 FALSE_ALARM = 1e-3
-"""Chance that a comparison refuses a version which is as good as the other. A learner publishes every second."""
+"""Probability that a comparison refuses a version which is as good as the other. A learner publishes every second."""
+
+ADOPTION_SIGMAS = 2.0
+"""The encoder of a slow round is dropped when it is worse by more standard errors than this. A bound of one would drop
+every eighth encoder that is as good: two samples lost and none won are enough for it."""
 
 MIN_CLASS_SAMPLES = 5
-"""A class that lost all of so many samples is forgotten. Clean streams lose 2 in 100: five of five never by chance."""
+"""A class that lost all of so many samples or more is forgotten. Clean streams lose 2 samples in 100, and so five of
+five never by chance."""
 
 MIN_NAMED = 16
-"""Samples on which a version that names one class for all of them has collapsed, if its parent named more."""
+"""A version that names one class for so many samples or more has collapsed, if its parent named more classes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateLimits:
-    """What a version must reach; the fields of `LearnerConfig` of the same names."""
+    """What a version must reach. The fields are those of `LearnerConfig` with the same names."""
 
     min_held_back: int
     accuracy_tolerance: float
@@ -40,10 +46,24 @@ class GateLimits:
     min_parity_cosine: float
     min_parity_agreement: float
 
+    @classmethod
+    def of(cls, config: LearnerConfig) -> "GateLimits":
+        """The limits that the settings name."""
+        return cls(
+            min_held_back=config.min_held_back,
+            accuracy_tolerance=config.accuracy_tolerance,
+            max_negative_flips=config.max_negative_flips,
+            max_head_update=config.max_head_update,
+            max_top_update=config.max_top_update,
+            min_parity_cosine=config.min_parity_cosine,
+            min_parity_agreement=config.min_parity_agreement,
+        )
+
 
 def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: GateLimits) -> list[str]:
-    """Every reason against publishing. `best`: what the best precision reaches; whether a cheaper one may answer is
-    decided where it would.
+    """Every reason against publishing. `best` is the evaluation of the best precision.
+
+    Whether a cheaper precision may answer is decided by the replica that would use it.
 
     >>> limits = GateLimits(
     ...     min_held_back=9, accuracy_tolerance=0.02, max_negative_flips=0.1, max_head_update=5.0, max_top_update=0.5,
@@ -74,7 +94,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
 
 
 def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimits) -> bool:
-    """Whether one of `groups` got worse by more than is tolerated and by more than chance explains in so many."""
+    """Whether one of `groups` got worse by more than the tolerance and by more than chance explains in so many."""
     if comparison.overall.num < limits.min_held_back:
         return False
     sigmas = sigmas_for(sum(group.num > 0 for group in groups))
@@ -85,27 +105,33 @@ def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimit
 
 
 def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
-    """Whether a class got worse, or was forgotten: with few samples of each class, only that can be told."""
+    """Whether a class got worse, or was forgotten. Of a class with few samples only the latter can be told."""
     is_enough = comparison.overall.num >= limits.min_held_back
-    is_forgotten = any(it.lost == it.right >= MIN_CLASS_SAMPLES and not it.won for it in comparison.classes)
-    return (is_enough and is_forgotten) or is_worse(comparison, comparison.classes, limits)
+    has_forgotten = any(is_forgotten(paired) for paired in comparison.classes)
+    return (is_enough and has_forgotten) or is_worse(comparison, comparison.classes, limits)
+
+
+def is_forgotten(paired: Paired) -> bool:
+    """Whether every sample of a class that was right is wrong now, and none the other way round."""
+    return paired.right >= MIN_CLASS_SAMPLES and paired.lost == paired.right and not paired.won
 
 
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:
-    """Whether more of the samples were lost than may be, whatever was won, beyond the chance in the number of them."""
+    """Whether more samples were lost than the bound allows, beyond chance. Samples that were won do not count."""
     bound = limits.max_negative_flips * overall.num
     return overall.num >= limits.min_held_back and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
 
 
 def is_collapsed(measured: MeasuredCandidate) -> bool:
-    """Whether one class is named for everything, where the parent told classes apart."""
-    return measured.num_labels >= MIN_NAMED and measured.num_named == 1 < measured.num_named_by_parent
+    """Whether the version names one class for everything, where its parent named more."""
+    names_one = measured.num_labels >= MIN_NAMED and measured.num_named == 1
+    return names_one and measured.num_named_by_parent > 1
 
 
 def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) -> bool:
-    """Whether losing `num_lost` and winning `num_won` samples says that it got worse: by more than `sigmas` of chance.
+    """Whether more samples were lost than won, by more than `sigmas` standard errors: McNemar's test (1947).
 
-    The two counts are all that a paired comparison has (McNemar 1947); without a change both come equally often.
+    Where neither version is better, both counts have the same expectation.
 
     >>> is_worse_beyond_chance(5, 3), is_worse_beyond_chance(8, 1), is_worse_beyond_chance(8, 1, sigmas=3)
     (False, True, False)
@@ -114,7 +140,7 @@ def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) 
 
 
 def sigmas_for(num_tests: int) -> float:
-    """Standard errors that one of `num_tests` comparisons exceeds by chance once in 1 / FALSE_ALARM (Bonferroni).
+    """Standard errors that one of `num_tests` comparisons exceeds by chance with probability FALSE_ALARM (Bonferroni).
 
     >>> round(sigmas_for(1), 1), round(sigmas_for(150), 1)
     (3.1, 4.4)

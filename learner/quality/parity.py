@@ -1,4 +1,4 @@
-"""How close the served precisions are to full precision: the same texts through all of them.
+"""Measures how close the served precisions are to full precision: the same texts go through all of them.
 
 texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the named classes
       -> ServedEncoder (INT8, INT4) -> z -> INT8 head
@@ -21,14 +21,14 @@ PROBE_TEXTS = (
     "Das Paket ist noch nicht angekommen.",
     "?",
 )
-"""Texts that every encoder is compared on, from its first version on, when no stream has been seen yet."""
+"""Texts on which every encoder is compared from its first version on, before any text of the stream was seen."""
 
 MIN_TEXTS = 16
-"""Texts of the stream without which agreement says nothing."""
+"""Agreement is measured on no fewer texts of the stream than this."""
 
 
 class Parity:
-    """Vectors of at most `max_texts` texts in every precision, for one encoder."""
+    """Holds the vectors of at most `max_texts` texts in every precision, for one encoder."""
 
     def __init__(self, served: ServedEncoder, strata: Strata, *, max_texts: int, seed: int) -> None:
         self._served = served
@@ -42,7 +42,7 @@ class Parity:
 
     @torch.no_grad()
     def add(self, texts: Iterable[str]) -> None:
-        """Take new texts until there are `max_texts`."""
+        """Adds new texts until there are `max_texts`."""
         new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self._max_texts - len(self.texts)]
         if new:
             tokens = self._served.tokenizer.encode_many(new)
@@ -62,20 +62,20 @@ class Parity:
         return float(functional.cosine_similarity(self._served_z_ND[precision], self._full_z_ND, dim=1).mean())
 
     def agreement(self, precision: str, head: QuantizedHead, weights_CR: Tensor) -> float:
-        """Share of the stream's texts for which `head`, behind the encoder in `precision`, and `weights_CR`, all in
-        float32, name the same class.
+        """Share of the stream's texts that are named alike in `precision` and in float32, in [0, 1].
 
-        1 while there are too few of them. The built-in texts are left out: between classes that they have nothing to do
-        with, the last bit decides.
+        `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
+        built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
         """
         if not len(weights_CR) or len(self.texts) < len(PROBE_TEXTS) + MIN_TEXTS:
             return 1.0
-        full_z_ND, served_z_ND = (z_ND[len(PROBE_TEXTS) :] for z_ND in (self._full_z_ND, self._served_z_ND[precision]))
+        full_z_ND = self._full_z_ND[len(PROBE_TEXTS) :]
+        served_z_ND = self._served_z_ND[precision][len(PROBE_TEXTS) :]
         full_NC = features(full_z_ND, self._proj_RD) @ weights_CR.T
         served_NC = head.logits(served_z_ND, len(weights_CR))
         return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
-        """The first `num_texts` texts with their logits under the best precision: probes."""
+        """The probes: the first `num_texts` texts with their logits in the best precision."""
         logits_NC = head.logits(self._served_z_ND[PRECISIONS[0]][:num_texts], num_labels)
         return list(zip(self.texts, logits_NC, strict=False))

@@ -1,8 +1,10 @@
-"""The temperature that makes logits probabilities: found on held-back samples, folded into the weights of the head.
+"""Temperature scaling: calibrates the scores on held-back samples. The temperature is folded into the head's weights.
 
-Ridge logits lie around 0 and 1 whatever the number of classes, so without it every score would be near 1/C. One
-number, fitted by golden-section search on the mean log-likelihood (Guo et al. 2017, arXiv:1706.04599); the class that
-wins does not change. Rejected: Platt scaling per class (held-back samples are few).
+Ridge logits lie around 0 and 1 whatever the number of classes, so without it every score would be near 1/C. It is one
+number, fitted by golden-section search on the mean log-likelihood (Guo et al. 2017, arXiv:1706.04599). The class with
+the highest score does not change.
+
+Rejected: Platt scaling per class (held-back samples are few).
 """
 
 from typing import Final
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 DEFAULT: Final = 0.05
-"""Fits CLINC150 (best between 0.04 and 0.06); used until enough samples are held back."""
+"""Used until enough samples are held back. The best value for CLINC150 lies between 0.04 and 0.06."""
 
 LOWEST: Final = 0.01
 HIGHEST: Final = 1.0
@@ -22,7 +24,7 @@ GOLDEN: Final = (5**0.5 - 1) / 2
 
 
 def fit_temperature(logits_BC: Tensor, rows_B: Tensor) -> float:
-    """The temperature under which the true rows are likeliest, in [LOWEST, HIGHEST]; DEFAULT for too few samples.
+    """The maximum-likelihood temperature in [LOWEST, HIGHEST]; DEFAULT for fewer than MIN_SAMPLES samples.
 
     The likelihood is unimodal in log T, which 20 golden sections narrow to a ten-thousandth of its range.
     """
@@ -37,5 +39,8 @@ def fit_temperature(logits_BC: Tensor, rows_B: Tensor) -> float:
     for _ in range(STEPS):
         left = high - GOLDEN * (high - low)
         right = low + GOLDEN * (high - low)
-        low, high = (low, right) if loss(left) <= loss(right) else (left, high)
+        if loss(left) <= loss(right):
+            high = right
+        else:
+            low = left
     return float(((low + high) / 2).exp())

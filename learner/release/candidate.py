@@ -1,7 +1,8 @@
-"""A version in the making: stored tensors, and what was measured through them.
+"""A version in the making: its stored tensors, what was measured through them, and what goes to the store for it.
 
 sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
                                                                 and for every precision: accuracy, parity
+Candidate --> the blobs that the store lacks, and the manifest that names them all
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.export import Stored, stored_head
+from learner.failpoints import failpoint
+from learner.knowledge import Knowledge
 from learner.learner import Learner
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.parity import Parity
@@ -17,15 +20,16 @@ from learner.quality.temperature import fit_temperature
 from learner.stopwatch import Stopwatch
 from model.head import OUT
 from model.quantized import PRECISIONS, QuantizedHead
-from wire.records import PrecisionEvaluation, Probe
+from wire.records import PrecisionEvaluation, Probe, WeightManifest
+from wire.store import Store
 
 NEW_PARITY_TEXTS = 16
-"""Texts of the stream that are added to the parity texts at one version, or a few more."""
+"""About this many texts of the stream are added to the parity texts at each version."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """What would be published. `tensors` is the whole version, by name."""
+    """What would be published. `tensors` are all tensors of the version, by name."""
 
     version: ScoredVersion
     tensors: dict[str, Stored]
@@ -35,37 +39,37 @@ class Candidate:
 
 
 class Maker:
-    """Makes candidates, and remembers the last published one, which the next is compared with."""
+    """Makes candidates. `parent` is the last one that was published: the next one is compared with it."""
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
         self._parity: dict[str, Parity] = {}
         self.parent: Candidate | None = None
 
-    def make(self, learner: Learner, steps: Stopwatch) -> Candidate:
-        """The version that `learner` would publish now. Sets its temperature. Raises NonFinite."""
-        tier = learner.tier
+    def make(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate:
+        """The version that `known` would be published as now. Calibrates its temperature. Raises NonFinite."""
+        tier = known.tier
         served = tier.served
         classes = tier.head.classes
         weights_CR = tier.head.solve()
-        steps.end("solve")
-        z_ND, rows_N = learner.holdout.vectors(served, classes)
+        stopwatch.end("solve")
+        z_ND, rows_N = known.holdout.vectors(served, classes)
         is_known = rows_N >= 0
         logits_NC = served.features(z_ND[is_known]) @ weights_CR.T
-        learner.temperature = fit_temperature(logits_NC, rows_N[is_known])
-        steps.end("temperature")
-        out = stored_head(served.config, weights_CR, temperature=learner.temperature)
+        known.calibrate(fit_temperature(logits_NC, rows_N[is_known]))
+        stopwatch.end("temperature")
+        out = stored_head(served.config, weights_CR, temperature=known.temperature)
         head = served.head(out)
-        steps.end("requantize")
-        top = {name: value.clone() for name, value in learner.top.items()}  # a restore writes into the learner's own
+        stopwatch.end("requantize")
+        top = {name: value.clone() for name, value in known.top.items()}  # copies: those of `known` may change
         version = ScoredVersion(served, head, classes, weights_CR, top)
         parent = self.parent.version if self.parent else None
-        measured = measure(version, parent, learner.anchor, learner.holdout)
-        parity = self._parity_of(learner)
+        measured = measure(version, parent, known.anchor, known.holdout)
+        parity = self._parity_of(known)
         probes = parity.logits(head, len(classes), self._config.probes)
-        steps.end("evaluate")
-        precisions = tuple(_measured(name, learner, parity, head, weights_CR) for name in PRECISIONS)
-        steps.end("precisions")
+        stopwatch.end("evaluate")
+        precisions = tuple(_measured(name, known, parity, head, weights_CR) for name in PRECISIONS)
+        stopwatch.end("precisions")
         return Candidate(
             version=version,
             tensors=served.tensors | {OUT: out},
@@ -75,39 +79,69 @@ class Maker:
         )
 
     def published(self, candidate: Candidate, learner: Learner) -> None:
-        """The candidate is the parent of the next, and the anchor where it takes the place of the one before."""
+        """`candidate` was published as the learner's version: it is the parent of the next one."""
         self.parent = candidate
-        learner.anchor = candidate.measured.next_anchor(learner.anchor, learner.version)
-        learner.holdout.keep({candidate.version.served.key} | learner.encoder_keys)
+        known = learner.knowledge
+        known.follow_anchor(candidate.measured, learner.version)
+        known.holdout.keep({candidate.version.served.key} | known.encoder_keys)
 
     def forget(self) -> None:
-        """Neither the parent nor any text is remembered."""
+        """Forgets the parent and all parity texts."""
         self.parent = None
         self._parity = {}
 
-    def _parity_of(self, learner: Learner) -> Parity:
-        served = learner.tier.served
+    def _parity_of(self, known: Knowledge) -> Parity:
+        served = known.tier.served
         config = self._config
         if served.key not in self._parity:
-            new = Parity(served, learner.strata, max_texts=config.parity_texts, seed=config.seed)
+            new = Parity(served, known.strata, max_texts=config.parity_texts, seed=config.seed)
             self._parity = {served.key: new}
         parity = self._parity[served.key]
         if parity.room:
-            known = learner.holdout.samples.samples() + learner.replay.samples()
-            parity.add(sample.text for sample in known[:: max(len(known) // NEW_PARITY_TEXTS, 1)])
+            samples = known.holdout.samples.samples() + known.replay.samples()
+            parity.add(sample.text for sample in samples[:: max(len(samples) // NEW_PARITY_TEXTS, 1)])
         return parity
 
 
 def _measured(
-    precision: str, learner: Learner, parity: Parity, head: QuantizedHead, weights_CR: Tensor
+    precision: str, known: Knowledge, parity: Parity, head: QuantizedHead, weights_CR: Tensor
 ) -> PrecisionEvaluation:
-    """What `head`, which is `weights_CR` as served, reaches behind the encoder in this precision."""
-    holdout = learner.holdout
-    served = learner.tier.served
-    classes = learner.tier.head.classes
+    """What `head`, which is `weights_CR` as served, reaches on the output of the encoder in this precision."""
+    holdout = known.holdout
+    served = known.tier.served
+    classes = known.tier.head.classes
     return PrecisionEvaluation(
         name=precision,
-        accuracy=holdout.accuracy(served, head, classes, precision=precision, samples=holdout.few),
+        accuracy=holdout.accuracy(served, head, classes, precision=precision, samples=holdout.subset),
         cosine=parity.cosine(precision),
         agreement=parity.agreement(precision, head, weights_CR),
     )
+
+
+def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
+    """The manifest of `candidate` as `version`, whose parent is the learner's version."""
+    return WeightManifest(
+        version=version,
+        parent=learner.version,
+        model_spec=learner.model_spec,
+        config=candidate.version.served.config.canonical_json(),
+        labels=candidate.version.classes,
+        precisions=candidate.precisions,
+        tensors=tuple(candidate.tensors[name].entry for name in sorted(candidate.tensors)),
+        probes=candidate.probes,
+        trained_through=dict(learner.offsets),
+        evaluation=candidate.measured.evaluation,
+        epoch=epoch,
+        created_ms=time_ms,
+        erased=len(learner.erased),
+        lineage=learner.knowledge.lineage,
+        max_tokens=candidate.version.served.tokenizer.max_tokens,
+    )
+
+
+def put_blobs(candidate: Candidate, store: Store) -> None:
+    """Sends the blobs that the store does not have."""
+    stored = {tensor.entry.digest: tensor for tensor in candidate.tensors.values()}
+    for digest in stored.keys() - store.has_blobs(stored):
+        store.put_blob(stored[digest].tensor.to_blob())
+        failpoint("after-blob")

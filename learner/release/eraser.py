@@ -1,13 +1,13 @@
-"""Carries out the erasures that are asked for in the store, and says there what became of them.
+"""Carries out the erasures that are requested in the store, and notes there what became of them.
 
     digest in the store --> samples out of every memory, sums without them --> next version --> older ones gone --> note
 
-An erasure is in the checkpoint from the moment when it has its effect, and in every manifest made afterwards, by its
-number. Requests are never taken back, so reading one again, after a kill or in another store, changes nothing; a store
-that was wiped gets them back from the checkpoint.
+An erasure is in the checkpoint from the moment when it has its effect, and every manifest made afterwards has its
+number. Erasing is idempotent and requests are never withdrawn. So reading a request again, after a kill or in another
+store, changes nothing, and a store that was wiped gets the requests back from the checkpoint.
 
 The first version after an erasure is published without a comparison: what the operator asks for may cost accuracy.
-Labels that the gate did not let pass before are set aside first, so that this is no way past it.
+Labels that the gate refused before are set aside first, so that an erasure is no way past the gate.
 """
 
 import time
@@ -18,7 +18,6 @@ import structlog
 
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.erasure import erase
 from learner.release.publisher import WeightPublisher
 from learner.state.checkpoint import Checkpoints
 from wire.errors import StaleEpoch, StoreUnavailable, WireError
@@ -26,13 +25,16 @@ from wire.records import Erasure
 from wire.store import Store
 
 INTERVAL_S = 1.0
-"""Time between two looks into the store."""
+"""Shortest time between two reads of the requests."""
 
 log = structlog.get_logger("learner")
 
 
 class Eraser:
-    """Belongs to the learner's thread. `look` may take seconds, and ends early when another learner leads."""
+    """Belongs to the learner's thread. `carry_out` may take seconds, and ends early when another learner leads.
+
+    `_listed` are the requested digests that were read. `_noted` is what the store was told of each erasure.
+    """
 
     def __init__(
         self,
@@ -53,24 +55,27 @@ class Eraser:
         self._now_ms = now_ms
         self._clock_s = clock_s
         self._next_s = 0.0
-        self._seen: list[str] = []
-        self._told: dict[str, Erasure] = {}
+        self._listed: list[str] = []
+        self._noted: dict[str, Erasure] = {}
 
-    def look(self) -> None:
-        """Carry out what is asked for, at most every INTERVAL_S, and what is due. Raises StaleEpoch."""
+    def carry_out(self) -> None:
+        """Reads the requests, at most every INTERVAL_S, and carries out those that are new or due again.
+
+        Raises StaleEpoch.
+        """
         if self._clock_s() >= self._next_s and self._leadership.reach.is_open:
             self._next_s = self._clock_s() + INTERVAL_S
-            self._ask()
+            self._carry_out_requests()
         if self._learner.erased.is_due:  # the learner went back to what it knew before
-            erase(self._learner, keep_alive=self._leadership.check)
+            self._learner.erase(keep_alive=self._leadership.check)
             self._publisher.start_over()
 
-    def _ask(self) -> None:
+    def _carry_out_requests(self) -> None:
         try:
-            for digest in self._new():
+            for digest in self._new_requests():
                 self._erase(digest)
-            self._purge()
-            self._tell()
+            self._mark_purged()
+            self._note_changes()
         except StaleEpoch:
             raise
         except StoreUnavailable as error:
@@ -79,44 +84,45 @@ class Eraser:
             self._learner.counts["erasures_not_told"] += 1
             log.warning("erasures_not_told", reason=str(error))
 
-    def _new(self) -> list[str]:
-        """Digests that were not erased yet, of those that came since the last look."""
-        listed = self._store.erasures_requested(max(len(self._seen) - 1, 0))
-        if self._seen and listed[:1] != self._seen[-1:]:  # another list: the store was wiped
-            self._seen = []
+    def _new_requests(self) -> list[str]:
+        """The digests that were requested since the last read and are not erased yet."""
+        listed = self._store.erasures_requested(max(len(self._listed) - 1, 0))
+        if self._listed and listed[:1] != self._listed[-1:]:  # another list: the store was wiped
+            self._listed = []
             for erasure in self._learner.erased:
                 self._store.request_erasure(erasure.digest)
             listed = self._store.erasures_requested(0)
-            self._told = {}
-        self._seen += listed[1:] if self._seen else listed
+            self._noted = {}
+        self._listed += listed[1:] if self._listed else listed
         return [digest for digest in listed if digest not in self._learner.erased]
 
     def _erase(self, digest: str) -> None:
         learner = self._learner
-        self._publisher.settle(wait=True)  # what is on its way still knows the subject
+        self._publisher.complete(wait=True)  # the version on its way still knows the subject
         self._publisher.give_up_refused()
         learner.erased.add(digest, time_ms=self._now_ms())
-        removed = erase(learner, keep_alive=self._leadership.check)
+        removed = learner.erase(keep_alive=self._leadership.check)
         learner.counts["erasures"] += 1
         number = len(learner.erased)
         learner.erased.change(Erasure(digest=digest, number=number, time_ms=self._now_ms(), removed=removed))
         self._publisher.start_over()
         log.info("erased", number=number, removed=removed)
 
-    def _purge(self) -> None:
-        """Note which erasures no older version and no older checkpoint contradicts any more."""
+    def _mark_purged(self) -> None:
+        """Marks the erasures before which no version and no checkpoint is left."""
         waiting = [erasure for erasure in self._learner.erased if erasure.version and not erasure.is_purged]
         if not waiting:
             return
         self._publisher.prune()
-        kept = [entry.version for entry in self._checkpoints.entries() if entry.version]
-        oldest = min([*self._store.stored_versions(), *kept], default=0)
+        in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
+        oldest = min([*self._store.stored_versions(), *in_checkpoints], default=0)
         for erasure in waiting:
             if erasure.version <= oldest:
                 self._learner.erased.change(msgspec.structs.replace(erasure, is_purged=True))
 
-    def _tell(self) -> None:
+    def _note_changes(self) -> None:
+        """Writes to the store what has changed of the erasures since it was told last."""
         for erasure in self._learner.erased:
-            if self._told.get(erasure.digest) != erasure:
+            if self._noted.get(erasure.digest) != erasure:
                 self._store.note_erasure(erasure)
-                self._told[erasure.digest] = erasure
+                self._noted[erasure.digest] = erasure

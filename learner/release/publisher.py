@@ -1,20 +1,18 @@
-"""From what the learner knows to a version that replicas take; nothing in between can be half done.
+"""Publishes what the learner knows as a version that replicas load; a kill at any step leaves nothing half done.
 
-    is_due -> solve, requantize, evaluate -> gate -> blobs -> checkpoint (pending version, offsets) -> publish -> settle
+    is_due -> solve, requantize, evaluate -> gate -> blobs -> checkpoint (pending version, offsets) -> send -> complete
 
-The last step waits until the store has it on disk, up to a second where Redis syncs once a second. It waits in a thread
-of its own, so that labels do not; nothing else happens there, and there is at most one.
+Sending waits until the store has the version on disk, up to a second where Redis syncs once a second. A thread of its
+own sends, so that labels do not wait. It does nothing else, and there is at most one publication under way.
 
 A kill before the checkpoint leaves the old state, which reads the same labels again. A kill after it finds `pending`
-in the checkpoint: if the store has that version it is marked, otherwise it is made and published again from the same
-state (`learner.release.parent`). Whatever fails, but for the lease, is said once and tried again; while the store is
-known to be away it is not asked. Old versions are the rollout controller's to remove; old checkpoints go here.
+in the checkpoint. If the store has that version, it is the parent; otherwise it is made and published again from the
+same state (`learner.release.parent`). Every failure but a lost lease is logged once and tried again; while the store is
+known to be away it is not asked. The rollout controller removes old versions, `checkpoint_writer` old checkpoints.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import structlog
 
@@ -24,35 +22,26 @@ from learner.export import Stored
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.quality import gate
-from learner.release.candidate import Candidate, Maker
+from learner.release.candidate import Candidate, Maker, manifest_of, put_blobs
+from learner.release.checkpoint_writer import CheckpointWriter
+from learner.release.flight import Flight, Sender
+from learner.release.gatekeeper import Gatekeeper
 from learner.release.parent import IN_A_ROW, ParentVersion
-from learner.release.shipment import manifest_of, put_blobs
 from learner.release.tensors import Stock
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
-from model.errors import NonFinite
 from wire.errors import BlobCorrupt, NotFound, StaleEpoch, StoreUnavailable, WireError
 from wire.records import WeightManifest
-from wire.store import Lease, Store
+from wire.store import Store
 
 log = structlog.get_logger("learner")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flight:
-    """A publication that waits for the store."""
-
-    manifest: WeightManifest
-    candidate: Candidate
-    num_changes: int
-    steps: Stopwatch
-    lease: Lease
-    sent: Future[None]
-
-
 class WeightPublisher:
-    """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread."""
+    """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread.
+
+    `last_ms`: how long each step of the last publication took.
+    """
 
     def __init__(
         self,
@@ -67,265 +56,201 @@ class WeightPublisher:
     ) -> None:
         self._learner = learner
         self._store = store
-        self._checkpoints = checkpoints
         self._leadership = leadership
         self._config = config
         self._now_ms = now_ms
         self._clock_s = clock_s
-        self._limits = gate.GateLimits(
-            min_held_back=config.min_held_back,
-            accuracy_tolerance=config.accuracy_tolerance,
-            max_negative_flips=config.max_negative_flips,
-            max_head_update=config.max_head_update,
-            max_top_update=config.max_top_update,
-            min_parity_cosine=config.min_parity_cosine,
-            min_parity_agreement=config.min_parity_agreement,
-        )
         self._maker = Maker(config)
-        self._standing = ParentVersion(learner, store, checkpoints, self._maker)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
-        self._flight: Flight | None = None
+        self._parent = ParentVersion(learner, store, checkpoints, self._maker)
+        self._gatekeeper = Gatekeeper(config, learner, self._maker, self._parent)
+        self.stock = Stock()
+        self._writer = CheckpointWriter(
+            learner,
+            store,
+            checkpoints,
+            leadership,
+            self.stock,
+            interval_s=config.checkpoint_interval_s,
+            on_failure=self._note_failure,
+            clock_s=clock_s,
+        )
+        self._sender = Sender(store)
         self._lease = leadership.lease
         self._not_before_s = 0.0
-        self._checkpoint_at_s = 0.0
-        self._written = learner.offsets
-        self._sync_at_s = 0.0
-        self._num_synced = -1
-        self._is_synced = False
-        self._failure = ""
-        self.stock = Stock()
-        self._tried: Mapping[str, Stored] = {}
-        self._wanted: set[int] | None = None  # versions that the plan names
+        self._last_failure = ""
+        self._tensors_sent: Mapping[str, Stored] = {}
         self.last_ms: dict[str, float] = {}
-        self.refusals: tuple[str, ...] = ()
-        """Why the gate refused the last candidate; empty when it let it pass."""
 
     @property
     def last(self) -> Candidate | None:
-        """What was published last by this process."""
+        """The last candidate that this process published."""
         return self._maker.parent
 
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why the gate refused the last candidate; empty when it passed."""
+        return self._gatekeeper.refusals
+
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Find out where a restored learner stands. `ends`: the last offsets that can be read now.
+        """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
 
         May be called again after StoreUnavailable.
         """
-        self._standing.recover(pending, ends)
+        self._parent.recover(pending, ends)
         if self.last is not None:
             self.stock.add(self._learner.version, self.last.tensors)
 
-    def claim(self) -> None:
-        """Write down what is known before anything else: from now on no earlier leader can bring in what it knew."""
+    def checkpoint(self) -> None:
+        """Writes a checkpoint now. After the first one of a leader, no earlier leader can bring in what it knew."""
         try:
-            self._checkpoint(None)
-            self._tidy()
+            self._writer.write(None)
+            self._writer.tidy()
         except CheckpointFailed as error:
             self._retry(error)  # nothing is published without a checkpoint either
 
     def force(self) -> None:
-        """Publish at the next opportunity, new labels or not."""
-        self._standing.force()
+        """Makes a publication due, new labels or not."""
+        self._parent.force()
 
     def start_over(self) -> None:
-        """Something was erased: publish what is left, and compare it with nothing that knew more."""
+        """Makes a publication due that is compared with nothing: somebody was erased."""
         self._maker.forget()
-        self._standing.force()
+        self._parent.force()
 
     def give_up_refused(self) -> None:
-        """Set aside what the gate did not let pass, if there is something."""
+        """Sets aside what the gate refused, if it refused something."""
         if self._learner.counts[IN_A_ROW]:
-            self._standing.give_up()
+            self._parent.give_up()
 
     def suspect_all(self) -> None:
-        """Have all that the current version consists of looked at."""
+        """Suspects every tensor of the current version, so that it is verified."""
         if self.last is not None:
             self.stock.suspect(self.last.tensors)
 
     def restock(self, stored: WeightManifest) -> None:
-        """Make the tensors of a version again, unless they are at hand, from its checkpoint, if that is still there."""
+        """Makes the tensors of a version again from its checkpoint, unless they are in stock or that is gone."""
         if self.stock.has(stored.version):
             return
-        candidate = self._standing.remade(stored)
+        candidate = self._parent.remade(stored)
         if candidate is not None:
             self.stock.add(stored.version, candidate.tensors)
 
     def hasten(self) -> None:
-        """Do not wait for the end of the interval: what is published is out of date."""
+        """Ends the interval: what is published is out of date."""
         self._not_before_s = 0.0
 
     def forget_unreachable(self) -> None:
-        """The bus has lost records: do not wait for them."""
-        self._standing.forget_unreachable()
+        """Waits no more for records that the bus has lost."""
+        self._parent.forget_unreachable()
 
     def is_due(self) -> bool:
         """Whether there is something to publish, the interval is over, and nothing has to be read before.
 
-        A lease that was taken again is a reason to look: the store may have forgotten the weights with it.
+        A lease that was taken again is a reason, too: the store may have forgotten the weights with it.
         """
-        is_time = self._flight is None and self._clock_s() >= self._not_before_s
-        has_reason = self._standing.may_publish or self._leadership.lease is not self._lease
+        is_time = self._sender.flight is None and self._clock_s() >= self._not_before_s
+        has_reason = self._parent.may_publish or self._leadership.lease is not self._lease
         return is_time and self._leadership.reach.is_open and has_reason
 
     def publish(self) -> None:
-        """Start a publication, or count why not. Raises StaleEpoch: another learner leads."""
+        """Starts a publication, or counts why not. Raises StaleEpoch where another learner leads."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
         try:
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
-                self.claim()
+                self.checkpoint()
             current = self._store.current()
             if current != self._learner.version:
-                self._standing.follow(current)
-            elif self._standing.may_publish and (candidate := self._candidate(steps := Stopwatch())) is not None:
-                self._launch(candidate, steps)
+                self._parent.follow(current)
+            elif self._parent.may_publish:
+                self._publish_candidate()
         except StaleEpoch:
             raise
         except (WireError, CheckpointFailed) as error:
             self._retry(error)
 
-    def settle(self, *, wait: bool = False) -> None:
-        """End the publication under way, if it has ended or `wait`. Raises StaleEpoch: another learner leads."""
-        flight = self._flight
-        if flight is None or not (wait or flight.sent.done()):
+    def complete(self, *, wait: bool = False) -> None:
+        """Completes the publication under way, if it was sent or `wait`. Raises StaleEpoch where another leads."""
+        flight = self._sender.flight
+        if flight is None:
             return
         try:
-            flight.sent.result()
+            if not self._sender.has_landed(wait=wait):
+                return
         except WireError as error:
             if isinstance(error, StaleEpoch):
                 self._leadership.refused(flight.lease, error)
             self._retry(error)
             return
-        finally:
-            self._flight = None
-        self._failure = ""
-        flight.steps.end("publish")
-        self._standing.mark(flight.manifest, flight.num_changes)
+        self._last_failure = ""
+        flight.stopwatch.end("publish")
+        self._parent.adopt(flight.manifest, flight.num_changes)
         self._maker.published(flight.candidate, self._learner)
         failpoint("after-mark")
-        self._tidy()
-        flight.steps.end("tidy")
-        self.last_ms = flight.steps.ms
+        self._writer.tidy()
+        flight.stopwatch.end("tidy")
+        self.last_ms = flight.stopwatch.ms
         accuracy = flight.candidate.measured.evaluation.accuracy
-        log.info("published", version=flight.manifest.version, ms=flight.steps.total_ms, accuracy=accuracy)
+        log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms, accuracy=accuracy)
 
     def checkpoint_if_due(self) -> None:
-        """Write everything down now and then, so that a restart does not read for long where nothing is published."""
-        has_news = self._learner.offsets != self._written or not self._is_synced
-        if self._clock_s() >= self._checkpoint_at_s and has_news:
-            try:
-                self._checkpoint(None)
-                self._tidy()
-            except CheckpointFailed as error:
-                self._retry(error)
-            self._checkpoint_at_s = self._clock_s() + self._config.checkpoint_interval_s
+        """Writes a checkpoint now and then, so that a restart does not read for long where nothing is published."""
+        if self._writer.is_due:
+            self.checkpoint()
+            self._writer.postpone()
 
     def finish(self) -> None:
-        """Publish what is new, if the store is there, and write everything down: the process ends.
+        """Publishes what is new, if the store is there, and writes everything down: the process ends.
 
         The store costs at most the timeout of one publication: what it does not answer, the next process publishes.
         """
-        self.settle(wait=True)
-        if self._standing.has_changes and self._leadership.reach.is_open:
+        self.complete(wait=True)
+        if self._parent.has_changes and self._leadership.reach.is_open:
             self.publish()
-            self.settle(wait=True)
-        self._checkpoint_at_s = self._sync_at_s = 0.0
+            self.complete(wait=True)
+        self._writer.hasten()
         self.checkpoint_if_due()
 
-    def _checkpoint(self, pending: WeightManifest | None) -> None:
-        """Write everything down; on the disk itself now and then, and whenever somebody was erased."""
-        learner = self._learner
-        now_s = self._clock_s()
-        is_synced = now_s >= self._sync_at_s or len(learner.erased) != self._num_synced
-        self._leadership.confirm()
-        self._checkpoints.write(learner.export(pending, epoch=self._leadership.lease.epoch), is_synced=is_synced)
-        self._written = learner.offsets
-        self._is_synced = is_synced
-        self._checkpoint_at_s = now_s + self._config.checkpoint_interval_s
-        if is_synced:
-            self._sync_at_s = self._checkpoint_at_s
-            self._num_synced = len(learner.erased)
+    def prune(self) -> None:
+        """Removes the checkpoints that nothing can return to. Raises what reading the plan raises."""
+        self._writer.prune()
 
-    def _launch(self, candidate: Candidate, steps: Stopwatch) -> None:
-        num_changes = self._standing.num_changes
+    def _publish_candidate(self) -> None:
+        """Makes a candidate, and unless it is refused writes its blobs and a checkpoint, and begins to send it."""
+        stopwatch = Stopwatch()
+        candidate = self._gatekeeper.candidate(stopwatch)
+        if candidate is None:
+            return
+        num_changes = self._parent.num_changes
         version = max(self._store.next_version(), self._learner.last_version + 1)
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.stock.add(version, candidate.tensors)
-        self._tried = candidate.tensors
+        self._tensors_sent = candidate.tensors
         put_blobs(candidate, self._store)
-        steps.end("blobs")
-        self._standing.launched(manifest)
-        self._checkpoint(manifest)
+        stopwatch.end("blobs")
+        self._parent.announce(manifest)
+        self._writer.write(manifest)
         failpoint("after-checkpoint")
-        steps.end("checkpoint")
-        sent = self._thread.submit(self._send, manifest, lease)
-        self._flight = Flight(
-            manifest=manifest, candidate=candidate, num_changes=num_changes, steps=steps, lease=lease, sent=sent
+        stopwatch.end("checkpoint")
+        self._sender.send(
+            Flight(manifest=manifest, candidate=candidate, num_changes=num_changes, stopwatch=stopwatch, lease=lease)
         )
 
-    def _send(self, manifest: WeightManifest, lease: Lease) -> None:
-        self._store.publish(manifest, lease)
-        failpoint("after-publish")
-
-    def _candidate(self, steps: Stopwatch) -> Candidate | None:
-        """What to publish; None, and a count, when the gate refuses it."""
-        num_changes = self._standing.num_changes
-        try:
-            candidate = self._maker.make(self._learner, steps)
-            refusals = gate.refusals(candidate.measured, candidate.precisions[0], self._limits)
-        except NonFinite as error:
-            log.warning("not_finite", reason=str(error))
-            candidate = None
-            refusals = ["not_finite"]
-        failpoint("after-evaluate")
-        self.refusals = tuple(refusals)
-        if not refusals:
-            return candidate
-        self._learner.counts.update(f"gate_{reason}" for reason in refusals)
-        if self._standing.refused(num_changes) >= self._config.max_refusals:
-            self._standing.give_up()
-        log.warning("refused", reasons=refusals, evaluation=candidate.measured.evaluation if candidate else None)
-        return None
-
-    def prune(self) -> None:
-        """Remove the checkpoints that nothing can return to. Raises what reading the plan raises."""
-        plan = self._store.plan()
-        self._wanted = set(plan.needed if plan else ())
-        self._drop()
-
-    def _tidy(self) -> None:
-        """Remove what nothing can return to; while the store is away, by the plan that was read last."""
-        if not self._leadership.reach.is_open:
-            self._drop()
-            return
-        try:
-            self.prune()
-        except WireError as error:
-            self._learner.counts["tidy_failed"] += 1
-            self._note(error)
-            log.warning("tidy_failed", reason=str(error))
-
-    def _drop(self) -> None:
-        if self._wanted is None:  # no plan was read yet
-            return
-        kept = self._wanted | {self._learner.version}
-        self.stock.keep(kept)
-        self._checkpoints.prune(kept, since=self._learner.erased.clean_since)
-
     def _retry(self, error: Exception) -> None:
-        """Try again soon. A failure that comes again is counted each time and said once."""
+        """Makes a publication due after a pause. A failure that comes again is counted each time and logged once."""
         reason = type(error).__name__
         self._learner.counts[f"failed_{reason}"] += 1
-        self._note(error)
-        self._standing.force()
+        self._note_failure(error)
+        self._parent.force()
         self._not_before_s = self._clock_s() + 1e-3 * self._config.retry_backoff_ms
-        if reason != self._failure:
+        if reason != self._last_failure:
             log.warning("publish_failed", reason=reason, detail=str(error))
-        self._failure = reason
+        self._last_failure = reason
 
-    def _note(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
             self._leadership.reach.lost(error)
         elif isinstance(error, BlobCorrupt | NotFound):
-            self.stock.suspect(self._tried)
+            self.stock.suspect(self._tensors_sent)

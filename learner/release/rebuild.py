@@ -1,12 +1,13 @@
-"""Makes a published version again, from the topics and its lineage, to compare it with what is served bit for bit.
+"""Rebuilds a published version from the topics and its lineage, to compare it with what is served, bit for bit.
 
     manifest --lineage--> records up to a round's offsets --> the round --> ... --> records up to the version's --> head
 
 A learner of the same settings reads every partition up to the offsets of each round, in whatever order, trains the
-round to its end, and adopts or drops its encoder as the lineage says. What it then knows is what the learner knew that
-published the version. Not on every machine: floating-point sums differ in their last bits between instruction sets.
+round to its end, and adopts or drops its encoder as the lineage says. Then it knows what the learner knew that
+published the version. This holds on processors of one instruction set only: floating-point sums differ in their last
+bits between instruction sets.
 
-Rejected: to begin from the newest checkpoint (it is what might be wrong), and to repeat the timing of the rounds (what
+Rejected: beginning from the newest checkpoint (it is what might be wrong), and repeating the timing of the rounds (what
 they train on does not depend on it).
 """
 
@@ -23,15 +24,15 @@ from model.errors import NonFinite
 from wire.records import Answer, Feedback, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]
-"""Gives, in parts, what it has not given yet of the records below these offsets (`topic/partition` -> next offset)."""
+"""Yields, in parts, the records below these offsets (`topic/partition` -> next offset) that were not read before."""
 
 
 class NotRebuilt(LearnerError):
-    """The version cannot be made again; the message says why."""
+    """The version cannot be rebuilt; the message says why."""
 
 
 def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, read_to: ReadTo) -> Candidate:
-    """The version of `manifest` as `learner`, which knows nothing yet, comes to it. Raises NotRebuilt."""
+    """Rebuilds the version of `manifest` with `learner`, which knows nothing yet. Raises NotRebuilt."""
     lineage = manifest.lineage
     if lineage.gap:
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
@@ -41,19 +42,19 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
         _read(learner, read_to, each.offsets)
         _repeat(learner, each, read_to)
     _read(learner, read_to, manifest.trained_through)
-    found = learner.tier.head.classes
-    if sorted(found) != sorted(manifest.labels):
-        raise NotRebuilt(f"{len(found)} classes are in the topics, {len(manifest.labels)} in the version")
-    learner.tier = learner.tier.reordered(manifest.labels)
-    return Maker(config).make(learner, Stopwatch())
+    classes = learner.tier.head.classes
+    if sorted(classes) != sorted(manifest.labels):
+        raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
+    learner.knowledge.reorder(manifest.labels)
+    return Maker(config).make(learner.knowledge, Stopwatch())
 
 
 def differing(manifest: WeightManifest, candidate: Candidate) -> list[str]:
     """The tensors of `candidate` that are not those of `manifest`, by name; [] where every bit is the same."""
     stored = {tensor.name: tensor for tensor in manifest.tensors}
     names = stored.keys() | candidate.tensors.keys()
-    made = {name: it.entry for name, it in candidate.tensors.items()}
-    return sorted(name for name in names if stored.get(name) != made.get(name))
+    rebuilt = {name: tensor.entry for name, tensor in candidate.tensors.items()}
+    return sorted(name for name in names if stored.get(name) != rebuilt.get(name))
 
 
 def _read(learner: Learner, read_to: ReadTo, offsets: Mapping[str, int]) -> None:
@@ -61,23 +62,23 @@ def _read(learner: Learner, read_to: ReadTo, offsets: Mapping[str, int]) -> None
         learner.learn(records, offsets)
 
 
-def _repeat(learner: Learner, wanted: Round, read_to: ReadTo) -> None:
-    learner.begin(wanted.kind)
-    done = learner.round
+def _repeat(learner: Learner, recorded: Round, read_to: ReadTo) -> None:
+    learner.begin(recorded.kind)
+    done = learner.knowledge.round
     assert done is not None, "begin has begun one"
-    if done.plan.number != wanted.number:
-        raise NotRebuilt(f"round {wanted.number} comes out as round {done.plan.number}")
-    if wanted.outcome == "running":
+    if done.plan.number != recorded.number:
+        raise NotRebuilt(f"round {recorded.number} comes out as round {done.plan.number}")
+    if recorded.outcome == "running":
         return
-    if wanted.outcome == "dropped":
-        learner.drop()
+    if recorded.outcome == "dropped":
+        learner.knowledge.drop()
         return
     try:
         while done.phase is not Phase.STORE:
             done.step(learner.replay, learner.holdout)
-        _read(learner, read_to, wanted.memory_offsets)
+        _read(learner, read_to, recorded.memory_offsets)
         while done.step(learner.replay, learner.holdout) is not Phase.DONE:
             pass
     except NonFinite as error:
-        raise NotRebuilt(f"round {wanted.number}: {error}") from error
+        raise NotRebuilt(f"round {recorded.number}: {error}") from error
     learner.adopt(done)

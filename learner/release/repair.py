@@ -1,14 +1,13 @@
-"""Writes again what the store has lost or damaged, where the learner has the bytes or can make them again.
+"""Writes blobs again that the store has lost or damaged, where the learner has the bytes or can make them again.
 
-    replicas' reports --damaged--.
-    a publication is refused -----+--> digests --stock, else the checkpoint of its version--> store.repair_blob
-    now and then, all of ours ---'
+    replicas' reports --damaged-------.
+    a publication is refused ---------+--> digests --stock, else the checkpoint of its version--> store.repair_blob
+    now and then, the current version-'
 
-A blob that never changes is named by every version and written once, so nobody but us would ever notice that it is
-damaged until a replica starts and cannot load anything. The store compares before it writes, so asking twice is
-harmless.
+A blob that never changes is named by every version and written once. So without the learner nobody would notice that it
+is damaged until a replica starts and cannot load anything. A repair is idempotent: the store compares before it writes.
 
-Rejected: to publish another version instead (it names the same encoder), and to verify before each publication (an
+Rejected: publishing another version instead (it names the same encoder), and verifying before each publication (an
 encoder that never changes would be fetched for every version).
 """
 
@@ -26,16 +25,16 @@ from wire.records import WeightManifest
 from wire.store import Store
 
 INTERVAL_S = 1.0
-"""Time between two looks into the reports."""
+"""Shortest time between two reads of the reports."""
 
-AGAIN_S = 10.0
-"""A digest that was looked at is left alone for so long: reports live on for some seconds."""
+PAUSE_S = 10.0
+"""A digest that was checked is left alone for so long: a report stays in the store for some seconds."""
 
 log = structlog.get_logger("learner")
 
 
 class Repairer:
-    """Belongs to the learner's thread; `look` takes as long as reading what is suspect."""
+    """Belongs to the learner's thread; `repair` takes as long as reading what is suspect."""
 
     def __init__(
         self,
@@ -55,16 +54,16 @@ class Repairer:
         self._clock_s = clock_s
         self._next_s = 0.0
         self._verify_at_s = clock_s() + verify_every_s
-        self._looked_at_s: dict[str, float] = {}
+        self._checked_at_s: dict[str, float] = {}
 
-    def look(self) -> None:
-        """Repair what is known to be damaged, at most every INTERVAL_S, while the store is there."""
+    def repair(self) -> None:
+        """Repairs the blobs that are suspect, at most every INTERVAL_S, while the store is there."""
         if self._clock_s() < self._next_s or not self._leadership.reach.is_open:
             return
         self._next_s = self._clock_s() + INTERVAL_S
         try:
             for digest in sorted(self._suspects()):
-                self._repair(digest)
+                self._repair_blob(digest)
         except StoreUnavailable as error:
             self._leadership.reach.lost(error)
         except WireError as error:
@@ -75,12 +74,14 @@ class Repairer:
         if self._verify_every_s and self._clock_s() >= self._verify_at_s:
             self._verify_at_s = self._clock_s() + self._verify_every_s
             self._publisher.suspect_all()
-        long_ago_s = self._clock_s() - AGAIN_S
-        self._looked_at_s = {digest: at_s for digest, at_s in self._looked_at_s.items() if at_s > long_ago_s}
-        reported = {digest for report in self._store.reports() for digest in report.damaged}
-        return self._publisher.stock.suspects | (reported - self._looked_at_s.keys())
+        long_ago_s = self._clock_s() - PAUSE_S
+        self._checked_at_s = {digest: at_s for digest, at_s in self._checked_at_s.items() if at_s > long_ago_s}
+        reported = set[str]()
+        for report in self._store.reports():
+            reported |= set(report.damaged)
+        return self._publisher.stock.suspects | (reported - self._checked_at_s.keys())
 
-    def _repair(self, digest: str) -> None:
+    def _repair_blob(self, digest: str) -> None:
         stock = self._publisher.stock
         counts = self._learner.counts
         stored = stock.of(digest) or self._remade(digest)
@@ -91,10 +92,10 @@ class Repairer:
             counts["blobs_repaired"] += 1
             log.warning("blob_repaired", tensor=stored.entry.name, digest=digest)
         stock.suspects.discard(digest)
-        self._looked_at_s[digest] = self._clock_s()
+        self._checked_at_s[digest] = self._clock_s()
 
     def _remade(self, digest: str) -> Stored | None:
-        """The tensor, where the checkpoint of a version that names it still leads to it."""
+        """The tensor under `digest`, made again from the checkpoint of a version in force that names it, if any."""
         for manifest in self._in_force():
             if any(entry.digest == digest for entry in manifest.tensors):
                 self._publisher.restock(manifest)

@@ -1,8 +1,9 @@
-"""AdamW, with rates that fall to nothing in a straight line: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2.
+"""AdamW with a linear decay of the learning rates to 0: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2.
 
-The steps are torch's own function, and come to the same bits as `torch.optim.AdamW` under `PolynomialLR`. Rejected:
-that class. It imports torch's compiler to switch it off for itself, which takes two seconds of a processor in every
-learner that starts, and whoever waits for its labels waits for that.
+The steps are torch's own function, and give the same bits as `torch.optim.AdamW` under `PolynomialLR`.
+
+Rejected: that class. It imports torch's compiler only to switch it off for itself. The import takes two seconds of a
+processor whenever a learner starts, and labels wait as long.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ EPSILON = 1e-8
 
 @dataclass(slots=True)
 class ParameterGroup:
-    """Parameters that learn at one rate. `decay` is the share of a weight that goes with each step, times the rate."""
+    """Parameters that share a learning rate. `decay` is decoupled: a step takes rate * decay of each weight."""
 
     parameters: Sequence[nn.Parameter]
     rate: float
@@ -33,7 +34,7 @@ class ParameterGroup:
         self._num_steps = [torch.tensor(0.0) for _ in self.parameters]
 
     def step(self) -> None:
-        """One step along the gradients. Every parameter has one."""
+        """Takes one step. Every parameter must have a gradient."""
         gradients = [each.grad for each in self.parameters]
         assert all(each is not None for each in gradients)
         adamw(
@@ -55,7 +56,7 @@ class ParameterGroup:
 
 
 class AdamW:
-    """Steps of `groups`, `num_steps` of them: whatever comes after those changes nothing."""
+    """Steps the parameters of `groups`. After `num_steps` steps the rates are 0, so further steps change nothing."""
 
     def __init__(self, groups: Sequence[ParameterGroup], *, num_steps: int) -> None:
         self._groups = groups
@@ -64,18 +65,19 @@ class AdamW:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step, after which every rate is lower."""
+        """Takes one step of every group, then lowers the rates."""
         for group in self._groups:
             group.step()
         self._num_done += 1
         if self._num_done > self._num_steps:
             return
-        before, after = (1.0 - done / self._num_steps for done in (self._num_done - 1, self._num_done))
+        before = 1.0 - (self._num_done - 1) / self._num_steps
+        after = 1.0 - self._num_done / self._num_steps
         for group in self._groups:
             group.rate *= after / before
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Sets every gradient to None."""
         for group in self._groups:
             for parameter in group.parameters:
                 parameter.grad = None

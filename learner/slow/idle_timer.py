@@ -1,4 +1,4 @@
-"""Notices that no label comes any more: then there is time to rehearse."""
+"""An idle timer: notices that no label comes any more, so that there is time to rehearse."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,14 +7,16 @@ from wire.records import Answer, Feedback
 
 
 class IdleTimer:
-    """`after(records)` says whether the last label lies `after_s` seconds back; never for 0."""
+    """Measures the time since the last label. `idle_after_s` of 0 means that the learner is never idle."""
 
-    def __init__(self, after_s: float, *, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._after_s = after_s
+    def __init__(self, idle_after_s: float, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._idle_after_s = idle_after_s
         self._clock_s = clock_s
         self._last_s = clock_s()
 
-    def after(self, records: Iterable[Answer | Feedback]) -> bool:
+    def is_idle_after(self, records: Iterable[Answer | Feedback]) -> bool:
+        """Takes in what was read last. Whether no label has come for `idle_after_s` seconds."""
         if any(isinstance(record, Feedback) for record in records):
             self._last_s = self._clock_s()
-        return 0 < self._after_s <= self._clock_s() - self._last_s
+        idle_s = self._clock_s() - self._last_s
+        return self._idle_after_s > 0 and idle_s >= self._idle_after_s

@@ -1,15 +1,14 @@
 """The slow tier: rounds of training beside the published encoder, one small unit of work at a time.
 
-    plan: all batches --> (GUESS) --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier --> MEASURE --> DONE
+    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier -> MEASURE -> DONE
 
-A round starts after a number of labels. When labels stay away, one more goes over the memory, twice (a rehearsal:
-CLINC150 gains 0.9 points by it, and its last classes most), and where most texts have no label, two more train on
-pseudo-labels of those (`learner.slow.pseudo_labels`). All batches are drawn at the start, and the tokens that are
-dropped by a seeded rng: what a round learns is a function of its plan, of the class means it starts from, and of the
-encoder. A checkpoint holds
-these, and a restart repeats the round from them; the optimizer is not worth a place in it. The published encoder keeps
-serving and the fast tier keeps learning under it; labels that come while the next one is rebuilt are learnt under both
-(`also`).
+A round starts after a number of labels. When labels stay away, one more round goes over the memory, twice (a rehearsal:
+CLINC150 gains 0.9 points by it, and its last classes most). Where most texts have no label, two more rounds train on
+pseudo-labels of those texts (`learner.slow.pseudo_labels`). All batches are drawn at the start, and the dropped tokens
+from the round's own rng. So what a round learns is a function of three things: its plan, the class means that it starts
+from, and the encoder. A checkpoint holds these, and a restart repeats the round from them; the state of the optimizer
+is not kept. The published encoder keeps serving and the fast tier keeps learning under it; labels that come while the
+next tier is rebuilt are learnt under both encoders (`also`).
 
 Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
 """
@@ -26,21 +25,19 @@ from torch import Tensor
 from learner.config import LearnerConfig
 from learner.export import stored_encoder
 from learner.failpoints import failpoint
-from learner.fast.fast_head import FastTier
+from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay, draw
+from learner.memory.replay import Labelled, Replay
+from learner.slow.plan import RoundPlan
 from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.token_dropout import token_dropout
 from learner.slow.trainer import Trainer, with_own_top
-from learner.state.snapshot import RoundPlan, StepPlan
 from model.strata import Strata
-
-GROWTH = 0.1
-"""A round ends with encoding the replay memory anew, so the next waits for this share of it in new labels."""
 
 
 class Phase(Enum):
-    GUESS = "guess"
+    """What the next unit of a round does. The values are part of the learner's reports."""
+
+    PSEUDO_LABEL = "guess"
     TRAIN = "train"
     STORE = "store"
     REBUILD = "rebuild"
@@ -49,21 +46,21 @@ class Phase(Enum):
 
 
 class SlowRound:
-    """One round. `step` does one unit; at DONE, `strata` and `next_tier` are what it made."""
+    """One round. `step` does one unit; at DONE, `strata` and `next_tier` are what the round has made."""
 
     def __init__(
-        self, plan: RoundPlan, means_CD: Tensor, tier: FastTier, strata: Strata, *, config: LearnerConfig
+        self, plan: RoundPlan, means_CD: Tensor, tier: FastHead, strata: Strata, *, config: LearnerConfig
     ) -> None:
         self.plan = plan
         self.means_CD = means_CD
         self.losses = list[float]()
         unlabelled = plan.unlabelled
-        self._guesses = PseudoLabels(unlabelled, means_CD, unit=config.rebuild_batch)
-        self.phase = Phase.GUESS if unlabelled else Phase.TRAIN
+        self._pseudo_labels = PseudoLabels(unlabelled, means_CD, unit=config.rebuild_batch)
+        self.phase = Phase.PSEUDO_LABEL if unlabelled else Phase.TRAIN
         self._tier = tier
         self._unit = config.rebuild_batch
         rng = np.random.default_rng([config.seed, plan.number])
-        self._thin = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
+        self._token_dropout = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
         self.next_tier = tier
@@ -73,9 +70,9 @@ class SlowRound:
         self._trainer = Trainer(self.strata, means_CD, parent=strata, num_steps=len(plan.steps), config=config)
 
     def step(self, replay: Replay[Labelled], holdout: Holdout) -> Phase:
-        """Do one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
-        if self.phase is Phase.GUESS:
-            self._guess()
+        """Does one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
+        if self.phase is Phase.PSEUDO_LABEL:
+            self._pseudo_label()
         elif self.phase is Phase.TRAIN:
             self._train()
         elif self.phase is Phase.STORE:
@@ -88,15 +85,16 @@ class SlowRound:
         return self.phase
 
     def also(self, samples: Sequence[Labelled]) -> None:
-        """Samples that were learnt meanwhile: the next encoder must know them too.
+        """Learns samples that came meanwhile: the next encoder must know them too.
 
-        They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them.
+        They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them. Before the
+        memory is read for the rebuilding nothing has to be done, since they are in the memory.
         """
-        if self.phase in (Phase.REBUILD, Phase.MEASURE):  # until then they are in the memory, which is read later
+        if self.phase in (Phase.REBUILD, Phase.MEASURE):
             self._learn(samples)
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """A class, which is `samples`, loses its row to another: the next encoder must not know it either."""
+        """Takes a class, which is `samples`, out of the next tier too, and gives its row to another."""
         if self.next_tier is self._tier:
             return
         left = [sample for sample in self._todo if sample.label == old]
@@ -107,22 +105,22 @@ class SlowRound:
 
     @property
     def progress(self) -> float:
-        """How far the phase is, in [0, 1]."""
-        if self.phase is Phase.GUESS:
-            return self._guesses.progress
+        """The share of the phase that is done, in [0, 1]."""
+        if self.phase is Phase.PSEUDO_LABEL:
+            return self._pseudo_labels.progress
         if self.phase is Phase.TRAIN:
             return len(self.losses) / max(len(self.plan.steps), 1)
         return 1 - len(self._todo) / self._num_todo if self.phase is Phase.REBUILD else 1.0
 
-    def _guess(self) -> None:
-        self._guesses.step(self._tier.served)
-        if self._guesses.rows:
+    def _pseudo_label(self) -> None:
+        self._pseudo_labels.step(self._tier.served)
+        if self._pseudo_labels.rows:
             self.phase = Phase.TRAIN
 
     def _train(self) -> None:
         step = self.plan.steps[len(self.losses)]
         texts = [sample.text for sample in step.samples]
-        x_TD, layout = self._tier.served.prefix(texts, self._first_layer, thin=self._thin)
+        x_TD, layout = self._tier.served.prefix(texts, self._first_layer, drop_tokens=self._token_dropout)
         rows_B = torch.tensor([self._row_of(sample) for sample in step.samples])
         sizes = [len(part) for part in (step.fresh, *step.draws)]
         self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
@@ -131,7 +129,7 @@ class SlowRound:
             self.phase = Phase.STORE
 
     def _row_of(self, sample: Labelled) -> int:
-        return self._rows[sample.label] if sample.label else self._guesses.rows[sample.text]
+        return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]
 
     def _store(self, replay: Replay[Labelled]) -> None:
         top = stored_encoder(self.strata, first_layer=self._first_layer)
@@ -152,55 +150,16 @@ class SlowRound:
         self.next_tier.learn_many(samples)
 
 
-def labels_due(num_memory: int, *, every: int) -> float:
-    """The labels since the last round that are enough for another, with `num_memory` samples in memory.
+def token_dropout(ids: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:
+    """The ids without about a `share` of those between the first and the last, each as likely to go.
 
-    >>> labels_due(1_000, every=500), labels_due(10_000, every=500)
-    (500, 1000.0)
+    Token dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods", section 2.3): every step
+    drops other tokens, so no class hangs on a single word. It drops tokens and not words, since not every language puts
+    spaces between words.
+
+    >>> token_dropout([101, 5, 6, 102], 1.0, np.random.default_rng(0))
+    [101, 102]
     """
-    return max(every, GROWTH * num_memory)
-
-
-def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
-    """How a step of `size` samples is parted: the fresh ones, then those of each draw. Without draws all are fresh.
-
-    >>> step_sizes(32, 1), step_sizes(32, 2, share_fresh=0.75), step_sizes(32, 0)
-    ((16, 16), (24, 4, 4), (32,))
-    """
-    if not num_draws:
-        return (size,)
-    num_fresh = int(size * share_fresh)
-    return (num_fresh, *[(size - num_fresh) // num_draws] * num_draws)
-
-
-def draw_plan(
-    number: int,
-    fresh: Sequence[Labelled],
-    replay: Replay[Labelled],
-    *,
-    steps: int,
-    sizes: Sequence[int],
-    seed: int,
-) -> RoundPlan:
-    """The steps of round `number`: `sizes[0]` samples each from `fresh`, shuffled and as often as needed, and a draw of
-    each other size from `replay`. Without `fresh` all are from `replay`.
-
-    A function of which samples there are, of `number` and of `seed`: the order in which they came changes nothing.
-    """
-    rng = np.random.default_rng([seed, number])
-    groups = replay.groups()
-    pool = sorted(fresh) or [sample for group in groups for sample in group]
-    num_fresh, *draws = sizes
-    order: list[int] = []
-    while len(order) < num_fresh * steps:
-        order += rng.permutation(len(pool)).tolist()
-    return RoundPlan(
-        number=number,
-        steps=[
-            StepPlan(
-                fresh=[pool[place] for place in order[step * num_fresh : (step + 1) * num_fresh]],
-                draws=[draw(groups, num_samples, rng) for num_samples in draws],
-            )
-            for step in range(steps)
-        ],
-    )
+    stays_N = rng.random(len(ids)) >= share
+    stays_N[[0, -1]] = True
+    return [token for token, stays in zip(ids, stays_N.tolist(), strict=True) if stays]

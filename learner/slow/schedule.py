@@ -2,12 +2,12 @@
 
     labels since the last round --enough--> a round: half new labels, half memory
     no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone
-    the same, rehearsed, and few samples beside the texts that wait for a label --> half these by guesses, half memory
+    the same, rehearsed, and fewer samples than texts that wait for a label --> pseudo-labels of these, and memory
 
-Everything is counted in labels; the clock only says that there is silence. The marks (`round_at`, `rehearsed_at`,
-`guessed_at`: labels learnt by then) are among the learner's counts, and so in its checkpoint. When a round is due may
-depend on the clock; what it trains on depends only on which labels were learnt before it
-(`learner.slow.round.draw_plan`).
+Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`, `rehearsed_at`,
+`guessed_at`) is the number of labels learnt at the last round of a kind. The marks are among the learner's counts, and
+so in its checkpoint. When a round is due may depend on the clock; what it trains on depends only on which labels were
+learnt before it (`learner.slow.plan.draw_plan`).
 """
 
 import math
@@ -17,22 +17,28 @@ from collections.abc import Sequence
 from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.memory.replay import Labelled, Replay
-from learner.slow.round import draw_plan, labels_due, step_sizes
+from learner.slow.plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import in_rounds
-from learner.state.snapshot import RoundPlan
 from wire.records import RoundKind
 
-ROUND_AT, REHEARSED_AT, GUESSED_AT = MARKS = "round_at", "rehearsed_at", "guessed_at"
+ROUND_AT = "round_at"
+REHEARSED_AT = "rehearsed_at"
+PSEUDO_LABELLED_AT = "guessed_at"
+MARKS = (ROUND_AT, REHEARSED_AT, PSEUDO_LABELLED_AT)
 
-GUESSING_ROUNDS = 2
-"""Rounds on texts without a label in one silence: the second guesses with what the first has made."""
+GROWTH = 0.1
+"""A round ends with encoding the replay memory anew, so the next one waits for this share of it in new labels."""
 
-GUESSED_SHARE = 0.75
-"""Of the samples of a step in these rounds."""
+PSEUDO_LABEL_ROUNDS = 2
+"""Rounds on texts without a label while the learner is idle: the second takes its pseudo-labels from the encoder that
+the first has made."""
+
+PSEUDO_LABEL_SHARE = 0.75
+"""Share of the samples of a step in these rounds that have a pseudo-label."""
 
 
 class Schedule:
-    """Reads and moves the marks in `counts`, which is the learner's."""
+    """Decides when a round begins. Reads and moves the marks in `counts`, which is the learner's."""
 
     def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
         self._config = config
@@ -45,7 +51,7 @@ class Schedule:
             return "labels"
         if is_idle and self._is_due(REHEARSED_AT, num_memory, is_urgent=is_urgent):
             return "rehearsal"
-        if is_idle and self._is_guessing_due(num_memory, join, is_urgent=is_urgent):
+        if is_idle and self._is_pseudo_labelling_due(num_memory, join, is_urgent=is_urgent):
             return "guesses"
         return None
 
@@ -57,7 +63,7 @@ class Schedule:
         return max(math.ceil(due) - self._num_since(ROUND_AT), 1)
 
     def begin(self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join) -> RoundPlan:
-        """The plan of a round that begins now; moves the marks."""
+        """Moves the marks; returns the plan of a round that begins now."""
         config = self._config
         counts = self._counts
         sizes = step_sizes(config.slow_batch, self._num_draws)
@@ -71,11 +77,11 @@ class Schedule:
             counts[REHEARSED_AT] = counts["learnt"]
         else:
             fresh = [Labelled(text, "") for text in join.unlabelled(config.guessed_texts)]
-            sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=GUESSED_SHARE)
+            sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=PSEUDO_LABEL_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             counts["guessing_rounds"] += 1
-            if counts["guessing_rounds"] % GUESSING_ROUNDS == 0:
-                counts[GUESSED_AT] = counts["learnt"]
+            if counts["guessing_rounds"] % PSEUDO_LABEL_ROUNDS == 0:
+                counts[PSEUDO_LABELLED_AT] = counts["learnt"]
         counts["rounds"] += 1
         counts[ROUND_AT] = counts["learnt"]
         return draw_plan(counts["rounds"], fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
@@ -88,19 +94,34 @@ class Schedule:
     def _num_since(self, mark: str) -> int:
         return self._counts["learnt"] - self._counts[mark]
 
-    def _is_guessing_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
-        """Not under a strategy that draws nothing from the memory: then no sample of the round would have a label."""
+    def _is_pseudo_labelling_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
+        """Whether a round on pseudo-labels is due.
+
+        It never is under a strategy that draws nothing from the memory: no sample of the round would have a label.
+        """
         config = self._config
         num_texts = min(join.num_pending, config.guessed_texts)
         is_worth_it = config.learn_unlabelled and self._num_draws > 0 and num_texts > num_memory
-        return is_worth_it and self._is_due(GUESSED_AT, num_memory, is_urgent=is_urgent)
+        return is_worth_it and self._is_due(PSEUDO_LABELLED_AT, num_memory, is_urgent=is_urgent)
 
     def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:
         is_possible = self._config.trainable_layers > 0 and num_memory > 0
         return is_possible and self._num_since(mark) >= self._num_due(mark, num_memory, is_urgent=is_urgent)
 
     def _num_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> float:
-        """Silence costs nobody anything, so what it is for need not wait for a share of the memory."""
+        """The labels since `mark` that make a round due.
+
+        Work of an idle learner takes time from nobody, so it does not wait for a share of the memory as a round does.
+        """
         every = self._config.slow_every_labels
         due = labels_due(num_memory, every=every) if mark == ROUND_AT else every
         return min(due, self._config.drift_min_labels) if is_urgent else due
+
+
+def labels_due(num_memory: int, *, every: int) -> float:
+    """The labels since the last round that are enough for another, with `num_memory` samples in memory.
+
+    >>> labels_due(1_000, every=500), labels_due(10_000, every=500)
+    (500, 1000.0)
+    """
+    return max(every, GROWTH * num_memory)

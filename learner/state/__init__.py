@@ -1,0 +1,12 @@
+"""What a learner writes down, and how it goes on from that.
+
+    snapshot                 everything that a learner knows as one value, and its bytes
+    persistence              learner -> snapshot -> knowledge
+    checkpoint               the files: atomic, fenced by epochs, pruned
+    origin, base_encoder     what a state belongs to, and what is kept of it under other settings
+    parts                    the memories by the settings, empty or restored
+    lineage                  the rounds that the knowledge came from
+    rounded                  the cache of the rounded base encoder
+
+From outside: `Learner.export` and `restore`, and `Checkpoints`. A checkpoint file is read by later releases.
+"""

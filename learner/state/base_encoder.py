@@ -1,9 +1,9 @@
-"""The encoder that the settings name, before it was trained here, and how a state's trained blocks are put on it.
+"""The base encoder: the one that the settings name, untrained, and how the trained blocks of a state are put on it.
 
     settings --load--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> what is served
 
-A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and says what the
-blocks below them were.
+A checkpoint holds the top blocks that were ever trained, which may be more than are trained now, and the digest of the
+blocks below them.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder, stored_encoder, stored_projection
-from learner.fast.fast_head import FastTier
+from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
 from learner.state.origin import Origin, OriginChange, compare
@@ -31,17 +31,17 @@ log = structlog.get_logger("learner")
 
 
 class Restored(NamedTuple):
-    """What a snapshot gives under the settings of now, and what is different from those that it was made under."""
+    """What a snapshot restores to under the settings of now, and what is different from the settings of then."""
 
     strata: Strata
-    tier: FastTier
+    tier: FastHead
     change: OriginChange
 
 
 class BaseEncoder:
-    """Takes over `strata`, whose shape becomes that of the settings. Raises WrongConfig where these do not fit it.
+    """Owns `strata`, whose config becomes that of the settings. Raises WrongConfig where these do not fit it.
 
-    `cache_dir` is where the rounded weights are kept from one start to the next.
+    `cache_dir` is the folder in which the rounded weights are cached from one start to the next.
     """
 
     def __init__(
@@ -66,18 +66,17 @@ class BaseEncoder:
 
     @property
     def origin(self) -> Origin:
-        """What a state belongs to that is exported now."""
+        """The origin of a state that is exported now."""
         return self._origin(self._num_kept)
 
     def restored(self, snapshot: Snapshot, memory: Sequence[Labelled], *, like: ServedEncoder) -> Restored:
-        """The encoder and the sums of `snapshot`, or sums of `memory` where those belong to other features.
+        """The encoder and the sums of `snapshot`; the sums of `memory` where those belong to other features.
 
-        `like` is served on where it is the same. Says what is different from the settings that `snapshot` was made
-        under. Raises StateRefused.
+        `like` is served on where its weights are the same. Raises StateRefused.
         """
         change = self._compare(snapshot)
         strata, served = self._with_blocks_of(snapshot, like)
-        tier = FastTier(served, ridge=self._config.ridge)
+        tier = FastHead(served, ridge=self._config.ridge)
         if change.is_rebuilt:
             tier.admit_all(snapshot.facts.classes)
             tier.relearn(memory)
@@ -99,7 +98,7 @@ class BaseEncoder:
         return compare(old, new, is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
 
     def _with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
-        """The encoder of `snapshot`, as it is trained and as it is served. Of another encoder no block is taken."""
+        """The encoder of `snapshot`, as it is trained and as it is served. No block of another encoder is taken."""
         is_same = self._is_same(snapshot.origin)
         if is_same:
             self._num_kept = max(self._num_kept, snapshot.origin.trainable_layers)
@@ -107,7 +106,7 @@ class BaseEncoder:
         if is_same:
             load_top(strata, snapshot.named("top."))
         top = stored_encoder(strata, first_layer=self._first_kept)
-        is_like = all(it.entry == like.tensors[name].entry for name, it in top.items())
+        is_like = all(stored.entry == like.tensors[name].entry for name, stored in top.items())
         return strata, like if is_like else like.with_top(top)
 
     def _is_same(self, old: Origin) -> bool:

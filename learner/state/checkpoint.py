@@ -1,4 +1,4 @@
-"""Checkpoints: everything the learner knows, offsets included, in one file that is whole or refused.
+"""Checkpoints: everything that the learner knows, offsets included, in one file that is whole or refused.
 
     Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest whole one
 
@@ -6,15 +6,15 @@ Weights, sums, memory, windows, counters and offsets are one file, so what was l
 disagree: a restart seeks to the offsets inside, and each label has its effect once.
 
 A file is named after its sequence number, the epoch of the leader that wrote it, and the version that it was published
-as (0: none). Of two files the one of the higher epoch is newer, and a leader whose epoch is not the highest in the
-folder writes nothing: one that slept over its lease can at most bring in a file that is older than all of its
-successor's, which has written one before it did anything else. What was published as a version is what the store has
-under that number, whatever a file's name says. Kept are the newest few, and those of versions that the rollout may
-return to.
+as (0: none). The epoch is a fencing token: of two files the one of the higher epoch is newer, and a leader whose epoch
+is not the highest in the folder writes nothing. A leader that slept over its lease may already have passed that check.
+Its file is then older than all files of its successor, which wrote one before it did anything else. A file's name does
+not prove what was published: that is what the store has under the number of the version. The newest few files are kept,
+and those of versions that the rollout may return to.
 
-A file outlives a kill as soon as it has its name, and a power cut only after fsync, which the writer may leave out: the
-one before it that was synced is kept, too, and whoever goes on from that reads the labels since once more. So most
-files of a stream of versions are removed before they ever reach the disk.
+A file survives a kill as soon as it has its name, and a power cut only after fsync, which the writer may leave out. So
+the newest file that was synced is kept, too, and a learner that goes on from it reads the labels since then once more.
+Thereby most files of a stream of versions are removed before they ever reach the disk.
 
 Rejected: one file per part (a kill between two of them mixes two states), and a journal (replaying it needs the
 encoder of that time).
@@ -55,12 +55,12 @@ class Checkpoints:
         self._num_newest = num_newest
         folder.mkdir(parents=True, exist_ok=True)
         self.synced: Path | None = None
-        """The newest file of ours that is known to be on the disk itself."""
+        """The newest file of this process that is known to be on the disk itself."""
         self.refused: list[str] = []
         """Files that were refused, with the reason."""
 
     def write(self, snapshot: Snapshot, *, is_synced: bool = True) -> Path:
-        """Write a snapshot; with `is_synced` it would survive a power cut afterwards, without only a kill.
+        """Writes a snapshot. Afterwards it survives a kill, and with `is_synced` a power cut, too.
 
         Raises StaleEpoch where a later leader has written, and CheckpointFailed.
         """
@@ -78,8 +78,8 @@ class Checkpoints:
     def newest(self) -> Snapshot | None:
         """The newest checkpoint that is whole; None where the folder has none at all.
 
-        Torn ones are passed over and noted in `refused`. Raises StateRefused where no other is left, or where the
-        newest whole one cannot be read: to go on from less would throw away what is there.
+        Torn ones are passed over and noted in `refused`. Raises StateRefused where no other is left, or where this
+        program cannot read the newest whole one: going on from an older one would throw away what is there.
         """
         entries = self.entries()
         for entry in entries:
@@ -94,7 +94,7 @@ class Checkpoints:
         return None
 
     def of_version(self, manifest: WeightManifest) -> Snapshot | None:
-        """The state that was published as the version that the store has as `manifest`, if it is still kept."""
+        """The state that was published as `manifest`, which the store has; None where its file is gone."""
         for entry in self.entries():
             if entry.version != manifest.version:
                 continue
@@ -108,52 +108,48 @@ class Checkpoints:
         return None
 
     def prune(self, versions: Iterable[int], *, since: int = 0) -> None:
-        """Remove all but the newest few, the newest that was synced, and the newest of each of `versions`; also what a
-        kill left half written.
+        """Removes all but the newest few, the newest that was synced, and the newest of each of `versions`.
 
-        What is older than the checkpoint of version `since` goes even where it is the newest that was synced.
+        Files that a kill left half written go, too. What is older than the checkpoint of version `since` goes even
+        where it is the newest that was synced.
         """
         entries = self.entries()
-        wanted = set(versions) - {0}
+        needed = set(versions) - {0}
         places = [place for place, entry in enumerate(entries) if since and entry.version == since]
         num_newest = min(self._num_newest, 1 + max(places, default=len(entries)))
         newest_of = {entry.version: entry.path for entry in reversed(entries)}
         oldest_kept = max(places, default=len(entries))
         kept = {entry.path for entry in entries[:num_newest]}
         kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
-        kept |= {path for version, path in newest_of.items() if version in wanted}
+        kept |= {path for version, path in newest_of.items() if version in needed}
         for path in self._folder.iterdir():
             is_ours = path.suffix == ".temporary" or _NAME.fullmatch(path.name) is not None
             if is_ours and path not in kept:
                 path.unlink(missing_ok=True)
 
     def entries(self) -> list[CheckpointFile]:
-        """What is in the folder, newest first."""
-        matches = ((path, _NAME.fullmatch(path.name)) for path in self._folder.iterdir())
-        found = [
-            CheckpointFile(
-                path=path,
-                sequence=int(name["sequence"]),
-                epoch=int(name["epoch"] or 0),
-                version=int(name["version"]),
-            )
-            for path, name in matches
-            if name
-        ]
-        return sorted(found, key=lambda entry: (-entry.epoch, -entry.sequence))
+        """The checkpoints in the folder, newest first."""
+        entries = list[CheckpointFile]()
+        for path in self._folder.iterdir():
+            name = _NAME.fullmatch(path.name)
+            if name is not None:
+                sequence = int(name["sequence"])
+                epoch = int(name["epoch"] or 0)
+                entries.append(CheckpointFile(path=path, sequence=sequence, epoch=epoch, version=int(name["version"])))
+        return sorted(entries, key=lambda entry: (-entry.epoch, -entry.sequence))
 
     def next_path(self, snapshot: Snapshot) -> Path:
-        """The file that would be written now."""
+        """The file that the next `write` makes."""
         sequence = 1 + max((entry.sequence for entry in self.entries()), default=0)
         pending = snapshot.facts.pending
         return self._folder / f"{sequence:09d}-e{snapshot.facts.epoch}-v{pending.version if pending else 0}.checkpoint"
 
     def highest_epoch(self) -> int:
-        """That of the last leader that has written here."""
+        """The epoch of the last leader that has written here; 0 for none."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
     def _read(self, entry: CheckpointFile) -> Snapshot:
-        """Raises CheckpointRefused."""
+        """Reads a file. Raises CheckpointRefused."""
         try:
             return decode(entry.path.read_bytes())
         except OSError as error:
@@ -172,7 +168,7 @@ REMEDY: Final = (
 
 
 def is_same(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
-    """Whether what was about to be published is what the store has."""
+    """Whether the version that was about to be published is the one that the store has."""
     if pending is None or stored is None:
         return False
     return _identity(pending) == _identity(stored)
@@ -183,9 +179,9 @@ def _identity(manifest: WeightManifest) -> tuple[object, ...]:
 
 
 def write_whole(path: Path, data: bytes, *, check: Callable[[], None], is_synced: bool) -> None:
-    """Write `path` so that after a kill (with `is_synced`: or a power cut) it is there whole or not at all.
+    """Writes `path` atomically: after a kill (with `is_synced`: or a power cut) it is there whole or not at all.
 
-    Raises OSError, and what `check` raises, which is called when nothing is left to do but to give the file its name.
+    `check` is called right before the file gets its name. Raises OSError, and what `check` raises.
     """
     temporary = path.with_suffix(".temporary")
     half = len(data) // 2
@@ -208,8 +204,8 @@ def write_whole(path: Path, data: bytes, *, check: Callable[[], None], is_synced
 
 
 def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(opened)
+        os.fsync(descriptor)
     finally:
-        os.close(opened)
+        os.close(descriptor)

@@ -1,14 +1,14 @@
-"""How the knowledge of a learner came about: the record that a version is made again from.
+"""The lineage: the list of slow rounds that knowledge came from, with which a version is rebuilt from the topics.
 
     a round begins --began--> Lineage --ended--> Lineage --in the manifest--> rebuild
 
-The sums of the fast tier are exact, and what a round makes is a function of which records lie below its offsets: those
+The sums of the fast tier are exact. What a round makes is a function of the records below two sets of offsets: those
 where it began, and those where it read the memory. So the topics and this list lead to the same weights, bit for bit,
 on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
 Where something else has changed what is known, `gap` says so, for good.
 
-Rejected: a round that begins at every so many labels and at no other place (labels have no common order over the
-partitions, and a rehearsal begins when there is silence), and the plans of all rounds (a plan holds texts).
+Rejected: a round that begins after a fixed number of labels and nowhere else (labels have no common order over the
+partitions, and a rehearsal begins when the learner is idle), and the plans of all rounds (a plan holds texts).
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ import msgspec
 from wire.records import Lineage, Round, RoundKind
 
 MAX_ROUNDS: Final = 256
-"""Rounds that are kept: about 40 KB in a manifest."""
+"""A lineage has the last so many rounds: about 40 KB in a manifest."""
 
 
 def began(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int]) -> Lineage:
-    """`lineage` with a round that begins behind the records below `offsets`."""
+    """`lineage` and a round that begins behind the records below `offsets`."""
     rounds = (*lineage.rounds, Round(number=number, kind=kind, offsets=dict(offsets)))
     if len(rounds) > MAX_ROUNDS:
         return broken(Lineage(rounds=rounds[-MAX_ROUNDS:]), f"it took more than {MAX_ROUNDS} rounds")
@@ -31,7 +31,7 @@ def began(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[st
 
 
 def stored(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
-    """`lineage` whose last round learns the memory again, as it is behind the records below `offsets`."""
+    """`lineage` whose last round has read the memory as it was behind the records below `offsets`."""
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -40,7 +40,7 @@ def stored(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
 
 
 def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:
-    """`lineage` with its last round ended. A round that an older program began is not among them."""
+    """`lineage` with its last round ended. A round that an older program began is not in it."""
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -49,5 +49,5 @@ def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:
 
 
 def broken(lineage: Lineage, gap: str) -> Lineage:
-    """`lineage` from which nothing can be made again any more, because of `gap`."""
+    """`lineage` from which nothing can be rebuilt any more, because of `gap`."""
     return Lineage(rounds=lineage.rounds, gap=gap)

@@ -1,13 +1,14 @@
-"""What a state belongs to, and what becomes of it under other settings.
+"""The origin of a state: the encoder and settings that it belongs to, and what becomes of it under other settings.
 
     Origin in the checkpoint, Origin of the settings --compare--> nothing | the sums are made anew | StateRefused
 
-Sums are sums of features, so another encoder, seed or number of features makes them worthless; the memory holds texts,
-which mean the same under all of them. So the sums are made anew from the memory, as after a slow round, and what the
-memory has dropped is lost, which the log says. More rows cost nothing, and fewer only where classes fill them.
+The sums are sums of features, so another encoder, seed or number of features makes them worthless. The memory holds
+texts, which mean the same under all of these. So the sums are made anew from the memory, as after a slow round. What
+the memory has dropped is lost, and the log says how much. More rows cost nothing, and fewer rows are refused only where
+the classes do not fit.
 
-Rejected: to refuse every change (the operator could only throw the state away), and to keep states of several settings
-side by side (a change is rarely taken back).
+Rejected: refusing every change (the operator could only throw the state away), and keeping the states of several
+settings side by side (a change is rarely undone).
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from learner.errors import StateRefused
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """`encoder` is the digest of all weights below the trained blocks. 0 and "": not said by an older program."""
+    """`encoder` is the digest of all weights below the trained blocks. 0 and "": an older program did not write it."""
 
     encoder: str
     seed: int
@@ -37,12 +38,12 @@ SETTINGS = {
     "max_tokens": "serving.max_tokens",
     "tokenizer": "encoder (its tokenizer)",
 }
-"""What an operator calls them."""
+"""The names of the settings as an operator writes them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OriginChange:
-    """What is different: by setting, the old and the new value."""
+    """What is different: the old and the new value, by setting. `is_rebuilt`: the sums are made anew."""
 
     settings: dict[str, str] = field(default_factory=dict)
     is_same_encoder: bool = True
@@ -53,10 +54,10 @@ class OriginChange:
 
 
 def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginChange:
-    """What is to be done with a state of `old` that knows `num_classes` under the settings of `new`.
+    """What is different for a state of `old` that knows `num_classes` under the settings of `new`.
 
-    Blocks that were trained stay trained, whether or not they are trained on, so `trainable_layers` of `new` is not
-    less than that of `old` where the encoder is the same. Raises StateRefused where the classes have no room.
+    Trained blocks are kept, whether or not they are trained further. So `trainable_layers` of `new` is not less than
+    that of `old` where the encoder is the same. Raises StateRefused where there are fewer rows than classes.
     """
     if num_classes > new.label_capacity:
         raise StateRefused(
@@ -65,16 +66,16 @@ def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int
             "elsewhere to begin from nothing"
         )
     values = {name: (getattr(old, name), getattr(new, name)) for name in SETTINGS}
-    differing = {name for name, (was, now) in values.items() if was and was != now}
+    differing = {name for name, (before, after) in values.items() if before and before != after}
     if old.seed != new.seed:
         differing.add("seed")
     if old.trainable_layers != new.trainable_layers:
         differing.add("trainable_layers")
-    said = {SETTINGS[name]: f"{values[name][0]} -> {values[name][1]}" for name in sorted(differing)}
+    settings = {SETTINGS[name]: f"{values[name][0]} -> {values[name][1]}" for name in sorted(differing)}
     if not is_same_encoder:
-        said["encoder"] = f"{old.encoder[:12]} -> {new.encoder[:12]}"
+        settings["encoder"] = f"{old.encoder[:12]} -> {new.encoder[:12]}"
     return OriginChange(
-        settings=said,
+        settings=settings,
         is_same_encoder=is_same_encoder,
         is_rebuilt=not is_same_encoder or bool(differing - {"label_capacity"}),
     )

@@ -1,14 +1,14 @@
-"""The windows and memories of a learner by its settings: empty, or as a checkpoint left them."""
+"""Makes the memories and windows of a learner by its settings: empty, or as a checkpoint left them."""
 
 from learner.config import LearnerConfig
 from learner.labels.classes import Classes, ClassesState
 from learner.labels.drift import DriftState, DriftWatch
 from learner.memory.holdout import Holdout
-from learner.memory.replay import Labelled, Replay, ReplayState, hashed
-from learner.slow.round import GROWTH
+from learner.memory.replay import Labelled, Replay, ReplayState, hash_key
+from learner.slow.schedule import GROWTH
 
 HELD_BACK_BYTES = 4 << 20
-"""Bytes of text in the held-back samples."""
+"""Most bytes of text in the holdout."""
 
 
 def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
@@ -23,18 +23,18 @@ def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None)
     return Replay(
         config.replay_samples,
         config.replay_bytes,
-        key_of=hashed(config.seed),
+        key_of=hash_key(config.seed),
         policy=config.replay_policy,
         state=state,
     )
 
 
 def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
-    key_of = hashed(config.seed + 1)
+    key_of = hash_key(config.seed + 1)
     return Holdout(Replay(config.held_back_samples, HELD_BACK_BYTES, key_of=key_of, state=state))
 
 
 def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
-    """The labels since the last slow round: as many as make the next one due, or as many of more by chance."""
+    """The memory of the samples since the last slow round: as many as make the next one due, a reservoir of more."""
     num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
-    return Replay(num, config.replay_bytes, key_of=hashed(config.seed + 2), policy="reservoir", state=state)
+    return Replay(num, config.replay_bytes, key_of=hash_key(config.seed + 2), policy="reservoir", state=state)

@@ -1,12 +1,12 @@
-"""The encoder of the settings in the form that is served, rounded once and kept beside the checkpoints.
+"""Rounds the encoder of the settings to the form that is served, and caches the result beside the checkpoints.
 
     Strata --calibrate, round (`model.calibration`)--> tensors --> encoder.cache --next start--> the same tensors
 
 Rounding the blocks that are never trained takes a third of the learner's start. It depends on the weights, the
-tokenizer and the program alone, and the name under which the cache is valid is a digest of those: whatever is kept
-under another, or is not what was written, is made again.
+tokenizer and the program alone, and the cache key is a digest of these. A file under another key, or with a byte that
+is not what was written, is a cache miss.
 
-Rejected: to read the tensors from the store, which may be away when the learner starts.
+Rejected: reading the tensors from the store (it may be away when the learner starts).
 """
 
 from hashlib import sha256
@@ -37,10 +37,10 @@ log = structlog.get_logger("learner")
 def rounded_encoder(
     strata: Strata, tokenizer: TextTokenizer, *, first_layer: int, cache_dir: Path | None = None
 ) -> dict[str, Stored]:
-    """All weights of `strata` as they are served, and sets its `in_scale`s. Raises NonFinite.
+    """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
 
     The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training.
-    With `cache_dir` they are looked for there before, and left there afterwards.
+    `cache_dir` is the folder of the cache; without one, nothing is cached.
     """
     path = cache_dir / FILE if cache_dir else None
     key = _key(strata, tokenizer, first_layer) if path else b""
@@ -56,13 +56,13 @@ def rounded_encoder(
 
 
 def _rounded(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict[str, QTensor]:
-    seen = smooth(strata, grams(strata, tokenizer))
-    lower = {name: gram_KK for name, gram_KK in seen.items() if layer_of(name) < first_layer}
+    smoothed = smooth(strata, grams(strata, tokenizer))
+    lower = {name: gram_KK for name, gram_KK in smoothed.items() if layer_of(name) < first_layer}
     return encoder_tensors(strata, grams=lower)
 
 
 def _key(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> bytes:
-    """Of all that the tensors depend on: the weights, the tokenizer, the settings, and the program itself."""
+    """The cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
     digest = sha256()
     for fact in (lower_digests(strata)[-1], strata.config, tokenizer.digest, first_layer, torch.__version__):
         digest.update(f"{fact}\n".encode())
@@ -73,7 +73,7 @@ def _key(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> bytes:
 
 
 def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
-    """The tensors that were kept under `key`; None where there are none, or not every byte is what was written."""
+    """The tensors that are cached under `key`; None where there are none, or a byte is not what was written."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -89,9 +89,12 @@ def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
 
 
 def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
-    """A disk that does not take it costs the next start its time, and nothing else."""
-    parts = {f"{name}:{part}": it for name, tensor in tensors.items() for part, it in tensor.parts.items()}
-    body = save({name: part.contiguous() for name, part in parts.items()})
+    """Writes the cache. A disk that fails costs the next start its time, and nothing else."""
+    parts: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        for part_name, part in tensor.parts.items():
+            parts[f"{name}:{part_name}"] = part.contiguous()
+    body = save(parts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, key + sha256(body).digest() + body, check=lambda: None, is_synced=True)

@@ -2,7 +2,8 @@
 
     Snapshot(facts, tensors) <--encode, decode--> magic word, SHA-256 of the rest, safetensors
 
-What is no tensor is one uint8 tensor of msgpack, `facts`. safetensors alone notices a missing byte, but no flipped one.
+Everything that is no tensor is encoded with msgpack and stored as one uint8 tensor, `facts`. The digest is needed
+because safetensors notices a missing byte, but no flipped one.
 """
 
 import math
@@ -25,6 +26,7 @@ from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState
 from learner.memory.replay import Labelled, ReplayState
 from learner.quality.anchor import Anchor
+from learner.slow.plan import RoundPlan
 from learner.state.origin import Origin
 from model.weights import layer_of
 from wire.records import Lineage, WeightManifest
@@ -33,52 +35,25 @@ MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
 
 FORMAT: Final = 2
-"""Grows with every release that has another field in it, so that an older program refuses the file instead of losing
-what it does not know. The fields of each number are in tests/learner/golden."""
+"""The number grows with every release that has another field, so that an older program refuses the file instead of
+losing what it does not know. The fields of each format are in tests/learner/golden."""
 
 MEANS: Final = "round.means"
-"""Name of the tensor from which the auxiliary head of the round under way started."""
-
-
-class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for.
-
-    In a round on texts without a label, these are the new samples, and their labels are "".
-    """
-
-    fresh: list[Labelled]
-    draws: list[list[Labelled]]
-
-    @property
-    def samples(self) -> list[Labelled]:
-        return [sample for part in (self.fresh, *self.draws) for sample in part]
-
-
-class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slow round trains on, drawn when it started. The round is a pure function of it and of the encoder."""
-
-    number: int
-    steps: list[StepPlan]
-
-    @property
-    def labels(self) -> list[str]:
-        """The classes it trains on, one row each in the auxiliary head."""
-        return sorted({sample.label for step in self.steps for sample in step.samples} - {""})
-
-    @property
-    def unlabelled(self) -> list[str]:
-        """The texts whose labels the round has to guess, each once."""
-        return list(dict.fromkeys(sample.text for step in self.steps for sample in step.fresh if not sample.label))
+"""Name of the tensor of class means from which the auxiliary head of the round under way started."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is no tensor. `version` is the one trained from, `pending` the one that this state was published as.
+    """Everything that is no tensor.
 
-    `epoch` is that of the leader that wrote it. `origin` says what the sums and the trained blocks belong to: two
-    machines may round a few of the frozen weights differently, and can still go on from each other's state. `offsets`
-    maps `topic/partition` to the next offset to read: every record below it had its effect. `logs` says by topic which
-    log that is. Below `read_first` nothing is published: `version` already knows those records. `source` is what
-    format 1 had in place of `origin`.
+    version      the published version that the learner goes on from
+    pending      the version that this state was about to be published as
+    epoch        the epoch of the leader that wrote it
+    origin       what the sums and the trained blocks belong to. Two machines may round a few of the frozen weights
+                 differently, and can still go on from each other's state.
+    offsets      `topic/partition` -> the next offset to read: every record below it had its effect
+    logs         topic -> the log that the offsets belong to
+    read_first   offsets below which nothing is published: `version` already knows those records
+    source       what format 1 had in place of `origin`
     """
 
     format: int = FORMAT
@@ -120,15 +95,15 @@ class Snapshot:
 
     def named(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with `prefix`, without it."""
-        return {name.removeprefix(prefix): it for name, it in self.tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
     @property
     def origin(self) -> Origin:
-        """What it belongs to; of format 1, as far as it can be told."""
+        """What the state belongs to; that of format 1 is derived from its source and its tensors."""
         if self.facts.origin is not None:
             return self.facts.origin
         encoder, _, seed = self.facts.source.rpartition("/")
-        num_sums = len(self.tensors["fast.gram"])  # those of a triangle
+        num_sums = len(self.tensors["fast.gram"])  # one triangle of a symmetric matrix
         return Origin(
             encoder=encoder,
             seed=int(seed),
@@ -162,13 +137,13 @@ def decode(data: bytes) -> Snapshot:
 
 
 class _Head(msgspec.Struct):
-    """What is read before the rest, so that a newer format is refused by its number."""
+    """The part that is decoded before the rest, so that a newer format is refused by its number."""
 
     format: int = 1
 
 
 def _decode_facts(data: bytes) -> Facts:
-    found = msgspec.msgpack.decode(data, type=_Head).format
-    if found > FORMAT:
-        raise CheckpointUnknown(f"written by a newer program: format {found}; this one reads up to {FORMAT}")
+    number = msgspec.msgpack.decode(data, type=_Head).format
+    if number > FORMAT:
+        raise CheckpointUnknown(f"written by a newer program: format {number}; this one reads up to {FORMAT}")
     return msgspec.msgpack.decode(data, type=Facts)

@@ -1,9 +1,10 @@
-"""How a batch gets through the encoder: one interface, a native way and one of torch's operations.
+"""The forward pass of the quantized encoder: one interface, a native implementation and one in torch.
 
-    forward_of(config, weights, precision) -> Forward        native where it can run, torch's operations where it cannot
+    forward_of(config, tensors, precision) -> Forward        native if it can run here, otherwise torch's operations
 
-Both follow the same chain; their vectors differ by what float32 rounds, which the next 8-bit rounding may turn into a
-step of its grid. An answer of either depends on its text and the weights alone.
+`native` calls our C, `library` runs torch's operations, and `stored` converts the float parts of stored weights for
+both. They compute the same chain of operations. Their vectors differ by float32 rounding, which the next 8-bit rounding
+may enlarge to one quantization step. An answer of either depends on its text and the weights alone.
 """
 
 from collections.abc import Mapping
@@ -19,17 +20,17 @@ from model.ragged import RaggedBatch
 
 
 class Forward(Protocol):
-    """Weights of one precision, ready to run."""
+    """An encoder with the weights of one precision, ready to run."""
 
     def encode(self, batch: RaggedBatch) -> Tensor:
-        """z_BD of unit length, in the caller's order. Raises BadTokens."""
+        """Returns z_BD of unit length, in the caller's order. Raises BadTokens."""
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
-        """x_TD behind the first `layers` blocks, in the layout's order. Raises BadTokens."""
+        """Returns x_TD after the first `layers` blocks, in the layout's order. Raises BadTokens."""
 
 
 def forward_of(config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> Forward:
-    """Packs the weights. Raises NotImplementedError where the native way is asked for by name and cannot run."""
+    """Packs the weights. Raises NotImplementedError if LIFELONG_KERNELS asks for `native` and it cannot run."""
     if forced() not in (None, "native"):
         return library.LibraryForward(config, tensors, precision)
     reasons = native.why_not(config)

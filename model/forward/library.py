@@ -1,7 +1,7 @@
-"""The quantized encoder in torch, operation by operation: what the native forward must agree with, and its stand-in.
+"""The quantized encoder in torch, operation by operation: the reference of the native forward, and its fallback.
 
-As a stand-in it leaves attention in float32, which torch does best. Asked for the definitions
-(LIFELONG_KERNELS=reference) it computes attention in 8-bit integers too.
+The fallback computes attention in float32, which is fastest in torch. With LIFELONG_KERNELS=reference, attention is in
+8-bit integers too, as in the native forward.
 
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
@@ -28,12 +28,14 @@ from model.ragged import RaggedBatch, RaggedLayout
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
 
-PIECE_TOKENS = 1024
-"""A larger batch runs through the blocks in pieces of this many tokens, so that what a call needs stays below 20 MB."""
+MAX_PIECE_TOKENS = 1024
+"""A larger batch runs through the blocks in pieces of at most so many tokens, so that a call needs less than 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryBlock:
+    """The packed weights of one block, as functions of their input."""
+
     attend: Callable[[Tensor, Sequence[EqualLengths]], Tensor]
     qkv: Linear
     out: Linear
@@ -43,7 +45,7 @@ class LibraryBlock:
     norm2: NormWeights
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """The same as `strata.Block`. `x_TD` is consumed: its memory may hold something else afterwards."""
+        """Computes what `strata.Block` computes. The memory of `x_TD` may be overwritten."""
         mixed_TD = self.attend(self.qkv(x_TD), layout.groups)
         x_TD = _normalised(self.out(mixed_TD).add_(x_TD), self.norm1)
         inner_TF = self.up(x_TD)
@@ -52,7 +54,7 @@ class LibraryBlock:
 
 
 class LibraryForward:
-    """A `Forward` of torch operations."""
+    """A `Forward` in torch's operations."""
 
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
@@ -64,14 +66,15 @@ class LibraryForward:
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
         batch.check(self._config.vocab, self._config.max_pos)
-        pieces = batch.pieces(PIECE_TOKENS)
-        z_BD = torch.cat([piece.layout.means(self._run(piece, len(self._blocks))) for piece in pieces])
-        return batch.layout.restore(functional.normalize(z_BD, dim=1))
+        means: list[Tensor] = []
+        for piece in batch.pieces(MAX_PIECE_TOKENS):
+            means.append(piece.layout.means(self._run(piece, len(self._blocks))))
+        return batch.layout.restore(functional.normalize(torch.cat(means), dim=1))
 
     @torch.no_grad()
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         batch.check(self._config.vocab, self._config.max_pos)
-        return torch.cat([self._run(piece, layers) for piece in batch.pieces(PIECE_TOKENS)])
+        return torch.cat([self._run(piece, layers) for piece in batch.pieces(MAX_PIECE_TOKENS)])
 
     def _run(self, batch: RaggedBatch, layers: int) -> Tensor:
         x_TD = _embedded(batch, self._embedding)
@@ -102,7 +105,10 @@ def _int4(tensor: QTensor) -> Linear:
 
 
 def _scaled(linear: Linear, in_scale_K: Tensor | None) -> Linear:
-    return linear if in_scale_K is None else lambda x_MK: linear(x_MK * in_scale_K)
+    """Returns `linear` of inputs that are multiplied by `in_scale_K` first, if there is one."""
+    if in_scale_K is None:
+        return linear
+    return lambda x_MK: linear(x_MK * in_scale_K)
 
 
 def _block(

@@ -19,12 +19,12 @@ from model.ragged import RaggedBatch
 
 
 def why_not(config: StrataConfig) -> list[str]:
-    """What speaks against it for models of this shape, here."""
+    """Returns the reasons against the native encoder for models of this shape on this machine."""
     return encoder.why_not(width=config.d_model, num_heads=config.n_heads, inner=config.d_ff, positions=config.max_pos)
 
 
 class NativeForward:
-    """A `Forward` without Python in it. It uses as many threads as torch is set to."""
+    """A `Forward` in native code throughout. It uses as many threads as torch is set to."""
 
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
@@ -51,10 +51,10 @@ class NativeForward:
         )
 
 
-def _run(run: Callable[..., Tensor], batch: RaggedBatch, **how: object) -> Tensor:
+def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> Tensor:
     try:
-        return run(batch.ids_T, batch.offsets, threads=torch.get_num_threads(), **how)
-    except ValueError as error:  # it looks at the tokens anyway; looking twice costs more than all else here
+        return run(batch.ids_T, batch.offsets, threads=torch.get_num_threads(), **options)
+    except ValueError as error:  # the native encoder checks the tokens; a second check would cost more than the rest
         raise BadTokens(str(error)) from error
 
 

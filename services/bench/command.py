@@ -1,6 +1,6 @@
-"""`lifelong bench learn`: strategies side by side on one data set, seed by seed.
+"""`lifelong bench learn`: compares strategies on one data set, seed by seed.
 
-data set -> shuffled inside its stages -> each strategy learns them -> a line of JSON, a row of the table, a picture
+data set -> shuffled inside its stages -> each strategy learns them -> a line of JSON, a row of the table, a plot
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from rich.status import Status
 from evals.continual.measures import Row
 from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
-from evals.streams.stage import Benchmark, Contender
+from evals.streams.benchmark import Benchmark, Contender
 from services.bench import plot, table
 from services.bench.sets import SETS, TEXTS, set_of
 from services.settings import Settings
@@ -37,12 +37,12 @@ class LearnOptions:
 
 
 def run(settings: Settings, options: LearnOptions) -> None:
-    """Measure, show, write. Raises DataError, also for a strategy that there is not."""
+    """Measures, prints, writes. Raises DataError for data that cannot be loaded and for an unknown strategy."""
     torch.set_num_threads(settings.learner.threads)
     console = Console()
-    found = set_of(options.data)
-    chosen = {name: found.kind.named(name) for name in options.strategies or found.kind.defaults}
-    benchmark = found.load(settings.data)
+    data_set = set_of(options.data)
+    chosen = {name: data_set.kind.named(name) for name in options.strategies or data_set.kind.defaults}
+    benchmark = data_set.load(settings.data)
     outcomes = list[RunOutcome]()
     for each in _outcomes(settings, options, chosen, benchmark, Console(stderr=True)):
         outcomes.append(each)
@@ -55,9 +55,10 @@ def run(settings: Settings, options: LearnOptions) -> None:
 
 
 def show_names() -> None:
-    """Which data sets there are, and what can be run on each."""
+    """Prints the names of the data sets, and of the strategies for each."""
     console = Console()
-    for name, kind in (*((name, it.kind) for name, it in SETS.items()), ("a folder", TEXTS)):
+    kinds = {name: data_set.kind for name, data_set in SETS.items()} | {"a folder": TEXTS}
+    for name, kind in kinds.items():
         console.print(f"{name}: {', '.join(kind.strategies)}", highlight=False)
 
 
@@ -72,9 +73,9 @@ def _outcomes(
         for seed in range(settings.seed, settings.seed + options.seeds):
             choice = RunChoice(seed=seed, buffer=options.buffer, learner=settings.learner, encoder=settings.encoder)
             with console.status(f"{name}, seed {seed}") as status:
-                contender, found = _measured(strategy, choice, options.flip, benchmark, status)
+                contender, result = _measured(strategy, choice, options.flip, benchmark, status)
             yield outcome(
-                found,
+                result,
                 data=options.data,
                 strategy=name,
                 seed=seed,
@@ -86,11 +87,13 @@ def _outcomes(
 def _measured(
     strategy: Method[Any], choice: RunChoice, flip: float, benchmark: Benchmark[Any], status: Status
 ) -> tuple[Contender[Any], Run]:
-    said = str(status.status)
+    title = str(status.status)
 
     def say(stage: str, row: Row) -> None:
-        status.update(f"{said}: {stage} learnt, {sum(row) / len(row):.2f} %")
+        status.update(f"{title}: {stage} learnt, {sum(row) / len(row):.2f} %")
 
-    ours = shuffled(flipped(benchmark, flip, choice.seed) if flip else benchmark, choice.seed)
-    contender = strategy.make(ours, choice)
-    return contender, strategy.measure(ours, contender, choice, say)
+    if flip:
+        benchmark = flipped(benchmark, flip, choice.seed)
+    benchmark = shuffled(benchmark, choice.seed)
+    contender = strategy.make(benchmark, choice)
+    return contender, strategy.measure(benchmark, contender, choice, say)

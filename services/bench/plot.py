@@ -1,4 +1,4 @@
-"""Learning curves: the mean accuracy of all stages so far, after each stage, one line for each strategy."""
+"""Plots learning curves: the mean accuracy on all stages so far, after each stage, a line for each strategy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from evals.continual.outcome import RunOutcome, spread
 
 
 def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> None:
-    """Write the picture, a PNG. A strategy that learnt everything at once is a level line."""
+    """Writes the plot, a PNG. A strategy that learnt everything at once is a horizontal line."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -16,7 +16,7 @@ def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> N
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
     for name in dict.fromkeys(each.strategy for each in outcomes):
         runs = [each for each in outcomes if each.strategy == name]
-        curve = [spread([_mean(each.accuracy_matrix[row]) for each in runs]) for row in range(_num_rows(runs))]
+        curve = [_spread_after(runs, row) for row in range(_num_rows(runs))]
         means = [mean for mean, _ in curve]
         deviations = [deviation for _, deviation in curve]
         if len(curve) == 1:
@@ -31,6 +31,11 @@ def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> N
     axes.legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def _spread_after(runs: Sequence[RunOutcome], row: int) -> tuple[float, float]:
+    """Returns mean and standard deviation over the runs of the accuracy after stage `row`."""
+    return spread([_mean(each.accuracy_matrix[row]) for each in runs])
 
 
 def _num_rows(runs: Sequence[RunOutcome]) -> int:

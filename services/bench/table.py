@@ -1,4 +1,4 @@
-"""The results as a table: a row for each strategy, mean and spread over its seeds."""
+"""The table of results: a row for each strategy, with mean and standard deviation over its seeds."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from evals.continual.outcome import RunOutcome, spread
 
 
 def of(outcomes: Sequence[RunOutcome]) -> Table:
-    """The table, strategies in the order in which they ran."""
+    """Returns the table, with the strategies in the order in which they ran."""
     seeds = len({each.seed for each in outcomes})
     shown = Table(title=f"{outcomes[0].data}, {seeds} {'seed' if seeds == 1 else 'seeds'}", title_justify="left")
     shown.add_column("strategy")

@@ -1,1 +1,6 @@
-"""The commands, a group a file. Nothing heavy is imported before a command runs."""
+"""The commands of `lifelong`, one group in each file. Heavy modules are imported when a command runs.
+
+    context (--config, --set) -> a command -> the module that does the work        exits: the exit code of each error
+
+A command parses its flags, calls one function of `services` or of another room, and prints the result.
+"""

@@ -13,29 +13,29 @@ TIMEOUT_S = 30.0
 
 
 class NoAnswer(RuntimeError):
-    """The replicas did not answer, or refused what they were asked."""
+    """The replicas did not answer, or refused the request."""
 
 
 @reads_settings
 def predict(
-    given: CliContext,
+    context: CliContext,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to answer")],
     as_json: JsonOption = False,
 ) -> None:
     """Answer each TEXT over HTTP."""
-    serving = given.attached().serving
+    serving = context.attached().serving
     url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
     answers = _post(url, {"events": [{"text": text} for text in texts]})["answers"]
     if as_json:
         print(json.dumps(answers, indent=2))
         return
     for answer in answers:
-        print(_said(answer))
+        print(_answer_line(answer))
 
 
 @reads_settings
 def feedback(
-    given: CliContext,
+    context: CliContext,
     event_id: Annotated[str, typer.Argument(help="The event that was answered")],
     label: Annotated[str, typer.Argument(help="What the answer should have been")],
     source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line",
@@ -58,7 +58,7 @@ def feedback(
         receipt=receipt,
         event_source=event_source,
     )
-    settings = given.attached()
+    settings = context.attached()
     failures: list[Exception] = []
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
         publisher = bus.publisher()
@@ -69,8 +69,8 @@ def feedback(
     print(f"{event_id} is {label!r}: sent to the learner")
 
 
-def _said(answer: dict[str, Any]) -> str:
-    """One answer in a line; its event id at the end, for `lifelong feedback`."""
+def _answer_line(answer: dict[str, Any]) -> str:
+    """Returns an answer as one line, with its event id at the end, for `lifelong feedback`."""
     if "error" in answer:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
     label = "(nothing was learned yet)" if answer["label"] is None else answer["label"]

@@ -13,7 +13,7 @@ app = typer.Typer(help="Measure on your own data.", no_args_is_help=True)
 @app.command()
 @reads_settings
 def learn(
-    given: CliContext,
+    context: CliContext,
     *,
     data: Annotated[str, typer.Option("--data", metavar="NAME|PATH", help="Data set; --list names them")] = "support",
     strategy: Annotated[
@@ -46,4 +46,4 @@ def learn(
         json=json,
         plot=plot,
     )
-    run(given.process(), options)
+    run(context.process(), options)

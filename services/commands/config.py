@@ -1,4 +1,4 @@
-"""`lifelong config show|check`: the settings in force, and where each comes from."""
+"""`lifelong config show|check`: the settings in force, and the source of each."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +8,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
-    from services.settings import Loaded
+    from services.loader import Loaded
 
 app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then flags.")
 
@@ -16,12 +16,12 @@ app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LI
 @app.command()
 @reads_settings
 def show(
-    given: CliContext,
+    context: CliContext,
     sources: Annotated[bool, typer.Option("--sources", help="Say where each value was set")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print every setting with its meaning: a valid file for --config. Secrets are hidden."""
-    loaded = given.load()
+    loaded = context.load()
     if as_json:
         print(json.dumps(_rows(loaded, with_sources=sources), indent=2))
     else:
@@ -30,9 +30,9 @@ def show(
 
 @app.command()
 @reads_settings
-def check(given: CliContext) -> None:
+def check(context: CliContext) -> None:
     """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78."""
-    loaded = given.load()
+    loaded = context.load()
     changed = sum(not source.startswith("follows ") for source in loaded.sources.values())
     print(f"The settings are valid: {changed} set, the others at their defaults.")
 
@@ -40,10 +40,10 @@ def check(given: CliContext) -> None:
 def _rows(loaded: "Loaded", *, with_sources: bool) -> dict[str, Any]:
     from services.settings import known, values_of
 
-    shown = {name: known()[name].shown(value) for name, value in values_of(loaded.settings).items()}
+    rows = {name: known()[name].shown(value) for name, value in values_of(loaded.settings).items()}
     if not with_sources:
-        return shown
-    return {name: {"value": value, "source": loaded.sources.get(name, "default")} for name, value in shown.items()}
+        return rows
+    return {name: {"value": value, "source": loaded.sources.get(name, "default")} for name, value in rows.items()}
 
 
 def _as_toml(loaded: "Loaded", *, with_sources: bool) -> str:

@@ -1,4 +1,4 @@
-"""`--config` and `--set`, which every command that reads settings has, before or after its own options."""
+"""The options `--config` and `--set` of every command that reads settings, before or after its own options."""
 
 import inspect
 import os
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 if TYPE_CHECKING:
-    from services.settings import Loaded, Settings
+    from services.loader import Loaded
+    from services.settings import Settings
 
 Options = ParamSpec("Options")
 
@@ -27,42 +28,42 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 @dataclass(frozen=True, slots=True)
 class CliContext:
-    """What the command line says about settings."""
+    """The settings file and the assignments on the command line, from which a command loads its settings."""
 
     file: Path | None
     assignments: tuple[str, ...]
 
-    def load(self, **named: Any) -> "Loaded":
-        """The settings in force; `named` are a command's own flags (`serving__replicas=2`), which win unless None."""
-        from services.settings import load
+    def load(self, **own_flags: Any) -> "Loaded":
+        """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
+        from services.loader import load
 
-        flags = [f"{name.replace('__', '.')}={value}" for name, value in named.items() if value is not None]
+        flags = [f"{name.replace('__', '.')}={value}" for name, value in own_flags.items() if value is not None]
         return load(file=self.file, environ=os.environ, flags=[*self.assignments, *flags])
 
-    def process(self, **named: Any) -> "Settings":
-        """The settings of a process of ours, whose log is set up by them. What it writes is for its owner's eyes."""
+    def process(self, **own_flags: Any) -> "Settings":
+        """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
         from services.local.tether import OWNER_ONLY
         from services.settings import logs_of
         from wire.logs import configure
 
         os.umask(OWNER_ONLY)
-        settings = self.load(**named).settings
+        settings = self.load(**own_flags).settings
         configure(logs_of(settings))
         return settings
 
-    def attached(self, **named: Any) -> "Settings":
-        """The settings with the addresses of what runs, and its key, which no log shows. Raises NotRunning."""
+    def attached(self, **own_flags: Any) -> "Settings":
+        """Loads the settings with the addresses and the signing key of the running stack. Raises NotRunning."""
         from services.running import attach
         from services.settings import logs_of
         from wire.logs import configure
 
-        settings = attach(self.process(**named))
-        configure(logs_of(settings))
+        settings = attach(self.process(**own_flags))
+        configure(logs_of(settings))  # again, since the key must be hidden, too
         return settings
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:
-    """Adds `--config` and `--set` to a command, and hands them to it as its first argument."""
+    """Adds `--config` and `--set` to a command, which gets them as its first argument, a CliContext."""
     own = list(inspect.signature(command).parameters.values())[1:]
     added = [
         inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigOption),

@@ -1,4 +1,4 @@
-"""`lifelong doctor`: what is fit, what is not, and how to put it right."""
+"""`lifelong doctor`: checks of the machine and the settings, and the remedy for each problem."""
 
 import dataclasses
 import json
@@ -11,12 +11,12 @@ from services.commands.exits import CONFIGURATION
 
 
 @reads_settings
-def doctor(given: CliContext, as_json: JsonOption = False) -> None:
+def doctor(context: CliContext, as_json: JsonOption = False) -> None:
     """Look at this machine and say how to fix what is not fit. Exits with 78 when something will not work."""
     from services.doctor import examine
 
     checks = []
-    for check in examine(given.load().settings):
+    for check in examine(context.load().settings):
         checks.append(check)
         if not as_json:
             found = check.found.replace("\n", f"\n{'':<19}")

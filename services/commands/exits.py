@@ -1,4 +1,4 @@
-"""Which error ends a command with which code: 2 wrong use, 75 try again later, 78 settings or set-up."""
+"""Exit codes of errors: 2 for a usage error, 75 for a temporary failure, 78 for settings or set-up (sysexits.h)."""
 
 USAGE = 2
 TEMPORARY = 75
@@ -6,7 +6,7 @@ CONFIGURATION = 78
 
 
 def codes() -> dict[type[Exception], int]:
-    """The code of every error that is told in one message. Any other is a fault of ours, and shows its trace."""
+    """Returns the code of every error that is reported in one message. Other errors are bugs and show a traceback."""
     from learner.errors import DataError, LearnerError, StateRefused
     from model.errors import ModelError
     from rollout.plans import NotPossible
@@ -18,8 +18,8 @@ def codes() -> dict[type[Exception], int]:
     from services.sources import BadSettings
     from services.supervisor import StackFailed
     from services.tune.measure import TuneFailed
-    from serving.cluster import RayLost
     from serving.http.listener import PortTaken
+    from serving.serve_watch import RayLost
     from wire.errors import BadSignature, NotFound, UnknownFormat, UnsafePolicy, WireError
 
     return {
@@ -47,6 +47,6 @@ def codes() -> dict[type[Exception], int]:
 
 
 def code_of(error: Exception) -> int:
-    """The code of the error's own class, or of the nearest class above it."""
+    """Returns the code of the error's class, or of its nearest base class with a code."""
     known = codes()
     return next(known[kind] for kind in type(error).__mro__ if kind in known)

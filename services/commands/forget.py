@@ -1,4 +1,4 @@
-"""`lifelong forget`: everything that was learnt from a subject's texts goes."""
+"""`lifelong forget`: erases everything that was learnt from a subject's texts."""
 
 import json
 import time
@@ -17,12 +17,12 @@ WAIT_S = 1.0
 
 
 class NotErasedYet(RuntimeError):
-    """The learner has not published a version without the subject in time; the request stays."""
+    """The learner has not published a version without the subject in time; the request stays stored."""
 
 
 @reads_settings
 def forget(
-    given: CliContext,
+    context: CliContext,
     *,
     subject: Annotated[str, typer.Option("--subject", metavar="KEY", help="The `key` of the events about it")],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for weights without it")] = True,
@@ -36,7 +36,7 @@ def forget(
 
     if not subject:
         raise typer.BadParameter("give the key of the events; an event without a key is about nobody")
-    settings = given.attached()
+    settings = context.attached()
     digest = Subjects(key_bytes(settings)).digest(subject)
     with closing(open_store(settings)) as store:
         store.request_erasure(digest)
@@ -45,11 +45,11 @@ def forget(
             return
         erasure = _published(store, digest, timeout_s=timeout)
         manifest = store.manifest(store.current())
-    print(_as_json(erasure, manifest) if as_json else _said(erasure, manifest))
+    print(_as_json(erasure, manifest) if as_json else _summary(erasure, manifest))
 
 
 def _published(store: "Store", digest: str, *, timeout_s: float) -> "Erasure":
-    """The erasure, once a version without the subject is published."""
+    """Waits until a version without the subject is published; returns the erasure."""
     deadline_s = time.monotonic() + timeout_s
     with closing(store.watch()) as watch:
         while (erasure := store.erasure(digest)) is None or not erasure.version:
@@ -73,7 +73,7 @@ def _as_json(erasure: "Erasure", manifest: "WeightManifest") -> str:
     return json.dumps({**msgspec.to_builtins(erasure), "current": proof}, indent=2)
 
 
-def _said(erasure: "Erasure", manifest: "WeightManifest") -> str:
+def _summary(erasure: "Erasure", manifest: "WeightManifest") -> str:
     where = ", ".join(f"{count} {place.replace('_', ' ')}" for place, count in erasure.removed.items() if count)
     lines = [
         f"Removed: {where if where else 'nothing, for nothing of it was kept'}.",

@@ -1,4 +1,4 @@
-"""`lifelong quarantine ...`: labels that the learner did not believe, and what to do with them."""
+"""`lifelong quarantine ...`: lists and releases the labels that the learner did not believe."""
 
 import json
 import time
@@ -25,23 +25,26 @@ EventSourceOption = Annotated[
 @app.command("list")
 @reads_settings
 def list_(
-    given: CliContext,
+    context: CliContext,
     reason: ReasonOption = "",
     source: SourceOption = "",
     limit: Annotated[int, typer.Option("--limit", min=1, help="Newest labels")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """Show the newest labels, by their time, with what they were said of. Also those that were released since."""
-    from services.quarantine import Wanted, found
+    from services.quarantine import LabelFilter, quarantined_labels
     from wire.bus import Bus
 
-    with closing(Bus(given.attached().bus, client_id="quarantine")) as bus:
-        labels = sorted(found(bus, Wanted(reason=reason, source=source)), key=lambda label: label.time_ms)[-limit:]
+    with closing(Bus(context.attached().bus, client_id="quarantine")) as bus:
+        labels = sorted(
+            quarantined_labels(bus, LabelFilter(reason=reason, source=source)), key=lambda label: label.time_ms
+        )
+    labels = labels[-limit:]
     if as_json:
         print(_json(labels))
         return
     for label in labels:
-        print(_said(label))
+        print(_label_line(label))
     if not labels:
         print("Nothing lies in quarantine.")
 
@@ -49,7 +52,7 @@ def list_(
 @app.command()
 @reads_settings
 def release(
-    given: CliContext,
+    context: CliContext,
     event_ids: Annotated[list[str] | None, typer.Argument(metavar="[EVENT]...", help="Of these events")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",
@@ -59,17 +62,17 @@ def release(
 ) -> None:
     """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual."""
     from services.keys import key_bytes
-    from services.quarantine import Wanted
+    from services.quarantine import LabelFilter
     from services.quarantine import release as send
     from wire.bus import Bus
     from wire.receipts import Receipts
 
-    wanted = Wanted(event_ids=tuple(event_ids or ()), reason=reason, source=source, event_source=event_source)
-    if wanted.is_all and not everything:
+    chosen = LabelFilter(event_ids=tuple(event_ids or ()), reason=reason, source=source, event_source=event_source)
+    if chosen.is_all and not everything:
         raise typer.BadParameter("name events, or give --reason or --source, or --all")
-    settings = given.attached()
+    settings = context.attached()
     with closing(Bus(settings.bus, client_id="quarantine")) as bus:
-        labels = send(bus, Receipts(key_bytes(settings)), wanted)
+        labels = send(bus, Receipts(key_bytes(settings)), chosen)
     print(_json(labels) if as_json else f"{len(labels)} sent to the learner again")
 
 
@@ -79,7 +82,7 @@ def _json(labels: "list[Quarantined]") -> str:
     return json.dumps(msgspec.to_builtins(labels), indent=2)
 
 
-def _said(label: "Quarantined") -> str:
+def _label_line(label: "Quarantined") -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(label.time_ms / 1000))
     of = f"  of {label.text[:60]!r}, answered {label.answered!r}" if label.text else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"

@@ -1,4 +1,4 @@
-"""`lifelong rebuild`: a published version once more, from the topics."""
+"""`lifelong rebuild`: reproduces a published version from the topics."""
 
 import dataclasses
 import json
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from services.rebuild import Rebuilt
 
 DIFFERS = 1
-"""Exit code where the version came out otherwise."""
+"""Exit code where the reproduced version differs."""
 
 
 @reads_settings
 def rebuild(
-    given: CliContext,
+    context: CliContext,
     version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the newest")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,26 +32,26 @@ def rebuild(
     from learner.learner import Learner
     from model.minilm import load_encoder
     from services.keys import key_bytes
-    from services.rebuild import made_again
+    from services.rebuild import rebuild_version
     from services.stack import open_store
     from wire.bus import Bus
     from wire.receipts import Receipts
 
-    settings = given.attached()
+    settings = context.attached()
     torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
     with closing(open_store(settings)) as store:
         manifest = store.manifest(store.current() if version is None else version)
     encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
     learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, Console(stderr=True).status("") as status:
-        found = made_again(manifest, learner, settings.learner, bus, say=status.update)
-    print(json.dumps(dataclasses.asdict(found), indent=2) if as_json else _said(found))
-    if found.differing:
+        result = rebuild_version(manifest, learner, settings.learner, bus, say=status.update)
+    print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
+    if result.differing:
         raise typer.Exit(DIFFERS)
 
 
-def _said(found: "Rebuilt") -> str:
-    came = f"Version {found.version}, from {found.records} records and {found.rounds} slow rounds"
-    if not found.differing:
-        return f"{came}: all {found.tensors} tensors are the same, bit for bit."
-    return f"{came}: {len(found.differing)} of {found.tensors} tensors differ: {', '.join(found.differing)}"
+def _summary(result: "Rebuilt") -> str:
+    origin = f"Version {result.version}, from {result.records} records and {result.rounds} slow rounds"
+    if not result.differing:
+        return f"{origin}: all {result.tensors} tensors are the same, bit for bit."
+    return f"{origin}: {len(result.differing)} of {result.tensors} tensors differ: {', '.join(result.differing)}"

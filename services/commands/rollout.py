@@ -1,4 +1,4 @@
-"""`lifelong versions` and `lifelong rollout ...`: which weights there are, and which answer whom."""
+"""`lifelong versions` and `lifelong rollout ...`: the history of versions, and which of them answer whom."""
 
 import getpass
 import json
@@ -16,8 +16,8 @@ from services.commands.context import CliContext, JsonOption, reads_settings
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
-    from rollout.operator import Operator
-    from wire.records import RolloutPlan
+    from rollout.operator import Operator, RolloutStatus
+    from wire.records import LearnerReport, RolloutPlan
 
 app = typer.Typer(no_args_is_help=True, help="Which version answers which share of the traffic.")
 
@@ -27,15 +27,15 @@ VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1,
 
 @reads_settings
 def versions(
-    given: CliContext,
+    context: CliContext,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Newest entries")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List what happened to the versions of the weights, newest first."""
-    with operator(given) as does:
-        status = does.status(entries=limit)
+    with open_operator(context) as operator:
+        status = operator.status(entries=limit)
     if as_json:
-        print(json.dumps({"newest": status.newest, "entries": _built(status.history)}, indent=2))
+        print(json.dumps({"newest": status.newest, "entries": _to_builtins(status.history)}, indent=2))
         return
     for entry in status.history:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time_ms / 1000))
@@ -46,19 +46,18 @@ def versions(
 
 @app.command("status")
 @reads_settings
-def status_(given: CliContext, as_json: JsonOption = False) -> None:
+def status_(context: CliContext, as_json: JsonOption = False) -> None:
     """Show the arms, what the labels say of them, which replicas have taken the plan, and what goes wrong."""
-    with operator(given) as does:
-        status = does.status()
+    with open_operator(context) as operator:
+        status = operator.status()
     if as_json:
-        said = {"plan": status.plan, "newest": status.newest, "replicas": status.replicas, "learner": status.learner}
-        print(json.dumps(_built({**said, "controller": status.controller}), indent=2))
+        print(json.dumps(_status_json(status), indent=2))
         return
-    print(_said(status.plan) if status.plan else NOTHING)
+    print(_plan_line(status.plan) if status.plan else NOTHING)
     print(f"newest version: {status.newest or 'none'}")
     print(f"evidence: {status.controller.evidence or 'none' if status.controller else 'no controller is heard of'}")
-    for alarm in status.controller.alarms if status.controller else ():
-        print(f"ALARM: {alarm}")
+    if status.controller is not None:
+        _print_alarms(status.controller.alarms)
     if status.num_unreadable:
         print(f"ALARM: {status.num_unreadable} reports cannot be read")
     for report in status.replicas:
@@ -68,55 +67,44 @@ def status_(given: CliContext, as_json: JsonOption = False) -> None:
         if report.damaged:
             print(f"ALARM: {len(report.damaged)} of the blobs that it needs are damaged or missing")
     if status.learner is not None:
-        learner = status.learner
-        num_provisional, num_evicted = (learner.counts.get(f"classes_{it}", 0) for it in ("provisional", "evicted"))
-        classes = f"{learner.num_classes} classes ({num_provisional} provisional, {num_evicted} evicted)"
-        print(f"learner: {learner.state}, {classes}, recent accuracy {learner.recent_accuracy:.1%}")
-        if learner.refusals:
-            num = learner.counts.get("gate_in_a_row", 0)
-            print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
-        drift = f"{learner.num_drifts}, the last: {learner.drifts[-1]}" if learner.drifts else "none"
-        print(f"drifts found: {drift}")
-        print(f"labels not believed: {_unbelieved(learner.counts) or 'none'}")
-        for alarm in learner.alarms:
-            print(f"ALARM: {alarm}")
+        _print_learner(status.learner)
 
 
 @app.command()
 @reads_settings
-def promote(given: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+def promote(context: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
     """Make VERSION (by default the candidate) the stable one."""
-    with operator(given) as does:
-        _print(does.promote(version, now_ms=now_ms()), as_json)
+    with open_operator(context) as operator:
+        _print_plan(operator.promote(version, now_ms=now_ms()), as_json)
 
 
 @app.command()
 @reads_settings
-def rollback(given: CliContext, as_json: JsonOption = False) -> None:
+def rollback(context: CliContext, as_json: JsonOption = False) -> None:
     """Return to the stable version before this one. Replicas still hold it: nothing is loaded."""
-    with operator(given) as does:
-        _print(does.rollback(now_ms=now_ms()), as_json)
+    with open_operator(context) as operator:
+        _print_plan(operator.rollback(now_ms=now_ms()), as_json)
 
 
 @app.command()
 @reads_settings
-def pin(given: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+def pin(context: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
     """Let VERSION (by default the stable one) answer everything until `unpin`."""
-    with operator(given) as does:
-        _print(does.pin(version, now_ms=now_ms()), as_json)
+    with open_operator(context) as operator:
+        _print_plan(operator.pin(version, now_ms=now_ms()), as_json)
 
 
 @app.command()
 @reads_settings
-def unpin(given: CliContext, as_json: JsonOption = False) -> None:
+def unpin(context: CliContext, as_json: JsonOption = False) -> None:
     """Let candidates follow and be judged again."""
-    with operator(given) as does:
-        _print(does.unpin(now_ms=now_ms()), as_json)
+    with open_operator(context) as operator:
+        _print_plan(operator.unpin(now_ms=now_ms()), as_json)
 
 
 @app.command()
 @reads_settings
-def run(given: CliContext) -> None:
+def run(context: CliContext) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
     from learner.labels.trust import LabelTrust
     from rollout.controller import Controller
@@ -127,7 +115,7 @@ def run(given: CliContext) -> None:
     from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
-    settings = given.attached()
+    settings = context.attached()
     holder = f"{socket.gethostname()}:{os.getpid()}"
     guard = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
@@ -136,7 +124,7 @@ def run(given: CliContext) -> None:
             store,
             bus,
             config=settings.rollout,
-            guard=settings.learner.guard,
+            trust=settings.learner.guard,
             holder=holder,
             refusal=guard.refusal,
             now_ms=now_ms,
@@ -144,39 +132,74 @@ def run(given: CliContext) -> None:
 
 
 @contextmanager
-def operator(given: CliContext) -> "Iterator[Operator]":
-    """What may be asked of the rollout of the running stack."""
+def open_operator(context: CliContext) -> "Iterator[Operator]":
+    """Opens the store of the running stack, and yields the operations on its rollout."""
     from rollout.operator import Operator
     from services.stack import open_store
 
-    with closing(open_store(given.attached())) as store:
+    with closing(open_store(context.attached())) as store:
         yield Operator(store, name=_name())
 
 
-def _print(plan: "RolloutPlan", as_json: bool) -> None:
-    print(json.dumps(_built(plan), indent=2) if as_json else _said(plan))
+def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
+    print(json.dumps(_to_builtins(plan), indent=2) if as_json else _plan_line(plan))
 
 
-def _built(records: object) -> Any:
+def _print_alarms(alarms: tuple[str, ...]) -> None:
+    for alarm in alarms:
+        print(f"ALARM: {alarm}")
+
+
+def _print_learner(learner: "LearnerReport") -> None:
+    num_provisional = learner.counts.get("classes_provisional", 0)
+    num_evicted = learner.counts.get("classes_evicted", 0)
+    classes = f"{learner.num_classes} classes ({num_provisional} provisional, {num_evicted} evicted)"
+    print(f"learner: {learner.state}, {classes}, recent accuracy {learner.recent_accuracy:.1%}")
+    if learner.refusals:
+        num = learner.counts.get("gate_in_a_row", 0)
+        print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
+    drift = f"{learner.num_drifts}, the last: {learner.drifts[-1]}" if learner.drifts else "none"
+    print(f"drifts found: {drift}")
+    print(f"labels not believed: {_unbelieved(learner.counts) or 'none'}")
+    _print_alarms(learner.alarms)
+
+
+def _status_json(status: "RolloutStatus") -> Any:
+    return _to_builtins(
+        {
+            "plan": status.plan,
+            "newest": status.newest,
+            "replicas": status.replicas,
+            "learner": status.learner,
+            "controller": status.controller,
+        }
+    )
+
+
+def _to_builtins(records: object) -> Any:
     import msgspec
 
     return msgspec.to_builtins(records)
 
 
-def _said(plan: "RolloutPlan") -> str:
+def _plan_line(plan: "RolloutPlan") -> str:
     arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
     previous = f", rollback goes to version {plan.previous}" if plan.previous else ""
     return f"revision {plan.revision}: {arms}{previous}{', pinned' if plan.pinned else ''} ({plan.reason})"
 
 
 def _unbelieved(counts: dict[str, int]) -> str:
-    """`12 forged, 3 flip`: what was refused or held so far."""
-    parted = [(name.partition("_"), num) for name, num in sorted(counts.items()) if num]
-    return ", ".join(f"{num} {reason}" for (end, _, reason), num in parted if end in ("refused", "quarantined"))
+    """Returns the number of refused and held labels by reason: `12 forged, 3 flip`."""
+    parts = []
+    for name, num in sorted(counts.items()):
+        outcome, _, reason = name.partition("_")
+        if num and outcome in ("refused", "quarantined"):
+            parts.append(f"{num} {reason}")
+    return ", ".join(parts)
 
 
 def _name() -> str:
-    """Who asks, for the history. A container may run under a number that has no name."""
+    """Returns the user name for the history, or the user id where it has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

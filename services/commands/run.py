@@ -1,4 +1,4 @@
-"""`lifelong up|demo|serve|learn`: what runs until it is done or told to stop."""
+"""`lifelong up|demo|serve|learn`: the commands that run until they are done or told to stop."""
 
 import os
 import signal
@@ -15,12 +15,12 @@ ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="R
 
 
 @reads_settings
-def up(given: CliContext, replicas: ReplicasOption = None) -> None:
+def up(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run everything on this machine. What no address is set for is started here and ends with this command."""
     from services.running import remove_abandoned
     from services.stack import Stack
 
-    settings = given.process(serving__replicas=replicas)
+    settings = context.process(serving__replicas=replicas)
     remove_abandoned(settings.state_dir)
     with Stack(settings, say=partial(print, flush=True)) as stack:
         stop = stop_signal()
@@ -32,7 +32,7 @@ def up(given: CliContext, replicas: ReplicasOption = None) -> None:
 
 @reads_settings
 def demo(
-    given: CliContext,
+    context: CliContext,
     *,
     data: Annotated[
         str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder")
@@ -48,12 +48,12 @@ def demo(
     from services.demo.command import run
     from services.demo.options import DemoOptions
 
-    settings = given.process(serving__replicas=replicas, seed=seed)
+    settings = context.process(serving__replicas=replicas, seed=seed)
     raise typer.Exit(run(settings, DemoOptions(data=data, events=events, rate=rate, json=json, plot=plot)))
 
 
 @reads_settings
-def serve(given: CliContext, replicas: ReplicasOption = None) -> None:
+def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.tokenizer import TextTokenizer
     from services.keys import key_bytes
@@ -61,8 +61,8 @@ def serve(given: CliContext, replicas: ReplicasOption = None) -> None:
     from serving.app import run
     from serving.config import ReplicaConfig
 
-    settings = given.attached(serving__replicas=replicas)
-    # says what is wrong with it now, not in every replica
+    settings = context.attached(serving__replicas=replicas)
+    # loaded here so that its errors are reported once, and not by every replica
     TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
     config = ReplicaConfig(
         encoder=settings.encoder,
@@ -76,12 +76,12 @@ def serve(given: CliContext, replicas: ReplicasOption = None) -> None:
 
 
 @reads_settings
-def learn(given: CliContext) -> None:
+def learn(context: CliContext) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
     from services.keys import key_bytes
 
-    settings = given.attached()
-    os.nice(settings.learner.niceness)  # its imports come after those of whoever answers, too
+    settings = context.attached()
+    os.nice(settings.learner.niceness)  # set before the imports, so that they do not slow down the replicas
     from learner.process import run
 
     code = run(
@@ -97,7 +97,7 @@ def learn(given: CliContext) -> None:
 
 
 def stop_signal() -> threading.Event:
-    """Is set by the first SIGTERM or SIGINT."""
+    """Returns an event that the first SIGTERM or SIGINT sets."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

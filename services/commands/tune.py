@@ -1,4 +1,4 @@
-"""`lifelong tune`: measures how many replicas and threads answer fastest here, and remembers it."""
+"""`lifelong tune`: measures which number of replicas and threads answers fastest here, and stores it."""
 
 from typing import TYPE_CHECKING
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 
 @reads_settings
-def tune(given: CliContext, as_json: JsonOption = False) -> None:
+def tune(context: CliContext, as_json: JsonOption = False) -> None:
     """Measure replicas x threads on this machine. What wins is used wherever neither is set; takes half a minute."""
     import msgspec
     from rich.console import Console
 
-    from services.tune import table as kept
+    from services.tune import table as tune_table
     from services.tune.layout import best, layouts
     from services.tune.measure import measure
 
-    settings = given.process()
-    tried = layouts(kept.num_cores(), max_replicas=settings.bus.partitions)
+    settings = context.process()
+    candidates = layouts(tune_table.num_cores(), max_replicas=settings.bus.partitions)
     with Console(stderr=True).status("") as status:
-        table = measure(tried, encoder=settings.encoder, say=status.update)
-    kept.write(table, settings.state_dir)
+        table = measure(candidates, encoder=settings.encoder, say=status.update)
+    tune_table.write(table, settings.state_dir)
     winner = best(table)
     assert winner is not None, "at least one layout is tried"
     if as_json:
-        said = {"machine": kept.machine(), "winner": winner.layout, "table": table}
-        typer.echo(msgspec.json.format(msgspec.json.encode(said)))
+        result = {"machine": tune_table.machine(), "winner": winner.layout, "table": table}
+        typer.echo(msgspec.json.format(msgspec.json.encode(result)))
         return
     console = Console()
     console.print(_shown(table, winner))

@@ -1,1 +1,6 @@
-"""The main job on real input: a labelled data set as a stream, answered, labelled late, learned, honestly scored."""
+"""`lifelong demo`: plays a labelled data set as a stream with delayed labels, and scores the service on it.
+
+    options -> command (starts a fresh stack, plays) -> view (while it runs) -> report (table, JSON, plot)
+
+The load itself, its ledger and its score are in `evals/load`.
+"""

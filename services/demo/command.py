@@ -1,9 +1,9 @@
-"""`lifelong demo`: starts everything, plays a stream, says what came of it.
+"""`lifelong demo`: starts everything, plays a stream, reports the results.
 
     data set --> Stack (a fresh one) --> session.play --> report
 
-A run begins with nothing learned: it has a state folder of its own, and on servers that others share a prefix of its
-own. So what it shows was learned before your eyes, and your own weights stay as they are.
+A run starts untrained: it has its own state folder, and its own prefix on shared servers. So everything it shows was
+learnt during the run, and your own weights are not changed.
 """
 
 import logging
@@ -38,9 +38,9 @@ INTERRUPTED = 130
 
 
 def run(settings: Settings, options: DemoOptions) -> int:
-    """Runs the demo to its end; its exit code. Raises what the stack and the doors raise."""
+    """Runs the demo to its end; returns its exit code. Raises the errors of the stack, and WireError."""
     console = Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Control-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Control-C does
     try:
         stream = load(options.data, settings.data, num_events=options.events, seed=settings.seed)
         with fresh(settings) as own:
@@ -57,10 +57,11 @@ def run(settings: Settings, options: DemoOptions) -> int:
 
 @contextmanager
 def fresh(settings: Settings) -> Iterator[Settings]:
-    """Settings under which nothing was ever learned. Of a run that failed, the logs are kept; of one that was killed,
-    the next run removes everything.
+    """Yields settings under which nothing was learnt yet, and removes their state folder in the end.
 
-    Test items are events without a label, so the learner may not learn from such events here.
+    The logs of a run that failed are retained. The next run removes everything of a run that was killed.
+
+    Test items are events without a label, so the learner must not learn from unlabelled events here.
     """
     remove_abandoned(settings.state_dir)
     run = f"{DEMO}{now_ms():x}"
@@ -84,7 +85,7 @@ def fresh(settings: Settings) -> Iterator[Settings]:
 
 
 def _clear(folder: Path, *, keep_logs: bool) -> None:
-    """Removes the folder, but for its logs where they are to be kept."""
+    """Removes the folder, except its logs where `keep_logs` is set."""
     if not keep_logs:
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -96,7 +97,7 @@ def _clear(folder: Path, *, keep_logs: bool) -> None:
 
 
 def _decisive(settings: Settings, stream: Stream) -> Settings:
-    """A candidate is judged by fewer labels where a stage of the stream would not have enough of them."""
+    """Lowers the number of labels that judge a candidate where a stage of the stream has fewer."""
     enough = stream.labels_to_decide(settings.rollout.candidate_share)
     return replaced(settings, {"rollout.min_labels": min(settings.rollout.min_labels, enough)})
 
@@ -105,13 +106,13 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
     def say(text: str) -> None:
         view.say(console, f"[{_since_start_s():5.1f} s] {text}")
 
-    def watching(cast: Participants) -> View:
-        return View(console, stream, cast.ledger, cast.watcher)
+    def watching(participants: Participants) -> View:
+        return View(console, stream, participants.ledger, participants.watcher)
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
-    tempo = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
+    profile = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
         logging_into(settings.state_dir / LOGS / "demo.log"),
         Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
@@ -119,18 +120,18 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(view.say, console)
-            return play(bus, store, stream, tempo, say=plain, check=stack.check, watching=watching)
+            return play(bus, store, stream, profile, say=plain, check=stack.check, watching=watching)
 
 
 def _where_commands_look(settings: Settings) -> Path | None:
-    """So that `lifelong rollout status` and the like find the demo, unless another stack is found there already."""
+    """Returns the folder where other commands find the demo; None where another stack is announced there already."""
     home = settings.state_dir.parent
     return home if read(home) is None else None
 
 
 @contextmanager
 def logging_into(path: Path) -> Iterator[None]:
-    """What libraries log goes into a file beside the logs of the stack, and not through the panel."""
+    """Writes the logs of libraries to a file beside the logs of the stack, and not over the panel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     file = logging.FileHandler(path, encoding="utf-8")
@@ -154,5 +155,5 @@ def _report(outcome: SessionOutcome, stream: Stream, options: DemoOptions, conso
 
 
 def _since_start_s() -> float:
-    """Since the command was started, loading Python included."""
+    """Returns the seconds since the process was started, including the start of Python."""
     return now_ms() / 1000 - psutil.Process().create_time()

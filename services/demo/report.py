@@ -1,4 +1,4 @@
-"""What is left when a run is over: a table, a JSON object, a picture.
+"""The results of a run: a table, a JSON object, a plot.
 
 Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
 """
@@ -16,11 +16,11 @@ from evals.load.figures import Figures, Mark
 from evals.streams.stream import Stream
 
 GAP = 2.5
-"""Buckets without an answer that interrupt the curve."""
+"""Widths of a bucket without an answer after which the curve is interrupted."""
 
 
 def table(figures: Figures, stream: Stream) -> Table:
-    """The figures for people."""
+    """Returns the figures as a table for the terminal."""
     shown = Table(title=f"{stream.name}: {len(stream.stages)} stages, {stream.num_labels} labels", show_header=False)
     shown.add_column("figure")
     shown.add_column("value", justify="right")
@@ -30,7 +30,7 @@ def table(figures: Figures, stream: Stream) -> Table:
 
 
 def matrix(figures: Figures, stream: Stream) -> Table:
-    """Accuracy by stage: a row for the state after each stage."""
+    """Returns the accuracy by stage: a row for the state after each stage."""
     names = [stage.name for stage in stream.stages[: len(figures.accuracy_by_stage)]]
     shown = Table(title="percent of the test items that were right, after each stage")
     shown.add_column("after")
@@ -42,12 +42,12 @@ def matrix(figures: Figures, stream: Stream) -> Table:
 
 
 def write_json(figures: Figures, path: Path) -> None:
-    """One flat object; the names are those of `Figures`."""
+    """Writes one flat object, whose names are those of `Figures`."""
     path.write_text(json.dumps(figures.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
 def plot(points: Sequence[Point], tests: Sequence[Point], marks: Sequence[Mark], path: Path, *, title: str) -> None:
-    """A PNG: accuracy over time, as answers came and in the tests, with a mark at the first answer of every version."""
+    """Draws a PNG of the accuracy over time, of answers and of tests, with a mark at each version's first answer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -66,11 +66,11 @@ def plot(points: Sequence[Point], tests: Sequence[Point], marks: Sequence[Mark],
 
 
 def _with_gaps(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    """The middle of each bucket; nothing is drawn over the time between two stages."""
+    """Returns the middle and the accuracy of each bucket, with NaN where the time between two stages is not drawn."""
     seconds: list[float] = []
     percents: list[float] = []
-    for place, point in enumerate(points):
-        if place and point.second - points[place - 1].second > GAP * point.width_s:
+    for index, point in enumerate(points):
+        if index and point.second - points[index - 1].second > GAP * point.width_s:
             seconds.append(point.second)
             percents.append(math.nan)
         seconds.append(point.second + point.width_s / 2)
@@ -88,13 +88,13 @@ def _rows(figures: Figures) -> dict[str, str]:
         "accuracy first seen": f"{figures.accuracy_first_seen:.2f} %",
         "accuracy at the end, all test items": f"{figures.accuracy_final:.2f} %",
         "forgetting": f"{figures.forgetting:.2f} points",
-        "label to live, any arm, p50 / p95": f"{_said(live['p50'])} / {_said(live['p95'])} s",
-        "label to live, stable arm, p50 / p95": f"{_said(live['stable_p50'])} / {_said(live['stable_p95'])} s",
-        "latency p50 / p99": f"{_said(latency['p50'])} / {_said(latency['p99'])} ms",
+        "label to live, any arm, p50 / p95": f"{_number(live['p50'])} / {_number(live['p95'])} s",
+        "label to live, stable arm, p50 / p95": f"{_number(live['stable_p50'])} / {_number(live['stable_p95'])} s",
+        "latency p50 / p99": f"{_number(latency['p50'])} / {_number(latency['p99'])} ms",
         "answers a second, at full speed": f"{figures.events_per_s:.0f}",
         "versions published, swaps": f"{figures.versions_published}, {figures.swaps}",
         "drifts found": f"{figures.drifts}",
-        "swap stall p50 / p99": f"{_said(stall['p50'])} / {_said(stall['p99'])} ms",
+        "swap stall p50 / p99": f"{_number(stall['p50'])} / {_number(stall['p99'])} ms",
         "arms": "\n".join(_arm(name, arm) for name, arm in figures.arms.items()) or "-",
         "parity with full precision": _pairs(figures.parity, "{:.5f}"),
         "bytes of weights": _pairs(figures.model_bytes, "{:,}"),
@@ -109,10 +109,10 @@ def _pairs(values: Mapping[str, Any], form: str) -> str:
     return ", ".join(f"{name} {form.format(value)}" for name, value in values.items()) or "-"
 
 
-def _said(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "never" if value is None else f"{value:g}"
 
 
 def _short(name: str) -> str:
-    """A column head that leaves room for ten columns."""
+    """Returns a column heading that is short enough for ten columns."""
     return name if len(name) <= 8 else f"{name[:7]}."

@@ -1,8 +1,8 @@
-"""What a run looks like while it goes on.
+"""The display of a running demo.
 
     Ledger, Watcher --> a panel, drawn four times a second (terminal), or a line every five seconds (elsewhere)
 
-Rejected: a progress bar alone. What is worth watching is the accuracy per stage, and versions coming and going.
+Rejected: a progress bar alone. The accuracy per stage and the changes of versions are what is worth watching.
 """
 
 import threading
@@ -26,7 +26,7 @@ RATE_OVER_S = 2.0
 
 
 class View:
-    """Shows a run from entering to leaving."""
+    """Shows a run while its block is executed."""
 
     def __init__(self, console: Console, stream: Stream, ledger: Ledger, watcher: Watcher) -> None:
         self._console = console
@@ -55,31 +55,34 @@ class View:
             self._lines.join()
 
     def _say_lines(self) -> None:
-        """consumes: ledger and sight; produces: lines; waits for: five seconds; unblocked by: leaving."""
+        """Prints a line every LINE_EVERY_S.
+
+        consumes: ledger and snapshot; produces: lines; waits for: five seconds; unblocked by: the end of the block
+        """
         while not self._left.wait(LINE_EVERY_S):
             progress = self._ledger.progress()
             rate = self._rate.over(progress.counts.answered, time.monotonic())
-            say(self._console, line(progress, self._watcher.sight(), rate))
+            say(self._console, line(progress, self._watcher.snapshot(), rate))
 
     def _frame(self) -> Group:
         progress = self._ledger.progress()
         rate = self._rate.over(progress.counts.answered, time.monotonic())
-        return panel(self._stream, progress, self._watcher.sight(), rate)
+        return panel(self._stream, progress, self._watcher.snapshot(), rate)
 
 
 def say(console: Console, text: str) -> None:
-    """Prints a line of its own; above the panel, where there is one. Any thread may call it."""
+    """Prints a line, above the panel where there is one. Any thread may call it."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Rate:
-    """Answers a second over the last two seconds or so."""
+    """Answers a second over about the last two seconds."""
 
     def __init__(self) -> None:
         self._before: list[tuple[float, int]] = []
 
     def over(self, answered: int, now_s: float) -> float:
-        """Takes down a count; the rate since the oldest one that is not too old."""
+        """Records a count; returns the rate since the oldest count of the last RATE_OVER_S seconds or so."""
         self._before.append((now_s, answered))
         while len(self._before) > 2 and now_s - self._before[1][0] >= RATE_OVER_S:
             self._before.pop(0)
@@ -87,20 +90,20 @@ class Rate:
         return (answered - count) / (now_s - since_s) if now_s > since_s else 0.0
 
 
-def line(progress: Progress, sight: ServiceSnapshot, rate: float) -> str:
-    """A run in one line."""
+def line(progress: Progress, snapshot: ServiceSnapshot, rate: float) -> str:
+    """Returns the state of a run as one line."""
     counts = progress.counts
     latency = percentiles(progress.recent_ms, 50, 99)
     return (
-        f"  {counts.answered} of {counts.sent} answered, {rate:.0f}/s, p50 {_said(latency['p50'])} p99 "
-        f"{_said(latency['p99'])} ms | first seen {progress.of_round(TRAIN).accuracy:.1f} % right, "
-        f"{counts.labelled} labels | {_arms(sight)} | {sight.published} versions, {sight.swaps} swaps, "
-        f"{sight.drifts} drifts"
+        f"  {counts.answered} of {counts.sent} answered, {rate:.0f}/s, p50 {_number(latency['p50'])} p99 "
+        f"{_number(latency['p99'])} ms | first seen {progress.of_round(TRAIN).accuracy:.1f} % right, "
+        f"{counts.labelled} labels | {_arms(snapshot)} | {snapshot.published} versions, {snapshot.swaps} swaps, "
+        f"{snapshot.drifts} drifts"
     )
 
 
-def panel(stream: Stream, progress: Progress, sight: ServiceSnapshot, rate: float) -> Group:
-    """A run on half a screen."""
+def panel(stream: Stream, progress: Progress, snapshot: ServiceSnapshot, rate: float) -> Group:
+    """Returns the state of a run as a panel of half a screen."""
     counts = progress.counts
     latency = percentiles(progress.recent_ms, 50, 99)
     trained = progress.of_round(TRAIN)
@@ -109,12 +112,12 @@ def panel(stream: Stream, progress: Progress, sight: ServiceSnapshot, rate: floa
     head.add_row(bar, f"{trained.answered} of {stream.num_events} training events, {counts.labelled} labels returned")
     facts = Table.grid(padding=(0, 2))
     facts.add_row("answers", f"{rate:.0f} a second, {counts.outstanding} waiting")
-    facts.add_row("latency", f"p50 {_said(latency['p50'])} ms, p99 {_said(latency['p99'])} ms")
+    facts.add_row("latency", f"p50 {_number(latency['p50'])} ms, p99 {_number(latency['p99'])} ms")
     facts.add_row("right at first sight", f"{trained.accuracy:.1f} %")
-    facts.add_row("arms", _arms(sight))
-    facts.add_row("learner", _learner(sight))
-    facts.add_row("drift", f"{sight.drifts} found, the last: {sight.drift}" if sight.drift else "none found")
-    facts.add_row("swaps", f"{sight.swaps} in {len(sight.reports)} replicas")
+    facts.add_row("arms", _arms(snapshot))
+    facts.add_row("learner", _learner(snapshot))
+    facts.add_row("drift", f"{snapshot.drifts} found, the last: {snapshot.drift}" if snapshot.drift else "none found")
+    facts.add_row("swaps", f"{snapshot.swaps} in {len(snapshot.reports)} replicas")
     return Group(Text(), head, facts, _stages(stream, progress))
 
 
@@ -123,35 +126,41 @@ def _stages(stream: Stream, progress: Progress) -> Table:
     table.add_column("stage")
     for name in ("events", "at first sight", "test items, last time", "best"):
         table.add_column(name, justify="right")
-    for place, stage in enumerate(stream.stages):
-        train = progress.hits.get((TRAIN, place), Hits())
-        tests = [
-            hits
-            for (round, each), hits in sorted(progress.hits.items())
-            if each == place and round >= 0 and hits.answered == hits.sent
-        ]
-        cells = [f"{tests[-1].accuracy:.1f}", f"{max(hits.accuracy for hits in tests):.1f}"] if tests else ["", ""]
-        seen = f"{train.accuracy:.1f}" if train.sent else ""
-        table.add_row(stage.name, f"{train.answered}/{len(stage.train)}", seen, *cells)
+    for index, stage in enumerate(stream.stages):
+        train = progress.hits.get((TRAIN, index), Hits())
+        at_first_sight = f"{train.accuracy:.1f}" if train.sent else ""
+        tests = _finished_tests(progress, index)
+        last = f"{tests[-1].accuracy:.1f}" if tests else ""
+        best = f"{max(hits.accuracy for hits in tests):.1f}" if tests else ""
+        table.add_row(stage.name, f"{train.answered}/{len(stage.train)}", at_first_sight, last, best)
     return table
 
 
-def _arms(sight: ServiceSnapshot) -> str:
-    if sight.plan is None:
+def _finished_tests(progress: Progress, stage_index: int) -> list[Hits]:
+    """Returns the hits of the stage in every test round that is over, in order."""
+    tests = []
+    for (round_number, index), hits in sorted(progress.hits.items()):
+        if index == stage_index and round_number >= 0 and hits.answered == hits.sent:
+            tests.append(hits)
+    return tests
+
+
+def _arms(snapshot: ServiceSnapshot) -> str:
+    if snapshot.plan is None:
         return "no plan yet"
-    return ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in sight.plan.arms)
+    return ", ".join(f"{arm.name} v{arm.version} {arm.share:.0%}" for arm in snapshot.plan.arms)
 
 
-def _learner(sight: ServiceSnapshot) -> str:
-    """What it said of its newest version."""
-    found = sight.evaluation
-    if found is None:
+def _learner(snapshot: ServiceSnapshot) -> str:
+    """Returns the learner's evaluation of its newest version, in words."""
+    evaluation = snapshot.evaluation
+    if evaluation is None:
         return "nothing published yet"
     return (
-        f"version {sight.newest}, {sight.published} published; on {found.num_labels} held-back labels "
-        f"{found.accuracy:.1%} right (before: {found.parent_accuracy:.1%})"
+        f"version {snapshot.newest}, {snapshot.published} published; on {evaluation.num_labels} held-back labels "
+        f"{evaluation.accuracy:.1%} right (before: {evaluation.parent_accuracy:.1%})"
     )
 
 
-def _said(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"

@@ -1,20 +1,20 @@
-"""Takes the holes out of Redis' append-only files, without which it does not start again.
+"""Repairs Redis' append-only files: removes runs of zero bytes, with which Redis does not start.
 
     command | 0 0 0 ... 0 | command  ->  command | command
 
-Redis (7.0 to 8.0 at least) takes a write back that a full disk cut short. But in a file that was begun by a rewrite it
-stays itself where the write had come to, so the next one leaves a hole of zeros before it. It says nothing of that;
-and killed, hours later, it ends with "Bad file format" at each start. No command begins with a zero, so nothing is lost
-with them.
+Redis (at least 7.0 to 8.0) truncates the file after a write that a full disk cut short. But in a file that a rewrite
+began, its file offset stays after the truncated write, so the next write leaves a hole of zeros before it. Redis does
+not report that. When it is killed, hours later, every start ends with "Bad file format". No command begins with a zero
+byte, so removing the zeros loses nothing.
 
-Rejected: `redis-check-aof --fix` (takes everything away that lies behind the hole), and a rewrite as soon as there is
-space (until it is done a kill is fatal, and whoever looks at the disk now and then does not see each time it was full).
+Rejected: `redis-check-aof --fix` (it removes everything after the hole), and a rewrite as soon as there is space (until
+it is done a kill is fatal, and a periodic check of the disk does not notice each time it was full).
 """
 
 import mmap
 import os
 import re
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import structlog
@@ -30,9 +30,9 @@ log = structlog.get_logger("redis")
 
 
 def mend(state_dir: Path) -> int:
-    """Removes what are no commands but zeros from the files of a server that does not run; how many bytes these were.
+    """Removes the zeros between commands from the files of a stopped server; returns the number of bytes removed.
 
-    A file with another fault stays as it is: Redis says what is wrong with it. Raises OSError.
+    A file with another defect is left as it is: Redis reports the defect. Raises OSError.
     """
     removed = 0
     for path in state_dir.glob(FILES):
@@ -45,9 +45,9 @@ def mend(state_dir: Path) -> int:
 
 
 def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
-    """Where zeros lie between the commands of an append-only file: first byte, and the first one behind.
+    """Returns the spans (start, end) of the zeros between the commands of an append-only file.
 
-    Of a file that is cut off, those before; none where it has another fault.
+    A truncated last command is allowed. A file with another defect has no spans.
 
     >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
     [(14, 17)]
@@ -73,7 +73,7 @@ def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
 
 
 def _is_cut_off(content: bytes | mmap.mmap, at: int) -> bool:
-    """Whether the line that begins at `at` has no end: the server was killed while it wrote it."""
+    """Whether the line that begins at `at` has no end, because the server was killed while it wrote it."""
     return content.find(b"\n", at) < 0
 
 
@@ -85,8 +85,8 @@ def _holes_in(path: Path) -> list[tuple[int, int]]:
 
 
 def _rewrite(path: Path, holes: list[tuple[int, int]]) -> None:
-    """Copies what is no hole, and puts the copy in the place of the file."""
-    borders = [0, *(place for hole in holes for place in hole), path.stat().st_size]
+    """Replaces the file by a copy without the holes."""
+    borders = [0, *chain.from_iterable(holes), path.stat().st_size]
     draft = path.with_suffix(".mended")
     with path.open("rb") as file, draft.open("wb") as copy:
         os.fchmod(copy.fileno(), 0o600)

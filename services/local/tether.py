@@ -1,13 +1,13 @@
-"""Starts a program that ends with us, also when we are killed.
+"""Starts a child process that ends with its parent, even when the parent is killed.
 
     start(argv) -> python tether.py PARENT argv... -> prctl(PR_SET_PDEATHSIG, SIGKILL) -> exec argv
 
-The kernel sends the signal when the *thread* that started the child ends, so start servers from a thread that lives as
-long as the process. On systems without prctl the child is only ended by `stop`. A child has a session of its own, so
-that Control-C reaches us alone and we end our children in our order; and its files are its owner's alone.
+The kernel sends the signal when the *thread* that started the child ends (PDEATHSIG is per thread), so start servers
+from a thread that lives as long as the process. On systems without prctl only `stop` ends the child. A child has its
+own session, so that Control-C reaches only us and we end our children in our order. Its files are private to its owner.
 
-Rejected: `preexec_fn` (unsafe where threads run), an exit hook (does not run when we are killed), and a supervisor
-process (one more thing that can die).
+Rejected: `preexec_fn` (unsafe where threads run), an exit hook (it does not run when we are killed), and a supervisor
+process (one more process that can die).
 """
 
 import contextlib
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 
 OWNER_ONLY = 0o077
-"""The umask of our programs: what they write is for their owner's eyes."""
+"""The umask of our programs: only the owner may read what they write."""
 
 FIRST_PORT = 10_000
 FIRST_CLIENT_PORT = 32_768
 PORT_TRIES = 200
 
-_rng = random.SystemRandom()  # whoever seeds the global generator would get the same ports again
-_given: set[int] = set()  # a server that has yet to be started does not listen on its port
+_rng = random.SystemRandom()  # a seeded global generator would return the same ports again
+_issued: set[int] = set()  # a server that is not started yet does not listen on its port
 
 
 def start(argv: Sequence[str], *, log: "RotatingLog", env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -53,7 +53,7 @@ def start(argv: Sequence[str], *, log: "RotatingLog", env: Mapping[str, str] | N
 
 
 class Tethered:
-    """A program that runs, and that can be started again just as it was. Verbs: start_again, stop."""
+    """A running program that can be started again with the same arguments. Verbs: start_again, stop."""
 
     def __init__(self, argv: Sequence[str], *, log: "RotatingLog", env: Mapping[str, str] | None = None) -> None:
         self.log = log
@@ -62,18 +62,18 @@ class Tethered:
         self.process = start(argv, log=log, env=env)
 
     def start_again(self) -> subprocess.Popen[bytes]:
-        """Starts the program, which has ended, once more; does not wait until it is of use."""
+        """Starts the program again after it has ended; does not wait until it is ready."""
         self.process = start(self._argv, log=self.log, env=self._env)
         return self.process
 
     def stop(self, *, grace_s: float = 5.0) -> None:
-        """Ends the program, cleanly where it does not take longer than `grace_s`."""
+        """Ends the program, cleanly if that does not take longer than `grace_s`."""
         stop(self.process, grace_s=grace_s)
         self.log.close()
 
 
 def stop(process: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> None:
-    """Asks the process to end, and kills it when it has not after `grace_s` seconds."""
+    """Terminates the process, and kills it if it has not ended after `grace_s` seconds."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -85,24 +85,24 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> None:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now, and that was not given before.
+    """Returns a TCP port on 127.0.0.1 on which nobody listens now, and that was not returned before.
 
-    Not one of those that the system gives to clients: while a server is started again, a client that knocks at such a
-    port can be given that very port for its own end, and keeps it.
+    It is not an ephemeral port: while a server is restarted, a client that connects to an ephemeral port can get this
+    very port as its own local port, and keep it.
     """
     end = _first_client_port()
     for _ in range(PORT_TRIES):
         port = _rng.randrange(FIRST_PORT, end)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
+            if port not in _issued:
+                _issued.add(port)
                 return port
     raise OSError(f"no free port was found from {FIRST_PORT} to {end}")
 
 
 def _first_client_port() -> int:
-    """Where the ports of clients begin; Linux's default where they begin too low to stay below them."""
+    """Returns the first ephemeral port; Linux's default where the range begins too low to stay below it."""
     try:
         first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except OSError:
@@ -113,7 +113,7 @@ def _first_client_port() -> int:
 def _become(parent: int, argv: Sequence[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the tether was tied
+        if os.getppid() != parent:  # it died before the signal was set
             os._exit(1)
     os.execvp(argv[0], list(argv))
 

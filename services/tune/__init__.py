@@ -1,1 +1,4 @@
-"""How many replicas with how many threads answer fastest on this machine: measured once, remembered, used."""
+"""`lifelong tune`: which number of replicas and threads answers fastest on this machine.
+
+layout (candidates) -> measure (starts a `worker` for each replica) -> table (stored; the settings read it)
+"""

@@ -1,11 +1,12 @@
-"""Measures layouts: starts as many workers as the largest needs, and lets some of them encode at the same moment.
+"""Measures layouts: starts as many workers as the largest needs, and lets some of them encode concurrently.
 
-    layouts, sizes of a batch --rounds--> workers, all at once --their sum--> MeasuredLayout
+    layouts, batch sizes --rounds--> workers, concurrently --their sum--> MeasuredLayout
 
-The layouts take turns, and the best round of each counts, so that a slow moment of the machine decides nothing.
+The rounds of the layouts are interleaved, and the best round of each counts, so that a slow moment of the machine
+decides nothing.
 
-Rejected: threads of one process instead of processes (they would share an interpreter, as replicas do not), and asking
-the running service (its load would be measured, and it would feel ours).
+Rejected: threads instead of processes (they would share an interpreter lock, as replicas do not), and measuring the
+running service (its load would distort ours, and ours would slow it down).
 """
 
 import subprocess
@@ -18,7 +19,7 @@ import msgspec
 from services.tune.layout import Layout, MeasuredLayout
 
 NUM_TEXTS = (1, 8, 64)
-"""Texts of a batch: a client that is alone, some company, a full batch."""
+"""Batch sizes: a single client, a few clients, a full batch."""
 
 ROUNDS = 2
 SECONDS = 0.5
@@ -27,7 +28,7 @@ Worker = subprocess.Popen[str]
 
 
 class Task(msgspec.Struct, frozen=True):
-    """To encode batches of `texts` for `seconds`."""
+    """A task for a worker: encode batches of `texts` texts for `seconds`, with `threads` threads."""
 
     threads: int
     texts: int
@@ -35,27 +36,27 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class TuneFailed(RuntimeError):
-    """A worker ended; it has said why."""
+    """A worker has ended, after printing its error."""
 
 
 def measure(
     layouts: Sequence[Layout], *, encoder: str, say: Callable[[str], None], seconds: float = SECONDS
 ) -> list[MeasuredLayout]:
-    """Every layout, in the order given. Raises TuneFailed."""
-    found: dict[Layout, dict[int, float]] = {layout: dict.fromkeys(NUM_TEXTS, 0.0) for layout in layouts}
+    """Measures every layout, in the given order. Raises TuneFailed."""
+    best_rates: dict[Layout, dict[int, float]] = {layout: dict.fromkeys(NUM_TEXTS, 0.0) for layout in layouts}
     say("Starting the workers ...")
     with _workers(max(layout.replicas for layout in layouts), encoder) as workers:
         for _ in range(ROUNDS):
-            for layout, rates in found.items():
+            for layout, rates in best_rates.items():
                 say(f"Measuring {layout} ...")
                 for texts in NUM_TEXTS:
                     task = Task(layout.threads, texts, seconds)
                     rates[texts] = max(rates[texts], _together(workers[: layout.replicas], task))
-    return [MeasuredLayout(layout, rates) for layout, rates in found.items()]
+    return [MeasuredLayout(layout, rates) for layout, rates in best_rates.items()]
 
 
 def _together(workers: Sequence[Worker], task: Task) -> float:
-    """Texts a second of all."""
+    """Runs the task on all workers at once; returns the sum of their texts a second."""
     _tell(workers, msgspec.json.encode(task).decode())
     _hear(workers)
     _tell(workers, "go")
@@ -87,7 +88,7 @@ def _tell(workers: Sequence[Worker], line: str) -> None:
 
 
 def _hear(workers: Sequence[Worker]) -> list[str]:
-    """A line of each."""
+    """Reads a line from each worker."""
     lines: list[str] = []
     for worker in workers:
         assert worker.stdout is not None

@@ -1,8 +1,8 @@
-"""What `lifelong tune` found, kept in the state folder under the machine it was found on.
+"""The results of `lifelong tune`, stored in the state folder by machine.
 
-    tune --write--> STATE_DIR/tune.json --read--> settings that nobody set (services/settings.py), doctor
+    tune --write--> STATE_DIR/tune.json --read--> settings that no source sets (services/loader.py), doctor
 
-A table of another processor, another number of cores or another release of ours is as good as none.
+A table of another processor, another number of cores or another release of ours is ignored.
 """
 
 import importlib.metadata
@@ -20,29 +20,29 @@ FILE = "tune.json"
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """`AMD EPYC 9R14`, for example."""
+    """Returns the name of the processor, for example `AMD EPYC 9R14`."""
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return match.group(1).strip() if match else platform.processor() or platform.machine()
 
 
 def machine() -> str:
-    """`2 x AMD EPYC 9R14, lifelong 0.1.0`, for example."""
+    """Returns the key of the table, for example `2 x AMD EPYC 9R14, lifelong 0.1.0`."""
     return f"{num_cores()} x {processor()}, lifelong {importlib.metadata.version('lifelong')}"
 
 
 def read(folder: Path) -> list[MeasuredLayout]:
-    """The table of this machine; empty where there is none that can be read."""
+    """Returns the table of this machine; empty where there is none, or it cannot be read."""
     return _tables(folder).get(machine(), []) if (folder / FILE).exists() else []
 
 
 def write(table: Sequence[MeasuredLayout], folder: Path) -> None:
-    """Keeps the table of this machine beside those of others that use the folder."""
+    """Stores the table of this machine beside those of other machines that use the folder."""
     content = msgspec.json.format(msgspec.json.encode(_tables(folder) | {machine(): list(table)}))
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{FILE}.{os.getpid()}"

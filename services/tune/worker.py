@@ -1,8 +1,9 @@
-"""One process that encodes as a replica does, when it is told to, and says how fast it was.
+"""A worker process: encodes as a replica does, on command, and reports its throughput.
 
     python -m services.tune.worker ENCODER    ready | {"threads", "texts", "seconds"} -> ready, go -> texts a second
 
-One line for each arrow, on standard input and output. It ends with its input: with whoever started it.
+The protocol has one line for each message, on standard input and output. The worker ends when its input ends, hence
+with the process that started it.
 """
 
 import sys
@@ -32,7 +33,7 @@ def main(encoder: str) -> None:
 
 def _work(encoder: QuantizedEncoder, task: Task) -> None:
     torch.set_num_threads(task.threads)
-    tokens = [place * 7_919 % encoder.config.vocab for place in range(task.texts * TEXT_TOKENS)]
+    tokens = [index * 7_919 % encoder.config.vocab for index in range(task.texts * TEXT_TOKENS)]
     ids = [tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)]
     for _ in range(WARM_UP_CALLS):
         encoder.encode(RaggedBatch.of(ids))

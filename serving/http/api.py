@@ -1,12 +1,12 @@
-"""The HTTP face of a replica: a Starlette application over the same queue that Kafka feeds.
+"""The HTTP endpoints of a replica: a Starlette application over the same queue that Kafka feeds.
 
     POST /v1/predict                          events in, answers out
-    GET  /v1/health/live, /v1/health/ready    for whoever watches and balances
-    GET  /v1/status                           what this replica serves and has seen
+    GET  /v1/health/live, /v1/health/ready    for probes and load balancers
+    GET  /v1/status                           what this replica serves and has counted
 
-Every error is {"error": {"code", "message", "request_id"}}, every response has x-request-id; a request that is refused
-before it is whole (`serving/http/connection.py`) has no id. Bad input is never a 500, and no message tells of the
-inside.
+Every error is {"error": {"code", "message", "request_id"}}, and every response has x-request-id; a request that is
+refused before it is complete (`serving/http/connection.py`) has no id. Bad input is never a 500, and no message reveals
+internals.
 
 Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
 """
@@ -43,9 +43,9 @@ INTERNAL = Problem(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Api:
-    """The endpoints. `limit` is None where clients are not limited."""
+    """The endpoints. `limit` is None where clients are not rate limited."""
 
-    asking: RequestBridge
+    bridge: RequestBridge
     bodies: Bodies
     clients: Clients
     limit: RateLimit | None
@@ -60,10 +60,11 @@ class Api:
             body = await room.read(request)
             if isinstance(body, Problem):
                 return self._problem(request, body)
-            read = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
-            if isinstance(read, Problem):
-                return self._problem(request, read)
-            return await self._answer(request, *read)
+            parsed = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
+            if isinstance(parsed, Problem):
+                return self._problem(request, parsed)
+            entries, is_list = parsed
+            return await self._answer(request, entries, is_list)
 
     async def live(self, request: Request) -> Response:
         try:
@@ -74,7 +75,7 @@ class Api:
         return _json(b'{"live":true}')
 
     async def ready(self, request: Request) -> Response:
-        problem = self.asking.why_not_ready()
+        problem = self.bridge.why_not_ready()
         return self._problem(request, problem) if problem else _json(b'{"ready":true}')
 
     async def show_status(self, request: Request) -> Response:
@@ -83,7 +84,7 @@ class Api:
     async def _answer(self, request: Request, entries: Sequence[Entry], is_list: bool) -> Response:
         if self.limit is not None and (wait_s := self._wait_s(request, len(entries))):
             return self._problem(request, _too_many(wait_s))
-        replies = await self.asking.answer_many(entries, hung_up=partial(_hung_up, request))
+        replies = await self.bridge.answer_many(entries, hung_up=partial(_hung_up, request))
         problem = whole_problem(replies, is_list=is_list)
         return self._problem(request, problem) if problem else _json(write_replies(replies))
 
@@ -93,18 +94,18 @@ class Api:
         client = self.clients.name_of(address, request.headers.get("x-api-key", ""))
         return self.limit.wait_s(client, num, now_s=time.monotonic())
 
-    def count(self, code: str) -> None:
+    def count_refused(self, code: str) -> None:
         """Counts a request, or a connection, that was refused because of what its client did."""
-        self.asking.pipeline.counts.add(f"http_{code}")
+        self.bridge.count_refused(code)
 
     def _problem(self, request: Request, problem: Problem) -> Response:
         if problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            self.count(problem.code)
+            self.count_refused(problem.code)
         return problem_response(request, problem)
 
 
 def make_app(api: Api) -> ASGIApp:
-    """The application."""
+    """Returns the application."""
     routes = [
         Route("/v1/predict", api.predict, methods=["POST"]),
         Route("/v1/health/live", api.live),
@@ -119,13 +120,13 @@ def make_app(api: Api) -> ASGIApp:
 
 
 async def _hung_up(request: Request) -> None:
-    """Returns when the client is gone. To be called when the body was read."""
+    """Returns when the client has disconnected. Must be called after the body was read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def whole_problem(replies: Sequence[Reply], *, is_list: bool) -> Problem | None:
-    """The problem that the response as a whole has: that of its only event, or one that kept back every answer."""
+    """Returns the problem of the response as a whole: that of its only event, or one that held back every answer."""
     first = replies[0]
     if not isinstance(first, Problem):
         return None

@@ -1,4 +1,4 @@
-"""The bodies of HTTP requests: each bounded while it is read, and all together until they are answered."""
+"""The bodies of HTTP requests: each is bounded while it is read, and all together until they are answered."""
 
 from http import HTTPStatus
 from types import TracebackType
@@ -18,29 +18,29 @@ DISCONNECTED = Problem(status=HTTPStatus.BAD_REQUEST, code="disconnected", messa
 
 
 class Bodies:
-    """The bytes of all bodies that are held now. Used by one event loop."""
+    """The bytes of all bodies that are held now. One event loop uses it."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.num_bytes = 0
 
     def room(self) -> "Room":
-        """Room for one body. To be entered; what it took is given back at its end, when the body is answered."""
+        """Returns room for one body, as a context manager. Its bytes are released when the body is answered."""
         return Room(self)
 
-    def take(self, num_bytes: int) -> bool:
-        """Whether there was room for so many bytes more; they must be given back then."""
+    def reserve(self, num_bytes: int) -> bool:
+        """Reserves `num_bytes`, to be released later, and returns True; returns False where they do not fit."""
         if self.num_bytes + num_bytes > self._max_bytes:
             return False
         self.num_bytes += num_bytes
         return True
 
-    def give_back(self, num_bytes: int) -> None:
+    def release(self, num_bytes: int) -> None:
         self.num_bytes -= num_bytes
 
 
 class Room:
-    """What one body takes."""
+    """The bytes that one body has reserved."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
@@ -52,10 +52,10 @@ class Room:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bodies.give_back(self._num_bytes)
+        self._bodies.release(self._num_bytes)
 
     async def read(self, request: Request) -> bytes | Problem:
-        """The body, given up on as soon as it is too large, or there is no room for it."""
+        """Reads the body. Gives up as soon as it is too large, or does not fit."""
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > MAX_EVENT_BYTES:
             return TOO_LARGE
@@ -64,7 +64,7 @@ class Room:
             async for chunk in request.stream():
                 if self._num_bytes + len(chunk) > MAX_EVENT_BYTES:
                     return TOO_LARGE
-                if not self._bodies.take(len(chunk)):
+                if not self._bodies.reserve(len(chunk)):
                     return TOO_MANY_BYTES
                 self._num_bytes += len(chunk)
                 chunks.append(chunk)

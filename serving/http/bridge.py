@@ -1,10 +1,10 @@
-"""From the event loop to the engine's thread and back: events in, replies out, in order.
+"""A bridge between the event loop and the engine's thread: events in, replies out, in order.
 
-    entries --tokens--> Item --submit_many--> queue ... engine --done--> kept to be published --> the last one wakes
-                                                                                                   the loop
+    entries --tokens--> Item --submit_many--> queue ... engine --done--> outbox.publish
+                                                                  the last reply of a request wakes the loop <--'
 
-One wake-up for each request, however many events it has. An answer is kept before it is given, so that whoever labels
-it labels something that will be published; one that cannot be kept says so.
+The loop is woken once for each request, however many events it has. An answer is kept for publication before it is
+returned, so that a label refers to an answer that will be published; an answer that cannot be kept says so.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from serving.pipeline import Pipeline
 from wire.records import Event
 
 INLINE_CHARS = 4_096
-"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, and everybody else would wait."""
+"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would hold up every request."""
 
 UNWATCHED_S = 0.1
-"""Whoever waits longer is watched for hanging up. To watch everybody would cost a tenth of a request."""
+"""Requests that wait longer are watched for a disconnect. Watching every request would cost a tenth of one."""
 
 RETRY_AFTER_S = 1.0
 
 HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Returns when a client does not wait any more."""
+"""Returns when the client has disconnected."""
 
 NO_WEIGHTS = Problem(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -68,21 +68,25 @@ TIMEOUT = Problem(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestBridge:
-    """Asks the engine from an event loop. Answers are published too, so that feedback on them can be learned from."""
+    """Asks the engine from an event loop. Answers are published, too, so that feedback on them can be learned from."""
 
     pipeline: Pipeline
     timeout_s: float
 
     def why_not_ready(self) -> Problem | None:
-        """What keeps this replica from answering now."""
+        """Returns what keeps this replica from answering now, or None."""
         if self.pipeline.queue.state is QueueState.CLOSED:
             return STOPPING
         return None if self.pipeline.is_ready else NO_WEIGHTS
 
-    async def answer_many(self, entries: Sequence[Entry], *, hung_up: HungUp) -> list[Reply]:
-        """A reply for each entry: its answer, its own problem, or what kept the model from answering.
+    def count_refused(self, code: str) -> None:
+        """Counts a request, or a connection, that was refused with the code of its problem."""
+        self.pipeline.count(f"http_{code}")
 
-        `hung_up` returns when the client does not wait any more: then the model is spared what it has not begun.
+    async def answer_many(self, entries: Sequence[Entry], *, hung_up: HungUp) -> list[Reply]:
+        """Returns a reply for each entry: its answer, its own problem, or what kept the model from answering.
+
+        `hung_up` returns when the client has disconnected: then the model skips the items that it has not begun.
         """
         events = [entry for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
@@ -100,19 +104,19 @@ class RequestBridge:
         else:
             items = await asyncio.to_thread(self.pipeline.items, events, dones, waiter.is_waiting)
         try:
-            taken = self.pipeline.queue.submit_many(items)
+            num_accepted = self.pipeline.queue.submit_many(items)
             refusal = QUEUE_FULL
         except QueueClosed:
-            taken = 0
+            num_accepted = 0
             refusal = STOPPING
-        for index in range(taken, len(items)):
-            self.pipeline.counts.add(f"refused_{refusal.code}")
-            waiter.settle(index, refusal)
+        for index in range(num_accepted, len(items)):
+            self.pipeline.count(f"refused_{refusal.code}")
+            waiter.resolve(index, refusal)
         return await waiter.replies(self.timeout_s, hung_up)
 
     def _done(self, waiter: "_Waiter", index: int, outcome: Outcome) -> None:
-        """Called by the engine."""
-        waiter.settle(index, self._reply_of(outcome))
+        """Is called by the engine."""
+        waiter.resolve(index, self._reply_of(outcome))
 
     def _reply_of(self, outcome: Outcome) -> Reply:
         if isinstance(outcome, ItemFailure):
@@ -123,7 +127,7 @@ class RequestBridge:
 
 
 class _Waiter:
-    """The replies of one request. Any thread settles one of them; the loop waits for all."""
+    """The replies of one request. Any thread resolves one of them; the loop waits for all."""
 
     def __init__(self, num: int, loop: asyncio.AbstractEventLoop) -> None:
         self._lock = threading.Lock()
@@ -135,21 +139,22 @@ class _Waiter:
         if not num:
             self._wake()
 
-    def settle(self, index: int, reply: Reply) -> None:
+    def resolve(self, index: int, reply: Reply) -> None:
         with self._lock:
             self._replies[index] = reply
             self._num_open -= 1
             is_last = not self._num_open
         if is_last:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, so no request waits any more
                 self._loop.call_soon_threadsafe(self._wake)
 
     def is_waiting(self) -> bool:
-        """Whether somebody still wants to know."""
+        """Whether the client still waits for the replies."""
         return not self._has_left
 
     async def replies(self, timeout_s: float, hung_up: HungUp) -> list[Reply]:
-        """What is settled after at most `timeout_s` seconds, or when the client hangs up; the rest stays a timeout."""
+        """Returns the replies after at most `timeout_s` seconds, or when the client disconnects. Unresolved ones are
+        timeouts."""
         unwatched_s = min(timeout_s, UNWATCHED_S)
         await asyncio.wait([self._all], timeout=unwatched_s)
         if not self._all.done():

@@ -1,4 +1,4 @@
-"""Whom a bound is for, by HTTP: a key that is configured, or an address; never a name that a client chooses."""
+"""The client that a bound applies to: a configured key, or an address; never a name that a client chooses."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -7,13 +7,14 @@ from ipaddress import IPv6Address, ip_address
 
 
 class Clients:
-    """Names clients. A key is looked up by its digest, so that the time it takes tells nothing of other keys."""
+    """Names clients. A key is looked up by its digest, so that the time of the look-up reveals nothing about other
+    keys."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._names = {_digest(key): f"key {number}" for number, key in enumerate(keys, start=1)}
 
     def name_of(self, address: str, key: str) -> str:
-        """The name of the client; an unknown key counts as none.
+        """Returns the name of the client; an unknown key counts as no key.
 
         >>> clients = Clients(["a key of many characters"])
         >>> clients.name_of("203.0.113.7", "a key of many characters"), clients.name_of("203.0.113.7", "a guess")
@@ -25,7 +26,7 @@ class Clients:
 
 @lru_cache(maxsize=10_000)
 def network_of(address: str) -> str:
-    """Who is behind an address: in IPv4 the address itself, in IPv6 the /64, of which one client has every address.
+    """Returns the network of one client: in IPv4 the address itself, in IPv6 the /64, since one client has all of it.
 
     >>> network_of("203.0.113.7"), network_of("2001:db8:1:2:3::4"), network_of("::ffff:203.0.113.7")
     ('203.0.113.7', '2001:db8:1:2::/64', '203.0.113.7')

@@ -1,13 +1,13 @@
-"""One HTTP connection of a client, bounded in time and in bytes: uvicorn's protocol, which has neither bound.
+"""One HTTP connection, bounded in time and in bytes: a subclass of uvicorn's protocol, which has neither bound.
 
     bytes -> head (deadline, size) -> body (deadline, size on the wire) -> response (deadline) -> idle, or the next head
 
 A connection beyond the bounds of its process, or of its address, is answered 503 and closed. A request beyond its own
-is answered 408, 413 or 431 and closed; where an earlier answer is still on its way, it is just closed. Deadlines are
-looked at once a second, all connections in one go, by the server's tick.
+bounds is answered 408, 413 or 431 and closed; where an earlier answer is still due, it is only closed. The server's
+tick checks the deadlines of all connections once a second.
 
 Rejected: h11, which bounds heads (four times the processor time of httptools for a request), and a timer for each
-request (a deadline that is only written down costs nothing).
+request (a deadline that is only stored costs nothing).
 """
 
 from collections import Counter
@@ -25,10 +25,10 @@ from serving.http.schemas import TOO_LARGE, Problem, write_problem
 from wire.records import MAX_EVENT_BYTES
 
 MAX_WIRE_BYTES = 2 * MAX_EVENT_BYTES
-"""Bytes of a body with the framing of its chunks, which may be many times as large as what it frames."""
+"""Bytes of a body including the framing of its chunks, which may be many times as large as the content."""
 
 MAX_PIPELINED = 64
-"""Requests of one connection that wait for the answer before theirs."""
+"""Pipelined requests of one connection that wait for an earlier answer."""
 
 HEADER_TIMEOUT = Problem(
     status=HTTPStatus.REQUEST_TIMEOUT, code="header_timeout", message="the head of the request took too long"
@@ -52,7 +52,7 @@ NOT_HTTP = Problem(status=HTTPStatus.BAD_REQUEST, code="not_http", message="the 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """What one connection, one address and one process may have; documented where they are set (`ServingConfig`)."""
+    """The bounds of one connection, one address and one process; `ServingConfig` documents each."""
 
     header_timeout_s: float
     body_timeout_s: float
@@ -63,7 +63,7 @@ class Bounds:
 
 
 def bounds_of(config: ServingConfig) -> Bounds:
-    """Those of the settings."""
+    """Returns the bounds of the settings."""
     return Bounds(
         header_timeout_s=config.header_timeout_s,
         body_timeout_s=config.body_timeout_s,
@@ -75,9 +75,9 @@ def bounds_of(config: ServingConfig) -> Bounds:
 
 
 class Gate:
-    """Counts the connections of one process. Used by one event loop.
+    """Counts the connections of one process. One event loop uses it.
 
-    `note` is told the code of the reason whenever a connection is ended because of what its client did.
+    `note` is called with the code of the reason whenever a connection is ended because of what its client did.
     """
 
     def __init__(self, bounds: Bounds, note: Callable[[str], None]) -> None:
@@ -87,7 +87,7 @@ class Gate:
         self._by_network: Counter[str] = Counter()
 
     def enter(self, network: str) -> bool:
-        """Whether there is room for one more connection of `network`; it must `leave` then."""
+        """Admits one more connection of `network`, which must `leave` later; returns False where there is no room."""
         if self._num >= self.bounds.max_connections:
             return False
         if self._by_network[network] >= self.bounds.max_connections_per_address:
@@ -104,7 +104,7 @@ class Gate:
 
 
 class _Phase(Enum):
-    """What the client has yet to send of its request."""
+    """The part of its request that the client has yet to send."""
 
     NOTHING = "nothing"
     HEAD = "head"
@@ -112,7 +112,7 @@ class _Phase(Enum):
 
 
 class Connection(HttpToolsProtocol):
-    """Made by uvicorn for each connection; `look` is called once a second."""
+    """The protocol object that uvicorn makes for each connection; `check_deadlines` is called once a second."""
 
     def __init__(self, *args: Any, gate: Gate, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -124,17 +124,18 @@ class Connection(HttpToolsProtocol):
         self._stuck_s: float | None = None
         self._is_refused = False
 
-    def look(self) -> None:
-        """Ends the connection where the client takes too long to send a request, or to take an answer."""
+    def check_deadlines(self) -> None:
+        """Ends the connection where the client takes too long to send a request, or to read a response."""
         now_s = self.loop.time()
         if self.transport.get_write_buffer_size():
-            self._stuck_s = now_s if self._stuck_s is None else self._stuck_s
+            if self._stuck_s is None:
+                self._stuck_s = now_s
             if now_s - self._stuck_s > self._gate.bounds.body_timeout_s:
                 self._abort("response_timeout")
             return
         self._stuck_s = None
-        is_ours = self.flow.read_paused or self._phase is _Phase.NOTHING  # it is not the client that we wait for
-        if not is_ours and now_s - self._since_s > self._timeout_s:
+        is_our_turn = self.flow.read_paused or self._phase is _Phase.NOTHING  # nothing is due from the client
+        if not is_our_turn and now_s - self._since_s > self._timeout_s:
             self._time_out()
 
     def connection_made(self, transport: Any) -> None:
@@ -167,8 +168,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Raises ValueError, which ends the parsing, after a refusal."""
-        if self._num_read > self._gate.bounds.max_header_bytes:  # else no head in it could be too large
+        """Refuses a head that is too large, or too many pipelined requests: ValueError ends the parsing."""
+        if self._num_read > self._gate.bounds.max_header_bytes:  # no head in fewer bytes can be too large
             num_bytes = len(self.url) + sum(len(name) + len(value) + len(":\r\n") for name, value in self.headers)
             if num_bytes > self._gate.bounds.max_header_bytes:
                 self._refuse(HEADERS_TOO_LARGE)
@@ -184,11 +185,11 @@ class Connection(HttpToolsProtocol):
         self._expect(_Phase.NOTHING)
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn where the parser raised."""
+        """Is called by uvicorn where the parser raised."""
         self._refuse(NOT_HTTP)
 
     def _expect(self, phase: _Phase) -> None:
-        """Begins to count bytes and time of what the client sends next."""
+        """Starts counting the bytes and the time of what the client sends next."""
         self._phase = phase
         self._since_s = self._read_s
         self._num_bytes = 0
@@ -199,7 +200,7 @@ class Connection(HttpToolsProtocol):
         return bounds.body_timeout_s if self._phase is _Phase.BODY else bounds.header_timeout_s
 
     def _check_size(self) -> None:
-        """Ends the connection where a head has more bytes than it may; where a body has, with its framing."""
+        """Ends the connection where a head, or a body with its framing, has more bytes than it may."""
         if self._phase is _Phase.HEAD:
             self._refuse(HEADERS_TOO_LARGE)
         elif self._phase is _Phase.BODY and self._num_bytes > MAX_WIRE_BYTES:
@@ -211,10 +212,10 @@ class Connection(HttpToolsProtocol):
         elif self._num_read:
             self._refuse(HEADER_TIMEOUT)
         else:
-            self._abort("silent")  # it never asked for anything
+            self._abort("silent")  # the client never sent a byte
 
     def _refuse(self, problem: Problem) -> None:
-        """Answers with the problem instead of the application, and closes; closes only, where another answer is due."""
+        """Responds with the problem and closes; only closes where an earlier response is due."""
         if self._is_refused:
             return
         if not self._is_next():
@@ -225,7 +226,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _is_next(self) -> bool:
-        """Whether what we write now is the answer to the request that is being sent, and to no earlier one."""
+        """Whether the next response belongs to the request that is being sent, and to no earlier one."""
         if self._phase is _Phase.BODY:
             return not self.pipeline and not self.cycle.response_started
         return self.cycle is None or self.cycle.response_complete
@@ -239,7 +240,7 @@ class Connection(HttpToolsProtocol):
             self._gate.note(code)
         self._is_refused = True
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # what the application says now is for nobody
+            self.cycle.disconnected = True  # the application's response is discarded from now on
             self.cycle.message_event.set()
 
 

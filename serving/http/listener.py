@@ -2,10 +2,11 @@
 
     client --> host:port --(the kernel picks a replica for each connection)--> uvicorn --> application
 
-Every replica listens on the address that the user was told, with SO_REUSEPORT, be it one replica or several: no hop, no
-proxy process, and a replica that restarts is back on the same port. Rejected: the proxy of Ray Serve (5 ms of CPU a
-request); its direct ingress (each replica on a port of Ray's choosing, from 30000 on, that moves with a restart, and
-35 s to drain); its HAProxy (binds all interfaces whatever it is told, with a control socket that anybody may write to).
+Every replica listens on the configured address with SO_REUSEPORT, be it one replica or several: there is no extra hop
+and no proxy process, and a replica that restarts is back on the same port. Rejected: the proxy of Ray Serve (5 ms of
+CPU a request); its direct ingress (each replica on a port of Ray's choosing, from 30000 on, that moves with a restart,
+and 35 s to drain); its HAProxy (binds all interfaces whatever it is told, with a control socket that anybody may write
+to).
 """
 
 import errno
@@ -29,26 +30,26 @@ from serving.http.connection import Bounds, Connection, Gate, bounds_of
 BACKLOG = 2_048
 
 RESERVED_FILES = 256
-"""Files that the process may open beside its HTTP connections: without them it could not reach Kafka and Redis."""
+"""Files that the process may open besides its HTTP connections. Fewer would cut it off from Kafka and Redis."""
 
-TICKS_A_LOOK = 10
-"""Ticks of uvicorn, which come every 0.1 s, between two looks at the connections."""
+TICKS_PER_CHECK = 10
+"""Ticks of uvicorn, which come every 0.1 s, between two checks of the connections."""
 
 REPLICA_TITLE = "ray::ServeReplica:lifelong:"
-"""How Ray names the process of a replica."""
+"""The prefix of the process title that Ray gives a replica."""
 
 ORPHAN_S = 30.0
-"""How long the port may stay taken by a replica that nobody serves with any more."""
+"""Longest time that the port stays taken by an orphan: a replica whose Ray has died."""
 
-PORT_LOOK_S = 0.5
+PORT_POLL_S = 0.5
 
 DEFAULTS = bounds_of(ServingConfig())
 
 log = structlog.get_logger("http")
 
 
-def ignore(code: str) -> None:
-    """Counts nothing."""
+def count_nothing(code: str) -> None:
+    """Ignores the code: the default of `Listener.note`."""
 
 
 class PortTaken(OSError):
@@ -56,7 +57,7 @@ class PortTaken(OSError):
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises PortTaken where anybody listens there: a shared port would mix two services without a word."""
+    """Raises PortTaken where another process listens there: a shared port would silently mix two services."""
     with _socket(host) as probe:
         try:
             probe.bind((host, port))
@@ -71,7 +72,7 @@ def check_port(host: str, port: int) -> None:
 def await_port(host: str, port: int, stop: threading.Event) -> None:
     """Returns when nobody listens there, or `stop` is set.
 
-    Raises PortTaken, at once unless it is a replica of ours that listens: one whose Ray has died ends when it notices.
+    Raises PortTaken, at once unless a replica of ours listens: one whose Ray has died ends when it notices.
     """
     deadline_s = time.monotonic() + ORPHAN_S
     while not stop.is_set():
@@ -80,7 +81,7 @@ def await_port(host: str, port: int, stop: threading.Event) -> None:
         except PortTaken:
             if time.monotonic() > deadline_s or not _is_replica(port):
                 raise
-            stop.wait(PORT_LOOK_S)
+            stop.wait(PORT_POLL_S)
         else:
             return
 
@@ -88,7 +89,7 @@ def await_port(host: str, port: int, stop: threading.Event) -> None:
 class Listener:
     """Serves `app` from construction until `close`.
 
-    `note` is told the reason whenever a connection is ended because of what its client did.
+    `note` is called with the reason's code whenever a connection is ended because of what its client did.
     """
 
     def __init__(
@@ -99,25 +100,25 @@ class Listener:
         port: int,
         drain_timeout_s: float,
         bounds: Bounds = DEFAULTS,
-        note: Callable[[str], None] = ignore,
+        note: Callable[[str], None] = count_nothing,
     ) -> None:
         self._socket = _socket(host)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._socket.bind((host, port))
         self._socket.listen(BACKLOG)  # from now on a client waits instead of being refused
         self.port: int = self._socket.getsockname()[1]
-        """The port; the system's choice where 0 was asked for."""
+        """The port; where 0 was requested, the one that the system chose."""
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(Connection, gate=Gate(_with_files(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
+                http=partial(Connection, gate=Gate(_within_file_limit(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="error",  # a warning for each request that is not HTTP would be a way to fill the disk
+                log_level="error",  # a warning for each malformed request would let clients fill the disk
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # a client could choose the address that its rate is limited by
+                proxy_headers=False,  # a client could choose the address of its rate limit
                 backlog=BACKLOG,
                 timeout_keep_alive=bounds.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
@@ -127,14 +128,14 @@ class Listener:
         self._thread.start()
 
     def check(self, *, timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended by itself, or its loop has stood still for `timeout_s`."""
+        """Raises Unhealthy where the thread has ended by itself, or its event loop has hung for `timeout_s`."""
         if not self._thread.is_alive():
             raise Unhealthy("the HTTP server has ended")
         if time.monotonic() - self._server.ticked_s > timeout_s:
             raise Unhealthy(f"the HTTP server has stood still for more than {timeout_s:g} s")
 
     def close(self) -> None:
-        """Takes no new connection, and returns when the requests that are on their way are answered."""
+        """Accepts no new connection, and returns when the requests in progress are answered."""
         self._server.should_exit = True
         self._thread.join()
 
@@ -150,7 +151,7 @@ class Listener:
 
 
 class _Server(uvicorn.Server):
-    """Looks at its connections, and can be seen to run, at every tick."""
+    """Checks the deadlines of its connections, and notes at every tick that the loop runs."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -158,27 +159,27 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         self.ticked_s = time.monotonic()
-        if counter % TICKS_A_LOOK == 0:
+        if counter % TICKS_PER_CHECK == 0:
             for connection in list(self.server_state.connections):
                 assert isinstance(connection, Connection)
-                connection.look()
+                connection.check_deadlines()
         return await super().on_tick(counter)
 
 
 def _is_replica(port: int) -> bool:
-    """Whether a replica, of whatever Ray, listens on the port."""
-    listening = {
+    """Whether a replica listens on the port, of our Ray or of another."""
+    listening_pids = {
         connection.pid
         for connection in psutil.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
     }
     processes = psutil.process_iter(["pid", "cmdline"])
-    titles = [process.info["cmdline"] for process in processes if process.info["pid"] in listening]
-    return any(title and title[0].startswith(REPLICA_TITLE) for title in titles)
+    cmdlines = [process.info["cmdline"] for process in processes if process.info["pid"] in listening_pids]
+    return any(cmdline and cmdline[0].startswith(REPLICA_TITLE) for cmdline in cmdlines)
 
 
 def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]:
-    """How many connections there may be, and the soft limit of open files that they ask for: at most the hard one.
+    """Returns how many connections there may be, and the soft limit of open files that they need: at most the hard one.
 
     >>> allowed_connections(1_024, soft=1_024, hard=20_000), allowed_connections(1_024, soft=512, hard=1_024)
     ((1024, 1280), (768, 1024))
@@ -189,8 +190,8 @@ def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]
     return max(1, min(wanted, soft - RESERVED_FILES)), soft
 
 
-def _with_files(bounds: Bounds) -> Bounds:
-    """The bounds with as many connections as there may be files, of which it lets the process open enough."""
+def _within_file_limit(bounds: Bounds) -> Bounds:
+    """Limits the connections to the files that the process may open, and raises its soft limit where that is needed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed, needed = allowed_connections(bounds.max_connections, soft=soft, hard=hard)
     if needed > soft:
@@ -202,6 +203,6 @@ def _with_files(bounds: Bounds) -> Bounds:
 
 def _socket(host: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return made
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return listening

@@ -1,4 +1,4 @@
-"""Gives every request an id: the client's own `x-request-id` where it is a fit one, else a new one. Pure ASGI."""
+"""Gives every request an id: the client's own `x-request-id` where it is well formed, else a new one. Pure ASGI."""
 
 import re
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-request-id"
-_FIT = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
+_WELL_FORMED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
 
 
 class RequestId:
@@ -21,8 +21,8 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _FIT.fullmatch(given) else self._new_id()
+        client_id = Headers(scope=scope).get(HEADER, "")
+        request_id = client_id if _WELL_FORMED.fullmatch(client_id) else self._new_id()
         scope["lifelong.request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
@@ -34,5 +34,5 @@ class RequestId:
 
 
 def request_id_of(scope: Scope) -> str:
-    """The id of the request; empty outside of RequestId."""
+    """Returns the id of the request; empty outside of RequestId."""
     return str(scope.get("lifelong.request_id", ""))

@@ -1,4 +1,4 @@
-"""What HTTP takes and gives: bytes to events, outcomes to bytes. No network here.
+"""The JSON bodies of HTTP: bytes to events, and outcomes to bytes. No network here.
 
 {"text": ..., "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
 Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
@@ -14,17 +14,17 @@ import msgspec
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event
 
 SOURCE: Final = "http"
-"""The source of events that came by HTTP: an id is unique within it."""
+"""The source of events that come by HTTP: an event's id is unique within its source."""
 
 MAX_ID_CHARS = 200
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises for bytes that are no JSON, no UTF-8, nested too deep, or of another shape."""
+"""Errors of the decoder for bytes that are not JSON, not UTF-8, nested too deep, or of another schema."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Why there is no answer. `code` is stable; `message` is for people and names the field."""
+    """The reason why there is no answer. `code` is stable; `message` is for people and names the field."""
 
     status: HTTPStatus
     code: str
@@ -49,7 +49,7 @@ Entry: TypeAlias = Event | Problem
 Reply: TypeAlias = Answer | Unpublished | Problem
 
 
-class _Asked(msgspec.Struct, frozen=True):
+class _EventBody(msgspec.Struct, frozen=True):
     text: str
     id: str = ""
     key: str = ""
@@ -63,12 +63,14 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 _REQUESTS = msgspec.json.Decoder(_Request)
-_EVENTS = msgspec.json.Decoder(_Asked)
+_EVENTS = msgspec.json.Decoder(_EventBody)
 
 
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer as a client sees it. A label gives `event_id`, `key` and `receipt` back as they are, and `source` as
-    `event_source`. One that says not `can_be_labelled` was kept nowhere: its label would find no answer.
+    """An answer as a client sees it.
+
+    A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
+    `can_be_labelled` was kept nowhere: its label would find no answer.
     """
 
     event_id: str
@@ -102,7 +104,7 @@ class AnswersBody(msgspec.Struct, frozen=True):
 def read_request(
     body: bytes, *, max_events: int, now_ms: int, new_id: Callable[[], str]
 ) -> tuple[list[Entry], bool] | Problem:
-    """The events of a request, and whether it is a list of them. In a list, a wrong event is a problem of its own."""
+    """Returns the events of a request, and whether it is a list. In a list, a wrong event is a problem of its own."""
     try:
         request = _REQUESTS.decode(body)
     except UNREADABLE as error:
@@ -110,8 +112,8 @@ def read_request(
     text = request.text
     events = request.events
     if isinstance(text, str) and isinstance(events, msgspec.UnsetType):
-        asked = _Asked(text=text, id=request.id, key=request.key)
-        return [_event(asked, now_ms=now_ms, new_id=new_id)], False
+        event_body = _EventBody(text=text, id=request.id, key=request.key)
+        return [_event(event_body, now_ms=now_ms, new_id=new_id)], False
     if isinstance(events, msgspec.UnsetType) or isinstance(text, str):
         return _wrong_shape("give either `text` or `events`")
     if not 0 < len(events) <= max_events:
@@ -120,7 +122,7 @@ def read_request(
 
 
 def write_replies(replies: Sequence[Reply]) -> bytes:
-    """The body of a response."""
+    """Returns the body of a response."""
     return msgspec.json.encode(AnswersBody([_body_of(reply) for reply in replies]))
 
 
@@ -135,15 +137,15 @@ def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry
         return _wrong(error)
 
 
-def _event(asked: _Asked, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
-    if not asked.text.strip():
+def _event(body: _EventBody, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    if not body.text.strip():
         return _wrong_shape("`text` is blank")
-    for name, value in (("id", asked.id), ("key", asked.key)):
+    for name, value in (("id", body.id), ("key", body.key)):
         if len(value) > MAX_ID_CHARS:
             return _wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
-    event_id = asked.id if asked.id else new_id()
-    text = asked.text[:MAX_TEXT_CHARS]  # no more of it is ever used, and it may wait beside thousands of others
-    return Event(id=event_id, text=text, key=asked.key, source=SOURCE, time_ms=now_ms)
+    event_id = body.id if body.id else new_id()
+    text = body.text[:MAX_TEXT_CHARS]  # the rest is never used, and thousands of texts may wait
+    return Event(id=event_id, text=text, key=body.key, source=SOURCE, time_ms=now_ms)
 
 
 def _wrong(error: Exception) -> Problem:

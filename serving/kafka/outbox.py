@@ -1,66 +1,61 @@
-"""What a replica sends to Kafka, in a thread of its own: a broker that is slow or away holds up no answer by HTTP.
+"""The records that a replica sends to Kafka, in a thread of its own: a slow broker, or an outage, delays no answer by
+HTTP.
 
     intake --send--> [SendQueue] --Publisher.send--> broker --acknowledged--> on_ack
     HTTP --publish--> [Spool] ------^                   '--failed--> again, or its dead letter instead
 
 A record stays here until the broker has it. One that can never be sent (too large, no encoding, or refused again and
-again while others are taken) becomes a small dead letter of the reason `unsendable`, which goes in its place.
+again while others are accepted) becomes a small dead letter of the reason `unsendable`, which goes in its place.
 
-The intake holds what it sends in Kafka too: it waits for `on_ack`, and pauses its partitions while `is_full`. An answer
-by HTTP is nowhere else, so it is kept on disk before it is given, and sent from there, in order: what a replica that
-was killed has left is sent by the next one. Where there is no folder, or the disk is full, memory has to do; while the
-broker is away, too, `publish` says no.
+What the intake sends is still in Kafka, too: it waits for `on_ack`, and pauses its partitions while `is_full`. An
+answer by HTTP is nowhere else, so it is written to disk before it is returned, and sent from there, in order; the
+answers that a killed replica has left are sent by the next one. Where there is no folder, or the disk is full, they
+wait in memory; during an outage of the broker, `publish` refuses them then.
 
-What somebody waits for goes at once. An answer by HTTP waits up to PATIENCE_S for company: each sending costs the
-client's threads about a millisecond of the interpreter, which the next request pays.
+A record that somebody waits for goes at once. An answer by HTTP lingers up to LINGER_S for others: each sending costs
+the client's threads about a millisecond of the interpreter, which the next request pays.
 
 Rejected: sending from the model's thread (the client takes 40 us of it for each record, and may block for seconds;
-keeping an answer on disk takes 5), and disk only once the broker is away (which is known 30 s late).
+writing an answer to disk takes 5), and writing to disk only during an outage (which is known 30 s late).
 """
 
 import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 
 import structlog
 
-from serving.backoff import pause_s
 from serving.counts import Counts
 from serving.errors import Unhealthy
-from serving.kafka.http_answers import Keeping, KeptAnswers
-from serving.kafka.sending import MAX_ATTEMPTS, Sendable, Sending, SendQueue
+from serving.kafka.backoff import backoff_s
+from serving.kafka.dead_letters import unsendable_letter
+from serving.kafka.http_answers import AnswerSpool, KeepResult
+from serving.kafka.linger import Linger
+from serving.kafka.sending import OutboxBounds, Sendable, Sending, SendQueue
 from serving.kafka.spool import Mark, Spool
 from wire.bus import Publisher
-from wire.envelope import Place, shown
-from wire.errors import SendFailed, WireError
-from wire.letters import unsendable
+from wire.errors import WireError
+from wire.message import Place, shown
 from wire.records import Answer
 
-PATIENCE_S = 0.05
-GIVE_UP_S = 1.0  # for a client that waits for a broker that is away; it ends with the process then
-SAY_S = 10.0
-"""A failure is said at most so often; all are counted."""
+LINGER_S = 0.05
+ABANDON_S = 1.0
+"""Longest time that `close` waits for a client that hangs in an outage; its thread ends with the process then."""
+
+LOG_INTERVAL_S = 10.0
+"""Interval at which failures are logged; all are counted."""
 MAX_LOGGED_CHARS = 300
 NOT_FROM_KAFKA = Place(topic="http", partition=0, offset=0)
 
 log = structlog.get_logger("outbox")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OutboxBounds:
-    """How much may wait for the broker's acknowledgement in memory, and the first pause after a failure."""
-
-    max_items: int
-    max_bytes: int
-    first_pause_s: float
-
-
 class Outbox:
-    """`send` and `publish` never wait for the broker. `name` is the source of the dead letters that are made here."""
+    """The outgoing records. `send` and `publish` never wait for the broker. Dead letters made here have the source
+    `name`."""
 
     def __init__(
         self,
@@ -78,9 +73,9 @@ class Outbox:
         self._rng = Random()
         self._changed = threading.Condition()
         self._queue = SendQueue(first_pause_s=bounds.first_pause_s, rng=self._rng)
-        self._kept = KeptAnswers(spool, counts)
-        self._due_s = math.inf  # when what waits goes, on the monotonic clock
-        self._say_s = -math.inf  # when a failure is said again
+        self._spool = AnswerSpool(spool, counts)
+        self._linger = Linger()
+        self._next_log_s = -math.inf  # when a failure is logged again, on the monotonic clock
         self._is_closed = False
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
@@ -90,21 +85,24 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
-        return self._has(self._bounds.max_items, self._bounds.max_bytes)
+        return self._queue.holds(self._bounds.max_items, self._bounds.max_bytes)
 
     def send(self, record: Sendable, on_ack: Callable[[], None], place: Place) -> None:
-        """Takes what came of the message at `place`. `on_ack` is called once, when the broker has the record, or the
-        dead letter that took its place; never where we are closed before."""
+        """Queues the result of the message at `place`.
+
+        `on_ack` is called once, when the broker has the record, or the dead letter in its place; never where the outbox
+        is closed before.
+        """
         with self._changed:
             self._queue.put(Sending(record, on_ack, place))
-            self._wake_after(0.0)
+            self._wake_within(0.0)
 
     def publish(self, answer: Answer) -> bool:
-        """Takes an answer that nobody waits for. False where it cannot be kept until the broker has it."""
+        """Accepts an answer that nobody waits for. Returns False where it cannot be kept until the broker has it."""
         with self._changed:
             is_kept = not self._is_closed and self._keep(answer)
             if is_kept:
-                self._wake_after(PATIENCE_S)
+                self._wake_within(LINGER_S)
         if not is_kept:
             self._counts.add("answers_not_published")
         return is_kept
@@ -115,7 +113,7 @@ class Outbox:
             raise Unhealthy("the outbox has ended")
 
     def close(self, timeout_s: float) -> None:
-        """Sends what waits, for at most `timeout_s` seconds. What lies on disk then is sent by the next replica."""
+        """Sends the waiting records, for at most `timeout_s`. Answers still on disk are sent by the next replica."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -123,32 +121,32 @@ class Outbox:
             self._thread.join(timeout_s)
         with self._changed:
             self._is_abandoned = True
-            self._kept.close()
+            self._spool.close()
             self._changed.notify_all()
         if self._thread.is_alive():
-            self._thread.join(GIVE_UP_S)
+            self._thread.join(ABANDON_S)
 
     def _run(self) -> None:
         """Sends until closed and empty.
 
-        consumes: what was given to `send` and `publish`, what other replicas have left on disk
+        consumes: records of `send` and `publish`, and answers that other replicas have left on disk
         produces: Answer and DeadLetter, to the broker
-        waits for: a record, or the end of its patience; acknowledgements; the pause after a failure
+        waits for: a record, or the end of its lingering; acknowledgements; the back-off after a failure
         unblocked by: send, publish, acknowledgements, close
         """
-        publisher = self._connected()
+        publisher = self._connect()
         while publisher is not None and (sending := self._next()) is not None:
             try:
-                publisher.send(sending.record, partial(self._settle, sending))
+                publisher.send(sending.record, partial(self._on_delivery, sending))
             except WireError as error:
-                self._settle(sending, error, at_once=True)
+                self._on_delivery(sending, error, is_immediate=True)
         if publisher is not None:
             try:
                 publisher.close()
             except WireError as error:
-                log.warning("not_flushed", error=_cut(error))
+                log.warning("not_flushed", error=_shortened(error))
 
-    def _connected(self) -> Publisher | None:
+    def _connect(self) -> Publisher | None:
         num_failures = 0
         while not self._is_abandoned:
             try:
@@ -156,8 +154,8 @@ class Outbox:
             except WireError as error:
                 num_failures += 1
                 self._counts.add("bus_unavailable")
-                log.warning("bus_unavailable", error=_cut(error))
-            rest_s = pause_s(num_failures, first_s=self._bounds.first_pause_s, rng=self._rng)
+                log.warning("bus_unavailable", error=_shortened(error))
+            rest_s = backoff_s(num_failures, first_s=self._bounds.first_pause_s, rng=self._rng)
             with self._changed:
                 self._changed.wait_for(lambda: self._is_abandoned, rest_s)
         return None
@@ -166,65 +164,66 @@ class Outbox:
         with self._changed:
             while not self._is_abandoned:
                 now_s = time.monotonic()
-                if self._kept.adopt(now_s):
-                    self._due_s = now_s
-                if self._is_closed or now_s >= self._due_s:
-                    is_all_read = self._read_kept()
+                if self._spool.adopt(now_s):
+                    self._linger.end(now_s)
+                if self._is_closed or self._linger.is_over(now_s):
+                    is_all_queued = self._queue_spooled()
                     if (sending := self._queue.next(now_s)) is not None:
                         return sending
-                    if is_all_read and not self._queue.has_waiting:
-                        self._due_s = math.inf
+                    if is_all_queued and not self._queue.has_waiting:
+                        self._linger.restart()
                 if self._is_closed and not self._queue.num_items:
                     return None
                 self._changed.wait(self._rest_s(now_s))
         return None
 
     def _rest_s(self, now_s: float) -> float | None:
-        rest_s = self._queue.wait_s(now_s) if self._is_closed or now_s >= self._due_s else self._due_s - now_s
-        rest_s = min(rest_s, self._kept.adopt_s - now_s)
+        if self._is_closed or self._linger.is_over(now_s):
+            rest_s = self._queue.wait_s(now_s)
+        else:
+            rest_s = self._linger.rest_s(now_s)
+        rest_s = min(rest_s, self._spool.next_adopt_s - now_s)
         return None if rest_s == math.inf else rest_s
 
-    def _wake_after(self, patience_s: float) -> None:
-        now_s = time.monotonic()
-        will_wake = now_s < self._due_s <= now_s + patience_s
-        if not will_wake:
-            self._due_s = min(self._due_s, now_s + patience_s)
+    def _wake_within(self, linger_s: float) -> None:
+        if self._linger.shorten(linger_s, now_s=time.monotonic()):
             self._changed.notify()
 
     def _keep(self, answer: Answer) -> bool:
-        keeping = self._kept.keep(answer)
-        if keeping is not Keeping.NO_DISK:
-            return keeping is Keeping.KEPT
-        if self.is_full or (self._kept.has_failed and self._queue.is_away(time.monotonic())):
+        result = self._spool.keep(answer)
+        if result is not KeepResult.NO_DISK:
+            return result is KeepResult.KEPT
+        if self.is_full or (self._spool.has_failed and self._queue.is_away(time.monotonic())):
             return False
-        self._queue.put(Sending(answer, _nobody_waits, NOT_FROM_KAFKA))
+        self._queue.put(Sending(answer, _ignore_ack, NOT_FROM_KAFKA))
         return True
 
-    def _read_kept(self) -> bool:
-        """As much as leaves room for the intake. Whether that was all."""
+    def _queue_spooled(self) -> bool:
+        """Queues spooled answers, as many as leave room for the intake. Returns whether those were all."""
         max_items = self._bounds.max_items
         max_bytes = self._bounds.max_bytes
-        while not self._has((max_items + 1) // 2, max_bytes // 2):
-            if (kept := self._kept.take()) is None:
+        while not self._queue.holds((max_items + 1) // 2, max_bytes // 2):
+            spooled = self._spool.take()
+            if spooled is None:
                 return True
-            self._queue.put(Sending(kept.answer, partial(self._finish, kept.mark), NOT_FROM_KAFKA))
+            self._queue.put(Sending(spooled.answer, partial(self._finish_spooled, spooled.mark), NOT_FROM_KAFKA))
         return False
 
-    def _finish(self, mark: Mark) -> None:
+    def _finish_spooled(self, mark: Mark) -> None:
         with self._changed:
-            self._kept.finish(mark)
+            self._spool.finish(mark)
 
-    def _settle(self, sending: Sending, error: Exception | None, *, at_once: bool = False) -> None:
-        """The broker has the record, or it was not sent. Called by the client's thread, and by ours."""
+    def _on_delivery(self, sending: Sending, error: Exception | None, *, is_immediate: bool = False) -> None:
+        """Takes a delivery report (no error: the broker has the record), in the client's thread or in ours."""
         if error is None:
-            sending.on_ack()  # before it counts as gone: `close` waits for that
+            sending.on_ack()  # before the record is removed from the queue: `close` waits for that
         with self._changed:
             now_s = time.monotonic()
             if error is None:
                 self._succeeded(sending, now_s)
             else:
-                self._failed(sending, error, now_s, at_once=at_once)
-                self._due_s = min(self._due_s, now_s)
+                self._failed(sending, error, now_s, is_immediate=is_immediate)
+                self._linger.end(now_s)
             self._changed.notify()
 
     def _succeeded(self, sending: Sending, now_s: float) -> None:
@@ -233,27 +232,23 @@ class Outbox:
         if not isinstance(sending.record, Answer):
             self._counts.add("dead_letters")
 
-    def _failed(self, sending: Sending, error: Exception, now_s: float, *, at_once: bool) -> None:
+    def _failed(self, sending: Sending, error: Exception, now_s: float, *, is_immediate: bool) -> None:
         self._counts.add("send_failed")
-        is_permanent = isinstance(error, SendFailed) and error.is_permanent
-        if is_permanent or sending.attempts >= MAX_ATTEMPTS:
-            letter = unsendable(sending.record, SendFailed(str(error)), sending.place, source=self._name)
-            if letter != sending.record:
-                self._counts.add("unsendable")
-                log.error("unsendable", id=shown(sending.record.message_id), tried=sending.attempts, error=_cut(error))
-                self._queue.replace(sending, letter)
-                return
-        self._queue.failed(sending, now_s, at_once=at_once)
-        if now_s >= self._say_s:
-            self._say_s = now_s + SAY_S
-            log.warning("send_failed", waiting=self._queue.num_items, error=_cut(error))
-
-    def _has(self, num_items: int, num_bytes: int) -> bool:
-        return self._queue.num_items >= num_items or self._queue.num_bytes >= num_bytes
+        letter = unsendable_letter(sending, error, source=self._name)
+        if letter is not None:
+            self._counts.add("unsendable")
+            message_id = shown(sending.record.message_id)
+            log.error("unsendable", id=message_id, tried=sending.attempts, error=_shortened(error))
+            self._queue.replace(sending, letter)
+            return
+        self._queue.failed(sending, now_s, is_immediate=is_immediate)
+        if now_s >= self._next_log_s:
+            self._next_log_s = now_s + LOG_INTERVAL_S
+            log.warning("send_failed", waiting=self._queue.num_items, error=_shortened(error))
 
 
-def _nobody_waits() -> None: ...
+def _ignore_ack() -> None: ...
 
 
-def _cut(error: Exception) -> str:
+def _shortened(error: Exception) -> str:
     return str(error)[:MAX_LOGGED_CHARS]

@@ -1,4 +1,4 @@
-"""What a replica answers with at one moment: a plan, and the models of its arms. Replaced as a whole, never changed."""
+"""The weights that a replica answers with at one moment: a plan, and the models of its arms. Immutable."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
 class Version:
     """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
 
-    `precisions` has at least one, the best first; `latency` says how fast they are here, where there is a choice.
-    `max_tokens` is where the learner cut texts for it.
+    `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
+    choice. `max_tokens` is the length at which the learner cut texts for it.
     """
 
     number: int
@@ -29,7 +29,7 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActiveVersions:
-    """`versions` has every version that an arm of `plan` names. `number` grows by one with every flip."""
+    """`versions` has every version that an arm of `plan` names. `number` grows by one with every swap."""
 
     number: int
     plan: RolloutPlan
@@ -37,23 +37,24 @@ class ActiveVersions:
 
     @property
     def stand_in(self) -> int:
-        """The version that answers in place of the stable one (0: that answers itself)."""
+        """The version that answers in place of the stable one (0: the stable one answers)."""
         arm = self.plan.arm(STAND_IN)
         return arm.version if arm else 0
 
     @property
     def max_tokens(self) -> int:
-        """Where texts are cut: where the stable version (or its stand-in) was trained to end, if all have positions."""
+        """The length at which texts are cut: that of the stable version (or its stand-in), if all have positions."""
         first = self.versions[self.stand_in or self.plan.stable]
-        return min(first.max_tokens, *(it.model.encoder.config.max_pos for it in self.versions.values()))
+        num_positions = (version.model.encoder.config.max_pos for version in self.versions.values())
+        return min(first.max_tokens, *num_positions)
 
 
 def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
-    """What can be served of `plan` with these versions; None where there are none.
+    """Returns the part of `plan` that these versions can serve; None where there are none.
 
-    The share of an arm whose version was not taken goes to the stable arm. While the stable version itself is not
-    there, a stand-in has its share, in an arm of its own: every entity is answered, and no answer claims a version or
-    an arm that did not give it.
+    The share of an arm whose version was not taken goes to the stable arm. While the stable version itself is missing,
+    a stand-in has its share, in an arm of its own: every entity is answered, and no answer names a version or an arm
+    that did not give it.
     """
     if not loaded or not plan.arms:
         return None
@@ -65,7 +66,7 @@ def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
 
 
 def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
-    """The newest of these versions; the candidate, on which nothing is decided yet, only where there is no other.
+    """Returns the newest of these versions; the candidate, which is not decided on yet, only where there is no other.
 
     >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
     8
@@ -77,8 +78,7 @@ def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
 def is_older(plan: RolloutPlan, followed: RolloutPlan) -> bool:
     """Whether `plan` was in force before `followed`, and is not a new beginning.
 
-    After a wipe of the store plans have another salt, and after a restore of its backup lower revisions but later
-    times.
+    After a wipe of the store, plans have another salt; after a restore of its backup, lower revisions but later times.
     """
     is_lower = plan.revision < followed.revision
     return is_lower and plan.salt == followed.salt and plan.time_ms <= followed.time_ms

@@ -1,15 +1,16 @@
-"""How long a batch takes in each precision, by the number of its tokens: measured on the weights that will answer.
+"""The time of a batch in each precision, by its number of tokens, measured on the weights that will answer.
 
     encode(batch, precision) --every size, every precision in turn--> LatencyTable --ms_of--> the choice of a precision
 
-It runs in the thread that loads weights, within a budget of time: sizes that do not fit any more are left out, and what
-lies beyond the largest is taken in proportion. The precisions take turns, so that a slow moment of the machine hits all
-of them, and the best of their times counts.
+The measurement runs in the thread that loads weights, within a budget of time: sizes that do not fit any more are left
+out, and times beyond the largest size are extrapolated in proportion. The precisions take turns, so that a slow moment
+of the machine hits all of them, and the best of their times counts.
 
-Rejected: a table that comes with the weights (the next processor has other times), and learning it from the batches
-that are answered (what was never chosen would never be known).
+Rejected: a table that comes with the weights (another processor has other times), and learning it from the batches that
+are answered (a precision that was never chosen would never be measured).
 """
 
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ EncodeIn: TypeAlias = Callable[[RaggedBatch, str], object]
 
 @dataclass(frozen=True, slots=True)
 class LatencyTable:
-    """`ms[precision][i]` is the time of a batch of `num_tokens[i]` tokens; these ascend."""
+    """`ms[precision][i]` is the time of a batch of `num_tokens[i]` tokens; `num_tokens` ascends."""
 
     num_tokens: tuple[int, ...]
     ms: Mapping[str, tuple[float, ...]]
@@ -37,7 +38,8 @@ class LatencyTable:
         return all(precision in self.ms for precision in precisions)
 
     def ms_of(self, precision: str, num_tokens: int) -> float:
-        """Of a batch of any size: on the line between two measured ones, and in proportion beyond the largest.
+        """Returns the time of a batch of any size: interpolated between two sizes, and in proportion beyond the
+        largest.
 
         >>> table = LatencyTable((16, 64), {"int8": (1.0, 3.0)})
         >>> [table.ms_of("int8", num_tokens) for num_tokens in (1, 40, 128)]
@@ -65,7 +67,8 @@ def measure(
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LatencyTable:
-    """The table of these precisions. The smallest size is always measured; another, if a round of it fits the budget.
+    """Measures the table of these precisions. The smallest size is always measured; another, if a round of it fits the
+    budget.
 
     Raises whatever `encode` raises.
     """
@@ -80,11 +83,21 @@ def measure(
         if rounds < 1:
             break
         batch = _batch(num_texts, vocab)
-        found = [[_seconds(encode, batch, precision, clock) for precision in precisions] for _ in range(rounds)]
         sizes.append(num_texts * TEXT_TOKENS)
-        for precision, times_s in zip(precisions, zip(*found, strict=True), strict=True):
-            ms[precision].append(1e3 * min(times_s))
+        for precision, best_s in _best_times_s(encode, batch, precisions, rounds, clock).items():
+            ms[precision].append(1e3 * best_s)
     return LatencyTable(tuple(sizes), {precision: tuple(times) for precision, times in ms.items()})
+
+
+def _best_times_s(
+    encode: EncodeIn, batch: RaggedBatch, precisions: Sequence[str], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Returns the best time of each precision; the precisions take turns."""
+    best_s = dict.fromkeys(precisions, math.inf)
+    for _ in range(rounds):
+        for precision in precisions:
+            best_s[precision] = min(best_s[precision], _seconds(encode, batch, precision, clock))
+    return best_s
 
 
 def _seconds(encode: EncodeIn, batch: RaggedBatch, precision: str, clock: Callable[[], float]) -> float:
@@ -94,6 +107,6 @@ def _seconds(encode: EncodeIn, batch: RaggedBatch, precision: str, clock: Callab
 
 
 def _batch(num_texts: int, vocab: int) -> RaggedBatch:
-    """Texts whose words lie all over the vocabulary, as those of real texts do."""
-    tokens = [place * 7_919 % vocab for place in range(num_texts * TEXT_TOKENS)]
+    """Returns a batch of texts whose tokens are spread over the vocabulary, as those of real texts are."""
+    tokens = [position * 7_919 % vocab for position in range(num_texts * TEXT_TOKENS)]
     return RaggedBatch.of([tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)])

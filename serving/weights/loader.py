@@ -1,11 +1,11 @@
-"""From a version's number to a model that may answer: fetched, verified, packed and probed beside the live ones.
+"""Loads a version by its number: fetched, verified, packed and probed beside the live ones.
 
     manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> Version
 
-Tensors are kept by what their manifest says of them, digest included, as long as a resident version needs them: a
-version that changed only its head costs only the head, and shares the encoder object with the version before.
+Tensors are kept by their manifest entry, digest included, as long as a resident version needs them. A version that
+changed only its head costs only the head, and shares the encoder object with the version before.
 
-A version that lacks only damaged blobs keeps its other tensors, so that a repair costs what was damaged.
+A version that lacks only damaged blobs keeps its other tensors, so that a repair costs only the damaged ones.
 
 Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into the live weights (a batch could see half
 of them).
@@ -42,19 +42,19 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     BadBlob: "bad_blob",
     BadTokens: "bad_probe",
 }
-"""The stable code of each reason not to take a version; `wrong_spec`, `wrong_precision` and `probe_mismatch` are raised
-here."""
+"""The stable code of each reason not to take a version. `wrong_spec`, `wrong_precision` and `probe_mismatch` are raised
+below."""
 
 REFUSING: Final[tuple[type[Exception], ...]] = (
     *REASONS,
     *(RuntimeError, ValueError, TypeError, LookupError, MemoryError),
 )
-"""The second line is whatever else packing and probing may raise: `load_failed`. A version must not end the thread that
-watches for better ones."""
+"""The second line is all else that packing and probing may raise: `load_failed`. A bad version must not end the thread
+that watches for better ones."""
 
 
 class Loader:
-    """Loads versions and remembers their tensors. One thread uses it."""
+    """Loads versions and keeps their tensors. One thread uses it."""
 
     def __init__(self, store: Store, tokenizer: TextTokenizer, *, probe_tolerance: float) -> None:
         self._store = store
@@ -66,11 +66,11 @@ class Loader:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all tensors that are kept, each counted once."""
+        """The bytes of all tensors that are kept, each counted once."""
         return sum(entry.num_bytes for entry in self._tensors)
 
     def load(self, number: int) -> Version:
-        """The version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
+        """Returns the version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
         with refusing():
             manifest = self._store.manifest(number)
             config = self._checked_config(manifest)
@@ -89,11 +89,14 @@ class Loader:
         )
 
     def keep(self, numbers: Iterable[int]) -> None:
-        """Forgets every tensor that none of these versions names, loaded or lacking some."""
+        """Drops every tensor that none of these versions names, be the version loaded or incomplete."""
         kept = set(numbers)
         self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in kept}
-        entries = {entry for manifest in self._manifests.values() for entry in manifest.tensors}
-        keys = {_encoder_key(manifest) for manifest in self._manifests.values()}
+        entries: set[TensorEntry] = set()
+        keys: set[str] = set()
+        for manifest in self._manifests.values():
+            entries.update(manifest.tensors)
+            keys.add(_encoder_key(manifest))
         self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
         self._encoders = {key: encoder for key, encoder in self._encoders.items() if key in keys}
 
@@ -108,7 +111,8 @@ class Loader:
         return config
 
     def _all_tensors(self, manifest: WeightManifest) -> dict[str, QTensor]:
-        """By name. Raises VersionRefused with every blob that is damaged or missing; the others need not come again."""
+        """Returns the tensors by name. Raises VersionRefused with every damaged or missing blob; the others are
+        kept."""
         tensors: dict[str, QTensor] = {}
         lacking: dict[str, WireError] = {}
         for entry in manifest.tensors:
@@ -133,15 +137,15 @@ class Loader:
         return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
 
     def _check_probe(self, model: QuantizedModel, probe: Probe, precision: str, max_tokens: int) -> None:
-        """Raises VersionRefused unless the model sees what the learner saw, as far as this processor rounds alike."""
+        """Raises VersionRefused unless the logits equal the learner's, up to the rounding of this processor."""
         stated_C = torch.tensor(probe.logits, dtype=torch.float64)
         token_ids = self._tokenizer.encode_many([probe.text], max_tokens=max_tokens)
-        found_C = model.predict(RaggedBatch.of(token_ids), precision)[0]
-        if found_C.shape != stated_C.shape:
-            raise VersionRefused("probe_mismatch", f"{len(found_C)} logits; the learner saw {len(stated_C)}")
+        logits_C = model.predict(RaggedBatch.of(token_ids), precision)[0]
+        if logits_C.shape != stated_C.shape:
+            raise VersionRefused("probe_mismatch", f"{len(logits_C)} logits; the learner saw {len(stated_C)}")
         if not len(stated_C):
             return
-        gap = (found_C - stated_C).abs().max().item()
+        gap = (logits_C - stated_C).abs().max().item()
         allowed = self._probe_tolerance * max(1.0, stated_C.abs().max().item())
         if not gap <= allowed:  # written so that a NaN is refused
             raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {allowed:.4g} is rounding")
@@ -149,7 +153,7 @@ class Loader:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Whatever is wrong with a version becomes VersionRefused, with its stable code."""
+    """Turns every error of a version into VersionRefused, with its stable code."""
     try:
         yield
     except REFUSING as error:
@@ -157,5 +161,6 @@ def refusing() -> Iterator[None]:
 
 
 def _encoder_key(manifest: WeightManifest) -> str:
-    """Equal for versions that can share an encoder: the same weights under the same config."""
-    return f"{manifest.model_spec} {encoder_key({entry.name: entry.digest for entry in manifest.tensors})}"
+    """Returns a key that is equal for versions that can share an encoder: the same weights under the same config."""
+    digests = {entry.name: entry.digest for entry in manifest.tensors}
+    return f"{manifest.model_spec} {encoder_key(digests)}"

@@ -1,6 +1,8 @@
-"""What a replica did not take: why, until when it is left alone, and which blobs are damaged. Each reason is said once.
+"""The versions that a replica refused: why, until when they are not tried again, and which blobs are damaged.
 
-VersionRefused --add--> left alone for `retry_s`; one that lacks blobs only for `repair_s`, or until a notice
+    VersionRefused --add--> not tried for `retry_s`; one that only lacks blobs, for REPAIR_S or until a notice
+
+Each reason is logged once.
 """
 
 import time
@@ -16,11 +18,11 @@ PLAN = 0
 """Stands for the plan itself among the numbers of versions."""
 
 REPAIR_S = 5.0
-"""How long a version with damaged blobs is left alone. They may be repaired at any time, and the next look fetches no
-others."""
+"""Time for which a version with damaged blobs is not tried again. They may be repaired at any time, and the next
+attempt fetches no others."""
 
 MAX_DAMAGED = 64
-"""Damaged blobs that are reported; the others are seen when these are repaired."""
+"""Damaged blobs that are reported at most; the others are reported when these are repaired."""
 
 log = structlog.get_logger("swap")
 
@@ -43,42 +45,45 @@ class Refusals:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many were refused, by reason. Refused again for the same reason, a version counts once."""
+        """The number of refused versions, by reason. A version that is refused again for the same reason counts
+        once."""
         return dict(self._counts)
 
     @property
     def damaged(self) -> tuple[str, ...]:
         """The digests of the blobs that versions in force lack, at most MAX_DAMAGED."""
-        digests = {digest for refusal in self._by_number.values() for digest in refusal.damaged}
+        digests: set[str] = set()
+        for refusal in self._by_number.values():
+            digests.update(refusal.damaged)
         return tuple(sorted(digests)[:MAX_DAMAGED])
 
     @property
     def lacking(self) -> set[int]:
-        """The versions that lack blobs and nothing else."""
+        """The versions that lack blobs and have no other fault."""
         return {number for number, refusal in self._by_number.items() if refusal.damaged}
 
     def add(self, number: int, error: VersionRefused) -> None:
         """Notes that version `number`, or the plan, was refused."""
-        before = self._by_number.get(number)
+        previous = self._by_number.get(number)
         rest_s = min(self._retry_s, REPAIR_S) if error.damaged else self._retry_s
         self._by_number[number] = _Refusal(error.reason, self._clock() + rest_s, error.damaged)
-        if before is None or before.reason != error.reason:
+        if previous is None or previous.reason != error.reason:
             self._counts[error.reason] += 1
             log.error("refused", version=number or "plan", reason=error.reason, detail=error.detail)
 
     def holds(self, number: int) -> bool:
-        """Whether the version is left alone now."""
+        """Whether the version must not be tried now."""
         refusal = self._by_number.get(number)
         return refusal is not None and self._clock() < refusal.until_s
 
-    def look_again(self) -> None:
-        """Something has changed in the store: what is damaged may have been repaired."""
+    def retry_damaged(self) -> None:
+        """Lets versions with damaged blobs be tried at once: a change of the store may be their repair."""
         for number, refusal in self._by_number.items():
             if refusal.damaged:
                 self._by_number[number] = _Refusal(refusal.reason, self._clock(), refusal.damaged)
 
     def clear(self, number: int) -> None:
-        """The version was taken."""
+        """Forgets the refusal of a version that was taken."""
         self._by_number.pop(number, None)
 
     def keep(self, numbers: Iterable[int]) -> None:

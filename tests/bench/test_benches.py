@@ -1,4 +1,4 @@
-"""The register."""
+"""Checks the register of benchmarks."""
 
 import subprocess
 import sys

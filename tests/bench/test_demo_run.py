@@ -1,4 +1,4 @@
-"""A run of the demo, watched from outside."""
+"""Checks how a run of the demo is watched from outside."""
 
 import subprocess
 import sys
@@ -7,22 +7,24 @@ import time
 import pytest
 
 from bench import demo_run
-from bench.demo_run import FIRST_ANSWER, Peak
+from bench.demo_run import FIRST_ANSWER, PeakMemory
 
 
 def test_the_peak_of_a_process_and_its_children_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_run, "LOOK_S", 0.01)
+    monkeypatch.setattr(demo_run, "POLL_INTERVAL_S", 0.01)
     script = "block = bytearray(50_000_000); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        peak = Peak(child.pid)
+        peak = PeakMemory(child.pid)
         time.sleep(0.3)
         child.communicate(b"\n")
-    assert 50_000_000 < peak.stop() < 500_000_000
+    peak_bytes = peak.stop()
+    assert peak_bytes > 50_000_000
+    assert peak_bytes < 500_000_000
 
 
 def test_the_first_answer_is_found_in_what_the_demo_says() -> None:
-    found = FIRST_ANSWER.search("first answer 29.8 s after the start")
-    assert found is not None
-    assert float(found.group(1)) == 29.8
+    match = FIRST_ANSWER.search("first answer 29.8 s after the start")
+    assert match is not None
+    assert float(match.group(1)) == 29.8

@@ -1,4 +1,4 @@
-"""The arithmetic of the encoder."""
+"""Checks the number of operations of the encoder."""
 
 import torch
 

@@ -1,10 +1,10 @@
-"""What `--set` changes."""
+"""Checks what `--set` changes."""
 
 from dataclasses import dataclass
 
 import pytest
 
-from bench.options import BadOption, changed, read
+from bench.options import BadOption, parse_assignments, with_options
 
 
 @dataclass(frozen=True)
@@ -15,16 +15,16 @@ class Size:
 
 
 def test_fields_are_changed_by_their_types() -> None:
-    assert changed(Size(), read(["seed=7", "rate=2.5", "only=kill"])) == Size(7, 2.5, "kill")
-    assert changed(Size(), {}) == Size()
+    assert with_options(Size(), parse_assignments(["seed=7", "rate=2.5", "only=kill"])) == Size(7, 2.5, "kill")
+    assert with_options(Size(), {}) == Size()
 
 
-@pytest.mark.parametrize(("options", "said"), [({"sed": "7"}, "only, rate, seed"), ({"seed": "x"}, "int")])
-def test_a_wrong_option_is_told(options: dict[str, str], said: str) -> None:
-    with pytest.raises(BadOption, match=said):
-        changed(Size(), options)
+@pytest.mark.parametrize(("options", "message"), [({"sed": "7"}, "only, rate, seed"), ({"seed": "x"}, "int")])
+def test_a_wrong_option_is_told(options: dict[str, str], message: str) -> None:
+    with pytest.raises(BadOption, match=message):
+        with_options(Size(), options)
 
 
 def test_an_assignment_has_a_value() -> None:
     with pytest.raises(BadOption, match="NAME=VALUE"):
-        read(["seed"])
+        parse_assignments(["seed"])

@@ -1,4 +1,4 @@
-"""Where the rows go."""
+"""Checks how rows are written."""
 
 import fcntl
 import io
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench import results
 from bench.machine import machine
-from bench.results import alone, record, table
+from bench.results import exclusive, record, table
 from bench.row import Goal, Peer, Row
 
 ROWS = [
@@ -49,5 +49,5 @@ def test_the_machine_is_named() -> None:
 
 def test_a_second_benchmark_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "BUILD", tmp_path)
-    with alone(Console(quiet=True)), (tmp_path / "bench.lock").open() as lock, pytest.raises(BlockingIOError):
+    with exclusive(Console(quiet=True)), (tmp_path / "bench.lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

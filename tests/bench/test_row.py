@@ -1,4 +1,4 @@
-"""When a goal is met, and how a row compares."""
+"""Checks when a goal is met, and how a row compares."""
 
 import pytest
 

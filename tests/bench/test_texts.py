@@ -1,4 +1,4 @@
-"""The texts that are measured on."""
+"""Checks the texts that are measured on."""
 
 from pathlib import Path
 

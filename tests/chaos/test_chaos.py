@@ -1,4 +1,4 @@
-"""The chaos bench in its short form: a dozen faults over both scenes, and nothing is lost.
+"""Runs the chaos bench in its short form: a dozen faults over both scenes, and nothing is lost.
 
 The published rows come from `make bench ONLY=chaos`, with 100 kills over 100,000 events; the goals are the same. Only
 times are wider here: these tests share their machine with others.
@@ -7,7 +7,7 @@ times are wider here: these tests share their machine with others.
 import pytest
 
 from bench.chaos.play import SceneOutcome
-from bench.chaos.rows import SCENES, played
+from bench.chaos.rows import SCENES, run_scene
 from bench.chaos.size import SHORT
 from bench.row import Skip
 from tests.required import missing
@@ -20,7 +20,7 @@ RECOVERY_S = 60.0
 @pytest.fixture(scope="module", params=SCENES)
 def outcome(request: pytest.FixtureRequest) -> SceneOutcome:
     try:
-        return played(request.param, SHORT)
+        return run_scene(request.param, SHORT)
     except Skip as why:
         missing("kafka" if "Kafka" in str(why) else "toxiproxy", str(why))
 

@@ -1,8 +1,8 @@
-"""The whole sentence, for real: events are answered, labels come back late, weights are learned, swapped in, judged.
+"""Checks the whole data flow: events are answered, labels come back late, weights are learned, swapped in, judged.
 
-One run of `lifelong demo` on a small stream, in a process of its own, with whatever broker and Redis the machine has:
+It runs `lifelong demo` once on a small stream, in a process of its own, with whatever broker and Redis the machine has:
 everything between the events that go in and the figures that come out is the code that runs in production. Receipts are
-required: a label whose receipt was lost on the way, or that the learner or the judge takes for forged, teaches nothing.
+required: a label whose receipt was lost on the way, or that the learner or the judge takes for forged, is not learned.
 """
 
 import json
@@ -24,11 +24,11 @@ STAGES = 2
 LABELS = 4
 TRAIN = 14
 TEST = 6
-"""A stream of two stages of four labels each, with so many training and test items a label."""
+"""The size of the stream: two stages of four labels each, with so many training and test items a label."""
 
 
 def slice_of_support(folder: Path) -> None:
-    """A small stream in the form that a user's own data has."""
+    """Writes a small stream in the form that a user's own data has."""
     stream = load("support", None, num_events=None, seed=0)
     lines: dict[str, list[str]] = {"train": [], "test": []}
     for stage in islice(stream.stages, STAGES):

@@ -1,7 +1,6 @@
-"""The ways to compute of our own kernels that run here, and where those for GPUs run.
+"""Fixtures: the instruction sets of our own kernels that run here, and the device of the kernels for GPUs.
 
-That is on a GPU where there is one, otherwise in Triton's interpreter, which has to be asked for before Triton is
-loaded: so it happens here.
+Those run on a GPU if there is one, otherwise in Triton's interpreter, which must be requested before Triton is loaded.
 """
 
 import os
@@ -18,14 +17,14 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(scope="session")
 def gpu() -> torch.device:
-    """The device whose tensors the kernels take here; skips the test where nothing can run them."""
+    """The device whose tensors the kernels take here; skips the test if nothing can run them."""
     pytest.importorskip("triton", reason="triton is not installed")
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.fixture(params=native.WAYS, scope="module")
-def way(request: pytest.FixtureRequest) -> str:
-    """Each way to compute that this processor can run."""
+@pytest.fixture(params=native.ISAS, scope="module")
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set that this processor can run."""
     name: str = request.param
     if reasons := native.why_not("plain"):
         missing("compiler", "; ".join(reasons))

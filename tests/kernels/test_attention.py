@@ -1,4 +1,4 @@
-"""Ragged attention against the definition, and against itself in other company."""
+"""Ragged attention against the definition, and against itself in other batches."""
 
 from itertools import accumulate
 
@@ -35,7 +35,7 @@ def test_equals_the_definition(lengths: list[int], seed: int) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, library.SHORT - 1, library.SHORT, 100])
-def test_a_sequence_does_not_feel_its_neighbours(length: int) -> None:
+def test_a_sequence_does_not_depend_on_its_neighbours(length: int) -> None:
     qkv_TW, offsets = rows([length] * 5)
     together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
     alone = [attention(part, group_equal([0, length]), num_heads=HEADS) for part in torch.split(qkv_TW, length)]

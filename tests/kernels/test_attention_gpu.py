@@ -1,4 +1,4 @@
-"""Ragged attention in Triton, against the definition in float64 and against itself in other company."""
+"""Ragged attention in Triton, against the definition in float64 and against itself in other batches."""
 
 from itertools import accumulate
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from kernels.attention import HEADS_ON_GPU, IMPLS, attention, group_equal, reference
 
 TOLERANCE = 4e-6
-"""Of values up to 4: some 2**-21 of them, which scores, powers, sums and the exponential of a GPU may lose together."""
+"""The error of results up to 4, about 2**-21 of them: the roundings of scores, exponentials and sums together."""
 
 
 def rows(lengths: list[int], width: int, *, seed: int = 0) -> tuple[Tensor, list[int]]:
@@ -39,7 +39,7 @@ def test_equals_the_definition(gpu: torch.device, lengths: list[int], num_heads:
 
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 63, 64, 65, 128])
-def test_a_sequence_does_not_feel_its_neighbours(gpu: torch.device, length: int) -> None:
+def test_a_sequence_does_not_depend_on_its_neighbours(gpu: torch.device, length: int) -> None:
     qkv_TW, offsets = rows([3, length, 70], 2 * 32)
     together = run(gpu, qkv_TW, offsets, 2)
     alone = run(gpu, qkv_TW[3 : 3 + length], [0, length], 2)
@@ -52,7 +52,7 @@ def test_large_scores_do_not_overflow(gpu: torch.device) -> None:
 
 
 def test_the_largest_score_may_come_last(gpu: torch.device) -> None:
-    """Every block of keys raises the maximum, so that all before it has to shrink."""
+    """Every block of keys raises the maximum, so that everything before it must be rescaled."""
     qkv_TW, offsets = rows([200], 16)
     qkv_TW[:, :16] = 1.0
     qkv_TW[:, 16:32] = torch.arange(200.0).unsqueeze(1) / 16

@@ -1,4 +1,4 @@
-"""Attention in 8-bit integers: every way gives the definition's bits, and the definition is near full precision."""
+"""Attention in 8-bit integers: every instruction set gives the definition's bits, and it is near full precision."""
 
 from itertools import accumulate
 
@@ -20,12 +20,12 @@ WIDTH = 3 * HEADS * HEAD
 
 
 def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tensor, list[int]]:
-    """Channels of different middles and widths, as a trained model has them."""
+    """Returns rows whose channels differ in mean and deviation, as those of a trained model do, and their offsets."""
     generator = torch.Generator().manual_seed(seed)
     offsets = [0, *accumulate(lengths)]
-    middle_W = torch.randn(width, generator=generator)
-    spread_W = torch.rand(width, generator=generator) * 2
-    return torch.randn(offsets[-1], width, generator=generator) * spread_W + middle_W, offsets
+    mean_W = torch.randn(width, generator=generator)
+    deviation_W = torch.rand(width, generator=generator) * 2
+    return torch.randn(offsets[-1], width, generator=generator) * deviation_W + mean_W, offsets
 
 
 @given(
@@ -34,41 +34,40 @@ def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tens
     st.sampled_from([0.001, 0.01, 1.0, 30.0]),
 )
 @settings(max_examples=30)
-def test_equals_the_definition(way: str, lengths: list[int], seed: int, scale: float) -> None:
+def test_equals_the_definition(isa: str, lengths: list[int], seed: int, scale: float) -> None:
     qkv_TW, offsets = rows(lengths, seed=seed)
     groups = group_equal(offsets)
-    found = attention(qkv_TW * scale, groups, num_heads=HEADS, way=way)
+    found = attention(qkv_TW * scale, groups, num_heads=HEADS, isa=isa)
     assert torch.equal(found, reference.attention(qkv_TW * scale, groups, num_heads=HEADS))
 
 
 @pytest.mark.parametrize("width", [16, 32, 48, 80, 256])
-def test_heads_of_any_multiple_of_16(way: str, width: int) -> None:
+def test_heads_of_any_multiple_of_16(isa: str, width: int) -> None:
     qkv_TW, offsets = rows([4, 17, 70], width=3 * 2 * width)
     groups = group_equal(offsets)
-    found = attention(qkv_TW, groups, num_heads=2, way=way)
+    found = attention(qkv_TW, groups, num_heads=2, isa=isa)
     assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=2))
 
 
-def test_a_long_sequence(way: str) -> None:
-    """Its scores lie far from the processor's first cache, its sums beyond 24 bits."""
+def test_a_long_sequence(isa: str) -> None:
+    """The scores exceed the first-level cache, and the sums exceed 24 bits."""
     qkv_TW, offsets = rows([700], seed=5)
-    found = attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS, way=way)
+    found = attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS, isa=isa)
     assert torch.equal(found, reference.attention(qkv_TW * 0.2, group_equal(offsets), num_heads=HEADS))
 
 
 @pytest.mark.parametrize("qkv_TW", [torch.zeros(5, WIDTH), torch.full((5, WIDTH), -3.25)])
-def test_equal_tokens_are_their_own_mean(way: str, qkv_TW: Tensor) -> None:
-    found = attention(qkv_TW, group_equal([0, 5]), num_heads=HEADS, way=way)
+def test_equal_tokens_are_their_own_mean(isa: str, qkv_TW: Tensor) -> None:
+    found = attention(qkv_TW, group_equal([0, 5]), num_heads=HEADS, isa=isa)
     assert torch.equal(found, qkv_TW[:, 2 * WIDTH // 3 :])
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, 100])
-def test_a_sequence_does_not_feel_its_neighbours(way: str, length: int) -> None:
+def test_a_sequence_does_not_depend_on_its_neighbours(isa: str, length: int) -> None:
     qkv_TW, offsets = rows([length] * 4)
-    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS, way=way)
-    alone = [
-        attention(part, group_equal([0, length]), num_heads=HEADS, way=way) for part in torch.split(qkv_TW, length)
-    ]
+    together = attention(qkv_TW, group_equal(offsets), num_heads=HEADS, isa=isa)
+    one = group_equal([0, length])
+    alone = [attention(part, one, num_heads=HEADS, isa=isa) for part in torch.split(qkv_TW, length)]
     assert torch.equal(together, torch.cat(alone))
 
 
@@ -84,28 +83,32 @@ def test_the_definition_is_near_full_precision(length: int, seed: int) -> None:
 @given(st.integers(1, 400), st.integers(0, 1 << 30))
 @settings(max_examples=40)
 def test_weights_are_bytes_that_keep_the_sum(length: int, seed: int) -> None:
-    """However small they are: that is what the running sums are for."""
+    """Error diffusion keeps the sum, however small the weights are."""
     product_HSS = torch.randint(-60000, 60000, (1, 3, length), generator=torch.Generator().manual_seed(seed)).double()
-    step = 105 / (65536 << 4)  # a rate that is whole
-    p_HSS = reference.weights(product_HSS, torch.full((1, 1, 1), step), HEAD)
-    assert p_HSS.min() >= 0 and p_HSS.max() <= 255
-    exact_HS = (255 * 2 ** ((product_HSS - product_HSS.amax(dim=2, keepdim=True)) * step)).sum(dim=2)
+    scale = 105 / (65536 << 4)  # gives a whole rate
+    p_HSS = reference.softmax_u8(product_HSS, torch.full((1, 1, 1), scale), HEAD)
+    assert p_HSS.min() >= 0
+    assert p_HSS.max() <= 255
+    exact_HS = (255 * 2 ** ((product_HSS - product_HSS.amax(dim=2, keepdim=True)) * scale)).sum(dim=2)
     assert torch.allclose(p_HSS.sum(dim=2), exact_HS, rtol=3e-3, atol=2.0)
 
 
 def test_steep_scores_leave_one_weight() -> None:
-    """A step beyond what the rate can say is as steep as one that it can."""
+    """A scale that exceeds the 16 bits of the rate saturates, and still leaves one weight."""
     product_HSS = torch.tensor([[[0.0, 6000.0, -6000.0, 5000.0]]])
-    for step in (1.0, 1e30):
-        assert reference.weights(product_HSS, torch.full((1, 1, 1), step), HEAD).tolist() == [[[0, 255, 0, 0]]]
+    for scale in (1.0, 1e30):
+        p_HSS = reference.softmax_u8(product_HSS, torch.full((1, 1, 1), scale), HEAD)
+        assert p_HSS.tolist() == [[[0, 255, 0, 0]]]
 
 
-def test_powers() -> None:
-    halvings = torch.cat((torch.arange(0, 20 << 16, 13), torch.tensor([1 << 40])))
-    found = reference.powers(halvings)
-    exact = 65280 * torch.exp2(-halvings.double() / 65536)
-    assert ((found - exact).abs() <= 2 + 2.8e-3 * exact).all()
-    assert found[0] == 65280 and found.min() == 0 and (found.diff() <= 1).all()
+def test_exp2_fixed() -> None:
+    exponent = torch.cat((torch.arange(0, 20 << 16, 13), torch.tensor([1 << 40])))
+    power = reference.exp2_fixed(exponent)
+    exact = 65280 * torch.exp2(-exponent.double() / 65536)
+    assert ((power - exact).abs() <= 2 + 2.8e-3 * exact).all()
+    assert power[0] == 65280
+    assert power.min() == 0
+    assert (power.diff() <= 1).all()
 
 
 def test_reasons() -> None:

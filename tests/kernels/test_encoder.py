@@ -1,5 +1,6 @@
-"""The boundary of the native encoder: what it refuses, by name, and that it survives whatever it is given."""
+"""The boundary of the native encoder: it refuses wrong arguments by name, and no argument crashes it."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -63,33 +64,36 @@ def embedding(width: int = WIDTH) -> EmbeddingWeights:
 EMBEDDING = embedding()
 BLOCKS = [block(), block()]
 ENCODER = Encoder(EMBEDDING, BLOCKS, num_heads=HEADS, inner=INNER)
-WHOLE_TILES = [
-    Encoder(embedding(64), [block(64, 128, pack) for _ in range(2)], num_heads=HEADS, inner=128)
-    for pack in (packed, packed_i4)
-]
-"""Of matrices without a remainder."""
+
+
+def whole_tiles(pack: Callable[[int, int], Tensor]) -> Encoder:
+    words = embedding(64)
+    blocks = [block(64, 128, pack), block(64, 128, pack)]
+    return Encoder(words, blocks, num_heads=HEADS, inner=128)
+
+
+WHOLE_TILES = [whole_tiles(packed), whole_tiles(packed_i4)]
+"""Encoders whose matrices are whole numbers of tiles, in INT8 and in INT4."""
 
 
 @given(
     st.lists(st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=POSITIONS), min_size=1, max_size=40),
     st.integers(1, 4),
-    st.sampled_from([way for way in native.WAYS if not native.why_not(way)]),
+    st.sampled_from([isa for isa in native.ISAS if not native.why_not(isa)]),
     st.sampled_from([ENCODER, *WHOLE_TILES]),
 )
 @settings(max_examples=100)
-def test_a_sequence_gets_the_same_bits_in_any_company(
-    ids: list[list[int]], threads: int, way: str, encoder: Encoder
+def test_a_sequence_gets_the_same_bits_in_any_batch(
+    ids: list[list[int]], threads: int, isa: str, encoder: Encoder
 ) -> None:
-    offsets = [0]
-    for each in ids:
-        offsets.append(offsets[-1] + len(each))
-    ids_T = torch.tensor([token for each in ids for token in each])
-    together = encoder.encode(ids_T, offsets, threads=threads, way=way)
+    offsets = [0, *itertools.accumulate(map(len, ids))]
+    ids_T = torch.tensor(list(itertools.chain.from_iterable(ids)))
+    together = encoder.encode(ids_T, offsets, threads=threads, isa=isa)
     assert torch.allclose(together.norm(dim=1), torch.ones(len(ids)), atol=1e-5)
     for index in {0, len(ids) // 2, len(ids) - 1}:
-        alone = encoder.encode(torch.tensor(ids[index]), [0, len(ids[index])], way=way)
+        alone = encoder.encode(torch.tensor(ids[index]), [0, len(ids[index])], isa=isa)
         assert torch.equal(alone[0], together[index])
-    tokens = encoder.tokens(ids_T, offsets, layers=2, threads=threads, way=way)
+    tokens = encoder.tokens(ids_T, offsets, layers=2, threads=threads, isa=isa)
     mean_D = torch.nn.functional.normalize(tokens[: len(ids[0])].mean(dim=0), dim=0)
     assert torch.allclose(mean_D, together[0], atol=1e-5)
 
@@ -100,7 +104,7 @@ def test_tiles_and_vectors_give_the_same_bits(encoder: Encoder) -> None:
         pytest.skip("; ".join(reasons))
     offsets = [*range(0, 130, 13), *range(130, 500, POSITIONS)]
     ids_T = torch.randint(0, ROWS, (offsets[-1],), generator=GENERATOR)
-    assert torch.equal(encoder.encode(ids_T, offsets, way="amx"), encoder.encode(ids_T, offsets, way="vnni"))
+    assert torch.equal(encoder.encode(ids_T, offsets, isa="amx"), encoder.encode(ids_T, offsets, isa="vnni"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What holds for all kernels of GPUs: reasons, that nobody else loads Triton, and that its compiler takes them."""
+"""All kernels for GPUs: the reasons against them, who loads Triton, and that its compiler accepts them."""
 
 import json
 import os
@@ -21,7 +21,8 @@ from kernels import linear_i4, linear_i8
 from kernels.attention import attention, group_equal
 x = torch.ones(2, 64)
 linear_i8.linear_i8(x, linear_i8.pack(torch.ones(3, 64, dtype=torch.int8), torch.ones(3)))
-linear_i4.linear_i4(x, linear_i4.pack(*(torch.ones(3, n, dtype=torch.uint8) for n in (32, 1)), torch.ones(3)))
+hi, m = torch.ones(3, 32, dtype=torch.uint8), torch.ones(3, 1, dtype=torch.uint8)
+linear_i4.linear_i4(x, linear_i4.pack(hi, m, torch.ones(3)))
 attention(torch.ones(2, 48), group_equal([0, 2]), num_heads=1)
 print("triton" in sys.modules)
 """
@@ -55,7 +56,7 @@ print(json.dumps([{
 
 
 def python(program: str, **environment: str) -> str:
-    """What a process prints that was not asked for Triton's interpreter."""
+    """Returns the output of a Python process that does not use Triton's interpreter."""
     environment |= {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-c", program]
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -81,8 +82,8 @@ def test_without_a_gpu_triton_is_not_loaded() -> None:
     assert python(WITHOUT_TRITON).strip() == "False"
 
 
-def test_the_compiler_takes_every_kernel(tmp_path: Path) -> None:
-    """The interpreter takes more than the compiler does. No GPU is needed for this."""
+def test_the_compiler_accepts_every_kernel(tmp_path: Path) -> None:
+    """The interpreter accepts programs that the compiler refuses. Compiling needs no GPU."""
     pytest.importorskip("triton", reason="triton is not installed")
     for ptx in json.loads(python(COMPILE, TRITON_CACHE_DIR=str(tmp_path))):
         assert "s32.s8.s8" in ptx["linear_i8"] and "s32.s8.s8" in ptx["linear_i4"], "not on the tensor cores"

@@ -21,11 +21,11 @@ SCALE = torch.ones(3)
 
 @pytest.fixture(params=(*NATIVE, *LIBRARY), ids=lambda impl: impl.name, scope="module")
 def impl(request: pytest.FixtureRequest) -> dispatch.Impl[Pack]:
-    """Each that can run here."""
-    found: dispatch.Impl[Pack] = request.param
-    if reasons := found.why_not():
+    """Each implementation that can run here."""
+    candidate: dispatch.Impl[Pack] = request.param
+    if reasons := candidate.why_not():
         pytest.skip("; ".join(reasons))
-    return found
+    return candidate
 
 
 def weight(num_out: int, num_groups: int, *, seed: int = 0) -> Int4Weight:
@@ -101,15 +101,15 @@ def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int, n
 @given(st.integers(1, 40), st.integers(0, 1 << 30))
 @settings(max_examples=40)
 def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
-    """Within what half a step of every input can do, which is the whole error."""
+    """The error is at most half a quantization step of every input: the sums are exact."""
     layer = weight(16, 2, seed=seed)
     x_MK = rows(num_rows, 128, seed=seed)
-    _, step_M1, _ = linear_i8.reference.quantize_rows(x_MK)
+    _, scale_M1, _ = linear_i8.reference.quantize_rows(x_MK)
     q4_NK = reference.unpack_nibbles(layer.hi_NJ).double() * layer.m_NG.double().repeat_interleave(GROUP, dim=1)
     w_NK = q4_NK * layer.scale_N.double()[:, None]
     assert layer.bias_N is not None
     exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
-    bound_MN = step_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
+    bound_MN = scale_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
     assert ((reference.linear(x_MK, layer).double() - exact_MN).abs() <= bound_MN).all()
 
 

@@ -35,7 +35,7 @@ def test_sums_are_exact(gpu: torch.device, num_rows: int, num_out: int, num_grou
 
 
 def test_every_byte_and_every_multiplier(gpu: torch.device) -> None:
-    """One output for each byte at each place of a group, seen through rows that pick one input."""
+    """The weight has every byte at every position of a group; each row of x reads one input."""
     from kernels.linear_i4.gpu import pack
 
     hi_NJ = torch.arange(256, dtype=torch.uint8).unsqueeze(1) + torch.arange(GROUP // 2, dtype=torch.uint8)

@@ -21,11 +21,11 @@ CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
 
 @pytest.fixture(params=(*NATIVE, *LIBRARY), ids=lambda impl: impl.name, scope="module")
 def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
-    """Each that can run here."""
-    found: Impl[Pack] = request.param
-    if reasons := found.why_not():
+    """Each implementation that can run here."""
+    candidate: Impl[Pack] = request.param
+    if reasons := candidate.why_not():
         pytest.skip("; ".join(reasons))
-    return found
+    return candidate
 
 
 def weight(num_out: int, num_in: int, *, seed: int = 0) -> Int8Weight:
@@ -86,7 +86,7 @@ def test_strided_rows(impl: Impl[Pack]) -> None:
 
 
 def test_integer_implementations_exist_here() -> None:
-    """A machine without either still works, five times slower: this test says so rather than the stopwatch."""
+    """A machine without either still works, but five times slower: this test reports that."""
     able = [impl.name for impl in INT8 if not impl.why_not()]
     assert able, [impl.why_not() for impl in INT8]
 
@@ -110,21 +110,22 @@ def test_an_absent_operation_is_a_reason() -> None:
 
 @given(st.integers(1, 40), st.integers(1, 6), st.floats(1e-6, 1e6), st.integers(0, 1 << 30))
 @settings(max_examples=60)
-def test_rows_are_within_half_a_step(num_in: int, num_rows: int, size: float, seed: int) -> None:
+def test_rows_are_within_half_a_quantization_step(num_in: int, num_rows: int, size: float, seed: int) -> None:
     x_MK = rows(num_rows, num_in, seed=seed) * size
-    q_MK, step_M1, low_M1 = reference.quantize_rows(x_MK)
-    error_MK = (x_MK.double() - low_M1.double() - step_M1.double() * q_MK.double()).abs()
-    assert (error_MK <= step_M1.double() * 0.5001 + 1e-8).all()
+    q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
+    error_MK = (x_MK.double() - min_M1.double() - scale_M1.double() * q_MK.double()).abs()
+    assert (error_MK <= scale_M1.double() * 0.5001 + 1e-8).all()
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 1 << 30))
 @settings(max_examples=60)
 def test_packed_rows_are_the_quantized_rows(num_in: int, num_rows: int, seed: int) -> None:
     x_MK = rows(num_rows, num_in, seed=seed)
-    packed_MP, *tail = library.pack_rows(x_MK)
-    q_MK, *expected = reference.quantize_rows(x_MK)
+    packed_MP, packed_scale_M1, packed_min_M1 = library.pack_rows(x_MK)
+    q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
     assert torch.equal(packed_MP[:, :num_in], q_MK)
-    assert all(torch.equal(found, wanted) for found, wanted in zip(tail, expected, strict=True))
+    assert torch.equal(packed_scale_M1, scale_M1)
+    assert torch.equal(packed_min_M1, min_M1)
 
 
 def test_a_constant_row_is_exact() -> None:
@@ -135,13 +136,13 @@ def test_a_constant_row_is_exact() -> None:
 
 
 def test_result_is_near_the_float_product() -> None:
-    """Within what half a step of every input can do, which is the whole error: the sums are exact."""
+    """The error is at most half a quantization step of every input: the sums are exact."""
     layer = weight(64, 384)
     x_MK = rows(50, 384)
-    _, step_M1, _ = reference.quantize_rows(x_MK)
+    _, scale_M1, _ = reference.quantize_rows(x_MK)
     w_NK = layer.q_NK.double() * layer.scale_N.double()[:, None]
     exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
-    bound_MN = step_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
+    bound_MN = scale_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
     assert ((reference.linear(x_MK, layer).double() - exact_MN).abs() <= bound_MN).all()
 
 
@@ -163,7 +164,7 @@ def test_a_weight_for_one_call_gives_the_same_bits() -> None:
     assert torch.equal(linear_i8.linear_i8(x_MK, packed), reference.linear(x_MK, layer))
 
 
-def test_a_row_does_not_feel_its_neighbours() -> None:
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
     layer = weight(48, 384)
     packed = linear_i8.pack(layer.q_NK, layer.scale_N, layer.bias_N)
     x_MK = rows(300, 384)
@@ -185,7 +186,7 @@ def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("_unplanned")
 def test_measured_choice_is_made_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where ours cannot run."""
+    """Our own C is left out here, as on a machine where it cannot run."""
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
     monkeypatch.setattr(linear_i8, "IMPLS", (*LIBRARY, linear_i8.REFERENCE))
     layer = weight(3, 8)

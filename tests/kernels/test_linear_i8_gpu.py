@@ -11,7 +11,7 @@ from kernels.linear_i8 import reference
 from kernels.linear_i8.reference import Int8Weight
 
 EXACT_COLUMNS = 512
-"""Sums of so many products of 255 and -128 are whole numbers in float32."""
+"""A sum of so many products of 255 and -128 is exact in float32."""
 
 SIZES = {"num_rows": st.integers(1, 70), "num_out": st.integers(1, 70), "seed": st.integers(0, 1 << 30)}
 
@@ -32,7 +32,7 @@ def rows(num_rows: int, num_in: int, seed: int) -> Tensor:
 
 
 def bytes_as_rows(num_rows: int, num_in: int, seed: int) -> Tensor:
-    """Whole numbers from 0 to 255, both present: quantized, they are themselves, with step 1 and low 0."""
+    """Returns rows of whole numbers from 0 to 255, both present: they quantize to themselves, scale 1 and min 0."""
     generator = torch.Generator().manual_seed(seed)
     x_MK = torch.randint(0, 256, (num_rows, num_in), generator=generator).float()
     x_MK[:, 0] = 0.0
@@ -41,16 +41,16 @@ def bytes_as_rows(num_rows: int, num_in: int, seed: int) -> Tensor:
 
 
 def assert_rounded_alike(y_MN: Tensor, x_MK: Tensor, weight: Int8Weight) -> None:
-    """Equal to the reference, but that either multiply-add may round once (fused) or twice.
+    """Asserts that y equals the reference, except that either multiply-add may round once (fused) or twice.
 
-    Compilers decide that, so does Triton's interpreter, by version. A rounding moves a value by at most 2**-24 of it;
-    the bound allows each multiply-add one for its product and one for its sum.
+    That is decided by the compiler, or by the version of Triton's interpreter. A rounding changes a value by at most
+    2**-24 of it; the bound allows each multiply-add one rounding of its product and one of its sum.
     """
     weight = Int8Weight.of(*on(torch.device("cpu"), weight.q_NK, weight.scale_N, weight.bias_N))
-    q_MK, step_M1, low_M1 = reference.quantize_rows(x_MK)
+    q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
     scaled_MN = reference.accumulate(q_MK, weight.q_NK).float() * weight.scale_N
-    offset_MN = (low_M1 * weight.scaled_ksum_N).abs() + weight.bias_N.abs()
-    bound_MN = 2 * 2**-24 * (2 * offset_MN + (scaled_MN * step_M1).abs())
+    offset_MN = (min_M1 * weight.scaled_ksum_N).abs() + weight.bias_N.abs()
+    bound_MN = 2 * 2**-24 * (2 * offset_MN + (scaled_MN * scale_M1).abs())
     assert ((y_MN.cpu() - reference.linear(x_MK, weight)).abs() <= bound_MN).all()
 
 
@@ -60,11 +60,11 @@ def test_rows_are_quantized_bit_by_bit(gpu: torch.device, num_rows: int, num_in:
     from kernels.linear_i8.gpu import quantize_rows
 
     x_MK = rows(num_rows, num_in, seed) * size
-    s_MK, step_M, low_M = (found.cpu() for found in quantize_rows(x_MK.to(gpu)))
-    q_MK, step_M1, low_M1 = reference.quantize_rows(x_MK)
+    s_MK, scale_M, min_M = (result.cpu() for result in quantize_rows(x_MK.to(gpu)))
+    q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
     assert torch.equal(s_MK.int() + 128, q_MK.int())
-    assert torch.equal(step_M, step_M1[:, 0])
-    assert torch.equal(low_M, low_M1[:, 0])
+    assert torch.equal(scale_M, scale_M1[:, 0])
+    assert torch.equal(min_M, min_M1[:, 0])
 
 
 def test_halves_go_to_the_even_neighbour(gpu: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Freed memory stays in the process, and weights lie in large pages."""
+"""Freed memory stays in the process, and weights lie in huge pages."""
 
 import platform
 import resource
@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from kernels.memory import LARGE_PAGE_BYTES, in_large_pages, keep_freed_memory
+from kernels.memory import HUGE_PAGE_BYTES, huge_page_tensor, keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
@@ -20,9 +20,9 @@ def test_freed_blocks_are_not_faulted_in_again() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 2048
 
 
-@pytest.mark.parametrize("num_bytes", [1, LARGE_PAGE_BYTES - 1, LARGE_PAGE_BYTES, LARGE_PAGE_BYTES + 1])
-def test_memory_in_large_pages_begins_with_one_and_is_as_long_as_asked(num_bytes: int) -> None:
-    memory = in_large_pages(num_bytes)
-    assert memory.data_ptr() % LARGE_PAGE_BYTES == 0
+@pytest.mark.parametrize("num_bytes", [1, HUGE_PAGE_BYTES - 1, HUGE_PAGE_BYTES, HUGE_PAGE_BYTES + 1])
+def test_a_huge_page_tensor_is_aligned_and_has_the_requested_size(num_bytes: int) -> None:
+    memory = huge_page_tensor(num_bytes)
+    assert memory.data_ptr() % HUGE_PAGE_BYTES == 0
     assert (memory.dtype, memory.shape) == (torch.uint8, (num_bytes,))
     assert memory.fill_(7).sum() == 7 * num_bytes

@@ -1,4 +1,4 @@
-"""The shared object: built once, found again, missed with a clear word; and its tables."""
+"""The shared object: it is built once and found again, its absence is reported clearly, and its tables are right."""
 
 import subprocess
 import sys
@@ -23,25 +23,27 @@ def _unloaded() -> Iterator[None]:
     native.library.cache_clear()
 
 
-def ways() -> list[str]:
-    return [way for way in native.WAYS if not native.why_not(way)]
+def isas() -> list[str]:
+    return [isa for isa in native.ISAS if not native.why_not(isa)]
 
 
-def test_the_plain_way_always_runs() -> None:
-    assert ways()[-1] == "plain"
+def test_plain_c_always_runs() -> None:
+    assert isas()[-1] == "plain"
     loaded = native.library()
-    assert loaded is not None and list(loaded.kernels) == ways()
+    assert loaded is not None
+    assert list(loaded.kernels) == isas()
 
 
 def test_an_object_is_built_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "HERE", tmp_path / "package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = build.find_or_build()
-    assert made == tmp_path / "lifelong" / "native" / f"{build.digest()}.so"
-    first = made.stat()
-    assert build.find_or_build() == made and made.stat() == first
-    assert list(made.parent.iterdir()) == [made]
-    assert "plain" in binding.Library(made).kernels
+    built = build.find_or_build()
+    assert built == tmp_path / "lifelong" / "native" / f"{build.digest()}.so"
+    first = built.stat()
+    assert build.find_or_build() == built
+    assert built.stat() == first
+    assert list(built.parent.iterdir()) == [built]
+    assert "plain" in binding.Library(built).kernels
 
 
 def test_other_flags_are_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,72 +75,73 @@ def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
         binding.Library(broken)
 
 
-def test_a_compiler_that_is_too_old_for_a_way_makes_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_without_amx_builds_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "old-gcc"
     old.write_text('#!/bin/sh\ncase "$*" in *amx*) exit 1;; esac\nexec gcc "$@"\n')
     old.chmod(0o755)
     monkeypatch.setenv("CC", str(old))
-    found = list(binding.Library(build.build(tmp_path / "made.so")).kernels)
-    assert found == [way for way in ways() if way != "amx"]
+    built = build.build(tmp_path / "built.so")
+    assert list(binding.Library(built).kernels) == [isa for isa in isas() if isa != "amx"]
 
 
 def test_the_build_needs_nothing_installed() -> None:
-    """The build of the wheel runs it before torch is there."""
+    """The build of the wheel runs it before torch is installed."""
     code = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_path(sys.argv[1])"
     subprocess.run([sys.executable, "-S", "-c", code, str(Path(build.__file__))], check=True, timeout=60)
 
 
-def test_rows_are_quantized_to_the_bit(way: str) -> None:
+def test_rows_are_quantized_to_the_bit(isa: str) -> None:
     for width in (1, 15, 16, 17, 384, 1000):
         x_MK = torch.randn(7, width, generator=GENERATOR) * 3 + 1
         x_MK[3] = 2.5  # a constant row
         q_MK = torch.empty(7, width, dtype=torch.uint8)
-        ranges_M2 = torch.empty(7, 2)
+        qparams_M2 = torch.empty(7, 2)
         shape = binding.Shape(7, width)
-        native.kernels(way).quantize_rows(address(x_MK), shape, address(q_MK), address(ranges_M2))
-        expected, step_M1, low_M1 = reference.quantize_rows(x_MK)
+        native.kernels(isa).quantize_rows(address(x_MK), shape, address(q_MK), address(qparams_M2))
+        expected, scale_M1, min_M1 = reference.quantize_rows(x_MK)
         assert torch.equal(q_MK, expected)
-        assert torch.equal(ranges_M2, torch.cat((step_M1, low_M1), dim=1))
+        assert torch.equal(qparams_M2, torch.cat((scale_M1, min_M1), dim=1))
 
 
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 96), (96, 128)])
-def test_epilogues(way: str, num_out: int, num_in: int) -> None:
-    """Bias is exact; the GELU is within 1e-4 of the exact one; what is there is added."""
+def test_epilogues(isa: str, num_out: int, num_in: int) -> None:
+    """ADD adds the reference's y exactly; the GELU is within 1e-4 of the exact one."""
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     layer = reference.Int8Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
     packed = pack_weight(layer)
     x_MK = torch.randn(43, num_in, generator=GENERATOR)
     y_MN = reference.linear(x_MK, layer)
     assert y_MN.abs().max() > 5
-    gelu_MN = linear(x_MK, packed, num_out, way=way, finish=GELU)
+    gelu_MN = linear(x_MK, packed, num_out, isa=isa, epilogue=GELU)
     assert (gelu_MN - torch.nn.functional.gelu(y_MN)).abs().max() < 1e-4
-    there_MN = torch.randn(43, num_out, generator=GENERATOR)
-    sum_MN = there_MN.clone()
-    native.done(native.kernels(way).linear(ADD, address(x_MK), 43, address(packed), address(sum_MN)))
-    assert torch.equal(sum_MN, y_MN + there_MN)
+    stored_MN = torch.randn(43, num_out, generator=GENERATOR)
+    sum_MN = stored_MN.clone()
+    native.raise_for_status(native.kernels(isa).linear(ADD, address(x_MK), 43, address(packed), address(sum_MN)))
+    assert torch.equal(sum_MN, y_MN + stored_MN)
 
 
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 97), (96, 128)])
-def test_sums_are_exact(way: str, num_out: int, num_in: int) -> None:
+def test_sums_are_exact(isa: str, num_out: int, num_in: int) -> None:
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     packed = pack_weight(reference.Int8Weight.of(q_NK, torch.ones(num_out), None))
     for num_rows in (1, 7, 40, 100):
         x_MK = torch.randint(0, 256, (num_rows, num_in), dtype=torch.uint8, generator=GENERATOR)
         sums_MN = torch.empty(num_rows, num_out, dtype=torch.int32)
-        native.done(native.kernels(way).accumulate(address(x_MK), num_rows, address(packed), address(sums_MN)))
+        status = native.kernels(isa).accumulate(address(x_MK), num_rows, address(packed), address(sums_MN))
+        native.raise_for_status(status)
         assert torch.equal(sums_MN, reference.accumulate(x_MK, q_NK)), num_rows
 
 
-def test_norms_and_means(way: str) -> None:
+def test_norms_and_means(isa: str) -> None:
     x_MD = torch.randn(9, 48, generator=GENERATOR) * 4 - 1
     gain_D = torch.randn(48, generator=GENERATOR)
     bias_D = torch.randn(48, generator=GENERATOR)
     found = x_MD.clone()
     norm = binding.Norm(address(gain_D), address(bias_D), None, 1e-5)
-    native.kernels(way).norm_rows(address(found), binding.Shape(9, 48), norm)
+    native.kernels(isa).norm_rows(address(found), binding.Shape(9, 48), norm)
     assert torch.allclose(found, torch.nn.functional.layer_norm(x_MD, (48,), gain_D, bias_D, 1e-5), atol=1e-5)
     offsets_B = torch.tensor([0, 1, 6, 9], dtype=torch.int32)
     means_BD = torch.empty(3, 48)
-    native.kernels(way).mean_rows(address(x_MD), 48, address(offsets_B), 3, address(means_BD))
+    native.kernels(isa).mean_rows(address(x_MD), 48, address(offsets_B), 3, address(means_BD))
     expected = torch.stack([x_MD[:1].mean(0), x_MD[1:6].mean(0), x_MD[6:].mean(0)])
     assert torch.allclose(means_BD, expected, atol=1e-6)

@@ -13,8 +13,8 @@ from pathlib import Path
 from learner.failpoints import VARIABLE
 from learner.state.checkpoint import Checkpoints
 from learner.state.snapshot import Snapshot
-from tests.brokers import eventually
 from tests.learner.small import save_encoder
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Feedback, LearnerReport
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Children:
-    """Starts them with `changed` settings; `close` ends what still runs."""
+    """Starts learners with `changed` settings; `close` kills those that still run."""
 
     def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, **changed: float | str) -> None:
         (folder / "encoder").mkdir()
@@ -48,9 +48,10 @@ class Children:
         return child
 
     def snapshot(self) -> Snapshot:
-        found = Checkpoints(self.state_dir, num_newest=3).newest()
-        assert found is not None
-        return found
+        """The newest checkpoint."""
+        snapshot = Checkpoints(self.state_dir, num_newest=3).newest()
+        assert snapshot is not None
+        return snapshot
 
     def close(self) -> None:
         for child in self._running:
@@ -63,7 +64,7 @@ class Children:
 
 
 def wait_for(store: Store, holds: Callable[[LearnerReport], bool], *, since_ms: int = 0) -> None:
-    """Waits for a report that holds. `since_ms` leaves out what a learner killed before then has left behind."""
+    """Waits for a report for which `holds` is true. Reports from before `since_ms`, of killed learners, are ignored."""
 
     def has_come() -> bool:
         time.sleep(0.05)
@@ -73,14 +74,16 @@ def wait_for(store: Store, holds: Callable[[LearnerReport], bool], *, since_ms: 
     eventually(has_come, within_s=90)
 
 
-def killed(child: subprocess.Popen[str]) -> int:
+def exit_code(child: subprocess.Popen[str]) -> int:
+    """Waits for the end of a child."""
     child.communicate(timeout=60)
     return child.returncode
 
 
-def stopped(child: subprocess.Popen[str]) -> int:
+def stop(child: subprocess.Popen[str]) -> int:
+    """Asks a child to stop; returns its exit code."""
     child.terminate()
-    return killed(child)
+    return exit_code(child)
 
 
 def send(bus: Bus, records: Iterable[Answer | Feedback]) -> None:

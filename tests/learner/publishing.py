@@ -1,4 +1,4 @@
-"""A learner and its publisher on a real store, for the tests of what lies between them."""
+"""A learner and its publisher on a real store, for the tests of publishing and restoring."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class PublishRig:
         self.start()
 
     def start(self, **changed: float | str) -> None:
-        """As a new process would, under `changed` settings: from the newest checkpoint."""
+        """Restores the newest checkpoint as a new process would, under `changed` settings."""
         self._changed |= changed
         self.checkpoints = Checkpoints(self.folder, num_newest=3)
         self.leadership = Leadership(
@@ -46,23 +46,26 @@ class PublishRig:
         self.publisher.recover(snapshot.facts.pending if snapshot else None, {})
 
     def learn(self, first: int, last: int) -> None:
+        """Learns the events from `first` to before `last`."""
         self.learner.learn(stream(first, last), {"feedback.v1/0": last})
 
     def publish(self) -> int:
+        """Publishes after a while; returns the version that the learner then goes on from."""
         self.now_s += 10.0
         assert self.publisher.is_due()
         self.publisher.publish()
-        self.publisher.settle(wait=True)
+        self.publisher.complete(wait=True)
         return self.learner.version
 
 
 def wipe(store: Store) -> None:
-    """The server forgets everything that lies under the store's prefix."""
+    """Makes the server forget everything under the store's prefix."""
     server = store._server
     server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
 
 
 def withdraw(store: Store, *, to: int) -> None:
+    """Rolls back: makes version `to` the current one, and the only one in the plan."""
     plan = store.plan()
     arms = (Arm(name="stable", version=to, share=1.0),)
     revision = plan.revision + 1 if plan else 1

@@ -1,4 +1,4 @@
-"""A learner that is small and quick: a random encoder of two narrow blocks, and few features."""
+"""A learner that is small and fast: a random encoder of two narrow blocks, and few features."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def tokenizer() -> TextTokenizer:
 
 
 def small_strata(seed: int = 7) -> Strata:
-    """The same weights every time, centred as those of a loaded encoder are."""
+    """An encoder with the same weights every time. Its norm biases are folded, as those of a loaded encoder are."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return fold_norm_biases(Strata(CONFIG)).eval()
@@ -79,7 +79,7 @@ def labelled(first: int, last: int) -> list[Labelled]:
 
 
 def save_encoder(folder: Path) -> str:
-    """The small encoder as a folder that `load_encoder` reads; returns its name."""
+    """Writes the small encoder to a folder that `load_encoder` reads; returns its name."""
     shape = {theirs: getattr(CONFIG, ours) for ours, theirs in FIELDS.items()}
     (folder / "config.json").write_text(json.dumps(COMPUTED | shape))
     shutil.copy(encoder_folder("minilm-l6") / "tokenizer.json", folder)

@@ -1,17 +1,18 @@
-"""Small snapshots for the tests of what is written down."""
+"""Small snapshots for the tests of checkpoints."""
 
 import msgspec
 import torch
 
 from learner.labels.join import JoinState
 from learner.labels.sample import Waiting
-from learner.memory.replay import Labelled, Replay, hashed
-from learner.state.snapshot import Facts, RoundPlan, Snapshot, StepPlan
+from learner.memory.replay import Labelled, Replay, hash_key
+from learner.slow.plan import RoundPlan, StepPlan
+from learner.state.snapshot import Facts, Snapshot
 from wire.records import Evaluation, Feedback, WeightManifest
 
 
 def manifest(version: int, *, epoch: int = 1) -> WeightManifest:
-    """What was about to be published as `version`, by the leader of `epoch`."""
+    """The manifest that was about to be published as `version`, by the leader of `epoch`."""
     return WeightManifest(
         version=version,
         parent=version - 1,
@@ -33,8 +34,8 @@ def encoded(value: object) -> msgspec.Raw:
 
 
 def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapshot:
-    """The state that was about to be published as `version` (0: as none); `value` tells one from another."""
-    replay = Replay[Labelled](4, 100, key_of=hashed(1))
+    """The state that was about to be published as `version` (0: as none); `value` is in its tensor."""
+    replay = Replay[Labelled](4, 100, key_of=hash_key(1))
     replay.add([Labelled("text", "a")])
     facts = Facts(
         epoch=epoch,

@@ -1,6 +1,6 @@
-"""A small labelled stream for the learner's tests: answers and labels whose effect can be told from each other."""
+"""A small labelled stream for the learner's tests: every answer and label has an effect that no other one has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from learner.labels.sample import Sample
 from wire.records import Answer, Feedback
@@ -41,8 +41,16 @@ def answer(number: int, *, label: str | None = "refund", time_ms: int = 0) -> An
 
 
 def feedback(number: int, *, label: str = "", time_ms: int | None = None) -> Feedback:
-    said_ms = number if time_ms is None else time_ms
-    return Feedback(event_id=f"event-{number}", label=label or label_of(number), time_ms=said_ms)
+    label_time_ms = number if time_ms is None else time_ms
+    return Feedback(event_id=f"event-{number}", label=label or label_of(number), time_ms=label_time_ms)
+
+
+def labelled_events(numbers: Iterable[int], *, label: str = "") -> list[Answer | Feedback]:
+    """The answer and the label of each of these events; all labels are `label`, if one is given."""
+    records = list[Answer | Feedback]()
+    for number in numbers:
+        records += (answer(number), feedback(number, label=label))
+    return records
 
 
 def sample(*, is_correct: bool, label: str = "yes") -> Sample:
@@ -60,7 +68,7 @@ def sample(*, is_correct: bool, label: str = "yes") -> Sample:
 
 
 def stream(first: int, last: int) -> Iterator[Answer | Feedback]:
-    """Every answer and its label; every tenth event is labelled twice, every seventh label comes first."""
+    """Yields every answer and its label; every tenth event is labelled twice, and every seventh label comes first."""
     for number in range(first, last):
         pair = (feedback(number), answer(number)) if number % 7 == 0 else (answer(number), feedback(number))
         yield from pair

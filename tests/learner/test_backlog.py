@@ -1,4 +1,4 @@
-"""B6: a backlog is learnt whole, in windows that are much smaller than it."""
+"""B6: a backlog is learnt completely, in windows that are much smaller than the backlog."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ from wire.records import Answer, Feedback
 NUM_EVENTS: Final = 60_000
 
 WINDOW: Final = {"kafka": 4_000, "tansu": 6_000}
-"""Answers or labels that a window holds: some times what the broker gives of one partition before the next."""
+"""Answers or labels that a window holds: several times what the broker returns of one partition before the next."""
 
 TEXT: Final = "where is my parcel, it should have been here on monday"
 SCORES: Final = tuple((f"class_{number}", 0.123456789) for number in range(5))
@@ -48,7 +48,7 @@ def answer(number: int) -> Answer:
 
 
 def fill(bus: Bus) -> None:
-    """Every event was answered, one a millisecond, and labelled a second after its answer."""
+    """Sends an answer for every event, one a millisecond, and a label a second after each answer."""
     publisher = bus.publisher()
     for number in range(NUM_EVENTS):
         publisher.send(answer(number))
@@ -85,5 +85,6 @@ def test_a_learner_that_was_away_learns_what_was_said_meanwhile(bus: Bus, broker
     num_bytes = WINDOW[broker.kind] * (OVERHEAD + 200)
     config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
     counts = caught_up(bus, config)
-    assert counts["labels"] == counts["answers"] == NUM_EVENTS
+    assert counts["answers"] == NUM_EVENTS
+    assert counts["labels"] == NUM_EVENTS
     assert counts["matched"] >= 0.999 * NUM_EVENTS, counts

@@ -31,7 +31,7 @@ def test_the_process_is_killed_at_the_wanted_pass(wanted: str, passes: int) -> N
         "    print(number, flush=True)\n"
         "    failpoint('after-poll')\n"
     )
-    ended = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-c", program], env=os.environ | {VARIABLE: wanted}, capture_output=True, text=True
     )
-    assert ended.returncode == -signal.SIGKILL and len(ended.stdout.split()) == passes
+    assert child.returncode == -signal.SIGKILL and len(child.stdout.split()) == passes

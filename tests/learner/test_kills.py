@@ -1,12 +1,15 @@
-"""Exactly once under random kills: what a learner knows at the end is what one that nobody killed knows, bit for bit.
+"""Exactly once under random kills: at the end, a killed learner knows what one knows that nobody killed, bit for bit.
 
-Which record is read first, an answer of one partition or a label of another, is chance at every poll, killed or not.
-So it is compared twice. With one partition, where all answers come first and the order of the labels is given, all that
-the learner knows and publishes must be equal, the order of the windows, the reservoirs and the rng included. With four
-partitions in any order, all that no order changes must be equal: what was joined, the sums, and the samples in both
-memories where nothing was dropped. Slow rounds begin where the polls happen to stand, so two runs train two encoders:
-there, the sums must be those of every label once under the encoder that the killed learner ended with, and a learner
-that nobody kills, and that begins its rounds at the same offsets, must publish the same weights, blocks and all.
+Which record is read first, an answer of one partition or a label of another, is random at every poll, killed or not.
+So the states are compared in two ways:
+
+1. One partition. All answers come first and the order of the labels is given. So everything that the learner knows and
+   publishes must be equal, including the order of the windows and the reservoirs.
+2. Four partitions in any order. Everything that does not depend on the order must be equal: the join, the sums, and the
+   samples in both memories, where nothing was dropped. Slow rounds begin at whatever offsets the polls have reached, so
+   two runs train two encoders. There, the sums must be those of every label once under the encoder that the killed
+   learner ended with. And a learner that nobody kills, and that begins its rounds at the same offsets, must publish the
+   same weights, trained blocks included.
 """
 
 import random
@@ -28,11 +31,11 @@ from learner.memory.replay import Labelled, ReplayState
 from learner.release.candidate import Maker
 from learner.state.snapshot import Facts, Snapshot
 from learner.stopwatch import Stopwatch
-from services.rebuild import made_again
-from tests.brokers import eventually
-from tests.learner.children import Children, killed, send, stopped, wait_for
+from services.rebuild import rebuild_version
+from tests.learner.children import Children, exit_code, send, stop, wait_for
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import stream
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
@@ -44,8 +47,8 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broke
 KILLS = 20
 NUM_EVENTS = 20_000
 IN_ROUNDS = ("after-slow-step", "after-adopt")
-OF_THE_LABELS = ("learnt", "held_back", "over_capacity")
-"""Counters that say what became of labels; the others say how often something was done."""
+LABEL_COUNTS = ("learnt", "held_back", "over_capacity")
+"""Counters of what became of labels; the others count how often something was done."""
 
 
 @pytest.fixture
@@ -72,8 +75,8 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     config = small_config(trainable_layers=0, replay_samples=400, held_back_samples=100)
     children = start_children(trainable_layers=0, replay_samples=400, held_back_samples=100)
     records = list(stream(0, NUM_EVENTS))
-    answers = [it for it in records if isinstance(it, Answer)]
-    labels = [it for it in records if isinstance(it, Feedback)]
+    answers = [record for record in records if isinstance(record, Answer)]
+    labels = [record for record in records if isinstance(record, Feedback)]
     send(bus, answers)
     all_read(children, store, answers, [])
     send_and_kill(children, bus, store, labels, points=[name for name in NAMES if name not in IN_ROUNDS])
@@ -82,13 +85,13 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     whole = small_learner(trainable_layers=0, replay_samples=400, held_back_samples=100)
     whole.learn(answers, {})
     whole.learn(labels, {})
-    candidate = Maker(config).make(whole, Stopwatch())
+    candidate = Maker(config).make(whole.knowledge, Stopwatch())
     expected = whole.export(None)
-    assert of_the_labels(found.facts) == of_the_labels(expected.facts)
+    assert without_the_run(found.facts) == without_the_run(expected.facts)
     assert found.tensors.keys() == expected.tensors.keys()
     assert all(torch.equal(value, expected.tensors[name]) for name, value in found.tensors.items())
     published = {entry.name: entry for entry in store.manifest(store.current()).tensors}
-    assert published == {name: it.entry for name, it in candidate.tensors.items()}
+    assert published == {name: stored.entry for name, stored in candidate.tensors.items()}
     epochs = [store.manifest(entry.version).epoch for entry in store.history(1_000)]
     assert epochs == sorted(epochs, reverse=True) and len(set(epochs)) > KILLS // 2
 
@@ -129,14 +132,14 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
 
     manifest = store.manifest(store.current())
     unkilled = small_learner(slow_rate=1e-5, **rounds)
-    again = made_again(manifest, unkilled, small_config(slow_rate=1e-5, **rounds), bus, say=lambda _: None)
+    again = rebuild_version(manifest, unkilled, small_config(slow_rate=1e-5, **rounds), bus, say=lambda _: None)
     assert again.differing == () and again.rounds > 0
 
 
 def send_and_kill(
     children: Children, bus: Bus, store: Store, records: Sequence[Answer | Feedback], *, points: Iterable[str]
 ) -> None:
-    """Sends the records in as many parts as there are kills; each part is met by another learner, which is killed."""
+    """Sends the records in as many parts as there are kills; after each part another learner starts and is killed."""
     rng = random.Random(20)
     known = list(points)
     for kill in range(KILLS):
@@ -145,9 +148,9 @@ def send_and_kill(
         since_ms = now_ms()
         child = children.start(failpoint)
         leads_or_is_dead(child, store, since_ms=since_ms)
-        time.sleep(rng.uniform(0.0, 0.6))  # the random moment; a failpoint may come first
+        time.sleep(rng.uniform(0.0, 0.6))  # a failpoint may come first
         child.kill()
-        assert killed(child) == -SIGKILL
+        assert exit_code(child) == -SIGKILL
 
 
 def leads_or_is_dead(child: subprocess.Popen[str], store: Store, *, since_ms: int) -> None:
@@ -162,9 +165,9 @@ def leads_or_is_dead(child: subprocess.Popen[str], store: Store, *, since_ms: in
 def all_read(
     children: Children, store: Store, answers: Iterable[Answer | Feedback], labels: Iterable[Answer | Feedback]
 ) -> Snapshot:
-    """What a last learner, which nobody kills, has written down when it has read everything."""
-    num_answers = sum(isinstance(it, Answer) for it in answers)
-    num_labels = sum(isinstance(it, Feedback) for it in labels)
+    """Runs a last learner, which nobody kills, until it has read everything; returns its last checkpoint."""
+    num_answers = sum(isinstance(record, Answer) for record in answers)
+    num_labels = sum(isinstance(record, Feedback) for record in labels)
     since_ms = now_ms()
     last = children.start()
     wait_for(
@@ -175,17 +178,19 @@ def all_read(
         ),
         since_ms=since_ms,
     )
-    assert stopped(last) == 0
+    assert stop(last) == 0
     return children.snapshot()
 
 
 def counts_of(facts: Facts) -> dict[str, int]:
-    return {name: facts.counts.get(name, 0) for name in OF_THE_LABELS}
+    return {name: facts.counts.get(name, 0) for name in LABEL_COUNTS}
 
 
-def of_the_labels(facts: Facts) -> Facts:
-    """What depends neither on how often and when the process was started or published, nor on how records were batched:
-    drift is measured against the class means before a poll."""
+def without_the_run(facts: Facts) -> Facts:
+    """The facts without those that depend on when the process was started or published, or on how records were batched.
+
+    Drift is among the latter: it is measured against the class means before a poll.
+    """
     of_the_run: dict[str, Any] = {
         "epoch": 0,
         "version": 0,
@@ -201,5 +206,8 @@ def of_the_labels(facts: Facts) -> Facts:
 
 
 def samples_of(memory: ReplayState[Labelled]) -> dict[str, list[str]]:
-    """Texts by label; a sample's stage is the round that was under way when it came."""
-    return {label: sorted(sample.text for _, sample in kept) for label, kept in memory.groups.items()}
+    """The texts by label. Stages are left out: they say which round was under way when a sample came."""
+    texts = dict[str, list[str]]()
+    for label, heap in memory.groups.items():
+        texts[label] = sorted(sample.text for _, sample in heap)
+    return texts

@@ -1,6 +1,6 @@
 """B21: servers that hang cost the learner neither its lease nor its report nor a label, and it goes on by itself.
 
-A stopped process is the worst server: it takes connections and answers nothing. These have servers of their own.
+A stopped process is the worst server: it accepts connections and answers nothing. These tests start their own servers.
 """
 
 import signal
@@ -17,10 +17,11 @@ from learner.labels.consumer import CLOSE_S
 from learner.labels.letters import Letters, LetterSender
 from services.local.kafka import LocalBroker
 from services.local.redis import LocalRedis, start_redis
-from tests.brokers import eventually, start_kind
-from tests.learner.children import Children, killed, send, stopped, wait_for
+from tests.brokers import start_kind
+from tests.learner.children import Children, exit_code, send, stop, wait_for
 from tests.learner.streams import stream
 from tests.stores import SIGNING_KEY
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig
@@ -100,7 +101,7 @@ def test_without_a_broker_the_lease_and_the_reports_go_on(servers: Servers) -> N
     send(servers.bus, stream(40, 80))
     wait_for(servers.store, knows(80))
     assert time.monotonic() - back_s < BACK_WITHIN_S
-    assert stopped(leader) == 0 and stopped(standby) == 0
+    assert stop(leader) == 0 and stop(standby) == 0
 
 
 def test_without_a_store_learning_goes_on(servers: Servers) -> None:
@@ -118,7 +119,7 @@ def test_without_a_store_learning_goes_on(servers: Servers) -> None:
     wait_for(servers.store, knows(80))
     assert time.monotonic() - back_s < BACK_WITHIN_S
     eventually(lambda: servers.store.manifest(servers.store.current()).epoch == 1, within_s=BACK_WITHIN_S)
-    assert stopped(leader) == 0
+    assert stop(leader) == 0
 
 
 def test_a_learner_ends_in_time_whatever_hangs(servers: Servers) -> None:
@@ -128,7 +129,7 @@ def test_a_learner_ends_in_time_whatever_hangs(servers: Servers) -> None:
     servers.stop(servers.broker, servers.redis)
     leader.terminate()
     started_s = time.monotonic()
-    assert killed(leader) == 0 and time.monotonic() - started_s < BACK_WITHIN_S
+    assert exit_code(leader) == 0 and time.monotonic() - started_s < BACK_WITHIN_S
     assert servers.children.snapshot().facts.join.counts["answers"] == 40
 
 
@@ -156,9 +157,9 @@ def test_a_learner_that_starts_before_its_servers_waits_for_them(servers: Server
         assert child.stdout
         while "waiting_for_server" not in child.stdout.readline():
             pass
-    assert stopped(second) == 0
+    assert stop(second) == 0
     servers.go_on()
     back_s = time.monotonic()
     wait_for(servers.store, lambda report: report.version == 1)
     assert time.monotonic() - back_s < BACK_WITHIN_S
-    assert stopped(first) == 0
+    assert stop(first) == 0

@@ -10,7 +10,7 @@ from learner.failpoints import NAMES
 from learner.process import EXIT_STALE
 from learner.state.checkpoint import Checkpoints
 from learner.state.snapshot import Snapshot
-from tests.learner.children import Children, killed, send, stopped, wait_for
+from tests.learner.children import Children, exit_code, send, stop, wait_for
 from tests.learner.small import small_learner
 from tests.learner.streams import stream
 from wire.bus import Bus
@@ -30,8 +30,8 @@ PUBLISHING = (
     "before-rename:2",
     "after-checkpoint:1",
 )
-"""The steps of a publication up to the one that the store takes or refuses. The first checkpoint is that of the start.
-"""
+"""The failpoints of a publication, up to where the store accepts or refuses it. The learner writes its first checkpoint
+when it starts, so that of the publication is the second."""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
     points += ["in-checkpoint:2", "before-rename:2"]  # the first checkpoint is that of the start
     for run, point in enumerate(points):
         send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
-        assert killed(children.start(point)) == -signal.SIGKILL, point
+        assert exit_code(children.start(point)) == -signal.SIGKILL, point
     num_events = len(points) * LABELS_PER_RUN
     since_ms = now_ms()
     last = children.start()
@@ -80,7 +80,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
         lambda report: report.counts.get("answers") == num_events and report.lag == 0,
         since_ms=since_ms,
     )
-    assert stopped(last) == 0
+    assert stop(last) == 0
     found = children.snapshot()
     assert_each_label_had_its_effect_once(found, num_events)
     whole = small_learner(trainable_layers=0)
@@ -101,7 +101,7 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
     points = ("after-slow-step:2", "after-adopt", "after-checkpoint:3")
     for run, point in enumerate(points):
         send(bus, stream(run * 100, (run + 1) * 100))
-        assert killed(children.start(point)) == -signal.SIGKILL, point
+        assert exit_code(children.start(point)) == -signal.SIGKILL, point
     since_ms = now_ms()
     last = children.start()
     wait_for(
@@ -109,7 +109,7 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
         lambda report: report.counts.get("answers") == 300 and report.lag == 0 and not report.round_phase,
         since_ms=since_ms,
     )
-    assert stopped(last) == 0
+    assert stop(last) == 0
     assert_each_label_had_its_effect_once(children.snapshot(), 300)
     assert children.snapshot().facts.counts["rounds_adopted"] > 0
     first = store.manifest(1)
@@ -128,10 +128,10 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
     leader.send_signal(signal.SIGSTOP)
     wait_for(store, lambda report: report.epoch == 2)
     leader.send_signal(signal.SIGCONT)
-    assert killed(leader) == EXIT_STALE
+    assert exit_code(leader) == EXIT_STALE
     send(bus, stream(0, 40))
     wait_for(store, lambda report: report.counts.get("answers") == 40 and report.version >= 2)
-    assert stopped(standby) == 0
+    assert stop(standby) == 0
     assert store.manifest(store.current()).epoch == 2
 
 
@@ -141,8 +141,10 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
 def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
     start_children: Callable[[int], Children], bus: Bus, store: Store
 ) -> None:
-    """B20: the sleep is longer than the lease: another has published since, from the same version. Nobody goes on from
-    a checkpoint of the one that slept, nor takes it for a version."""
+    """B20: a leader slept longer than its lease, and another one has published since, from the same version.
+
+    Nobody goes on from a checkpoint of the one that slept, nor takes its state for a version.
+    """
     children = start_children(0)
     for run, point in enumerate(PUBLISHING):
         send(bus, stream(run * LABELS_PER_RUN, (run + 1) * LABELS_PER_RUN))
@@ -151,12 +153,12 @@ def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
         since_ms = now_ms()
         other = children.start()
         num_events = (run + 1) * LABELS_PER_RUN
-        wait_for(store, lambda report: told_all(report, num_events), since_ms=since_ms)  # noqa: B023
-        assert stopped(other) == 0
+        wait_for(store, lambda report: has_reported_all(report, num_events), since_ms=since_ms)  # noqa: B023
+        assert stop(other) == 0
         before = (store.current(), store.history(100))
         newest = children.snapshot().facts
         asleep.send_signal(signal.SIGCONT)
-        assert killed(asleep) == EXIT_STALE, point
+        assert exit_code(asleep) == EXIT_STALE, point
         assert (store.current(), store.history(100)) == before, point
         assert children.snapshot().facts == newest, point
         assert_versions_are_what_was_served(children, store)
@@ -169,5 +171,5 @@ def assert_versions_are_what_was_served(children: Children, store: Store) -> Non
         assert found is None or found.facts.epoch == store.manifest(version).epoch
 
 
-def told_all(report: LearnerReport, num_events: int) -> bool:
+def has_reported_all(report: LearnerReport, num_events: int) -> bool:
     return report.counts.get("answers") == num_events and report.lag == 0

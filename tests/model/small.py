@@ -1,4 +1,4 @@
-"""A small encoder with random weights, for whatever does not need a good one."""
+"""A small encoder with random weights, for tests that do not need a trained one."""
 
 import torch
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ TOKEN_IDS = st.lists(
 
 
 def small_strata(*, seed: int = 0) -> Strata:
-    """Weights as large as trained ones are, so that attention is not flat."""
+    """Returns an encoder with weights as large as trained ones, so that attention is not uniform."""
     generator = torch.Generator().manual_seed(seed)
     strata = Strata(SMALL).eval().requires_grad_(False)
     for parameter in strata.parameters():

@@ -1,4 +1,4 @@
-"""What the matrices see over the built-in texts."""
+"""The second moments of the matrices' inputs over the built-in texts, and the scales that are set from them."""
 
 import copy
 from functools import partial
@@ -18,43 +18,48 @@ Minilm = tuple[Strata, TextTokenizer]
 
 
 @pytest.fixture(scope="module")
-def found(minilm: Minilm) -> dict[str, torch.Tensor]:
+def minilm_grams(minilm: Minilm) -> dict[str, torch.Tensor]:
     return grams(*minilm)
 
 
-def test_every_matrix_is_seen(found: dict[str, torch.Tensor]) -> None:
-    parts = {"qkv": 384, "out": 384, "up": 384, "down": 1536}
-    shapes = {f"layers.{layer}.{part}": (width, width) for layer in range(6) for part, width in parts.items()}
-    assert {name: tuple(gram_KK.shape) for name, gram_KK in found.items()} == shapes
+def test_every_matrix_has_a_gram_matrix(minilm_grams: dict[str, torch.Tensor]) -> None:
+    shapes: dict[str, tuple[int, int]] = {}
+    for layer in range(6):
+        for part, width in {"qkv": 384, "out": 384, "up": 384, "down": 1536}.items():
+            shapes[f"layers.{layer}.{part}"] = (width, width)
+    assert {name: tuple(gram_KK.shape) for name, gram_KK in minilm_grams.items()} == shapes
 
 
-def test_a_gram_matrix_is_one(found: dict[str, torch.Tensor]) -> None:
-    gram_KK = found["layers.3.up"]
+def test_a_gram_matrix_is_symmetric_and_positive(minilm_grams: dict[str, torch.Tensor]) -> None:
+    gram_KK = minilm_grams["layers.3.up"]
     assert torch.allclose(gram_KK, gram_KK.t(), rtol=1e-3, atol=1e-4)
     assert torch.linalg.eigvalsh(gram_KK.double()).min() > -1e-4 * gram_KK.diagonal().max()
 
 
 @pytest.fixture
-def smoothed(minilm: Minilm, found: dict[str, torch.Tensor]) -> tuple[Strata, dict[str, torch.Tensor]]:
+def smoothed(minilm: Minilm, minilm_grams: dict[str, torch.Tensor]) -> tuple[Strata, dict[str, torch.Tensor]]:
     strata = copy.deepcopy(minilm[0])
-    return strata, smooth(strata, found)
+    return strata, smooth(strata, minilm_grams)
 
 
 def test_scales_are_powers_of_two_that_even_out(
-    found: dict[str, torch.Tensor], smoothed: tuple[Strata, dict[str, torch.Tensor]]
+    minilm_grams: dict[str, torch.Tensor], smoothed: tuple[Strata, dict[str, torch.Tensor]]
 ) -> None:
     strata, scaled = smoothed
     for name in ("layers.0.qkv", "layers.5.up"):
         layer = strata.get_submodule(name)
         assert isinstance(layer, ScaledLinear)
-        power_K = layer.in_scale.log2()
-        assert torch.equal(power_K, power_K.round()) and power_K.abs().max() >= 1 and power_K.mean().abs() < 0.5
-        spread, spread_before = (grams_KK[name].diagonal().log().std() for grams_KK in (scaled, found))
+        exponent_K = layer.in_scale.log2()
+        assert torch.equal(exponent_K, exponent_K.round())
+        assert exponent_K.abs().max() >= 1
+        assert exponent_K.mean().abs() < 0.5
+        spread, spread_before = (grams_KK[name].diagonal().log().std() for grams_KK in (scaled, minilm_grams))
         assert spread < 0.8 * spread_before
-    assert scaled.keys() == found.keys() and scaled["layers.0.down"] is found["layers.0.down"]
+    assert scaled.keys() == minilm_grams.keys()
+    assert scaled["layers.0.down"] is minilm_grams["layers.0.down"]
 
 
-def test_full_precision_does_not_feel_the_scales(
+def test_full_precision_does_not_depend_on_the_scales(
     minilm: Minilm, smoothed: tuple[Strata, dict[str, torch.Tensor]]
 ) -> None:
     batch = RaggedBatch.of(minilm[1].encode_many(TEXTS[:8]))
@@ -69,20 +74,26 @@ def test_an_input_that_is_always_zero_has_a_scale() -> None:
 
 
 def test_other_texts_are_nearer_to_full_precision(
-    minilm: Minilm, found: dict[str, torch.Tensor], smoothed: tuple[Strata, dict[str, torch.Tensor]]
+    minilm: Minilm, minilm_grams: dict[str, torch.Tensor], smoothed: tuple[Strata, dict[str, torch.Tensor]]
 ) -> None:
     strata, tokenizer = minilm
     token_ids = tokenizer.encode_many([f"{first}, {second}" for first, second in zip(TEXTS, TEXTS[7:], strict=False)])
     full_BD = encode_many(strata, token_ids, batch_size=64)
     errors: list[float] = []
-    even, scaled = smoothed
-    versions = (encoder_tensors(even, grams=scaled), encoder_tensors(strata, grams=found), encoder_tensors(strata))
+    smoothed_strata, scaled = smoothed
+    versions = (
+        encoder_tensors(smoothed_strata, grams=scaled),
+        encoder_tensors(strata, grams=minilm_grams),
+        encoder_tensors(strata),
+    )
     for tensors in versions:
         encoder = QuantizedEncoder.from_tensors(strata.config, tensors)
         for precision in ("int8", "int4"):
             encode = partial(encoder.encode, precision=precision)
             z_BD = encode_many(encode, token_ids, batch_size=64)
             errors.append(1 - float((z_BD * full_BD).sum(dim=1).mean()))
-    smooth8, smooth4, int8, int4, nearest8, nearest4 = errors
-    assert int8 < 0.95 * nearest8 and int4 < 0.8 * nearest4
-    assert smooth8 < 0.8 * int8 and smooth4 < 0.95 * int4
+    smooth8, smooth4, gptq8, gptq4, nearest8, nearest4 = errors
+    assert gptq8 < 0.95 * nearest8
+    assert gptq4 < 0.8 * nearest4
+    assert smooth8 < 0.8 * gptq8
+    assert smooth4 < 0.95 * gptq4

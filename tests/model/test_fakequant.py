@@ -26,8 +26,8 @@ def test_forward_is_the_served_layer() -> None:
 
 
 def test_gradients_are_those_of_the_product_of_rounded_values() -> None:
-    q_MK, step_M1, low_M1 = reference.quantize_rows(X_MK)
-    rounded = [low_M1 + step_M1 * q_MK, quantize_n8g64("w", W_NK).dequantize(), BIAS_N.clone()]
+    q_MK, scale_M1, min_M1 = reference.quantize_rows(X_MK)
+    rounded = [min_M1 + scale_M1 * q_MK, quantize_n8g64("w", W_NK).dequantize(), BIAS_N.clone()]
     leaves = [tensor.clone().requires_grad_() for tensor in (X_MK, W_NK, BIAS_N)]
     for tensor in rounded:
         tensor.requires_grad_()
@@ -46,19 +46,17 @@ def test_only_asked_gradients_are_computed() -> None:
 
 
 def test_a_trained_top_is_what_will_be_served() -> None:
-    """To the last bit: full-precision blocks through the fake rounding, and the packed encoder in torch."""
+    """Full-precision blocks with fake rounding give the bits of the packed encoder in torch."""
     strata = small_strata(seed=5)
     tensors = encoder_tensors(strata)
     served = QuantizedEncoder(SMALL, {INT8: LibraryForward(SMALL, tensors, INT8)})
     native = QuantizedEncoder.from_tensors(SMALL, tensors)
     batch = RaggedBatch.of([[4, 5, 6, 7], [3], [8, 9]])
     for layer in range(SMALL.n_layers + 1):
-        trained, ours = (
-            strata.forward_from(layer, encoder.encode_prefix(batch, layer), batch.layout, linear=fake_layer)
-            for encoder in (served, native)
-        )
-        assert torch.equal(trained, served.encode(batch))
-        assert (ours * native.encode(batch)).sum(dim=1).min() > 0.999
+        over_served = strata.forward_from(layer, served.encode_prefix(batch, layer), batch.layout, linear=fake_layer)
+        over_native = strata.forward_from(layer, native.encode_prefix(batch, layer), batch.layout, linear=fake_layer)
+        assert torch.equal(over_served, served.encode(batch))
+        assert (over_native * native.encode(batch)).sum(dim=1).min() > 0.999
 
 
 def test_steps_against_the_rounding_lower_the_loss() -> None:

@@ -1,4 +1,4 @@
-"""Rounding with feedback: planes that fit, and less error on the inputs that it was made for."""
+"""GPTQ: both planes are nibbles, and the error on inputs like the calibrated ones is smaller."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from model.quantize import quantize_n8g64
 
 
 def inputs(num_rows: int, num_in: int, *, seed: int = 0) -> Tensor:
-    """Rows whose columns go together, as those of a network do."""
+    """Returns rows whose columns are correlated, as the activations of a network are."""
     generator = torch.Generator().manual_seed(seed)
     mix_CK = torch.randn(8, num_in, generator=generator)
     return torch.randn(num_rows, 8, generator=generator) @ mix_CK + 0.3 * torch.randn(
@@ -36,30 +36,31 @@ def test_planes_fit(num_out: int, num_groups: int, size: float, seed: int) -> No
     lo_NK = q8_NK.int() - m_NK.int() * hi_NK.int()
     assert q8_NK.abs().max() <= MAX_Q8
     for nibble_NK in (hi_NK, lo_NK):
-        assert -8 <= nibble_NK.min() <= nibble_NK.max() <= 7
+        assert nibble_NK.min() >= -8
+        assert nibble_NK.max() <= 7
 
 
 def test_both_precisions_err_less_on_such_inputs() -> None:
     w_NK = matrix(48, 256)
     x_MK = inputs(500, 256)
-    fed_back = quantize_n8g64("w", w_NK, gram_KK=x_MK.t() @ x_MK / 500)
+    compensated = quantize_n8g64("w", w_NK, gram_KK=x_MK.t() @ x_MK / 500)
     nearest = quantize_n8g64("w", w_NK)
     new_MK = inputs(200, 256)  # other rows of the same kind
     for dequantize, share in ((QTensor.dequantize, 0.5), (QTensor.dequantize_int4, 0.7)):
-        errors = [(new_MK @ (dequantize(tensor) - w_NK).t()).norm() for tensor in (fed_back, nearest)]
+        errors = [(new_MK @ (dequantize(tensor) - w_NK).t()).norm() for tensor in (compensated, nearest)]
         assert errors[0] < share * errors[1]
 
 
-def test_inputs_that_do_not_go_together_are_rounded_to_the_nearest() -> None:
+def test_uncorrelated_inputs_are_rounded_to_the_nearest() -> None:
     w_NK = matrix(5, 128)
-    fed_back = quantize_n8g64("w", w_NK, gram_KK=torch.eye(128))
+    compensated = quantize_n8g64("w", w_NK, gram_KK=torch.eye(128))
     nearest = quantize_n8g64("w", w_NK)
-    assert torch.equal(fed_back.q_NK, nearest.q_NK)
-    assert (fed_back.dequantize_int4() - w_NK).norm() <= (nearest.dequantize_int4() - w_NK).norm()
+    assert torch.equal(compensated.q_NK, nearest.q_NK)
+    assert (compensated.dequantize_int4() - w_NK).norm() <= (nearest.dequantize_int4() - w_NK).norm()
 
 
 @pytest.mark.parametrize("gram_KK", [torch.zeros(64, 64), torch.ones(64, 64)])
-def test_inputs_that_say_nothing_do_no_harm(gram_KK: Tensor) -> None:
+def test_a_singular_gram_matrix_does_no_harm(gram_KK: Tensor) -> None:
     w_NK = matrix(5, 64)
     stored = quantize_n8g64("w", w_NK, gram_KK=gram_KK)
     assert (stored.dequantize() - w_NK).norm() < 0.1 * w_NK.norm()

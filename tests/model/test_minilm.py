@@ -1,4 +1,4 @@
-"""The imported encoder against the package's own output, by the libraries it was published with."""
+"""The imported encoder against the output of the libraries with which it was published."""
 
 import json
 import warnings

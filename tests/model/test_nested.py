@@ -1,4 +1,4 @@
-"""The two planes: they join to what was split, and INT4 is as good as any multiplier allows."""
+"""The two planes: `join` is the inverse of `split`, and INT4 is as good as any multiplier allows."""
 
 import pytest
 import torch
@@ -21,7 +21,9 @@ def test_what_was_split_joins(num_rows: int, num_groups: int, largest: int, seed
     q8_NK = integers(num_rows, num_groups, largest=largest, seed=seed)
     hi_NJ, lo_NJ, m_NG = split(q8_NK)
     assert torch.equal(join(hi_NJ, lo_NJ, m_NG), q8_NK)
-    assert m_NG.shape == (num_rows, num_groups) and 1 <= m_NG.min() <= m_NG.max() <= 16
+    assert m_NG.shape == (num_rows, num_groups)
+    assert m_NG.min() >= 1
+    assert m_NG.max() <= 16
     assert {part.dtype for part in (hi_NJ, lo_NJ, m_NG)} == {torch.uint8}
 
 
@@ -54,14 +56,17 @@ def test_important_inputs_are_nearer(seed: int) -> None:
     importance_K[:4] = 100.0
     planes = [split(q8_NK), split(q8_NK, importance_K)]
     errors = [((q8_NK - high_plane(hi, m).int()).square() * importance_K).sum() for hi, _, m in planes]
-    assert errors[1] <= errors[0] and all(torch.equal(join(*each), q8_NK) for each in planes)
+    assert errors[1] <= errors[0]
+    assert all(torch.equal(join(*each), q8_NK) for each in planes)
 
 
 def test_small_groups_are_exact_in_int4() -> None:
     q8_NK = integers(4, 2, largest=7, seed=0)
     hi_NJ, lo_NJ, m_NG = split(q8_NK)
     assert torch.equal(high_plane(hi_NJ, m_NG), q8_NK)
-    assert not lo_NJ.any() and (m_NG == 1).all() and torch.equal(unpack_nibbles(hi_NJ), q8_NK)
+    assert torch.equal(unpack_nibbles(hi_NJ), q8_NK)
+    assert not lo_NJ.any()
+    assert (m_NG == 1).all()
 
 
 def test_planes_that_no_split_made_do_not_overflow_into_range() -> None:

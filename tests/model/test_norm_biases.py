@@ -1,4 +1,4 @@
-"""The rewritten encoder is the same function, on activations that are nearer to zero."""
+"""Bias folding leaves the function of the encoder as it is, on activations that are nearer to zero."""
 
 import copy
 
@@ -13,14 +13,14 @@ from tests.model.small import TOKEN_IDS, small_strata
 
 @given(TOKEN_IDS, st.integers(0, 1 << 20))
 @settings(max_examples=20)
-def test_it_is_the_same_function(token_ids: list[list[int]], seed: int) -> None:
+def test_the_function_is_the_same(token_ids: list[list[int]], seed: int) -> None:
     batch = RaggedBatch.of(token_ids)
     strata = small_strata(seed=seed)
     before_BD = strata(batch)
     assert (fold_norm_biases(strata)(batch) * before_BD).sum(dim=1).min() > 0.99999
 
 
-def test_norms_add_nothing_but_for_the_last() -> None:
+def test_all_biases_but_the_last_norms_are_folded() -> None:
     strata = small_strata()
     last_D = strata.get_parameter("layers.1.norm2.bias").clone()
     fold_norm_biases(strata)
@@ -29,18 +29,19 @@ def test_norms_add_nothing_but_for_the_last() -> None:
     assert torch.equal(strata.get_parameter("layers.1.norm2.bias"), last_D) and last_D.any()
 
 
-def test_centring_again_changes_nothing() -> None:
+def test_folding_is_idempotent() -> None:
     strata = fold_norm_biases(small_strata())
     state = copy.deepcopy(strata.state_dict())
-    assert all(torch.equal(value, state[name]) for name, value in fold_norm_biases(strata).state_dict().items())
+    again = fold_norm_biases(strata).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.items())
 
 
 def test_the_activations_are_those_without_the_bias() -> None:
     batch = RaggedBatch.of([[1, 2, 3]])
     plain = small_strata()
-    centred = fold_norm_biases(copy.deepcopy(plain))
+    folded = fold_norm_biases(copy.deepcopy(plain))
     for layer, norm in ((0, "embed.norm"), (1, "layers.0.norm2")):
         shift_D = plain.get_parameter(f"{norm}.bias")
-        x_TD = centred.encode_prefix(batch, layer)
+        x_TD = folded.encode_prefix(batch, layer)
         plain_TD = plain.encode_prefix(batch, layer)
         assert torch.allclose(x_TD + shift_D, plain_TD, atol=1e-4)

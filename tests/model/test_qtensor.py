@@ -1,4 +1,4 @@
-"""Stored tensors: their bytes, and what is refused on the way in."""
+"""Stored weights: their bytes, and the bytes and entries that reading refuses."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from model.quantize import plain, quantize_n8g64, quantize_w8c
 
 @dataclass(frozen=True)
 class Entry:
-    """What a manifest says of a tensor."""
+    """The entry of a weight in a manifest."""
 
     name: str
     scheme: str
@@ -41,10 +41,10 @@ NESTED = quantize_n8g64(
 )
 
 
-def same(one: QTensor, other: QTensor) -> bool:
-    return (one.name, one.scheme, one.specs) == (other.name, other.scheme, other.specs) and all(
-        torch.equal(part, other.parts[name]) for name, part in one.parts.items()
-    )
+def are_equal(one: QTensor, other: QTensor) -> bool:
+    if (one.name, one.scheme, one.specs) != (other.name, other.scheme, other.specs):
+        return False
+    return all(torch.equal(part, other.parts[name]) for name, part in one.parts.items())
 
 
 @given(st.integers(1, 5), st.integers(1, 9), st.booleans())
@@ -55,7 +55,7 @@ def test_blob_round_trip(num_out: int, num_in: int, with_bias: bool) -> None:
         quantize_n8g64("w", matrix(num_out, 64 * num_in), bias_N),
     ):
         blob = stored.to_blob()
-        assert same(from_blob(entry_of(stored, blob), bytearray(blob)), stored)
+        assert are_equal(from_blob(entry_of(stored, blob), bytearray(blob)), stored)
 
 
 def test_shapes_are_those_of_the_weight() -> None:
@@ -69,14 +69,16 @@ def test_a_nested_weight_takes_little_more_than_a_byte() -> None:
 
 def test_plain_round_trip() -> None:
     stored = plain("embed.norm", matrix(2, 7))
-    assert stored.shape == (2, 7) and stored.bias is None
-    assert same(from_blob(entry_of(stored, stored.to_blob()), stored.to_blob()), stored)
+    assert stored.shape == (2, 7)
+    assert stored.bias is None
+    assert are_equal(from_blob(entry_of(stored, stored.to_blob()), stored.to_blob()), stored)
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
     again = quantize_w8c("another.name", matrix(3, 5), torch.tensor([1.0, 2.0, 3.0]))
     reordered = replace(again, parts=dict(sorted(again.parts.items(), reverse=True)))
-    assert BLOB == again.to_blob() == reordered.to_blob()
+    assert again.to_blob() == BLOB
+    assert reordered.to_blob() == BLOB
 
 
 @given(st.integers(0, len(BLOB) - 1))
@@ -90,13 +92,13 @@ def test_truncation_is_refused(length: int) -> None:
 @settings(max_examples=300)
 def test_a_changed_byte_never_makes_another_shape(position: int, change: int) -> None:
     for stored in (STORED, NESTED):
-        damaged = bytearray(stored.to_blob())
-        damaged[position] ^= change
+        changed = bytearray(stored.to_blob())
+        changed[position] ^= change
         try:
-            found = from_blob(entry_of(stored, bytes(damaged)), damaged)
+            accepted = from_blob(entry_of(stored, bytes(changed)), changed)
         except ModelError:
             continue
-        assert found.specs == stored.specs
+        assert accepted.specs == stored.specs
 
 
 @given(st.binary(max_size=200))
@@ -165,7 +167,7 @@ def test_parts_must_agree_on_their_rows() -> None:
 
 
 def planes(value: int, m: int) -> dict[str, Tensor]:
-    """Planes full of one byte under one multiplier, and their sum."""
+    """Returns planes full of one byte, and one multiplier for all groups."""
     parts = {name: torch.full((3, 64), value, dtype=torch.uint8) for name in ("hi", "lo")}
     return parts | {"m": torch.full((3, 2), m, dtype=torch.uint8)}
 

@@ -1,4 +1,4 @@
-"""From float weights to stored ones: the error bound of rounding, and what cannot be stored."""
+"""Quantization of float weights: the error bound of rounding, and the weights that cannot be stored."""
 
 from collections.abc import Callable
 
@@ -21,13 +21,13 @@ SCHEMES = pytest.mark.parametrize(("quantize", "largest"), [(quantize_w8c, 127),
 @SCHEMES
 @given(st.integers(1, 6), st.integers(1, 3), st.floats(1e-8, 1e5), st.integers(0, 1 << 30))
 @settings(max_examples=80)
-def test_rounding_is_within_half_a_step(
+def test_rounding_is_within_half_a_scale(
     quantize: Quantize, largest: int, num_out: int, num_groups: int, size: float, seed: int
 ) -> None:
     w_NK = matrix(num_out, 64 * num_groups, seed=seed) * size
     stored = quantize("w", w_NK)
-    half_step_N1 = stored.parts["scale"].double()[:, None] / 2
-    assert ((stored.dequantize().double() - w_NK.double()).abs() <= half_step_N1 * (1 + 1e-5)).all()
+    half_scale_N1 = stored.parts["scale"].double()[:, None] / 2
+    assert ((stored.dequantize().double() - w_NK.double()).abs() <= half_scale_N1 * (1 + 1e-5)).all()
     assert stored.q_NK.abs().max() <= largest
     assert torch.equal(stored.parts["ksum"], stored.q_NK.sum(dim=1).int())
 
@@ -36,15 +36,15 @@ def test_rounding_is_within_half_a_step(
 @settings(max_examples=40)
 def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -> None:
     stored = quantize_n8g64("w", matrix(num_out, 128, seed=seed) * size)
-    apart_NK = (stored.dequantize_int4() - stored.dequantize()).abs()
-    assert (apart_NK <= 8.001 * stored.parts["scale"].float()[:, None]).all()
+    error_NK = (stored.dequantize_int4() - stored.dequantize()).abs()
+    assert (error_NK <= 8.001 * stored.parts["scale"].float()[:, None]).all()
 
 
 @given(st.lists(st.integers(-6, 6), min_size=64, max_size=64), st.integers(0, 1 << 30))
 @settings(max_examples=40)
-def test_what_inputs_are_multiplied_by_the_weight_is_divided_by(powers: list[int], seed: int) -> None:
+def test_the_weight_is_divided_by_in_scale(exponents: list[int], seed: int) -> None:
     w_NK = matrix(3, 64, seed=seed)
-    in_scale_K = torch.exp2(torch.tensor(powers))
+    in_scale_K = torch.exp2(torch.tensor(exponents))
     stored = quantize_n8g64("w", w_NK, in_scale_K=in_scale_K)
     assert torch.equal(stored.q_NK, quantize_n8g64("w", w_NK / in_scale_K).q_NK)
     assert ((stored.dequantize() - w_NK).abs() <= stored.parts["scale"].float()[:, None] * in_scale_K * 0.50001).all()
@@ -52,7 +52,7 @@ def test_what_inputs_are_multiplied_by_the_weight_is_divided_by(powers: list[int
 
 
 @SCHEMES
-def test_quantizing_the_dequantized_changes_nothing(quantize: Quantize, largest: int) -> None:
+def test_quantizing_is_idempotent(quantize: Quantize, largest: int) -> None:
     stored = quantize("w", matrix(3, 64))
     assert quantize("w", stored.dequantize()).to_blob() == stored.to_blob()
 
@@ -71,8 +71,10 @@ def test_stored_parts_do_not_follow_the_trained_tensor() -> None:
     bias = torch.ones(2)
     norm = plain("n", value)
     layers = [quantize("w", value, bias) for quantize in (quantize_w8c, quantize_n8g64)]
-    value.zero_(), bias.zero_()
-    assert norm.parts["value"].min() == 1 and all(layer.parts["bias"].min() == 1 for layer in layers)
+    value.zero_()
+    bias.zero_()
+    assert norm.parts["value"].min() == 1
+    assert all(layer.parts["bias"].min() == 1 for layer in layers)
 
 
 @SCHEMES

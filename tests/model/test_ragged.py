@@ -1,4 +1,4 @@
-"""The way of sequences into one row of tokens, and back."""
+"""Ragged batches: sequences are laid out as one row of tokens, and results return to the caller's order."""
 
 import pytest
 import torch
@@ -51,11 +51,11 @@ def test_pieces_are_the_whole(token_ids: list[list[int]], max_tokens: int) -> No
     assert torch.equal(torch.cat([piece.positions_T for piece in pieces]), batch.positions_T)
     for piece in pieces:
         assert piece.layout.num_tokens <= max_tokens or piece.layout.num_sequences == 1
-        assert piece.layout.order == tuple(range(piece.layout.num_sequences)) or len(pieces) == 1
+        assert len(pieces) == 1 or piece.layout.order == tuple(range(piece.layout.num_sequences))
 
 
 @pytest.mark.parametrize("token_ids", [[], [[]], [[1], []]])
-def test_refuses_nothing(token_ids: list[list[int]]) -> None:
+def test_refuses_empty_batches_and_sequences(token_ids: list[list[int]]) -> None:
     with pytest.raises(BadTokens, match="expected at least one sequence, of at least one token"):
         RaggedBatch.of(token_ids)
 

@@ -1,4 +1,4 @@
-"""Where encoders are found, and what is said when they are not."""
+"""Encoders are found in a package, a folder or the cache; the error for a missing one names the remedy."""
 
 from pathlib import Path
 

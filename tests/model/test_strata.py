@@ -28,7 +28,7 @@ def test_forward_from_the_middle_is_forward(layer: int) -> None:
     assert torch.equal(STRATA.forward_from(layer, prefix, BATCH.layout), STRATA(BATCH))
 
 
-def test_cached_rows_may_come_in_another_batch() -> None:
+def test_activations_may_be_regrouped_into_another_batch() -> None:
     parts = BATCH.layout.split(STRATA.encode_prefix(BATCH, 1))
     layout = RaggedBatch.of([[0] * len(part) for part in reversed(parts)]).layout
     z_BD = STRATA.forward_from(1, layout.join(parts[::-1]), layout)

@@ -22,8 +22,8 @@ from rollout.controller import Controller
 from rollout.operator import Operator
 from rollout.plans import NotPossible
 from services.local.redis import LocalRedis, start_redis
-from tests.brokers import eventually
 from tests.stores import CONFIGURABLE, SIGNING_KEY, manifest_of, plant_plan
+from tests.waiting import eventually
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
 from wire.config import StoreConfig, TrustConfig
@@ -43,7 +43,7 @@ _numbers = count()
 
 
 class World:
-    """A learner that publishes, replicas that answer, and people who label, as far as the controller sees them."""
+    """The world of a controller: a learner that publishes, replicas that answer, and people who label."""
 
     def __init__(self, store: Store, publisher: Publisher) -> None:
         self.store = store
@@ -59,7 +59,7 @@ class World:
         self._lease = lease
 
     def publish(self, *, erased: int = 0, size: int = 10) -> int:
-        """Publishes the next version from the current one, with a blob of `size` bytes; its number."""
+        """Publishes the next version from the current one, with a blob of `size` bytes; returns its number."""
         version = self.store.next_version()
         data = b"%010d" % version * (size // 10)
         manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current(), data=data)
@@ -67,7 +67,7 @@ class World:
         return version
 
     def until(self, wanted: Callable[[RolloutPlan], bool]) -> RolloutPlan:
-        """The first plan that is as wanted."""
+        """Waits for the first plan that is as wanted, and returns it."""
         deadline = time.monotonic() + DEADLINE_S
         with closing(self.store.watch()) as watch:
             while (plan := self.store.plan()) is None or not wanted(plan):
@@ -84,14 +84,14 @@ class World:
         return report.counts if report else {}
 
     def evidence_labels(self) -> int:
-        """Labels of both arms since the last decision."""
+        """Returns the number of labels of both arms since the last decision."""
         report = self.store.controller_report()
-        return sum(map(int, re.findall(r"/(\d+)", report.evidence))) if report else 0
+        return sum(int(number) for number in re.findall(r"/(\d+)", report.evidence)) if report else 0
 
     def answer(self, events: int, *, right: dict[str, bool], labels_after_s: float = 0.0) -> None:
-        """Answers and labels events under the plan in force; `right` says which arm is.
+        """Answers and labels events under the plan in force; `right` says which arm answers rightly.
 
-        Before each label comes a forged one that says the opposite, and must not count.
+        Before each label comes a forged one that contradicts it, and must not count.
         """
         plan = self.store.plan()
         assert plan is not None
@@ -120,7 +120,7 @@ class World:
         self._publisher.flush(10.0)
 
     def answer_until(self, wanted: Callable[[RolloutPlan], bool], *, right: dict[str, bool]) -> RolloutPlan:
-        """Answers until the plan is as wanted: the judge begins at the end of the topics, whenever it begins."""
+        """Answers until the plan is as wanted, since the judge begins at the end of the topics at an unknown time."""
         deadline = time.monotonic() + DEADLINE_S
         while (plan := self.store.plan()) is None or not wanted(plan):
             assert time.monotonic() < deadline, plan
@@ -145,10 +145,10 @@ def leading(
     config: RolloutConfig = CONFIG,
     refusal: Callable[[Feedback], str] = REFUSAL,
 ) -> Iterator[None]:
-    """A controller at work."""
+    """Runs a controller in a thread."""
     stop = threading.Event()
     controller = Controller(
-        store, bus, config=config, guard=TrustConfig(), holder=holder, refusal=refusal, now_ms=now_ms
+        store, bus, config=config, trust=TrustConfig(), holder=holder, refusal=refusal, now_ms=now_ms
     )
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
@@ -235,7 +235,7 @@ def test_a_bad_candidate_is_withdrawn_and_the_learner_set_back(world: World, bus
 
 
 def test_labels_that_come_sixty_versions_late_promote_what_is_stored(world: World, bus: Bus) -> None:
-    """B1: in compressed time: a version every 50 ms, collected ten times a second, labels 3 s after their answers."""
+    """B1: compressed in time: a version every 50 ms, ten collections a second, labels 3 s after their answers."""
     with leading(world.store, bus, config=replace(CONFIG, collect_interval_s=0.1, keep_versions=2)):
         first = world.publish()
         world.until(lambda plan: plan.stable == first)
@@ -255,7 +255,7 @@ def test_labels_that_come_sixty_versions_late_promote_what_is_stored(world: Worl
 
 
 def test_a_plan_that_names_what_is_not_stored_is_put_right(world: World, bus: Bus, store_config: StoreConfig) -> None:
-    """B1: the state that a program before this one left behind: no replica could take the stable version."""
+    """B1: an earlier release left this state behind: no replica could take the stable version."""
     for _ in range(2):
         world.publish()
     plant_plan(store_config, RolloutPlan(revision=7, salt="s", arms=(Arm(name="stable", version=99, share=1.0),)))
@@ -268,7 +268,7 @@ def test_a_plan_that_names_what_is_not_stored_is_put_right(world: World, bus: Bu
 
 
 def test_an_operator_can_leave_a_missing_version_without_a_controller(world: World, store_config: StoreConfig) -> None:
-    """B1"""
+    """B1: versions that a plan or a label still needed had been collected."""
     first = world.publish()
     plant_plan(store_config, RolloutPlan(revision=7, salt="s", arms=(Arm(name="stable", version=99, share=1.0),)))
     plan = Operator(world.store, name="test").promote(first, now_ms=1)
@@ -277,7 +277,7 @@ def test_an_operator_can_leave_a_missing_version_without_a_controller(world: Wor
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_judge_that_ends_by_itself_is_started_again(world: World, bus: Bus) -> None:
-    """B7: it ended the controller, and that the stack."""
+    """B7: a judge that ended took the controller with it, and that the stack."""
     faults = ["once"]
 
     def refusal(label: Feedback) -> str:
@@ -299,7 +299,7 @@ def test_a_judge_that_ends_by_itself_is_started_again(world: World, bus: Bus) ->
 def test_what_goes_wrong_is_an_alarm_until_it_is_over(
     world: World, bus: Bus, raw: Any, key: Callable[..., str]
 ) -> None:
-    """B1: said, counted and tried again; nothing ends."""
+    """B1: the failure is logged, counted and retried; nothing ends."""
     with leading(world.store, bus, config=replace(CONFIG, collect_interval_s=0.1)):
         first = world.publish()
         world.until(lambda plan: plan.stable == first)
@@ -315,7 +315,7 @@ def test_what_goes_wrong_is_an_alarm_until_it_is_over(
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[LocalRedis]:
-    """A server that the test may stop or fill."""
+    """Yields a server that the test may stop or fill."""
     server = start_redis(tmp_path, options={**CONFIGURABLE, "appendonly": ["no"]})
     yield server
     server.stop()
@@ -330,7 +330,7 @@ def own_world(own_server: LocalRedis, bus: Bus) -> Iterator[World]:
 def test_a_server_that_hangs_takes_neither_the_lease_nor_the_evidence(
     own_world: World, own_server: LocalRedis, bus: Bus
 ) -> None:
-    """B1: longer than the lease; what was judged before counts afterwards."""
+    """B1: the server hangs longer than the lease; labels judged before still count afterwards."""
     world = own_world
     with leading(world.store, bus, config=replace(CONFIG, min_labels=1_000)):
         first = world.publish()

@@ -1,4 +1,4 @@
-"""What follows from the evidence, put into effect in a real store."""
+"""Decisions from the evidence, carried out in a real store."""
 
 import pytest
 
@@ -20,12 +20,12 @@ def alarms() -> Alarms:
 @pytest.fixture
 def decider(store: Store, alarms: Alarms) -> Decider:
     config = RolloutConfig(min_labels=20)
-    return Decider(store, config=config, guard=TrustConfig(), refusal=lambda label: "", now_ms=lambda: 5, alarms=alarms)
+    return Decider(store, config=config, trust=TrustConfig(), refusal=lambda label: "", now_ms=lambda: 5, alarms=alarms)
 
 
 @pytest.fixture
 def published(store: Store) -> Store:
-    """Ten versions, the first of them stable, the last the candidate."""
+    """Publishes ten versions; the first is stable, the last is the candidate."""
     lease = lease_of(store)
     for version in range(1, 11):
         store.publish(manifest_of(store, version, epoch=lease.epoch), lease)
@@ -36,7 +36,7 @@ def published(store: Store) -> Store:
 
 
 def judge(decider: Decider, *, candidates: range, right: bool = True) -> None:
-    """100 labelled answers of each arm; those of the candidate are of these versions, in turn."""
+    """Adds 100 labelled answers of each arm, those of the candidate from these versions in turn, and decides."""
     for number in range(200):
         arm = CANDIDATE if number % 2 else STABLE
         version = candidates[number // 2 % len(candidates)] if number % 2 else 1
@@ -50,8 +50,8 @@ def judge(decider: Decider, *, candidates: range, right: bool = True) -> None:
             precision="int8",
             rollout_revision=2,
         )
-        decider.take(answer)
-        decider.take(Feedback(event_id=str(number), label="yes"))
+        decider.add(answer)
+        decider.add(Feedback(event_id=str(number), label="yes"))
     decider.decide()
 
 
@@ -59,7 +59,7 @@ def judge(decider: Decider, *, candidates: range, right: bool = True) -> None:
 def test_the_newest_stored_version_that_was_judged_is_promoted(
     published: Store, decider: Decider, alarms: Alarms, collected: tuple[int, ...], promoted: int
 ) -> None:
-    """B1"""
+    """B1: versions that a plan or a label still needed had been collected."""
     decider.decide()
     published.collect({*range(1, 11)} - {*collected})
     judge(decider, candidates=range(5, 9))
@@ -72,7 +72,7 @@ def test_the_newest_stored_version_that_was_judged_is_promoted(
 def test_where_nothing_that_was_judged_is_stored_nothing_is_promoted_and_that_is_said(
     published: Store, decider: Decider, alarms: Alarms
 ) -> None:
-    """B1: versions from before and after are there, and neither is what the labels are about."""
+    """B1: earlier and later versions are stored, but the labels belong to neither."""
     decider.decide()
     published.collect({1, 2, 3, 9, 10})
     before = published.plan()

@@ -1,4 +1,4 @@
-"""Joining answers with labels: each case of late, early, twice, never and of which event."""
+"""The join of answers and labels: late, early, repeated, missing and ambiguous ones."""
 
 import msgspec
 import pytest
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rollout.evidence import Evidence, EvidenceWindow, Tally
 from rollout.influence import Influence
 from wire.config import TrustConfig
+from wire.events import EventKey
 from wire.records import CANDIDATE, STABLE, STAND_IN, Answer, Feedback
 
 
@@ -35,13 +36,13 @@ def answer(
     )
 
 
-def said(
+def feedback(
     event_id: str, label: str = "yes", *, event_source: str | None = None, key: str = "", receipt: str = ""
 ) -> Feedback:
     return Feedback(event_id=event_id, label=label, event_source=event_source, key=key, receipt=receipt)
 
 
-def seen(window: EvidenceWindow) -> Evidence:
+def evidence_of(window: EvidenceWindow) -> Evidence:
     return window.evidence(stable_share=0.8)
 
 
@@ -49,24 +50,26 @@ def test_counts_right_and_wrong_answers_per_arm() -> None:
     window = EvidenceWindow(max_unlabelled=10)
     for number, arm in enumerate((STABLE, STABLE, CANDIDATE)):
         window.add_answer(answer(str(number), arm=arm, version=2 if arm == CANDIDATE else 1))
-        window.add_label(said(str(number), "no" if number == 0 else "yes"))
-    assert seen(window) == Evidence(Tally(2, 1), Tally(1, 1), candidate_version=2, stable_share=0.8, first_version=2)
+        window.add_label(feedback(str(number), "no" if number == 0 else "yes"))
+    assert evidence_of(window) == Evidence(
+        Tally(2, 1), Tally(1, 1), candidate_version=2, stable_share=0.8, first_version=2
+    )
 
 
 def test_answers_of_a_stand_in_say_nothing_of_either_arm() -> None:
-    """B1: a replica that cannot have the stable version answers with another, which must not be judged as it."""
+    """B1: a replica without the stable version answers with another, which must not be judged as the stable one."""
     window = EvidenceWindow(max_unlabelled=10)
     window.add_answer(answer("a", arm=STAND_IN, version=7))
-    window.add_label(said("a"))
-    assert seen(window) == Evidence(stable_share=0.8)
+    window.add_label(feedback("a"))
+    assert evidence_of(window) == Evidence(stable_share=0.8)
     assert window.counts["answer_of_stand_in"] == 1
 
 
 def test_label_before_its_answer_counts() -> None:
     window = EvidenceWindow(max_unlabelled=10)
-    window.add_label(said("a"))
+    window.add_label(feedback("a"))
     window.add_answer(answer("a"))
-    assert seen(window).stable == Tally(1, 1)
+    assert evidence_of(window).stable == Tally(1, 1)
 
 
 def test_repeated_labels_and_answers_count_once() -> None:
@@ -75,9 +78,9 @@ def test_repeated_labels_and_answers_count_once() -> None:
         window.add_answer(answer("a"))
         window.add_answer(answer("a", "no", version=2))
     for _ in range(3):
-        window.add_label(said("a"))
+        window.add_label(feedback("a"))
     window.add_answer(answer("a"))
-    assert seen(window).stable == Tally(1, 1)
+    assert evidence_of(window).stable == Tally(1, 1)
     assert window.counts == {"judged": 1, "answer_repeated": 4, "label_repeated": 2}
 
 
@@ -86,21 +89,21 @@ def test_candidate_is_pooled_and_names_its_first_and_its_newest_labelled_version
     for version in (5, 7, 6, 8):
         window.add_answer(answer(str(version), arm=CANDIDATE, version=version))
     for version in (5, 7, 6):
-        window.add_label(said(str(version)))
-    assert seen(window).candidate == Tally(3, 3)
-    assert (seen(window).first_version, seen(window).candidate_version) == (5, 7)
+        window.add_label(feedback(str(version)))
+    assert evidence_of(window).candidate == Tally(3, 3)
+    assert (evidence_of(window).first_version, evidence_of(window).candidate_version) == (5, 7)
 
 
 def test_restart_forgets_and_ignores_answers_of_older_plans() -> None:
     window = EvidenceWindow(max_unlabelled=10)
     window.add_answer(answer("a", revision=3))
     window.restart(since_revision=4, stable_version=2)
-    window.add_label(said("a"))
+    window.add_label(feedback("a"))
     window.add_answer(answer("b", revision=3))
     window.add_answer(answer("c", revision=4))
-    window.add_label(said("b"))
-    window.add_label(said("c"))
-    assert seen(window).stable == Tally(1, 1)
+    window.add_label(feedback("b"))
+    window.add_label(feedback("c"))
+    assert evidence_of(window).stable == Tally(1, 1)
     assert window.counts["answer_before_decision"] == 1
 
 
@@ -108,47 +111,47 @@ def test_restart_at_the_same_place_keeps_what_was_counted() -> None:
     window = EvidenceWindow(max_unlabelled=10, since_revision=4, stable_version=2)
     window.add_answer(answer("a", revision=4))
     window.restart(since_revision=4, stable_version=2)
-    window.add_label(said("a"))
-    assert seen(window).stable.labels == 1
+    window.add_label(feedback("a"))
+    assert evidence_of(window).stable.labels == 1
 
 
 @pytest.mark.parametrize("delay", [0, 3_900, 8_000, 80_000])
 def test_labels_are_met_by_answers_however_late_they_are(delay: int) -> None:
-    """B1: with 4,000 answers that may wait; of answers that are twice as old half as many do."""
+    """B1: 4,000 answers may wait; each doubling of age halves the share of the answers that still do."""
     window = EvidenceWindow(max_unlabelled=4_000)
     total = delay + 20_000
     for number in range(total):
         window.add_answer(answer(str(number)))
         if number >= delay:
-            window.add_label(said(str(number - delay)))
+            window.add_label(feedback(str(number - delay)))
     judged = window.counts["judged"]
     assert judged + window.counts["answer_dropped"] >= total - 4_000
     assert judged >= 20_000 * (min(1.0, 250 / delay) if delay >= 4_000 else 1.0)
 
 
 def test_a_label_that_is_too_many_of_its_source_leaves_its_answer_to_the_others() -> None:
-    """B10"""
+    """B10: labels of a flooding source decided alone."""
     window = EvidenceWindow(10, Influence(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
     for number in (1, 2):
         window.add_answer(answer(str(number)))
-        window.add_label(msgspec.structs.replace(said(str(number)), source="bot"))
-    assert seen(window).stable == Tally(1, 1)
+        window.add_label(msgspec.structs.replace(feedback(str(number)), source="bot"))
+    assert evidence_of(window).stable == Tally(1, 1)
     assert window.counts["label_over_rate"] == 1
-    window.add_label(msgspec.structs.replace(said("2"), source="desk"))
-    assert seen(window).stable == Tally(2, 2)
+    window.add_label(msgspec.structs.replace(feedback("2"), source="desk"))
+    assert evidence_of(window).stable == Tally(2, 2)
 
 
 def test_what_waits_is_bounded() -> None:
     window = EvidenceWindow(max_unlabelled=100)
     for number in range(10_000):
         window.add_answer(answer(f"answered-{number}"))
-        window.add_label(said(f"said-{number}"))
+        window.add_label(feedback(f"labelled-{number}"))
     assert len(window._answers) <= 100
     assert len(window._by_id) <= 100
     assert len(window._labels) <= 100
     for number in range(1_000):
         window.add_answer(answer(f"both-{number}"))
-        window.add_label(said(f"both-{number}"))
+        window.add_label(feedback(f"both-{number}"))
     assert len(window._judged) <= 300
 
 
@@ -156,51 +159,54 @@ def test_what_waits_is_bounded() -> None:
 def test_what_waits_is_found_by_key_and_by_id_alike(ids: list[int], max_unlabelled: int, seed: int) -> None:
     window = EvidenceWindow(max_unlabelled=max_unlabelled, seed=seed)
     for turn, number in enumerate(ids):
-        record = answer(f"{number % 7}", source=f"{number % 3}") if turn % 2 else said(f"{number % 7}")
-        window.add_answer(record) if isinstance(record, Answer) else window.add_label(record)
-        assert {key for keys in window._by_id.values() for key in keys} == window._answers.keys()
+        record = answer(f"{number % 7}", source=f"{number % 3}") if turn % 2 else feedback(f"{number % 7}")
+        if isinstance(record, Answer):
+            window.add_answer(record)
+        else:
+            window.add_label(record)
+        assert set[EventKey]().union(*window._by_id.values()) == window._answers.keys()
 
 
 @pytest.mark.parametrize("event_source", [None, "shop", "desk"])
 def test_a_label_counts_for_the_event_of_its_source(event_source: str | None) -> None:
-    """B5: two producers number their events alike; a label that does not say which is meant counts for neither."""
+    """B5: two producers number their events alike; a label that does not name one of them counts for neither."""
     window = EvidenceWindow(max_unlabelled=10)
     window.add_answer(answer("1", "yes", arm=STABLE, source="shop"))
     window.add_answer(answer("1", "no", arm=CANDIDATE, version=2, source="desk"))
-    window.add_label(said("1", "yes", event_source=event_source))
-    found = seen(window)
+    window.add_label(feedback("1", "yes", event_source=event_source))
+    evidence = evidence_of(window)
     expected = {None: (0, 0), "shop": (1, 0), "desk": (0, 1)}[event_source]
-    assert (found.stable.labels, found.candidate.labels) == expected
+    assert (evidence.stable.labels, evidence.candidate.labels) == expected
     assert window.counts["label_ambiguous"] == (event_source is None)
 
 
 def test_a_label_whose_receipt_is_of_another_answer_counts_for_nobody() -> None:
-    """B5: the receipt is genuine, but was given for another answer; both of an event answered twice are good."""
+    """B5: a genuine receipt of another answer does not count; both receipts of an event answered twice do."""
     window = EvidenceWindow(max_unlabelled=10)
     window.add_answer(answer("1", time_ms=5))
     window.add_answer(answer("1", time_ms=7))
-    window.add_label(said("1", receipt="6.ab"))
-    window.add_label(said("1", key="other", receipt="5.ab"))
-    assert seen(window).stable == Tally()
-    window.add_label(said("1", receipt="7.ab"))
-    assert seen(window).stable == Tally(1, 1)
+    window.add_label(feedback("1", receipt="6.ab"))
+    window.add_label(feedback("1", key="other", receipt="5.ab"))
+    assert evidence_of(window).stable == Tally()
+    window.add_label(feedback("1", receipt="7.ab"))
+    assert evidence_of(window).stable == Tally(1, 1)
     for receipt in ("5.ab", "7.ab", ""):
-        window.add_label(said("1", receipt=receipt))
+        window.add_label(feedback("1", receipt=receipt))
     assert window.counts["label_repeated"] == 3
 
 
 def test_a_label_before_its_answer_waits_for_the_one_that_it_is_of() -> None:
-    """B5"""
+    """B5: an id alone does not identify an event."""
     window = EvidenceWindow(max_unlabelled=10)
-    window.add_label(said("1", "yes", event_source="shop"))
+    window.add_label(feedback("1", "yes", event_source="shop"))
     window.add_answer(answer("1", "no", source="desk"))
-    assert seen(window).stable == Tally()
+    assert evidence_of(window).stable == Tally()
     window.add_answer(answer("1", "yes", source="shop"))
-    assert seen(window).stable == Tally(1, 1)
+    assert evidence_of(window).stable == Tally(1, 1)
 
 
 def test_an_answer_without_a_label_is_wrong() -> None:
     window = EvidenceWindow(max_unlabelled=3)
-    window.add_answer(Answer(**{**{f: getattr(answer("a"), f) for f in Answer.__struct_fields__}, "label": None}))
-    window.add_label(said("a"))
-    assert seen(window).stable == Tally(1, 0)
+    window.add_answer(msgspec.structs.replace(answer("a"), label=None))
+    window.add_label(feedback("a"))
+    assert evidence_of(window).stable == Tally(1, 0)

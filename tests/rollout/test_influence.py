@@ -1,4 +1,4 @@
-"""What one source may say for or against an arm."""
+"""How much one source may count for or against an arm."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ from wire.config import TrustConfig
 
 
 def counted(influence: Influence, sources: Iterable[str], *, arm: str = "candidate", time_ms: int = 0) -> Counter[str]:
-    """How many labels of each source count."""
+    """Counts the labels of each source that are not in excess."""
     return Counter(source for source in sources if not influence.excess(arm, source=source, answer_time_ms=time_ms))
 
 
 def test_a_source_alone_counts_in_full() -> None:
-    """B10: as on a laptop."""
+    """B10: a single source is the case of a laptop."""
     assert counted(Influence(TrustConfig(), share=0.5), ["me"] * 500)["me"] == 500
 
 
@@ -25,9 +25,9 @@ def test_a_source_that_floods_an_arm_gets_its_share_while_others_label() -> None
     """B10: labels of the candidate arm alone could withdraw every version."""
     influence = Influence(TrustConfig(), share=0.5)
     assert counted(influence, ["desk"] * 90, arm="stable")["desk"] == 90
-    found = counted(influence, (["bot"] * 9 + ["desk"]) * 100)
-    assert found["desk"] == 100
-    assert found["bot"] <= 110
+    counts = counted(influence, (["bot"] * 9 + ["desk"]) * 100)
+    assert counts["desk"] == 100
+    assert counts["bot"] <= 110
 
 
 def test_a_flood_of_one_arm_does_not_hold_labels_of_the_other() -> None:
@@ -37,7 +37,7 @@ def test_a_flood_of_one_arm_does_not_hold_labels_of_the_other() -> None:
 
 
 def test_what_the_learner_holds_for_its_source_does_not_count() -> None:
-    """B10: by the learner's own code and settings."""
+    """B10: the learner's own code and settings decide."""
     limited = Influence(TrustConfig(source_labels_per_s=1.0, source_burst=10), share=1.0)
     assert counted(limited, ["bot"] * 50)["bot"] == 10
     assert counted(limited, ["bot"] * 50, time_ms=5_000)["bot"] == 5

@@ -101,7 +101,7 @@ def test_a_plan_of_stored_versions_is_left_alone() -> None:
 
 
 def test_a_stable_version_that_is_not_stored_is_followed_by_the_newest_one() -> None:
-    """B1: the state that a program before this one may have left behind."""
+    """B1: an earlier release may have left this state behind."""
     plan = promote(follow(TWO, 3, share=0.2, now_ms=3).plan, 2, reason="good", now_ms=4).plan
     done = heal(plan, stored=(1, 7, 9, 12), newest=9, now_ms=5)
     assert done is not None and done.entry is not None
@@ -117,7 +117,7 @@ def test_where_the_learners_version_is_gone_too_the_newest_stored_one_follows() 
 
 
 def test_a_candidate_or_a_version_to_roll_back_to_that_is_not_stored_is_left_out() -> None:
-    """B1"""
+    """B1: versions that a plan or a label still needed had been collected."""
     done = healed(TWO, 1)
     assert done is not None and arms(done) == [(STABLE, 1, 1.0)]
     promoted = promote(TWO, 2, reason="", now_ms=1).plan
@@ -131,7 +131,7 @@ def test_a_pinned_plan_is_healed_and_stays_pinned() -> None:
 
 
 def test_an_operator_may_leave_a_missing_version_behind() -> None:
-    """B1: `lifelong rollout promote` helps also without a controller."""
+    """B1: `lifelong rollout promote` helps without a controller as well."""
     step = promote(TWO, 2, reason="", now_ms=1)
     assert without_missing(step, {1, 2}) == step
     assert without_missing(step, {2}).plan.previous == 0

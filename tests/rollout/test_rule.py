@@ -1,4 +1,4 @@
-"""The decision: as a table, by its properties, and how often it is wrong when it is asked after every label."""
+"""The decision: as a table, by its properties, and by its error rates when it is asked after every label."""
 
 import math
 from collections.abc import Callable
@@ -75,7 +75,7 @@ TALLIES = st.integers(1, 30).flatmap(lambda labels: st.builds(Tally, st.just(lab
 
 @given(TALLIES, TALLIES, st.sampled_from([0.0, 0.01, 0.05, 0.3]))
 def test_nothing_that_the_hypothesis_allows_explains_the_labels_better(one: Tally, other: Tally, margin: float) -> None:
-    """The highest likelihood is found: E is not larger than for any pair of accuracies that is allowed."""
+    """The highest likelihood is found: E is at most that of any allowed pair of accuracies."""
     ones, others = np.meshgrid(np.linspace(0, 1, 101), np.linspace(0, 1, 101))
     allowed = ones <= others - margin + 1e-12
     likelihood = share(one.correct, one.labels, ones) + share(other.correct, other.labels, others)
@@ -85,13 +85,14 @@ def test_nothing_that_the_hypothesis_allows_explains_the_labels_better(one: Tall
     ) - math.log(2)
     if margin == 0.0:
         mixture = jeffreys(one.correct, one.labels) + jeffreys(other.correct, other.labels)
-    found = log_e(one, other, margin=margin)
-    assert found <= max(0.0, mixture - likelihood[allowed].max()) + 1e-6
+    log_evidence = log_e(one, other, margin=margin)
+    assert log_evidence <= max(0.0, mixture - likelihood[allowed].max()) + 1e-6
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40), st.sampled_from([0.0, 0.05]))
 def test_the_mean_of_e_does_not_grow_under_the_hypothesis(path: list[tuple[bool, bool]], margin: float) -> None:
-    """What makes it valid at any time: E's numerator over the likelihood is a martingale, for each accuracy allowed."""
+    """The test is valid at any time because E's numerator over the likelihood is a martingale for each allowed
+    accuracy."""
     tallies = {True: Tally(), False: Tally()}
     for is_one, is_right in path:
         before = tallies[is_one]
@@ -99,14 +100,14 @@ def test_the_mean_of_e_does_not_grow_under_the_hypothesis(path: list[tuple[bool,
     arm = path[0][0]
     accuracies = {True: 0.4, False: 0.4 + margin}
     now = numerator(tallies[True], tallies[False], margin) - sum(
-        share(it.correct, it.labels, np.array(accuracies[which])) for which, it in tallies.items()
+        share(tally.correct, tally.labels, np.array(accuracies[which])) for which, tally in tallies.items()
     )
     mean = 0.0
     for is_right in (True, False):
         after = dict(tallies)
         after[arm] = Tally(tallies[arm].labels + 1, tallies[arm].correct + is_right)
         log_ratio = numerator(after[True], after[False], margin) - sum(
-            share(it.correct, it.labels, np.array(accuracies[which])) for which, it in after.items()
+            share(tally.correct, tally.labels, np.array(accuracies[which])) for which, tally in after.items()
         )
         chance = accuracies[arm] if is_right else 1 - accuracies[arm]
         mean += chance * math.exp(float(log_ratio - now))
@@ -127,18 +128,18 @@ _HALVES: Floats = np.concatenate([[0.0], np.cumsum(np.log(np.arange(MOST - 1) + 
 
 
 def jeffreys(correct: "int | Ints", labels: "int | Ints") -> Floats:
-    """The logarithm of the likelihood over accuracies from Beta(1/2, 1/2), by tables."""
+    """Returns the log-likelihood mixed over accuracies from Beta(1/2, 1/2), by tables."""
     return np.asarray(_HALVES[correct] + _HALVES[labels - correct] - _FACTORIALS[labels])
 
 
 def share(correct: "int | Ints", labels: "int | Ints", accuracy: Floats) -> Floats:
-    """The logarithm of the likelihood at `accuracy`."""
+    """Returns the log-likelihood at `accuracy`."""
     right = correct * np.log(np.maximum(accuracy, 1e-300))
     return np.asarray(right + (labels - correct) * np.log(np.maximum(1.0 - accuracy, 1e-300)))
 
 
 def log_es(one: tuple[Ints, Ints], other: tuple[Ints, Ints], margin: float) -> Floats:
-    """`log_e` for arrays of (labels, correct)."""
+    """Computes `log_e` for arrays of (labels, correct)."""
     (n, x) = one
     (m, y) = other
     mixture = jeffreys(x, n) + jeffreys(y, m)
@@ -168,7 +169,8 @@ def test_the_simulation_computes_what_the_rule_computes(one: Tally, other: Tally
 
 @dataclass(frozen=True)
 class Runs:
-    """How runs ended: shares in [0, 1], and labels of the candidate arm until the end (inf for those that held)."""
+    """The ends of the runs: shares in [0, 1], and the median of the candidate arm's labels (inf for a run that
+    held)."""
 
     promoted: float
     withdrawn: float
@@ -176,7 +178,7 @@ class Runs:
 
 
 def simulate(stable: float, candidate: float, *, runs: int, labels: int, step: int = 500) -> Runs:
-    """Asks the rule after every label; runs that have not ended after `labels` hold."""
+    """Simulates runs that ask the rule after every label; a run that has not ended after `labels` holds."""
     rng = np.random.default_rng(1)
     counts = np.zeros((runs, 4), dtype=np.int64)  # labels and right ones of the candidate, then of the stable arm
     ends = np.zeros(runs, dtype=np.int64)
@@ -206,18 +208,26 @@ def simulate(stable: float, candidate: float, *, runs: int, labels: int, step: i
 @pytest.mark.parametrize(
     ("stable", "candidate", "labels", "is_as_wanted"),
     [
-        pytest.param(0.9, 0.9, 20_000, lambda it: it.withdrawn <= 0.01 and it.promoted >= 0.98, id="equal"),
-        pytest.param(0.9, 0.85, 20_000, lambda it: it.promoted <= 0.01 and it.withdrawn >= 0.95, id="5 points worse"),
-        pytest.param(0.9, 0.8, 10_000, lambda it: it.promoted <= 0.001 and it.median <= 400, id="10 points worse"),
-        pytest.param(0.9, 0.7, 4_000, lambda it: it.promoted == 0 and it.median <= 80, id="20 points worse"),
-        pytest.param(0.6, 0.9, 4_000, lambda it: it.promoted == 1 and it.median <= 50, id="30 points better"),
-        pytest.param(0.1, 0.4, 4_000, lambda it: it.promoted == 1 and it.median <= 50, id="30 points better, hard"),
-        pytest.param(0.8, 0.9, 10_000, lambda it: it.promoted >= 0.999 and it.median <= 250, id="10 points better"),
+        pytest.param(0.9, 0.9, 20_000, lambda runs: runs.withdrawn <= 0.01 and runs.promoted >= 0.98, id="equal"),
+        pytest.param(
+            0.9, 0.85, 20_000, lambda runs: runs.promoted <= 0.01 and runs.withdrawn >= 0.95, id="5 points worse"
+        ),
+        pytest.param(
+            0.9, 0.8, 10_000, lambda runs: runs.promoted <= 0.001 and runs.median <= 400, id="10 points worse"
+        ),
+        pytest.param(0.9, 0.7, 4_000, lambda runs: runs.promoted == 0 and runs.median <= 80, id="20 points worse"),
+        pytest.param(0.6, 0.9, 4_000, lambda runs: runs.promoted == 1 and runs.median <= 50, id="30 points better"),
+        pytest.param(
+            0.1, 0.4, 4_000, lambda runs: runs.promoted == 1 and runs.median <= 50, id="30 points better, hard"
+        ),
+        pytest.param(
+            0.8, 0.9, 10_000, lambda runs: runs.promoted >= 0.999 and runs.median <= 250, id="10 points better"
+        ),
     ],
 )
 def test_errors_when_it_is_asked_after_every_label(
     stable: float, candidate: float, labels: int, is_as_wanted: Callable[[Runs], bool]
 ) -> None:
-    """B10: 1,000 runs; five points worse were promoted in 57 % of runs, ten points worse in 19 %."""
-    found = simulate(stable, candidate, runs=1_000, labels=labels)
-    assert is_as_wanted(found), found
+    """B10: of 1,000 runs, five points worse were promoted in 57 %, ten points worse in 19 %."""
+    runs = simulate(stable, candidate, runs=1_000, labels=labels)
+    assert is_as_wanted(runs), runs

@@ -1,4 +1,4 @@
-"""A client of a stack over HTTP: asks once, or all the time."""
+"""An HTTP client of a stack: asks once, or continuously."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ PAUSE_S = 0.05
 
 
 def ask(port: int) -> dict[str, Any] | None:
-    """The answer to an event, where there is one."""
+    """Returns the answer to an event; None where there is none."""
     body = json.dumps({"events": [{"text": "where is my parcel"}]}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/predict", body)
     try:
@@ -22,7 +22,7 @@ def ask(port: int) -> dict[str, Any] | None:
 
 
 class Client:
-    """Asks all the time inside of the block, and counts what was not answered."""
+    """Asks continuously inside of the block, and counts the requests without an answer."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -1,4 +1,4 @@
-"""A program that owns a stack, and everybody in its family."""
+"""A process that owns a stack, with its descendants."""
 
 import json
 import os
@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import psutil
 from services.local.tether import free_port
 from tests.services.client import ask
 from tests.services.test_cli import lifelong
+from tests.waiting import eventually, in_time
 
 DEADLINE_S = 120.0
 LEARNT_S = 15.0
@@ -29,7 +29,7 @@ SERVERS = {"redis": ("redis-server",), "broker": ("tansu", "java")}
 
 @dataclass
 class Owner:
-    """A process that runs a stack whose state is in `folder`, on HTTP port `port`; what it says, line by line."""
+    """A process that runs a stack with its state in `folder` and HTTP on `port`; `said` has its output by line."""
 
     process: "subprocess.Popen[str]"
     folder: Path
@@ -40,11 +40,11 @@ class Owner:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def pids(self, name: str) -> list[int]:
-        """The processes of a program of the stack; those of its guard, the outer one first, as `guard`."""
+        """Returns the processes of a program of the stack; `guard` names those of the guards, the outer one first."""
         return [process.pid for process in self.family() if _is(process, name)]
 
     def kill(self, name: str, *, index: int = 0) -> int:
-        """Kills a process of the program as soon as there is one; its id."""
+        """Kills a process of the program as soon as there is one; returns its id."""
         eventually(lambda: len(self.pids(name)) > index)
         pid = self.pids(name)[index]
         with suppress(ProcessLookupError):
@@ -53,17 +53,17 @@ class Owner:
         return pid
 
     def ask(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """A command of another terminal."""
+        """Runs a command, as in another terminal."""
         return lifelong(*words, LIFELONG_STATE_DIR=str(self.folder))
 
     def learnt(self) -> int:
-        """Labels that the learner has learnt, as it says itself; -1 while it says nothing."""
+        """Returns the number of learnt labels in the learner's report; -1 while there is none."""
         done = self.ask("rollout", "status", "--json")
         report = json.loads(done.stdout)["learner"] if done.returncode == 0 else None
         return report["counts"].get("learnt", 0) if report else -1
 
     def learns(self) -> bool:
-        """Whether the label of a new answer is learnt, soon."""
+        """Whether the label of a new answer is learnt within LEARNT_S."""
         before = self.learnt()
         answer = ask(self.port)
         if before < 0 or answer is None:
@@ -72,7 +72,7 @@ class Owner:
         return sent.returncode == 0 and in_time(lambda: self.learnt() > before, within_s=LEARNT_S)
 
     def lines(self, part: str) -> list[str]:
-        """What it said, as far as it holds `part`."""
+        """Returns the lines of its output that contain `part`."""
         return [line for line in self.said if part in line]
 
     def listen(self) -> None:
@@ -94,11 +94,11 @@ def _is(process: psutil.Process, name: str) -> bool:
 
 @contextmanager
 def owning(argv: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
-    """Runs `argv` until the end of the block, which begins when it has said that it is ready."""
+    """Runs `argv` during the block, which begins when the stack has reported that it is ready."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("KAFKA_HOME", "LIFELONG_STATE_DIR")}
     port = free_port()
-    ours = {"LIFELONG_STATE_DIR": str(folder), "LIFELONG_SERVING__HTTP_PORT": str(port)}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=inherited | ours | environ) as process:
+    changes = {"LIFELONG_STATE_DIR": str(folder), "LIFELONG_SERVING__HTTP_PORT": str(port)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=inherited | changes | environ) as process:
         owner = Owner(process, folder, port)
         listening = threading.Thread(target=owner.listen)
         listening.start()
@@ -109,19 +109,6 @@ def owning(argv: list[str], folder: Path, **environ: str) -> Iterator[Owner]:
         finally:
             process.kill()
             listening.join()
-
-
-def eventually(holds: Callable[[], bool], *, within_s: float = DEADLINE_S) -> None:
-    assert in_time(holds, within_s=within_s), f"not so within {within_s} s"
-
-
-def in_time(holds: Callable[[], bool], *, within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def gone(family: list[psutil.Process]) -> bool:

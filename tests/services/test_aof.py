@@ -1,4 +1,4 @@
-"""Holes in Redis' append-only files: found, taken out, and made by Redis itself on a full disk."""
+"""Tests that holes in Redis' append-only files are found and removed, with those of Redis on a full disk."""
 
 import subprocess
 import sys
@@ -99,7 +99,7 @@ def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_al
 
 @pytest.mark.live
 def test_a_redis_whose_disk_was_full_starts_again_after_a_kill(tmp_path: Path) -> None:
-    """F2A: Redis 8.0 left a hole behind a rewrite, and ended at each start: `up` could not start any more."""
+    """F2A: Redis 8.0 left a hole after a rewrite, and ended at each start: `up` could not start any more."""
     argv = in_namespace([sys.executable, "-c", FULL, str(tmp_path)])
     if argv[0] != "unshare":
         missing("namespaces", "no mount namespace may be made here")

@@ -1,4 +1,4 @@
-"""The command line as one types it: help, exit codes, one clear message, nothing heavy before it is needed."""
+"""Tests the command line: help, exit codes, one clear message for an error, no heavy imports before they are needed."""
 
 import json
 import os
@@ -128,7 +128,7 @@ def test_an_unreachable_store_ends_with_75(tmp_path: Path) -> None:
 def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
     store: Store, store_config: StoreConfig, raw: Any, key: Callable[..., str], tmp_path: Path
 ) -> None:
-    """B1, B23"""
+    """B1, B23."""
     there = {
         "LIFELONG_STORE__URL": store_config.url,
         "LIFELONG_STORE__PREFIX": store_config.prefix,
@@ -160,7 +160,7 @@ def test_the_doctor_ends_with_78_and_says_what_to_do(tmp_path: Path) -> None:
 def test_what_tune_finds_best_is_in_force_from_then_on(tmp_path: Path) -> None:
     done = lifelong("tune", "--json", LIFELONG_STATE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["winner"] in [measured["layout"] for measured in found["table"]]
+    result = json.loads(done.stdout)
+    assert result["winner"] in [measured["layout"] for measured in result["table"]]
     shown = json.loads(lifelong("config", "show", "--json", LIFELONG_STATE_DIR=str(tmp_path)).stdout)
-    assert {name: shown[f"serving.{name}"] for name in ("replicas", "threads")} == found["winner"]
+    assert {name: shown[f"serving.{name}"] for name in ("replicas", "threads")} == result["winner"]

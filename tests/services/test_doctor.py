@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong and says how to fix it."""
+"""Tests the doctor: it finds each problem and names the remedy."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from kernels import native
 from services import doctor
 from services.settings import Settings, replaced
-from services.tune import table as kept
+from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 from wire.config import StoreConfig
 
@@ -70,7 +70,7 @@ def test_a_taken_port_is_found() -> None:
 def test_the_table_of_layouts_is_shown_or_how_to_make_it(tmp_path: Path) -> None:
     settings = Settings(state_dir=tmp_path)
     assert "lifelong tune" in doctor.check_layout(settings).fix
-    kept.write(
+    tune_table.write(
         [MeasuredLayout(Layout(1, 2), {1: 10.0, 64: 20.0}), MeasuredLayout(Layout(2, 1), {1: 30.0, 64: 60.0})], tmp_path
     )
     check = doctor.check_layout(settings)

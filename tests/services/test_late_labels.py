@@ -1,4 +1,4 @@
-"""Labels that come late: a version a second, and the rollout goes on. The clock is a count of seconds."""
+"""Tests late labels: with a version every second, the rollout still advances. The clock counts seconds."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ VERY_LATE = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 class Simulation:
-    """Learner, replicas and labellers around the controller's and the judge's own steps, second by second.
+    """Simulates learner, replicas and labellers around the real controller and judge, second by second.
 
     The candidate arm is always right, the stable one half of the time.
     """
@@ -36,7 +36,7 @@ class Simulation:
         self.alarms = Alarms()
         common: dict[str, Any] = {
             "config": config,
-            "guard": TrustConfig(),
+            "trust": TrustConfig(),
             "refusal": lambda label: "",
             "now_ms": lambda: self.second,
         }
@@ -45,7 +45,7 @@ class Simulation:
         self._delay_s = delay_s
         self._labels: deque[tuple[int, str]] = deque()
         self.stable: list[int] = []
-        """The stable version at the end of each second."""
+        """Returns the stable version at the end of each second."""
 
     def run(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -54,7 +54,7 @@ class Simulation:
             self._answer()
             self._label()
             if self.second % COLLECT_EVERY_S == 0:
-                self._controller.collect(self._decider.seen().first_version)
+                self._controller.collect(self._decider.state().first_version)
             self._check()
 
     def _publish(self) -> None:
@@ -70,7 +70,7 @@ class Simulation:
         for number in range(EVENTS_PER_S):
             event_id = f"{self.second}-{number}"
             arm = arm_for(event_id, plan)
-            self._decider.take(
+            self._decider.add(
                 Answer(
                     event_id=event_id,
                     text="",
@@ -86,11 +86,11 @@ class Simulation:
 
     def _label(self) -> None:
         while self._labels and self._labels[0][0] <= self.second:
-            self._decider.take(Feedback(event_id=self._labels.popleft()[1], label="right"))
+            self._decider.add(Feedback(event_id=self._labels.popleft()[1], label="right"))
         self._decider.decide()
 
     def _check(self) -> None:
-        """The stable version can always be had, and so can what a rollback returns to."""
+        """The stable version is always stored, and so is the one to which a rollback returns."""
         plan = self.store.plan()
         assert plan is not None
         assert {*plan.versions, plan.previous} - {0} <= set(self.store.stored_versions())
@@ -99,7 +99,7 @@ class Simulation:
 
 @pytest.fixture
 def bus() -> Iterator[Bus]:
-    """Nobody is there; nothing here talks to it."""
+    """An address on which nothing listens, and to which nothing connects."""
     bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1"), client_id="test")
     yield bus
     bus.close()
@@ -116,7 +116,7 @@ def bus() -> Iterator[Bus]:
     ],
 )
 def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, bus: Bus, delay_s: int, seconds: int) -> None:
-    """B1: a version whose labels come after a minute was promoted when it was gone, and nothing moved any more."""
+    """B1: a version whose labels came after a minute was promoted after it was removed, and the rollout stood still."""
     simulation = Simulation(store, bus, delay_s=delay_s)
     simulation.run(seconds)
     promoted = dict.fromkeys(simulation.stable)

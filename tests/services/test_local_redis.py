@@ -1,4 +1,4 @@
-"""The embedded server: starts from what is there, ends with us, says what is missing."""
+"""Tests the local Redis: it starts with its data, ends with us, and names what is missing."""
 
 import importlib.metadata
 import os
@@ -15,8 +15,8 @@ from redis.exceptions import ResponseError
 
 from services.local import redis as local
 from services.local.redis import NoRedis, find_binary, start_redis
-from tests.brokers import eventually
 from tests.stores import SIGNING_KEY
+from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
 from wire.store import Store
@@ -41,7 +41,7 @@ def is_private(path: Path) -> bool:
 
 
 def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
-    """B8: no port, a socket in a folder of its owner, files of its owner."""
+    """B8: it has no port, its socket lies in a private folder, and its files are private."""
     server = start_redis(tmp_path / "state")
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
     store.put_blob(b"weights")
@@ -53,7 +53,7 @@ def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
 
 
 def test_nobody_can_have_it_write_files_elsewhere(tmp_path: Path) -> None:
-    """B8: CONFIG, which sets where files go, is taken away."""
+    """B8: CONFIG, which sets the paths of files, is disabled."""
     server = start_redis(tmp_path)
     with redis.Redis.from_url(server.url, protocol=2) as client, pytest.raises(ResponseError, match="unknown command"):
         client.config_set("dir", str(tmp_path))
@@ -91,7 +91,7 @@ def test_every_path_can_be_said_in_an_address(tmp_path: Path, name: str) -> None
 
 
 def test_a_killed_server_is_back_at_its_address(tmp_path: Path) -> None:
-    """B7: clients find it again, what was on disk is there, and half a command at the end of its file is cut off."""
+    """B7: clients reconnect, data on disk is there, and an incomplete command at the end of the file is truncated."""
     server = start_redis(tmp_path)
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
     digest = store.put_blob(b"weights")

@@ -1,4 +1,4 @@
-"""A log is bounded, complete, its owner's alone, and no program fails by it."""
+"""Tests the rotated log: it is bounded, complete and private, and makes no program fail."""
 
 import sys
 from pathlib import Path
@@ -20,25 +20,25 @@ def run(log: RotatingLog, *argv: str) -> int:
 
 
 def files(log: RotatingLog) -> list[Path]:
-    """Oldest first."""
+    """Returns the files of the log, the oldest first."""
     older = [log.path.with_name(f"{log.path.name}.{number}") for number in range(GENERATIONS, 0, -1)]
     return [path for path in [*older, log.path] if path.exists()]
 
 
 def test_nothing_is_lost_and_no_line_is_cut(tmp_path: Path) -> None:
-    """B25 no. 4: what 200 KB of lines leave in files of 64 KB is all of it, in order."""
+    """B25, number 4: files of 64 KB hold all of 200 KB of lines, in order."""
     log = RotatingLog(tmp_path / "a.log", max_bytes=1 << 16)
     assert run(log, LINES, "2000") == 0
     log.close()
-    said = [path.read_text() for path in files(log)]
-    lines = "".join(said).splitlines()
+    contents = [path.read_text() for path in files(log)]
+    lines = "".join(contents).splitlines()
     assert [line.split()[1] for line in lines] == [f"{number:06d}" for number in range(2_000)]
-    assert len(said) > 1
-    assert all(text.endswith("\n") for text in said)
+    assert len(contents) > 1
+    assert all(text.endswith("\n") for text in contents)
 
 
 def test_it_is_bounded(tmp_path: Path) -> None:
-    """B25 no. 4: 2 MB of lines leave a few files of bounded size, the newest lines in them."""
+    """B25, number 4: 2 MB of lines leave a few files of bounded size with the newest lines."""
     log = RotatingLog(tmp_path / "a.log", max_bytes=1 << 16)
     run(log, LINES, "20000")
     log.close()
@@ -83,7 +83,7 @@ def test_it_is_its_owner_s_alone(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_not_the_program_s_fault(tmp_path: Path) -> None:
-    """B7: what cannot be written is counted, and said when there is space."""
+    """B7: bytes that cannot be written are counted, and reported when there is space."""
     path = tmp_path / "a.log"
     log = RotatingLog(path)
     path.symlink_to("/dev/full")
@@ -96,7 +96,7 @@ def test_a_full_disk_is_not_the_program_s_fault(tmp_path: Path) -> None:
 
 
 def test_control_c_does_not_reach_a_program(tmp_path: Path) -> None:
-    """It is in a session of its own: the owner decides who is told to stop first."""
+    """The program has its own session: its owner decides which program is stopped first."""
     log = RotatingLog(tmp_path / "a.log")
     run(log, "import os; print(os.getsid(0) == os.getpid())")
     assert log.tail(1) == ["True"]

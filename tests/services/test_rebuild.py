@@ -1,4 +1,4 @@
-"""`lifelong rebuild` against what a learner has published that was killed on the way."""
+"""Tests `lifelong rebuild` on versions of a learner that was killed in between."""
 
 import json
 from dataclasses import asdict
@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from learner.release.rebuild import NotRebuilt
-from services.rebuild import made_again
-from tests.learner.children import Children, killed, send, stopped, wait_for
+from services.rebuild import rebuild_version
+from tests.learner.children import Children, exit_code, send, stop, wait_for
 from tests.learner.small import small_config, small_learner
 from tests.learner.streams import stream
 from tests.services.test_cli import lifelong
@@ -32,11 +32,13 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
     try:
         for first, failpoint in ((0, "after-slow-step:2"), (120, "after-adopt")):
             send(bus, stream(first, first + 120))
-            assert killed(children.start(failpoint)) == -SIGKILL
+            assert exit_code(children.start(failpoint)) == -SIGKILL
         since_ms = now_ms()
         last = children.start()
-        wait_for(store, lambda it: it.counts.get("answers") == 240 and not it.round_phase, since_ms=since_ms)
-        assert stopped(last) == 0
+        wait_for(
+            store, lambda report: report.counts.get("answers") == 240 and not report.round_phase, since_ms=since_ms
+        )
+        assert stop(last) == 0
     finally:
         children.close()
     manifest = store.manifest(store.current())
@@ -44,19 +46,21 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
 
     done = lifelong("rebuild", "--json", **environment(bus_config, store_config, tmp_path))
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["differing"] == [] and said["tensors"] == len(manifest.tensors) and said["rounds"] > 0
+    result = json.loads(done.stdout)
+    assert result["differing"] == []
+    assert result["tensors"] == len(manifest.tensors)
+    assert result["rounds"] > 0
     other = lifelong("rebuild", **environment(bus_config, store_config, tmp_path, seed=7))
     assert other.returncode == 1 and "tensors differ" in other.stdout, other.stderr
 
     ahead = {name: offset + 1 for name, offset in manifest.trained_through.items()}
     later = msgspec.structs.replace(manifest, trained_through=ahead)
     with pytest.raises(NotRebuilt, match="nothing comes"):
-        made_again(later, small_learner(**LEARNS), small_config(**LEARNS), bus, say=lambda _: None)
+        rebuild_version(later, small_learner(**LEARNS), small_config(**LEARNS), bus, say=lambda _: None)
 
 
 def environment(bus: BusConfig, store: StoreConfig, folder: Path, **changed: float | str) -> dict[str, str]:
-    """The settings of the learner, as a command reads them."""
+    """Returns the settings of the learner as flags of a command."""
     learner = asdict(small_config(**(LEARNS | changed)))
     environ = {f"LIFELONG_LEARNER__{name.upper()}": str(value) for name, value in learner.items() if name != "guard"}
     return environ | {

@@ -1,4 +1,4 @@
-"""Who owns a state folder, where its stack can be reached, and what is left of owners that were killed."""
+"""Tests the ownership of a state folder, the announcement of its stack, and the removal of folders of killed owners."""
 
 import json
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from services.loader import load
 from services.running import FILE, NotRunning, announce, attach, claim, read, remove_abandoned
-from services.settings import Settings, load
+from services.settings import Settings
 from services.sources import BadSettings
 from services.stack import Stack
 from services.supervisor import StackFailed
@@ -34,7 +35,7 @@ def settings_in(folder: Path, **environ: str) -> Settings:
 
 @contextmanager
 def owner_of(folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """Another process, which has claimed `folder`."""
+    """Starts another process, which claims `folder`."""
     argv = [sys.executable, "-c", OWNER, str(folder)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as owner:
         assert owner.stdout is not None
@@ -48,7 +49,7 @@ def announced(folder: Path, url: str, *, owns_store: bool = False) -> None:
 
 
 def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
-    """B19: the kernel says who lives, and no clock is asked; a second owner is refused while the first still starts."""
+    """B19: the kernel tells who lives, without a clock; a second owner is refused while the first still starts."""
     with owner_of(tmp_path):
         assert claim(tmp_path) is None
         announced(tmp_path, "redis://redis")
@@ -59,7 +60,7 @@ def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
 
 
 def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path) -> None:
-    """B19: it was the second stack in the folder, be it only the one where commands look."""
+    """B19: it was the second stack in the folder, or in the folder where commands look for a stack."""
     with owner_of(tmp_path / "theirs"):
         announced(tmp_path / "theirs", "redis://redis")
         stack = Stack(settings_in(tmp_path / "ours"), announce_in=tmp_path / "theirs")
@@ -73,15 +74,15 @@ def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path
 def test_other_commands_find_what_is_announced(tmp_path: Path) -> None:
     with owner_of(tmp_path):
         announced(tmp_path, "unix:///run/redis.sock", owns_store=True)
-        found = attach(settings_in(tmp_path))
-    assert (found.store.url, found.bus.bootstrap_servers) == ("unix:///run/redis.sock", "kafka:9092")
-    assert found.signing_key is not None
+        attached = attach(settings_in(tmp_path))
+    assert (attached.store.url, attached.bus.bootstrap_servers) == ("unix:///run/redis.sock", "kafka:9092")
+    assert attached.signing_key is not None
     with pytest.raises(NotRunning, match="lifelong up"):
         attach(settings_in(tmp_path))
 
 
 def test_no_password_is_written_down(tmp_path: Path) -> None:
-    """B24: whoever needs it is told to give it; the file is its owner's alone."""
+    """B24: a command that needs the password is told to set it; the file is private."""
     file = tmp_path / FILE
     with owner_of(tmp_path):
         for url in ("redis://me:hush@redis:6379/0", "unix:///run/redis.sock?password=hush"):
@@ -91,8 +92,8 @@ def test_no_password_is_written_down(tmp_path: Path) -> None:
             assert file.stat().st_mode & 0o777 == 0o600
             with pytest.raises(BadSettings, match=r"LIFELONG_STORE__URL: is required.*not written down"):
                 attach(settings_in(tmp_path))
-            given = attach(settings_in(tmp_path, LIFELONG_STORE__URL=url, LIFELONG_SIGNING_KEY="k" * 20))
-            assert (given.store.url, given.bus.bootstrap_servers) == (url, "kafka:9092")
+            attached = attach(settings_in(tmp_path, LIFELONG_STORE__URL=url, LIFELONG_SIGNING_KEY="k" * 20))
+            assert (attached.store.url, attached.bus.bootstrap_servers) == (url, "kafka:9092")
 
 
 def test_the_key_of_a_server_that_is_not_the_stacks_is_asked_for(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_the_key_of_a_server_that_is_not_the_stacks_is_asked_for(tmp_path: Path)
 
 
 def test_a_new_folder_is_its_owner_s_alone_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
-    """B24"""
+    """B24."""
     old = tmp_path / "old"
     old.mkdir(mode=0o755)
     for folder, mode in ((old, 0o755), (tmp_path / "new", 0o700)):
@@ -113,7 +114,7 @@ def test_a_new_folder_is_its_owner_s_alone_and_an_old_one_keeps_its_mode(tmp_pat
 
 
 def test_what_killed_demos_left_is_removed(tmp_path: Path) -> None:
-    """B25 no. 5: not the folder of a demo that runs, nor what a demo that failed keeps."""
+    """B25, number 5: the folder of a running demo stays, and so do the logs of a failed demo."""
     for name in ("demo-1", "demo-2", "redis"):
         with owner_of(tmp_path / name):
             pass

@@ -1,4 +1,4 @@
-"""The settings: layers, one message for everything that is wrong, nothing secret shown, the whole set frozen."""
+"""Tests of the settings: precedence, one message for all mistakes, hidden secrets, the frozen set."""
 
 import json
 import os
@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from services.keys import FILE, with_signing_key
+from services.loader import load
 from services.schema import Setting
-from services.settings import Settings, as_environment, known, load, logs_of, replaced, values_of
+from services.settings import Settings, as_environment, known, logs_of, replaced, values_of
 from services.sources import BadSettings, variable_of
-from services.tune import table as kept
+from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 
 API_KEYS = ["the key of one client", "the key of another"]
@@ -24,7 +25,7 @@ API_KEYS = ["the key of one client", "the key of another"]
 SNAPSHOT = Path(__file__).parent / "settings.txt"
 
 MALFORMED = {"a whole number": "eight", "a number": "many", "true or false": "perhaps", "a secret": "short"}
-"""For every kind of setting that not every text fits, a text that does not."""
+"""A malformed text for every kind of setting that has malformed texts."""
 
 NUMBERS = sorted(name for name, setting in known().items() if setting.annotation in (int, float))
 
@@ -32,7 +33,7 @@ CHECKED = sorted(name for name, setting in known().items() if setting.kind in MA
 
 
 def frozen() -> str:
-    """All settings, one a line."""
+    """Returns all settings, one a line."""
     home = str(Path.home())
     lines = [
         f"{name}: {', '.join(filter(None, (setting.kind, setting.limits)))} = {setting.shown(setting.default)!r}"
@@ -86,7 +87,7 @@ def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: 
 def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
     tmp_path: Path, flags: list[str], layout: tuple[int, int]
 ) -> None:
-    kept.write([MeasuredLayout(Layout(1, 2), {1: 1.0}), MeasuredLayout(Layout(2, 1), {1: 2.0})], tmp_path)
+    tune_table.write([MeasuredLayout(Layout(1, 2), {1: 1.0}), MeasuredLayout(Layout(2, 1), {1: 2.0})], tmp_path)
     loaded = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags)
     assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
     if not flags:
@@ -109,7 +110,8 @@ def test_every_secret_is_hidden_in_logs_and_in_what_is_shown() -> None:
     settings = load(file=None, environ=environ).settings
     assert set(logs_of(settings).secrets) == {"k" * 20, *API_KEYS}
     shown = {name: known()[name].shown(value) for name, value in values_of(settings).items()}
-    assert shown["serving.api_keys"] == shown["signing_key"] == "***"
+    assert shown["serving.api_keys"] == "***"
+    assert shown["signing_key"] == "***"
     assert API_KEYS[0] not in repr(settings)
 
 
@@ -131,9 +133,9 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
     with pytest.raises(BadSettings) as caught:
         load(file=None, environ=environ, flags=flags)
     assert len(caught.value.problems) == len(names) + len(unknown)
-    said = str(caught.value)
+    message = str(caught.value)
     for source in [*environ, *(flag.split("=")[0] for flag in flags)]:
-        assert source in said
+        assert source in message
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> 
 
 
 def inside(setting: Setting) -> st.SearchStrategy[float]:
-    """Values that the range of the setting has, its ends among them."""
+    """Returns a strategy for values in the range of the setting, its ends among them."""
     limits = {type(bound): next(iter(asdict(bound).values())) for bound in setting.bounds}
     low = limits.get(Ge, limits.get(Gt))
     high = limits.get(Le, limits.get(Lt))
@@ -187,13 +189,13 @@ def test_every_number_has_a_range_with_its_default_in_it() -> None:
 def test_what_is_in_its_range_is_taken_unless_it_contradicts_another(name: str, data: st.DataObject) -> None:
     value = data.draw(inside(known()[name]))
     try:
-        taken = values_of(load(file=None, environ={}, flags=[f"{name}={value}"]).settings)[name]
+        loaded = values_of(load(file=None, environ={}, flags=[f"{name}={value}"]).settings)[name]
     except BadSettings as error:
         (problem,) = error.problems
         assert name in problem.message and "must" in problem.message
     else:
-        assert taken == value
-        assert type(taken) is known()[name].annotation
+        assert loaded == value
+        assert type(loaded) is known()[name].annotation
 
 
 @given(st.sampled_from(NUMBERS), st.data())
@@ -240,7 +242,7 @@ def test_the_signing_key_is_made_once_and_readable_by_its_owner_only(tmp_path: P
 
 @pytest.mark.parametrize("found", ["", "cut off"])
 def test_a_key_that_a_power_cut_has_emptied_is_told(tmp_path: Path, found: str) -> None:
-    """B25 no. 3: it is on disk before anything is signed with it, and nothing is ever signed with half of one."""
+    """B25, number 3: the key is on disk before anything is signed with it, and is never read incomplete."""
     (tmp_path / FILE).write_text(found)
     with pytest.raises(BadSettings, match=r"signing\.key: holds no signing key\. Restore it from a copy"):
         with_signing_key(Settings(state_dir=tmp_path), own_store=True)
@@ -260,7 +262,7 @@ def test_replaced_changes_what_is_named_and_nothing_else() -> None:
         "bus.prefix": "p.",
         "seed": 3,
         "bus.partitions": 9,
-        "serving.weights.precision.mode": "int4",
+        "serving.precision.mode": "int4",
     }
     changed = values_of(replaced(settings, changes))
     assert changed == values_of(settings) | changes

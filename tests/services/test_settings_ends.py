@@ -1,6 +1,6 @@
-"""Whatever a range allows can be run with: programs are built with each setting at either end of its range.
+"""Tests the ends of the ranges: programs are built with each setting at either end of its range.
 
-What contradicts another setting is refused when settings are read; what the encoder does not have, by the program.
+A contradiction between settings is refused when they are loaded; a value that the encoder lacks, by the program.
 """
 
 import os
@@ -13,7 +13,8 @@ import pytest
 from annotated_types import Gt, Lt
 
 from model.errors import WrongConfig
-from services.settings import Settings, known, load, replaced, values_of
+from services.loader import load
+from services.settings import Settings, known, replaced, values_of
 from services.sources import BadSettings
 from serving.config import ReplicaConfig
 from serving.replica import Replica
@@ -24,20 +25,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SERVERS = ["bus.bootstrap_servers=127.0.0.1:1", "store.url=redis://127.0.0.1:1"]
 
 TOO_LARGE_HERE = {"serving.threads", "learner.threads", "learner.num_features"}
-"""They take hold of the machine of the tests: all threads of this process, and gigabytes."""
+"""Settings whose ends would take all threads of the test process, or gigabytes of memory."""
 
 
 def ends(section: str) -> Iterator[tuple[str, float]]:
-    """Each number of the section with the lowest and the highest value that it may have."""
+    """Yields each number of the section with its lowest and its highest allowed value."""
     for name, setting in known().items():
         if name.startswith(section) and name not in TOO_LARGE_HERE:
             for bound in setting.bounds:
                 (end,) = asdict(bound).values()
-                yield name, end + (1e-3 if isinstance(bound, Gt) else -1e-3 if isinstance(bound, Lt) else 0)
+                if isinstance(bound, Gt):
+                    end += 1e-3
+                elif isinstance(bound, Lt):
+                    end -= 1e-3
+                yield name, end
 
 
 def settings_with(name: str, value: float) -> Settings | None:
-    """None where it contradicts another setting."""
+    """Returns the settings; None where the value contradicts another setting."""
     try:
         return load(file=Path(os.devnull), environ={}, flags=[*SERVERS, f"{name}={value}"]).settings
     except BadSettings as error:

@@ -1,22 +1,25 @@
-"""The local stack, for real: it answers, it says why it does not, and nothing of it is left behind."""
+"""Tests the local stack with real processes: it answers, or says why it does not, and leaves no process behind."""
 
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import psutil
 import pytest
 
 from rollout.plans import begin
+from services.loader import load
 from services.running import FILE, NotRunning, attach
-from services.settings import Settings, load
-from services.stack import Stack, waited_for
+from services.settings import Settings
+from services.stack import Stack, unready_program
 from services.supervisor import StackFailed
-from tests.services.owner import DEADLINE_S, UP, Owner, eventually, gone, owning
+from tests.services.owner import DEADLINE_S, UP, Owner, gone, owning
 from tests.stores import manifest_of
+from tests.waiting import eventually
 from wire.records import ReplicaReport
 from wire.store import Store
 
@@ -27,7 +30,7 @@ PROGRAMS = ("redis", "broker", "learner", "rollout", "serve")
 OWNER = """
 import json, os, signal
 from pathlib import Path
-from services.settings import load
+from services.loader import load
 from services.stack import Stack
 
 with Stack(load(file=Path(os.devnull), environ=os.environ).settings) as stack:
@@ -42,39 +45,39 @@ def settings_in(folder: Path, **environ: str) -> Settings:
 
 
 def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> None:
-    """Reports are told apart by who made them, not by their times: clocks may be set while a stack starts."""
+    """Reports are told apart by their replica and not by their time: clocks may be set while a stack starts."""
 
-    def waited() -> str:
-        return waited_for(store, replicas=1, earlier={"of the stack before"})
+    def unready_now() -> str:
+        return unready_program(store, replicas=1, earlier={"of the stack before"})
 
     lease = store.acquire("learner", "test", 60_000)
     assert lease is not None
-    said = [waited()]
+    unready = [unready_now()]
     store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
-    said.append(waited())
+    unready.append(unready_now())
     store.write_plan(begin(1, salt="s", now_ms=1).plan)
-    said.append(waited())
+    unready.append(unready_now())
     store.report(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=2_000))
-    said.append(waited())
+    unready.append(unready_now())
     store.report(ReplicaReport(replica="ours", revision=0, versions=(), time_ms=1_000))
-    said.append(waited())
+    unready.append(unready_now())
     store.report(ReplicaReport(replica="ours", revision=1, versions=(1,), time_ms=1_001))
-    assert [*said, waited()] == ["learner", "rollout", "serve", "serve", "serve", ""]
+    assert [*unready, unready_now()] == ["learner", "rollout", "serve", "serve", "serve", ""]
 
 
 def test_a_replica_that_answers_with_a_stand_in_is_ready(store: Store) -> None:
-    """B1: `up` could not start again while the stable version could not be had."""
+    """B1: `up` could not start again while the stable version was missing."""
     lease = store.acquire("learner", "test", 60_000)
     assert lease is not None
     store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
     store.write_plan(begin(1, salt="s", now_ms=1).plan)
     store.report(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
-    assert waited_for(store, replicas=1, earlier=set()) == ""
+    assert unready_program(store, replicas=1, earlier=set()) == ""
 
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
-    """`lifelong up`."""
+    """Runs `lifelong up`."""
     with owning(UP, tmp_path_factory.mktemp("up")) as owner:
         yield owner
 
@@ -115,14 +118,15 @@ def test_what_it_keeps_is_its_owner_s_alone(up: Owner) -> None:
 
 
 def test_nobody_else_can_reach_its_redis(up: Owner) -> None:
-    """B8"""
+    """B8."""
     (redis,) = up.pids("redis")
     assert psutil.Process(redis).net_connections(kind="inet") == []
 
 
 def test_every_program_is_in_a_session_of_its_own(up: Owner) -> None:
-    """Control-C in a terminal reaches the owner alone, who ends the others in order."""
-    assert os.getsid(up.process.pid) not in {os.getsid(pid) for name in PROGRAMS for pid in up.pids(name)}
+    """Control-C in a terminal reaches only the owner, which ends the programs in order."""
+    pids = chain.from_iterable(map(up.pids, PROGRAMS))
+    assert os.getsid(up.process.pid) not in {os.getsid(pid) for pid in pids}
 
 
 def test_control_c_ends_everything_cleanly(up: Owner) -> None:

@@ -1,4 +1,4 @@
-"""B7: a full disk: answers go on, publishing waits, nothing is torn, and all goes on when there is space again."""
+"""B7: tests a full disk: answers go on, publishing waits, no file is corrupt, and all continues when there is space."""
 
 import json
 import os
@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from learner.state.checkpoint import Checkpoints
+from services.loader import load
 from services.running import attach
-from services.settings import load
 from services.stack import open_store
 from tests.required import missing
 from tests.services.client import Client, ask
-from tests.services.owner import UP, Owner, eventually, owning
+from tests.services.owner import UP, Owner, owning
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -26,7 +27,7 @@ SOON_S = 60.0
 
 
 def own_mounts() -> list[str]:
-    """The command before a command that may mount what nobody else sees; skips where we may not."""
+    """Returns the prefix of a command that runs in its own mount namespace; skips where that is not permitted."""
     command = ["unshare", "--mount"]
     if sys.platform != "linux" or subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
         missing("namespaces", "no mounts of our own: needs Linux and the right to mount")
@@ -35,7 +36,7 @@ def own_mounts() -> list[str]:
 
 @pytest.mark.parametrize("kind", ["tansu", "kafka"])
 def test_a_full_disk_stops_no_answer_and_is_forgotten_when_there_is_space(kind: str, tmp_path: Path) -> None:
-    """`main`, below, in a mount namespace of its own, where the state folder is a small disk."""
+    """Runs `main`, below, in its own mount namespace, where the state folder is a small disk."""
     if kind == "kafka" and not os.environ.get("KAFKA_HOME"):
         missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
     command = [*own_mounts(), sys.executable, "-m", __name__, kind, str(tmp_path)]
@@ -73,7 +74,7 @@ def main(kind: str, folder: Path) -> None:
 
 
 def fill(folder: Path) -> Path:
-    """Leaves not one byte; the file that does."""
+    """Fills the disk to the last byte; returns the file that fills it."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
@@ -84,20 +85,20 @@ def fill(folder: Path) -> Path:
 
 
 def teach(up: Owner) -> None:
-    """Labels, for which there would be a new version; a broker whose disk is full does not take them."""
+    """Sends labels, which would make a new version; a broker whose disk is full refuses them."""
     for label in ("delivery", "refund"):
         if (answer := ask(up.port)) is not None:
             up.ask("feedback", answer["event_id"], label, "--receipt", answer["receipt"])
 
 
 def newest(up: Owner) -> int:
-    """The newest version, which a server that refuses to write still tells; 0 while it does not answer."""
+    """Returns the newest version, which a server that refuses to write still answers; 0 while it does not answer."""
     done = up.ask("versions", "--json")
     return int(json.loads(done.stdout)["newest"]) if done.returncode == 0 else 0
 
 
 def check_whole(folder: Path) -> None:
-    """Every checkpoint, and every blob of the current version, is what was written."""
+    """Checks that every checkpoint and every blob of the current version is intact."""
     checkpoints = Checkpoints(folder / "learner", num_newest=1)
     assert checkpoints.newest() is not None
     assert checkpoints.refused == []

@@ -1,4 +1,4 @@
-"""B7: any program of the stack may be killed, at any time and any number of times; `up` lives, and answers."""
+"""B7: tests that any program of the stack may be killed, at any time, repeatedly, while `up` goes on and answers."""
 
 import os
 from collections.abc import Iterator
@@ -7,14 +7,15 @@ import pytest
 
 from tests.required import missing
 from tests.services.client import Client, ask
-from tests.services.owner import UP, Owner, eventually, owning
+from tests.services.owner import UP, Owner, owning
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=["tansu", "kafka"])
 def up(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
-    """`lifelong up` with a broker of either kind."""
+    """Runs `lifelong up` with a broker of either kind."""
     environ = {}
     if request.param == "kafka":
         if not os.environ.get("KAFKA_HOME"):
@@ -37,7 +38,7 @@ def test_what_is_killed_twice_comes_back_and_every_request_is_answered_meanwhile
 
 @pytest.mark.parametrize(("name", "index"), [("serve", 0), ("guard", 0), ("guard", 1)])
 def test_replicas_come_back_whoever_of_their_parents_is_killed_twice(up: Owner, name: str, index: int) -> None:
-    """`guard` 0 and 1: the outer and the inner one. What they leave must not hold the port (experiment 3)."""
+    """Kills the outer guard (0) or the inner one (1): the port must not stay taken (experiment 3)."""
     before = up.pids("serve")
     up.kill(name, index=index)
     up.kill(name, index=index)
@@ -50,5 +51,5 @@ def test_replicas_come_back_whoever_of_their_parents_is_killed_twice(up: Owner, 
 
 
 def test_a_broker_that_has_lost_its_topics_gets_them_again(up: Owner) -> None:
-    said = up.lines("its topics were made anew")
-    assert bool(said) is any("tansu" in line for line in up.said), up.said
+    messages = up.lines("its topics were made anew")
+    assert bool(messages) is any("tansu" in line for line in up.said), up.said

@@ -1,4 +1,4 @@
-"""Whatever ends is started again, later each time; before everything was ready, what would end again ends the start."""
+"""Tests the supervisor: it restarts with back-off; before everything was ready, a fatal end fails the start."""
 
 import signal
 import subprocess
@@ -12,12 +12,11 @@ import pytest
 from services.local import tether
 from services.local.logfile import RotatingLog
 from services.supervisor import FREE_WITHIN_S, LONG_LIFE_S, Program, StackFailed, Supervisor, is_fatal
-
-DEADLINE_S = 20.0
+from tests.waiting import eventually
 
 
 class Bench:
-    """A supervisor whose clock stands until it is set, and what it said."""
+    """A supervisor whose clock stands still until it is set, and the lines that it printed."""
 
     def __init__(self, folder: Path) -> None:
         self.now_s = 0.0
@@ -30,7 +29,7 @@ class Bench:
         return Program(name="toy", start=lambda: tether.start(argv, log=self.log), log=self.log, may_start=may_start)
 
     def running(self) -> "subprocess.Popen[bytes]":
-        """The program, once it runs."""
+        """Returns the process, once it runs."""
         eventually(lambda: bool(self.supervisor.processes))
         return self.supervisor.processes["toy"]
 
@@ -41,17 +40,10 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
-    yield made
-    made.supervisor.stop("toy", grace_s=5.0)
-    made.supervisor.close()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    toy_bench = Bench(tmp_path)
+    yield toy_bench
+    toy_bench.supervisor.stop("toy", grace_s=5.0)
+    toy_bench.supervisor.close()
 
 
 FOR_EVER = "import time; print('here', flush=True); time.sleep(600)"
@@ -63,7 +55,7 @@ def test_what_would_end_again_is_fatal_at_first(code: int, fatal: bool) -> None:
 
 
 def test_a_killed_program_is_started_again_later_each_time(bench: Bench) -> None:
-    """B7: two kills within seconds end nothing."""
+    """B7: two kills within seconds do not end the stack."""
     bench.supervisor.add(bench.program(FOR_EVER))
     for num, delay_s in enumerate((1.0, 2.0, 4.0)):
         killed = bench.running()
@@ -106,7 +98,7 @@ def test_wrong_settings_end_the_start_with_the_end_of_the_log(bench: Bench) -> N
 
 
 def test_afterwards_they_end_nothing_and_the_reason_is_said(bench: Bench) -> None:
-    """B7: 78 of a part ends nobody else once all were ready."""
+    """B7: an exit with 78 does not end the other programs once all were ready."""
     bench.supervisor.tolerate()
     bench.supervisor.add(bench.program("import sys; print('port 8000 is taken'); sys.exit(78)"))
     (line,) = bench.await_said(1)
@@ -119,7 +111,7 @@ def test_afterwards_they_end_nothing_and_the_reason_is_said(bench: Bench) -> Non
 
 
 def test_a_program_waits_for_what_it_needs_to_itself_but_not_for_ever(bench: Bench) -> None:
-    """B7: whoever held the port may need a moment to let go of it."""
+    """B7: the earlier holder of the port may need a moment to release it."""
     is_free = [False]
     bench.supervisor.add(bench.program(FOR_EVER, may_start=lambda: is_free[0]))
     time.sleep(0.3)

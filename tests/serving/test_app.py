@@ -24,8 +24,8 @@ from serving.config import ReplicaConfig, ServingConfig
 from serving.http.listener import PortTaken
 from tests.serving.http.test_listener import listener_of
 from tests.serving.versions import TinyPublisher, label_of
-from tests.serving.waiting import eventually
 from tests.stores import SIGNING_KEY
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Event
@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
 import signal, sys, threading
 from serving.app import run
-from serving.cluster import RayLost
 from serving.config import ReplicaConfig, ServingConfig
+from serving.serve_watch import RayLost
 from services.commands.exits import code_of
 from wire.config import BusConfig, StoreConfig
 from wire.logs import LogConfig
@@ -62,7 +62,7 @@ except RayLost as error:
 
 @dataclass(frozen=True)
 class Served:
-    """`lifelong serve`, but for the command line."""
+    """`lifelong serve` without the command line."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -78,7 +78,7 @@ class Served:
 
 @pytest.fixture
 def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> Callable[..., Any]:
-    """Starts replicas on a port; ends them, and asserts how they end."""
+    """Starts replicas on a port, and asserts how the process ends."""
 
     @contextmanager
     def serving(port: int, *, replicas: int, ends_with: int = 0) -> Iterator[Served]:
@@ -128,12 +128,15 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
         send(bus, events)
         await_answers(bus, {event.id for event in events})
         eventually(lambda: len(served.replicas) == 2, within_s=60)
-        listening = [c for p in served.replicas for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
-        assert {connection.laddr.ip.removeprefix("::ffff:") for connection in listening} == {"127.0.0.1"}
+        addresses = set[str]()
+        for replica in served.replicas:
+            listening = [each for each in replica.net_connections() if each.status == psutil.CONN_LISTEN]
+            addresses.update(each.laddr.ip.removeprefix("::ffff:") for each in listening)
+        assert addresses == {"127.0.0.1"}
 
 
 def events_in(log: Path) -> set[str]:
-    """The events in a log of JSON lines; a line that is none is told."""
+    """Returns the log events; every line must be JSON."""
     lines = [line for line in log.read_text().splitlines() if line]
     return {json.loads(line)["event"] for line in lines}
 
@@ -143,7 +146,7 @@ def events_in(log: Path) -> set[str]:
 def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_on_the_same_port(
     store: Store, broker: Any, serve: Callable[..., Any]
 ) -> None:
-    """F33. F32, B7: nobody looked at Ray; then its orphan held the port, and the next one ended with 78."""
+    """F33. F32, B7: nobody watched Ray, its orphan then held the port, and the next `serve` ended with 78."""
     if broker.kind != "tansu":
         pytest.skip("one broker is enough for Ray")
     learner = TinyPublisher(store)
@@ -183,7 +186,7 @@ def send(bus: Bus, events: list[Event]) -> None:
 
 
 def await_answers(bus: Bus, event_ids: set[str]) -> None:
-    """Until every event is answered, some perhaps twice: by the replica that died, and by the one that took over."""
+    """Waits until every event is answered, some perhaps twice: by the replica that died, and by its successor."""
     missing = set(event_ids)
 
     def is_complete() -> bool:
@@ -195,7 +198,7 @@ def await_answers(bus: Bus, event_ids: set[str]) -> None:
 
 
 def config_of(port: int) -> ReplicaConfig:
-    """Settings of servers that are not there."""
+    """Settings with servers that do not exist."""
     return ReplicaConfig(
         encoder="minilm-l6",
         serving=ServingConfig(http_port=port),
@@ -236,7 +239,7 @@ serve.shutdown()
 def test_on_a_shared_ray_only_our_own_application_is_removed(
     store: Store, broker: Any, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, short_folder: Path
 ) -> None:
-    """F32: whoever stopped `lifelong serve` stopped everything on the cluster."""
+    """F32: stopping `lifelong serve` stopped every application on the cluster."""
     if broker.kind != "tansu":
         pytest.skip("one broker is enough for Ray")
     for name, value in {
@@ -263,7 +266,7 @@ def test_on_a_shared_ray_only_our_own_application_is_removed(
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """Sockets of Ray lie in it, whose paths may not be long."""
+    """Yields a folder with a short path, since sockets of Ray lie in it."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
@@ -274,7 +277,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], Any]:
     return app.build
 
 
-GIVEN = {"store.url": "redis://127.0.0.1:1/0", "bus": {"bootstrap_servers": "127.0.0.1:1"}}
+ADDRESSES = {"store.url": "redis://127.0.0.1:1/0", "bus": {"bootstrap_servers": "127.0.0.1:1"}}
 
 
 def test_build_names_everything_that_is_missing(
@@ -287,12 +290,12 @@ def test_build_names_everything_that_is_missing(
 
 def test_build_refuses_names_that_nobody_reads(build: Callable[[dict[str, Any]], Any]) -> None:
     with pytest.raises(ValueError, match="replica_count"):
-        build({**GIVEN, "serving.replica_count": "2"})
+        build({**ADDRESSES, "serving.replica_count": "2"})
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
 def test_build_reads_text_as_the_command_line_gives_it(build: Callable[[dict[str, Any]], Any]) -> None:
-    application = build({**GIVEN, "serving.replicas": "3", "serving.weights.precision.mode": "int4"})
+    application = build({**ADDRESSES, "serving.replicas": "3", "serving.precision.mode": "int4"})
     assert application._bound_deployment.num_replicas == 3
     (config,) = application._bound_deployment.init_args
     assert config.serving.precision.mode == "int4"

@@ -28,7 +28,7 @@ def queue_of(
     )
 
 
-def taken(batch: Batch[Text] | None) -> list[int]:
+def lengths_of(batch: Batch[Text] | None) -> list[int]:
     assert batch is not None
     return [item.num_tokens for item in batch.items]
 
@@ -55,13 +55,13 @@ def test_what_came_while_the_model_was_busy_is_one_batch() -> None:
     queue = queue_of()
     for length in (1, 2, 3):
         queue.submit(Text(length))
-    assert taken(queue.take()) == [1, 2, 3]
+    assert lengths_of(queue.take()) == [1, 2, 3]
 
 
 def test_batches_keep_the_order() -> None:
     queue = queue_of(tokens=10)
     assert queue.submit_many([Text(length) for length in (6, 6, 3, 2)]) == 4
-    assert [taken(queue.take()) for _ in range(3)] == [[6], [6, 3], [2]]
+    assert [lengths_of(queue.take()) for _ in range(3)] == [[6], [6, 3], [2]]
 
 
 def test_a_full_queue_refuses_at_once() -> None:
@@ -80,11 +80,11 @@ def test_as_many_are_taken_as_there_is_room_for() -> None:
 
 
 def test_the_queue_is_bounded_in_bytes_too() -> None:
-    """B22: texts are as long as their senders like."""
+    """B22: the number of texts alone bounds no memory, since a text may be long."""
     queue = queue_of(max_bytes=100)
     assert queue.submit_many([Text(1, num_bytes=60), Text(2, num_bytes=40), Text(3, num_bytes=1)]) == 2
     assert queue.load == 1.0
-    assert taken(queue.take()) == [1, 2]
+    assert lengths_of(queue.take()) == [1, 2]
     assert queue.submit_many([Text(4, num_bytes=100)]) == 1
 
 
@@ -92,14 +92,14 @@ def test_room_comes_back_when_a_batch_is_taken() -> None:
     queue = queue_of(max_items=1)
     for length in (1, 2, 3):
         queue.submit(Text(length))
-        assert taken(queue.take()) == [length]
+        assert lengths_of(queue.take()) == [length]
 
 
 def test_a_closed_queue_hands_out_what_it_has_and_ends() -> None:
     queue = queue_of()
     queue.submit(Text(7))
     queue.close()
-    assert taken(queue.take()) == [7]
+    assert lengths_of(queue.take()) == [7]
     assert queue.take() is None
     assert queue.state is QueueState.CLOSED
     with pytest.raises(QueueClosed):
@@ -120,14 +120,14 @@ def test_an_idle_model_waits_for_company_until_the_deadline() -> None:
     queue = queue_of(wait_ms=50)
     queue.submit(Text(1))
     started_s = time.monotonic()
-    assert taken(queue.take()) == [1]
+    assert lengths_of(queue.take()) == [1]
     assert 0.04 < time.monotonic() - started_s < 1
 
 
 def test_a_full_batch_does_not_wait() -> None:
     queue = queue_of(wait_ms=60_000, items=2)
     queue.submit_many([Text(1), Text(2)])
-    assert taken(queue.take()) == [1, 2]
+    assert lengths_of(queue.take()) == [1, 2]
 
 
 def test_a_text_that_waited_long_enough_does_not_wait_again() -> None:
@@ -147,7 +147,7 @@ def test_company_that_fills_the_batch_ends_the_wait() -> None:
     queue.submit(Text(1))
     late = threading.Timer(0.05, lambda: queue.submit(Text(2)))
     late.start()
-    assert taken(queue.take()) == [1, 2]
+    assert lengths_of(queue.take()) == [1, 2]
     late.join()
 
 
@@ -163,7 +163,7 @@ def test_many_producers_lose_nothing() -> None:
         producer.start()
     count = 0
     while count < 2_000:
-        count += len(taken(queue.take()))
+        count += len(lengths_of(queue.take()))
     for producer in producers:
         producer.join()
     assert (count, len(queue)) == (2_000, 0)

@@ -1,4 +1,4 @@
-"""The model's thread: answers, arms, flips and failures."""
+"""The model's thread: answers, arms, swaps and failures."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,10 +12,11 @@ import torch
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.engine import Engine, SwapStalls
+from serving.engine import Engine
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.predict import predict_many
+from serving.swap_stalls import StallReport
 from serving.weights.active import ActiveVersions, Version
 from serving.weights.latency import LatencyTable
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
@@ -26,8 +27,8 @@ POISON = [1 << 20]
 """A token id beyond the vocabulary: the forward raises."""
 
 
-class Asker:
-    """Collects outcomes in order of delivery."""
+class Caller:
+    """A caller of the engine: collects outcomes in order of delivery."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -79,24 +80,25 @@ def answered(outcomes: list[Outcome]) -> list[Answer]:
 
 
 def test_an_answer_names_its_event_its_weights_and_its_classes(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     with running(engine, queue, live_of([3])):
-        queue.submit(asker.item("where is my card", event_id="e1", key="k"))
-        (answer,) = answered(asker.wait(1))
+        queue.submit(caller.item("where is my card", event_id="e1", key="k"))
+        (answer,) = answered(caller.wait(1))
     assert (answer.event_id, answer.key, answer.text, answer.time_ms) == ("e1", "k", "where is my card", 77)
     assert (answer.weights_version, answer.arm, answer.rollout_revision, answer.precision) == (3, "stable", 1, "int8")
     assert answer.label == label_of(3, "where is my card")
     assert answer.scores[0] == (answer.label, answer.score)
     assert len(answer.scores) == 2
-    assert answer.scores[0][1] >= answer.scores[1][1] > 0
+    assert answer.scores[0][1] >= answer.scores[1][1]
+    assert answer.scores[1][1] > 0
 
 
 def test_each_entity_is_answered_by_its_arm(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     live = live_of([3, 4])
     with running(engine, queue, live):
-        queue.submit_many([asker.item("hello there", key=f"k{index}") for index in range(40)])
-        answers = answered(asker.wait(40))
+        queue.submit_many([caller.item("hello there", key=f"k{index}") for index in range(40)])
+        answers = answered(caller.wait(40))
     assert {answer.weights_version for answer in answers} == {3, 4}
     for answer in answers:
         arm = arm_for(answer.key, live.plan)
@@ -105,26 +107,26 @@ def test_each_entity_is_answered_by_its_arm(engine: Engine, queue: BatchQueue[It
 
 
 def test_versions_with_different_encoders_answer_side_by_side(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     versions = {
         number: Version(number=number, model=model_of(number, encoder_seed=number), precisions=PRECISIONS, num_bytes=1)
         for number in (3, 4)
     }
     with running(engine, queue, ActiveVersions(number=1, plan=plan_of(3, 4), versions=versions)):
-        queue.submit_many([asker.item("hello there", key=f"k{index}") for index in range(20)])
-        answers = answered(asker.wait(20))
+        queue.submit_many([caller.item("hello there", key=f"k{index}") for index in range(20)])
+        answers = answered(caller.wait(20))
     for answer in answers:
         number = answer.weights_version
         assert answer.label == label_of(number, "hello there", encoder_seed=number)
 
 
 def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], counts: Counts) -> None:
-    asker = Asker()
-    items = [asker.item("good", event_id=f"g{index}") for index in range(4)]
-    items.insert(2, asker.item("bad", event_id="bad", token_ids=POISON))
+    caller = Caller()
+    items = [caller.item("good", event_id=f"g{index}") for index in range(4)]
+    items.insert(2, caller.item("bad", event_id="bad", token_ids=POISON))
     with running(engine, queue, live_of([1])):
         queue.submit_many(items)
-        outcomes = asker.wait(5)
+        outcomes = caller.wait(5)
     failed = [outcome for outcome in outcomes if isinstance(outcome, ItemFailure)]
     assert [(failure.event.id, failure.reason) for failure in failed] == [("bad", "model_failed")]
     assert counts.snapshot()["model_failed"] == 1
@@ -132,70 +134,71 @@ def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], coun
 
 
 def test_the_engine_goes_on_after_a_failure(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     with running(engine, queue, live_of([1])):
-        queue.submit(asker.item("bad", token_ids=POISON))
-        asker.wait(1)
-        queue.submit(asker.item("good"))
-        outcomes = asker.wait(2)
+        queue.submit(caller.item("bad", token_ids=POISON))
+        caller.wait(1)
+        queue.submit(caller.item("good"))
+        outcomes = caller.wait(2)
     assert isinstance(outcomes[1], Answer)
 
 
 def test_without_weights_every_item_fails_by_name(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     with running(engine, queue, None):
-        queue.submit(asker.item("hello"))
-        (outcome,) = asker.wait(1)
+        queue.submit(caller.item("hello"))
+        (outcome,) = caller.wait(1)
     assert isinstance(outcome, ItemFailure)
     assert outcome.reason == "no_weights"
 
 
 def test_weights_without_classes_answer_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     model = model_of(1)
     empty = type(model)(model.encoder, model.head, ())
     versions = {1: Version(number=1, model=empty, precisions=PRECISIONS, num_bytes=1)}
     with running(engine, queue, ActiveVersions(number=1, plan=plan_of(1), versions=versions)):
-        queue.submit(asker.item("hello"))
-        (answer,) = answered(asker.wait(1))
+        queue.submit(caller.item("hello"))
+        (answer,) = answered(caller.wait(1))
     assert (answer.label, answer.score, answer.scores) == (None, 0.0, ())
 
 
-def test_a_flip_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+def test_a_swap_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engine, queue: BatchQueue[Item]) -> None:
+    caller = Caller()
     with running(engine, queue, live_of([1], number=1)):
-        queue.submit(asker.item("before"))
-        asker.wait(1)
-        queue.submit(asker.item("once more"))
-        asker.wait(2)
-        assert engine.flips.num == 0
+        queue.submit(caller.item("before"))
+        caller.wait(1)
+        queue.submit(caller.item("once more"))
+        caller.wait(2)
+        assert engine.swap_stalls.num == 0
         engine.live = live_of([2], number=2)
-        queue.submit(asker.item("after"))
-        (_, _, after) = answered(asker.wait(3))
-    flips = engine.flips
+        queue.submit(caller.item("after"))
+        (_, _, after) = answered(caller.wait(3))
+    stalls = engine.swap_stalls
     assert after.weights_version == 2
-    assert flips.num == 1
-    assert 0 <= flips.stalls_ms[0] < 50
-    assert 0 <= flips.pauses_ms[0] < 50
+    assert stalls.num == 1
+    assert 0 <= stalls.stalls_ms[0] < 50
+    assert 0 <= stalls.pauses_ms[0] < 50
 
 
-def test_flips_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+def test_swaps_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
+    caller = Caller()
     with running(engine, queue, live_of([1], number=3)):
-        queue.submit(asker.item("first"))
-        asker.wait(1)
-        before = engine.flips
+        queue.submit(caller.item("first"))
+        caller.wait(1)
+        before = engine.swap_stalls
         engine.live = live_of([2], number=5)
-        queue.submit(asker.item("second"))
-        asker.wait(2)
-    after = engine.flips
-    assert before == SwapStalls(2, (0.0, 0.0), (0.0, 0.0))
+        queue.submit(caller.item("second"))
+        caller.wait(2)
+    after = engine.swap_stalls
+    assert before == StallReport(2, (0.0, 0.0), (0.0, 0.0))
     assert after.num == 4
-    assert after.stalls_ms[:3] == after.pauses_ms[:3] == (0.0, 0.0, 0.0)
+    assert after.stalls_ms[:3] == (0.0, 0.0, 0.0)
+    assert after.pauses_ms[:3] == (0.0, 0.0, 0.0)
 
 
 def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
-    asker = Asker()
+    caller = Caller()
     texts = [f"text number {index}" for index in range(8)]
     lives = [live_of([1 + index % 4, 5 + index % 4], number=1 + index) for index in range(200)]
     stop = threading.Event()
@@ -204,20 +207,20 @@ def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue
     def ask() -> None:
         nonlocal num_asked
         while not stop.is_set():
-            num_asked += queue.submit_many([asker.item(text, key=f"{num_asked}") for text in texts])
-            asker.wait(num_asked)
+            num_asked += queue.submit_many([caller.item(text, key=f"{num_asked}") for text in texts])
+            caller.wait(num_asked)
 
     with running(engine, queue, lives[0]):
         load = threading.Thread(target=ask)
         load.start()
         for live in lives:
             engine.live = live
-            asker.wait(len(asker.outcomes) + 1)
+            caller.wait(len(caller.outcomes) + 1)
         stop.set()
         load.join()
-        answers = answered(asker.wait(num_asked))
-    expected = {(number, text): label_of(number, text) for number in range(1, 9) for text in texts}
-    assert all(answer.label == expected[answer.weights_version, answer.text] for answer in answers)
+        answers = answered(caller.wait(num_asked))
+    for answer in answers:
+        assert answer.label == label_of(answer.weights_version, answer.text)
     assert len({answer.rollout_revision for answer in answers}) > 100
 
 
@@ -228,13 +231,13 @@ FAST_INT4 = LatencyTable((1,), {"int8": (2.0,), "int4": (1.0,)})
 def test_a_full_queue_browns_out_and_an_empty_one_does_not(
     engine: Engine, counts: Counts, queue: BatchQueue[Item]
 ) -> None:
-    """The first 5,000 and more wait for more than half of the queue's room; from a quarter on it is calm again."""
+    """More than half of the queue's room waits for the first batches; below a quarter the brown-out ends."""
     live = live_of([1])
     version = replace(live.versions[1], precisions=MEASURED, latency=FAST_INT4)
-    asker = Asker()
-    queue.submit_many([asker.item("hello", event_id=f"e{index}") for index in range(6_000)])
+    caller = Caller()
+    queue.submit_many([caller.item("hello", event_id=f"e{index}") for index in range(6_000)])
     with running(engine, queue, replace(live, versions={1: version})):
-        answers = answered(asker.wait(6_000))
+        answers = answered(caller.wait(6_000))
     precisions = [answer.precision for answer in answers]
     calm = precisions.index("int8")
     assert set(precisions[:calm]) == {"int4"}
@@ -251,7 +254,7 @@ def test_a_full_queue_browns_out_and_an_empty_one_does_not(
 
 
 class Machine:
-    """What `predict_many` runs on: whatever `raises` says of the texts of a batch, None where it answers."""
+    """The machine below `predict_many`: `raises` returns the error for the texts of a batch, None where it answers."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.raises: Callable[[list[str]], Exception | None] = lambda texts: None
@@ -277,12 +280,12 @@ def kinds(outcomes: Sequence[Outcome]) -> list[type]:
 def test_memory_that_runs_out_is_no_fault_of_an_event(
     engine: Engine, queue: BatchQueue[Item], counts: Counts, machine: Machine, error: Exception
 ) -> None:
-    """B25 no. 9."""
-    asker = Asker()
+    """B25 no. 9: events were blamed for a lack of memory."""
+    caller = Caller()
     machine.raises = lambda texts: error if "bad luck" in texts else None
-    queue.submit_many([asker.item(text) for text in ("good", "bad luck", "good")])
+    queue.submit_many([caller.item(text) for text in ("good", "bad luck", "good")])
     with running(engine, queue, live_of([1])):
-        assert kinds(asker.wait(3)) == [Answer, Unanswered, Answer]
+        assert kinds(caller.wait(3)) == [Answer, Unanswered, Answer]
     assert counts.snapshot()["machine_faults"] == 1
     assert "model_failed" not in counts.snapshot()
 
@@ -290,27 +293,27 @@ def test_memory_that_runs_out_is_no_fault_of_an_event(
 def test_a_batch_that_is_too_large_for_the_memory_is_answered_in_parts(
     engine: Engine, queue: BatchQueue[Item], machine: Machine
 ) -> None:
-    asker = Asker()
+    caller = Caller()
     machine.raises = lambda texts: MemoryError() if len(texts) > 1 else None
-    queue.submit_many([asker.item("good") for _ in range(5)])
+    queue.submit_many([caller.item("good") for _ in range(5)])
     with running(engine, queue, live_of([1])):
-        assert len(answered(asker.wait(5))) == 5
+        assert len(answered(caller.wait(5))) == 5
 
 
 def test_where_nothing_can_be_answered_no_event_is_blamed(
     engine: Engine, queue: BatchQueue[Item], machine: Machine
 ) -> None:
-    """B25 no. 9: a processor that is broken, say, raises whatever it likes."""
-    asker = Asker()
+    """B25 no. 9: a broken processor, for example, may raise any error."""
+    caller = Caller()
     with running(engine, queue, live_of([1])):
-        queue.submit(asker.item("good"))
-        asker.wait(1)
+        queue.submit(caller.item("good"))
+        caller.wait(1)
         machine.raises = lambda texts: RuntimeError("device-side assert triggered")
-        queue.submit_many([asker.item("one"), asker.item("two")])
-        asker.wait(3)
+        queue.submit_many([caller.item("one"), caller.item("two")])
+        caller.wait(3)
         machine.raises = lambda texts: RuntimeError("poison") if "poison" in texts else None
-        queue.submit(asker.item("poison"))
-        outcomes = asker.wait(4)
+        queue.submit(caller.item("poison"))
+        outcomes = caller.wait(4)
     assert kinds(outcomes) == [Answer, Unanswered, Unanswered, ItemFailure]
 
 
@@ -325,18 +328,18 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
         now_ms=lambda: 0,
         clock=lambda: now_s[0],
     )
-    asker = Asker()
+    caller = Caller()
     with running(engine, queue, live_of([1])):
         machine.raises = lambda texts: MemoryError()
         for number, now_s[0] in enumerate((10.0, 14.0, 16.0)):
             engine.check(batch_timeout_s=5)
-            queue.submit(asker.item("hello"))
-            asker.wait(number + 1)
+            queue.submit(caller.item("hello"))
+            caller.wait(number + 1)
         with pytest.raises(Unhealthy, match="failed for more than 5 s"):
             engine.check(batch_timeout_s=5)
         machine.raises = lambda texts: None
-        queue.submit(asker.item("hello"))
-        asker.wait(4)
+        queue.submit(caller.item("hello"))
+        caller.wait(4)
         engine.check(batch_timeout_s=5)
 
 

@@ -1,4 +1,4 @@
-"""A whole replica while the broker is away: nothing is lost, and all goes on when it is back."""
+"""A whole replica during an outage of the broker: nothing is lost, and everything resumes afterwards."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import start_kind, take
 from tests.serving.versions import TinyPublisher
-from tests.serving.waiting import eventually
 from tests.stores import SIGNING_KEY
+from tests.waiting import eventually
 from tests.wire.bus.traffic import keep_ports, kill
 from wire.bus import Bus, Subscription
 from wire.config import BusConfig, StoreConfig
@@ -29,11 +29,11 @@ from wire.store import Store
 pytestmark = pytest.mark.live
 
 BACK_S = 15.0
-"""After this long everything goes again."""
+"""Time after which everything must have resumed."""
 
 
 class Away:
-    """A broker that can be away and come back: Apache Kafka is killed and started, Tansu, in memory, is stopped."""
+    """A broker that can leave and come back: Apache Kafka is killed and started, Tansu, in memory, is stopped."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self._kind = kind
@@ -67,7 +67,7 @@ def away(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def bus_config(away: Away) -> BusConfig:
-    """Records fail after 2 s, so that a short outage is a long one."""
+    """Lets records fail after 2 s, so that a short outage acts as a long one."""
     return BusConfig(
         bootstrap_servers=away.broker.bootstrap_servers,
         session_timeout_ms=6_000 if away.broker.kind == "kafka" else 2_000,
@@ -97,7 +97,7 @@ def start(
             replica = Replica(config, f"replica{time.monotonic_ns()}")
             replica.start()
             started.callback(replica.close)
-            eventually(lambda: replica.api().asking.why_not_ready() is None)
+            eventually(lambda: replica.api().bridge.why_not_ready() is None)
             return replica
 
         yield start_one
@@ -125,12 +125,12 @@ def ask(url: str, names: list[str], *, pause_s: float = 0.0) -> None:
 
 
 def subscriptions(replica: Replica) -> list[Subscription[Any]]:
-    """Those that are open."""
+    """Returns the open subscriptions of a replica."""
     return [each for each in replica._bus._opened if isinstance(each, Subscription) and not each.is_closed]
 
 
 def answered(bus: Bus, num: int) -> list[str]:
-    """The ids of at least `num` answers, each as often as it was given."""
+    """Returns the ids of at least `num` answers, each as often as it was sent."""
     with closing(bus.follow([Answer], {})) as follower:
         return [each.record.event_id for each in take(follower.poll, num, within_s=BACK_S)]
 
@@ -138,7 +138,7 @@ def answered(bus: Bus, num: int) -> list[str]:
 def test_nothing_is_lost_while_the_broker_is_away(
     away: Away, start: Callable[[], Replica], serve: Callable[[Replica], str], bus: Bus, open_bus: Callable[[], Bus]
 ) -> None:
-    """B15: after 30 s without a broker answers by HTTP were dropped, after 4,000 not even kept."""
+    """B15: after 30 s without a broker, answers by HTTP were dropped; beyond 4,000 they were not even kept."""
     replica = start()
     url = serve(replica)
     ask(url, ["before"])
@@ -175,7 +175,7 @@ def test_nothing_is_lost_while_the_broker_is_away(
 def test_what_a_replica_could_not_publish_is_published_by_the_next(
     away: Away, start: Callable[[], Replica], serve: Callable[[Replica], str], open_bus: Callable[[], Bus]
 ) -> None:
-    """B15: at a restart of the replica what lies on disk is published, too."""
+    """B15: a restarted replica publishes the answers on disk as well."""
     first = start()
     url = serve(first)
     ask(url, ["before"])

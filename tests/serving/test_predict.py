@@ -65,8 +65,8 @@ def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:
     tokens = tokenizer().encode_many(["hi", "hi"])
     answers = predict_many(events, tokens, live_of([1]), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     for answer in answers:
-        said = Feedback(event_id=answer.event_id, label="x", key=answer.key, receipt=answer.receipt, time_ms=8)
-        assert RECEIPTS.refusal(said, is_required=True, max_age_ms=1) == ""
+        feedback = Feedback(event_id=answer.event_id, label="x", key=answer.key, receipt=answer.receipt, time_ms=8)
+        assert RECEIPTS.refusal(feedback, is_required=True, max_age_ms=1) == ""
     assert len({answer.receipt for answer in answers}) == 2
 
 

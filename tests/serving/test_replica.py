@@ -14,8 +14,8 @@ from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
-from tests.serving.waiting import eventually
 from tests.stores import SIGNING_KEY
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Event, PrecisionEvaluation, Probe
@@ -40,7 +40,7 @@ def learner(store: Store) -> TinyPublisher:
 
 @pytest.fixture
 def start(config: ReplicaConfig) -> Iterator[Callable[..., Replica]]:
-    """Starts one more replica; closes them all at the end."""
+    """Starts one more replica; closes all of them at the end."""
     started: list[Replica] = []
 
     def start_one(**changes: Any) -> Replica:
@@ -111,7 +111,8 @@ def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
     def scores(text: str) -> Any:
         return httpx.post(f"{url}/predict", json={"text": text}).json()["answers"][0]["scores"]
 
-    assert scores("where is my card") == scores("where is my parcel, please") != scores("where is a card")
+    assert scores("where is my card") == scores("where is my parcel, please")
+    assert scores("where is my card") != scores("where is a card")
 
 
 def test_a_new_version_is_taken_while_it_answers(

@@ -1,4 +1,4 @@
-"""F2C: a store that is slow holds up nobody but who loads from it."""
+"""F2C: a slow store delays only the thread that loads from it."""
 
 import time
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item
-from tests.serving.test_engine import Asker, running
+from tests.serving.test_engine import Caller, running
 from tests.serving.versions import RECEIPTS, TinyPublisher
-from tests.serving.waiting import eventually
 from tests.serving.weights.test_swap import served, swap_of
 from tests.stores import SIGNING_KEY
+from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
 from wire.store import Store
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Proxy]]:
-    """The address of a Redis, and a slow way to it."""
+    """Yields the address of a Redis, and a slow proxy to it."""
     port = tether.free_port()
     process = tether.start(redis_argv(tmp_path, port), log=RotatingLog(tmp_path / "redis.log"))
     yield f"redis://127.0.0.1:{port}/0", toxiproxy.proxy("redis", f"127.0.0.1:{port}")
@@ -40,7 +40,7 @@ def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Pr
 
 
 def opened(url: str) -> Store:
-    """Its replies are waited for patiently, and its blobs lie in chunks of 64 KiB: a version takes many."""
+    """Opens a store with a long timeout, whose blobs lie in chunks of 64 KiB: a version takes many."""
     return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), SIGNING_KEY)
 
 
@@ -56,7 +56,7 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
         eventually(lambda: _is_up(near))
         learner = TinyPublisher(near)
         swap = swap_of(far, engine)
-        asker = Asker()
+        caller = Caller()
         learner.publish(1)
         learner.plan(1)
         swap.start()
@@ -65,14 +65,14 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
             learner.publish(2, encoder_seed=1)
             delay.inject()
             learner.plan(2)
-            begun_s = time.monotonic()
+            started_s = time.monotonic()
             waited_s = list[float]()
             while served(engine) != (2, 2):
                 asked_s = time.monotonic()
-                queue.submit_many([asker.item("hello", event_id=str(len(waited_s)))])
-                asker.wait(len(waited_s) + 1)
+                queue.submit_many([caller.item("hello", event_id=str(len(waited_s)))])
+                caller.wait(len(waited_s) + 1)
                 waited_s.append(time.monotonic() - asked_s)
-            took_s = time.monotonic() - begun_s
+            took_s = time.monotonic() - started_s
         swap.close()
     assert took_s > 4 * attributes["latency"] / 1000
     assert len(waited_s) > 20

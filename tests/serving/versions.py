@@ -46,7 +46,7 @@ def tokenizer() -> TextTokenizer:
 
 @cache
 def encoder_weights(seed: int = 0, config: StrataConfig = TINY) -> dict[str, QTensor]:
-    """The stored weights of an encoder that was drawn, not trained."""
+    """Returns the stored weights of an encoder that is random, not trained."""
     torch.manual_seed(seed)
     strata = Strata(config)
     for parameter in strata.parameters():
@@ -55,13 +55,13 @@ def encoder_weights(seed: int = 0, config: StrataConfig = TINY) -> dict[str, QTe
 
 
 def labels_of(number: int) -> tuple[str, ...]:
-    """Labels that say which version gave them."""
+    """Returns labels that name the version."""
     return tuple(f"v{number}.{index}" for index in range(4))
 
 
 @cache
 def version_weights(number: int, *, encoder_seed: int = 0) -> dict[str, QTensor]:
-    """All weights of version `number`: only the head depends on it."""
+    """Returns all weights of version `number`: only the head depends on it."""
     torch.manual_seed(1_000 + number)
     out = out_weight(TINY, torch.randn(4, TINY.head_features), torch.zeros(4))
     return {**encoder_weights(encoder_seed), "head.proj": proj_weight(TINY), "head.out": out}
@@ -74,7 +74,7 @@ def encoder_of(seed: int = 0) -> QuantizedEncoder:
 
 @cache
 def model_of(number: int, *, encoder_seed: int = 0) -> QuantizedModel:
-    """Version `number`; versions of the same seed share their encoder."""
+    """Returns the model of version `number`; versions of the same seed share their encoder."""
     head = QuantizedHead.from_tensors(TINY, version_weights(number, encoder_seed=encoder_seed))
     return QuantizedModel(encoder_of(encoder_seed), head, labels_of(number))
 
@@ -86,13 +86,13 @@ def logits_of(model: QuantizedModel, text: str) -> tuple[float, ...]:
 
 @cache
 def label_of(number: int, text: str, *, encoder_seed: int = 0) -> str:
-    """What version `number` answers."""
+    """Returns the answer of version `number`."""
     logits = logits_of(model_of(number, encoder_seed=encoder_seed), text)
     return labels_of(number)[max(range(len(logits)), key=logits.__getitem__)]
 
 
 def manifest_of(number: int, *, parent: int | None = None, encoder_seed: int = 0, **changes: Any) -> WeightManifest:
-    """The manifest of version `number`, with some fields changed."""
+    """Returns the manifest of version `number`, with some fields changed."""
     weights = version_weights(number, encoder_seed=encoder_seed)
     model = model_of(number, encoder_seed=encoder_seed)
     manifest = WeightManifest(
@@ -132,7 +132,8 @@ class TinyPublisher:
     def publish(
         self, number: int, *, encoder_seed: int = 0, blobs: Iterable[bytes] = (), **changes: Any
     ) -> WeightManifest:
-        """Version `number`. `blobs` are stored besides its own, for manifests that were changed to name others."""
+        """Publishes version `number`. `blobs` are stored besides its own, for manifests that were changed to name
+        others."""
         for tensor in version_weights(number, encoder_seed=encoder_seed).values():
             self.store.put_blob(tensor.to_blob())
         for blob in blobs:
@@ -161,7 +162,7 @@ def plan_of(
 
 
 def live_of(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> ActiveVersions:
-    """One or two versions that share an encoder, half of the entities each."""
+    """Returns one or two versions that share an encoder, each for half of the entities."""
     versions = {
         each: Version(number=each, model=model_of(each), precisions=PRECISIONS, num_bytes=1) for each in numbers
     }

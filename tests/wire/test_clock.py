@@ -4,5 +4,7 @@ from wire.clock import now_ms
 
 
 def test_it_is_unix_time_in_milliseconds() -> None:
-    before = time.time()
-    assert before * 1000 - 1 <= now_ms() <= time.time() * 1000
+    before_ms = time.time() * 1000
+    moment_ms = now_ms()
+    assert moment_ms >= before_ms - 1
+    assert moment_ms <= time.time() * 1000

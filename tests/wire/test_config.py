@@ -1,4 +1,4 @@
-"""The settings of the doors: what contradicts itself is refused with the sentence that does not hold."""
+"""Tests the settings of the clients: contradictions are refused with the sentence of the broken rule."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ FILE = Path("file.pem")
     ],
 )
 def test_security_that_has_no_effect_is_refused(settings: dict[str, Any], sentence: str) -> None:
-    """B9: a password that nobody would ask for says that something else was meant."""
+    """B9: a password that the protocol does not use is a mistake."""
     with pytest.raises(ValueError, match=sentence):
         BusConfig(**settings)
 

@@ -1,4 +1,4 @@
-"""Records as messages: the bytes do not change, nothing is lost, and nothing that is read can harm."""
+"""Tests records as messages: the bytes are stable, nothing is lost, and no input does harm."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.envelope import MAX_FIELD_BYTES, MAX_TIME_MS, Message, Place, from_message, to_message
+from wire.envelope import MAX_FIELD_BYTES, from_message, to_message
 from wire.errors import BadMessage
+from wire.message import Message, Place
 from wire.records import (
     MAX_EVENT_BYTES,
     TOPIC_RECORDS,
@@ -21,6 +22,7 @@ from wire.records import (
     Quarantined,
     TopicRecord,
 )
+from wire.timestamps import MAX_TIME_MS
 
 GOLDEN = Path(__file__).parent / "golden"
 PLACE = Place(topic="events.v1", partition=3, offset=1042)
@@ -112,7 +114,7 @@ BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     },
     "before_event_source": {Feedback: BEFORE_EVENT_SOURCE, Quarantined: BEFORE_EVENT_SOURCE},
 }
-"""What a message from before there were receipts, or sources of events in labels, is read as, besides what it says."""
+"""Defaults of the fields that a message of an earlier program does not have: receipts, and event sources of labels."""
 
 names = pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 
@@ -198,7 +200,7 @@ def test_plain_json_is_completed_from_kafka() -> None:
 
 
 def test_an_id_by_the_place_names_the_log() -> None:
-    """B5: after the broker lost its log, the same offset is another event."""
+    """B5: after the broker has lost its log, the same offset is another event."""
     place = Place(topic="events.v1", partition=3, offset=1042, log="GqQ1WfZsQpKfWzBLm_4nyg")
     assert from_message(Event, plain({"text": "hello"}), place).id == "events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg"
 
@@ -286,7 +288,7 @@ def test_a_plain_message_is_no_dead_letter() -> None:
     ],
 )
 def test_short_fields_are_bounded(record_type: type[TopicRecord], body: dict[str, str]) -> None:
-    """B3: what becomes an id, a key or a header somewhere is short enough for it, in bytes."""
+    """B3: every field that becomes an id, a key or a header somewhere is short enough, in bytes."""
     long = {name: text.replace("x", "\u00e9" * (MAX_FIELD_BYTES // 2)) for name, text in body.items()}
     from_message(record_type, plain(long), PLACE)
     assert reason_of(record_type, plain({name: text + "\u00e9" for name, text in long.items()})) == "oversized"

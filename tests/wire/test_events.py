@@ -1,11 +1,11 @@
-"""Which waiting answers a label fits, and under which names an event is remembered."""
+"""Tests which waiting answers a label matches, and the aliases under which an event is remembered."""
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.events import fitting, key_of, names_of, sought_as, text_of
+from wire.events import aliases_of, encoded_key, key_of, lookup_alias, matching
 from wire.receipts import Receipts
 from wire.records import Answer, Event, Feedback
 
@@ -13,7 +13,7 @@ RECEIPTS = Receipts(b"a key for tests")
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that waits."""
+    """A waiting answer."""
 
     source: str | None = ""
     event_id: str = "1"
@@ -22,7 +22,9 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def label(*, source: str | None = None, receipt_ms: int | None = None, key: str = "", approval: str = "") -> Feedback:
-    receipt = "" if receipt_ms is None else RECEIPTS.of("1", time_ms=receipt_ms, entity=key if key else "1")
+    receipt = ""
+    if receipt_ms is not None:
+        receipt = RECEIPTS.of("1", time_ms=receipt_ms, entity=key if key else "1")
     return Feedback(event_id="1", label="refund", key=key, receipt=receipt, approval=approval, event_source=source)
 
 
@@ -34,7 +36,7 @@ WAITING = [CRM, HTTP, PLAIN, OLD, Given(event_id="2", source="crm")]
 
 
 @pytest.mark.parametrize(
-    ("said", "waiting", "expected"),
+    ("feedback", "waiting", "expected"),
     [
         (label(), [], []),
         (label(), [CRM], [CRM]),
@@ -52,10 +54,10 @@ WAITING = [CRM, HTTP, PLAIN, OLD, Given(event_id="2", source="crm")]
     ],
 )
 def test_a_label_fits_the_answers_of_which_all_is_true_that_it_says(
-    said: Feedback, waiting: list[Given], expected: list[Given]
+    feedback: Feedback, waiting: list[Given], expected: list[Given]
 ) -> None:
-    """B5: an event is (source, id), and a receipt is that of the answer."""
-    assert fitting(said, waiting) == expected
+    """B5: an event is (source, id), and a receipt belongs to one answer."""
+    assert matching(feedback, waiting) == expected
 
 
 words = st.text(max_size=4)
@@ -64,12 +66,12 @@ givens = st.builds(Given, source=words, event_id=words, entity=words, times_ms=s
 
 @given(st.tuples(words, words), st.tuples(words, words))
 def test_two_events_are_remembered_by_other_texts(one: tuple[str, str], other: tuple[str, str]) -> None:
-    assert (text_of(one) == text_of(other)) == (one == other)
+    assert (encoded_key(one) == encoded_key(other)) == (one == other)
 
 
 @given(words)
 def test_an_event_without_a_source_is_its_id(event_id: str) -> None:
-    assert text_of(("", event_id)) == event_id.encode()
+    assert encoded_key(("", event_id)) == event_id.encode()
 
 
 @given(givens, givens)
@@ -79,21 +81,22 @@ def test_names_of_different_kinds_never_meet(one: Given, other: Given) -> None:
         1: one.event_id == other.event_id,
         2: (one.event_id, one.entity, one.times_ms) == (other.event_id, other.entity, other.times_ms),
     }
-    for kind, name in enumerate(names_of(one)):
-        for other_kind, other_name in enumerate(names_of(other)):
+    for kind, name in enumerate(aliases_of(one)):
+        for other_kind, other_name in enumerate(aliases_of(other)):
             assert (name == other_name) == (kind == other_kind and same[kind])
 
 
 @pytest.mark.parametrize(
-    "said", [label(source="crm"), label(), label(receipt_ms=9_000, key="customer-7"), label(receipt_ms=7, approval="x")]
+    "feedback",
+    [label(source="crm"), label(), label(receipt_ms=9_000, key="customer-7"), label(receipt_ms=7, approval="x")],
 )
-def test_a_label_seeks_one_of_the_names_of_its_event(said: Feedback) -> None:
-    assert sought_as(said) in set(names_of(CRM))
+def test_a_label_seeks_one_of_the_names_of_its_event(feedback: Feedback) -> None:
+    assert lookup_alias(feedback) in set(aliases_of(CRM))
 
 
 def test_a_label_that_says_more_seeks_no_other_event() -> None:
-    assert sought_as(label(receipt_ms=2_000)) not in set(names_of(CRM))
-    assert sought_as(label(source="http")) not in set(names_of(CRM))
+    assert lookup_alias(label(receipt_ms=2_000)) not in set(aliases_of(CRM))
+    assert lookup_alias(label(source="http")) not in set(aliases_of(CRM))
 
 
 def test_an_answer_is_to_the_event_of_its_key() -> None:
@@ -109,4 +112,5 @@ def test_an_answer_is_to_the_event_of_its_key() -> None:
         rollout_revision=1,
         source="crm",
     )
-    assert key_of(event) == key_of(answer) == ("crm", "1")
+    assert key_of(event) == ("crm", "1")
+    assert key_of(answer) == ("crm", "1")

@@ -1,4 +1,4 @@
-"""The finished prefix, against the plainest possible model of it."""
+"""Tests the finished prefix against a simple model."""
 
 import pytest
 from hypothesis import settings
@@ -46,7 +46,7 @@ def test_gaps_in_the_offsets_are_passed() -> None:
 def test_a_partition_that_stays_keeps_what_is_in_flight() -> None:
     prefix = opened()
     position = prefix.add(PARTITIONS[0], 0)
-    prefix.keep([PARTITIONS[0]])
+    prefix.retain([PARTITIONS[0]])
     prefix.open(PARTITIONS[0])
     assert prefix.finish(position)
 
@@ -54,7 +54,7 @@ def test_a_partition_that_stays_keeps_what_is_in_flight() -> None:
 def test_a_partition_that_came_back_ignores_what_was_in_flight_before() -> None:
     prefix = opened()
     old = prefix.add(PARTITIONS[0], 0)
-    prefix.keep([])
+    prefix.retain([])
     assert not prefix.finish(old)
     prefix.open(PARTITIONS[0])
     new = prefix.add(PARTITIONS[0], 0)
@@ -82,7 +82,7 @@ def test_the_bound_is_kept() -> None:
 
 
 class Model(RuleBasedStateMachine):
-    """Delivers, finishes, loses and regains partitions in any order; the model keeps every record there ever was."""
+    """Delivers and finishes records, loses and regains partitions, in any order; the model has all records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,10 +95,10 @@ class Model(RuleBasedStateMachine):
         self.prefix.open(partition)
         self.delivered.setdefault(partition, [])
 
-    @rule(kept=st.sets(st.sampled_from(PARTITIONS)))
-    def keep(self, kept: set[tuple[str, int]]) -> None:
-        self.prefix.keep(kept)
-        self.delivered = {partition: records for partition, records in self.delivered.items() if partition in kept}
+    @rule(retained=st.sets(st.sampled_from(PARTITIONS)))
+    def retain(self, retained: set[tuple[str, int]]) -> None:
+        self.prefix.retain(retained)
+        self.delivered = {partition: self.delivered[partition] for partition in self.delivered if partition in retained}
 
     @precondition(lambda self: self.delivered)
     @rule(data=st.data(), gap=st.integers(1, 3))
@@ -134,7 +134,11 @@ class Model(RuleBasedStateMachine):
         expected = {}
         for partition, records in self.delivered.items():
             waiting = self.waiting(partition)
-            end = waiting[0][0].offset if waiting else records[-1][0].offset + 1 if records else 0
+            end = 0
+            if waiting:
+                end = waiting[0][0].offset
+            elif records:
+                end = records[-1][0].offset + 1
             if end:
                 expected[partition] = end
             assert self.prefix.room(partition) == LIMIT - len(waiting)

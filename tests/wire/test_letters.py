@@ -1,4 +1,4 @@
-"""Dead letters: whatever was read or could not be sent makes one that can always be sent."""
+"""Tests dead letters: every refused message and unsendable record makes one that can be sent."""
 
 import json
 
@@ -11,10 +11,8 @@ from tests.wire.test_envelope import PLACE, SAMPLES
 from wire.envelope import (
     MAX_DETAIL_CHARS,
     MAX_FIELD_BYTES,
-    MAX_TIME_MS,
     ORIGIN_HEADERS,
     READ_HEADERS,
-    Message,
     from_message,
     to_message,
 )
@@ -27,14 +25,16 @@ from wire.letters import (
     refuse,
     unsendable,
 )
+from wire.message import Message
 from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, Answer, DeadLetter, Event, TopicRecord
+from wire.timestamps import MAX_TIME_MS
 
 REASONS = {"empty", "oversized", "undecodable", "wrong_schema", "wrong_type", "future_schema"}
 TOO_LARGE = SendFailed("Answer 'e-17': too large", is_permanent=True)
 
 
 def size_of(record: TopicRecord) -> int:
-    """What the record's message takes in a batch of its own, as the client library reckons it."""
+    """Returns the size of the record's message in a batch of its own, as the client library computes it."""
     message = to_message(record)
     headers = list(message.headers)
     size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, headers)
@@ -118,7 +118,7 @@ def test_a_letter_that_was_not_taken_keeps_its_reason_and_its_origin() -> None:
     ids=["surrogate", "surrogates", "time", "source", "number", "nothing"],
 )
 def test_a_record_without_an_encoding_has_a_letter(record: TopicRecord) -> None:
-    """B2: whatever the encoding says of a record, its letter can be sent."""
+    """B2: whatever the encoding error of a record is, its letter can be sent."""
     letter = unsendable(record, SendFailed("\ud800" * 5_000, is_permanent=True), PLACE, source="\ud800" * 5_000)
     assert size_of(letter) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
     assert from_message(DeadLetter, to_message(letter), PLACE) == letter
@@ -170,7 +170,7 @@ def test_anything_is_a_record_or_a_letter_that_can_be_sent(
     headers: tuple[tuple[str, bytes | None], ...],
     timestamp_ms: int,
 ) -> None:
-    """B2, B3: nothing that a producer can send makes a record that cannot be sent on."""
+    """B2, B3: every message of a producer that is read makes a record that can be sent."""
     message = Message(key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
     try:
         record = from_message(record_type, message, PLACE)

@@ -1,4 +1,4 @@
-"""One event a line, whoever writes it, at the level that was asked for and without secrets."""
+"""Tests logging: one event a line from every library, at the configured level, without secrets."""
 
 import io
 import json
@@ -15,7 +15,7 @@ SECRET = "correct-horse-battery"
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """A stream to log to. What was set up before comes back."""
+    """Yields a stream to log to, and restores the logging configuration afterwards."""
     root = logging.getLogger()
     level = root.level
     yield io.StringIO()

@@ -1,4 +1,4 @@
-"""Receipts: what the service made passes, and nothing else does."""
+"""Tests receipts: only those that the service made are accepted."""
 
 import hmac
 from hashlib import sha256
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from wire.envelope import MAX_TIME_MS
 from wire.receipts import Receipts
 from wire.records import Feedback
+from wire.timestamps import MAX_TIME_MS
 
 RECEIPTS = Receipts(b"a key for tests")
 DAY_MS = 86_400_000
@@ -88,7 +88,7 @@ def test_an_operator_vouches_for_one_label() -> None:
 
 
 def test_an_approval_covers_the_source_of_the_event_where_it_is_named() -> None:
-    """B5: what an operator vouches for is said of one event. Approvals of labels that name no source stay good."""
+    """B5: an approval is for one event. Approvals of labels without an event source stay valid."""
     key = hmac.digest(b"a key for tests", b"lifelong approval v1\x01", sha256)
     before = hmac.digest(key, b'["e","refund","","desk",2000]', sha256).hex()[:32]
     assert RECEIPTS.approved(label()).approval == before

@@ -1,4 +1,4 @@
-"""Arms: sticky under ramps, true to their shares, and the same everywhere."""
+"""Tests arms: they are sticky under ramps, have their shares, and are the same in every process."""
 
 from collections import Counter
 
@@ -62,4 +62,4 @@ def test_shares_are_respected() -> None:
 
 def test_another_salt_is_another_split() -> None:
     moved = sum(arm_for(f"c{i}", plan_of(0.5)) != arm_for(f"c{i}", plan_of(0.5, salt="t")) for i in range(2_000))
-    assert 0.45 < moved / 2_000 < 0.55
+    assert moved in range(901, 1_100)

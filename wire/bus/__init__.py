@@ -1,13 +1,18 @@
-"""The door to Kafka: topics, sending, reading as a member of a group, and reading every partition from given offsets.
+"""The Kafka client: topics, sending, reading as a member of a group, and reading every partition from given offsets.
 
-    Publisher.send(record) -> broker -> on_ack          at most `max_in_flight` unacknowledged: then the sender waits
+    Publisher.send(record) -> broker -> on_ack          at most `max_in_flight` unacknowledged; then the sender waits
     broker -> Subscription.poll() -> ... -> finish()    a group shares the partitions; the finished prefix is committed
-    broker -> Follower.poll() -> offsets                all partitions; the reader keeps the offsets with its own state
+    broker -> Follower.poll() -> offsets                all partitions; the reader stores the offsets with its state
 
-Delivery is at least once: offsets are committed after the effect, so a record may come again and none is lost. What
-cannot be read comes out as a dead letter with its position, ready to be sent, so that one bad message stops nobody.
+Delivery is at least once: offsets are committed after the effect, so a record may be delivered again and none is lost.
+A message that cannot be read is returned as a dead letter with its position, ready to be sent, so that one bad message
+stops nobody.
 
-Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions (the learner keeps
+`bus` makes the clients (`client`, `security`, `topics`); `publisher` sends, bounded by `inflight`; `subscription` and
+`follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format` -> `reading`. `topic_logs` detects
+recreated topics, `end_offsets` finds the ends of partitions, `scan` reads whole topics.
+
+Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions (the learner stores
 its offsets with its weights, which is exact without them), and one client for all (consumers belong to one thread).
 """
 

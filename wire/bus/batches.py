@@ -1,13 +1,13 @@
-"""The batches of a fetch, one record at a time: whatever the bytes are, the reader moves on.
+"""Reads the record batches of a fetch, record by record, and always advances, whatever the bytes are.
 
-    bytes of a fetch -> RecordBatch -> Raw: a record | a refusal (of a record, or of what is left of a batch) | a gap
+    bytes of a fetch -> RecordBatch -> Raw: a record | a refusal (of a record, or of the rest of a batch) | a gap
 
-Where a batch cannot be read (its checksum is wrong, its compression is not known, a length does not fit) what is left
-of it is one refusal, with the batch as its payload. Gaps are offsets that hold nothing for us: markers of transactions,
-aborted records, what compaction has removed.
+Where a batch cannot be read (its checksum is wrong, its compression is unknown, a length does not fit) the rest of it
+is one refusal, with the batch as its payload. Gaps are offsets without a record for us: transaction markers, aborted
+records, and offsets that compaction has removed.
 
 Rejected: the client library's own reader. It raises for a checksum, a compression or a header name that it cannot
-read, says neither where the batch begins nor where it ends, raises at the same offset for ever, and inflates without a
+read, does not tell where the batch begins and ends, raises at the same offset for ever, and decompresses without a
 bound.
 """
 
@@ -22,34 +22,28 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.record.util import calc_crc32c, decode_varint  # type: ignore[import-untyped]
 
 from wire.bus.inflate import inflate
-from wire.envelope import HEADER_NAMES
+from wire.bus.record_format import known_headers, marker_type, nullable
 from wire.errors import BadMessage
 
-MAX_HEADERS = 1_000
-"""Most headers of one record that are looked through."""
-
-RECORD_BYTES = 200  # what a record takes in memory besides its key, its value and its headers
+RECORD_BYTES = 200  # memory of a record besides its key, its value and its headers
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length, leader epoch, format, checksum, attributes, last offset delta, first and largest timestamp,
 producer, its epoch, base sequence, number of records."""
 
 LENGTH_AT = 8
-LENGTH_FROM = 12  # the length counts what follows it
+LENGTH_FROM = 12  # the length counts the bytes after it
 CHECKSUM_FROM = 21
 FORMAT = 2
 CODEC_BITS = 0x07
 LOG_APPEND_TIME_BIT = 0x08
 TRANSACTIONAL_BIT = 0x10
 CONTROL_BIT = 0x20
-MARKER = struct.Struct(">hh")
-"""The key of the record in a control batch: version and type."""
-
-ABORT = 0
+ABORT = 0  # type of the marker that ends an aborted transaction
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
-    """What lies from `offset` up to `next_offset`. With an `error` it is no record, and a gap is nothing at all."""
+    """The log from `offset` to `next_offset`: a record, a refusal where `error` is set, or nothing where `is_gap`."""
 
     topic: str
     partition: int
@@ -66,7 +60,7 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordBatch:
-    """One batch as the broker has sent it. With a `fault` nothing of its header counts but the two offsets."""
+    """One batch as the broker sent it. Where `fault` is set only the two offsets of its header are valid."""
 
     partition: TopicPartition
     data: memoryview
@@ -89,9 +83,10 @@ class RecordBatch:
         return bool(self.attributes & CONTROL_BIT)
 
     def raws(self) -> Iterator[Raw]:
-        """Everything from the first offset to the last; raises nothing.
+        """Yields records, refusals and gaps for all offsets of the batch; raises nothing.
 
-        A record is held back until the next one is read. If that fails, there is an offset left to say so at.
+        A record is held back until the next one is read. If that fails, the offset of the record held back stands for
+        the refusal.
         """
         offset = self.base_offset
         held: Raw | None = None
@@ -111,14 +106,14 @@ class RecordBatch:
             yield self.gap(offset)
 
     def gap(self, offset: int) -> Raw:
-        """Nothing, from `offset` to the end of the batch."""
+        """Returns a gap from `offset` to the end of the batch."""
         topic, number = self.partition
         return Raw(topic=topic, partition=number, offset=offset, next_offset=self.next_offset, is_gap=True)
 
     def is_abort(self) -> bool:
-        """Whether the batch ends a transaction whose records do not count."""
+        """Whether the batch is the marker of an aborted transaction."""
         try:
-            return self.is_control and self._marker() == ABORT
+            return self.is_control and marker_type(self._body()) == ABORT
         except (ValueError, IndexError):
             return False
 
@@ -139,7 +134,7 @@ class RecordBatch:
         if self.fault:
             raise ValueError(self.fault)
         if self.is_control:
-            self._marker()
+            marker_type(self._body())  # raises where it is damaged
             return
         next_offset = self.base_offset
         body = self._body()
@@ -147,10 +142,10 @@ class RecordBatch:
         for _ in range(self.num_records):
             length, at = decode_varint(body, at)
             end = at + length
-            if not at <= end <= len(body):
+            if end < at or end > len(body):
                 raise ValueError(f"a record of {length} bytes does not fit")
             raw = self._record(body[at:end])
-            if not next_offset <= raw.offset < self.next_offset:
+            if raw.offset < next_offset or raw.offset >= self.next_offset:
                 raise ValueError(f"a record has offset {raw.offset}")
             yield raw
             next_offset = raw.next_offset
@@ -162,12 +157,12 @@ class RecordBatch:
         return bytes(inflate(self.attributes & CODEC_BITS, self.data[HEADER.size :]))
 
     def _record(self, data: bytes) -> Raw:
-        at = 1  # behind the attributes, which mean nothing yet
+        at = 1  # after the attributes, which have no meaning yet
         milliseconds, at = decode_varint(data, at)
         delta, at = decode_varint(data, at)
-        key, at = _nullable(data, at)
-        value, at = _nullable(data, at)
-        headers, error = _headers(data, at)
+        key, at = nullable(data, at)
+        value, at = nullable(data, at)
+        headers, error = known_headers(data, at)
         topic, number = self.partition
         has_append_time = bool(self.attributes & LOG_APPEND_TIME_BIT)
         return Raw(
@@ -183,36 +178,25 @@ class RecordBatch:
             error=error,
         )
 
-    def _marker(self) -> int:
-        body = self._body()
-        length, at = decode_varint(body, 0)
-        at += 1
-        for _ in ("milliseconds", "offset"):
-            _, at = decode_varint(body, at)
-        key, _ = _nullable(body, at)
-        if length < 0 or key is None or len(key) < MARKER.size:
-            raise ValueError("it is a control batch without a marker")
-        _, kind = MARKER.unpack_from(key)
-        return int(kind)
-
 
 class AbortedTransactions:
-    """Which batches of one fetch belong to transactions that were aborted. The batches are asked in order."""
+    """Tells which batches of one fetch belong to aborted transactions. It is asked for each batch in order."""
 
     def __init__(self, transactions: Sequence[Any]) -> None:
-        self._to_come = deque(sorted(transactions, key=lambda transaction: transaction.first_offset))
+        self._pending = deque(sorted(transactions, key=lambda transaction: transaction.first_offset))
         self._producers: set[int] = set()
 
-    def include(self, batch: RecordBatch) -> bool:
-        while self._to_come and self._to_come[0].first_offset < batch.next_offset:
-            self._producers.add(self._to_come.popleft().producer_id)
+    def includes(self, batch: RecordBatch) -> bool:
+        """Whether the records of `batch` were aborted."""
+        while self._pending and self._pending[0].first_offset < batch.next_offset:
+            self._producers.add(self._pending.popleft().producer_id)
         if batch.is_abort():
             self._producers.discard(batch.producer_id)
         return batch.is_transactional and not batch.is_control and batch.producer_id in self._producers
 
 
 def batches_in(data: memoryview, partition: TopicPartition) -> Iterator[RecordBatch]:
-    """The whole batches of a fetch. The last one may be cut off: the next fetch begins with it."""
+    """Yields the complete batches of a fetch. A truncated last one is left out: the next fetch begins with it."""
     at = 0
     while at + LENGTH_FROM <= len(data):
         (length,) = struct.unpack_from(">i", data, at + LENGTH_AT)
@@ -233,7 +217,8 @@ def _batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
     if form != FORMAT:
         return _faulty(data, partition, base, base + 1, f"it has message format {form}, {FORMAT} is read")
     if calc_crc32c(data[CHECKSUM_FROM:]) != checksum:
-        num_offsets = num if num == delta + 1 > 0 else 1  # two fields that agree were not damaged
+        has_length = num > 0 and num == delta + 1  # two fields that agree were not damaged
+        num_offsets = num if has_length else 1
         return _faulty(data, partition, base, base + num_offsets, "its checksum is wrong")
     return RecordBatch(
         partition=partition,
@@ -251,30 +236,3 @@ def _batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
 
 def _faulty(data: memoryview, partition: TopicPartition, base_offset: int, next_offset: int, fault: str) -> RecordBatch:
     return RecordBatch(partition=partition, data=data, base_offset=base_offset, next_offset=next_offset, fault=fault)
-
-
-def _nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
-    """The bytes at `at`, behind their length; None where that is negative."""
-    length, at = decode_varint(data, at)
-    if length < 0:
-        return None, at
-    end = at + length
-    if end > len(data):
-        raise ValueError(f"a part of {length} bytes does not fit into its record")
-    return data[at:end], end
-
-
-def _headers(data: bytes, at: int) -> tuple[tuple[tuple[str, bytes | None], ...], BadMessage | None]:
-    """The headers that are ours, from `at` on. The names of others may be any bytes, or nothing."""
-    num, at = decode_varint(data, at)
-    if num > MAX_HEADERS:
-        return (), BadMessage("oversized", f"there are {num} headers, at most {MAX_HEADERS} are read")
-    headers = []
-    for _ in range(num):
-        name, at = _nullable(data, at)
-        value, at = _nullable(data, at)
-        if name in HEADER_NAMES:
-            headers.append((HEADER_NAMES[name], value))
-    if num < 0 or at != len(data):
-        raise ValueError("the parts of a record are not as long as the record")
-    return tuple(headers), None

@@ -1,4 +1,4 @@
-"""Makes everything that talks to one Kafka cluster, and sets the options of the client library."""
+"""Makes the clients of one Kafka cluster, and sets the options of the client library."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from wire.bus.client import Client, ProducerClient
 from wire.bus.client_errors import mapped
 from wire.bus.end_offsets import fetched_ends
 from wire.bus.follower import Follower
-from wire.bus.publisher import Publisher, blaming_no_other, renewing_its_id
-from wire.bus.reading import named, partitions_of
+from wire.bus.publisher import Publisher, patch_abort_errors, patch_id_renewal
+from wire.bus.reading import by_name, partitions_of
 from wire.bus.security import address_of, security_options
 from wire.bus.subscription import Subscription
 from wire.config import BusConfig
@@ -26,16 +26,16 @@ from wire.records import TopicRecord, topic_name
 R = TypeVar("R", bound=TopicRecord)
 
 PING_TIMEOUT_MS = 2_000
-MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long holds up nobody any more
-METADATA_AGE_MS = 5_000  # new partitions are seen after this long
-PATIENT_BYTES = 64 << 10  # a patient reader's fetch that has as much does not wait any longer
-FOLLOWED_BYTES = 512 << 10  # the most that a fetch of a follower brings, so that it reads all partitions side by side
-PARTITION_BYTES = 128 << 10  # the same of one partition; Tansu gives the first of them all that a fetch may bring
+MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
+METADATA_AGE_MS = 5_000  # new partitions are noticed after this long
+PATIENT_BYTES = 64 << 10  # the fetch of a patient reader returns when it has as much
+FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
+PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
 RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
 
 
 class Bus:
-    """One Kafka cluster, under one client id. `close` closes everything that was made here."""
+    """One Kafka cluster, accessed under one client id. `close` closes every client that was made here."""
 
     def __init__(self, config: BusConfig, client_id: str) -> None:
         self._config = config
@@ -45,11 +45,11 @@ class Bus:
         self._opened: list[Publisher | Subscription[Any] | Follower] = []
 
     def ping(self, timeout_ms: int = PING_TIMEOUT_MS) -> None:
-        """BusUnavailable, naming the address, where no broker answers within `timeout_ms`."""
+        """Raises BusUnavailable, naming the address, where no broker answers within `timeout_ms`."""
         self._open(KafkaAdminClient, wait_ms=timeout_ms).close()
 
     def create_topics(self) -> None:
-        """Makes the topics that do not exist yet; those that do are left as they are."""
+        """Creates the topics that do not exist; existing topics are left as they are. Idempotent."""
         admin = self._open(KafkaAdminClient)
         try:
             with mapped(self._config.bootstrap_servers):
@@ -59,7 +59,7 @@ class Bus:
 
     def publisher(self) -> Publisher:
         publisher = Publisher(self._producer, self._config)
-        self._keep(publisher)
+        self._register(publisher)
         return publisher
 
     def subscribe(self, record_type: type[R], group: str) -> Subscription[R]:
@@ -75,7 +75,7 @@ class Bus:
         topic = topic_name(self._config.prefix, cast(type[TopicRecord], record_type))
         with _closed_on_error(consumer):
             subscription = Subscription(consumer, record_type, topic, self._config, refused_by=self._client_id)
-        self._keep(subscription)
+        self._register(subscription)
         return subscription
 
     def follow(
@@ -88,21 +88,21 @@ class Bus:
     ) -> Follower:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
-        A partition that is absent there is read from its start. `logs` are those that the offsets belong to, as a poll
-        named them: LogReplaced where a topic has another one. Without them the log that is there is the one meant.
+        A partition without an offset is read from its start. `logs` names the logs to which the offsets belong, as an
+        earlier poll returned them: a topic with another log raises LogReplaced. Without `logs` the current ones are
+        assumed.
 
-        A patient reader sees a record up to `patient_max_wait_ms` later and asks the broker less often, under load too:
-        it takes a heap of them at a time.
+        A patient reader sees a record up to `patient_max_wait_ms` later and sends the broker fewer fetches, under load
+        too, since each of them returns more records.
         """
         types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
-        wait_ms, num_bytes = (
-            (self._config.patient_max_wait_ms, PATIENT_BYTES) if is_patient else (self._config.fetch_max_wait_ms, 1)
-        )
+        wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
+        min_bytes = PATIENT_BYTES if is_patient else 1
         consumer = self._consumer(
             group_id=None,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
-            fetch_min_bytes=num_bytes,
+            fetch_min_bytes=min_bytes,
             max_partition_fetch_bytes=PARTITION_BYTES,
             fetch_max_bytes=FOLLOWED_BYTES,
         )
@@ -110,32 +110,34 @@ class Bus:
         with _closed_on_error(consumer):
             known = logs if logs else {}
             follower = Follower(consumer, types, offsets, logs=known, servers=servers, refused_by=self._client_id)
-        self._keep(follower)
+        self._register(follower)
         return follower
 
     def end_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
-        """The offset that the next record of each partition will get, by `topic/partition`: `follow` from now."""
+        """Returns the offset of the next record of each partition by `topic/partition`, to `follow` from now on."""
+        topic_names = [topic_name(self._config.prefix, record_type) for record_type in record_types]
         consumer = self._consumer(group_id=None, auto_offset_reset="none")
         try:
             with mapped(self._config.bootstrap_servers):
-                partitions = partitions_of(consumer, [topic_name(self._config.prefix, it) for it in record_types])
-                return named(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
+                partitions = partitions_of(consumer, topic_names)
+                return by_name(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
         finally:
             consumer.close()
 
     def close(self, *, flush_s: float | None = None) -> None:
-        """Closes what is still open: sends what is left, leaves the groups. When nobody polls any more.
+        """Closes what is still open: flushes the publishers, leaves the groups. Call it when nobody polls any more.
 
-        Each publisher has `flush_s` for that (None: its delivery timeout).
+        Each publisher may take `flush_s` (None: its delivery timeout).
         """
         with self._lock:
             opened = self._opened
             self._opened = []
-        with ExitStack() as closing:  # one that fails keeps no other from being closed
+        with ExitStack() as closing:  # an error of one does not keep the others from being closed
             for each in opened:
-                closing.callback(partial(each.close, flush_s) if isinstance(each, Publisher) else each.close)
+                close: Callable[[], None] = partial(each.close, flush_s) if isinstance(each, Publisher) else each.close
+                closing.callback(close)
 
-    def _keep(self, opened: Publisher | Subscription[Any] | Follower) -> None:
+    def _register(self, opened: Publisher | Subscription[Any] | Follower) -> None:
         with self._lock:
             self._opened = [*(each for each in self._opened if not each.is_closed), opened]
 
@@ -151,7 +153,7 @@ class Bus:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
-        return blaming_no_other(renewing_its_id(producer))
+        return patch_abort_errors(patch_id_renewal(producer))
 
     def _consumer(self, **options: Any) -> Any:
         return self._open(
@@ -164,11 +166,13 @@ class Bus:
         )
 
     def _open(self, client: Callable[..., Any], *, wait_ms: int | None = None, **options: Any) -> Any:
-        nets: list[Any] = []
+        client_type = ProducerClient if client is KafkaProducer else Client
+        network_clients: list[Any] = []
 
-        def net(**configs: Any) -> Any:
-            nets.append((ProducerClient if client is KafkaProducer else Client)(**configs))
-            return nets[-1]
+        def open_network(**configs: Any) -> Any:
+            network_client = client_type(**configs)
+            network_clients.append(network_client)
+            return network_client
 
         try:
             security = security_options(self._config)
@@ -183,12 +187,12 @@ class Bus:
                     reconnect_backoff_ms=RECONNECT_MS[0],
                     reconnect_backoff_max_ms=RECONNECT_MS[1],
                     metadata_max_age_ms=METADATA_AGE_MS,
-                    kafka_client=net,
+                    kafka_client=open_network,
                     **options,
                 )
         except WireError:
-            for opened in nets:  # a client that found no broker leaves its thread running
-                opened.close()
+            for network_client in network_clients:  # a client that found no broker leaves its thread running
+                network_client.close()
             raise
 
 

@@ -1,9 +1,9 @@
-"""The network client of kafka-python, mended: what connects to a broker that is away waits between its attempts.
+"""The network client of kafka-python with two fixes: reconnecting to a broker that is away backs off.
 
-In 3.0.12 a connection that was taken and then lost, before anything was answered on it, counts as a success: a proxy in
-front of a broker that is away is connected to again at once, and again. And the producer asks how many milliseconds to
-wait for a node, is told seconds, and not at all while it connects. Each of the two takes a whole core of a machine
-where others have to answer, the broker that starts again among them.
+In 3.0.12 a connection that was accepted and then lost, before any response on it, counts as a success. So a proxy in
+front of a broker that is away is connected to in a busy loop. Also, the producer asks for the delay of a node in
+milliseconds and gets seconds, and no delay at all while the connection is made. Each of the two bugs takes a whole core
+of a machine on which other processes have to answer, among them the restarting broker.
 """
 
 from typing import Any
@@ -13,11 +13,11 @@ from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-unty
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 
 CONNECTING_MS = 100.0
-"""How long a producer rests at most while a connection is being made. What happens to the connection ends the rest."""
+"""Longest wait of a producer while a connection is made. An event of the connection ends the wait."""
 
 
 class Client(KafkaNetClient):  # type: ignore[misc]
-    """For consumers and the admin client."""
+    """The network client of consumers and of the admin client."""
 
     def __init__(self, **configs: Any) -> None:
         net = NetworkSelector(**configs)
@@ -25,10 +25,10 @@ class Client(KafkaNetClient):  # type: ignore[misc]
 
 
 class ProducerClient(Client):
-    """For the producer."""
+    """The network client of the producer."""
 
     def connection_delay(self, node_id: int) -> float:
-        """Milliseconds until there is something to do for the node."""
+        """Returns the milliseconds until the node can be connected or sent to."""
         connection = self._manager._conns.get(node_id)
         if connection is not None and not connection.connected:
             return CONNECTING_MS
@@ -37,7 +37,7 @@ class ProducerClient(Client):
 
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
     async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
-        """Connects. Where nothing answered on the connection, it is one failure more."""
+        """Connects. A connection without any response counts as one more failure for the back-off."""
         before = self._backoff.get(node.node_id)
         await super()._connect(node, conn, **options)
         if not conn.connected and node.node_id not in self._backoff:

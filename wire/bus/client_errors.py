@@ -1,4 +1,4 @@
-"""What the client library raises, as ours: the only place that knows its errors by meaning."""
+"""Maps the errors of the client library to ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +10,15 @@ from wire.errors import BusRefused, BusUnavailable, WireError
 
 @contextmanager
 def mapped(servers: str) -> Iterator[None]:
-    """Turns what the client library raises inside into BusUnavailable (try again) or BusRefused (do not)."""
+    """Maps errors of the client library in its block to BusUnavailable (try again) or BusRefused (do not)."""
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise ours(servers, error) from error
+        raise mapped_error(servers, error) from error
 
 
-def ours(servers: str, error: Exception) -> WireError:
-    """Our error for one of the library's; the message names the brokers that were asked."""
+def mapped_error(servers: str, error: Exception) -> WireError:
+    """Returns our error for one of the library's; the message names the brokers that were asked."""
     if isinstance(error, RetriableError | OSError):
         return BusUnavailable(f"no Kafka broker answers at {servers if servers else 'an empty address'}: {error}")
     return BusRefused(f"Kafka at {servers}: {error}")

@@ -1,8 +1,8 @@
-"""Where the partitions end: the offset that the next record of each will get.
+"""The end offsets of partitions: the offset that the next record of each will get.
 
-Two sources, and the larger one is right. The list of offsets is exact on Apache Kafka, but Tansu 0.6 answers with the
-start of the last batch plus one. The high watermark that comes with every fetch is right on both, but only known for
-partitions that were fetched, and as old as the last fetch.
+There are two sources, and the larger value is right. The ListOffsets request is exact on Apache Kafka, but Tansu 0.6
+answers with the start of the last batch plus one. The high watermark in every fetch is right on both, but known only
+for partitions that were fetched, and as old as the last fetch.
 """
 
 import time
@@ -14,7 +14,7 @@ from wire.bus.topic_logs import TopicLogs
 
 
 def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
-    """The ends of `partitions`, for which `consumer` is given over: it fetches from each, for at most `timeout_s`."""
+    """Returns the end offsets of `partitions`. Uses up `consumer`: it fetches from each, for at most `timeout_s`."""
     poll = raw_polls(consumer, TopicLogs(consumer, known={}))
     consumer.assign(partitions)
     for partition, offset in consumer.end_offsets(partitions).items():
@@ -23,5 +23,8 @@ def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) 
     while any(consumer.highwater(partition) is None for partition in partitions) and time.monotonic() < deadline_s:
         poll(100)
     ends: dict[Any, int] = consumer.end_offsets(partitions)
-    fetched = {partition: consumer.highwater(partition) for partition in partitions}
-    return ends | {partition: max(end, ends[partition]) for partition, end in fetched.items() if end is not None}
+    for partition in partitions:
+        high_watermark = consumer.highwater(partition)
+        if high_watermark is not None:
+            ends[partition] = max(high_watermark, ends[partition])
+    return ends

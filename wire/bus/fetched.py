@@ -1,9 +1,9 @@
-"""Puts our reader of batches into the client library's consumer, and bounds in bytes what one poll takes.
+"""Installs our reader of batches in the client library's consumer, and bounds the bytes of one poll.
 
     Fetcher: FetchedPartition(bytes) -> take(n) -> Raw, until the poll has MAX_POLL_BYTES of them
 
-The library bounds a poll by the number of records alone. When our bound is reached we raise PollFull: the library
-hands out what was taken so far, and raises it at the beginning of the next poll, which is then repeated.
+The library bounds a poll only by the number of records. Where our bound is reached we raise PollFull: the library
+returns the records of the poll so far, and raises PollFull at the beginning of the next poll, which is then repeated.
 
 Rejected: polls of few records (each costs about as much as reading twenty of them).
 """
@@ -21,22 +21,22 @@ from wire.bus.batches import AbortedTransactions, Raw, batches_in
 from wire.bus.topic_logs import TopicLogs
 
 ENDS_TRANSACTIONS = {27, 66}
-"""WriteTxnMarkers and ListTransactions: requests of brokers on which no transaction stays open for ever.
+"""WriteTxnMarkers and ListTransactions: API keys of brokers on which no transaction stays open for ever.
 
-On others (Tansu 0.6) one that its producer has left would hold up everybody who waits for the end of it, and those that
-were aborted are not marked: there we read what is there.
+On other brokers (Tansu 0.6) an abandoned transaction would block every reader of committed records, and aborted records
+are not marked. There we read uncommitted records.
 """
 
 MAX_POLL_BYTES = 16 << 20
-"""Where a poll ends. Besides it one more record may be there, and the batch that it came of."""
+"""Bytes after which a poll ends. It may exceed them by one record, and by the batch of that record."""
 
 
 class PollFull(KafkaError):  # type: ignore[misc]
-    """The poll that runs takes no more."""
+    """The byte budget of the current poll is spent."""
 
 
 class Budget:
-    """How many bytes the poll that runs may still take: one for all partitions of a consumer."""
+    """The bytes that the current poll may still take: one budget for all partitions of a consumer."""
 
     def __init__(self) -> None:
         self._left = MAX_POLL_BYTES
@@ -46,7 +46,7 @@ class Budget:
         return self._left <= 0
 
     def spend(self, num_bytes: int) -> bool:
-        """Whether it is spent now."""
+        """Takes `num_bytes` from the budget; True where it is spent now."""
         self._left -= num_bytes
         return self.is_spent
 
@@ -55,7 +55,7 @@ class Budget:
 
 
 class FetchedPartition:
-    """What one fetch has brought of one partition. The names are those that the library's `Fetcher` uses."""
+    """The data of one partition in one fetch. The names are those that the library's `Fetcher` uses."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class FetchedPartition:
         return self._raws is not None
 
     def take(self, n: int) -> list[Raw]:
-        """The next records, `n` at most; fewer where the poll is full, or where these were the last."""
+        """Returns the next records, at most `n`; fewer where the budget is spent or the fetch is exhausted."""
         if self._raws is None:
             return []
         if self._budget.is_spent:
@@ -105,20 +105,20 @@ class FetchedPartition:
             self._on_drain(self)
 
     def _read(self, data: memoryview) -> Iterator[Raw]:
-        """What lies at our offset and behind it: a fetch begins with the whole batch that has the offset."""
+        """Yields what lies from our offset on: a fetch begins with the whole batch that holds the offset."""
         for batch in batches_in(data, self.topic_partition):
             self.leader_epoch = batch.leader_epoch
-            raws = [batch.gap(batch.base_offset)] if self._aborted.include(batch) else batch.raws()
+            raws = [batch.gap(batch.base_offset)] if self._aborted.includes(batch) else batch.raws()
             for raw in raws:
                 if raw.next_offset > self.next_fetch_offset:
                     yield raw
 
 
 def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
-    """Makes `consumer` read with our reader; returns its poll, which takes milliseconds.
+    """Makes `consumer` read with our reader; returns its poll function, which takes a timeout in milliseconds.
 
-    What a poll brings lies in the logs that `logs` would name now. Where that cannot be said it brings nothing, and
-    raises what the client raises; the next one begins at the same place.
+    The records of a poll lie in the logs that `logs` names then. Where the logs cannot be determined the poll returns
+    no records and raises the client's error; the next poll begins at the same offsets.
     """
     budget = Budget()
     consumer._fetcher.PartitionRecords = partial(FetchedPartition, budget=budget)

@@ -1,17 +1,18 @@
-"""Reading every partition, alone, from offsets that the reader keeps with its own state.
+"""Reads every partition, without a consumer group, from offsets that the reader stores with its own state.
 
     follow(record_types, offsets) -> poll() -> Followed -> (effect + offsets stored as one) -> poll()
 
-A restart with the stored offsets goes on exactly where the stored effect ends. Records that the broker has deleted by
-age are skipped and counted; a log that ends before our position is an error, for then records that had their effect
-are gone, and others will come under their offsets. So is another log than that of the offsets, wherever it ends.
+A restart with the stored offsets continues exactly where the stored effect ends. Records that the broker has deleted
+by retention are skipped and counted. A log that ends before our position is an error: then records that had their
+effect are gone, and other records will get their offsets. A topic with another log than that of the offsets is an
+error, too, wherever it ends.
 
-Topics are paused by giving up their partitions, and resumed by assigning them again at our own position. What was
-fetched of them meanwhile is fetched again.
+Topics are paused by giving up their partitions, and resumed by assigning them again at our own position. Records of
+them that were fetched meanwhile are fetched again.
 
 Rejected: a group of one (it would commit offsets that nobody may use, and wait for a rebalance at every start), the
-client's own pause (kafka-python 3.0.12 sets aside what it has fetched of a paused partition, and forgets to take it up
-again where another partition was read meanwhile), and one client for each topic (two threads and two fetches).
+client's own pause (kafka-python 3.0.12 sets aside the fetched records of a paused partition, and loses them where
+another partition was read meanwhile), and one client for each topic (two threads and two fetches).
 """
 
 import time
@@ -25,22 +26,22 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError  # type: igno
 from wire.bus.batches import Raw
 from wire.bus.client_errors import mapped
 from wire.bus.fetched import raw_polls
-from wire.bus.reading import Received, Refused, named, partition_name, partitions_of, read
+from wire.bus.reading import Received, Refused, by_name, partition_name, partitions_of, read
 from wire.bus.topic_logs import TopicLogs
 from wire.errors import LogReplaced, LogTruncated
 from wire.finished import Position
 from wire.records import TopicRecord
 
-TRUNCATED_AFTER_S = 2.0  # a new leader may not know at once how far its log is valid
+TRUNCATED_AFTER_S = 2.0  # a new leader may not know at once where its log ends
 
 log = structlog.get_logger("bus")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Followed:
-    """What one poll brought, in order within each partition, and where the reader stands after it.
+    """The records of one poll, in order within each partition, and the position of the reader after it.
 
-    `offsets` has the next offset of every partition, `logs` the log of every topic that these offsets belong to.
+    `offsets` has the next offset of every partition, `logs` the log of every topic to which these offsets belong.
     """
 
     received: list[Received[Any]]
@@ -50,12 +51,12 @@ class Followed:
 
 
 class Follower:
-    """Belongs to one thread.
+    """Reads the partitions of some topics. It belongs to one thread.
 
     consumes: the records of all partitions, also of partitions that are added later
     produces: Followed
     waits for: the broker, at most the timeout of the poll
-    unblocked by: a record, or the end of the timeout; LogTruncated where a log ends before our position, or is new
+    unblocked by: a record, or the end of the timeout; LogTruncated where a log ends before our position or was replaced
     """
 
     def __init__(
@@ -74,11 +75,11 @@ class Follower:
         self._types = types
         self._servers = servers
         self._refused_by = refused_by
-        self._next: dict[Any, int] = {}  # by partition: the offset behind the last record that was delivered
+        self._next: dict[Any, int] = {}  # by partition: the offset after the last delivered record
         self._wanted = dict(offsets)
         self._paused: set[str] = set()  # topics
         self._ends: dict[Any, int] = {}  # by partition: the high watermark of its last fetch
-        self._short_since_s: dict[Any, float] = {}  # partitions whose end lies before our position, and since when
+        self._short_since_s: dict[Any, float] = {}  # since when the end of a partition lies before our position
         self.num_expired = 0
         self.is_closed = False
         self._assign_new()
@@ -91,30 +92,30 @@ class Follower:
             for raw in raws:
                 if not raw.is_gap:
                     self._add(raw, followed)
-            del self._next[partition]  # what was read last is asked for last, so that no partition falls behind
+            del self._next[partition]  # read last, hence fetched last: no partition falls behind
             self._next[partition] = raws[-1].next_offset
-        followed.offsets.update(named(self._next))
+        followed.offsets.update(by_name(self._next))
         followed.logs.update(self._logs.known)
         return followed
 
     def seek(self, offsets: Mapping[str, int]) -> None:
-        """Goes on from `offsets` (`topic/partition` -> next offset); partitions absent there, from their start."""
+        """Continues from `offsets` (`topic/partition` -> next offset); absent partitions are read from their start."""
         self._wanted = dict(offsets)
         self._place(list(self._next))
 
     def pause(self, record_types: Sequence[type[TopicRecord]]) -> None:
-        """From now on no records of these types are delivered, until they are resumed; does nothing the second time."""
+        """Stops the delivery of records of these types until they are resumed. Idempotent."""
         self._set_paused(self._paused | self._topics(record_types))
 
     def resume(self, record_types: Sequence[type[TopicRecord]]) -> None:
-        """Goes on with records of these types where they were paused."""
+        """Continues with records of these types where they were paused. Idempotent."""
         self._set_paused(self._paused - self._topics(record_types))
 
     def lag(self, *record_types: type[TopicRecord]) -> int:
-        """How many records of these types (none given: of all) were not delivered yet, as of the last fetches.
+        """Returns how many records of these types (default: all) were not delivered yet, as of the last fetches.
 
-        Never waits for the network. A partition that was not fetched yet counts as one record, so that 0 means that
-        all were seen to their end; one that is paused has the end that it had then.
+        Never waits for the network. A partition that was not fetched yet counts as one record, so that 0 means that all
+        partitions were read to their end. A paused partition has the end that it had when it was paused.
         """
         topics = self._topics(record_types if record_types else list(self._types.values()))
         return sum(self._lag_of(partition) for partition in self._next if partition.topic in topics)
@@ -168,7 +169,7 @@ class Follower:
                 self._return_into_log()
                 return {}
         self._check_logs()
-        self._note_ends()
+        self._record_ends()
         self._check_ends()
         return batches
 
@@ -195,26 +196,29 @@ class Follower:
                 self._consumer.seek(partition, self._next[partition])
 
     def _return_into_log(self) -> None:
-        """The broker says that an offset is not in its log: below the start we go on from there, behind the end not."""
+        """Continues from the start of a log that begins after our offset; raises LogTruncated where it ends before."""
         for partition, end in self._consumer.end_offsets(list(self._next)).items():
             if self._next[partition] > end:
                 raise LogTruncated(partition_name(partition), position=self._next[partition], end=end)
-        self.seek(named(self._next))
+        self.seek(by_name(self._next))
 
     def _check_logs(self) -> None:
-        """What the client library and Tansu do not say: that there are other records under our offsets."""
-        for topic in self._logs.made_anew(self._types):
-            partitions = [name for name in self._wanted | named(self._next) if name.rpartition("/")[0] == topic]
+        """Raises LogReplaced where a topic was recreated, which neither the client library nor Tansu reports."""
+        for topic in self._logs.recreated(self._types):
+            partitions = [name for name in self._wanted | by_name(self._next) if name.rpartition("/")[0] == topic]
             raise LogReplaced(topic, partitions)
 
-    def _note_ends(self) -> None:
+    def _record_ends(self) -> None:
         for partition in self._active():
             end = self._consumer.highwater(partition)
             if end is not None:
                 self._ends[partition] = end
 
     def _check_ends(self) -> None:
-        """Tansu does not say that an offset lies behind the end of its log: it sends its end, and no records."""
+        """Raises LogTruncated where a log has ended before our position for TRUNCATED_AFTER_S.
+
+        Tansu does not report such an offset: it sends the end of its log, and no records.
+        """
         short = {}
         for partition in self._active():
             position = self._next[partition]

@@ -1,9 +1,9 @@
-"""What a compressed batch holds, never more than MAX_INFLATED_BYTES of it: a few kilobytes can inflate to gigabytes.
+"""Decompresses batches, up to MAX_INFLATED_BYTES each: a decompression bomb of kilobytes can inflate to gigabytes.
 
-The client library has the same codecs, without a bound, and each with errors of its own; here all of them end as
+The client library has the same codecs, without a bound, and each with errors of its own. Here all errors are
 ValueError.
 
-Rejected: a bound on the ratio (a batch of zeros is no attack, and a large one of texts may be one).
+Rejected: a bound on the ratio (a batch of zeros is no attack, and a large batch of texts may be one).
 """
 
 import struct
@@ -16,9 +16,9 @@ import snappy  # type: ignore[import-untyped]
 import zstandard
 
 MAX_INFLATED_BYTES = 64 << 20
-"""Eight times our largest message."""
+"""Largest decompressed batch: eight times our largest message."""
 
-GZIP_FORMAT = 31  # zlib's number for it
+GZIP_FORMAT = 31  # zlib's `wbits` for the gzip format with the largest window
 XERIAL_MAGIC = b"\x82SNAPPY\x00"
 XERIAL_HEADER_BYTES = 16  # the magic and two versions
 
@@ -26,14 +26,16 @@ Codec = Callable[[memoryview], bytes]
 
 
 def inflate(codec: int, data: memoryview) -> bytes | memoryview:
-    """The records of a batch whose attributes name `codec`; ValueError where they cannot be had within the bound."""
+    """Returns the records of a batch with compression `codec`. Raises ValueError for an unknown codec, a broken frame,
+    or more than MAX_INFLATED_BYTES.
+    """
     if codec == 0:
         return data
     if codec not in CODECS:
         raise ValueError(f"no compression has the number {codec}")
-    name, decompressed = CODECS[codec]
+    name, decompress = CODECS[codec]
     try:
-        inflated = decompressed(data)
+        inflated = decompress(data)
     except (zlib.error, zstandard.ZstdError, snappy.UncompressError, RuntimeError, struct.error) as error:
         raise ValueError(f"the {name} frame is broken: {error}") from error
     if len(inflated) > MAX_INFLATED_BYTES:
@@ -57,7 +59,7 @@ def _zstd(data: memoryview) -> bytes:
 
 
 def _snappy(data: memoryview) -> bytes:
-    """One block, or the blocks of the Java library, each behind its size."""
+    """Decompresses one block, or the framed blocks of the Java library, each preceded by its size."""
     if bytes(data[: len(XERIAL_MAGIC)]) != XERIAL_MAGIC:
         return _snappy_block(data, room=MAX_INFLATED_BYTES)
     blocks: list[bytes] = []
@@ -72,7 +74,7 @@ def _snappy(data: memoryview) -> bytes:
 
 
 def _snappy_block(block: memoryview, *, room: int) -> bytes:
-    """A block says first how large it becomes, in groups of 7 bits from the lowest on."""
+    """Decompresses a block. It begins with its decompressed size, a little-endian varint of 7 bits a byte."""
     size = 0
     for index, byte in enumerate(block[:5]):
         size |= (byte & 0x7F) << (7 * index)

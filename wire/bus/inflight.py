@@ -1,15 +1,15 @@
-"""How much a publisher has sent that is not acknowledged yet: bounded in records and in bytes.
+"""Back-pressure: bounds the records, and their bytes, that a publisher has sent and that are not acknowledged yet.
 
-The client library has no bound on the memory of what it has not sent yet, so the bound is ours.
+The client library does not bound the memory of its send buffer, so we do.
 """
 
 import threading
 
 
 class InFlight:
-    """Room for `max_records` records of `max_bytes` bytes together. Any thread may call.
+    """A counting semaphore over `max_records` records of together `max_bytes` bytes. Any thread may call.
 
-    One record is always let in where nothing is in flight, however large it is.
+    Where nothing is in flight, one record is always admitted, however large it is.
     """
 
     def __init__(self, *, max_records: int, max_bytes: int) -> None:
@@ -20,7 +20,7 @@ class InFlight:
         self._num_bytes = 0
 
     def enter(self, num_bytes: int, timeout_s: float) -> bool:
-        """Waits for room for a record of `num_bytes`; False where there is none after `timeout_s`."""
+        """Waits until a record of `num_bytes` is admitted; False where it is not after `timeout_s`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_room(num_bytes), timeout_s):
                 return False
@@ -29,7 +29,7 @@ class InFlight:
             return True
 
     def leave(self, num_bytes: int) -> None:
-        """A record of `num_bytes` is settled, or was not taken."""
+        """Releases the room of a record of `num_bytes` that was acknowledged, has failed or was not accepted."""
         with self._changed:
             self._num_records -= 1
             self._num_bytes -= num_bytes

@@ -1,4 +1,4 @@
-"""What a reader gets: records and refusals, each with its position."""
+"""The results of reading: records and refusals, each with its position."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any, Generic, TypeVar
 from kafka import TopicPartition  # type: ignore[import-untyped]
 
 from wire.bus.batches import Raw
-from wire.envelope import Message, Place, from_message
+from wire.envelope import from_message
 from wire.errors import BadMessage
 from wire.finished import Position
 from wire.letters import refuse
+from wire.message import Message, Place
 from wire.records import DeadLetter, TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
@@ -18,7 +19,7 @@ R = TypeVar("R", bound=TopicRecord)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received(Generic[R]):
-    """A record, and the position to finish once its effect is there."""
+    """A record, and the position to finish once its effect is done."""
 
     record: R
     position: Position
@@ -26,9 +27,9 @@ class Received(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """What is no record: send the dead letter, then finish the position.
+    """A message that is no record. The reader sends the dead letter, then finishes the position.
 
-    Where it is a run of offsets, the letter names the first of them, and the position is the last.
+    Where it spans several offsets, the letter names the first of them, and the position has the last.
     """
 
     dead_letter: DeadLetter
@@ -36,7 +37,7 @@ class Refused:
 
 
 def read(raw: Raw, record_type: type[R], position: Position, *, log: str, refused_by: str) -> Received[R] | Refused:
-    """What lies in `log` as a record, or as a dead letter that names `refused_by` as its source."""
+    """Returns `raw`, of the log `log`, as a record, or as a dead letter whose source is `refused_by`."""
     message = Message(key=raw.key, value=raw.value, headers=raw.headers, timestamp_ms=raw.timestamp_ms)
     place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset, log=log)
     try:
@@ -48,17 +49,19 @@ def read(raw: Raw, record_type: type[R], position: Position, *, log: str, refuse
 
 
 def partitions_of(consumer: Any, topics: Sequence[str]) -> list[Any]:
-    """All partitions of `topics` that the consumer knows of; it asks the broker for topics that it does not know."""
-    return [
-        TopicPartition(topic, number) for topic in topics for number in sorted(consumer.partitions_for_topic(topic))
-    ]
+    """Returns all known partitions of `topics`, by topic and number; the consumer asks the broker for new topics."""
+    partitions: list[Any] = []
+    for topic in topics:
+        numbers = sorted(consumer.partitions_for_topic(topic))
+        partitions.extend(TopicPartition(topic, number) for number in numbers)
+    return partitions
 
 
 def partition_name(partition: Any) -> str:
-    """`topic/partition`, as offsets are named outside of this door."""
+    """Returns `topic/partition`, the key of offsets outside of this package."""
     return f"{partition.topic}/{partition.partition}"
 
 
-def named(offsets: Mapping[Any, int]) -> dict[str, int]:
-    """Offsets by `topic/partition`."""
+def by_name(offsets: Mapping[Any, int]) -> dict[str, int]:
+    """Returns the offsets by `topic/partition`."""
     return {partition_name(partition): offset for partition, offset in offsets.items()}

@@ -1,4 +1,4 @@
-"""Whole topics, from their beginning to where they end now."""
+"""Reads whole topics, from their start to their current end."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,20 @@ from wire.records import TopicRecord
 
 POLL_MS = 200
 QUIET_S = 3.0
-"""A topic that still has something, as the broker says, but gives nothing for so long, has nothing for us."""
+"""A topic with lag that returns nothing for this long has no more records for us: only gaps are left."""
 
 
 def every_record(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
-    """All records of the topics of `record_types`, in the order of each partition.
+    """Yields all records of the topics of `record_types`, in the order of each partition.
 
     consumes: the topics; produces: records; waits for: the broker; unblocked by: the end of the topics
     """
     with closing(bus.follow(record_types, {})) as follower:
-        heard_s = time.monotonic()
+        last_received_s = time.monotonic()
         while True:
             received = follower.poll(POLL_MS).received
             yield from (each.record for each in received)
             if received:
-                heard_s = time.monotonic()
-            elif not follower.lag() or time.monotonic() - heard_s > QUIET_S:
+                last_received_s = time.monotonic()
+            elif not follower.lag() or time.monotonic() - last_received_s > QUIET_S:
                 return

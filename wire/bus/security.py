@@ -1,7 +1,7 @@
-"""How we prove to a broker who we are, and it to us: the options of the client library.
+"""Mutual authentication with a broker (TLS and SASL): the options of the client library.
 
-The broker's certificate is always checked, and so is that it names the host that we asked: for a certificate of one's
-own there is `bus.ssl_cafile`. Rejected: a setting that leaves the check out.
+The broker's certificate and its host name are always verified; a private certificate authority is set by
+`bus.ssl_cafile`. Rejected: a setting that skips the verification.
 """
 
 import ssl
@@ -12,7 +12,7 @@ from wire.errors import BusRefused
 
 
 def address_of(config: BusConfig) -> str:
-    """Where the brokers are and how they are spoken to: one that refuses us seems to be away.
+    """Returns the brokers' addresses with protocol and user, for messages: a broker that refuses us seems to be away.
 
     >>> address_of(BusConfig(bootstrap_servers="kafka:9093", security_protocol="SSL"))
     'kafka:9093 over SSL'
@@ -23,7 +23,7 @@ def address_of(config: BusConfig) -> str:
 
 
 def security_options(config: BusConfig) -> dict[str, Any]:
-    """BusRefused, naming the files, where a certificate or key cannot be read."""
+    """Returns the options. Raises BusRefused, naming the files, where a certificate or key cannot be read."""
     options: dict[str, Any] = {"security_protocol": config.security_protocol}
     if config.uses_ssl:
         options["ssl_context"] = _context(config)

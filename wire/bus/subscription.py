@@ -1,13 +1,13 @@
-"""Reading as a member of a group that shares the partitions of a topic.
+"""Reads as a member of a consumer group that shares the partitions of a topic.
 
     poll() -> Received, Refused -> (any thread) finish(position) -> commit of the finished prefix -> poll()
 
-A rebalance takes nothing away from a partition that stays here: what is in flight goes on counting. What is finished
-of a partition that went away changes nothing; whoever has it now reads it again from the committed prefix. A topic that
-was made anew is read from its beginning.
+A rebalance does not affect a partition that stays here: its records in flight still count. A record of a lost
+partition that is finished later has no effect; the new owner reads it again from the committed prefix. A recreated
+topic is read from its beginning.
 
-All partitions are paused together or none is. Rejected: to pause only a full one. kafka-python 3.0.12 sets aside what
-it has fetched of a paused partition, and forgets to take it up again where another partition was read meanwhile.
+All partitions are paused together or none is. Rejected: pausing only a full one. kafka-python 3.0.12 sets aside the
+fetched records of a paused partition, and loses them where another partition was read meanwhile.
 """
 
 import threading
@@ -33,17 +33,17 @@ from wire.records import TopicRecord
 
 R = TypeVar("R", bound=TopicRecord)
 
-COMMIT_INTERVAL_S = 0.25  # what was finished in this time is done again after a crash
-MAX_UNFINISHED = 10_000  # delivered records of one partition that wait for a commit; then no more are fetched
+COMMIT_INTERVAL_S = 0.25  # records finished in this time are processed again after a crash
+MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
 JOIN_PATIENCE_MS = 250
-REVOKE_TIMEOUT_MS = 2_000  # the group waits for us meanwhile; what is not committed then is done again by others
+REVOKE_TIMEOUT_MS = 2_000  # the group waits for us meanwhile; others process again what is not committed
 
 log = structlog.get_logger("bus")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Poll(Generic[R]):
-    """What one poll brought, in order within each partition."""
+    """The records of one poll, in order within each partition."""
 
     received: list[Received[R]]
     refused: list[Refused]
@@ -52,11 +52,11 @@ class Poll(Generic[R]):
 class Subscription(Generic[R]):
     """One member of a group. `poll` and `close` belong to one thread; `finish`, `pause` and `resume` to any.
 
-    consumes: the records of the partitions that the group gives us
+    consumes: the records of the partitions that the group assigns to us
     produces: Poll, and commits of the finished prefix: on a poll, at most every COMMIT_INTERVAL_S, and before a
-              partition is given back
+              partition is revoked
     waits for: the broker, at most the timeout of the poll; for `finish`, where MAX_UNFINISHED records of one partition
-               wait: then polls bring nothing
+               wait: then polls return no records
     unblocked by: a record, or the end of the timeout
     """
 
@@ -74,25 +74,25 @@ class Subscription(Generic[R]):
         self._is_paused = False
         self._committed: dict[Any, int] = {}
         self._is_committing = False
-        self._has_failed = False  # the last commit: an outage is said once, not at every commit
+        self._has_failed = False  # whether the last commit failed: an outage is logged once, not at every commit
         self._next_commit_s = 0.0
         self.num_failed_commits = 0
         self.is_closed = False
         consumer.subscribe([topic], listener=_Rebalance(self))
         with mapped(self._servers):
-            consumer.topics()  # to join before the partitions are known would be to join twice
+            consumer.topics()  # a join before the partitions are known would be followed by a second one
 
     def poll(self, timeout_ms: int) -> Poll[R]:
-        """Waits at most `timeout_ms` for records, and at most JOIN_PATIENCE_MS while the group shares its partitions.
+        """Waits at most `timeout_ms` for records, or JOIN_PATIENCE_MS, if that is longer, during a rebalance.
 
-        To be called often, also while paused: it keeps us in the group. While no broker answers it brings nothing, or
-        raises BusUnavailable; a later poll goes on.
+        Call it often, also while paused: it keeps us in the group. While no broker answers it returns no records, or
+        raises BusUnavailable; a later poll continues.
         """
         self._apply_pauses()
         with mapped(self._servers):
             self._commit_when_due()
             batches = self._poll(self._patience_ms(timeout_ms))
-        if self._logs.made_anew([self._topic]):
+        if self._logs.recreated([self._topic]):
             self._start_over()
             batches = {}
         poll: Poll[R] = Poll(received=[], refused=[])
@@ -102,12 +102,12 @@ class Subscription(Generic[R]):
         return poll
 
     def finish(self, position: Position) -> None:
-        """The effect of the record at `position` is there. Changes nothing where its partition was lost meanwhile."""
+        """Notes that the effect of the record at `position` is done; ignored where its partition was lost meanwhile."""
         with self._lock:
             self._finished.finish(position)
 
     def pause(self) -> None:
-        """From the next poll on no records are delivered; go on polling to stay in the group."""
+        """Stops the delivery of records from the next poll on. Go on polling to stay in the group."""
         with self._lock:
             self._is_paused = True
 
@@ -117,21 +117,21 @@ class Subscription(Generic[R]):
 
     @property
     def partitions(self) -> list[int]:
-        """The partitions that the group has given us, as of the last poll."""
+        """The partitions that the group has assigned to us, as of the last poll."""
         with self._lock:
             return [number for _, number in self._finished.partitions]
 
     @property
     def num_unfinished(self) -> int:
-        """Delivered records whose offset cannot be committed yet."""
+        """The number of delivered records whose offset cannot be committed yet."""
         with self._lock:
             return self._finished.num_waiting
 
     def close(self) -> None:
-        """Commits the finished prefix and leaves the group; does nothing the second time.
+        """Commits the finished prefix and leaves the group. Idempotent.
 
-        Who joins for the first time does not say that it leaves. Tansu 0.6 would wait for it for ever, and nobody could
-        join any more; a member that falls silent it forgets.
+        A member that is joining for the first time sends no LeaveGroup: Tansu 0.6 would wait for it for ever, and
+        nobody could join any more. It removes a member without heartbeats.
         """
         self.is_closed = True
         if self._is_joining() and not self.partitions:
@@ -139,7 +139,7 @@ class Subscription(Generic[R]):
         with mapped(self._servers):
             self._consumer.close()
         with self._lock:
-            self._finished.keep(())
+            self._finished.retain(())
 
     def _add(self, raw: Raw, partition: Any, poll: Poll[R]) -> None:
         with self._lock:
@@ -155,15 +155,18 @@ class Subscription(Generic[R]):
 
     def _apply_pauses(self) -> None:
         with self._lock:
-            is_full = any(self._finished.room(of) < self._max_poll_records for of in self._finished.partitions)
-            change = self._consumer.pause if self._is_paused or is_full else self._consumer.resume
-            change(*self._consumer.assignment())
+            least_room = min(map(self._finished.room, self._finished.partitions), default=self._max_poll_records)
+            assignment = self._consumer.assignment()
+            if self._is_paused or least_room < self._max_poll_records:
+                self._consumer.pause(*assignment)
+            else:
+                self._consumer.resume(*assignment)
 
     def _patience_ms(self, timeout_ms: int) -> int:
-        """How long to poll. While we join the group, longer, and the client must be told that it still has to.
+        """Returns how long to poll. During a join that is longer, and a rejoin is requested.
 
-        kafka-python 3.0.12 throws the answer away when it comes between two polls; and where new partitions were the
-        reason to join, it then never asks again, nor sends a heartbeat.
+        kafka-python 3.0.12 discards a JoinGroup response that arrives between two polls. Where new partitions were the
+        reason to join, it then neither joins again nor sends heartbeats.
         """
         if not self._is_joining():
             return timeout_ms
@@ -174,7 +177,7 @@ class Subscription(Generic[R]):
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def _start_over(self) -> None:
-        """The topic was made anew. What waits to be finished lies in a log that is gone, and so do our positions."""
+        """Starts at the beginning of a recreated topic: what is in flight, and our positions, belong to the old log."""
         log.warning("log_replaced", topic=self._topic)
         self._logs.adopt(self._topic)
         partitions = self._consumer.assignment()
@@ -203,7 +206,7 @@ class Subscription(Generic[R]):
 
     def _commit_ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
         self._is_committing = False
-        if isinstance(answer, Exception):  # the next commit says the same and more
+        if isinstance(answer, Exception):  # the next commit includes these offsets
             self.num_failed_commits += 1
             if not self._has_failed:
                 log.warning("commits_fail", error=str(answer))
@@ -214,9 +217,9 @@ class Subscription(Generic[R]):
         self._has_failed = isinstance(answer, Exception)
 
     async def _commit_before_revoke(self) -> None:
-        """Commits what is finished of partitions that go away, where the broker answers within REVOKE_TIMEOUT_MS.
+        """Commits the finished prefix of revoked partitions, where the broker answers within REVOKE_TIMEOUT_MS.
 
-        The client's `commit_async` has no limit, and where the coordinator is not known it ends before the commit.
+        The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
         """
         if not (offsets := self._uncommitted()):
             return
@@ -229,7 +232,7 @@ class Subscription(Generic[R]):
 
     def _own(self, partitions: set[Any]) -> None:
         with self._lock:
-            self._finished.keep(partitions)
+            self._finished.retain(partitions)
             for partition in partitions:
                 self._finished.open(partition)
         self._committed = {partition: end for partition, end in self._committed.items() if partition in partitions}
@@ -237,7 +240,7 @@ class Subscription(Generic[R]):
 
 
 class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
-    """Called by the client's thread, while ours waits in `poll` or `close`."""
+    """The rebalance listener. The client's thread calls it while ours waits in `poll` or `close`."""
 
     def __init__(self, subscription: Subscription[Any]) -> None:
         self._subscription = subscription

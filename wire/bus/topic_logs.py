@@ -1,11 +1,11 @@
-"""Which log a topic has. A topic that is made anew has another one: its offsets begin again, and mean other records.
+"""The identity of each topic's log: its topic id. A recreated topic has a new one, and its offsets start again at 0.
 
-Kafka gives every topic an id when it is made, since 2.8; Tansu, which keeps nothing, gives new ones at every start. The
-metadata that a consumer has names them. It is renewed every few seconds, and when a connection was lost; what was
-fetched meanwhile is held until then, so that nothing is read under the name of a log that is gone.
+Kafka assigns an id to every topic at its creation, since 2.8; Tansu, which stores nothing, assigns new ids at every
+start. The metadata of a consumer has these ids. It is refreshed every few seconds, and after a lost connection. Records
+that were fetched meanwhile are held until then, so that no record is attributed to a log that is gone.
 
-Rejected: the id of the cluster (Tansu's is always the same, and a topic can be made anew without its cluster), and the
-time of the first record (it goes when the record expires).
+Rejected: the id of the cluster (Tansu's is always the same, and a topic can be recreated in one cluster), and the time
+of the first record (it is lost when the record expires).
 """
 
 import base64
@@ -16,7 +16,7 @@ REFRESH_TIMEOUT_MS = 2_000
 
 
 class TopicLogs:
-    """The logs of the topics that one consumer reads, by the names that `kafka-topics.sh --describe` gives them."""
+    """The ids of the topics that one consumer reads, as `kafka-topics.sh --describe` shows them."""
 
     def __init__(self, consumer: Any, known: Mapping[str, str]) -> None:
         self._consumer = consumer
@@ -24,28 +24,28 @@ class TopicLogs:
 
     @property
     def known(self) -> dict[str, str]:
-        """By topic: the log that its records are read from. Absent where the broker does not say."""
+        """The id of the log that is read, by topic; absent where the broker does not tell."""
         return dict(self._known)
 
     def of(self, topic: str) -> str:
         return self._known.get(topic, "")
 
     def adopt(self, topic: str) -> None:
-        """Takes the log that `topic` has now for the one that is read."""
+        """Makes the current log of `topic` the one that is read."""
         self._known.pop(topic, None)
-        self.made_anew([topic])
+        self.recreated([topic])
 
-    def made_anew(self, topics: Iterable[str]) -> list[str]:
-        """Those of `topics` that have another log than before; remembers the logs of those that had none."""
-        anew = []
+    def recreated(self, topics: Iterable[str]) -> list[str]:
+        """Returns those of `topics` that have another log than before; remembers the logs of those that had none."""
+        recreated = []
         for topic in topics:
             log = self._log(topic)
             if log and self._known.setdefault(topic, log) != log:
-                anew.append(topic)
-        return anew
+                recreated.append(topic)
+        return recreated
 
     def refresh(self) -> None:
-        """Waits until the metadata is newer than the last connection that was lost. Raises what the client raises."""
+        """Waits until the metadata is newer than the last lost connection. Raises the client's errors."""
         cluster = self._consumer._cluster
         if cluster.need_update:
             manager = self._consumer._manager

@@ -1,7 +1,7 @@
-"""How our topics are made: partitions, retention, and room for messages that are too large for us.
+"""The configuration of our topics: partitions, retention, and size limits above what we accept.
 
-An oversized event must be able to arrive, or it could not become a dead letter; and the dead letter of the largest
-message must fit too.
+An oversized event must be able to arrive, or it could not become a dead letter. The dead letter of the largest message
+must fit, too.
 """
 
 from typing import Any
@@ -33,10 +33,10 @@ RETENTION_MS: dict[type, int] = {
 
 
 def create(admin: Any, config: BusConfig) -> None:
-    """Makes the topics that do not exist yet, through the library's admin client."""
-    wanted = {topic_name(config.prefix, record): _options(record, config) for record in TOPIC_RECORDS}
-    answer = admin.create_topics(wanted, raise_errors=False, wait_for_metadata=True)
-    for topic in answer["topics"]:
+    """Creates the topics that do not exist, through the library's admin client."""
+    options = {topic_name(config.prefix, record): _options(record, config) for record in TOPIC_RECORDS}
+    response = admin.create_topics(options, raise_errors=False, wait_for_metadata=True)
+    for topic in response["topics"]:
         if topic["error_code"] not in (0, TopicAlreadyExistsError.errno):
             raise BusRefused(f"topic {topic['name']}: {topic['error_message']} (code {topic['error_code']})")
 
@@ -49,7 +49,7 @@ def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any
             "cleanup.policy": "delete",
             "retention.ms": str(RETENTION_MS[record_type]),
             "max.message.bytes": str(MAX_LETTER_BYTES if record_type is DeadLetter else MAX_MESSAGE_BYTES),
-            # of three copies one may be away; an acknowledged record is then still on two
+            # one of three replicas may be away; an acknowledged record is then still on two
             "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),
         },
     }

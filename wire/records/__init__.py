@@ -1,16 +1,19 @@
-"""Every record that crosses a process, with the topic or key it travels under.
+"""Every record that crosses a process boundary, with its topic or key.
 
     client --Event--> serving --Answer--> client, learner
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
-    rollout --RolloutPlan--> serving          whoever refuses --DeadLetter--> operator
+    rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
 
-Evolution: a new field has a default and needs no new topic; a change of meaning or type is a new record under a new
-topic (`events.v2`). Readers of topics ignore unknown fields; the reader of manifests refuses an unknown `format`,
+`topics` has the records of Kafka topics, `weights` those of versions of the weights, `plans` the rollout plan,
+`reports` the reports of processes, and `record` the base class. Others import all of them from here.
+
+Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
+new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
 `format_version` or `model_spec` by name, because wrong weights are worse than none.
 
-Rejected: a schema registry (one machine needs none, and the versioned topic name says it all) and a `common/` room
-(both sides already depend on `wire`).
+Rejected: a schema registry (one machine needs none, and topic names have versions) and a `common/` room (both sides
+already depend on `wire`).
 """
 
 from wire.records.plans import CANDIDATE, STABLE, STAND_IN, Arm, RolloutPlan

@@ -1,4 +1,4 @@
-"""Which version answers which traffic."""
+"""The rollout plan: which version answers which traffic."""
 
 from wire.records.record import ArmName, Record
 
@@ -14,16 +14,16 @@ class Arm(Record, frozen=True, kw_only=True):
 STABLE: ArmName = "stable"
 CANDIDATE: ArmName = "candidate"
 STAND_IN: ArmName = "stand-in"
-"""The arm of answers that a replica gives in place of the stable arm while it cannot have the stable version. No plan
+"""The arm of answers from a replica that cannot load the stable version and serves another one in its place. No plan
 names it, and the rollout counts none of these answers."""
 
 
 class RolloutPlan(Record, frozen=True, kw_only=True):
     """Which version answers which share of the entities.
 
-    `revision` grows by one with every change. `salt` makes the split; it changes only when a new split is wanted.
-    `previous` is the stable version before this one, which a rollback returns to (0: none). While `pinned`, nothing
-    is promoted and no candidate follows.
+    `revision` grows by one with every change. `salt` seeds the split; it changes only when a new split is wanted.
+    `previous` is the stable version before this one, to which a rollback returns (0: none). While `pinned` is set,
+    nothing is promoted and no new candidate is admitted.
     """
 
     revision: int
@@ -56,7 +56,7 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
 
     @property
     def needed(self) -> tuple[int, ...]:
-        """Every version that has to be there: those that answer, stable first, and the one that a rollback returns to.
+        """Every version that must be stored: those that answer, stable first, and the one to which a rollback returns.
 
         >>> RolloutPlan(revision=1, salt="", arms=(Arm(name=STABLE, version=7, share=1.0),), previous=4).needed
         (7, 4)

@@ -1,4 +1,4 @@
-"""What replicas, the learner and the rollout controller say of themselves."""
+"""The reports of replicas, the learner and the rollout controller on their own state."""
 
 from typing import Literal
 
@@ -7,15 +7,15 @@ from wire.records.weights import Evaluation
 
 
 class ReplicaReport(Record, frozen=True, kw_only=True):
-    """What one replica serves now, and what it has seen. Kept in Redis for a few seconds, then gone with the replica.
+    """What one replica serves now, and its counters. It expires in Redis a few seconds after the replica has ended.
 
-    `swap_stalls_ms` are the last few pauses between two batches with a flip, `swap_pauses_ms` those before each of
-    them, without one. `refused` counts versions that were not taken, by reason; `counts` counts answers, duplicates,
-    dead letters and refusals of input, by name.
+    `swap_stalls_ms` are the last few pauses between two batches with a weight swap between them, `swap_pauses_ms` the
+    pauses without a swap before each of them. `refused` counts the versions that the replica refused, by reason;
+    `counts` counts answers, duplicates, dead letters and refused requests, by name.
 
-    `damaged` are digests of blobs that versions in force need and that are missing or not what their digest says: who
-    has their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one,
-    which this replica cannot have (0: it has it).
+    `damaged` are the digests of blobs that versions in force need and that are missing or corrupt: a process that has
+    their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one where
+    this replica cannot load that (0: it serves the stable version).
     """
 
     replica: str
@@ -34,10 +34,10 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
 
 
 class Drift(Record, frozen=True, kw_only=True):
-    """A signal of the stream whose mean has risen by more than chance, found after `at_label` labels.
+    """A drift alarm: the mean of a signal has risen by more than chance, detected after `at_label` labels.
 
-    `signal` is `error` (of given answers), `classes 1-16` (the same for those that came as the 1st to 16th) or
-    `distance` (of texts to the nearest class mean, 1 - cosine).
+    `signal` is `error` (the error rate of given answers), `classes 1-16` (the same for the classes that came as the 1st
+    to the 16th) or `distance` (of texts to the nearest class mean, 1 - cosine).
     """
 
     signal: str
@@ -50,17 +50,19 @@ class Drift(Record, frozen=True, kw_only=True):
 
 
 class LearnerReport(Record, frozen=True, kw_only=True):
-    """Where the learner stands. Kept in Redis for a few seconds, then gone with the learner.
+    """The state of the learner. It expires in Redis a few seconds after the learner has ended.
 
-    `state` is standby, learning or stopped; `version` is the one it learns on from. `counts` holds the ends of labels
-    by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and matched = learnt +
-    held_back + over_capacity + set_aside; `labels_evicted` are of classes that lost their row since), messages that
-    were no record (`unreadable_*`), refusals of the gate (`gate_*`), slow rounds (`rounds_*`), drifts (`drift_*`),
-    failures, and letters to operators (`letters_*`). `accuracy` is prequential: of given answers, before their label
-    was learnt. `evaluation` is that of the published version, `refusals` say why the gate did not let pass what came
-    after it. `is_rested`: the slow tier has nothing to do until labels come. `publish_ms` is the last publication, step
-    by step; `drifts` are the last few; `alarms` say which labels are held as a flip now, which windows of labels are
-    too small, and that classes have no row.
+    `state` is standby, learning or stopped; `version` is the one from which it continues to learn. `counts` holds the
+    outcomes of labels by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and
+    matched = learnt + held_back + over_capacity + set_aside; `labels_evicted` counts those of classes that have lost
+    their row since). It also holds messages that were no record (`unreadable_*`), refusals of the gate (`gate_*`), slow
+    rounds (`rounds_*`), drifts (`drift_*`), failures, and letters to operators (`letters_*`).
+
+    `accuracy` is prequential: the accuracy of given answers, before their label was learnt. `evaluation` is that of the
+    published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that the
+    slow tier has nothing to do until labels come. `publish_ms` holds the duration of each step of the last publication.
+    `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
+    small, and classes without a row.
     """
 
     learner: str
@@ -87,16 +89,16 @@ class LearnerReport(Record, frozen=True, kw_only=True):
 
     @property
     def num_drifts(self) -> int:
-        """All that were found, however long ago."""
+        """The number of all drifts since the learner began."""
         return sum(count for name, count in self.counts.items() if name.startswith("drift_"))
 
 
 class ControllerReport(Record, frozen=True, kw_only=True):
-    """Where the rollout stands. Kept in Redis for a few seconds, then gone with the controller that leads.
+    """The state of the rollout. It expires in Redis a few seconds after the controller that leads has ended.
 
-    `evidence` is what the labels said since the last decision, in words. `counts` holds the ends of answers and labels
-    by name, and failures by the step that failed (`failed_*`). `alarms` say what goes wrong now; one ends when the step
-    succeeds.
+    `evidence` is the evidence of the labels since the last decision, in words. `counts` holds the outcomes of answers
+    and labels by name, and failures by the step that failed (`failed_*`). `alarms` are the current failures; an alarm
+    ends when its step succeeds.
     """
 
     controller: str

@@ -1,18 +1,18 @@
-"""What travels in topics: events, answers, labels, and what was refused."""
+"""The records of Kafka topics: events, answers, labels, dead letters, and quarantined labels."""
 
 from typing import ClassVar, TypeAlias
 
 from wire.records.record import ArmName, Record
 
 MAX_EVENT_BYTES = 1 << 20
-"""Largest payload of an event, in bytes; a larger one is a dead letter (Kafka) or a 413 (HTTP)."""
+"""Largest payload of an event, in bytes; a larger one becomes a dead letter (Kafka) or a 413 (HTTP)."""
 
 MAX_TEXT_CHARS = 16_384
 """Longest text that an `Answer` carries back, in characters. The model reads at most 512 tokens of it."""
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """A text to be answered.
+    """A text to classify.
 
     `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
     """
@@ -32,16 +32,16 @@ class Event(Record, frozen=True, kw_only=True):
 
     @property
     def entity(self) -> str:
-        """What the arm is chosen by: the key, or the id of an event that has none."""
+        """The entity by which the arm is chosen: the key, or the id of an event without a key."""
         return self.key if self.key else self.id
 
 
 class Answer(Record, frozen=True, kw_only=True):
-    """What the model said of one event, and which weights said it.
+    """The model's answer to one event, and the weights that gave it.
 
-    `text` is the event's text, so that a label alone is enough to learn from the pair. `label` is None while the
+    `text` is the event's text, so that the learner needs no more than the answer and a label. `label` is None while the
     weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
-    that the service gave it, see `wire.receipts`.
+    that the service gave the answer, see `wire.receipts`.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -72,12 +72,12 @@ class Answer(Record, frozen=True, kw_only=True):
 
 
 class Feedback(Record, frozen=True, kw_only=True):
-    """The label of an event that was answered, said by `source` at `time_ms`.
+    """The label of an event that was answered, sent by `source` at `time_ms`.
 
     `event_source`, `key` and `receipt` are the answer's `source`, `key` and `receipt`, where the sender has them.
-    `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. What the label is then
-    joined with is said in `wire.events`. `approval` is made by an operator who sends a quarantined label again.
-    Receipts and approvals are checked by `wire.receipts`.
+    `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. `wire.events` joins
+    the label with its answer. `approval` is made by an operator who releases a quarantined label. `wire.receipts`
+    checks receipts and approvals.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -94,11 +94,11 @@ class Feedback(Record, frozen=True, kw_only=True):
 
     @property
     def message_id(self) -> str:
-        return f"{_event_named(self.event_id, self.event_source)}/{self.source}"
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}"
 
     @property
     def answered_entity(self) -> str:
-        """The entity of the answer that the label is said of."""
+        """The entity of the answer that is labelled."""
         return self.key if self.key else self.event_id
 
     @property
@@ -108,7 +108,7 @@ class Feedback(Record, frozen=True, kw_only=True):
 
 
 class DeadLetter(Record, frozen=True, kw_only=True):
-    """A message that was refused: why, where it came from, and the untouched payload."""
+    """A message that was refused: the reason, its origin, and the unchanged payload."""
 
     TOPIC: ClassVar[str] = "deadletter.v1"
     TYPE: ClassVar[str] = "lifelong.deadletter.v1"
@@ -132,10 +132,10 @@ class DeadLetter(Record, frozen=True, kw_only=True):
 
 
 class Quarantined(Record, frozen=True, kw_only=True):
-    """A label that the learner refused or held, and why: everything of its `Feedback`, and what it was said of.
+    """A label that the learner refused or held, and the reason: the fields of its `Feedback`, and what it labels.
 
-    `text` and `answered`, the label that the service gave, are there where the answer was known, and `event_source` is
-    then the answer's. An operator who finds the label right sends it again.
+    `text` and `answered`, the label that the service gave, are set where the answer was known, and `event_source` is
+    then the answer's. An operator may release the label.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -154,7 +154,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     @property
     def message_id(self) -> str:
-        return f"{_event_named(self.event_id, self.event_source)}/{self.source}/{self.reason}"
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}/{self.reason}"
 
     @property
     def entity(self) -> str:
@@ -162,7 +162,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     @property
     def feedback(self) -> Feedback:
-        """The label as it came."""
+        """The label as it was sent."""
         return Feedback(
             event_id=self.event_id,
             label=self.label,
@@ -180,9 +180,9 @@ TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLet
 
 
 def topic_name(prefix: str, record: type[TopicRecord]) -> str:
-    """The topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
+    """Returns the topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
     return f"{prefix}{record.TOPIC}"
 
 
-def _event_named(event_id: str, event_source: str | None) -> str:
+def _qualified_id(event_id: str, event_source: str | None) -> str:
     return event_id if event_source is None else f"{event_source}/{event_id}"

@@ -1,15 +1,15 @@
-"""Versions of the weights: what they consist of, and what was measured of them."""
+"""Versions of the weights: their tensors, their evaluation, and their lineage."""
 
 from typing import ClassVar, Literal, TypeAlias
 
 from wire.records.record import Record
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
-"""What a slow round is for: new labels, the memory in a time of silence, or texts without a label."""
+"""What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
-    """One plain array of a stored tensor: dtype by safetensors name (`I8`, `U8`, `I32`, `F16`, `F32`), and shape."""
+    """One array of a stored tensor: dtype by safetensors name (`I8`, `U8`, `I32`, `F16`, `F32`), and shape."""
 
     name: str
     dtype: str
@@ -17,9 +17,9 @@ class TensorPart(Record, frozen=True, kw_only=True):
 
 
 class TensorEntry(Record, frozen=True, kw_only=True):
-    """One named weight: a blob of safetensors bytes under its SHA-256, and what must be found inside.
+    """One named weight: a blob of safetensors bytes under its SHA-256, and the arrays that it must hold.
 
-    `scheme` says how the parts make the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w8c`: INT8 per
+    `scheme` says how the parts form the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w8c`: INT8 per
     output channel; `fp32`).
     """
 
@@ -31,14 +31,14 @@ class TensorEntry(Record, frozen=True, kw_only=True):
 
 
 class Probe(Record, frozen=True, kw_only=True):
-    """An input with the logits the learner saw for it: a replica must see the same before it serves the version."""
+    """An input and the learner's logits for it: a replica must compute the same ones before it serves the version."""
 
     text: str
     logits: tuple[float, ...]
 
 
 class StageEvaluation(Record, frozen=True, kw_only=True):
-    """How a version does on the held-back samples of classes that came at about the same time, beside its parent."""
+    """Accuracy of a version and of its parent on the holdout samples of classes that came at about the same time."""
 
     num_labels: int
     accuracy: float
@@ -46,12 +46,13 @@ class StageEvaluation(Record, frozen=True, kw_only=True):
 
 
 class Evaluation(Record, frozen=True, kw_only=True):
-    """How the version does on held-back feedback beside its parent, both at their best precision, in [0, 1].
+    """Accuracy of the version and of its parent on the holdout samples, both at their best precision, in [0, 1].
 
-    `negative_flips` is the share of samples that the parent named rightly and the version does not. `stages` has the
-    oldest classes first. `worst_class` lost most, `worst_class_drop` of its accuracy. `anchor` is an older version that
-    is compared with on `anchor_labels` samples that it knew, both choosing among the classes that it had.
-    `head_update` and `top_update` say how far the head and the trained blocks have moved, relative to their norm.
+    `negative_flips` is the share of samples that the parent classifies correctly and the version does not. `stages` has
+    the oldest classes first. `worst_class` is the class that lost most, `worst_class_drop` of its accuracy. `anchor` is
+    an older version, compared on `anchor_labels` samples whose classes it knew; both choose among the classes of the
+    anchor. `head_update` and `top_update` are the changes of the head and of the trained blocks, relative to their
+    norm.
     """
 
     num_labels: int = 0
@@ -70,10 +71,11 @@ class Evaluation(Record, frozen=True, kw_only=True):
 
 
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):
-    """What the learner measured of one precision that the weights can be run in: `int8` or `int4`.
+    """The learner's evaluation of one precision in which the weights can be run: `int8` or `int4`.
 
-    `accuracy` is on the same few held-back samples for all precisions; `cosine` (mean, of the embeddings) and
-    `agreement` (share of texts that get the same label) compare with full precision. Accuracy and agreement in [0, 1].
+    `accuracy` is measured on the same few holdout samples for all precisions. `cosine` (the mean over embeddings) and
+    `agreement` (the share of texts with the same label) compare with full precision. Accuracy and agreement are in
+    [0, 1].
     """
 
     name: str
@@ -83,10 +85,10 @@ class PrecisionEvaluation(Record, frozen=True, kw_only=True):
 
 
 class Round(Record, frozen=True, kw_only=True):
-    """A slow round: every record below `offsets` had its effect before it began, and no other.
+    """A slow round. Exactly the records below `offsets` had their effect before it began.
 
-    The memory was learnt again under its encoder as it was behind the records below `memory_offsets` ({}: not yet).
-    `outcome` says whether that encoder took the place of the one before.
+    The head was refitted under the round's encoder on the memory as it was after the records below `memory_offsets`
+    ({}: not yet). `outcome` says whether that encoder replaced the one before.
     """
 
     number: int
@@ -97,11 +99,11 @@ class Round(Record, frozen=True, kw_only=True):
 
 
 class Lineage(Record, frozen=True, kw_only=True):
-    """How a version came about: the topics, read from their start, and these rounds on the way, the oldest first.
+    """How to reproduce a version: read the topics from their start, and run these rounds on the way, the oldest first.
 
-    What a round makes depends only on which records are below its offsets, so whoever reads them in any order arrives
-    at the same weights. `gap` says why the topics and the rounds do not lead here: labels were set aside,
-    a subject was erased, or there were more rounds than are kept; "" where they do.
+    The result of a round depends only on which records are below its offsets, so reading them in any order gives the
+    same weights. `gap` says why the version cannot be reproduced from topics and rounds: labels were set aside, a
+    subject was erased, or there were more rounds than are kept; "" where it can.
     """
 
     rounds: tuple[Round, ...] = ()
@@ -109,15 +111,15 @@ class Lineage(Record, frozen=True, kw_only=True):
 
 
 class WeightManifest(Record, frozen=True, kw_only=True):
-    """A version of the weights: its tensors by digest, what it was trained through, and what was measured.
+    """A version of the weights: its tensors by digest, the offsets it was trained through, and its evaluation.
 
     `version` grows by one; `parent` is the version it was trained from (0: none). `config` is the model's canonical
-    JSON and `model_spec` its hash together with the tokenizer's. `trained_through` maps `topic/partition` to the next
-    offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are those
-    that may answer, the best first; the probes hold for that one. `erased` counts the erasures (`Erasure`) that were
-    carried out before it was made: nothing about those subjects is in its sums. `lineage` says how to make it again.
-    `max_tokens` is where texts were cut when it was trained and measured, so whoever serves it cuts them there (0: not
-    said, as by older programs, which cut at 256).
+    JSON, and `model_spec` is the hash of it and of the tokenizer's. `trained_through` maps `topic/partition` to the
+    next offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are
+    those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erasure`) that
+    were done before the version was made: its sums hold nothing about those subjects. `lineage` says how to reproduce
+    the version. `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they
+    must be truncated in serving (0: not recorded, as by older programs, which truncated at 256).
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -143,16 +145,16 @@ class WeightManifest(Record, frozen=True, kw_only=True):
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all blobs."""
+        """The size of all blobs in bytes."""
         return sum(tensor.num_bytes for tensor in self.tensors)
 
 
 class Erasure(Record, frozen=True, kw_only=True):
-    """What became of the wish that everything about a subject be forgotten; `digest` is the subject's, `wire.subjects`.
+    """The state of a request to erase everything about a subject, whose digest (`wire.subjects`) is `digest`.
 
-    It is the learner's `number`th erasure, counted from 1. `removed` counts samples by where they were. `version` is
-    the first that was made without them (0: not published yet); a manifest whose `erased` is `number` or more says so.
-    `is_purged`: no older version and no older checkpoint is left.
+    It is the learner's `number`th erasure, counted from 1. `removed` counts the removed samples by where they were.
+    `version` is the first one without them (0: not published yet): the `erased` of its manifest is at least `number`.
+    `is_purged` says that no older version and no older checkpoint is left.
     """
 
     digest: str

@@ -1,4 +1,10 @@
-"""The Redis door: weights by digest, who may publish them, which version answers whom. Nothing else imports redis."""
+"""The Redis client: weights by digest, the lease to publish them, the rollout plan. Nothing else imports redis.
+
+    Store -> blobs | lease | versions | plans | erasures | reports | collect -> server (commands, Lua scripts) -> Redis
+
+`keys` names every Redis key, `signed` signs and verifies records, `watch` waits for changes. Other rooms use `Store`,
+`Lease`, `Watch` and `Contents` from here.
+"""
 
 from wire.store.collect import Contents
 from wire.store.lease import Lease

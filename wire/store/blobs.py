@@ -1,18 +1,19 @@
-"""Blobs under their SHA-256, in chunks, written once.
+"""A content-addressed store: blobs under their SHA-256, in chunks, written once.
 
     put: begin -> chunk 0, 1, ... -> finish        get: layout -> chunk 0, 1, ... into one buffer -> digest compared
-    repair: get -> damaged: put under a name of its own -> renamed, in one step
+    repair: get -> damaged: put under a temporary name -> rename, in one step
 
-A blob is a hash: field `i` is chunk i, `chunk` the size of all but the last, `bytes` the size of all. `bytes` is
-written last, so a blob that has it is whole. The first writer's chunk size holds for everybody who continues it.
-The sorted set `blobs` knows when each was last asked for, so that what is about to be published is not collected.
+A blob is a Redis hash: field `i` is chunk i, `chunk` the size of all chunks but the last, `bytes` the size of the blob.
+`bytes` is written last, so a blob that has it is complete. The chunk size of the first writer holds for all who
+continue the blob. The sorted set `blobs` has the time at which each was last put, so that a blob which is about to be
+published is not collected.
 
-`put` believes a blob that is whole, whatever its bytes are by now; only `repair` reads it back. A reader that is in the
-middle of a repaired blob finds the old bytes, the new ones or, with some of both, BlobCorrupt.
+`put` trusts a complete blob, whatever its bytes are by now; only `repair` reads it back. A reader in the middle of a
+blob that is being repaired gets the old bytes, the new ones or, for a mixture, BlobCorrupt.
 
-Rejected: one string per blob (512 MiB at most, and one command that holds up everybody), appending (cannot be repeated
-after a lost reply), counting references (a count that is once wrong stays wrong), and reading back in `put` (an encoder
-that never changes would be fetched for every version).
+Rejected: one string per blob (512 MiB at most, and one command that blocks all clients), appending (not idempotent, so
+it cannot be repeated after a lost reply), reference counts (a wrong count stays wrong), and reading back in `put` (an
+encoder that never changes would be fetched for every version).
 """
 
 import re
@@ -20,10 +21,11 @@ import secrets
 from hashlib import sha256
 
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
+from wire.store import keys
 from wire.store.server import NOW, Server
 
 MAX_CHUNKS = 1 << 16
-"""More chunks than this are no blob of ours."""
+"""Most chunks of a blob of ours."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -52,15 +54,15 @@ return 1
 
 
 class Blobs:
-    """Bytes by digest on one server."""
+    """The blobs on one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
-        """Stores `data` unless it is there, and keeps it from collection for the grace period. Returns its digest.
+        """Stores `data` unless it is stored, safe from collection for the grace period. Returns its digest. Idempotent.
 
-        Raises BlobCorrupt where half of it is there and says nonsense of itself: repair it.
+        Raises BlobCorrupt where an incomplete blob has an invalid chunk size: repair it.
         """
         view = self._checked(data)
         digest = sha256(view).hexdigest()
@@ -68,7 +70,7 @@ class Blobs:
         return digest
 
     def repair(self, data: bytes | bytearray | memoryview) -> bool:
-        """Stores `data` in place of what lies under its digest, where that is something else. Whether it was."""
+        """Replaces what is stored under the digest of `data`, unless it is `data`; True where something was written."""
         view = self._checked(data)
         digest = sha256(view).hexdigest()
         try:
@@ -76,7 +78,7 @@ class Blobs:
         except NotFound:
             try:
                 self._write(digest, view)
-            except BlobCorrupt:  # half of it is there and says nonsense of itself
+            except BlobCorrupt:  # an incomplete blob has an invalid chunk size
                 self._replace(digest, view)
             return True
         except BlobCorrupt:
@@ -85,31 +87,34 @@ class Blobs:
         return False
 
     def has(self, digests: list[str]) -> set[str]:
-        """Those of `digests` that are stored whole. Only looks: `put` is what keeps a blob from collection."""
-        found = self._server.ask_many([("HEXISTS", self._server.key("blob", digest), "bytes") for digest in digests])
-        return {digest for digest, is_whole in zip(digests, found, strict=True) if is_whole}
+        """Returns those of `digests` that are complete. It does not save them from collection, as `put` does."""
+        replies = self._server.ask_many([("HEXISTS", self._key_of(digest), "bytes") for digest in digests])
+        return {digest for digest, is_complete in zip(digests, replies, strict=True) if is_complete}
 
     def get(self, digest: str, num_bytes: int) -> bytearray:
-        """The blob, verified. Raises NotFound where there is none, BlobCorrupt where it is not what was asked for."""
+        """Returns the verified blob. Raises NotFound where there is none, BlobCorrupt where size or digest differ."""
         if not _DIGEST.fullmatch(digest):
             raise BlobCorrupt(f"{digest[:80]!r} is no SHA-256")
         if num_bytes > self._server.config.max_blob_bytes:
             raise BlobCorrupt(f"blob {digest} of {num_bytes} bytes: more than {self._server.config.max_blob_bytes}")
         sizes = self._layout(digest, num_bytes)
         buffer = bytearray(num_bytes)
-        seen = sha256()
+        hasher = sha256()
         start = 0
         with memoryview(buffer) as view:
             for index, size in enumerate(sizes):
-                part = self._server.ask("HGET", self._server.key("blob", digest), index)
-                if part is None or len(part) != size:
+                chunk = self._server.ask("HGET", self._key_of(digest), index)
+                if chunk is None or len(chunk) != size:
                     raise BlobCorrupt(f"blob {digest}: chunk {index} changed while it was read")
-                view[start : start + size] = part
-                seen.update(part)
+                view[start : start + size] = chunk
+                hasher.update(chunk)
                 start += size
-        if seen.hexdigest() != digest:
-            raise BlobCorrupt(f"blob {digest}: its bytes have the digest {seen.hexdigest()}")
+        if hasher.hexdigest() != digest:
+            raise BlobCorrupt(f"blob {digest}: its bytes have the digest {hasher.hexdigest()}")
         return buffer
+
+    def _key_of(self, name: str) -> str:
+        return self._server.key(keys.BLOB, name)
 
     def _checked(self, data: bytes | bytearray | memoryview) -> memoryview:
         view = memoryview(data).cast("B")
@@ -118,45 +123,46 @@ class Blobs:
         return view
 
     def _write(self, name: str, view: memoryview) -> None:
-        """Stores `view` under `name`, in chunks, unless it is there."""
-        keys = (self._server.key("blob", name), self._server.key("blobs"))
-        is_whole, chunk = self._server.run(_BEGIN, keys, (name, self._server.config.chunk_bytes))
-        if is_whole:
+        """Stores `view` under `name`, in chunks, unless it is stored completely."""
+        blob = self._key_of(name)
+        script_keys = (blob, self._server.key(keys.BLOBS))
+        is_complete, chunk = self._server.run(_BEGIN, script_keys, (name, self._server.config.chunk_bytes))
+        if is_complete:
             return
         sizes = chunk_sizes(len(view), _chunk_bytes(chunk, name, len(view)))
         start = 0
         for index, size in enumerate(sizes):
-            self._server.ask("HSET", keys[0], index, view[start : start + size])
+            self._server.ask("HSET", blob, index, view[start : start + size])
             start += size
-        if not self._server.run(_FINISH, keys, (name, len(sizes), len(view))):
+        if not self._server.run(_FINISH, script_keys, (name, len(sizes), len(view))):
             raise StoreUnavailable(f"blob {name} was removed while it was written: put it again")
 
     def _replace(self, digest: str, view: memoryview) -> None:
-        """Writes under a name of its own, which is collected like a blob where we end too soon, and renames."""
+        """Writes a blob under a temporary name and renames it. If we are killed in between, it is garbage."""
         name = f"{digest}.{secrets.token_hex(8)}"
         self._write(name, view)
-        key = self._server.key
-        if not self._server.run(_REPLACE, (key("blob", name), key("blob", digest), key("blobs")), (name, digest)):
-            self.get(digest, len(view))  # a repetition finds it done
+        script_keys = (self._key_of(name), self._key_of(digest), self._server.key(keys.BLOBS))
+        if not self._server.run(_REPLACE, script_keys, (name, digest)):
+            self.get(digest, len(view))  # the script ran twice, and had renamed the blob before
 
     def _layout(self, digest: str, num_bytes: int) -> list[int]:
-        """The sizes of the chunks, compared with what is stored before any of it is fetched."""
-        key = self._server.key("blob", digest)
+        """Returns the sizes of the chunks, after comparing them with the stored ones; fetches no chunk."""
+        key = self._key_of(digest)
         stored, chunk = self._server.ask("HMGET", key, "bytes", "chunk")
         if stored is None:
             raise NotFound(f"blob {digest}")
         if stored != b"%d" % num_bytes:
             raise BlobCorrupt(f"blob {digest}: {stored[:20]!r} bytes instead of {num_bytes}")
         sizes = chunk_sizes(num_bytes, _chunk_bytes(chunk, digest, num_bytes))
-        found = self._server.ask_many([("HSTRLEN", key, index) for index in range(len(sizes))])
-        wrong = [index for index, size in enumerate(sizes) if found[index] != size]
-        if wrong:
-            raise BlobCorrupt(f"blob {digest}: chunk {wrong[0]} has {found[wrong[0]]} of {sizes[wrong[0]]} bytes")
+        stored_sizes = self._server.ask_many([("HSTRLEN", key, index) for index in range(len(sizes))])
+        for index, size in enumerate(sizes):
+            if stored_sizes[index] != size:
+                raise BlobCorrupt(f"blob {digest}: chunk {index} has {stored_sizes[index]} of {size} bytes")
         return sizes
 
 
 def chunk_sizes(num_bytes: int, chunk_bytes: int) -> list[int]:
-    """How many bytes each chunk has.
+    """Returns the size of each chunk in bytes.
 
     >>> chunk_sizes(10, 4)
     [4, 4, 2]

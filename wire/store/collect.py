@@ -1,18 +1,18 @@
-"""Removes versions that nobody keeps, and blobs that no remaining version names.
+"""Garbage collection (mark and sweep): removes versions that are not retained, and blobs that no version references.
 
-    keep + current + plan -> manifests of other versions go -> blobs that none of the rest names, past grace, go
+    roots: keep, current, plan -> drop the manifests of other versions -> sweep unreferenced blobs past the grace period
 
-Safe while others publish: manifests go only if pointer and plan are still what we read, and a blob only if it was not
-put or published since we looked at the clock. `put` and `publish` renew a blob's time in the same script that relies on
-it, so what is between `put` and `publish` is safe for the grace period; after that, `publish` says which blob is
-gone and changes nothing. A reader of a version that is being removed gets NotFound or BlobCorrupt. A full server lets
-collecting pass, since it only removes.
+It is safe while others publish. Manifests are removed only if the pointer and the plan are still those that we read,
+and a blob only if it was not put or published since we read the clock. `put` and `publish` renew a blob's time in the
+same script that relies on it, so a blob between `put` and `publish` is safe for the grace period. After that, `publish`
+names the missing blob and changes nothing. A reader of a version that is being removed gets NotFound or BlobCorrupt. A
+full server accepts the commands of a collection, since they only remove.
 
-    put_blob -> make_room: above MOST_USED of the memory -> all but the plan's and the newest versions go -> StoreFull
+    put_blob -> make_room: above MOST_USED of the memory -> drop all but the plan's and the newest versions -> StoreFull
 
-So whoever publishes makes room by himself where nobody collects, or where what is kept for comfort is too much.
+So a publisher makes room itself where nobody collects, or where the retained versions take too much memory.
 
-Rejected: expiry on blobs (an unchanged encoder would vanish while it serves), and one script for everything (holds up
+Rejected: expiry of blobs (an unchanged encoder would expire while it serves), and one script for everything (it blocks
 the server for as long as there is garbage).
 """
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreFull, UnknownFormat
+from wire.store import keys
 from wire.store.plans import Plans
 from wire.store.server import Server
 from wire.store.versions import Versions
@@ -28,14 +29,14 @@ from wire.store.versions import Versions
 AnyItem = TypeVar("AnyItem")
 
 GRACE_MS = 120_000
-"""How long a blob is safe after it was put or published last: versions of two minutes, whatever else is kept."""
+"""Grace period of a blob after it was last put or published: the blobs of the last two minutes always stay."""
 
 PRESSED_GRACE_MS = 10_000
 PRESSED_VERSIONS = 16
-"""The same, and the newest versions that stay besides the plan's, where there is no room for more."""
+"""Grace period, and number of the newest versions that stay besides the plan's, where memory is short."""
 
 BATCH = 64
-"""Keys removed by one script."""
+"""Most keys that one script removes."""
 
 _DROP = """
 local current, plan, versions = unpack(KEYS, 1, 3)
@@ -64,52 +65,54 @@ return removed
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a version's manifest says that matters here: the erasures before it, and its blobs by digest, in bytes."""
+    """The erasures before a version, and the sizes of its blobs in bytes, by digest: from its manifest."""
 
     erased: int
     blobs: Mapping[str, int]
 
 
 class Collector:
-    """Removes what nobody keeps from one server. Any number may run at once.
+    """The garbage collector of one server. Any number may run concurrently.
 
-    Manifests are read once each, and remembered by version and signature: a number is used again after a wipe.
+    It caches manifests by version and signature, since a version number is used again after a server was wiped.
     """
 
     def __init__(self, server: Server, versions: Versions, plans: Plans) -> None:
         self._server = server
         self._versions = versions
         self._plans = plans
-        self._read: dict[tuple[int, bytes | None], Contents] = {}
+        self._cache: dict[tuple[int, bytes | None], Contents] = {}
 
     def contents(self) -> dict[int, Contents]:
-        """What the stored versions name; one that cannot be read is left out."""
+        """Returns the contents of the stored versions; a version that cannot be read is left out."""
         versions = self._versions.stored()
         signatures = self._server.ask_many(
-            [("HGET", self._server.key("manifest", version), "signature") for version in versions]
+            [("HGET", self._server.key(keys.MANIFEST, version), "signature") for version in versions]
         )
-        before = self._read
-        self._read = {}
-        for name in zip(versions, signatures, strict=True):
+        before = self._cache
+        self._cache = {}
+        for version, signature in zip(versions, signatures, strict=True):
             try:
-                self._read[name] = before.get(name) or self._contents_of(name[0])
+                contents = before.get((version, signature)) or self._contents_of(version)
             except (NotFound, BadSignature, UnknownFormat, BlobCorrupt):
                 continue
-        return {version: contents for (version, _), contents in self._read.items()}
+            self._cache[version, signature] = contents
+        return {version: contents for (version, _), contents in self._cache.items()}
 
     def collect(self, keep: Iterable[int], grace_ms: int) -> int:
-        """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many things.
+        """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many of both.
 
-        Raises BadSignature or UnknownFormat when a version that stays cannot be read: its blobs would be at risk.
+        Raises BadSignature or UnknownFormat where a version that stays cannot be read: its blobs would be at risk.
         """
         cutoff = self._server.now_ms() - grace_ms
-        dropped = self._drop(frozenset(keep))
-        named = set(self._named())
-        old = self._server.ask("ZRANGEBYSCORE", self._server.key("blobs"), "-inf", f"({cutoff}")
-        return dropped + self._sweep([digest for digest in map(bytes.decode, old) if digest not in named], cutoff)
+        num_dropped = self._drop(frozenset(keep))
+        referenced = set(self._referenced())
+        old = self._server.ask("ZRANGEBYSCORE", self._server.key(keys.BLOBS), "-inf", f"({cutoff}")
+        garbage = [digest for digest in map(bytes.decode, old) if digest not in referenced]
+        return num_dropped + self._sweep(garbage, cutoff)
 
     def make_room(self, num_bytes: int) -> None:
-        """Sees to it that `num_bytes` may be written. Raises StoreFull where what must stay takes too much."""
+        """Collects garbage until `num_bytes` may be written. Raises StoreFull where too much must stay."""
         try:
             self._server.check_room(num_bytes)
         except StoreFull:
@@ -117,27 +120,34 @@ class Collector:
             self._server.check_room(num_bytes)
 
     def _drop(self, keep: frozenset[int]) -> int:
-        """Removes manifests, in batches, until a batch finds that pointer or plan have moved: the next call goes on."""
+        """Removes manifests in batches; stops at a batch that finds the pointer or the plan changed.
+
+        The next call continues there.
+        """
         key = self._server.key
         current = self._versions.current()
         plan = self._plans.plan()
-        kept = keep | {current} | set(plan.needed if plan else ())
+        retained = keep | {current} | set(plan.needed if plan else ())
+        revision = plan.revision if plan else 0
         removed = 0
-        for batch in _batches([version for version in self._versions.stored() if version not in kept]):
-            keys = [key("current"), key("plan"), key("versions"), *(key("manifest", version) for version in batch)]
-            count = self._server.run(_DROP, keys, (current, plan.revision if plan else 0, *batch))
+        for batch in _batches([version for version in self._versions.stored() if version not in retained]):
+            script_keys = [key(keys.CURRENT), key(keys.PLAN), key(keys.VERSIONS)]
+            script_keys += [key(keys.MANIFEST, version) for version in batch]
+            count = self._server.run(_DROP, script_keys, (current, revision, *batch))
             if count < 0:
                 break
             removed += count
         return removed
 
-    def _named(self) -> Iterator[str]:
+    def _referenced(self) -> Iterator[str]:
+        """Yields the digests of the blobs of every stored version."""
         readable = self.contents()
         for version in self._versions.stored():
             try:
-                yield from (readable.get(version) or self._contents_of(version)).blobs
+                contents = readable.get(version) or self._contents_of(version)
             except NotFound:
                 continue  # removed meanwhile by another collection
+            yield from contents.blobs
 
     def _contents_of(self, version: int) -> Contents:
         manifest = self._versions.manifest(version)
@@ -145,10 +155,12 @@ class Collector:
 
     def _sweep(self, digests: list[str], cutoff: int) -> int:
         key = self._server.key
-        return sum(
-            self._server.run(_SWEEP, [key("blobs"), *(key("blob", digest) for digest in batch)], (cutoff, *batch))
-            for batch in _batches(digests)
-        )
+        removed = 0
+        for batch in _batches(digests):
+            script_keys = [key(keys.BLOBS)]
+            script_keys += [key(keys.BLOB, digest) for digest in batch]
+            removed += self._server.run(_SWEEP, script_keys, (cutoff, *batch))
+        return removed
 
 
 def _batches(items: list[AnyItem]) -> Iterator[list[AnyItem]]:

@@ -1,18 +1,19 @@
-"""The lease: who may publish, and the epoch that tells an old holder from the new one.
+"""The lease: the right to publish, with an epoch (a fencing token) that tells an old holder from the new one.
 
-    acquire -> Lease(epoch) -> renew ... -> release, or run out -> the next holder's epoch is higher
+    acquire -> Lease(epoch) -> renew ... -> release, or expiry -> the next holder's epoch is higher
 
-A lease can run out while its holder sleeps, so time alone protects nothing: every publication carries the epoch, and
-the server compares it. All times are the server's. A lease that would last longer than it was taken for was renewed by
-a clock that was ahead, and is over: a wrong clock costs one takeover at most. The record of a lease never expires, or
-its epoch would start again. Whoever asks under the nonce that holds the lease gets the same lease again: a lost reply
-costs nothing. A full server grants and renews leases like any other, or nobody could lead who makes room.
+A lease can expire while its holder is paused, so time alone protects nothing: every publication carries the epoch, and
+the server compares it. All times are the server's. A lease that would last longer than its TTL was renewed when the
+server's clock was ahead, and counts as expired: a wrong clock costs at most one takeover. The record of a lease never
+expires, or its epoch would start again. `acquire` is idempotent: with the nonce that holds the lease it returns the
+same lease, so a lost reply costs nothing. A full server grants and renews leases, too, or no leader could make room.
 
 Rejected: `redis.lock.Lock` (its token does not grow), and the holder's name as proof (two processes may share it).
 """
 
 from dataclasses import dataclass
 
+from wire.store import keys
 from wire.store.server import NOW, WHEN_FULL, Server
 
 _ACQUIRE = f"""{NOW}
@@ -47,7 +48,7 @@ return 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to publish, until somebody with a higher epoch has it. Times in milliseconds."""
+    """The right to publish, until another holder has a higher epoch. Times are in milliseconds."""
 
     name: str
     holder: str
@@ -57,26 +58,26 @@ class Lease:
 
 
 class Leases:
-    """Leases by name. `identity` makes this process's nonces: it must be unlike any other's."""
+    """Leases by name. `identity` makes the nonces of this process, so it must be unique."""
 
     def __init__(self, server: Server, identity: str) -> None:
         self._server = server
         self._identity = identity
 
     def acquire(self, name: str, holder: str, ttl_ms: int, above: int) -> Lease | None:
-        """The lease, or None while another holds it. Asking again for what one holds prolongs it.
+        """Returns the lease, or None while another holds it. The holder renews its lease by it.
 
-        The epoch of a new holder is above `above`: a server that was wiped knows of no epoch before.
+        The epoch of a new holder is above `above`: a server that was wiped knows no earlier epoch.
         """
         nonce = f"{self._identity}/{holder}"
-        epoch = self._server.run(_ACQUIRE, (self._server.key("lease", name),), (nonce, holder, ttl_ms, above))
+        epoch = self._server.run(_ACQUIRE, (self._server.key(keys.LEASE, name),), (nonce, holder, ttl_ms, above))
         return Lease(name=name, holder=holder, nonce=nonce, epoch=epoch, ttl_ms=ttl_ms) if epoch else None
 
     def renew(self, lease: Lease) -> bool:
-        """Prolongs the lease by its `ttl_ms` from now. False: another has it, or had it; stop."""
-        keys = (self._server.key("lease", lease.name),)
-        return bool(self._server.run(_RENEW, keys, (lease.nonce, lease.epoch, lease.ttl_ms)))
+        """Extends the lease to `ttl_ms` from now; False where another holder has it or had it: stop."""
+        script_keys = (self._server.key(keys.LEASE, lease.name),)
+        return bool(self._server.run(_RENEW, script_keys, (lease.nonce, lease.epoch, lease.ttl_ms)))
 
     def release(self, lease: Lease) -> None:
-        """Lets the next one have it at once. Does nothing when another has it already."""
-        self._server.run(_RELEASE, (self._server.key("lease", lease.name),), (lease.nonce, lease.epoch))
+        """Frees the lease for the next holder. No effect where another holder has it already."""
+        self._server.run(_RELEASE, (self._server.key(keys.LEASE, lease.name),), (lease.nonce, lease.epoch))

@@ -1,17 +1,17 @@
-"""The rollout plan: one signed record, replaced only by who has read the last one.
+"""The rollout plan: one signed record, replaced by compare and swap on its revision.
 
-    plan() -> a plan with revision + 1 -> write_plan: one script compares, writes, notes in the history, says so
+    plan() -> a plan with revision + 1 -> write: one script compares, writes, appends to the history, notifies
 
-The script refuses a plan that names a version without a manifest: replicas could not take it, and nothing that they
-could take would follow. The collector compares the plan in the same way, so a version cannot go between the two.
+The script refuses a plan that names a version without a manifest: no replica could load it, and the rollout would
+stand still. The collector compares the revision in its script, too, so that no version of a plan is removed.
 
-Rejected: a lease for the writer as well (the revision already refuses the second of two writers), and looking for the
-manifests before the script (a collection may come in between).
+Rejected: a lease for the writer as well (the revision already refuses the second of two writers), and checking the
+manifests before the script (a collection may come between).
 """
 
 from wire.errors import NotFound, PlanMoved
 from wire.records import RolloutPlan, VersionEntry
-from wire.store import signed
+from wire.store import keys, signed
 from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import CHANGE
 
@@ -40,28 +40,30 @@ class Plans:
         self._signing_key = signing_key
 
     def plan(self) -> RolloutPlan | None:
-        """The plan in force; None before the first. Raises BadSignature, UnknownFormat."""
-        key = self._server.key("plan")
+        """Returns the plan in force; None before the first. Raises BadSignature, UnknownFormat."""
+        key = self._server.key(keys.PLAN)
         body = signed.fetch(self._server, key, self._signing_key)
         return None if body is None else signed.decode(body, RolloutPlan, key)
 
     def write(self, plan: RolloutPlan, entry: VersionEntry | None, current: int | None) -> None:
-        """Replaces the plan of revision `plan.revision - 1`, and sets `current`, if given. Repeating it is harmless.
+        """Replaces the plan of revision `plan.revision - 1`, and sets `current`, if given. Idempotent.
 
-        Raises PlanMoved when another revision is in force, NotFound when a version that an arm, a rollback or the
-        pointer would go to is not stored. Version 0 stands for none.
+        Raises PlanMoved where another revision is in force, NotFound where the version of an arm, of a rollback or of
+        the pointer is not stored. Version 0 stands for none.
         """
         key = self._server.key
         body = signed.encode(plan)
-        named = sorted({*plan.needed, current or 0} - {0})
-        keys = [*map(key, ("plan", "history", "changes", "current")), *(key("manifest", version) for version in named)]
-        note = b"" if entry is None else signed.encode(entry)
+        needed = sorted({*plan.needed, current or 0} - {0})
+        script_keys = [key(keys.PLAN), key(keys.HISTORY), key(keys.CHANGES), key(keys.CURRENT)]
+        script_keys += [key(keys.MANIFEST, version) for version in needed]
+        history_entry = b"" if entry is None else signed.encode(entry)
         pointer = "" if current is None else current
         signature = signed.sign(body, self._signing_key)
-        args = (body, signature, plan.revision, note, self._server.config.history, pointer, *named)
-        reason, *found = (part.decode() for part in self._server.run(_WRITE, keys, args))
-        if reason == "moved":
-            raise PlanMoved(f"revision {found[0]} is in force; revision {plan.revision} cannot follow it")
-        if reason == "missing":
-            raise NotFound(f"version {found[0]} is not stored, so the plan of revision {plan.revision} cannot name it")
+        args = (body, signature, plan.revision, history_entry, self._server.config.history, pointer, *needed)
+        outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
+        if outcome == "moved":
+            raise PlanMoved(f"revision {details[0]} is in force; revision {plan.revision} cannot follow it")
+        if outcome == "missing":
+            version = details[0]
+            raise NotFound(f"version {version} is not stored, so the plan of revision {plan.revision} cannot name it")
         self._server.sync()

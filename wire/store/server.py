@@ -1,13 +1,13 @@
-"""The connection to Redis: two clients, scripts by hash, and every foreign exception turned into ours.
+"""The connection to Redis: two clients, scripts by hash (EVALSHA), and redis-py's exceptions mapped to ours.
 
     command or script -> _retrying (after a lost connection) or _once (never repeats) -> reply, or StoreUnavailable
 
 redis-py repeats a command whose reply was lost: with its defaults one INCR had counted 11 times. So only idempotent
-commands go through `_retrying`: reads, and scripts that notice their own repetition. Whatever is not idempotent goes
-through `_once`, whose caller tries again by itself.
+commands go through `_retrying`: reads, and scripts that detect their own repetition. Other commands go through `_once`,
+and their caller tries again.
 
-Rejected: hiredis (holds the interpreter lock while it builds a large reply), RESP3 (more round trips at every
-connect, nothing that we use), `redis.lock.Lock` (no token that grows), and SET IFEQ (only since Redis 8.4).
+Rejected: hiredis (it holds the interpreter lock while it builds a large reply), RESP3 (more round trips at every
+connect, and nothing that we use), `redis.lock.Lock` (no token that grows), and SET IFEQ (only since Redis 8.4).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +24,13 @@ from redis.retry import Retry
 from wire.config import StoreConfig
 from wire.errors import StoreFull, StoreUnavailable, UnsafePolicy
 from wire.records import key_name
+from wire.store.keys import DISK
 
 READ_BYTES = 1 << 18
-"""Taken from the socket at once: the client's 32 KiB makes a chunk of 4 MiB cost 128 calls."""
+"""Size of one read from the socket: with the client's default of 32 KiB a chunk of 4 MiB costs 128 calls."""
 
 DISK_WAIT_MS = 5_000
-"""How long a publication may wait for the disk. `everysec` needs up to one second, more under load."""
+"""How long a publication may wait for the disk. `everysec` needs up to one second, and more under load."""
 
 URL_FORMS = "give redis://host:port/0, rediss://host:port/0 or unix:///path"
 
@@ -37,16 +38,16 @@ NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
-"""Lua: `now`, the server's clock in milliseconds."""
+"""Lua that sets `now` to the server's clock in milliseconds."""
 
 WHEN_FULL = """
 redis.call('HDEL', KEYS[1], '')
 """
-"""Lua: what the script writes from here on is written by a server at `maxmemory`, too.
+"""Lua that lets a script write on a server at `maxmemory`.
 
 Such a server refuses only the first write of a script, and only one that could take memory (scriptVerifyOOM in Redis's
-script.c); so the first one removes a field that is never there. KEYS[1] is a hash, or nothing. The flag `allow-oom`
-says the same since Redis 7, but 6.2 cannot read a script with a flag.
+script.c). So the first write removes a field that never exists. KEYS[1] is a hash, or missing. The flag `allow-oom` has
+the same effect since Redis 7, but 6.2 cannot read a script with a flag.
 """
 
 _TOUCH = f"""{WHEN_FULL}
@@ -54,11 +55,11 @@ redis.call('HSET', KEYS[1], 'synced', 1)
 """
 
 MOST_USED = 0.8
-"""Share of `maxmemory` above which nothing large is written: leases, plans and reports need the rest."""
+"""Share of `maxmemory` above which no blob is written: leases, plans and reports need the rest."""
 
 
 class Server:
-    """Commands to one Redis server, under one prefix. Safe to share between threads; close it when done."""
+    """The clients of one Redis server, under one key prefix. Thread-safe; close it when done."""
 
     def __init__(self, config: StoreConfig) -> None:
         self.config = config
@@ -71,32 +72,32 @@ class Server:
         return key_name(self.config.prefix, *parts)
 
     def ask(self, *command: Any) -> Any:
-        """The reply to a command that may run twice without harm."""
+        """Returns the reply to an idempotent command."""
         with self._mapped():
             return self._retrying.execute_command(*command)
 
     def ask_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The replies to commands that may run twice without harm, sent together. Others may come between them."""
-        return self._together(self._retrying, commands)
+        """Returns the replies to idempotent commands in one pipeline, which is not atomic."""
+        return self._pipelined(self._retrying, commands)
 
     def ask_once(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Like `ask_many`, but in a quarter of the time and never repeated."""
-        return self._together(self._once, commands)
+        """Returns the replies to commands in one pipeline, with a quarter of the timeout, and never repeats it."""
+        return self._pipelined(self._once, commands)
 
     def run(self, script: str, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
-        """The reply of a Lua script that may run twice without harm."""
+        """Returns the reply of an idempotent Lua script."""
         with self._mapped():
             if script not in self._scripts:
                 self._scripts[script] = self._retrying.register_script(script)
             return self._scripts[script](keys=list(keys), args=list(args))
 
     def now_ms(self) -> int:
-        """The server's clock."""
+        """Returns the server's clock."""
         seconds, micros = self.ask("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
     def sync(self) -> None:
-        """Waits until all that was written so far is on the server's disk, where the server can tell (Redis 7.2, AOF).
+        """Waits until everything written so far is on the server's disk. No effect without WAITAOF (Redis 7.2) and AOF.
 
         WAITAOF waits for the last write of its own connection, so we write on that connection first.
         """
@@ -104,7 +105,7 @@ class Server:
         with self._mapped():
             connection = pool.get_connection()
             try:
-                connection.send_command("EVAL", _TOUCH, 1, self.key("disk"))
+                connection.send_command("EVAL", _TOUCH, 1, self.key(DISK))
                 connection.read_response()
                 connection.send_command("WAITAOF", 1, 0, DISK_WAIT_MS)
                 synced = _synced(connection)
@@ -116,12 +117,12 @@ class Server:
             )
 
     def memory(self) -> tuple[int, int]:
-        """Bytes that are used, and `maxmemory` (0: no limit)."""
+        """Returns the used bytes, and `maxmemory` (0: no limit)."""
         memory = self.ask("INFO", "memory")
         return int(memory["used_memory"]), int(memory.get("maxmemory", 0))
 
     def check_room(self, num_bytes: int) -> None:
-        """Raises StoreFull where `num_bytes` more would take the server above MOST_USED of its memory."""
+        """Raises StoreFull where `num_bytes` more would exceed MOST_USED of the server's memory."""
         used, limit = self.memory()
         if limit and used + num_bytes > MOST_USED * limit:
             raise StoreFull(
@@ -130,13 +131,13 @@ class Server:
             )
 
     def check_policy(self) -> None:
-        """Raises UnsafePolicy where the server may evict keys that have no expiry: weights would vanish silently."""
+        """Raises UnsafePolicy where the server may evict keys without an expiry: weights would be lost silently."""
         policy = str(self.ask("INFO", "memory").get("maxmemory_policy", "unknown"))
         if policy != "noeviction" and not policy.startswith("volatile-"):
             raise UnsafePolicy(f"{self.address}: maxmemory-policy {policy} may evict weights; set it to noeviction")
 
     def subscribe(self, channel: str) -> PubSub:
-        """A subscription to `channel`, on a connection of its own. Its methods raise RedisError."""
+        """Returns a subscription to `channel`, on its own connection. Its methods raise RedisError."""
         pubsub: PubSub = self._once.pubsub(ignore_subscribe_messages=True)
         pubsub.subscribe(channel)
         return pubsub
@@ -145,14 +146,14 @@ class Server:
         self._retrying.close()
         self._once.close()
 
-    def _together(self, client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def _pipelined(self, client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         with self._mapped(), client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             replies: list[Any] = pipeline.execute()
             return replies
 
-    def _client(self, timeout_ms: int, retry: Retry) -> Any:  # its own types are unions of plain and async replies
+    def _client(self, timeout_ms: int, retry: Retry) -> Any:  # replies are typed plain or async
         try:
             return redis.Redis.from_url(
                 self.config.url,
@@ -175,7 +176,7 @@ class Server:
 
 
 def _address(connection: Mapping[str, Any]) -> str:
-    """Where the server is, without what the URL may hold besides."""
+    """Returns the address of the server, without the secrets that the URL may hold."""
     if "path" in connection:
         return str(connection["path"])
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"

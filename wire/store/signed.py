@@ -1,10 +1,10 @@
-"""Records that are signed: manifests and rollout plans. The key is never in Redis.
+"""Signed records: manifests and rollout plans. The key is never in Redis.
 
-    record -> JSON, always the same bytes -> HMAC-SHA256 -> {body, signature} in one hash, and back
+    record -> canonical JSON -> HMAC-SHA256 -> {body, signature} in one Redis hash, and back
 
-The format is read before the rest, so that a manifest of a later program is refused by name and not misread.
+The format is decoded before the rest, so that a manifest of a later program is refused by name and not misread.
 
-Rejected: Ed25519 (every process of one installation is trusted alike, and one shared key needs no dependency).
+Rejected: Ed25519 (all processes of one installation are equally trusted, and one shared key needs no dependency).
 """
 
 import hmac
@@ -18,7 +18,7 @@ from wire.records import Record, WeightManifest
 from wire.store.server import Server
 
 MAX_BODY_BYTES = 32 << 20
-"""A larger record is no record of ours: 100,000 tensors take about this."""
+"""Largest record: the manifest of 100,000 tensors has about this size."""
 
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
@@ -31,7 +31,7 @@ class _Format(msgspec.Struct):
 
 
 def encode(record: Record) -> bytes:
-    """The bytes that are signed: equal records give equal bytes. Raises ValueError when nobody would read so many."""
+    """Returns the bytes to sign; equal records give equal bytes. Raises ValueError above MAX_BODY_BYTES."""
     body = _encoder.encode(record)
     if len(body) > MAX_BODY_BYTES:
         raise ValueError(f"{type(record).__name__} of {len(body)} bytes: the largest that is read has {MAX_BODY_BYTES}")
@@ -43,7 +43,7 @@ def sign(body: bytes, key: bytes) -> str:
 
 
 def fetch(server: Server, name: str, signing_key: bytes) -> bytes | None:
-    """The body under the Redis key `name`, after its signature was verified; None where there is none."""
+    """Returns the body under the Redis key `name` after verifying its signature; None where there is none."""
     num_bytes = server.ask("HSTRLEN", name, "body")
     if num_bytes > MAX_BODY_BYTES:
         raise UnknownFormat(f"{name}: {num_bytes} bytes")
@@ -56,7 +56,7 @@ def fetch(server: Server, name: str, signing_key: bytes) -> bytes | None:
 
 
 def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
-    """The record in `body`. Raises UnknownFormat, with `name`, where it is none."""
+    """Returns the record in `body`. Raises UnknownFormat, with `name`, where it cannot be decoded."""
     try:
         return msgspec.json.decode(body, type=record_type)
     except msgspec.DecodeError as error:
@@ -64,7 +64,7 @@ def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
 
 
 def decode_manifest(body: bytes, version: int) -> WeightManifest:
-    """The manifest of `version` in `body`, if this program reads its format and it is that version's."""
+    """Returns the manifest in `body`. Raises UnknownFormat for another format, BadSignature for another version."""
     name = f"manifest of version {version}"
     head = decode(body, _Format, name)
     known = (WeightManifest.FORMAT, WeightManifest.FORMAT_VERSION)

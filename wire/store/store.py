@@ -1,9 +1,9 @@
-"""Everything that the programs keep in Redis, by one name.
+"""The facade of the store: everything that the programs keep in Redis.
 
     learner: put_blob, repair_blob, acquire, publish    serving: plan, manifest, get_blob, report, watch
     rollout: reports, history, write_plan, collect      operator: request_erasure
 
-Each verb is one line here and lives in the file named after its noun.
+Each method is one line here and implemented in the file named after its noun.
 """
 
 import secrets
@@ -31,10 +31,10 @@ from wire.store.watch import Watch
 
 
 class Store:
-    """Weights, plans and reports in Redis. Connects at the first command; threads may share it; close it when done.
+    """Weights, plans and reports in Redis. Connects at the first command. Thread-safe; close it when done.
 
-    Every method raises StoreUnavailable when Redis does not answer or refuses. Every method may be called again after
-    that: none has a second effect.
+    Every method raises StoreUnavailable where Redis does not answer or refuses, and may be called again after that: all
+    are idempotent.
     """
 
     def __init__(self, config: StoreConfig, signing_key: bytes) -> None:
@@ -48,42 +48,42 @@ class Store:
         self._collector = Collector(self._server, self._versions, self._plans)
 
     def check_policy(self) -> None:
-        """Raises UnsafePolicy when the server may evict weights."""
+        """Raises UnsafePolicy where the server may evict weights."""
         self._server.check_policy()
 
     def put_blob(self, data: bytes | bytearray | memoryview) -> str:
-        """Stores `data`, unless it is there, safe from `collect` for the grace period. Returns its SHA-256.
+        """Stores `data`, unless it is stored, safe from `collect` for the grace period. Returns its SHA-256.
 
-        Makes room where there is little. Raises StoreFull (and then nothing is written), BlobCorrupt.
+        Collects garbage where memory is short. Raises StoreFull (then nothing is written), BlobCorrupt.
         """
         self._collector.make_room(memoryview(data).nbytes)
         return self._blobs.put(data)
 
     def repair_blob(self, data: bytes | bytearray | memoryview) -> bool:
-        """Stores `data` in place of what lies under its SHA-256, where that is something else. Whether it was."""
+        """Replaces what is stored under the SHA-256 of `data`, unless it is `data`; True where it was written."""
         return self._blobs.repair(data)
 
     def has_blobs(self, digests: Iterable[str]) -> set[str]:
-        """Those that are stored whole."""
+        """Returns those of `digests` that are stored completely."""
         return self._blobs.has(list(digests))
 
     def get_blob(self, digest: str, num_bytes: int) -> bytearray:
-        """The blob, verified. Raises NotFound, BlobCorrupt."""
+        """Returns the verified blob. Raises NotFound, BlobCorrupt."""
         return self._blobs.get(digest, num_bytes)
 
     def acquire(self, name: str, holder: str, ttl_ms: int, *, above: int = 0) -> Lease | None:
-        """The lease, or None while another has it. Asking again for what one holds prolongs it.
+        """Returns the lease, or None while another holds it. The holder renews its lease by it.
 
-        `above`: the highest epoch known from elsewhere, which a server that was wiped has forgotten.
+        `above` is the highest epoch known from elsewhere, which a server that was wiped has forgotten.
         """
         return self._leases.acquire(name, holder, ttl_ms, above)
 
     def renew(self, lease: Lease) -> bool:
-        """Prolongs the lease; False when it is another's now."""
+        """Renews the lease; False where another holds it now."""
         return self._leases.renew(lease)
 
     def release(self, lease: Lease) -> None:
-        """Lets the next one have it at once."""
+        """Frees the lease for the next holder."""
         self._leases.release(lease)
 
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
@@ -91,106 +91,106 @@ class Store:
         self._versions.publish(manifest, lease)
 
     def manifest(self, version: int) -> WeightManifest:
-        """The manifest, verified. Raises NotFound, BadSignature, UnknownFormat, BlobCorrupt."""
+        """Returns the verified manifest. Raises NotFound, BadSignature, UnknownFormat, BlobCorrupt."""
         return self._versions.manifest(version)
 
     def current(self) -> int:
-        """The version to learn on from (0: none). A rollback sets it back."""
+        """Returns the version to continue learning from (0: none). A rollback sets it back."""
         return self._versions.current()
 
     def next_version(self) -> int:
-        """The number for the next version. Not `current() + 1`: the number of a withdrawn version stays used."""
+        """Returns the number of the next version; not `current() + 1`, since a withdrawn number stays used."""
         return self._versions.next_version()
 
     def history(self, limit: int) -> list[VersionEntry]:
-        """The last entries, newest first."""
+        """Returns the last entries, newest first."""
         return self._versions.history(limit)
 
     def contents(self) -> dict[int, Contents]:
-        """What each stored version names, by version; one that cannot be read is left out."""
+        """Returns what each stored version references, by version; a version that cannot be read is left out."""
         return self._collector.contents()
 
     def stored_versions(self) -> list[int]:
-        """Every version that has a manifest, lowest first."""
+        """Returns every version that has a manifest, lowest first."""
         return self._versions.stored()
 
     def request_erasure(self, digest: str) -> None:
-        """Asks the learner to forget a subject, for ever. Raises ErasuresFull."""
+        """Requests that the learner erases a subject and never learns it again. Raises ErasuresFull."""
         self._erasures.request(digest)
 
     def erasures_requested(self, first: int) -> list[str]:
-        """The digests of the subjects to forget, from place `first` on."""
+        """Returns the digests of the subjects to erase, from index `first` on."""
         return self._erasures.requested(first)
 
     def num_erasures(self) -> int:
-        """How many subjects are to be forgotten."""
+        """Returns the number of subjects to erase."""
         return self._erasures.num_requested()
 
     def note_erasure(self, erasure: Erasure) -> None:
-        """Says what has become of a request."""
+        """Stores the state of a request."""
         self._erasures.note(erasure)
 
     def erasure(self, digest: str) -> Erasure | None:
-        """What has become of a request; None where no learner has seen it."""
+        """Returns the state of a request; None where no learner has read it yet."""
         return self._erasures.of(digest)
 
     def plan(self) -> RolloutPlan | None:
-        """The plan in force; None before the first. Raises BadSignature, UnknownFormat."""
+        """Returns the plan in force; None before the first. Raises BadSignature, UnknownFormat."""
         return self._plans.plan()
 
     def write_plan(self, plan: RolloutPlan, entry: VersionEntry | None = None, current: int | None = None) -> None:
-        """Replaces the plan before it, adds `entry` to the history, sets `current`.
+        """Replaces the plan of the revision before, adds `entry` to the history, sets `current`.
 
-        Raises PlanMoved, NotFound (a version that it names is not stored).
+        Raises PlanMoved, or NotFound where a version of the plan is not stored.
         """
         self._plans.write(plan, entry, current)
 
     def report(self, report: ReplicaReport) -> None:
-        """Says what a replica serves; forgotten after `report_ttl_ms`."""
+        """Stores the report of a replica, which expires after `report_ttl_ms`."""
         self._reports.report(report)
 
     def reports(self) -> list[ReplicaReport]:
-        """What every living replica said last, the latest first."""
+        """Returns the reports of all replicas that have not expired, the latest first."""
         return self._reports.reports()
 
     @property
     def num_unreadable_reports(self) -> int:
-        """How many reports we have passed over, as they could not be read."""
+        """The number of reports that were skipped because they could not be read."""
         return self._reports.num_unreadable
 
     def report_learner(self, report: LearnerReport) -> None:
-        """Says where the learner stands; forgotten after `report_ttl_ms`. A standby says nothing here."""
+        """Stores the report of the learner that leads, which expires after `report_ttl_ms`."""
         self._reports.report_learner(report)
 
     def learner_report(self) -> LearnerReport | None:
-        """What the learner said last; None when none is heard of."""
+        """Returns the learner's report; None where it has expired."""
         return self._reports.learner_report()
 
     def report_controller(self, report: ControllerReport) -> None:
-        """Says where the rollout stands; forgotten after `report_ttl_ms`. A standby says nothing here."""
+        """Stores the report of the controller that leads, which expires after `report_ttl_ms`."""
         self._reports.report_controller(report)
 
     def controller_report(self) -> ControllerReport | None:
-        """What the controller said last; None when there is none, or it has stopped talking."""
+        """Returns the controller's report; None where it has expired."""
         return self._reports.controller_report()
 
     def watch(self) -> Watch:
-        """Waits for publications and plans from now on."""
+        """Returns a watch that waits for publications and plans from now on."""
         return Watch(self._server)
 
     def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
-        """Removes versions not in `keep`, current or in the plan, and blobs that none of the rest names.
+        """Removes versions not in `keep`, current or in the plan, and blobs that no remaining version references.
 
-        Needs no lease, and no memory: anybody may collect, at any time.
+        Returns how many of both. It needs no lease and no memory: any process may collect, at any time.
         """
         return self._collector.collect(keep, grace_ms)
 
     def make_room(self) -> None:
-        """Removes all but what is needed where the server is nearly full. Raises StoreFull where that is too much."""
+        """Collects garbage where the server is nearly full. Raises StoreFull where too much must stay."""
         self._collector.make_room(0)
 
     def max_memory(self) -> int:
-        """The server's `maxmemory` in bytes; 0 where it has no limit."""
+        """Returns the server's `maxmemory` in bytes; 0 where it has no limit."""
         return self._server.memory()[1]
 
     def close(self) -> None:

@@ -1,9 +1,9 @@
-"""What changed, and who waits for it.
+"""Notification of changes: a counter and a channel.
 
     publish, write_plan -> INCR changes, PUBLISH changes -> Watch.wait returns True -> the caller reads the plan
 
-The counter is the truth and the notice only a hint: a watcher whose connection was lost, or who never could listen,
-sees the counter at its next look.
+The counter is authoritative and the notice only a hint: a watcher whose connection was lost, or that never could
+subscribe, reads the counter at its next poll.
 """
 
 import threading
@@ -13,6 +13,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from wire.errors import StoreUnavailable
+from wire.store import keys
 from wire.store.server import Server
 
 CHANGE = """
@@ -24,18 +25,18 @@ local function change(history, changes, entry, limit)
   redis.call('PUBLISH', changes, redis.call('INCR', changes))
 end
 """
-"""Lua: appends an entry to the history, and says that something changed."""
+"""Lua that defines `change`: it adds an entry to the history, counts the change and notifies the watchers."""
 
 
 class Watch:
     """Waits for the next publication or plan. One thread waits; any thread may close.
 
-    Starts at what is stored now: what changed before is not reported.
+    It starts at the current state: earlier changes are not reported.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._key = server.key("changes")
+        self._key = server.key(keys.CHANGES)
         self._poll_s = server.config.poll_interval_ms / 1000
         self._closed = threading.Event()
         self._waiting = threading.Lock()
@@ -43,7 +44,7 @@ class Watch:
         self._seen: bytes | None = server.ask("GET", self._key)
 
     def wait(self, timeout_s: float) -> bool:
-        """True once something has changed since the last True; False after `timeout_s` seconds, or when closed.
+        """Returns True once something has changed since the last True; False after `timeout_s` seconds or when closed.
 
         consumes: notices of `publish` and `write_plan`, and their counter every `poll_interval_ms`
         produces: nothing; the caller reads what it needs, and may read whenever it likes
@@ -65,28 +66,28 @@ class Watch:
         """Ends the wait, at the latest after the poll interval, and the subscription."""
         self._closed.set()
         with self._waiting:
-            self._forget()
+            self._unsubscribe()
 
     def _has_changed(self) -> bool:
         try:
             (count,) = self._server.ask_once([("GET", self._key)])
         except StoreUnavailable:
-            return False  # the caller's own reads say so
+            return False  # the caller's own reads raise it
         changed = count != self._seen
         self._seen = count
         return bool(changed)
 
     def _listen(self, timeout_s: float) -> None:
-        """Returns at a message of any kind, or after `timeout_s`. The first one says that the subscription holds."""
+        """Returns at a message of any kind, or after `timeout_s`. The first message confirms the subscription."""
         try:
             if self._pubsub is None:
                 self._pubsub = self._server.subscribe(self._key)
             self._pubsub.get_message(timeout=timeout_s)
         except RedisError:
-            self._forget()
+            self._unsubscribe()
             self._closed.wait(timeout_s)
 
-    def _forget(self) -> None:
+    def _unsubscribe(self) -> None:
         if self._pubsub is not None:
             self._pubsub.close()
         self._pubsub = None

@@ -1,8 +1,8 @@
-"""Kernel linear discriminant analysis: the streaming one on random Fourier features of a Gaussian kernel.
+"""Implements kernel LDA: streaming linear discriminant analysis on random Fourier features of a Gaussian kernel.
 
     phi = sqrt(2 / R) cos(x W^T + b),  W ~ N(0, 1 / width^2),  b ~ U(0, 2 pi)
 
-KLDA (Momeni et al. 2025, arXiv:2412.15571), with the features of Rahimi and Recht 2007.
+This is KLDA (Momeni et al. 2025, arXiv:2412.15571), with the features of Rahimi and Recht 2007.
 """
 
 import math
@@ -16,13 +16,13 @@ from torch import Tensor
 from evals.continual.heads.lda import StreamingLda
 
 WIDTH: Final = 1.0
-"""Of the Gaussian, for unit vectors: 94.7 % on CLINC150's validation texts; 0.5 gives 91.6, 2 gives 94.9."""
+"""The width of the Gaussian, for unit vectors: 94.7 % on CLINC150's validation texts; 0.5 gives 91.6, 2 gives 94.9."""
 
 SHRINKAGE: Final = 3e-3
 
 
 class KernelLda:
-    """Random features, drawn once, before a streaming LDA."""
+    """Draws random features once, and feeds them to a streaming LDA."""
 
     def __init__(
         self, num_inputs: int, capacity: int, *, num_features: int = 2_048, width: float = WIDTH, seed: int = 0

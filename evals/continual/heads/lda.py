@@ -1,10 +1,10 @@
-"""Streaming linear discriminant analysis: one mean for each class, one covariance for all.
+"""Implements streaming linear discriminant analysis: one mean for each class, one covariance for all.
 
     S += x^T x   m[y] += x   n[y] += 1      Sigma = (S - sum_c n_c mu_c mu_c^T) / N
     L = [(1 - e) Sigma + e t I]^-1          score_c = x L mu_c - mu_c L mu_c / 2
 
-Hayes and Kanan 2020 (arXiv:1909.01520), equations 1 to 5. Their running covariance depends on the order of the samples;
-here it is solved from sums, which do not. t is the mean variance, so that the shrinkage e is a share.
+The source is Hayes and Kanan 2020 (arXiv:1909.01520), equations 1 to 5. Their running covariance depends on the order
+of the samples; here it is computed from sums, which do not. t is the mean variance, so that the shrinkage e is a share.
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from torch import Tensor
 from learner.fast.head import ClassRows
 
 SHRINKAGE: Final = 1e-2
-"""e: 93.3 % on CLINC150's validation texts; 0.1 gives 93.0, 0.03 93.2, 0.003 93.3."""
+"""The shrinkage e: 93.3 % on CLINC150's validation texts; 0.1 gives 93.0, 0.03 93.2, 0.003 93.3."""
 
 
 class StreamingLda:
-    """The sums. `learn_many` costs D^2 for each sample, `predict_many` solves first: D^3/3."""
+    """Stores the sums. `learn_many` costs D^2 for each sample; `predict_many` solves first, which costs D^3/3."""
 
     def __init__(self, num_features: int, capacity: int, *, shrinkage: float = SHRINKAGE) -> None:
         self._rows = ClassRows(capacity)

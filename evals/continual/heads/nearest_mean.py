@@ -1,4 +1,4 @@
-"""Nearest class mean: the direction of a class is the sum of its samples (Mensink et al. 2013; iCaRL's classifier)."""
+"""Implements the nearest class mean. A class's direction is the sum of its samples (Mensink et al. 2013; iCaRL)."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from learner.fast.head import ClassRows
 
 
 class NearestMean:
-    """Sums of each class. Scores are cosines."""
+    """Stores the sum of each class. The scores are cosines."""
 
     def __init__(self, num_features: int, capacity: int) -> None:
         self._rows = ClassRows(capacity)

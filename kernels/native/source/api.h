@@ -1,7 +1,8 @@
-/* What the shared object offers, and the records that cross from Python (kernels/native/binding.py has the same).
+/* The interface of the shared object, and the records that cross from Python (kernels/native/binding.py has the same).
  *
- * Whoever calls has checked every argument but the token ids of `encode`: nothing here looks at sizes twice. Functions that
- * need memory return 0, or NO_MEMORY where there is none. Pointers to floats and integers need no alignment.
+ * The caller has checked every argument except the token ids of `encode`: no function here checks sizes again.
+ * Functions that allocate return 0, or NO_MEMORY if the allocation failed. Pointers to floats and integers need no
+ * alignment.
  */
 #ifndef LIFELONG_API_H
 #define LIFELONG_API_H
@@ -11,13 +12,14 @@
 #define NO_MEMORY -1
 #define NO_SUCH_WORD -2
 
-/* in_scale [width]: what is multiplied with a row when it is quantized for the matrix that reads it; NULL: nothing. */
+/* The normalised row is multiplied by in_scale [width] when it is quantized for the matrix that reads it; NULL is 1. */
 typedef struct {
     const float *gain, *bias, *in_scale;
     float eps;
 } Norm;
 
-/* word [num_words, width] int8 with a scale for each row; position [positions, width] already holds the segment's row. */
+/* word [num_words, width] is int8 with one scale a row; position [positions, width] already includes the segment's
+ * row. */
 typedef struct {
     int64_t num_words;
     const int8_t *word;
@@ -36,28 +38,28 @@ typedef struct {
     const Block *blocks;
 } Encoder;
 
-/* How many rows of how many floats, dense. */
+/* The shape of a dense matrix of floats. */
 typedef struct {
     int64_t rows, width;
 } Shape;
 
-/* One set for each way to compute (see dot.h). */
+/* The kernels of one instruction set (see dot.h). */
 typedef struct {
     const char *name;
     int (*runs_here)(void);
-    /* q [rows, width] u8, ranges [rows] of (step, low) */
-    void (*quantize_rows)(const float *x, Shape shape, uint8_t *q, float *ranges);
-    /* sums [rows, num_out] of q [rows, num_in] */
+    /* q [rows, width] u8, qparams [rows] of (scale, min) */
+    void (*quantize_rows)(const float *x, Shape shape, uint8_t *q, float *qparams);
+    /* sums [rows, num_out] of q [rows, num_in], without an epilogue */
     int (*accumulate)(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums);
-    /* y [rows, num_out]; finish 0: plain, 1: gelu, 2: added to what y holds */
-    int (*linear)(int finish, const float *x, int64_t rows, const Weight *w, float *y);
+    /* y [rows, num_out]; epilogue 0 stores, 1 applies the GELU, 2 adds to the values that y holds */
+    int (*linear)(int epilogue, const float *x, int64_t rows, const Weight *w, float *y);
     void (*norm_rows)(float *x, Shape shape, const Norm *norm);
     /* out [tokens, heads * head] of qkv [tokens, 3 * heads * head]; sequence i is tokens offsets[i] to offsets[i + 1] */
     int (*attention)(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out);
     void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
     void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
-    /* out [sequences, width], of length 1 each, sequence i in row rows[i]; where `rows` is NULL instead every token's row
-     * behind `layers` blocks. NO_SUCH_WORD for an id that is none. */
+    /* out [sequences, width]: unit vectors, that of sequence i in row rows[i]. If `rows` is NULL, out [tokens, width] is
+     * every token's row after `layers` blocks. Returns NO_SUCH_WORD for an id outside the vocabulary. */
     int (*encode)(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
                   int sequences, int threads, float *out);
 } Kernels;

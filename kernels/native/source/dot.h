@@ -1,13 +1,13 @@
-/* The innermost product: a few rows of 8-bit integers times one panel, of a weight or of a head, in exact int32.
+/* The microkernel: a few rows of 8-bit integers times one panel, of a weight or of a head, in exact int32.
  *
  *     sums[r][n] = sum over k of x[r][k] * w[n][k]        x unsigned, w signed
  *
- * Here and in tiles.h is what knows the processor. Three ways, the same integers:
+ * This file and tiles.h hold the products of each instruction set. Three implementations here give the same integers:
  *
- * - AVX512-VNNI: `vpdpbusd` on 16 outputs at a time; all sums stay in registers (6 x 4 of 32, or 8 x 2). It is written in
- *   assembly because GCC puts a register copy around the intrinsic, which halves the rate.
- * - AVX2: widens to 16 bits first; the instruction for 8 bits saturates.
- * - anything else: plain C.
+ * - AVX512-VNNI: `vpdpbusd` on 16 outputs at a time; all sums stay in registers (6 x 4 of 32, or 8 x 2). It is written
+ *   in assembly because GCC puts a register copy around the intrinsic, which halves the rate.
+ * - AVX2: widens to 16 bits first, because the instruction for 8 bits saturates.
+ * - any other processor: plain C.
  */
 #ifndef LIFELONG_DOT_H
 #define LIFELONG_DOT_H
@@ -15,28 +15,29 @@
 #include "lanes.h"
 #include "weight.h"
 
-#define DOT_ROWS 6 /* with the four vectors of a panel */
-#define MOST_ROWS 8 /* with two vectors, or one */
+#define DOT_ROWS 6     /* rows at a time, times the four vectors of a panel */
+#define MAX_DOT_ROWS 8 /* rows at a time, times two vectors or one */
 
-/* Rows of integers, `stride` bytes apart, readable up to a whole number of quads, which lie `step` bytes apart. For INT4
- * weights also the sum of each group of 64 integers, `num_groups` a row; `step` is QUAD then. Meanwhile memory from `ahead`
- * on is fetched into the cache, 64 bytes for every quad (two lines a quad cost more than they bring). */
+/* Rows of integers: `stride` bytes between rows, `quad_stride` between the quads of a row; each row is readable up to a
+ * whole quad. INT4 weights also need `group_sums`, the sum of each group of 64 integers, `num_groups` a row, and a
+ * `quad_stride` of QUAD. While the rows are multiplied, memory from `prefetch` on is fetched into the cache, 64 bytes
+ * for every quad (two cache lines a quad cost more than they gain). */
 typedef struct {
     const uint8_t *q;
-    int64_t stride, step;
+    int64_t stride, quad_stride;
     const int32_t *group_sums;
     int num_groups;
-    const uint8_t *ahead;
+    const uint8_t *prefetch;
 } ByteRows;
 
-/* What the rows are multiplied with: for every quad, QUAD bytes of each output; the next quad lies `pitch` bytes on. */
+/* The right-hand side: for every quad, QUAD bytes of each output; the next quad lies `pitch` bytes further on. */
 typedef struct {
     const uint8_t *from;
     int64_t pitch;
     int num_quads;
 } Panel;
 
-/* Where row r's sums go: to + r * stride. */
+/* The destination: the sums of row r are stored from to + r * stride on. */
 typedef struct {
     int32_t *to;
     int64_t stride;
@@ -44,7 +45,7 @@ typedef struct {
 
 INLINE ByteRows plain_rows(const uint8_t *q, int64_t stride)
 {
-    return (ByteRows){.q = q, .stride = stride, .step = QUAD, .ahead = q};
+    return (ByteRows){.q = q, .stride = stride, .quad_stride = QUAD, .prefetch = q};
 }
 
 INLINE int32_t quad_of(const uint8_t *x)
@@ -56,19 +57,22 @@ INLINE int32_t quad_of(const uint8_t *x)
 
 #if defined(__AVX512VNNI__)
 
-INLINE void multiply_add(__m512i *sum, __m512i x, __m512i w) { __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(w)); }
+INLINE void multiply_add(__m512i *sum, __m512i x, __m512i w)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(w));
+}
 
 INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 {
-    __m512i sum[MOST_ROWS][4];
+    __m512i sum[MAX_DOT_ROWS][4];
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int c = 0; c < vectors; c++) sum[r][c] = _mm512_setzero_si512();
     for (int k = 0; k < panel.num_quads; k++) {
         __m512i w[4];
-        _mm_prefetch(x.ahead + k * 64, _MM_HINT_T0);
+        _mm_prefetch(x.prefetch + k * 64, _MM_HINT_T0);
         UNROLL for (int c = 0; c < vectors; c++) w[c] = _mm512_loadu_si512(panel.from + k * panel.pitch + c * 64);
         UNROLL for (int r = 0; r < rows; r++) {
-            __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * x.step));
+            __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * x.quad_stride));
             UNROLL for (int c = 0; c < vectors; c++) multiply_add(&sum[r][c], quad, w[c]);
         }
     }
@@ -82,17 +86,17 @@ INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 {
     for (int n = 0; n < vectors * 16; n += 16) {
         for (int r = 0; r < rows; r++) {
-            __m256i pairs[4]; /* outputs 4c..4c+3, two sums each */
+            __m256i pairs[4]; /* pairs[c]: outputs 4c..4c+3, two partial sums each */
             for (int c = 0; c < 4; c++) pairs[c] = _mm256_setzero_si256();
             for (int k = 0; k < panel.num_quads; k++) {
-                __m256i quad = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad_of(x.q + r * x.stride + k * x.step)));
+                __m256i quad = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad_of(x.q + r * x.stride + k * x.quad_stride)));
                 for (int c = 0; c < 4; c++) {
                     const uint8_t *from = panel.from + k * panel.pitch + (n + c * 4) * QUAD;
                     __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)from));
                     pairs[c] = _mm256_add_epi32(pairs[c], _mm256_madd_epi16(quad, w));
                 }
             }
-            for (int c = 0; c < 4; c += 2) { /* hadd works within halves: 0 1 4 5 | 2 3 6 7 */
+            for (int c = 0; c < 4; c += 2) { /* hadd works within 128-bit halves and gives outputs 0 1 4 5 | 2 3 6 7 */
                 __m256i both = _mm256_permute4x64_epi64(_mm256_hadd_epi32(pairs[c], pairs[c + 1]), 0xD8);
                 _mm256_storeu_si256((__m256i *)(sums.to + r * sums.stride + n + c * 4), both);
             }
@@ -108,7 +112,7 @@ INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
         int32_t *to = sums.to + r * sums.stride;
         memset(to, 0, (size_t)vectors * 16 * sizeof *to);
         for (int k = 0; k < panel.num_quads; k++) {
-            const uint8_t *quad = x.q + r * x.stride + k * x.step;
+            const uint8_t *quad = x.q + r * x.stride + k * x.quad_stride;
             const int8_t *w = (const int8_t *)panel.from + k * panel.pitch;
             for (int n = 0; n < vectors * 16; n++, w += QUAD)
                 to[n] += quad[0] * w[0] + quad[1] * w[1] + quad[2] * w[2] + quad[3] * w[3];
@@ -118,14 +122,15 @@ INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 
 #endif
 
-/* A group of INT4 weights multiplies as integers from 0 to 15; what the 8 too many amount to is known from the sum of the
- * row's integers and is subtracted at the start. Then the group's sum is multiplied, still exactly. */
+/* INT4 weights are multiplied in excess-8, as integers from 0 to 15. The excess of a group's sum is 8 times the sum of
+ * the row's integers, so each partial sum starts from minus that. Then it is multiplied by the group's multiplier. All
+ * of it is exact. */
 #if defined(__AVX512VNNI__)
 
 INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_t *multipliers, int32_t (*sums)[PANEL])
 {
     const __m512i low_half = _mm512_set1_epi8(15);
-    for (int n = 0; n < PANEL; n += 32) { /* half a panel: its sums and the group's fit into registers together */
+    for (int n = 0; n < PANEL; n += 32) { /* half a panel: its sums and the partial sums of a group fit into registers */
         __m512i sum[DOT_ROWS][2];
         UNROLL for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_si512();
         for (int g = 0; g < x.num_groups; g++) {
@@ -181,7 +186,8 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 
 #endif
 
-/* CALL(rows), compiled for each number up to DOT_ROWS where sums are kept in registers: UNROLL_SUMS unrolls its loops. */
+/* Expands to CALL(rows). If sums are kept in registers, CALL is compiled once for each number of rows up to DOT_ROWS,
+ * and UNROLL_SUMS unrolls its loops. */
 #if defined(__AVX512VNNI__)
 #define UNROLL_SUMS UNROLL
 #define WITH_ROWS(rows, CALL)                                                                                           \
@@ -198,16 +204,16 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 #define WITH_ROWS(rows, CALL) CALL(rows);
 #endif
 
-/* sums[0..rows) for panel `panel` of `w`, whose `bits` are a constant; rows from 1 to DOT_ROWS. */
+/* sums[0..rows) <- x times panel `panel` of `w`; `bits` is a compile-time constant, rows is from 1 to DOT_ROWS. */
 INLINE void dot_panel(int bits, int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
 {
     Panel from = {weight_panel(w, panel), PANEL * QUAD, w->num_quads};
-    x.step = QUAD;
+    x.quad_stride = QUAD;
     if (bits == 4) dot_rows_i4(rows, x, from.from, weight_multipliers(w, panel), sums);
     else dot_rows(rows, 4, x, from, (Sums){sums[0], PANEL});
 }
 
-/* sums + what four bytes of each lane amount to */
+/* sums plus the sum of the four bytes of each lane */
 INLINE IntLanes add_quads(IntLanes sums, Bytes v)
 {
 #if defined(__AVX512VNNI__)

@@ -1,4 +1,5 @@
-/* One table of kernels. Compiled once for each way to compute, with -DTABLE=<its name> and the instructions it may use. */
+/* The table of kernels of one instruction set. The file is compiled once for each, with -DTABLE=<its name> and its
+ * flags. */
 #include "pieces.h"
 
 #define TEXT_OF(name) #name
@@ -12,15 +13,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define AMX_INT8_BIT (1u << 25) /* of EDX, leaf 7 */
-#define ASK_FOR_STATE 0x1023    /* ARCH_REQ_XCOMP_PERM: the system saves the tiles of a thread only if it was asked to */
-#define TILE_STATE 18
+#define AMX_INT8_BIT (1u << 25)   /* in EDX of CPUID leaf 7 */
+#define REQUEST_TILE_STATE 0x1023 /* ARCH_REQ_XCOMP_PERM: a process must ask before its threads may use tiles */
+#define TILE_STATE 18             /* XFEATURE_XTILEDATA */
 
 static int has_tiles(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_INT8_BIT) &&
-           !syscall(SYS_arch_prctl, ASK_FOR_STATE, TILE_STATE);
+           !syscall(SYS_arch_prctl, REQUEST_TILE_STATE, TILE_STATE);
 }
 
 #else
@@ -41,17 +42,17 @@ static int runs_here(void)
 #endif
 }
 
-static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *ranges)
+static void quantize_rows(const float *x, Shape shape, uint8_t *q, float *qparams)
 {
     for (int64_t m = 0; m < shape.rows; m++) {
         const float *row = x + m * shape.width;
         int width = (int)shape.width;
-        Range range = quantize_row(row_span(row, width), row, NULL, width, q + m * shape.width);
-        ranges[2 * m] = range.step, ranges[2 * m + 1] = range.low;
+        QuantParams p = quantize_row(row_min_range(row, width), row, NULL, width, q + m * shape.width);
+        qparams[2 * m] = p.scale, qparams[2 * m + 1] = p.min;
     }
 }
 
-/* Copied to where rows may be read up to a whole number of quads, and of rows of a tile. */
+/* Copies rows of integers into `s`, where they may be read up to a whole quad, and up to a whole tile of rows. */
 static void copy_integers(RowScratch *s, int rows, const uint8_t *q, const Weight *w)
 {
     for (int r = 0; r < rows; r++) {
@@ -60,18 +61,18 @@ static void copy_integers(RowScratch *s, int rows, const uint8_t *q, const Weigh
     }
 }
 
-/* y [rows, num_out] of rows of floats, or, where `x` is NULL, of integers. */
-static int multiply_rows(Finish finish, const float *x, const uint8_t *q, int64_t rows, const Weight *w, float *y)
+/* y [rows, num_out] <- the product of rows of floats `x`, or, if `x` is NULL, of rows of integers `q`. */
+static int multiply_rows(Epilogue epilogue, const float *x, const uint8_t *q, int64_t rows, const Weight *w, float *y)
 {
-    int64_t most = smaller(rows, SPAN_TOKENS);
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(most, w->num_in), 64));
+    int64_t rows_per_call = min_int(rows, SPAN_TOKENS);
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(row_scratch_bytes(rows_per_call, w->num_in), 64));
     if (!memory) return NO_MEMORY;
-    RowScratch s = row_scratch(memory, most, w->num_in);
-    for (int64_t row = 0; row < rows; row += most) {
-        int count = (int)smaller(rows - row, most);
+    RowScratch s = row_scratch(memory, rows_per_call, w->num_in);
+    for (int64_t row = 0; row < rows; row += rows_per_call) {
+        int count = (int)min_int(rows - row, rows_per_call);
         if (x) quantize_into(&s, 0, count, x + row * w->num_in, w->num_in, w->bits);
         else copy_integers(&s, count, q + row * w->num_in, w);
-        linear(finish, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
+        linear(epilogue, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
     }
     free(memory);
     return 0;
@@ -82,9 +83,9 @@ static int accumulate(const uint8_t *q, int64_t rows, const Weight *w, int32_t *
     return multiply_rows(SUMS, NULL, q, rows, w, (float *)sums);
 }
 
-static int linear_rows(int finish, const float *x, int64_t rows, const Weight *w, float *y)
+static int linear_rows(int epilogue, const float *x, int64_t rows, const Weight *w, float *y)
 {
-    return multiply_rows((Finish)finish, x, NULL, rows, w, y);
+    return multiply_rows((Epilogue)epilogue, x, NULL, rows, w, y);
 }
 
 static void norm_rows(float *x, Shape shape, const Norm *norm)
@@ -101,7 +102,7 @@ static int attention(const float *qkv, const int32_t *offsets, int sequences, in
     if (!memory) return NO_MEMORY;
     HeadScratch *scratch = head_scratch(memory, longest, head);
     for (int i = 0; i < sequences; i++) {
-        Matrix sequence = dense((float *)qkv + offsets[i] * 3 * width, 3 * width); /* only read */
+        Matrix sequence = dense((float *)qkv + offsets[i] * 3 * width, 3 * width); /* `attend` only reads it */
         attend(sequence, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
     }
     free(memory);

@@ -1,8 +1,10 @@
-/* Sixteen lanes of float32 or int32: what every kernel here is written in, whatever the processor has.
+/* Vectors of 16 lanes of float32 or int32: every kernel here is written in them, on every processor.
  *
- * The compiler turns a Lanes into one 512-bit register, two of 256 bits, or four of 128. Nothing is contracted behind our
- * back (-ffp-contract=off): `fma16` is a fused multiply-add where the processor has one, `a * b + c` is two roundings
- * everywhere, and that is what the definitions in reference.py ask for.
+ * The compiler turns a Lanes into one 512-bit register, two of 256 bits, or four of 128. It contracts no expression by
+ * itself (-ffp-contract=off): `fma16` is a fused multiply-add where the processor has one, and `a * b + c` rounds twice
+ * everywhere, as the definitions in reference.py require.
+ *
+ * A number in a name counts lanes: `max16` works on 16 lanes of 32 bits, `max32` on 32 lanes of 16 bits.
  */
 #ifndef LIFELONG_LANES_H
 #define LIFELONG_LANES_H
@@ -26,6 +28,12 @@ typedef uint16_t Shorts __attribute__((vector_size(64)));
 typedef uint8_t Bytes __attribute__((vector_size(64)));
 typedef uint8_t ByteLanes __attribute__((vector_size(16)));
 
+INLINE int64_t min_int(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max_int(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* The least multiple of `to` that is not below `value`. */
+INLINE int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
 INLINE Lanes load16(const float *from)
 {
     Lanes v;
@@ -42,7 +50,7 @@ INLINE IntLanes load16i(const int32_t *from)
     return v;
 }
 
-/* The first `count` of 16 floats; the other lanes are `fill`. */
+/* Loads the first `count` of 16 floats; the other lanes are `fill`. */
 INLINE Lanes load_part(const float *from, int count, float fill)
 {
     float lanes[LANES];
@@ -66,7 +74,7 @@ INLINE Lanes fma16(Lanes a, Lanes b, Lanes c)
 #endif
 }
 
-/* The same, in one rounding everywhere: for what is defined to the bit. */
+/* Rounds once on every processor: for results that are defined to the bit. */
 INLINE Lanes fused16(Lanes a, Lanes b, Lanes c)
 {
 #if defined(__FMA__)
@@ -77,7 +85,7 @@ INLINE Lanes fused16(Lanes a, Lanes b, Lanes c)
 #endif
 }
 
-/* Lane by lane; of two values of which one is NaN either may come out (values are finite: the callers' contract). */
+/* The minimum of each lane. If one value is NaN the result may be either (callers pass finite values). */
 INLINE Lanes min16(Lanes a, Lanes b)
 {
 #if defined(__AVX512F__)
@@ -98,7 +106,8 @@ INLINE Lanes max16(Lanes a, Lanes b)
 #endif
 }
 
-/* Folding halves onto each other: the same order of additions on every processor. */
+/* Adds the upper half of the lanes to the lower half until one is left: the same order of additions on every
+ * processor. */
 INLINE float sum_lanes(Lanes v)
 {
 #if defined(__AVX512F__)
@@ -112,7 +121,7 @@ INLINE float sum_lanes(Lanes v)
 #endif
 }
 
-INLINE float least_lane(Lanes v)
+INLINE float min_lane(Lanes v)
 {
 #if defined(__AVX512F__)
     return _mm512_reduce_min_ps((__m512)v);
@@ -125,7 +134,7 @@ INLINE float least_lane(Lanes v)
 #endif
 }
 
-INLINE float greatest_lane(Lanes v)
+INLINE float max_lane(Lanes v)
 {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_ps((__m512)v);
@@ -138,7 +147,7 @@ INLINE float greatest_lane(Lanes v)
 #endif
 }
 
-/* Adding 1.5 * 2**23 leaves the nearest integer (half to even) in the low bits: for |v| < 2**22. */
+/* Adding 1.5 * 2**23 rounds to the nearest integer (half to even) and leaves it in the low bits, for |v| < 2**22. */
 #define ROUNDER 12582912.0f
 #define ROUNDER_BITS 0x4B400000
 
@@ -153,7 +162,7 @@ INLINE IntLanes nearest16(Lanes v)
 
 INLINE Shorts all32(uint16_t x) { return x - (Shorts){0}; }
 
-/* The upper halves of 32 products. */
+/* The upper 16 bits of the unsigned 32-bit product of each lane. */
 INLINE Shorts high_half(Shorts a, Shorts b)
 {
 #if defined(__AVX512BW__)
@@ -168,7 +177,7 @@ INLINE Shorts high_half(Shorts a, Shorts b)
 #endif
 }
 
-/* Lane by lane; 16 or more leave nothing. */
+/* Shifts each lane by its own count; 16 or more give 0. */
 INLINE Shorts shift_right(Shorts a, Shorts by)
 {
 #if defined(__AVX512BW__)
@@ -178,8 +187,8 @@ INLINE Shorts shift_right(Shorts a, Shorts by)
 #endif
 }
 
-/* As signed integers. */
-INLINE Shorts greater(Shorts a, Shorts b)
+/* The maximum of each lane as signed integers. */
+INLINE Shorts max32(Shorts a, Shorts b)
 {
 #if defined(__AVX512BW__)
     return (Shorts)_mm512_max_epi16((__m512i)a, (__m512i)b);
@@ -190,8 +199,8 @@ INLINE Shorts greater(Shorts a, Shorts b)
 #endif
 }
 
-/* What follows keeps to the order in which the processor packs: four of `a`, four of `b`, the next four of `a` ... Values
- * must fit into 16 bits, signed. */
+/* Narrows 16 lanes of `a` and 16 of `b` to 16 bits, in the order of the processor's pack instruction: four of `a`, four
+ * of `b`, the next four of `a` ... Such a vector is a pair. The values must fit into 16 signed bits. */
 INLINE Shorts pair_up(IntLanes a, IntLanes b)
 {
 #if defined(__AVX512BW__)
@@ -202,13 +211,16 @@ INLINE Shorts pair_up(IntLanes a, IntLanes b)
     return (Shorts)x.all;
 #else
     Shorts pairs;
-    for (int i = 0; i < LANES; i++) pairs[i / 4 * 8 + i % 4] = (uint16_t)a[i], pairs[i / 4 * 8 + 4 + i % 4] = (uint16_t)b[i];
+    for (int i = 0; i < LANES; i++) {
+        pairs[i / 4 * 8 + i % 4] = (uint16_t)a[i];
+        pairs[i / 4 * 8 + 4 + i % 4] = (uint16_t)b[i];
+    }
     return pairs;
 #endif
 }
 
-/* In each 16 bytes, byte order[i] as the i-th. */
-INLINE Bytes rearranged(Bytes v, ByteLanes order)
+/* Shuffles bytes within each 16: byte i of the result is byte order[i]. */
+INLINE Bytes shuffle_bytes(Bytes v, ByteLanes order)
 {
 #if defined(__AVX512BW__)
     return (Bytes)_mm512_shuffle_epi8((__m512i)v, _mm512_broadcast_i32x4((__m128i)order));
@@ -223,34 +235,37 @@ INLINE Bytes rearranged(Bytes v, ByteLanes order)
 #endif
 }
 
-/* What was a's is b's, and the other way round. */
-INLINE Shorts swap_pair(Shorts v)
+/* Swaps the two halves of a pair: the lanes of `a` and those of `b`. */
+INLINE Shorts swap_halves(Shorts v)
 {
-    return (Shorts)rearranged((Bytes)v, (ByteLanes){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+    return (Shorts)shuffle_bytes((Bytes)v, (ByteLanes){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
 }
 
-/* All ones where a lane is one of the first `count` of four that two pairs are made of, the `pair`-th of these. */
-INLINE Shorts one_of_first(int count, int pair)
+/* The lane mask of a partial quad. A quad is four vectors a, b, c, d, stored as pair 0 (a, b) and pair 1 (c, d). All
+ * bits of a lane are set if its vector is among the first `count` of the four. */
+INLINE Shorts partial_quad_mask(int count, int pair)
 {
     const Shorts number = {0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1};
     return (Shorts)(number + (uint16_t)(2 * pair) < (uint16_t)count);
 }
 
-/* The upper bytes of two pairs: in every 16 bits, one of the first and one of the second. */
-INLINE Bytes upper_bytes(Shorts first, Shorts second) { return (Bytes)(first >> 8 | (second & 0xFF00)); }
+/* The high bytes of two pairs: in every 16 bits, the low byte comes from the first pair and the high byte from the
+ * second. */
+INLINE Bytes high_bytes(Shorts first, Shorts second) { return (Bytes)(first >> 8 | (second & 0xFF00)); }
 
-/* Four bytes a lane, of two pairs' four, from upper_bytes. */
-INLINE Bytes side_by_side(Bytes v)
+/* Interleaves the first eight bytes of each 16 with the last eight. After high_bytes, each 32-bit lane then holds the
+ * four bytes a, b, c, d of a quad. */
+INLINE Bytes interleave_halves(Bytes v)
 {
-    return rearranged(v, (ByteLanes){0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15});
+    return shuffle_bytes(v, (ByteLanes){0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15});
 }
 
-/* reference.powers, to the bit: 65280 / 2**(below * rate / 65536). The product's upper half says how often it is halved, a
- * parabola of its lower half what is left. */
-INLINE Shorts powers(Shorts below, Shorts rate)
+/* reference.exp2_fixed, to the bit: 65280 * 2**(-distance * rate / 65536). The product is a fixed-point exponent: its
+ * upper 16 bits are the integer part, a shift, and its lower 16 bits the fraction, the argument of a parabola. */
+INLINE Shorts exp2_fixed(Shorts distance, Shorts rate)
 {
-    Shorts fraction = below * rate, slope = 43729 - high_half(fraction, all32(11089));
-    return shift_right(65280 - high_half(fraction, slope), high_half(below, rate));
+    Shorts fraction = distance * rate, slope = 43729 - high_half(fraction, all32(11089));
+    return shift_right(65280 - high_half(fraction, slope), high_half(distance, rate));
 }
 
 #endif

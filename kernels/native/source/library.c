@@ -1,19 +1,19 @@
-/* What does not depend on the processor: which tables there are, and the packing of weights. */
+/* The part that does not depend on the processor: the list of tables, and the packing of weights. */
 #include "api.h"
 #include <string.h>
 
-#define OFFERED __attribute__((visibility("default")))
+#define EXPORT __attribute__((visibility("default")))
 
-/* WAYS is X(amx) X(vnni) ... of what was compiled, best first */
-#define X(way) extern const Kernels lifelong_##way;
-WAYS
+/* ISAS is X(amx) X(vnni) ...: the instruction sets that were compiled, fastest first */
+#define X(isa) extern const Kernels lifelong_##isa;
+ISAS
 #undef X
-#define X(way) &lifelong_##way,
-static const Kernels *const TABLES[] = {WAYS};
+#define X(isa) &lifelong_##isa,
+static const Kernels *const TABLES[] = {ISAS};
 #define NUM_TABLES ((int)(sizeof TABLES / sizeof *TABLES))
 
-/* The `index`-th table that runs on this processor, best first; NULL behind the last. */
-OFFERED const Kernels *lifelong_kernels(int index)
+/* The `index`-th table that runs on this processor, fastest first; NULL after the last. */
+EXPORT const Kernels *lifelong_kernels(int index)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -23,8 +23,8 @@ OFFERED const Kernels *lifelong_kernels(int index)
     return NULL;
 }
 
-/* Sizes of the records that Python fills in: a guard against the two getting out of step. */
-OFFERED int lifelong_record_bytes(int which)
+/* The size of a record that Python fills in; Python compares it with its own when it loads the object. */
+EXPORT int lifelong_record_bytes(int which)
 {
     const int bytes[] = {sizeof(Norm), sizeof(Embedding), sizeof(Block), sizeof(Encoder), sizeof(Shape), sizeof(Kernels)};
     return bytes[which];
@@ -38,7 +38,7 @@ static Weight header(int bits, int num_out, int num_in)
     return w;
 }
 
-OFFERED int64_t lifelong_weight_bytes(int bits, int num_out, int num_in)
+EXPORT int64_t lifelong_weight_bytes(int bits, int num_out, int num_in)
 {
     Weight w = header(bits, num_out, num_in);
     return (int64_t)sizeof w + w.num_panels * panel_bytes(&w);
@@ -56,8 +56,8 @@ static void pack_floats(Weight *w, const float *scale, const float *bias, const 
     }
 }
 
-/* q [num_out, num_in]; bias may be NULL; `to` has lifelong_weight_bytes. */
-OFFERED void lifelong_pack_i8(const int8_t *q, const float *scale, const float *bias, const float *scaled_ksum, int num_out,
+/* Packs q [num_out, num_in] into `to`, of lifelong_weight_bytes; bias may be NULL. */
+EXPORT void lifelong_pack_i8(const int8_t *q, const float *scale, const float *bias, const float *scaled_ksum, int num_out,
                       int num_in, void *to)
 {
     Weight *w = to;
@@ -80,14 +80,14 @@ OFFERED void lifelong_pack_i8(const int8_t *q, const float *scale, const float *
     }
 }
 
-/* The 4-bit integer of input k, plus 8, of a row of nibbles (the even input in the low half). */
-static uint8_t raised(const uint8_t *row, int k)
+/* The 4-bit integer of input k in excess-8, from a row of signed nibbles (even inputs are in the low nibble). */
+static uint8_t excess_8(const uint8_t *row, int k)
 {
     return ((row[k / 2] >> (k % 2 ? 4 : 0)) & 15) ^ 8;
 }
 
-/* hi [num_out, num_in / 2] nibbles, m [num_out, num_in / 64]; num_in is a multiple of 64. */
-OFFERED void lifelong_pack_i4(const uint8_t *hi, const uint8_t *m, const float *scale, const float *bias,
+/* Packs hi [num_out, num_in / 2] nibbles and m [num_out, num_in / 64] into `to`; num_in is a multiple of 64. */
+EXPORT void lifelong_pack_i4(const uint8_t *hi, const uint8_t *m, const float *scale, const float *bias,
                       const float *scaled_ksum, int num_out, int num_in, void *to)
 {
     Weight *w = to;
@@ -103,7 +103,7 @@ OFFERED void lifelong_pack_i4(const uint8_t *hi, const uint8_t *m, const float *
             for (int k = 0; k < num_in; k += 2 * QUAD)
                 for (int i = 0; i < QUAD; i++)
                     cells[(int64_t)k * PANEL / 2 + n * QUAD + i] =
-                        row < num_out ? (uint8_t)(raised(from, k + i) | raised(from, k + QUAD + i) << 4) : 0;
+                        row < num_out ? (uint8_t)(excess_8(from, k + i) | excess_8(from, k + QUAD + i) << 4) : 0;
         }
     }
 }

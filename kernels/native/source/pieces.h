@@ -1,4 +1,4 @@
-/* A batch cut into pieces of whole sequences, and threads that take them from one counter. */
+/* Cuts a batch into pieces of whole sequences, and runs threads that take pieces from one atomic counter. */
 #ifndef LIFELONG_PIECES_H
 #define LIFELONG_PIECES_H
 
@@ -7,34 +7,34 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Fewer tokens read the weights too often, more do not fit into the second-level cache; both measured. */
-#define PIECE_TOKENS 384
-#define LEAST_TOKENS 24
+/* Smaller pieces read the weights too often, larger ones exceed the second-level cache; both bounds are measured. */
+#define L2_PIECE_TOKENS 384
+#define MIN_PIECE_TOKENS 24
 #define MAX_THREADS 64
 
 typedef struct {
     const Encoder *encoder;
     int layers;
     const int64_t *ids;
-    const int32_t *offsets, *rows; /* of api.h */
+    const int32_t *offsets, *rows; /* as `encode` in api.h takes them */
     float *out;
-    const int32_t *bounds; /* piece i: sequences bounds[i] to bounds[i + 1] */
+    const int32_t *bounds; /* piece i is sequences bounds[i] to bounds[i + 1] */
     int num_pieces;
-    Extent most;
+    Extent largest;
     atomic_int next, failed;
 } Job;
 
-/* Into `wanted` pieces of about as many tokens each, or fewer where a sequence is longer; returns how many.
- * bounds [sequences + 1]. */
-static int cut(const int32_t *offsets, int sequences, int wanted, int32_t *bounds, Extent *most)
+/* bounds [sequences + 1] <- `wanted` pieces of about as many tokens each; fewer if a sequence is longer than such a
+ * piece. Returns the number of pieces. */
+static int cut(const int32_t *offsets, int sequences, int wanted, int32_t *bounds, Extent *largest)
 {
-    int64_t total = offsets[sequences], pieces = 0, next = 1; /* a piece ends behind next / wanted of all tokens */
-    *most = (Extent){0, 0};
+    int64_t total = offsets[sequences], pieces = 0, next = 1; /* the next piece ends after next / wanted of all tokens */
+    *largest = (Extent){0, 0};
     bounds[0] = 0;
     for (int i = 0; i < sequences; i++) {
-        most->longest = larger(most->longest, offsets[i + 1] - offsets[i]);
+        largest->longest = max_int(largest->longest, offsets[i + 1] - offsets[i]);
         if (offsets[i + 1] * (int64_t)wanted < next * total) continue;
-        most->tokens = larger(most->tokens, offsets[i + 1] - offsets[bounds[pieces]]);
+        largest->tokens = max_int(largest->tokens, offsets[i + 1] - offsets[bounds[pieces]]);
         next = offsets[i + 1] * (int64_t)wanted / total + 1;
         bounds[++pieces] = i + 1;
     }
@@ -45,12 +45,12 @@ static void *work(void *argument)
 {
     Job *job = argument;
     int width = job->encoder->width;
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(scratch_bytes(job->encoder, job->most), 64));
+    uint8_t *memory = aligned_alloc(64, (size_t)round_up(scratch_bytes(job->encoder, job->largest), 64));
     if (!memory) {
         atomic_store(&job->failed, 1);
         return NULL;
     }
-    Scratch scratch = scratch_in(memory, job->encoder, job->most);
+    Scratch scratch = scratch_in(memory, job->encoder, job->largest);
     for (int piece; (piece = atomic_fetch_add(&job->next, 1)) < job->num_pieces;) {
         int first = job->bounds[piece], end = job->bounds[piece + 1];
         const int32_t *offsets = job->offsets + first;
@@ -70,14 +70,15 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Runs the job on up to `threads` threads, this one included. Threads that cannot be had are done without. */
+/* Runs the job on up to `threads` threads, this one included. If a thread cannot be started, the others do its
+ * share. */
 static int run_job(Job *job, int sequences, int threads)
 {
-    int64_t total = job->offsets[sequences], wanted = round_up((total + PIECE_TOKENS - 1) / PIECE_TOKENS, threads);
-    wanted = smaller(wanted, larger(total / LEAST_TOKENS, 1));
+    int64_t total = job->offsets[sequences], wanted = round_up((total + L2_PIECE_TOKENS - 1) / L2_PIECE_TOKENS, threads);
+    wanted = min_int(wanted, max_int(total / MIN_PIECE_TOKENS, 1));
     int32_t *bounds = malloc(((size_t)sequences + 1) * sizeof *bounds);
     if (!bounds) return NO_MEMORY;
-    job->num_pieces = cut(job->offsets, sequences, (int)wanted, bounds, &job->most);
+    job->num_pieces = cut(job->offsets, sequences, (int)wanted, bounds, &job->largest);
     job->bounds = bounds;
     pthread_t others[MAX_THREADS];
     int started = 0;

@@ -1,4 +1,4 @@
-/* What happens to one row of float32 between two multiplications: quantization, GELU, LayerNorm. */
+/* The operations on one row of float32 between two products: quantization, GELU, LayerNorm. */
 #ifndef LIFELONG_ROWS_H
 #define LIFELONG_ROWS_H
 
@@ -9,10 +9,10 @@
 #define EPSILON 1e-8f
 #define FEW_ROWS 4
 
-/* A quantized row: 8-bit integers and what they mean, x ~ low + step * q. */
+/* The parameters of a quantized row: x ~ min + scale * q, with q from 0 to 255. */
 typedef struct {
-    float step, low;
-} Range;
+    float scale, min;
+} QuantParams;
 
 INLINE void store_bytes(uint8_t *to, IntLanes v, int count)
 {
@@ -20,88 +20,91 @@ INLINE void store_bytes(uint8_t *to, IntLanes v, int count)
     memcpy(to, &bytes, (size_t)count);
 }
 
-/* 64 integers from 0 to 255. */
+/* Stores 64 integers from 0 to 255 as bytes. */
 INLINE void store_64_bytes(uint8_t *to, const IntLanes v[4])
 {
 #if defined(__AVX512BW__)
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i low = _mm512_packus_epi32((__m512i)v[0], (__m512i)v[1]), high = _mm512_packus_epi32((__m512i)v[2], (__m512i)v[3]);
+    __m512i low = _mm512_packus_epi32((__m512i)v[0], (__m512i)v[1]);
+    __m512i high = _mm512_packus_epi32((__m512i)v[2], (__m512i)v[3]);
     _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
 #else
     for (int i = 0; i < 4; i++) store_bytes(to + i * LANES, v[i], LANES);
 #endif
 }
 
-/* A row is walked CHAINS vectors at a time, each with sums of its own: one sum would wait for itself. */
+/* A reduction over a row keeps CHAINS accumulators and reads CHAINS vectors at a time: with one accumulator, each
+ * addition would wait for the one before. */
 #define CHAINS 4
 #define EACH_VECTOR(i, c, width)                                                                                        \
     for (int i##0 = 0; i##0 < (width); i##0 += CHAINS * LANES)                                                          \
         UNROLL for (int c = 0, i = i##0; c < CHAINS && i < (width); c++, i += LANES)
 
-/* Least value of a row, and how far it is to the greatest. */
+/* The minimum of a row and its range, maximum - minimum. */
 typedef struct {
-    float low, range;
-} Span;
+    float min, range;
+} MinRange;
 
-/* Of a row so far. */
+/* The minimum and maximum of the vectors of a row read so far, by chain and lane. */
 typedef struct {
-    Lanes least[CHAINS], greatest[CHAINS];
-} Extremes;
+    Lanes min[CHAINS], max[CHAINS];
+} MinMax;
 
-INLINE Extremes extremes_from(Lanes least, Lanes greatest)
+INLINE MinMax min_max_from(Lanes min, Lanes max)
 {
-    return (Extremes){{least, least, least, least}, {greatest, greatest, greatest, greatest}};
+    return (MinMax){{min, min, min, min}, {max, max, max, max}};
 }
 
-INLINE void meet(Extremes *e, int chain, Lanes v)
+INLINE void update_min_max(MinMax *e, int chain, Lanes v)
 {
-    e->least[chain] = min16(e->least[chain], v), e->greatest[chain] = max16(e->greatest[chain], v);
+    e->min[chain] = min16(e->min[chain], v);
+    e->max[chain] = max16(e->max[chain], v);
 }
 
-INLINE Span span_of(const Extremes *e)
+INLINE MinRange min_range_of(const MinMax *e)
 {
-    Lanes least = min16(min16(e->least[0], e->least[1]), min16(e->least[2], e->least[3]));
-    Lanes greatest = max16(max16(e->greatest[0], e->greatest[1]), max16(e->greatest[2], e->greatest[3]));
-    float low = least_lane(least);
-    return (Span){low, greatest_lane(greatest) - low};
+    Lanes min = min16(min16(e->min[0], e->min[1]), min16(e->min[2], e->min[3]));
+    Lanes max = max16(max16(e->max[0], e->max[1]), max16(e->max[2], e->max[3]));
+    float least = min_lane(min);
+    return (MinRange){least, max_lane(max) - least};
 }
 
-INLINE Span row_span(const float *x, int width)
+INLINE MinRange row_min_range(const float *x, int width)
 {
-    Extremes e = extremes_from(all16(x[0]), all16(x[0]));
+    MinMax e = min_max_from(all16(x[0]), all16(x[0]));
     int whole = width - width % LANES;
-    EACH_VECTOR(i, c, whole) meet(&e, c, load16(x + i));
-    if (whole < width) meet(&e, 0, load_part(x + whole, width - whole, x[0]));
-    return span_of(&e);
+    EACH_VECTOR(i, c, whole) update_min_max(&e, c, load16(x + i));
+    if (whole < width) update_min_max(&e, 0, load_part(x + whole, width - whole, x[0]));
+    return min_range_of(&e);
 }
 
-/* How far values from x + i on are above `low`, times what is given for them, if anything is. */
-INLINE Lanes above(Lanes low, const float *x, const float *scale, int i)
+/* x * in_scale - min, for 16 values from x + i on; in_scale may be NULL, which is 1. */
+INLINE Lanes above_min(Lanes min, const float *x, const float *in_scale, int i)
 {
-    return scale ? fma16(load16(x + i), load16(scale + i), -low) : load16(x + i) - low;
+    return in_scale ? fma16(load16(x + i), load16(in_scale + i), -min) : load16(x + i) - min;
 }
 
-/* reference.quantize_rows, to the bit, of the row times `scale`, whose span is given, or as it is (NULL; else the width is
- * a multiple of 16). `q` gets `width` integers; what lies behind is not touched. */
-INLINE Range quantize_row(Span span, const float *x, const float *scale, int width, uint8_t *q)
+/* reference.quantize_rows, to the bit, of the row x * in_scale, whose minimum and range are `min_range`. in_scale may
+ * be NULL, which is 1; otherwise the width must be a multiple of 16. Stores exactly `width` integers to `q`. */
+INLINE QuantParams quantize_row(MinRange min_range, const float *x, const float *in_scale, int width, uint8_t *q)
 {
-    Lanes low = all16(span.low), inverse = all16(255.0f / (span.range + EPSILON));
+    Lanes min = all16(min_range.min), inverse = all16(255.0f / (min_range.range + EPSILON));
     int i = 0;
     for (; i + 4 * LANES <= width; i += 4 * LANES) {
         IntLanes v[4];
-        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16(above(low, x, scale, i + c * LANES) * inverse);
+        UNROLL for (int c = 0; c < 4; c++) v[c] = nearest16(above_min(min, x, in_scale, i + c * LANES) * inverse);
         store_64_bytes(q + i, v);
     }
-    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16(above(low, x, scale, i) * inverse), LANES);
-    if (i < width) store_bytes(q + i, nearest16((load_part(x + i, width - i, span.low) - low) * inverse), width - i);
-    return (Range){span.range / 255.0f, span.low};
+    for (; i + LANES <= width; i += LANES) store_bytes(q + i, nearest16(above_min(min, x, in_scale, i) * inverse), LANES);
+    if (i < width) store_bytes(q + i, nearest16((load_part(x + i, width - i, min_range.min) - min) * inverse), width - i);
+    return (QuantParams){min_range.range / 255.0f, min_range.min};
 }
 
-/* x * Phi(x) within 1e-4: an eighth of what 8 bits resolve in the narrowest row that MiniLM makes.
+/* The GELU, x * Phi(x), within 1e-4: an eighth of the 8-bit resolution of the narrowest row that MiniLM produces.
  *
- * With 512 bits, x / 2 + h(|x|) with a parabola for h in each of 15 pieces of [0, 4.2], behind which h is a straight line:
- * a register holds one coefficient of all pieces. Otherwise an odd polynomial stands for Phi - 1/2 on [-4.2, 4.2] and
- * reaches 1/2 at the ends. */
+ * With 512-bit registers it is x / 2 + h(|x|). h is a parabola in each of 15 pieces of [0, 4.2] and a straight line
+ * beyond; one register holds one coefficient of all pieces. Otherwise an odd polynomial approximates Phi - 1/2 on
+ * [-4.2, 4.2] and reaches 1/2 at the ends. */
 #if defined(__AVX512F__)
 
 INLINE Lanes gelu16(Lanes x)
@@ -116,7 +119,7 @@ INLINE Lanes gelu16(Lanes x)
         0.38963199f, 0.33200687f, 0.23549287f, 0.12874211f, 0.038034618f, -0.021779338f, -0.049328241f, -0.052668761f,
         -0.042953756f, -0.029491665f, -0.017691348f, -0.0094438903f, -0.0045333863f, -0.0019698862f, -0.00077827956f, 0.0f);
     __m512 a = _mm512_abs_ps((__m512)x), inside = _mm512_min_ps(a, _mm512_set1_ps(4.3f));
-    /* rounded down, the piece's number is in the last bits, and four of them are looked at */
+    /* rounded down, the index of the piece is in the low bits; the permutation reads four of them */
     __m512i piece = (__m512i)_mm512_fmadd_round_ps(inside, _mm512_set1_ps(15 / 4.2f), _mm512_set1_ps(ROUNDER),
                                                    _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     __m512 h = _mm512_fmadd_ps(_mm512_permutexvar_ps(piece, curve), a, _mm512_permutexvar_ps(piece, slope));
@@ -162,28 +165,28 @@ INLINE float row_deviation(const float *x, int width, float mean, float eps)
     return sqrtf(sum_chains(squares) / (float)width + eps);
 }
 
-/* (x - mean) / deviation * gain + bias; returns the span of that times in_scale */
-INLINE Span norm_row(float *x, int width, float mean, float deviation, const Norm *norm, const float *in_scale)
+/* x <- (x - mean) / deviation * gain + bias; returns the minimum and range of the result times in_scale */
+INLINE MinRange norm_row(float *x, int width, float mean, float deviation, const Norm *norm, const float *in_scale)
 {
-    Extremes e = extremes_from(all16(INFINITY), all16(-INFINITY));
+    MinMax e = min_max_from(all16(INFINITY), all16(-INFINITY));
     Lanes inverse = all16(1.0f / deviation);
     EACH_VECTOR(i, c, width)
     {
         Lanes v = fma16((load16(x + i) - mean) * inverse, load16(norm->gain + i), load16(norm->bias + i));
         store16(x + i, v);
-        meet(&e, c, in_scale ? v * load16(in_scale + i) : v);
+        update_min_max(&e, c, in_scale ? v * load16(in_scale + i) : v);
     }
-    return span_of(&e);
+    return min_range_of(&e);
 }
 
-/* In place, up to FEW_ROWS dense rows; the width is a multiple of 16. Step by step for all of them: a row alone would wait
- * for its sums most of the time. */
-INLINE void norm_few(float *x, int rows, int width, const Norm *norm, const float *in_scale, Span *spans)
+/* Normalises up to FEW_ROWS dense rows in place; the width is a multiple of 16. Each step runs for all rows before the
+ * next: a single row would wait for its own sums most of the time. */
+INLINE void norm_few(float *x, int rows, int width, const Norm *norm, const float *in_scale, MinRange *min_ranges)
 {
     float mean[FEW_ROWS], deviation[FEW_ROWS];
     for (int r = 0; r < rows; r++) mean[r] = row_mean(x + r * width, width);
     for (int r = 0; r < rows; r++) deviation[r] = row_deviation(x + r * width, width, mean[r], norm->eps);
-    for (int r = 0; r < rows; r++) spans[r] = norm_row(x + r * width, width, mean[r], deviation[r], norm, in_scale);
+    for (int r = 0; r < rows; r++) min_ranges[r] = norm_row(x + r * width, width, mean[r], deviation[r], norm, in_scale);
 }
 
 #endif

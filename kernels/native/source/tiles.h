@@ -1,16 +1,17 @@
-/* y = x w^T + bias on a processor with a unit that multiplies tiles (AMX): 16 rows of 64 bytes by 64 inputs of 16 outputs.
+/* y = x w^T + bias on a processor with a matrix unit (AMX), which multiplies 16 rows of 64 bytes by 64 inputs of 16
+ * outputs.
  *
- * 32 rows, which the first-level cache keeps, by 32 outputs at a time. One instruction of this unit does what 256 of
- * dot.h's do, so finishing the sums would take as long as making them: both are done at once, the sums of one half of a
- * panel while the next is multiplied.
+ * A block is 32 rows, which stay in the first-level cache, by 32 outputs. One instruction of this unit replaces 256 of
+ * dot.h's, so the epilogue would take as long as the product. The two are pipelined: the epilogue of one half of a
+ * panel runs while the next half is multiplied.
  *
- * Rejected, all measured: fetching weights ahead (the loads of tiles are slowed down by more than is won), three tiles of
- * rows by two of outputs, all rows by one panel after the other for INT8 (the same at 384 inputs, slower at 1536).
+ * Rejected, all measured: prefetching weights (it slows the loads of tiles down by more than it gains), three tiles of
+ * rows by two of outputs, and all rows by one panel after the other for INT8 (equal at 384 inputs, slower at 1536).
  */
 #ifndef LIFELONG_TILES_H
 #define LIFELONG_TILES_H
 
-#include "finish.h"
+#include "epilogue.h"
 
 #if !defined(__AMX_INT8__)
 
@@ -22,29 +23,29 @@
 
 #define BLOCK_ROWS 32
 #define BLOCK_OUT 32
-#define STEP 64 /* inputs of a tile */
-#define MOST_IN 8192
+#define TILE_IN 64 /* inputs of a tile */
+#define MAX_TILE_IN 8192
 
 #define TILE_LOAD(T, FROM, STRIDE)                                                                                      \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #T : : "r"(FROM), "r"((int64_t)(STRIDE)) : "memory")
-#define TILE_PASS(T, FROM, STRIDE) /* the same for what is not read again soon: it does not drive out what is */        \
+#define TILE_LOAD_STREAM(T, FROM, STRIDE) /* the non-temporal load: the data is not read again soon */                  \
     __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #T : : "r"(FROM), "r"((int64_t)(STRIDE)) : "memory")
 #define TILE_STORE(T, TO, STRIDE)                                                                                       \
     __asm__ volatile("tilestored %%tmm" #T ", (%0,%1,1)" : : "r"(TO), "r"((int64_t)(STRIDE)) : "memory")
 #define TILE_ZERO(T) __asm__ volatile("tilezero %%tmm" #T ::)
 #define TILE_DOT(C, A, B) __asm__ volatile("tdpbusd %%tmm" #B ", %%tmm" #A ", %%tmm" #C ::)
 
-/* Sums that are made but not finished, of `rows` rows. */
+/* The sums of `rows` rows that still lack the epilogue. */
 typedef struct {
     int32_t (*sums)[BLOCK_OUT];
     int rows;
-    const Range *ranges;
-    const float *floats; /* of the panel, from the first of these outputs on */
+    const QuantParams *qparams;
+    const float *floats; /* scale, bias and scaled_ksum of the panel, from the first of these outputs on */
     float *y;
     int64_t stride;
-} Unfinished;
+} PendingSums;
 
-INLINE void finish_rows(Finish finish, const Unfinished *u, int from, int to)
+INLINE void apply_epilogue_to_rows(Epilogue epilogue, const PendingSums *u, int from, int to)
 {
     Lanes scale[2], bias[2], ksum[2];
     UNROLL for (int c = 0; c < 2; c++) {
@@ -53,20 +54,20 @@ INLINE void finish_rows(Finish finish, const Unfinished *u, int from, int to)
     }
     for (int r = from; r < to; r++)
         UNROLL for (int c = 0; c < 2; c++)
-            finish_vector(finish, load16i(u->sums[r] + c * LANES), scale[c], bias[c], ksum[c], u->ranges[r],
+            apply_epilogue(epilogue, load16i(u->sums[r] + c * LANES), scale[c], bias[c], ksum[c], u->qparams[r],
                           u->y + r * u->stride + c * LANES);
 }
 
-/* Weights of 32 outputs: their first quad, the next is `pitch` bytes on; `steps` times 64 inputs. */
+/* The weights of 32 outputs and num_tiles * 64 inputs: the address of the first quad, and `pitch` bytes to the next. */
 typedef struct {
     const uint8_t *from;
     int64_t pitch;
-    int steps;
+    int num_tiles;
 } HalfPanel;
 
-/* sums <- one or two tiles of rows x 32 outputs; meanwhile what `before` has is finished. */
-INLINE void multiply_block(Finish finish, int row_tiles, ByteRows x, HalfPanel half, int32_t (*sums)[BLOCK_OUT],
-                           const Unfinished *before)
+/* sums <- one or two tiles of rows times 32 outputs; between the tiles, the epilogue of `before` runs. */
+INLINE void multiply_block(Epilogue epilogue, int row_tiles, ByteRows x, HalfPanel half, int32_t (*sums)[BLOCK_OUT],
+                           const PendingSums *before)
 {
     const int64_t sum_pitch = sizeof sums[0];
     const uint8_t *q = x.q, *w = half.from;
@@ -76,12 +77,12 @@ INLINE void multiply_block(Finish finish, int row_tiles, ByteRows x, HalfPanel h
         TILE_ZERO(2);
         TILE_ZERO(3);
     }
-    int done = 0, each = (before->rows + half.steps - 1) / half.steps;
-    for (int k = 0; k < half.steps; k++, q += STEP, w += STEP / QUAD * half.pitch) {
+    int done = 0, each = (before->rows + half.num_tiles - 1) / half.num_tiles;
+    for (int k = 0; k < half.num_tiles; k++, q += TILE_IN, w += TILE_IN / QUAD * half.pitch) {
         TILE_LOAD(4, q, x.stride);
-        TILE_PASS(6, w, half.pitch);
+        TILE_LOAD_STREAM(6, w, half.pitch);
         TILE_DOT(0, 4, 6);
-        TILE_PASS(7, w + LANES * QUAD, half.pitch);
+        TILE_LOAD_STREAM(7, w + LANES * QUAD, half.pitch);
         TILE_DOT(1, 4, 7);
         if (row_tiles == 2) {
             TILE_LOAD(5, q + ROW_TILE * x.stride, x.stride);
@@ -89,7 +90,7 @@ INLINE void multiply_block(Finish finish, int row_tiles, ByteRows x, HalfPanel h
             TILE_DOT(3, 5, 7);
         }
         int next = done + each < before->rows ? done + each : before->rows;
-        finish_rows(finish, before, done, next);
+        apply_epilogue_to_rows(epilogue, before, done, next);
         done = next;
     }
     TILE_STORE(0, sums[0], sum_pitch);
@@ -100,9 +101,10 @@ INLINE void multiply_block(Finish finish, int row_tiles, ByteRows x, HalfPanel h
     }
 }
 
-/* to [quads][32 outputs][QUAD] <- m * hi of INT4 weights, 32 outputs of a panel from `inside` on: at most 8 bits. A
- * nibble times m fits into a byte, so one product of 16 bits is two of 8; then the 8 that packing added go, times m. */
-static void widen(const Weight *w, int panel, int inside, uint8_t *to)
+/* Expands INT4 weights to INT8: to [quads][32 outputs][QUAD] <- m * hi, for 32 outputs of a panel from `inside` on. A
+ * nibble times m fits into a byte, so one 16-bit product computes two of 8 bits; then the excess, 8 * m, is
+ * subtracted. */
+static void expand_int4(const Weight *w, int panel, int inside, uint8_t *to)
 {
     const __m512i low_half = _mm512_set1_epi8(15);
     const uint8_t *from = weight_panel(w, panel) + inside * QUAD, *multipliers = weight_multipliers(w, panel) + inside;
@@ -126,8 +128,8 @@ static void widen(const Weight *w, int panel, int inside, uint8_t *to)
     }
 }
 
-/* The unit is set up for whole tiles: rows that are not there are multiplied too, and nobody looks at what comes out. */
-INLINE void begin_tiles(void)
+/* Configures the unit for whole tiles. Rows beyond the last are multiplied too, and their results are ignored. */
+INLINE void configure_tiles(void)
 {
     static const struct {
         uint8_t palette, start, spare[14];
@@ -137,40 +139,41 @@ INLINE void begin_tiles(void)
     __asm__ volatile("ldtilecfg %0" : : "m"(whole));
 }
 
-/* Gives the unit's registers up: threads are switched faster without. */
-INLINE void end_tiles(void) { __asm__ volatile("tilerelease" ::); }
+/* Releases the unit's registers, which makes context switches faster. */
+INLINE void release_tiles(void) { __asm__ volatile("tilerelease" ::); }
 
-/* Rows that lie in the cache pass all INT8 weights; INT4 weights, which take longer to widen than to read, all rows. */
-INLINE void linear_in_tiles(Finish finish, QuantizedRows x, const Weight *w, Matrix y)
+/* The loop order keeps the more expensive operand in the cache. With INT8 the rows of a block stay, and pass all
+ * weights. INT4 weights take longer to expand than to read, so the expanded weights stay, and pass all rows. */
+INLINE void linear_in_tiles(Epilogue epilogue, QuantizedRows x, const Weight *w, Matrix y)
 {
     int32_t sums[2][BLOCK_ROWS][BLOCK_OUT] __attribute__((aligned(64)));
-    uint8_t widened[MOST_IN * BLOCK_OUT] __attribute__((aligned(64)));
-    Unfinished before = {.rows = 0, .floats = weight_floats(w, 0)};
+    uint8_t expanded[MAX_TILE_IN * BLOCK_OUT] __attribute__((aligned(64)));
+    PendingSums before = {.rows = 0, .floats = weight_floats(w, 0)};
     int row_blocks = (x.rows + BLOCK_ROWS - 1) / BLOCK_ROWS, halves = w->num_out / BLOCK_OUT;
-    begin_tiles();
+    configure_tiles();
     for (int i = 0; i < row_blocks * halves; i++) {
         int row = (w->bits == 4 ? i % row_blocks : i / halves) * BLOCK_ROWS;
         int column = (w->bits == 4 ? i / row_blocks : i % halves) * BLOCK_OUT;
         int panel = column / PANEL, inside = column % PANEL, rows = x.rows - row < BLOCK_ROWS ? x.rows - row : BLOCK_ROWS;
-        HalfPanel half = {weight_panel(w, panel) + inside * QUAD, PANEL * QUAD, w->num_in / STEP};
+        HalfPanel half = {weight_panel(w, panel) + inside * QUAD, PANEL * QUAD, w->num_in / TILE_IN};
         if (w->bits == 4) {
-            if (row == 0) widen(w, panel, inside, widened);
-            half.from = widened, half.pitch = BLOCK_OUT * QUAD;
+            if (row == 0) expand_int4(w, panel, inside, expanded);
+            half.from = expanded, half.pitch = BLOCK_OUT * QUAD;
         }
         ByteRows q = rows_from(x.integers, row);
-        if (rows > ROW_TILE) multiply_block(finish, 2, q, half, sums[i % 2], &before);
-        else multiply_block(finish, 1, q, half, sums[i % 2], &before);
-        before = (Unfinished){sums[i % 2], rows, x.ranges + row, weight_floats(w, panel) + inside, element(y, row, column),
-                              y.stride};
+        if (rows > ROW_TILE) multiply_block(epilogue, 2, q, half, sums[i % 2], &before);
+        else multiply_block(epilogue, 1, q, half, sums[i % 2], &before);
+        const float *floats = weight_floats(w, panel) + inside;
+        before = (PendingSums){sums[i % 2], rows, x.qparams + row, floats, element(y, row, column), y.stride};
     }
-    finish_rows(finish, &before, 0, before.rows);
-    end_tiles();
+    apply_epilogue_to_rows(epilogue, &before, 0, before.rows);
+    release_tiles();
 }
 
-/* Weights without a remainder in either direction. */
+/* Whether the weight is a whole number of tiles in both directions. */
 INLINE int fits_tiles(const Weight *w)
 {
-    return w->num_in % STEP == 0 && w->num_in <= MOST_IN && w->num_out % BLOCK_OUT == 0;
+    return w->num_in % TILE_IN == 0 && w->num_in <= MAX_TILE_IN && w->num_out % BLOCK_OUT == 0;
 }
 
 #endif

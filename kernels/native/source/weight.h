@@ -1,14 +1,14 @@
-/* A packed weight: one block of memory, read by the kernels and written once by `pack`.
+/* A packed weight: one block of memory, which `pack` writes once and the kernels read.
  *
  *     header | panels, each: integers | multipliers (INT4 only) | scale[64] | bias[64] | scaled_ksum[64]
  *
- * A panel is 64 outputs; spare outputs of the last are zero. It holds, for every four inputs, four bytes of each of its
- * outputs: what one multiply-add instruction takes is consecutive, and a weight is read from front to back. So are the
- * weights of an encoder, which lie one behind the other: what is read next is always a little further on.
- * Spare inputs of the last four are zero.
+ * A panel is 64 outputs. For every four inputs (a quad) it holds four bytes of each of its outputs: the operands of one
+ * multiply-add instruction are consecutive, and a weight is read from front to back. The weights of an encoder lie one
+ * behind the other, so an encoder reads its memory sequentially. Padding outputs of the last panel and padding inputs
+ * of the last quad are zero.
  *
- * INT4 (`bits` = 4): a byte holds two four-bit integers plus 8, of inputs k..k+3 (low half) and k+4..k+7 (high half); the
- * multipliers are 64 bytes for every group of 64 inputs.
+ * INT4 (`bits` = 4) is stored in excess-8: a byte holds two four-bit integers plus 8, of inputs k..k+3 (low nibble) and
+ * k+4..k+7 (high nibble). The multipliers are 64 bytes for every group of 64 inputs.
  */
 #ifndef LIFELONG_WEIGHT_H
 #define LIFELONG_WEIGHT_H
@@ -45,7 +45,7 @@ static inline const uint8_t *weight_multipliers(const Weight *w, int panel)
     return weight_panel(w, panel) + integer_bytes(w);
 }
 
-/* scale, bias and scaled_ksum of 64 outputs, one behind the other */
+/* scale[64], bias[64] and scaled_ksum[64] of the panel's outputs */
 static inline const float *weight_floats(const Weight *w, int panel)
 {
     return (const float *)(weight_multipliers(w, panel) + multiplier_bytes(w));

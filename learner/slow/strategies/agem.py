@@ -25,13 +25,13 @@ class AveragedGradient(Strategy):
 
 
 def projected(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """g - (g.r / r.r) r where g.r < 0, else g: the nearest gradient that is not against the reference.
+    """Projects g on the half-space g.r >= 0: g - (g.r / r.r) r where g.r < 0, else g.
 
     >>> projected([torch.tensor([1.0, -2.0])], [torch.tensor([0.0, 1.0])])
     (tensor([1., 0.]),)
     """
-    along = sum((g * r).sum() for g, r in zip(gradients, reference, strict=True))
-    if along >= 0:
+    dot_product = sum((g * r).sum() for g, r in zip(gradients, reference, strict=True))
+    if dot_product >= 0:
         return tuple(gradients)
-    share = along / sum((r * r).sum() for r in reference)
+    share = dot_product / sum((r * r).sum() for r in reference)
     return tuple(g - share * r for g, r in zip(gradients, reference, strict=True))

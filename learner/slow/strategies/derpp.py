@@ -1,4 +1,4 @@
-"""DER++: replayed samples keep their labels, and the outputs that they had when they were stored."""
+"""DER++: replayed samples are learnt with their labels, and with the outputs that they had before the round."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ class DarkReplay(Strategy):
 
         L = L_ce(fresh) + alpha |z' - h(x')|^2 + beta L_ce(y'', f(x''))        x', x'': two independent draws
 
-    The square is the mean over samples and classes, as in the authors' code, which their best arguments belong to.
-    `is_asymmetric`: the first term is ER-ACE's, within the classes of the fresh batch.
+    The square is the mean over samples and classes, as in the authors' code, for which they report the best alpha and
+    beta. `is_asymmetric`: the first term is that of ER-ACE, within the classes of the fresh batch.
     """
 
     num_draws = 2
@@ -33,7 +33,7 @@ class DarkReplay(Strategy):
         loss = self.class_loss(fresh)
         if draws:
             dark, labelled = draws
-            assert dark.before_BC is not None, "the memory stored no outputs"
+            assert dark.before_BC is not None, "there are no outputs from before"
             loss = loss + self._alpha * functional.mse_loss(dark.logits_BC, dark.before_BC)
             loss = loss + self._beta * self.class_loss(labelled)
         return loss

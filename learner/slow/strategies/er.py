@@ -1,4 +1,4 @@
-"""Experience replay: fresh and replayed samples are learnt alike."""
+"""Experience replay (ER): fresh and replayed samples are learnt alike."""
 
 from collections.abc import Sequence
 
@@ -15,5 +15,6 @@ class ExperienceReplay(Strategy):
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
         parts = (fresh, *draws)
-        together = Outputs(torch.cat([it.logits_BC for it in parts]), torch.cat([it.labels_B for it in parts]))
-        return self.class_loss(together)
+        logits_BC = torch.cat([part.logits_BC for part in parts])
+        labels_B = torch.cat([part.labels_B for part in parts])
+        return self.class_loss(Outputs(logits_BC, labels_B))

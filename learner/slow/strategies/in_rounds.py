@@ -1,9 +1,11 @@
-"""The strategies of the slow rounds by name.
+"""The strategies of the slow rounds, by name.
 
-A round begins where the last one ended, so the outputs before it are those of its parent, of fresh samples and of
-replayed ones alike: nothing has to be stored with the memory, whatever encoder a sample was stored under, and a round
-stays a function of its plan and of its parent. Elastic weight consolidation is not among them: its sums over earlier
-rounds would be one more state to keep, for a method that does without the memory that we have.
+A round begins where the last one ended. So the outputs before a round are those of the parent encoder, for fresh
+samples and for replayed ones alike: no outputs are stored with the memory, and a round stays a function of its plan and
+of its parent.
+
+Rejected: elastic weight consolidation (EWC). Its sums over earlier rounds would be one more state to keep, for a method
+that makes no use of the memory.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,5 +31,5 @@ MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
 
 
 def in_rounds(name: SlowStrategy, *, loss_q: float) -> Strategy:
-    """A strategy as it is at the start of a round."""
+    """A new strategy for the start of a round."""
     return MAKERS[name](loss_q=loss_q)

@@ -1,4 +1,4 @@
-"""Learning without forgetting: fresh samples keep the outputs that they had before the stage. No memory."""
+"""Learning without forgetting (LwF): fresh samples keep the outputs that they had before the stage. No memory."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from torch.nn import functional
 from learner.slow.strategies.strategy import Outputs, Strategy
 
 TEMPERATURE = 2.0
-"""That of Li and Hoiem."""
+"""Distillation temperature T of Li and Hoiem."""
 
 
 class Distillation(Strategy):
     """Cross-entropy and knowledge distillation at temperature T (Li and Hoiem 2016, arXiv:1606.09282, equation 3).
 
-    The divergence is times T^2, so that its gradient does not depend on T (Hinton et al. 2015, arXiv:1503.02531).
+    The divergence is scaled by T^2, so that its gradient does not depend on T (Hinton et al. 2015, arXiv:1503.02531).
     """
 
     wants_before = True
@@ -27,8 +27,7 @@ class Distillation(Strategy):
         loss = self.class_loss(fresh)
         if fresh.before_BC is None:
             return loss
-        now_BC, before_BC = (
-            functional.log_softmax(logits_BC / TEMPERATURE, dim=1) for logits_BC in (fresh.logits_BC, fresh.before_BC)
-        )
+        now_BC = functional.log_softmax(fresh.logits_BC / TEMPERATURE, dim=1)
+        before_BC = functional.log_softmax(fresh.before_BC / TEMPERATURE, dim=1)
         divergence = functional.kl_div(now_BC, before_BC, reduction="batchmean", log_target=True)
         return loss + self._alpha * TEMPERATURE**2 * divergence

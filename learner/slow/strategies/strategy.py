@@ -1,10 +1,10 @@
 """What a strategy of continual learning is: how the gradient of one step comes about.
 
-    outputs of fresh samples, outputs of replayed ones --loss--> gradient in the parameters --> an optimizer, not ours
+    outputs of fresh samples, outputs of replayed ones --loss--> gradient in the parameters --> the caller's optimizer
 
-A strategy sees outputs and parameters, never samples or nets, so that the same few lines train the top blocks of the
-encoder in a slow round and a small net on tensors offline. Who trains makes one forward pass over everything, hands the
-parts to `backward` and takes the step.
+A strategy sees outputs and parameters, never samples or networks. So the same few lines train the top blocks of the
+encoder in a slow round and a small network on tensors in the evaluations. The caller makes one forward pass over
+everything, hands the parts to `backward` and takes the optimizer's step.
 
 Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change.
 
@@ -20,10 +20,10 @@ from torch.nn import functional
 
 
 class Outputs(NamedTuple):
-    """Of some samples: logits_BC with their gradient, labels_B, and the logits that were given before.
+    """The outputs of some samples: logits_BC with their gradient, labels_B, and the logits from before.
 
-    before_BC: for replayed samples, the logits when they were stored; for fresh ones, those of the weights at the end
-    of the last stage. None unless the strategy asks (`wants_before`), and for fresh samples of the first stage.
+    before_BC: for replayed samples, the logits when they were stored; for fresh ones, the logits under the weights at
+    the end of the last stage. None unless the strategy asks (`wants_before`), and for fresh samples of the first stage.
     """
 
     logits_BC: Tensor
@@ -32,10 +32,10 @@ class Outputs(NamedTuple):
 
 
 class Strategy:
-    """Learn the fresh samples and nothing else. The others override `loss`, or more.
+    """Learns the fresh samples and nothing else. The other strategies override `loss`, or more.
 
-    `num_draws`: independent draws from the replay memory that each step gets, none while the memory is empty.
-    `loss_q`: see `class_loss`.
+    `num_draws`: the number of independent draws from the replay memory that each step gets, none while the memory is
+    empty. `wants_before`: whether the strategy needs `Outputs.before_BC`. `loss_q`: see `class_loss`.
     """
 
     num_draws = 0
@@ -49,23 +49,23 @@ class Strategy:
         return self.class_loss(fresh)
 
     def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
-        """Leave the gradient of a step in `parameters`, whose gradients are None; returns the loss, detached."""
+        """Leaves the gradient of a step in `parameters`, whose gradients are None; returns the loss, detached."""
         loss = self.loss(fresh, draws)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def end_stage(self, parameters: Sequence[Tensor], losses: Iterable[Tensor]) -> None:
-        """A stage is over. `losses` yields the loss of one of its samples after another, each with its gradient."""
+        """Takes note that a stage is over. `losses` yields the loss of each of its samples, with its gradient."""
 
-    def class_loss(self, it: Outputs) -> Tensor:
-        """Mean generalized cross-entropy of the samples."""
-        return class_loss(it.logits_BC, it.labels_B, q=self.loss_q)
+    def class_loss(self, outputs: Outputs) -> Tensor:
+        """The mean generalized cross-entropy of the samples."""
+        return class_loss(outputs.logits_BC, outputs.labels_B, q=self.loss_q)
 
 
 def class_loss(logits_BC: Tensor, labels_B: Tensor, *, q: float) -> Tensor:
-    """Generalized cross-entropy (1 - p_y^q) / q, Zhang and Sabuncu 2018 (arXiv:1805.07836, equation 6), the mean.
+    """The mean generalized cross-entropy (1 - p_y^q) / q: Zhang and Sabuncu 2018 (arXiv:1805.07836, equation 6).
 
-    q -> 0 is cross-entropy, q = 1 the mean absolute error, which wrong labels move least.
+    q = 0 is cross-entropy; q = 1 is the mean absolute error, on which wrong labels have the least effect.
     """
     if q == 0.0:
         return functional.cross_entropy(logits_BC, labels_B)

@@ -1,4 +1,4 @@
-"""The oracle, on a small world that went wrong in every way it knows."""
+"""Checks the oracle on small runs, which go wrong in every way that it knows."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.oracle import Found, Sent, Verdict, ends_of, in_flight, judge
+from bench.chaos.oracle import Sent, TopicCounts, Verdict, ends_of, in_flight, judge
 from bench.chaos.timeline import Span
 
 NONE = math.nan
@@ -22,7 +22,7 @@ def is_http(number: int) -> bool:
 def sent(
     answered_s: Sequence[float], *, replied_s: Sequence[float] = (), labelled: Sequence[int] | None = None
 ) -> Sent:
-    """Event n is sent at second n."""
+    """Makes events; event n is sent at second n."""
     num = len(answered_s)
     return Sent(
         sent_s=[float(number) for number in range(num)],
@@ -34,38 +34,38 @@ def sent(
     )
 
 
-def found(answers: Sequence[int], *, letters: Sequence[int] = (), labels: Sequence[int] | None = None) -> Found:
-    return Found(
-        answers=Counter(answers), dead_letters=Counter(letters), labels=Counter(answers if labels is None else labels)
-    )
+def topics(answers: Sequence[int], *, letters: Sequence[int] = (), labels: Sequence[int] | None = None) -> TopicCounts:
+    """Makes the contents of the topics. Each answered event has its label there, unless `labels` says otherwise."""
+    copies = answers if labels is None else labels
+    return TopicCounts(answers=Counter(answers), dead_letters=Counter(letters), labels=Counter(copies))
 
 
 def counts(num: int, **more: int) -> dict[str, int]:
-    """Of a learner that has learnt `num` labels."""
+    """Makes the counters of a learner that has learnt `num` labels."""
     return {"labels": num, "matched": num, "learnt": num} | more
 
 
 def test_nothing_is_wrong_where_everything_was_answered_and_learnt_once() -> None:
-    verdict = judge(sent([0.1, 1.1, 2.1]), found([0, 1, 2]), counts(3), [])
+    verdict = judge(sent([0.1, 1.1, 2.1]), topics([0, 1, 2]), counts(3), [])
     assert verdict == Verdict(lost=(), unpublished=(), twice=(), num_in_flight=0, unaccounted={}, learnt_share=1.0)
 
 
 def test_an_event_without_answer_or_letter_is_lost() -> None:
-    verdict = judge(sent([0.1, NONE, NONE, 3.1]), found([0, 3], letters=[2]), counts(2), [])
+    verdict = judge(sent([0.1, NONE, NONE, 3.1]), topics([0, 3], letters=[2]), counts(2), [])
     assert verdict.lost == (1,)
 
 
 def test_over_http_a_reply_counts_and_its_answer_must_be_in_the_topic() -> None:
     asked = sent([0.1] * 21, replied_s=[NONE] * 10 + [10.1] + [NONE] * 9 + [20.1])
-    verdict = judge(asked, found([number for number in range(21) if number != 20]), counts(20), [])
+    verdict = judge(asked, topics([number for number in range(21) if number != 20]), counts(20), [])
     assert verdict.lost == (0,)
     assert verdict.unpublished == (20,)
-    told = judge(replace(asked, unlabelled=frozenset({20})), found(list(range(20))), counts(20), [])
-    assert (told.lost, told.unpublished) == ((0,), ()), "its client was told that it cannot be labelled"
+    known = judge(replace(asked, unlabelled=frozenset({20})), topics(list(range(20))), counts(20), [])
+    assert (known.lost, known.unpublished) == ((0,), ()), "its client was told that it cannot be labelled"
 
 
 def test_an_event_is_answered_twice_however_often_it_was() -> None:
-    assert judge(sent([0.1, 1.1]), found([0, 0, 0, 1]), counts(2), []).twice == (0,)
+    assert judge(sent([0.1, 1.1]), topics([0, 0, 0, 1]), counts(2), []).twice == (0,)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ def test_what_was_sent_after_a_fault_was_not_in_flight() -> None:
 def test_a_label_that_is_not_accounted_for_is_told_by_its_reason(
     labelled: list[int], labels: list[int], counted: dict[str, int], reason: str
 ) -> None:
-    verdict = judge(sent([0.1, 1.1], labelled=labelled), found([0, 1], labels=labels), counted, [])
+    verdict = judge(sent([0.1, 1.1], labelled=labelled), topics([0, 1], labels=labels), counted, [])
     assert verdict.unaccounted[reason] == 1
 
 
 def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -> None:
     counted = {"labels": 5, "matched": 3, "learnt": 2, "held_back": 1, "duplicate": 1, "parked": 1}
-    verdict = judge(sent([0.1] * 4, labelled=[2, 1, 1, 1]), found([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [])
+    verdict = judge(sent([0.1] * 4, labelled=[2, 1, 1, 1]), topics([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [])
     assert (verdict.num_unaccounted, verdict.learnt_share) == (0, 0.75)
 
 

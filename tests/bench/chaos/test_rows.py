@@ -1,4 +1,4 @@
-"""What a run comes to."""
+"""Checks the rows of a run."""
 
 import math
 from dataclasses import replace

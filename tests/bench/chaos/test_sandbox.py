@@ -1,4 +1,4 @@
-"""A small disk and a wrong clock."""
+"""Checks the small disk and the wrong clock."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from bench.chaos.sandbox import Clock, Disk, clock, in_namespace
 from services.local import tether
 from services.local.logfile import RotatingLog
 from services.local.redis import find_binary
-from tests.brokers import eventually
 from tests.required import missing
+from tests.waiting import eventually
 
 FILLS = """
 import os, sys
@@ -99,7 +99,7 @@ def test_without_a_compiler_there_is_no_clock(tmp_path: Path, monkeypatch: pytes
 
 
 def clock_in(folder: Path) -> Clock:
-    made = clock(folder, "wrong")
-    if made is None:
+    wrong = clock(folder, "wrong")
+    if wrong is None:
         missing("compiler", "there is no C compiler")
-    return made
+    return wrong

@@ -1,13 +1,13 @@
-"""What the scenes are set to."""
+"""Checks the settings of the scenes."""
 
 import random
 
-from bench.chaos.scene import SHORTEST_S, lasting, small
+from bench.chaos.scene import SHORTEST_S, lasting, scene_settings
 from bench.chaos.size import SHORT
 
 
 def test_the_settings_of_a_scene_are_valid_and_can_be_added_to() -> None:
-    settings = small(serving__replicas=2)
+    settings = scene_settings(serving__replicas=2)
     assert (settings.serving.replicas, settings.learner.guard.require_receipts) == (2, True)
 
 

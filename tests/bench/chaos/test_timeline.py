@@ -1,27 +1,27 @@
-"""Recovery and silence."""
+"""Checks recovery and silence."""
 
 import math
 
 import pytest
 
-from bench.chaos.timeline import Sign, longest_silence_s, nearest_rank, recovered_s, recovery_s
+from bench.chaos.timeline import Heartbeat, longest_silence_s, nearest_rank, recovered_s, recovery_s
 
-SIGNS = [Sign(0.0, 1.0), Sign(2.0, 5.0), Sign(4.0, 6.0), Sign(7.0, 8.0)]
+HEARTBEATS = [Heartbeat(0.0, 1.0), Heartbeat(2.0, 5.0), Heartbeat(4.0, 6.0), Heartbeat(7.0, 8.0)]
 
 
 @pytest.mark.parametrize(("ended_s", "after_s"), [(0.0, 1.0), (1.0, 4.0), (3.0, 3.0), (6.5, 1.5), (7.5, math.inf)])
 def test_only_what_was_begun_after_a_fault_shows_that_it_is_over(ended_s: float, after_s: float) -> None:
-    assert recovered_s(SIGNS, ended_s) == after_s
+    assert recovered_s(HEARTBEATS, ended_s) == after_s
 
 
 def test_the_slowest_track_decides() -> None:
-    assert recovery_s({"http": SIGNS, "kafka": [Sign(1.0, 9.0)]}, 1.0) == 8.0
-    assert recovery_s({"http": SIGNS, "learner": []}, 1.0) == math.inf
+    assert recovery_s({"http": HEARTBEATS, "kafka": [Heartbeat(1.0, 9.0)]}, 1.0) == 8.0
+    assert recovery_s({"http": HEARTBEATS, "learner": []}, 1.0) == math.inf
 
 
 def test_silence_is_counted_from_the_beginning_and_to_the_end() -> None:
-    assert longest_silence_s(SIGNS, 0.0, 9.0) == 4.0
-    assert longest_silence_s(SIGNS, 0.0, 20.0) == 12.0
+    assert longest_silence_s(HEARTBEATS, 0.0, 9.0) == 4.0
+    assert longest_silence_s(HEARTBEATS, 0.0, 20.0) == 12.0
     assert longest_silence_s([], 1.0, 3.5) == 2.5
 
 

@@ -1,11 +1,11 @@
-"""Exported models are made once."""
+"""Checks that exported models are made once."""
 
 from pathlib import Path
 
 import pytest
 
 from bench.peers import cache
-from bench.peers.cache import made, models
+from bench.peers.cache import cached, model_folder
 from tests.model.small import small_strata
 
 
@@ -18,7 +18,7 @@ def test_a_model_is_made_once_with_the_file_of_its_weights(tmp_path: Path) -> No
         path.with_suffix(".bin").write_text("weights")
 
     for _ in range(2):
-        assert made(tmp_path / "model.xml", make) == tmp_path / "model.xml"
+        assert cached(tmp_path / "model.xml", make) == tmp_path / "model.xml"
     assert len(calls) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "model.bin", "model.xml"]
 
@@ -32,18 +32,18 @@ def test_what_was_not_finished_is_made_again(tmp_path: Path) -> None:
         path.write_text("all")
 
     with pytest.raises(OSError, match="no space"):
-        made(tmp_path / "model.xml", broken)
-    made(tmp_path / "model.xml", whole)
+        cached(tmp_path / "model.xml", broken)
+    cached(tmp_path / "model.xml", whole)
     assert (tmp_path / "model.xml").read_text() == "all"
 
 
 def test_other_weights_are_other_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "BUILD", tmp_path)
     strata = small_strata()
-    assert models("torch", strata) == models("torch", strata)
-    assert models("torch", strata) != models("torch", small_strata(seed=1))
+    assert model_folder("torch", strata) == model_folder("torch", strata)
+    assert model_folder("torch", strata) != model_folder("torch", small_strata(seed=1))
 
 
 def test_without_its_library_there_is_no_model() -> None:
     with pytest.raises(ImportError):
-        models("no-such-library", small_strata())
+        model_folder("no-such-library", small_strata())

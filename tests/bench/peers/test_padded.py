@@ -1,4 +1,4 @@
-"""The padded encoder that every peer is exported from."""
+"""Checks the padded encoder, which every peer is exported from."""
 
 import pytest
 import torch

@@ -1,12 +1,22 @@
-"""Who is timed how often, and who counts as the best."""
+"""Checks how often each encoder is timed, and which counts as the best."""
 
 from bench.peers.race import HEATS, ROUNDS, Contestant, Race, Turn, disturbance
-from bench.peers.works import NATURAL
+from bench.peers.workloads import NATURAL
 
 
-def entry(name: str, ms: float, cosine: float, *, busy_ms: float | None = None, alone: bool = True) -> Contestant:
+def entry(
+    name: str, ms: float, cosine: float, *, busy_ms: float | None = None, is_single_threaded: bool = True
+) -> Contestant:
     turn = Turn(ms=ms, best_ms=ms, busy_ms=ms if busy_ms is None else busy_ms)
-    return Contestant(name=name, operations=1, how="", cosine=cosine, worst=cosine, take=lambda: turn, alone=alone)
+    return Contestant(
+        name=name,
+        operations=1,
+        how="",
+        cosine=cosine,
+        worst=cosine,
+        time_turn=lambda: turn,
+        is_single_threaded=is_single_threaded,
+    )
 
 
 def race(*peers: Contestant, ours: float = 0.9995) -> Race:
@@ -41,14 +51,17 @@ def test_a_peer_as_near_as_ours_is_of_equal_accuracy() -> None:
 
 
 def test_without_peers_there_is_no_best() -> None:
-    assert race().fastest == race().accurate == []
+    assert race().fastest == []
+    assert race().accurate == []
 
 
 def test_on_one_thread_the_processors_time_counts_and_on_more_the_clocks() -> None:
-    turns = {alone: entry("x", 30, 1.0, busy_ms=20, alone=alone) for alone in (True, False)}
-    for found in turns.values():
-        found.run()
-    assert (turns[True].ms, turns[False].ms) == (20, 30)
+    alone = entry("x", 30, 1.0, busy_ms=20, is_single_threaded=True)
+    alone.run()
+    assert alone.ms == 20
+    threaded = entry("x", 30, 1.0, busy_ms=20, is_single_threaded=False)
+    threaded.run()
+    assert threaded.ms == 30
 
 
 def test_others_at_work_are_seen() -> None:

@@ -1,4 +1,4 @@
-"""How a padded encoder takes a batch."""
+"""Checks how a padded encoder runs a batch."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.peers.rectangles import Ids, PaddedEngine, Run, Shape, Variant, Way, pad
+from bench.peers.rectangles import EncodePlan, Ids, PaddedEngine, Run, Shape, Variant, pad
 
 LANES = 2
 THREADS = ThreadPoolExecutor(LANES)
@@ -15,7 +15,7 @@ TOKEN_IDS = st.lists(st.lists(st.integers(1, 99), min_size=1, max_size=6), min_s
 
 
 def length_and_sum(ids_BT: Ids, mask_BT: Ids) -> object:
-    """An encoder that is easy to check: it tells what of each text it was given."""
+    """Encodes a text as its length and the sum of its tokens, which are easy to check."""
     return np.stack((mask_BT.sum(1), (ids_BT * mask_BT).sum(1)), axis=1)
 
 
@@ -31,10 +31,10 @@ def test_padding_is_masked() -> None:
 
 @given(TOKEN_IDS, st.integers(0, 5), st.integers(1, LANES))
 def test_every_way_gives_the_callers_order(token_ids: list[list[int]], size: int, lanes: int) -> None:
-    way = Way(Variant("x", lambda *_: []), (length_and_sum,) * lanes, size)
+    plan = EncodePlan(Variant("x", lambda *_: []), (length_and_sum,) * lanes, size)
     if lanes > 1 and size == 0:
         return  # there is nothing to share out
-    assert way.encode(token_ids, THREADS).tolist() == expected(token_ids)
+    assert plan.encode(token_ids, THREADS).tolist() == expected(token_ids)
 
 
 def test_the_fastest_variant_is_taken() -> None:

@@ -3,16 +3,16 @@ import torch
 
 from evals.continual.avalanche import Avalanche, find, is_path
 from evals.continual.gradient import mlp
-from evals.streams.stage import Part
+from evals.streams.benchmark import Part
 from learner.errors import DataError
-from tests.learner.offline.points import accuracy, part
+from tests.evals.continual.points import accuracy, part
 
 
-def taught(name: str, *, seed: int = 1) -> Avalanche:
-    it = Avalanche(find(name), mlp((8, 16, 4), seed), rate=0.3, batch=10, capacity=40, seed=seed)
+def trained(name: str, *, seed: int = 1) -> Avalanche:
+    learner = Avalanche(find(name), mlp((8, 16, 4), seed), rate=0.3, batch=10, capacity=40, seed=seed)
     for labels in ((0, 1), (2, 3)):
-        it.learn_many(part(*labels, count=600))
-    return it
+        learner.learn_many(part(*labels, count=600))
+    return learner
 
 
 @pytest.mark.parametrize(
@@ -27,31 +27,36 @@ def taught(name: str, *, seed: int = 1) -> Avalanche:
     ],
 )
 def test_strategies_and_plugins_learn_our_stages(name: str) -> None:
-    it = taught(name)
-    naive = taught("avalanche-naive")
-    assert accuracy(it, 0, 1) > accuracy(naive, 0, 1) + 0.1 and accuracy(it, 2, 3) > 0.7
-    assert naive.num_bytes == 0 < it.num_bytes == 40 * (8 * 4 + 8)
+    learner = trained(name)
+    naive = trained("avalanche-naive")
+    assert accuracy(learner, 0, 1) > accuracy(naive, 0, 1) + 0.1
+    assert accuracy(learner, 2, 3) > 0.7
+    assert naive.num_bytes == 0
+    assert learner.num_bytes == 40 * (8 * 4 + 8)
 
 
 @pytest.mark.parametrize("name", ["avalanche-ewc(ewc_lambda=10.0)", "avalanche-lwf(alpha=1.0, temperature=2.0)"])
 def test_arguments_go_to_the_class(name: str) -> None:
-    assert accuracy(taught(name), 2, 3) > 0.7
+    assert accuracy(trained(name), 2, 3) > 0.7
 
 
 def test_bytes_are_taken_as_numbers() -> None:
-    it = Avalanche(find("avalanche-naive"), mlp((8, 16, 4), 0), rate=0.01, batch=10, capacity=4, seed=0)
+    learner = Avalanche(find("avalanche-naive"), mlp((8, 16, 4), 0), rate=0.01, batch=10, capacity=4, seed=0)
     rows = torch.randint(9, (40, 8), dtype=torch.uint8)
-    it.learn_many(Part(rows, torch.arange(40) % 4))
-    assert it.predict_many(rows).shape == (40,)
+    learner.learn_many(Part(rows, torch.arange(40) % 4))
+    assert learner.predict_many(rows).shape == (40,)
 
 
 def test_the_same_seed_learns_the_same() -> None:
-    first, again = (taught("avalanche-replay").predict_many(part(0, 1, 2, 3, seed=9).inputs) for _ in range(2))
+    first, again = (trained("avalanche-replay").predict_many(part(0, 1, 2, 3, seed=9).inputs) for _ in range(2))
     assert torch.equal(first, again)
 
 
 def test_what_is_a_path_and_what_is_a_name() -> None:
-    assert [is_path(it) for it in ("avalanche-replay", "my.own:Strategy", "er", "der++")] == [True, True, False, False]
+    assert is_path("avalanche-replay")
+    assert is_path("my.own:Strategy")
+    assert not is_path("er")
+    assert not is_path("der++")
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,24 @@ from learner.slow.strategies.strategy import Outputs
 
 
 def nothing(w: Tensor) -> Outputs:
-    """A sample whose loss is 0 whatever the weights are."""
+    """Makes a sample whose loss is 0 for any weights."""
     return Outputs(torch.tensor([[0.0]]) * w.sum(), torch.tensor([0]))
 
 
-def gradient_at(it: ElasticWeights, value: float) -> list[float]:
+def gradient_at(learner: ElasticWeights, value: float) -> list[float]:
     w = torch.full((2,), value, requires_grad=True)
-    it.backward([w], nothing(w), [])
+    learner.backward([w], nothing(w), [])
     assert w.grad is not None
     return [round(value, 4) for value in w.grad.tolist()]
 
 
 def test_what_mattered_is_held_where_it_was() -> None:
-    it = ElasticWeights(strength=3.0, decay=0.5)
+    learner = ElasticWeights(strength=3.0, decay=0.5)
     w = torch.tensor([1.0, 1.0], requires_grad=True)
-    it.end_stage([w], (x * w[0] for x in (1.0, 3.0)))  # F = mean of 1 and 9, for the first weight only
-    assert gradient_at(it, 1.5) == [3.0 * 5.0 * 0.5, 0.0]
-    it.end_stage([torch.zeros(2, requires_grad=True)], [])
-    assert gradient_at(it, 1.0) == [3.0 * 2.5 * 1.0, 0.0]
+    learner.end_stage([w], (x * w[0] for x in (1.0, 3.0)))  # F = mean of 1 and 9, for the first weight only
+    assert gradient_at(learner, 1.5) == [3.0 * 5.0 * 0.5, 0.0]
+    learner.end_stage([torch.zeros(2, requires_grad=True)], [])
+    assert gradient_at(learner, 1.0) == [3.0 * 2.5 * 1.0, 0.0]
 
 
 def test_the_first_stage_is_free() -> None:

@@ -11,7 +11,7 @@ RIDGE = 0.5
 
 
 def rows(num: int, seed: int) -> tuple[Tensor, Tensor]:
-    """x_NM and one-hot targets_NC, which a matrix drawn from `seed` decides."""
+    """Makes x_NM and one-hot targets_NC, which depend on a matrix that is drawn from `seed`."""
     rng = torch.Generator().manual_seed(seed)
     concept_MC = torch.randn(M, C, generator=rng).double()
     x_NM = torch.randn(num, M, generator=rng).double()
@@ -19,23 +19,24 @@ def rows(num: int, seed: int) -> tuple[Tensor, Tensor]:
     return x_NM, torch.nn.functional.one_hot(labels_N, C).double()
 
 
-def taught(factors: tuple[float, ...], *parts: tuple[Tensor, Tensor]) -> ForgettingRidge:
-    it = ForgettingRidge(M, C, factors=factors, ridge=RIDGE)
+def trained(factors: tuple[float, ...], *parts: tuple[Tensor, Tensor]) -> ForgettingRidge:
+    learner = ForgettingRidge(M, C, factors=factors, ridge=RIDGE)
     for x_NM, targets_NC in parts:
         for x_M, target_C in zip(x_NM, targets_NC, strict=True):
-            it.learn_one(x_M, target_C)
-    return it
+            learner.learn_one(x_M, target_C)
+    return learner
 
 
-def weights(it: ForgettingRidge) -> Tensor:
-    """W_ECM, as what it says of each coordinate."""
-    return torch.stack([it.predict_one(x_M) for x_M in torch.eye(M).double()], dim=-1)
+def weights(learner: ForgettingRidge) -> Tensor:
+    """Returns W_ECM, as the predictions on the unit vectors."""
+    return torch.stack([learner.predict_one(x_M) for x_M in torch.eye(M).double()], dim=-1)
 
 
-def accuracy(it: ForgettingRidge, part: tuple[Tensor, Tensor], memory: int) -> float:
+def accuracy(learner: ForgettingRidge, part: tuple[Tensor, Tensor], memory: int) -> float:
     x_NM, targets_NC = part
-    said = [int(it.predict_one(x_M)[memory].argmax()) for x_M in x_NM]
-    return sum(label == int(target_C.argmax()) for label, target_C in zip(said, targets_NC, strict=True)) / len(said)
+    labels = [int(learner.predict_one(x_M)[memory].argmax()) for x_M in x_NM]
+    num_right = sum(label == int(target_C.argmax()) for label, target_C in zip(labels, targets_NC, strict=True))
+    return num_right / len(labels)
 
 
 @settings(max_examples=25)
@@ -44,7 +45,7 @@ def test_what_forgets_nothing_is_ridge_regression(num: int, seed: int) -> None:
     x_NM, targets_NC = rows(num, seed)
     gram_MM = x_NM.T @ x_NM + RIDGE * torch.eye(M).double()
     expected_CM = torch.linalg.solve(gram_MM, x_NM.T @ targets_NC).T
-    torch.testing.assert_close(weights(taught((1.0,), (x_NM, targets_NC)))[0], expected_CM)
+    torch.testing.assert_close(weights(trained((1.0,), (x_NM, targets_NC)))[0], expected_CM)
 
 
 def test_with_a_whole_turn_of_penalties_it_is_weighted_ridge_regression() -> None:
@@ -55,28 +56,31 @@ def test_with_a_whole_turn_of_penalties_it_is_weighted_ridge_regression() -> Non
     age_N1 = factor ** torch.arange(num - 1, -1, -1).double()[:, None]
     gram_MM = x_NM.T @ (age_N1 * x_NM) + RIDGE * torch.eye(M).double()
     expected_CM = torch.linalg.solve(gram_MM, x_NM.T @ (age_N1 * targets_NC)).T
-    found_CM = weights(taught((factor,), (x_NM, targets_NC)))[0]
+    found_CM = weights(trained((factor,), (x_NM, targets_NC)))[0]
     torch.testing.assert_close(found_CM, expected_CM, rtol=1e-3, atol=1e-5)
 
 
 def test_memories_side_by_side_are_the_same_as_alone() -> None:
     part = rows(50, seed=3)
-    both = weights(taught((1.0, 0.98), part))
+    both = weights(trained((1.0, 0.98), part))
     for memory, factor in enumerate((1.0, 0.98)):
-        torch.testing.assert_close(both[memory], weights(taught((factor,), part))[0])
+        torch.testing.assert_close(both[memory], weights(trained((factor,), part))[0])
 
 
 def test_after_a_change_the_short_memory_is_right_where_the_long_one_is_not() -> None:
-    it = taught((1.0, 0.98), rows(2_000, seed=1), rows(200, seed=2))
+    learner = trained((1.0, 0.98), rows(2_000, seed=1), rows(200, seed=2))
     x_NM, targets_NC = rows(1_000, seed=2)
     unseen = (x_NM[200:], targets_NC[200:])
-    assert accuracy(it, unseen, memory=1) > 0.75 > 0.5 > accuracy(it, unseen, memory=0)
+    assert accuracy(learner, unseen, memory=1) > 0.75
+    assert accuracy(learner, unseen, memory=0) < 0.5
 
 
 def test_columns_that_stand_still_for_long_do_no_harm() -> None:
-    """Without the penalty given back P grows by 0.98^-5000, and the first row that moves such a column ends it all."""
+    """P would grow by 0.98^-5000 if the penalty were not restored; the first row that moves such a column would then
+    destroy the weights.
+    """
     x_NM, targets_NC = rows(5_500, seed=1)
     x_NM[:5_000, : M // 2] = 0.0
-    it = taught((0.98,), (x_NM, targets_NC))
-    assert weights(it).abs().max() < 10
-    assert accuracy(it, (x_NM[5_000:], targets_NC[5_000:]), memory=0) > 0.8
+    learner = trained((0.98,), (x_NM, targets_NC))
+    assert weights(learner).abs().max() < 10
+    assert accuracy(learner, (x_NM[5_000:], targets_NC[5_000:]), memory=0) > 0.8

@@ -1,4 +1,4 @@
-"""What every head must do, whichever it is."""
+"""Checks what every head must do."""
 
 from collections.abc import Callable
 
@@ -28,15 +28,15 @@ HEADS: dict[str, Callable[[], Head]] = {
 every_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 
 
-def drawn(num: int, seed: int = 0) -> tuple[Tensor, list[str]]:
-    """Unit vectors around three directions, class after class."""
+def samples(num: int, seed: int = 0) -> tuple[Tensor, list[str]]:
+    """Makes unit vectors around three directions, class after class."""
     rng = torch.Generator().manual_seed(seed)
     rows = torch.arange(num) % len(NAMES)
     x_BD = torch.eye(D)[rows] + 0.1 * torch.randn(num, D, generator=rng)
     return torch.nn.functional.normalize(x_BD, dim=1), [NAMES[row] for row in rows.tolist()]
 
 
-def learnt(head: Head, x_BD: Tensor, labels: list[str]) -> Head:
+def trained(head: Head, x_BD: Tensor, labels: list[str]) -> Head:
     for name in NAMES:
         head.admit(name)
     head.learn_many(x_BD, labels)
@@ -45,8 +45,8 @@ def learnt(head: Head, x_BD: Tensor, labels: list[str]) -> Head:
 
 @every_head
 def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
-    head = learnt(make(), *drawn(60))
-    x_BD, labels = drawn(30, seed=1)
+    head = trained(make(), *samples(60))
+    x_BD, labels = samples(30, seed=1)
     assert [head.classes[row] for row in head.predict_many(x_BD).argmax(dim=1).tolist()] == labels
 
 
@@ -54,8 +54,8 @@ def test_what_was_taught_is_known(make: Callable[[], Head]) -> None:
 @settings(max_examples=20)
 @given(order=st.permutations(range(30)), cut=st.integers(1, 29))
 def test_order_and_batches_change_nothing(make: Callable[[], Head], order: list[int], cut: int) -> None:
-    x_BD, labels = drawn(30)
-    whole = learnt(make(), x_BD, labels)
+    x_BD, labels = samples(30)
+    whole = trained(make(), x_BD, labels)
     parts = make()
     for name in NAMES:
         parts.admit(name)
@@ -78,7 +78,7 @@ def test_a_class_without_a_sample_is_not_named(make: Callable[[], Head]) -> None
     head = make()
     for name in NAMES:
         head.admit(name)
-    x_BD, labels = drawn(60)
-    kept = [place for place, label in enumerate(labels) if label != "b"]
-    head.learn_many(x_BD[kept], [labels[place] for place in kept])
-    assert "b" not in {head.classes[row] for row in head.predict_many(x_BD[kept]).argmax(dim=1).tolist()}
+    x_BD, labels = samples(60)
+    others = [place for place, label in enumerate(labels) if label != "b"]
+    head.learn_many(x_BD[others], [labels[place] for place in others])
+    assert "b" not in {head.classes[row] for row in head.predict_many(x_BD[others]).argmax(dim=1).tolist()}

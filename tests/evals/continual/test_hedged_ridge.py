@@ -2,16 +2,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from evals.continual.hedged_ridge import CLIP, HedgedRidge, Standard
+from evals.continual.hedged_ridge import CLIP, HedgedRidge, StandardScaler
 from evals.continual.prequential import prequential
-from evals.streams.stage import Benchmark, Part, Stage
-from tests.learner.offline.streams import CHOICE
+from evals.streams.benchmark import Benchmark, Part
+from evals.streams.stage import Stage
+from tests.evals.continual.spans import CHOICE
 
 NUM_INPUTS = 4
 
 
 def concept(num: int, seed: int) -> Part[Tensor]:
-    """Rows whose label a direction drawn from `seed` decides."""
+    """Makes rows whose label depends on a direction that is drawn from `seed`."""
     rng = torch.Generator().manual_seed(seed)
     direction_F = torch.randn(NUM_INPUTS, generator=rng)
     inputs_NF = torch.randn(num, NUM_INPUTS, generator=rng)
@@ -56,21 +57,21 @@ def test_predicting_changes_nothing() -> None:
 
 def test_the_same_seed_gives_the_same_learner() -> None:
     part = concept(100, seed=4)
-    said = []
+    scores = []
     for seed in (0, 0, 1):
-        it = HedgedRidge(NUM_INPUTS, 2, seed=seed)
-        it.learn_many(part)
-        said.append(it._opinions(it._features(part.inputs[0])))
-    assert torch.equal(said[0], said[1]) and not torch.equal(said[0], said[2])
+        learner = HedgedRidge(NUM_INPUTS, 2, seed=seed)
+        learner.learn_many(part)
+        scores.append(learner._expert_scores(learner._features(part.inputs[0])))
+    assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
 
 
 def test_inputs_are_standardised_by_what_came_before() -> None:
-    it = Standard(1)
+    scaler = StandardScaler(1)
     rng = torch.Generator().manual_seed(0)
     for value in 100 + 5 * torch.randn(3_000, 1, generator=rng):
-        it.learn_one(value)
-    assert it(torch.tensor([105.0])).item() == pytest.approx(1.0, abs=0.1)
-    assert it(torch.tensor([1e9])).item() == CLIP
+        scaler.learn_one(value)
+    assert scaler(torch.tensor([105.0])).item() == pytest.approx(1.0, abs=0.1)
+    assert scaler(torch.tensor([1e9])).item() == CLIP
 
 
 def _halves(part: Part[Tensor]) -> list[tuple[Tensor, Tensor]]:

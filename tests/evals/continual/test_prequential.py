@@ -5,16 +5,16 @@ from evals.continual.prequential import prequential
 from evals.continual.runner import flipped, shuffled
 from evals.continual.streams import STRATEGIES, NoChange, by_path
 from learner.errors import DataError
-from tests.learner.offline.streams import CHOICE, stream_of
+from tests.evals.continual.spans import CHOICE, stream_of
 
 
 def test_every_row_is_predicted_before_it_is_learnt() -> None:
-    """What changes each time is never said rightly by who says the last label; what stays always is, but at first."""
-    said: list[tuple[str, tuple[float, ...]]] = []
+    """Predicting the last label is never right where labels alternate, and almost always where they stay."""
+    reported: list[tuple[str, tuple[float, ...]]] = []
     stream = stream_of([1, 0, 1, 0], [0, 0, 1, 1])
-    run = prequential(stream, NoChange(), CHOICE, lambda name, row: said.append((name, row)))
+    run = prequential(stream, NoChange(), CHOICE, lambda name, row: reported.append((name, row)))
     assert run.matrix == ((0.0, 75.0),)
-    assert said == [("span 0", (0.0,)), ("span 1", (0.0, 75.0))]
+    assert reported == [("span 0", (0.0,)), ("span 1", (0.0, 75.0))]
 
 
 def test_a_stream_keeps_its_order() -> None:

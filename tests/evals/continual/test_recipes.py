@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from evals.continual.recipes import PERMUTED_RECIPES, SPLIT_RECIPES, for_images, recipe_for, shifted
 from evals.continual.runner import Run, RunChoice, shuffled
+from evals.streams.benchmark import Benchmark
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
-from evals.streams.stage import Benchmark
 from learner.config import LearnerConfig
-from tests.learner.offline.idx import small_mnist
+from tests.evals.streams.mnist_files import small_mnist
 
 BOTH = [(SPLIT, SPLIT_RECIPES), (PERMUTED, PERMUTED_RECIPES)]
 

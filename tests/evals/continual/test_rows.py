@@ -6,12 +6,12 @@ from evals.continual.rows import RowBatch, RowMemory
 
 
 def rows(first: int, last: int) -> RowBatch:
-    """Rows that say their number in every part."""
+    """Makes rows whose parts all hold the number of the row."""
     numbers = torch.arange(first, last)
     return RowBatch(numbers.to(torch.float32)[:, None].repeat(1, 3), numbers % 4, numbers.to(torch.float32)[:, None])
 
 
-def test_what_is_drawn_was_added_as_it_is() -> None:
+def test_drawn_rows_are_rows_that_were_added() -> None:
     memory = RowMemory(10, seed=0, policy="class-balanced")
     for first in range(0, 100, 7):
         memory.add(rows(first, first + 7), stage=0)
@@ -36,8 +36,8 @@ def test_stages_share_the_memory_alike() -> None:
         memory.add(rows(100 * stage, 100 * stage + 100), stage=stage)
     drawn = memory.draw(3_000)
     assert drawn is not None
-    held = {int(number) for number in drawn.x[:, 0]}
-    assert Counter(number // 100 for number in held) == {0: 4, 1: 4, 2: 4}
+    stored = {int(number) for number in drawn.x[:, 0]}
+    assert Counter(number // 100 for number in stored) == {0: 4, 1: 4, 2: 4}
 
 
 def test_an_empty_memory_draws_nothing() -> None:

@@ -5,14 +5,15 @@ from torch import Tensor
 
 from evals.continual.measures import Row
 from evals.continual.runner import Method, RunChoice, all_at_once, by_stage, flipped, shuffled
-from evals.streams.stage import Benchmark, Part, Stage
+from evals.streams.benchmark import Benchmark, Part
+from evals.streams.stage import Stage
 from learner.config import LearnerConfig
 
 CHOICE = RunChoice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
 
 
 class LastClasses:
-    """Knows by heart what it saw of the last `memory` parts."""
+    """Memorizes the last `memory` parts."""
 
     precision = "fp32"
 
@@ -28,14 +29,14 @@ class LastClasses:
         self._parts = [*self._parts, part][-self._memory :]
 
     def predict_many(self, inputs: Tensor) -> Tensor:
-        known = {
-            float(x): int(label) for part in self._parts for x, label in zip(part.inputs, part.labels_N, strict=True)
-        }
+        known: dict[float, int] = {}
+        for part in self._parts:
+            known |= zip(part.inputs.tolist(), part.labels_N.tolist(), strict=True)
         return torch.tensor([known.get(float(x), -1) for x in inputs])
 
 
 def benchmark(num_stages: int = 3, size: int = 4) -> Benchmark[Tensor]:
-    """Item x has the class x // 2."""
+    """Makes a benchmark in which item x has the class x // 2."""
     stages = []
     for number in range(num_stages):
         inputs = torch.arange(number * size, (number + 1) * size).float()
@@ -46,16 +47,17 @@ def benchmark(num_stages: int = 3, size: int = 4) -> Benchmark[Tensor]:
 
 
 def test_the_matrix_has_a_row_for_each_stage_and_shows_what_was_forgotten() -> None:
-    said: list[tuple[str, Row]] = []
-    found = by_stage(benchmark(), LastClasses(memory=2), CHOICE, lambda name, row: said.append((name, row)))
-    assert found.matrix == ((100.0,), (100.0, 100.0), (0.0, 100.0, 100.0))
-    assert [name for name, _ in said] == ["stage 0", "stage 1", "stage 2"]
-    assert found.buffer_bytes == 32 and found.ms_per_label > 0
+    reported: list[tuple[str, Row]] = []
+    run = by_stage(benchmark(), LastClasses(memory=2), CHOICE, lambda name, row: reported.append((name, row)))
+    assert run.matrix == ((100.0,), (100.0, 100.0), (0.0, 100.0, 100.0))
+    assert [name for name, _ in reported] == ["stage 0", "stage 1", "stage 2"]
+    assert run.buffer_bytes == 32
+    assert run.ms_per_label > 0
 
 
 def test_joint_training_sees_everything_once_in_an_order_of_the_seed() -> None:
-    found = all_at_once(benchmark(), LastClasses(memory=1), CHOICE, lambda name, row: None)
-    assert found.matrix == ((100.0, 100.0, 100.0),)
+    run = all_at_once(benchmark(), LastClasses(memory=1), CHOICE, lambda name, row: None)
+    assert run.matrix == ((100.0, 100.0, 100.0),)
 
 
 def test_a_strategy_is_measured_by_stage_unless_it_says_otherwise() -> None:

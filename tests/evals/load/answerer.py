@@ -1,9 +1,9 @@
-"""A service by a fixed rule, on a real broker and a real Redis: the first word of a text is its label, once learned.
+"""Runs a service by a fixed rule, on a real broker and Redis: the first word of a text is its label, once learned.
 
     events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
 
-It answers each event once, but those in `drops` never and those in `repeats` twice. Where `saving`, each label
-makes a version, unless it was learned before.
+It answers each event once, but those in `drops` never and those in `repeats` twice. Under `saving` each label makes a
+version, unless it was learned before.
 """
 
 import threading
@@ -81,7 +81,7 @@ class Answerer:
         with closing(self._bus.follow([Event, Feedback], {})) as follower:
             while not self._closed.is_set():
                 received = follower.poll(20).received
-                self._take_plan()
+                self._adopt_plan()
                 new: set[str] = set()
                 for each in received:
                     if isinstance(each.record, Feedback):
@@ -116,8 +116,9 @@ class Answerer:
             rollout_revision=self._plan.revision,
             time_ms=now_ms(),
         )
-        copies = 0 if self._events in self._drops else 2 if self._events in self._repeats else 1
-        for _ in range(copies):
+        if self._events not in self._drops:
+            self._publisher.send(answer)
+        if self._events in self._repeats:
             self._publisher.send(answer)
         self._events += 1
 
@@ -148,7 +149,7 @@ class Answerer:
         self._report(plan)
         return plan
 
-    def _take_plan(self) -> None:
+    def _adopt_plan(self) -> None:
         plan = self._store.plan()
         if plan is not None and plan.revision > self._plan.revision:
             self._plan = plan

@@ -1,4 +1,4 @@
-"""Accuracy over time, in bounded memory."""
+"""Checks accuracy over time, in bounded memory."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What a run has seen."""
+"""Checks what a run has seen."""
 
 import threading
 
@@ -23,7 +23,7 @@ def answer(event_id: str, label: str | None, *, version: int = 1, arm: str = "st
 
 def test_an_id_says_nothing_of_the_label() -> None:
     ledger = Ledger("run")
-    ids = [ledger.sent(label, stage=0, time_ms=0) for label in ("secret", "secret", "other")]
+    ids = [ledger.record_event(label, stage=0, time_ms=0) for label in ("secret", "secret", "other")]
     assert ids == ["run-0", "run-1", "run-2"]
     assert [ledger.number_of(each) for each in ids] == [0, 1, 2]
     assert [ledger.number_of(each) for each in ("run-3", "old-1", "run-", "run-x", "run--1", "")] == [None] * 6
@@ -31,9 +31,9 @@ def test_an_id_says_nothing_of_the_label() -> None:
 
 def test_the_first_answer_counts_and_calls_for_the_label() -> None:
     ledger = Ledger("run")
-    event_id = ledger.sent("a", stage=2, time_ms=1_000)
-    assert ledger.answered(answer(event_id, "a"), read_ms=1_050) == 0
-    assert ledger.answered(answer(event_id, "b", version=2), read_ms=1_060) is None
+    event_id = ledger.record_event("a", stage=2, time_ms=1_000)
+    assert ledger.record_answer(answer(event_id, "a"), read_ms=1_050) == 0
+    assert ledger.record_answer(answer(event_id, "b", version=2), read_ms=1_060) is None
     progress = ledger.progress()
     assert progress.hits == {(-1, 2): Hits(1, 1, 1)}
     assert progress.arms == {"stable": Hits(1, 1, 1)}
@@ -44,8 +44,8 @@ def test_the_first_answer_counts_and_calls_for_the_label() -> None:
 
 def test_a_test_item_calls_for_no_label() -> None:
     ledger = Ledger("run")
-    event_id = ledger.sent("a", stage=0, round=3, time_ms=1_000)
-    assert ledger.answered(answer(event_id, None), read_ms=3_000) is None
+    event_id = ledger.record_event("a", stage=0, round=3, time_ms=1_000)
+    assert ledger.record_answer(answer(event_id, None), read_ms=3_000) is None
     assert ledger.progress().hits == {(3, 0): Hits(1, 1, 0)}
     assert ledger.progress().arms == {}
     assert ledger.latencies_ms() == []
@@ -54,30 +54,31 @@ def test_a_test_item_calls_for_no_label() -> None:
 
 def test_answers_to_others_are_left_alone() -> None:
     ledger = Ledger("run")
-    assert ledger.answered(answer("older-0", "a"), read_ms=0) is None
+    assert ledger.record_answer(answer("older-0", "a"), read_ms=0) is None
     assert ledger.progress().counts == (0, 0, 0, 0)
 
 
 def test_a_label_that_was_sent_twice_lies_where_it_came_first() -> None:
     ledger = Ledger("run")
-    feedback = Feedback(event_id=ledger.sent("a", stage=0, time_ms=0), label="a", time_ms=7)
-    ledger.labelled(feedback, "feedback.v1/2", 40)
-    ledger.labelled(feedback, "feedback.v1/2", 44)
-    ledger.labelled(Feedback(event_id="older-0", label="a"), "feedback.v1/2", 50)
+    feedback = Feedback(event_id=ledger.record_event("a", stage=0, time_ms=0), label="a", time_ms=7)
+    ledger.record_label(feedback, "feedback.v1/2", 40)
+    ledger.record_label(feedback, "feedback.v1/2", 44)
+    ledger.record_label(Feedback(event_id="older-0", label="a"), "feedback.v1/2", 50)
     assert ledger.labels() == [Label(7, "feedback.v1/2", 40)]
     assert ledger.label_ends() == {"feedback.v1/2": 45}
 
 
 def test_a_wait_ends_with_the_answer() -> None:
     ledger = Ledger("run")
-    event_id = ledger.sent("a", stage=0, time_ms=0)
+    event_id = ledger.record_event("a", stage=0, time_ms=0)
     assert not ledger.wait(lambda counts: not counts.outstanding, timeout_s=0.01)
-    threading.Timer(0.05, ledger.answered, [answer(event_id, "a")], {"read_ms": 0}).start()
+    threading.Timer(0.05, ledger.record_answer, [answer(event_id, "a")], {"read_ms": 0}).start()
     assert ledger.wait(lambda counts: not counts.outstanding, timeout_s=10)
 
 
 def test_the_curve_is_of_training_events() -> None:
     ledger = Ledger("run")
     for round, label in ((-1, "a"), (-1, "b"), (0, "b")):
-        ledger.answered(answer(ledger.sent("a", stage=0, round=round, time_ms=5_000), label), read_ms=5_020)
+        event_id = ledger.record_event("a", stage=0, round=round, time_ms=5_000)
+        ledger.record_answer(answer(event_id, label), read_ms=5_020)
     assert [(point.answered, point.right) for point in ledger.curve()] == [(2, 1)]

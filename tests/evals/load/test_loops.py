@@ -1,4 +1,4 @@
-"""Loops beside the player."""
+"""Checks loops beside the player."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""What the figures mean, on cases worked out by hand."""
+"""Checks the figures on cases worked out by hand."""
 
 import math
 from collections import Counter
@@ -51,10 +51,10 @@ def test_percentiles_are_values_that_occurred(values: list[float], p50: float | 
 
 @given(st.lists(st.integers(0, 1000), min_size=1), st.integers(1, 100))
 def test_a_percentile_has_its_share_at_or_below(values: list[int], rank: int) -> None:
-    found = percentiles(values, rank)[f"p{rank}"]
-    assert found is not None
-    assert sum(value <= found for value in values) >= rank / 100 * len(values)
-    assert sum(value < found for value in values) < rank / 100 * len(values)
+    percentile = percentiles(values, rank)[f"p{rank}"]
+    assert percentile is not None
+    assert sum(value <= percentile for value in values) >= rank / 100 * len(values)
+    assert sum(value < percentile for value in values) < rank / 100 * len(values)
 
 
 FEEDBACK = "feedback.v1/0"
@@ -67,11 +67,8 @@ def test_a_label_is_live_at_the_first_answer_under_a_version_that_covers_it() ->
         VersionTimes({FEEDBACK: 9}, 3_500),
     ]
     labels = [Label(1_000, FEEDBACK, 4), Label(1_000, FEEDBACK, 5), Label(1_000, FEEDBACK, 8)]
-    assert label_to_live(labels, services) == [
-        2.0,
-        2.5,
-        2.5,
-    ]  # an end is the next offset to read: 5 is not covered by it
+    # an end is the next offset to read: the first version does not cover offset 5
+    assert label_to_live(labels, services) == [2.0, 2.5, 2.5]
 
 
 def test_a_label_that_nothing_covers_is_never_live() -> None:
@@ -86,13 +83,13 @@ def test_a_version_that_went_back_covers_less() -> None:
 
 
 offsets = st.integers(0, 20)
-services_made = st.lists(
+any_services = st.lists(
     st.builds(VersionTimes, st.dictionaries(st.sampled_from("ab"), offsets), st.integers(0, 50_000))
 )
-labels_made = st.lists(st.builds(Label, st.integers(0, 50_000), st.sampled_from("abc"), offsets))
+any_labels = st.lists(st.builds(Label, st.integers(0, 50_000), st.sampled_from("abc"), offsets))
 
 
-@given(labels_made, services_made)
+@given(any_labels, any_services)
 def test_label_to_live_is_the_plain_search(labels: list[Label], services: list[VersionTimes]) -> None:
     def search(label: Label) -> float:
         covering = (
@@ -119,8 +116,7 @@ def test_lost_and_duplicates(num_sent: int, numbers: list[int | None], expected:
 @given(st.integers(0, 30), st.lists(st.integers(0, 29)))
 def test_every_answer_is_a_first_one_or_a_duplicate(num_sent: int, numbers: list[int]) -> None:
     counts = Counter(number for number in numbers if number < num_sent)
-    found = audit(num_sent, numbers)
-    assert found == Audit(len(counts), num_sent - len(counts), counts.total() - len(counts))
+    assert audit(num_sent, numbers) == Audit(len(counts), num_sent - len(counts), counts.total() - len(counts))
 
 
 def test_throughput_leaves_the_pauses_out() -> None:

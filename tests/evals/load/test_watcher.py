@@ -1,4 +1,4 @@
-"""What Redis shows of the running service."""
+"""Checks what the watcher sees of a running service."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_a_replica_that_starts_again_counts_from_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("through", "covers", "lacking"),
+    ("through", "covers", "num_missing"),
     [
         ({}, False, 7),
         ({"feedback.v1/0": 5}, False, 2),
@@ -49,29 +49,27 @@ def test_a_replica_that_starts_again_counts_from_nothing() -> None:
         ({"feedback.v1/0": 9, "feedback.v1/1": 1, "answers.v1/0": 3}, False, 1),
     ],
 )
-def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], covers: bool, lacking: int) -> None:
+def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], covers: bool, num_missing: int) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
-    sight = ServiceSnapshot(plan=plan, through={7: through}, reports=(report(1),))
-    assert sight.covers(7, ENDS) is covers
-    assert (sight.is_taken and sight.covers(sight.stable, ENDS)) is covers
-    assert sight.lacking(ENDS) == lacking
+    snapshot = ServiceSnapshot(plan=plan, through={7: through}, reports=(report(1),))
+    assert snapshot.covers(7, ENDS) is covers
+    assert (snapshot.is_rolled_out and snapshot.covers(snapshot.stable, ENDS)) is covers
+    assert snapshot.num_missing(ENDS) == num_missing
 
 
 def test_nothing_is_live_before_every_replica_follows_the_plan() -> None:
     plan = RolloutPlan(revision=2, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
     behind = ServiceSnapshot(plan=plan, through={7: ENDS}, reports=(report(1, revision=2), report(1, replica="b")))
-    assert (
-        not behind.is_taken
-        and not ServiceSnapshot(plan=plan, through={7: ENDS}).is_taken
-        and not ServiceSnapshot().is_taken
-    )
+    assert not behind.is_rolled_out
+    assert not ServiceSnapshot(plan=plan, through={7: ENDS}).is_rolled_out
+    assert not ServiceSnapshot().is_rolled_out
 
 
 def test_a_watcher_sees_an_empty_store(store: Store) -> None:
     watcher = Watcher(store)
-    watcher.look()
-    assert watcher.sight() == ServiceSnapshot()
-    assert not watcher.wait(lambda sight: sight.plan is not None, 0.01)
+    watcher.poll()
+    assert watcher.snapshot() == ServiceSnapshot()
+    assert not watcher.wait(lambda snapshot: snapshot.plan is not None, 0.01)
 
 
 def test_a_watcher_sees_what_drifted(store: Store) -> None:
@@ -79,14 +77,14 @@ def test_a_watcher_sees_what_drifted(store: Store) -> None:
     counts = {"learnt": 9, "drift_error": 2, "drift_distance": 1}
     store.report_learner(LearnerReport(learner="l", state="learning", time_ms=0, counts=counts, drifts=(drift,)))
     watcher = Watcher(store)
-    watcher.look()
-    assert (watcher.sight().drifts, watcher.sight().drift) == (3, drift)
+    watcher.poll()
+    assert (watcher.snapshot().drifts, watcher.snapshot().drift) == (3, drift)
 
 
 def test_a_version_without_a_manifest_is_passed_over(store: Store, store_config: StoreConfig) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=FIRST.version, share=1.0),))
     plant_plan(store_config, plan)
     watcher = Watcher(store)
-    watcher.look()
-    assert watcher.sight().stable == FIRST.version
-    assert watcher.sight().served is None
+    watcher.poll()
+    assert watcher.snapshot().stable == FIRST.version
+    assert watcher.snapshot().served is None

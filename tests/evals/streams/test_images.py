@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from evals.streams.images import DIGITS, permuted_mnist, read_idx, split_mnist
 from learner.errors import DataError
-from tests.learner.offline.idx import idx, small_mnist
+from tests.evals.streams.mnist_files import idx, small_mnist
 
 
 def test_split_mnist_has_two_digits_a_stage(tmp_path: Path) -> None:
@@ -17,7 +17,8 @@ def test_split_mnist_has_two_digits_a_stage(tmp_path: Path) -> None:
     for pair, stage in enumerate(benchmark.stages):
         assert stage.name == f"{2 * pair} and {2 * pair + 1}"
         for part, count in ((stage.train, 40), (stage.test, 10)):
-            assert part.labels_N.bincount(minlength=10).tolist() == [count * (it // 2 == pair) for it in range(10)]
+            counts = [count if digit // 2 == pair else 0 for digit in range(10)]
+            assert part.labels_N.bincount(minlength=10).tolist() == counts
             assert part.inputs.shape == (2 * count, 784) and part.inputs.dtype == torch.uint8
 
 
@@ -26,8 +27,8 @@ def test_permuted_mnist_has_the_same_pixels_in_other_orders(tmp_path: Path) -> N
     assert torch.equal(first.train.labels_N, third.train.labels_N) and len(first.train) == 400
     assert not torch.equal(first.train.inputs, second.train.inputs)
     assert torch.equal(first.train.inputs.sort(dim=1).values, second.train.inputs.sort(dim=1).values)
-    both = [torch.cat((stage.train.inputs, stage.test.inputs)).T for stage in (first, second)]
-    assert torch.equal(*(torch.unique(columns, dim=0) for columns in both))  # one order for training and testing
+    columns = [torch.cat((stage.train.inputs, stage.test.inputs)).T for stage in (first, second)]
+    assert torch.equal(torch.unique(columns[0], dim=0), torch.unique(columns[1], dim=0))  # one order for training and testing
     again = permuted_mnist(tmp_path, num_stages=2).stages
     assert torch.equal(again[1].train.inputs, second.train.inputs)
 

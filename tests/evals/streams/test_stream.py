@@ -1,14 +1,15 @@
-"""Streams: evenly limited, shuffled inside stages only."""
+"""Checks that streams are truncated evenly, and shuffled inside stages only."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.streams.stream import Stage, Stream, StreamItem, even_shares, limited, shuffled
+from evals.streams.stage import Stage
+from evals.streams.stream import Stream, StreamItem, TextStage, even_shares
 from learner.errors import DataError
 
 
-def stage(name: str, num_train: int) -> Stage:
+def stage(name: str, num_train: int) -> TextStage:
     train = tuple(StreamItem(f"{name} {number}", f"{name}-{number % 2}") for number in range(num_train))
     return Stage(name, train, train[:1])
 
@@ -26,33 +27,33 @@ def test_shares_are_even_where_the_sizes_allow(total: int, sizes: list[int]) -> 
 
 
 def test_a_limited_stream_has_that_many_events() -> None:
-    few = limited(STREAM, 15)
+    few = STREAM.limited(15)
     assert [len(stage.train) for stage in few.stages] == [6, 4, 5]
     assert few.stages[0].train == STREAM.stages[0].train[:6]
     assert [stage.test for stage in few.stages] == [stage.test for stage in STREAM.stages]
 
 
 def test_no_limit_and_a_large_one_leave_it_alone() -> None:
-    assert limited(STREAM, None) is STREAM
-    assert limited(STREAM, 1_000) is STREAM
+    assert STREAM.limited(None) is STREAM
+    assert STREAM.limited(1_000) is STREAM
 
 
 def test_a_stage_without_an_event_is_refused() -> None:
     with pytest.raises(DataError, match="2 events are too few: made has 3 stages"):
-        limited(STREAM, 2)
+        STREAM.limited(2)
 
 
 @given(st.integers(), st.integers())
 def test_shuffling_keeps_the_items_of_a_stage(seed: int, other: int) -> None:
-    mixed = shuffled(STREAM, seed)
+    mixed = STREAM.shuffled(seed)
     assert [sorted(map(str, stage.train)) for stage in mixed.stages] == [
         sorted(map(str, stage.train)) for stage in STREAM.stages
     ]
-    assert mixed == shuffled(STREAM, seed)
+    assert mixed == STREAM.shuffled(seed)
 
 
 def test_seeds_give_different_orders() -> None:
-    assert shuffled(STREAM, 0) != shuffled(STREAM, 1)
+    assert STREAM.shuffled(0) != STREAM.shuffled(1)
 
 
 @pytest.mark.parametrize(("num_train", "rate"), [(10, 10.0), (168, 11.2), (999, 66.6), (1_000, 200.0), (1_500, 200.0)])

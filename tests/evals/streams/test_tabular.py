@@ -12,18 +12,19 @@ from learner.errors import DataError
 ROWS = [f"0.5,{number},0.25,0,0,0.125,{number % 2}" for number in range(40)]
 
 
-def written(folder: Path, lines: list[str]) -> Path:
+def write(folder: Path, lines: list[str]) -> Path:
     (folder / "elec2").mkdir()
     (folder / "elec2" / "elec.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
     return folder
 
 
 def test_elec2_is_ten_spans_of_time_in_order(tmp_path: Path) -> None:
-    benchmark = elec2(written(tmp_path, [",".join(HEADER), *ROWS]))
+    benchmark = elec2(write(tmp_path, [",".join(HEADER), *ROWS]))
     assert benchmark.is_ordered and benchmark.classes == CLASSES and len(benchmark.stages) == 10
-    prices = [price for span in benchmark.stages for price in span.train.inputs[:, 1].tolist()]
-    labels = [label for span in benchmark.stages for label in span.test.labels_N.tolist()]
-    assert prices == list(range(40)) and labels == [0, 1] * 20
+    prices_N = torch.cat([span.train.inputs[:, 1] for span in benchmark.stages])
+    labels_N = torch.cat([span.test.labels_N for span in benchmark.stages])
+    assert prices_N.tolist() == list(range(40))
+    assert labels_N.tolist() == [0, 1] * 20
 
 
 def test_a_row_has_its_columns_and_then_columns_and_label_of_each_lag() -> None:
@@ -70,11 +71,11 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 )
 def test_a_malformed_file_is_refused_with_the_line(tmp_path: Path, lines: list[str], complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
-        elec2(written(tmp_path, lines))
+        elec2(write(tmp_path, lines))
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    written(tmp_path, ROWS)
+    write(tmp_path, ROWS)
     (tmp_path / "elec2" / "elec.csv.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match="no gzipped text"):
         elec2(tmp_path)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.fast.ridge import ENOUGH, RidgeHead, on_grid
+from learner.fast.ridge import FULL_SAMPLES, RidgeHead, on_grid
 
 R = 24
 CLASSES = ("a", "b", "c")
@@ -14,10 +14,10 @@ def features(num: int, seed: int = 0) -> Tensor:
     return torch.relu(torch.randn(num, R, generator=torch.Generator().manual_seed(seed)))
 
 
-def head(capacity: int = 8) -> RidgeHead:
-    it = RidgeHead(R, capacity, ridge=0.01)
-    assert all(it.admit(label) for label in CLASSES)
-    return it
+def make_head(capacity: int = 8) -> RidgeHead:
+    head = RidgeHead(R, capacity, ridge=0.01)
+    assert all(head.admit(label) for label in CLASSES)
+    return head
 
 
 PHI = features(90)
@@ -27,8 +27,8 @@ LABELS = [CLASSES[i % 7 % 3] for i in range(90)]
 @settings(max_examples=50)
 @given(st.permutations(range(90)), st.lists(st.integers(1, 40), min_size=1, max_size=20))
 def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[int], sizes: list[int]) -> None:
-    whole = head()
-    parts = head()
+    whole = make_head()
+    parts = make_head()
     whole.learn_many(PHI, LABELS)
     while order:
         batch = order[: sizes[-1]]
@@ -42,82 +42,85 @@ def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[in
 @settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=90, max_size=90))
 def test_what_is_unlearnt_was_never_there_bit_for_bit(is_gone: list[bool]) -> None:
-    it = head()
-    other = head()
-    it.learn_many(PHI, LABELS)
-    for gone in (True, False):
-        places = [i for i in range(90) if is_gone[i] is gone]
-        (it.unlearn_many if gone else other.learn_many)(PHI[places], [LABELS[i] for i in places])
-    assert all(torch.equal(sums, other.export()[name]) for name, sums in it.export().items())
+    head = make_head()
+    other = make_head()
+    head.learn_many(PHI, LABELS)
+    gone = [i for i in range(90) if is_gone[i]]
+    left = [i for i in range(90) if not is_gone[i]]
+    head.unlearn_many(PHI[gone], [LABELS[i] for i in gone])
+    other.learn_many(PHI[left], [LABELS[i] for i in left])
+    assert all(torch.equal(sums, other.export()[name]) for name, sums in head.export().items())
 
 
 def test_the_solution_is_ridge_regression() -> None:
-    it = head()
-    it.learn_many(PHI, LABELS)
+    head = make_head()
+    head.learn_many(PHI, LABELS)
     phi = on_grid(PHI)
     gram = phi.T @ phi
-    one_hot = torch.tensor([[label == name for name in CLASSES] for label in LABELS]).double()
+    rows = torch.tensor([CLASSES.index(label) for label in LABELS])
+    one_hot = torch.nn.functional.one_hot(rows, len(CLASSES)).double()
     scale = one_hot.sum(0).mean().sqrt() / one_hot.sum(0).sqrt()
-    expected = torch.linalg.solve(
-        gram + (0.01 * ENOUGH / 90 * gram.diagonal().mean() + 1e-6) * torch.eye(R), phi.T @ (one_hot * scale)
-    )
-    torch.testing.assert_close(it.solve().double(), expected.T, rtol=1e-3, atol=1e-4)
+    penalty = 0.01 * FULL_SAMPLES / 90 * gram.diagonal().mean() + 1e-6
+    expected = torch.linalg.solve(gram + penalty * torch.eye(R), phi.T @ (one_hot * scale))
+    torch.testing.assert_close(head.solve().double(), expected.T, rtol=1e-3, atol=1e-4)
 
 
 def test_a_learnt_class_is_predicted() -> None:
-    it = head()
+    head = make_head()
     centres = features(3, seed=1) * 3
     labels = [CLASSES[i % 3] for i in range(60)]
-    it.learn_many(centres[[i % 3 for i in range(60)]] + 0.1 * features(60), labels)
-    assert it.predict_many(centres).argmax(1).tolist() == [0, 1, 2]
+    head.learn_many(centres[[i % 3 for i in range(60)]] + 0.1 * features(60), labels)
+    assert head.predict_many(centres).argmax(1).tolist() == [0, 1, 2]
 
 
 def test_a_class_with_one_label_is_recognised_beside_a_large_one() -> None:
-    it = head()
+    head = make_head()
     (large, small) = features(2, seed=5)
-    it.learn_many(large + 0.1 * features(400, seed=6), ["a"] * 400)
-    it.learn_many(small[None], ["b"])
-    assert int(it.predict_many(small[None] + 0.1 * features(1, seed=7)).argmax()) == 1
+    head.learn_many(large + 0.1 * features(400, seed=6), ["a"] * 400)
+    head.learn_many(small[None], ["b"])
+    assert int(head.predict_many(small[None] + 0.1 * features(1, seed=7)).argmax()) == 1
 
 
 def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:
-    it = head(capacity=4)
-    assert it.admit("d") and it.admit("a") and not it.admit("e")
-    assert it.classes == (*CLASSES, "d")
-    it.learn_many(PHI[:1], ["d"])
-    assert it.solve().shape == (4, R)
+    head = make_head(capacity=4)
+    assert head.admit("d")
+    assert head.admit("a")
+    assert not head.admit("e")
+    assert head.classes == (*CLASSES, "d")
+    head.learn_many(PHI[:1], ["d"])
+    assert head.solve().shape == (4, R)
     with pytest.raises(KeyError):
-        it.learn_many(PHI[:1], ["e"])
+        head.learn_many(PHI[:1], ["e"])
 
 
 def test_a_row_whose_samples_are_taken_out_is_given_to_another_class() -> None:
-    """B16: the head is then one that never knew the first, bit for bit."""
-    it = head(capacity=3)
+    """B16: the head is then one that never knew the removed class, bit for bit."""
+    head = make_head(capacity=3)
     other = RidgeHead(R, 3, ridge=0.01)
-    it.learn_many(PHI, LABELS)
+    head.learn_many(PHI, LABELS)
     gone = [i for i, label in enumerate(LABELS) if label == "b"]
     with pytest.raises(AssertionError, match="still has samples"):
-        it.replace("b", "d")
-    it.unlearn_many(PHI[gone], [LABELS[i] for i in gone])
-    it.replace("b", "d")
-    assert it.classes == ("a", "d", "c") and it.num_of("d") == 0
-    for name in it.classes:
+        head.replace("b", "d")
+    head.unlearn_many(PHI[gone], [LABELS[i] for i in gone])
+    head.replace("b", "d")
+    assert head.classes == ("a", "d", "c") and head.num_of("d") == 0
+    for name in head.classes:
         other.admit(name)
     left = [i for i, label in enumerate(LABELS) if label != "b"]
     other.learn_many(PHI[left], [LABELS[i] for i in left])
-    for each in (it, other):
+    for each in (head, other):
         each.learn_many(PHI[:1], ["d"])
-    assert all(torch.equal(sums, other.export()[name]) for name, sums in it.export().items())
+    assert all(torch.equal(sums, other.export()[name]) for name, sums in head.export().items())
 
 
 def test_nothing_learnt_means_zero_weights() -> None:
-    assert not head().solve().any()
+    assert not make_head().solve().any()
 
 
 def test_restored_sums_go_on_bit_for_bit() -> None:
-    whole = head()
-    first = head()
-    second = head()
+    whole = make_head()
+    first = make_head()
+    second = make_head()
     whole.learn_many(PHI, LABELS)
     first.learn_many(PHI[:33], LABELS[:33])
     second.learn_many(PHI[:7], LABELS[:7])

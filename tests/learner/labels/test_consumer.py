@@ -7,8 +7,9 @@ from learner.labels.consumer import Feed
 from learner.labels.flow import Levels
 from learner.labels.letters import MAX_BYTES, Letters
 from learner.labels.window import Level
-from tests.brokers import eventually, take
+from tests.brokers import take
 from tests.learner.streams import answer, feedback
+from tests.waiting import eventually
 from wire.bus import Bus, Follower
 from wire.config import BusConfig
 from wire.errors import BusRefused
@@ -21,7 +22,7 @@ OPENED: list[Feed] = []
 EMPTY = Levels(answers=Level(fill=0.0, room=1e6), labels=Level(fill=0.0, room=1e6))
 
 
-def feed(
+def make_feed(
     bus: Bus,
     offsets: dict[str, int],
     *,
@@ -30,8 +31,8 @@ def feed(
     counts: Counter[str] | None = None,
     truncated: list[bool] | None = None,
 ) -> Feed:
-    told = truncated if truncated is not None else []
-    it = Feed(
+    truncations = truncated if truncated is not None else []
+    feed = Feed(
         bus,
         offsets,
         letters if letters is not None else Letters(),
@@ -39,29 +40,29 @@ def feed(
         levels=lambda: EMPTY,
         counts=counts if counts is not None else Counter(),
         wait=lambda: None,
-        on_truncated=lambda: told.append(True),
+        on_truncated=lambda: truncations.append(True),
     )
-    OPENED.append(it)
-    return it
+    OPENED.append(feed)
+    return feed
 
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    """No feed goes on sending after its test."""
+    """Closes every feed after its test, so that none goes on sending."""
     yield
     while OPENED:
         OPENED.pop().close()
 
 
-def poll(it: Feed, num_records: int) -> list[object]:
-    found: list[object] = []
+def poll(feed: Feed, num_records: int) -> list[object]:
+    records: list[object] = []
 
     def has_come() -> bool:
-        found.extend(it.poll(100))
-        return len(found) >= num_records
+        records.extend(feed.poll(100))
+        return len(records) >= num_records
 
     eventually(has_come)
-    return found
+    return records
 
 
 def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
@@ -70,12 +71,12 @@ def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
         publisher.send(answer(number))
         publisher.send(feedback(number))
     publisher.flush(10)
-    first = feed(bus, {})
+    first = make_feed(bus, {})
     assert len(poll(first, 40)) == 40 and sum(first.offsets.values()) == 40
     assert sum(first.ends().values()) == 40 and first.lag() == 0
     publisher.send(feedback(20))
     publisher.flush(10)
-    second = feed(bus, first.offsets)
+    second = make_feed(bus, first.offsets)
     assert poll(second, 1) == [feedback(20)]
 
 
@@ -85,18 +86,18 @@ def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_
         publisher.send(answer(number))
         publisher.send(feedback(number))
     publisher.flush(10)
-    it = feed(bus, {})
-    found: list[object] = []
+    feed = make_feed(bus, {})
+    records: list[object] = []
 
     def has_come() -> bool:
-        records = it.poll(100, max_labels=3)
-        found.extend(records)
-        labels = [record for record in records if isinstance(record, Feedback)]
-        assert len(labels) <= 3 and sum(it.offsets.values()) == len(found)
-        return len(found) == 40
+        polled = feed.poll(100, max_labels=3)
+        records.extend(polled)
+        labels = [record for record in polled if isinstance(record, Feedback)]
+        assert len(labels) <= 3 and sum(feed.offsets.values()) == len(records)
+        return len(records) == 40
 
     eventually(has_come)
-    assert it.lag() == 0 and len(set(map(str, found))) == 40
+    assert feed.lag() == 0 and len(set(map(str, records))) == 40
 
 
 def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_config: BusConfig) -> None:
@@ -104,55 +105,55 @@ def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_c
     for number in range(20):
         publisher.send(feedback(number))
     publisher.flush(10)
-    told: list[bool] = []
+    truncations: list[bool] = []
     lost = f"{topic_name(bus_config.prefix, Feedback)}/0"
-    it = feed(bus, {lost: 1_000}, truncated=told)
-    assert len(poll(it, 20)) == 20 and told == [True] and it.offsets[lost] < 20
+    feed = make_feed(bus, {lost: 1_000}, truncated=truncations)
+    assert len(poll(feed, 20)) == 20 and truncations == [True] and feed.offsets[lost] < 20
 
 
 def test_a_topic_that_was_made_anew_is_read_from_its_start(bus: Bus) -> None:
-    """B25 no. 11: its records are not those that lay below the offsets, though it is long enough to have them all."""
+    """B25 no. 11: the records of the new topic are read, though it is long enough for the old offsets."""
     publisher = bus.publisher()
     for number in range(20):
         publisher.send(answer(number))
         publisher.send(feedback(number))
     publisher.flush(10)
-    first = feed(bus, {})
+    first = make_feed(bus, {})
     poll(first, 40)
-    (topic,) = (topic for topic in first.logs if topic.endswith(Feedback.TOPIC))
-    told: list[bool] = []
-    second = feed(bus, first.offsets, logs={**first.logs, topic: "another"}, truncated=told)
+    (topic,) = [topic for topic in first.logs if topic.endswith(Feedback.TOPIC)]
+    truncations: list[bool] = []
+    second = make_feed(bus, first.offsets, logs={**first.logs, topic: "another"}, truncated=truncations)
     assert {type(record) for record in poll(second, 20)} == {Feedback}
-    assert (told, second.offsets, second.logs) == ([True], first.offsets, first.logs)
+    assert (truncations, second.offsets, second.logs) == ([True], first.offsets, first.logs)
 
 
 def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
     publisher = bus.publisher()
     publisher.send(feedback(1, label=" "))
     publisher.flush(10)
-    it = feed(bus, {})
+    feed = make_feed(bus, {})
     letters = bus.follow([DeadLetter], {})
-    found: list[object] = []
+    records: list[object] = []
 
     def has_come() -> bool:
-        assert it.poll(100) == []
-        found.extend(received.record for received in letters.poll(100).received)
-        return bool(found)
+        assert feed.poll(100) == []
+        records.extend(received.record for received in letters.poll(100).received)
+        return bool(records)
 
     eventually(has_come)
-    (letter,) = found
+    (letter,) = records
     assert isinstance(letter, DeadLetter) and letter.reason == "wrong_schema"
 
 
 def test_what_is_not_believed_lies_in_the_quarantine_topic(bus: Bus) -> None:
     label = Quarantined(reason="forged", event_id="e", label="a lie", source="bot", time_ms=7, receipt="5.ab")
-    feed(bus, {}).quarantine([label])
-    (found,) = take(bus.follow([Quarantined], {}).poll, 1)
-    assert found.record == label
+    make_feed(bus, {}).quarantine([label])
+    (received,) = take(bus.follow([Quarantined], {}).poll, 1)
+    assert received.record == label
 
 
 class Refusing(Bus):
-    """Refuses to be followed, some times."""
+    """Refuses to be followed the first `times` times."""
 
     times = 3
 
@@ -177,8 +178,8 @@ def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -
     publisher.flush(10)
     refusing = Refusing(bus_config, client_id="learner")
     counts = Counter[str]()
-    it = feed(refusing, {}, counts=counts)
-    assert poll(it, 1) == [feedback(1)] and counts["failed_BusRefused"] == 3
+    feed = make_feed(refusing, {}, counts=counts)
+    assert poll(feed, 1) == [feedback(1)] and counts["failed_BusRefused"] == 3
     refusing.close()
 
 
@@ -189,6 +190,6 @@ def test_nothing_more_is_read_while_the_letters_are_full() -> None:
     letters = Letters()
     counts = Counter[str]()
     letters.add([letter])
-    it = feed(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
-    assert it.poll(1) == [] and counts == {"polls_behind_letters": 1}
-    assert it.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]
+    feed = make_feed(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
+    assert feed.poll(1) == [] and counts == {"polls_behind_letters": 1}
+    assert feed.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]

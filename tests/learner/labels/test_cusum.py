@@ -12,93 +12,97 @@ from learner.labels.cusum import MAX_CONTEXTS, MAX_OUTCOMES, Charts, ChartsState
 Trial = tuple[str, str | None]
 
 
-def charts(trials: Iterable[Trial]) -> Charts:
-    it = Charts()
+def make_charts(trials: Iterable[Trial]) -> Charts:
+    charts = Charts()
     for context, outcome in trials:
-        it.add(context, outcome)
-    return it
+        charts.add(context, outcome)
+    return charts
 
 
 def quiet(num: int, *, seed: int = 0, wrong: float = 0.05) -> list[Trial]:
-    """Trials of 20 contexts, in each of which something of eight kinds goes wrong now and then."""
+    """Returns trials of 20 contexts, in each of which one of eight outcomes goes wrong now and then."""
     rng = random.Random(seed)
-    return [
-        (f"context {rng.randrange(20)}", f"outcome {rng.randrange(8)}" if rng.random() < wrong else None)
-        for _ in range(num)
-    ]
+    trials: list[Trial] = []
+    for _ in range(num):
+        context = f"context {rng.randrange(20)}"
+        outcome = f"outcome {rng.randrange(8)}" if rng.random() < wrong else None
+        trials.append((context, outcome))
+    return trials
 
 
-def trials_until_raised(it: Charts, outcomes: Iterable[str | None]) -> int:
-    """How many trials of context 0 it takes until `bad` is raised there; 0 where it never is."""
+def trials_until_raised(charts: Charts, outcomes: Iterable[str | None]) -> int:
+    """Returns after how many trials of context 0 `bad` is raised there; 0 where it never is."""
     for number, outcome in enumerate(outcomes, start=1):
-        it.add("context 0", outcome)
-        if it.is_raised("context 0", "bad"):
+        charts.add("context 0", outcome)
+        if charts.is_raised("context 0", "bad"):
             return number
     return 0
 
 
 def test_six_in_a_row_raise_it() -> None:
-    it = charts(quiet(2_000))
-    assert trials_until_raised(it, ["bad"] * 10) == 6
-    assert it.raised() == [("context 0", "bad")]
+    charts = make_charts(quiet(2_000))
+    assert trials_until_raised(charts, ["bad"] * 10) == 6
+    assert charts.raised() == [("context 0", "bad")]
 
 
 def test_every_second_one_raises_it_within_twenty() -> None:
-    assert 0 < trials_until_raised(charts(quiet(2_000)), ["bad", None] * 10) <= 20
+    num_trials = trials_until_raised(make_charts(quiet(2_000)), ["bad", None] * 10)
+    assert num_trials
+    assert num_trials <= 20
 
 
 def test_it_ends_after_its_cause() -> None:
-    it = charts(quiet(2_000))
-    assert trials_until_raised(it, ["bad"] * 10)
+    charts = make_charts(quiet(2_000))
+    assert trials_until_raised(charts, ["bad"] * 10)
     for context, outcome in quiet(2_000, seed=1):
-        it.add(context, "bad" if context == "context 0" else outcome)
-    assert it.is_raised("context 0", "bad")
-    for context, outcome in quiet(600, seed=2):  # of which some 30 are of context 0
-        it.add(context, None if context == "context 0" else outcome)
-    assert it.raised() == []
+        charts.add(context, "bad" if context == "context 0" else outcome)
+    assert charts.is_raised("context 0", "bad")
+    for context, outcome in quiet(600, seed=2):  # some 30 of them are of context 0
+        charts.add(context, None if context == "context 0" else outcome)
+    assert charts.raised() == []
 
 
 def test_a_quiet_stream_raises_nothing() -> None:
     for seed in range(5):
-        it = Charts()
+        charts = Charts()
         for context, outcome in quiet(10_000, seed=seed, wrong=0.1):
-            it.add(context, outcome)
-            assert it.raised() == []
+            charts.add(context, outcome)
+            assert charts.raised() == []
 
 
 def test_what_was_always_so_raises_nothing() -> None:
     rng = random.Random(0)
-    it = Charts()
+    charts = Charts()
     for context, outcome in quiet(10_000):
         often = "bad" if rng.random() < 0.4 else None
-        it.add(context, often if context == "context 0" else outcome)
-        assert not it.is_raised("context 0", "bad")
+        charts.add(context, often if context == "context 0" else outcome)
+        assert not charts.is_raised("context 0", "bad")
 
 
 def test_what_goes_wrong_everywhere_at_once_raises_nothing() -> None:
-    it = charts(quiet(2_000))
+    charts = make_charts(quiet(2_000))
     rng = random.Random(0)
     for context, _ in quiet(2_000, seed=1):
-        it.add(context, "bad" if rng.random() < 0.9 else None)
-        assert it.raised() == []
+        charts.add(context, "bad" if rng.random() < 0.9 else None)
+        assert charts.raised() == []
 
 
 def test_a_context_that_is_new_raises_nothing() -> None:
-    it = charts(quiet(2_000))
+    charts = make_charts(quiet(2_000))
     for number in range(200):
-        it.add("new", "bad" if number < 40 else None)
-        assert not it.is_raised("new", "bad")
+        charts.add("new", "bad" if number < 40 else None)
+        assert not charts.is_raised("new", "bad")
 
 
 def test_one_context_alone_is_compared_with_nothing() -> None:
-    assert charts([("only", "bad")] * 500).raised() == []
+    assert make_charts([("only", "bad")] * 500).raised() == []
 
 
 def test_the_memory_is_bounded() -> None:
-    it = charts((f"context {number}", "x") for number in range(2 * MAX_CONTEXTS))
+    charts = make_charts((f"context {number}", "x") for number in range(2 * MAX_CONTEXTS))
     for number in range(1_000):
-        it.add("last", f"outcome {number}")
-    state = it.export()
+        charts.add("last", f"outcome {number}")
+    state = charts.export()
     assert len(state.contexts) == MAX_CONTEXTS and len(state.contexts["last"].charts) <= MAX_OUTCOMES
 
 
@@ -121,11 +125,11 @@ def test_restored_charts_go_on_as_if_nothing_had_happened(
         second.add(context, outcome, is_charted=is_charted)
         first.add(context, None)
     assert whole.export() == second.export()
-    assert state == charts_of(before).export()
+    assert state == charted(before).export()
 
 
-def charts_of(trials: list[tuple[str, str | None, bool]]) -> Charts:
-    it = Charts()
+def charted(trials: list[tuple[str, str | None, bool]]) -> Charts:
+    charts = Charts()
     for context, outcome, is_charted in trials:
-        it.add(context, outcome, is_charted=is_charted)
-    return it
+        charts.add(context, outcome, is_charted=is_charted)
+    return charts

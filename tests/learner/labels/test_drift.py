@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
-from learner.labels.drift import GROUP, JOURNAL, RECENT, Detector, DriftWatch
+from learner.labels.drift import GROUP_SIZE, MAX_JOURNAL, RECENT, Detector, DriftWatch
 from learner.labels.sample import Sample
 from tests.learner.streams import sample
 
@@ -19,23 +19,25 @@ def errors(rate: float, num: int, seed: int) -> list[float]:
 
 
 def distances(mean: float, num: int, seed: int) -> list[float]:
-    """As those of texts: about a normal distribution, with a seventh of the range as deviation."""
+    """Draws distances like those of texts: normal, with a standard deviation of 0.12, clipped to [0, 2]."""
     return list(np.random.default_rng(seed).normal(mean, 0.12, num).clip(0, 2))
 
 
 def fired(detector: Detector, values: list[float]) -> list[int]:
-    """The places at which drift was found."""
+    """Returns the places at which drift was detected."""
     return [place for place, value in enumerate(values) if detector.add(value) is not None]
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.2, 0.5])
 def test_a_stationary_error_rate_is_no_drift(rate: float) -> None:
-    """24 streams of 5,000 answers: at most one false alarm in 120,000."""
-    assert sum(len(fired(Detector(DELTA), errors(rate, 5_000, seed))) for seed in range(24)) <= 1
+    """24 streams of 5,000 answers raise at most one false alarm in 120,000 answers."""
+    alarms = [fired(Detector(DELTA), errors(rate, 5_000, seed)) for seed in range(24)]
+    assert sum(map(len, alarms)) <= 1
 
 
 def test_stationary_distances_are_no_drift() -> None:
-    assert sum(len(fired(Detector(DELTA), distances(0.4, 5_000, seed))) for seed in range(24)) <= 1
+    alarms = [fired(Detector(DELTA), distances(0.4, 5_000, seed)) for seed in range(24)]
+    assert sum(map(len, alarms)) <= 1
 
 
 @pytest.mark.parametrize(
@@ -75,8 +77,8 @@ def test_a_restored_detector_goes_on_as_the_first(stages: list[tuple[float, int]
     for mean, num in stages:
         fired(first, errors(mean, num, seed))
     restored = Detector(DELTA, first.journal)
-    assert len(first.journal) < JOURNAL
-    values = errors(rate, 2 * JOURNAL, seed + 1)
+    assert len(first.journal) < MAX_JOURNAL
+    values = errors(rate, 2 * MAX_JOURNAL, seed + 1)
     assert [first.add(value) for value in values] == [restored.add(value) for value in values]
 
 
@@ -92,13 +94,13 @@ def test_drift_says_what_has_risen_when_and_how_far() -> None:
     assert watch.is_urgent and watch.counts == {"drift_error": 1, "drift_classes": 1}
     error, classes = watch.recent
     assert (error.signal, classes.signal) == ("error", "classes 1-16")
-    assert error.at_label == classes.at_label == 312
+    assert (error.at_label, classes.at_label) == (312, 312)
     assert (error.before, error.after) == (0.0, 1.0)
 
 
 def test_a_few_classes_that_got_worse_are_found_where_the_mean_of_all_hides_them() -> None:
     watch = DriftWatch(delta=DELTA)
-    classes = [f"class {row}" for row in range(GROUP)] + ["rare"]
+    classes = [f"class {row}" for row in range(GROUP_SIZE)] + ["rare"]
     common = answers(0.2, 3_000, "class 0")
     rare_before = answers(0.0, 60, "rare")
     rare_after = answers(1.0, 30, "rare")
@@ -117,7 +119,7 @@ def test_a_class_that_is_not_known_yet_belongs_to_no_group() -> None:
 def test_another_encoder_measures_other_distances() -> None:
     watch = DriftWatch(delta=DELTA)
     watch.add_texts(torch.tensor([0.1] * 500))
-    watch.new_encoder()
+    watch.reset_distances()
     watch.add_texts(torch.tensor([0.5] * 500))
     assert watch.counts == {}
     watch.add_texts(torch.tensor([0.9] * 100))
@@ -135,5 +137,7 @@ def test_a_restored_watch_is_the_one_that_was_exported() -> None:
     for rate in (0.0, 1.0) * (RECENT + 1):
         watch.add_answers(answers(rate, 200), ["yes"])
     state = watch.export()
-    assert len(state.recent) == RECENT < state.counts["drift_error"] and state.is_urgent
+    assert len(state.recent) == RECENT
+    assert state.counts["drift_error"] > RECENT
+    assert state.is_urgent
     assert DriftWatch(delta=DELTA, state=state).export() == state

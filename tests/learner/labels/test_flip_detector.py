@@ -10,108 +10,130 @@ from learner.labels.flip_detector import FlipDetector
 CLASSES = [f"class {number}" for number in range(15)]
 SOURCES = [f"desk {number}" for number in range(4)]
 
-Said = tuple[str, str, str]
+Observation = tuple[str, str, str]
+"""The source, the predicted class and the label."""
+
+Twist = Callable[[Observation], Observation]
 
 
-def stream(num: int, *, seed: int = 0, error: float = 0.06) -> Iterator[Said]:
-    """(source, answered, said): 15 classes from 4 sources, and a model that is wrong now and then."""
+def stream(num: int, *, seed: int = 0, error: float = 0.06) -> Iterator[Observation]:
+    """Yields true labels of 15 classes from 4 sources, and the predictions of a model that is wrong now and then."""
     rng = random.Random(seed)
     for _ in range(num):
-        true = rng.choice(CLASSES)
-        yield rng.choice(SOURCES), rng.choice(CLASSES) if rng.random() < error else true, true
+        label = rng.choice(CLASSES)
+        source = rng.choice(SOURCES)
+        predicted = rng.choice(CLASSES) if rng.random() < error else label
+        yield source, predicted, label
 
 
-def watching(num: int = 3_000) -> FlipDetector:
-    it = FlipDetector()
-    for source, answered, said in stream(num):
-        assert not it.is_part(source, answered=answered, said=said)
-    assert it.num_raised == 0 and it.alarms() == []
-    return it
+def observe(detector: FlipDetector, observation: Observation) -> bool:
+    source, predicted, label = observation
+    return detector.observe(source, predicted=predicted, label=label)
 
 
-def labels_until_alarm(it: FlipDetector, twist: Callable[[Said], Said], *, num: int = 1_000) -> int:
-    """How many labels of a twisted stream it takes until the first is held; 0 where none is."""
-    for number, each in enumerate(stream(num, seed=1), start=1):
-        source, answered, said = twist(each)
-        if it.is_part(source, answered=answered, said=said):
+def trained_detector(num: int = 3_000) -> FlipDetector:
+    """Returns a detector that has seen a clean stream without an alarm."""
+    detector = FlipDetector()
+    for observation in stream(num):
+        assert not observe(detector, observation)
+    assert detector.num_raised == 0 and detector.alarms() == []
+    return detector
+
+
+def labels_until_alarm(detector: FlipDetector, twist: Twist, *, num: int = 1_000) -> int:
+    """Returns after how many labels of a twisted stream the first is part of an alarm; 0 where none is."""
+    for number, observation in enumerate(stream(num, seed=1), start=1):
+        if observe(detector, twist(observation)):
             return number
     return 0
 
 
-def flipped(each: Said) -> Said:
-    source, answered, said = each
-    return source, answered, CLASSES[1] if said == CLASSES[0] else said
+def flipped(observation: Observation) -> Observation:
+    """Labels class 0 as class 1."""
+    source, predicted, label = observation
+    return source, predicted, CLASSES[1] if label == CLASSES[0] else label
 
 
 def test_the_flip_of_one_class_is_noticed_within_500_labels() -> None:
-    it = watching()
-    assert 0 < labels_until_alarm(it, flipped) <= 500
-    assert it.alarms() == ["'class 0' is said to be 'class 1'"] and it.num_raised == 1
+    detector = trained_detector()
+    assert 0 < labels_until_alarm(detector, flipped) <= 500
+    assert detector.alarms() == ["'class 0' is said to be 'class 1'"] and detector.num_raised == 1
 
 
 def test_sources_that_agree_on_a_flip_are_noticed_as_one_source_is() -> None:
-    """F43: a hundred sources, each below any share."""
-    it = watching()
+    """F43: a hundred sources collude, each of them below any share."""
+    detector = trained_detector()
     rng = random.Random(7)
 
-    def colluding(each: Said) -> Said:
-        _, answered, said = flipped(each)
-        return f"name {rng.randrange(100)}", answered, said
+    def colluding(observation: Observation) -> Observation:
+        _, predicted, label = flipped(observation)
+        return f"name {rng.randrange(100)}", predicted, label
 
-    assert 0 < labels_until_alarm(it, colluding) <= 500
-    assert it.alarms() == ["'class 0' is said to be 'class 1'"]
+    assert 0 < labels_until_alarm(detector, colluding) <= 500
+    assert detector.alarms() == ["'class 0' is said to be 'class 1'"]
 
 
 def test_only_the_labels_of_the_flip_are_held_and_it_ends_with_its_cause() -> None:
-    it = watching()
-    labels_until_alarm(it, flipped)
-    held = [each for each in map(flipped, stream(500, seed=2)) if it.is_part(each[0], answered=each[1], said=each[2])]
-    assert {each[1:] for each in held} == {("class 0", "class 1")} and len(held) > 15
-    for source, answered, said in stream(1_000, seed=3):
-        it.is_part(source, answered=answered, said=said)
-    assert it.alarms() == [] and it.num_raised == 1
+    detector = trained_detector()
+    labels_until_alarm(detector, flipped)
+    held: list[Observation] = []
+    for observation in map(flipped, stream(500, seed=2)):
+        if observe(detector, observation):
+            held.append(observation)
+    assert {(predicted, label) for _, predicted, label in held} == {("class 0", "class 1")}
+    assert len(held) > 15
+    for observation in stream(1_000, seed=3):
+        observe(detector, observation)
+    assert detector.alarms() == [] and detector.num_raised == 1
 
 
 def test_a_source_that_says_one_class_of_everything_is_noticed() -> None:
-    it = watching()
+    detector = trained_detector()
 
-    def one_source(each: Said) -> Said:
-        return (SOURCES[0], each[1], CLASSES[2]) if each[0] == SOURCES[0] else each
+    def one_label(observation: Observation) -> Observation:
+        source, predicted, label = observation
+        return source, predicted, CLASSES[2] if source == SOURCES[0] else label
 
-    assert 0 < labels_until_alarm(it, one_source) <= 100
-    assert it.alarms() == ["source 'desk 0' says 'class 2'"]
-
-
-def shifted(each: Said) -> Said:
-    """Every class is called by the name of the next one."""
-    return each[0], each[1], CLASSES[(CLASSES.index(each[2]) + 1) % len(CLASSES)]
+    assert 0 < labels_until_alarm(detector, one_label) <= 100
+    assert detector.alarms() == ["source 'desk 0' says 'class 2'"]
 
 
-def new_class(each: Said) -> Said:
-    """A third of what was of one class is of a class that nobody knows yet, and the model never learns it."""
-    return each[0], each[1], "new" if each[2] == CLASSES[0] and random.Random(str(each)).random() < 0.3 else each[2]
+def shifted(observation: Observation) -> Observation:
+    """Labels every class by the name of the next one."""
+    source, predicted, label = observation
+    return source, predicted, CLASSES[(CLASSES.index(label) + 1) % len(CLASSES)]
 
 
-def scattered(each: Said) -> Said:
-    """One label in five is any."""
-    rng = random.Random(f"{each}/scattered")
-    return each[0], each[1], rng.choice(CLASSES) if rng.random() < 0.2 else each[2]
+def new_class(observation: Observation) -> Observation:
+    """Labels a third of one class as a class that nobody knows yet, and the model never learns it."""
+    source, predicted, label = observation
+    is_new = label == CLASSES[0] and random.Random(str(observation)).random() < 0.3
+    return source, predicted, "new" if is_new else label
 
 
-def confused(each: Said) -> Said:
+def scattered(observation: Observation) -> Observation:
+    """Replaces one label in five by a random one."""
+    source, predicted, label = observation
+    rng = random.Random(f"{observation}/scattered")
+    return source, predicted, rng.choice(CLASSES) if rng.random() < 0.2 else label
+
+
+def confused(observation: Observation) -> Observation:
     """The look of a class changed: the model takes two thirds of it for another one, whose own labels go on."""
-    is_mistaken = each[2] == CLASSES[0] and each[1] == CLASSES[0] and random.Random(str(each)).random() < 0.6
-    return each[0], CLASSES[1] if is_mistaken else each[1], each[2]
+    source, predicted, label = observation
+    is_mistaken = label == CLASSES[0] and predicted == CLASSES[0] and random.Random(str(observation)).random() < 0.6
+    return source, CLASSES[1] if is_mistaken else predicted, label
 
 
 @pytest.mark.parametrize("drift", [shifted, new_class, scattered])
-def test_what_is_no_flip_raises_nothing(drift: Callable[[Said], Said]) -> None:
-    assert labels_until_alarm(watching(), drift, num=5_000) == 0
+def test_what_is_no_flip_raises_nothing(drift: Twist) -> None:
+    assert labels_until_alarm(trained_detector(), drift, num=5_000) == 0
 
 
 def test_a_source_alone_is_not_compared() -> None:
-    it = FlipDetector()
-    for _, answered, said in stream(3_000):
-        it.is_part("desk", answered=answered, said=said)
+    detector = FlipDetector()
+    for _, predicted, label in stream(3_000):
+        detector.observe("desk", predicted=predicted, label=label)
     for _ in range(200):
-        assert not it.is_part("desk", answered=CLASSES[3], said=CLASSES[2]) or it.alarms()[0].startswith("'class 3'")
+        is_part = detector.observe("desk", predicted=CLASSES[3], label=CLASSES[2])
+        assert not is_part or detector.alarms()[0].startswith("'class 3'")

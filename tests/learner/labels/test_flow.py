@@ -1,4 +1,4 @@
-"""Labels and answers are read side by side, and whatever happens, something is read."""
+"""Labels and answers are read side by side, and while anything is unread, something is read."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
-from learner.labels.flow import STALLED_S, Flow, Levels, Topic, Unread, waits
+from learner.labels.flow import OTHER, STALLED_S, FlowControl, Levels, Topic, Unread, choose_paused
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD, Level
@@ -24,11 +24,11 @@ def levels(answers: float, labels: float) -> Levels:
 
 
 @pytest.mark.parametrize(
-    ("fill", "unread", "waiting", "is_label_later", "expected"),
+    ("fill", "unread", "paused", "is_label_later", "expected"),
     [
         ((0.0, 0.0), (900, 900), None, True, None),
         ((0.0, 0.6), (900, 900), None, True, Feedback),
-        ((0.0, 0.6), (90, 900), None, True, None),  # what is unread has room
+        ((0.0, 0.6), (90, 900), None, True, None),  # there is room for what is unread
         ((0.0, 0.6), (900, 900), None, False, None),  # the labels are older than any answer
         ((0.0, 0.4), (900, 900), None, True, None),
         ((0.0, 0.4), (900, 900), Feedback, True, Feedback),
@@ -48,12 +48,12 @@ def levels(answers: float, labels: float) -> Levels:
 def test_a_topic_waits_while_it_is_ahead(
     fill: tuple[float, float],
     unread: tuple[int, int],
-    waiting: Topic | None,
+    paused: Topic | None,
     is_label_later: bool,
     expected: Topic | None,
 ) -> None:
     """B6: labels are read as far as answers are, and answers as far as labels."""
-    assert waits(levels(*fill), Unread(*unread), waiting=waiting, is_label_later=is_label_later) is expected
+    assert choose_paused(levels(*fill), Unread(*unread), paused=paused, is_label_later=is_label_later) is expected
 
 
 fills = st.floats(0, 2)
@@ -62,60 +62,63 @@ counts = st.integers(0, 1_000)
 
 @given(fills, fills, counts, counts, st.sampled_from([None, Answer, Feedback]), st.booleans())
 def test_what_waits_leaves_the_other_something_to_read(
-    answers: float, labels: float, num_answers: int, num_labels: int, waiting: Topic | None, is_label_later: bool
+    answers: float, labels: float, num_answers: int, num_labels: int, paused: Topic | None, is_label_later: bool
 ) -> None:
-    """B6: no deadlock, in any state."""
+    """B6: no state is a deadlock."""
     unread = Unread(num_answers, num_labels)
-    found = waits(levels(answers, labels), unread, waiting=waiting, is_label_later=is_label_later)
-    assert found is None or unread.of(Feedback if found is Answer else Answer) > 0
+    chosen = choose_paused(levels(answers, labels), unread, paused=paused, is_label_later=is_label_later)
+    assert chosen is None or unread.of(OTHER[chosen]) > 0
 
 
 def test_nobody_waits_for_records_that_do_not_come() -> None:
     """B6: a partition without a leader, or an end that no record has, holds up nothing."""
-    it = Flow()
+    flow = FlowControl()
     full = levels(0.0, 0.9)
     unread = Unread(answers=900, labels=900)
-    assert it.waits(full, unread, 0.0) is Feedback
-    it.came({Answer: 5}, STALLED_S)
-    assert it.waits(full, unread, 2 * STALLED_S - 0.1) is Feedback
-    assert it.waits(full, unread, 2 * STALLED_S) is None
-    it.came({Feedback: 7}, 2 * STALLED_S)
-    assert it.waits(full, unread, 9 * STALLED_S) is None
-    it.came({Answer: 6}, 9 * STALLED_S)
-    assert it.waits(full, unread, 9 * STALLED_S) is Feedback
+    assert flow.choose_paused(full, unread, 0.0) is Feedback
+    flow.on_read({Answer: 5}, STALLED_S)
+    assert flow.choose_paused(full, unread, 2 * STALLED_S - 0.1) is Feedback
+    assert flow.choose_paused(full, unread, 2 * STALLED_S) is None
+    flow.on_read({Feedback: 7}, 2 * STALLED_S)
+    assert flow.choose_paused(full, unread, 9 * STALLED_S) is None
+    flow.on_read({Answer: 6}, 9 * STALLED_S)
+    assert flow.choose_paused(full, unread, 9 * STALLED_S) is Feedback
 
 
 @dataclass(slots=True)
 class Reader:
-    """Two logs, read into a join as a feed does. `steps`: which topic comes, how much of it, and after what time."""
+    """Reads two logs into a join as a feed does."""
 
     logs: dict[Topic, Sequence[Answer | Feedback]]
     join: Join
-    flow: Flow = field(default_factory=Flow)
+    flow: FlowControl = field(default_factory=FlowControl)
     now_s: float = 0.0
     read: dict[Topic, int] = field(default_factory=lambda: {Answer: 0, Feedback: 0})
 
     def step(self, wanted: Topic, num_records: int, time_s: float) -> bool:
-        """Whether a record came."""
+        """Reads from `wanted`, or from the other topic where that is paused or at its end; returns whether it could."""
         self.now_s += time_s
-        waiting = self.flow.waits(self.join.levels, self.unread, self.now_s)
-        there = [topic for topic in (Answer, Feedback) if topic is not waiting and self.unread.of(topic)]
-        if not there:
+        paused = self.flow.choose_paused(self.join.levels, self.unread, self.now_s)
+        readable = [topic for topic in (Answer, Feedback) if topic is not paused and self.unread.of(topic)]
+        if not readable:
             return False
-        topic = wanted if wanted in there else there[0]
+        topic = wanted if wanted in readable else readable[0]
         records = self.logs[topic][self.read[topic] : self.read[topic] + num_records]
         self.join.match(records)
         self.read[topic] += len(records)
-        self.flow.came({topic: records[-1].time_ms}, self.now_s)
+        self.flow.on_read({topic: records[-1].time_ms}, self.now_s)
         return True
 
     @property
     def unread(self) -> Unread:
-        return Unread(*(len(self.logs[topic]) - self.read[topic] for topic in (Answer, Feedback)))
+        return Unread(answers=self._num_unread(Answer), labels=self._num_unread(Feedback))
+
+    def _num_unread(self, topic: Topic) -> int:
+        return len(self.logs[topic]) - self.read[topic]
 
 
-def join(num_items: int) -> Join:
-    """Windows of so many small answers and labels."""
+def make_join(num_items: int) -> Join:
+    """Returns a join whose windows hold so many small answers and labels."""
     num_bytes = num_items * (OVERHEAD + 100)
     config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
     return Join(config, LabelTrust(config))
@@ -143,7 +146,7 @@ def test_everything_is_read_whatever_comes_in_whatever_order_and_windows(
         Answer: [timed(number)[0] for number in answers],
         Feedback: [timed(number)[1] for number in labels],
     }
-    reader = Reader(logs, join(num_items))
+    reader = Reader(logs, make_join(num_items))
     num_steps = 0
     while any(reader.unread):
         assert reader.step(*steps[num_steps % len(steps)], 0.01)
@@ -154,13 +157,13 @@ def test_everything_is_read_whatever_comes_in_whatever_order_and_windows(
 @settings(max_examples=30)
 @given(st.integers(0, 20), steps)
 def test_a_backlog_is_learnt_whole_in_windows_that_are_much_smaller(delay: int, steps: list[tuple[Topic, int]]) -> None:
-    """B6: whichever topic comes faster, and with labels that were said some events later."""
+    """B6: this holds whichever topic comes faster, and where labels come some events later than their answers."""
     numbers = range(300)
     logs: dict[Topic, Sequence[Answer | Feedback]] = {
         Answer: [timed(number)[0] for number in numbers],
         Feedback: [feedback(number, time_ms=1 + number + delay) for number in numbers],
     }
-    reader = Reader(logs, join(80))
+    reader = Reader(logs, make_join(80))
     num_steps = 0
     while any(reader.unread):
         reader.step(*steps[num_steps % len(steps)], 0.01)
@@ -169,12 +172,12 @@ def test_a_backlog_is_learnt_whole_in_windows_that_are_much_smaller(delay: int, 
 
 
 def test_labels_older_than_every_answer_do_not_hold_up_the_others() -> None:
-    """B6: topics are kept for unlike times. What has no answer any more is an orphan, and all others are learnt."""
+    """B6: topics have unlike retention. A label whose answer is lost is an orphan, and all others are learnt."""
     logs: dict[Topic, Sequence[Answer | Feedback]] = {
         Answer: [timed(number)[0] for number in range(1_000, 2_000)],
         Feedback: [timed(number)[1] for number in range(2_000)],
     }
-    reader = Reader(logs, join(80))
+    reader = Reader(logs, make_join(80))
     while any(reader.unread):
         reader.step(Feedback, 20, 0.01)
     counts = reader.join.counts
@@ -187,7 +190,7 @@ def test_answers_that_nobody_labels_expire_while_labels_are_read_to_their_end() 
         Answer: [timed(number)[0] for number in range(2_000)],
         Feedback: [timed(number)[1] for number in range(0, 2_000, 10)],
     }
-    reader = Reader(logs, join(80))
+    reader = Reader(logs, make_join(80))
     turns: Iterator[Topic] = cycle((Answer, Feedback))
     while any(reader.unread):
         reader.step(next(turns), 20, 0.01)

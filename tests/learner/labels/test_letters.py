@@ -1,4 +1,4 @@
-"""What is said to operators is said at least once, and keeps nobody waiting."""
+"""Letters to operators are sent at least once, and nothing waits for them."""
 
 import time
 
@@ -32,80 +32,86 @@ def dead_letter(number: int, *, num_bytes: int = 10) -> DeadLetter:
     )
 
 
-def filled(*letters: Quarantined | DeadLetter) -> Letters:
-    it = Letters()
-    it.add(letters)
-    return it
+def make_letters(*added: Quarantined | DeadLetter) -> Letters:
+    letters = Letters()
+    letters.add(added)
+    return letters
 
 
-def taken(it: Letters) -> tuple[int, Quarantined | DeadLetter]:
-    found = it.take(1.0)
-    assert found is not None
-    return found
+def take_letter(letters: Letters) -> tuple[int, Quarantined | DeadLetter]:
+    numbered = letters.take(1.0)
+    assert numbered is not None
+    return numbered
 
 
 def test_a_letter_waits_until_it_is_acknowledged() -> None:
-    """B17: what is not acknowledged is part of the checkpoint, on its way or not."""
-    it = filled(quarantined(1), dead_letter(2))
-    number, first = taken(it)
-    assert first == quarantined(1) and it.counts["letters_waiting"] == 2
-    assert it.export() == LettersState(quarantined=[quarantined(1)], dead_letters=[dead_letter(2)])
-    it.settle(number, None)
-    assert it.export() == LettersState(dead_letters=[dead_letter(2)]) and not it.wait_until_empty(0.0)
-    it.settle(taken(it)[0], None)
-    assert it.wait_until_empty(0.0) and it.take(0.0) is None
+    """B17: a letter that is not acknowledged is part of the checkpoint, in flight or not."""
+    letters = make_letters(quarantined(1), dead_letter(2))
+    number, first = take_letter(letters)
+    assert first == quarantined(1) and letters.counts["letters_waiting"] == 2
+    assert letters.export() == LettersState(quarantined=[quarantined(1)], dead_letters=[dead_letter(2)])
+    letters.on_delivery(number, None)
+    assert letters.export() == LettersState(dead_letters=[dead_letter(2)]) and not letters.wait_until_empty(0.0)
+    letters.on_delivery(take_letter(letters)[0], None)
+    assert letters.wait_until_empty(0.0) and letters.take(0.0) is None
 
 
 def test_a_letter_that_was_not_taken_is_sent_again() -> None:
-    it = filled(quarantined(1))
+    letters = make_letters(quarantined(1))
     for error in (BusUnavailable("away"), SendFailed("not in time")):
-        number, letter = taken(it)
-        assert letter == quarantined(1) and it.take(0.0) is None
-        it.settle(number, error)
-    assert taken(it)[1] == quarantined(1)
+        number, letter = take_letter(letters)
+        assert letter == quarantined(1) and letters.take(0.0) is None
+        letters.on_delivery(number, error)
+    assert take_letter(letters)[1] == quarantined(1)
 
 
 def test_restored_letters_are_sent_again_and_what_was_on_its_way_before_is_not_asked_for() -> None:
-    """B17: at least once."""
-    it = filled(quarantined(1), quarantined(2))
-    before = it.export()
-    number, _ = taken(it)
-    it.restore(before)
-    it.settle(number, None)
-    assert it.export() == before and [taken(it)[1] for _ in range(2)] == [quarantined(1), quarantined(2)]
+    """B17: letters are sent at least once."""
+    letters = make_letters(quarantined(1), quarantined(2))
+    before = letters.export()
+    number, _ = take_letter(letters)
+    letters.restore(before)
+    letters.on_delivery(number, None)
+    assert letters.export() == before
+    assert [take_letter(letters)[1] for _ in range(2)] == [
+        quarantined(1),
+        quarantined(2),
+    ]
 
 
 def test_what_can_never_be_sent_becomes_a_short_letter_and_then_nothing() -> None:
-    """B17: nothing stands still for one record."""
-    it = filled(dead_letter(1, num_bytes=MAX_LETTER_BYTES), quarantined(2))
-    it.settle(taken(it)[0], GONE)
-    it.settle(taken(it)[0], GONE)
-    cut = taken(it)
-    quarantine = taken(it)
+    """B17: one record holds up nothing."""
+    letters = make_letters(dead_letter(1, num_bytes=MAX_LETTER_BYTES), quarantined(2))
+    letters.on_delivery(take_letter(letters)[0], GONE)
+    letters.on_delivery(take_letter(letters)[0], GONE)
+    cut = take_letter(letters)
+    quarantine = take_letter(letters)
     assert isinstance(cut[1], DeadLetter) and cut[1].offset == 1 and len(cut[1].payload) < 100_000
     assert isinstance(quarantine[1], DeadLetter) and quarantine[1].reason == "unsendable"
-    assert b"a lie" in quarantine[1].payload and it.counts["letters_shortened"] == 2
-    it.settle(cut[0], GONE)
-    assert it.counts["letters_lost"] == 1 == it.counts["letters_waiting"]
+    assert b"a lie" in quarantine[1].payload and letters.counts["letters_shortened"] == 2
+    letters.on_delivery(cut[0], GONE)
+    assert letters.counts["letters_lost"] == 1
+    assert letters.counts["letters_waiting"] == 1
 
 
 def test_the_letters_are_bounded_in_bytes() -> None:
-    """B17, B22."""
-    it = filled(dead_letter(1, num_bytes=MAX_BYTES - 5_000))
-    full = [it.is_full]
-    it.add([dead_letter(2, num_bytes=5_000)])
-    full.append(it.is_full)
-    it.settle(taken(it)[0], None)
-    assert [*full, it.is_full] == [False, True, False]
+    """B17, B22: full letters have room again once one is acknowledged."""
+    letters = make_letters(dead_letter(1, num_bytes=MAX_BYTES - 5_000))
+    is_full_before = letters.is_full
+    letters.add([dead_letter(2, num_bytes=5_000)])
+    is_full = letters.is_full
+    letters.on_delivery(take_letter(letters)[0], None)
+    is_full_afterwards = letters.is_full
+    assert (is_full_before, is_full, is_full_afterwards) == (False, True, False)
 
 
 @pytest.mark.live
 def test_letters_arrive(bus: Bus) -> None:
-    it = filled(quarantined(1))
-    sender = LetterSender(bus, it)
-    it.add([dead_letter(2)])
+    letters = make_letters(quarantined(1))
+    sender = LetterSender(bus, letters)
+    letters.add([dead_letter(2)])
     sender.close(30.0)
-    assert it.counts == {"letters_waiting": 0}
+    assert letters.counts == {"letters_waiting": 0}
     received = take(bus.follow([Quarantined, DeadLetter], {}).poll, 2)
     assert {type(each.record): each.record for each in received} == {
         Quarantined: quarantined(1),
@@ -117,7 +123,7 @@ def test_letters_arrive(bus: Bus) -> None:
 def test_what_a_broker_that_is_away_did_not_take_arrives_after_a_restart(bus: Bus) -> None:
     """B17: a learner that is killed after its checkpoint loses no letter."""
     away = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
-    killed = filled(quarantined(1))
+    killed = make_letters(quarantined(1))
     LetterSender(away, killed).close(0.0)
     restarted = Letters()
     restarted.restore(killed.export())
@@ -127,11 +133,11 @@ def test_what_a_broker_that_is_away_did_not_take_arrives_after_a_restart(bus: Bu
 
 
 def test_a_broker_that_is_away_keeps_nobody_waiting() -> None:
-    """B17: what waits for it is in the checkpoint instead."""
+    """B17: the letters that wait for it are in the checkpoint instead."""
     bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=200), client_id="learner")
-    it = Letters()
-    sender = LetterSender(bus, it)
+    letters = Letters()
+    sender = LetterSender(bus, letters)
     start_s = time.monotonic()
-    it.add(quarantined(number) for number in range(1_000))
+    letters.add(quarantined(number) for number in range(1_000))
     sender.close(0.0)
-    assert time.monotonic() - start_s < 2.0 and len(it.export().quarantined) == 1_000
+    assert time.monotonic() - start_s < 2.0 and len(letters.export().quarantined) == 1_000

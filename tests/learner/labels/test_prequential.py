@@ -3,11 +3,13 @@ from tests.learner.streams import sample
 
 
 def test_accuracy_is_of_all_answers_and_of_the_recent() -> None:
-    it = Prequential()
-    it.add([sample(is_correct=False)] * RECENT)
-    it.add([sample(is_correct=True)] * (RECENT // 2))
-    assert it.accuracy == 1 / 3 and it.recent_accuracy == 0.5
+    prequential = Prequential()
+    prequential.add([sample(is_correct=False)] * RECENT)
+    prequential.add([sample(is_correct=True)] * (RECENT // 2))
+    assert prequential.accuracy == 1 / 3
+    assert prequential.recent_accuracy == 0.5
 
 
 def test_nothing_scored_is_zero() -> None:
-    assert Prequential().accuracy == Prequential().recent_accuracy == 0.0
+    assert Prequential().accuracy == 0.0
+    assert Prequential().recent_accuracy == 0.0

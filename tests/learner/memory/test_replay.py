@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import ReplayPolicy
-from learner.memory.replay import GROUP_OF, Labelled, Replay, ReplayState, draw, hashed, with_names
+from learner.memory.policies import GROUP_OF
+from learner.memory.replay import Labelled, Replay, ReplayState, draw, hash_key, with_names
 
 POLICIES = get_args(ReplayPolicy)
 CAPACITY = 14
@@ -35,9 +36,9 @@ Filled = Callable[[int], list[Labelled]]
 
 @pytest.fixture(scope="module")
 def avalanche_buffers() -> dict[ReplayPolicy, Filled]:
-    """Avalanche's buffers after the whole stream, fed a part of ten samples (a stage: of twenty) at a time."""
+    """Returns functions that fill Avalanche's buffers with the whole stream, ten samples (half a stage) at a time."""
     os.environ["WANDB_MODE"] = "disabled"
-    with warnings.catch_warnings():  # of Avalanche's own imports
+    with warnings.catch_warnings():  # Avalanche's own imports warn
         warnings.simplefilter("ignore")
         import torch
         from avalanche.benchmarks.utils import as_classification_dataset
@@ -70,29 +71,30 @@ def avalanche_buffers() -> dict[ReplayPolicy, Filled]:
 
 
 def filled(seed: int, policy: ReplayPolicy = "class-balanced") -> list[Labelled]:
-    replay = Replay[Labelled](CAPACITY, 1 << 20, key_of=hashed(seed), policy=policy)
+    replay = Replay[Labelled](CAPACITY, 1 << 20, key_of=hash_key(seed), policy=policy)
     replay.add(STREAM)
     return replay.samples()
 
 
 def assert_uniform_in_each_group(fill: Filled, policy: ReplayPolicy, *, runs: int = 400) -> None:
-    """Each group holds its share of the places, and each sample of it was equally likely to be held."""
-    kept = Counter[Labelled]()
+    """Checks that each group holds its share of the places, and that its samples are equally likely to be held."""
+    held = Counter[Labelled]()
     seen = Counter(map(GROUP_OF[policy], STREAM))
     for seed in range(runs):
-        kept.update(fill(seed))
-    quota = {group: CAPACITY // len(seen) + (i < CAPACITY % len(seen)) for i, group in enumerate(sorted(seen))}
+        held.update(fill(seed))
+    share, left = divmod(CAPACITY, len(seen))
+    quota = {group: share + (place < left) for place, group in enumerate(sorted(seen))}
     for sample in STREAM:
         group = GROUP_OF[policy](sample)
         expected = quota[group] / seen[group]
-        assert abs(kept[sample] / runs - expected) < 4.5 * (expected * (1 - expected) / runs) ** 0.5
+        assert abs(held[sample] / runs - expected) < 4.5 * (expected * (1 - expected) / runs) ** 0.5
 
 
 def check_replay(
     policy: ReplayPolicy, before: list[Labelled], after: list[Labelled], capacity: int, budget: int
 ) -> None:
-    """What holds of every policy: the bounds, what is returned, erasing, and coming back from bytes."""
-    replay = Replay[Labelled](capacity, budget, key_of=hashed(1), policy=policy)
+    """Checks what holds of every policy: the bounds, what is returned, erasing, and restoring from bytes."""
+    replay = Replay[Labelled](capacity, budget, key_of=hash_key(1), policy=policy)
     returned = Counter[Labelled]()
     for sample in before:
         returned.update(replay.add([sample]))
@@ -100,7 +102,8 @@ def check_replay(
         assert replay.num_bytes == sum(sample.num_bytes for sample in replay.samples())
     assert returned + Counter(replay.samples()) == Counter(before)
     about_p = sum(sample.subject == "p" for sample in replay.samples())
-    assert replay.erase("p") == about_p and replay.erase("p") == 0
+    assert replay.erase("p") == about_p
+    assert replay.erase("p") == 0
     assert all(sample.subject != "p" for sample in replay.samples())
     others = Counter(sample for sample in replay.samples() if sample.label != "x")
     assert Counter(replay.of("x")) + others == Counter(replay.samples())
@@ -109,7 +112,7 @@ def check_replay(
     assert replay.num_bytes == sum(sample.num_bytes for sample in replay.samples())
     data = msgspec.msgpack.encode(replay.export())
     state = msgspec.msgpack.decode(data, type=ReplayState[Labelled])
-    restored = Replay[Labelled](capacity, budget, key_of=hashed(1), policy=policy, state=state)
+    restored = Replay[Labelled](capacity, budget, key_of=hash_key(1), policy=policy, state=state)
     for memory in (replay, restored):
         memory.add(after)
     assert restored.groups() == replay.groups() and restored.export() == replay.export()
@@ -136,8 +139,9 @@ def test_avalanches_buffer_of_the_policy_holds_the_same(
     fill = avalanche_buffers[policy]
     assert_uniform_in_each_group(fill, policy)
     if policy == "class-balanced":
-        count = Counter(sample.label for sample in fill(0))
-        assert Counter(sample.label for sample in filled(0)) == count == {"class 0": 5, "class 1": 5, "class 2": 4}
+        expected = {"class 0": 5, "class 1": 5, "class 2": 4}
+        assert Counter(sample.label for sample in fill(0)) == expected
+        assert Counter(sample.label for sample in filled(0)) == expected
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -147,64 +151,68 @@ def test_what_is_held_does_not_depend_on_the_order_in_which_it_came(
 ) -> None:
     samples = [sample._replace(event=place, stage=place // 9) for place, sample in enumerate(samples)]
     groups = {GROUP_OF[policy](sample) for sample in samples}
-    one, other = (Replay[Labelled](max(capacity, len(groups)), 1 << 20, key_of=hashed(1), policy=policy) for _ in "ab")
+    one, other = (
+        Replay[Labelled](max(capacity, len(groups)), 1 << 20, key_of=hash_key(1), policy=policy) for _ in "ab"
+    )
     one.add(samples)
     other.add(data.draw(st.permutations(samples)))
     assert one.groups() == other.groups()
 
 
 def test_the_draw_is_balanced_however_the_classes_are_filled() -> None:
-    replay = Replay[Labelled](100, 1 << 20, key_of=hashed(3))
+    replay = Replay[Labelled](100, 1 << 20, key_of=hash_key(3))
     replay.add([Labelled("rare", "a")] + [Labelled(f"often {i}", "b") for i in range(500)])
     drawn = Counter(sample.label for sample in draw(replay.groups(), 2_000, np.random.default_rng(0)))
     assert abs(drawn["a"] - 1_000) < 150
 
 
 def test_an_empty_memory_draws_nothing() -> None:
-    assert draw(Replay[Labelled](4, 100, key_of=hashed(0)).groups(), 3, np.random.default_rng(0)) == []
+    assert draw(Replay[Labelled](4, 100, key_of=hash_key(0)).groups(), 3, np.random.default_rng(0)) == []
 
 
 def test_bytes_are_taken_from_the_class_that_holds_most() -> None:
-    replay = Replay[Labelled](100, 50, key_of=hashed(0))
+    replay = Replay[Labelled](100, 50, key_of=hash_key(0))
     replay.add([Labelled("small", "a")] + [Labelled("x" * 9, "b") for _ in range(20)])
     assert replay.num_bytes <= 50 and Labelled("small", "a") in replay.samples()
 
 
 def test_inclusion_stays_uniform_when_bytes_are_the_bound() -> None:
-    kept = Counter[str]()
+    held = Counter[str]()
     runs = 600
     for seed in range(runs):
-        replay = Replay[Labelled](100, 40, key_of=hashed(seed))
+        replay = Replay[Labelled](100, 40, key_of=hash_key(seed))
         replay.add(Labelled(f"{i:04d}", "a") for i in range(40))
-        kept.update(sample.text for sample in replay.samples())
-    assert all(abs(kept[f"{i:04d}"] / runs - 0.25) < 0.08 for i in range(40))
+        held.update(sample.text for sample in replay.samples())
+    assert all(abs(held[f"{i:04d}"] / runs - 0.25) < 0.08 for i in range(40))
 
 
 def test_what_is_learnt_after_an_erasure_is_as_likely_as_what_stayed() -> None:
-    kept = Counter[str]()
+    held = Counter[str]()
     runs = 600
     for seed in range(runs):
-        replay = Replay[Labelled](8, 1 << 20, key_of=hashed(seed))
+        replay = Replay[Labelled](8, 1 << 20, key_of=hash_key(seed))
         replay.add(Labelled(f"{i}", "a", "p" if i < 20 else "") for i in range(40))
         replay.erase("p")
         replay.add(Labelled(f"{i}", "a") for i in range(40, 120))
-        kept.update(sample.text for sample in replay.samples())
-    early, late = (sum(kept[f"{i}"] for i in part) / len(part) / runs for part in (range(20, 40), range(40, 120)))
-    assert abs(early - late) < 0.01 and 0.07 < early < 0.09
+        held.update(sample.text for sample in replay.samples())
+    early = sum(held[f"{i}"] for i in range(20, 40)) / 20 / runs
+    late = sum(held[f"{i}"] for i in range(40, 120)) / 80 / runs
+    assert abs(early - late) < 0.01
+    assert 0.07 < early < 0.09  # 8 of 100 samples are held
 
 
 def test_a_sample_without_a_subject_cannot_be_erased_by_it() -> None:
     with pytest.raises(ValueError, match="no subject"):
-        Replay[Labelled](4, 100, key_of=hashed(0)).erase("")
+        Replay[Labelled](4, 100, key_of=hash_key(0)).erase("")
 
 
 @given(SAMPLES, st.sampled_from(POLICIES), st.sampled_from(POLICIES), st.integers(1, 12))
 def test_a_memory_of_another_policy_and_size_is_regrouped(
     samples: list[Labelled], before: ReplayPolicy, after: ReplayPolicy, capacity: int
 ) -> None:
-    first = Replay[Labelled](9, 80, key_of=hashed(5), policy=before)
+    first = Replay[Labelled](9, 80, key_of=hash_key(5), policy=before)
     first.add(sample._replace(stage=place // 9) for place, sample in enumerate(samples))
-    second = Replay[Labelled](capacity, 50, key_of=hashed(5), policy=after, state=first.export())
+    second = Replay[Labelled](capacity, 50, key_of=hash_key(5), policy=after, state=first.export())
     assert len(second) <= capacity and second.num_bytes <= 50
     assert Counter(second.samples()) <= Counter(first.samples())
     assert len(second) >= min(len(first), capacity, 1) or second.num_bytes + 10 > 50
@@ -212,13 +220,15 @@ def test_a_memory_of_another_policy_and_size_is_regrouped(
 
 
 def test_some_of_the_samples_stay_the_same_as_others_come() -> None:
-    it = Replay[Labelled](100, 1 << 20, key_of=hashed(3))
+    replay = Replay[Labelled](100, 1 << 20, key_of=hash_key(3))
     samples = [Labelled(f"text {number}", f"label {number % 5}") for number in range(44)]
-    it.add(samples[:40])
-    before = it.some(10)
-    assert len(set(before)) == 10 and set(before) <= set(it.samples()) and len(it.some(99)) == 40
-    it.add(samples[40:])
-    assert len(set(it.some(10)) - set(before)) <= 4
+    replay.add(samples[:40])
+    before = replay.subset(10)
+    assert len(set(before)) == 10
+    assert set(before) <= set(replay.samples())
+    assert len(replay.subset(99)) == 40
+    replay.add(samples[40:])
+    assert len(set(replay.subset(10)) - set(before)) <= 4
 
 
 @given(st.lists(st.sampled_from(["lost_card", "lost-card", "??", "pay"])), st.integers(1, 5))
@@ -227,8 +237,8 @@ def test_each_class_is_led_by_its_name_however_the_samples_are_batched(labels: l
     whole = with_names(samples, ())
     parts = list[Labelled]()
     for first in range(0, len(samples), size):
-        parts += with_names(samples[first : first + size], {it.label for it in parts})
-    assert parts == whole and [it for it in whole if it in samples] == samples
+        parts += with_names(samples[first : first + size], {sample.label for sample in parts})
+    assert parts == whole and [sample for sample in whole if sample in samples] == samples
     for label in set(labels):
-        first_of_class = next(it.text for it in whole if it.label == label)
+        first_of_class = next(sample.text for sample in whole if sample.label == label)
         assert first_of_class == {"??": "??", "pay": "pay"}.get(label, "lost card")

@@ -12,10 +12,12 @@ ROWS = torch.tensor([TOPICS.index(sample.label) for sample in SAMPLES])
 
 
 def logits(rows: Tensor, num_classes: int = len(TOPICS)) -> Tensor:
+    """Logits that name these rows."""
     return torch.nn.functional.one_hot(rows, num_classes).float()
 
 
 def anchor(num_right: int, num_classes: int = len(TOPICS)) -> Anchor:
+    """An anchor that named the first `num_right` of SAMPLES rightly."""
     rows = torch.where(num_classes > ROWS, ROWS, -1)
     return anchor_of(SAMPLES, torch.arange(20) < num_right, rows, num_classes)
 
@@ -39,8 +41,10 @@ def test_samples_that_came_later_do_not_count() -> None:
 
 
 def test_an_anchor_gives_way_to_one_as_good_and_to_one_that_covers_twice_as_much() -> None:
-    worse, better = (Comparison(overall=Paired(num=20, right=15, lost=lost, won=1)) for lost in (2, 1))
-    assert [anchor(15).is_followed(beside, 40) for beside in (worse, better)] == [False, True]
+    worse = Comparison(overall=Paired(num=20, right=15, lost=2, won=1))
+    as_good = Comparison(overall=Paired(num=20, right=15, lost=1, won=1))
+    assert not anchor(15).is_followed(worse, 40)
+    assert anchor(15).is_followed(as_good, 40)
     assert anchor(15).is_followed(worse, 41)
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a candidate beside its parent and the anchor, through the real tier and head."""
+"""Measures candidates beside their parent and the anchor, through the real tier and head."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from learner.quality.evaluation import head_update, relative_norm
 from learner.release.candidate import Candidate, Maker
 from learner.stopwatch import Stopwatch
 from tests.learner.small import small_config, small_learner
-from tests.learner.streams import TOPICS, answer, feedback, stream
+from tests.learner.streams import TOPICS, labelled_events, stream
 
 MORE = {"held_back_share": 0.4}
 
@@ -27,43 +27,50 @@ def maker() -> Maker:
 
 
 def published(maker: Maker, learner: Learner) -> Candidate:
-    candidate = maker.make(learner, Stopwatch())
-    learner.version += 1
+    candidate = maker.make(learner.knowledge, Stopwatch())
+    learner.rebase(learner.version + 1)
     maker.published(candidate, learner)
     return candidate
 
 
 def mislead(learner: Learner, first: int, last: int) -> None:
-    """Labels that are all the same, of events that are not held back."""
+    """Learns labels that are all the same, of events that are not held back."""
     share = MORE["held_back_share"]
     numbers = [number for number in range(first, last) if not is_held_back(("", f"event-{number}"), share)]
-    learner.learn([record for number in numbers for record in (answer(number), feedback(number, label="refund"))], {})
+    learner.learn(labelled_events(numbers, label="refund"), {})
 
 
 def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learner: Learner, maker: Maker) -> None:
     evaluation = published(maker, learner).measured.evaluation
-    assert evaluation.num_labels == len(learner.holdout) > 20
+    assert evaluation.num_labels == len(learner.holdout)
+    assert evaluation.num_labels > 20
     assert (evaluation.parent_accuracy, evaluation.anchor, evaluation.stages) == (0.0, 0, ())
-    assert learner.anchor is not None and (learner.anchor.version, learner.anchor.num_classes) == (1, len(TOPICS))
-    assert len(learner.anchor.right) == round(evaluation.accuracy * evaluation.num_labels)
+    anchor = learner.knowledge.anchor
+    assert anchor is not None
+    assert (anchor.version, anchor.num_classes) == (1, len(TOPICS))
+    assert len(anchor.right) == round(evaluation.accuracy * evaluation.num_labels)
 
 
 def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -> None:
     before = published(maker, learner)
-    after = maker.make(learner, Stopwatch())
+    after = maker.make(learner.knowledge, Stopwatch())
     evaluation = after.measured.evaluation
-    assert evaluation.accuracy == evaluation.parent_accuracy == before.measured.evaluation.accuracy
+    assert evaluation.accuracy == before.measured.evaluation.accuracy
+    assert evaluation.parent_accuracy == evaluation.accuracy
     assert evaluation.anchor == 1 and evaluation.anchor_labels == evaluation.num_labels
-    assert evaluation.anchor_accuracy == evaluation.accuracy_beside_anchor == evaluation.accuracy
-    assert evaluation.head_update == evaluation.top_update == evaluation.negative_flips == 0.0
+    assert evaluation.anchor_accuracy == evaluation.accuracy
+    assert evaluation.accuracy_beside_anchor == evaluation.accuracy
+    assert (evaluation.head_update, evaluation.top_update, evaluation.negative_flips) == (0.0, 0.0, 0.0)
     assert sum(stage.num_labels for stage in evaluation.stages) == evaluation.num_labels
 
 
 def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: Maker) -> None:
     good = published(maker, learner).measured
     mislead(learner, 100, 300)
-    bad = maker.make(learner, Stopwatch()).measured
-    assert bad.parent.overall.lost > 0 and bad.num_named_by_parent == good.num_named == len(TOPICS)
+    bad = maker.make(learner.knowledge, Stopwatch()).measured
+    assert bad.parent.overall.lost > 0
+    assert good.num_named == len(TOPICS)
+    assert bad.num_named_by_parent == len(TOPICS)
     assert bad.evaluation.worst_class in TOPICS and bad.evaluation.worst_class_drop > 0
     assert bad.evaluation.accuracy_beside_anchor < bad.evaluation.anchor_accuracy
     assert bad.head_update > 0.1
@@ -73,10 +80,10 @@ def test_the_anchor_stays_while_versions_get_worse(learner: Learner, maker: Make
     published(maker, learner)
     mislead(learner, 100, 300)
     assert published(maker, learner).measured.evaluation.anchor == 1
-    assert learner.anchor is not None and learner.anchor.version == 1
+    assert learner.knowledge.anchor is not None and learner.knowledge.anchor.version == 1
     learner.learn(stream(300, 400), {})
     published(maker, learner)
-    assert learner.anchor.version == 3
+    assert learner.knowledge.anchor.version == 3
 
 
 def test_new_classes_do_not_count_as_movement(learner: Learner, maker: Maker) -> None:

@@ -1,4 +1,4 @@
-"""What the gate refuses, by what was measured; and what it must not refuse."""
+"""Tests what the gate refuses, by what was measured, and what it must not refuse."""
 
 from dataclasses import replace
 from typing import Any
@@ -140,6 +140,6 @@ PAIRED = st.integers(0, 300).flatmap(
 @settings(max_examples=200)
 @given(st.lists(PAIRED, min_size=1, max_size=20))
 def test_a_version_that_loses_nothing_is_never_refused_for_its_accuracy(groups: list[Paired]) -> None:
-    better = tuple(it._replace(lost=0) for it in groups)
+    better = tuple(paired._replace(lost=0) for paired in groups)
     comparison = Comparison(overall=better[0], classes=better, stages=better)
     assert refused(parent=comparison, anchor=comparison) == []

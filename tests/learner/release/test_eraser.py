@@ -1,4 +1,4 @@
-"""From a request in the store to a version without the subject, whatever comes between."""
+"""A request in the store leads to a version without the subject, whatever comes between."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from learner.release.eraser import Eraser
 from learner.state.snapshot import encode
 from tests.learner.publishing import PublishRig, withdraw
 from tests.learner.small import SUBJECTS, small_learner
-from tests.learner.streams import answer, feedback, stream, subject_of
+from tests.learner.streams import labelled_events, stream, subject_of
 from wire.records import Erasure
 from wire.store import Store
 
@@ -19,141 +19,142 @@ DIGEST = SUBJECTS.digest(SUBJECT)
 
 
 @pytest.fixture
-def bench(store: Store, tmp_path: Path) -> PublishRig:
+def rig(store: Store, tmp_path: Path) -> PublishRig:
     it = PublishRig(store, tmp_path)
     it.learn(0, 70)
     it.publish()
     return it
 
 
-def eraser_of(bench: PublishRig) -> Eraser:
+def eraser_of(rig: PublishRig) -> Eraser:
     return Eraser(
-        bench.learner,
-        bench.store,
-        bench.checkpoints,
-        bench.publisher,
-        leadership=bench.leadership,
+        rig.learner,
+        rig.store,
+        rig.checkpoints,
+        rig.publisher,
+        leadership=rig.leadership,
         now_ms=lambda: 7,
-        clock_s=lambda: bench.now_s,
+        clock_s=lambda: rig.now_s,
     )
 
 
-def looked(bench: PublishRig, eraser: Eraser) -> Erasure:
-    bench.now_s += 10.0
-    eraser.look()
-    found = bench.store.erasure(DIGEST)
-    assert found is not None
-    return found
+def carry_out(rig: PublishRig, eraser: Eraser) -> Erasure:
+    """Lets the eraser carry out what is requested; returns what the store then has of the erasure."""
+    rig.now_s += 10.0
+    eraser.carry_out()
+    erasure = rig.store.erasure(DIGEST)
+    assert erasure is not None
+    return erasure
 
 
-def knows(bench: PublishRig) -> bool:
-    return any(sample.subject == SUBJECT for sample in bench.learner.replay.samples())
+def knows(rig: PublishRig) -> bool:
+    return any(sample.subject == SUBJECT for sample in rig.learner.replay.samples())
 
 
-def test_a_request_is_carried_out_published_and_told(bench: PublishRig) -> None:
-    eraser = eraser_of(bench)
-    eraser.look()
-    bench.store.request_erasure(DIGEST)
-    found = looked(bench, eraser)
-    assert (found.number, found.version, found.is_purged) == (1, 0, False) and found.removed["replay"] > 5
-    assert not knows(bench) and bench.store.manifest(1).erased == 0
-    assert bench.publish() == 2
-    assert looked(bench, eraser).version == 2
-    manifest = bench.store.manifest(2)
+def test_a_request_is_carried_out_published_and_told(rig: PublishRig) -> None:
+    eraser = eraser_of(rig)
+    eraser.carry_out()
+    rig.store.request_erasure(DIGEST)
+    erasure = carry_out(rig, eraser)
+    assert (erasure.number, erasure.version, erasure.is_purged) == (1, 0, False)
+    assert erasure.removed["replay"] > 5
+    assert not knows(rig) and rig.store.manifest(1).erased == 0
+    assert rig.publish() == 2
+    assert carry_out(rig, eraser).version == 2
+    manifest = rig.store.manifest(2)
     assert manifest.erased == 1 and SUBJECT not in str(manifest) and DIGEST not in str(manifest)
 
 
-def test_a_version_on_its_way_still_knows_the_subject(bench: PublishRig) -> None:
-    bench.learn(70, 90)
-    bench.now_s += 10.0
-    bench.publisher.publish()
-    bench.store.request_erasure(DIGEST)
-    assert looked(bench, eraser_of(bench)).version == 0 and bench.learner.version == 2
-    assert bench.publish() == 3 and [bench.store.manifest(version).erased for version in (2, 3)] == [0, 1]
+def test_a_version_on_its_way_still_knows_the_subject(rig: PublishRig) -> None:
+    rig.learn(70, 90)
+    rig.now_s += 10.0
+    rig.publisher.publish()
+    rig.store.request_erasure(DIGEST)
+    assert carry_out(rig, eraser_of(rig)).version == 0 and rig.learner.version == 2
+    assert rig.publish() == 3 and [rig.store.manifest(version).erased for version in (2, 3)] == [0, 1]
 
 
-def test_it_is_purged_when_no_older_version_and_no_older_checkpoint_is_left(bench: PublishRig) -> None:
-    eraser = eraser_of(bench)
-    withdraw(bench.store, to=1)  # the plan holds version 1
-    bench.store.request_erasure(DIGEST)
-    looked(bench, eraser)
-    bench.publish()
-    assert not looked(bench, eraser).is_purged
-    withdraw(bench.store, to=2)
-    assert not looked(bench, eraser).is_purged
-    assert [entry.version for entry in bench.checkpoints.entries()] == [2]
-    bench.store.collect([2], grace_ms=0)
-    assert looked(bench, eraser).is_purged
+def test_it_is_purged_when_no_older_version_and_no_older_checkpoint_is_left(rig: PublishRig) -> None:
+    eraser = eraser_of(rig)
+    withdraw(rig.store, to=1)  # the plan holds version 1
+    rig.store.request_erasure(DIGEST)
+    carry_out(rig, eraser)
+    rig.publish()
+    assert not carry_out(rig, eraser).is_purged
+    withdraw(rig.store, to=2)
+    assert not carry_out(rig, eraser).is_purged
+    assert [entry.version for entry in rig.checkpoints.entries()] == [2]
+    rig.store.collect([2], grace_ms=0)
+    assert carry_out(rig, eraser).is_purged
 
 
 def test_a_learner_without_a_checkpoint_never_learns_the_subject(store: Store, tmp_path: Path) -> None:
     store.request_erasure(DIGEST)
-    bench = PublishRig(store, tmp_path)
-    eraser_of(bench).look()
-    bench.learn(0, 70)
-    assert not knows(bench) and bench.learner.join.counts["answers_erased"] == 10
-    bench.publish()
+    rig = PublishRig(store, tmp_path)
+    eraser_of(rig).carry_out()
+    rig.learn(0, 70)
+    assert not knows(rig) and rig.learner.join.counts["answers_erased"] == 10
+    rig.publish()
     assert store.manifest(1).erased == 1
 
 
-def test_a_kill_before_the_publication_loses_nothing(bench: PublishRig) -> None:
-    bench.store.request_erasure(DIGEST)
-    looked(bench, eraser_of(bench))
-    bench.start()  # as killed: the checkpoint is that of version 1
-    assert knows(bench)
-    looked(bench, eraser_of(bench))
-    assert not knows(bench)
-    bench.checkpoints.write(bench.learner.export(None, epoch=1))
-    bench.start()
-    eraser = eraser_of(bench)
-    assert not knows(bench) and bench.publisher.is_due()
-    assert looked(bench, eraser).removed["replay"] > 5
-    bench.publish()
-    assert looked(bench, eraser).version == 2 and bench.store.manifest(2).erased == 1
+def test_a_kill_before_the_publication_loses_nothing(rig: PublishRig) -> None:
+    rig.store.request_erasure(DIGEST)
+    carry_out(rig, eraser_of(rig))
+    rig.start()  # as after a kill: the checkpoint is that of version 1
+    assert knows(rig)
+    carry_out(rig, eraser_of(rig))
+    assert not knows(rig)
+    rig.checkpoints.write(rig.learner.export(None, epoch=1))
+    rig.start()
+    eraser = eraser_of(rig)
+    assert not knows(rig) and rig.publisher.is_due()
+    assert carry_out(rig, eraser).removed["replay"] > 5
+    rig.publish()
+    assert carry_out(rig, eraser).version == 2 and rig.store.manifest(2).erased == 1
 
 
-def test_a_rollback_brings_nothing_back(bench: PublishRig) -> None:
-    eraser = eraser_of(bench)
-    bench.store.request_erasure(DIGEST)
-    looked(bench, eraser)
-    bench.publish()
-    withdraw(bench.store, to=1)
-    (bench.folder / "000000009-v1.checkpoint").write_bytes(checkpoint_of_version_1(bench))
-    bench.learn(70, 80)
-    assert bench.publish() == 1 and bench.learner.erased.is_due and not bench.publisher.is_due()
-    eraser.look()
-    assert not knows(bench) and bench.publish() == 3 and bench.store.manifest(3).erased == 1
+def test_a_rollback_brings_nothing_back(rig: PublishRig) -> None:
+    eraser = eraser_of(rig)
+    rig.store.request_erasure(DIGEST)
+    carry_out(rig, eraser)
+    rig.publish()
+    withdraw(rig.store, to=1)
+    (rig.folder / "000000009-v1.checkpoint").write_bytes(checkpoint_of_version_1(rig))
+    rig.learn(70, 80)
+    assert rig.publish() == 1 and rig.learner.erased.is_due and not rig.publisher.is_due()
+    eraser.carry_out()
+    assert not knows(rig) and rig.publish() == 3 and rig.store.manifest(3).erased == 1
 
 
-def checkpoint_of_version_1(bench: PublishRig) -> bytes:
-    """One that was still kept; here another learner makes it again."""
+def checkpoint_of_version_1(rig: PublishRig) -> bytes:
+    """The bytes of a checkpoint that was kept for long; here another learner makes it again."""
     learner = small_learner(trainable_layers=0)
     learner.learn(stream(0, 70), {"feedback.v1/0": 70})
-    return encode(learner.export(bench.store.manifest(1)))
+    return encode(learner.export(rig.store.manifest(1)))
 
 
-def test_a_store_that_was_wiped_hears_of_it_again(bench: PublishRig) -> None:
-    eraser = eraser_of(bench)
-    bench.store.request_erasure(DIGEST)
-    looked(bench, eraser)
-    bench.publish()
-    looked(bench, eraser)
-    server = bench.store._server
+def test_a_store_that_was_wiped_hears_of_it_again(rig: PublishRig) -> None:
+    eraser = eraser_of(rig)
+    rig.store.request_erasure(DIGEST)
+    carry_out(rig, eraser)
+    rig.publish()
+    carry_out(rig, eraser)
+    server = rig.store._server
     server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
     other = SUBJECTS.digest(subject_of(4))
-    bench.store.request_erasure(other)
-    assert looked(bench, eraser).version == 2
-    assert set(bench.store.erasures_requested(0)) == {DIGEST, other} and len(bench.learner.erased) == 2
+    rig.store.request_erasure(other)
+    assert carry_out(rig, eraser).version == 2
+    assert set(rig.store.erasures_requested(0)) == {DIGEST, other} and len(rig.learner.erased) == 2
 
 
 def test_what_the_gate_refused_is_set_aside_first(store: Store, tmp_path: Path) -> None:
-    bench = PublishRig(store, tmp_path, max_head_update=0.3)
-    bench.learn(0, 100)
-    bench.publish()
-    poison = [it for number in range(100, 160) for it in (answer(number), feedback(number, label="refund"))]
-    bench.learner.learn(poison, {})
-    assert bench.publish() == 1 and bench.publisher.refusals
+    rig = PublishRig(store, tmp_path, max_head_update=0.3)
+    rig.learn(0, 100)
+    rig.publish()
+    rig.learner.learn(labelled_events(range(100, 160), label="refund"), {})
+    assert rig.publish() == 1 and rig.publisher.refusals
     store.request_erasure(DIGEST)
-    looked(bench, eraser_of(bench))
-    assert bench.publish() == 2
-    assert bench.learner.counts["set_aside"] > 40 and bench.learner.counts["given_up"] == 1
+    carry_out(rig, eraser_of(rig))
+    assert rig.publish() == 2
+    assert rig.learner.counts["set_aside"] > 40 and rig.learner.counts["given_up"] == 1

@@ -1,4 +1,4 @@
-"""Where the learner stands after a restart, a rollback, a lost reply or a lost store."""
+"""The version that the learner goes on from after a restart, a rollback, a lost reply or a lost store."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,172 +17,173 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def bench(store: Store, tmp_path: Path) -> PublishRig:
+def rig(store: Store, tmp_path: Path) -> PublishRig:
     return PublishRig(store, tmp_path)
 
 
-def test_a_withdrawn_version_takes_the_learner_back(bench: PublishRig) -> None:
-    bench.publish()
-    bench.learn(0, 30)
-    bench.publish()
-    learnt = bench.learner.counts["learnt"]
+def test_a_withdrawn_version_takes_the_learner_back(rig: PublishRig) -> None:
+    rig.publish()
+    rig.learn(0, 30)
+    rig.publish()
+    learnt = rig.learner.counts["learnt"]
     for last in (60, 90):
-        bench.learn(last - 30, last)
-        bench.publish()
-    withdraw(bench.store, to=2)
-    bench.learn(90, 100)
-    assert bench.publish() == 2
-    assert bench.learner.counts["learnt"] == learnt and bench.learner.offsets == {"feedback.v1/0": 100}
-    bench.learn(100, 120)
-    assert bench.publish() == 5
-    manifest = bench.store.manifest(5)
+        rig.learn(last - 30, last)
+        rig.publish()
+    withdraw(rig.store, to=2)
+    rig.learn(90, 100)
+    assert rig.publish() == 2
+    assert rig.learner.counts["learnt"] == learnt and rig.learner.offsets == {"feedback.v1/0": 100}
+    rig.learn(100, 120)
+    assert rig.publish() == 5
+    manifest = rig.store.manifest(5)
     assert manifest.parent == 2 and manifest.evaluation.parent_accuracy > 0
-    counts = bench.learner.counts
-    assert counts["learnt"] + counts["held_back"] + counts["set_aside"] == bench.learner.join.counts["matched"] == 120
+    counts = rig.learner.counts
+    assert rig.learner.join.counts["matched"] == 120
+    assert counts["learnt"] + counts["held_back"] + counts["set_aside"] == 120
 
 
-def test_without_the_snapshot_the_learner_says_so_and_goes_on(bench: PublishRig) -> None:
+def test_without_the_snapshot_the_learner_says_so_and_goes_on(rig: PublishRig) -> None:
     for last in (20, 40):
-        bench.learn(last - 20, last)
-        bench.publish()
-    for path in bench.folder.glob("*-v1.checkpoint"):
+        rig.learn(last - 20, last)
+        rig.publish()
+    for path in rig.folder.glob("*-v1.checkpoint"):
         path.unlink()
-    withdraw(bench.store, to=1)
-    bench.learn(40, 60)
-    assert bench.publish() == 1 and bench.learner.counts["snapshot_missing"] == 1
-    bench.learn(60, 80)
-    assert bench.publish() == 3 and bench.store.manifest(3).parent == 1
+    withdraw(rig.store, to=1)
+    rig.learn(40, 60)
+    assert rig.publish() == 1 and rig.learner.counts["snapshot_missing"] == 1
+    rig.learn(60, 80)
+    assert rig.publish() == 3 and rig.store.manifest(3).parent == 1
 
 
-def test_a_checkpoint_whose_version_was_published_is_not_published_again(bench: PublishRig) -> None:
-    bench.learn(0, 30)
-    bench.publish()
-    before = bench.learner.export(None)
-    bench.start()
-    assert bench.learner.version == 1 and not bench.publisher.is_due()
-    assert bench.learner.export(None).facts == before.facts
-    assert bench.publisher.last is not None
+def test_a_checkpoint_whose_version_was_published_is_not_published_again(rig: PublishRig) -> None:
+    rig.learn(0, 30)
+    rig.publish()
+    before = rig.learner.export(None)
+    rig.start()
+    assert rig.learner.version == 1 and not rig.publisher.is_due()
+    assert rig.learner.export(None).facts == before.facts
+    assert rig.publisher.last is not None
 
 
-def test_a_restart_without_news_publishes_nothing(bench: PublishRig) -> None:
-    bench.learn(0, 30)
-    bench.publish()
-    bench.learner.learn([], {"feedback.v1/0": 31})
-    bench.publisher.finish()
-    bench.start()
-    assert bench.learner.version == 1 and not bench.publisher.is_due()
+def test_a_restart_without_news_publishes_nothing(rig: PublishRig) -> None:
+    rig.learn(0, 30)
+    rig.publish()
+    rig.learner.learn([], {"feedback.v1/0": 31})
+    rig.publisher.finish()
+    rig.start()
+    assert rig.learner.version == 1 and not rig.publisher.is_due()
 
 
-def test_a_pending_version_that_the_store_lacks_is_published_again(bench: PublishRig) -> None:
-    bench.publish()
-    bench.learn(0, 30)
-    manifest = msgspec.structs.replace(bench.store.manifest(1), version=2, parent=1, tensors=())
-    bench.learner.last_version = 2
-    bench.checkpoints.write(bench.learner.export(manifest, epoch=1))
-    bench.start()
-    assert bench.publish() == 3 and bench.store.manifest(3).trained_through == {"feedback.v1/0": 30}
+def test_a_pending_version_that_the_store_lacks_is_published_again(rig: PublishRig) -> None:
+    rig.publish()
+    rig.learn(0, 30)
+    manifest = msgspec.structs.replace(rig.store.manifest(1), version=2, parent=1, tensors=())
+    rig.learner.announce_version(2)
+    rig.checkpoints.write(rig.learner.export(manifest, epoch=1))
+    rig.start()
+    assert rig.publish() == 3 and rig.store.manifest(3).trained_through == {"feedback.v1/0": 30}
 
 
-def test_a_checkpoint_older_than_the_store_is_read_on_first(bench: PublishRig) -> None:
+def test_a_checkpoint_older_than_the_store_is_read_on_first(rig: PublishRig) -> None:
     for last in (20, 40):
-        bench.learn(last - 20, last)
-        bench.publish()
-    bench.checkpoints.entries()[0].path.write_bytes(b"torn")
-    bench.start()
-    assert bench.learner.version == 2 and bench.learner.offsets == {"feedback.v1/0": 20}
-    bench.learn(20, 30)
-    assert not bench.publisher.is_due()
-    bench.learn(30, 60)
-    assert bench.publish() == 3 and bench.store.manifest(3).parent == 2
+        rig.learn(last - 20, last)
+        rig.publish()
+    rig.checkpoints.entries()[0].path.write_bytes(b"torn")
+    rig.start()
+    assert rig.learner.version == 2 and rig.learner.offsets == {"feedback.v1/0": 20}
+    rig.learn(20, 30)
+    assert not rig.publisher.is_due()
+    rig.learn(30, 60)
+    assert rig.publish() == 3 and rig.store.manifest(3).parent == 2
 
 
-def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(bench: PublishRig) -> None:
-    """F06: how far to read was not in the checkpoint."""
+def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(rig: PublishRig) -> None:
+    """F06: the offsets up to which to read on were not in the checkpoint."""
     for last in (20, 40):
-        bench.learn(last - 20, last)
-        bench.publish()
-    bench.checkpoints.entries()[0].path.write_bytes(b"torn")
-    bench.start()
-    bench.learn(20, 30)
-    bench.publisher.claim()  # a checkpoint on the way
-    bench.start()
-    assert bench.learner.version == 2 and bench.learner.offsets == {"feedback.v1/0": 30}
-    bench.learn(30, 35)
-    assert not bench.publisher.is_due()
-    bench.learn(35, 60)
-    assert bench.publish() == 3 and bench.store.manifest(3).parent == 2
+        rig.learn(last - 20, last)
+        rig.publish()
+    rig.checkpoints.entries()[0].path.write_bytes(b"torn")
+    rig.start()
+    rig.learn(20, 30)
+    rig.publisher.checkpoint()  # a checkpoint before it has read far enough
+    rig.start()
+    assert rig.learner.version == 2 and rig.learner.offsets == {"feedback.v1/0": 30}
+    rig.learn(30, 35)
+    assert not rig.publisher.is_due()
+    rig.learn(35, 60)
+    assert rig.publish() == 3 and rig.store.manifest(3).parent == 2
 
 
-def test_a_state_that_was_never_served_is_not_taken_for_a_version(bench: PublishRig) -> None:
+def test_a_state_that_was_never_served_is_not_taken_for_a_version(rig: PublishRig) -> None:
     """B20: a leader that slept left its own state under the number of a version that its successor published."""
     for last in (20, 40, 60):
-        bench.learn(last - 20, last)
-        bench.publish()
-    served = bench.store.manifest(2)
-    entry = bench.checkpoints.entries()[1]
+        rig.learn(last - 20, last)
+        rig.publish()
+    served = rig.store.manifest(2)
+    entry = rig.checkpoints.entries()[1]
     assert entry.version == 2
     never_served = msgspec.structs.replace(served, epoch=served.epoch + 1, trained_through={"feedback.v1/0": 1})
-    entry.path.write_bytes(encode(bench.learner.export(never_served)))
-    withdraw(bench.store, to=2)
-    bench.learn(60, 70)
-    assert bench.publish() == 2 and bench.learner.counts["snapshot_missing"] == 1
+    entry.path.write_bytes(encode(rig.learner.export(never_served)))
+    withdraw(rig.store, to=2)
+    rig.learn(60, 70)
+    assert rig.publish() == 2 and rig.learner.counts["snapshot_missing"] == 1
 
 
 def test_a_current_version_without_a_manifest_is_not_waited_for(
-    bench: PublishRig, raw: Any, key: Callable[..., str]
+    rig: PublishRig, raw: Any, key: Callable[..., str]
 ) -> None:
-    bench.learn(0, 20)
-    bench.publish()
+    rig.learn(0, 20)
+    rig.publish()
     raw.set(key("current"), 7)
-    bench.learn(20, 30)
-    assert bench.publish() == 7 and bench.learner.counts["manifest_missing"] == 1
-    assert bench.publish() == 8 and bench.store.manifest(8).parent == 7
+    rig.learn(20, 30)
+    assert rig.publish() == 7 and rig.learner.counts["manifest_missing"] == 1
+    assert rig.publish() == 8 and rig.store.manifest(8).parent == 7
 
 
-def test_records_that_the_bus_has_lost_are_not_waited_for(bench: PublishRig) -> None:
+def test_records_that_the_bus_has_lost_are_not_waited_for(rig: PublishRig) -> None:
     for last in (20, 40):
-        bench.learn(last - 20, last)
-        bench.publish()
-    bench.checkpoints.entries()[0].path.write_bytes(b"torn")
-    bench.start()
-    bench.publisher.forget_unreachable()
-    bench.learn(20, 30)
-    assert bench.publish() == 3
+        rig.learn(last - 20, last)
+        rig.publish()
+    rig.checkpoints.entries()[0].path.write_bytes(b"torn")
+    rig.start()
+    rig.publisher.forget_unreachable()
+    rig.learn(20, 30)
+    assert rig.publish() == 3
 
 
-def test_a_wiped_store_gets_what_the_learner_knows(bench: PublishRig) -> None:
-    bench.learn(0, 30)
-    bench.publish()
-    wipe(bench.store)
-    bench.start()
-    bench.learn(30, 40)
-    assert bench.publish() == 2 == bench.store.current()
-    assert bench.store.manifest(bench.store.current()).labels == bench.learner.tier.head.classes
+def test_a_wiped_store_gets_what_the_learner_knows(rig: PublishRig) -> None:
+    rig.learn(0, 30)
+    rig.publish()
+    wipe(rig.store)
+    rig.start()
+    rig.learn(30, 40)
+    assert (rig.publish(), rig.store.current()) == (2, 2)
+    assert rig.store.manifest(rig.store.current()).labels == rig.learner.tier.head.classes
 
 
-def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_without_a_label(bench: PublishRig) -> None:
-    bench.learn(0, 30)
-    bench.publish()
-    wipe(bench.store)
-    bench.leadership.confirm()
-    assert bench.publish() == 0  # it looks, and finds nothing
-    assert bench.publish() == 2 == bench.store.current()
-    assert bench.store.manifest(2).epoch == bench.leadership.lease.epoch == bench.checkpoints.highest_epoch() == 2
-    assert not bench.publisher.is_due()
+def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_without_a_label(rig: PublishRig) -> None:
+    rig.learn(0, 30)
+    rig.publish()
+    wipe(rig.store)
+    rig.leadership.confirm()
+    assert rig.publish() == 0  # finds that the store has no version
+    assert (rig.publish(), rig.store.current()) == (2, 2)
+    assert rig.store.manifest(2).epoch == 2
+    assert rig.leadership.lease.epoch == 2
+    assert rig.checkpoints.highest_epoch() == 2
+    assert not rig.publisher.is_due()
 
 
-def test_a_publication_that_the_wiped_store_refuses_is_made_again(bench: PublishRig) -> None:
-    bench.learn(0, 30)
-    wipe(bench.store)
-    assert bench.publish() == 0 and bench.learner.counts["failed_StaleEpoch"] == 1
-    assert bench.publish() == 2 == bench.store.current()
+def test_a_publication_that_the_wiped_store_refuses_is_made_again(rig: PublishRig) -> None:
+    rig.learn(0, 30)
+    wipe(rig.store)
+    assert rig.publish() == 0 and rig.learner.counts["failed_StaleEpoch"] == 1
+    assert (rig.publish(), rig.store.current()) == (2, 2)
 
 
-def test_a_publication_under_a_lease_that_another_has_ends_it(
-    bench: PublishRig, open_store: Callable[[], Store]
-) -> None:
-    bench.learn(0, 30)
-    wipe(bench.store)
+def test_a_publication_under_a_lease_that_another_has_ends_it(rig: PublishRig, open_store: Callable[[], Store]) -> None:
+    rig.learn(0, 30)
+    wipe(rig.store)
     assert Leadership(open_store(), "learner", "another", ttl_ms=60_000).acquire()
     with pytest.raises(StaleEpoch):
-        bench.publish()
+        rig.publish()

@@ -1,4 +1,4 @@
-"""A version is made again from its lineage, whatever the order in which the topics were read, and to the bit."""
+"""A version is rebuilt from its lineage, bit for bit, in whatever order the topics were read."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pytest
 
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Maker
+from learner.release.candidate import Candidate, Maker, manifest_of
 from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
-from learner.release.shipment import manifest_of
 from learner.state.lineage import MAX_ROUNDS, began, broken, ended
 from learner.stopwatch import Stopwatch
 from tests.learner.small import small_config, small_learner
@@ -24,7 +23,7 @@ Topics = dict[str, list[Answer | Feedback]]
 @pytest.fixture(scope="module")
 def topics() -> Topics:
     """Two partitions of each topic; the labels of one lie in another order than their answers."""
-    parts: Topics = {f"{topic}/{part}": [] for topic in ("answers.v1", "feedback.v1") for part in range(2)}
+    parts: Topics = {"answers.v1/0": [], "answers.v1/1": [], "feedback.v1/0": [], "feedback.v1/1": []}
     for number in range(NUM_EVENTS):
         parts[f"answers.v1/{number % 2}"].append(answer(number))
         parts[f"feedback.v1/{number // 3 % 2}"].append(feedback(number))
@@ -32,7 +31,7 @@ def topics() -> Topics:
 
 
 def play(learner: Learner, topics: Topics, seed: int) -> None:
-    """Read everything in polls of any size from any partition, with slow work between them."""
+    """Reads everything in polls of any size from any partition, with slow work between them."""
     rng = random.Random(seed)
     at = dict.fromkeys(topics, 0)
     while any(at[name] < len(records) for name, records in topics.items()):
@@ -52,11 +51,11 @@ def published(learner: Learner) -> WeightManifest:
 
 
 def made(learner: Learner) -> Candidate:
-    return Maker(small_config(**CHANGED)).make(learner, Stopwatch())
+    return Maker(small_config(**CHANGED)).make(learner.knowledge, Stopwatch())
 
 
 def reader(topics: Topics, seed: int) -> ReadTo:
-    """Gives each partition up to the offsets, in an order of its own."""
+    """Reads each partition up to the offsets; the order of the partitions is random."""
     rng = random.Random(seed)
     at = dict.fromkeys(topics, 0)
 
@@ -109,9 +108,7 @@ def set_aside(learner: Learner) -> None:
 
 
 def erase_somebody(learner: Learner) -> None:
-    from learner.release.erasure import erase
-
-    erase(learner, keep_alive=lambda: None)
+    learner.erase(keep_alive=lambda: None)
 
 
 @pytest.mark.parametrize("change, gap", [(set_aside, "set aside"), (erase_somebody, "erased")])
@@ -131,9 +128,11 @@ def test_another_model_is_no_match(topics: Topics) -> None:
 
 
 def test_the_rounds_of_a_lineage_are_bounded() -> None:
-    it = Lineage()
+    lineage = Lineage()
     for number in range(MAX_ROUNDS + 1):
-        assert not it.gap
-        it = ended(began(it, number=number, kind="labels", offsets={"feedback.v1/0": number}), is_adopted=True)
-    assert len(it.rounds) == MAX_ROUNDS and f"more than {MAX_ROUNDS} rounds" in it.gap
-    assert broken(it, "lost").rounds == it.rounds
+        assert not lineage.gap
+        lineage = began(lineage, number=number, kind="labels", offsets={"feedback.v1/0": number})
+        lineage = ended(lineage, is_adopted=True)
+    assert len(lineage.rounds) == MAX_ROUNDS
+    assert f"more than {MAX_ROUNDS} rounds" in lineage.gap
+    assert broken(lineage, "lost").rounds == lineage.rounds

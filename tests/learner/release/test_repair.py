@@ -1,4 +1,4 @@
-"""B14: a blob that was damaged stayed so for ever, and a replica that started could load nothing."""
+"""B14: a damaged blob was never repaired, and a replica that started could not load any version."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def bench(store: Store, tmp_path: Path) -> PublishRig:
+def rig(store: Store, tmp_path: Path) -> PublishRig:
     it = PublishRig(store, tmp_path)
     it.learn(0, 40)
     it.publish()
@@ -29,7 +29,7 @@ def bench(store: Store, tmp_path: Path) -> PublishRig:
 
 @pytest.fixture
 def damage(raw: Any, key: Callable[..., str]) -> Callable[[str], None]:
-    """Changes the first byte of a blob."""
+    """Flips a bit of the first byte of a blob."""
 
     def flip(digest: str) -> None:
         name = key("blob", digest)
@@ -39,130 +39,131 @@ def damage(raw: Any, key: Callable[..., str]) -> Callable[[str], None]:
     return flip
 
 
-def repairer_of(bench: PublishRig, *, verify_every_s: float = 0.0) -> Repairer:
+def repairer_of(rig: PublishRig, *, verify_every_s: float = 0.0) -> Repairer:
     return Repairer(
-        bench.learner,
-        bench.store,
-        bench.publisher,
-        leadership=bench.leadership,
+        rig.learner,
+        rig.store,
+        rig.publisher,
+        leadership=rig.leadership,
         verify_every_s=verify_every_s,
-        clock_s=lambda: bench.now_s,
+        clock_s=lambda: rig.now_s,
     )
 
 
-def loader(bench: PublishRig) -> Loader:
-    """As a replica that has just started."""
-    return Loader(bench.store, tokenizer(), probe_tolerance=0.05)
+def loader(rig: PublishRig) -> Loader:
+    """The loader of a replica that has just started."""
+    return Loader(rig.store, tokenizer(), probe_tolerance=0.05)
 
 
-def refused(bench: PublishRig, version: int) -> tuple[str, ...]:
-    """The damaged blobs for which a replica refuses the version, told to the store."""
+def refused(rig: PublishRig, version: int) -> tuple[str, ...]:
+    """Lets a replica refuse the version and report the damaged blobs; returns these."""
     with pytest.raises(VersionRefused) as raised:
-        loader(bench).load(version)
-    bench.store.report(ReplicaReport(replica="r", revision=1, versions=(), time_ms=1, damaged=raised.value.damaged))
+        loader(rig).load(version)
+    rig.store.report(ReplicaReport(replica="r", revision=1, versions=(), time_ms=1, damaged=raised.value.damaged))
     return raised.value.damaged
 
 
-def looked(bench: PublishRig, repairer: Repairer) -> None:
-    bench.now_s += 2.0
-    repairer.look()
+def repair(rig: PublishRig, repairer: Repairer) -> None:
+    """Lets the repairer run two seconds later."""
+    rig.now_s += 2.0
+    repairer.repair()
 
 
-def known(bench: PublishRig) -> Facts:
-    """What the learner knows, but for how often it did something."""
-    return msgspec.structs.replace(bench.learner.export(None).facts, counts={})
+def known(rig: PublishRig) -> Facts:
+    """What the learner knows, but for the counts of what it did."""
+    return msgspec.structs.replace(rig.learner.export(None).facts, counts={})
 
 
-def digests(bench: PublishRig, version: int) -> dict[str, str]:
-    return {entry.name: entry.digest for entry in bench.store.manifest(version).tensors}
+def digests(rig: PublishRig, version: int) -> dict[str, str]:
+    return {entry.name: entry.digest for entry in rig.store.manifest(version).tensors}
 
 
-def test_what_a_replica_reports_is_written_again(bench: PublishRig, damage: Callable[[str], None]) -> None:
+def test_what_a_replica_reports_is_written_again(rig: PublishRig, damage: Callable[[str], None]) -> None:
     for name in ("embed.word", "head.out"):
-        damage(digests(bench, 1)[name])
-    assert len(refused(bench, 1)) == 2
-    looked(bench, repairer_of(bench))
-    assert bench.learner.counts["blobs_repaired"] == 2
-    assert loader(bench).load(1).number == 1
+        damage(digests(rig, 1)[name])
+    assert len(refused(rig, 1)) == 2
+    repair(rig, repairer_of(rig))
+    assert rig.learner.counts["blobs_repaired"] == 2
+    assert loader(rig).load(1).number == 1
 
 
 def test_the_head_of_an_older_version_is_at_hand_while_the_plan_names_it(
-    bench: PublishRig, damage: Callable[[str], None]
+    rig: PublishRig, damage: Callable[[str], None]
 ) -> None:
-    withdraw(bench.store, to=1)
+    withdraw(rig.store, to=1)
     for last in range(50, 160, 10):
-        bench.learn(last - 10, last)
-        bench.publish()
-    damage(digests(bench, 1)["head.out"])
-    assert refused(bench, 1)
-    looked(bench, repairer_of(bench))
-    assert loader(bench).load(1).number == 1
+        rig.learn(last - 10, last)
+        rig.publish()
+    damage(digests(rig, 1)["head.out"])
+    assert refused(rig, 1)
+    repair(rig, repairer_of(rig))
+    assert loader(rig).load(1).number == 1
 
 
 def test_after_a_restart_a_head_is_made_again_from_its_checkpoint(
-    bench: PublishRig, damage: Callable[[str], None]
+    rig: PublishRig, damage: Callable[[str], None]
 ) -> None:
-    withdraw(bench.store, to=1)
-    bench.learn(40, 80)
-    bench.publish()
-    bench.start()
-    bench.learn(80, 90)
-    before = known(bench)
-    damage(digests(bench, 1)["head.out"])
-    assert refused(bench, 1)
-    looked(bench, repairer_of(bench))
-    assert loader(bench).load(1).number == 1
-    assert known(bench) == before
+    withdraw(rig.store, to=1)
+    rig.learn(40, 80)
+    rig.publish()
+    rig.start()
+    rig.learn(80, 90)
+    before = known(rig)
+    damage(digests(rig, 1)["head.out"])
+    assert refused(rig, 1)
+    repair(rig, repairer_of(rig))
+    assert loader(rig).load(1).number == 1
+    assert known(rig) == before
 
 
 def test_what_nobody_can_make_again_is_said_and_looked_at_again_later(
-    bench: PublishRig, damage: Callable[[str], None]
+    rig: PublishRig, damage: Callable[[str], None]
 ) -> None:
-    withdraw(bench.store, to=1)
-    bench.learn(40, 80)
-    bench.publish()
-    for path in bench.folder.glob("*-v1.checkpoint"):
+    withdraw(rig.store, to=1)
+    rig.learn(40, 80)
+    rig.publish()
+    for path in rig.folder.glob("*-v1.checkpoint"):
         path.unlink()
-    bench.start()
-    damage(digests(bench, 1)["head.out"])
-    assert refused(bench, 1)
-    repairer = repairer_of(bench)
+    rig.start()
+    damage(digests(rig, 1)["head.out"])
+    assert refused(rig, 1)
+    repairer = repairer_of(rig)
     for _ in range(7):
-        looked(bench, repairer)
-    assert bench.learner.counts["blobs_not_at_hand"] == 2
+        repair(rig, repairer)
+    assert rig.learner.counts["blobs_not_at_hand"] == 2
 
 
-def test_all_of_the_current_version_is_read_back_now_and_then(bench: PublishRig, damage: Callable[[str], None]) -> None:
-    damage(digests(bench, 1)["head.proj"])
-    repairer = repairer_of(bench, verify_every_s=3_600.0)
-    looked(bench, repairer)
+def test_all_of_the_current_version_is_read_back_now_and_then(rig: PublishRig, damage: Callable[[str], None]) -> None:
+    damage(digests(rig, 1)["head.proj"])
+    repairer = repairer_of(rig, verify_every_s=3_600.0)
+    repair(rig, repairer)
     with pytest.raises(VersionRefused):
-        loader(bench).load(1)
-    bench.now_s += 3_600.0
-    looked(bench, repairer)
-    assert bench.learner.counts["blobs_repaired"] == 1
-    assert loader(bench).load(1).number == 1
+        loader(rig).load(1)
+    rig.now_s += 3_600.0
+    repair(rig, repairer)
+    assert rig.learner.counts["blobs_repaired"] == 1
+    assert loader(rig).load(1).number == 1
 
 
 def test_a_blob_that_says_nonsense_of_itself_does_not_end_the_learner(
-    bench: PublishRig, raw: Any, key: Callable[..., str]
+    rig: PublishRig, raw: Any, key: Callable[..., str]
 ) -> None:
-    """B25 no. 7: BlobCorrupt while publishing was not caught."""
-    bench.learn(40, 80)
-    encoder = key("blob", digests(bench, 1)["embed.word"])
+    """B25 no. 7: BlobCorrupt was not handled while publishing."""
+    rig.learn(40, 80)
+    encoder = key("blob", digests(rig, 1)["embed.word"])
     raw.hset(encoder, "chunk", "many")
     raw.hdel(encoder, "bytes")
-    assert bench.publish() == 1 and bench.learner.counts["failed_BlobCorrupt"] == 1
-    looked(bench, repairer_of(bench))
-    assert bench.publish() == 2
-    assert loader(bench).load(2).number == 2
+    assert rig.publish() == 1 and rig.learner.counts["failed_BlobCorrupt"] == 1
+    repair(rig, repairer_of(rig))
+    assert rig.publish() == 2
+    assert loader(rig).load(2).number == 2
 
 
 def test_a_blob_whose_size_is_wrong_does_not_stop_the_publications(
-    bench: PublishRig, raw: Any, key: Callable[..., str]
+    rig: PublishRig, raw: Any, key: Callable[..., str]
 ) -> None:
-    bench.learn(40, 80)
-    raw.hset(key("blob", digests(bench, 1)["head.proj"]), "bytes", "7")
-    assert bench.publish() == 1 and bench.learner.counts["failed_NotFound"] == 1
-    looked(bench, repairer_of(bench))
-    assert bench.publish() == 3
+    rig.learn(40, 80)
+    raw.hset(key("blob", digests(rig, 1)["head.proj"]), "bytes", "7")
+    assert rig.publish() == 1 and rig.learner.counts["failed_NotFound"] == 1
+    repair(rig, repairer_of(rig))
+    assert rig.publish() == 3

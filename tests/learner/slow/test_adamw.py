@@ -1,4 +1,4 @@
-"""The same bits as torch's own class, without what that class imports."""
+"""Our AdamW gives the same bits as torch's own class, without what that class imports."""
 
 import subprocess
 import sys
@@ -17,10 +17,11 @@ from learner.slow.round import SlowRound
 from learner.slow.trainer import Trainer, with_own_top
 from model.ragged import RaggedBatch
 from tests.learner.small import small_config, small_strata
-strata, batch = small_strata(), RaggedBatch.of([[1, 2, 3], [4, 5]])
+strata = small_strata()
+batch = RaggedBatch.of([[1, 2, 3], [4, 5]])
 means = torch.eye(2, strata.config.d_model)
-it = Trainer(with_own_top(strata, 1), means, parent=strata, num_steps=2, config=small_config(trainable_layers=1))
-print(it.step(strata.encode_prefix(batch, 1), batch.layout, torch.tensor([0, 1]), [2]) > 0)
+trainer = Trainer(with_own_top(strata, 1), means, parent=strata, num_steps=2, config=small_config(trainable_layers=1))
+print(trainer.step(strata.encode_prefix(batch, 1), batch.layout, torch.tensor([0, 1]), [2]) > 0)
 print("torch._dynamo" in sys.modules)
 """
 
@@ -30,7 +31,7 @@ def test_the_steps_are_those_of_torch(seed: int, num_steps: int, num_more: int) 
     generator = torch.Generator().manual_seed(seed)
     ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((5, 3), (4,), (2, 2))]
     theirs = [nn.Parameter(each.detach().clone()) for each in ours]
-    it = AdamW(
+    own_optimizer = AdamW(
         [ParameterGroup(ours[:2], rate=1e-2, decay=0.1), ParameterGroup(ours[2:], rate=1e-1, decay=0.0)],
         num_steps=num_steps,
     )
@@ -41,19 +42,19 @@ def test_the_steps_are_those_of_torch(seed: int, num_steps: int, num_more: int) 
     optimizer = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=num_steps)
     for _ in range(num_steps + num_more):
-        it.zero_grad()
+        own_optimizer.zero_grad()
         for own, other in zip(ours, theirs, strict=True):
             own.grad = torch.randn(own.shape, generator=generator)
             other.grad = own.grad.clone()
-        it.step()
+        own_optimizer.step()
         optimizer.step()
         schedule.step()
         assert all(torch.equal(own, other) for own, other in zip(ours, theirs, strict=True))
-    it.zero_grad()
+    own_optimizer.zero_grad()
     assert all(each.grad is None for each in ours)
 
 
 def test_a_slow_step_does_not_import_the_compiler_of_torch() -> None:
-    """It took two seconds of each start of a learner."""
+    """The import took two seconds of each start of a learner."""
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "False"], done.stderr

@@ -27,7 +27,7 @@ def trainer(strata: Strata, changed: dict[str, float | str] | None = None, *, nu
 
 
 def moved(changes: dict[str, float | str], *, first: int) -> float:
-    """How far twenty steps move the vectors of the samples from `first` on."""
+    """The mean square by which twenty steps change the vectors of the samples from `first` on."""
     shadow = with_own_top(small_strata(), 1)
     served = small_served()
     it = trainer(shadow, changes)
@@ -35,7 +35,8 @@ def moved(changes: dict[str, float | str], *, first: int) -> float:
     for _ in range(20):
         it.step(x_TD, layout, ROWS, SIZES)
     with torch.no_grad():
-        before_BD, after_BD = (strata.forward_from(1, x_TD, layout) for strata in (small_strata(), shadow))
+        before_BD = small_strata().forward_from(1, x_TD, layout)
+        after_BD = shadow.forward_from(1, x_TD, layout)
     return float((after_BD - before_BD)[first:].square().mean())
 
 
@@ -55,7 +56,7 @@ def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> Non
     }
 
 
-def test_the_rates_fall_to_nothing_on_the_way() -> None:
+def test_the_rates_decay_to_zero() -> None:
     shadow = with_own_top(small_strata(), 1)
     it = trainer(shadow, num_steps=2)
     x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
@@ -94,4 +95,6 @@ def test_a_loss_that_is_robust_is_another_loss() -> None:
     for q in (0.0, 0.5):
         x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
         losses.append(trainer(with_own_top(small_strata(), 1), {"slow_loss_q": q}).step(x_TD, layout, ROWS, SIZES))
-    assert 0 < losses[1] < losses[0] and losses[1] <= 1 / 0.5
+    assert losses[1] > 0
+    assert losses[1] < losses[0]
+    assert losses[1] <= 1 / 0.5  # the bound of the loss at q = 0.5

@@ -1,4 +1,4 @@
-"""B25 no. 8: states under other settings: what is kept bit for bit, what is made anew, what is refused."""
+"""B25 no. 8: states under other settings. Some are kept bit for bit, some are made anew, some are refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +21,14 @@ from wire.store import Store
 
 
 def taught(**changed: float | str) -> Learner:
-    it = small_learner(**changed)
-    it.learn(stream(0, 80), {"feedback.v1/0": 80})
-    return it
+    """A learner that knows 80 events."""
+    learner = small_learner(**changed)
+    learner.learn(stream(0, 80), {"feedback.v1/0": 80})
+    return learner
 
 
 def trained(**changed: float | str) -> Learner:
-    """One that has adopted the encoder of a slow round."""
+    """A learner that has adopted the encoder of a slow round."""
     it = taught(slow_rate=1e-5, **changed)
     it.tick()
     while it.has_work:
@@ -37,9 +38,10 @@ def trained(**changed: float | str) -> Learner:
 
 
 def restored(old: Learner, **changed: float | str) -> Learner:
-    it = small_learner(slow_rate=1e-5, **changed)
-    it.restore(decode(encode(old.export(None))))
-    return it
+    """A learner under `changed` settings that was restored from the state of `old`."""
+    learner = small_learner(slow_rate=1e-5, **changed)
+    learner.restore(decode(encode(old.export(None))))
+    return learner
 
 
 def assert_same_sums(one: Learner, other: Learner) -> None:
@@ -56,11 +58,12 @@ def assert_made_anew(it: Learner, old: Learner) -> None:
     sums = it.tier.export()
     assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
     assert it.tier.head.classes == old.tier.head.classes and it.replay.samples() == old.replay.samples()
-    assert it.has_migrated and it.counts["migrations"] == 1 and it.anchor is None and it.lineage.gap
+    assert it.has_migrated and it.counts["migrations"] == 1 and it.knowledge.anchor is None and it.knowledge.lineage.gap
 
 
 def top_of(it: Learner, layer: int) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in it.strata.state_dict().items() if name.startswith(f"layers.{layer}.")}
+    state = it.knowledge.strata.state_dict()
+    return {name: value for name, value in state.items() if name.startswith(f"layers.{layer}.")}
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -83,9 +86,10 @@ def test_what_is_lost_is_said() -> None:
     old = taught(replay_samples=30)
     with capture_logs() as logs:
         it = restored(old, replay_samples=30, num_features=64)
-    (said,) = [log for log in logs if log["event"] == "migrated"]
-    assert said["changed"] == {"learner.num_features": "96 -> 64"}
-    assert said["samples_lost"] == old.tier.head.num_samples - len(old.replay) > 20
+    (entry,) = [log for log in logs if log["event"] == "migrated"]
+    assert entry["changed"] == {"learner.num_features": "96 -> 64"}
+    assert entry["samples_lost"] == old.tier.head.num_samples - len(old.replay)
+    assert entry["samples_lost"] > 20
     assert it.tier.head.num_samples == 30
 
 
@@ -93,7 +97,7 @@ def test_more_rows_cost_nothing() -> None:
     old = trained()
     it = restored(old, label_capacity=16)
     assert_same_sums(it, old)
-    assert_equal(it.top, old.top)
+    assert_equal(it.knowledge.top, old.knowledge.top)
     for number in range(12):
         it.learn([answer(100 + number), feedback(100 + number, label=f"class {number}")], {})
     assert len(it.tier.head.classes) > 8 and not it.counts["over_capacity"]
@@ -111,10 +115,11 @@ def test_blocks_that_are_not_trained_any_more_stay_as_they_were_trained() -> Non
     old = trained()
     still = restored(old, trainable_layers=0)
     assert_same_sums(still, old)
-    assert still.tier.served.key == old.tier.served.key != small_learner(trainable_layers=0).tier.served.key
+    assert still.tier.served.key == old.tier.served.key
+    assert still.tier.served.key != small_learner(trainable_layers=0).tier.served.key
     again = restored(still)
     assert_same_sums(again, old)
-    assert_equal(again.top, old.top)
+    assert_equal(again.knowledge.top, old.knowledge.top)
     assert not again.has_migrated
 
 
@@ -141,11 +146,11 @@ def test_another_encoder_takes_the_memory_and_not_the_blocks() -> None:
 def test_a_round_under_way_is_dropped_where_the_encoder_changes_and_repeated_where_not() -> None:
     old = taught()
     old.tick()
-    assert old.round
+    assert old.knowledge.round
     assert restored(old, label_capacity=16).has_work
     for changed in ({"num_features": 64}, {"trainable_layers": 0}, {"trainable_layers": 2}):
         it = restored(old, **changed)
-        assert not it.has_work and it.lineage.rounds[-1].outcome == "dropped"
+        assert not it.has_work and it.knowledge.lineage.rounds[-1].outcome == "dropped"
 
 
 def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
@@ -165,7 +170,10 @@ def assert_made_anew_of(it: Learner, snapshot: Snapshot) -> None:
 
 
 def samples_of(snapshot: Snapshot) -> list[Labelled]:
-    return [sample for group in snapshot.facts.replay.groups.values() for _, sample in group]
+    samples = list[Labelled]()
+    for heap in snapshot.facts.replay.groups.values():
+        samples += [sample for _, sample in heap]
+    return samples
 
 
 def test_a_checkpoint_of_format_1_is_gone_on_from() -> None:
@@ -189,12 +197,12 @@ def test_more_trained_blocks_than_there_are_is_refused() -> None:
 def test_what_the_settings_have_changed_is_published_and_can_be_served(
     store: Store, tmp_path: Path, changed: dict[str, float]
 ) -> None:
-    bench = PublishRig(store, tmp_path)
-    bench.learn(0, 60)
-    bench.publish()
-    bench.start(**changed)
-    assert bench.publisher.is_due() and bench.publish() == 2
-    assert store.manifest(2).model_spec == bench.learner.model_spec
+    rig = PublishRig(store, tmp_path)
+    rig.learn(0, 60)
+    rig.publish()
+    rig.start(**changed)
+    assert rig.publisher.is_due() and rig.publish() == 2
+    assert store.manifest(2).model_spec == rig.learner.model_spec
     assert Loader(store, tokenizer(), probe_tolerance=0.05).load(2).number == 2
-    bench.start()
-    assert not bench.publisher.is_due()
+    rig.start()
+    assert not rig.publisher.is_due()

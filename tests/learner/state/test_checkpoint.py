@@ -1,4 +1,4 @@
-"""The folder of checkpoints: what is newest, what may be written, what a version was."""
+"""The folder of checkpoints: which is the newest, who may write, and which belongs to a version."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,9 @@ from tests.learner.snapshots import manifest, snapshot
 from wire.errors import StaleEpoch
 
 
-def value_of(found: Snapshot | None) -> float | None:
-    return float(found.tensors["head.gram"][0, 0]) if found else None
+def value_of(snapshot: Snapshot | None) -> float | None:
+    """The `value` that a snapshot was made with."""
+    return float(snapshot.tensors["head.gram"][0, 0]) if snapshot else None
 
 
 def test_a_torn_checkpoint_leaves_the_one_before_it(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_without_a_whole_checkpoint_nothing_begins_from_nothing(tmp_path: Path) -> None:
-    """B25 no. 8: the learner began from nothing, silently, where every file was torn."""
+    """B25 no. 8: where every file was torn, the learner began from nothing and did not log it."""
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     for version in (1, 2):
         checkpoints.write(snapshot(version)).write_bytes(b"torn")
@@ -77,7 +78,7 @@ def test_what_a_newer_program_wrote_is_not_passed_over(tmp_path: Path) -> None:
         checkpoints.newest()
 
 
-def test_a_folder_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     (tmp_path / "000000001-e1-v1.checkpoint").mkdir()
     with pytest.raises(StateRefused, match="Is a directory"):
@@ -95,13 +96,14 @@ def test_files_without_an_epoch_in_their_name_are_older_than_all_others(tmp_path
 
 
 def test_a_leader_that_slept_writes_nothing_over_its_successor(tmp_path: Path) -> None:
-    """B20: it wrote what it knew before it slept as the newest checkpoint, under the number of another's version."""
+    """B20: it wrote its old state as the newest checkpoint, under the number of a version of its successor."""
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     checkpoints.write(snapshot(4, epoch=1, value=1))
     checkpoints.write(snapshot(5, epoch=2, value=2))
     with pytest.raises(StaleEpoch, match="epoch 2 has written; ours is 1"):
         checkpoints.write(snapshot(5, epoch=1, value=3))
-    assert value_of(checkpoints.newest()) == value_of(checkpoints.of_version(manifest(5, epoch=2))) == 2
+    assert value_of(checkpoints.newest()) == 2
+    assert value_of(checkpoints.of_version(manifest(5, epoch=2))) == 2
 
 
 write = st.tuples(st.integers(1, 4), st.integers(0, 3), st.booleans())
@@ -110,26 +112,26 @@ write = st.tuples(st.integers(1, 4), st.integers(0, 3), st.booleans())
 @settings(max_examples=40)
 @given(st.lists(write, max_size=20))
 def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[tuple[int, int, bool]]) -> None:
-    """B20: leaders write in any order. Some of them sleep between the last check and the name, and land at the end."""
+    """B20: leaders write in any order. Some sleep between the last check and the rename, and rename at the end."""
     with TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), num_newest=3)
         landed: list[tuple[int, int, int]] = []  # epoch, version, value
         asleep: list[tuple[Path, Snapshot]] = []
         for value, (epoch, version, sleeps) in enumerate(writes):
-            made = snapshot(version, epoch=epoch, value=value)
-            highest = max((it[0] for it in landed), default=0)
+            written = snapshot(version, epoch=epoch, value=value)
+            highest = max((entry[0] for entry in landed), default=0)
             if sleeps and epoch >= highest:
-                asleep.append((checkpoints.next_path(made), made))
+                asleep.append((checkpoints.next_path(written), written))
             elif epoch >= highest:
-                checkpoints.write(made)
+                checkpoints.write(written)
                 landed.append((epoch, version, value))
             else:
                 with pytest.raises(StaleEpoch):
-                    checkpoints.write(made)
+                    checkpoints.write(written)
         last = max((epoch for epoch, *_ in landed), default=0)
-        for path, made in asleep:
-            if made.facts.epoch < last:
-                path.write_bytes(encode(made))
+        for path, late in asleep:
+            if late.facts.epoch < last:
+                path.write_bytes(encode(late))
         assert value_of(checkpoints.newest()) == max(
             (value for epoch, _, value in landed if epoch == last), default=None
         )
@@ -141,7 +143,7 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=20))
 def test_a_power_cut_leaves_the_last_checkpoint_that_was_synced(writes: list[tuple[bool, int]]) -> None:
-    """B25 no. 6: most checkpoints are not synced, so they may be torn by a power cut, and are seldom on disk at all."""
+    """B25 no. 6: most checkpoints are not synced. So a power cut may tear them, and most never reach the disk."""
     with TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), num_newest=2)
         torn: list[Path] = []

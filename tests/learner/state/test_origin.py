@@ -1,4 +1,4 @@
-"""B25 no. 8: another setting on an old state ended the learner again and again, or made it begin from nothing."""
+"""B25 no. 8: with a changed setting and an old state, the learner ended at every start, or began from nothing."""
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +13,7 @@ OLD = Origin(
 
 
 @pytest.mark.parametrize(
-    ("changed", "said", "is_rebuilt"),
+    ("changed", "differences", "is_rebuilt"),
     [
         ({}, {}, False),
         ({"label_capacity": 16}, {"learner.label_capacity": "8 -> 16"}, False),
@@ -26,10 +26,10 @@ OLD = Origin(
     ],
 )
 def test_what_becomes_of_a_state_under_other_settings(
-    changed: dict[str, int | str], said: dict[str, str], is_rebuilt: bool
+    changed: dict[str, int | str], differences: dict[str, str], is_rebuilt: bool
 ) -> None:
     change = compare(OLD, replace(OLD, **changed), is_same_encoder=True, num_classes=4)
-    assert (change.settings, change.is_rebuilt, bool(change)) == (said, is_rebuilt, bool(said))
+    assert (change.settings, change.is_rebuilt, bool(change)) == (differences, is_rebuilt, bool(differences))
 
 
 def test_another_encoder_is_named_and_the_sums_are_made_anew() -> None:

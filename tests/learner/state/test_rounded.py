@@ -11,17 +11,17 @@ from model.strata import Strata
 from tests.learner.small import small_strata, tokenizer
 
 
-def made(folder: Path | None, *, strata: Strata | None = None, first_layer: int = 1) -> dict[str, Stored]:
+def rounded_tensors(folder: Path | None, *, strata: Strata | None = None, first_layer: int = 1) -> dict[str, Stored]:
     return rounded_encoder(strata or small_strata(), tokenizer(), first_layer=first_layer, cache_dir=folder)
 
 
 def digests(tensors: dict[str, Stored]) -> dict[str, str]:
-    return {name: it.entry.digest for name, it in tensors.items()}
+    return {name: stored.entry.digest for name, stored in tensors.items()}
 
 
 @pytest.fixture
 def num_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often something was rounded: one entry each."""
+    """Counts the calls that round: one entry each."""
     calls: list[int] = []
     make = rounded._rounded
 
@@ -36,45 +36,47 @@ def num_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_second_start_reads_the_same_bits(tmp_path: Path, num_made: list[int]) -> None:
     first = small_strata()
     second = small_strata()
-    once = made(tmp_path, strata=first)
-    assert digests(made(tmp_path, strata=second)) == digests(once) == digests(made(None))
+    once = rounded_tensors(tmp_path, strata=first)
+    assert digests(rounded_tensors(tmp_path, strata=second)) == digests(once)
+    assert digests(rounded_tensors(None)) == digests(once)
     assert len(num_made) == 2  # and once without a folder
     for (name, mine), theirs in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name
-    assert any((it != 1).any() for name, it in second.state_dict().items() if name.endswith("in_scale"))
+    in_scales = [value for name, value in second.state_dict().items() if name.endswith("in_scale")]
+    assert any((in_scale != 1).any() for in_scale in in_scales)
 
 
 def test_other_weights_or_settings_are_rounded_anew(tmp_path: Path, num_made: list[int]) -> None:
-    made(tmp_path)
-    other = made(tmp_path, strata=small_strata(seed=8))
-    assert digests(other) == digests(made(None, strata=small_strata(seed=8)))
-    assert digests(made(tmp_path, first_layer=0)) == digests(made(None, first_layer=0))
+    rounded_tensors(tmp_path)
+    other = rounded_tensors(tmp_path, strata=small_strata(seed=8))
+    assert digests(other) == digests(rounded_tensors(None, strata=small_strata(seed=8)))
+    assert digests(rounded_tensors(tmp_path, first_layer=0)) == digests(rounded_tensors(None, first_layer=0))
     assert len(num_made) == 5
 
 
 @pytest.mark.parametrize("place", [0, 40, 100, -1])
 def test_a_damaged_file_is_made_again(tmp_path: Path, num_made: list[int], place: int) -> None:
-    once = made(tmp_path)
+    once = rounded_tensors(tmp_path)
     path = tmp_path / FILE
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[place] ^= 1
     path.write_bytes(damaged)
-    assert digests(made(tmp_path)) == digests(once) and path.read_bytes() == whole
+    assert digests(rounded_tensors(tmp_path)) == digests(once) and path.read_bytes() == whole
     path.write_bytes(whole[:place])
-    assert digests(made(tmp_path)) == digests(once) and path.read_bytes() == whole
+    assert digests(rounded_tensors(tmp_path)) == digests(once) and path.read_bytes() == whole
     assert len(num_made) == 3
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     folder = tmp_path / "taken"
     folder.write_text("a file where the folder should be")
-    assert digests(made(folder)) == digests(made(None))
+    assert digests(rounded_tensors(folder)) == digests(rounded_tensors(None))
 
 
 def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
     strata = small_strata()
     strata.get_parameter("layers.1.up.weight").data[0, 0] = float("nan")
     with pytest.raises(NonFinite):
-        made(tmp_path, strata=strata)
+        rounded_tensors(tmp_path, strata=strata)
     assert not (tmp_path / FILE).exists()

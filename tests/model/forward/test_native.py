@@ -1,4 +1,4 @@
-"""The native forward against torch's: every way to compute, both precisions, every layer."""
+"""The native forward against torch's: every instruction set, both precisions, every layer."""
 
 from dataclasses import replace
 
@@ -19,27 +19,27 @@ TENSORS = encoder_tensors(small_strata())
 BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
 
 
-def able(way: str) -> str:
-    if reasons := native.why_not(way):
+def skip_unless_able(isa: str) -> str:
+    if reasons := native.why_not(isa):
         pytest.skip("; ".join(reasons))
-    return way
+    return isa
 
 
-@pytest.mark.parametrize("way", native.WAYS)
+@pytest.mark.parametrize("isa", native.ISAS)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_agrees_with_torch(way: str, precision: str) -> None:
-    """Within what one 8-bit rounding that falls the other way makes of a vector."""
+def test_agrees_with_torch(isa: str, precision: str) -> None:
+    """The bounds allow a few 8-bit roundings to go to the other neighbour."""
     ours = NativeForward(SMALL, TENSORS, precision)
     theirs = LibraryForward(SMALL, TENSORS, precision)
-    found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, way=able(way))
+    found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, isa=skip_unless_able(isa))
     assert (found * theirs.encode(BATCH)).sum(dim=1).min() > 0.999
     for layer in range(SMALL.n_layers + 1):
-        tokens = ours._encoder.tokens(BATCH.ids_T, BATCH.offsets, layers=layer, way=way)
+        tokens = ours._encoder.tokens(BATCH.ids_T, BATCH.offsets, layers=layer, isa=isa)
         assert (tokens - theirs.tokens(BATCH, layer)).abs().max() < (0.2 if layer else 1e-5)
 
 
 def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention in 8-bit integers too, so that nothing but the order of float32 sums differs."""
+    """Attention is in 8-bit integers on both sides, so that only the order of float32 sums differs."""
     monkeypatch.setenv(dispatch.VARIABLE, "reference")
     dispatch.forced.cache_clear()
     try:
@@ -50,14 +50,14 @@ def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ours.encode(BATCH) * theirs.encode(BATCH)).sum(dim=1).min() > 0.9999
 
 
-@pytest.mark.parametrize("way", native.WAYS)
-def test_agrees_on_minilm(way: str, minilm: tuple[Strata, TextTokenizer]) -> None:
+@pytest.mark.parametrize("isa", native.ISAS)
+def test_agrees_on_minilm(isa: str, minilm: tuple[Strata, TextTokenizer]) -> None:
     strata, tokenizer = minilm
     tensors = encoder_tensors(strata)
     batch = RaggedBatch.of(tokenizer.encode_many(["where is my card", "hi", "a much longer text " * 30]))
     ours = NativeForward(strata.config, tensors, "int8")
     theirs = LibraryForward(strata.config, tensors, "int8")
-    found = ours._encoder.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, way=able(way))
+    found = ours._encoder.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, isa=skip_unless_able(isa))
     assert (found * theirs.encode(batch)).sum(dim=1).min() > 0.99
 
 

@@ -1,6 +1,7 @@
-"""`lifelong bench learn` as one types it, on a small folder of texts."""
+"""Tests `lifelong bench learn` on a small folder of texts."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ TEXTS = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, places in (("train", slice(0, 3)), ("test", slice(3, 4))):
-        lines = [json.dumps({"text": text, "label": label}) for label in TEXTS for text in TEXTS[label][places]]
+        lines = []
+        for label, texts in TEXTS.items():
+            lines += [json.dumps({"text": text, "label": label}) for text in texts[places]]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     return tmp_path
 
@@ -41,9 +44,8 @@ def test_every_strategy_and_seed_gets_a_line_and_the_curves_are_drawn(
 ) -> None:
     run(Settings(), options(folder, "lifelong", "ncm", "joint", seeds=2))
     lines = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
-    assert [(line["strategy"], line["seed"]) for line in lines] == [
-        (name, seed) for name in ("lifelong", "ncm", "joint") for seed in (0, 1)
-    ]
+    runs = [(line["strategy"], line["seed"]) for line in lines]
+    assert runs == [*product(("lifelong", "ncm", "joint"), (0, 1))]
     assert lines[0].keys() >= {"final_accuracy", "forgetting", "backward_transfer", "ms_per_label", "buffer_bytes"}
     assert [len(line["accuracy_matrix"]) for line in lines] == [2, 2, 2, 2, 1, 1]
     assert lines[2]["final_accuracy"] >= 75.0 and lines[2]["precision"] == "int8"

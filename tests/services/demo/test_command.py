@@ -1,4 +1,4 @@
-"""The command around a run: what it refuses, and what it leaves behind."""
+"""Tests the demo command: what it refuses, and which files it leaves."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 from learner.errors import DataError
 from services.demo.command import USAGE, fresh, logging_into, run
 from services.demo.options import DemoOptions
-from services.settings import Settings, load
+from services.loader import load
+from services.settings import Settings
 from services.supervisor import StackFailed
 
 
@@ -46,7 +47,7 @@ def test_the_logs_of_a_run_that_failed_are_kept(settings: Settings, error: type[
 
 
 def test_what_a_killed_run_has_left_goes_with_the_next(settings: Settings) -> None:
-    """B25 no. 5"""
+    """B25, number 5."""
     left = settings.state_dir / "demo-1"
     left.mkdir()
     (left / "stack.lock").touch()

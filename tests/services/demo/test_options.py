@@ -1,4 +1,4 @@
-"""What a run may be asked for."""
+"""Tests the options of a run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is left of a run: the names in the JSON are a promise."""
+"""Tests the report of a run: the names in the JSON are frozen."""
 
 import io
 import json
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from evals.load.curve import Point
 from services.demo.report import matrix, plot, table, write_json
-from tests.evals.load.made import FIGURES, STREAM
+from tests.evals.load.examples import FIGURES, STREAM
 
 FROZEN: dict[str, type | set[str]] = {
     "events": int,

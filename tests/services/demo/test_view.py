@@ -1,4 +1,4 @@
-"""What a run looks like, where there is a terminal and where there is none."""
+"""Tests the display of a run, with a terminal and without one."""
 
 import io
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from evals.load.score import Hits
 from evals.load.watcher import ServiceSnapshot, Watcher
 from services.demo import view
 from services.demo.view import Rate, View, line, panel, say
-from tests.brokers import eventually
-from tests.evals.load.made import STREAM
+from tests.evals.load.examples import STREAM
+from tests.waiting import eventually
 from wire.records import Arm, Drift, Evaluation, RolloutPlan
 from wire.store import Store
 
 ARMS = (Arm(name="stable", version=3, share=0.8), Arm(name="candidate", version=4, share=0.2))
-SIGHT = ServiceSnapshot(
+SNAPSHOT = ServiceSnapshot(
     plan=RolloutPlan(revision=5, salt="", arms=ARMS),
     newest=4,
     evaluation=Evaluation(num_labels=50, accuracy=0.9, parent_accuracy=0.8),
@@ -49,11 +49,11 @@ def text_of(console: Console) -> str:
 
 
 def test_a_line_says_how_far_how_fast_how_well() -> None:
-    said = line(PROGRESS, SIGHT, 123.4)
-    assert "6 of 8 answered, 123/s, p50 20 p99 30 ms" in said
-    assert "first seen 75.0 % right, 3 labels" in said
-    assert "stable v3 80%, candidate v4 20%" in said
-    assert "4 versions, 9 swaps, 2 drifts" in said
+    text = line(PROGRESS, SNAPSHOT, 123.4)
+    assert "6 of 8 answered, 123/s, p50 20 p99 30 ms" in text
+    assert "first seen 75.0 % right, 3 labels" in text
+    assert "stable v3 80%, candidate v4 20%" in text
+    assert "4 versions, 9 swaps, 2 drifts" in text
 
 
 def test_a_line_before_anything_happened() -> None:
@@ -63,7 +63,7 @@ def test_a_line_before_anything_happened() -> None:
 
 
 def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
-    lines = shown(panel(STREAM, PROGRESS, SIGHT, 10.0)).splitlines()
+    lines = shown(panel(STREAM, PROGRESS, SNAPSHOT, 10.0)).splitlines()
     (first,) = [text for text in lines if "first" in text and "2/2" in text]
     assert "50.0" in first
     assert first.count("100.0") == 2  # the test that is going on does not count yet

@@ -1,4 +1,4 @@
-"""A guarded program takes everything that it started with it."""
+"""Tests that all descendants of a guarded program end with it."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ if sys.stdin.readline():
     sys.exit(7)
 time.sleep(60)
 """
-"""Leaves a grandchild behind, in a session of its own, whose parent has ended. Ends at a line of its input."""
+"""A program that leaves an orphaned grandchild in its own session, and ends at a line of its input."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux alone")
 
@@ -60,7 +60,7 @@ def inner_of(guard: "subprocess.Popen[str]") -> psutil.Process:
 
 
 def test_the_end_of_the_inner_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
-    """B7: a guard is killed, and the orphans of its program are the other's."""
+    """B7: a guard is killed, and the other guard inherits the orphans of its program."""
     orphan = orphan_of(guard)
     family = psutil.Process(guard.pid).children(recursive=True)
     inner_of(guard).kill()
@@ -69,7 +69,7 @@ def test_the_end_of_the_inner_guard_ends_everything(guard: "subprocess.Popen[str
 
 
 def test_the_end_of_the_outer_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
-    """B7: the same, the other way round."""
+    """B7: the other guard is killed."""
     orphan = orphan_of(guard)
     family = psutil.Process(guard.pid).children(recursive=True)
     guard.kill()

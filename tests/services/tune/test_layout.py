@@ -1,4 +1,4 @@
-"""Which layouts are measured, and which wins."""
+"""Tests which layouts are measured, and which one wins."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +22,11 @@ def measured(replicas: int, threads: int, rate: float) -> MeasuredLayout:
 
 @given(st.integers(1, 256), st.integers(1, 64))
 def test_no_layout_has_more_threads_than_cores_or_more_replicas_than_allowed(cores: int, most: int) -> None:
-    found = layouts(cores, max_replicas=most)
-    assert found[0] == Layout(1, 1)
-    assert len(set(found)) == len(found)
-    assert all(each.replicas * each.threads <= cores and each.replicas <= most for each in found)
-    assert {Layout(1, cores), Layout(min(cores, most), 1)} <= set(found)
+    candidates = layouts(cores, max_replicas=most)
+    assert candidates[0] == Layout(1, 1)
+    assert len(set(candidates)) == len(candidates)
+    assert all(each.replicas * each.threads <= cores and each.replicas <= most for each in candidates)
+    assert {Layout(1, cores), Layout(min(cores, most), 1)} <= set(candidates)
 
 
 @given(tables)

@@ -1,4 +1,4 @@
-"""The HTTP face, through the real application over a real engine."""
+"""The HTTP endpoints, through the real application over a real engine."""
 
 import asyncio
 import threading
@@ -22,12 +22,12 @@ from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
 from serving.http.rate_limit import RateLimit
 from serving.item import Item
-from serving.kafka.outbox import Outbox, OutboxBounds
-from serving.pipeline import Pipeline
+from serving.kafka.outbox import Outbox
+from serving.kafka.sending import OutboxBounds
+from serving.pipeline import Pipeline, encoding
 from serving.status import ReplicaStatus
-from serving.tokens import encoding
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
-from tests.serving.waiting import eventually
+from tests.waiting import eventually
 from wire.errors import BusUnavailable
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS
 
@@ -42,7 +42,7 @@ def no_broker() -> Any:
 
 @dataclass
 class Served:
-    """An application over an engine; what it would publish waits in the outbox, which is not started."""
+    """An application over an engine. Answers to publish stay in the outbox, which is not started."""
 
     limit: RateLimit | None = None
     max_queue_items: int = 64
@@ -61,7 +61,7 @@ class Served:
         bounds = OutboxBounds(max_items=8, max_bytes=1 << 20, first_pause_s=1)
         self.outbox = Outbox(no_broker, self.counts, bounds, name="r1")
         self.encode = encoding(tokenizer(), lambda: 64)
-        core = Pipeline(
+        pipeline = Pipeline(
             encode=lambda texts: self.encode(texts),
             queue=self.queue,
             engine=self.engine,
@@ -70,7 +70,7 @@ class Served:
         )
         ids = count()
         self.api = Api(
-            asking=RequestBridge(pipeline=core, timeout_s=self.timeout_s),
+            bridge=RequestBridge(pipeline=pipeline, timeout_s=self.timeout_s),
             bodies=self.bodies,
             clients=Clients([API_KEY]),
             limit=self.limit,
@@ -249,7 +249,7 @@ def test_a_model_that_does_not_answer_in_time_is_a_503(idle: Served) -> None:
 
 
 def test_an_answer_that_cannot_be_kept_says_so(served: Served) -> None:
-    """B15: its label would find no answer, and the client could not know."""
+    """B15: its label would find no answer, and the client could not know that."""
     events = [{"text": f"text {number}"} for number in range(10)]
     answers = served.client.post("/v1/predict", json={"events": events}).json()["answers"]
     assert [answer["can_be_labelled"] for answer in answers] == [True] * 8 + [False] * 2
@@ -257,7 +257,7 @@ def test_an_answer_that_cannot_be_kept_says_so(served: Served) -> None:
 
 
 def test_a_fault_of_the_machine_is_a_503(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """B25 no. 9."""
+    """B25 no. 9: a MemoryError was answered as a fault of the event."""
 
     def broken(*args: Any, **options: Any) -> list[Any]:
         raise MemoryError
@@ -269,7 +269,7 @@ def test_a_fault_of_the_machine_is_a_503(served: Served, monkeypatch: pytest.Mon
 
 
 def test_what_nobody_waits_for_is_not_computed(idle: Served) -> None:
-    """F36: it was computed, and an answer that nobody had got was published."""
+    """F36: the answer was computed and published, although no client had received it."""
     idle.client.post("/v1/predict", json={"events": [{"text": "a"}, {"text": "b"}]})  # loses its patience
     idle.engine.start()
     idle.queue.close()
@@ -278,7 +278,7 @@ def test_what_nobody_waits_for_is_not_computed(idle: Served) -> None:
 
 
 def test_a_client_that_hangs_up_is_not_waited_for(idle: Served) -> None:
-    """F36: its request took its place in the queue, and its time of the model."""
+    """F36: its request kept its place in the queue, and used the model."""
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": b'{"text": "a"}', "more_body": False},
         {"type": "http.disconnect"},
@@ -297,7 +297,7 @@ def test_a_client_that_hangs_up_is_not_waited_for(idle: Served) -> None:
         "query_string": b"",
         "client": None,
     }
-    patient = replace(idle.api, asking=replace(idle.api.asking, timeout_s=60.0))
+    patient = replace(idle.api, bridge=replace(idle.api.bridge, timeout_s=60.0))
     started_s = time.monotonic()
     asyncio.run(asyncio.wait_for(make_app(patient)(scope, receive, send), 30))
     assert time.monotonic() - started_s < 20
@@ -326,7 +326,7 @@ def test_a_sick_replica_is_not_live(served: Served) -> None:
 
 
 def test_a_client_over_its_rate_is_a_429_whatever_it_calls_itself() -> None:
-    """B13: the limit was by a header that the client chose. Only a key that is configured is a client of its own."""
+    """B13: the limit was keyed by a header that the client chose. Only a configured key is a client of its own."""
     for served in started(Served(limit=RateLimit(per_s=1, burst=2, max_clients=9))):
         assert [ask_as(served, name).status_code for name in ("one", "two")] == [200, 200]
         refused = ask_as(served, "three")
@@ -340,12 +340,12 @@ def ask_as(served: Served, who: str) -> Response:
 
 
 def test_bodies_beyond_their_room_are_a_503_until_others_are_answered(served: Served) -> None:
-    """B12: what waits is bounded in bytes, too."""
-    assert served.bodies.take(2 * MAX_EVENT_BYTES - 10)
+    """B12: waiting requests are bounded in bytes as well."""
+    assert served.bodies.reserve(2 * MAX_EVENT_BYTES - 10)
     refused = served.client.post("/v1/predict", json={"text": "hello"})
     assert error_of(refused) == "503 too_many_bytes"
     assert refused.headers["retry-after"] == "1"
-    served.bodies.give_back(2 * MAX_EVENT_BYTES - 10)
+    served.bodies.release(2 * MAX_EVENT_BYTES - 10)
     assert served.client.post("/v1/predict", json={"text": "hello"}).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""From the event loop to the engine's thread and back."""
+"""The bridge between the event loop and the engine's thread."""
 
 import asyncio
 
@@ -6,11 +6,11 @@ from serving.http.bridge import QUEUE_FULL, _Waiter
 
 
 def test_the_engine_outlives_a_loop_that_is_closed() -> None:
-    """B25 no. 2: an answer that came while the listener ended raised in the engine's thread, and ended it."""
+    """B25 no. 2: an answer that came while the listener ended raised in the engine's thread, which ended."""
 
     async def ask() -> _Waiter:
         return _Waiter(1, asyncio.get_running_loop())
 
     with asyncio.Runner() as runner:
         waiter = runner.run(ask())
-    waiter.settle(0, QUEUE_FULL)
+    waiter.resolve(0, QUEUE_FULL)

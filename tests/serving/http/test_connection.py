@@ -1,4 +1,4 @@
-"""B12: what one client can do to the server, and what ends it. Real sockets against a real listener."""
+"""B12: attacks of one client on the server, and what ends them. Real sockets against a real listener."""
 
 import resource
 import socket
@@ -24,7 +24,7 @@ from starlette.routing import Route
 from serving.errors import Unhealthy
 from serving.http.connection import MAX_PIPELINED, MAX_WIRE_BYTES
 from serving.http.listener import DEFAULTS, Listener, allowed_connections
-from tests.serving.waiting import eventually
+from tests.waiting import eventually
 
 QUICK = replace(DEFAULTS, header_timeout_s=0.5, body_timeout_s=0.5, keep_alive_s=1, max_header_bytes=2_048)
 CALM = replace(QUICK, header_timeout_s=30.0, body_timeout_s=30.0)
@@ -65,31 +65,31 @@ class Served:
     ended: Counter[str] = field(default_factory=Counter)
 
     def connect(self) -> socket.socket:
-        made = socket.create_connection(("127.0.0.1", self.listener.port))
-        made.settimeout(10)
-        return made
+        client = socket.create_connection(("127.0.0.1", self.listener.port))
+        client.settimeout(10)
+        return client
 
     def ask(self, *parts: bytes) -> bytes:
-        """Everything that the server says to these bytes until it closes the connection."""
+        """Sends these bytes and returns everything that the server sends until it closes the connection."""
         with closing(self.connect()) as client:
-            with suppress(OSError):  # closed while we send: it has said why
+            with suppress(OSError):  # closed while we send: the reason was sent before
                 for part in parts:
                     client.sendall(part)
             return rest_of(client)
 
 
 def rest_of(client: socket.socket) -> bytes:
-    said = b""
+    response = b""
     with suppress(ConnectionResetError):
         while data := client.recv(65_536):
-            said += data
-    return said
+            response += data
+    return response
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Served]]:
-    """Serves with these bounds; closes all at the end."""
-    made: list[Served] = []
+    """Serves with these bounds; closes every listener at the end."""
+    all_served: list[Served] = []
 
     def serve_one(bounds: Any = QUICK) -> Served:
         ended: Counter[str] = Counter()
@@ -101,11 +101,11 @@ def serve() -> Iterator[Callable[..., Served]]:
             bounds=bounds,
             note=lambda code: ended.update([code]),
         )
-        made.append(Served(listener, ended))
-        return made[-1]
+        all_served.append(Served(listener, ended))
+        return all_served[-1]
 
     yield serve_one
-    for served in made:
+    for served in all_served:
         served.listener.close()
 
 
@@ -134,13 +134,13 @@ def test_a_connection_that_never_asks_is_closed_without_a_word(serve: Callable[.
 )
 def test_half_a_request_is_a_408(serve: Callable[..., Served], parts: list[bytes], code: bytes) -> None:
     served = serve()
-    said = served.ask(*parts)
-    assert said.startswith(b"HTTP/1.1 408 ") and code in said
+    response = served.ask(*parts)
+    assert response.startswith(b"HTTP/1.1 408 ") and code in response
     assert served.ended == {code.decode(): 1}
 
 
 def test_bytes_that_trickle_do_not_prolong_a_deadline(serve: Callable[..., Served]) -> None:
-    """A slow-loris sends a header now and then."""
+    """A slow-loris client sends a header now and then."""
     served = serve()
     with closing(served.connect()) as client:
         client.sendall(b"POST / HTTP/1.1\r\n")
@@ -206,13 +206,13 @@ def test_a_head_that_never_ends_is_a_431_and_costs_no_memory(serve: Callable[...
     [head(more=b"x-a: " + b"a" * 2_048 + b"\r\n"), head(more=b"a:\r\n" * 700), head(path=b"/" + b"a" * 2_048)],
 )
 def test_a_head_that_is_too_large_and_whole_is_a_431(serve: Callable[..., Served], request_head: bytes) -> None:
-    said = serve(CALM).ask(request_head)
-    assert said.startswith(b"HTTP/1.1 431 ") and b"headers_too_large" in said
+    response = serve(CALM).ask(request_head)
+    assert response.startswith(b"HTTP/1.1 431 ") and b"headers_too_large" in response
 
 
 def test_what_is_no_http_is_a_400_of_our_form(serve: Callable[..., Served]) -> None:
-    said = serve(CALM).ask(b"hello\r\n\r\n")
-    assert said.startswith(b"HTTP/1.1 400 ") and b'{"error":{"code":"not_http"' in said
+    response = serve(CALM).ask(b"hello\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 400 ") and b'{"error":{"code":"not_http"' in response
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_a_connection_too_many_is_a_503_until_there_is_room(serve: Callable[...,
     served = serve(replace(CALM, max_connections=2))
     first = served.connect()
     second = served.connect()
-    said = served.ask(head(length=0))
-    assert said.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in said
+    response = served.ask(head(length=0))
+    assert response.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1\r\n" in response
     assert served.ended == {"too_many_connections": 1}
     first.close()
     eventually(lambda: httpx.get(f"http://127.0.0.1:{served.listener.port}/").status_code == 200, within_s=5)
@@ -264,7 +264,7 @@ def test_an_idle_connection_is_closed(serve: Callable[..., Served]) -> None:
 
 
 def test_an_answer_that_takes_long_is_waited_for(serve: Callable[..., Served]) -> None:
-    """Neither deadline is for the application."""
+    """Neither deadline applies to the application."""
     served = serve()
     assert served.ask(b"GET /block?s=2.5 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").endswith(b"late")
 
@@ -280,8 +280,8 @@ def test_requests_in_a_row_are_answered_in_a_row(serve: Callable[..., Served]) -
     served = serve(CALM)
     requests = [head(length=number) + b"x" * number for number in range(MAX_PIPELINED)]
     last = head(length=0, more=b"connection: close\r\n")
-    said = served.ask(b"".join([*requests, last]))
-    places = [said.index(b"\r\n\r\n%d bytes" % number) for number in range(MAX_PIPELINED)]
+    response = served.ask(b"".join([*requests, last]))
+    places = [response.index(b"\r\n\r\n%d bytes" % number) for number in range(MAX_PIPELINED)]
     assert places == sorted(places)
 
 
@@ -315,7 +315,7 @@ def test_many_bad_clients_do_not_keep_a_good_one_waiting(serve: Callable[..., Se
 
 
 def test_a_loop_that_stands_still_is_unhealthy(serve: Callable[..., Served]) -> None:
-    """B25: neither a dead HTTP thread nor a stuck one was in the health check."""
+    """B25: the health check covered neither a dead HTTP thread nor a hanging one."""
     served = serve(CALM)
     served.listener.check(timeout_s=1)
     asker = threading.Thread(target=served.ask, args=(b"GET /stand-still?s=3 HTTP/1.1\r\nhost: x\r\n\r\n",))

@@ -29,9 +29,9 @@ def listener_of(name: str, port: int = 0) -> Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    made = listener_of("one")
-    yield made
-    made.close()
+    listener = listener_of("one")
+    yield listener
+    listener.close()
 
 
 def test_it_serves_the_application(listener: Listener) -> None:
@@ -40,8 +40,8 @@ def test_it_serves_the_application(listener: Listener) -> None:
 
 def test_a_second_replica_shares_the_port_and_outlives_the_first(listener: Listener) -> None:
     second = listener_of("two", listener.port)
-    heard = {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(40)}
-    assert heard == {"one", "two"}
+    names = {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(40)}
+    assert names == {"one", "two"}
     second.close()
     assert {httpx.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(10)} == {"one"}
 
@@ -102,7 +102,7 @@ with socket.socket() as orphan:
 
 @pytest.mark.parametrize(("title", "expected"), [("ray::ServeReplica:lifelong:replica", "waits"), ("nginx", "refuses")])
 def test_the_port_of_an_orphan_is_waited_for_and_that_of_a_stranger_is_not(title: str, expected: str) -> None:
-    """B7: the next `serve` ended with 78, because the replica of the one that was killed still listened."""
+    """B7: the next `serve` ended with 78, because the replica of a killed `serve` still listened."""
     argv = [title, "-c", ORPHAN]
     with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE, text=True) as orphan:
         assert orphan.stdout is not None

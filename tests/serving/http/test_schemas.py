@@ -17,8 +17,8 @@ def read(body: bytes, *, max_events: int = 3) -> Any:
 
 
 def problem_of(body: bytes) -> Problem:
-    found = read(body)
-    (problem,) = [found] if isinstance(found, Problem) else found[0]
+    parsed = read(body)
+    (problem,) = [parsed] if isinstance(parsed, Problem) else parsed[0]
     assert isinstance(problem, Problem)
     return problem
 

@@ -21,14 +21,14 @@ def test_every_delivery_of_an_event_is_finished_with_its_answer(window: DedupeWi
     assert window.admit(event("a"), lambda: finished.append(1)) is Admission.NEW
     assert window.admit(event("a"), lambda: finished.append(2)) is Admission.OPEN
     assert finished == []
-    window.settle(key_of(event("a")))
+    window.acknowledge(key_of(event("a")))
     assert finished == [1, 2]
 
 
 def test_an_answered_event_is_left_to_the_caller(window: DedupeWindow) -> None:
     finished: list[int] = []
     window.admit(event("a"), lambda: None)
-    window.settle(key_of(event("a")))
+    window.acknowledge(key_of(event("a")))
     assert window.admit(event("a"), lambda: finished.append(1)) is Admission.ANSWERED
     assert finished == []
 
@@ -48,11 +48,11 @@ def test_an_id_is_unique_within_its_source(window: DedupeWindow) -> None:
 
 @pytest.mark.parametrize("other", [event("a", text="good-bye"), event("a", key="k")])
 def test_another_content_under_the_same_name_is_no_repetition(window: DedupeWindow, other: Event) -> None:
-    """I1: it was finished without an answer and without a word."""
+    """I1: the other event was finished silently, without an answer."""
     finished: list[int] = []
     window.admit(event("a"), lambda: None)
     assert window.admit(other, lambda: finished.append(1)) is Admission.CONFLICT
-    window.settle(key_of(event("a")))
+    window.acknowledge(key_of(event("a")))
     assert window.admit(other, lambda: finished.append(2)) is Admission.CONFLICT
     assert finished == []
 
@@ -63,24 +63,24 @@ def test_the_time_of_an_event_is_no_content(window: DedupeWindow) -> None:
 
 
 def test_long_names_take_no_more_room_than_short_ones(window: DedupeWindow) -> None:
-    """B22: a client chooses its ids, and they were remembered as they are."""
+    """B22: ids were remembered verbatim, although clients choose their length."""
     window.admit(event("a" * (1 << 20)), lambda: None)
-    window.settle(key_of(event("a" * (1 << 20))))
-    assert [len(each) for pair in window._answered.items() for each in pair] == [16, 16]
+    window.acknowledge(key_of(event("a" * (1 << 20))))
+    assert [(len(name), len(content)) for name, content in window._answered.items()] == [(16, 16)]
 
 
 def test_the_oldest_answered_event_is_forgotten(window: DedupeWindow) -> None:
     for name in "abc":
         window.admit(event(name), lambda: None)
-        window.settle(key_of(event(name)))
+        window.acknowledge(key_of(event(name)))
     assert window.admit(event("a"), lambda: None) is Admission.NEW
     assert window.admit(event("c"), lambda: None) is Admission.ANSWERED
 
 
 def test_waits_until_nothing_is_open(window: DedupeWindow) -> None:
-    assert window.wait_until_settled(0)
+    assert window.wait_until_none_open(0)
     window.admit(event("a"), lambda: None)
     assert window.num_open == 1
-    assert not window.wait_until_settled(0.01)
-    window.settle(key_of(event("a")))
-    assert window.wait_until_settled(0)
+    assert not window.wait_until_none_open(0.01)
+    window.acknowledge(key_of(event("a")))
+    assert window.wait_until_none_open(0)

@@ -1,4 +1,4 @@
-"""Events from a real broker to acknowledged answers, and what is refused on the way."""
+"""Events from a real broker to acknowledged answers, and the refusals on the way."""
 
 import threading
 import time
@@ -18,13 +18,13 @@ from serving.engine import Engine
 from serving.item import Item
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
-from serving.kafka.outbox import Outbox, OutboxBounds
-from serving.pipeline import Pipeline
+from serving.kafka.outbox import Outbox
+from serving.kafka.sending import OutboxBounds
+from serving.pipeline import Pipeline, encoding
 from serving.predict import predict_many
-from serving.tokens import encoding
 from tests.brokers import take
 from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
-from tests.serving.waiting import eventually
+from tests.waiting import eventually
 from wire.bus import Bus, Publisher, Subscription
 from wire.errors import SendFailed
 from wire.records import MAX_EVENT_BYTES, Answer, DeadLetter, Event, TopicRecord
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.live
 
 
 class IntakeRig:
-    """Everything between a subscription and a publisher, with real weights. `encode` may be replaced by a test."""
+    """All parts between a subscription and a publisher, with real weights. A test may replace `encode`."""
 
     def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
         self.bus = bus
@@ -49,7 +49,7 @@ class IntakeRig:
         bounds = OutboxBounds(max_items=1_000, max_bytes=64 << 20, first_pause_s=0.05)
         self.outbox = Outbox(lambda: self.open_publisher(), self.counts, bounds, name="r1")
         self.window = DedupeWindow(1_000)
-        core = Pipeline(
+        pipeline = Pipeline(
             encode=lambda texts: self.encode(texts),
             queue=self.queue,
             engine=self.engine,
@@ -59,7 +59,7 @@ class IntakeRig:
         self.subscriptions: list[Subscription[Event]] = []
         self.intake = Intake(
             self.subscribe,
-            core,
+            pipeline,
             self.window,
             max_open=max_open,
             reconnect_s=0.1,
@@ -82,11 +82,11 @@ class IntakeRig:
 
 
 @pytest.fixture
-def pipeline(bus: Bus) -> Iterator[IntakeRig]:
-    made = IntakeRig(bus)
-    made.engine.live = live_of([1])
-    yield made
-    made.close()
+def rig(bus: Bus) -> Iterator[IntakeRig]:
+    rig = IntakeRig(bus)
+    rig.engine.live = live_of([1])
+    yield rig
+    rig.close()
 
 
 def send(bus: Bus, *records: TopicRecord) -> None:
@@ -102,38 +102,39 @@ def received(bus: Bus, record_type: type[TopicRecord], num: int) -> list[Any]:
 
 
 def committed(bus: Bus) -> int:
-    """How many events the group would get again."""
+    """Returns how many events the group would get again."""
     with closing(bus.subscribe(Event, "serving")) as again:
         polls = [again.poll(200) for _ in range(10)]
     return sum(len(poll.received) + len(poll.refused) for poll in polls)
 
 
-def test_every_event_is_answered_and_committed(pipeline: IntakeRig, bus: Bus) -> None:
+def test_every_event_is_answered_and_committed(rig: IntakeRig, bus: Bus) -> None:
     events = [Event(id=f"e{index}", text=f"text number {index}", key=f"k{index}") for index in range(40)]
     send(bus, *events)
-    pipeline.start()
+    rig.start()
     answers = received(bus, Answer, 40)
     assert {answer.event_id: answer.label for answer in answers} == {
         event.id: label_of(1, event.text) for event in events
     }
-    pipeline.close()
+    rig.close()
     assert committed(bus) == 0
 
 
-def test_an_event_that_comes_twice_is_answered_once(pipeline: IntakeRig, bus: Bus) -> None:
+def test_an_event_that_comes_twice_is_answered_once(rig: IntakeRig, bus: Bus) -> None:
     twice = Event(id="twice", text="hello", key="k")
     send(bus, twice, twice, Event(id="other", text="hello", key="k"))
-    pipeline.start()
+    rig.start()
     assert sorted(answer.event_id for answer in received(bus, Answer, 2)) == ["other", "twice"]
     send(bus, twice, Event(id="last", text="hello", key="k"))
     assert sorted(answer.event_id for answer in received(bus, Answer, 3)) == ["last", "other", "twice"]
-    eventually(lambda: pipeline.counts.snapshot().get("duplicates") == 2)
-    pipeline.close()
+    eventually(lambda: rig.counts.snapshot().get("duplicates") == 2)
+    rig.close()
     assert committed(bus) == 0
 
 
 def is_taken_beyond_time(topic: str, value: bytes, **options: Any) -> bool:
-    """Sends `value` with a time that no calendar has. Apache Kafka takes none that is to come."""
+    """Sends `value` with a time beyond any calendar; returns whether the broker accepts it. Apache Kafka accepts no
+    future time."""
     with closing(KafkaProducer(**options)) as producer:
         try:
             producer.send(topic, value=value, partition=0, timestamp_ms=2**62).get(10)
@@ -153,9 +154,7 @@ BAD: list[tuple[bytes, str]] = [
 ]
 
 
-def test_bad_lines_become_dead_letters_and_the_partition_moves_on(
-    pipeline: IntakeRig, bus: Bus, bus_config: Any
-) -> None:
+def test_bad_lines_become_dead_letters_and_the_partition_moves_on(rig: IntakeRig, bus: Bus, bus_config: Any) -> None:
     topic = f"{bus_config.prefix}{Event.TOPIC}"
     options = {"bootstrap_servers": bus_config.bootstrap_servers, "max_request_size": 2 * MAX_EVENT_BYTES}
     with closing(KafkaProducer(**options)) as producer:
@@ -163,22 +162,23 @@ def test_bad_lines_become_dead_letters_and_the_partition_moves_on(
             producer.send(topic, value=payload, partition=0)
         producer.send(topic, value=b'{"text": "a good one", "id": "good"}', partition=0)
         producer.flush()
-    pipeline.start()
+    rig.start()
     (answer,) = received(bus, Answer, 1)
     letters = sorted(received(bus, DeadLetter, len(BAD)), key=lambda letter: letter.offset)
     assert answer.event_id == "good"
     assert [(letter.payload, letter.reason) for letter in letters] == BAD
     assert {(letter.topic, letter.partition) for letter in letters} == {(topic, 0)}
     assert [letter.offset for letter in letters] == list(range(len(BAD)))
-    pipeline.close()
+    rig.close()
     assert committed(bus) == 0
-    assert pipeline.counts.snapshot()["dead_letters"] == len(BAD)
+    assert rig.counts.snapshot()["dead_letters"] == len(BAD)
 
 
 def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
-    pipeline: IntakeRig, bus: Bus, bus_config: Any
+    rig: IntakeRig, bus: Bus, bus_config: Any
 ) -> None:
-    """B2, B3: a time beyond the year 9999 ended the outbox of each replica in turn; 3 MiB of id stopped a partition."""
+    """B2, B3: a time beyond the year 9999 ended the outbox of each replica in turn; an id of 3 MiB stopped a
+    partition."""
     topic = f"{bus_config.prefix}{Event.TOPIC}"
     hello = b'{"text": "hello"}'
     long = b"\x01" * (3 << 20)
@@ -191,59 +191,59 @@ def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
     is_taken = [is_taken_beyond_time(topic, value, **options) for value in (hello, b"no JSON")]
     with closing(KafkaProducer(**options)) as producer:
         producer.send(topic, value=b'{"text": "a good one", "id": "good"}', partition=0)
-    pipeline.start()
+    rig.start()
     num_letters = 5 + is_taken[1]
     answers = received(bus, Answer, 1 + is_taken[0])
     letters = received(bus, DeadLetter, num_letters)
     assert "good" in {answer.event_id for answer in answers}
     assert {letter.reason for letter in letters} == {"oversized", "undecodable"}
-    eventually(lambda: pipeline.counts.snapshot().get("dead_letters") == num_letters)
-    pipeline.outbox.check()
-    pipeline.intake.check()
-    pipeline.close()
-    assert len(pipeline.subscriptions) == 1
+    eventually(lambda: rig.counts.snapshot().get("dead_letters") == num_letters)
+    rig.outbox.check()
+    rig.intake.check()
+    rig.close()
+    assert len(rig.subscriptions) == 1
     assert committed(bus) == 0
 
 
-def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(pipeline: IntakeRig, bus: Bus) -> None:
-    good = pipeline.encode
-    pipeline.encode = lambda texts: [[1 << 20] if text == "poison" else good([text])[0] for text in texts]
+def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(rig: IntakeRig, bus: Bus) -> None:
+    good = rig.encode
+    rig.encode = lambda texts: [[1 << 20] if text == "poison" else good([text])[0] for text in texts]
     poison = Event(id="p", text="poison", key="k")
     send(bus, Event(id="a", text="good", key="k"), poison, Event(id="b", text="good", key="k"))
-    pipeline.start()
+    rig.start()
     assert {answer.event_id for answer in received(bus, Answer, 2)} == {"a", "b"}
     (letter,) = received(bus, DeadLetter, 1)
     assert letter.reason == "model_failed"
     assert letter.topic.endswith(Event.TOPIC)
     assert msgspec.json.decode(letter.payload, type=Event) == poison
-    pipeline.close()
+    rig.close()
     assert committed(bus) == 0
 
 
-def test_before_the_first_weights_events_wait_in_the_broker(pipeline: IntakeRig, bus: Bus) -> None:
-    pipeline.engine.live = None
+def test_before_the_first_weights_events_wait_in_the_broker(rig: IntakeRig, bus: Bus) -> None:
+    rig.engine.live = None
     send(bus, Event(id="e", text="hello"))
-    pipeline.start()
-    eventually(lambda: pipeline.intake._is_paused)
-    assert (len(pipeline.queue), pipeline.window.num_open) == (0, 0)
-    pipeline.engine.live = live_of([1])
+    rig.start()
+    eventually(lambda: rig.intake._is_paused)
+    assert (len(rig.queue), rig.window.num_open) == (0, 0)
+    rig.engine.live = live_of([1])
     assert received(bus, Answer, 1)[0].event_id == "e"
 
 
 def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
-    pipeline = IntakeRig(bus, max_queue_items=8, max_open=16)
-    pipeline.engine.live = live_of([1])
+    rig = IntakeRig(bus, max_queue_items=8, max_open=16)
+    rig.engine.live = live_of([1])
     events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(300)]
     send(bus, *events)
-    pipeline.start()
+    rig.start()
     answers = received(bus, Answer, len(events))
     assert {answer.event_id for answer in answers} == {event.id for event in events}
-    pipeline.close()
+    rig.close()
     assert committed(bus) == 0
 
 
 class Troubled:
-    """A publisher to which something else happens to the first records: `troubles` has the error of each."""
+    """A publisher that fails for the first records: `troubles` has the error of each."""
 
     def __init__(self, real: Publisher, *troubles: SendFailed) -> None:
         self._real = real
@@ -259,55 +259,53 @@ class Troubled:
         self._real.close()
 
 
-def trouble(pipeline: IntakeRig, bus: Bus, *errors: SendFailed) -> None:
+def trouble(rig: IntakeRig, bus: Bus, *errors: SendFailed) -> None:
     troubled: Any = Troubled(bus.publisher(), *errors)
-    pipeline.open_publisher = lambda: troubled
+    rig.open_publisher = lambda: troubled
 
 
-def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(pipeline: IntakeRig, bus: Bus) -> None:
-    """B3, B15: the subscription was opened anew for it, and the group shared its partitions anew."""
-    trouble(pipeline, bus, *3 * [SendFailed("not acknowledged in time")])
+def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(rig: IntakeRig, bus: Bus) -> None:
+    """B3, B15: the subscription was opened anew for it, and the group rebalanced."""
+    trouble(rig, bus, *3 * [SendFailed("not acknowledged in time")])
     send(bus, Event(id="e", text="hello"))
-    pipeline.start()
+    rig.start()
     assert received(bus, Answer, 1)[0].event_id == "e"
-    assert pipeline.counts.snapshot()["send_failed"] == 3
-    assert pipeline.counts.snapshot()["answers"] == 1
-    pipeline.close()
-    assert len(pipeline.subscriptions) == 1
+    assert rig.counts.snapshot()["send_failed"] == 3
+    assert rig.counts.snapshot()["answers"] == 1
+    rig.close()
+    assert len(rig.subscriptions) == 1
     assert committed(bus) == 0
 
 
-def test_an_answer_that_can_never_be_sent_becomes_a_letter_and_the_partition_moves_on(
-    pipeline: IntakeRig, bus: Bus
-) -> None:
+def test_an_answer_that_can_never_be_sent_becomes_a_letter_and_the_partition_moves_on(rig: IntakeRig, bus: Bus) -> None:
     """B3: the partition stood still for ever, and the group rebalanced every few seconds."""
-    trouble(pipeline, bus, SendFailed("larger than the maximum request size", is_permanent=True))
+    trouble(rig, bus, SendFailed("larger than the maximum request size", is_permanent=True))
     send(bus, Event(id="huge", text="hello", key="k"), Event(id="good", text="hello", key="k"))
-    pipeline.start()
+    rig.start()
     (letter,) = received(bus, DeadLetter, 1)
     assert received(bus, Answer, 1)[0].event_id == "good"
     assert (letter.reason, letter.offset) == ("unsendable", 0)
     assert letter.topic.endswith(Event.TOPIC)
-    pipeline.close()
-    assert len(pipeline.subscriptions) == 1
+    rig.close()
+    assert len(rig.subscriptions) == 1
     assert committed(bus) == 0
 
 
-def test_another_event_under_the_same_name_is_refused(pipeline: IntakeRig, bus: Bus) -> None:
-    """I1: it was finished as a repetition, without an answer."""
+def test_another_event_under_the_same_name_is_refused(rig: IntakeRig, bus: Bus) -> None:
+    """I1: the event was finished as a repetition, without an answer."""
     send(bus, Event(id="e", text="hello", key="k"), Event(id="e", text="good-bye", key="k"))
-    pipeline.start()
+    rig.start()
     (letter,) = received(bus, DeadLetter, 1)
     (answer,) = received(bus, Answer, 1)
     assert answer.text == "hello"
     assert letter.reason == "conflicting_id"
     assert msgspec.json.decode(letter.payload, type=Event).text == "good-bye"
-    pipeline.close()
+    rig.close()
     assert committed(bus) == 0
 
 
 def test_a_fault_of_the_machine_makes_no_dead_letters(
-    pipeline: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    rig: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """B25 no. 9: a MemoryError made dead letters of good events."""
     has_memory = threading.Event()
@@ -319,29 +317,29 @@ def test_a_fault_of_the_machine_makes_no_dead_letters(
 
     monkeypatch.setattr("serving.engine.predict_many", short_of_memory)
     send(bus, *(Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(40)))
-    pipeline.start()
-    eventually(lambda: pipeline.counts.snapshot().get("machine_faults", 0) > 80)
+    rig.start()
+    eventually(lambda: rig.counts.snapshot().get("machine_faults", 0) > 80)
     has_memory.set()
     answers = received(bus, Answer, 40)
     assert len({answer.event_id for answer in answers}) == 40
-    pipeline.close()
-    assert "dead_letters" not in pipeline.counts.snapshot()
+    rig.close()
+    assert "dead_letters" not in rig.counts.snapshot()
     assert committed(bus) == 0
 
 
 def test_events_that_a_fault_left_unanswered_do_not_hold_up_the_end(
-    pipeline: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    rig: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any, **options: Any) -> list[Answer]:
         raise MemoryError
 
     monkeypatch.setattr("serving.engine.predict_many", broken)
     send(bus, Event(id="e", text="hello"))
-    pipeline.start()
-    eventually(lambda: pipeline.counts.snapshot().get("machine_faults", 0) > 0)
+    rig.start()
+    eventually(lambda: rig.counts.snapshot().get("machine_faults", 0) > 0)
     started_s = time.monotonic()
-    pipeline.intake.close()
+    rig.intake.close()
     assert time.monotonic() - started_s < 4
-    assert pipeline.window.num_open == 0
-    pipeline.close()
+    assert rig.window.num_open == 0
+    rig.close()
     assert committed(bus) == 1

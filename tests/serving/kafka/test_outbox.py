@@ -1,4 +1,4 @@
-"""What goes at once, what waits for company, and what happens while the broker is away or takes a record not."""
+"""The records that go at once or linger, and what happens in an outage or where a record is refused."""
 
 import threading
 import time
@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from serving.counts import Counts
-from serving.kafka.outbox import PATIENCE_S, Outbox, OutboxBounds
+from serving.kafka.outbox import LINGER_S, Outbox
+from serving.kafka.sending import OutboxBounds
 from serving.kafka.spool import Spool
-from tests.serving.waiting import eventually
-from wire.envelope import Place
+from tests.waiting import eventually
 from wire.errors import BusUnavailable, SendFailed, WireError
+from wire.message import Place
 from wire.records import Answer, DeadLetter, TopicRecord
 
 PLACE = Place(topic="events.v1", partition=2, offset=7)
@@ -41,10 +42,10 @@ OnAck = Callable[[Exception | None], None]
 
 
 class Broker:
-    """Stands for a publisher: `says` what becomes of a record, None where it is taken.
+    """A fake publisher: `says` returns the error of a record, None where it is accepted.
 
-    BusUnavailable is raised, as by a client that cannot take the record. Other errors come instead of the
-    acknowledgement, and late, as they do.
+    BusUnavailable is raised at once, as by a client that cannot accept the record. Other errors come late, in place of
+    the acknowledgement, as those of a real client do.
     """
 
     def __init__(self) -> None:
@@ -89,16 +90,16 @@ def counts() -> Counts:
 
 @pytest.fixture
 def make(broker: Broker, counts: Counts) -> Iterator[Callable[..., Outbox]]:
-    made: list[Outbox] = []
+    outboxes: list[Outbox] = []
 
     def make_one(bounds: OutboxBounds = BOUNDS, spool: Spool | None = None) -> Outbox:
         open_publisher: Callable[[], Any] = broker.open
-        made.append(Outbox(open_publisher, counts, bounds, name="r1", spool=spool))
-        return made[-1]
+        outboxes.append(Outbox(open_publisher, counts, bounds, name="r1", spool=spool))
+        return outboxes[-1]
 
     yield make_one
-    for each in made:
-        each.close(5)
+    for outbox in outboxes:
+        outbox.close(5)
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_record_that_somebody_waits_for_goes_at_once(outbox: Outbox, broker: B
     started_s = time.monotonic()
     outbox.send(answer("a"), acknowledged.set, PLACE)
     assert acknowledged.wait(5)
-    assert broker.sent[0][1] - started_s < PATIENCE_S
+    assert broker.sent[0][1] - started_s < LINGER_S
 
 
 def test_a_record_that_nobody_waits_for_waits_for_company(outbox: Outbox, broker: Broker) -> None:
@@ -129,7 +130,7 @@ def test_a_record_that_nobody_waits_for_waits_for_company(outbox: Outbox, broker
     for name in "ab":
         outbox.publish(answer(name))
     eventually(lambda: len(broker.sent) == 2)
-    assert all(sent_s - started_s > 0.9 * PATIENCE_S for _, sent_s in broker.sent)
+    assert all(sent_s - started_s > 0.9 * LINGER_S for _, sent_s in broker.sent)
 
 
 def test_a_record_does_not_wait_for_the_acknowledgement_of_another(outbox: Outbox, broker: Broker) -> None:
@@ -159,7 +160,7 @@ def test_what_waits_when_it_is_closed_is_sent(outbox: Outbox, broker: Broker) ->
 
 
 def test_a_broker_that_is_away_is_asked_again(outbox: Outbox, broker: Broker, counts: Counts) -> None:
-    """B15: the client library gives a record up after its delivery timeout, and it was dropped."""
+    """B15: the client library gives up a record after its delivery timeout, and the record was dropped."""
     broker.says = lambda record: SendFailed("not in time")
     outbox.start()
     for name in "abc":
@@ -176,11 +177,11 @@ def test_what_can_never_be_sent_becomes_a_letter_that_can(outbox: Outbox, broker
     """B3: such an answer was dropped, its partition stood still, and the group rebalanced every few seconds."""
     too_large = SendFailed("too large", is_permanent=True)
     broker.says = lambda record: too_large if isinstance(record, Answer) and record.event_id == "huge" else None
-    heard: list[str] = []
+    acknowledged: list[str] = []
     outbox.start()
     for name in ("huge", "b"):
-        outbox.send(answer(name), lambda name=name: heard.append(name), PLACE)  # type: ignore[misc]
-    eventually(lambda: len(heard) == 2)
+        outbox.send(answer(name), lambda name=name: acknowledged.append(name), PLACE)  # type: ignore[misc]
+    eventually(lambda: len(acknowledged) == 2)
     (letter,) = (record for record, _ in broker.sent if isinstance(record, DeadLetter))
     assert (letter.reason, letter.source) == ("unsendable", "r1")
     assert letter.message_id == str(PLACE)
@@ -188,13 +189,13 @@ def test_what_can_never_be_sent_becomes_a_letter_that_can(outbox: Outbox, broker
 
 
 def test_a_letter_that_is_too_large_is_cut(outbox: Outbox, broker: Broker) -> None:
-    """B3: a letter of 12 MiB stopped its partition."""
+    """B3: a dead letter of 12 MiB stopped its partition."""
     too_large = SendFailed("too large", is_permanent=True)
     broker.says = lambda record: too_large if isinstance(record, DeadLetter) and len(record.payload) > 1e6 else None
-    heard: list[int] = []
+    acknowledged: list[int] = []
     outbox.start()
-    outbox.send(refusal(payload=b"x" * (2 << 20)), lambda: heard.append(1), PLACE)
-    eventually(lambda: heard == [1])
+    outbox.send(refusal(payload=b"x" * (2 << 20)), lambda: acknowledged.append(1), PLACE)
+    eventually(lambda: acknowledged == [1])
     (letter,) = (record for record, _ in broker.sent if isinstance(record, DeadLetter))
     assert letter.reason == "empty"
     assert "of 2097152 bytes" in letter.detail
@@ -203,16 +204,16 @@ def test_a_letter_that_is_too_large_is_cut(outbox: Outbox, broker: Broker) -> No
 def test_a_record_that_always_fails_alone_becomes_a_letter(
     outbox: Outbox, broker: Broker, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """B4: attempts are counted, so that nothing is tried for ever while others are taken."""
-    monkeypatch.setattr("serving.kafka.outbox.MAX_ATTEMPTS", 3)
+    """B4: attempts are counted, so that no record is tried for ever while others are accepted."""
+    monkeypatch.setattr("serving.kafka.dead_letters.MAX_ATTEMPTS", 3)
     broker.says = lambda record: SendFailed("strange") if record.message_id == "strange" else None
-    heard: list[str] = []
+    acknowledged: list[str] = []
     outbox.start()
-    outbox.send(answer("strange"), lambda: heard.append("strange"), PLACE)
+    outbox.send(answer("strange"), lambda: acknowledged.append("strange"), PLACE)
 
     def is_settled() -> bool:
         outbox.send(answer("good"), lambda: None, PLACE)
-        return bool(heard)
+        return bool(acknowledged)
 
     eventually(is_settled)
     assert counts.snapshot()["unsendable"] == 1
@@ -220,7 +221,7 @@ def test_a_record_that_always_fails_alone_becomes_a_letter(
 
 
 def test_a_record_that_fails_at_once_does_not_keep_others_from_being_tried(outbox: Outbox, broker: Broker) -> None:
-    """B4: a topic that is missing, say, stops nothing but what belongs there."""
+    """B4: a missing topic, for example, stops only the records of that topic."""
     broker.says = lambda record: BusUnavailable("no such topic") if isinstance(record, DeadLetter) else None
     outbox.start()
     outbox.send(refusal(), lambda: None, PLACE)
@@ -230,19 +231,19 @@ def test_a_record_that_fails_at_once_does_not_keep_others_from_being_tried(outbo
 
 
 def test_letters_that_nobody_takes_hold_up_no_answers(outbox: Outbox, broker: Broker) -> None:
-    """Without rights on the topic of letters, say: they wait, and go when somebody has mended it."""
+    """Dead letters wait where the client has no rights on their topic, for example, and go once it has them."""
     broker.says = lambda record: SendFailed("no rights", is_permanent=True) if isinstance(record, DeadLetter) else None
-    heard: list[int] = []
+    acknowledged: list[int] = []
     outbox.start()
     outbox.send(answer("first"), lambda: None, PLACE)
-    outbox.send(refusal(), lambda: heard.append(1), PLACE)
+    outbox.send(refusal(), lambda: acknowledged.append(1), PLACE)
     eventually(lambda: broker.num_tried > 2)
     for number in range(50):
         outbox.send(answer(f"{number}"), lambda: None, PLACE)
     eventually(lambda: len(broker.sent) == 51, within_s=3)
     assert broker.num_tried < 100  # it is not tried as fast as it can be
     broker.says = lambda record: None
-    eventually(lambda: heard == [1])
+    eventually(lambda: acknowledged == [1])
 
 
 def test_it_says_when_it_is_full(outbox: Outbox) -> None:
@@ -253,7 +254,7 @@ def test_it_says_when_it_is_full(outbox: Outbox) -> None:
 
 
 def test_it_is_full_in_bytes_too(outbox: Outbox) -> None:
-    """B22: 4,000 letters of 8 MiB were not too many."""
+    """B22: 4,000 dead letters of 8 MiB did not count as full."""
     outbox.send(refusal(payload=b"x" * (1 << 20)), lambda: None, PLACE)
     assert outbox.is_full
 
@@ -266,7 +267,7 @@ def test_without_a_folder_memory_has_to_do(outbox: Outbox, counts: Counts) -> No
 def test_answers_wait_on_disk_while_the_broker_is_away_and_go_in_order(
     make: Callable[..., Outbox], open_spool: Callable[..., Spool], broker: Broker
 ) -> None:
-    """B15: after 30 s they were dropped, and beyond 2,048 they were not published at all."""
+    """B15: answers were dropped after 30 s, and beyond 2,048 they were not published at all."""
     broker.says = lambda record: SendFailed("not in time")
     outbox = make(spool=open_spool())
     outbox.start()
@@ -282,7 +283,7 @@ def test_answers_wait_on_disk_while_the_broker_is_away_and_go_in_order(
 def test_what_a_replica_has_left_is_sent_by_the_next(
     make: Callable[..., Outbox], open_spool: Callable[..., Spool], broker: Broker, tmp_path: Path
 ) -> None:
-    """B15: at a restart what lies on disk is published, too."""
+    """B15: after a restart, the answers on disk are published as well."""
     broker.says = lambda record: BusUnavailable("away")
     first = make(spool=open_spool())
     first.start()

@@ -1,4 +1,4 @@
-"""What goes to the broker next: order, pauses, attempts. The clock is the test's."""
+"""The record that goes to the broker next: order, back-off, attempts. The test sets the clock."""
 
 import math
 from random import Random
@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.backoff import LONGEST_S, pause_s
+from serving.kafka.backoff import LONGEST_S, backoff_s
 from serving.kafka.sending import STALL_S, Sending, SendQueue
-from wire.envelope import Place
+from wire.message import Place
 from wire.records import DeadLetter
 
 PLACE = Place(topic="t", partition=0, offset=1)
@@ -92,7 +92,7 @@ def test_what_fails_at_once_lets_others_go_first_and_no_more_than_that(queue: Se
         each = queue.next(now_s)
         assert each is not None
         assert names([each]) == [expected]
-        queue.failed(each, now_s, at_once=True)
+        queue.failed(each, now_s, is_immediate=True)
         now_s += LONGEST_S
     each = queue.next(now_s)
     assert each is not None
@@ -135,7 +135,7 @@ def test_a_letter_goes_at_once_in_the_place_of_what_can_never_be_sent(queue: Sen
 
 
 def test_what_it_holds_is_counted_in_bytes(queue: SendQueue) -> None:
-    """B22: it counted records, whatever their size."""
+    """B22: the bound counted records, whatever their size."""
     queue.put(Sending(letter("a", payload=b"x" * 100_000), lambda: None, PLACE))
     assert 100_000 < queue.num_bytes < 101_000
     (each,) = handed_over(queue, 0.0)
@@ -146,13 +146,13 @@ def test_what_it_holds_is_counted_in_bytes(queue: SendQueue) -> None:
 
 @given(num_failures=st.integers(1, 10_000), first_s=st.floats(0.01, 60, allow_nan=False), seed=st.integers(0, 1 << 32))
 def test_a_pause_is_bounded_and_never_nothing(num_failures: int, first_s: float, seed: int) -> None:
-    pause = pause_s(num_failures, first_s=first_s, rng=Random(seed))
+    pause = backoff_s(num_failures, first_s=first_s, rng=Random(seed))
     assert first_s / 2 <= pause <= max(LONGEST_S, first_s)
 
 
 @given(data=st.data())
 def test_every_record_is_acknowledged_once_whatever_fails(data: st.DataObject) -> None:
-    """B4: no failure is for ever, and none loses a record; what is held is exactly what is not acknowledged."""
+    """B4: no failure lasts for ever, and none loses a record: the queue holds exactly the unacknowledged ones."""
     queue = SendQueue(first_pause_s=FIRST_S, rng=Random(1))
     now_s = 0.0
     num_put = 0
@@ -169,7 +169,7 @@ def test_every_record_is_acknowledged_once_whatever_fails(data: st.DataObject) -
         elif action in ("ok", "fail") and in_flight:
             each = in_flight.pop(data.draw(st.integers(0, len(in_flight) - 1)))
             if action == "fail":
-                queue.failed(each, now_s, at_once=data.draw(st.booleans()))
+                queue.failed(each, now_s, is_immediate=data.draw(st.booleans()))
             else:
                 queue.succeeded(each, now_s)
                 acknowledged += names([each])

@@ -1,4 +1,4 @@
-"""B15: what is kept on disk comes back, in order, whatever happens to the process that kept it."""
+"""B15: records on disk come back, in order, whatever happens to the process that wrote them."""
 
 import os
 import resource
@@ -30,12 +30,12 @@ def spool_in(folder: Path, *, max_bytes: int = 1 << 20, segment_bytes: int = 256
 
 
 def everything(spool: Spool) -> list[bytes]:
-    """All records that were not taken yet. None is finished, so they come again."""
+    """Returns all records that were not taken yet. None is finished, so they come again."""
     return [data for _, data in iter(spool.take, None)]
 
 
 class Crashes(RuleBasedStateMachine):
-    """Records of many sizes through a spool that is cut off again and again: what comes back is a part without gaps."""
+    """Records of many sizes through a spool that crashes again and again: what comes back has no gaps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Crashes(RuleBasedStateMachine):
 
     @rule(data=st.data(), is_cut=st.booleans())
     def crash(self, data: st.DataObject, is_cut: bool) -> None:
-        """The files as they are at this moment, the newest of them cut at any byte, in the hands of another process."""
+        """Hands a copy of the files, the newest cut at any byte, to another process."""
         copy = self.folder / f"after {next(self.numbers)}"
         shutil.copytree(self.place, copy)
         files = sorted(copy.iterdir())
@@ -187,7 +187,7 @@ def test_a_killed_process_leaves_what_it_kept(tmp_path: Path) -> None:
 
 @contextmanager
 def full_disk(num_bytes: int) -> Iterator[None]:
-    """No file of this process may grow beyond `num_bytes`: a write takes what fits, and the next one is refused."""
+    """Limits the files of this process to `num_bytes`: a write stores what fits, and the next one is refused."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:

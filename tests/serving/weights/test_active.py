@@ -1,4 +1,4 @@
-"""What of a plan can be served."""
+"""The part of a plan that can be served."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_the_share_of_a_missing_candidate_goes_to_the_stable_arm() -> None:
 def test_without_the_stable_version_the_newest_other_stands_in(
     plan: RolloutPlan, loaded: set[int], arms: list[tuple[str, int]]
 ) -> None:
-    """B1: a replica that cannot have the stable version answers all the same, and its answers say so."""
+    """B1: a replica that cannot load the stable version still answers, and its answers say so."""
     served = servable(plan, loaded)
     assert served is not None
     assert [(arm.name, arm.version) for arm in served.arms] == arms
@@ -58,13 +58,13 @@ def test_every_entity_is_answered_by_a_loaded_version_and_by_its_own_arm_where_t
 ) -> None:
     served = servable(plan, loaded)
     assert served is not None
-    asked = arm_for(key, plan)
-    given = arm_for(key, served)
-    assert given.version in loaded
-    if asked.version in loaded:
-        assert given == asked
+    planned_arm = arm_for(key, plan)
+    served_arm = arm_for(key, served)
+    assert served_arm.version in loaded
+    if planned_arm.version in loaded:
+        assert served_arm == planned_arm
     else:
-        assert given.name == ("stable" if plan.stable in loaded else "stand-in")
+        assert served_arm.name == ("stable" if plan.stable in loaded else "stand-in")
 
 
 def test_texts_end_where_the_stable_version_says_and_no_version_has_too_few_positions() -> None:
@@ -88,6 +88,6 @@ def test_texts_end_where_the_stable_version_says_and_no_version_has_too_few_posi
     ],
 )
 def test_a_plan_that_was_in_force_before_is_told_from_a_new_beginning(changes: dict[str, int], expected: bool) -> None:
-    """B23: an old plan is signed, too."""
+    """B23: an old plan has a valid signature as well."""
     followed = msgspec.structs.replace(plan_of(1, revision=5), time_ms=9)
     assert is_older(msgspec.structs.replace(followed, **changes), followed) is expected

@@ -11,7 +11,7 @@ US_PER_TOKEN = {"int8": 20, "int4": 15}
 
 
 class Machine:
-    """An encoder that takes its time per token, and the clock that shows it."""
+    """An encoder that takes time for each token, and the clock that shows it."""
 
     def __init__(self, *, slowness: int = 1) -> None:
         self.now_s = 0.0
@@ -28,10 +28,10 @@ class Machine:
 
 
 def test_every_size_is_measured_in_every_precision() -> None:
-    found = Machine().measure(budget_s=1.0)
-    assert found.num_tokens == (16, 64, 256, 1_024)
+    table = Machine().measure(budget_s=1.0)
+    assert table.num_tokens == (16, 64, 256, 1_024)
     for precision, us in US_PER_TOKEN.items():
-        assert found.ms[precision] == pytest.approx([num * us / 1e3 for num in found.num_tokens])
+        assert table.ms[precision] == pytest.approx([num * us / 1e3 for num in table.num_tokens])
 
 
 def test_the_precisions_take_turns() -> None:
@@ -43,16 +43,16 @@ def test_the_precisions_take_turns() -> None:
 @given(st.integers(1, 10_000), st.floats(0.01, 1.0))
 def test_the_budget_holds_whatever_the_machine(slowness: int, budget_s: float) -> None:
     machine = Machine(slowness=slowness)
-    found = machine.measure(budget_s=budget_s)
+    table = machine.measure(budget_s=budget_s)
     smallest_s = sum(us * 16 * 3 * slowness / 1e6 for us in US_PER_TOKEN.values())
     assert machine.now_s <= max(budget_s, smallest_s) * (1 + 1e-6)
-    assert found.num_tokens[0] == 16
+    assert table.num_tokens[0] == 16
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=3, max_size=3), st.integers(1, 2_000))
 def test_a_latency_lies_between_its_neighbours(ms: list[float], num_tokens: int) -> None:
-    found = LatencyTable((16, 64, 256), {"int8": tuple(ms)}).ms_of("int8", num_tokens)
+    latency_ms = LatencyTable((16, 64, 256), {"int8": tuple(ms)}).ms_of("int8", num_tokens)
     if num_tokens <= 256:
-        assert min(ms) * (1 - 1e-9) <= found <= max(ms) * (1 + 1e-9)
+        assert min(ms) * (1 - 1e-9) <= latency_ms <= max(ms) * (1 + 1e-9)
     else:
-        assert found == pytest.approx(ms[-1] * num_tokens / 256)
+        assert latency_ms == pytest.approx(ms[-1] * num_tokens / 256)

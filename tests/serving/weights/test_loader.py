@@ -1,4 +1,4 @@
-"""What a version must be before it may answer."""
+"""The checks of a version before it may answer."""
 
 import math
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_a_version_says_where_its_texts_end_and_its_probes_end_there(learner: Ti
 
 
 def of_first_words(number: int) -> tuple[float, ...]:
-    """What version `number` makes of the first six tokens of the probe."""
+    """Returns the logits of version `number` for the first six tokens of the probe."""
     return logits_of(model_of(number), "where is my card")
 
 
@@ -86,9 +86,10 @@ def test_tensors_that_no_kept_version_names_are_forgotten(learner: TinyPublisher
     for number in (1, 2):
         learner.publish(number, encoder_seed=number)
         loader.load(number)
-    both = loader.num_bytes
+    num_bytes_of_both = loader.num_bytes
     loader.keep([2])
-    assert loader.num_bytes == manifest_of(2, encoder_seed=2).num_bytes < both
+    assert loader.num_bytes == manifest_of(2, encoder_seed=2).num_bytes
+    assert loader.num_bytes < num_bytes_of_both
 
 
 def test_a_version_that_was_never_published_is_not_found(loader: Loader) -> None:
@@ -125,7 +126,7 @@ def test_a_manifest_that_does_not_fit_is_refused_by_name(
 
 
 def with_head(change: Callable[[QTensor], tuple[TensorEntry, bytes]]) -> tuple[tuple[TensorEntry, ...], bytes]:
-    """The tensors of version 1 with another `head.out`, and its blob."""
+    """Returns the tensors of version 1 with another `head.out`, and its blob."""
     entry, blob = change(version_weights(1)["head.out"])
     others = [each for each in manifest_of(1).tensors if each.name != "head.out"]
     return (*others, entry), blob

@@ -25,7 +25,7 @@ names = st.sampled_from(["int8", "int4"])
 
 
 def version_of(*accuracy: float, latency: LatencyTable = NOT_MEASURED, number: int = 1) -> Version:
-    """A version measured in INT8 and, where a second accuracy is given, in INT4."""
+    """Returns a version measured in INT8 and, where a second accuracy is passed, in INT4."""
     precisions = tuple(
         PrecisionEvaluation(name=name, accuracy=each) for name, each in zip(("int8", "int4"), accuracy, strict=False)
     )
@@ -42,7 +42,7 @@ latencies = st.builds(table, times, times)
 versions = st.builds(
     lambda best, other, latency: version_of(best, other, latency=latency), accuracies, accuracies, latencies
 )
-befores = st.builds(lambda name, was: Choice({1: name}, was), names, st.booleans())
+previous_choices = st.builds(lambda name, is_brown_out: Choice({1: name}, is_brown_out), names, st.booleans())
 configs = st.builds(
     lambda mode, losses, gain, limit: PrecisionConfig(
         mode=mode,
@@ -58,54 +58,55 @@ configs = st.builds(
 )
 
 
-def chosen(version: Version, *, load: float = 0, before: Choice = NO_CHOICE, config: PrecisionConfig = AUTO) -> str:
-    return choose({1: version}, num_tokens=16, load=load, before=before, config=config).by_version[1]
+def chosen(version: Version, *, load: float = 0, previous: Choice = NO_CHOICE, config: PrecisionConfig = AUTO) -> str:
+    return choose({1: version}, num_tokens=16, load=load, previous=previous, config=config).by_version[1]
 
 
-@given(versions, st.integers(1, 1_000), loads, befores, configs)
+@given(versions, st.integers(1, 1_000), loads, previous_choices, configs)
 def test_no_precision_is_below_the_floor_in_force(
-    version: Version, num_tokens: int, load: float, before: Choice, config: PrecisionConfig
+    version: Version, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
 ) -> None:
-    choice = choose({1: version}, num_tokens=num_tokens, load=load, before=before, config=config)
+    choice = choose({1: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
     accuracy = {each.name: each.accuracy for each in version.precisions}
     floor = config.brown_out_accuracy_loss if choice.is_brown_out else config.max_accuracy_loss
     assert accuracy[choice.by_version[1]] >= accuracy["int8"] - floor
 
 
-@given(versions, st.integers(1, 1_000), st.tuples(loads, loads), befores, configs)
+@given(versions, st.integers(1, 1_000), st.tuples(loads, loads), previous_choices, configs)
 def test_more_load_never_makes_a_batch_slower(
-    version: Version, num_tokens: int, pair: tuple[float, float], before: Choice, config: PrecisionConfig
+    version: Version, num_tokens: int, pair: tuple[float, float], previous: Choice, config: PrecisionConfig
 ) -> None:
     choices = [
-        choose({1: version}, num_tokens=num_tokens, load=load, before=before, config=config) for load in sorted(pair)
+        choose({1: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+        for load in sorted(pair)
     ]
     calm_ms, busy_ms = (version.latency.ms_of(choice.by_version[1], num_tokens) for choice in choices)
     assert busy_ms <= calm_ms
     assert choices[0].is_brown_out <= choices[1].is_brown_out
 
 
-@given(versions, st.integers(1, 1_000), loads, befores, configs)
+@given(versions, st.integers(1, 1_000), loads, previous_choices, configs)
 def test_under_the_same_conditions_a_choice_stays(
-    version: Version, num_tokens: int, load: float, before: Choice, config: PrecisionConfig
+    version: Version, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
 ) -> None:
-    first = choose({1: version}, num_tokens=num_tokens, load=load, before=before, config=config)
-    again = choose({1: version}, num_tokens=num_tokens, load=load, before=first, config=config)
+    first = choose({1: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+    again = choose({1: version}, num_tokens=num_tokens, load=load, previous=first, config=config)
     assert again == first
 
 
 @given(st.lists(st.floats(0.051, 0.099), min_size=1), names)
 def test_gains_between_half_the_margin_and_the_margin_change_nothing(gains: list[float], name: str) -> None:
-    kept = name
+    current = name
     for gain in gains:
         latency = table((1, 1, 1), (1 - gain,) * 3)
-        kept = preferred(("int8", "int4"), latency, 16, min_gain=0.1, kept=kept)
-        assert kept == name
+        current = preferred(("int8", "int4"), latency, 16, min_gain=0.1, current=current)
+        assert current == name
 
 
 @given(st.lists(st.floats(0.251, 0.5), min_size=1), st.booleans())
-def test_loads_between_half_the_limit_and_the_limit_change_nothing(loads: list[float], was: bool) -> None:
+def test_loads_between_half_the_limit_and_the_limit_change_nothing(loads: list[float], was_overloaded: bool) -> None:
     for load in loads:
-        assert is_overloaded(load, was=was, limit=0.5) == was
+        assert is_overloaded(load, was_overloaded=was_overloaded, limit=0.5) == was_overloaded
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_what_was_not_measured_is_not_within_a_floor() -> None:
 
 
 def test_without_a_choice_there_is_no_brown_out() -> None:
-    choice = choose({1: version_of(0.9)}, num_tokens=16, load=1.0, before=NO_CHOICE, config=AUTO)
+    choice = choose({1: version_of(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
     assert choice == Choice({1: "int8"})
 
 
@@ -154,5 +155,5 @@ def test_each_version_has_its_own_floor() -> None:
         1: version_of(0.9, 0.9, latency=FAST_INT4),
         2: version_of(0.9, 0.5, latency=FAST_INT4, number=2),
     }
-    choice = choose(both, num_tokens=16, load=0.6, before=NO_CHOICE, config=AUTO)
+    choice = choose(both, num_tokens=16, load=0.6, previous=NO_CHOICE, config=AUTO)
     assert choice == Choice({1: "int4", 2: "int8"}, True)

@@ -1,4 +1,4 @@
-"""What is left alone, for how long, and what is said of it."""
+"""Which versions are not tried, for how long, and what is reported of them."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def test_what_may_be_repaired_is_looked_at_sooner(refusals: Refusals, clock: Clo
 def test_after_a_notice_it_is_looked_at_at_once(refusals: Refusals) -> None:
     refusals.add(7, corrupt("d1"))
     refusals.add(8, VersionRefused("wrong_spec", "of another model"))
-    refusals.look_again()
+    refusals.retry_damaged()
     assert (refusals.holds(7), refusals.holds(8)) == (False, True)
 
 

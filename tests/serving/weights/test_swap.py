@@ -1,4 +1,4 @@
-"""Following the plan: what is taken, what is refused, and what goes on answering meanwhile."""
+"""Following the plan: which versions are taken or refused, and which answer meanwhile."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +16,8 @@ from serving.weights.latency import NOT_MEASURED, LatencyTable
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap, SwapState
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, logits_of, model_of, plan_of, tokenizer
-from tests.serving.waiting import eventually
 from tests.stores import plant_plan
+from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.records import Event, PrecisionEvaluation, ReplicaReport
 from wire.store import Store
@@ -61,13 +61,13 @@ def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: P
 
 @pytest.fixture
 def swap(store: Store, engine: Engine) -> Iterator[Swap]:
-    made = swap_of(store, engine)
-    yield made
-    made.close()
+    swap = swap_of(store, engine)
+    yield swap
+    swap.close()
 
 
 def served(engine: Engine) -> tuple[int, ...]:
-    """Revision, and the versions of the arms."""
+    """Returns the revision, and the versions of the arms."""
     assert engine.live is not None
     return (engine.live.plan.revision, *engine.live.plan.versions)
 
@@ -78,7 +78,7 @@ def arms(engine: Engine) -> list[str]:
 
 
 def test_without_a_plan_nothing_is_live(swap: Swap, engine: Engine) -> None:
-    swap.look()
+    swap.follow_plan()
     assert engine.live is None
 
 
@@ -86,7 +86,7 @@ def test_the_versions_of_the_plan_become_live(learner: TinyPublisher, swap: Swap
     learner.publish(1)
     learner.publish(2)
     learner.plan(1, 2)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (1, 1, 2)
     assert swap.state is SwapState.WAITING
 
@@ -95,7 +95,7 @@ def test_a_head_only_version_shares_the_encoder_object(learner: TinyPublisher, s
     learner.publish(1)
     learner.publish(2)
     learner.plan(1, 2)
-    swap.look()
+    swap.follow_plan()
     assert engine.live is not None
     first, second = engine.live.versions.values()
     assert first.model.encoder is second.model.encoder
@@ -107,17 +107,17 @@ def test_promotion_rollback_and_shares_need_no_fetch(
     learner.publish(1)
     learner.publish(2)
     learner.plan(1, 2, share=0.1)
-    swap.look()
+    swap.follow_plan()
     for name in raw.keys(key("blob", "*")):
         raw.delete(name)
     learner.plan(1, 2, share=0.5)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (2, 1, 2)
     learner.plan(2, previous=1)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (3, 2)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (4, 1)
     assert swap.refused == {}
 
@@ -126,7 +126,7 @@ def test_only_the_versions_of_the_plan_stay_resident(learner: TinyPublisher, swa
     for number in range(1, 6):
         learner.publish(number)
         learner.plan(number, previous=number - 1)
-        swap.look()
+        swap.follow_plan()
     assert set(swap.model_bytes) == {"4", "5", "resident"}
 
 
@@ -135,10 +135,10 @@ def test_a_refused_candidate_leaves_the_stable_version_answering(
 ) -> None:
     learner.publish(1)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     learner.publish(2, model_spec="0" * 64)
     learner.plan(1, 2)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (2, 1)
     assert swap.refused == {"wrong_spec": 1}
 
@@ -148,10 +148,10 @@ def test_a_refused_stable_version_is_stood_in_for_by_what_was_live(
 ) -> None:
     learner.publish(1)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     learner.publish(2, model_spec="0" * 64)
     learner.plan(2, previous=1)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (2, 1)
     assert arms(engine) == ["stand-in"]
     assert swap.refused == {"wrong_spec": 1}
@@ -160,11 +160,11 @@ def test_a_refused_stable_version_is_stood_in_for_by_what_was_live(
 def test_a_replica_that_starts_while_the_stable_version_is_not_stored_answers_with_the_version_before(
     learner: TinyPublisher, swap: Swap, engine: Engine, store_config: StoreConfig
 ) -> None:
-    """B1: it had no weights, and answered 503, until an operator helped."""
+    """B1: the replica had no weights, and answered 503, until an operator intervened."""
     learner.publish(1)
     learner.publish(2)
     plant_plan(store_config, plan_of(9, 2, previous=1))
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (1, 1, 2)
     assert arms(engine) == ["stand-in", "candidate"]
     assert engine.live is not None and engine.live.stand_in == 1
@@ -179,7 +179,7 @@ def test_where_nothing_of_the_plan_can_be_had_the_newest_stored_version_that_loa
     learner.publish(3, model_spec="0" * 64)
     plant_plan(store_config, plan_of(9, previous=8))
     for _ in range(3):
-        swap.look()
+        swap.follow_plan()
     assert served(engine) == (1, 2)
     assert arms(engine) == ["stand-in"]
     assert swap.refused == {"not_found": 2, "wrong_spec": 1}
@@ -191,10 +191,10 @@ def test_the_stable_version_takes_its_place_back(
     swap = swap_of(store, engine, retry_s=0.0)
     learner.publish(1)
     plant_plan(store_config, plan_of(2))
-    swap.look()
+    swap.follow_plan()
     assert (served(engine), arms(engine)) == ((1, 1), ["stand-in"])
     learner.publish(2)
-    swap.look()
+    swap.follow_plan()
     assert (served(engine), arms(engine)) == ((1, 2), ["stable"])
     assert set(swap.model_bytes) == {"2", "resident"}
 
@@ -204,10 +204,10 @@ def test_the_next_good_version_is_taken_after_a_bad_one(learner: TinyPublisher, 
     learner.plan(1)
     learner.publish(2, config="{}")
     learner.plan(2, previous=1)
-    swap.look()
+    swap.follow_plan()
     learner.publish(3)
     learner.plan(3, previous=1)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (3, 3)
 
 
@@ -215,7 +215,7 @@ def test_a_bad_version_is_counted_once_and_left_alone(learner: TinyPublisher, sw
     learner.publish(1, config="{}")
     learner.plan(1)
     for _ in range(5):
-        swap.look()
+        swap.follow_plan()
     assert swap.refused == {"wrong_config": 1}
 
 
@@ -224,11 +224,11 @@ def test_a_bad_version_is_looked_at_again_later(
 ) -> None:
     swap = swap_of(store, engine, retry_s=0.0)
     plant_plan(store_config, plan_of(7))
-    swap.look()
+    swap.follow_plan()
     assert swap.refused == {"not_found": 1}
     for number in range(1, 8):
         learner.publish(number)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (1, 7)
     assert swap.refused == {"not_found": 1}
 
@@ -238,11 +238,11 @@ def test_a_plan_under_another_key_changes_nothing(
 ) -> None:
     learner.publish(1)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     stranger = Store(store_config, b"another key")
     stranger.write_plan(plan_of(1, revision=2))
     stranger.close()
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (1, 1)
     assert swap.refused == {"bad_signature": 1}
 
@@ -260,22 +260,22 @@ def put_back(raw: Any, name: str, content: dict[bytes, bytes]) -> None:
 def test_an_old_plan_that_is_put_back_is_refused_and_said_once(
     learner: TinyPublisher, swap: Swap, engine: Engine, raw: Any, key: Callable[..., str]
 ) -> None:
-    """B23: it was accepted, signed as it is."""
+    """B23: the old plan was accepted, since its signature is valid."""
     learner.publish(1)
     learner.plan(1)
     old = stored(raw, key("plan"))
     learner.publish(2)
     learner.plan(2, previous=1)
     newest = stored(raw, key("plan"))
-    swap.look()
+    swap.follow_plan()
     put_back(raw, key("plan"), old)
     for _ in range(3):
-        swap.look()
+        swap.follow_plan()
     assert served(engine) == (2, 2)
     assert swap.refused == {"old_plan": 1}
     put_back(raw, key("plan"), newest)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (3, 1)
 
 
@@ -285,20 +285,20 @@ def test_after_a_wipe_the_first_plan_is_followed_and_numbers_mean_other_versions
     learner.publish(1)
     learner.plan(1)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     for name in raw.keys(key("*")):
         raw.delete(name)
     again = TinyPublisher(store)
     again.publish(1, encoder_seed=1)
     store.write_plan(msgspec.structs.replace(plan_of(1), salt="fresh"))
-    swap.look()
+    swap.follow_plan()
     assert served(engine) == (1, 1)
     assert engine.live is not None
     assert logits_of(engine.live.versions[1].model, "hello") == logits_of(model_of(1, encoder_seed=1), "hello")
 
 
 def damage(raw: Any, name: str) -> dict[bytes, bytes]:
-    """Changes a bit of the blob `name`; what it was before."""
+    """Flips a bit of the blob `name`; returns the blob from before."""
     before = stored(raw, name)
     chunk = bytearray(before[b"0"])
     chunk[-1] ^= 1
@@ -309,7 +309,7 @@ def damage(raw: Any, name: str) -> dict[bytes, bytes]:
 def test_damaged_blobs_are_reported_until_they_are_repaired(
     learner: TinyPublisher, swap: Swap, engine: Engine, raw: Any, key: Callable[..., str]
 ) -> None:
-    """B14: nobody heard of them, and the version was looked at every half minute with all its blobs."""
+    """B14: damaged blobs were reported to nobody, and every half minute the version was fetched with all its blobs."""
     manifest = learner.publish(1)
     learner.plan(1)
     first, second = sorted(entry.digest for entry in manifest.tensors)[:2]
@@ -334,12 +334,12 @@ def test_a_repair_costs_what_was_damaged(
     learner.plan(1)
     name = key("blob", manifest.tensors[0].digest)
     before = damage(raw, name)
-    swap.look()
+    swap.follow_plan()
     for entry in manifest.tensors[1:]:
         raw.delete(key("blob", entry.digest))
     put_back(raw, name, before)
-    swap._refusals.look_again()
-    swap.look()
+    swap._refusals.retry_damaged()
+    swap.follow_plan()
     assert served(engine) == (1, 1)
 
 
@@ -395,7 +395,7 @@ def test_the_first_weights_come_when_the_store_does(store_config: Any, store: St
 def test_the_live_model_answers_as_it_was_published(learner: TinyPublisher, swap: Swap, engine: Engine) -> None:
     learner.publish(1)
     learner.plan(1)
-    swap.look()
+    swap.follow_plan()
     assert engine.live is not None
     tokens = tokenizer().encode_many(["where is my card"])
     event = Event(id="e", text="where is my card")
@@ -406,7 +406,7 @@ def test_the_live_model_answers_as_it_was_published(learner: TinyPublisher, swap
 
 
 MEASURED = (PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=0.88))
-"""INT4 may answer under overload only."""
+"""These accuracies let INT4 answer under overload only."""
 
 
 def latencies(engine: Engine) -> list[LatencyTable]:
@@ -420,23 +420,24 @@ def test_latencies_are_measured_once_for_all_versions_of_a_shape(
     learner.publish(1, precisions=MEASURED)
     learner.publish(2, precisions=MEASURED, encoder_seed=1)
     learner.plan(1, 2)
-    swap.look()
+    swap.follow_plan()
     first, second = latencies(engine)
     assert first is second
     assert set(first.ms) == {"int8", "int4"}
-    assert all(ms > 0 for times in first.ms.values() for ms in times)
+    for times_ms in first.ms.values():
+        assert min(times_ms) > 0
 
 
 def test_without_a_choice_nothing_is_measured(learner: TinyPublisher, swap: Swap, engine: Engine) -> None:
     learner.publish(1, precisions=MEASURED[:1])
     learner.publish(2)  # in no precision was it measured how accurate it is
     learner.plan(1, 2)
-    swap.look()
+    swap.follow_plan()
     assert latencies(engine) == [NOT_MEASURED, NOT_MEASURED]
 
 
 def test_a_fixed_mode_leaves_no_choice(learner: TinyPublisher, store: Store, engine: Engine) -> None:
     learner.publish(1, precisions=MEASURED)
     learner.plan(1)
-    swap_of(store, engine, precision=PrecisionConfig(mode="int4")).look()
+    swap_of(store, engine, precision=PrecisionConfig(mode="int4")).follow_plan()
     assert latencies(engine) == [NOT_MEASURED]

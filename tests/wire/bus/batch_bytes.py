@@ -1,4 +1,4 @@
-"""Batches by their bytes, made by the client library's own builder, and the broken ones that a producer can send."""
+"""Record batches as bytes: valid ones by the client library's builder, and broken ones that a producer can send."""
 
 import gzip
 import struct
@@ -14,7 +14,7 @@ from kafka.record import MemoryRecords  # type: ignore[import-untyped]
 from kafka.record.default_records import DefaultRecordBatchBuilder  # type: ignore[import-untyped]
 from kafka.record.util import calc_crc32c  # type: ignore[import-untyped]
 
-from tests.brokers import eventually
+from tests.waiting import eventually
 from wire.bus.batches import CHECKSUM_FROM, HEADER, LENGTH_AT, LENGTH_FROM, Raw
 from wire.bus.fetched import Budget, FetchedPartition
 
@@ -33,7 +33,7 @@ Headers = list[tuple[str, bytes]]
 
 
 def batch(*values: bytes | None, codec: int = 0, headers: Headers | None = None, timestamp_ms: int = 5) -> bytearray:
-    """One batch of records with these values."""
+    """Returns one batch of records with these values."""
     builder = DefaultRecordBatchBuilder(2, codec, False, -1, -1, -1, 64 << 20)
     for index, value in enumerate(values):
         builder.append(index, timestamp=timestamp_ms, key=None, value=value, headers=headers if headers else [])
@@ -41,26 +41,26 @@ def batch(*values: bytes | None, codec: int = 0, headers: Headers | None = None,
 
 
 def sealed(data: bytearray) -> bytearray:
-    """The same with the length and the checksum that its bytes have."""
+    """Returns `data` with its length and its checksum corrected."""
     struct.pack_into(">i", data, LENGTH_AT, len(data) - LENGTH_FROM)
     struct.pack_into(">I", data, CHECKSUM_AT, calc_crc32c(memoryview(data)[CHECKSUM_FROM:]))
     return data
 
 
 def bent(data: bytearray, at: int, form: str, number: int) -> bytearray:
-    """The same with `number` at `at`, and sealed again."""
+    """Returns `data` with `number` at `at`, sealed again."""
     struct.pack_into(form, data, at, number)
     return sealed(data)
 
 
 def at_offset(data: bytearray, base_offset: int) -> bytearray:
-    """As a broker stores it: the base offset is in no checksum."""
+    """Sets the base offset, as a broker does: no checksum covers it."""
     struct.pack_into(">q", data, 0, base_offset)
     return data
 
 
 def of_codec(codec: int, body: bytes) -> bytearray:
-    """A batch of one record whose compressed records are `body`."""
+    """Returns a batch of one record whose compressed records are `body`."""
     data = batch(b"")[: HEADER.size] + body
     return bent(data, ATTRIBUTES_AT, ">h", codec)
 
@@ -75,7 +75,7 @@ def _badly_sealed() -> bytearray:
 
 
 def _misnamed(codec: int) -> bytearray:
-    """Records that are not compressed, under the number of a compression."""
+    """Returns a batch of uncompressed records that claims a compression."""
     return bent(batch(GOOD), ATTRIBUTES_AT, ">h", codec)
 
 
@@ -103,7 +103,7 @@ READABLE: dict[str, Callable[[], bytearray]] = {
     "latest timestamp": lambda: bent(batch(GOOD), FIRST_MS_AT, ">q", 2**63 - 1),
     "latest append time": lambda: bent(bent(batch(GOOD), LARGEST_MS_AT, ">q", 2**63 - 1), ATTRIBUTES_AT, ">h", 8),
 }
-"""All of their records are events."""
+"""Batches whose records are all events."""
 
 UNREADABLE: dict[str, Callable[[], bytearray]] = {
     "checksum": _badly_sealed,
@@ -124,7 +124,7 @@ UNREADABLE: dict[str, Callable[[], bytearray]] = {
 
 
 def read(data: bytes | bytearray, *, fetch_offset: int = 0, aborted: tuple[Any, ...] = ()) -> list[Raw]:
-    """What our reader makes of one fetch."""
+    """Returns what our reader makes of one fetch."""
     fetched = FetchedPartition(
         fetch_offset,
         PARTITION,
@@ -141,7 +141,7 @@ def read(data: bytes | bytearray, *, fetch_offset: int = 0, aborted: tuple[Any, 
 
 
 def produce(admin: Any, topic: str, data: bytes | bytearray) -> int:
-    """Sends bytes as they are to partition 0, once it has a leader; the error code of the broker, or 0."""
+    """Sends raw bytes to partition 0, once it has a leader; returns the error code of the broker, or 0."""
     kind = ProduceRequest.TopicProduceData
     partition = kind.PartitionProduceData(index=0, records=bytes(data))
     request = ProduceRequest(

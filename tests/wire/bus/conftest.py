@@ -1,4 +1,4 @@
-"""Fixtures of the Kafka door: our publisher, and clients that know nothing of our envelope."""
+"""Fixtures of the Kafka tests: our publisher, and clients that do not use our envelope."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ def topic(bus_config: BusConfig) -> str:
 
 @pytest.fixture
 def foreign(bus: Bus, bus_config: BusConfig) -> Iterator[Any]:
-    """A producer that knows nothing of our envelope. One record that is refused does not end it."""
+    """Opens a producer that does not use our envelope. A refused record does not end it."""
     producer = KafkaProducer(
         bootstrap_servers=bus_config.bootstrap_servers, max_request_size=16 << 20, enable_idempotence=False
     )

@@ -1,4 +1,4 @@
-"""B4: whatever bytes a batch has, all of its offsets come out, as records or as letters, and nothing is raised."""
+"""B4: whatever the bytes of a batch are, all of its offsets are returned, as records or as letters."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -22,16 +22,17 @@ from tests.wire.bus.batch_bytes import (
     sealed,
 )
 from tests.wire.test_letters import size_of
-from wire.bus.batches import MAX_HEADERS, Raw
+from wire.bus.batches import Raw
 from wire.bus.reading import Received, Refused, read
-from wire.envelope import MAX_TIME_MS
+from wire.bus.record_format import MAX_HEADERS
 from wire.finished import Position
 from wire.letters import MAX_LETTER_BYTES
 from wire.records import Event
+from wire.timestamps import is_time
 
 
 def items(raws: list[Raw]) -> list[Received[Event] | Refused]:
-    """What the readers of our door make of it."""
+    """Returns what our readers make of the raw records."""
     position = Position(topic="events.v1", partition=3, offset=0, generation=0)
     return [read(raw, Event, position, log="", refused_by="replica-1") for raw in raws if not raw.is_gap]
 
@@ -44,7 +45,7 @@ def spans(raws: list[Raw]) -> list[tuple[int, int]]:
 def test_what_can_be_read(name: str) -> None:
     found = items(batch_bytes.read(READABLE[name]()))
     assert {type(item) for item in found} == {Received}
-    assert all(0 <= item.record.time_ms <= MAX_TIME_MS for item in found if isinstance(item, Received))
+    assert all(is_time(item.record.time_ms) for item in found if isinstance(item, Received))
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
@@ -98,7 +99,7 @@ def test_a_record_with_too_many_headers_is_refused_alone() -> None:
 
 
 def marker(kind: int, *, producer: int) -> bytearray:
-    """What a broker writes at the end of a transaction."""
+    """Returns the control batch that a broker writes at the end of a transaction."""
     data = batch(None)
     at = data.index(b"\x01\x01\x00", 61)  # no key, no value, no headers
     data[at : at + 1] = bytes([8, 0, 0, 0, kind])
@@ -111,7 +112,7 @@ def _of_producer(data: bytearray, producer: int) -> bytearray:
 
 
 def test_aborted_transactions_are_gaps() -> None:
-    """Two producers, whose batches lie between each other; the one aborts, then commits."""
+    """The batches of two producers are interleaved; one of them aborts, then commits."""
     batches = [
         _of_producer(bent(batch(b"aborted"), ATTRIBUTES_AT, ">h", 0x10), 1),
         _of_producer(bent(batch(b"other"), ATTRIBUTES_AT, ">h", 0x10), 2),

@@ -1,4 +1,4 @@
-"""Whoever cannot reach a broker waits between the attempts, whatever takes its connections."""
+"""Tests that a client that cannot reach a broker backs off, whatever accepts its connections."""
 
 import socket
 import threading
@@ -11,11 +11,11 @@ import pytest
 from wire.bus.client import CONNECTING_MS, Client, ProducerClient
 
 WITHIN_S = 2.0
-"""With pauses from 50 ms on, each twice the one before, there are six attempts; without them hundreds."""
+"""Duration of a test: a back-off that doubles from 50 ms allows six attempts in it, no back-off hundreds."""
 
 
 class Door:
-    """Takes connections, and hangs up at once or never answers. `num` counts them."""
+    """A server that closes each connection at once, or never answers. `num` counts the connections."""
 
     def __init__(self, *, hangs_up: bool) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -85,7 +85,7 @@ def test_who_is_hung_up_on_waits_longer_each_time(door: Opens, connect: Connects
     while time.monotonic() < end_s:
         client.maybe_connect(node)
         client.poll(timeout_ms=10)
-    assert 2 <= there.num <= 10
+    assert there.num in range(2, 11)
 
 
 def test_a_producer_waits_as_long_as_the_pause_lasts(door: Opens, connect: Connects) -> None:

@@ -1,11 +1,11 @@
-"""What one poll takes is bounded in bytes, and what is taken is each record once, in order."""
+"""Tests that one poll is bounded in bytes, and that polls return each record once, in order."""
 
 from typing import Any
 
 import pytest
 from kafka.record import MemoryRecords  # type: ignore[import-untyped]
 
-from tests.brokers import eventually
+from tests.waiting import eventually
 from tests.wire.bus import batch_bytes
 from tests.wire.bus.batch_bytes import CODECS, PARTITION, batch
 from wire.bus import Bus
@@ -49,7 +49,7 @@ def test_a_budget_counts_all_partitions() -> None:
 
 @pytest.mark.live
 def test_a_poll_ends_where_it_has_enough(bus: Bus, admin: Any, topic: str) -> None:
-    """B4: kilobytes that inflate to hundreds of megabytes, in batches that are good in themselves."""
+    """B4: kilobytes inflate to hundreds of megabytes, in batches that are valid one by one."""
     for _ in range(4):
         assert batch_bytes.produce(admin, topic, batch(*[MEBIBYTE] * 20, codec=CODECS["zstd"])) == 0
     follower = bus.follow([Event], {})

@@ -1,4 +1,4 @@
-"""B4: what every codec has written is read, nothing inflates without a bound, and what is broken is a ValueError."""
+"""B4: tests that every codec is read, that inflation is bounded, and that a broken frame is a ValueError."""
 
 import gzip
 import tracemalloc

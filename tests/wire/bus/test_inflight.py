@@ -1,4 +1,4 @@
-"""What is in flight is bounded in records and in bytes, and whoever leaves makes room."""
+"""Tests that records in flight are bounded in number and in bytes."""
 
 import threading
 
@@ -10,7 +10,7 @@ from wire.bus.inflight import InFlight
 
 @given(st.lists(st.integers(1, 60), max_size=60))
 def test_the_bounds_are_kept(sizes: list[int]) -> None:
-    """B22: both of them; a record that is larger than the bound goes alone."""
+    """B22: both bounds hold; a record that is larger than the bound is sent alone."""
     room = InFlight(max_records=4, max_bytes=50)
     inside: list[int] = []
     for size in sizes:

@@ -1,4 +1,4 @@
-"""Sending: acknowledged, bounded, from any thread."""
+"""Tests the publisher: records are acknowledged, bounded, and sent from any thread."""
 
 import os
 import signal
@@ -15,9 +15,9 @@ from tests.brokers import start_kind, take
 from tests.wire.bus.traffic import events, ids, kill, only_kafka, send
 from wire.bus import Bus, Publisher
 from wire.config import BusConfig
-from wire.envelope import Place
 from wire.errors import BusUnavailable, SendFailed
 from wire.letters import unsendable
+from wire.message import Place
 from wire.records import DeadLetter, Event, TopicRecord
 
 pytestmark = pytest.mark.live
@@ -53,7 +53,7 @@ def test_the_sender_waits_when_too_much_is_in_flight(bus: Bus, bus_config: BusCo
 
 
 def test_the_sender_waits_when_too_many_bytes_are_in_flight(bus_config: BusConfig, broker: LocalBroker) -> None:
-    """B22: a few large letters fill the memory as well as many small answers do."""
+    """B22: a few large letters fill the memory like many small answers."""
     letter = DeadLetter(reason="r", detail="d", topic="t", partition=0, offset=0, payload=bytes(6 << 20))
     with closing(Bus(replace(bus_config, max_in_flight_bytes=16 << 20), "slow")) as slow:
         slow.create_topics()
@@ -122,7 +122,7 @@ def test_what_nobody_acknowledges_has_failed(tmp_path: Path) -> None:
 
 
 def failure_of(publisher: Publisher, record: TopicRecord) -> SendFailed:
-    """What sending `record` ends with, raised or told."""
+    """Returns the error of sending `record`, raised or passed to `on_ack`; None where it was sent."""
     told: list[Exception | None] = []
     try:
         publisher.send(record, told.append)
@@ -147,20 +147,20 @@ def failure_of(publisher: Publisher, record: TopicRecord) -> SendFailed:
     ids=["too large", "surrogate", "id", "time", "type", "nothing", "letter"],
 )
 def test_what_can_never_be_sent_says_so_and_its_letter_can(publisher: Publisher, record: TopicRecord) -> None:
-    """B2, B3: nothing but SendFailed comes of it, and a letter takes its place."""
+    """B2, B3: the only error is SendFailed, and a dead letter can be sent in place of the record."""
     failed = failure_of(publisher, record)
     assert failed.is_permanent
     send(publisher, unsendable(record, failed, Place(topic="events.v1", partition=0, offset=7), source="sender"))
 
 
 def test_what_the_topic_does_not_take_is_permanent(broker: LocalBroker, publisher: Publisher) -> None:
-    """Tansu takes whatever we send, Apache Kafka knows the bound of each topic."""
+    """Tansu accepts records of any size, Apache Kafka enforces the limit of each topic."""
     only_kafka(broker)
     assert failure_of(publisher, Event(id="e", text="x" * (8 << 20))).is_permanent
 
 
 def test_one_that_is_refused_blames_no_other(broker: LocalBroker, publisher: Publisher) -> None:
-    """B3: the client gives up all that it has, and names the one error for them all."""
+    """B3: the client library aborts all its records, and gives all of them the error of one."""
     only_kafka(broker)
     failed: dict[str, SendFailed] = {}
     send(publisher, *events(1))
@@ -177,7 +177,7 @@ def noted(failed: dict[str, SendFailed], name: str, error: Exception | None) -> 
 
 
 def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: LocalBroker) -> None:
-    """The topic can be made while the record waits. Tansu makes every topic that it is asked for."""
+    """The topic can be created while the record waits. Tansu creates every topic that is requested."""
     only_kafka(broker)
     with closing(Bus(replace(bus_config, prefix="nowhere.", request_timeout_ms=500), "early")) as early:
         publisher = early.publisher()
@@ -187,7 +187,7 @@ def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: 
 
 
 def test_after_a_record_has_expired_on_its_way_others_are_sent(tmp_path: Path) -> None:
-    """B15: an outage longer than the delivery timeout was for ever: nothing was sent any more, and nothing failed."""
+    """B15: after an outage longer than the delivery timeout nothing was sent any more, and nothing failed."""
     broker = start_kind("tansu", tmp_path)
     config = BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=1_000, request_timeout_ms=500)
     with closing(Bus(config, "sender")) as bus:

@@ -1,4 +1,4 @@
-"""What cannot be read becomes a dead letter on real brokers, and the partition moves on."""
+"""Tests on real brokers that an unreadable message becomes a dead letter, and that the partition advances."""
 
 import os
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition  # type: ignore[import-untyped]
 
 from services.local.kafka import LocalBroker, kafka_home
-from tests.brokers import eventually, take
+from tests.brokers import take
+from tests.waiting import eventually
 from tests.wire.bus import batch_bytes
 from tests.wire.bus.batch_bytes import CODECS, READABLE, UNREADABLE, batch
 from tests.wire.bus.traffic import ids, only_kafka, send
@@ -24,7 +25,7 @@ LAST = b'{"text": "hello", "id": "good"}'
 
 
 def until_good(poll: Callable[[int], Poll[Any] | Followed]) -> tuple[list[Received[Any]], list[Refused]]:
-    """What comes until the event `good` does."""
+    """Returns what is read until the event `good`."""
     received: list[Received[Any]] = []
     refused: list[Refused] = []
 
@@ -83,7 +84,7 @@ def test_the_largest_message_fits_into_a_dead_letter(bus: Bus, publisher: Publis
 
 
 def test_nothing_that_a_producer_sends_has_no_letter(bus: Bus, publisher: Publisher, foreign: Any, topic: str) -> None:
-    """B2, B3: times beyond the calendar, and ids, headers and keys of megabytes."""
+    """B2, B3: the messages have times beyond the calendar, and ids, headers and keys of megabytes."""
     long = "a" * (3 << 20)
     sent: list[dict[str, Any]] = [
         {"value": b'{"text": "hello"}', "timestamp_ms": 10**15},
@@ -94,10 +95,10 @@ def test_nothing_that_a_producer_sends_has_no_letter(bus: Bus, publisher: Publis
         {"value": b'{"text": "hello"}', "key": long.encode()},
         {"value": LAST},
     ]
-    taken = [foreign.send(topic, partition=0, **message) for message in sent]
+    futures = [foreign.send(topic, partition=0, **message) for message in sent]
     foreign.flush(30)
     received, refused = until_good(bus.follow([Event], {}).poll)
-    assert len(received) + len(refused) == sum(future.succeeded() for future in taken)
+    assert len(received) + len(refused) == sum(future.succeeded() for future in futures)
     assert [item.dead_letter.reason for item in refused] == ["oversized"] * 4
     send(publisher, *(item.dead_letter for item in refused), *(item.record for item in received))
 
@@ -108,9 +109,9 @@ BROKEN = {f"readable: {name}": make for name, make in READABLE.items()} | UNREAD
 def test_every_batch_that_a_broker_takes_is_read_or_refused(
     bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher, admin: Any, topic: str
 ) -> None:
-    """B4: by a member of a group and by a follower alike. Tansu takes nearly everything, Apache Kafka little of it."""
-    taken = [name for name, make in BROKEN.items() if batch_bytes.produce(admin, topic, make()) == 0]
-    assert {f"readable: {name} frame" for name in CODECS} | {"readable: header name that is not UTF-8"} <= set(taken)
+    """B4: group member and follower read the same. Tansu accepts nearly every batch, Apache Kafka few of them."""
+    accepted = [name for name, make in BROKEN.items() if batch_bytes.produce(admin, topic, make()) == 0]
+    assert {f"readable: {name} frame" for name in CODECS} | {"readable: header name that is not UTF-8"} <= set(accepted)
     assert batch_bytes.produce(admin, topic, batch(LAST)) == 0
 
     member = bus.subscribe(Event, "readers")
@@ -119,7 +120,7 @@ def test_every_batch_that_a_broker_takes_is_read_or_refused(
     assert [item.record.id for item in followed[0]] == ids(received)
     assert [item.dead_letter.message_id for item in followed[1]] == [item.dead_letter.message_id for item in refused]
     assert {item.dead_letter.reason for item in refused} <= {"unreadable_batch"}
-    assert len(refused) == len(set(taken) & set(UNREADABLE))
+    assert len(refused) == len(set(accepted) & set(UNREADABLE))
 
     send(publisher, *(item.dead_letter for item in refused))
     for item in received + refused:
@@ -130,7 +131,7 @@ def test_every_batch_that_a_broker_takes_is_read_or_refused(
 
 
 def test_snappy_of_the_java_client_is_read(broker: LocalBroker, bus: Bus, topic: str) -> None:
-    """B4: what `compression.type=snappy` makes."""
+    """B4: the batches are those of `compression.type=snappy`."""
     only_kafka(broker)
     producer = [f"{kafka_home()}/bin/kafka-run-class.sh", "org.apache.kafka.tools.ConsoleProducer"]
     options = ["--bootstrap-server", broker.bootstrap_servers, "--topic", topic, "--compression-codec", "snappy"]
@@ -139,7 +140,7 @@ def test_snappy_of_the_java_client_is_read(broker: LocalBroker, bus: Bus, topic:
 
 
 def test_aborted_transactions_are_not_read(broker: LocalBroker, bus: Bus, bus_config: BusConfig, topic: str) -> None:
-    """And their offsets, and those of the markers, are passed: nothing is left behind at the end."""
+    """The offsets of aborted records and of markers are committed: the group has no lag in the end."""
     only_kafka(broker)
     producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers, transactional_id=f"{topic}.sender")
     producer.init_transactions()
@@ -161,7 +162,7 @@ def test_aborted_transactions_are_not_read(broker: LocalBroker, bus: Bus, bus_co
 def test_a_transaction_that_nobody_ends_stops_no_partition(
     broker: LocalBroker, bus: Bus, publisher: Publisher, topic: str
 ) -> None:
-    """Apache Kafka aborts it after its timeout, Tansu never does."""
+    """Apache Kafka aborts an abandoned transaction after its timeout, Tansu never does."""
     producer = KafkaProducer(
         bootstrap_servers=broker.bootstrap_servers, transactional_id=f"{topic}.left", transaction_timeout_ms=2_000
     )
@@ -176,7 +177,7 @@ def test_a_transaction_that_nobody_ends_stops_no_partition(
 
 
 def committed(bus_config: BusConfig, member: Subscription[Event], partition: TopicPartition, *, end: int) -> bool:
-    """Whether the group comes to commit `end`."""
+    """Whether the group commits `end` in time."""
     asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
     with closing(asks):
         eventually(lambda: not member.poll(20).received and asks.committed(partition) == end)

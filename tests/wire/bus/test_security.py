@@ -1,4 +1,4 @@
-"""B9: an Apache Kafka that is encrypted and asks for a name and a password, on one of its two listeners."""
+"""B9: tests an Apache Kafka with TLS and SASL on one of its two listeners."""
 
 import os
 import subprocess
@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from services.local import tether
 from services.local.kafka import HEAP, KAFKA_PROPERTIES, kafka_home
 from services.local.logfile import RotatingLog
-from tests.brokers import eventually, take
+from tests.brokers import take
+from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, send
 from wire.bus import Bus
 from wire.config import BusConfig
@@ -48,9 +49,9 @@ ssl.truststore.location={certificate}
 class SecureBroker:
     config: BusConfig
     certificate: Path
-    """Of the broker, by itself."""
+    """The broker's self-signed certificate."""
     keystore: Path
-    """The same with its key."""
+    """The certificate with its private key."""
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     env = {"KAFKA_HEAP_OPTS": HEAP, "LOG_DIR": str(folder / "server")}
     scram = [f"SCRAM-SHA-{bits}=[name=alice,password={PASSWORD}]" for bits in (256, 512)]
     storage = [f"{home}/bin/kafka-storage.sh", "format", "--standalone", "-t", cluster_id(), "-c", str(properties)]
-    users = [option for each in scram for option in ("--add-scram", each)]
+    users = []
+    for credentials in scram:
+        users += ["--add-scram", credentials]
     subprocess.run([*storage, *users], env={**os.environ, **env}, check=True, capture_output=True, timeout=60)
     argv = [f"{home}/bin/kafka-server-start.sh", str(properties)]
     broker = tether.Tethered(argv, log=RotatingLog(folder / "log"), env=env)
@@ -101,7 +104,7 @@ def cluster_id() -> str:
 
 
 def made_by_itself(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and the same with its key."""
+    """Makes a self-signed certificate for 127.0.0.1; returns its file, and a file of it with its key."""
     key, certificate, keystore = (folder / f"{name}.pem" for name in ("key", "certificate", "keystore"))
     request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
     files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
@@ -111,7 +114,7 @@ def made_by_itself(folder: Path) -> tuple[Path, Path]:
 
 
 def opened(config: BusConfig, *, prefix: str) -> Bus:
-    """A bus with topics, once the broker is there."""
+    """Opens a bus with topics, once the broker answers."""
     bus = Bus(replace(config, prefix=prefix), "secure")
 
     def is_there() -> bool:

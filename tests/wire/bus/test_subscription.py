@@ -1,4 +1,4 @@
-"""Members of a group: the finished prefix is committed, and nothing is lost when partitions move."""
+"""Tests members of a group: the finished prefix is committed, and nothing is lost when partitions are reassigned."""
 
 import os
 import signal
@@ -13,7 +13,8 @@ from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
 
 from services.local.kafka import LocalBroker
-from tests.brokers import eventually, take
+from tests.brokers import take
+from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, patient, send, settle
 from wire.bus import Bus, Publisher, Received
 from wire.bus.subscription import REVOKE_TIMEOUT_MS, _Rebalance
@@ -80,13 +81,13 @@ def test_members_share_and_take_over(bus: Bus, open_bus: Callable[[], Bus], publ
     assert first.num_unfinished == 0
     assert unfinished == num_in(before, first.partitions)
 
-    kept = first.partitions
+    reassigned = first.partitions
     first.close()
     settle(second, partitions=4)
     send(publisher, *events(40, start=100))
     after = take(second.poll, 40)
     assert sorted(ids(after)) == sorted(event.id for event in events(40, start=100))
-    assert {item.position.partition for item in after} > set(kept)
+    assert {item.position.partition for item in after} > set(reassigned)
 
 
 def num_in(received: list[Received[Event]], partitions: list[int]) -> int:
@@ -148,7 +149,7 @@ def test_who_leaves_while_it_joins_keeps_nobody_out(
 def test_the_commit_before_partitions_go_has_an_end(
     bus_config: BusConfig, broker: LocalBroker, publisher: Publisher, request: pytest.FixtureRequest
 ) -> None:
-    """B25 no. 10: also where the coordinator is not known any more; and what was not committed is committed later."""
+    """B25, number 10: this holds where the coordinator is unknown, too, and uncommitted offsets are committed later."""
     send(publisher, *events(6, key="k"))
     patient_bus = Bus(replace(bus_config, session_timeout_ms=10_000), "patient")  # it stays in the group meanwhile
     request.addfinalizer(patient_bus.close)

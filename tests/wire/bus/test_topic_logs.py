@@ -1,4 +1,4 @@
-"""A topic that is made anew has another log: no offset and no place of the old one is taken for one of it."""
+"""Tests that a recreated topic has another log: no offset and no place of the old log is valid in it."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +11,8 @@ from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from services.local.kafka import LocalBroker
-from tests.brokers import eventually, start_kind, take
+from tests.brokers import start_kind, take
+from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, keep_ports, kill, patient, send
 from wire.bus import Bus, Followed, Poll, Publisher
 from wire.config import BusConfig
@@ -24,29 +25,28 @@ WITHOUT_ID = b'{"text": "hello"}'
 
 
 def sent(foreign: Any, topic: str, num: int) -> None:
-    """Events of partition 0 that leave their ids to us."""
+    """Sends events without ids to partition 0."""
     for _ in range(num):
         foreign.send(topic, value=WITHOUT_ID, partition=0)
     foreign.flush(30)
 
 
 def test_every_reader_gives_the_same_ids(bus: Bus, open_bus: Callable[[], Bus], foreign: Any, topic: str) -> None:
-    """B5: by the place and the log."""
+    """B5: an id is made of the place and the log."""
     sent(foreign, topic, 3)
     polls: list[Callable[[int], Poll[Any] | Followed]] = [
         bus.subscribe(Event, "readers").poll,
         open_bus().subscribe(Event, "others").poll,
         bus.follow([Event], {}).poll,
     ]
-    taken = [ids(take(poll, 3)) for poll in polls]
-    assert taken[0] == taken[1] == taken[2]
+    received_ids = [ids(take(poll, 3)) for poll in polls]
     log = bus.follow([Event], {}).poll(0).logs[topic]
-    assert taken[0] == [f"{topic}/0/{offset}@{log}" for offset in range(3)]
+    assert received_ids == 3 * [[f"{topic}/0/{offset}@{log}" for offset in range(3)]]
     assert len(log) == 22
 
 
 def remake(admin: Any, bus: Bus, topic: str) -> None:
-    """The topics once more, without what was in that of events."""
+    """Recreates the topics, and the topic of events empty."""
     admin.delete_topics([topic])
 
     def is_there() -> bool:
@@ -60,7 +60,7 @@ def remake(admin: Any, bus: Bus, topic: str) -> None:
 def test_a_log_that_is_longer_than_the_old_one_is_noticed(
     bus: Bus, admin: Any, publisher: Publisher, topic: str
 ) -> None:
-    """B25 no. 11: nothing but its name tells it from the old one. A broker that stays up is asked every few seconds."""
+    """B25, number 11: only the log's id differs. A broker that stays up is asked every few seconds."""
     send(publisher, *events(5, key="k"))
     follower = bus.follow([Event], {})
     member = bus.subscribe(Event, "readers")
@@ -88,7 +88,7 @@ def test_a_log_that_is_longer_than_the_old_one_is_noticed(
 
 
 def is_sent(publisher: Publisher, records: list[Event]) -> bool:
-    """Whether all of `records` were taken: a topic that was just made has no leader at once."""
+    """Whether all of `records` were sent: a topic has no leader right after its creation."""
     acks: list[Exception | None] = []
     for record in records:
         publisher.send(record, acks.append)
@@ -97,7 +97,7 @@ def is_sent(publisher: Publisher, records: list[Event]) -> bool:
 
 
 def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """B5: after a new start of Tansu no event without id is taken for one from before."""
+    """B5: after a restart of Tansu no event without an id is taken for an earlier one."""
     keep_ports(monkeypatch, 1)
     broker = start_kind("tansu", tmp_path)
     config = BusConfig(bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=2_000, heartbeat_interval_ms=200)
@@ -123,7 +123,7 @@ def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path, monkeypatch: pytest
 
 
 def has_sent(broker: LocalBroker, num: int) -> bool:
-    """Whether a producer of its own could send: one that is new to the broker."""
+    """Whether a new producer can send."""
     try:
         with closing(KafkaProducer(bootstrap_servers=broker.bootstrap_servers)) as foreign:
             sent(foreign, "events.v1", num)

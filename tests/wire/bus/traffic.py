@@ -1,4 +1,4 @@
-"""What the tests of the Kafka door send, and what they do to brokers."""
+"""The records that the Kafka tests send, and what they do to brokers."""
 
 import itertools
 from collections import Counter
@@ -10,14 +10,14 @@ import pytest
 
 from services.local import tether
 from services.local.kafka import LocalBroker
-from tests.brokers import eventually
+from tests.waiting import eventually
 from wire.bus import Poll, Publisher, Received, Subscription
 from wire.errors import BusUnavailable
 from wire.records import Event
 
 
 def events(num: int, *, start: int = 0, key: str = "") -> list[Event]:
-    """Events `e0`, `e1`...; with a key they lie in one partition, in this order."""
+    """Returns events `e0`, `e1`...; with a key they lie in one partition, in this order."""
     return [Event(id=f"e{number}", text="hello", key=key) for number in range(start, start + num)]
 
 
@@ -30,7 +30,7 @@ def send(publisher: Publisher, *records: Any) -> None:
 
 
 def note(acks: Counter[str], name: str, error: Exception | None) -> None:
-    """Takes down what became of a send: its name, or what went wrong."""
+    """Counts the outcome of a send: the name of the record, or its error."""
     acks[name if error is None else str(error)] += 1
 
 
@@ -44,7 +44,7 @@ def only_kafka(broker: LocalBroker) -> None:
 
 
 def keep_ports(monkeypatch: pytest.MonkeyPatch, num: int) -> None:
-    """Every broker that is started and takes `num` ports gets the same ones."""
+    """Gives the same `num` ports to every broker that is started."""
     ports = itertools.cycle([tether.free_port() for _ in range(num)])
     monkeypatch.setattr(tether, "free_port", lambda: next(ports))
 
@@ -55,7 +55,7 @@ def kill(broker: LocalBroker) -> None:
 
 
 def patient(poll: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Polls that bring nothing while the broker is away."""
+    """Returns a poll that returns no records while the broker is away."""
 
     def polled(timeout_ms: int) -> Any:
         try:
@@ -67,9 +67,9 @@ def patient(poll: Callable[[int], Any]) -> Callable[[int], Any]:
 
 
 def settle(*members: Subscription[Event], partitions: int) -> list[list[Received[Event]]]:
-    """Polls all members until each has `partitions` partitions; what each got.
+    """Polls all members until each has `partitions` partitions; returns the records of each.
 
-    At the same time, as members do: whoever polls alone misses the answer of a group that waits for the others.
+    It polls them concurrently, as real members do: a group waits for all its members before it answers any.
     """
     taken: list[list[Received[Event]]] = [[] for _ in members]
 

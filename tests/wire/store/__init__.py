@@ -1,1 +1,1 @@
-"""Tests of the Redis door, on a real server."""
+"""Tests of the Redis client, on a real server."""

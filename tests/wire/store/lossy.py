@@ -1,4 +1,4 @@
-"""A proxy before a server that can swallow replies: the command took effect, and its caller never hears of it."""
+"""A proxy before a server that drops replies: the command takes effect, and its caller gets no reply."""
 
 import select
 import socket
@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 
 class LossyProxy:
-    """Passes bytes between clients and the unix socket at `url`, and cuts the connection instead of `lose` replies.
+    """Forwards bytes between clients and the Unix socket at `url`; closes the connection in place of `lose` replies.
 
-    A reply is lost when its command holds `marker`.
+    A reply is lost where its command contains `marker`.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,7 +45,7 @@ class LossyProxy:
             self._threads[-1].start()
 
     def _serve(self, client: socket.socket) -> None:
-        """Passes on what either side says, until either ends, or the reply to a marked command is due."""
+        """Forwards bytes in both directions until either side ends, or the reply to a marked command is due."""
         is_marked = False
         with suppress(OSError), client, socket.socket(socket.AF_UNIX) as server:
             server.connect(self._upstream)

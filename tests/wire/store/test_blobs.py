@@ -1,4 +1,4 @@
-"""Blobs: what comes back is what was put, or an error that says why not."""
+"""Tests blobs: a read returns the bytes that were put, or an error with the reason."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def test_a_damaged_blob_is_refused(store: Store, raw: Any, key: Key, damage: str
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_blob_is_repaired(store: Store, raw: Any, key: Key, damage: str) -> None:
-    """B14: by whoever has its bytes."""
+    """B14: a process that has the bytes repairs the blob."""
     digest = store.put_blob(DATA)
     DAMAGE[damage](raw, key("blob", digest))
     assert store.repair_blob(DATA)
@@ -128,7 +128,7 @@ def test_a_blob_that_is_gone_is_put_by_a_repair(store: Store) -> None:
 def test_readers_see_the_old_bytes_or_the_new_ones_while_a_blob_is_repaired(
     open_store: Callable[[], Store], raw: Any, key: Key
 ) -> None:
-    """B14: never a mixture."""
+    """B14: a reader never gets a mixture."""
     writer = open_store()
     reader = open_store()
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""Collecting: what is needed stays, whatever else happens meanwhile."""
+"""Tests garbage collection: what is needed stays, whatever happens concurrently."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def server(store_config: StoreConfig) -> Iterator[Server]:
 
 
 def publish(store: Store, through: int) -> list[str]:
-    """Versions 1 to `through`, each with a blob of its own, and the digests of those blobs."""
+    """Publishes versions 1 to `through`, each with its own blob; returns the digests of these blobs."""
     lease = lease_of(store)
     manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
     for manifest in manifests:
@@ -37,7 +37,7 @@ def publish(store: Store, through: int) -> list[str]:
 
 
 def publish_patiently(learner: Store, version: int) -> None:
-    """Puts the blob again when it was collected between put and publish."""
+    """Publishes a version; puts its blob again where that was collected between put and publish."""
     while learner.current() < version:
         with suppress(NotFound, StoreUnavailable):  # collected before it was published, or while it was put
             learner.publish(manifest_of(learner, version, epoch=1), lease_of(learner))
@@ -47,7 +47,7 @@ def publish_patiently(learner: Store, version: int) -> None:
 
 @contextmanager
 def collecting(store: Store, grace_ms: int) -> Iterator[list[WireError]]:
-    """Collects all the time, until the end; gives the errors."""
+    """Collects garbage continuously during the block; yields the list of errors."""
     done = threading.Event()
     errors = list[WireError]()
 
@@ -68,7 +68,7 @@ def collecting(store: Store, grace_ms: int) -> Iterator[list[WireError]]:
 
 
 def age(raw: Any, key: Key) -> None:
-    """As if every blob had been put before the grace period."""
+    """Makes every blob seem to have been put before the grace period."""
     raw.zunionstore(key("blobs"), {key("blobs"): 0})
 
 
@@ -194,7 +194,7 @@ def test_more_than_one_batch(store: Store, raw: Any, key: Key) -> None:
 
 
 def test_a_collector_never_breaks_a_learner(open_store: Open) -> None:
-    """Without any grace, a publication may have to put its blob again; a current version is always whole."""
+    """A publication without a grace period may have to put its blob again; a current version is always complete."""
     learner = open_store()
     with collecting(open_store(), grace_ms=0) as errors:
         for version in range(1, 81):

@@ -1,4 +1,4 @@
-"""The lease: one holder at a time, and an epoch that grows with each."""
+"""Tests the lease: it has one holder at a time, and an epoch that grows with each holder."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Open = Callable[[], Store]
 
 
 def run_out(raw: Any, key: Key, name: str = "learner") -> None:
-    """As if the lease's time had passed."""
+    """Makes the lease expire."""
     raw.hset(key("lease", name), "ends_ms", 0)
 
 
@@ -72,8 +72,8 @@ def test_a_released_lease_is_free_at_once(open_store: Open) -> None:
     assert lease is not None
     a.release(lease)
     a.release(lease)
-    taken = b.acquire("learner", "b", 60_000)
-    assert taken is not None and taken.epoch == 2
+    next_lease = b.acquire("learner", "b", 60_000)
+    assert next_lease is not None and next_lease.epoch == 2
     assert not a.renew(lease)
 
 
@@ -82,20 +82,20 @@ def test_a_lease_runs_out_by_the_servers_clock(open_store: Open) -> None:
     b = open_store()
     assert a.acquire("learner", "a", 1) is not None
     tries = (b.acquire("learner", "b", 60_000) for _ in range(10_000))
-    taken = next(lease for lease in tries if lease is not None)
-    assert taken.epoch == 2
+    next_lease = next(lease for lease in tries if lease is not None)
+    assert next_lease.epoch == 2
 
 
 HOUR_MS = 3_600_000
 
 
 def clock_moves(raw: Any, key: Key, by_ms: int) -> None:
-    """As if the server's clock were set by `by_ms`: all that it has written is as much further away."""
+    """Simulates a step of the server's clock by `by_ms`: moves the times that it has written in the other direction."""
     raw.hincrby(key("lease", "learner"), "ends_ms", -by_ms)
 
 
 def test_a_clock_that_was_an_hour_ahead_keeps_no_lease(open_store: Open, raw: Any, key: Key) -> None:
-    """B18: its holder goes on, and where it is gone the next one waits no longer than the lease lasts."""
+    """B18: the holder continues; where it has ended, the next holder waits no longer than the TTL."""
     a = open_store()
     b = open_store()
     lease = a.acquire("learner", "a", 60_000)
@@ -104,13 +104,13 @@ def test_a_clock_that_was_an_hour_ahead_keeps_no_lease(open_store: Open, raw: An
     assert a.renew(lease)
     assert b.acquire("learner", "b", 60_000) is None
     clock_moves(raw, key, -HOUR_MS)
-    taken = b.acquire("learner", "b", 60_000)
-    assert taken is not None and taken.epoch == 2
+    next_lease = b.acquire("learner", "b", 60_000)
+    assert next_lease is not None and next_lease.epoch == 2
     assert not a.renew(lease)
 
 
 def test_a_clock_that_was_an_hour_behind_ends_a_lease_and_no_more(open_store: Open, raw: Any, key: Key) -> None:
-    """B18: a holder that is quicker than the next one keeps its lease."""
+    """B18: a holder that renews before another acquires keeps its lease."""
     a = open_store()
     b = open_store()
     lease = a.acquire("learner", "a", 60_000)
@@ -123,7 +123,7 @@ def test_a_clock_that_was_an_hour_behind_ends_a_lease_and_no_more(open_store: Op
 
 
 def test_a_lease_for_longer_than_ours_is_respected(open_store: Open, raw: Any, key: Key) -> None:
-    """What a lease was taken for is its own: another program may have other settings, or be an older one."""
+    """A lease has its own TTL, since another program may have other settings, or be an older one."""
     a = open_store()
     b = open_store()
     assert a.acquire("learner", "a", 60_000) is not None

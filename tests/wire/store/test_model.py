@@ -1,4 +1,4 @@
-"""Two learners, a controller and a collector in any order, against a model that is a few plain values."""
+"""A model-based test: two learners, a controller and a collector in any order, against a model of plain values."""
 
 from itertools import count
 
@@ -20,7 +20,7 @@ _numbers = count()
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """`holder`, `epoch`, `current`, `plan`, `notes` and `kept` are what the store should say."""
+    """The model. `holder`, `epoch`, `current`, `plan`, `notes` and `kept` are the expected contents of the store."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(who=WHO, step=st.integers(0, 2), back=st.integers(0, 2))
     @precondition(lambda self: any(self.leases))
     def publish(self, who: int, step: int, back: int) -> None:
-        """`step` 1 and `back` 0 is what a learner should do."""
+        """Publishes a version. A correct learner has `step` 1 and `back` 0."""
         lease = self.leases[who]
         if lease is None:
             return

@@ -1,4 +1,4 @@
-"""The plan: replaced only by who has read the last one."""
+"""Tests the plan: compare and swap on its revision."""
 
 import threading
 from collections.abc import Callable
@@ -81,7 +81,7 @@ CANDIDATE_2, CANDIDATE_9 = (Arm(name="candidate", version=version, share=0.2) fo
 def test_a_plan_that_names_a_version_without_a_manifest_is_refused(
     store: Store, arms: tuple[Arm, ...], previous: int
 ) -> None:
-    """B1: no replica could take it."""
+    """B1: no replica could load it."""
     publish(store, 2)
     plan = RolloutPlan(revision=1, salt="s", arms=arms, previous=previous)
     with pytest.raises(NotFound, match="version 9 is not stored"):
@@ -90,7 +90,7 @@ def test_a_plan_that_names_a_version_without_a_manifest_is_refused(
 
 
 def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken(open_store: Open) -> None:
-    """B1: whichever comes first, the other is refused."""
+    """B1: of the two, the later one is refused."""
     writer = open_store()
     collector = open_store()
     stop = threading.Event()

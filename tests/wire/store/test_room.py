@@ -1,4 +1,4 @@
-"""A server that is full, or nearly: who may still write, and who makes room. The server is this test's own."""
+"""Tests a server that is full, or nearly: who may still write, and who makes room. It has its own server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,7 +47,7 @@ def store(open_store: Callable[[], Store]) -> Store:
 
 
 def fill(store: Store, raw: Any, *, share: float, age_ms: int = 0) -> None:
-    """Publishes 40 versions of 100,000 bytes, and sets the server's memory so that this `share` of it is used."""
+    """Publishes 40 versions of 100,000 bytes, and sets `maxmemory` so that `share` of it is used."""
     lease = lease_of(store)
     for version in range(1, 41):
         store.publish(manifest_of(store, version, epoch=lease.epoch, data=b"%06d" % version * 17_000), lease)
@@ -65,7 +65,7 @@ def plan_of(version: int) -> RolloutPlan:
 
 
 def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Callable[[], Store], raw: Any) -> None:
-    """B11: or nobody could lead who makes room, and nobody could roll back."""
+    """B11: otherwise no leader could make room, and nobody could roll back."""
     store = open_store()
     other = open_store()
     lease = lease_of(store)
@@ -83,7 +83,7 @@ def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Call
 
 @pytest.mark.parametrize("share", [0.85, 1.1])
 def test_a_full_server_is_emptied_by_whoever_publishes(store: Store, raw: Any, share: float) -> None:
-    """B11: no controller runs here; the newest versions and the plan's stay."""
+    """B11: without a controller, the newest versions and those of the plan stay."""
     fill(store, raw, share=share, age_ms=11_000)
     store.write_plan(plan_of(2))
     store.publish(manifest_of(store, 41, epoch=1, data=b"one more" * 10_000), lease_of(store))
@@ -94,14 +94,14 @@ def test_a_full_server_is_emptied_by_whoever_publishes(store: Store, raw: Any, s
 def test_a_full_server_is_emptied_by_collecting_without_a_lease(
     open_store: Callable[[], Store], raw: Any, share: float
 ) -> None:
-    """B11"""
+    """B11."""
     fill(open_store(), raw, share=share)
     assert open_store().collect([40], grace_ms=-1) == 78
     open_store().make_room()
 
 
 def test_nothing_is_published_where_there_is_no_room_for_it(store: Store, raw: Any) -> None:
-    """B11: with a clear error, and before anything is written. Everything here is too young to be removed."""
+    """B11: the error is clear, and nothing is written. All blobs are too young to be removed."""
     fill(store, raw, share=0.85)
     with pytest.raises(StoreFull, match=r"bytes are used \(maxmemory\), and 3 more would be above 80%"):
         store.put_blob(b"new")

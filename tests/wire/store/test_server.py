@@ -1,4 +1,4 @@
-"""The server: away, slow, full, badly set, forgetful."""
+"""Tests a server that is away, slow, full, misconfigured, or has lost its data."""
 
 import socket
 import time
@@ -96,7 +96,7 @@ def test_a_wrong_password_is_reported_without_it(redis_server: LocalRedis) -> No
 
 
 def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: StoreConfig, raw: Any, key: Key) -> None:
-    """Each script's reply is lost twice; the client repeats it, and the effect is one."""
+    """The reply of each script is lost twice; the client repeats the script, which has one effect."""
     store = Store(replace(store_config, url=proxy.url), SIGNING_KEY)
     lease = lease_of(store)  # loads the scripts' first
     proxy.marker = b"EVALSHA"

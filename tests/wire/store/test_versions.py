@@ -1,4 +1,4 @@
-"""Publishing: all or nothing, by the holder of the lease, after its parent; reading: verified, or refused by name."""
+"""Tests versions: publishing is atomic, for the holder of the lease, after the parent; reading verifies, or refuses."""
 
 import threading
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Open = Callable[[], Store]
 
 
 def publish(store: Store, lease: Lease, through: int) -> list[WeightManifest]:
-    """Versions 1 to `through`, one after another."""
+    """Publishes versions 1 to `through`, one after another."""
     manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
     for manifest in manifests:
         store.publish(manifest, lease)

@@ -1,4 +1,4 @@
-"""Waiting for a change: told at once, found anyway."""
+"""Tests waiting for a change: it is notified at once, and found without a notice, too."""
 
 import threading
 import time

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from learner.slow.strategies.agem import AveragedGradient, projected
 from tests.learner.slow.strategies.outputs import outputs, weights
 
-VECTORS = st.lists(st.floats(-5, 5).filter(lambda it: abs(it) > 1e-2), min_size=4, max_size=4)
+VECTORS = st.lists(st.floats(-5, 5).filter(lambda value: abs(value) > 1e-2), min_size=4, max_size=4)
 
 
 def test_a_gradient_against_the_reference_is_projected_as_in_the_paper() -> None:

@@ -27,7 +27,8 @@ def test_the_loss_is_equation_6() -> None:
 def test_the_asymmetric_form_masks_the_fresh_samples_only() -> None:
     w_CD = weights()
     draws = [outputs(w_CD, 1, before=0.25), outputs(w_CD, 3, before=9.0)]
-    symmetric, asymmetric = (DarkReplay(alpha=0.2, beta=0.5, is_asymmetric=it) for it in (False, True))
+    symmetric = DarkReplay(alpha=0.2, beta=0.5)
+    asymmetric = DarkReplay(alpha=0.2, beta=0.5, is_asymmetric=True)
     difference = symmetric.loss(outputs(w_CD, 0), draws) - asymmetric.loss(outputs(w_CD, 0), draws)
     assert difference.item() == pytest.approx(cross_entropy(ROW_0, 0), rel=1e-5)
 

@@ -32,8 +32,11 @@ def test_the_generalized_loss_is_the_papers(q: float) -> None:
 def test_the_generalized_loss_lies_between_its_ends(logits: list[float], q: float) -> None:
     logits_BC = torch.tensor([logits], dtype=torch.float64)
     labels_B = torch.tensor([1])
-    cross_entropy, loss, absolute = (float(class_loss(logits_BC, labels_B, q=it)) for it in (0.0, q, 1.0))
-    assert absolute - 1e-9 <= loss <= cross_entropy + 1e-9
+    cross_entropy = float(class_loss(logits_BC, labels_B, q=0.0))
+    loss = float(class_loss(logits_BC, labels_B, q=q))
+    absolute = float(class_loss(logits_BC, labels_B, q=1.0))
+    assert absolute - 1e-9 <= loss
+    assert loss <= cross_entropy + 1e-9
     assert loss <= 1 / q
 
 
@@ -43,4 +46,6 @@ def test_a_wrong_label_pulls_less_the_larger_q_is() -> None:
         logits_BC = torch.tensor([[6.0, 0.0]], requires_grad=True)
         class_loss(logits_BC, torch.tensor([1]), q=q).backward()  # type: ignore[no-untyped-call]
         pulls.append(float(logits_BC.grad.abs().sum()))  # type: ignore[union-attr]
-    assert pulls[0] > 5 * pulls[1] > 25 * pulls[2] > 0
+    assert pulls[2] > 0
+    assert pulls[1] > 5 * pulls[2]
+    assert pulls[0] > 5 * pulls[1]

@@ -1,0 +1,53 @@
+"""Provides what several benchmarks share: a running service, and a whole run of the demo. Each is made on first use.
+
+    service(): a fresh stack that has learned a little and is idle
+    demo: a run of `lifelong demo --data clinc150`, with its figures
+
+They never run at the same time: there are two cores.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cached_property
+from types import MappingProxyType
+from typing import TypeVar
+
+from bench.demo_run import DemoRun, run_demo
+from bench.options import with_options
+from bench.service import Service, running_service
+
+S = TypeVar("S")
+
+
+class Fixtures:
+    """Owns what runs. `close` ends it."""
+
+    def __init__(self, options: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._options = options
+        self._running = ExitStack()
+        self._service: Service | None = None
+
+    def sized(self, size: S) -> S:
+        """Returns the size of a benchmark with the options of the command line. Raises BadOption."""
+        return with_options(size, self._options)
+
+    def service(self) -> Service:
+        """Returns a service that answers and has nothing to learn. Raises Skip where there is no data."""
+        if self._service is None:
+            self._service = self._running.enter_context(running_service())
+        return self._service
+
+    @cached_property
+    def demo(self) -> DemoRun:
+        """The result of a run of the demo on CLINC150. Raises Skip where there is no data."""
+        self.stop_service()
+        return run_demo()
+
+    def stop_service(self) -> None:
+        """Ends the service, so that the next benchmark has the machine to itself."""
+        self._service = None
+        self._running.close()
+        self._running = ExitStack()
+
+    def close(self) -> None:
+        self.stop_service()

@@ -1,0 +1,97 @@
+"""Defines what the encoders are timed on: token ids of real texts, in batches of one length or as they come.
+
+    Workload("8x16") --batch--> 8 texts of 16 tokens        Workload("64_texts") --batch--> 64 texts of natural length
+                     --sample--> what the accuracy at that length is measured on
+
+Texts of a given length are real ones laid end to end. The batches are the same in every process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, cycle
+
+from bench.row import Skip
+from bench.texts import clinc150, some_texts
+from evals.streams.data import SUPPORT, load
+from model.tokenizer import TextTokenizer
+
+NUM_SOURCES = 1024
+"""How many texts the texts of a given length are made of."""
+
+SAMPLES = {None: 256, 16: 64, 128: 8, 512: 2}
+"""The number of texts in the sample, by length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A batch of `num_texts` texts of `length` tokens each; None: of their natural length."""
+
+    name: str
+    num_texts: int
+    length: int | None
+
+    def texts_per_s(self, ms: float) -> float:
+        """Converts the milliseconds of the whole batch."""
+        return 1e3 * self.num_texts / ms
+
+    def batch(self, tokenizer: TextTokenizer) -> list[list[int]]:
+        """Returns the token ids that are timed."""
+        return self._texts(tokenizer, self.num_texts)
+
+    def sample(self, tokenizer: TextTokenizer) -> list[list[int]]:
+        """Returns the token ids that the cosine to full precision is measured on: a batch of one text is too few."""
+        return self._texts(tokenizer, max(self.num_texts, SAMPLES.get(self.length, 1)))
+
+    def _texts(self, tokenizer: TextTokenizer, number: int) -> list[list[int]]:
+        if self.length is None:
+            return tokenizer.encode_many(some_texts(number))
+        return fill_to_length(tokenizer.encode_many(some_texts(NUM_SOURCES)), number, self.length)
+
+
+def natural(num_texts: int) -> Workload:
+    return Workload(f"{num_texts}_texts", num_texts, None)
+
+
+def fixed(num_texts: int, length: int) -> Workload:
+    return Workload(f"{num_texts}x{length}", num_texts, length)
+
+
+NATURAL = natural(64)
+ONE_TOKEN = fixed(1, 1)
+ONE_SHORT = fixed(1, 16)
+ONE_LONG = fixed(1, 512)
+SHORT = (fixed(8, 16), fixed(32, 16), fixed(64, 16))
+EIGHT_LONG = fixed(8, 128)
+WORKLOADS = (ONE_SHORT, NATURAL, *SHORT, EIGHT_LONG, ONE_LONG)
+BY_NAME = {workload.name: workload for workload in (*WORKLOADS, ONE_TOKEN)}
+
+
+def calibration_texts(number: int) -> list[str]:
+    """Returns training texts, none of which is timed."""
+    try:
+        stream = clinc150()
+    except Skip:
+        stream = load(SUPPORT, None)
+    items = chain.from_iterable(stage.train for stage in stream.stages)
+    texts = list(dict.fromkeys(item.text for item in items))
+    return texts[:: max(1, len(texts) // number)][:number]
+
+
+def fill_to_length(sources: Sequence[Sequence[int]], number: int, length: int) -> list[list[int]]:
+    """Makes `number` texts of exactly `length` tokens: the insides of the sources in turn, framed by their end tokens.
+
+    >>> fill_to_length([[1, 7, 8, 2], [1, 9, 2]], 2, 5)
+    [[1, 7, 8, 9, 2], [1, 7, 8, 9, 2]]
+    >>> fill_to_length([[1, 7, 2]], 1, 1)
+    [[1]]
+    """
+    first = sources[0][0]
+    last = sources[0][-1]
+    endless = cycle(sources)
+    texts: list[list[int]] = []
+    for _ in range(number):
+        inside: list[int] = []
+        while len(inside) < length - 2:
+            inside += next(endless)[1:-1]
+        texts.append([first, *inside[: max(0, length - 2)], last][:length])
+    return texts

@@ -1,0 +1,79 @@
+"""Defines what a learner is measured on: stages, one after another, each with the test items of what it taught.
+
+The items of a `Part` are texts (`list[str]`) or rows of numbers (Tensor [N, ...], floats or bytes). Their labels are
+class ids, which index `Benchmark.classes`. All stages together are one pass: no item comes twice.
+
+Shape suffix: N items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from evals.streams.stage import Stage
+
+X = TypeVar("X", list[str], Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[X]):
+    """Holds items in the order in which they come, with their class ids labels_N (int64)."""
+
+    inputs: X
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    def batches(self, size: int) -> "list[Part[X]]":
+        """Returns the same items in batches of at most `size`."""
+        batches = []
+        for start in range(0, len(self), size):
+            end = start + size
+            batches.append(Part(self.inputs[start:end], self.labels_N[start:end]))
+        return batches
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark(Generic[X]):
+    """A named data set as stages."""
+
+    name: str
+    """The value of `--data`."""
+    classes: tuple[str, ...]
+    stages: tuple[Stage[Part[X]], ...]
+    is_ordered: bool = False
+    """Whether items come in the order of time, so that they must not be shuffled."""
+    unlabelled: X | None = None
+    """Items that come before all stages and never get a label. Contenders that are a head alone ignore them."""
+
+
+class Contender(Protocol[X]):
+    """A learner that is measured."""
+
+    precision: str
+    """The precision in which its encoder and head answer: `int8`, `fp32` and so on."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the samples that it stores."""
+
+    def learn_many(self, part: Part[X]) -> None:
+        """Learns the items in their order. Each is seen for the first and last time; more calls follow."""
+
+    def predict_many(self, inputs: X) -> Tensor:
+        """Returns the class ids, int64 [N], as predicted after what was learnt so far."""
+
+
+def joined(parts: Sequence[Part[X]], order_N: Tensor) -> Part[X]:
+    """Concatenates the parts and permutes the items: item i of the result is item `order_N[i]` of the concatenation."""
+    labels_N = torch.cat([part.labels_N for part in parts])[order_N]
+    first = parts[0].inputs
+    if isinstance(first, Tensor):
+        return Part(torch.cat([part.inputs for part in parts])[order_N], labels_N)
+    texts = list(chain.from_iterable(part.inputs for part in parts))
+    return Part([texts[place] for place in order_N.tolist()], labels_N)

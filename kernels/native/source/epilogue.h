@@ -1,0 +1,57 @@
+/* The epilogue of a product: from int32 sums to float32 results, and the matrices that they are read from and stored
+ * to. */
+#ifndef LIFELONG_EPILOGUE_H
+#define LIFELONG_EPILOGUE_H
+
+#include "dot.h"
+#include "rows.h"
+
+/* PLAIN stores y, GELU stores gelu(y), ADD adds y to the stored value. SUMS stores the int32 sums themselves, through a
+ * pointer to float: only `accumulate` in kernels.c asks for it. */
+typedef enum { PLAIN, GELU, ADD, SUMS } Epilogue;
+
+/* `rows` quantized rows with their scales and minima. */
+typedef struct {
+    int rows;
+    ByteRows integers;
+    const QuantParams *qparams;
+} QuantizedRows;
+
+/* A matrix of floats: `stride` between rows, `pitch` between panels of 64 columns. It is dense (row-major) if the two
+ * are the width and PANEL. If they are PANEL and rows * PANEL it is stored panel by panel, for readers of a few
+ * columns. */
+typedef struct {
+    float *at;
+    int64_t stride, pitch;
+} Matrix;
+
+INLINE Matrix dense(float *at, int64_t width) { return (Matrix){at, width, PANEL}; }
+
+INLINE float *element(Matrix m, int64_t row, int64_t column)
+{
+    return m.at + row * m.stride + column / PANEL * m.pitch + column % PANEL;
+}
+
+INLINE ByteRows rows_from(ByteRows x, int row)
+{
+    x.q += row * x.stride;
+    if (x.group_sums) x.group_sums += row * x.num_groups;
+    return x;
+}
+
+/* reference.epilogue, to the bit, followed by `epilogue`, for 16 sums of one row, whose parameters are `row`. */
+INLINE void apply_epilogue(Epilogue epilogue, IntLanes sums, Lanes scale, Lanes bias, Lanes ksum, QuantParams row,
+                           float *to)
+{
+    if (epilogue == SUMS) {
+        store16(to, (Lanes)sums);
+        return;
+    }
+    Lanes sum = __builtin_convertvector(sums, Lanes);
+    Lanes v = fused16(sum * scale, all16(row.scale), fused16(all16(row.min), ksum, bias));
+    if (epilogue == GELU) v = gelu16(v);
+    if (epilogue == ADD) v += load16(to);
+    store16(to, v);
+}
+
+#endif

@@ -1,0 +1,255 @@
+"""What labels have taught a learner: encoder, fast tier, memories, and the slow round that is under way.
+
+    samples --row?--> fast tier, replay memory, fresh --begin--> slow round --step--> adopted or dropped
+            --held back--> holdout -----------------------------------------------------^
+
+A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
+beside what is known now (`learner.state.persistence`), and its version made again, while the learner stays as it is.
+
+Every sum of the fast head is exact. So while the replay memory holds everything that is in the sums, an erasure
+subtracts the samples of the subject, and the head becomes the one that never saw them, bit for bit. Where the memory
+has dropped samples, some of the subject's may be among them: then the head is made anew from what the memory holds.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from torch import Tensor
+
+from learner.config import LearnerConfig
+from learner.fast.fast_head import FastHead
+from learner.labels.classes import Classes
+from learner.labels.drift import DriftWatch
+from learner.labels.join import Join
+from learner.labels.recent import hash_of
+from learner.labels.sample import Sample
+from learner.memory.holdout import Holdout
+from learner.memory.replay import Labelled, Replay, with_names
+from learner.quality.anchor import Anchor
+from learner.quality.evaluation import MeasuredCandidate, changes
+from learner.quality.gate import ADOPTION_SIGMAS, is_worse_beyond_chance
+from learner.quality.temperature import DEFAULT
+from learner.slow.round import Phase, SlowRound
+from learner.slow.schedule import Schedule
+from learner.state.base_encoder import BaseEncoder
+from learner.state.lineage import began, broken, ended, stored
+from learner.state.parts import fresh_of
+from model.errors import NonFinite
+from model.strata import Strata
+from wire.events import encoded_key
+from wire.records import Lineage, RoundKind
+
+log = structlog.get_logger("learner")
+
+
+@dataclass(kw_only=True, slots=True)
+class Knowledge:
+    """Belongs to the learner's thread. `counts` is the learner's and counts what becomes of the samples.
+
+    `fresh` holds what was learnt since the last round began. `temperature` is that of the last candidate.
+    """
+
+    config: LearnerConfig
+    base: BaseEncoder
+    counts: Counter[str]
+    strata: Strata
+    tier: FastHead
+    classes: Classes
+    replay: Replay[Labelled]
+    holdout: Holdout
+    fresh: Replay[Labelled]
+    lineage: Lineage
+    temperature: float = DEFAULT
+    anchor: Anchor | None = None
+    round: SlowRound | None = None
+
+    def learn(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
+        """Learns or holds back the samples whose class has a row or gets one; counts the others."""
+        admitted: list[Sample] = []
+        for sample in samples:
+            self.classes.count_label(sample.label)
+            weaker = self._weaker(sample)
+            if weaker:  # the samples before this one count in the choice of the class that makes room
+                self._learn_admitted(admitted, drift)
+                admitted = []
+            if self._has_row(sample) or self._make_room(sample.label, weaker):
+                admitted.append(sample)
+            else:
+                self.counts["over_capacity"] += 1
+        self._learn_admitted(admitted, drift)
+
+    def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int]) -> None:
+        """Begins a slow round behind the records below `offsets`."""
+        plan = schedule.begin(kind, self.fresh.samples(), self.replay, join)
+        self.lineage = began(self.lineage, number=plan.number, kind=kind, offsets=offsets)
+        self.fresh = fresh_of(self.config)
+        self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=self.config)
+
+    def step(self, offsets: Mapping[str, int]) -> bool:
+        """Does one unit of the round under way. True when it ended with a better encoder, which was adopted."""
+        assert self.round is not None, "no round is under way"
+        if self.round.phase is Phase.STORE:
+            self.lineage = stored(self.lineage, offsets)
+        try:
+            is_done = self.round.step(self.replay, self.holdout) is Phase.DONE
+            return is_done and self._end(self.round)
+        except NonFinite as error:
+            log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
+            self.counts["rounds_not_finite"] += 1
+            self.drop()
+            return False
+
+    def adopt(self, done: SlowRound) -> None:
+        """Goes on with the encoder that a round has made, and with the samples as learnt again under it."""
+        self.tier = done.next_tier
+        self.strata = done.strata
+        self.lineage = ended(self.lineage, is_adopted=True)
+        self.round = None
+
+    def drop(self) -> None:
+        """Goes on with the encoder from before the round."""
+        self.lineage = ended(self.lineage, is_adopted=False)
+        self.round = None
+
+    def erase(self, holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
+        """Takes every sample out whose subject `holds` names; returns how many there were, by memory.
+
+        A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
+        `keep_alive` is called now and then: making the head anew takes seconds.
+
+        Not taken back: the gradient steps that the trained blocks have made on the texts. Rejected: training the blocks
+        anew from the start (minutes, and every version since the first was made on top of them).
+        """
+        is_complete = self.tier.head.num_samples == len(self.replay)
+        gone = [sample for sample in self.replay.samples() if holds(sample.subject)]
+        removed = {
+            "replay": _take_out(self.replay, holds),
+            "held_back": _take_out(self.holdout.samples, holds),
+            "fresh": _take_out(self.fresh, holds),
+        }
+        if self.round is not None:
+            self.drop()
+        self.break_lineage("a subject was erased")
+        self.holdout.keep(self.encoder_keys)
+        self.forget_anchor()
+        if is_complete:
+            self.tier.unlearn_many(gone)
+        else:
+            tier = self.tier.successor(self.tier.served)
+            tier.relearn(self.replay.samples(), after_unit=keep_alive)
+            self.tier = tier
+        return removed
+
+    def calibrate(self, temperature: float) -> None:
+        """Takes the temperature that was fitted for a candidate."""
+        self.temperature = temperature
+
+    def follow_anchor(self, measured: MeasuredCandidate, version: int) -> None:
+        """A candidate that measured so was published as `version`: it becomes the anchor where it may."""
+        self.anchor = measured.next_anchor(self.anchor, version)
+
+    def forget_anchor(self) -> None:
+        """The next version that is published becomes the anchor."""
+        self.anchor = None
+
+    def reorder(self, classes: Sequence[str]) -> None:
+        """Puts the rows of the head into the order of `classes`, which are all that are known."""
+        self.tier = self.tier.reordered(classes)
+
+    def break_lineage(self, gap: str) -> None:
+        """Notes that nothing can be rebuilt from the topics any more, because of `gap`."""
+        self.lineage = broken(self.lineage, gap)
+
+    @property
+    def top(self) -> dict[str, Tensor]:
+        """The weights of the trained blocks, by name."""
+        return self.base.top(self.strata)
+
+    @property
+    def encoder_keys(self) -> set[str]:
+        """The encoders in use: the current one, and that of a round which is being measured."""
+        tiers = [self.tier] if self.round is None else [self.tier, self.round.next_tier]
+        return {tier.served.key for tier in tiers}
+
+    def _weaker(self, sample: Sample) -> list[str]:
+        """The classes one of which has to make room for that of `sample`, the weakest first; [] where none has to."""
+        needs_no_room = sample.is_held_back or not self.classes.is_full or sample.label in self.classes
+        return [] if needs_no_room else self.classes.weaker(sample.label)
+
+    def _has_row(self, sample: Sample) -> bool:
+        """Whether the class of `sample` has a row or gets a free one.
+
+        A held-back sample takes no row, but while there are free rows it may come before its class has one.
+        """
+        if sample.label in self.classes:
+            return True
+        if self.classes.is_full:
+            return False
+        if not sample.is_held_back:
+            self.classes.admit(sample.label)
+        return True
+
+    def _make_room(self, label: str, weaker: Sequence[str]) -> bool:
+        """Gives `label` the row of the weakest class that can be taken out. False where none can."""
+        evicted = next((name for name in weaker if self._is_whole(name)), None)
+        if evicted is not None:
+            self._evict(evicted, label)
+        return evicted is not None
+
+    def _is_whole(self, label: str) -> bool:
+        """Whether the memory holds all that was learnt of a class, so that it can be taken out again."""
+        return self.tier.head.num_of(label) == len(self.replay.of(label))
+
+    def _evict(self, old: str, new: str) -> None:
+        """Takes out all that was learnt of a class, and gives its row to another."""
+        samples = self.replay.of(old)
+        if self.round is not None:
+            self.round.evict(samples, old, new)
+        self.tier.evict(samples, old, new)
+        for memory in (self.replay, self.fresh, self.holdout.samples):
+            memory.erase_class(old)
+        self.holdout.keep(self.encoder_keys)
+        self.counts["classes_evicted"] += 1
+        self.counts["labels_evicted"] += self.classes.evict(old)
+        self.classes.admit(new)
+        self.break_lineage("a class lost its row to another")
+        log.info("class_evicted", evicted=old, admitted=new)
+
+    def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
+        held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
+        self.holdout.add(held_back)
+        labelled = [self._labelled(sample) for sample in samples if not sample.is_held_back]
+        self.counts["held_back"] += len(held_back)
+        self.counts["learnt"] += len(labelled)
+        if self.config.learn_names:
+            known = [label for label, num in self.tier.head.num_by_class.items() if num]
+            labelled = with_names(labelled, known)
+        self.tier.admit_all(sample.label for sample in labelled)
+        drift.add_texts(self.tier.learn_many(labelled))
+        self.replay.add(labelled)
+        self.fresh.add(labelled)
+        if self.round is not None:
+            self.round.also(labelled)
+
+    def _labelled(self, sample: Sample) -> Labelled:
+        event = hash_of(encoded_key(sample.key))
+        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], event)
+
+    def _end(self, done: SlowRound) -> bool:
+        """Adopts the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
+        lost, won = changes(self.tier, done.next_tier, self.holdout, temperature=self.temperature)
+        is_adopted = not is_worse_beyond_chance(lost, won, sigmas=ADOPTION_SIGMAS)
+        self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
+        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)
+        if is_adopted:
+            self.adopt(done)
+        else:
+            self.drop()
+        return is_adopted
+
+
+def _take_out(memory: Replay[Labelled], holds: Callable[[str], bool]) -> int:
+    subjects = {sample.subject for sample in memory.samples()}
+    return sum(memory.erase(subject) for subject in subjects if holds(subject))

@@ -1,0 +1,44 @@
+"""The replay policies: which group a sample belongs to, and how many places of the memory a group has.
+
+reservoir            no groups: every sample seen is equally likely to be held
+class-balanced       a group for each label: every class has the same number of places
+experience-balanced  a group for each stage: every stage of the stream has the same number of places
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from learner.config import ReplayPolicy
+
+
+class Rememberable(Protocol):
+    """What a memory requires of a sample. `subject` is the person that it is about, for `erase`; "" for nobody."""
+
+    @property
+    def label(self) -> str | int: ...
+    @property
+    def stage(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def num_bytes(self) -> int: ...
+
+
+GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable], str]] = {
+    "reservoir": lambda sample: "",
+    "class-balanced": lambda sample: str(sample.label),
+    "experience-balanced": lambda sample: str(sample.stage),
+}
+
+
+def quotas(capacity: int, groups: Iterable[str]) -> dict[str, int]:
+    """Returns the places of each group: equal shares, and the remainder one each to the first groups by name.
+
+    So a new group takes places from others and gives none.
+
+    >>> quotas(8, ["c", "b", "a"])
+    {'a': 3, 'b': 3, 'c': 2}
+    """
+    ordered = sorted(groups)
+    share, left = divmod(capacity, max(len(ordered), 1))
+    return {group: share + (place < left) for place, group in enumerate(ordered)}

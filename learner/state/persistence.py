@@ -1,0 +1,117 @@
+"""Turns a learner into its snapshot, and a snapshot into what a learner knows, under the settings of now.
+
+    learner --snapshot_of--> Snapshot --restored_knowledge--> Knowledge, and what is different from the settings of then
+
+Both are each other's inverse, but for a slow round under way: it is begun again from its plan.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from learner.config import LearnerConfig
+from learner.export import ServedEncoder
+from learner.fast.fast_head import FastHead
+from learner.knowledge import Knowledge
+from learner.labels.classes import backfilled
+from learner.memory.holdout import Holdout
+from learner.slow.round import SlowRound
+from learner.state.base_encoder import BaseEncoder
+from learner.state.lineage import ended
+from learner.state.origin import OriginChange
+from learner.state.parts import classes_of, fresh_of, holdout_of, replay_of
+from learner.state.snapshot import MEANS, Facts, Snapshot
+from wire.records import Lineage, WeightManifest
+
+if TYPE_CHECKING:
+    from learner.learner import Learner
+
+
+def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[str]) -> Knowledge:
+    """What a learner knows before the first label."""
+    return Knowledge(
+        config=config,
+        base=base,
+        counts=counts,
+        strata=base.strata,
+        tier=FastHead(base.served, ridge=config.ridge),
+        classes=classes_of(config),
+        replay=replay_of(config),
+        holdout=holdout_of(config),
+        fresh=fresh_of(config),
+        lineage=Lineage(),
+    )
+
+
+def restored_knowledge(
+    snapshot: Snapshot,
+    config: LearnerConfig,
+    base: BaseEncoder,
+    counts: Counter[str],
+    *,
+    like: ServedEncoder,
+    holdout: Holdout | None = None,
+) -> tuple[Knowledge, OriginChange]:
+    """What `snapshot` knew, and what is different from the settings under which it was made.
+
+    `like` is served on where its weights are the same. `holdout` stays in use; without one it is that of `snapshot`.
+    A round under way is dropped where it trained another encoder. Raises StateRefused.
+    """
+    facts = snapshot.facts
+    replay = replay_of(config, facts.replay)
+    strata, tier, change = base.restored(snapshot, replay.samples(), like=like)
+    known = Knowledge(
+        config=config,
+        base=base,
+        counts=counts,
+        strata=strata,
+        tier=tier,
+        classes=classes_of(config, backfilled(facts.support, tier.head.num_by_class)),
+        replay=replay,
+        holdout=holdout_of(config, facts.held_back) if holdout is None else holdout,
+        fresh=fresh_of(config, facts.since_round),
+        temperature=facts.temperature,
+        anchor=None if change.is_rebuilt else facts.anchor,
+        lineage=facts.lineage,
+    )
+    if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
+        known.lineage = ended(facts.lineage, is_adopted=False)
+    elif facts.round_plan is not None:
+        known.round = SlowRound(facts.round_plan, snapshot.tensors[MEANS], tier, strata, config=config)
+    return known, change
+
+
+def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: int) -> Snapshot:
+    """Everything that `learner` knows, as one value. `pending`: the version that it is about to be published as."""
+    known = learner.knowledge
+    facts = Facts(
+        epoch=epoch,
+        version=learner.version,
+        last_version=learner.last_version,
+        pending=pending,
+        origin=known.base.origin,
+        offsets=learner.offsets,
+        logs=learner.logs,
+        read_first=learner.read_first,
+        classes=list(known.tier.head.classes),
+        counts=dict(learner.counts),
+        num_scored=learner.prequential.num_scored,
+        num_correct=learner.prequential.num_correct,
+        recent=list(learner.prequential.recent),
+        temperature=known.temperature,
+        anchor=known.anchor,
+        join=learner.join.export(),
+        guard=learner.trust.export(),
+        letters=learner.letters.export(),
+        support=known.classes.export(),
+        replay=known.replay.export(),
+        held_back=known.holdout.samples.export(),
+        since_round=known.fresh.export(),
+        lineage=known.lineage,
+        round_plan=known.round.plan if known.round else None,
+        drift=learner.drift.export(),
+        erased=learner.erased.export(),
+    )
+    sums = {f"fast.{name}": value for name, value in known.tier.export().items()}
+    top = {f"top.{name}": value for name, value in known.top.items()}
+    means = {MEANS: known.round.means_CD} if known.round else {}
+    return Snapshot(facts=facts, tensors=sums | top | means)

@@ -1,0 +1,59 @@
+"""Checks that the publisher loses nothing, whatever happens to the broker."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from bench.chaos.retrying import RetryingPublisher
+from services.local.kafka import LocalBroker
+from tests.brokers import take
+from tests.waiting import eventually
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.records import Event
+
+pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["kafka"], indirect=True)]
+
+
+@contextmanager
+def running(publisher: RetryingPublisher) -> Iterator[None]:
+    with ThreadPoolExecutor(1) as threads:
+        run = threads.submit(publisher.run)
+        try:
+            yield
+        finally:
+            publisher.close()
+            run.result()
+
+
+def test_what_was_sent_while_the_broker_slept_arrives_once(
+    bus: Bus, bus_config: BusConfig, broker: LocalBroker
+) -> None:
+    publisher = RetryingPublisher(lambda: bus_config, client_id="line")
+    acknowledged = Counter[int]()
+    with running(publisher):
+        for number in range(100):
+            if number == 20:
+                os.kill(broker.process.pid, signal.SIGSTOP)
+            publisher.send(Event(id=str(number), text="hello"), partial(acknowledged.update, [number]))
+        os.kill(broker.process.pid, signal.SIGCONT)
+        eventually(lambda: publisher.num_open == 0)
+    assert acknowledged == Counter(range(100))
+    received = take(bus.follow([Event], {}).poll, 100)
+    assert Counter(int(each.record.id) for each in received) == Counter(range(100))
+
+
+def test_it_follows_a_broker_to_another_address(bus: Bus, bus_config: BusConfig) -> None:
+    configs = [BusConfig(bootstrap_servers="127.0.0.1:1", request_timeout_ms=500)]
+    publisher = RetryingPublisher(lambda: configs[0], client_id="line")
+    with running(publisher):
+        publisher.send(Event(id="1", text="hello"), lambda: None)
+        configs[0] = bus_config
+        eventually(lambda: publisher.num_open == 0)
+    assert [each.record.id for each in take(bus.follow([Event], {}).poll, 1)] == ["1"]

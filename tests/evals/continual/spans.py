@@ -1,0 +1,18 @@
+"""Makes short streams, and the options of every run."""
+
+import torch
+from torch import Tensor
+
+from evals.continual.runner import RunChoice
+from evals.streams.benchmark import Benchmark, Part
+from evals.streams.stage import Stage
+from learner.config import LearnerConfig
+
+CHOICE = RunChoice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+
+
+def stream_of(*spans: list[int]) -> Benchmark[Tensor]:
+    """Makes a stream with these labels; its one input carries no information."""
+    parts = [Part(torch.zeros(len(labels), 1), torch.tensor(labels)) for labels in spans]
+    stages = tuple(Stage(f"span {number}", part, part) for number, part in enumerate(parts))
+    return Benchmark("labels", ("a", "b"), stages, is_ordered=True)

@@ -1,0 +1,30 @@
+"""Provides an example of a stream and of figures, for the tests of what is shown of them."""
+
+from evals.load.figures import Figures
+from evals.streams.stage import Stage
+from evals.streams.stream import Stream, StreamItem
+
+ITEMS = (StreamItem("hello", "greeting"), StreamItem("bye", "farewell"))
+STREAM = Stream("made", (Stage("first", ITEMS, ITEMS), Stage("a long name", ITEMS, ITEMS)))
+
+FIGURES = Figures(
+    events=10,
+    answers=10,
+    lost=0,
+    duplicates=0,
+    dead_letters=0,
+    accuracy_first_seen=25.0,
+    accuracy_final=75.0,
+    accuracy_by_stage=((100.0,), (50.0, 100.0)),
+    forgetting=50.0,
+    versions_published=3,
+    swaps=6,
+    drifts=2,
+    swap_stall_ms={"p50": 0.1, "p99": 0.4},
+    label_to_live_s={"p50": 2.0, "p95": 4.0, "stable_p50": 6.0, "stable_p95": None},
+    latency_ms={"p50": 12.0, "p99": 31.0},
+    events_per_s=640.0,
+    arms={"stable": {"version": 2, "answers": 3, "accuracy": 33.33}},
+    parity={"cosine": 0.999, "agreement": 1.0},
+    model_bytes={"fp32": 400, "served": 100},
+)

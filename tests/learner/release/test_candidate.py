@@ -1,0 +1,48 @@
+"""The store gets the blobs that it lacks, and a manifest from which a replica reads the same model."""
+
+from pathlib import Path
+
+import pytest
+
+from model.config import StrataConfig
+from model.qtensor import from_blob
+from model.quantized import QuantizedModel
+from model.ragged import RaggedBatch
+from tests.learner.publishing import PublishRig
+from tests.learner.small import tokenizer
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def rig(store: Store, tmp_path: Path) -> PublishRig:
+    return PublishRig(store, tmp_path)
+
+
+def test_new_labels_make_a_version_that_sends_only_the_head(rig: PublishRig) -> None:
+    rig.publish()
+    rig.learn(0, 60)
+    assert rig.publish() == 2
+    first = rig.store.manifest(1)
+    second = rig.store.manifest(2)
+    pairs = zip(first.tensors, second.tensors, strict=True)
+    assert [entry.name for entry, other in pairs if entry != other] == ["head.out"]
+    assert second.labels == rig.learner.tier.head.classes and second.trained_through == {"feedback.v1/0": 60}
+    assert second.evaluation.parent_accuracy == 0.0
+    assert second.evaluation.accuracy > 0.0
+    assert second.model_spec == rig.learner.model_spec and second.max_tokens == tokenizer().max_tokens
+    digests = {entry.digest for entry in second.tensors}
+    assert rig.store.has_blobs(digests) == digests
+
+
+def test_a_replica_reads_what_the_learner_measured(rig: PublishRig) -> None:
+    rig.publish()
+    rig.learn(0, 60)
+    manifest = rig.store.manifest(rig.publish())
+    tensors = {}
+    for entry in manifest.tensors:
+        tensors[entry.name] = from_blob(entry, rig.store.get_blob(entry.digest, entry.num_bytes))
+    model = QuantizedModel.from_tensors(StrataConfig.from_json(manifest.config), tensors, labels=manifest.labels)
+    batch = RaggedBatch.of(tokenizer().encode_many([probe.text for probe in manifest.probes]))
+    assert [tuple(row) for row in model.predict(batch).tolist()] == [probe.logits for probe in manifest.probes]

@@ -1,0 +1,212 @@
+"""The house style, as far as a program can tell: sentences, density, sizes, names.
+
+every source file --ast--> notes (docstrings, and strings below a field), statements, classes --> what breaks a rule
+"""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from services.versions import ROOT
+
+ROOMS = ("wire", "kernels", "model", "serving", "learner", "rollout", "evals", "services", "bench")
+ALL = (*ROOMS, "tests")
+
+MAX_FILE_LINES = 257
+MAX_FUNCTION_LINES = 51
+MAX_PACKED = 5.0
+"""Assignments of several values to several names, in 1,000 lines of code."""
+MAX_NESTED = 0.5
+"""Comprehensions in comprehensions, or with two loops, in 1,000 lines of code."""
+
+PREPOSITION = re.compile(
+    r"(Of|In|For|By|With|Without|Under|As|To|At|Between|From|On|Behind|Beside|Below|Above|Among|Against) "
+)
+SENTENCE_END = re.compile(r"[.!?:)`|]$")
+
+PRIVATE_WORDS = {
+    "asking": "bridge",
+    "dice": "rng",
+    "guesses": "pseudo_labels",
+    "held_backs": "holdout",
+    "silence": "idle_timer",
+    "standing": "parent",
+    "thinned": "token_dropout",
+    "thinning": "token_dropout",
+}
+"""Names of functions, classes, arguments and files that the field has another word for."""
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def files(*rooms: str) -> Iterator[Path]:
+    for room in rooms:
+        yield from sorted((ROOT / room).rglob("*.py"))
+
+
+def where(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def notes(path: Path) -> Iterator[ast.Constant]:
+    """The docstrings of modules, classes and functions, and the strings below fields."""
+    for node in ast.walk(parsed(path)):
+        body = getattr(node, "body", None)
+        for item in body if isinstance(body, list) else ():
+            if (
+                isinstance(item, ast.Expr)
+                and isinstance(item.value, ast.Constant)
+                and isinstance(item.value.value, str)
+            ):
+                yield item.value
+
+
+def text_of(note: ast.Constant) -> str:
+    assert isinstance(note.value, str)
+    return note.value.strip()
+
+
+def num_code_lines(path: Path) -> int:
+    """Lines that are neither blank nor a comment nor part of a note."""
+    in_notes: set[int] = set()
+    for note in notes(path):
+        assert note.end_lineno is not None
+        in_notes.update(range(note.lineno, note.end_lineno + 1))
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and at not in in_notes for at, line in lines)
+
+
+def is_packed(node: ast.AST) -> bool:
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+
+
+def is_nested(node: ast.AST) -> bool:
+    if not isinstance(node, COMPREHENSIONS):
+        return False
+    inner = [each for each in ast.walk(node) if each is not node and isinstance(each, COMPREHENSIONS)]
+    return len(node.generators) > 1 or bool(inner)
+
+
+def test_notes_are_sentences() -> None:
+    wrong: list[str] = []
+    for path in files(*ALL):
+        for note in notes(path):
+            first = text_of(note).split("\n\n")[0]
+            if PREPOSITION.match(first):
+                wrong.append(f"{where(path, note.lineno)}: begins with a preposition: {first[:60]}")
+            if not SENTENCE_END.search(first):
+                wrong.append(f"{where(path, note.lineno)}: has no full stop: {first[-60:]}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", ALL)
+def test_statements_are_unpacked(room: str) -> None:
+    per_line = 1_000 / sum(num_code_lines(path) for path in files(room))
+    nodes = [node for path in files(room) for node in ast.walk(parsed(path))]
+    assert per_line * sum(map(is_packed, nodes)) <= MAX_PACKED
+    assert per_line * sum(map(is_nested, nodes)) <= MAX_NESTED
+
+
+def test_files_and_functions_are_short() -> None:
+    wrong: list[str] = []
+    for path in files(*ROOMS):
+        num_lines = path.read_text().count("\n")
+        if num_lines > MAX_FILE_LINES:
+            wrong.append(f"{where(path, 1)}: {num_lines} lines")
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            assert node.end_lineno is not None
+            if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES:
+                wrong.append(f"{where(path, node.lineno)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_class_name_twice() -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in files(*ROOMS):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(where(path, node.lineno))
+    twice = {name: places for name, places in homes.items() if len(places) > 1}
+    assert not twice, twice
+
+
+def test_the_field_s_words_are_used() -> None:
+    wrong: list[str] = []
+    for path in files(*ALL):
+        if path.stem in PRIVATE_WORDS:
+            wrong.append(f"{where(path, 1)}: the field says {PRIVATE_WORDS[path.stem]}")
+        for node in ast.walk(parsed(path)):
+            name = getattr(node, "name", None) or getattr(node, "arg", None)
+            word = str(name).strip("_").lower()
+            if word in PRIVATE_WORDS:
+                line = getattr(node, "lineno", 1)
+                wrong.append(f"{where(path, line)}: {name}: the field says {PRIVATE_WORDS[word]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+STARTED = {
+    "bench.chaos.apart": "tests/chaos plays it as a program",
+    "bench.chaos.programs": "a part of bench.chaos.apart",
+    "bench.chaos.up": "tests/chaos plays it as a program",
+    "bench.kernels": "make bench ONLY=kernels",
+    "bench.peers.engine": "a program of bench.encoder",
+    "bench.peers.kafka_fp32": "a program of bench.kafka_throughput",
+    "bench.peers.ours_pack": "a program of bench.encoder",
+    "bench.peers.learner_speed": "a program of bench.learner_pace",
+    "bench.peers.precisions": "a program of bench.precision",
+    "bench.service": "make bench, for every row that needs a service",
+    "services.cli": "tests/services/test_cli.py starts it as a program",
+    "services.tune.worker": "a program of services.tune.measure",
+}
+"""Modules that no test imports, as they are programs, and what starts them."""
+
+COMMANDS = "services.commands."
+"""Imported by `services.cli`, which tests/services/test_cli.py starts as a program."""
+
+
+def folder_of(module: str) -> str:
+    return module.rpartition(".")[0]
+
+
+def test_every_module_has_a_test() -> None:
+    """A test imports it, or what it is a part of: a module of ten lines needs no file of tests."""
+    imports_of: dict[str, set[str]] = {}
+    for path in files(*ROOMS):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        imports_of[module.removesuffix(".__init__")] = set(imported(path))
+    reached: set[str] = set()
+    by_tests = {name for path in files("tests") for name in imported(path)}
+    waiting = [*by_tests]
+    for name in by_tests & imports_of.keys():
+        waiting += imports_of[name]
+    while waiting:
+        module = waiting.pop()
+        if module in imports_of and module not in reached:
+            reached.add(module)
+            neighbours = {folder_of(module), module}
+            waiting += [name for name in imports_of[module] if folder_of(name) in neighbours]
+    packages = {folder_of(module) for module in imports_of}
+    missing = imports_of.keys() - reached - packages - STARTED.keys()
+    wrong = sorted(name for name in missing if not name.endswith("__main__") and not name.startswith(COMMANDS))
+    assert not wrong, wrong
