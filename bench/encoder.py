@@ -49,7 +49,7 @@ GOALS: Mapping[Workload, Goals] = {
 
 @dataclass(frozen=True, slots=True)
 class MachineLimits:
-    """Of the machine: INT8 operations a second, and what reading all matrices takes."""
+    """The limits of the machine: INT8 operations a second, and the time to read all matrices."""
 
     peak_per_s: float
     read_ms: float
@@ -155,7 +155,7 @@ def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
 
 
 def _replicas(one: Runner) -> Row:
-    """As many processes of one thread as there are cores, at the same time, against one that has them all."""
+    """Measures one process of one thread for each core, all at once, against one process with all threads."""
     num = one.num_threads
     with ExitStack() as stack:
         many = [stack.enter_context(closing(Runner(OURS, 1))) for _ in range(num)]

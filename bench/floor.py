@@ -27,14 +27,14 @@ OPERATIONS = 2 * PARTS * ROWS * NUM_IN * NUM_OUT
 
 
 def num_weights(config: StrataConfig) -> int:
-    """Of the blocks' matrices: as many bytes in INT8."""
+    """Counts the weights of the blocks' matrices, which are as many bytes in INT8."""
     width = config.d_model
     inner = config.d_ff
     return config.n_layers * (4 * width * width + 2 * width * inner)
 
 
 def operations(config: StrataConfig, token_ids: TokenIds) -> int:
-    """Two for each token and weight of the blocks; attention comes on top and is not counted."""
+    """Counts two operations for each token and weight of the blocks; those of attention are not counted."""
     return 2 * sum(map(len, token_ids)) * num_weights(config)
 
 

@@ -156,7 +156,7 @@ class ParentVersion:
             log.warning("snapshot_refused", version=snapshot.facts.version, reason=str(error))
             return None
 
-    def _is_told(self, num_changes: int) -> None:
+    def _note_known(self, num_changes: int) -> None:
         """Takes note that the current version knows the first `num_changes` changes."""
         self._num_known = num_changes
         self._learner.counts[PUBLISHED_AT] = num_changes

@@ -75,7 +75,9 @@ def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
         binding.Library(broken)
 
 
-def test_a_compiler_without_amx_builds_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_is_too_old_for_one_isa_builds_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = tmp_path / "old-gcc"
     old.write_text('#!/bin/sh\ncase "$*" in *amx*) exit 1;; esac\nexec gcc "$@"\n')
     old.chmod(0o755)

@@ -32,7 +32,7 @@ HEAD_TENSORS = {
 }
 HEAD = QuantizedHead.from_tensors(SMALL, HEAD_TENSORS)
 BATCH = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
-SUPPORT = Path(__file__).resolve().parents[2] / "services/demo/support/test.jsonl"
+SUPPORT = Path(__file__).resolve().parents[2] / "evals/streams/support/test.jsonl"
 
 
 def cosines(minilm: tuple[Strata, TextTokenizer], encoder: QuantizedEncoder, texts: list[str]) -> torch.Tensor:

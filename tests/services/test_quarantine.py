@@ -26,7 +26,7 @@ LABELS = (
 
 
 @pytest.mark.parametrize(
-    ("wanted", "event_ids"),
+    ("chosen", "event_ids"),
     [
         (LabelFilter(), "abc"),
         (LabelFilter(event_ids=("a", "b")), "ab"),

@@ -23,8 +23,6 @@
     if (left > MAX_DOT_ROWS / 2) CALL(MAX_DOT_ROWS);                                                                    \
     else CALL(MAX_DOT_ROWS / 2);
 
-#define OUT_OF_LINE static __attribute__((noinline)) /* a function of its own, with its own registers */
-
 INLINE uint16_t *pair_at(HeadScratch *s, int key, int lane) { return s->scores + key / 2 * (2 * QUERIES) + 2 * lane; }
 
 /* scores <- keys x queries, for 16 * vectors queries. Both products are compiled for each number of vectors, with
@@ -50,8 +48,8 @@ INLINE void score_keys(int vectors, Head h, HeadScratch *s)
     }
 }
 
-OUT_OF_LINE void score_keys_1(Head h, HeadScratch *s) { score_keys(1, h, s); }
-OUT_OF_LINE void score_keys_2(Head h, HeadScratch *s) { score_keys(2, h, s); }
+static void score_keys_1(Head h, HeadScratch *s) { score_keys(1, h, s); }
+static void score_keys_2(Head h, HeadScratch *s) { score_keys(2, h, s); }
 
 INLINE Shorts pair_of(HeadScratch *s, int key, int lane)
 {
@@ -133,12 +131,12 @@ INLINE void weights_times_values(int vectors, Head h, int queries, int i, Matrix
     }
 }
 
-OUT_OF_LINE void weights_times_values_1(Head h, int queries, int i, Matrix out, HeadScratch *s)
+static void weights_times_values_1(Head h, int queries, int i, Matrix out, HeadScratch *s)
 {
     weights_times_values(1, h, queries, i, out, s);
 }
 
-OUT_OF_LINE void weights_times_values_2(Head h, int queries, int i, Matrix out, HeadScratch *s)
+static void weights_times_values_2(Head h, int queries, int i, Matrix out, HeadScratch *s)
 {
     weights_times_values(2, h, queries, i, out, s);
 }
@@ -148,12 +146,13 @@ INLINE void attend_queries(Head h, int first, Matrix out, HeadScratch *s)
 {
     int queries = h.num_tokens - first < QUERIES ? h.num_tokens - first : QUERIES, vectors = queries > LANES ? 2 : 1;
     for (int c = 0; c < vectors; c++) pack_queries(h, first + c * LANES, c * LANES, s);
-    if (vectors == 2) score_keys_2(h, s);
-    else score_keys_1(h, s);
+    void (*score)(Head, HeadScratch *) = vectors == 2 ? score_keys_2 : score_keys_1;
+    score(h, s);
     for (int c = 0; c < vectors; c++) store16(s->inverse_sums + c * LANES, softmax_rows(h.num_tokens, c * LANES, s));
     for (int i = 0; i < h.width; i += 2 * LANES) {
-        if (h.width - i > LANES) weights_times_values_2(h, queries, i, out, s);
-        else weights_times_values_1(h, queries, i, out, s);
+        void (*multiply)(Head, int, int, Matrix, HeadScratch *) =
+            h.width - i > LANES ? weights_times_values_2 : weights_times_values_1;
+        multiply(h, queries, i, out, s);
     }
 }
 

@@ -42,9 +42,9 @@ INLINE void linear_tile(Epilogue epilogue, int bits, int rows, ByteRows x, const
 }
 
 /* The address from which the tile of rows from `row` on prefetches. With few rows, a panel is done before the hardware
- * prefetcher has brought the next one from the third-level cache. So each of the first four tiles fetches a quarter of the panel
- * that lies PREFETCH_BYTES behind this one; behind the last panel lies the next weight. A single tile prefetches
- * nothing new: it would wait for the data that it asked for. */
+ * prefetcher has brought the next one from the third-level cache. So each of the first four tiles fetches a quarter of
+ * the panel that lies PREFETCH_BYTES behind this one; behind the last panel lies the next weight. A single tile
+ * prefetches nothing new: it would wait for the data that it asked for. */
 INLINE const uint8_t *prefetch_address(const Weight *w, int panel, int row, int rows)
 {
     const uint8_t *from = weight_panel(w, panel);

@@ -163,8 +163,12 @@ INLINE void linear_in_tiles(Epilogue epilogue, QuantizedRows x, const Weight *w,
         ByteRows q = rows_from(x.integers, row);
         if (rows > ROW_TILE) multiply_block(epilogue, 2, q, half, sums[i % 2], &before);
         else multiply_block(epilogue, 1, q, half, sums[i % 2], &before);
-        const float *floats = weight_floats(w, panel) + inside;
-        before = (PendingSums){sums[i % 2], rows, x.qparams + row, floats, element(y, row, column), y.stride};
+        before = (PendingSums){sums[i % 2],
+                               rows,
+                               x.qparams + row,
+                               weight_floats(w, panel) + inside,
+                               element(y, row, column),
+                               y.stride};
     }
     apply_epilogue_to_rows(epilogue, &before, 0, before.rows);
     release_tiles();

@@ -23,7 +23,7 @@ def run(slow_round: SlowRound) -> list[Phase]:
     """Does all units of a round; returns the phase of each."""
     memory = replay()
     held_back = holdout()
-    phases = []
+    phases = list[Phase]()
     while slow_round.phase is not Phase.DONE:
         phases.append(slow_round.phase)
         assert slow_round.progress >= 0.0
