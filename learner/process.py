@@ -130,16 +130,7 @@ def lead(
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
-        timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
-        records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
-        failpoint("after-poll")
-        feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
-        if learner.drift.take_num_detected():
-            publisher.hasten()
-        failpoint("after-learn")
-        if learner.tick(is_idle=idle_timer.is_idle_after(records)):
-            publisher.force()
-            failpoint("after-adopt")
+        _learn(config, learner, feed, publisher, idle_timer)
         publisher.complete()
         if publisher.is_due():
             publisher.publish()
@@ -149,6 +140,22 @@ def lead(
     publisher.finish()
     feed.close()
     reporter.report(learner, publisher, feed, is_last=True)
+
+
+def _learn(
+    config: LearnerConfig, learner: Learner, feed: Feed, publisher: WeightPublisher, idle_timer: IdleTimer
+) -> None:
+    """Learns what has come, and does one unit of slow work; tells the publisher what should not wait."""
+    timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
+    records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
+    failpoint("after-poll")
+    feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
+    if learner.drift.take_num_detected():
+        publisher.hasten()
+    failpoint("after-learn")
+    if learner.tick(is_idle=idle_timer.is_idle_after(records)):
+        publisher.force()
+        failpoint("after-adopt")
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:

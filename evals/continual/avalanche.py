@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from evals.continual.gradient import PREDICT_BATCH
+from evals.extra import require
 from evals.streams.benchmark import Part
 from learner.errors import DataError
 
@@ -49,6 +50,7 @@ class ImportedClass(NamedTuple):
 
 def find(name: str) -> ImportedClass:
     """Imports the class that a name stands for. Raises DataError where it does not import or is no strategy."""
+    require("avalanche")
     with _quiet():
         path, arguments = _parse(name)
         cls = _import(path)

@@ -16,6 +16,7 @@ from rich.status import Status
 from evals.continual.measures import Row
 from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
+from evals.extra import require
 from evals.streams.benchmark import Benchmark, Contender
 from services.bench import plot, table
 from services.bench.sets import SETS, TEXTS, set_of
@@ -38,6 +39,8 @@ class LearnOptions:
 
 def run(settings: Settings, options: LearnOptions) -> None:
     """Measures, prints, writes. Raises DataError for data that cannot be loaded and for an unknown strategy."""
+    if options.plot:
+        require("matplotlib")
     torch.set_num_threads(settings.learner.threads)
     console = Console()
     data_set = set_of(options.data)

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from evals.extra import require
 from evals.load.session import LoadProfile, Participants, SessionOutcome, play
 from evals.streams.data import load
 from evals.streams.stream import Stream
@@ -42,6 +43,8 @@ def run(settings: Settings, options: DemoOptions) -> int:
     console = Console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Control-C does
     try:
+        if options.plot is not None:
+            require("matplotlib")
         stream = load(options.data, settings.data, num_events=options.events, seed=settings.seed)
         with fresh(settings) as own:
             outcome = _play(_decisive(own, stream), stream, options, console)

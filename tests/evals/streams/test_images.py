@@ -28,7 +28,9 @@ def test_permuted_mnist_has_the_same_pixels_in_other_orders(tmp_path: Path) -> N
     assert not torch.equal(first.train.inputs, second.train.inputs)
     assert torch.equal(first.train.inputs.sort(dim=1).values, second.train.inputs.sort(dim=1).values)
     columns = [torch.cat((stage.train.inputs, stage.test.inputs)).T for stage in (first, second)]
-    assert torch.equal(torch.unique(columns[0], dim=0), torch.unique(columns[1], dim=0))  # one order for training and testing
+    assert torch.equal(
+        torch.unique(columns[0], dim=0), torch.unique(columns[1], dim=0)
+    )  # one order for training and testing
     again = permuted_mnist(tmp_path, num_stages=2).stages
     assert torch.equal(again[1].train.inputs, second.train.inputs)
 
