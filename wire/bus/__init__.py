@@ -10,7 +10,8 @@ stops nobody.
 
 `bus` makes the clients (`client`, `security`, `topics`); `publisher` sends, bounded by `inflight`; `subscription` and
 `follower` read. A fetch passes `fetched` -> `batches` -> `inflate`, `record_format` -> `reading`. `topic_logs` detects
-recreated topics, `end_offsets` finds the ends of partitions, `scan` reads whole topics.
+recreated topics, `end_offsets` finds the ends of partitions, `scan` reads whole topics, and `client_errors` maps the
+library's exceptions to ours.
 
 Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions (the learner stores
 its offsets with its weights, which is exact without them), and one client for all (consumers belong to one thread).

@@ -2,8 +2,8 @@
 
     Store -> blobs | lease | versions | plans | erasures | reports | collect -> server (commands, Lua scripts) -> Redis
 
-`keys` names every Redis key, `signed` signs and verifies records, `watch` waits for changes. Other rooms use `Store`,
-`Lease`, `Watch` and `Contents` from here.
+`store` is the door; `keys` names every Redis key, `signed` signs and verifies records, `watch` waits for changes. Other
+rooms use `Store`, `Lease`, `Watch` and `Contents` from here.
 """
 
 from wire.store.collect import Contents
