@@ -19,7 +19,7 @@ check: $(INSTALLED)
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(VENV)/python -m pytest -q tests/test_architecture.py
+	$(VENV)/python -m pytest -q tests/test_architecture.py tests/test_style.py tests/docs
 
 # The native kernels under the address and undefined-behaviour sanitizers: their tests once more.
 check-native: $(INSTALLED)
