@@ -19,6 +19,8 @@ check: $(INSTALLED)
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+	$(VENV)/vulture
+	$(VENV)/deptry .
 	$(VENV)/python -m pytest -q tests/test_architecture.py tests/test_style.py tests/docs
 
 # The native kernels under the address and undefined-behaviour sanitizers: their tests once more.

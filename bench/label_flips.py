@@ -56,7 +56,8 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
         unit="alarms",
         goal=Goal("<=", 0),
     )
-    delays = [delay or math.inf for delay in flip_delays(pairs, [len(stage) for stage in stages])]
+    sizes = [len(stage) for stage in stages]
+    delays = [delay or math.inf for delay in flip_delays(pairs, sizes)]
     num_noticed = sum(map(math.isfinite, delays))
     noticed = round(100 * num_noticed / len(delays), 1)
     yield Row(name="label_flips.noticed", value=noticed, unit="%", goal=Goal(">=", 99))

@@ -15,7 +15,6 @@ from model.tokenizer import TextTokenizer
 
 CLS = 101
 SEP = 102
-UNK = 100
 
 
 @pytest.fixture(scope="module")

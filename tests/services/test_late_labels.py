@@ -19,7 +19,6 @@ from wire.store import Store
 
 COLLECT_EVERY_S = 30
 EVENTS_PER_S = 5
-VERY_LATE = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 
 class Simulation:

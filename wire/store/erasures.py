@@ -43,9 +43,6 @@ class Erasures:
         """Returns the digests from index `first` on, in the order of the requests."""
         return [digest.decode() for digest in self._server.ask("LRANGE", self._list, first, -1)]
 
-    def num_requested(self) -> int:
-        return int(self._server.ask("LLEN", self._list))
-
     def note(self, erasure: Erasure) -> None:
         """Stores the state of a request."""
         self._server.ask("SET", self._server.key(keys.ERASURE, erasure.digest), signed.encode(erasure))

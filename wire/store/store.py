@@ -122,10 +122,6 @@ class Store:
         """Returns the digests of the subjects to erase, from index `first` on."""
         return self._erasures.requested(first)
 
-    def num_erasures(self) -> int:
-        """Returns the number of subjects to erase."""
-        return self._erasures.num_requested()
-
     def note_erasure(self, erasure: Erasure) -> None:
         """Stores the state of a request."""
         self._erasures.note(erasure)

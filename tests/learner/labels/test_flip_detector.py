@@ -125,7 +125,12 @@ def confused(observation: Observation) -> Observation:
     return source, CLASSES[1] if is_mistaken else predicted, label
 
 
-@pytest.mark.parametrize("drift", [shifted, new_class, scattered])
+LOOKS_LIKE_A_FLIP = pytest.mark.xfail(
+    strict=True, reason="a model that takes most of one class for another raises both charts, as a flip does"
+)
+
+
+@pytest.mark.parametrize("drift", [shifted, new_class, scattered, pytest.param(confused, marks=LOOKS_LIKE_A_FLIP)])
 def test_what_is_no_flip_raises_nothing(drift: Twist) -> None:
     assert labels_until_alarm(trained_detector(), drift, num=5_000) == 0
 

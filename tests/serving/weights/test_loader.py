@@ -30,8 +30,6 @@ from wire.errors import StoreUnavailable
 from wire.records import PrecisionEvaluation, Probe, TensorEntry
 from wire.store import Store
 
-Damage = Callable[[QTensor], bytes]
-
 
 @pytest.fixture
 def learner(store: Store) -> TinyPublisher:
