@@ -154,10 +154,10 @@ def _label(answer: Answer, label: str) -> Feedback:
 def _watch(
     read_report: Callable[[], LearnerReport | None], learner: subprocess.Popen[bytes], num_labels: int
 ) -> CatchUp:
-    """Polls the learner's reports until it has counted every label, or its counts no longer change."""
+    """Polls the learner's reports until every label has met its answer, or the counts no longer change."""
     begun_s = changed_s = 0.0
     counts: dict[str, int] = {}
-    while counts.get("labels", 0) < num_labels and learner.poll() is None:
+    while not _has_caught_up(counts, num_labels) and learner.poll() is None:
         time.sleep(POLL_INTERVAL_S)  # a report comes without a notice
         try:
             report = read_report()
@@ -172,3 +172,8 @@ def _watch(
         if changed_s and now_s - changed_s > IDLE_S:
             break
     return CatchUp(counts, max(changed_s - begun_s, POLL_INTERVAL_S))
+
+
+def _has_caught_up(counts: dict[str, int], num_labels: int) -> bool:
+    """Whether all labels were read, and none waits for its answer."""
+    return counts.get("labels", 0) >= num_labels and not counts.get("parked", 0)
