@@ -110,9 +110,10 @@ class Leadership:
 
         A store that is away changes nothing: learning concerns no other process, and writes are fenced by their epoch.
         """
-        with self._renewing:
-            if self.reach.is_open:  # the other thread may just have closed it
-                self._renew()
+        if self.reach.is_open:  # otherwise the other thread asks again and again, and would be waited for
+            with self._renewing:
+                if self.reach.is_open:  # the other thread may have closed it meanwhile
+                    self._renew()
         self.check()
 
     def release(self) -> None:

@@ -123,6 +123,31 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
     assert set(asked_by) == {"lease"} and not it.reach.is_open
 
 
+def test_a_store_that_is_known_to_be_away_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each checkpoint of an outage waited for the renewal that hung in the other thread."""
+    leader = leadership(store, "a", ttl_ms=300)
+    assert leader.acquire()
+    renewing = threading.Event()
+    answers = threading.Event()
+
+    def hang(_lease: Lease) -> bool:
+        renewing.set()
+        answers.wait()
+        raise StoreUnavailable("timeout")
+
+    leader.reach.lost(StoreUnavailable("timeout"))
+    monkeypatch.setattr(store, "renew", hang)
+    with leader.kept():
+        assert renewing.wait(10)
+        loop = threading.Thread(target=leader.confirm, name="loop")
+        loop.start()
+        loop.join(5)
+        is_waiting = loop.is_alive()
+        answers.set()
+        loop.join(10)
+    assert not is_waiting
+
+
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_lease_that_another_had_meanwhile_is_not_taken_again(open_store: Callable[[], Store], is_gone: bool) -> None:
     first = leadership(open_store(), "a")
