@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.settings import Settings, known, nested, replaced
+from services.settings import Settings, known, replaced
 from services.sources import BadSettings, SettingEntry, SettingProblem, read_environment, read_file, read_flags
 from services.tune import table as tune_table
 from services.tune.layout import best
+from wire.config import nested
 from wire.logs import HIDDEN
 
 

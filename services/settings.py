@@ -27,7 +27,7 @@ from rollout.config import RolloutConfig
 from services.schema import Setting, settings_of
 from services.sources import variable_of
 from serving.config import ServingConfig
-from wire.config import BusConfig, StoreConfig, require
+from wire.config import BusConfig, StoreConfig, nested, require
 from wire.logs import LogConfig, secrets_in
 
 MIN_KEY_CHARS = 16
@@ -148,22 +148,6 @@ def _changed(value: Any, new: Any) -> Any:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return new
     return dataclasses.replace(value, **{name: _changed(getattr(value, name), each) for name, each in new.items()})
-
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values as a tree.
-
-    >>> nested({"seed": 1, "bus.partitions": 8})
-    {'seed': 1, 'bus': {'partitions': 8}}
-    """
-    tree: dict[str, Any] = {}
-    for name, value in values.items():
-        *sections, leaf = name.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-        branch[leaf] = value
-    return tree
 
 
 def _value(settings: Settings, name: str) -> Any:

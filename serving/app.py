@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from serving.cluster import ended_processes, is_shared, running_ray, serve_state
 from serving.config import ReplicaConfig, ServingConfig
 from serving.serve_watch import RayLost, await_start, wait_while_running
-from wire.config import BusConfig, StoreConfig
+from wire.config import BusConfig, StoreConfig, nested
 from wire.logs import LogConfig, secrets_in
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def build(args: Mapping[str, Any]) -> "Application":
     """
     from pydantic import TypeAdapter
 
-    sections = TypeAdapter(_Sections).validate_python(_nested(args))
+    sections = TypeAdapter(_Sections).validate_python(nested(args))
     key = os.environ.get(KEY_VARIABLE, "")
     config = ReplicaConfig(
         encoder=sections.encoder,
@@ -214,18 +214,6 @@ def _require_addresses(config: ReplicaConfig) -> None:
     missing = [name for name, value in required.items() if not value]
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}; give the addresses as args and the key in the environment")
-
-
-def _nested(args: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns `{"store.url": "x"}` into `{"store": {"url": "x"}}`."""
-    nested: dict[str, Any] = {}
-    for name, value in args.items():
-        *sections, leaf = name.split(".")
-        place = nested
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[leaf] = value
-    return nested
 
 
 def _bind_internal_server(address: str) -> None:

@@ -2,9 +2,9 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from services.versions import ROOT
+from tests.sources import files, imports, parsed
 
 EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "kernels": (),
@@ -31,17 +31,8 @@ HEAVY = ("torch", "ray")
 FORBIDDEN = ("pickle", "dill", "cloudpickle", "shelve", "marshal")
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: relative import"
-            yield node.module or ""
-
-
 def sources(room: str) -> Iterator[tuple[str, str]]:
-    for path in sorted((ROOT / room).rglob("*.py")):
+    for path in files(room):
         for name in imports(path):
             yield path.relative_to(ROOT).as_posix(), name
 
@@ -78,8 +69,8 @@ def test_nothing_is_unpickled() -> None:
     calls = [
         f"{path.relative_to(ROOT)}:{node.lineno} calls torch.load"
         for room in EDGES
-        for path in (ROOT / room).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path in files(room)
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.load"
     ]
     assert not wrong + calls, "\n".join(wrong + calls)

@@ -7,14 +7,13 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from services.versions import ROOT
+from tests.sources import ROOMS, files, imports, parsed
 
-ROOMS = ("wire", "kernels", "model", "serving", "learner", "rollout", "evals", "services", "bench")
 ALL = (*ROOMS, "tests")
 
 MAX_FILE_LINES = 257
@@ -33,7 +32,6 @@ PRIVATE_WORDS = {
     "asking": "bridge",
     "dice": "rng",
     "guesses": "pseudo_labels",
-    "held_backs": "holdout",
     "silence": "idle_timer",
     "standing": "parent",
     "thinned": "token_dropout",
@@ -42,16 +40,6 @@ PRIVATE_WORDS = {
 """Names of functions, classes, arguments and files that the field has another word for."""
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-
-
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-def files(*rooms: str) -> Iterator[Path]:
-    for room in rooms:
-        yield from sorted((ROOT / room).rglob("*.py"))
 
 
 def where(path: Path, line: int) -> str:
@@ -156,15 +144,6 @@ def test_the_field_s_words_are_used() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
 STARTED = {
     "bench.chaos.apart": "tests/chaos plays it as a program",
     "bench.chaos.programs": "a part of bench.chaos.apart",
@@ -194,9 +173,9 @@ def test_every_module_has_a_test() -> None:
     imports_of: dict[str, set[str]] = {}
     for path in files(*ROOMS):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        imports_of[module.removesuffix(".__init__")] = set(imported(path))
+        imports_of[module.removesuffix(".__init__")] = set(imports(path))
     reached: set[str] = set()
-    by_tests = {name for path in files("tests") for name in imported(path)}
+    by_tests = {name for path in files("tests") for name in imports(path)}
     waiting = [*by_tests]
     for name in by_tests & imports_of.keys():
         waiting += imports_of[name]

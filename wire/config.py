@@ -1,6 +1,7 @@
 """The settings of the Kafka and Redis clients, and of the trust in labels: addresses, timeouts and bounds."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,6 +15,22 @@ def require(*rules: tuple[bool, str]) -> None:
     broken = [sentence for holds, sentence in rules if not holds]
     if broken:
         raise ValueError("; ".join(broken))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values with dotted names as a tree.
+
+    >>> nested({"seed": 1, "bus.partitions": 8})
+    {'seed': 1, 'bus': {'partitions': 8}}
+    """
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *sections, leaf = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = value
+    return tree
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

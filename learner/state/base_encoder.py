@@ -60,7 +60,13 @@ class BaseEncoder:
         self._lower_digests = lower_digests(strata)
         self._num_kept = config.trainable_layers  # top blocks that may have been trained
         first_layer = shape.n_layers - config.trainable_layers
-        tensors = rounded_encoder(strata, tokenizer, first_layer=first_layer, cache_dir=cache_dir)
+        tensors = rounded_encoder(
+            strata,
+            tokenizer,
+            first_layer=first_layer,
+            weights_digest=self._lower_digests[-1],
+            cache_dir=cache_dir,
+        )
         tensors[PROJ] = stored_projection(shape, seed=config.seed)
         self.served = ServedEncoder(shape, tokenizer, tensors)
 

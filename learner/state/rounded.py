@@ -19,7 +19,6 @@ from safetensors.torch import load, save
 import kernels
 import model
 from learner.export import Stored, stored
-from learner.slow.trainer import lower_digests
 from learner.state.checkpoint import write_whole
 from model.calibration import grams, smooth
 from model.qtensor import QTensor
@@ -35,15 +34,16 @@ log = structlog.get_logger("learner")
 
 
 def rounded_encoder(
-    strata: Strata, tokenizer: TextTokenizer, *, first_layer: int, cache_dir: Path | None = None
+    strata: Strata, tokenizer: TextTokenizer, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
 ) -> dict[str, Stored]:
     """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
 
     The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training.
-    `cache_dir` is the folder of the cache; without one, nothing is cached.
+    `cache_dir` is the folder of the cache; without one, nothing is cached. `weights_digest` is that of all weights of
+    `strata`, the last of `lower_digests`.
     """
     path = cache_dir / FILE if cache_dir else None
-    key = _key(strata, tokenizer, first_layer) if path else b""
+    key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
     tensors = _read(path, key, strata) if path else None
     if tensors is None:
         tensors = _rounded(strata, tokenizer, first_layer)
@@ -61,10 +61,10 @@ def _rounded(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict
     return encoder_tensors(strata, grams=lower)
 
 
-def _key(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> bytes:
+def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_layer: int) -> bytes:
     """The cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
     digest = sha256()
-    for fact in (lower_digests(strata)[-1], strata.config, tokenizer.digest, first_layer, torch.__version__):
+    for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
         digest.update(f"{fact}\n".encode())
     for room in (model, kernels):
         for source in sorted(Path(room.__path__[0]).rglob("*.py")):

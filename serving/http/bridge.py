@@ -34,36 +34,18 @@ RETRY_AFTER_S = 1.0
 HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Returns when the client has disconnected."""
 
-NO_WEIGHTS = Problem(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    code="no_weights",
-    message="no weights were published yet",
-    retry_after_s=RETRY_AFTER_S,
-)
-QUEUE_FULL = Problem(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    code="queue_full",
-    message="too many texts are waiting for the model",
-    retry_after_s=RETRY_AFTER_S,
-)
-STOPPING = Problem(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    code="stopping",
-    message="this replica is being stopped",
-    retry_after_s=RETRY_AFTER_S,
-)
-FAULT = Problem(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    code="model_unavailable",
-    message="the model cannot answer now",
-    retry_after_s=RETRY_AFTER_S,
-)
-TIMEOUT = Problem(
-    status=HTTPStatus.SERVICE_UNAVAILABLE,
-    code="timeout",
-    message="the model did not answer in time",
-    retry_after_s=RETRY_AFTER_S,
-)
+
+def _unavailable(code: str, message: str) -> Problem:
+    """Returns a refusal after which the client may come back."""
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return Problem(status=status, code=code, message=message, retry_after_s=RETRY_AFTER_S)
+
+
+NO_WEIGHTS = _unavailable("no_weights", "no weights were published yet")
+QUEUE_FULL = _unavailable("queue_full", "too many texts are waiting for the model")
+STOPPING = _unavailable("stopping", "this replica is being stopped")
+FAULT = _unavailable("model_unavailable", "the model cannot answer now")
+TIMEOUT = _unavailable("timeout", "the model did not answer in time")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,11 +4,10 @@ import ast
 import re
 
 from services.versions import ROOT
+from tests.sources import ROOMS, files, parsed
 
 COMMANDS = "services/commands/"
 """Each file of this folder is the command of its name."""
-
-ROOMS = ("wire", "kernels", "model", "serving", "learner", "rollout", "evals", "services", "bench")
 
 TEXT = (ROOT / "docs" / "structure.md").read_text()
 
@@ -24,14 +23,13 @@ def test_every_path_exists() -> None:
 def test_every_module_is_explained_where_its_folder_is() -> None:
     """The map names it, or the docstring of its package does."""
     unexplained: list[str] = []
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            name = path.relative_to(ROOT).as_posix()
-            if path.stem.startswith("__") or name.startswith(COMMANDS) or f"`{name}`" in TEXT:
-                continue
-            package = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text())) or ""
-            if not re.search(rf"\b{path.stem}\b", package):
-                unexplained.append(name)
+    for path in files(*ROOMS):
+        name = path.relative_to(ROOT).as_posix()
+        if path.stem.startswith("__") or name.startswith(COMMANDS) or f"`{name}`" in TEXT:
+            continue
+        package = ast.get_docstring(parsed(path.parent / "__init__.py")) or ""
+        if not re.search(rf"\b{path.stem}\b", package):
+            unexplained.append(name)
     assert not unexplained
 
 

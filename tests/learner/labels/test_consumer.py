@@ -10,7 +10,7 @@ from learner.labels.window import Level
 from tests.brokers import take
 from tests.learner.streams import answer, feedback
 from tests.waiting import eventually
-from wire.bus import Bus, Follower
+from wire.bus import Bus, Follower, Publisher
 from wire.config import BusConfig
 from wire.errors import BusRefused
 from wire.records import DeadLetter, Feedback, Quarantined, TopicRecord, topic_name
@@ -65,12 +65,18 @@ def poll(feed: Feed, num_records: int) -> list[object]:
     return records
 
 
-def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
+def publisher_after(bus: Bus, num_events: int) -> Publisher:
+    """Returns a publisher that has sent this number of answers, each with its label behind it."""
     publisher = bus.publisher()
-    for number in range(20):
+    for number in range(num_events):
         publisher.send(answer(number))
         publisher.send(feedback(number))
     publisher.flush(10)
+    return publisher
+
+
+def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
+    publisher = publisher_after(bus, 20)
     first = make_feed(bus, {})
     assert len(poll(first, 40)) == 40 and sum(first.offsets.values()) == 40
     assert sum(first.ends().values()) == 40 and first.lag() == 0
@@ -81,11 +87,7 @@ def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
 
 
 def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_them(bus: Bus) -> None:
-    publisher = bus.publisher()
-    for number in range(20):
-        publisher.send(answer(number))
-        publisher.send(feedback(number))
-    publisher.flush(10)
+    publisher_after(bus, 20)
     feed = make_feed(bus, {})
     records: list[object] = []
 
@@ -113,11 +115,7 @@ def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_c
 
 def test_a_topic_that_was_made_anew_is_read_from_its_start(bus: Bus) -> None:
     """B25 no. 11: the records of the new topic are read, though it is long enough for the old offsets."""
-    publisher = bus.publisher()
-    for number in range(20):
-        publisher.send(answer(number))
-        publisher.send(feedback(number))
-    publisher.flush(10)
+    publisher_after(bus, 20)
     first = make_feed(bus, {})
     poll(first, 40)
     (topic,) = [topic for topic in first.logs if topic.endswith(Feedback.TOPIC)]

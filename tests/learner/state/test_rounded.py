@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from learner.export import Stored
+from learner.slow.trainer import lower_digests
 from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
 from model.errors import NonFinite
@@ -12,7 +13,9 @@ from tests.learner.small import small_strata, tokenizer
 
 
 def rounded_tensors(folder: Path | None, *, strata: Strata | None = None, first_layer: int = 1) -> dict[str, Stored]:
-    return rounded_encoder(strata or small_strata(), tokenizer(), first_layer=first_layer, cache_dir=folder)
+    encoder = strata or small_strata()
+    digest = lower_digests(encoder)[-1]
+    return rounded_encoder(encoder, tokenizer(), first_layer=first_layer, weights_digest=digest, cache_dir=folder)
 
 
 def digests(tensors: dict[str, Stored]) -> dict[str, str]:
