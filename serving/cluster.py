@@ -57,6 +57,7 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
             os.environ.setdefault(name, value)
     import ray
 
+    _leave_out_unused_processes()
     end = ray.shutdown
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with state_folder(Path(tempfile.gettempdir())) as folder:
@@ -114,6 +115,20 @@ def _kill() -> None:
     if node is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
     atexit.register(os._exit, os.EX_TEMPFAIL)  # runs before the handlers that were registered earlier
+
+
+def _leave_out_unused_processes() -> None:
+    """Makes a Ray that we start run without its autoscaler and its API server, which nothing here uses.
+
+    Each is one more Python process that starts before the first replica can. Without them a `serve` that is started
+    again answers after 7.7 s instead of 10.6 s, on two idle cores. There is no option: `include_dashboard=False` leaves
+    out the pages of the API server, but not the process.
+    """
+    from ray._private.node import Node
+
+    node: Any = Node
+    node.start_monitor = lambda self: None
+    node.start_api_server = lambda self, **_options: None
 
 
 def _init_options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:

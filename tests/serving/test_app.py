@@ -121,6 +121,10 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
             1, "hello"
         )
         assert events_in(served.log) >= {"version_loaded", "flipped"}
+        commands = [" ".join(child.cmdline()) for child in served.children]
+        assert any("/gcs/gcs_server" in command for command in commands)
+        unused = ("ray/dashboard/dashboard.py", "ray/autoscaler/_private/monitor.py")
+        assert not [command for command in commands for script in unused if script in command]
 
         victim, *_ = served.replicas
         victim.send_signal(signal.SIGKILL)
