@@ -82,7 +82,7 @@ def catch_up(size: BacklogSize) -> CatchUp:
         argv = [sys.executable, "-P", "-m", "services.cli", "learn", "--config", os.devnull]
         learner = tether.start(argv, log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings))
         try:
-            return _watch(store.learner_report, learner, size.labels)
+            return _watch(store.reports.learner, learner, size.labels)
         finally:
             tether.stop(learner)
 

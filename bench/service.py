@@ -79,7 +79,7 @@ def running_service() -> Iterator[Service]:
 def _await_idle(store: Store) -> None:
     """Returns when the learner has nothing left to do: after the slow round and the rehearsal of the labels."""
     deadline_s = time.monotonic() + IDLE_WITHIN_S
-    while (report := store.learner_report()) is None or not report.is_rested:
+    while (report := store.reports.learner()) is None or not report.is_rested:
         if time.monotonic() > deadline_s:
             raise Skip(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
         time.sleep(POLL_INTERVAL_S)

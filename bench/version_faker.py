@@ -37,31 +37,31 @@ class VersionFaker:
     @classmethod
     def of(cls, store: Store, lease_name: str) -> "VersionFaker":
         """Begins with the stable version. Waits until the lease of the learner that was stopped has expired."""
-        plan = store.plan()
+        plan = store.plans.read()
         assert plan is not None, "the service has no plan"
-        first = store.manifest(plan.stable)
+        first = store.versions.manifest(plan.stable)
         entry = next(tensor for tensor in first.tensors if tensor.name == HEAD)
-        head = from_blob(entry, store.get_blob(entry.digest, entry.num_bytes))
+        head = from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes))
         return cls(store, _lease(store, lease_name), first, head)
 
     def publish(self) -> int:
         """Makes one more version the stable one; returns the revision of its plan."""
-        version = self.store.next_version()
-        self.store.publish(self._version(version), self.lease)
-        plan = self.store.plan()
+        version = self.store.versions.next_number()
+        self.store.versions.publish(self._version(version), self.lease)
+        plan = self.store.plans.read()
         assert plan is not None
         arms = (Arm(name=STABLE, version=version, share=1.0),)
         after = msgspec.structs.replace(
             plan, revision=plan.revision + 1, arms=arms, previous=plan.stable, reason="bench", time_ms=now_ms()
         )
-        self.store.write_plan(after)
+        self.store.plans.write(after)
         return after.revision
 
     def _version(self, version: int) -> WeightManifest:
         first = self.first
         shift = version % len(self.first.labels)
         blob = rotated(self.head, shift, num_labels=len(first.labels)).to_blob()
-        digest = self.store.put_blob(blob)
+        digest = self.store.blobs.put(blob)
         tensors = tuple(
             msgspec.structs.replace(entry, digest=digest, num_bytes=len(blob)) if entry.name == HEAD else entry
             for entry in first.tensors
@@ -70,7 +70,7 @@ class VersionFaker:
         return msgspec.structs.replace(
             first,
             version=version,
-            parent=self.store.current(),
+            parent=self.store.versions.current(),
             labels=tuple(versioned(label, version) for label in _rotate(first.labels, shift)),
             precisions=first.precisions[:1],
             tensors=tensors,
@@ -111,7 +111,7 @@ def _rotate(values: tuple[T, ...], shift: int) -> tuple[T, ...]:
 
 def _lease(store: Store, name: str) -> Lease:
     end_s = monotonic() + PATIENCE_S
-    while (lease := store.acquire(name, "bench", LEASE_MS)) is None:
+    while (lease := store.leases.acquire(name, "bench", LEASE_MS)) is None:
         if monotonic() > end_s:
             raise RuntimeError(f"the lease {name!r} did not run out within {PATIENCE_S:g} s")
         sleep(0.2)  # a lease expires without a notice

@@ -18,7 +18,7 @@ import structlog
 from learner.patience import pauses
 from learner.reach import Reach
 from wire.errors import StaleEpoch, StoreUnavailable
-from wire.store import Lease, Store
+from wire.store import Lease, Leases
 
 RENEWALS = 3
 """Renewals in the life of a lease."""
@@ -33,9 +33,9 @@ class Leadership:
     """
 
     def __init__(
-        self, store: Store, name: str, holder: str, *, ttl_ms: int, highest_epoch: Callable[[], int] = lambda: 0
+        self, leases: Leases, name: str, holder: str, *, ttl_ms: int, highest_epoch: Callable[[], int] = lambda: 0
     ) -> None:
-        self._store = store
+        self._leases = leases
         self._name = name
         self._holder = holder
         self._ttl_ms = ttl_ms
@@ -60,7 +60,7 @@ class Leadership:
         """Tries to acquire the lease now. False while another process has it, or the store is away."""
         try:
             above = self._highest_epoch()
-            self._lease = self._store.acquire(self._name, self._holder, self._ttl_ms, above=above)
+            self._lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
         except StoreUnavailable as error:
             self.reach.lost(error)
             return False
@@ -121,7 +121,7 @@ class Leadership:
         if self._lease is None or not self.reach.is_open:
             return
         try:
-            self._store.release(self._lease)
+            self._leases.release(self._lease)
         except StoreUnavailable as error:
             self.reach.lost(error)
 
@@ -145,7 +145,7 @@ class Leadership:
     def _renew(self) -> None:
         """Renews once. One thread at a time calls it: a second one would take the lease of the first for another's."""
         try:
-            is_ours = self._store.renew(self.lease) or self._reacquire()
+            is_ours = self._leases.renew(self.lease) or self._reacquire()
         except StoreUnavailable as error:
             self.reach.lost(error)
             return
@@ -157,11 +157,11 @@ class Leadership:
         """Acquires the lease again where no other learner has led since: the server has forgotten it."""
         epoch = self.lease.epoch
         above = max(epoch, self._highest_epoch())
-        lease = self._store.acquire(self._name, self._holder, self._ttl_ms, above=above)
+        lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
         if lease is None:
             return False
         if lease.epoch != epoch + 1:
-            self._store.release(lease)
+            self._leases.release(lease)
             return False
         self._lease = lease
         log.warning("lease_retaken", lease=self._name, epoch=lease.epoch)

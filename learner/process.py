@@ -74,7 +74,7 @@ def run(
         )
         checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints)
         leadership = Leadership(
-            store, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch
+            store.leases, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=checkpoints.highest_epoch
         )
         patiently(store.check_policy, stop)
         if leadership.wait(stop):
@@ -119,7 +119,7 @@ def lead(
     publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
-    reporter = Reporter(store.report_learner, leadership, now_ms=now_ms)
+    reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
     feed = _feed(config, learner, bus, publisher, stop)
     ends = patiently(feed.ends, stop)
     patiently(lambda: publisher.recover(pending, ends or {}), stop)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from rollout.plans import PlanChange
 from wire.errors import PlanMoved
 from wire.records import RolloutPlan
-from wire.store import Store
+from wire.store import Plans
 
 PlanStep: TypeAlias = Callable[[RolloutPlan | None], PlanChange | None]
 
@@ -15,18 +15,18 @@ MAX_TRIES = 20
 """The writers are a controller and a few operators: one that loses this often is not in a race but faulty."""
 
 
-def change(store: Store, step: PlanStep) -> RolloutPlan | None:
+def change(plans: Plans, step: PlanStep) -> RolloutPlan | None:
     """Writes the result of `step` for the newest plan (None: there is none yet); returns the new plan, or None for no
     change.
 
     Raises PlanMoved where others write all the time.
     """
     for _ in range(MAX_TRIES):
-        proposed = step(store.plan())
+        proposed = step(plans.read())
         if proposed is None:
             return None
         try:
-            store.write_plan(proposed.plan, proposed.entry, proposed.current)
+            plans.write(proposed.plan, proposed.entry, proposed.current)
         except PlanMoved:
             continue
         return proposed.plan

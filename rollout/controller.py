@@ -93,8 +93,8 @@ class Controller:
         while not stop.is_set():
             if self._is_collection_due():
                 with self._alarms.attempt("make_room"):
-                    self._store.make_room()
-            lease = self._store.acquire(LEASE, self._holder, self._config.lease_ms)
+                    self._store.collector.make_room()
+            lease = self._store.leases.acquire(LEASE, self._holder, self._config.lease_ms)
             if lease is None:
                 watch.wait(self._renewal_s)
             else:
@@ -130,11 +130,11 @@ class Controller:
                 watch.wait(self._renewal_s)
         finally:
             judge.close()
-        self._store.release(lease)
+        self._store.leases.release(lease)
 
     def follow_newest(self) -> None:
         """Makes the newest version the candidate, or repairs a plan that names versions that are not stored."""
-        plan = change(self._store, self._next_change)
+        plan = change(self._store.plans, self._next_change)
         if plan is not None:
             log.info("following", revision=plan.revision, stable=plan.stable, candidate=plan.candidate, why=plan.reason)
 
@@ -144,21 +144,21 @@ class Controller:
         The judge may promote `first_version` and later ones, by labels that are yet to come (0: none that exists
         today). Collection needs no lease: whoever collects next decides anew.
         """
-        plan = self._store.plan()
-        newest = self._store.current()
+        plan = self._store.plans.read()
+        newest = self._store.versions.current()
         if plan is None:
             return 0
         limit = self._store.max_memory()
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
         keep = retained(
-            self._store.contents(),
+            self._store.versions.contents(),
             needed={*plan.needed, newest},
             first=first_version,
             newest=newest,
             num_newest=self._config.keep_versions,
             budget_bytes=budget,
         )
-        removed = self._store.collect(keep)
+        removed = self._store.collector.collect(keep)
         if removed:
             log.info("collected", removed=removed, kept=len(keep))
         return removed
@@ -170,7 +170,7 @@ class Controller:
     def _still_leads(self, lease: Lease) -> bool:
         """Returns False where another controller leads. An unreachable server has given the lease to nobody else."""
         try:
-            is_ours = self._store.renew(lease)
+            is_ours = self._store.leases.renew(lease)
         except StoreUnavailable as error:
             self._alarms.raise_("renew", str(error))
             return True
@@ -178,17 +178,17 @@ class Controller:
         return is_ours
 
     def _next_change(self, plan: RolloutPlan | None) -> PlanChange | None:
-        newest = self._store.current()
+        newest = self._store.versions.current()
         now_ms = self._now_ms()
         if plan is not None:
-            healed = heal(plan, stored=self._store.stored_versions(), newest=newest, now_ms=now_ms)
+            healed = heal(plan, stored=self._store.versions.stored(), newest=newest, now_ms=now_ms)
             if healed is not None:
                 return healed
         share = self._config.candidate_share
         return follow_newest(plan, newest, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
-        self._store.report_controller(
+        self._store.reports.write_controller(
             ControllerReport(
                 controller=self._holder,
                 time_ms=self._now_ms(),

@@ -73,7 +73,7 @@ class Decider:
     def decide(self) -> None:
         """Promotes or withdraws where the evidence says so. Raises WireError and NotPossible, and may be called again
         then."""
-        plan = self._store.plan()
+        plan = self._store.plans.read()
         if plan is None or not self._has_two_arms(plan):
             return
         evidence = self._window.evidence(stable_share=_share(plan))
@@ -83,7 +83,7 @@ class Decider:
             return
         if isinstance(decision, Promote):
             decision = self._newest_stored(decision, evidence.first_version)
-        after = change(self._store, lambda newest: self._change_for(newest, judged=plan, decision=decision))
+        after = change(self._store.plans, lambda newest: self._change_for(newest, judged=plan, decision=decision))
         if after is not None:
             self._window.restart(since_revision=after.revision, stable_version=after.stable)
             log.info(type(decision).__name__.lower(), version=decision.version, reason=decision.reason)
@@ -104,7 +104,7 @@ class Decider:
     def _newest_stored(self, decision: Promote, first_version: int) -> Promote:
         """Returns the decision for the newest stored version among the judged ones; for 0 where none is stored."""
         judged = range(first_version, decision.version + 1)
-        stored = [version for version in self._store.stored_versions() if version in judged]
+        stored = [version for version in self._store.versions.stored() if version in judged]
         return replace(decision, version=max(stored, default=0))
 
     def _change_for(

@@ -41,13 +41,13 @@ class Operator:
         """Returns the plan, the replicas that follow it, and the last `entries` lines of the history."""
         store = self._store
         return RolloutStatus(
-            plan=store.plan(),
-            newest=store.current(),
-            replicas=tuple(store.reports()),
-            history=tuple(store.history(entries)),
-            learner=store.learner_report(),
-            controller=store.controller_report(),
-            num_unreadable=store.num_unreadable_reports,
+            plan=store.plans.read(),
+            newest=store.versions.current(),
+            replicas=tuple(store.reports.replicas()),
+            history=tuple(store.versions.history(entries)),
+            learner=store.reports.learner(),
+            controller=store.reports.controller(),
+            num_unreadable=store.reports.num_unreadable,
         )
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
@@ -73,7 +73,9 @@ class Operator:
         return self._change(lambda plan: unpin(plan, now_ms=now_ms))
 
     def _change(self, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
-        after = change(self._store, lambda plan: without_missing(step(_existing(plan)), self._store.stored_versions()))
+        after = change(
+            self._store.plans, lambda plan: without_missing(step(_existing(plan)), self._store.versions.stored())
+        )
         assert after is not None, "an operator's step always changes something or raises"
         return after
 
@@ -82,7 +84,7 @@ class Operator:
         if version is None and not plan.candidate:
             raise NotPossible("there is no candidate; name a version (`lifelong versions` lists them)")
         number = plan.candidate if version is None else version
-        self._store.manifest(number)
+        self._store.versions.manifest(number)
         return number
 
 

@@ -151,7 +151,7 @@ class Stack:
         self.settings = with_signing_key(settings, own_store=self._servers.owns_store)
         self._choose_port()
         with closing(open_store(self.settings)) as store:
-            earlier = {report.replica for report in store.reports()}
+            earlier = {report.replica for report in store.reports.replicas()}
             for name in COMMANDS:
                 self._supervisor.add(self._program(name))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
@@ -239,9 +239,9 @@ def unready_program(store: Store, *, replicas: int, earlier: Set[str]) -> str:
 
     `earlier` holds the replicas of an earlier stack, whose reports have not expired yet.
     """
-    if store.plan() is None:
-        return "rollout" if store.current() else "learner"
-    ready = [report for report in store.reports() if report.versions and report.replica not in earlier]
+    if store.plans.read() is None:
+        return "rollout" if store.versions.current() else "learner"
+    ready = [report for report in store.reports.replicas() if report.versions and report.replica not in earlier]
     return "" if len(ready) >= replicas else "serve"
 
 

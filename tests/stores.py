@@ -87,7 +87,7 @@ def key(store_config: StoreConfig) -> Callable[..., str]:
 
 def lease_of(store: Store, holder: str = "a") -> Lease:
     """Acquires the learner's lease, which must be free."""
-    lease = store.acquire("learner", holder, 60_000)
+    lease = store.leases.acquire("learner", holder, 60_000)
     assert lease is not None, "somebody else has the lease"
     return lease
 
@@ -95,7 +95,7 @@ def lease_of(store: Store, holder: str = "a") -> Lease:
 def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
     """Stores `data` as a blob; returns the entry of a tensor with it."""
     part = TensorPart(name="q", dtype="I8", shape=(len(data),))
-    return TensorEntry(name=name, scheme="w8c", digest=store.put_blob(data), num_bytes=len(data), parts=(part,))
+    return TensorEntry(name=name, scheme="w8c", digest=store.blobs.put(data), num_bytes=len(data), parts=(part,))
 
 
 def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:

@@ -250,6 +250,6 @@ def _last_published(scene: Scene, load: _Load) -> WeightManifest | None:
     _wait(scene, load, is_quiet, SETTLE_S)
     try:
         with closing(open_store(scene.settings())) as store:
-            return store.manifest(newest)
+            return store.versions.manifest(newest)
     except WireError:
         return None

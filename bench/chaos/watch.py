@@ -53,9 +53,9 @@ class LearnerWatch:
         self._closed.set()
 
     def _poll(self, store: Store) -> None:
-        report = store.learner_report()
-        plan = store.plan()
-        self.newest = store.current()
+        report = store.reports.learner()
+        plan = store.plans.read()
+        self.newest = store.versions.current()
         if report is not None:
             self.report = report
             self._record(LEARNER, report.counts.get("labels", 0))

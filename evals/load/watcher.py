@@ -127,15 +127,15 @@ class Watcher:
 
     def poll(self) -> None:
         """Polls once. Only one thread may call it at a time, since it adds up."""
-        plan = self._store.plan()
-        newest = self._store.current()
-        reports = tuple(self._store.reports())
-        entries = self._store.history(NUM_ENTRIES)
+        plan = self._store.plans.read()
+        newest = self._store.versions.current()
+        reports = tuple(self._store.reports.replicas())
+        entries = self._store.versions.history(NUM_ENTRIES)
         self._published.update(entry.version for entry in entries if entry.action == "published")
         for report in reports:
             self._swaps.add(report)
         before = self.snapshot()
-        learner = self._store.learner_report()
+        learner = self._store.reports.learner()
         versions = {newest, *(plan.versions if plan else ())}
         manifests = self._manifests(versions - {0, *before.through})
         served = self._served(plan, before, manifests)
@@ -164,7 +164,7 @@ class Watcher:
         manifests = {}
         for version in versions:
             try:
-                manifests[version] = self._store.manifest(version)
+                manifests[version] = self._store.versions.manifest(version)
             except NotFound:  # withdrawn and removed between two commands of this poll
                 continue
         return manifests

@@ -21,7 +21,7 @@ from learner.stopwatch import Stopwatch
 from model.head import OUT
 from model.quantized import PRECISIONS, QuantizedHead
 from wire.records import PrecisionEvaluation, Probe, WeightManifest
-from wire.store import Store
+from wire.store import Blobs
 
 NEW_PARITY_TEXTS = 16
 """About this many texts of the stream are added to the parity texts at each version."""
@@ -139,9 +139,9 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
     )
 
 
-def put_blobs(candidate: Candidate, store: Store) -> None:
+def put_blobs(candidate: Candidate, blobs: Blobs) -> None:
     """Sends the blobs that the store does not have."""
     stored = {tensor.entry.digest: tensor for tensor in candidate.tensors.values()}
-    for digest in stored.keys() - store.has_blobs(stored):
-        store.put_blob(stored[digest].tensor.to_blob())
+    for digest in stored.keys() - blobs.has(stored):
+        blobs.put(stored[digest].tensor.to_blob())
         failpoint("after-blob")

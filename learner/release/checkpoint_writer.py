@@ -100,7 +100,7 @@ class CheckpointWriter:
 
     def prune(self) -> None:
         """Removes the checkpoints that nothing can return to. Raises what reading the plan raises."""
-        plan = self._store.plan()
+        plan = self._store.plans.read()
         self._versions_in_plan = set(plan.needed if plan else ())
         self._prune_by_last_plan()
 

@@ -86,12 +86,12 @@ class Eraser:
 
     def _new_requests(self) -> list[str]:
         """The digests that were requested since the last read and are not erased yet."""
-        listed = self._store.erasures_requested(max(len(self._listed) - 1, 0))
+        listed = self._store.erasures.requested(max(len(self._listed) - 1, 0))
         if self._listed and listed[:1] != self._listed[-1:]:  # another list: the store was wiped
             self._listed = []
             for erasure in self._learner.erased:
-                self._store.request_erasure(erasure.digest)
-            listed = self._store.erasures_requested(0)
+                self._store.erasures.request(erasure.digest)
+            listed = self._store.erasures.requested(0)
             self._noted = {}
         self._listed += listed[1:] if self._listed else listed
         return [digest for digest in listed if digest not in self._learner.erased]
@@ -115,7 +115,7 @@ class Eraser:
             return
         self._publisher.prune()
         in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
-        oldest = min([*self._store.stored_versions(), *in_checkpoints], default=0)
+        oldest = min([*self._store.versions.stored(), *in_checkpoints], default=0)
         for erasure in waiting:
             if erasure.version <= oldest:
                 self._learner.erased.change(msgspec.structs.replace(erasure, is_purged=True))
@@ -124,5 +124,5 @@ class Eraser:
         """Writes to the store what has changed of the erasures since it was told last."""
         for erasure in self._learner.erased:
             if self._noted.get(erasure.digest) != erasure:
-                self._store.note_erasure(erasure)
+                self._store.erasures.note(erasure)
                 self._noted[erasure.digest] = erasure

@@ -10,7 +10,7 @@ from learner.failpoints import failpoint
 from learner.release.candidate import Candidate
 from learner.stopwatch import Stopwatch
 from wire.records import WeightManifest
-from wire.store import Lease, Store
+from wire.store import Lease, Versions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +27,8 @@ class Flight:
 class Sender:
     """Sends manifests, at most one at a time."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._sent: Future[None] = Future()
         self.flight: Flight | None = None
@@ -53,5 +53,5 @@ class Sender:
         return True
 
     def _publish(self, flight: Flight) -> None:
-        self._store.publish(flight.manifest, flight.lease)
+        self._versions.publish(flight.manifest, flight.lease)
         failpoint("after-publish")

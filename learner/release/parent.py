@@ -72,7 +72,7 @@ class ParentVersion:
         Reads everything from the store before it changes anything, so after StoreUnavailable it may be called again.
         """
         learner = self._learner
-        current = self._store.current()
+        current = self._store.versions.current()
         stored = {version: self._stored(version) for version in {current, learner.version}}
         is_published = pending is not None and is_same(pending, self._stored(pending.version))
         self._num_known = learner.counts.get(PUBLISHED_AT, -1)
@@ -164,7 +164,7 @@ class ParentVersion:
     def _stored(self, version: int) -> WeightManifest | None:
         """The manifest that the store has as `version`; None where it has none."""
         try:
-            return self._store.manifest(version) if version else None
+            return self._store.versions.manifest(version) if version else None
         except NotFound:
             return None
 

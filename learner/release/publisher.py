@@ -74,7 +74,7 @@ class WeightPublisher:
             on_failure=self._note_failure,
             clock_s=clock_s,
         )
-        self._sender = Sender(store)
+        self._sender = Sender(store.versions)
         self._lease = leadership.lease
         self._not_before_s = 0.0
         self._last_failure = ""
@@ -159,7 +159,7 @@ class WeightPublisher:
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
                 self.checkpoint()
-            current = self._store.current()
+            current = self._store.versions.current()
             if current != self._learner.version:
                 self._parent.follow(current)
             elif self._parent.may_publish:
@@ -222,13 +222,13 @@ class WeightPublisher:
         if candidate is None:
             return
         num_changes = self._parent.num_changes
-        version = max(self._store.next_version(), self._learner.last_version + 1)
+        version = max(self._store.versions.next_number(), self._learner.last_version + 1)
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.stock.add(version, candidate.tensors)
         self._tensors_sent = candidate.tensors
-        put_blobs(candidate, self._store)
+        put_blobs(candidate, self._store.blobs)
         stopwatch.end("blobs")
         self._parent.announce(manifest)
         self._writer.write(manifest)

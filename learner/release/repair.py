@@ -1,7 +1,7 @@
 """Writes blobs again that the store has lost or damaged, where the learner has the bytes or can make them again.
 
     replicas' reports --damaged-------.
-    a publication is refused ---------+--> digests --stock, else the checkpoint of its version--> store.repair_blob
+    a publication is refused ---------+--> digests --stock, else the checkpoint of its version--> store.blobs.repair
     now and then, the current version-'
 
 A blob that never changes is named by every version and written once. So without the learner nobody would notice that it
@@ -77,7 +77,7 @@ class Repairer:
         long_ago_s = self._clock_s() - PAUSE_S
         self._checked_at_s = {digest: at_s for digest, at_s in self._checked_at_s.items() if at_s > long_ago_s}
         reported = set[str]()
-        for report in self._store.reports():
+        for report in self._store.reports.replicas():
             reported |= set(report.damaged)
         return self._publisher.stock.suspects | (reported - self._checked_at_s.keys())
 
@@ -88,7 +88,7 @@ class Repairer:
         if stored is None:
             counts["blobs_not_at_hand"] += 1
             log.error("blob_not_at_hand", digest=digest)
-        elif self._store.repair_blob(stored.tensor.to_blob()):
+        elif self._store.blobs.repair(stored.tensor.to_blob()):
             counts["blobs_repaired"] += 1
             log.warning("blob_repaired", tensor=stored.entry.name, digest=digest)
         stock.suspects.discard(digest)
@@ -102,9 +102,9 @@ class Repairer:
         return self._publisher.stock.of(digest)
 
     def _in_force(self) -> Iterator[WeightManifest]:
-        plan = self._store.plan()
+        plan = self._store.plans.read()
         for version in sorted({self._learner.version, *(plan.needed if plan else ())}):
             try:
-                yield self._store.manifest(version)
+                yield self._store.versions.manifest(version)
             except NotFound:
                 continue

@@ -39,12 +39,12 @@ def forget(
     settings = context.attached()
     digest = Subjects(key_bytes(settings)).digest(subject)
     with closing(open_store(settings)) as store:
-        store.request_erasure(digest)
+        store.erasures.request(digest)
         if not wait:
             print(json.dumps({"digest": digest}) if as_json else f"Asked for, as {digest}. The learner will see to it.")
             return
         erasure = _published(store, digest, timeout_s=timeout)
-        manifest = store.manifest(store.current())
+        manifest = store.versions.manifest(store.versions.current())
     print(_as_json(erasure, manifest) if as_json else _summary(erasure, manifest))
 
 
@@ -52,10 +52,10 @@ def _published(store: "Store", digest: str, *, timeout_s: float) -> "Erasure":
     """Waits until a version without the subject is published; returns the erasure."""
     deadline_s = time.monotonic() + timeout_s
     with closing(store.watch()) as watch:
-        while (erasure := store.erasure(digest)) is None or not erasure.version:
+        while (erasure := store.erasures.of(digest)) is None or not erasure.version:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise NotErasedYet(_why(erasure, is_learning=store.learner_report() is not None, timeout_s=timeout_s))
+                raise NotErasedYet(_why(erasure, is_learning=store.reports.learner() is not None, timeout_s=timeout_s))
             watch.wait(min(left_s, WAIT_S))
     return erasure
 

@@ -40,7 +40,7 @@ def rebuild(
     settings = context.attached()
     torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
     with closing(open_store(settings)) as store:
-        manifest = store.manifest(store.current() if version is None else version)
+        manifest = store.versions.manifest(store.versions.current() if version is None else version)
     encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
     learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
     with closing(Bus(settings.bus, client_id="rebuild")) as bus, Console(stderr=True).status("") as status:

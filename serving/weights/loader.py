@@ -72,7 +72,7 @@ class Loader:
     def load(self, number: int) -> Version:
         """Returns the version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
         with refusing():
-            manifest = self._store.manifest(number)
+            manifest = self._store.versions.manifest(number)
             config = self._checked_config(manifest)
             self._manifests[number] = manifest
             tensors = self._all_tensors(manifest)
@@ -127,7 +127,7 @@ class Loader:
 
     def _tensor(self, entry: TensorEntry) -> QTensor:
         if entry not in self._tensors:
-            self._tensors[entry] = from_blob(entry, self._store.get_blob(entry.digest, entry.num_bytes))
+            self._tensors[entry] = from_blob(entry, self._store.blobs.get(entry.digest, entry.num_bytes))
         return self._tensors[entry]
 
     def _packed(self, manifest: WeightManifest, config: StrataConfig, tensors: Mapping[str, QTensor]) -> QuantizedModel:

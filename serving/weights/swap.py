@@ -168,7 +168,7 @@ class Swap:
     def _read_plan(self) -> RolloutPlan | None:
         try:
             with refusing():
-                plan = self._store.plan()
+                plan = self._store.plans.read()
             if plan is not None and self._plan is not None and is_older(plan, self._plan):
                 raise VersionRefused("old_plan", f"revision {plan.revision}, after {self._plan.revision} was in force")
         except VersionRefused as error:
@@ -187,7 +187,7 @@ class Swap:
                 if is_due and plan.stable in self._resident.by_number:
                     self._activate(plan)  # the first weights of all answer as soon as they are loaded
             if not self._resident.by_number:
-                stored = self._store.stored_versions()[::-1]
+                stored = self._store.versions.stored()[::-1]
                 self._resident.load_first(stored)  # the newest one that can be loaded stands in
                 tried += tuple(stored)
             self._activate(plan)
@@ -217,4 +217,4 @@ class Swap:
     def _report_when_due(self) -> None:
         if time.monotonic() >= self._next_report_s:
             self._next_report_s = time.monotonic() + self._report_interval_s
-            self._store.report(self._report())
+            self._store.reports.write_replica(self._report())

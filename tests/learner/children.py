@@ -68,7 +68,7 @@ def wait_for(store: Store, holds: Callable[[LearnerReport], bool], *, since_ms: 
 
     def has_come() -> bool:
         time.sleep(0.05)
-        report = store.learner_report()
+        report = store.reports.learner()
         return report is not None and report.time_ms > since_ms and holds(report)
 
     eventually(has_come, within_s=90)

@@ -26,7 +26,7 @@ class PublishRig:
         self._changed |= changed
         self.checkpoints = Checkpoints(self.folder, num_newest=3)
         self.leadership = Leadership(
-            self.store, "learner", "test", ttl_ms=60_000, highest_epoch=self.checkpoints.highest_epoch
+            self.store.leases, "learner", "test", ttl_ms=60_000, highest_epoch=self.checkpoints.highest_epoch
         )
         assert self.leadership.acquire()
         self.config = small_config(trainable_layers=0, **self._changed)
@@ -66,7 +66,7 @@ def wipe(store: Store) -> None:
 
 def withdraw(store: Store, *, to: int) -> None:
     """Rolls back: makes version `to` the current one, and the only one in the plan."""
-    plan = store.plan()
+    plan = store.plans.read()
     arms = (Arm(name="stable", version=to, share=1.0),)
     revision = plan.revision + 1 if plan else 1
-    store.write_plan(RolloutPlan(revision=revision, salt="s", arms=arms), current=to)
+    store.plans.write(RolloutPlan(revision=revision, salt="s", arms=arms), current=to)

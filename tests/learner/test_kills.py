@@ -90,9 +90,9 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     assert without_the_run(found.facts) == without_the_run(expected.facts)
     assert found.tensors.keys() == expected.tensors.keys()
     assert all(torch.equal(value, expected.tensors[name]) for name, value in found.tensors.items())
-    published = {entry.name: entry for entry in store.manifest(store.current()).tensors}
+    published = {entry.name: entry for entry in store.versions.manifest(store.versions.current()).tensors}
     assert published == {name: stored.entry for name, stored in candidate.tensors.items()}
-    epochs = [store.manifest(entry.version).epoch for entry in store.history(1_000)]
+    epochs = [store.versions.manifest(entry.version).epoch for entry in store.versions.history(1_000)]
     assert epochs == sorted(epochs, reverse=True) and len(set(epochs)) > KILLS // 2
 
 
@@ -130,7 +130,7 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
     sums = ended.tier.export()
     assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
 
-    manifest = store.manifest(store.current())
+    manifest = store.versions.manifest(store.versions.current())
     unkilled = small_learner(slow_rate=1e-5, **rounds)
     again = rebuild_version(manifest, unkilled, small_config(slow_rate=1e-5, **rounds), bus, say=lambda _: None)
     assert again.differing == () and again.rounds > 0
@@ -156,7 +156,7 @@ def send_and_kill(
 def leads_or_is_dead(child: subprocess.Popen[str], store: Store, *, since_ms: int) -> None:
     def holds() -> bool:
         time.sleep(0.02)
-        report = store.learner_report()
+        report = store.reports.learner()
         return child.poll() is not None or (report is not None and report.time_ms > since_ms)
 
     eventually(holds)

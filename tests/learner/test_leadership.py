@@ -18,7 +18,7 @@ pytestmark = pytest.mark.live
 
 
 def leadership(store: Store, holder: str, *, ttl_ms: int = 60_000, highest_epoch: int = 0) -> Leadership:
-    return Leadership(store, "learner", holder, ttl_ms=ttl_ms, highest_epoch=lambda: highest_epoch)
+    return Leadership(store.leases, "learner", holder, ttl_ms=ttl_ms, highest_epoch=lambda: highest_epoch)
 
 
 def test_one_leads_and_the_next_when_it_lets_go(open_store: Callable[[], Store]) -> None:
@@ -78,7 +78,7 @@ def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
 def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread took the lease that the other had just acquired for another process's, and released it."""
     it = leadership(store, "a")
-    renew = store.renew
+    renew = store.leases.renew
     assert it.acquire()
     wipe(store)
     others: list[threading.Thread] = []
@@ -91,7 +91,7 @@ def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, mon
             others[0].join(0.5)
         return is_ours
 
-    monkeypatch.setattr(store, "renew", renew_beside_another)
+    monkeypatch.setattr(store.leases, "renew", renew_beside_another)
     it.confirm()
     others[0].join()
     it.confirm()
@@ -112,7 +112,7 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
         hung.wait()
         raise StoreUnavailable("timeout")
 
-    monkeypatch.setattr(store, "renew", hang)
+    monkeypatch.setattr(store.leases, "renew", hang)
     with it.kept():
         assert asking.wait(10)
         loop = threading.Thread(target=it.confirm, name="loop")
@@ -136,7 +136,7 @@ def test_a_store_that_is_known_to_be_away_is_not_waited_for(store: Store, monkey
         raise StoreUnavailable("timeout")
 
     leader.reach.lost(StoreUnavailable("timeout"))
-    monkeypatch.setattr(store, "renew", hang)
+    monkeypatch.setattr(store.leases, "renew", hang)
     with leader.kept():
         assert renewing.wait(10)
         loop = threading.Thread(target=leader.confirm, name="loop")
@@ -150,10 +150,11 @@ def test_a_store_that_is_known_to_be_away_is_not_waited_for(store: Store, monkey
 
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_lease_that_another_had_meanwhile_is_not_taken_again(open_store: Callable[[], Store], is_gone: bool) -> None:
-    first = leadership(open_store(), "a")
+    store = open_store()
+    first = leadership(store, "a")
     second = leadership(open_store(), "b", highest_epoch=1)
     assert first.acquire()
-    wipe(first._store)
+    wipe(store)
     assert second.acquire()
     if is_gone:
         second.release()

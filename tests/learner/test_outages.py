@@ -93,7 +93,7 @@ def test_without_a_broker_the_lease_and_the_reports_go_on(servers: Servers) -> N
     servers.stop(servers.broker)
     until_s = time.monotonic() + OUTAGE_S
     while time.monotonic() < until_s:
-        report = servers.store.learner_report()
+        report = servers.store.reports.learner()
         assert report is not None and report.epoch == 1 and now_ms() - report.time_ms < 3_000
         time.sleep(0.1)
     servers.go_on()
@@ -118,7 +118,8 @@ def test_without_a_store_learning_goes_on(servers: Servers) -> None:
     back_s = time.monotonic()
     wait_for(servers.store, knows(80))
     assert time.monotonic() - back_s < BACK_WITHIN_S
-    eventually(lambda: servers.store.manifest(servers.store.current()).epoch == 1, within_s=BACK_WITHIN_S)
+    versions = servers.store.versions
+    eventually(lambda: versions.manifest(versions.current()).epoch == 1, within_s=BACK_WITHIN_S)
     assert stop(leader) == 0
 
 

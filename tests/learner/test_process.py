@@ -89,8 +89,8 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
     assert torch.equal(found.tensors["fast.gram"], expected.tensors["fast.gram"])
     theirs = by_label(expected, "fast.class")
     assert all(torch.equal(sums, theirs[label]) for label, sums in by_label(found, "fast.class").items())
-    epochs = [store.manifest(entry.version).epoch for entry in store.history(100)]
-    assert epochs == sorted(epochs, reverse=True) and store.current() == found.facts.last_version
+    epochs = [store.versions.manifest(entry.version).epoch for entry in store.versions.history(100)]
+    assert epochs == sorted(epochs, reverse=True) and store.versions.current() == found.facts.last_version
 
 
 @pytest.mark.slow
@@ -112,8 +112,8 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
     assert stop(last) == 0
     assert_each_label_had_its_effect_once(children.snapshot(), 300)
     assert children.snapshot().facts.counts["rounds_adopted"] > 0
-    first = store.manifest(1)
-    newest = store.manifest(store.current())
+    first = store.versions.manifest(1)
+    newest = store.versions.manifest(store.versions.current())
     assert {entry.digest for entry in first.tensors} - {entry.digest for entry in newest.tensors}
 
 
@@ -132,7 +132,7 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
     send(bus, stream(0, 40))
     wait_for(store, lambda report: report.counts.get("answers") == 40 and report.version >= 2)
     assert stop(standby) == 0
-    assert store.manifest(store.current()).epoch == 2
+    assert store.versions.manifest(store.versions.current()).epoch == 2
 
 
 @pytest.mark.slow
@@ -155,20 +155,20 @@ def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
         num_events = (run + 1) * LABELS_PER_RUN
         wait_for(store, lambda report: has_reported_all(report, num_events), since_ms=since_ms)  # noqa: B023
         assert stop(other) == 0
-        before = (store.current(), store.history(100))
+        before = (store.versions.current(), store.versions.history(100))
         newest = children.snapshot().facts
         asleep.send_signal(signal.SIGCONT)
         assert exit_code(asleep) == EXIT_STALE, point
-        assert (store.current(), store.history(100)) == before, point
+        assert (store.versions.current(), store.versions.history(100)) == before, point
         assert children.snapshot().facts == newest, point
         assert_versions_are_what_was_served(children, store)
 
 
 def assert_versions_are_what_was_served(children: Children, store: Store) -> None:
     checkpoints = Checkpoints(children.state_dir, num_newest=3)
-    for version in {entry.version for entry in checkpoints.entries()} & set(store.stored_versions()):
-        found = checkpoints.of_version(store.manifest(version))
-        assert found is None or found.facts.epoch == store.manifest(version).epoch
+    for version in {entry.version for entry in checkpoints.entries()} & set(store.versions.stored()):
+        found = checkpoints.of_version(store.versions.manifest(version))
+        assert found is None or found.facts.epoch == store.versions.manifest(version).epoch
 
 
 def has_reported_all(report: LearnerReport, num_events: int) -> bool:

@@ -54,38 +54,39 @@ class World:
 
     def lead(self) -> None:
         """Takes the learner's lease."""
-        lease = self.store.acquire("learner", "test", 60_000)
+        lease = self.store.leases.acquire("learner", "test", 60_000)
         assert lease is not None
         self._lease = lease
 
     def publish(self, *, erased: int = 0, size: int = 10) -> int:
         """Publishes the next version from the current one, with a blob of `size` bytes; returns its number."""
-        version = self.store.next_version()
+        versions = self.store.versions
+        version = versions.next_number()
         data = b"%010d" % version * (size // 10)
-        manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current(), data=data)
-        self.store.publish(msgspec.structs.replace(manifest, erased=erased), self._lease)
+        manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=versions.current(), data=data)
+        versions.publish(msgspec.structs.replace(manifest, erased=erased), self._lease)
         return version
 
     def until(self, wanted: Callable[[RolloutPlan], bool]) -> RolloutPlan:
         """Waits for the first plan that is as wanted, and returns it."""
         deadline = time.monotonic() + DEADLINE_S
         with closing(self.store.watch()) as watch:
-            while (plan := self.store.plan()) is None or not wanted(plan):
+            while (plan := self.store.plans.read()) is None or not wanted(plan):
                 assert time.monotonic() < deadline, plan
                 watch.wait(0.1)
         return plan
 
     def alarms(self) -> tuple[str, ...]:
-        report = self.store.controller_report()
+        report = self.store.reports.controller()
         return report.alarms if report else ()
 
     def counts(self) -> dict[str, int]:
-        report = self.store.controller_report()
+        report = self.store.reports.controller()
         return report.counts if report else {}
 
     def evidence_labels(self) -> int:
         """Returns the number of labels of both arms since the last decision."""
-        report = self.store.controller_report()
+        report = self.store.reports.controller()
         return sum(int(number) for number in re.findall(r"/(\d+)", report.evidence)) if report else 0
 
     def answer(self, events: int, *, right: dict[str, bool], labels_after_s: float = 0.0) -> None:
@@ -93,7 +94,7 @@ class World:
 
         Before each label comes a forged one that contradicts it, and must not count.
         """
-        plan = self.store.plan()
+        plan = self.store.plans.read()
         assert plan is not None
         for number in (next(_numbers) for _ in range(events)):
             event_id = f"event-{number}"
@@ -122,13 +123,14 @@ class World:
     def answer_until(self, wanted: Callable[[RolloutPlan], bool], *, right: dict[str, bool]) -> RolloutPlan:
         """Answers until the plan is as wanted, since the judge begins at the end of the topics at an unknown time."""
         deadline = time.monotonic() + DEADLINE_S
-        while (plan := self.store.plan()) is None or not wanted(plan):
+        while (plan := self.store.plans.read()) is None or not wanted(plan):
             assert time.monotonic() < deadline, plan
             self.answer(50, right=right)
         return plan
 
     def actions(self) -> Sequence[tuple[int, str]]:
-        return [(entry.version, entry.action) for entry in self.store.history(100) if entry.action != "published"][::-1]
+        history = self.store.versions.history(100)
+        return [(entry.version, entry.action) for entry in history if entry.action != "published"][::-1]
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ def test_a_store_that_may_evict_weights_is_led_by_nobody(
     world.publish()
     with leading(store, bus):
         time.sleep(1.0)
-        assert store.plan() is None
+        assert store.plans.read() is None
         setting("maxmemory-policy", "noeviction")
         assert world.until(lambda plan: plan.stable == 1).revision == 1
 
@@ -189,10 +191,10 @@ def test_versions_that_know_somebody_erased_are_not_kept_for_being_new(world: Wo
         third = world.publish(erased=1)
         world.until(lambda plan: plan.candidate == third)
         Operator(world.store, name="test").promote(third, now_ms=now_ms())
-        eventually(lambda: world.store.stored_versions() == [first, third], within_s=DEADLINE_S)
+        eventually(lambda: world.store.versions.stored() == [first, third], within_s=DEADLINE_S)
         fourth = world.publish(erased=1)
         world.until(lambda plan: plan.candidate == fourth)
-    assert world.store.stored_versions() == [first, third, fourth]
+    assert world.store.versions.stored() == [first, third, fourth]
 
 
 def test_a_candidate_follows_within_a_tenth_of_a_second(world: World, bus: Bus) -> None:
@@ -228,7 +230,7 @@ def test_a_bad_candidate_is_withdrawn_and_the_learner_set_back(world: World, bus
         world.until(lambda plan: plan.candidate == second)
         plan = world.answer_until(lambda plan: not plan.candidate, right={"stable": True, "candidate": False})
         assert plan.stable == first
-        assert world.store.current() == first
+        assert world.store.versions.current() == first
         third = world.publish()
         assert world.until(lambda plan: plan.candidate == third).stable == first
     assert world.actions() == [(first, "promoted"), (second, "withdrawn")]
@@ -245,12 +247,12 @@ def test_labels_that_come_sixty_versions_late_promote_what_is_stored(world: Worl
             world.until(lambda plan, version=version: plan.candidate == version)  # type: ignore[misc]
             world.answer(4, right={"stable": False, "candidate": True}, labels_after_s=3.0)
             world.label_what_is_due()
-            plan = world.store.plan()
+            plan = world.store.plans.read()
             assert plan is not None
-            assert {*plan.versions, plan.previous} - {0} <= set(world.store.stored_versions())
+            assert {*plan.versions, plan.previous} - {0} <= set(world.store.versions.stored())
             stable.append(plan.stable)
             time.sleep(0.05)
-    assert world.store.controller_report() is not None
+    assert world.store.reports.controller() is not None
     assert max(stable) < version - 20, "what was promoted is as old as its labels"
 
 
@@ -359,7 +361,7 @@ def test_a_full_server_is_emptied_and_the_rollout_goes_on(own_world: World, own_
             raw.set("anything", 1)
         with leading(world.store, bus):
             world.until(lambda plan: plan.stable == 40)
-            eventually(lambda: len(world.store.stored_versions()) <= CONFIG.keep_versions, within_s=DEADLINE_S)
+            eventually(lambda: len(world.store.versions.stored()) <= CONFIG.keep_versions, within_s=DEADLINE_S)
             newest = world.publish(size=100_000)
             world.until(lambda plan: plan.candidate == newest)
 
@@ -391,7 +393,7 @@ def test_rollback_is_one_command_and_works_without_a_controller(world: World, bu
     operator = Operator(world.store, name="test")
     operator.promote(None, now_ms=1)
     plan = operator.rollback(now_ms=2)
-    assert (plan.stable, plan.candidate, world.store.current()) == (first, 0, first)
+    assert (plan.stable, plan.candidate, world.store.versions.current()) == (first, 0, first)
     assert world.actions()[-1] == (first, "rolled_back")
 
 
@@ -406,7 +408,7 @@ def test_nothing_changes_while_pinned(world: World, bus: Bus) -> None:
         third = world.publish()
         world.answer(100, right={"stable": True, "candidate": True})
         time.sleep(0.5)  # nothing tells that nothing happens
-        assert world.store.plan() == pinned
+        assert world.store.plans.read() == pinned
         operator.unpin(now_ms=2)
         world.until(lambda plan: plan.candidate == third)
 

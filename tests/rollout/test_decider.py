@@ -28,10 +28,10 @@ def published(store: Store) -> Store:
     """Publishes ten versions; the first is stable, the last is the candidate."""
     lease = lease_of(store)
     for version in range(1, 11):
-        store.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+        store.versions.publish(manifest_of(store, version, epoch=lease.epoch), lease)
     plan = begin(1, salt="s", now_ms=1).plan
-    store.write_plan(plan)
-    store.write_plan(follow(plan, 10, share=0.2, now_ms=2).plan)
+    store.plans.write(plan)
+    store.plans.write(follow(plan, 10, share=0.2, now_ms=2).plan)
     return store
 
 
@@ -61,9 +61,9 @@ def test_the_newest_stored_version_that_was_judged_is_promoted(
 ) -> None:
     """B1: versions that a plan or a label still needed had been collected."""
     decider.decide()
-    published.collect({*range(1, 11)} - {*collected})
+    published.collector.collect({*range(1, 11)} - {*collected})
     judge(decider, candidates=range(5, 9))
-    plan = published.plan()
+    plan = published.plans.read()
     assert plan is not None
     assert (plan.stable, plan.candidate, plan.previous) == (promoted, 10, 1)
     assert not alarms.now()
@@ -74,17 +74,17 @@ def test_where_nothing_that_was_judged_is_stored_nothing_is_promoted_and_that_is
 ) -> None:
     """B1: earlier and later versions are stored, but the labels belong to neither."""
     decider.decide()
-    published.collect({1, 2, 3, 9, 10})
-    before = published.plan()
+    published.collector.collect({1, 2, 3, 9, 10})
+    before = published.plans.read()
     judge(decider, candidates=range(5, 9))
-    assert published.plan() == before
+    assert published.plans.read() == before
     assert "no version that has these labels is stored" in " ".join(alarms.now())
 
 
 def test_a_withdrawal_needs_no_candidate_in_the_store(published: Store, decider: Decider) -> None:
     decider.decide()
-    published.collect({1, 10})
+    published.collector.collect({1, 10})
     judge(decider, candidates=range(5, 9), right=False)
-    plan = published.plan()
+    plan = published.plans.read()
     assert plan is not None
-    assert (plan.stable, plan.candidate, published.current()) == (1, 0, 1)
+    assert (plan.stable, plan.candidate, published.versions.current()) == (1, 0, 1)

@@ -138,7 +138,7 @@ def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
     }
     assert "evidence: no controller is heard of\n" in lifelong("rollout", "status", **there).stdout
     evidence = "candidate 45/50 (90.0%), stable 180/200 (90.0%)"
-    store.report_controller(
+    store.reports.write_controller(
         ControllerReport(controller="c", time_ms=1, evidence=evidence, alarms=("collect: NotFound: it is gone",))
     )
     raw.set(key("learner"), b"no report")

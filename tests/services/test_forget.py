@@ -70,4 +70,4 @@ def test_a_subject_is_forgotten_while_the_learner_runs_and_at_its_next_start(
     samples = [sample for _, sample in chain.from_iterable(facts.replay.groups.values())]
     subjects = {sample.subject for sample in samples if sample.subject}  # class names have none
     assert subjects == {subject_of(number) for number in range(7)} - {subject_of(3), subject_of(4)}
-    assert store.manifest(store.current()).erased == 2
+    assert store.versions.manifest(store.versions.current()).erased == 2

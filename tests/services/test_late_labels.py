@@ -57,14 +57,14 @@ class Simulation:
             self._check()
 
     def _publish(self) -> None:
-        version = self.store.next_version()
-        self.store.publish(
-            manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.current()), self._lease
+        version = self.store.versions.next_number()
+        self.store.versions.publish(
+            manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.versions.current()), self._lease
         )
         self._controller.follow_newest()
 
     def _answer(self) -> None:
-        plan = self.store.plan()
+        plan = self.store.plans.read()
         assert plan is not None
         for number in range(EVENTS_PER_S):
             event_id = f"{self.second}-{number}"
@@ -90,9 +90,9 @@ class Simulation:
 
     def _check(self) -> None:
         """The stable version is always stored, and so is the one to which a rollback returns."""
-        plan = self.store.plan()
+        plan = self.store.plans.read()
         assert plan is not None
-        assert {*plan.versions, plan.previous} - {0} <= set(self.store.stored_versions())
+        assert {*plan.versions, plan.previous} - {0} <= set(self.store.versions.stored())
         self.stable.append(plan.stable)
 
 

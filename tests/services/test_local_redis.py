@@ -28,7 +28,7 @@ def test_it_answers_and_stops(tmp_path: Path) -> None:
     server = start_redis(tmp_path / "state")
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
     store.check_policy()
-    assert store.current() == 0
+    assert store.versions.current() == 0
     assert server.version.split(".")[0].isdigit()
     store.close()
     server.stop()
@@ -44,7 +44,7 @@ def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
     """B8: it has no port, its socket lies in a private folder, and its files are private."""
     server = start_redis(tmp_path / "state")
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-    store.put_blob(b"weights")
+    store.blobs.put(b"weights")
     store.close()
     listening = psutil.Process(server.process.pid).net_connections(kind="inet")
     server.stop()
@@ -67,7 +67,7 @@ def test_a_long_path_has_its_socket_elsewhere_and_always_there(tmp_path: Path) -
         server = start_redis(folder)
         urls.append(server.url)
         store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-        assert store.current() == 0
+        assert store.versions.current() == 0
         store.close()
         server.stop()
     socket_folder = (folder / "socket").readlink()
@@ -85,7 +85,7 @@ def test_a_long_path_has_its_socket_elsewhere_and_always_there(tmp_path: Path) -
 def test_every_path_can_be_said_in_an_address(tmp_path: Path, name: str) -> None:
     server = start_redis(tmp_path / name)
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-    assert store.current() == 0
+    assert store.versions.current() == 0
     store.close()
     server.stop()
 
@@ -94,11 +94,11 @@ def test_a_killed_server_is_back_at_its_address(tmp_path: Path) -> None:
     """B7: clients reconnect, data on disk is there, and an incomplete command at the end of the file is truncated."""
     server = start_redis(tmp_path)
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-    digest = store.put_blob(b"weights")
+    digest = store.blobs.put(b"weights")
     server.process.kill()
     server.process.wait()
     with pytest.raises(StoreUnavailable):
-        store.current()
+        store.versions.current()
     (newest,) = {*tmp_path.rglob("appendonly*.incr.aof"), *tmp_path.glob("appendonly.aof")}
     with newest.open("ab") as file:
         file.write(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$99\r\nhalf")
@@ -110,7 +110,7 @@ def test_a_killed_server_is_back_at_its_address(tmp_path: Path) -> None:
 
 def has(store: Store, digest: str) -> bool:
     try:
-        return store.has_blobs([digest]) == {digest}
+        return store.blobs.has([digest]) == {digest}
     except StoreUnavailable:
         return False
 
@@ -120,8 +120,8 @@ def test_the_data_survives_a_clean_restart(tmp_path: Path) -> None:
     for turn in range(2):
         server = start_redis(tmp_path)
         store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-        digests.append(store.put_blob(b"turn %d" % turn))
-        assert store.has_blobs(digests) == set(digests)
+        digests.append(store.blobs.put(b"turn %d" % turn))
+        assert store.blobs.has(digests) == set(digests)
         store.close()
         server.stop()
 

@@ -41,7 +41,7 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
         assert stop(last) == 0
     finally:
         children.close()
-    manifest = store.manifest(store.current())
+    manifest = store.versions.manifest(store.versions.current())
     assert "adopted" in [each.outcome for each in manifest.lineage.rounds]
 
     done = lifelong("rebuild", "--json", **environment(bus_config, store_config, tmp_path))

@@ -50,28 +50,28 @@ def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> No
     def unready_now() -> str:
         return unready_program(store, replicas=1, earlier={"of the stack before"})
 
-    lease = store.acquire("learner", "test", 60_000)
+    lease = store.leases.acquire("learner", "test", 60_000)
     assert lease is not None
     unready = [unready_now()]
-    store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+    store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
     unready.append(unready_now())
-    store.write_plan(begin(1, salt="s", now_ms=1).plan)
+    store.plans.write(begin(1, salt="s", now_ms=1).plan)
     unready.append(unready_now())
-    store.report(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=2_000))
+    store.reports.write_replica(ReplicaReport(replica="of the stack before", revision=1, versions=(1,), time_ms=2_000))
     unready.append(unready_now())
-    store.report(ReplicaReport(replica="ours", revision=0, versions=(), time_ms=1_000))
+    store.reports.write_replica(ReplicaReport(replica="ours", revision=0, versions=(), time_ms=1_000))
     unready.append(unready_now())
-    store.report(ReplicaReport(replica="ours", revision=1, versions=(1,), time_ms=1_001))
+    store.reports.write_replica(ReplicaReport(replica="ours", revision=1, versions=(1,), time_ms=1_001))
     assert [*unready, unready_now()] == ["learner", "rollout", "serve", "serve", "serve", ""]
 
 
 def test_a_replica_that_answers_with_a_stand_in_is_ready(store: Store) -> None:
     """B1: `up` could not start again while the stable version was missing."""
-    lease = store.acquire("learner", "test", 60_000)
+    lease = store.leases.acquire("learner", "test", 60_000)
     assert lease is not None
-    store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
-    store.write_plan(begin(1, salt="s", now_ms=1).plan)
-    store.report(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
+    store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+    store.plans.write(begin(1, salt="s", now_ms=1).plan)
+    store.reports.write_replica(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
     assert unready_program(store, replicas=1, earlier=set()) == ""
 
 

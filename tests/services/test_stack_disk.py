@@ -104,8 +104,8 @@ def check_whole(folder: Path) -> None:
     assert checkpoints.refused == []
     settings = attach(load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(folder)}).settings)
     with closing(open_store(settings)) as store:
-        for tensor in store.manifest(store.current()).tensors:
-            store.get_blob(tensor.digest, tensor.num_bytes)
+        for tensor in store.versions.manifest(store.versions.current()).tensors:
+            store.blobs.get(tensor.digest, tensor.num_bytes)
 
 
 if __name__ == "__main__":

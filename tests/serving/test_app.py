@@ -114,9 +114,9 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
     port = free_port()
     url = f"http://127.0.0.1:{port}/v1"
     with serve(port, replicas=2) as served:
-        eventually(lambda: len(store.reports()) == 2 and all(r.versions == (1,) for r in store.reports()), within_s=60)
+        eventually(lambda: [report.versions for report in store.reports.replicas()] == [(1,), (1,)], within_s=60)
         names = {httpx.get(f"{url}/status").json()["replica"] for _ in range(40)}
-        assert names == {report.replica for report in store.reports()}
+        assert names == {report.replica for report in store.reports.replicas()}
         assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
             1, "hello"
         )
@@ -263,7 +263,7 @@ def test_on_a_shared_ray_only_our_own_application_is_removed(
         assert shared.stdout is not None
         monkeypatch.setenv("RAY_ADDRESS", shared.stdout.readline().strip())
         with serve(free_port(), replicas=1):
-            eventually(lambda: len(store.reports()) == 1, within_s=90)
+            eventually(lambda: len(store.reports.replicas()) == 1, within_s=90)
             assert applications() == "['lifelong', 'other']"
         assert applications() == "['other']"
 

@@ -94,7 +94,7 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
     assert set(found) == {"by-http", "by-kafka"}
     assert {answer.label for answer in found.values()} == {label_of(1, "where is my card")}
     assert asked["answers"][0]["label"] == label_of(1, "where is my card")
-    eventually(lambda: [report.versions for report in store.reports()] == [(1,)])
+    eventually(lambda: [report.versions for report in store.reports.replicas()] == [(1,)])
     status = httpx.get(f"{url}/status").json()
     assert (status["counts"]["answers"], status["counts"]["answers_int8"]) == (2, 2)
     assert status["arms"] == [{"name": "stable", "version": 1, "share": 1.0}]

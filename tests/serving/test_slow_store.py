@@ -81,6 +81,6 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
 
 def _is_up(store: Store) -> bool:
     try:
-        return store.current() == 0
+        return store.versions.current() == 0
     except StoreUnavailable:
         return False

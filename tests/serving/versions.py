@@ -124,7 +124,7 @@ class TinyPublisher:
     """Publishes versions and writes plans, as the learner and the rollout controller do."""
 
     def __init__(self, store: Store) -> None:
-        lease = store.acquire("learner", "test", 60_000)
+        lease = store.leases.acquire("learner", "test", 60_000)
         assert lease is not None
         self.store = store
         self._lease: Lease = lease
@@ -135,20 +135,20 @@ class TinyPublisher:
         """Publishes version `number`. `blobs` are stored besides its own, for manifests that were changed to name
         others."""
         for tensor in version_weights(number, encoder_seed=encoder_seed).values():
-            self.store.put_blob(tensor.to_blob())
+            self.store.blobs.put(tensor.to_blob())
         for blob in blobs:
-            self.store.put_blob(blob)
+            self.store.blobs.put(blob)
         manifest = manifest_of(
-            number, parent=self.store.current(), encoder_seed=encoder_seed, epoch=self._lease.epoch, **changes
+            number, parent=self.store.versions.current(), encoder_seed=encoder_seed, epoch=self._lease.epoch, **changes
         )
-        self.store.publish(manifest, self._lease)
+        self.store.versions.publish(manifest, self._lease)
         return manifest
 
     def plan(self, stable: int, candidate: int = 0, *, share: float = 0.5, previous: int = 0) -> RolloutPlan:
         """Puts the next plan in force."""
-        before = self.store.plan()
+        before = self.store.plans.read()
         plan = plan_of(stable, candidate, share=share, previous=previous, revision=before.revision + 1 if before else 1)
-        self.store.write_plan(plan)
+        self.store.plans.write(plan)
         return plan
 
 

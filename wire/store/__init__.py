@@ -2,13 +2,15 @@
 
     Store -> blobs | lease | versions | plans | erasures | reports | collect -> server (commands, Lua scripts) -> Redis
 
-`store` is the door; `keys` names every Redis key, `signed` signs and verifies records, `watch` waits for changes. Other
-rooms use `Store`, `Lease`, `Watch` and `Contents` from here.
+`store` is the door and shows these parts; `keys` names every Redis key, `signed` signs and verifies records, `watch`
+waits for changes. Other rooms use `Store`, `Lease`, `Watch`, `Contents` and single parts from here.
 """
 
-from wire.store.collect import Contents
-from wire.store.lease import Lease
+from wire.store.blobs import Blobs
+from wire.store.lease import Lease, Leases
+from wire.store.plans import Plans
 from wire.store.store import Store
+from wire.store.versions import Contents, Versions
 from wire.store.watch import Watch
 
-__all__ = ["Contents", "Lease", "Store", "Watch"]
+__all__ = ["Blobs", "Contents", "Lease", "Leases", "Plans", "Store", "Versions", "Watch"]

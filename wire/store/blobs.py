@@ -18,6 +18,7 @@ encoder that never changes would be fetched for every version).
 
 import re
 import secrets
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
@@ -54,17 +55,20 @@ return 1
 
 
 class Blobs:
-    """The blobs on one server."""
+    """The blobs on one server. `make_room(num_bytes)` is called before a blob is put, and may raise StoreFull."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, make_room: Callable[[int], None]) -> None:
         self._server = server
+        self._make_room = make_room
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
         """Stores `data` unless it is stored, safe from collection for the grace period. Returns its digest. Idempotent.
 
-        Raises BlobCorrupt where an incomplete blob has an invalid chunk size: repair it.
+        Collects garbage where memory is short. Raises StoreFull where too much must stay (then nothing is written), and
+        BlobCorrupt where an incomplete blob has an invalid chunk size: repair it.
         """
         view = self._checked(data)
+        self._make_room(len(view))
         digest = sha256(view).hexdigest()
         self._write(digest, view)
         return digest
@@ -86,10 +90,11 @@ class Blobs:
             return True
         return False
 
-    def has(self, digests: list[str]) -> set[str]:
+    def has(self, digests: Iterable[str]) -> set[str]:
         """Returns those of `digests` that are complete. It does not save them from collection, as `put` does."""
-        replies = self._server.ask_many([("HEXISTS", self._key_of(digest), "bytes") for digest in digests])
-        return {digest for digest, is_complete in zip(digests, replies, strict=True) if is_complete}
+        wanted = list(digests)
+        replies = self._server.ask_many([("HEXISTS", self._key_of(digest), "bytes") for digest in wanted])
+        return {digest for digest, is_complete in zip(wanted, replies, strict=True) if is_complete}
 
     def get(self, digest: str, num_bytes: int) -> bytearray:
         """Returns the verified blob. Raises NotFound where there is none, BlobCorrupt where size or digest differ."""

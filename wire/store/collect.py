@@ -8,7 +8,7 @@ same script that relies on it, so a blob between `put` and `publish` is safe for
 names the missing blob and changes nothing. A reader of a version that is being removed gets NotFound or BlobCorrupt. A
 full server accepts the commands of a collection, since they only remove.
 
-    put_blob -> make_room: above MOST_USED of the memory -> drop all but the plan's and the newest versions -> StoreFull
+    put -> make_room: above MOST_USED of the memory -> drop all but the plan's and the newest versions -> StoreFull
 
 So a publisher makes room itself where nobody collects, or where the retained versions take too much memory.
 
@@ -16,11 +16,10 @@ Rejected: expiry of blobs (an unchanged encoder would expire while it serves), a
 the server for as long as there is garbage).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreFull, UnknownFormat
+from wire.errors import NotFound, StoreFull
 from wire.store import keys
 from wire.store.plans import Plans
 from wire.store.server import Server
@@ -63,43 +62,15 @@ return removed
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """The erasures before a version, and the sizes of its blobs in bytes, by digest: from its manifest."""
-
-    erased: int
-    blobs: Mapping[str, int]
-
-
 class Collector:
-    """The garbage collector of one server. Any number may run concurrently.
-
-    It caches manifests by version and signature, since a version number is used again after a server was wiped.
-    """
+    """The garbage collector of one server. It needs no lease: any number may run concurrently, at any time."""
 
     def __init__(self, server: Server, versions: Versions, plans: Plans) -> None:
         self._server = server
         self._versions = versions
         self._plans = plans
-        self._cache: dict[tuple[int, bytes | None], Contents] = {}
 
-    def contents(self) -> dict[int, Contents]:
-        """Returns the contents of the stored versions; a version that cannot be read is left out."""
-        versions = self._versions.stored()
-        signatures = self._server.ask_many(
-            [("HGET", self._server.key(keys.MANIFEST, version), "signature") for version in versions]
-        )
-        before = self._cache
-        self._cache = {}
-        for version, signature in zip(versions, signatures, strict=True):
-            try:
-                contents = before.get((version, signature)) or self._contents_of(version)
-            except (NotFound, BadSignature, UnknownFormat, BlobCorrupt):
-                continue
-            self._cache[version, signature] = contents
-        return {version: contents for (version, _), contents in self._cache.items()}
-
-    def collect(self, keep: Iterable[int], grace_ms: int) -> int:
+    def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
         """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many of both.
 
         Raises BadSignature or UnknownFormat where a version that stays cannot be read: its blobs would be at risk.
@@ -111,12 +82,12 @@ class Collector:
         garbage = [digest for digest in map(bytes.decode, old) if digest not in referenced]
         return num_dropped + self._sweep(garbage, cutoff)
 
-    def make_room(self, num_bytes: int) -> None:
+    def make_room(self, num_bytes: int = 0) -> None:
         """Collects garbage until `num_bytes` may be written. Raises StoreFull where too much must stay."""
         try:
             self._server.check_room(num_bytes)
         except StoreFull:
-            self.collect(self._versions.stored()[-PRESSED_VERSIONS:], PRESSED_GRACE_MS)
+            self.collect(self._versions.stored()[-PRESSED_VERSIONS:], grace_ms=PRESSED_GRACE_MS)
             self._server.check_room(num_bytes)
 
     def _drop(self, keep: frozenset[int]) -> int:
@@ -126,7 +97,7 @@ class Collector:
         """
         key = self._server.key
         current = self._versions.current()
-        plan = self._plans.plan()
+        plan = self._plans.read()
         retained = keep | {current} | set(plan.needed if plan else ())
         revision = plan.revision if plan else 0
         removed = 0
@@ -141,17 +112,13 @@ class Collector:
 
     def _referenced(self) -> Iterator[str]:
         """Yields the digests of the blobs of every stored version."""
-        readable = self.contents()
+        readable = self._versions.contents()
         for version in self._versions.stored():
             try:
-                contents = readable.get(version) or self._contents_of(version)
+                contents = readable.get(version) or self._versions.contents_of(version)
             except NotFound:
                 continue  # removed meanwhile by another collection
             yield from contents.blobs
-
-    def _contents_of(self, version: int) -> Contents:
-        manifest = self._versions.manifest(version)
-        return Contents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
 
     def _sweep(self, digests: list[str], cutoff: int) -> int:
         key = self._server.key

@@ -11,6 +11,7 @@ same lease, so a lost reply costs nothing. A full server grants and renews lease
 Rejected: `redis.lock.Lock` (its token does not grow), and the holder's name as proof (two processes may share it).
 """
 
+import secrets
 from dataclasses import dataclass
 
 from wire.store import keys
@@ -58,16 +59,17 @@ class Lease:
 
 
 class Leases:
-    """Leases by name. `identity` makes the nonces of this process, so it must be unique."""
+    """Leases by name. A random identity makes the nonces of each object its own."""
 
-    def __init__(self, server: Server, identity: str) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._identity = identity
+        self._identity = secrets.token_hex(8)
 
-    def acquire(self, name: str, holder: str, ttl_ms: int, above: int) -> Lease | None:
+    def acquire(self, name: str, holder: str, ttl_ms: int, *, above: int = 0) -> Lease | None:
         """Returns the lease, or None while another holds it. The holder renews its lease by it.
 
-        The epoch of a new holder is above `above`: a server that was wiped knows no earlier epoch.
+        `above` is the highest epoch known from elsewhere, which a server that was wiped has forgotten: the epoch of a
+        new holder is above it.
         """
         nonce = f"{self._identity}/{holder}"
         epoch = self._server.run(_ACQUIRE, (self._server.key(keys.LEASE, name),), (nonce, holder, ttl_ms, above))

@@ -1,6 +1,6 @@
 """The rollout plan: one signed record, replaced by compare and swap on its revision.
 
-    plan() -> a plan with revision + 1 -> write: one script compares, writes, appends to the history, notifies
+    read -> a plan with revision + 1 -> write: one script compares, writes, appends to the history, notifies
 
 The script refuses a plan that names a version without a manifest: no replica could load it, and the rollout would
 stand still. The collector compares the revision in its script, too, so that no version of a plan is removed.
@@ -39,17 +39,17 @@ class Plans:
         self._server = server
         self._signing_key = signing_key
 
-    def plan(self) -> RolloutPlan | None:
+    def read(self) -> RolloutPlan | None:
         """Returns the plan in force; None before the first. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.PLAN)
         body = signed.fetch(self._server, key, self._signing_key)
         return None if body is None else signed.decode(body, RolloutPlan, key)
 
-    def write(self, plan: RolloutPlan, entry: VersionEntry | None, current: int | None) -> None:
-        """Replaces the plan of revision `plan.revision - 1`, and sets `current`, if given. Idempotent.
+    def write(self, plan: RolloutPlan, entry: VersionEntry | None = None, current: int | None = None) -> None:
+        """Replaces the plan of revision `plan.revision - 1`; adds `entry` to the history and sets `current`, if given.
 
-        Raises PlanMoved where another revision is in force, NotFound where the version of an arm, of a rollback or of
-        the pointer is not stored. Version 0 stands for none.
+        Idempotent. Raises PlanMoved where another revision is in force, NotFound where the version of an arm, of a
+        rollback or of the pointer is not stored. Version 0 stands for none.
         """
         key = self._server.key
         body = signed.encode(plan)

@@ -1,7 +1,7 @@
 """The reports of replicas, the learner and the controller, which expire unless they are renewed.
 
-    replica -> SET report:<replica> with an expiry, and its name in a sorted set -> reports(): those not expired
-    learner, controller -> SET learner, SET controller with an expiry -> learner_report(), controller_report()
+    replica -> SET report:<replica> with an expiry, and its name in a sorted set -> replicas(): those not expired
+    learner, controller -> SET learner, SET controller with an expiry -> learner(), controller()
 
 A report that cannot be read (written by a later program, or damaged) is skipped and counted, so that it does not hide
 the others. There is no script, so the Redis account of a replica needs no permission for scripts. Rejected: KEYS and
@@ -28,8 +28,11 @@ class Reports:
         self._server = server
         self.num_unreadable = 0
 
-    def report(self, report: ReplicaReport) -> None:
-        """Replaces the replica's report. A failed write is not repeated: the next report is newer."""
+    def write_replica(self, report: ReplicaReport) -> None:
+        """Replaces the replica's report, which expires after `report_ttl_ms`.
+
+        A failed write is not repeated: the next report is newer.
+        """
         names = self._server.key(keys.REPORTS)
         key = self._server.key(keys.REPORT, report.replica)
         ttl_ms = self._server.config.report_ttl_ms
@@ -41,8 +44,8 @@ class Reports:
             ]
         )
 
-    def reports(self) -> list[ReplicaReport]:
-        """Returns the reports that have not expired, the latest first."""
+    def replicas(self) -> list[ReplicaReport]:
+        """Returns the reports of all replicas that have not expired, the latest first."""
         names = self._server.ask("ZREVRANGE", self._server.key(keys.REPORTS), 0, MAX_REPORTS - 1)
         if not names:
             return []
@@ -50,19 +53,19 @@ class Reports:
         decoded = [self._decoded(body, ReplicaReport) for body in bodies]
         return [report for report in decoded if report is not None]
 
-    def report_learner(self, report: LearnerReport) -> None:
-        """Replaces the learner's report."""
+    def write_learner(self, report: LearnerReport) -> None:
+        """Replaces the report of the learner that leads, which expires after `report_ttl_ms`."""
         self._set(keys.LEARNER, report)
 
-    def learner_report(self) -> LearnerReport | None:
+    def learner(self) -> LearnerReport | None:
         """Returns the learner's report; None where it has expired."""
         return self._decoded(self._server.ask("GET", self._server.key(keys.LEARNER)), LearnerReport)
 
-    def report_controller(self, report: ControllerReport) -> None:
-        """Replaces the report of the controller that leads."""
+    def write_controller(self, report: ControllerReport) -> None:
+        """Replaces the report of the controller that leads, which expires after `report_ttl_ms`."""
         self._set(keys.CONTROLLER, report)
 
-    def controller_report(self) -> ControllerReport | None:
+    def controller(self) -> ControllerReport | None:
         """Returns the controller's report; None where it has expired."""
         return self._decoded(self._server.ask("GET", self._server.key(keys.CONTROLLER)), ControllerReport)
 

@@ -7,14 +7,17 @@ file is one sequence, so where the pointer is on disk its blobs are, too, and a 
 sooner.
 
 `current` is the version to continue learning from. A rollback sets it back, so a new version takes its number from
-`next_version` and not from `current`: the withdrawn number stays used.
+`next_number` and not from `current`: the withdrawn number stays used.
 
 Rejected: MULTI with WATCH (several round trips, and the outcome is unknown after a lost reply), and a pointer that
 readers follow without a signature.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from wire.config import StoreConfig
-from wire.errors import BlobCorrupt, NotFound, ParentMoved, StaleEpoch
+from wire.errors import BadSignature, BlobCorrupt, NotFound, ParentMoved, StaleEpoch, UnknownFormat
 from wire.records import VersionEntry, WeightManifest
 from wire.store import keys, signed
 from wire.store.lease import Lease
@@ -49,12 +52,24 @@ return {{'ok'}}
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The erasures before a version, and the sizes of its blobs in bytes, by digest: from its manifest."""
+
+    erased: int
+    blobs: Mapping[str, int]
+
+
 class Versions:
-    """The manifests, the pointer and the history on one server."""
+    """The manifests, the pointer and the history on one server.
+
+    Contents are cached by version and signature, since a version number is used again after a server was wiped.
+    """
 
     def __init__(self, server: Server, signing_key: bytes) -> None:
         self._server = server
         self._signing_key = signing_key
+        self._contents: dict[tuple[int, bytes | None], Contents] = {}
 
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
         """Makes `manifest` current; returns when it is on disk, where the server can tell. Idempotent.
@@ -84,16 +99,37 @@ class Versions:
         return manifest
 
     def current(self) -> int:
-        """Returns the version to continue learning from; 0 where there is none."""
+        """Returns the version to continue learning from; 0 where there is none. A rollback sets it back."""
         return int(self._server.ask("GET", self._server.key(keys.CURRENT)) or 0)
 
-    def next_version(self) -> int:
-        """Returns the lowest number above that of every version that ever was."""
+    def next_number(self) -> int:
+        """Returns the lowest number above that of every version that ever was: a withdrawn number stays used."""
         return int(self._server.ask("GET", self._server.key(keys.NEWEST)) or 0) + 1
 
     def stored(self) -> list[int]:
         """Returns every version that has a manifest, lowest first."""
         return [int(version) for version in self._server.ask("ZRANGE", self._server.key(keys.VERSIONS), 0, -1)]
+
+    def contents(self) -> dict[int, Contents]:
+        """Returns the contents of the stored versions; a version that cannot be read is left out."""
+        versions = self.stored()
+        signatures = self._server.ask_many(
+            [("HGET", self._server.key(keys.MANIFEST, version), "signature") for version in versions]
+        )
+        readable = {}
+        for version, signature in zip(versions, signatures, strict=True):
+            try:
+                contents = self._contents.get((version, signature)) or self.contents_of(version)
+            except (NotFound, BadSignature, UnknownFormat, BlobCorrupt):
+                continue
+            readable[version, signature] = contents
+        self._contents = readable
+        return {version: contents for (version, _), contents in readable.items()}
+
+    def contents_of(self, version: int) -> Contents:
+        """Returns the contents of one version, past the cache. Raises what `manifest` raises."""
+        manifest = self.manifest(version)
+        return Contents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
 
     def history(self, limit: int) -> list[VersionEntry]:
         """Returns the last entries, newest first."""

@@ -1,6 +1,6 @@
 """Notification of changes: a counter and a channel.
 
-    publish, write_plan -> INCR changes, PUBLISH changes -> Watch.wait returns True -> the caller reads the plan
+    publication or plan -> INCR changes, PUBLISH changes -> Watch.wait returns True -> the caller reads the plan
 
 The counter is authoritative and the notice only a hint: a watcher whose connection was lost, or that never could
 subscribe, reads the counter at its next poll.
@@ -46,7 +46,7 @@ class Watch:
     def wait(self, timeout_s: float) -> bool:
         """Returns True once something has changed since the last True; False after `timeout_s` seconds or when closed.
 
-        consumes: notices of `publish` and `write_plan`, and their counter every `poll_interval_ms`
+        consumes: notices of publications and plans, and their counter every `poll_interval_ms`
         produces: nothing; the caller reads what it needs, and may read whenever it likes
         waits for: a notice; while Redis is away, for the next poll
         unblocked by: a change, the timeout, and `close` at the next poll

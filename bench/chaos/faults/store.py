@@ -47,7 +47,7 @@ class DamagedBlob:
         settings = self.settings()
         try:
             with closing(open_store(settings)) as store:
-                tensors = store.manifest(store.plan().stable).tensors  # type: ignore[union-attr]  # caught below
+                tensors = store.versions.manifest(store.plans.read().stable).tensors  # type: ignore[union-attr]  # caught below
         except (WireError, AttributeError) as error:
             return f"none: {error}"
         tensor = tensors[int(self.place * len(tensors))]

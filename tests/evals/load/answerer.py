@@ -71,7 +71,7 @@ class Answerer:
         self._learned: dict[int, frozenset[str]] = {}
         self._read: dict[str, int] = {}
         self._swaps = 0
-        lease = store.acquire("learner", "answerer", 60_000)
+        lease = store.leases.acquire("learner", "answerer", 60_000)
         assert lease is not None
         self._lease = lease
         self._newest = FIRST
@@ -123,9 +123,9 @@ class Answerer:
         self._events += 1
 
     def _publish(self, learned: frozenset[str], through: Mapping[str, int]) -> RolloutPlan:
-        version = self._store.next_version()
+        version = self._store.versions.next_number()
         self._learned[version] = learned
-        digest = self._store.put_blob(msgspec.json.encode(sorted(learned)))
+        digest = self._store.blobs.put(msgspec.json.encode(sorted(learned)))
         tensor = TensorEntry(
             name="words",
             scheme="w8c",
@@ -143,14 +143,14 @@ class Answerer:
             epoch=self._lease.epoch,
             created_ms=now_ms(),
         )
-        self._store.publish(self._newest, self._lease)
-        plan = change(self._store, lambda now: follow_newest(now, version, share=0.5, salt="s", now_ms=now_ms()))
+        self._store.versions.publish(self._newest, self._lease)
+        plan = change(self._store.plans, lambda now: follow_newest(now, version, share=0.5, salt="s", now_ms=now_ms()))
         assert plan is not None
         self._report(plan)
         return plan
 
     def _adopt_plan(self) -> None:
-        plan = self._store.plan()
+        plan = self._store.plans.read()
         if plan is not None and plan.revision > self._plan.revision:
             self._plan = plan
             self._report(plan)
@@ -166,7 +166,7 @@ class Answerer:
             swap_stalls_ms=(0.25,),
             swap_pauses_ms=(0.125,),
         )
-        self._store.report(report)
+        self._store.reports.write_replica(report)
 
 
 def refuse_one(bus: Bus) -> None:

@@ -75,7 +75,7 @@ def test_a_watcher_sees_an_empty_store(store: Store) -> None:
 def test_a_watcher_sees_what_drifted(store: Store) -> None:
     drift = Drift(signal="error", at_label=9, before=0.0, after=1.0)
     counts = {"learnt": 9, "drift_error": 2, "drift_distance": 1}
-    store.report_learner(LearnerReport(learner="l", state="learning", time_ms=0, counts=counts, drifts=(drift,)))
+    store.reports.write_learner(LearnerReport(learner="l", state="learning", time_ms=0, counts=counts, drifts=(drift,)))
     watcher = Watcher(store)
     watcher.poll()
     assert (watcher.snapshot().drifts, watcher.snapshot().drift) == (3, drift)

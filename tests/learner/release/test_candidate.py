@@ -24,8 +24,8 @@ def test_new_labels_make_a_version_that_sends_only_the_head(rig: PublishRig) -> 
     rig.publish()
     rig.learn(0, 60)
     assert rig.publish() == 2
-    first = rig.store.manifest(1)
-    second = rig.store.manifest(2)
+    first = rig.store.versions.manifest(1)
+    second = rig.store.versions.manifest(2)
     pairs = zip(first.tensors, second.tensors, strict=True)
     assert [entry.name for entry, other in pairs if entry != other] == ["head.out"]
     assert second.labels == rig.learner.tier.head.classes and second.trained_through == {"feedback.v1/0": 60}
@@ -33,16 +33,16 @@ def test_new_labels_make_a_version_that_sends_only_the_head(rig: PublishRig) -> 
     assert second.evaluation.accuracy > 0.0
     assert second.model_spec == rig.learner.model_spec and second.max_tokens == tokenizer().max_tokens
     digests = {entry.digest for entry in second.tensors}
-    assert rig.store.has_blobs(digests) == digests
+    assert rig.store.blobs.has(digests) == digests
 
 
 def test_a_replica_reads_what_the_learner_measured(rig: PublishRig) -> None:
     rig.publish()
     rig.learn(0, 60)
-    manifest = rig.store.manifest(rig.publish())
+    manifest = rig.store.versions.manifest(rig.publish())
     tensors = {}
     for entry in manifest.tensors:
-        tensors[entry.name] = from_blob(entry, rig.store.get_blob(entry.digest, entry.num_bytes))
+        tensors[entry.name] = from_blob(entry, rig.store.blobs.get(entry.digest, entry.num_bytes))
     model = QuantizedModel.from_tensors(StrataConfig.from_json(manifest.config), tensors, labels=manifest.labels)
     batch = RaggedBatch.of(tokenizer().encode_many([probe.text for probe in manifest.probes]))
     assert [tuple(row) for row in model.predict(batch).tolist()] == [probe.logits for probe in manifest.probes]

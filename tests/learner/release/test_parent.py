@@ -35,7 +35,7 @@ def test_a_withdrawn_version_takes_the_learner_back(rig: PublishRig) -> None:
     assert rig.learner.counts["learnt"] == learnt and rig.learner.offsets == {"feedback.v1/0": 100}
     rig.learn(100, 120)
     assert rig.publish() == 5
-    manifest = rig.store.manifest(5)
+    manifest = rig.store.versions.manifest(5)
     assert manifest.parent == 2 and manifest.evaluation.parent_accuracy > 0
     counts = rig.learner.counts
     assert rig.learner.join.counts["matched"] == 120
@@ -52,7 +52,7 @@ def test_without_the_snapshot_the_learner_says_so_and_goes_on(rig: PublishRig) -
     rig.learn(40, 60)
     assert rig.publish() == 1 and rig.learner.counts["snapshot_missing"] == 1
     rig.learn(60, 80)
-    assert rig.publish() == 3 and rig.store.manifest(3).parent == 1
+    assert rig.publish() == 3 and rig.store.versions.manifest(3).parent == 1
 
 
 def test_a_checkpoint_whose_version_was_published_is_not_published_again(rig: PublishRig) -> None:
@@ -77,11 +77,11 @@ def test_a_restart_without_news_publishes_nothing(rig: PublishRig) -> None:
 def test_a_pending_version_that_the_store_lacks_is_published_again(rig: PublishRig) -> None:
     rig.publish()
     rig.learn(0, 30)
-    manifest = msgspec.structs.replace(rig.store.manifest(1), version=2, parent=1, tensors=())
+    manifest = msgspec.structs.replace(rig.store.versions.manifest(1), version=2, parent=1, tensors=())
     rig.learner.announce_version(2)
     rig.checkpoints.write(rig.learner.export(manifest, epoch=1))
     rig.start()
-    assert rig.publish() == 3 and rig.store.manifest(3).trained_through == {"feedback.v1/0": 30}
+    assert rig.publish() == 3 and rig.store.versions.manifest(3).trained_through == {"feedback.v1/0": 30}
 
 
 def test_a_checkpoint_older_than_the_store_is_read_on_first(rig: PublishRig) -> None:
@@ -94,7 +94,7 @@ def test_a_checkpoint_older_than_the_store_is_read_on_first(rig: PublishRig) -> 
     rig.learn(20, 30)
     assert not rig.publisher.is_due()
     rig.learn(30, 60)
-    assert rig.publish() == 3 and rig.store.manifest(3).parent == 2
+    assert rig.publish() == 3 and rig.store.versions.manifest(3).parent == 2
 
 
 def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(rig: PublishRig) -> None:
@@ -111,7 +111,7 @@ def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(rig: 
     rig.learn(30, 35)
     assert not rig.publisher.is_due()
     rig.learn(35, 60)
-    assert rig.publish() == 3 and rig.store.manifest(3).parent == 2
+    assert rig.publish() == 3 and rig.store.versions.manifest(3).parent == 2
 
 
 def test_a_state_that_was_never_served_is_not_taken_for_a_version(rig: PublishRig) -> None:
@@ -119,7 +119,7 @@ def test_a_state_that_was_never_served_is_not_taken_for_a_version(rig: PublishRi
     for last in (20, 40, 60):
         rig.learn(last - 20, last)
         rig.publish()
-    served = rig.store.manifest(2)
+    served = rig.store.versions.manifest(2)
     entry = rig.checkpoints.entries()[1]
     assert entry.version == 2
     never_served = msgspec.structs.replace(served, epoch=served.epoch + 1, trained_through={"feedback.v1/0": 1})
@@ -137,7 +137,7 @@ def test_a_current_version_without_a_manifest_is_not_waited_for(
     raw.set(key("current"), 7)
     rig.learn(20, 30)
     assert rig.publish() == 7 and rig.learner.counts["manifest_missing"] == 1
-    assert rig.publish() == 8 and rig.store.manifest(8).parent == 7
+    assert rig.publish() == 8 and rig.store.versions.manifest(8).parent == 7
 
 
 def test_records_that_the_bus_has_lost_are_not_waited_for(rig: PublishRig) -> None:
@@ -157,8 +157,8 @@ def test_a_wiped_store_gets_what_the_learner_knows(rig: PublishRig) -> None:
     wipe(rig.store)
     rig.start()
     rig.learn(30, 40)
-    assert (rig.publish(), rig.store.current()) == (2, 2)
-    assert rig.store.manifest(rig.store.current()).labels == rig.learner.tier.head.classes
+    assert (rig.publish(), rig.store.versions.current()) == (2, 2)
+    assert rig.store.versions.manifest(rig.store.versions.current()).labels == rig.learner.tier.head.classes
 
 
 def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_without_a_label(rig: PublishRig) -> None:
@@ -167,8 +167,8 @@ def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_with
     wipe(rig.store)
     rig.leadership.confirm()
     assert rig.publish() == 0  # finds that the store has no version
-    assert (rig.publish(), rig.store.current()) == (2, 2)
-    assert rig.store.manifest(2).epoch == 2
+    assert (rig.publish(), rig.store.versions.current()) == (2, 2)
+    assert rig.store.versions.manifest(2).epoch == 2
     assert rig.leadership.lease.epoch == 2
     assert rig.checkpoints.highest_epoch() == 2
     assert not rig.publisher.is_due()
@@ -178,12 +178,12 @@ def test_a_publication_that_the_wiped_store_refuses_is_made_again(rig: PublishRi
     rig.learn(0, 30)
     wipe(rig.store)
     assert rig.publish() == 0 and rig.learner.counts["failed_StaleEpoch"] == 1
-    assert (rig.publish(), rig.store.current()) == (2, 2)
+    assert (rig.publish(), rig.store.versions.current()) == (2, 2)
 
 
 def test_a_publication_under_a_lease_that_another_has_ends_it(rig: PublishRig, open_store: Callable[[], Store]) -> None:
     rig.learn(0, 30)
     wipe(rig.store)
-    assert Leadership(open_store(), "learner", "another", ttl_ms=60_000).acquire()
+    assert Leadership(open_store().leases, "learner", "another", ttl_ms=60_000).acquire()
     with pytest.raises(StaleEpoch):
         rig.publish()

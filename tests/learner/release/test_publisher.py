@@ -23,8 +23,8 @@ def rig(store: Store, tmp_path: Path) -> PublishRig:
 
 
 def test_an_empty_store_gets_a_version_before_any_label(rig: PublishRig) -> None:
-    assert (rig.publish(), rig.store.current()) == (1, 1)
-    manifest = rig.store.manifest(1)
+    assert (rig.publish(), rig.store.versions.current()) == (1, 1)
+    manifest = rig.store.versions.manifest(1)
     assert (manifest.parent, manifest.labels, manifest.trained_through) == (0, (), {})
     assert len(manifest.probes) == 4 and [evaluation.name for evaluation in manifest.precisions] == ["int8", "int4"]
     assert manifest.precisions[0].cosine > 0.9
@@ -37,8 +37,8 @@ def test_labels_that_come_while_a_version_is_sent_are_in_the_next(rig: PublishRi
     rig.learn(30, 50)
     assert not rig.publisher.is_due()
     rig.publisher.complete(wait=True)
-    assert rig.store.manifest(1).trained_through == {"feedback.v1/0": 30}
-    assert rig.publish() == 2 and rig.store.manifest(2).trained_through == {"feedback.v1/0": 50}
+    assert rig.store.versions.manifest(1).trained_through == {"feedback.v1/0": 30}
+    assert rig.publish() == 2 and rig.store.versions.manifest(2).trained_through == {"feedback.v1/0": 50}
 
 
 def test_the_interval_is_kept(store: Store, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
 
 def test_what_the_gate_refuses_is_not_published_and_is_said(store: Store, tmp_path: Path) -> None:
     rig = PublishRig(store, tmp_path, min_parity_cosine=1.1)
-    assert (rig.publish(), store.current()) == (0, 0)
+    assert (rig.publish(), store.versions.current()) == (0, 0)
     assert rig.learner.counts["gate_parity_cosine"] == 1 and not rig.publisher.is_due()
     assert rig.publisher.refusals == ("parity_cosine",) and rig.learner.counts["gate_in_a_row"] == 1
 
@@ -88,7 +88,7 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
     assert head.num_samples == learnt + len(head.classes)
     assert counts["set_aside"] > 50
     rig.learn(180, 190)
-    assert rig.publish() == 2 and store.manifest(2).evaluation.anchor == 1
+    assert rig.publish() == 2 and store.versions.manifest(2).evaluation.anchor == 1
     assert not rig.publisher.refusals
 
 
@@ -112,7 +112,7 @@ def test_the_anchor_survives_a_restart(rig: PublishRig) -> None:
     assert rig.learner.knowledge.anchor == anchor
     rig.learn(60, 80)
     rig.publish()
-    assert rig.store.manifest(2).evaluation.anchor == 1
+    assert rig.store.versions.manifest(2).evaluation.anchor == 1
 
 
 def test_versions_that_may_return_keep_their_checkpoint(rig: PublishRig) -> None:
@@ -164,16 +164,16 @@ def test_a_full_disk_publishes_nothing(rig: PublishRig) -> None:
     rig.publish()
     rig.learn(0, 30)
     (rig.folder / "000000002-e1-v2.temporary").symlink_to("/dev/full")
-    assert (rig.publish(), rig.store.current()) == (1, 1)
+    assert (rig.publish(), rig.store.versions.current()) == (1, 1)
     assert rig.learner.counts["failed_CheckpointFailed"] == 1
     assert rig.publish() == 3
 
 
 def test_the_process_of_an_old_epoch_is_told_to_stop(rig: PublishRig) -> None:
     rig.publish()
-    rig.store.release(rig.leadership.lease)
-    assert rig.store.acquire("learner", "another", 60_000)
+    rig.store.leases.release(rig.leadership.lease)
+    assert rig.store.leases.acquire("learner", "another", 60_000)
     rig.learn(0, 10)
     with pytest.raises(StaleEpoch):
         rig.publish()
-    assert rig.store.current() == 1
+    assert rig.store.versions.current() == 1

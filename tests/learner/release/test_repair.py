@@ -59,8 +59,9 @@ def refused(rig: PublishRig, version: int) -> tuple[str, ...]:
     """Lets a replica refuse the version and report the damaged blobs; returns these."""
     with pytest.raises(VersionRefused) as raised:
         loader(rig).load(version)
-    rig.store.report(ReplicaReport(replica="r", revision=1, versions=(), time_ms=1, damaged=raised.value.damaged))
-    return raised.value.damaged
+    damaged = raised.value.damaged
+    rig.store.reports.write_replica(ReplicaReport(replica="r", revision=1, versions=(), time_ms=1, damaged=damaged))
+    return damaged
 
 
 def repair(rig: PublishRig, repairer: Repairer) -> None:
@@ -75,7 +76,7 @@ def known(rig: PublishRig) -> Facts:
 
 
 def digests(rig: PublishRig, version: int) -> dict[str, str]:
-    return {entry.name: entry.digest for entry in rig.store.manifest(version).tensors}
+    return {entry.name: entry.digest for entry in rig.store.versions.manifest(version).tensors}
 
 
 def test_what_a_replica_reports_is_written_again(rig: PublishRig, damage: Callable[[str], None]) -> None:

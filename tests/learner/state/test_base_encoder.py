@@ -202,7 +202,7 @@ def test_what_the_settings_have_changed_is_published_and_can_be_served(
     rig.publish()
     rig.start(**changed)
     assert rig.publisher.is_due() and rig.publish() == 2
-    assert store.manifest(2).model_spec == rig.learner.model_spec
+    assert store.versions.manifest(2).model_spec == rig.learner.model_spec
     assert Loader(store, tokenizer(), probe_tolerance=0.05).load(2).number == 2
     rig.start()
     assert not rig.publisher.is_due()

@@ -240,7 +240,7 @@ def test_a_plan_under_another_key_changes_nothing(
     learner.plan(1)
     swap.follow_plan()
     stranger = Store(store_config, b"another key")
-    stranger.write_plan(plan_of(1, revision=2))
+    stranger.plans.write(plan_of(1, revision=2))
     stranger.close()
     swap.follow_plan()
     assert served(engine) == (1, 1)
@@ -290,7 +290,7 @@ def test_after_a_wipe_the_first_plan_is_followed_and_numbers_mean_other_versions
         raw.delete(name)
     again = TinyPublisher(store)
     again.publish(1, encoder_seed=1)
-    store.write_plan(msgspec.structs.replace(plan_of(1), salt="fresh"))
+    store.plans.write(msgspec.structs.replace(plan_of(1), salt="fresh"))
     swap.follow_plan()
     assert served(engine) == (1, 1)
     assert engine.live is not None
@@ -362,7 +362,7 @@ def test_the_thread_follows_plans_and_reports(learner: TinyPublisher, swap: Swap
         learner.publish(number)
         learner.plan(number, previous=number - 1)
         eventually(lambda: engine.live is not None and served(engine)[1] == number)  # noqa: B023 - it is called here
-    eventually(lambda: [report.versions for report in store.reports()] == [(3,)])
+    eventually(lambda: [report.versions for report in store.reports.replicas()] == [(3,)])
     swap.check()
     swap.close()
     assert swap.state is SwapState.CLOSED

@@ -28,36 +28,36 @@ def store_config(store_config: StoreConfig) -> StoreConfig:
 
 @pytest.mark.parametrize("num_bytes", [0, 1, 1_023, 1_024, 1_025, 10_000])
 def test_bytes_come_back(store: Store, num_bytes: int) -> None:
-    digest = store.put_blob(DATA[:num_bytes])
+    digest = store.blobs.put(DATA[:num_bytes])
     assert digest == sha256(DATA[:num_bytes]).hexdigest()
-    assert store.get_blob(digest, num_bytes) == DATA[:num_bytes]
+    assert store.blobs.get(digest, num_bytes) == DATA[:num_bytes]
 
 
 def test_a_blob_lies_in_chunks_and_is_written_once(store: Store, raw: Any, key: Key) -> None:
-    name = key("blob", store.put_blob(DATA))
+    name = key("blob", store.blobs.put(DATA))
     raw.hset(name, 3, b"")
-    store.put_blob(DATA)
+    store.blobs.put(DATA)
     assert raw.hstrlen(name, 3) == 0
     assert max(raw.hstrlen(name, index) for index in range(10)) == 1_024
 
 
 def test_a_writer_goes_on_in_the_chunks_of_the_one_before_it(store: Store, store_config: StoreConfig, raw: Any) -> None:
-    digest = store.put_blob(DATA)
+    digest = store.blobs.put(DATA)
     name = f"{store_config.prefix}blob:{digest}"
     raw.hdel(name, "bytes", 4, 5)
-    assert store.has_blobs([digest]) == set()
+    assert store.blobs.has([digest]) == set()
     other = Store(replace(store_config, chunk_bytes=4_096), SIGNING_KEY)
-    assert other.put_blob(memoryview(DATA)) == digest
-    assert store.get_blob(digest, len(DATA)) == DATA
+    assert other.blobs.put(memoryview(DATA)) == digest
+    assert store.blobs.get(digest, len(DATA)) == DATA
     other.close()
 
 
 def test_only_whole_blobs_are_there(store: Store) -> None:
-    digest = store.put_blob(DATA)
-    assert store.has_blobs([digest, "0" * 64]) == {digest}
-    assert store.has_blobs([]) == set()
+    digest = store.blobs.put(DATA)
+    assert store.blobs.has([digest, "0" * 64]) == {digest}
+    assert store.blobs.has([]) == set()
     with pytest.raises(NotFound):
-        store.get_blob("0" * 64, 10)
+        store.blobs.get("0" * 64, 10)
 
 
 def test_a_blob_that_lost_a_chunk_while_it_was_written_is_not_whole(store: Store, store_config: StoreConfig) -> None:
@@ -70,11 +70,11 @@ def test_a_blob_that_lost_a_chunk_while_it_was_written_is_not_whole(store: Store
 
     server = Interrupted(store_config)
     with pytest.raises(StoreUnavailable, match="put it again"):
-        Blobs(server).put(DATA)
+        Blobs(server, store.collector.make_room).put(DATA)
     server.close()
-    assert store.has_blobs([digest := sha256(DATA).hexdigest()]) == set()
-    assert store.put_blob(DATA) == digest
-    assert store.get_blob(digest, len(DATA)) == DATA
+    assert store.blobs.has([digest := sha256(DATA).hexdigest()]) == set()
+    assert store.blobs.put(DATA) == digest
+    assert store.blobs.get(digest, len(DATA)) == DATA
 
 
 def flip_bit(raw: Any, name: str) -> None:
@@ -102,27 +102,27 @@ DAMAGE: dict[str, Callable[[Any, str], Any]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_blob_is_refused(store: Store, raw: Any, key: Key, damage: str) -> None:
-    digest = store.put_blob(DATA)
+    digest = store.blobs.put(DATA)
     DAMAGE[damage](raw, key("blob", digest))
     with pytest.raises(BlobCorrupt, match=digest):
-        store.get_blob(digest, len(DATA))
+        store.blobs.get(digest, len(DATA))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_blob_is_repaired(store: Store, raw: Any, key: Key, damage: str) -> None:
     """B14: a process that has the bytes repairs the blob."""
-    digest = store.put_blob(DATA)
+    digest = store.blobs.put(DATA)
     DAMAGE[damage](raw, key("blob", digest))
-    assert store.repair_blob(DATA)
-    assert store.get_blob(digest, len(DATA)) == DATA
-    assert not store.repair_blob(DATA)
+    assert store.blobs.repair(DATA)
+    assert store.blobs.get(digest, len(DATA)) == DATA
+    assert not store.blobs.repair(DATA)
     assert raw.zrange(key("blobs"), 0, -1) == [digest.encode()]
     assert len(raw.keys(key("blob", "*"))) == 1
 
 
 def test_a_blob_that_is_gone_is_put_by_a_repair(store: Store) -> None:
-    assert store.repair_blob(DATA)
-    assert store.get_blob(sha256(DATA).hexdigest(), len(DATA)) == DATA
+    assert store.blobs.repair(DATA)
+    assert store.blobs.get(sha256(DATA).hexdigest(), len(DATA)) == DATA
 
 
 def test_readers_see_the_old_bytes_or_the_new_ones_while_a_blob_is_repaired(
@@ -132,13 +132,13 @@ def test_readers_see_the_old_bytes_or_the_new_ones_while_a_blob_is_repaired(
     writer = open_store()
     reader = open_store()
     stop = threading.Event()
-    digest = writer.put_blob(DATA)
+    digest = writer.blobs.put(DATA)
     seen: list[bytes] = []
 
     def read() -> None:
         while not stop.is_set():
             try:
-                seen.append(bytes(reader.get_blob(digest, len(DATA))))
+                seen.append(bytes(reader.blobs.get(digest, len(DATA))))
             except BlobCorrupt:
                 seen.append(b"")
 
@@ -146,11 +146,11 @@ def test_readers_see_the_old_bytes_or_the_new_ones_while_a_blob_is_repaired(
     thread.start()
     for _ in range(30):
         flip_bit(raw, key("blob", digest))
-        assert writer.repair_blob(DATA)
+        assert writer.blobs.repair(DATA)
     stop.set()
     thread.join()
     assert set(seen) <= {b"", DATA}
-    assert writer.get_blob(digest, len(DATA)) == DATA
+    assert writer.blobs.get(digest, len(DATA)) == DATA
 
 
 def test_a_repair_that_was_cut_off_is_collected(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
@@ -160,21 +160,21 @@ def test_a_repair_that_was_cut_off_is_collected(store: Store, store_config: Stor
                 raise StoreUnavailable("cut off")
             return super().run(script, keys, args)
 
-    digest = store.put_blob(DATA)
+    digest = store.blobs.put(DATA)
     flip_bit(raw, key("blob", digest))
     server = Cut(store_config)
     with pytest.raises(StoreUnavailable, match="cut off"):
-        Blobs(server).repair(DATA)
+        Blobs(server, store.collector.make_room).repair(DATA)
     server.close()
     assert len(raw.keys(key("blob", "*"))) == 2
     raw.zunionstore(key("blobs"), {key("blobs"): 0})
-    assert store.collect([]) == 2
+    assert store.collector.collect([]) == 2
 
 
 def test_every_flipped_bit_is_noticed(store: Store, raw: Any, key: Key) -> None:
     data = DATA[:3_000]
     rng = Random(3)
-    name = key("blob", digest := store.put_blob(data))
+    name = key("blob", digest := store.blobs.put(data))
     for _ in range(200):
         index = rng.randrange(3)
         bit = rng.randrange(8)
@@ -183,26 +183,26 @@ def test_every_flipped_bit_is_noticed(store: Store, raw: Any, key: Key) -> None:
         chunk[rng.randrange(len(chunk))] ^= 1 << bit
         raw.hset(name, index, bytes(chunk))
         with pytest.raises(BlobCorrupt):
-            store.get_blob(digest, len(data))
+            store.blobs.get(digest, len(data))
         raw.hset(name, index, whole)
-    assert store.get_blob(digest, len(data)) == data
+    assert store.blobs.get(digest, len(data)) == data
 
 
 @pytest.mark.parametrize("num_bytes", [0, 9_999, 10_001])
 def test_a_size_that_was_not_asked_for_is_refused(store: Store, num_bytes: int) -> None:
-    digest = store.put_blob(DATA)
+    digest = store.blobs.put(DATA)
     with pytest.raises(BlobCorrupt, match="instead of"):
-        store.get_blob(digest, num_bytes)
+        store.blobs.get(digest, num_bytes)
 
 
 def test_a_giant_is_refused_before_it_is_looked_for(store: Store) -> None:
     with pytest.raises(BlobCorrupt, match="more than 20000"):
-        store.get_blob("0" * 64, 20_001)
+        store.blobs.get("0" * 64, 20_001)
     with pytest.raises(ValueError, match="the largest allowed is 20000"):
-        store.put_blob(bytes(20_001))
+        store.blobs.put(bytes(20_001))
 
 
 @pytest.mark.parametrize("digest", ["", "../etc", "A" * 64, "0" * 63, "0" * 64 + "\n"])
 def test_what_is_no_digest_is_no_key(store: Store, digest: str) -> None:
     with pytest.raises(BlobCorrupt, match="no SHA-256"):
-        store.get_blob(digest, 1)
+        store.blobs.get(digest, 1)

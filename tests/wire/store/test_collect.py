@@ -32,17 +32,17 @@ def publish(store: Store, through: int) -> list[str]:
     lease = lease_of(store)
     manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
     for manifest in manifests:
-        store.publish(manifest, lease)
+        store.versions.publish(manifest, lease)
     return [manifest.tensors[0].digest for manifest in manifests]
 
 
 def publish_patiently(learner: Store, version: int) -> None:
     """Publishes a version; puts its blob again where that was collected between put and publish."""
-    while learner.current() < version:
+    while learner.versions.current() < version:
         with suppress(NotFound, StoreUnavailable):  # collected before it was published, or while it was put
-            learner.publish(manifest_of(learner, version, epoch=1), lease_of(learner))
-    current = learner.manifest(version).tensors[0]
-    assert learner.get_blob(current.digest, current.num_bytes) == b"weights of version %d" % version
+            learner.versions.publish(manifest_of(learner, version, epoch=1), lease_of(learner))
+    current = learner.versions.manifest(version).tensors[0]
+    assert learner.blobs.get(current.digest, current.num_bytes) == b"weights of version %d" % version
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def collecting(store: Store, grace_ms: int) -> Iterator[list[WireError]]:
     def collect() -> None:
         while not done.is_set():
             try:
-                store.collect([], grace_ms=grace_ms)
+                store.collector.collect([], grace_ms=grace_ms)
             except WireError as error:
                 errors.append(error)
 
@@ -75,13 +75,13 @@ def age(raw: Any, key: Key) -> None:
 def test_what_nobody_keeps_goes(store: Store, raw: Any, key: Key) -> None:
     digests = publish(store, 4)
     age(raw, key)
-    assert store.collect([2]) == 4
-    assert store.has_blobs(digests) == {digests[1], digests[3]}
-    assert (store.manifest(2).version, store.manifest(4).version) == (2, 4)
+    assert store.collector.collect([2]) == 4
+    assert store.blobs.has(digests) == {digests[1], digests[3]}
+    assert (store.versions.manifest(2).version, store.versions.manifest(4).version) == (2, 4)
     for version in (1, 3):
         with pytest.raises(NotFound):
-            store.manifest(version)
-    assert store.collect([2]) == 0
+            store.versions.manifest(version)
+    assert store.collector.collect([2]) == 0
 
 
 def test_a_blob_that_versions_share_stays(store: Store, raw: Any, key: Key) -> None:
@@ -89,78 +89,62 @@ def test_a_blob_that_versions_share_stays(store: Store, raw: Any, key: Key) -> N
     encoder = entry_of(store, b"the same encoder", "embed.word")
     for version in (1, 2, 3):
         manifest = manifest_of(store, version, epoch=1)
-        store.publish(msgspec.structs.replace(manifest, tensors=(*manifest.tensors, encoder)), lease)
+        store.versions.publish(msgspec.structs.replace(manifest, tensors=(*manifest.tensors, encoder)), lease)
     age(raw, key)
-    assert store.collect([]) == 4
-    assert store.get_blob(encoder.digest, encoder.num_bytes) == b"the same encoder"
+    assert store.collector.collect([]) == 4
+    assert store.blobs.get(encoder.digest, encoder.num_bytes) == b"the same encoder"
 
 
 def test_versions_in_the_plan_stay(store: Store, raw: Any, key: Key) -> None:
     digests = publish(store, 5)
     arms = (Arm(name="stable", version=2, share=0.9), Arm(name="candidate", version=4, share=0.1))
-    store.write_plan(RolloutPlan(revision=1, salt="", arms=arms, previous=1))
+    store.plans.write(RolloutPlan(revision=1, salt="", arms=arms, previous=1))
     age(raw, key)
-    store.collect([])
-    assert store.has_blobs(digests) == {digests[0], digests[1], digests[3], digests[4]}
-
-
-def test_what_versions_name_is_read_once_and_again_after_a_wipe(store: Store, raw: Any, key: Key) -> None:
-    digests = publish(store, 3)
-    raw.hset(key("manifest", 2), "signature", "forged")
-    assert {version: list(it.blobs) for version, it in store.contents().items()} == {1: digests[:1], 3: digests[2:]}
-    raw.hset(key("manifest", 1), "body", b"not read again")
-    assert list(store.contents()) == [1, 3]
-    raw.delete(*raw.keys(key("*")))
-    assert store.contents() == {}
-    lease = lease_of(store)
-    other = manifest_of(store, 1, epoch=lease.epoch, data=b"of another life")
-    store.publish(other, lease)
-    assert list(store.contents()[1].blobs) == [other.tensors[0].digest]
-    age(raw, key)
-    assert store.collect([]) == 0
+    store.collector.collect([])
+    assert store.blobs.has(digests) == {digests[0], digests[1], digests[3], digests[4]}
 
 
 def test_a_young_blob_stays_and_publishing_renews(store: Store, raw: Any, key: Key) -> None:
-    orphan = store.put_blob(b"not published yet")
-    assert store.collect([]) == 0
+    orphan = store.blobs.put(b"not published yet")
+    assert store.collector.collect([]) == 0
     age(raw, key)
-    assert store.put_blob(b"not published yet") == orphan
-    assert store.collect([]) == 0
+    assert store.blobs.put(b"not published yet") == orphan
+    assert store.collector.collect([]) == 0
     age(raw, key)
-    assert store.collect([]) == 1
-    assert store.has_blobs([orphan]) == set()
+    assert store.collector.collect([]) == 1
+    assert store.blobs.has([orphan]) == set()
 
 
 def test_publishing_renews_the_time_of_its_blobs(store: Store, raw: Any, key: Key) -> None:
     lease = lease_of(store)
     manifest = manifest_of(store, 1, epoch=1)
     age(raw, key)
-    store.publish(manifest, lease)
+    store.versions.publish(manifest, lease)
     assert raw.zscore(key("blobs"), manifest.tensors[0].digest) > 0
 
 
 def test_a_blob_that_was_put_again_since_we_looked_stays(store: Store, server: Server, key: Key) -> None:
-    digest = store.put_blob(b"again")
+    digest = store.blobs.put(b"again")
     cutoff = server.now_ms() - 60_000
     assert server.run(_SWEEP, [key("blobs"), key("blob", digest)], (cutoff, digest)) == 0
-    assert store.has_blobs([digest]) == {digest}
+    assert store.blobs.has([digest]) == {digest}
 
 
 def test_no_version_goes_when_pointer_or_plan_have_moved(store: Store, server: Server, key: Key) -> None:
     publish(store, 2)
-    store.write_plan(RolloutPlan(revision=1, salt="", arms=()))
+    store.plans.write(RolloutPlan(revision=1, salt="", arms=()))
     keys = [key("current"), key("plan"), key("versions"), key("manifest", 1)]
     for current, revision in ((1, 1), (2, 0), (2, 2)):
         assert server.run(_DROP, keys, (current, revision, 1)) == -1
-        assert store.manifest(1).version == 1
+        assert store.versions.manifest(1).version == 1
     assert server.run(_DROP, keys, (2, 1, 1)) == 1
 
 
 def test_half_a_blob_goes_like_a_whole_one(store: Store, raw: Any, key: Key) -> None:
-    digest = store.put_blob(b"half")
+    digest = store.blobs.put(b"half")
     raw.hdel(key("blob", digest), "bytes")
     age(raw, key)
-    assert store.collect([]) == 1
+    assert store.collector.collect([]) == 1
     assert not raw.exists(key("blob", digest))
 
 
@@ -168,12 +152,12 @@ def test_publishing_what_was_collected_is_refused_and_can_be_repeated(store: Sto
     lease = lease_of(store)
     manifest = manifest_of(store, 1, epoch=1, data=b"late")
     age(raw, key)
-    store.collect([])
+    store.collector.collect([])
     with pytest.raises(NotFound, match=manifest.tensors[0].digest):
-        store.publish(manifest, lease)
-    store.put_blob(b"late")
-    store.publish(manifest, lease)
-    assert store.current() == 1
+        store.versions.publish(manifest, lease)
+    store.blobs.put(b"late")
+    store.versions.publish(manifest, lease)
+    assert store.versions.current() == 1
 
 
 def test_nothing_is_swept_while_a_version_that_stays_cannot_be_read(store: Store, raw: Any, key: Key) -> None:
@@ -181,16 +165,16 @@ def test_nothing_is_swept_while_a_version_that_stays_cannot_be_read(store: Store
     age(raw, key)
     raw.hset(key("manifest", 1), "signature", "forged")
     with pytest.raises(BadSignature):
-        store.collect([1])
-    assert store.has_blobs(digests) == set(digests)
+        store.collector.collect([1])
+    assert store.blobs.has(digests) == set(digests)
 
 
 def test_more_than_one_batch(store: Store, raw: Any, key: Key) -> None:
     publish(store, 1)
     for number in range(150):
-        store.put_blob(b"orphan %d" % number)
+        store.blobs.put(b"orphan %d" % number)
     age(raw, key)
-    assert store.collect([]) == 150
+    assert store.collector.collect([]) == 150
 
 
 def test_a_collector_never_breaks_a_learner(open_store: Open) -> None:
@@ -206,5 +190,5 @@ def test_within_the_grace_period_a_learner_notices_nothing(open_store: Open) -> 
     learner = open_store()
     with collecting(open_store(), GRACE_MS) as errors:
         digests = publish(learner, 60)
-    assert learner.has_blobs(digests) == set(digests)
+    assert learner.blobs.has(digests) == set(digests)
     assert not errors

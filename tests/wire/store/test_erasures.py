@@ -11,25 +11,25 @@ pytestmark = pytest.mark.live
 
 def test_requests_come_in_their_order_and_each_once(store: Store) -> None:
     for digest in ("a", "b", "a", "c", "b"):
-        store.request_erasure(digest)
-    assert store.erasures_requested(0) == ["a", "b", "c"] and store.erasures_requested(2) == ["c"]
-    assert store.erasures_requested(3) == []
+        store.erasures.request(digest)
+    assert store.erasures.requested(0) == ["a", "b", "c"] and store.erasures.requested(2) == ["c"]
+    assert store.erasures.requested(3) == []
 
 
 def test_there_is_a_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wire.store.erasures.MAX_ERASURES", 2)
     for digest in ("a", "b", "a"):
-        store.request_erasure(digest)
+        store.erasures.request(digest)
     with pytest.raises(ErasuresFull, match="2 subjects"):
-        store.request_erasure("c")
-    store.request_erasure("b")
+        store.erasures.request("c")
+    store.erasures.request("b")
 
 
 def test_what_became_of_a_request_can_be_read_elsewhere(open_store: Callable[[], Store]) -> None:
     ours = open_store()
     theirs = open_store()
-    assert theirs.erasure("a") is None
+    assert theirs.erasures.of("a") is None
     for version in (0, 4):
         erasure = Erasure(digest="a", number=1, time_ms=5, removed={"replay": 2}, version=version)
-        ours.note_erasure(erasure)
-        assert theirs.erasure("a") == erasure
+        ours.erasures.note(erasure)
+        assert theirs.erasures.of("a") == erasure

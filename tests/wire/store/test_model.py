@@ -40,7 +40,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(who=WHO)
     def acquire(self, who: int) -> None:
-        lease = self.stores[who].acquire("learner", str(who), 60_000)
+        lease = self.stores[who].leases.acquire("learner", str(who), 60_000)
         if self.holder not in (None, who) and not self.has_run_out:
             assert lease is None
             return
@@ -62,7 +62,7 @@ class StoreMachine(RuleBasedStateMachine):
     def renew(self, who: int) -> None:
         lease = self.leases[who]
         if lease is not None:
-            assert self.stores[who].renew(lease) == self.holds(who)
+            assert self.stores[who].leases.renew(lease) == self.holds(who)
             self.has_run_out = self.has_run_out and not self.holds(who)
 
     @rule(who=WHO)
@@ -70,7 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
     def release(self, who: int) -> None:
         lease = self.leases[who]
         if lease is not None:
-            self.stores[who].release(lease)
+            self.stores[who].leases.release(lease)
             if self.holds(who):
                 self.holder = None
                 self.has_run_out = False
@@ -90,7 +90,7 @@ class StoreMachine(RuleBasedStateMachine):
         manifest = manifest_of(self.stores[who], version, parent=parent, epoch=lease.epoch, data=data)
         before = self.kept.get(version)
         try:
-            self.stores[who].publish(manifest, lease)
+            self.stores[who].versions.publish(manifest, lease)
         except StaleEpoch:
             assert not self.holds(who) and before != manifest
         except ParentMoved:
@@ -104,7 +104,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.notes.append(("published", version))
 
     @rule(who=WHO, ahead=st.integers(0, 2), back=st.integers(0, 2), current=st.none() | st.integers(0, 9))
-    def write_plan(self, who: int, ahead: int, back: int, current: int | None) -> None:
+    def write(self, who: int, ahead: int, back: int, current: int | None) -> None:
         revision = self.plan.revision if self.plan else 0
         stable = max(0, self.newest - back)
         arms = (Arm(name="stable", version=stable, share=1.0),)
@@ -112,7 +112,7 @@ class StoreMachine(RuleBasedStateMachine):
         named = {stable, current or 0} - {0}
         note = VersionEntry(version=self.current, action="promoted", time_ms=0)
         try:
-            self.stores[who].write_plan(plan, note, current)
+            self.stores[who].plans.write(plan, note, current)
         except PlanMoved:
             assert ahead != 1 and plan != self.plan
         except NotFound:
@@ -127,19 +127,20 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(who=WHO, keep=st.sets(st.integers(1, 9), max_size=3))
     def collect(self, who: int, keep: set[int]) -> None:
-        self.stores[who].collect(keep, grace_ms=0)
+        self.stores[who].collector.collect(keep, grace_ms=0)
         keep |= {self.current, *((self.plan.stable, self.plan.previous) if self.plan else ())}
         self.kept = {version: manifest for version, manifest in self.kept.items() if version in keep}
 
     @invariant()
     def agrees(self) -> None:
         store = self.stores[0]
-        assert (store.current(), store.next_version(), store.plan()) == (self.current, self.newest + 1, self.plan)
-        assert [(note.action, note.version) for note in reversed(store.history(1_000))] == self.notes
+        assert (store.versions.current(), store.versions.next_number()) == (self.current, self.newest + 1)
+        assert store.plans.read() == self.plan
+        assert [(note.action, note.version) for note in reversed(store.versions.history(1_000))] == self.notes
         for version, manifest in self.kept.items():
-            assert store.manifest(version) == manifest
+            assert store.versions.manifest(version) == manifest
             (blob,) = manifest.tensors
-            store.get_blob(blob.digest, blob.num_bytes)
+            store.blobs.get(blob.digest, blob.num_bytes)
 
     def holds(self, who: int) -> bool:
         lease = self.leases[who]

@@ -22,52 +22,52 @@ def plan_of(revision: int, version: int = 0, reason: str = "") -> RolloutPlan:
 
 
 def test_there_is_no_plan_at_first(store: Store) -> None:
-    assert store.plan() is None
+    assert store.plans.read() is None
 
 
 def publish(store: Store, through: int) -> None:
     lease = lease_of(store)
     for version in range(1, through + 1):
-        store.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+        store.versions.publish(manifest_of(store, version, epoch=lease.epoch), lease)
 
 
 def test_a_plan_is_read_back_and_followed_by_the_next(store: Store) -> None:
     publish(store, 3)
     for revision in (1, 2, 3):
-        store.write_plan(plan_of(revision, version=revision))
-        assert store.plan() == plan_of(revision, version=revision)
+        store.plans.write(plan_of(revision, version=revision))
+        assert store.plans.read() == plan_of(revision, version=revision)
 
 
 @pytest.mark.parametrize("revision", [0, 1, 2, 4])
 def test_a_plan_that_does_not_follow_is_refused(store: Store, revision: int) -> None:
-    store.write_plan(plan_of(1))
-    store.write_plan(plan_of(2))
+    store.plans.write(plan_of(1))
+    store.plans.write(plan_of(2))
     with pytest.raises(PlanMoved, match="revision 2 is in force"):
-        store.write_plan(plan_of(revision, reason="mine"), VersionEntry(version=1, action="promoted", time_ms=1))
-    assert (store.plan(), store.history(5)) == (plan_of(2), [])
+        store.plans.write(plan_of(revision, reason="mine"), VersionEntry(version=1, action="promoted", time_ms=1))
+    assert (store.plans.read(), store.versions.history(5)) == (plan_of(2), [])
 
 
 def test_repeating_a_plan_changes_nothing(store: Store, raw: Any, key: Key) -> None:
     entry = VersionEntry(version=1, action="promoted", time_ms=5, detail="95 of 100")
     for _ in range(3):
-        store.write_plan(plan_of(1), entry)
-    assert (store.history(5), raw.get(key("changes"))) == ([entry], b"1")
+        store.plans.write(plan_of(1), entry)
+    assert (store.versions.history(5), raw.get(key("changes"))) == ([entry], b"1")
 
 
 def test_a_rollback_sets_the_pointer_in_the_same_step(store: Store) -> None:
     publish(store, 2)
-    store.write_plan(plan_of(1, 1), VersionEntry(version=2, action="withdrawn", time_ms=9), current=1)
-    assert (store.current(), store.next_version()) == (1, 3)
-    assert store.history(1)[0].action == "withdrawn"
-    store.publish(manifest_of(store, 3, parent=1, epoch=1), lease_of(store))
-    assert store.current() == 3
+    store.plans.write(plan_of(1, 1), VersionEntry(version=2, action="withdrawn", time_ms=9), current=1)
+    assert (store.versions.current(), store.versions.next_number()) == (1, 3)
+    assert store.versions.history(1)[0].action == "withdrawn"
+    store.versions.publish(manifest_of(store, 3, parent=1, epoch=1), lease_of(store))
+    assert store.versions.current() == 3
 
 
 def test_a_pointer_to_nothing_is_refused(store: Store) -> None:
     with pytest.raises(NotFound, match="version 9"):
-        store.write_plan(plan_of(1), current=9)
-    assert (store.plan(), store.current()) == (None, 0)
-    store.write_plan(plan_of(1), current=0)
+        store.plans.write(plan_of(1), current=9)
+    assert (store.plans.read(), store.versions.current()) == (None, 0)
+    store.plans.write(plan_of(1), current=0)
 
 
 STABLE_1, STABLE_9 = (Arm(name="stable", version=version, share=0.8) for version in (1, 9))
@@ -85,14 +85,14 @@ def test_a_plan_that_names_a_version_without_a_manifest_is_refused(
     publish(store, 2)
     plan = RolloutPlan(revision=1, salt="s", arms=arms, previous=previous)
     with pytest.raises(NotFound, match="version 9 is not stored"):
-        store.write_plan(plan, VersionEntry(version=9, action="promoted", time_ms=1))
-    assert (store.plan(), len(store.history(9))) == (None, 2)
+        store.plans.write(plan, VersionEntry(version=9, action="promoted", time_ms=1))
+    assert (store.plans.read(), len(store.versions.history(9))) == (None, 2)
 
 
 def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken(open_store: Open) -> None:
     """B1: of the two, the later one is refused."""
     writer = open_store()
-    collector = open_store()
+    collector = open_store().collector
     stop = threading.Event()
     publish(writer, 60)
 
@@ -107,28 +107,28 @@ def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken
     while not refused:
         for version in range(1, 60):
             try:
-                writer.write_plan(plan_of(revision + 1, version))
+                writer.plans.write(plan_of(revision + 1, version))
             except NotFound:
                 refused += 1
             else:
                 revision += 1
-                assert writer.manifest(version).version == version
+                assert writer.versions.manifest(version).version == version
     stop.set()
     thread.join()
 
 
 def test_a_changed_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
     publish(store, 1)
-    store.write_plan(plan_of(1, 1))
+    store.plans.write(plan_of(1, 1))
     raw.hset(key("plan"), "body", raw.hget(key("plan"), "body").replace(b'"version":1', b'"version":2'))
     with pytest.raises(BadSignature):
-        store.plan()
+        store.plans.read()
 
 
 def test_a_signed_body_that_is_no_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
     raw.hset(key("plan"), mapping={"body": b"{}", "signature": sign(b"{}", SIGNING_KEY)})
     with pytest.raises(UnknownFormat):
-        store.plan()
+        store.plans.read()
 
 
 def test_of_two_controllers_one_wins_each_revision(open_store: Open) -> None:
@@ -140,7 +140,7 @@ def test_of_two_controllers_one_wins_each_revision(open_store: Open) -> None:
         for revision in range(1, 101):
             barrier.wait()
             try:
-                stores[who].write_plan(plan_of(revision, reason=str(who)))
+                stores[who].plans.write(plan_of(revision, reason=str(who)))
                 won.append(revision)
             except PlanMoved:
                 pass

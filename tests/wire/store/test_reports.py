@@ -21,45 +21,45 @@ def report_of(replica: str, time_ms: int = 1) -> ReplicaReport:
 
 def test_the_last_word_of_each_replica_is_listed_latest_first(store: Store) -> None:
     for report in (report_of("a", 1), report_of("b", 2), report_of("a", 3)):
-        store.report(report)
-    assert store.reports() == [report_of("a", 3), report_of("b", 2)]
+        store.reports.write_replica(report)
+    assert store.reports.replicas() == [report_of("a", 3), report_of("b", 2)]
 
 
 def test_nobody_reported_yet(store: Store) -> None:
-    assert store.reports() == []
+    assert store.reports.replicas() == []
 
 
 def test_a_report_expires(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
-    store.report(report_of("a"))
-    store.report(report_of("b"))
+    store.reports.write_replica(report_of("a"))
+    store.reports.write_replica(report_of("b"))
     assert raw.pttl(key("report", "a")) in range(1, store_config.report_ttl_ms + 1)
     raw.pexpire(key("report", "a"), 0)
-    assert store.reports() == [report_of("b")]
+    assert store.reports.replicas() == [report_of("b")]
 
 
 @pytest.mark.parametrize("body", [b'{"replica": 5}', b"", b"\xff", b"[]", b"{}", b'"a"'])
 def test_a_report_that_cannot_be_read_hides_no_other(store: Store, raw: Any, key: Key, body: bytes) -> None:
     """B23."""
-    store.report(report_of("a"))
+    store.reports.write_replica(report_of("a"))
     raw.set(key("report", "zombie"), body)
     raw.zadd(key("reports"), {"zombie": 9e15})
     for name in ("learner", "controller"):
         raw.set(key(name), body)
-    assert store.reports() == [report_of("a")]
-    assert (store.learner_report(), store.controller_report()) == (None, None)
-    assert store.num_unreadable_reports == 3
+    assert store.reports.replicas() == [report_of("a")]
+    assert (store.reports.learner(), store.reports.controller()) == (None, None)
+    assert store.reports.num_unreadable == 3
 
 
 def test_the_controller_is_heard_of_for_a_while(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
-    assert store.controller_report() is None
+    assert store.reports.controller() is None
     report = ControllerReport(controller="c", time_ms=1, alarms=("collect: ...",))
-    store.report_controller(report)
-    assert store.controller_report() == report
+    store.reports.write_controller(report)
+    assert store.reports.controller() == report
     assert raw.pttl(key("controller")) in range(1, store_config.report_ttl_ms + 1)
 
 
 def test_the_list_is_bounded(store: Store, raw: Any, key: Key) -> None:
     raw.zadd(key("reports"), {f"gone{number}": number for number in range(MAX_REPORTS + 50)})
-    store.report(report_of("a", 10_000))
+    store.reports.write_replica(report_of("a", 10_000))
     assert raw.zcard(key("reports")) == MAX_REPORTS
-    assert store.reports() == [report_of("a", 10_000)]
+    assert store.reports.replicas() == [report_of("a", 10_000)]

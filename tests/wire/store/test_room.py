@@ -50,7 +50,7 @@ def fill(store: Store, raw: Any, *, share: float, age_ms: int = 0) -> None:
     """Publishes 40 versions of 100,000 bytes, and sets `maxmemory` so that `share` of it is used."""
     lease = lease_of(store)
     for version in range(1, 41):
-        store.publish(manifest_of(store, version, epoch=lease.epoch, data=b"%06d" % version * 17_000), lease)
+        store.versions.publish(manifest_of(store, version, epoch=lease.epoch, data=b"%06d" % version * 17_000), lease)
     for digest, put_ms in raw.zrange("lifelong:blobs", 0, -1, withscores=True):
         raw.zadd("lifelong:blobs", {digest: put_ms - age_ms})
     shrink(raw, share)
@@ -69,25 +69,25 @@ def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Call
     store = open_store()
     other = open_store()
     lease = lease_of(store)
-    store.publish(manifest_of(store, 1, epoch=1), lease)
+    store.versions.publish(manifest_of(store, 1, epoch=1), lease)
     raw.config_set("maxmemory", 1)
-    assert store.renew(lease)
-    assert other.acquire("learner", "b", 60_000) is None
-    assert other.acquire("rollout", "b", 60_000) is not None
-    store.release(lease)
+    assert store.leases.renew(lease)
+    assert other.leases.acquire("learner", "b", 60_000) is None
+    assert other.leases.acquire("rollout", "b", 60_000) is not None
+    store.leases.release(lease)
     assert lease_of(other).epoch == 2
-    store.write_plan(plan_of(1), VersionEntry(version=1, action="promoted", time_ms=0), current=1)
-    assert store.plan() == plan_of(1)
-    assert store.history(1)[0].action == "promoted"
+    store.plans.write(plan_of(1), VersionEntry(version=1, action="promoted", time_ms=0), current=1)
+    assert store.plans.read() == plan_of(1)
+    assert store.versions.history(1)[0].action == "promoted"
 
 
 @pytest.mark.parametrize("share", [0.85, 1.1])
 def test_a_full_server_is_emptied_by_whoever_publishes(store: Store, raw: Any, share: float) -> None:
     """B11: without a controller, the newest versions and those of the plan stay."""
     fill(store, raw, share=share, age_ms=11_000)
-    store.write_plan(plan_of(2))
-    store.publish(manifest_of(store, 41, epoch=1, data=b"one more" * 10_000), lease_of(store))
-    assert store.stored_versions() == [2, *range(25, 42)]
+    store.plans.write(plan_of(2))
+    store.versions.publish(manifest_of(store, 41, epoch=1, data=b"one more" * 10_000), lease_of(store))
+    assert store.versions.stored() == [2, *range(25, 42)]
 
 
 @pytest.mark.parametrize("share", [0.85, 1.1])
@@ -96,21 +96,21 @@ def test_a_full_server_is_emptied_by_collecting_without_a_lease(
 ) -> None:
     """B11."""
     fill(open_store(), raw, share=share)
-    assert open_store().collect([40], grace_ms=-1) == 78
-    open_store().make_room()
+    assert open_store().collector.collect([40], grace_ms=-1) == 78
+    open_store().collector.make_room()
 
 
 def test_nothing_is_published_where_there_is_no_room_for_it(store: Store, raw: Any) -> None:
     """B11: the error is clear, and nothing is written. All blobs are too young to be removed."""
     fill(store, raw, share=0.85)
     with pytest.raises(StoreFull, match=r"bytes are used \(maxmemory\), and 3 more would be above 80%"):
-        store.put_blob(b"new")
+        store.blobs.put(b"new")
     raw.config_set("maxmemory", 0)
-    store.put_blob(b"new")
+    store.blobs.put(b"new")
 
 
 def test_a_large_blob_needs_room_for_itself(store: Store, raw: Any) -> None:
     shrink(raw, 0.5)
-    store.put_blob(b"small")
+    store.blobs.put(b"small")
     with pytest.raises(StoreFull):
-        store.put_blob(bytes(int(raw.info("memory")["used_memory"])))
+        store.blobs.put(bytes(int(raw.info("memory")["used_memory"])))

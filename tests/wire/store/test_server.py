@@ -45,16 +45,16 @@ def test_a_server_that_keeps_weights_is_accepted(store: Store, setting: Any, pol
 
 def test_a_full_server_keeps_the_old_version(store: Store, setting: Any, raw: Any) -> None:
     lease = lease_of(store)
-    store.publish(manifest_of(store, 1, epoch=1), lease)
+    store.versions.publish(manifest_of(store, 1, epoch=1), lease)
     second = manifest_of(store, 2, epoch=1)
     setting("maxmemory", 1)
-    for attempt in (lambda: store.publish(second, lease), lambda: store.put_blob(b"more")):
+    for attempt in (lambda: store.versions.publish(second, lease), lambda: store.blobs.put(b"more")):
         with pytest.raises(StoreUnavailable, match="maxmemory"):
             attempt()
-    assert (store.current(), store.manifest(1).version, len(store.history(5))) == (1, 1, 1)
+    assert (store.versions.current(), store.versions.manifest(1).version, len(store.versions.history(5))) == (1, 1, 1)
     raw.config_set("maxmemory", 1 << 30)
-    store.publish(second, lease)
-    assert store.current() == 2
+    store.versions.publish(second, lease)
+    assert store.versions.current() == 2
 
 
 def test_a_server_that_is_not_there_is_reported_soon_without_the_password() -> None:
@@ -63,7 +63,7 @@ def test_a_server_that_is_not_there_is_reported_soon_without_the_password() -> N
     store = Store(StoreConfig(url=f"redis://me:secret@127.0.0.1:{port}/3"), SIGNING_KEY)
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}") as caught:
-        store.current()
+        store.versions.current()
     assert time.monotonic() - started < 1.0
     assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
     store.close()
@@ -75,7 +75,7 @@ def test_a_server_that_says_nothing_is_reported_in_time() -> None:
         store = Store(StoreConfig(url=url, timeout_ms=100), SIGNING_KEY)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            store.current()
+            store.versions.current()
         assert time.monotonic() - started < 2.0
         store.close()
 
@@ -90,7 +90,7 @@ def test_an_address_that_is_none_is_refused_without_showing_it(url: str) -> None
 def test_a_wrong_password_is_reported_without_it(redis_server: LocalRedis) -> None:
     store = Store(StoreConfig(url=redis_server.url.replace("//", "//me:secret@")), SIGNING_KEY)
     with pytest.raises(StoreUnavailable, match="invalid username-password") as caught:
-        store.current()
+        store.versions.current()
     assert "secret" not in str(caught.value)
     store.close()
 
@@ -105,12 +105,12 @@ def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: Stor
         lease = lease_of(store)
         manifest = manifest_of(store, version, epoch=lease.epoch)
         proxy.lose = 2
-        store.publish(manifest, lease)
+        store.versions.publish(manifest, lease)
         proxy.lose = 2
         entry = VersionEntry(version=version, action="promoted", time_ms=0)
-        store.write_plan(RolloutPlan(revision=version, salt="", arms=()), entry)
+        store.plans.write(RolloutPlan(revision=version, salt="", arms=()), entry)
     assert proxy.lost >= 100
-    assert (lease.epoch, store.current(), len(store.history(100))) == (1, 20, 40)
+    assert (lease.epoch, store.versions.current(), len(store.versions.history(100))) == (1, 20, 40)
     assert raw.get(key("changes")) == b"40"
     store.close()
 
@@ -120,7 +120,7 @@ def test_what_is_not_repeated_fails_at_once(proxy: LossyProxy, store_config: Sto
     proxy.marker = b"ZADD"
     proxy.lose = 5
     with pytest.raises(StoreUnavailable):
-        store.report(report_of("a"))
+        store.reports.write_replica(report_of("a"))
     assert proxy.lost == 1
     store.close()
 
@@ -130,21 +130,21 @@ def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> 
         server = start_redis(tmp_path)
         store = Store(StoreConfig(url=server.url), SIGNING_KEY)
         lease = lease_of(store)
-        assert (store.current(), lease.epoch) == (version - 1, version)
-        store.publish(manifest_of(store, version, epoch=lease.epoch), lease)
-        store.release(lease)
+        assert (store.versions.current(), lease.epoch) == (version - 1, version)
+        store.versions.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+        store.leases.release(lease)
         server.process.kill()
         server.process.wait()
         with pytest.raises(StoreUnavailable):
-            store.current()
+            store.versions.current()
         store.close()
         server.stop()
     server = start_redis(tmp_path)
     store = Store(StoreConfig(url=server.url), SIGNING_KEY)
-    newest = store.manifest(store.current())
+    newest = store.versions.manifest(store.versions.current())
     blob = newest.tensors[0]
-    assert store.get_blob(blob.digest, blob.num_bytes) == b"weights of version 3"
-    assert [entry.version for entry in store.history(9)] == [3, 2, 1]
+    assert store.blobs.get(blob.digest, blob.num_bytes) == b"weights of version 3"
+    assert [entry.version for entry in store.versions.history(9)] == [3, 2, 1]
     store.close()
     server.stop()
 
@@ -163,10 +163,10 @@ def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
         raw.config_set("appendfsync", "no")
         monkeypatch.setattr("wire.store.server.DISK_WAIT_MS", 50)
         with pytest.raises(StoreUnavailable, match="appendfsync"):
-            store.publish(manifest, lease)
+            store.versions.publish(manifest, lease)
         raw.config_set("appendfsync", "always")
     monkeypatch.undo()
-    store.publish(manifest, lease)
-    assert (store.current(), len(store.history(5))) == (1, 1)
+    store.versions.publish(manifest, lease)
+    assert (store.versions.current(), len(store.versions.history(5))) == (1, 1)
     store.close()
     server.stop()

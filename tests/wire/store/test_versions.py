@@ -25,44 +25,60 @@ def publish(store: Store, lease: Lease, through: int) -> list[WeightManifest]:
     """Publishes versions 1 to `through`, one after another."""
     manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
     for manifest in manifests:
-        store.publish(manifest, lease)
+        store.versions.publish(manifest, lease)
     return manifests
 
 
 def test_an_empty_store_has_no_version(store: Store) -> None:
-    assert (store.current(), store.next_version(), store.history(10)) == (0, 1, [])
+    assert (store.versions.current(), store.versions.next_number(), store.versions.history(10)) == (0, 1, [])
     with pytest.raises(NotFound, match="version 3"):
-        store.manifest(3)
+        store.versions.manifest(3)
 
 
 def test_a_published_version_is_read_back(store: Store) -> None:
     manifests = publish(store, lease_of(store), 3)
-    assert [store.manifest(version) for version in (1, 2, 3)] == manifests
-    assert (store.current(), store.next_version()) == (3, 4)
-    assert [(entry.action, entry.version, entry.time_ms) for entry in store.history(2)] == [
+    assert [store.versions.manifest(version) for version in (1, 2, 3)] == manifests
+    assert (store.versions.current(), store.versions.next_number()) == (3, 4)
+    assert [(entry.action, entry.version, entry.time_ms) for entry in store.versions.history(2)] == [
         ("published", 3, 1_003),
         ("published", 2, 1_002),
     ]
+
+
+def test_what_versions_name_is_read_once_and_again_after_a_wipe(store: Store, raw: Any, key: Key) -> None:
+    first, _, third = publish(store, lease_of(store), 3)
+    raw.hset(key("manifest", 2), "signature", "forged")
+    contents = store.versions.contents()
+    digests = {version: list(found.blobs) for version, found in contents.items()}
+    assert digests == {1: [first.tensors[0].digest], 3: [third.tensors[0].digest]}
+    raw.hset(key("manifest", 1), "body", b"not read again")
+    assert list(store.versions.contents()) == [1, 3]
+    raw.delete(*raw.keys(key("*")))
+    assert store.versions.contents() == {}
+    lease = lease_of(store)
+    other = manifest_of(store, 1, epoch=lease.epoch, data=b"of another life")
+    store.versions.publish(other, lease)
+    assert list(store.versions.contents()[1].blobs) == [other.tensors[0].digest]
 
 
 def test_repeating_a_publication_changes_nothing(store: Store, raw: Any, key: Key) -> None:
     lease = lease_of(store)
     first, second = publish(store, lease, 2)
     changes = raw.get(key("changes"))
-    store.publish(second, lease)
-    store.publish(first, lease)
-    assert (store.current(), len(store.history(10)), raw.get(key("changes"))) == (2, 2, changes)
+    store.versions.publish(second, lease)
+    store.versions.publish(first, lease)
+    assert (store.versions.current(), len(store.versions.history(10)), raw.get(key("changes"))) == (2, 2, changes)
 
 
 def test_another_manifest_under_a_used_number_is_refused(store: Store) -> None:
     lease = lease_of(store)
     publish(store, lease, 1)
     with pytest.raises(ParentMoved, match="1 is current"):
-        store.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
-    store.write_plan(RolloutPlan(revision=1, salt="", arms=()), current=0)
+        store.versions.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
+    store.plans.write(RolloutPlan(revision=1, salt="", arms=()), current=0)
     with pytest.raises(ParentMoved, match="published before, otherwise"):
-        store.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
-    assert store.next_version() == 2
+        store.versions.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
+    assert store.versions.next_number() == 2
 
 
 def test_a_parent_that_is_not_current_is_refused(store: Store) -> None:
@@ -70,13 +86,13 @@ def test_a_parent_that_is_not_current_is_refused(store: Store) -> None:
     publish(store, lease, 2)
     for parent in (0, 1, 3):
         with pytest.raises(ParentMoved, match="2 is current"):
-            store.publish(manifest_of(store, 3, parent=parent, epoch=1), lease)
-    assert store.current() == 2
+            store.versions.publish(manifest_of(store, 3, parent=parent, epoch=1), lease)
+    assert store.versions.current() == 2
 
 
 def test_a_wiped_store_takes_any_parent(store: Store) -> None:
-    store.publish(manifest_of(store, 17, epoch=1), lease_of(store))
-    assert (store.current(), store.next_version()) == (17, 18)
+    store.versions.publish(manifest_of(store, 17, epoch=1), lease_of(store))
+    assert (store.versions.current(), store.versions.next_number()) == (17, 18)
 
 
 def test_a_learner_that_lost_the_lease_is_refused(open_store: Open, raw: Any, key: Key) -> None:
@@ -87,38 +103,38 @@ def test_a_learner_that_lost_the_lease_is_refused(open_store: Open, raw: Any, ke
     raw.hset(key("lease", "learner"), "ends_ms", 0)
     new_lease = lease_of(new, "new")
     with pytest.raises(StaleEpoch, match="epoch 2 now, this learner's is 1"):
-        old.publish(manifest, old_lease)
-    new.publish(manifest_of(new, 1, epoch=2, data=b"new"), new_lease)
+        old.versions.publish(manifest, old_lease)
+    new.versions.publish(manifest_of(new, 1, epoch=2, data=b"new"), new_lease)
     with pytest.raises(StaleEpoch):
-        old.publish(manifest, old_lease)
-    assert new.manifest(1).epoch == 2
+        old.versions.publish(manifest, old_lease)
+    assert new.versions.manifest(1).epoch == 2
 
 
 def test_a_released_lease_publishes_nothing(store: Store) -> None:
     lease = lease_of(store)
-    store.release(lease)
+    store.leases.release(lease)
     with pytest.raises(StaleEpoch):
-        store.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+        store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
 
 
 def test_a_lease_of_an_earlier_turn_publishes_nothing(store: Store) -> None:
     first = lease_of(store)
     manifest = manifest_of(store, 1, epoch=first.epoch)
-    store.release(first)
+    store.leases.release(first)
     assert lease_of(store).epoch == 2
     with pytest.raises(StaleEpoch):
-        store.publish(manifest, first)
+        store.versions.publish(manifest, first)
 
 
 def test_an_epoch_below_the_last_published_one_is_refused(store: Store, raw: Any, key: Key) -> None:
     raw.set(key("epoch"), 5)
     with pytest.raises(StaleEpoch, match="epoch 5"):
-        store.publish(manifest_of(store, 1, epoch=1), lease_of(store))
+        store.versions.publish(manifest_of(store, 1, epoch=1), lease_of(store))
 
 
 def test_a_manifest_of_another_epoch_is_refused(store: Store) -> None:
     with pytest.raises(StaleEpoch, match="made in epoch 4"):
-        store.publish(manifest_of(store, 1, epoch=4), lease_of(store))
+        store.versions.publish(manifest_of(store, 1, epoch=4), lease_of(store))
 
 
 def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
@@ -132,7 +148,7 @@ def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
             manifest = manifest_of(store, version, epoch=1, data=b"%d of %d" % (version, who))
             barrier.wait()
             try:
-                store.publish(manifest, lease)
+                store.versions.publish(manifest, lease)
                 outcomes.append("won")
             except ParentMoved:
                 outcomes.append("lost")
@@ -143,7 +159,7 @@ def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (outcomes.count("won"), outcomes.count("lost"), store.current()) == (50, 50, 50)
+    assert (outcomes.count("won"), outcomes.count("lost"), store.versions.current()) == (50, 50, 50)
 
 
 @pytest.mark.parametrize("num_bytes", [6, 8])
@@ -156,23 +172,23 @@ def test_a_blob_that_is_not_there_is_named_and_nothing_is_flipped(store: Store, 
     wrong = msgspec.structs.replace(there, num_bytes=num_bytes)
     for tensors, named in (((there, stranger), "f" * 64), ((wrong,), there.digest)):
         with pytest.raises(NotFound, match=named):
-            store.publish(msgspec.structs.replace(manifest_of(store, 2, epoch=1), tensors=tensors), lease)
-    assert store.current() == 1
+            store.versions.publish(msgspec.structs.replace(manifest_of(store, 2, epoch=1), tensors=tensors), lease)
+    assert store.versions.current() == 1
 
 
 def test_a_giant_tensor_is_refused_on_both_sides(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
     giant = msgspec.structs.replace(entry_of(store, b"x"), num_bytes=store_config.max_blob_bytes + 1)
     manifest = msgspec.structs.replace(manifest_of(store, 1, epoch=1), tensors=(giant,))
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
-        store.publish(manifest, lease_of(store))
+        store.versions.publish(manifest, lease_of(store))
     raw.hset(key("manifest", 1), mapping={"body": encode(manifest), "signature": sign(encode(manifest), SIGNING_KEY)})
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
-        store.manifest(1)
+        store.versions.manifest(1)
 
 
 def test_version_0_cannot_be_published(store: Store) -> None:
     with pytest.raises(ValueError, match="the first is 1"):
-        store.publish(manifest_of(store, 0, parent=0, epoch=1), lease_of(store))
+        store.versions.publish(manifest_of(store, 0, parent=0, epoch=1), lease_of(store))
 
 
 def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: Key) -> None:
@@ -183,7 +199,7 @@ def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: 
         changed[place] ^= 1
         raw.hset(key("manifest", 1), "body", bytes(changed))
         with pytest.raises(BadSignature):
-            store.manifest(1)
+            store.versions.manifest(1)
 
 
 @pytest.mark.parametrize("signature", [None, "", "0" * 64, sign(b"", SIGNING_KEY), b"\xff" * 32])
@@ -193,14 +209,14 @@ def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signatur
     if signature is not None:
         raw.hset(key("manifest", 1), "signature", signature)
     with pytest.raises(BadSignature, match="manifest:1"):
-        store.manifest(1)
+        store.versions.manifest(1)
 
 
 def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None:
     publish(store, lease_of(store), 1)
     stranger = Store(store_config, b"another key")
     with pytest.raises(BadSignature):
-        stranger.manifest(1)
+        stranger.versions.manifest(1)
     stranger.close()
 
 
@@ -208,7 +224,7 @@ def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, k
     publish(store, lease_of(store), 2)
     raw.hset(key("manifest", 2), mapping=raw.hgetall(key("manifest", 1)))
     with pytest.raises(BadSignature, match="version 2 was signed as version 1"):
-        store.manifest(2)
+        store.versions.manifest(2)
 
 
 @pytest.mark.parametrize(
@@ -221,29 +237,29 @@ def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, k
 )
 def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, Any], named: str) -> None:
     later = msgspec.structs.replace(manifest_of(store, 1, epoch=1), **change)
-    store.publish(later, lease_of(store))
+    store.versions.publish(later, lease_of(store))
     with pytest.raises(UnknownFormat, match=named):
-        store.manifest(1)
+        store.versions.manifest(1)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{}", b'{"format":"lifelong-weights","format_version":2}'])
 def test_a_signed_body_that_is_no_manifest_is_refused(store: Store, raw: Any, key: Key, body: bytes) -> None:
     raw.hset(key("manifest", 1), mapping={"body": body, "signature": sign(body, SIGNING_KEY)})
     with pytest.raises(UnknownFormat, match="version 1"):
-        store.manifest(1)
+        store.versions.manifest(1)
 
 
 def test_a_giant_manifest_is_not_fetched(store: Store, raw: Any, key: Key) -> None:
     raw.hset(key("manifest", 1), "body", bytes((32 << 20) + 1))
     with pytest.raises(UnknownFormat, match="33554433 bytes"):
-        store.manifest(1)
+        store.versions.manifest(1)
 
 
 def test_the_history_is_bounded(store_config: StoreConfig) -> None:
     store = Store(StoreConfig(url=store_config.url, prefix=store_config.prefix, history=3), SIGNING_KEY)
     publish(store, lease_of(store), 5)
-    assert [entry.version for entry in store.history(10)] == [5, 4, 3]
-    assert store.history(0) == []
+    assert [entry.version for entry in store.versions.history(10)] == [5, 4, 3]
+    assert store.versions.history(0) == []
     store.close()
 
 
