@@ -2,6 +2,9 @@
 
     add(program) -> runs -> ends -> waits 1, 2, 4, ... 60 s -> runs ...     after 20 s of life the back-off is 1 s again
 
+The time that a program lived counts as waiting, to the last second: the back-off bounds how often a program is started,
+and one that was killed soon after its start must not be away for longer.
+
 Until everything was ready once, an end that would only repeat itself (wrong settings, a bug) fails the whole start:
 the user is watching, and has just changed something. From then on no end of a program ends the others, since the
 service must go on.
@@ -186,13 +189,14 @@ class Supervisor:
     def _schedule(self, run: _Run, end: str, now_s: float) -> None:
         """Schedules the next start, and reports the end of the program."""
         run.num_ends += 1
-        delay_s = backoff_s(run.num_ends)
+        lived_s = now_s - run.started_s
+        delay_s = max(FIRST_BACKOFF_S, backoff_s(run.num_ends) - lived_s)
         run.due_s = now_s + delay_s
-        self._say(f"{run.program.name} {end}; it is started again in {delay_s:g} s (log: {run.program.log.path})")
+        self._say(f"{run.program.name} {end}; it is started again in {delay_s:.0f} s (log: {run.program.log.path})")
 
 
 def backoff_s(num_ends: int) -> float:
-    """Returns the back-off before the next start, after `num_ends` ends in a row.
+    """Returns the least time from one start to the next, after `num_ends` ends in a row.
 
     >>> [backoff_s(num_ends) for num_ends in (1, 2, 3, 6, 7, 1_000_000)]
     [1.0, 2.0, 4.0, 32.0, 60.0, 60.0]

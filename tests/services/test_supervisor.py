@@ -70,6 +70,16 @@ def test_a_killed_program_is_started_again_later_each_time(bench: Bench) -> None
     bench.supervisor.check()
 
 
+def test_the_time_that_a_program_lived_counts_as_waiting(bench: Bench) -> None:
+    bench.supervisor.add(bench.program(FOR_EVER))
+    for num, (lived_s, delay_s) in enumerate(((0, 1), (10, 1), (1, 3), (10, 1), (3, 13)), start=1):
+        process = bench.running()
+        bench.now_s += lived_s
+        process.kill()
+        assert f"again in {delay_s} s" in bench.await_said(num)[num - 1]
+        bench.now_s += delay_s
+
+
 def test_a_long_life_is_rewarded(bench: Bench) -> None:
     bench.supervisor.add(bench.program(FOR_EVER))
     bench.running().kill()
