@@ -1,7 +1,9 @@
-"""The store: everything that the programs keep in Redis. Each part is implemented in the file named after its noun.
+"""The store: everything that the programs keep in Redis.
 
-learner: leases, blobs, versions, erasures, reports    serving: plans, versions, blobs, reports
-rollout: leases, versions, plans, reports, collector   operator: plans, versions, reports, erasures
+    learner: leases, blobs, versions, erasures, reports     serving: plans, versions, blobs, reports
+    rollout: leases, versions, plans, reports, collector    operator: plans, versions, reports, erasures
+
+Each part is implemented in the file named after its noun.
 """
 
 from wire.config import StoreConfig
