@@ -71,7 +71,7 @@ def running_service() -> Iterator[Service]:
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,
     ):
-        play(bus, store, primer, PRIMING, say=_discard, check=stack.check)
+        play(bus, store, primer, PRIMING, say=_discard, check=stack.check, num_restarts=lambda: stack.num_restarts)
         _await_idle(store)
         yield Service(stack.settings, stack, bus, store, items)
 

@@ -104,6 +104,11 @@ class Stack:
         return self.settings.state_dir / LOGS
 
     @property
+    def num_restarts(self) -> int:
+        """How often a program ended and was started again, or is about to be."""
+        return self._supervisor.num_restarts
+
+    @property
     def processes(self) -> dict[str, subprocess.Popen[bytes]]:
         """The running processes by name."""
         return self._supervisor.processes

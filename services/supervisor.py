@@ -78,6 +78,7 @@ class Supervisor:
         self._clock_s = clock_s
         self._changed = threading.Condition()
         self._runs: dict[str, _Run] = {}
+        self._num_restarts = 0
         self._is_tolerant = False
         self._is_closing = False
         self._failure: StackFailed | None = None
@@ -88,6 +89,12 @@ class Supervisor:
         """The running processes by name."""
         with self._changed:
             return {name: run.process for name, run in self._runs.items() if run.process is not None}
+
+    @property
+    def num_restarts(self) -> int:
+        """How often a program ended, or could not be started, and was scheduled to start again."""
+        with self._changed:
+            return self._num_restarts
 
     def add(self, program: Program, process: subprocess.Popen[bytes] | None = None) -> None:
         """Keeps `program` running from now on. `process` is its process, where it was started already."""
@@ -189,6 +196,7 @@ class Supervisor:
     def _schedule(self, run: _Run, end: str, now_s: float) -> None:
         """Schedules the next start, and reports the end of the program."""
         run.num_ends += 1
+        self._num_restarts += 1
         lived_s = now_s - run.started_s
         delay_s = max(FIRST_BACKOFF_S, backoff_s(run.num_ends) - lived_s)
         run.due_s = now_s + delay_s

@@ -49,6 +49,8 @@ class Figures:
     """Row r has the accuracies on the test items of stages 0..r, after stage r."""
     forgetting: float
     versions_published: int
+    restarts: int
+    """How often a program of the service was started again meanwhile, or a replica in the place of another."""
     swaps: int
     """How often a replica swapped in new weights, summed over the replicas."""
     drifts: int
@@ -62,6 +64,8 @@ class Figures:
     """Answers a second while the test items were sent as fast as they were answered."""
     arms: dict[ArmName, dict[str, float]]
     """The version of each arm, how many training events it answered, and how many percent of them rightly."""
+    precisions: dict[str, int]
+    """How many events were answered in each precision."""
     parity: dict[str, float]
     model_bytes: dict[str, int]
 
@@ -69,8 +73,8 @@ class Figures:
         return asdict(self)
 
 
-def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_letters: int) -> Figures:
-    """Computes the figures of a run that is over."""
+def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_letters: int, restarts: int) -> Figures:
+    """Computes the figures of a run that is over. `restarts` are those of the programs of the service."""
     progress = ledger.progress()
     num_rounds = 1 + max((number for number, _ in progress.hits), default=TRAIN)
     matrix = accuracy_by_stage(progress.hits, num_rounds)
@@ -85,6 +89,7 @@ def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_let
         accuracy_by_stage=tuple(map(_rounded, matrix)),
         forgetting=round(forgetting(matrix), 2),
         versions_published=snapshot.published,
+        restarts=restarts + snapshot.replaced,
         swaps=snapshot.swaps,
         drifts=snapshot.drifts,
         swap_stall_ms=percentiles(snapshot.stalls_ms, 50, 99),
@@ -92,6 +97,7 @@ def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_let
         latency_ms=percentiles(ledger.latencies_ms(), 50, 99),
         events_per_s=per_second(ledger.throughput()),
         arms=_arms(progress, snapshot),
+        precisions=dict(progress.precisions),
         parity=parity(snapshot.served) if snapshot.served else {},
         model_bytes=model_bytes(snapshot.served) if snapshot.served else {},
     )

@@ -9,7 +9,7 @@ Rejected: keeping the records (a kilobyte each), and a lock per column (a wait n
 """
 
 import threading
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -56,6 +56,8 @@ class Progress:
     first_ms: Mapping[tuple[ArmName, int], int]
     """When the first answer of a version came in an arm, by (arm, version)."""
     recent_ms: tuple[int, ...]
+    precisions: Mapping[str, int]
+    """How many events were answered in each precision."""
 
     def of_round(self, number: int) -> Hits:
         """Sums the hits of a round over its stages."""
@@ -76,6 +78,7 @@ class Ledger:
         self._first_ms: dict[tuple[ArmName, int], int] = {}
         self._throughput: dict[int, Throughput] = {}
         self._recent_ms: deque[int] = deque(maxlen=RECENT)
+        self._precisions = Counter[str]()
         self._num_answered = 0
         self._num_due = 0
 
@@ -137,6 +140,7 @@ class Ledger:
                 arms=dict(self._arms),
                 first_ms=dict(self._first_ms),
                 recent_ms=tuple(self._recent_ms),
+                precisions=dict(self._precisions),
             )
 
     def label_ends(self) -> dict[str, int]:
@@ -189,6 +193,7 @@ class Ledger:
         round = self._events.round[number]
         right = events.judge(number, answer.label, read_ms)
         self._num_answered += 1
+        self._precisions[answer.precision] += 1
         self._hits[round, events.stage[number]] += Hits(answered=1, right=right)
         self._throughput[round] = self._throughput[round].until(read_ms)
         if round == TRAIN:

@@ -82,12 +82,16 @@ def play(
     *,
     say: Callable[[str], None],
     check: Callable[[], None],
+    num_restarts: Callable[[], int],
     watching: Watching = unwatched,
 ) -> SessionOutcome:
-    """Plays `stream` to its end. `check` raises when the service has ended; `say` takes lines for a human."""
+    """Plays `stream` to its end. `check` raises when the service has ended; `say` takes lines for a human.
+
+    `num_restarts` counts the programs of the service that were started again.
+    """
     with session_participants(bus, store, profile, say=say, check=check) as participants, watching(participants):
         participants.player.run(stream, rate=profile.rate)
-    return _outcome(bus, participants)
+    return _outcome(bus, participants, num_restarts())
 
 
 @contextmanager
@@ -131,13 +135,13 @@ def _promote(store: Store, version: int) -> None:
         Operator(store, name="the demo").promote(version, now_ms=now_ms())
 
 
-def _outcome(bus: Bus, participants: Participants) -> SessionOutcome:
+def _outcome(bus: Bus, participants: Participants, restarts: int) -> SessionOutcome:
     ledger = participants.ledger
     snapshot = participants.watcher.snapshot()
     back = read_back(bus, ledger)
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
-    result = figures(ledger, snapshot, back.audit, dead_letters=back.dead_letters)
+    result = figures(ledger, snapshot, back.audit, dead_letters=back.dead_letters, restarts=restarts)
     return SessionOutcome(result, ledger.curve(), ledger.tests(), sorted(marks))
 
 

@@ -34,6 +34,8 @@ class ServiceSnapshot:
     through: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """The offsets that each version was trained through."""
     reports: tuple[ReplicaReport, ...] = ()
+    replaced: int = 0
+    """How many replicas reported for the first time after the first ones did: each in the place of one that ended."""
     published: int = 0
     """How many versions were published so far."""
     swaps: int = 0
@@ -95,6 +97,9 @@ class Watcher:
         self._snapshot = ServiceSnapshot()
         self._swaps = Swaps()
         self._published: set[int] = set()
+        self._replicas: set[str] = set()
+        self._num_replicas = 0
+        """How many replicas there were in the first reports."""
         self._closed = threading.Event()
 
     def run(self) -> None:
@@ -134,6 +139,8 @@ class Watcher:
         self._published.update(entry.version for entry in entries if entry.action == "published")
         for report in reports:
             self._swaps.add(report)
+        self._replicas.update(report.replica for report in reports)
+        self._num_replicas = self._num_replicas or len(self._replicas)
         before = self.snapshot()
         learner = self._store.reports.learner()
         versions = {newest, *(plan.versions if plan else ())}
@@ -148,6 +155,7 @@ class Watcher:
             evaluation=manifests[newest].evaluation if newest in manifests else before.evaluation,
             through={**before.through, **through},
             reports=reports,
+            replaced=len(self._replicas) - self._num_replicas,
             published=len(self._published),
             swaps=self._swaps.total,
             stalls_ms=tuple(self._swaps.stalls_ms),

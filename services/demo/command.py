@@ -123,7 +123,16 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(view.say, console)
-            return play(bus, store, stream, profile, say=plain, check=stack.check, watching=watching)
+            return play(
+                bus,
+                store,
+                stream,
+                profile,
+                say=plain,
+                check=stack.check,
+                num_restarts=lambda: stack.num_restarts,
+                watching=watching,
+            )
 
 
 def _where_commands_look(settings: Settings) -> Path | None:

@@ -93,9 +93,11 @@ def _rows(figures: Figures) -> dict[str, str]:
         "latency p50 / p99": f"{_number(latency['p50'])} / {_number(latency['p99'])} ms",
         "answers a second, at full speed": f"{figures.events_per_s:.0f}",
         "versions published, swaps": f"{figures.versions_published}, {figures.swaps}",
+        "programs and replicas started again": f"{figures.restarts}",
         "drifts found": f"{figures.drifts}",
         "swap stall p50 / p99": f"{_number(stall['p50'])} / {_number(stall['p99'])} ms",
         "arms": "\n".join(_arm(name, arm) for name, arm in figures.arms.items()) or "-",
+        "answers by precision": _pairs(figures.precisions, "{:,}"),
         "parity with full precision": _pairs(figures.parity, "{:.5f}"),
         "bytes of weights": _pairs(figures.model_bytes, "{:,}"),
     }

@@ -64,6 +64,7 @@ def test_a_killed_program_is_started_again_later_each_time(bench: Bench) -> None
         assert bench.supervisor.processes == {}
         bench.now_s += delay_s
         assert bench.running().pid != killed.pid
+        assert bench.supervisor.num_restarts == num + 1
     assert [line.split(" (log")[0] for line in bench.said] == [
         f"toy was killed (SIGKILL); it is started again in {delay} s" for delay in (1, 2, 4)
     ]

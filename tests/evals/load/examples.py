@@ -18,6 +18,7 @@ FIGURES = Figures(
     accuracy_by_stage=((100.0,), (50.0, 100.0)),
     forgetting=50.0,
     versions_published=3,
+    restarts=0,
     swaps=6,
     drifts=2,
     swap_stall_ms={"p50": 0.1, "p99": 0.4},
@@ -25,6 +26,7 @@ FIGURES = Figures(
     latency_ms={"p50": 12.0, "p99": 31.0},
     events_per_s=640.0,
     arms={"stable": {"version": 2, "answers": 3, "accuracy": 33.33}},
+    precisions={"int8": 10},
     parity={"cosine": 0.999, "agreement": 1.0},
     model_bytes={"fp32": 400, "served": 100},
 )

@@ -38,6 +38,7 @@ def test_the_first_answer_counts_and_calls_for_the_label() -> None:
     assert progress.hits == {(-1, 2): Hits(1, 1, 1)}
     assert progress.arms == {"stable": Hits(1, 1, 1)}
     assert progress.first_ms == {("stable", 1): 1_040, ("stable", 2): 1_040}
+    assert progress.precisions == {"int8": 1}
     assert ledger.latencies_ms() == [50]
     assert ledger.event(0) == ("run-0", "a")
 

@@ -81,6 +81,14 @@ def test_a_watcher_sees_what_drifted(store: Store) -> None:
     assert (watcher.snapshot().drifts, watcher.snapshot().drift) == (3, drift)
 
 
+def test_a_replica_in_the_place_of_another_is_counted(store: Store) -> None:
+    watcher = Watcher(store)
+    for name, replaced in (("a", 0), ("a", 0), ("b", 1)):
+        store.reports.write_replica(report(0, replica=name))
+        watcher.poll()
+        assert watcher.snapshot().replaced == replaced
+
+
 def test_a_version_without_a_manifest_is_passed_over(store: Store, store_config: StoreConfig) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=FIRST.version, share=1.0),))
     plant_plan(store_config, plan)

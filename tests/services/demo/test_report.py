@@ -22,6 +22,7 @@ FROZEN: dict[str, type | set[str]] = {
     "accuracy_by_stage": list,
     "forgetting": float,
     "versions_published": int,
+    "restarts": int,
     "swaps": int,
     "drifts": int,
     "swap_stall_ms": {"p50", "p99"},
@@ -29,6 +30,7 @@ FROZEN: dict[str, type | set[str]] = {
     "latency_ms": {"p50", "p99"},
     "events_per_s": float,
     "arms": {"stable"},
+    "precisions": {"int8"},
     "parity": {"cosine", "agreement"},
     "model_bytes": {"fp32", "served"},
 }
@@ -52,6 +54,7 @@ def test_the_table_says_what_never_happened() -> None:
     text = shown(table(FIGURES, STREAM))
     assert "made: 2 stages, 2 labels" in text
     assert "6 / never s" in text
+    assert "int8 10" in text
 
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:

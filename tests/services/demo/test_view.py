@@ -34,6 +34,7 @@ PROGRESS = Progress(
     arms={"stable": Hits(4, 4, 3)},
     first_ms={},
     recent_ms=(10, 20, 30),
+    precisions={"int8": 6},
 )
 
 
@@ -57,7 +58,7 @@ def test_a_line_says_how_far_how_fast_how_well() -> None:
 
 
 def test_a_line_before_anything_happened() -> None:
-    empty = Progress(LoadCounts(0, 0, 0, 0), {}, {}, {}, ())
+    empty = Progress(LoadCounts(0, 0, 0, 0), {}, {}, {}, (), {})
     assert "0 of 0 answered, 0/s, p50 - p99 - ms" in line(empty, ServiceSnapshot(), 0.0)
     assert "nothing published yet" in shown(panel(STREAM, empty, ServiceSnapshot(), 0.0))
 
