@@ -31,7 +31,7 @@ check-native: $(INSTALLED)
 	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/test_native.py tests/kernels/test_encoder.py \
 	    tests/kernels/test_linear_i8.py tests/kernels/test_linear_i4.py tests/kernels/test_attention_i8.py $(ARGS)
 
-bench: $(INSTALLED)
+bench: .venv/.installed-bench
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean:

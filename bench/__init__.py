@@ -1,4 +1,4 @@
-"""Measures every number that is published, one command each: `python -m bench [--only NAME]`.
+"""Measures every number that is published, one command each: `python -m bench [--only NAME] [--calls N]`.
 
     benches.py    the register: a name, and a function that yields rows     row.py, results.py, machine.py    the output
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
@@ -8,7 +8,7 @@
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
     chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all
 
-Fixtures --> measure(fixtures) --> rows --> table and build/bench/results.jsonl
+Fixtures --> measure(fixtures) --> rows, one call after the other --> terminal and build/bench/results.jsonl
 
 Tests and `make bench` use it; nothing that runs in production imports it.
 """

@@ -1,57 +1,85 @@
-"""`python -m bench [--only NAME [--set ...]]`: measures, prints a table, appends to build/bench/results.jsonl."""
+"""`python -m bench [--only NAME [--set ...]] [--calls N]`: measures, prints each row, appends to results.jsonl.
+
+for each call:  fixtures --> for each benchmark:  measure(fixtures) --> rows, printed as they come
+after its last call, the rows of a benchmark with the values of all calls --> build/bench/results.jsonl
+"""
 
 import argparse
 import os
+import shlex
 import sys
+import time
 from contextlib import closing
-
-from rich.console import Console
 
 from bench.benches import BENCHES, Bench
 from bench.fixtures import Fixtures
+from bench.machine import machine
 from bench.options import parse_assignments
-from bench.results import RESULTS, exclusive, record, table
-from bench.row import Row, Skip
+from bench.results import HEADER, BenchRows, exclusive, line, record
+from bench.row import NoResult, Skip
 
 BUSY = 0.5
 """The load of other processes, in cores, above which a warning is printed."""
 
-WIDTH = 140
-"""The width of the table, in columns, where the output is no terminal."""
+MAX_CALLS = 20
 
 
 def main() -> int:
     """Returns the exit code, which is 0 whether goals are met or not: a benchmark is no test."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
-    help = "a part of the size of that benchmark, such as seed=7; may be repeated"
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help=help)
-    arguments = parser.parse_args()
-    only = arguments.only
+    arguments = _arguments()
     options = parse_assignments(arguments.assignments)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    with exclusive(console), closing(Fixtures(options)) as fixtures:
+    chosen = [bench for bench in BENCHES if bench.name == arguments.only or not (arguments.only or bench.is_long)]
+    start_s = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - start_s:5.0f} s] {text}", flush=True)
+
+    with exclusive(say):
+        say(machine())
         if (load := os.getloadavg()[0]) > BUSY:
-            console.print(f"This machine is busy (load {load:.1f}): the figures will be worse than they could be.")
-        rows: list[Row] = []
-        for bench in BENCHES:
-            if only in (None, bench.name):
-                rows += _run(bench, fixtures, console)
-    console.print(table(rows))
+            say(f"This machine is busy (load {load:.1f}): the figures will be worse than they could be.")
+        if not arguments.only:
+            say(f"Only by name (make bench ONLY=name): {', '.join(bench.name for bench in BENCHES if bench.is_long)}")
+        say(HEADER)
+        rows = {bench.name: BenchRows(bench.name) for bench in chosen}
+        for number in range(1, arguments.calls + 1):
+            with closing(Fixtures(say, options)) as fixtures:
+                for bench in chosen:
+                    say(f"{bench.name}, call {number} of {arguments.calls} ...")
+                    _run(bench, fixtures, rows[bench.name])
+                    if number == arguments.calls:
+                        record(list(rows[bench.name]), bench.uses, _command())
     return 0
 
 
-def _run(bench: Bench, fixtures: Fixtures, console: Console) -> list[Row]:
-    console.print(f"{bench.name} ...")
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=[bench.name for bench in BENCHES], help="one benchmark instead of all")
+    help = "a part of the size of that benchmark, such as seed=7; may be repeated"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments", help=help)
+    help = "how often each is repeated (1); a goal is met where every call meets it"
+    parser.add_argument("--calls", type=int, choices=range(1, MAX_CALLS + 1), default=1, metavar="N", help=help)
+    return parser.parse_args()
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+
+
+def _run(bench: Bench, fixtures: Fixtures, rows: BenchRows) -> None:
+    """Runs one call of a benchmark, and prints each of its rows when it is measured."""
+    start_s = time.monotonic()
+    failure = ""
     try:
-        rows = list(bench.measure(fixtures))
+        for row in bench.measure(fixtures):
+            fixtures.say(line(rows.add(row)))
     except Skip as why:
-        console.print(f"{bench.name}: skipped: {why}", markup=False)
-        return []
-    record(rows, f"python -m bench --only {bench.name}", RESULTS)
-    return rows
+        fixtures.say(f"{bench.name}: skipped: {why}")
+    except NoResult as why:
+        failure = str(why)
+    for row in rows.end_call(failure):
+        fixtures.say(line(row))
+    fixtures.say(f"{bench.name} took {time.monotonic() - start_s:.0f} s")
 
 
 if __name__ == "__main__":

@@ -67,9 +67,9 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     caught = catch_up(size)
     learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "held_back"))
     share = 100.0 * learnt / size.labels
-    yield Row(name="backlog.labels", value=size.labels, unit="labels")
-    yield Row(name="backlog.pace", value=round(size.labels / caught.took_s), unit="labels/s")
-    yield Row(name="backlog.learnt", value=round(share, 3), unit="% of the labels", goal=Goal(">=", 99.9))
+    yield Row.of(name="backlog.labels", value=size.labels, unit="labels")
+    yield Row.of(name="backlog.pace", value=round(size.labels / caught.took_s), unit="labels/s")
+    yield Row.of(name="backlog.learnt", value=round(share, 3), unit="% of the labels", goal=Goal(">=", 99.9))
 
 
 def catch_up(size: BacklogSize) -> CatchUp:

@@ -19,29 +19,34 @@ from bench import (
 )
 from bench.chaos import rows as chaos
 from bench.fixtures import Fixtures
+from bench.machine import PEERS, SERVERS
 from bench.row import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A name for `--only`, and the function that measures, which raises Skip where it cannot run."""
+    """A name for `--only`, and the function that measures, which raises Skip where it cannot run, and NoResult."""
 
     name: str
     measure: Callable[[Fixtures], Iterator[Row]]
+    uses: tuple[str, ...] = ()
+    """The libraries and servers, besides those of every benchmark, whose versions its rows have."""
+    is_long: bool = False
+    """Whether it takes so long that it runs only where `--only` names it."""
 
 
 BENCHES = (
-    Bench("encoder", encoder.measure),
+    Bench("encoder", encoder.measure, uses=PEERS),
     Bench("precision", precision.measure),
     Bench("label_flips", label_flips.measure),
     Bench("learner_pace", learner_pace.measure),
-    Bench("kafka_latency", kafka_latency.measure),
-    Bench("swap_stall", swap_stall.measure),
-    Bench("kafka_throughput", kafka_throughput.measure),
-    Bench("clinc_continual", clinc_continual.measure),
-    Bench("label_to_live", label_to_live.measure),
-    Bench("first_answer", first_answer.measure),
-    Bench("memory", memory.measure),
-    Bench("backlog", backlog.measure),
-    Bench("chaos", chaos.measure),
+    Bench("kafka_latency", kafka_latency.measure, uses=SERVERS),
+    Bench("swap_stall", swap_stall.measure, uses=SERVERS),
+    Bench("kafka_throughput", kafka_throughput.measure, uses=(*PEERS, *SERVERS)),
+    Bench("clinc_continual", clinc_continual.measure, uses=SERVERS),
+    Bench("label_to_live", label_to_live.measure, uses=SERVERS),
+    Bench("first_answer", first_answer.measure, uses=SERVERS),
+    Bench("memory", memory.measure, uses=SERVERS),
+    Bench("backlog", backlog.measure, uses=SERVERS, is_long=True),
+    Bench("chaos", chaos.measure, uses=SERVERS, is_long=True),
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.process import PeerFailed
+from bench.row import NoResult
 from bench.texts import clinc150, data_folder
 from services.memory import memory_of
 from services.versions import ROOT
@@ -36,7 +36,10 @@ class DemoRun:
 
 
 def run_demo() -> DemoRun:
-    """Runs the demo. Raises Skip where there is no data, PeerFailed where the demo did not come to its end."""
+    """Runs the demo. Raises Skip where there is no data.
+
+    Raises NoResult where the demo did not come to its end, or where something had to be started again.
+    """
     clinc150()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
@@ -49,10 +52,13 @@ def run_demo() -> DemoRun:
         peak_bytes = peak.stop()
         took_s = time.monotonic() - start_s
         if not out.exists():
-            raise PeerFailed(f"lifelong demo ended with {demo.wait()}: {''.join(lines[-20:])}")
+            raise NoResult(f"lifelong demo ended with {demo.wait()}: {''.join(lines[-20:])}")
         match = next(filter(None, map(FIRST_ANSWER.search, lines)), None)
         first_answer_s = float(match.group(1)) if match else None
-        return DemoRun(json.loads(out.read_text()), first_answer_s, peak_bytes, took_s)
+        figures = json.loads(out.read_text())
+        if num := figures["restarts"]:
+            raise NoResult(f"lifelong demo: {num} times a program or a replica was started again")
+        return DemoRun(figures, first_answer_s, peak_bytes, took_s)
 
 
 def _lines(demo: subprocess.Popen[str]) -> list[str]:

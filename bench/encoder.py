@@ -6,13 +6,17 @@
 Timed from token ids to vectors, layout or padding included; tokenising is the same for all and is not. "Equal
 accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work (bench/floor.py)
 is the least time that its matrices take on this machine, which is measured in the same minutes.
+
+A goal against peers is judged only where all of them ran. A peer whose precision the processor would emulate is no
+contender: it is left out, and the row says so.
 """
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -27,6 +31,13 @@ from bench.row import Goal, Peer, Row, Skip
 from services.tune.table import num_cores
 
 FLOOR = Goal(">=", 75)
+DISTURBED = 1.1
+INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
+PAIR_ROUNDS = 5
+PAIR_S = 0.8
+
+Say: TypeAlias = Callable[[str], None]
+"""Takes a line for the one who waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,77 +60,106 @@ GOALS: Mapping[Workload, Goals] = {
 
 @dataclass(frozen=True, slots=True)
 class MachineLimits:
-    """The limits of the machine: INT8 operations a second, and the time to read all matrices."""
+    """The limits of the machine: INT8 operations a second, by which layer, and the time to read all matrices."""
 
     peak_per_s: float
+    peak_of: str
     read_ms: float
 
     def floor_ms(self, operations: int) -> float:
         """The least time that so many operations with all matrices take."""
         return max(1e3 * operations / self.peak_per_s, self.read_ms)
 
+    def limit(self, operations: int) -> str:
+        """Returns what that time is the time of."""
+        return self.peak_of if self.floor_ms(operations) > self.read_ms else "reading all matrices"
 
-DISTURBED = 1.1
-INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
-PAIR_ROUNDS = 5
-PAIR_S = 0.8
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The encoders of a race: those that run, and why others do not."""
+
+    runners: dict[str, Runner]
+    missing: dict[str, str]
+    """Why a peer that should run does not, by name."""
+    left_out: dict[str, str]
+    """Why a peer is no contender on this machine, by name."""
+
+    @property
+    def note(self) -> str:
+        """What a row says of the peers that were left out."""
+        return "; ".join(f"left out: {name} ({why})" for name, why in self.left_out.items())
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
-    console = Console(width=140)
-    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, console) as runners:
-        yield from _raced(runners, WORKLOADS, console)
-        yield from _int4(runners)
+    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, fixtures.say) as field:
+        yield from _raced(field, WORKLOADS, fixtures.say)
+        yield from _int4(field.runners)
     if (num_threads := num_cores()) > 1:
-        with started((OURS, PEAK, READ, *PEERS), num_threads, console) as runners:
-            yield from _raced(runners, (NATURAL,), console)
-            yield _replicas(runners[OURS])
+        with started((OURS, PEAK, READ, *PEERS), num_threads, fixtures.say) as field:
+            yield from _raced(field, (NATURAL,), fixtures.say)
+            yield _replicas(field.runners[OURS])
     packed = run_module("bench.peers.ours_pack", "1")
-    yield Row(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
+    yield Row.of(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
     share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
-    yield Row(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))
+    yield Row.of(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))
 
 
 @contextmanager
-def started(names: Sequence[str], num_threads: int, console: Console) -> Iterator[Mapping[str, Runner]]:
-    """Those that can run here; a peer that cannot is said and left out."""
+def started(names: Sequence[str], num_threads: int, say: Say) -> Iterator[Field]:
+    """Starts the encoders, and ends them when left. Raises PeerFailed where one of ours cannot run."""
+    say(f"encoder: {len(names)} encoders of {num_threads} threads are started; models are made the first time ...")
     with ExitStack() as stack:
         runners = {name: stack.enter_context(closing(Runner(name, num_threads))) for name in names}
-        there: dict[str, Runner] = {}
+        field = Field({}, {}, {})
         for name, runner in runners.items():
             try:
                 runner.wait()
-                there[name] = runner
-            except (Skip, PeerFailed) as why:
+                field.runners[name] = runner
+            except Skip as why:
+                say(f"encoder: {name}: left out: {why}")
+                field.left_out[name] = str(why)
+            except PeerFailed as why:
                 if name not in PEERS:
                     raise
-                console.print(f"encoder: {name}: skipped: {why}", markup=False)
-        yield there
+                say(f"encoder: {name}: missing: {why}")
+                field.missing[name] = str(why)
+        yield field
 
 
-def _raced(runners: Mapping[str, Runner], works: Sequence[Workload], console: Console) -> Iterator[Row]:
+def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
+    """Races the works, and yields the rows of each when its race is over; those of the floors when all are."""
+    runners = field.runners
     num_threads = runners[OURS].num_threads
     peak, read = (runners[name].prepare(works[0]) for name in (PEAK, READ))
     races: list[Race] = []
     for work in works:
-        entries = _prepared(runners, work, console)
-        races.append(Race(work, entries[OURS], tuple(entries[name] for name in PEERS if name in entries)))
+        say(f"encoder: {work.name}: {len(runners)} encoders are prepared ...")
+        entries, broken = _prepared(runners, work, say)
+        race = Race(work, entries[OURS], tuple(entries[name] for name in PEERS if name in entries))
         peak.run()
-        races[-1].run()
+        race.run()
         peak.run()
         read.run()
-    console.print(summary(races))
+        races.append(race)
+        yield from _rows(race, _name(work.name, num_threads), missing=(*field.missing, *broken), note=field.note)
+    Console(width=140).print(summary(races))
     if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
-        console.print(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
-    limits = MachineLimits(peak.operations / (1e-3 * peak.best_ms), read.best_ms)
+        say(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
+    limits = MachineLimits(peak.operations / (1e-3 * peak.best_ms), peak.how, read.best_ms)
     for race in races:
-        yield from _rows(race, _name(race.workload.name, num_threads), limits)
-    yield Row(name=_name("peak", num_threads), value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s")
-    yield Row(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
+        yield _floor(race, _name(race.workload.name, num_threads), limits)
+    peak_row = _name("peak", num_threads)
+    yield Row.of(name=peak_row, value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s", note=peak.how)
+    yield Row.of(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
 
 
-def _prepared(runners: Mapping[str, Runner], work: Workload, console: Console) -> dict[str, Contestant]:
-    """Ours and the peers'. Where each has one thread, as many are prepared at a time as there are cores."""
+def _prepared(runners: Mapping[str, Runner], work: Workload, say: Say) -> tuple[dict[str, Contestant], list[str]]:
+    """Returns ours and the peers', and the names of those that broke.
+
+    Where each has one thread, as many are prepared at a time as there are cores.
+    """
+    broken: list[str] = []
 
     def prepare(runner: Runner) -> Contestant | None:
         try:
@@ -127,23 +167,30 @@ def _prepared(runners: Mapping[str, Runner], work: Workload, console: Console) -
         except PeerFailed as why:
             if runner.name not in PEERS:
                 raise
-            console.print(f"encoder: {runner.name}: no {work.name}: {why}", markup=False)
+            say(f"encoder: {runner.name}: no {work.name}: {why}")
+            broken.append(runner.name)
             return None
 
     chosen = [runner for name, runner in runners.items() if name in (OURS, *PEERS)]
     with ThreadPoolExecutor(max(1, num_cores() // chosen[0].num_threads)) as threads:
-        return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}
+        return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}, broken
 
 
-def _rows(race: Race, name: str, limits: MachineLimits) -> Iterator[Row]:
+def _rows(race: Race, name: str, *, missing: tuple[str, ...], note: str) -> Iterator[Row]:
     goals = GOALS[race.workload]
     value = round(race.workload.texts_per_s(race.ours.ms), 1)
-    for suffix, peers, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):
-        peer = Peer(peers[0].name, round(race.workload.texts_per_s(peers[0].ms), 1)) if peers else None
+    for suffix, entries, times in (("", race.fastest, goals.fastest), (".accurate", race.accurate, goals.accurate)):
+        peers = tuple(Peer(entry.name, round(race.workload.texts_per_s(entry.ms), 1)) for entry in entries)
         goal = None if times is None else Goal(">=", times, of_peer=True)
-        yield Row(name=name + suffix, value=value, unit="texts/s", goal=goal, peer=peer)
-    share = limits.floor_ms(race.ours.operations) / race.ours.ms
-    yield Row(name=f"{name}.floor", value=round(100 * share, 1), unit="% of the limit", goal=goals.floor)
+        unit = "texts/s"
+        yield Row.of(name=name + suffix, value=value, unit=unit, goal=goal, peers=peers, missing=missing, note=note)
+
+
+def _floor(race: Race, name: str, limits: MachineLimits) -> Row:
+    operations = race.ours.operations
+    share = round(100 * limits.floor_ms(operations) / race.ours.ms, 1)
+    note = f"the limit: {limits.limit(operations)}"
+    return Row.of(name=f"{name}.floor", value=share, unit="% of the limit", goal=GOALS[race.workload].floor, note=note)
 
 
 def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
@@ -151,7 +198,9 @@ def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
     for work, goal in INT4_TIME.items():
         eight, four = (runners[name].prepare(work) for name in (OURS, OURS_INT4))
         Race(work, eight, (four,)).run()
-        yield Row(name=f"encoder.int4.{work.name}", value=round(four.ms / eight.ms, 2), unit="x INT8's time", goal=goal)
+        yield Row.of(
+            name=f"encoder.int4.{work.name}", value=round(four.ms / eight.ms, 2), unit="x INT8's time", goal=goal
+        )
 
 
 def _replicas(one: Runner) -> Row:
@@ -170,7 +219,9 @@ def _replicas(one: Runner) -> Row:
             together.append(sum(NATURAL.texts_per_s(turn.ms) for turn in turns))
             single.append(NATURAL.texts_per_s(one.run(NATURAL, PAIR_S).ms))
     peer = Peer(f"ours, one process of {num} threads", round(statistics.median(single), 1))
-    return Row(name=f"encoder.{num}_processes", value=round(statistics.median(together), 1), unit="texts/s", peer=peer)
+    return Row.of(
+        name=f"encoder.{num}_processes", value=round(statistics.median(together), 1), unit="texts/s", peers=(peer,)
+    )
 
 
 def _name(work: str, num_threads: int) -> str:

@@ -7,4 +7,4 @@ from bench.row import Goal, Row
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
-    yield Row(name="first_answer", value=fixtures.demo.first_answer_s, unit="s", goal=Goal("<=", 45))
+    yield Row.of(name="first_answer", value=fixtures.demo.first_answer_s, unit="s", goal=Goal("<=", 45))

@@ -1,9 +1,10 @@
 """The least time that the encoder's matrices take here: to be multiplied, or to be read, whichever is longer.
 
-Both limits are measured in turns with the encoders. The INT8 peak is the best of `torch._int_mm` (bare: nothing is
-quantized, nothing is added) and of our own layer, on a feed-forward layer with as many rows at a time as both are best
-with: what comes out still fits into the near caches. Reading is a maximum over as many bytes as all matrices have:
-where they do not fit into those caches and the processor multiplies fast, a text of a few tokens waits for them.
+Both limits are measured in turns with the encoders. The peak is that of the faster INT8 layer, `torch._int_mm` (bare:
+nothing is quantized, nothing is added) or our own, on a feed-forward layer with as many rows at a time as both are best
+with: what comes out still fits into the near caches. It is no limit of the processor: the rows say whose it is. Reading
+is a maximum over as many bytes as all matrices have: where they do not fit into those caches and the processor
+multiplies fast, a text of a few tokens waits for them.
 """
 
 from collections.abc import Callable
@@ -56,7 +57,7 @@ class PeakEngine:
         w_KN = q_NK.t()
         self._ways = {
             "torch._int_mm": lambda: _repeated(lambda: torch._int_mm(q_MK, w_KN), PARTS),  # it has all threads
-            "linear_i8": lambda: self._shared(lambda: linear_i8(x_MK, packed)),
+            "our own layer": lambda: self._shared(lambda: linear_i8(x_MK, packed)),
         }
 
     def _shared(self, part: Part) -> torch.Tensor:

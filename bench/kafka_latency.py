@@ -11,7 +11,7 @@ from contextlib import closing
 from itertools import cycle, islice
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
+from bench.row import Goal, NoResult, Row
 from bench.service import Service
 from evals.load.score import percentiles
 from wire.bus import Follower
@@ -27,8 +27,8 @@ POLL_MS = 50
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     latencies = latency_ms(fixtures.service())
-    yield Row(name="kafka_latency.p99", value=latencies["p99"], unit="ms at 200 events/s", goal=Goal("<=", 60))
-    yield Row(name="kafka_latency.p50", value=latencies["p50"], unit="ms at 200 events/s")
+    yield Row.of(name="kafka_latency.p99", value=latencies["p99"], unit="ms at 200 events/s", goal=Goal("<=", 60))
+    yield Row.of(name="kafka_latency.p50", value=latencies["p50"], unit="ms at 200 events/s")
 
 
 def latency_ms(service: Service) -> Mapping[str, float | None]:
@@ -38,7 +38,7 @@ def latency_ms(service: Service) -> Mapping[str, float | None]:
 
 
 def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
-    """Measures the latency of every event of a run of `seconds`."""
+    """Measures the latency of every event of a run of `seconds`. Raises NoResult where an event has no answer."""
     texts = [item.text for item in islice(cycle(service.items), round(seconds * RATE))]
     ids = [f"{run}-{number}" for number in range(len(texts))]
     read_s: dict[str, float] = {}
@@ -55,7 +55,8 @@ def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
             publisher.send(Event(id=event_id, text=text, time_ms=now_ms()))
         reader.join()
     if lost := len(ids) - len(read_s):
-        raise RuntimeError(f"{lost} of {len(ids)} events have no answer after {READ_WITHIN_S:g} s")
+        raise NoResult(f"{lost} of {len(ids)} events have no answer after {READ_WITHIN_S:g} s")
+    service.check()
     return [read_s[event_id] - due_s[event_id] for event_id in ids]
 
 

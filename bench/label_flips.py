@@ -50,7 +50,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     torch.set_num_threads(1)
     items = list(chain.from_iterable(stages))
     pairs = answer_all(items, LAG)
-    yield Row(
+    yield Row.of(
         name="label_flips.false_alarms",
         value=feed(FlipDetector(), pairs).num_raised,
         unit="alarms",
@@ -60,16 +60,16 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     delays = [delay or math.inf for delay in flip_delays(pairs, sizes)]
     num_noticed = sum(map(math.isfinite, delays))
     noticed = round(100 * num_noticed / len(delays), 1)
-    yield Row(name="label_flips.noticed", value=noticed, unit="%", goal=Goal(">=", 99))
+    yield Row.of(name="label_flips.noticed", value=noticed, unit="%", goal=Goal(">=", 99))
     for name, percent in (("delay_p50", 50), ("delay_p99", 99)):
         delay = nearest_rank(delays, percent)
         value = None if delay is None or math.isinf(delay) else delay
-        yield Row(name=f"label_flips.{name}", value=value, unit="labels, of all flips", goal=Goal("<=", 500))
+        yield Row.of(name=f"label_flips.{name}", value=value, unit="labels, of all flips", goal=Goal("<=", 500))
     late = feed(FlipDetector(), answer_all(items, LATE)).num_raised
-    yield Row(name="label_flips.false_alarms_late", value=late, unit="alarms", goal=Goal("<=", 0))
+    yield Row.of(name="label_flips.false_alarms_late", value=late, unit="alarms", goal=Goal("<=", 0))
     random.Random(SEED).shuffle(items)
     mixed = feed(FlipDetector(), answer_all(items, LAG)).num_raised
-    yield Row(name="label_flips.false_alarms_mixed", value=mixed, unit="alarms", goal=Goal("<=", 0))
+    yield Row.of(name="label_flips.false_alarms_mixed", value=mixed, unit="alarms", goal=Goal("<=", 0))
 
 
 def answer_all(items: Sequence[StreamItem], lag: int) -> list[Pair]:

@@ -11,6 +11,6 @@ from bench.row import Goal, Row
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     seconds = fixtures.demo.figures["label_to_live_s"]
-    yield Row(name="label_to_live.p50", value=seconds["p50"], unit="s, any arm")
-    yield Row(name="label_to_live.p95", value=seconds["p95"], unit="s, any arm")
-    yield Row(name="label_to_live.stable_p50", value=seconds["stable_p50"], unit="s", goal=Goal("<=", 5))
+    yield Row.of(name="label_to_live.p50", value=seconds["p50"], unit="s, any arm")
+    yield Row.of(name="label_to_live.p95", value=seconds["p95"], unit="s, any arm")
+    yield Row.of(name="label_to_live.stable_p50", value=seconds["stable_p50"], unit="s", goal=Goal("<=", 5))

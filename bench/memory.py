@@ -7,4 +7,4 @@ from bench.row import Goal, Row
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:
-    yield Row(name="memory", value=round(fixtures.demo.peak_bytes / 2**30, 2), unit="GiB", goal=Goal("<=", 4))
+    yield Row.of(name="memory", value=round(fixtures.demo.peak_bytes / 2**30, 2), unit="GiB", goal=Goal("<=", 4))

@@ -17,10 +17,10 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     measured = run_module("bench.peers.precisions")
     int8 = measured["int8"]
     int4 = measured["int4"]
-    yield Row(name="precision.int8_cosine_mean", value=round(int8["mean"], 5), unit="", goal=Goal(">=", 0.998))
-    yield Row(name="precision.int8_cosine_min", value=round(int8["min"], 4), unit="", goal=Goal(">=", 0.99))
-    yield Row(name="precision.int4_cosine_mean", value=round(int4["mean"], 5), unit="")
-    yield Row(name="precision.fp32_accuracy", value=round(measured["fp32"]["accuracy"], 2), unit="%")
+    yield Row.of(name="precision.int8_cosine_mean", value=round(int8["mean"], 5), unit="", goal=Goal(">=", 0.998))
+    yield Row.of(name="precision.int8_cosine_min", value=round(int8["min"], 4), unit="", goal=Goal(">=", 0.99))
+    yield Row.of(name="precision.int4_cosine_mean", value=round(int4["mean"], 5), unit="")
+    yield Row.of(name="precision.fp32_accuracy", value=round(measured["fp32"]["accuracy"], 2), unit="%")
     for name, most in MAX_LOSS.items():
         loss = round(measured["fp32"]["accuracy"] - measured[name]["accuracy"], 2)
-        yield Row(name=f"precision.{name}_accuracy_loss", value=loss, unit="points", goal=Goal("<=", most))
+        yield Row.of(name=f"precision.{name}_accuracy_loss", value=loss, unit="points", goal=Goal("<=", most))

@@ -1,32 +1,33 @@
 """Runs one side of a comparison in a process of its own: thread pools of two libraries in one process spoil both."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from typing import Any
 
+from bench.row import NoResult
 from services.versions import ROOT
 
-TIMEOUT_S = 600.0
+LIMIT_S = 600.0
 
 
-class PeerFailed(RuntimeError):
+class PeerFailed(NoResult):
     """A process of a benchmark ended without its result."""
 
 
-def run_module(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+def run_module(module: str, *arguments: str, limit_s: float = LIMIT_S) -> Any:
     """Runs `python -m module`; returns its last line, parsed as JSON. Raises PeerFailed."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PeerFailed(f"{module} did not end within the limit of {limit_s:g} s") from error
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise PeerFailed(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}")

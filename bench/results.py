@@ -1,76 +1,132 @@
-"""Writes the rows: a table for people, and a JSON line each for later comparisons."""
+"""Shows and records the rows: a line for people as soon as a row is measured, a line of JSON when its last call is.
+
+Row of one call --BenchRows.add--> Row of all calls so far --line--> terminal
+                                                           --record--> build/bench/results.jsonl
+"""
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.machine import machine, versions
-from bench.row import Row
+from bench.row import Call, Row, Spread
 from services.versions import ROOT, commit
 
 BUILD = ROOT / "build"
 RESULTS = BUILD / "bench" / "results.jsonl"
 
+ABSENT = "not measured in every call"
+
 
 @contextmanager
-def exclusive(console: Console) -> Iterator[None]:
+def exclusive(say: Callable[[str], None]) -> Iterator[None]:
     """Holds a file lock while a benchmark runs: two at a time would measure each other. Waits for the lock."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "bench.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print("Another benchmark runs in this checkout; waiting for its end.")
+            say("Another benchmark runs in this checkout; waiting for its end.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def record(rows: Sequence[Row], command: str, path: Path = RESULTS) -> None:
-    """Appends a line for each row."""
+class BenchRows:
+    """The rows of one benchmark over its calls. Verbs: add, end_call."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rows: dict[str, Row] = {}
+        self._num_ended = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows.values())
+
+    def add(self, row: Row) -> Row:
+        """Adds what the current call measured; returns the row with all calls so far."""
+        before = self._rows.get(row.name)
+        earlier = before.calls if before else (Call(value=None, note=ABSENT),) * self._num_ended
+        self._rows[row.name] = replace(row, calls=(*earlier, *row.calls))
+        return self._rows[row.name]
+
+    def end_call(self, failure: str = "") -> list[Row]:
+        """Ends the current call; returns the rows to which it gave no value. `failure` says why it ended early."""
+        without = []
+        if failure:
+            without.append(self.add(Row.of(name=f"{self._name}.failed", value=None, unit="", note=failure)))
+        self._num_ended += 1
+        for row in list(self):
+            if len(row.calls) < self._num_ended:
+                without.append(self.add(replace(row, calls=(Call(value=None, note=failure or ABSENT),))))
+        return without
+
+
+def record(rows: Sequence[Row], uses: Sequence[str], command: str, path: Path = RESULTS) -> None:
+    """Appends a line for each row. `uses` names the libraries and servers of this benchmark alone."""
+    if not rows:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    surroundings = {"machine": machine(), "versions": versions(), "command": command, "commit": commit()}
+    surroundings = {"machine": machine(), "versions": versions(uses), "command": command, "commit": commit()}
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(as_json(row) | surroundings) + "\n" for row in rows)
 
 
 def as_json(row: Row) -> dict[str, Any]:
     """Returns the measured part of a line."""
+    values = row.values
     return {
         "name": row.name,
-        "value": row.value,
         "unit": row.unit,
         "goal": None if row.goal is None else str(row.goal),
         "met": row.met,
-        "peer": None if row.peer is None else row.peer.name,
-        "peer_value": None if row.peer is None else row.peer.value,
-        "ratio": row.ratio,
+        **(values._asdict() if values else dict.fromkeys(Spread._fields)),
+        "calls": [_call_as_json(call) for call in row.calls],
     }
 
 
-def table(rows: Sequence[Row]) -> Table:
-    shown = Table(title=machine(), title_justify="left")
-    shown.add_column("name", no_wrap=True)
-    shown.add_column("value", justify="right")
-    shown.add_column("unit")
-    shown.add_column("goal", justify="right")
-    shown.add_column("met")
-    shown.add_column("peer")
-    shown.add_column("its value", justify="right")
-    shown.add_column("ratio", justify="right")
-    for row in rows:
-        shown.add_row(*_cells(row))
-    return shown
+def _call_as_json(call: Call) -> dict[str, Any]:
+    return {
+        "value": call.value,
+        "ratio": call.ratio,
+        "peers": {peer.name: peer.value for peer in call.peers},
+        "missing": call.missing,
+        "note": call.note,
+    }
 
 
-def _cells(row: Row) -> list[str]:
+HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"
+
+
+def line(row: Row) -> str:
+    """Returns the row in one line, as wide as HEADER and what there is to say of peers and calls."""
     met = {True: "yes", False: "NOT MET", None: ""}[row.met]
-    value = "none" if row.value is None else f"{row.value:g}"
-    peer = ["", "", ""] if row.peer is None else [row.peer.name, f"{row.peer.value:g}", f"{row.ratio or 0:g}x"]
     goal = "" if row.goal is None else str(row.goal)
-    return [row.name, value, row.unit, goal, met, *peer]
+    remarks = "; ".join(_remarks(row))
+    return f"{row.name:<36} {_shown(row.values):>24} {row.unit:<26} {goal:>8} {met:<7} {remarks}".rstrip()
+
+
+def _remarks(row: Row) -> Iterator[str]:
+    if row.ratios:
+        best = [call.peers[0] for call in row.calls if call.peers]
+        yield f"{_shown(row.ratios, 'x')} of {_joined(f'{peer.name}: {peer.value:g}' for peer in best)}"
+    missing = [name for call in row.calls for name in call.missing]
+    if missing:
+        yield f"incomplete: {_joined(missing)} missing"
+    if notes := _joined(call.note for call in row.calls if call.note):
+        yield notes
+
+
+def _shown(spread: Spread | None, suffix: str = "") -> str:
+    """Returns the median, and the range where it is one: `2.3x (2.2x to 2.4x)`."""
+    if spread is None:
+        return "none"
+    middle = f"{spread.median:g}{suffix}"
+    return middle if spread.min == spread.max else f"{middle} ({spread.min:g}{suffix} to {spread.max:g}{suffix})"
+
+
+def _joined(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))

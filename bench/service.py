@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bench.row import Skip
+from bench.row import NoResult, Skip
 from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.streams.stream import Stream, StreamItem
@@ -46,6 +46,15 @@ class Service:
     bus: Bus
     store: Store
     items: tuple[StreamItem, ...]
+    replicas: frozenset[str]
+    """The replicas that answered when it was ready."""
+
+    def check(self) -> None:
+        """Raises NoResult where a program of the service, or a replica, has ended since its start: figures are void."""
+        if num := self.stack.num_restarts:
+            raise NoResult(f"{num} times a program of the service ended and was started again")
+        if new := replicas_of(self.store) - self.replicas:
+            raise NoResult(f"{len(new)} replicas were started in the place of others")
 
     @contextmanager
     def unlabelled(self, rate: float) -> Iterator[Participants]:
@@ -57,11 +66,12 @@ class Service:
         profile = LoadProfile(rate=rate, labels=False, is_patient=not rate)
         with session_participants(self.bus, self.store, profile, say=_discard, check=self.stack.check) as participants:
             yield participants
+        self.check()
 
 
 @contextmanager
 def running_service() -> Iterator[Service]:
-    """Starts the service, and ends it when left. Raises Skip where there is no data."""
+    """Starts the service, and ends it when left. Raises Skip where there is no data, and NoResult."""
     stream = clinc150()
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
     items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
@@ -73,15 +83,25 @@ def running_service() -> Iterator[Service]:
     ):
         play(bus, store, primer, PRIMING, say=_discard, check=stack.check, num_restarts=lambda: stack.num_restarts)
         _await_idle(store)
-        yield Service(stack.settings, stack, bus, store, items)
+        service = Service(stack.settings, stack, bus, store, items, replicas_of(store))
+        service.check()
+        yield service
+
+
+def replicas_of(store: Store) -> frozenset[str]:
+    """Returns the names of the replicas that report."""
+    return frozenset(report.replica for report in store.reports.replicas())
 
 
 def _await_idle(store: Store) -> None:
-    """Returns when the learner has nothing left to do: after the slow round and the rehearsal of the labels."""
+    """Returns when the learner has nothing left to do: after the slow round and the rehearsal of the labels.
+
+    Raises NoResult where it takes longer than IDLE_WITHIN_S.
+    """
     deadline_s = time.monotonic() + IDLE_WITHIN_S
     while (report := store.reports.learner()) is None or not report.is_rested:
         if time.monotonic() > deadline_s:
-            raise Skip(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
+            raise NoResult(f"the learner was still busy after {IDLE_WITHIN_S:g} s")
         time.sleep(POLL_INTERVAL_S)
 
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# install.sh demo | dev: makes .venv and installs the project into it, with what the demo needs, or with what developers
-# need. Called by `make` when pyproject.toml is newer than the last installation, which leaves a file of that name.
+# install.sh demo | dev | bench: makes .venv and installs the project into it, with what the demo needs, with what
+# developers need, or with the peers of the benchmarks. Called by `make` when pyproject.toml is newer than the last
+# installation, which leaves a file of that name.
 # PYTHON names the interpreter to use; otherwise the first of python3.12, python3.11 and python3 that is new enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-dev} in
 demo) extras=local ;;
 dev) extras=local,dev ;;
+bench) extras=local,bench ;;
 *)
-    echo "usage: scripts/install.sh [demo | dev]" >&2
+    echo "usage: scripts/install.sh [demo | dev | bench]" >&2
     exit 64
     ;;
 esac

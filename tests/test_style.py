@@ -150,7 +150,7 @@ STARTED = {
     "bench.chaos.up": "tests/chaos plays it as a program",
     "bench.kernels": "make bench ONLY=kernels",
     "bench.peers.engine": "a program of bench.encoder",
-    "bench.peers.kafka_fp32": "a program of bench.kafka_throughput",
+    "bench.peers.kafka_loop": "a program of bench.kafka_throughput",
     "bench.peers.ours_pack": "a program of bench.encoder",
     "bench.peers.learner_speed": "a program of bench.learner_pace",
     "bench.peers.precisions": "a program of bench.precision",

@@ -49,25 +49,29 @@ def run_scene(scene: str, size: SceneSize) -> SceneOutcome:
 def rows(outcomes: Sequence[SceneOutcome], *, kills: int) -> Iterator[Row]:
     """Yields the rows. The silence over HTTP is from the scene with one replica, the failed requests from the other."""
     events = sum(outcome.events for outcome in outcomes)
-    yield Row(
+    yield Row.of(
         name="chaos.kills", value=sum(outcome.kills for outcome in outcomes), unit="kills", goal=Goal(">=", kills)
     )
-    yield Row(name="chaos.faults", value=sum(outcome.faults for outcome in outcomes), unit=f"faults in {events} events")
+    yield Row.of(
+        name="chaos.faults", value=sum(outcome.faults for outcome in outcomes), unit=f"faults in {events} events"
+    )
     yield _none("lost", sum(len(outcome.verdict.lost) for outcome in outcomes), "events")
     yield _none("unpublished", sum(len(outcome.verdict.unpublished) for outcome in outcomes), "answers over HTTP")
     twice = sum(len(outcome.verdict.twice) for outcome in outcomes)
     in_flight = sum(outcome.verdict.num_in_flight for outcome in outcomes)
-    yield Row(name="chaos.answered_twice", value=twice, unit="events, of those in flight", goal=Goal("<=", in_flight))
+    yield Row.of(
+        name="chaos.answered_twice", value=twice, unit="events, of those in flight", goal=Goal("<=", in_flight)
+    )
     yield _none("labels_unaccounted", sum(outcome.verdict.num_unaccounted for outcome in outcomes), "labels")
     learnt = min(outcome.verdict.learnt_share for outcome in outcomes)
-    yield Row(name="chaos.learnt_share", value=round(100 * learnt, 3), unit="% of the labels", goal=Goal(">=", 99.9))
+    yield Row.of(name="chaos.learnt_share", value=round(100 * learnt, 3), unit="% of the labels", goal=Goal(">=", 99.9))
     for outcome in outcomes:
         yield from _of_scene(outcome)
     recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
     p95 = nearest_rank(recoveries_s, 95)
     p50 = nearest_rank(recoveries_s, 50)
-    yield Row(name="chaos.recovery_s.p50", value=_finite(p50), unit="s")
-    yield Row(name="chaos.recovery_s.p95", value=_finite(p95), unit="s", goal=Goal("<=", 15))
+    yield Row.of(name="chaos.recovery_s.p50", value=_finite(p50), unit="s")
+    yield Row.of(name="chaos.recovery_s.p95", value=_finite(p95), unit="s", goal=Goal("<=", 15))
     yield _none("stuck", sum(outcome.stuck for outcome in outcomes), "times")
     yield _none("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times")
     yield _none("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors")
@@ -77,13 +81,13 @@ def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
     if outcome.scene == "up":
         for track, silence_s in outcome.silence_s.items():
             goal = Goal("<=", 30) if track == "http" else None
-            yield Row(name=f"chaos.longest_silence_s.{track}", value=round(silence_s, 1), unit="s", goal=goal)
+            yield Row.of(name=f"chaos.longest_silence_s.{track}", value=round(silence_s, 1), unit="s", goal=goal)
     else:
         yield _none("http_failed", sum(outcome.http_failures.values()), "requests, two replicas")
 
 
 def _none(name: str, value: float, unit: str) -> Row:
-    return Row(name=f"chaos.{name}", value=value, unit=unit, goal=Goal("<=", 0))
+    return Row.of(name=f"chaos.{name}", value=value, unit=unit, goal=Goal("<=", 0))
 
 
 def _finite(value: float | None) -> float | None:

@@ -3,8 +3,8 @@
     python -m bench.peers.engine NAME THREADS
 
 Each line of stdin is a JSON object: {"work": "8x16"} prepares a workload, {"work": "8x16", "seconds": 0.2} runs it.
-Each line of stdout is one, too: first {"ready": true} or {"skip": why}; then, for each question, how the workload was
-prepared and how near full precision it comes, or its times. What a library prints goes to stderr.
+Each line of stdout is one, too: first {"ready": true}, {"missing": why} or {"left_out": why}; then, for each question,
+how the workload was prepared and how near full precision it comes, or its times. What a library prints goes to stderr.
 """
 
 import functools
@@ -43,9 +43,11 @@ def main(name: str, num_threads: int) -> None:
     strata, tokenizer = load_encoder(ENCODER)
     try:
         engine = build_engine(name, strata, tokenizer, num_threads)
-    except (Skip, ImportError) as why:
-        reason = f"{why}; {INSTALL}" if isinstance(why, ImportError) else str(why)
-        print(json.dumps({"skip": reason}), file=out)
+    except ImportError as why:
+        print(json.dumps({"missing": f"{why}; {INSTALL}"}), file=out)
+        return
+    except Skip as why:
+        print(json.dumps({"left_out": str(why)}), file=out)
         return
     print(json.dumps({"ready": True}), file=out)
     prepared: dict[str, Encode] = {}

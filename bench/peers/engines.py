@@ -5,6 +5,8 @@ from typing import Protocol
 
 from bench.floor import PeakEngine, ReadEngine
 from bench.peers import onnx_peers, openvino_peers, torch_peers
+from bench.peers.cache import folder
+from bench.peers.choices import Choices
 from bench.peers.ours import OurEngine
 from bench.peers.rectangles import Encode, PaddedEngine, TokenIds, Variant
 from model.strata import Strata
@@ -12,15 +14,18 @@ from model.tokenizer import TextTokenizer
 
 OURS = "ours INT8"
 OURS_INT4 = "ours INT4"
-PEAK = "INT8 peak"
+PEAK = "INT8 layer"
 READ = "reading"
 
 PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "torch fp32": torch_peers.fp32,
+    "torch bf16": torch_peers.bf16,
+    "torch compiled": torch_peers.compiled,
     "torch INT8": torch_peers.int8,
     "torchao INT8": torch_peers.torchao,
     "ORT INT8": onnx_peers.plain,
     "ORT INT8 fused": onnx_peers.fused,
+    "ORT INT8 static": onnx_peers.static,
     "OpenVINO bf16": openvino_peers.bf16,
     "OpenVINO static": openvino_peers.static,
     "OpenVINO mixed": openvino_peers.mixed,
@@ -28,7 +33,7 @@ PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "OpenVINO dynamic g64": openvino_peers.dynamic_64,
 }
 """The makers of the peers. ORT is ONNX Runtime; those of OpenVINO are INT8 but for the first. Each raises ImportError
-where its library is missing."""
+where its library is missing, and Skip where the processor would only emulate its precision."""
 
 
 class PeerEngine(Protocol):
@@ -44,4 +49,5 @@ def build_engine(name: str, strata: Strata, tokenizer: TextTokenizer, num_thread
         return ReadEngine(strata.config, num_threads)
     if name in (OURS, OURS_INT4):
         return OurEngine(strata, tokenizer, "int4" if name == OURS_INT4 else "int8", num_threads)
-    return PaddedEngine(PEERS[name](strata), num_threads)
+    choices = Choices(folder("choices") / f"{name}-{num_threads}.json")
+    return PaddedEngine(PEERS[name](strata), num_threads, choices)

@@ -1,47 +1,43 @@
 """Exports the encoder for OpenVINO: bfloat16, calibrated INT8, INT8 weights with dynamic quantization of activations.
 
-    Strata -> Padded -> fp32.xml --NNCF, calibrated on training texts--> static.xml, mixed.xml
+    Strata -> Padded -> fp32.xml --NNCF, calibrated (calibration.py)--> static.xml, mixed.xml
                                  --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
 
-Each is tried with float32 and with bfloat16 for what is not INT8, under the latency hint. Where all texts have one
-length, it is also tried with that shape fixed at compile time. Rejected: smaller groups and whole rows as groups, which
-are slower.
+Each is tried with float32 and, where the processor has it, with bfloat16 for what is not INT8, under the latency hint.
+Where all texts have one length, it is also tried with that shape fixed at compile time. Rejected: smaller groups and
+whole rows as groups, which are slower.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
-from itertools import cycle, islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.machine import has_bfloat16, require_bfloat16
 from bench.peers.cache import cached, model_folder
+from bench.peers.calibration import NUM_BATCHES, calibration_batches
 from bench.peers.padded import Padded
-from bench.peers.rectangles import Ids, Run, Shape, Variant, pad
-from bench.peers.workloads import calibration_texts, fill_to_length
+from bench.peers.rectangles import Ids, Run, Shape, Variant
 from model.strata import Strata
-from model.tokenizer import TextTokenizer
 
-ENCODER = "minilm-l6"
 DOWN = (r".*\.down/.*MatMul",)
-NUM_NATURAL = 270
-LONG = (64, 128, 128, 256, 512) * 6
-"""The calibration set: NUM_NATURAL texts as they are, and one of each of these lengths. Without the long ones the
-cosine at 512 tokens is 0.986 instead of 0.996."""
 
 
 def bf16(strata: Strata) -> Sequence[Variant]:
+    require_bfloat16()
     return (_variant(_exported(strata), "bf16"),)
 
 
 def static(strata: Strata) -> Sequence[Variant]:
     """Makes the fastest one: the range of every activation is known, so quantizing costs nothing at run time."""
     path = _calibrated(strata, "static.xml")
-    return [_variant(path, precision) for precision in ("bf16", "f32")]
+    return [_variant(path, precision) for precision in _precisions()]
 
 
 def mixed(strata: Strata) -> Sequence[Variant]:
     """Quantizes all but the second matrix of each feed-forward part, whose input has outliers: a cosine of 0.999."""
-    return [_variant(_calibrated(strata, "mixed.xml", *DOWN), "bf16")]
+    path = _calibrated(strata, "mixed.xml", *DOWN)
+    return [_variant(path, precision) for precision in _precisions()]
 
 
 def dynamic_64(strata: Strata) -> Sequence[Variant]:
@@ -50,6 +46,11 @@ def dynamic_64(strata: Strata) -> Sequence[Variant]:
 
 def dynamic_128(strata: Strata) -> Sequence[Variant]:
     return _dynamic(strata, 128)
+
+
+def _precisions() -> tuple[str, ...]:
+    """Returns the precisions of what is not INT8."""
+    return ("bf16", "f32") if has_bfloat16() else ("f32",)
 
 
 def _dynamic(strata: Strata, group: int) -> Sequence[Variant]:
@@ -62,7 +63,7 @@ def _dynamic(strata: Strata, group: int) -> Sequence[Variant]:
 
     source = _exported(strata)
     path = cached(source.with_name("weights.xml"), compress)
-    return [_variant(path, precision, group=group) for precision in ("bf16", "f32")]
+    return [_variant(path, precision, group=group) for precision in _precisions()]
 
 
 def _exported(strata: Strata) -> Path:
@@ -82,27 +83,19 @@ def _calibrated(strata: Strata, name: str, *left_out: str) -> Path:
         import nncf
         import openvino
 
-        data = nncf.Dataset(list(_calibration()))
+        data = nncf.Dataset(list(calibration_batches()))
         model = openvino.Core().read_model(source)
         quantized = nncf.quantize(
             model,
             data,
             model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=NUM_NATURAL + len(LONG),
+            subset_size=NUM_BATCHES,
             ignored_scope=nncf.IgnoredScope(patterns=list(left_out)),
         )
         openvino.save_model(quantized, path)
 
     source = _exported(strata)
     return cached(source.with_name(name), quantize)
-
-
-def _calibration() -> Iterator[tuple[Ids, Ids]]:
-    token_ids = TextTokenizer.from_encoder(ENCODER).encode_many(calibration_texts(NUM_NATURAL))
-    yield from (pad([ids]) for ids in token_ids)
-    sources = cycle(token_ids)
-    for length in LONG:
-        yield pad(fill_to_length(list(islice(sources, length)), 1, length))
 
 
 def _variant(path: Path, precision: str, *, group: int | None = None) -> Variant:

@@ -2,8 +2,9 @@
 
     token_ids --sorted, cut every `size` texts--> rectangles --lanes--> z_BD in the caller's order
 
-A peer gets its best settings: every variant, size and number of lanes is tried, and the fastest one is timed. A lane is
-an instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
+A peer gets its best settings: every variant, size and number of lanes is tried, and the fastest one is timed. A search
+ends after SEARCH_S, and says so; what a whole one found is remembered (choices.py). A lane is an instance of the engine
+with its share of the threads; two lanes of one thread often beat one of two.
 
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
@@ -12,11 +13,13 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from bench.peers.choices import Choices, EncodeSettings
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Run: TypeAlias = Callable[[Ids, Ids], Any]
@@ -33,6 +36,9 @@ SIZES = (16, 8, 4)
 """The numbers of texts in a rectangle that are tried, besides the whole batch."""
 
 TRIES = 3
+SEARCH_S = 10.0
+"""How long the settings for one batch are searched for. The first that was begun within this time is the last."""
+
 HOPELESS = 1.2
 """What is slower than the best so far by this factor at its first try gets no other."""
 
@@ -51,23 +57,14 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class EncodePlan:
-    """A variant with its lanes, and how many texts it runs at once (0: all of them)."""
+    """The lanes of a variant, and how many texts each runs at once (0: all of them)."""
 
-    variant: Variant
     runs: tuple[Run, ...]
     size: int
-    shape: Shape | None = None
-
-    def __str__(self) -> str:
-        words = [self.variant.name]
-        words += [f"in {self.size}s"] if self.size else []
-        words += ["shape fixed"] if self.shape else []
-        words += [f"{len(self.runs)} lanes"] if len(self.runs) > 1 else []
-        return ", ".join(words)
 
     def encode(self, token_ids: TokenIds, threads: ThreadPoolExecutor) -> npt.NDArray[np.float32]:
         order = sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
-        size = self.shape[0] if self.shape else (self.size or len(order))
+        size = self.size or len(order)
         rectangles = [order[start : start + size] for start in range(0, len(order), size)]
         z_BD: list[Any] = [None] * len(token_ids)
 
@@ -86,41 +83,75 @@ class EncodePlan:
 
 
 class PaddedEngine:
-    """Tries its variants on the batch that it is prepared for."""
+    """Runs a batch with the settings that are remembered for its shape, else with the fastest that a search finds."""
 
-    def __init__(self, variants: Sequence[Variant], num_threads: int) -> None:
+    def __init__(self, variants: Sequence[Variant], num_threads: int, choices: Choices) -> None:
+        self._variants = {variant.name: variant for variant in variants}
         self._num_threads = num_threads
-        self._lanes: list[tuple[Variant, tuple[Run, ...]]] = []
-        for variant in variants:
-            for lanes in dict.fromkeys((1, min(num_threads, variant.max_lanes))):
-                self._lanes.append((variant, tuple(variant.load(num_threads, lanes))))
+        self._choices = choices
+        self._loaded: dict[tuple[str, int, Shape | None], tuple[Run, ...]] = {}
         self._threads = ThreadPoolExecutor(num_threads)
 
     def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
-        """Returns the fastest plan for batches like this one, in words and as a function."""
-        plan = self._fastest(list(self._plans(len(token_ids))), token_ids)
-        size = plan.size or len(token_ids)
-        if plan.variant.fixes_shape and len(token_ids) % size == 0 and len(set(map(len, token_ids))) == 1:
-            plan = self._fastest([plan, self._fixed(plan, (size, len(token_ids[0])))], token_ids)
-        return str(plan), functools.partial(plan.encode, threads=self._threads)
+        """Returns the fastest settings for batches like this one, in words and as a function."""
+        settings = self._choices.find(token_ids)
+        how = f"{settings}"
+        if settings is None or settings.variant not in self._variants:
+            settings, is_whole = self._search(token_ids)
+            how = f"{settings}"
+            if is_whole:
+                self._choices.store(token_ids, settings)
+            else:
+                how += f", search ended after {SEARCH_S:g} s"
+        encode = functools.partial(self._plan(settings, token_ids).encode, threads=self._threads)
+        encode(token_ids)  # what the first call costs is none of the times
+        return how, encode
 
-    def _plans(self, num_texts: int) -> Iterator[EncodePlan]:
-        for variant, runs in self._lanes:
-            if len(runs) == 1:
-                yield EncodePlan(variant, runs, size=0)
-            yield from (EncodePlan(variant, runs, size) for size in SIZES if num_texts >= size * max(2, len(runs)))
+    def _search(self, token_ids: TokenIds) -> tuple[EncodeSettings, bool]:
+        """Returns the fastest settings, and whether all were tried."""
+        deadline_s = time.monotonic() + SEARCH_S
+        chosen, is_whole = self._fastest(list(self._candidates(len(token_ids))), token_ids, deadline_s)
+        is_even = len(token_ids) % (chosen.size or 1) == 0 and len(set(map(len, token_ids))) == 1
+        if is_whole and is_even and self._variants[chosen.variant].fixes_shape:
+            return self._fastest([chosen, replace(chosen, is_shape_fixed=True)], token_ids, deadline_s)
+        return chosen, is_whole
 
-    def _fixed(self, plan: EncodePlan, shape: Shape) -> EncodePlan:
-        runs = plan.variant.load(self._num_threads, len(plan.runs), shape)
-        return EncodePlan(plan.variant, tuple(runs), plan.size, shape)
+    def _candidates(self, num_texts: int) -> Iterator[EncodeSettings]:
+        """Yields what is tried: rectangles first, which are mostly faster, since a search may end early."""
+        for name, variant in self._variants.items():
+            for lanes in dict.fromkeys((1, min(self._num_threads, variant.max_lanes))):
+                for size in SIZES:
+                    if num_texts >= size * max(2, lanes):
+                        yield EncodeSettings(name, lanes, size)
+                if lanes == 1:
+                    yield EncodeSettings(name)
 
-    def _fastest(self, plans: Sequence[EncodePlan], token_ids: TokenIds) -> EncodePlan:
-        best = (float("inf"), plans[0])
+    def _fastest(
+        self, candidates: Sequence[EncodeSettings], token_ids: TokenIds, deadline_s: float
+    ) -> tuple[EncodeSettings, bool]:
+        """Returns the fastest candidate, and whether all were tried before the deadline."""
+        best = (float("inf"), candidates[0])
         clock = clock_for(self._num_threads)
-        for plan in plans:
-            seconds = best_s(functools.partial(plan.encode, token_ids, self._threads), clock, rival_s=best[0])
-            best = min(best, (seconds, plan), key=lambda entry: entry[0])
-        return best[1]
+        for number, settings in enumerate(candidates):
+            if number and time.monotonic() > deadline_s:
+                return best[1], False
+            call = functools.partial(self._plan(settings, token_ids).encode, token_ids, self._threads)
+            seconds = best_s(call, clock, rival_s=best[0])
+            best = min(best, (seconds, settings), key=lambda entry: entry[0])
+        return best[1], True
+
+    def _plan(self, settings: EncodeSettings, token_ids: TokenIds) -> EncodePlan:
+        size = settings.size
+        shape = None
+        if settings.is_shape_fixed:
+            size = size or len(token_ids)
+            shape = (size, len(token_ids[0]))
+        key = (settings.variant, settings.lanes, shape)
+        if key not in self._loaded:
+            load = self._variants[settings.variant].load
+            arguments = () if shape is None else (shape,)
+            self._loaded[key] = tuple(load(self._num_threads, settings.lanes, *arguments))
+        return EncodePlan(self._loaded[key], size)
 
 
 def pad(token_ids: TokenIds) -> tuple[Ids, Ids]:

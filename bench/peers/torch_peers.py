@@ -1,13 +1,14 @@
-"""Makes torch's own encoders: full precision, dynamic INT8, and torchao's INT8 compiled by inductor."""
+"""Makes torch's own encoders: full precision and bfloat16, eager and compiled, dynamic INT8, and torchao's INT8."""
 
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from bench.machine import has_bfloat16, require_bfloat16
 from bench.peers.cache import folder
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Variant
@@ -16,6 +17,20 @@ from model.strata import Strata
 
 def fp32(strata: Strata) -> Sequence[Variant]:
     return (_variant("fused attention", Padded(strata)),)
+
+
+def bf16(strata: Strata) -> Sequence[Variant]:
+    require_bfloat16()
+    return (_variant("autocast", _autocast(Padded(strata))),)
+
+
+def compiled(strata: Strata) -> Sequence[Variant]:
+    """Compiles bfloat16 where the processor has it, else full precision. It needs a C++ compiler."""
+    _use_inductor()
+    model = torch.compile(Padded(strata), dynamic=True)
+    if has_bfloat16():
+        return (_variant("inductor, frozen, autocast", _autocast(model)),)
+    return (_variant("inductor, frozen", model),)
 
 
 def int8(strata: Strata) -> Sequence[Variant]:
@@ -33,14 +48,29 @@ def int8(strata: Strata) -> Sequence[Variant]:
 
 def torchao(strata: Strata) -> Sequence[Variant]:
     """Compiles torchao's INT8: uncompiled it is several times slower than full precision. It needs a C++ compiler."""
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder(f"inductor-{torch.__version__}"))
-    from torch._inductor import config
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-    config.freezing = True
+    _use_inductor()
     model = copy.deepcopy(Padded(strata))
     quantize_(model, Int8DynamicActivationInt8WeightConfig())
     return (_variant("inductor, frozen", torch.compile(model, dynamic=True)),)
+
+
+def _use_inductor() -> None:
+    """Makes torch compile with constant weights, and cache on disk what it compiled."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder(f"inductor-{torch.__version__}"))
+    from torch._inductor import config
+
+    config.freezing = True
+
+
+def _autocast(model: Any) -> Callable[..., torch.Tensor]:
+    def encode(ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z_BD: torch.Tensor = model(ids_BT, mask_BT)
+        return z_BD.float()
+
+    return encode
 
 
 def _variant(name: str, model: Any) -> Variant:

@@ -1,53 +1,70 @@
 """Checks the rows of the encoder."""
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from bench.encoder import GOALS, MachineLimits, _rows, started
+from bench.encoder import GOALS, Field, MachineLimits, _floor, _rows, started
 from bench.peers.race import Race
 from bench.peers.workloads import NATURAL, ONE_SHORT, WORKLOADS
 from tests.bench.peers.test_race import entry
+
+LIMITS = MachineLimits(peak_per_s=1e6, peak_of="our own layer", read_ms=2.0)
 
 
 def test_every_work_has_its_goals() -> None:
     assert set(GOALS) == set(WORKLOADS)
 
 
-def test_ours_is_held_against_the_fastest_the_accurate_and_the_peak() -> None:
+def test_ours_is_held_against_the_fastest_and_the_accurate() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99), entry("exact", 3.0, 1.0)))
-    race.ours.operations = 800
     race.run()
-    fastest, accurate, floor = _rows(race, "encoder.1x16", MachineLimits(peak_per_s=1e6, read_ms=0.7))
-    assert (fastest.value, fastest.ratio, fastest.met) == (1000, 1.9, True)
-    assert (accurate.name, accurate.ratio, accurate.met) == ("encoder.1x16.accurate", 3.0, None)
-    assert (floor.value, floor.met) == (80, True)
+    fastest, accurate = _rows(race, "encoder.1x16", missing=(), note="left out: x")
+    assert (fastest.calls[0].value, fastest.calls[0].ratio, fastest.met) == (1000, 1.9, True)
+    assert [peer.name for peer in fastest.calls[0].peers] == ["fast", "exact"]
+    assert fastest.calls[0].note == "left out: x"
+    assert (accurate.name, accurate.calls[0].ratio, accurate.met) == ("encoder.1x16.accurate", 3.0, None)
 
 
-def test_the_floor_is_the_longer_of_multiplying_and_reading() -> None:
-    limits = MachineLimits(peak_per_s=1e6, read_ms=2.0)
-    assert limits.floor_ms(1000) == 2.0
-    assert limits.floor_ms(3000) == 3.0
+def test_a_goal_is_not_judged_where_a_peer_is_missing() -> None:
+    race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99),))
+    race.run()
+    fastest, _ = _rows(race, "x", missing=("OpenVINO static",), note="")
+    assert (fastest.calls[0].missing, fastest.met) == (("OpenVINO static",), None)
+
+
+def test_the_floor_is_the_longer_of_multiplying_and_reading_and_says_which() -> None:
+    race = Race(ONE_SHORT, entry("ours", 4.0, 0.9995), ())
+    race.run()
+    floors = []
+    for operations in (1000, 3000):
+        race.ours.operations = operations
+        floors.append(_floor(race, "x", LIMITS))
+    assert [(row.calls[0].value, row.met) for row in floors] == [(50, False), (75, True)]
+    limits = ["the limit: reading all matrices", "the limit: our own layer"]
+    assert [row.calls[0].note for row in floors] == limits
 
 
 def test_without_peers_a_goal_against_them_is_neither_met_nor_missed() -> None:
     race = Race(NATURAL, entry("ours", 40, 0.9985), ())
     race.run()
-    fastest, accurate, floor = _rows(race, "x", MachineLimits(peak_per_s=1.0, read_ms=1.0))
-    assert (fastest.peer, fastest.met) == (None, None)
-    assert (accurate.peer, accurate.met) == (None, None)
-    assert floor.met
+    for row in _rows(race, "x", missing=(), note=""):
+        assert (row.calls[0].peers, row.met) == ((), None)
 
 
-def test_a_peer_that_is_not_installed_is_skipped_and_said_how_to_get_it(
+def test_peers_that_are_left_out_are_named_with_the_reason() -> None:
+    assert Field({}, {}, {}).note == ""
+    assert Field({}, {}, {"torch bf16": "emulated"}).note == "left out: torch bf16 (emulated)"
+
+
+def test_a_peer_that_is_not_installed_is_missing_and_said_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "openvino.py").write_text("raise ImportError('no OpenVINO')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    out = io.StringIO()
-    with started(("OpenVINO bf16",), 1, Console(file=out, width=200)) as runners:
-        assert not runners
-    assert out.getvalue().startswith("encoder: OpenVINO bf16: skipped: ")
-    assert out.getvalue().endswith("; pip install 'lifelong[bench]'\n")
+    said: list[str] = []
+    with started(("OpenVINO static",), 1, said.append) as field:
+        assert not field.runners
+        assert list(field.missing) == ["OpenVINO static"]
+    assert said[-1].startswith("encoder: OpenVINO static: missing: ")
+    assert said[-1].endswith("; pip install 'lifelong[bench]'")

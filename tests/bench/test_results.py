@@ -1,53 +1,87 @@
-"""Checks how rows are written."""
+"""Checks how rows are collected, shown and recorded."""
 
 import fcntl
-import io
 import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from bench import results
-from bench.machine import machine
-from bench.results import exclusive, record, table
+from bench.results import ABSENT, BenchRows, exclusive, line, record
 from bench.row import Goal, Peer, Row
 
-ROWS = [
-    Row(name="fast", value=900.0, unit="events/s", goal=Goal(">=", 600), peer=Peer("torch", 300.0)),
-    Row(name="slow", value=None, unit="ms", goal=Goal("<=", 5)),
-]
+PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
+FAST = Row.of(name="fast", value=900.0, unit="events/s", goal=Goal(">=", 2, of_peer=True), peers=PEERS)
+SLOW = Row.of(name="slow", value=None, unit="ms", goal=Goal("<=", 5), note="it was not there")
 
-MEASURED = ["name", "value", "unit", "goal", "met", "peer", "peer_value", "ratio"]
+MEASURED = ["name", "unit", "goal", "met", "min", "median", "max", "calls"]
 FROZEN = [*MEASURED, "machine", "versions", "command", "commit"]
+
+
+def fast(value: float) -> Row:
+    return Row.of(name="fast", value=value, unit="events/s", goal=Goal(">=", 600))
 
 
 def test_a_line_has_exactly_the_names_that_were_promised(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.jsonl"
     for _ in range(2):
-        record(ROWS, "python -m bench", path)
+        record([FAST, SLOW], ["openvino"], "python -m bench", path)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(lines) == 4
     assert [list(line) for line in lines] == [FROZEN] * 4
-    assert (lines[0]["goal"], lines[0]["met"], lines[0]["peer"], lines[0]["ratio"]) == (">= 600", True, "torch", 3.0)
-    assert (lines[1]["value"], lines[1]["met"]) == (None, False)
+    assert (lines[0]["goal"], lines[0]["met"], lines[0]["median"]) == (">= 2x", True, 900.0)
+    peers = {"torch": 300.0, "others": 200.0}
+    assert lines[0]["calls"] == [{"value": 900.0, "ratio": 3.0, "peers": peers, "missing": [], "note": ""}]
+    assert "openvino" in lines[0]["versions"]
+    assert (lines[1]["median"], lines[1]["met"]) == (None, False)
 
 
-def test_the_table_says_which_goal_is_not_met() -> None:
-    console = Console(file=io.StringIO(), width=140)
-    console.print(table(ROWS))
-    assert isinstance(console.file, io.StringIO)
-    lines = console.file.getvalue().splitlines()
-    assert any("slow" in line and "NOT MET" in line for line in lines)
-    assert any("fast" in line and "yes" in line and "3x" in line for line in lines)
+def test_a_line_says_whether_the_goal_is_met_and_what_the_best_peer_reaches() -> None:
+    assert line(FAST).split() == ["fast", "900", "events/s", ">=", "2x", "yes", "3x", "of", "torch:", "300"]
+    assert line(SLOW).split() == ["slow", "none", "ms", "<=", "5", "NOT", "MET", "it", "was", "not", "there"]
 
 
-def test_the_machine_is_named() -> None:
-    assert " x " in machine()
-    assert "GiB" in machine()
+def test_a_line_names_the_peers_that_are_missing() -> None:
+    row = Row.of(name="x", value=9.0, unit="texts/s", goal=FAST.goal, peers=PEERS, missing=("OpenVINO", "torchao"))
+    assert line(row).endswith("3x of torch: 300; incomplete: OpenVINO, torchao missing")
+
+
+def test_the_calls_of_a_row_are_collected() -> None:
+    rows = BenchRows("x")
+    for value in (700.0, 800.0, 500.0):
+        rows.add(fast(value))
+        assert rows.end_call() == []
+    (row,) = rows
+    assert [call.value for call in row.calls] == [700.0, 800.0, 500.0]
+    assert row.met is False
+    assert "700 (500 to 800)" in line(row)
+
+
+def test_a_row_that_a_call_did_not_come_to_has_no_value_there() -> None:
+    rows = BenchRows("x")
+    rows.add(fast(700.0))
+    assert rows.end_call() == []
+    rows.add(SLOW)
+    (lacking,) = rows.end_call()
+    assert (lacking.name, lacking.met) == ("fast", False)
+    assert [[call.note for call in row.calls] for row in rows] == [["", ABSENT], [ABSENT, "it was not there"]]
+
+
+def test_a_call_that_failed_is_a_row_and_fails_the_others() -> None:
+    rows = BenchRows("x")
+    for failure in ("", "it fell over", "it fell again"):
+        if not failure:
+            rows.add(fast(700.0))
+        rows.end_call(failure)
+    row, failed = rows
+    assert [call.value for call in row.calls] == [700.0, None, None]
+    assert (failed.name, failed.met) == ("x.failed", False)
+    assert [call.note for call in failed.calls] == [ABSENT, "it fell over", "it fell again"]
 
 
 def test_a_second_benchmark_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "BUILD", tmp_path)
-    with exclusive(Console(quiet=True)), (tmp_path / "bench.lock").open() as lock, pytest.raises(BlockingIOError):
+    said: list[str] = []
+    with exclusive(said.append), (tmp_path / "bench.lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert said == []

@@ -1,8 +1,21 @@
-"""Checks when a goal is met, and how a row compares."""
+"""Checks when a goal is met, and how a row compares with its peers."""
+
+from dataclasses import replace
 
 import pytest
 
-from bench.row import Goal, Peer, Row
+from bench.row import Goal, Peer, Row, Spread
+
+PEERS = (Peer("fast", 300.0), Peer("slow", 100.0))
+
+
+def row(*values: float | None, goal: Goal | None = None, peers: tuple[Peer, ...] = (), missing: str = "") -> Row:
+    """Returns a row with a call for each value."""
+    made = [
+        Row.of(name="x", value=value, unit="ms", goal=goal, peers=peers, missing=(missing,) if missing else ())
+        for value in values
+    ]
+    return replace(made[0], calls=tuple(each.calls[0] for each in made))
 
 
 @pytest.mark.parametrize(
@@ -14,21 +27,42 @@ from bench.row import Goal, Peer, Row
         (Goal(">=", 600), 599.0, False),
         (Goal("<=", 60), None, False),
         (None, 1.0, None),
+        (None, None, False),
     ],
 )
 def test_a_goal_is_met_or_not(goal: Goal | None, value: float | None, met: bool | None) -> None:
-    assert Row(name="x", value=value, unit="ms", goal=goal).met is met
+    assert row(value, goal=goal).met is met
+
+
+@pytest.mark.parametrize(
+    ("values", "met"),
+    [((60.0, 50.0, 55.0), True), ((60.0, 50.0, 60.1), False), ((50.0, None, 50.0), False)],
+)
+def test_a_goal_is_met_only_in_every_call(values: tuple[float | None, ...], met: bool) -> None:
+    assert row(*values, goal=Goal("<=", 60)).met is met
 
 
 @pytest.mark.parametrize(("value", "met"), [(540.0, True), (539.0, False), (None, False)])
-def test_a_goal_may_be_a_multiple_of_the_peers(value: float | None, met: bool) -> None:
+def test_a_goal_may_be_a_multiple_of_the_best_peers(value: float | None, met: bool) -> None:
     goal = Goal(">=", 1.8, of_peer=True)
     assert str(goal) == ">= 1.8x"
-    assert Row(name="x", value=value, unit="texts/s", goal=goal, peer=Peer("torch", 300.0)).met is met
-    assert Row(name="x", value=value, unit="texts/s", goal=goal).met is None
+    assert row(value, goal=goal, peers=PEERS).met is met
 
 
-def test_a_ratio_is_ours_over_the_peers() -> None:
-    assert Row(name="x", value=900.0, unit="events/s", peer=Peer("torch", 300.0)).ratio == 3.0
-    assert Row(name="x", value=None, unit="events/s", peer=Peer("torch", 300.0)).ratio is None
-    assert Row(name="x", value=900.0, unit="events/s").ratio is None
+def test_a_goal_of_peers_is_not_judged_without_all_of_them() -> None:
+    goal = Goal(">=", 1.8, of_peer=True)
+    assert row(900.0, goal=goal).met is None
+    assert row(900.0, goal=goal, peers=PEERS, missing="third").met is None
+    assert row(900.0, goal=Goal(">=", 1.8), peers=PEERS, missing="third").met is True
+
+
+def test_a_ratio_is_ours_over_the_best_peers() -> None:
+    assert row(900.0, 600.0, peers=PEERS).ratios == Spread(2.0, 2.5, 3.0)
+    assert row(None, peers=PEERS).ratios is None
+    assert row(900.0).ratios is None
+
+
+def test_the_spread_is_that_of_the_calls_with_a_value() -> None:
+    assert row(3.0, 1.0, 2.0).values == Spread(1.0, 2.0, 3.0)
+    assert row(3.0, None).values == Spread(3.0, 3.0, 3.0)
+    assert row(None).values is None

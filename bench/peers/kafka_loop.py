@@ -1,0 +1,119 @@
+"""Runs the service that one would write in an afternoon: consume, encode with a library, produce, commit.
+
+    python -m bench.peers.kafka_loop ENCODER BOOTSTRAP NUM_EVENTS THREADS
+
+Reads `peer.events.v1` from its beginning ROUNDS times, writes `peer.answers.v1`, and prints, as JSON, the median of the
+events a second from the first batch of a round to its last acknowledged answer, and how the encoder ran; or why it is
+missing. A loop gets the help that it can: batches as large as they come, the settings with which its encoder is fastest
+on such a batch, all cores, and nothing to do but a label.
+"""
+
+import json
+import sys
+import time
+from itertools import chain
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
+
+from bench.peers.engines import build_engine
+from bench.peers.rectangles import Encode, TokenIds
+from bench.peers.workloads import NATURAL
+from model.minilm import load_encoder
+from model.ragged import RaggedBatch
+from model.strata import Strata
+from model.tokenizer import TextTokenizer
+
+UNPADDED = "torch fp32 unpadded"
+"""An encoder beside those of bench/peers/engines.py: torch in full precision, on the tokens of a batch end to end."""
+
+MAX_BATCH = NATURAL.num_texts
+NUM_CLASSES = 150
+ROUNDS = 3
+PATIENCE_MS = 30_000
+MEASURE_S = 30.0
+"""A round ends after this long, or when all events are answered."""
+
+
+@torch.no_grad()
+def main(name: str, bootstrap: str, num_events: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    strata, tokenizer = load_encoder("minilm-l6")
+    try:
+        how, encode = _encoder(name, strata, tokenizer, threads)
+    except ImportError as why:
+        print(json.dumps({"missing": str(why)}))
+        return
+    head_DC = np.random.default_rng(0).standard_normal((strata.config.d_model, NUM_CLASSES), dtype=np.float32)
+    loop = KafkaLoop(bootstrap, tokenizer, encode, head_DC)
+    paces = [loop.run(f"{name}-{number}", num_events) for number in range(ROUNDS)]
+    print(json.dumps({"events_per_s": median(paces), "how": how}))
+
+
+def _encoder(name: str, strata: Strata, tokenizer: TextTokenizer, threads: int) -> tuple[str, Encode]:
+    """Returns how the encoder runs, in words and as a function. Raises ImportError."""
+    token_ids = NATURAL.batch(tokenizer)
+    if name != UNPADDED:
+        return build_engine(name, strata, tokenizer, threads).prepare(token_ids)
+
+    def encode(token_ids: TokenIds) -> npt.NDArray[np.float32]:
+        z_BD: npt.NDArray[np.float32] = strata(RaggedBatch.of(token_ids)).numpy()
+        return z_BD
+
+    encode(token_ids)
+    return "unpadded", encode
+
+
+class KafkaLoop:
+    """One consumer after the other on the same topic, and a producer."""
+
+    def __init__(
+        self, bootstrap: str, tokenizer: TextTokenizer, encode: Encode, head_DC: npt.NDArray[np.float32]
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._tokenizer = tokenizer
+        self._encode = encode
+        self._head_DC = head_DC
+        self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=2)
+
+    def run(self, group: str, num_events: int) -> float:
+        """Answers the events of the topic; returns how many a second."""
+        consumer = KafkaConsumer(
+            "peer.events.v1",
+            bootstrap_servers=self._bootstrap,
+            group_id=group,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            max_poll_records=MAX_BATCH,
+            fetch_max_wait_ms=10,
+            session_timeout_ms=6_000,
+            heartbeat_interval_ms=500,
+        )
+        start_s = 0.0
+        done = 0
+        while done < num_events and (not start_s or time.perf_counter() - start_s < MEASURE_S):
+            records = list(chain.from_iterable(consumer.poll(PATIENCE_MS).values()))
+            if not records:
+                raise SystemExit(f"nothing came for {PATIENCE_MS} ms; {done} of {num_events} were answered")
+            start_s = start_s or time.perf_counter()
+            texts = [json.loads(record.value)["text"] for record in records]
+            for record, label in zip(records, self._labels(texts), strict=True):
+                self._producer.send("peer.answers.v1", key=record.key, value=json.dumps({"label": label}).encode())
+            consumer.commit_async()
+            done += len(records)
+        self._producer.flush()
+        pace = done / (time.perf_counter() - start_s)
+        consumer.close()
+        return pace
+
+    def _labels(self, texts: list[str]) -> list[int]:
+        z_BD = self._encode(self._tokenizer.encode_many(texts))
+        labels: list[int] = (z_BD @ self._head_DC).argmax(axis=1).tolist()
+        return labels
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

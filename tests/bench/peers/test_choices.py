@@ -1,0 +1,44 @@
+"""Checks which settings are remembered, and for what."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.machine import PEERS
+from bench.peers import choices as under_test
+from bench.peers.choices import Choices, EncodeSettings
+
+BATCH = [[1, 2, 3], [4]]
+CHOSEN = EncodeSettings("fast", lanes=2, size=4, is_shape_fixed=True)
+
+
+def test_what_was_stored_is_found_for_batches_of_the_same_shape(tmp_path: Path) -> None:
+    path = tmp_path / "peer-1.json"
+    assert Choices(path).find(BATCH) is None
+    Choices(path).store(BATCH, CHOSEN)
+    Choices(path).store([[1]], EncodeSettings("slow"))
+    assert Choices(path).find([[9], [7, 8, 9]]) == CHOSEN
+    assert Choices(path).find([[1, 2, 3], [4, 5]]) is None
+    assert [entry.name for entry in tmp_path.iterdir()] == ["peer-1.json"]
+
+
+@pytest.mark.parametrize(("name", "answer"), [("machine", "another"), ("versions", None)])
+def test_another_machine_and_another_library_choose_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, answer: str | None
+) -> None:
+    path = tmp_path / "peer-1.json"
+    Choices(path).store(BATCH, CHOSEN)
+    newer = dict.fromkeys(("torch", *PEERS), "99")
+    monkeypatch.setattr(under_test, name, lambda *_: answer or newer)
+    assert Choices(path).find(BATCH) is None
+
+
+def test_a_file_of_another_release_is_no_choice(tmp_path: Path) -> None:
+    path = tmp_path / "peer-1.json"
+    path.write_text('{"x": {"variants": 3}}')
+    assert Choices(path).find(BATCH) is None
+
+
+def test_settings_in_words() -> None:
+    assert str(CHOSEN) == "fast, in 4s, shape fixed, 2 lanes"
+    assert str(EncodeSettings("slow")) == "slow"

@@ -1,0 +1,24 @@
+"""Checks what benchmarks share."""
+
+import pytest
+
+from bench import fixtures as under_test
+from bench.demo_run import DemoRun
+from bench.fixtures import Fixtures
+from bench.row import NoResult
+
+
+def test_a_demo_that_failed_is_not_repeated_for_the_next_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_runs = 0
+
+    def run_demo() -> DemoRun:
+        nonlocal num_runs
+        num_runs += 1
+        raise NoResult("1 times a program or a replica was started again")
+
+    monkeypatch.setattr(under_test, "run_demo", run_demo)
+    fixtures = Fixtures(lambda _: None)
+    for _ in range(2):
+        with pytest.raises(NoResult, match="started again"):
+            _ = fixtures.demo
+    assert num_runs == 1

@@ -1,0 +1,52 @@
+"""Checks that a service in which something ended gives no figures."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.row import NoResult
+from bench.service import Service, replicas_of
+from services.loader import load
+from services.local import tether
+from services.local.logfile import RotatingLog
+from services.stack import Stack
+from services.supervisor import Program
+from tests.waiting import eventually
+from wire.bus import Bus
+from wire.records import ReplicaReport
+from wire.store import Store
+
+pytestmark = pytest.mark.live
+
+
+def report(name: str) -> ReplicaReport:
+    return ReplicaReport(replica=name, revision=1, versions=(1,), time_ms=0)
+
+
+@pytest.fixture
+def service(tmp_path: Path, store: Store) -> Service:
+    """A service of one replica, of which only the store runs."""
+    settings = load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(tmp_path)}).settings
+    store.reports.write_replica(report("a"))
+    return Service(settings, Stack(settings), Bus(settings.bus, "test"), store, (), replicas_of(store))
+
+
+def test_a_replica_in_the_place_of_another_voids_the_figures(service: Service, store: Store) -> None:
+    service.check()
+    store.reports.write_replica(report("b"))
+    with pytest.raises(NoResult, match="1 replicas were started in the place of others"):
+        service.check()
+
+
+def test_a_program_that_was_started_again_voids_the_figures(service: Service, tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "toy.log")
+    toy = Program(name="toy", start=lambda: tether.start(["false"], log=log), log=log)
+    service.stack._supervisor.tolerate()
+    service.stack._supervisor.add(toy)
+    try:
+        eventually(lambda: service.stack.num_restarts == 1)
+        with pytest.raises(NoResult, match="1 times a program"):
+            service.check()
+    finally:
+        service.stack.close()
