@@ -7,7 +7,7 @@ from pathlib import Path
 
 from services.versions import ROOT
 
-ROOMS = ("wire", "kernels", "model", "serving", "learner", "rollout", "evals", "services", "bench")
+ROOMS = ("lifelong", "wire", "kernels", "model", "serving", "learner", "rollout", "evals", "services", "bench")
 
 
 @cache
