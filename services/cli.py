@@ -4,49 +4,64 @@ Exit codes: 0 success, 2 usage error, 75 something did not answer (try again), 7
 """
 
 import sys
+from typing import TYPE_CHECKING
 
-import typer
+from services.collisions import collisions_at_start
+from services.commands.exits import CONFIGURATION, code_of, codes
 
-from services.commands import ask, bench, config, doctor, forget, quarantine, rebuild, rollout, run, tune
-from services.commands.exits import code_of, codes
-
-app = typer.Typer(
-    name="lifelong",
-    help="Answers events with a quantized model and keeps learning from the labels that come back.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (
-    run.up,
-    run.demo,
-    run.serve,
-    run.learn,
-    ask.predict,
-    ask.feedback,
-    forget.forget,
-    rollout.versions,
-    rebuild.rebuild,
-    doctor.doctor,
-    tune.tune,
-):
-    app.command()(command)
-app.add_typer(rollout.app, name="rollout")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(config.app, name="config")
-app.add_typer(bench.app, name="bench")
+if TYPE_CHECKING:
+    import typer
 
 
 def main() -> None:
-    """Runs the command that was typed."""
+    """Runs the command that was typed, unless Python would import packages of other distributions in place of ours."""
+    found = collisions_at_start()
+    for collision in found:
+        print(f"lifelong: {collision}. {collision.fix}.", file=sys.stderr)
+    if not all(collision.is_ours for collision in found):
+        sys.exit(CONFIGURATION)
     try:
-        app()
+        program()()
     except SystemExit:
         raise  # the normal end; the next clause imports the error classes, and only errors need them
     except tuple(codes()) as error:
         print(f"lifelong: {error}", file=sys.stderr)
         sys.exit(code_of(error))
+
+
+def program() -> "typer.Typer":
+    """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
+    import typer
+
+    from services.commands import ask, bench, config, doctor, forget, quarantine, rebuild, rollout, run, tune
+
+    app = typer.Typer(
+        name="lifelong",
+        help="Answers events with a quantized model and keeps learning from the labels that come back.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for command in (
+        run.up,
+        run.demo,
+        run.serve,
+        run.learn,
+        ask.predict,
+        ask.feedback,
+        forget.forget,
+        rollout.versions,
+        rebuild.rebuild,
+        doctor.doctor,
+        tune.tune,
+    ):
+        app.command()(command)
+    app.add_typer(rollout.app, name="rollout")
+    app.add_typer(quarantine.app, name="quarantine")
+    app.add_typer(config.app, name="config")
+    app.add_typer(bench.app, name="bench")
+    return app
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Literal
 
 import psutil
 
+from services.collisions import collisions
 from services.keys import with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
@@ -50,6 +51,7 @@ class Check:
 def examine(settings: Settings) -> Iterator[Check]:
     """Yields every check; that of torch takes a second or two, for the import."""
     yield check_python()
+    yield check_packages()
     torch = check_torch()
     yield torch
     if torch.state != "fail":
@@ -71,6 +73,15 @@ def check_python() -> Check:
     if sys.version_info[:2] in ((3, 11), (3, 12)):
         return Check("python", "ok", found)
     return Check("python", "fail", found, "Use Python 3.11 or 3.12: make PYTHON=/path/to/python3.12 demo")
+
+
+def check_packages() -> Check:
+    """Asks every distribution that is installed whether it has a package of one of our names."""
+    found = list(collisions(importlib.metadata.packages_distributions()))
+    if not found:
+        return Check("packages", "ok", "no other distribution has a package of one of our names")
+    state: Literal["warn", "fail"] = "warn" if all(collision.is_ours for collision in found) else "fail"
+    return Check("packages", state, "\n".join(map(str, found)), "\n".join(collision.fix for collision in found))
 
 
 def check_torch() -> Check:

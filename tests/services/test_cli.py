@@ -50,7 +50,7 @@ def test_help_of_a_group_names_its_commands(group: str) -> None:
 
 
 def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
-    code = f"import sys, services.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    code = f"import sys, services.cli; services.cli.program(); print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from services import doctor
 from services.settings import Settings, replaced
 from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
+from tests.services.distributions import install
 from wire.config import StoreConfig
 
 NOBODY = "127.0.0.1:1"
@@ -20,10 +22,22 @@ NOBODY = "127.0.0.1:1"
 def test_this_machine_can_run_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KAFKA_HOME", raising=False)
     checks = {check.name: check for check in doctor.examine(Settings(state_dir=tmp_path))}
-    assert {"python", "torch", "kernels", "encoder", "layout", "ray", "broker", "redis"} <= set(checks)
+    assert {"python", "packages", "torch", "kernels", "encoder", "layout", "ray", "broker", "redis"} <= set(checks)
     assert {"disk", "clock", "port"} <= set(checks)
     assert [check for check in checks.values() if check.state == "fail"] == []
     assert all(check.fix for check in checks.values() if check.state != "ok")
+
+
+def test_a_distribution_with_a_package_of_our_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_packages().state == "ok"
+    install(tmp_path, "openai-evals", "evals")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    check = doctor.check_packages()
+    assert (check.state, "openai-evals" in check.found, "pip uninstall openai-evals" in check.fix) == (
+        "warn",
+        True,
+        True,
+    )
 
 
 def test_a_redis_server_that_does_not_answer_is_found() -> None:
