@@ -7,6 +7,9 @@
 plugin gets the plain template around it. The constructor of a class gets those of a net, an optimizer, a loss, the
 batch sizes and `mem_size` that it has parameters for. Its other arguments stand in the brackets, as Python literals.
 
+Where a recipe asks for a number of sample gradients, `GradientBudget` ends the training of a stage once there are as
+many; Avalanche's own epochs would end at another number for each strategy.
+
 Rejected: a table of wrappers, one for each strategy, which would lag behind Avalanche.
 
 Shape suffix: N items.
@@ -14,6 +17,7 @@ Shape suffix: N items.
 
 import ast
 import inspect
+import math
 import os
 import re
 import warnings
@@ -25,7 +29,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from evals.continual.gradient import PREDICT_BATCH
+from evals.continual.contender import Contender, Traits, Usage
+from evals.continual.gradient import PREDICT_BATCH, Recipe
+from evals.continual.passes import PassCounter
 from evals.extra import require
 from evals.streams.benchmark import Part
 from learner.errors import DataError
@@ -37,7 +43,7 @@ _NAME = re.compile(r"(?P<path>[\w.:-]+)(?:\((?P<arguments>.*)\))?")
 
 def is_path(name: str) -> bool:
     """Whether a strategy's name is one that `find` imports."""
-    return name.startswith(PREFIX) or ":" in name
+    return PREFIX in name or ":" in name
 
 
 class ImportedClass(NamedTuple):
@@ -62,23 +68,45 @@ def find(name: str) -> ImportedClass:
     return ImportedClass(name, cls, arguments)
 
 
-class Avalanche:
-    """The contender. `capacity` is its `mem_size`. Raises DataError where arguments are missing or wrong."""
+class GradientBudget:
+    """The plugin that ends the training of a stage: when the counter is at `end`, but not before one epoch is over."""
 
-    precision = "fp32"
+    def __init__(self, counter: PassCounter) -> None:
+        self._counter = counter
+        self.end = math.inf
+        self.num_steps_left = 0
+        """How many steps the first epoch of the stage still has."""
 
-    def __init__(
-        self, imported: ImportedClass, net: nn.Module, *, rate: float, batch: int, capacity: int, seed: int
-    ) -> None:
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.num_steps_left -= 1
+        if self.num_steps_left <= 0 and self._counter.gradients >= self.end:
+            strategy.stop_training()
+
+
+class Avalanche(Contender[Tensor]):
+    """The contender. `capacity` is its `mem_size`. Raises DataError where arguments are missing or wrong.
+
+    It takes the rate, the batches and the passes of `recipe`; the strategy is Avalanche's.
+    """
+
+    traits = Traits(precision="fp32")
+
+    def __init__(self, imported: ImportedClass, net: nn.Module, recipe: Recipe, *, capacity: int, seed: int) -> None:
+        self._recipe = recipe
+        self._counter = PassCounter()
+        self._budget = GradientBudget(self._counter)
         common = {
             "model": net,
-            "optimizer": torch.optim.SGD(net.parameters(), lr=rate),
+            "optimizer": recipe.optimizer(net, recipe.rate),
             "criterion": nn.CrossEntropyLoss(),
-            "train_mb_size": batch,
+            "train_mb_size": recipe.batch,
             "eval_mb_size": PREDICT_BATCH,
-            "train_epochs": 1,
+            "train_epochs": math.ceil(recipe.passes) + 1 if recipe.passes else 1,
             "evaluator": None,
+            "plugins": [self._budget],
         }
+        if recipe.passes:
+            common["batch_size_mem"] = recipe.replayed
         self._seed = seed
         self._capacity = capacity
         self._has_memory = "mem_size" in inspect.signature(imported.cls).parameters
@@ -89,7 +117,10 @@ class Avalanche:
     def learn_many(self, part: Part[Tensor]) -> None:
         self._learnt.append((part.inputs.float(), part.labels_N))
         stages = len(self._learnt)
-        with _quiet(), torch.random.fork_rng():
+        if self._recipe.passes:
+            self._budget.end = self._counter.gradients + self._recipe.passes * len(part)
+            self._budget.num_steps_left = math.ceil(len(part) / self._recipe.batch)
+        with _quiet(), torch.random.fork_rng(), self._counter.counting(self._strategy.model):
             from avalanche.benchmarks import tensors_benchmark
 
             # Avalanche shuffles and samples its memory by torch's global generator
@@ -108,13 +139,20 @@ class Avalanche:
         return torch.cat([net(x.float()).argmax(dim=1) for x in torch.split(inputs, PREDICT_BATCH)])
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes of as many rows as the strategy may hold, in the type that it gets. Its other state is not counted."""
-        if not self._learnt or not self._has_memory:
-            return 0
-        rows, labels_N = self._learnt[0]
-        num_rows = min(self._capacity, sum(len(labels_N) for _, labels_N in self._learnt))
-        return num_rows * (rows[0].nbytes + labels_N[0].nbytes)
+    def usage(self) -> Usage:
+        """Counts as many rows as the strategy may hold, in the type that it gets; its other state is not counted."""
+        num_rows = 0
+        num_bytes = 0
+        if self._learnt and self._has_memory:
+            rows, labels_N = self._learnt[0]
+            num_rows = min(self._capacity, sum(len(labels_N) for _, labels_N in self._learnt))
+            num_bytes = num_rows * (rows[0].nbytes + labels_N[0].nbytes)
+        return Usage(
+            samples=num_rows,
+            num_bytes=num_bytes,
+            gradients=self._counter.gradients,
+            forwards=self._counter.forwards,
+        )
 
 
 def _strategy(imported: ImportedClass, common: Mapping[str, Any], capacity: int) -> Any:
@@ -123,13 +161,15 @@ def _strategy(imported: ImportedClass, common: Mapping[str, Any], capacity: int)
     from avalanche.training.templates import SupervisedTemplate
 
     instance = _construct(imported, {**common, "mem_size": capacity})
-    return SupervisedTemplate(**common, plugins=[instance]) if isinstance(instance, BasePlugin) else instance
+    if not isinstance(instance, BasePlugin):
+        return instance
+    return SupervisedTemplate(**_known(SupervisedTemplate, common) | {"plugins": [instance, *common["plugins"]]})
 
 
 def _construct(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
     """Constructs the class from those of `common` that it has parameters for, and from all arguments of its name."""
     parameters = inspect.signature(imported.cls).parameters
-    arguments = {key: value for key, value in common.items() if key in parameters} | imported.arguments
+    arguments = _known(imported.cls, common) | imported.arguments
     missing = [name for name, parameter in parameters.items() if _is_required(parameter) and name not in arguments]
     if missing:
         short = imported.name.split("(")[0]
@@ -138,6 +178,12 @@ def _construct(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
         return imported.cls(**arguments)
     except (TypeError, ValueError) as error:
         raise DataError(f"{imported.name} cannot be made: {error}") from error
+
+
+def _known(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that the constructor of `cls` has parameters for."""
+    parameters = inspect.signature(cls).parameters
+    return {key: value for key, value in arguments.items() if key in parameters}
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:

@@ -1,9 +1,11 @@
-"""Trains a small net on rows of numbers by gradient, under a strategy: one pass, a step for each batch.
+"""Trains a net on rows of numbers by gradient, under a strategy: a step for each batch.
 
     batch ---.--> net --outputs--> strategy --gradient--> SGD
     draws ---'          '--rows--> memory
 
 The memory is offered each batch after its step, with the outputs that the batch had in the step, as Buzzega et al. do.
+One epoch is one pass over the stream. Where a recipe asks for more sample gradients, further epochs follow, in another
+order and without the memory being offered the same rows again.
 
 Rejected: DataLoader, which takes longer for a batch of 10 than the step does.
 
@@ -11,15 +13,18 @@ Shape suffixes: B rows of a batch, N rows, C classes.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim import Optimizer
 
+from evals.continual.contender import Contender, Traits, Usage
+from evals.continual.passes import PassCounter
 from evals.continual.rows import RowBatch, RowMemory
-from evals.streams.benchmark import Part
+from evals.streams.benchmark import Part, joined
 from learner.config import ReplayPolicy
 from learner.slow.strategies.strategy import Outputs, Strategy, class_loss
 
@@ -27,6 +32,11 @@ NUM_FISHER = 1_000
 """How many samples of a stage EWC computes gradients of, one by one."""
 
 PREDICT_BATCH = 10_000
+
+
+def sgd(net: nn.Module, rate: float) -> Optimizer:
+    """Makes the optimizer of small nets."""
+    return torch.optim.SGD(net.parameters(), lr=rate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +55,28 @@ class Recipe:
     decay: float = 0.0
     """The decay of the running mean of the weights, which predicts: w <- decay w + (1 - decay) weights after each step,
     as the stable model of Arani et al. 2022 (arXiv:2201.12604). Where it is 0 the weights themselves predict."""
+    optimizer: Callable[[nn.Module, float], Optimizer] = sgd
+    """Makes the optimizer of a net from its rate."""
+    passes: float = 0.0
+    """Sample gradients for each row: epochs go on until there are as many. One epoch is the least."""
+
+    def paced(self, passes: float) -> "Recipe":
+        """Returns the recipe for `passes` sample gradients for each row; 0 leaves it as it is.
+
+        There is an epoch for every two of them, so that about half of a step is replayed. The draws get the size with
+        which whole epochs come to `passes`. A strategy without draws needs an epoch for each of them.
+
+        >>> from learner.slow.strategies.er import ExperienceReplay
+        >>> recipe = Recipe(strategy=ExperienceReplay, rate=0.1, batch=10)
+        >>> [recipe.paced(passes).replayed for passes in (1.5, 2.0, 3.0, 4.0, 9.0)]
+        [5, 10, 20, 10, 12]
+        """
+        num_draws = self.strategy().num_draws
+        if not passes or not num_draws:
+            return replace(self, passes=passes)
+        gradients_of_epoch = passes / max(passes // 2, 1)
+        replayed = round(self.batch * (gradients_of_epoch - 1) / num_draws)
+        return replace(self, passes=passes, replayed=max(replayed, 1))
 
 
 class Pixels(nn.Module):
@@ -66,10 +98,10 @@ def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-class GradientLearner:
+class GradientLearner(Contender[Tensor]):
     """The contender. `capacity` bounds the rows of its memory, if its strategy draws from one."""
 
-    precision = "fp32"
+    traits = Traits(precision="fp32")
 
     def __init__(self, net: nn.Module, recipe: Recipe, *, capacity: int, seed: int) -> None:
         self._net = net
@@ -79,16 +111,21 @@ class GradientLearner:
         self._predicting: dict[str, Tensor] = {}
         for name, parameter in net.named_parameters():
             self._predicting[name] = parameter.detach().clone() if recipe.decay else parameter
-        self._optimizer = torch.optim.SGD(self._parameters, lr=recipe.rate)
+        self._optimizer = recipe.optimizer(net, recipe.rate)
         self._memory = RowMemory(capacity, seed=seed, policy=recipe.policy)
         self._rng = torch.Generator().manual_seed(seed)
         self._before: dict[str, Tensor] = {}
         self._num_stages = 0
+        self._counter = PassCounter()
 
     def learn_many(self, part: Part[Tensor]) -> None:
-        for batch in part.batches(self._recipe.batch):
-            self._step(batch.inputs, batch.labels_N)
-        self._strategy.end_stage(self._parameters, self._losses(part))
+        num_gradients = self._counter.gradients + self._recipe.passes * len(part)
+        with self._counter.counting(self._net):
+            for batch in part.batches(self._recipe.batch):
+                self._store(batch, self._step(batch))
+            while self._counter.gradients < num_gradients:
+                self._repeat(part, num_gradients)
+            self._strategy.end_stage(self._parameters, self._losses(part))
         self._before = {name: value.detach().clone() for name, value in self._net.named_parameters()}
         self._num_stages += 1
 
@@ -98,14 +135,28 @@ class GradientLearner:
         return torch.cat([functional_call(self._net, self._predicting, (x,)).argmax(dim=1) for x in batches])
 
     @property
-    def num_bytes(self) -> int:
-        return self._memory.num_bytes
+    def usage(self) -> Usage:
+        return Usage(
+            samples=len(self._memory),
+            num_bytes=self._memory.num_bytes,
+            gradients=self._counter.gradients,
+            forwards=self._counter.forwards,
+        )
 
-    def _step(self, x: Tensor, labels_B: Tensor) -> None:
+    def _repeat(self, part: Part[Tensor], num_gradients: float) -> None:
+        """Learns an epoch in another order, or the part of it after which there are `num_gradients`."""
+        again = joined([part], torch.randperm(len(part), generator=self._rng))
+        for batch in again.batches(self._recipe.batch):
+            if self._counter.gradients < num_gradients:
+                self._step(batch)
+
+    def _step(self, batch: Part[Tensor]) -> Tensor:
+        """Takes one step; returns the logits of the fresh rows, detached."""
+        x = batch.inputs
         size = self._recipe.replayed
         strategy = self._strategy
         drawn = self._draw(strategy.num_draws * size)
-        logits_BC = self._net(x if drawn is None else torch.cat((x, drawn.x)))
+        logits_BC: Tensor = self._net(x if drawn is None else torch.cat((x, drawn.x)))
         fresh_BC = logits_BC[: len(x)]
         replayed_BC = logits_BC[len(x) :]
         draws = []
@@ -115,12 +166,16 @@ class GradientLearner:
             stored = torch.split(drawn.logits_BC, size)
             draws = [Outputs(*draw) for draw in zip(outputs, labels, stored, strict=True)]
         self._optimizer.zero_grad()
-        strategy.backward(self._parameters, Outputs(fresh_BC, labels_B, self._logits_before(x)), draws)
+        strategy.backward(self._parameters, Outputs(fresh_BC, batch.labels_N, self._logits_before(x)), draws)
         self._optimizer.step()
         self._average()
-        if strategy.num_draws:
-            stored_BC = fresh_BC.detach() if strategy.wants_before else fresh_BC.detach()[:, :0]
-            self._memory.add(RowBatch(x, labels_B, stored_BC), stage=self._num_stages)
+        return fresh_BC.detach()
+
+    def _store(self, batch: Part[Tensor], logits_BC: Tensor) -> None:
+        """Offers a batch to the memory, with its logits where the strategy wants them."""
+        if self._strategy.num_draws:
+            stored_BC = logits_BC if self._strategy.wants_before else logits_BC[:, :0]
+            self._memory.add(RowBatch(batch.inputs, batch.labels_N, stored_BC), stage=self._num_stages)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -21,6 +21,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.forgetting import ForgettingRidge
 from evals.streams.benchmark import Part
 
@@ -38,11 +39,11 @@ ETA: Final = 2.0
 """Hedge's learning rate."""
 
 
-class HedgedRidge:
+class HedgedRidge(Contender[Tensor]):
     """A contender for rows of numbers. It stores no rows."""
 
-    precision = "fp64"
-    num_bytes = 0
+    traits = Traits(precision="fp64")
+    usage = Usage()
 
     def __init__(self, num_inputs: int, num_classes: int, *, seed: int) -> None:
         rng = torch.Generator().manual_seed(seed)

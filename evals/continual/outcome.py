@@ -4,39 +4,61 @@ from collections.abc import Sequence
 
 import msgspec
 
+from evals.continual.contender import Traits
 from evals.continual.measures import Row, backward_transfer, final_accuracy, forgetting
 from evals.continual.runner import Run
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The measures of one run. Accuracies, forgetting and transfer are in percent; the matrix has a row a stage."""
+    """The measures of one run. Accuracies, forgetting and transfer are in percent; the matrix has a row a stage.
+
+    What ends in `before_idle` was measured when the last item had been learnt. Gradients and forward passes are those
+    for each training item (`evals.continual.contender.Usage`).
+    """
 
     data: str
+    split: str
     strategy: str
     seed: int
     final_accuracy: float
+    final_accuracy_before_idle: float
     forgetting: float
+    forgetting_before_idle: float
     backward_transfer: float
     accuracy_matrix: tuple[Row, ...]
-    ms_per_label: float
-    buffer_bytes: int
+    encoder: str
     precision: str
+    uses_names: bool
+    buffer_samples: int
+    buffer_bytes: int
+    gradients_per_item: float
+    forwards_per_item: float
+    ms_per_label: float
     commit: str
 
 
-def outcome(run: Run, *, data: str, strategy: str, seed: int, precision: str, commit: str) -> RunOutcome:
+def outcome(run: Run, traits: Traits, *, data: str, split: str, strategy: str, seed: int, commit: str) -> RunOutcome:
     """Makes the result record of a run."""
+    before_idle = (*run.matrix[:-1], run.row_before_idle)
     return RunOutcome(
         data=data,
+        split=split,
         strategy=strategy,
         seed=seed,
         final_accuracy=round(final_accuracy(run.matrix), 3),
+        final_accuracy_before_idle=round(final_accuracy(before_idle), 3),
         forgetting=round(forgetting(run.matrix), 3),
+        forgetting_before_idle=round(forgetting(before_idle), 3),
         backward_transfer=round(backward_transfer(run.matrix), 3),
         accuracy_matrix=tuple(map(_rounded, run.matrix)),
-        ms_per_label=round(run.ms_per_label, 4),
-        buffer_bytes=run.buffer_bytes,
-        precision=precision,
+        encoder=traits.encoder,
+        precision=traits.precision,
+        uses_names=traits.uses_names,
+        buffer_samples=run.usage.samples,
+        buffer_bytes=run.usage.num_bytes,
+        gradients_per_item=round(run.usage.gradients / run.num_items, 3),
+        forwards_per_item=round(run.usage.forwards / run.num_items, 3),
+        ms_per_label=round(1e3 * run.seconds / run.num_items, 4),
         commit=commit,
     )
 

@@ -7,8 +7,9 @@ the run has one row, with the accuracy in each span. Where spans are equally lon
 accuracy.
 """
 
+from evals.continual.contender import Contender
 from evals.continual.runner import Run, RunChoice, Say, seconds_to_learn
-from evals.streams.benchmark import Benchmark, Contender, X
+from evals.streams.benchmark import Benchmark, X
 
 
 def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
@@ -22,5 +23,11 @@ def prequential(benchmark: Benchmark[X], contender: Contender[X], choice: RunCho
             seconds += seconds_to_learn(contender, row)
         accuracies.append(100.0 * num_right / len(span.train))
         say(span.name, tuple(accuracies))
-    num_rows = sum(len(span.train) for span in benchmark.stages)
-    return Run((tuple(accuracies),), 1e3 * seconds / num_rows, contender.num_bytes)
+    last = tuple(accuracies)
+    return Run(
+        matrix=(last,),
+        row_before_idle=last,
+        num_items=benchmark.num_items,
+        seconds=seconds,
+        usage=contender.usage,
+    )

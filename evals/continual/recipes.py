@@ -1,6 +1,6 @@
 """Lists the contenders for rows of numbers by name, each with its best arguments for a data set and a memory size.
 
-    naive, joint        the floor, and the ceiling: all stages at once
+    naive, joint        the floor, and the same learner on all stages at once
     lwf, ewc            without a memory
     a-gem, er, er-ace   with a memory
     der++               with the arguments, the batches and the net of its authors, 784-100-100-10
@@ -11,15 +11,20 @@ The arguments of DER++ for images are those that Buzzega et al. published for me
 on split-mnist were chosen on a holdout of 5,000 training digits, and those of linear heads on CLINC150's validation
 texts. On permuted-mnist all have the batches and about the rate of DER++. A memory of another size takes the arguments
 of the next smaller one.
+
+The blocks of the encoder (`TOKEN_RECIPES`) get the optimizer and the rates of the learner's slow rounds. These were
+chosen for the learner, not for the others. The other arguments are those of the linear heads.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from evals.continual.avalanche import Avalanche, ImportedClass, find
 from evals.continual.ewc import ElasticWeights
@@ -35,8 +40,11 @@ from learner.slow.strategies.lwf import Distillation
 from learner.slow.strategies.strategy import Strategy as Plain
 
 HIDDEN = 100
-CAPACITY = 500
-"""The memory size, in rows, where none is asked for."""
+BLOCKS_RATE = 3e-4
+BLOCKS_DECAY = 0.01
+HEAD_RATE = 10.0
+"""The rate of a linear head that is trained with the blocks below it, relative to theirs."""
+BLOCKS_BATCH = 16
 
 BySize: TypeAlias = dict[int, Recipe]
 Recipes: TypeAlias = dict[str, BySize]
@@ -111,6 +119,24 @@ VECTOR_RECIPES: Recipes = {
     "der++": {0: _dark(0.1, 1.0, 0.1, batch=10, replayed=32)},
 }
 
+
+def adamw(net: nn.Module, rate: float) -> Optimizer:
+    """Makes the optimizer of blocks, `net.top`, with a linear head, `net.head`."""
+    groups = [
+        {"params": list(net.get_submodule("top").parameters()), "weight_decay": BLOCKS_DECAY},
+        {"params": list(net.get_submodule("head").parameters()), "weight_decay": 0.0, "lr": HEAD_RATE * rate},
+    ]
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def _of_blocks(by_size: BySize) -> BySize:
+    return {
+        size: replace(recipe, rate=BLOCKS_RATE, batch=BLOCKS_BATCH, optimizer=adamw) for size, recipe in by_size.items()
+    }
+
+
+TOKEN_RECIPES: Recipes = {name: _of_blocks(by_size) for name, by_size in VECTOR_RECIPES.items()}
+
 VECTOR_SCALE = 20.0
 """The factor of unit vectors, so that the logits of a linear head come far enough apart."""
 
@@ -139,15 +165,14 @@ def vector_net(num_inputs: int, num_classes: int, seed: int) -> nn.Module:
 
 def gradient_learner(by_size: BySize, net: nn.Module, choice: RunChoice) -> GradientLearner:
     """Makes the contender that trains `net`."""
-    capacity = CAPACITY if choice.buffer is None else choice.buffer
-    return GradientLearner(net, recipe_for(by_size, capacity), capacity=capacity, seed=choice.seed)
+    recipe = recipe_for(by_size, choice.buffer).paced(choice.passes)
+    return GradientLearner(net, recipe, capacity=choice.buffer, seed=choice.seed)
 
 
 def avalanches(imported: ImportedClass, recipes: Recipes, net: nn.Module, choice: RunChoice) -> Avalanche:
     """Makes Avalanche's contender, which trains `net` in the same batches and at the same rate as our replay (`er`)."""
-    capacity = CAPACITY if choice.buffer is None else choice.buffer
-    plain = recipe_for(recipes["er"], capacity)
-    return Avalanche(imported, net, rate=plain.rate, batch=plain.batch, capacity=capacity, seed=choice.seed)
+    recipe = recipe_for(recipes["er"], choice.buffer).paced(choice.passes)
+    return Avalanche(imported, net, recipe, capacity=choice.buffer, seed=choice.seed)
 
 
 def for_images(recipes: Recipes) -> dict[str, Method[Tensor]]:

@@ -65,6 +65,9 @@ class RowMemory:
             return None
         return RowBatch(*(part[places] for part in self._rows))
 
+    def __len__(self) -> int:
+        return len(self._replay)
+
     @property
     def num_bytes(self) -> int:
         return self._replay.num_bytes

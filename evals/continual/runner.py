@@ -1,19 +1,21 @@
 """Runs one contender over the stages of a benchmark.
 
     for each stage: learn its items in one pass -> test all stages so far -> a row of the matrix
+    the stream is over: what the contender does when idle -> the last row once more
 
-Joint training, the usual upper bound, is the same with all stages as one.
+Joint training is the same with all stages as one: the ceiling, where the contender has the same means.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias
 
 import torch
 
+from evals.continual.contender import Contender, Usage
 from evals.continual.measures import Row
-from evals.streams.benchmark import Benchmark, Contender, Part, X, joined
+from evals.streams.benchmark import Benchmark, Part, X, joined
 from evals.streams.stage import Stage
 from learner.config import LearnerConfig
 
@@ -26,45 +28,47 @@ class RunChoice:
     """The options of one run."""
 
     seed: int
-    buffer: int | None
-    """How many samples a strategy may store; None: its own default."""
+    buffer: int
+    """How many samples a contender may store."""
+    passes: float
+    """Sample gradients for each training item that contenders by gradient compute; 0: one epoch of their recipe."""
     learner: LearnerConfig
     """The settings of the service, which text strategies use; so is `encoder`."""
     encoder: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """The measurements of one contender."""
 
     matrix: tuple[Row, ...]
-    ms_per_label: float
-    """Milliseconds to learn an item, predictions left out."""
-    buffer_bytes: int
+    row_before_idle: Row
+    """The last row as it was when the last item had been learnt, before the contender did what it does when idle."""
+    num_items: int
+    """The number of training items."""
+    seconds: float
+    """How long it took to learn them; predictions are left out."""
+    usage: Usage
 
 
 def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Learns stage after stage; after each, tests all that were learnt."""
     matrix = list[Row]()
     seconds = 0.0
-    num_labels = 0
     for number, stage in enumerate(benchmark.stages, start=1):
         seconds += seconds_to_learn(contender, stage.train)
-        num_labels += len(stage.train)
-        matrix.append(tuple(accuracy(contender, seen.test) for seen in benchmark.stages[:number]))
+        matrix.append(_row(contender, benchmark.stages[:number]))
         say(stage.name, matrix[-1])
-    return Run(tuple(matrix), 1e3 * seconds / num_labels, contender.num_bytes)
+    return _finished(benchmark, contender, matrix, seconds, say)
 
 
 def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
     """Learns all stages as one, shuffled; the matrix has one row, of the end."""
-    stages = benchmark.stages
-    num_items = sum(len(stage.train) for stage in stages)
-    whole = joined([stage.train for stage in stages], _order(num_items, choice.seed))
+    whole = joined([stage.train for stage in benchmark.stages], _order(benchmark.num_items, choice.seed))
     seconds = seconds_to_learn(contender, whole)
-    row = tuple(accuracy(contender, stage.test) for stage in stages)
+    row = _row(contender, benchmark.stages)
     say("all stages", row)
-    return Run((row,), 1e3 * seconds / len(whole), contender.num_bytes)
+    return _finished(benchmark, contender, [row], seconds, say)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,29 @@ def seconds_to_learn(contender: Contender[X], part: Part[X]) -> float:
     start_s = time.perf_counter()
     contender.learn_many(part)
     return time.perf_counter() - start_s
+
+
+def _finished(benchmark: Benchmark[X], contender: Contender[X], matrix: Sequence[Row], seconds: float, say: Say) -> Run:
+    """Lets the contender be idle, and tests it once more where it did something."""
+    *earlier, last = matrix
+    start_s = time.perf_counter()
+    did_something = contender.idle()
+    seconds += time.perf_counter() - start_s
+    final = last
+    if did_something:
+        final = _row(contender, benchmark.stages)
+        say("idle time", final)
+    return Run(
+        matrix=(*earlier, final),
+        row_before_idle=last,
+        num_items=benchmark.num_items,
+        seconds=seconds,
+        usage=contender.usage,
+    )
+
+
+def _row(contender: Contender[X], stages: Sequence[Stage[Part[X]]]) -> Row:
+    return tuple(accuracy(contender, stage.test) for stage in stages)
 
 
 def _order(num_items: int, seed: int) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.hedged_ridge import HedgedRidge
 from evals.continual.prequential import prequential
 from evals.continual.runner import Method, RunChoice
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from river.forest import ARFClassifier
 
 
-class NoChange:
+class NoChange(Contender[Tensor]):
     """Predicts the last label that it learnt."""
 
-    precision = "int64"
-    num_bytes = 0
+    traits = Traits(precision="int64")
+    usage = Usage()
 
     def __init__(self) -> None:
         self._last = 0
@@ -36,11 +37,11 @@ class NoChange:
         return torch.full((len(inputs_NF),), self._last)
 
 
-class Forest:
+class Forest(Contender[Tensor]):
     """Wraps a classifier of river, which takes one row at a time, as numbers by name."""
 
-    precision = "fp64"
-    num_bytes = 0
+    traits = Traits(precision="fp64")
+    usage = Usage()
 
     def __init__(self, forest: "ARFClassifier") -> None:
         self._forest = forest

@@ -1,6 +1,6 @@
 """Defines what a learner is measured on: stages, one after another, each with the test items of what it taught.
 
-The items of a `Part` are texts (`list[str]`) or rows of numbers (Tensor [N, ...], floats or bytes). Their labels are
+The items of a `Part` are `Texts` or rows of numbers (Tensor [N, ...], floats or bytes). Their labels are
 class ids, which index `Benchmark.classes`. All stages together are one pass: no item comes twice.
 
 Shape suffix: N items.
@@ -9,14 +9,15 @@ Shape suffix: N items.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from evals.streams.stage import Stage
 
-X = TypeVar("X", list[str], Tensor)
+Texts: TypeAlias = list[str]
+X = TypeVar("X", Texts, Tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +52,10 @@ class Benchmark(Generic[X]):
     unlabelled: X | None = None
     """Items that come before all stages and never get a label. Contenders that are a head alone ignore them."""
 
-
-class Contender(Protocol[X]):
-    """A learner that is measured."""
-
-    precision: str
-    """The precision in which its encoder and head answer: `int8`, `fp32` and so on."""
-
     @property
-    def num_bytes(self) -> int:
-        """Bytes of the samples that it stores."""
-
-    def learn_many(self, part: Part[X]) -> None:
-        """Learns the items in their order. Each is seen for the first and last time; more calls follow."""
-
-    def predict_many(self, inputs: X) -> Tensor:
-        """Returns the class ids, int64 [N], as predicted after what was learnt so far."""
+    def num_items(self) -> int:
+        """The number of training items of all stages."""
+        return sum(len(stage.train) for stage in self.stages)
 
 
 def joined(parts: Sequence[Part[X]], order_N: Tensor) -> Part[X]:

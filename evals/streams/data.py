@@ -21,6 +21,9 @@ SUPPORT = "support"
 CLINC150 = "clinc150"
 CARRIED = Path(__file__).parent / SUPPORT
 
+SPLITS = ("test", "val")
+"""What a stream may be tested on. Settings are chosen on `val`, so figures of `test` say more about other data."""
+
 MAX_STAGES = 10
 """The most stages that a data set without named stages is cut into."""
 
@@ -47,14 +50,18 @@ class DataLine:
     origin: str
 
 
-def load(name: str, data: Path | None, *, num_events: int | None = None, seed: int = 0) -> Stream:
+def load(
+    name: str, data: Path | None, *, split: str = SPLITS[0], num_events: int | None = None, seed: int = 0
+) -> Stream:
     """Loads the stream `name`: `support`, `clinc150` (in the folder `clinc150` of `data`), or the path of a folder.
 
-    `num_events` bounds the training events, spread evenly over the stages; `seed` shuffles inside each stage.
-    Raises `DataError`.
+    Its test items are those of `split`. `num_events` bounds the training events, spread evenly over the stages; `seed`
+    shuffles inside each stage. Raises `DataError`.
     """
+    if split not in SPLITS:
+        raise DataError(f"no split {split!r}: say {' or '.join(SPLITS)}")
     folder = CARRIED if name == SUPPORT else Path(name)
-    stages = _clinc150(data) if name == CLINC150 else _folder(folder)
+    stages = _clinc150(data, split) if name == CLINC150 else _folder(folder, split)
     return Stream(name, stages).shuffled(seed).limited(num_events)
 
 
@@ -91,7 +98,7 @@ def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dic
     return {label: f"stage {place // size + 1}" for place, label in enumerate(distinct)}
 
 
-def _clinc150(data: Path | None) -> tuple[TextStage, ...]:
+def _clinc150(data: Path | None, split: str) -> tuple[TextStage, ...]:
     """Loads the in-scope part of CLINC150 (Larson et al., 2019). Stages are domains, in the order of `domains.json`."""
     folder = _in_clinc150(data)
     full = _json(folder / "data_full.json")
@@ -101,7 +108,7 @@ def _clinc150(data: Path | None) -> tuple[TextStage, ...]:
         for domain, intents in domains.items():
             stage_of |= dict.fromkeys(intents, domain)
         train = _clinc150_lines(full["train"], stage_of, str(folder))
-        test = _clinc150_lines(full["test"], stage_of, str(folder))
+        test = _clinc150_lines(full[split], stage_of, str(folder))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{folder} is not the published CLINC150 ({error!r}); {CLINC150_HOWTO}") from error
     return _stages(tuple(domains), train, test)
@@ -127,13 +134,13 @@ def _json(path: Path) -> Any:
         raise DataError(f"{file}: {error}") from error
 
 
-def _folder(folder: Path) -> tuple[TextStage, ...]:
+def _folder(folder: Path, split: str) -> tuple[TextStage, ...]:
     if not folder.is_dir():
         raise DataError(
-            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, or a folder with train.jsonl and test.jsonl"
+            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, or a folder with train.jsonl and {split}.jsonl"
         )
     train = _lines(folder / "train.jsonl")
-    test = _lines(folder / "test.jsonl")
+    test = _lines(folder / f"{split}.jsonl")
     if train[0].stage is None:
         stage_of = stages_of_labels([line.item.label for line in train])
         train = _with_stages(train, stage_of)

@@ -1,6 +1,9 @@
 """`lifelong bench learn`: compares strategies on one data set, seed by seed.
 
 data set -> shuffled inside its stages -> each strategy learns them -> a line of JSON, a row of the table, a plot
+
+All get the same memory. Strategies by gradient get as many sample gradients for each item as `--passes` says, or as
+`lifelong` has taken with the same seed, where it comes before them.
 """
 
 from collections.abc import Iterator
@@ -13,11 +16,13 @@ import torch
 from rich.console import Console
 from rich.status import Status
 
+from evals.continual.contender import Contender
 from evals.continual.measures import Row
 from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
+from evals.continual.texts import LIFELONG
 from evals.extra import require
-from evals.streams.benchmark import Benchmark, Contender
+from evals.streams.benchmark import Benchmark
 from services.bench import plot, table
 from services.bench.sets import SETS, TEXTS, set_of
 from services.settings import Settings
@@ -31,7 +36,9 @@ class LearnOptions:
     data: str
     strategies: tuple[str, ...]
     seeds: int
+    split: str
     buffer: int | None
+    passes: float | None
     flip: float
     json: Path | None
     plot: Path | None
@@ -45,12 +52,14 @@ def run(settings: Settings, options: LearnOptions) -> None:
     console = Console()
     data_set = set_of(options.data)
     chosen = {name: data_set.kind.named(name) for name in options.strategies or data_set.kind.defaults}
-    benchmark = data_set.load(settings.data)
+    benchmark = data_set.load(settings.data, options.split)
+    buffer = options.buffer or data_set.kind.buffer or settings.learner.replay_samples
     outcomes = list[RunOutcome]()
-    for each in _outcomes(settings, options, chosen, benchmark, Console(stderr=True)):
+    for each in _outcomes(settings, options, chosen, benchmark, buffer):
         outcomes.append(each)
         if options.json:
             options.json.write_bytes(msgspec.json.Encoder().encode_lines(outcomes))
+    console.width = max(console.width, table.WIDTH)
     console.print(table.of(outcomes))
     if options.plot:
         plot.draw(outcomes, [stage.name for stage in benchmark.stages], options.plot)
@@ -66,23 +75,26 @@ def show_names() -> None:
 
 
 def _outcomes(
-    settings: Settings,
-    options: LearnOptions,
-    chosen: dict[str, Method[Any]],
-    benchmark: Benchmark[Any],
-    console: Console,
+    settings: Settings, options: LearnOptions, chosen: dict[str, Method[Any]], benchmark: Benchmark[Any], buffer: int
 ) -> Iterator[RunOutcome]:
+    console = Console(stderr=True)
+    passes_of = dict.fromkeys(range(settings.seed, settings.seed + options.seeds), options.passes or 0.0)
     for name, strategy in chosen.items():
-        for seed in range(settings.seed, settings.seed + options.seeds):
-            choice = RunChoice(seed=seed, buffer=options.buffer, learner=settings.learner, encoder=settings.encoder)
+        for seed, passes in passes_of.items():
+            choice = RunChoice(
+                seed=seed, buffer=buffer, passes=passes, learner=settings.learner, encoder=settings.encoder
+            )
             with console.status(f"{name}, seed {seed}") as status:
                 contender, result = _measured(strategy, choice, options.flip, benchmark, status)
+            if name == LIFELONG and options.passes is None:
+                passes_of[seed] = result.usage.gradients / result.num_items
             yield outcome(
                 result,
+                contender.traits,
                 data=options.data,
+                split=options.split,
                 strategy=name,
                 seed=seed,
-                precision=contender.precision,
                 commit=commit(),
             )
 

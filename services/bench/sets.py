@@ -12,29 +12,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evals.continual import recipes, streams, texts
 from evals.continual.avalanche import is_path
 from evals.continual.runner import Method
-from evals.streams.benchmark import Benchmark, Part
-from evals.streams.data import CLINC150, SUPPORT, fewshot, load
+from evals.streams.benchmark import Benchmark, Part, Texts
+from evals.streams.data import CLINC150, SPLITS, SUPPORT, fewshot, load
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from evals.streams.stage import Stage
 from evals.streams.stream import StreamItem
 from evals.streams.tabular import ELEC2, elec2
 from learner.errors import DataError
 
+IMAGES_BUFFER = 500
+
 
 @dataclass(frozen=True, slots=True)
 class DataKind:
     """The strategies for one kind of items. `defaults` names those that run where none is chosen.
 
-    `by_path` makes one of Avalanche's strategies, or raises DataError.
+    `by_path` makes one of Avalanche's strategies, or raises DataError. `buffer` is the number of samples that a
+    strategy may store where none is asked for; None: as many as the settings of the learner say.
     """
 
     strategies: dict[str, Method[Any]]
     defaults: tuple[str, ...]
     by_path: Callable[[str], Method[Any]]
+    buffer: int | None
 
     def named(self, name: str) -> Method[Any]:
         """Returns the strategy of that name or import path. Raises DataError."""
@@ -47,25 +52,29 @@ class DataKind:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A named data set. `load` gets the folder of data sets, and may raise DataError."""
+    """A named data set. `load` gets the folder of data sets and the split to test on, and may raise DataError."""
 
     kind: DataKind
-    load: Callable[[Path | None], Benchmark[Any]]
+    load: Callable[[Path | None, str], Benchmark[Any]]
 
 
-TEXTS = DataKind(texts.STRATEGIES, ("lifelong", "naive", "joint", "ridge", "avalanche-replay"), texts.by_path)
-FEW = DataKind(texts.STRATEGIES, ("lifelong", "ridge", "ncm", "lda"), texts.by_path)
+TRAINED = ("lifelong", "lifelong-joint", "joint", "er", "er-ace", "der++", "avalanche-replay", "naive")
+FROZEN = ("ridge", "klda", "lda", "ncm", "frozen-joint", "frozen-er", "frozen-avalanche-replay")
+TEXTS = DataKind(texts.STRATEGIES, (*TRAINED, *FROZEN), texts.by_path, buffer=None)
+FEW = DataKind(texts.STRATEGIES, ("lifelong", "joint", "ridge", "ncm", "lda"), texts.by_path, buffer=None)
 SPLIT_IMAGES = DataKind(
     recipes.for_images(recipes.SPLIT_RECIPES),
     ("naive", "er", "der-ace", "joint"),
     partial(recipes.for_images_by_path, recipes.SPLIT_RECIPES),
+    buffer=IMAGES_BUFFER,
 )
 PERMUTED_IMAGES = DataKind(
     recipes.for_images(recipes.PERMUTED_RECIPES),
     ("naive", "er", "der++", "joint"),
     partial(recipes.for_images_by_path, recipes.PERMUTED_RECIPES),
+    buffer=IMAGES_BUFFER,
 )
-STREAMS = DataKind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path)
+STREAMS = DataKind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path, buffer=0)
 
 
 def set_of(name: str) -> Set:
@@ -73,8 +82,8 @@ def set_of(name: str) -> Set:
     return SETS[name] if name in SETS else Set(TEXTS, partial(_texts, name))
 
 
-def _texts(name: str, data: Path | None) -> Benchmark[list[str]]:
-    stream = load(name, data)
+def _texts(name: str, data: Path | None, split: str) -> Benchmark[Texts]:
+    stream = load(name, data, split=split)
     train = chain.from_iterable(stage.train for stage in stream.stages)
     classes = tuple(dict.fromkeys(item.label for item in train))
     ids = {label: index for index, label in enumerate(classes)}
@@ -82,12 +91,12 @@ def _texts(name: str, data: Path | None) -> Benchmark[list[str]]:
     return Benchmark(name, classes, tuple(stages))
 
 
-def _few(shots: int, data: Path | None) -> Benchmark[list[str]]:
-    """Loads all classes as one stage, with `shots` texts each (the published draw), tested on the whole test set.
+def _few(shots: int, data: Path | None, split: str) -> Benchmark[Texts]:
+    """Loads all classes as one stage, with `shots` texts each (the published draw), tested on the whole split.
 
     All other training texts are there without their labels.
     """
-    whole = load(CLINC150, data)
+    whole = load(CLINC150, data, split=split)
     train = fewshot(shots, data)
     classes = tuple(dict.fromkeys(item.label for item in train))
     ids = {label: index for index, label in enumerate(classes)}
@@ -99,13 +108,20 @@ def _few(shots: int, data: Path | None) -> Benchmark[list[str]]:
     return Benchmark(f"{CLINC150}-{shots}-shot", classes, (stage,), unlabelled=others)
 
 
-def _part(items: Sequence[StreamItem], ids: dict[str, int]) -> Part[list[str]]:
+def _of_test(make: Callable[[Path | None], Benchmark[Tensor]], data: Path | None, split: str) -> Benchmark[Tensor]:
+    """Loads a benchmark that has test items alone. Raises DataError for another split."""
+    if split != SPLITS[0]:
+        raise DataError(f"there is no split {split!r} of this data set: say {SPLITS[0]}")
+    return make(data)
+
+
+def _part(items: Sequence[StreamItem], ids: dict[str, int]) -> Part[Texts]:
     return Part([item.text for item in items], torch.tensor([ids[item.label] for item in items]))
 
 
 SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
     **{f"{CLINC150}-{shots}-shot": Set(FEW, partial(_few, shots)) for shots in (5, 10)},
-    SPLIT: Set(SPLIT_IMAGES, split_mnist),
-    PERMUTED: Set(PERMUTED_IMAGES, permuted_mnist),
-    ELEC2: Set(STREAMS, elec2),
+    SPLIT: Set(SPLIT_IMAGES, partial(_of_test, split_mnist)),
+    PERMUTED: Set(PERMUTED_IMAGES, partial(_of_test, permuted_mnist)),
+    ELEC2: Set(STREAMS, partial(_of_test, elec2)),
 }

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from evals.streams.benchmark import Contender, Part
+from evals.continual.contender import Contender
+from evals.streams.benchmark import Part
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 

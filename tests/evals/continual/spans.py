@@ -8,7 +8,7 @@ from evals.streams.benchmark import Benchmark, Part
 from evals.streams.stage import Stage
 from learner.config import LearnerConfig
 
-CHOICE = RunChoice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+CHOICE = RunChoice(seed=0, buffer=0, passes=0.0, learner=LearnerConfig(), encoder="minilm-l6")
 
 
 def stream_of(*spans: list[int]) -> Benchmark[Tensor]:

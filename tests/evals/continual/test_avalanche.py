@@ -2,14 +2,18 @@ import pytest
 import torch
 
 from evals.continual.avalanche import Avalanche, find, is_path
-from evals.continual.gradient import mlp
+from evals.continual.contender import Usage
+from evals.continual.gradient import Recipe, mlp
 from evals.streams.benchmark import Part
 from learner.errors import DataError
+from learner.slow.strategies.er import ExperienceReplay
 from tests.evals.continual.points import accuracy, part
 
+RECIPE = Recipe(strategy=ExperienceReplay, rate=0.3, batch=10, replayed=10)
 
-def trained(name: str, *, seed: int = 1) -> Avalanche:
-    learner = Avalanche(find(name), mlp((8, 16, 4), seed), rate=0.3, batch=10, capacity=40, seed=seed)
+
+def trained(name: str, *, seed: int = 1, recipe: Recipe = RECIPE) -> Avalanche:
+    learner = Avalanche(find(name), mlp((8, 16, 4), seed), recipe, capacity=40, seed=seed)
     for labels in ((0, 1), (2, 3)):
         learner.learn_many(part(*labels, count=600))
     return learner
@@ -31,8 +35,20 @@ def test_strategies_and_plugins_learn_our_stages(name: str) -> None:
     naive = trained("avalanche-naive")
     assert accuracy(learner, 0, 1) > accuracy(naive, 0, 1) + 0.1
     assert accuracy(learner, 2, 3) > 0.7
-    assert naive.num_bytes == 0
-    assert learner.num_bytes == 40 * (8 * 4 + 8)
+    assert naive.usage == Usage(gradients=1_200)
+    assert (learner.usage.samples, learner.usage.num_bytes) == (40, 40 * (8 * 4 + 8))
+
+
+@pytest.mark.parametrize("name", ["avalanche-naive", "avalanche-replay", "avalanche-er-ace", "avalanche-der"])
+@pytest.mark.parametrize("passes", [2.0, 3.0, 4.5])
+def test_all_strategies_get_the_gradients_that_are_asked_for(name: str, passes: float) -> None:
+    recipe = RECIPE.paced(passes)
+    usage = trained(name, recipe=recipe).usage
+    assert 0 <= usage.gradients - passes * 1_200 <= 2 * (recipe.batch + recipe.replayed)
+
+
+def test_every_row_is_fresh_once_even_where_fewer_gradients_are_asked_for() -> None:
+    assert trained("avalanche-replay", recipe=RECIPE.paced(1.0)).usage.gradients == 600 + 2 * 600
 
 
 @pytest.mark.parametrize("name", ["avalanche-ewc(ewc_lambda=10.0)", "avalanche-lwf(alpha=1.0, temperature=2.0)"])
@@ -41,7 +57,7 @@ def test_arguments_go_to_the_class(name: str) -> None:
 
 
 def test_bytes_are_taken_as_numbers() -> None:
-    learner = Avalanche(find("avalanche-naive"), mlp((8, 16, 4), 0), rate=0.01, batch=10, capacity=4, seed=0)
+    learner = Avalanche(find("avalanche-naive"), mlp((8, 16, 4), 0), RECIPE, capacity=4, seed=0)
     rows = torch.randint(9, (40, 8), dtype=torch.uint8)
     learner.learn_many(Part(rows, torch.arange(40) % 4))
     assert learner.predict_many(rows).shape == (40,)
@@ -88,4 +104,4 @@ def test_a_name_that_is_no_strategy_is_refused(name: str, message: str) -> None:
 )
 def test_arguments_that_are_missing_or_unknown_are_named(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Avalanche(find(name), mlp((8, 4), 0), rate=0.1, batch=10, capacity=10, seed=0)
+        Avalanche(find(name), mlp((8, 4), 0), RECIPE, capacity=10, seed=0)

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 
+from evals.continual.contender import Usage
 from evals.continual.ewc import ElasticWeights
 from evals.continual.gradient import GradientLearner, Recipe, mlp
 from learner.slow.strategies.agem import AveragedGradient
@@ -38,9 +39,9 @@ def test_replay_keeps_the_first_stage(make: type[Strategy]) -> None:
     replaying = trained(RECIPE(strategy=make))
     assert accuracy(naive, 2, 3) > 0.9 and accuracy(naive, 0, 1) < 0.7
     assert accuracy(replaying, 2, 3) > 0.9 and accuracy(replaying, 0, 1) > 0.9
-    assert naive.num_bytes == 0
-    assert replaying.num_bytes > 0
-    assert replaying.num_bytes <= 40 * (8 * 4 + 8 + 4 * 4)
+    assert naive.usage == Usage(gradients=2_000)
+    assert replaying.usage.samples == 40
+    assert 0 < replaying.usage.num_bytes <= 40 * (8 * 4 + 8 + 4 * 4)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,24 @@ def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
     recipe = RECIPE(strategy=ExperienceReplay, augment=lambda x, rng: x + torch.randn(x.shape, generator=rng))
     first, again, other = (trained(recipe, seed=seed)._net[0].weight for seed in (1, 1, 2))  # type: ignore[index]
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("passes", [1.4, 3.0, 7.5])
+@pytest.mark.parametrize("make", [Strategy, ExperienceReplay, partial(DarkReplay, alpha=0.2, beta=1.0)])
+def test_all_strategies_get_the_gradients_that_are_asked_for(make: type[Strategy], passes: float) -> None:
+    recipe = RECIPE(strategy=make).paced(passes)
+    usage = trained(recipe).usage
+    largest_step = recipe.batch + make().num_draws * recipe.replayed
+    assert 0 <= usage.gradients - passes * 2_000 < 2 * largest_step
+
+
+def test_a_memory_is_offered_each_row_once_however_many_passes_there_are() -> None:
+    recipe = RECIPE(strategy=ExperienceReplay, replayed=1, passes=4.0)
+    learner = GradientLearner(mlp((8, 16, 4), 1), recipe, capacity=4_000, seed=1)
+    learner.learn_many(part(0, 1))
+    assert learner.usage.samples == 1_000 and learner.usage.gradients >= 4_000
+
+
+def test_passes_without_a_gradient_are_counted_apart() -> None:
+    learner = trained(RECIPE(strategy=partial(Distillation, alpha=1.0)))
+    assert (learner.usage.gradients, learner.usage.forwards) == (2_000, 1_000)  # the teacher, from the second stage on

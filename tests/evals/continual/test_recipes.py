@@ -16,8 +16,8 @@ from tests.evals.streams.mnist_files import small_mnist
 BOTH = [(SPLIT, SPLIT_RECIPES), (PERMUTED, PERMUTED_RECIPES)]
 
 
-def measured(benchmark: Benchmark[torch.Tensor], name: str, *, buffer: int | None) -> Run:
-    choice = RunChoice(seed=0, buffer=buffer, learner=LearnerConfig(), encoder="none")
+def measured(benchmark: Benchmark[torch.Tensor], name: str, *, buffer: int) -> Run:
+    choice = RunChoice(seed=0, buffer=buffer, passes=0.0, learner=LearnerConfig(), encoder="none")
     strategy = for_images(SPLIT_RECIPES if benchmark.name == SPLIT else PERMUTED_RECIPES)[name]
     ours = shuffled(benchmark, 0)
     return strategy.measure(ours, strategy.make(ours, choice), choice, lambda stage, row: None)
@@ -30,7 +30,9 @@ def test_every_contender_learns_every_stage(tmp_path: Path, data: str, recipes: 
     for name in (*recipes, "joint"):
         run = measured(benchmark, name, buffer=30)
         assert len(run.matrix) == (1 if name == "joint" else len(benchmark.stages))
-        assert (run.buffer_bytes == 0) == (name in ("naive", "joint", "lwf", "ewc")) and run.buffer_bytes < 40_000
+        num_bytes = run.usage.num_bytes
+        assert (num_bytes == 0) == (name in ("naive", "joint", "lwf", "ewc")) and num_bytes < 40_000
+        assert run.usage.gradients >= run.num_items
 
 
 def test_the_best_arguments_of_der_are_the_authors() -> None:

@@ -25,7 +25,7 @@ def test_drawn_rows_are_rows_that_were_added() -> None:
 def test_the_bound_is_in_rows_and_the_bytes_are_theirs() -> None:
     memory = RowMemory(10, seed=0, policy="reservoir")
     memory.add(rows(0, 40), stage=0)
-    assert memory.num_bytes == 10 * (3 * 4 + 8 + 4)
+    assert (len(memory), memory.num_bytes) == (10, 10 * (3 * 4 + 8 + 4))
     drawn = memory.draw(2_000)
     assert drawn is not None and len(Counter(drawn.x[:, 0].tolist())) == 10
 

@@ -3,27 +3,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.measures import Row
+from evals.continual.outcome import outcome
 from evals.continual.runner import Method, RunChoice, all_at_once, by_stage, flipped, shuffled
 from evals.streams.benchmark import Benchmark, Part
 from evals.streams.stage import Stage
 from learner.config import LearnerConfig
 
-CHOICE = RunChoice(seed=0, buffer=None, learner=LearnerConfig(), encoder="minilm-l6")
+CHOICE = RunChoice(seed=0, buffer=0, passes=0.0, learner=LearnerConfig(), encoder="minilm-l6")
 
 
-class LastClasses:
-    """Memorizes the last `memory` parts."""
+class LastClasses(Contender[Tensor]):
+    """Memorizes the last `memory` parts. When it is idle it studies the part `at_rest` once more, if there is one."""
 
-    precision = "fp32"
+    traits = Traits(precision="fp32")
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, *, at_rest: Part[Tensor] | None = None) -> None:
         self._memory = memory
         self._parts = list[Part[Tensor]]()
+        self._at_rest = at_rest
 
     @property
-    def num_bytes(self) -> int:
-        return 4 * sum(len(part) for part in self._parts)
+    def usage(self) -> Usage:
+        num_items = sum(len(part) for part in self._parts)
+        return Usage(samples=num_items, num_bytes=4 * num_items, gradients=2 * num_items)
+
+    def idle(self) -> bool:
+        if self._at_rest is None:
+            return False
+        self._parts.append(self._at_rest)
+        return True
 
     def learn_many(self, part: Part[Tensor]) -> None:
         self._parts = [*self._parts, part][-self._memory :]
@@ -51,8 +61,21 @@ def test_the_matrix_has_a_row_for_each_stage_and_shows_what_was_forgotten() -> N
     run = by_stage(benchmark(), LastClasses(memory=2), CHOICE, lambda name, row: reported.append((name, row)))
     assert run.matrix == ((100.0,), (100.0, 100.0), (0.0, 100.0, 100.0))
     assert [name for name, _ in reported] == ["stage 0", "stage 1", "stage 2"]
-    assert run.buffer_bytes == 32
-    assert run.ms_per_label > 0
+    assert run.row_before_idle == run.matrix[-1]
+    assert (run.usage.num_bytes, run.num_items) == (32, 12)
+    assert run.seconds > 0
+
+
+def test_what_is_done_when_idle_changes_the_last_row_alone_and_the_row_before_is_told() -> None:
+    numbers = benchmark()
+    contender = LastClasses(memory=1, at_rest=numbers.stages[0].train)
+    run = by_stage(numbers, contender, CHOICE, lambda name, row: None)
+    assert run.matrix == ((100.0,), (0.0, 100.0), (100.0, 0.0, 100.0))
+    assert run.row_before_idle == (0.0, 0.0, 100.0)
+    measured = outcome(run, contender.traits, data="numbers", split="test", strategy="last", seed=0, commit="none")
+    assert (measured.forgetting_before_idle, measured.forgetting) == (100.0, 50.0)
+    assert (measured.final_accuracy_before_idle, measured.final_accuracy) == (33.333, 66.667)
+    assert (measured.buffer_samples, measured.gradients_per_item) == (8, 1.333)
 
 
 def test_joint_training_sees_everything_once_in_an_order_of_the_seed() -> None:

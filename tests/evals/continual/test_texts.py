@@ -1,29 +1,58 @@
-from pathlib import Path
-
+import pytest
 import torch
 
-from evals.continual.texts import WholeLearner
-from evals.streams.benchmark import Part
+from evals.continual.runner import Run, RunChoice
+from evals.continual.texts import STRATEGIES, by_path
+from evals.streams.benchmark import Benchmark, Part, Texts
+from evals.streams.stage import Stage
 from tests.learner.small import save_encoder, small_config
 from tests.learner.streams import TOPICS, label_of, text_of
 
 
-def test_texts_without_a_label_are_learnt_from_in_the_silence_after_the_last_label(tmp_path: Path) -> None:
-    config = small_config(rehearse_after_s=1.0, rehearsal_steps=2, slow_rate=1e-5)
-    learner = WholeLearner(
-        config,
-        save_encoder(tmp_path),
-        TOPICS,
-        num_items=80,
-        unlabelled=[text_of(number) for number in range(200, 320)],
-    )
-    labels_N = torch.tensor([TOPICS.index(label_of(number)) for number in range(80)])
-    texts = [text_of(number) for number in range(80)]
-    counts = learner._learner.counts
-    learner.learn_many(Part(texts[:70], labels_N[:70]))
-    assert (counts["rounds"], counts["rehearsals"], counts["guessing_rounds"]) == (1, 0, 0)
-    learner.learn_many(Part(texts[70:], labels_N[70:]))
-    assert (counts["rehearsals"], counts["guessing_rounds"]) == (1, 2) and learner._learner.is_rested
-    assert len(learner._learner.replay) == learner._learner.tier.head.num_samples
-    assert len(learner._learner.replay) < 90
-    assert set(learner.predict_many(texts).tolist()) <= set(range(len(TOPICS)))
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+def part(first: int, end: int, topics: tuple[str, ...]) -> Part[Texts]:
+    numbers = [number for number in range(first, end) if label_of(number) in topics]
+    labels_N = torch.tensor([TOPICS.index(label_of(number)) for number in numbers])
+    return Part([text_of(number) for number in numbers], labels_N)
+
+
+def benchmark() -> Benchmark[Texts]:
+    pairs = (TOPICS[:2], TOPICS[2:])
+    stages = (Stage(pair[0], part(0, 100, pair), part(100, 120, pair)) for pair in pairs)
+    return Benchmark("topics", TOPICS, tuple(stages))
+
+
+def measured(name: str, encoder: str, *, buffer: int = 30, passes: float = 2.0) -> Run:
+    topics = benchmark()
+    choice = RunChoice(seed=0, buffer=buffer, passes=passes, learner=small_config(), encoder=encoder)
+    method = by_path(name) if "avalanche" in name else STRATEGIES[name]
+    return method.measure(topics, method.make(topics, choice), choice, lambda stage, row: None)
+
+
+@pytest.mark.parametrize("name", ["er", "er-ace", "der++", "a-gem", "avalanche-replay", "frozen-avalanche-replay"])
+def test_memory_and_passes_are_the_same_for_all(name: str, encoder: str) -> None:
+    run = measured(name, encoder)
+    assert run.usage.samples == 30
+    assert abs(run.usage.gradients / run.num_items - 2.0) < 0.5
+
+
+@pytest.mark.parametrize("name", ["naive", "joint", "lwf", "ewc", "frozen-naive", "frozen-joint"])
+def test_the_others_store_nothing(name: str, encoder: str) -> None:
+    run = measured(name, encoder)
+    assert run.usage.samples == 0
+    assert run.usage.gradients / run.num_items >= 2.0
+
+
+def test_heads_encode_every_text_once(encoder: str) -> None:
+    for name in ("ridge", "ncm", "lda", "klda", "frozen-er"):
+        run = measured(name, encoder)
+        assert run.usage.forwards == run.num_items, name
+
+
+def test_the_memory_of_the_learner_is_the_buffer_and_that_of_the_ceiling_everything(encoder: str) -> None:
+    assert measured("lifelong", encoder).usage.samples == 30
+    assert measured("lifelong-joint", encoder).usage.samples > 80

@@ -42,6 +42,14 @@ def test_the_carried_stream_needs_no_data_folder() -> None:
     assert num_labels == stream.num_labels  # no label comes back in a later stage
 
 
+def test_a_stream_can_be_tested_on_its_validation_items(tmp_path: Path) -> None:
+    folder = write(tmp_path, TWO)
+    (tmp_path / "val.jsonl").write_text(json.dumps(TWO[1]))
+    assert [item.text for item in load(folder, None, split="val").stages[0].test] == ["two"]
+    with pytest.raises(DataError, match="no split 'dev': say test or val"):
+        load(folder, None, split="dev")
+
+
 def test_stages_come_in_the_order_of_the_lines(tmp_path: Path) -> None:
     train = with_stage(TWO, "late") + with_stage(TWO, "early")
     stream = load(write(tmp_path, train, train), None)

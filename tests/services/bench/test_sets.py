@@ -31,19 +31,29 @@ def test_a_strategy_that_there_is_not_is_refused_before_anything_is_loaded() -> 
 
 def test_images_that_are_missing_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="in a folder mnist"):
-        set_of("permuted-mnist").load(tmp_path)
+        set_of("permuted-mnist").load(tmp_path, "test")
 
 
 def test_few_shots_leave_the_other_training_texts_without_a_label(tmp_path: Path) -> None:
     folder = tmp_path / "clinc150"
     folder.mkdir()
     train = [["lights on", "lights"], ["lights off", "lights"], ["make it dark", "lights"], ["cook rice", "recipe"]]
-    full = {"train": train, "test": [["bake a cake", "recipe"], ["dim the lamp", "lights"]]}
+    test = [["bake a cake", "recipe"], ["dim the lamp", "lights"]]
+    full = {"train": train, "test": test, "val": [["boil an egg", "recipe"], ["more light", "lights"]]}
     (folder / "data_full.json").write_text(json.dumps(full))
     (folder / "domains.json").write_text(json.dumps({"home": ["lights"], "food": ["recipe"]}))
     (folder / "fewshot_5.tsv").write_text("lights on\tlights\ncook rice\trecipe\n")
-    benchmark = set_of("clinc150-5-shot").load(tmp_path)
+    benchmark = set_of("clinc150-5-shot").load(tmp_path, "test")
     (stage,) = benchmark.stages
     assert sorted(stage.train.inputs) == ["cook rice", "lights on"]
     assert sorted(stage.test.inputs) == ["bake a cake", "dim the lamp"]
     assert sorted(benchmark.unlabelled or ()) == ["lights off", "make it dark"]
+    (stage,) = set_of("clinc150-5-shot").load(tmp_path, "val").stages
+    assert sorted(stage.test.inputs) == ["boil an egg", "more light"]
+
+
+def test_a_split_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'val' of this data set: say test"):
+        set_of("elec2").load(tmp_path, "val")
+    with pytest.raises(DataError, match=r"no split 'train': say test or val"):
+        set_of("clinc150").load(tmp_path, "train")

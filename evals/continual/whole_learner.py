@@ -1,0 +1,113 @@
+"""Makes the learner of the service a contender: it gets answers and labels, and predicts as it would publish.
+
+    text, label --> Answer, Feedback --Learner--> a unit of slow work at a time --> Candidate --INT8--> class ids
+
+Nothing waits for a clock: a slow round that is due runs to its end before the next labels come, and the rehearsal runs
+when the stream is over.
+"""
+
+import torch
+from torch import Tensor
+
+from evals.continual.contender import Contender, EncoderUse, Traits, Usage
+from evals.streams.benchmark import Part, Texts
+from learner.config import LearnerConfig
+from learner.learner import Learner
+from learner.release.candidate import Candidate, Maker
+from learner.stopwatch import Stopwatch
+from model.minilm import load_encoder
+from model.quantized import INT8
+from wire.records import Answer, Feedback
+
+BATCH = 32
+"""How many labels the learner gets at once, as from one poll of the service."""
+
+
+class WholeLearner(Contender[Texts]):
+    """The service's learner. Before the stream come answers to `unlabelled`, which never get a label."""
+
+    def __init__(
+        self, config: LearnerConfig, encoder: str, classes: tuple[str, ...], *, unlabelled: Texts | None = None
+    ) -> None:
+        is_trained = config.trainable_layers > 0
+        encoder_use: EncoderUse = "trained" if is_trained else "frozen"
+        self.traits = Traits(precision=INT8, encoder=encoder_use, uses_names=config.learn_names)
+        self._learner = Learner(config, *load_encoder(encoder))
+        self._maker = Maker(config)
+        self._classes = classes
+        self._ids = {name: place for place, name in enumerate(classes)}
+        self._num_events = 0
+        self._last_round = 0
+        self._gradients = 0
+        self._forwards = 0
+        self._live: Candidate | None = None
+        self._learner.learn([_answer(f"unlabelled-{number}", text) for number, text in enumerate(unlabelled or ())], {})
+
+    def learn_many(self, part: Part[Texts]) -> None:
+        for batch in part.batches(BATCH):
+            self._learner.learn(self._records(batch), {})
+            self._forwards += len(batch)
+            self._tick(is_idle=False)
+            while self._learner.has_work:
+                self._tick(is_idle=False)
+        self._publish()
+
+    def idle(self) -> bool:
+        """Rehearses, and learns from texts without a label, where the settings say so."""
+        last_round = self._last_round
+        while not self._learner.is_rested:
+            self._tick(is_idle=True)
+        if self._last_round == last_round:
+            return False
+        self._publish()
+        return True
+
+    def predict_many(self, inputs: Texts) -> Tensor:
+        live = self._live
+        if live is None or not live.version.classes:
+            return torch.full((len(inputs),), -1)
+        rows_N = live.version.head.logits(live.version.served.z_many(inputs), len(live.version.classes)).argmax(dim=1)
+        return torch.tensor([self._ids[name] for name in live.version.classes])[rows_N]
+
+    @property
+    def usage(self) -> Usage:
+        """Counts the learner's own work; what is measured on the holdout is left out."""
+        replay = self._learner.replay
+        return Usage(
+            samples=len(replay), num_bytes=replay.num_bytes, gradients=self._gradients, forwards=self._forwards
+        )
+
+    def _tick(self, *, is_idle: bool) -> None:
+        """Does one unit of slow work. A round that begins is counted: its steps, and the encodings after them."""
+        learner = self._learner
+        learner.tick(is_idle=is_idle)
+        begun = learner.knowledge.round
+        if begun is not None and begun.plan.number != self._last_round:
+            self._last_round = begun.plan.number
+            self._gradients += sum(len(step.samples) for step in begun.plan.steps)
+            self._forwards += len(begun.plan.unlabelled) + len(learner.replay)
+
+    def _publish(self) -> None:
+        self._live = self._maker.make(self._learner.knowledge, Stopwatch())
+        self._maker.published(self._live, self._learner)
+
+    def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:
+        records: list[Answer | Feedback] = []
+        for text, label in zip(batch.inputs, batch.labels_N.tolist(), strict=True):
+            event_id = f"{self._num_events}"
+            records += (_answer(event_id, text), Feedback(event_id=event_id, label=self._classes[label]))
+            self._num_events += 1
+        return records
+
+
+def _answer(event_id: str, text: str) -> Answer:
+    return Answer(
+        event_id=event_id,
+        text=text,
+        label=None,
+        score=0.0,
+        weights_version=0,
+        arm="stable",
+        precision=INT8,
+        rollout_revision=0,
+    )
