@@ -142,7 +142,10 @@ def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
         peak.run()
         read.run()
         races.append(race)
-        yield from _rows(race, _name(work.name, num_threads), missing=(*field.missing, *broken), note=field.note)
+        for name, why in race.broken.items():
+            say(f"encoder: {name}: broke at {work.name}: {why}")
+        missing = (*field.missing, *broken, *race.broken)
+        yield from _rows(race, _name(work.name, num_threads), missing=missing, note=field.note)
     Console(width=140).print(summary(races))
     if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
         say(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")

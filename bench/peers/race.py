@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from bench.peers.workloads import Workload
+from bench.process import PeerFailed
 
 HEATS = 1
 ROUNDS = 5
@@ -60,25 +61,36 @@ class Contestant:
         return statistics.median(turn.busy_ms if self.is_single_threaded else turn.ms for turn in self.turns)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Race:
-    """Ours and the peers that ran, on one workload."""
+    """Ours and the peers that run, on one workload."""
 
     workload: Workload
     ours: Contestant
     peers: tuple[Contestant, ...]
+    broken: dict[str, str] = field(default_factory=dict)
+    """Why a peer broke in its turn, by name. It is none of the peers any more."""
 
     def run(self) -> None:
         """Runs the heats, then the final. The encoders must be prepared."""
         for _ in range(HEATS):
-            for entry in (self.ours, *self.peers):
-                entry.run()
+            self.ours.run()
+            for peer in self.peers:
+                self._run(peer)
         finalists = {peer.name for peer in (*self.fastest[:FINALISTS], *self.accurate[:FINALISTS])}
         chosen = [peer for peer in self.peers if peer.name in finalists]
         for _ in range(ROUNDS):
             for peer in chosen:
-                self.ours.run()
-                peer.run()
+                if peer.name not in self.broken:
+                    self.ours.run()
+                    self._run(peer)
+
+    def _run(self, peer: Contestant) -> None:
+        try:
+            peer.run()
+        except PeerFailed as why:
+            self.broken[peer.name] = str(why)
+            self.peers = tuple(entry for entry in self.peers if entry is not peer)
 
     @property
     def fastest(self) -> list[Contestant]:

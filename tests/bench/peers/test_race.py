@@ -2,6 +2,7 @@
 
 from bench.peers.race import HEATS, ROUNDS, Contestant, Race, Turn, disturbance
 from bench.peers.workloads import NATURAL
+from bench.process import PeerFailed
 
 
 def entry(
@@ -68,3 +69,19 @@ def test_others_at_work_are_seen() -> None:
     found = Race(NATURAL, entry("ours", 30, 1.0, busy_ms=20), ())
     found.run()
     assert disturbance([found]) == 1.5
+
+
+def test_a_peer_that_breaks_in_its_turn_is_named_and_out_of_the_race() -> None:
+    turns = iter([Turn(ms=5, best_ms=5, busy_ms=5)])
+
+    def breaks() -> Turn:
+        for turn in turns:
+            return turn
+        raise PeerFailed("it ended with -11")
+
+    brittle = entry("brittle", 5, 1.0)
+    brittle.time_turn = breaks
+    found = race(brittle, entry("sound", 20, 1.0))
+    assert found.broken == {"brittle": "it ended with -11"}
+    assert names(found.fastest) == ["sound"]
+    assert len(found.peers[0].turns) == HEATS + ROUNDS
