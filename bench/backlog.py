@@ -24,12 +24,11 @@ from bench.service import apache_kafka
 from bench.texts import clinc150
 from evals.streams.stream import StreamItem
 from services.keys import key_bytes, with_signing_key
-from services.loader import load
 from services.local import tether
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
-from services.settings import Settings, as_environment, replaced
+from services.settings import Settings, as_environment, load, replaced
 from services.stack import open_store
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
@@ -93,7 +92,7 @@ def _servers() -> Iterator[Settings]:
     home = apache_kafka()
     with tempfile.TemporaryDirectory(prefix="backlog-") as name:
         folder = Path(name)
-        settings = load(file=Path(os.devnull), environ={}, flags=[f"state_dir={folder}"]).settings
+        settings = load(file=Path(os.devnull), environ={}, flags={"state_dir": folder}).settings
         broker = start_kafka(home, folder / "kafka")
         redis = start_redis(folder / "redis")
         try:

@@ -16,10 +16,10 @@ from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh
-from services.loader import load
 from services.local.kafka import kafka_home
-from services.settings import Settings
+from services.settings import Settings, load
 from services.stack import Stack, open_store
+from services.tune.table import tuned
 from wire.bus import Bus
 from wire.store import Store
 
@@ -76,7 +76,7 @@ def running_service() -> Iterator[Service]:
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
     items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
     with (
-        fresh(load(file=None, environ=os.environ).settings) as own,
+        fresh(tuned(load(file=None, environ=os.environ)).settings) as own,
         Stack(own, say=_discard) as stack,
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,

@@ -1,11 +1,11 @@
 """The settings of the learner: its windows, memory and pace, and what it refuses to publish."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from wire.config import TrustConfig, require
+from wire.config import SECTION, TrustConfig, require
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-balanced"]
@@ -18,7 +18,7 @@ MAX_SEED = (1 << 32) - 1
 class LearnerConfig:
     """Holds the settings of the learner. Whatever grows with the stream has its bound here."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     state_dir: str = ".lifelong/learner"
     """Folder of the checkpoints. A standby on another machine needs the same folder."""

@@ -1,16 +1,18 @@
 """The settings of the rollout: the share that new weights begin with, and the evidence that is required."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
+
+from wire.config import SECTION
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutConfig:
     """The rollout controller."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     candidate_share: Annotated[float, Gt(0), Le(0.99)] = 0.2
     """Share of the entities that the newest version answers until it is promoted. Not all: without answers of the

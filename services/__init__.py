@@ -1,10 +1,10 @@
 """The command line, the settings, and the local stack: what starts and connects the other rooms.
 
-    cli (collisions) -> commands -> loader (sources, schema, settings) -> stack -> supervisor -> a process for each room
+    cli (collisions) -> commands -> settings -> stack -> supervisor -> a process for each room
 
 cli, commands/      the commands of `lifelong`; a command imports what it needs when it runs
 collisions          other distributions with packages of our names
-settings, loader    one schema of all settings; sources (file, environment, flags) merged into it; schema: their types
+settings            one model of all settings, loaded from a file, the environment and flags
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do

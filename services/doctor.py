@@ -24,8 +24,7 @@ from services.collisions import collisions
 from services.keys import with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
-from services.settings import Settings
-from services.sources import BadSettings
+from services.settings import BadSettings, Settings
 from services.tune import table as tune_table
 from services.tune.layout import best
 from wire.bus import Bus
@@ -200,7 +199,7 @@ def check_key(settings: Settings) -> Check:
     try:
         with_signing_key(settings, own_store=not settings.store.url)
     except BadSettings as error:
-        return Check("signing key", "fail", "none", str(error.problems[0]))
+        return Check("signing key", "fail", "none", error.problems[0])
     return Check("signing key", "ok", "given")
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from services.local.folders import new_folder
-from services.settings import MIN_KEY_CHARS, Settings, replaced
-from services.sources import BadSettings, SettingProblem, variable_of
+from services.settings import MIN_KEY_CHARS, BadSettings, Settings, replaced, variable_of
 
 FILE = "signing.key"
 
@@ -21,9 +20,9 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
     if settings.signing_key is not None:
         return settings
     if not own_store:
-        fix = "Give the secret that the other programs on this Redis server use, in this variable"
         raise BadSettings(
-            [SettingProblem(variable_of("signing_key"), "is required where store.url names a server", fix)]
+            f"{variable_of('signing_key')}: is required where store.url names a server. Give the secret that the other "
+            "programs on this Redis server use, in this variable"
         )
     return replaced(settings, {"signing_key": SecretStr(_stored_key(settings.state_dir / FILE))})
 
@@ -43,11 +42,10 @@ def _stored_key(path: Path) -> str:
         _generate(path)
     key = path.read_text()
     if len(key) < MIN_KEY_CHARS:
-        fix = (
-            "Restore it from a copy. Where there is none, nothing that was signed with it can be read any more: remove "
-            f"it and {path.parent / 'redis'}, and begin anew"
+        raise BadSettings(
+            f"{path}: holds no signing key. Restore it from a copy. Where there is none, nothing that was signed with "
+            f"it can be read any more: remove it and {path.parent / 'redis'}, and begin anew"
         )
-        raise BadSettings([SettingProblem(str(path), "holds no signing key", fix)])
     return key
 
 

@@ -18,8 +18,7 @@ from typing import Any, BinaryIO
 
 from services.keys import with_signing_key
 from services.local.folders import is_locked, locked, new_folder
-from services.settings import Settings, replaced, values_of
-from services.sources import BadSettings, SettingProblem, variable_of
+from services.settings import BadSettings, Settings, replaced, values_of, variable_of
 from wire.logs import HIDDEN, without_password
 
 LOCK = "stack.lock"
@@ -88,11 +87,11 @@ def attach(settings: Settings) -> Settings:
             "LIFELONG_BUS__BOOTSTRAP_SERVERS and LIFELONG_STORE__URL to the servers that yours uses"
         )
     if needs_store and HIDDEN in announced["store.url"]:
-        fix = "Give the address that `lifelong up` was given, in this variable: passwords are not written down"
-        raise BadSettings([SettingProblem(variable_of("store.url"), f"is required for {announced['store.url']}", fix)])
+        raise BadSettings(
+            f"{variable_of('store.url')}: is required for {announced['store.url']}. Give the address that `lifelong "
+            "up` was given, in this variable: passwords are not written down"
+        )
     changes = {name: announced[name] for name in names}
-    if "state_dir" in changes:
-        changes["state_dir"] = Path(changes["state_dir"])
     return with_signing_key(replaced(settings, changes), own_store=needs_store and announced["owns_store"])
 
 

@@ -1,129 +1,176 @@
-"""Every setting of every process, in one schema; loaded once, at the command line, and passed on as plain values.
+"""Every setting of every process, in one model; loaded once, at the command line, and passed on as plain values.
 
-    lifelong.toml < environment LIFELONG_* < flags --> entries --> Settings     (sources.py reads, loader.py merges)
+    lifelong.toml < environment LIFELONG_* < flags --> values by dotted name --> Settings, or BadSettings
     Settings --> as_environment --> a child process loads the same settings from its environment
 
-The rooms own their sections: names, defaults and documentation are those of the dataclass in each room's config.py. A
-test freezes the set of all settings.
-
-Rejected: the environment source of pydantic-settings. It ignores variables that name no setting and sections that are
-plain dataclasses, and stops at the first value that it cannot parse; we report all mistakes together.
+The rooms own their sections: names, defaults, ranges and documentation are in the dataclass of each room's config.py.
+pydantic-settings does not tell which of its sources a value is from, so `load` merges what they have read.
 """
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
-from annotated_types import Ge, Le
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from annotated_types import Ge, Le, MinLen
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from learner.config import MAX_SEED, LearnerConfig
 from rollout.config import RolloutConfig
-from services.schema import Setting, settings_of
-from services.sources import variable_of
 from serving.config import ServingConfig
-from wire.config import BusConfig, StoreConfig, nested, require
-from wire.logs import LogConfig, secrets_in
+from wire.config import BusConfig, OrNone, StoreConfig, flat, nested, require
+from wire.logs import HIDDEN, LogConfig, secrets_in, without_password
+
+PREFIX = "LIFELONG_"
+READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_REQUIRE"})
+"""Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
 
 MIN_KEY_CHARS = 16
+FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
+"""Keywords of JSON Schema that are said of a setting."""
+
+Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
-def _default_state_dir() -> Path:
-    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "lifelong"
+class BadSettings(ValueError):
+    """All mistakes in the settings, in one message. Each names its source, what is wrong, and the fix."""
+
+    def __init__(self, *problems: str) -> None:
+        count = "1 bad setting" if len(problems) == 1 else f"{len(problems)} bad settings"
+        super().__init__("\n  ".join([f"{count}:", *problems]))
+        self.problems = problems
 
 
 class Settings(BaseSettings):
-    """All settings. The sections are the configurations of the rooms."""
+    """The settings of Lifelong. The sections are the configurations of the rooms."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", enable_decoding=False, frozen=True, use_attribute_docstrings=True
+    )
 
-    state_dir: Path = Field(default_factory=_default_state_dir)
+    state_dir: Folder = Field(default_factory=lambda: Path(os.getenv("XDG_STATE_HOME") or "~/.local/state", "lifelong"))
     """Folder of this machine's state: servers' data, checkpoints, logs, the signing key. Default: XDG state home."""
-    data: Path | None = None
+    data: OrNone[Folder] = None
     """Folder of the data sets that `lifelong demo --data NAME` looks in."""
     encoder: str = "minilm-l6"
     """The encoder to start from: `minilm-l6` (installed with us), a local folder, or a cached Hugging Face id."""
     seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
     """Seed of all random numbers."""
-    signing_key: SecretStr | None = None
+    signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS)]] = None
     """Secret that signs weights and plans, 16 characters or more. Generated where Redis is started by us."""
-    log_level: str = "info"
-    """`debug`, `info`, `warning` or `error`."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level of what is logged."""
     log_json: bool = False
     """Whether logs are JSON lines instead of text."""
 
     bus: BusConfig = BusConfig()
-    """The Kafka client, and the broker that is started where none is named."""
     store: StoreConfig = StoreConfig()
-    """The Redis client, and the server that is started where none is named."""
     serving: ServingConfig = ServingConfig()
-    """The replicas."""
     learner: LearnerConfig = LearnerConfig()
-    """The learner."""
     rollout: RolloutConfig = RolloutConfig()
-    """The rollout controller."""
 
     @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Disables the sources of pydantic-settings: `services.loader` reads them."""
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_: Any, **__: Any) -> tuple[Any, ...]:
+        """Leaves the file and the environment to `load`."""
         return (init_settings,)
-
-    @field_validator("state_dir", "data")
-    @classmethod
-    def _expand(cls, path: Path | None) -> Path | None:
-        return path.expanduser().absolute() if path else None
-
-    @field_validator("log_level")
-    @classmethod
-    def _known_level(cls, level: str) -> str:
-        if level not in ("debug", "info", "warning", "error"):
-            raise ValueError("Choose debug, info, warning or error")
-        return level
-
-    @field_validator("signing_key")
-    @classmethod
-    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and len(key.get_secret_value()) < MIN_KEY_CHARS:
-            raise ValueError(f"Choose a secret of {MIN_KEY_CHARS} characters or more")
-        return key
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "Settings":
         """Checks conditions between sections: a slow command must not lose a lease, nor a late report expire."""
         longest_command_ms = 3 * self.store.timeout_ms  # it is tried three times
+        slow = "must be above three times store.timeout_ms, or a slow reply loses the lease"
+        gone = "must be at least twice serving.report_interval_s, or replicas seem to be gone"
         require(
-            (
-                self.learner.lease_ttl_ms > longest_command_ms,
-                "learner.lease_ttl_ms must be above three times store.timeout_ms, or a slow reply loses the lease",
-            ),
-            (
-                self.rollout.lease_ms > longest_command_ms,
-                "rollout.lease_ms must be above three times store.timeout_ms, or a slow reply loses the lease",
-            ),
-            (
-                2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms,
-                "store.report_ttl_ms must be at least twice serving.report_interval_s, or replicas seem to be gone",
-            ),
+            (self.learner.lease_ttl_ms > longest_command_ms, f"learner.lease_ttl_ms {slow}"),
+            (self.rollout.lease_ms > longest_command_ms, f"rollout.lease_ms {slow}"),
+            (2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms, f"store.report_ttl_ms {gone}"),
         )
         return self
 
 
+class Loaded(NamedTuple):
+    """Valid settings, and by dotted name the source of each value that is not a default."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+    def filled(self, source: str, values: Mapping[str, Any]) -> "Loaded":
+        """Returns these settings with values, by dotted name, for those that no source sets."""
+        new = {name: value for name, value in values.items() if name not in self.sources}
+        return Loaded(replaced(self.settings, new), self.sources | dict.fromkeys(new, source))
+
+
+def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Returns the settings in force, from `file` or ./lifelong.toml. Raises BadSettings, which names every mistake."""
+    path = file or Path("lifelong.toml")
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    try:
+        values = flat(TomlConfigSettingsSource(Settings, path)())
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read ({error}). `lifelong config show` prints a valid file")
+    sources = {name: f"{path} {name}" for name in values}
+    environment = DotEnvSettingsSource(Settings)  # unlike EnvSettingsSource, it keeps variables that name no setting
+    ours = [name for name in environ if name.startswith(PREFIX) and name not in READ_ELSEWHERE]
+    environment.env_vars = {name.lower(): environ[name] for name in ours}
+    variables = {name.removeprefix(PREFIX.lower()): text for name, text in flat(environment()).items()}
+    for layer, source_of in ((variables, variable_of), (flags or {}, "--set {}".format)):
+        values |= layer
+        sources |= {name: source_of(name) for name in layer}
+    try:
+        settings = Settings(**nested(values))
+    except ValidationError as error:
+        problems += [_problem(detail["loc"], detail["msg"], detail["input"], sources) for detail in error.errors()]
+    if problems:
+        raise BadSettings(*problems)
+    folders = {"learner.state_dir": settings.state_dir / "learner", "serving.spool_dir": settings.state_dir / "spool"}
+    loaded = Loaded(settings, sources).filled("follows seed", {"learner.seed": settings.seed})
+    return loaded.filled("follows state_dir", {name: str(folder) for name, folder in folders.items()})
+
+
+def _problem(loc: tuple[int | str, ...], message: str, found: Any, sources: Mapping[str, str]) -> str:
+    name = ".".join(part for part in loc if isinstance(part, str))
+    reason = message.removeprefix("Value error, ")
+    below = ", ".join(source for each, source in sources.items() if each.startswith(f"{name}."))
+    if name in known():
+        shown = HIDDEN if known()[name]["writeOnly"] else without_password(repr(found))
+        return f"{sources.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(name)}"
+    if reason == message:  # it was not raised by a rule between settings
+        close = get_close_matches(name, known(), n=1)
+        fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
+        return f"{sources.get(name, below)}: {name} is no setting ({reason}). {fix}"
+    places = ", ".join(source for each, source in sources.items() if each in reason)
+    return f"{places}: {reason}. Change one of them"
+
+
 @cache
-def known() -> dict[str, Setting]:
-    """Returns every setting by dotted name."""
-    return settings_of(Settings, Settings.model_fields)
+def known() -> dict[str, dict[str, Any]]:
+    """Returns the JSON Schema of every setting by dotted name; `writeOnly` says whether its value is secret."""
+    model = Settings.model_json_schema()
+    schemas: dict[str, dict[str, Any]] = {}
+    for name in values_of(Settings()):
+        schema = model
+        for part in name.split("."):
+            schema = schema["properties"][part]
+            schema = model["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
+        schemas[name] = schema | schema.get("anyOf", [{}])[0] | {"writeOnly": "writeOnly" in str(schema)}
+    return schemas
+
+
+def described(name: str) -> str:
+    """Returns the meaning of a setting, its type, its range and its default."""
+    schema = known()[name]
+    facts = [f"{key} {json.dumps(schema[key])}" for key in FACTS if key in schema]
+    return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
 
 
 def values_of(settings: Settings) -> dict[str, Any]:
     """Returns every value by dotted name, secrets included."""
-    return {name: _value(settings, name) for name in known()}
+    return flat(settings.model_dump())
 
 
 def logs_of(settings: Settings) -> LogConfig:
@@ -131,38 +178,22 @@ def logs_of(settings: Settings) -> LogConfig:
     return LogConfig(settings.log_level, settings.log_json, secrets_in([*values_of(settings).values()]))
 
 
+def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Returns the settings with some values changed, by dotted name."""
+    return Settings(**nested({**values_of(settings), **changes}))
+
+
+def variable_of(name: str) -> str:
+    """Returns the environment variable of a setting: LIFELONG_BUS__PARTITIONS of bus.partitions."""
+    return PREFIX + name.replace(".", "__").upper()
+
+
 def as_environment(settings: Settings) -> dict[str, str]:
     """Returns the variables from which a child process loads the same settings, the signing key included."""
-    values = values_of(settings)
-    return {variable_of(name): _as_text(value) for name, value in values.items() if value is not None}
-
-
-def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Returns the settings with some values changed, by dotted name. The values must have the right types."""
-    changed = {name: _changed(getattr(settings, name), new) for name, new in nested(changes).items()}
-    return settings.model_copy(update=changed)
-
-
-def _changed(value: Any, new: Any) -> Any:
-    """Returns `new`, or, where `value` is a section, the section with the fields of `new` changed."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return new
-    return dataclasses.replace(value, **{name: _changed(getattr(value, name), each) for name, each in new.items()})
-
-
-def _value(settings: Settings, name: str) -> Any:
-    value: Any = settings
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
+    return {variable_of(name): _as_text(value) for name, value in values_of(settings).items() if value is not None}
 
 
 def _as_text(value: Any) -> str:
-    value = _plain(value)
-    if isinstance(value, str | Path):
-        return str(value)
-    return json.dumps([_plain(each) for each in value] if isinstance(value, tuple | set | frozenset) else value)
-
-
-def _plain(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps([*map(_as_text, value)]) if isinstance(value, tuple) else str(value)

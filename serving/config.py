@@ -1,23 +1,27 @@
 """The settings of serving: batches, queues, windows, bounds, and the address that HTTP listens on."""
 
+import json
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge, Gt, Le
-from pydantic import SecretStr
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import BeforeValidator, SecretStr
 
-from wire.config import BusConfig, StoreConfig, require
+from wire.config import SECTION, BusConfig, StoreConfig, require
 from wire.logs import LogConfig
 from wire.records import MAX_EVENT_BYTES
 
-MIN_API_KEY_CHARS = 16
+ApiKey: TypeAlias = Annotated[SecretStr, MinLen(16)]
+ApiKeys: TypeAlias = Annotated[
+    tuple[ApiKey, ...], BeforeValidator(lambda value: json.loads(value) if isinstance(value, str) else value)
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrecisionConfig:
     """The choice of a precision: the fastest that is as accurate as allowed."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     mode: Literal["auto", "int8", "int4"] = "auto"
     """`auto` chooses for every batch by the latencies measured on this machine. A named precision is kept as far as the
@@ -44,7 +48,7 @@ class PrecisionConfig:
 class ServingConfig:
     """The replicas. Everything that grows with the traffic has its bound here."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     replicas: Annotated[int, Ge(1), Le(1_024)] = 1
     """Processes that answer. They share the partitions of the events, and the HTTP port of their machine."""
@@ -107,8 +111,9 @@ class ServingConfig:
     """Bytes of all HTTP bodies that are not answered yet. Beyond it a request gets 503."""
     rate_limit_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
     """Events a second that one client may ask for by HTTP. 0: no limit. A client is an address (in IPv6: one /64)."""
-    api_keys: tuple[SecretStr, ...] = ()
-    """Keys, as JSON list, that clients may send as `x-api-key`. Each is a client of its own, whatever its address."""
+    api_keys: ApiKeys = ()
+    """Keys of 16 characters or more, as JSON list, that clients may send as `x-api-key`. Each is a client of its own,
+    whatever its address."""
     rate_limit_burst: Annotated[int, Ge(1), Le(1_000_000)] = 100
     """Events that a client may ask for at once under a rate limit."""
     rate_limit_clients: Annotated[int, Ge(1), Le(10_000_000)] = 10_000
@@ -144,10 +149,6 @@ class ServingConfig:
                 self.max_queue_items >= self.max_events_per_request,
                 "serving.max_queue_items must be at least serving.max_events_per_request, or such a request could "
                 "never be answered",
-            ),
-            (
-                all(len(key.get_secret_value()) >= MIN_API_KEY_CHARS for key in self.api_keys),
-                f"serving.api_keys must have {MIN_API_KEY_CHARS} characters or more each",
             ),
         )
 

@@ -9,7 +9,7 @@ from typing import Literal, NoReturn, TypeAlias, get_args
 
 import pytest
 
-from services.sources import REQUIRE
+REQUIRE = "LIFELONG_REQUIRE"
 
 Need: TypeAlias = Literal["kafka", "tansu", "redis", "toxiproxy", "compiler", "clinc150", "namespaces"]
 

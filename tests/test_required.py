@@ -2,8 +2,7 @@
 
 import pytest
 
-from services.sources import REQUIRE
-from tests.required import missing, required
+from tests.required import REQUIRE, missing, required
 
 
 def test_what_is_missing_skips_a_test(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from annotated_types import Ge, Gt, Le
-from pydantic import SecretStr
+from pydantic import BeforeValidator, ConfigDict, SecretStr
+
+SECTION = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""How pydantic reads a section: unknown names are refused, and the docstring of a field is its description."""
+
+Value = TypeVar("Value")
+OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""A setting that may have no value, written as an empty text in the environment."""
 
 
 def require(*rules: tuple[bool, str]) -> None:
@@ -18,26 +25,41 @@ def require(*rules: tuple[bool, str]) -> None:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values with dotted names as a tree.
+    """Returns values with dotted names as a tree. A value in the place of a section hides what the section has.
 
-    >>> nested({"seed": 1, "bus.partitions": 8})
-    {'seed': 1, 'bus': {'partitions': 8}}
+    >>> nested({"bus.partitions": 8, "seed": 1})
+    {'bus': {'partitions': 8}, 'seed': 1}
     """
     tree: dict[str, Any] = {}
-    for name, value in values.items():
+    for name in sorted(values, key=lambda name: name.count("."), reverse=True):
         *sections, leaf = name.split(".")
         branch = tree
         for section in sections:
             branch = branch.setdefault(section, {})
-        branch[leaf] = value
+        branch[leaf] = values[name]
     return tree
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of a tree by dotted name.
+
+    >>> flat({"seed": 1, "bus": {"partitions": 8}})
+    {'seed': 1, 'bus.partitions': 8}
+    """
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            values |= {f"{name}.{below}": each for below, each in flat(value).items()}
+        else:
+            values[name] = value
+    return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BusConfig:
     """Settings of the Kafka client."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     bootstrap_servers: str = ""
     """`host:port[,host:port]` of the brokers. Empty: start a broker on this machine."""
@@ -47,13 +69,13 @@ class BusConfig:
     """How the client proves its password. `PLAIN` sends the password itself: use it only over `SASL_SSL`."""
     sasl_username: str = ""
     """User name for `SASL_...`."""
-    sasl_password: SecretStr | None = None
+    sasl_password: OrNone[SecretStr] = None
     """Password of `sasl_username`."""
-    ssl_cafile: Path | None = None
+    ssl_cafile: OrNone[Path] = None
     """Certificate authorities (PEM) for the brokers' certificates. Default: those that this machine trusts."""
-    ssl_certfile: Path | None = None
+    ssl_certfile: OrNone[Path] = None
     """Client certificate (PEM), for brokers that ask for one."""
-    ssl_keyfile: Path | None = None
+    ssl_keyfile: OrNone[Path] = None
     """Private key (PEM) of the client certificate, where it is not in the same file."""
     prefix: str = ""
     """Prefix of every topic and consumer group, so that environments can share a cluster."""
@@ -138,7 +160,7 @@ class BusConfig:
 class TrustConfig:
     """Which labels are believed: by default all labels in the feedback topic, except those with a forged receipt."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     require_receipts: bool = False
     """Whether a label without the receipt of its answer is refused."""
@@ -162,7 +184,7 @@ class TrustConfig:
 class StoreConfig:
     """Settings of the Redis client."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    __pydantic_config__ = SECTION
 
     url: str = ""
     """`redis://`, `rediss://` or `unix://` address. Empty: start a server on this machine."""

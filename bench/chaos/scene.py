@@ -1,6 +1,5 @@
 """Defines a scene: a running service whose processes can be found, and what can go wrong with them."""
 
-import json
 import os
 import random
 from collections.abc import Callable, Sequence
@@ -9,8 +8,7 @@ from typing import Any, Protocol
 
 from bench.chaos.faults import FaultKind, Kill, Pause, Pids
 from bench.chaos.size import SceneSize
-from services.loader import load
-from services.settings import Settings
+from services.settings import Settings, load
 
 SHORTEST_S = 2.0
 """The shortest time of a fault that is not over at once."""
@@ -71,12 +69,7 @@ class Scene(Protocol):
 def scene_settings(**changes: object) -> Settings:
     """Makes the settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
     named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    flags = [f"{name}={_as_flag(value)}" for name, value in named.items()]
-    return load(file=Path(os.devnull), environ={}, flags=flags).settings
-
-
-def _as_flag(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return load(file=Path(os.devnull), environ={}, flags=named).settings
 
 
 def lasting(rng: random.Random, size: SceneSize) -> float:

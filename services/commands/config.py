@@ -1,6 +1,7 @@
-"""`lifelong config show|check`: the settings in force, and the source of each."""
+"""`lifelong config show|check|schema`: the settings in force, the source of each, and the schema of their file."""
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings
 
 if TYPE_CHECKING:
-    from services.loader import Loaded
+    from services.settings import Loaded
 
 app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then flags.")
 
@@ -37,29 +38,43 @@ def check(context: CliContext) -> None:
     print(f"The settings are valid: {changed} set, the others at their defaults.")
 
 
-def _rows(loaded: "Loaded", *, with_sources: bool) -> dict[str, Any]:
-    from services.settings import known, values_of
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the settings file, by which an editor completes and checks it."""
+    from pydantic.json_schema import GenerateJsonSchema
 
-    rows = {name: known()[name].shown(value) for name, value in values_of(loaded.settings).items()}
+    from services.settings import Settings
+
+    print(json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema()}, indent=2))
+
+
+def _rows(loaded: "Loaded", *, with_sources: bool) -> dict[str, Any]:
+    from wire.config import flat
+    from wire.logs import without_password
+
+    values = flat(loaded.settings.model_dump(mode="json"))
+    rows = {name: without_password(value) if isinstance(value, str) else value for name, value in values.items()}
     if not with_sources:
         return rows
     return {name: {"value": value, "source": loaded.sources.get(name, "default")} for name, value in rows.items()}
 
 
 def _as_toml(loaded: "Loaded", *, with_sources: bool) -> str:
-    from services.settings import known
+    from services.settings import described, known
 
+    rows = _rows(loaded, with_sources=False)
     lines: list[str] = []
-    section = ""
-    for name, value in _rows(loaded, with_sources=False).items():
-        above, _, leaf = name.rpartition(".")
-        if above != section:
-            lines += ["", f"[{above}]"]
-            section = above
-        limits = known()[name].limits
-        lines.append(f"# {known()[name].doc}{f' ({limits})' if limits else ''}")
-        if with_sources:
-            lines.append(f"# set by: {loaded.sources.get(name, 'default')}")
-        unset = value is None or known()[name].is_secret
-        lines.append(f"{'# ' if unset else ''}{leaf} = {json.dumps(value)}")
+    for section, names in groupby(sorted(rows, key=_section_of), key=_section_of):
+        if section:
+            lines += ["", f"[{section}]"]
+        for name in names:
+            lines.append(f"# {described(name)}")
+            if with_sources:
+                lines.append(f"# set by: {loaded.sources.get(name, 'default')}")
+            unset = rows[name] is None or known()[name]["writeOnly"]
+            lines.append(f"{'# ' if unset else ''}{name.rpartition('.')[2]} = {json.dumps(rows[name])}")
     return "\n".join(lines)
+
+
+def _section_of(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -11,17 +11,38 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 if TYPE_CHECKING:
-    from services.loader import Loaded
-    from services.settings import Settings
+    from services.settings import Loaded, Settings
 
 Options = ParamSpec("Options")
 
+
+def _assignments(texts: list[str] | None) -> list[str] | None:
+    """Returns the values of `--set`. Raises BadParameter where one is no assignment."""
+    for text in texts or ():
+        if "=" not in text:
+            raise typer.BadParameter(f"{text!r} has no value. Write --set NAME=VALUE, such as --set bus.partitions=8")
+    return texts
+
+
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings [default: ./lifelong.toml]")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="TOML file of settings [default: ./lifelong.toml]",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="One setting, such as serving.replicas=2; may be repeated"),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="One setting, such as serving.replicas=2; may be repeated",
+        callback=_assignments,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
@@ -31,14 +52,15 @@ class CliContext:
     """The settings file and the assignments on the command line, from which a command loads its settings."""
 
     file: Path | None
-    assignments: tuple[str, ...]
+    assignments: dict[str, str]
 
     def load(self, **own_flags: Any) -> "Loaded":
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
-        from services.loader import load
+        from services.settings import load
+        from services.tune.table import tuned
 
-        flags = [f"{name.replace('__', '.')}={value}" for name, value in own_flags.items() if value is not None]
-        return load(file=self.file, environ=os.environ, flags=[*self.assignments, *flags])
+        flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}
+        return tuned(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags}))
 
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
@@ -72,7 +94,8 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
 
     @wraps(command)
     def run(*args: Any, config: Path | None, assignments: list[str] | None, **kwargs: Any) -> None:
-        command(CliContext(config, tuple(assignments or ())), *args, **kwargs)
+        named = dict(text.split("=", 1) for text in assignments or ())
+        command(CliContext(config, named), *args, **kwargs)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + added
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ def codes() -> dict[type[Exception], int]:
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.running import NotRunning
-    from services.sources import BadSettings
+    from services.settings import BadSettings
     from services.supervisor import StackFailed
     from services.tune.measure import TuneFailed
     from serving.http.listener import PortTaken

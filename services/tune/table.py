@@ -1,6 +1,7 @@
 """The results of `lifelong tune`, stored in the state folder by machine.
 
-    tune --write--> STATE_DIR/tune.json --read--> settings that no source sets (services/loader.py), doctor
+    tune --write--> STATE_DIR/tune.json --read--> doctor
+                                        --tuned--> replicas and threads that no source sets
 
 A table of another processor, another number of cores or another release of ours is ignored.
 """
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from services.tune.layout import MeasuredLayout
+from services.settings import Loaded
+from services.tune.layout import MeasuredLayout, best
 
 FILE = "tune.json"
 
@@ -39,6 +41,17 @@ def machine() -> str:
 def read(folder: Path) -> list[MeasuredLayout]:
     """Returns the table of this machine; empty where there is none, or it cannot be read."""
     return _tables(folder).get(machine(), []) if (folder / FILE).exists() else []
+
+
+def tuned(loaded: Loaded) -> Loaded:
+    """Fills in the best replicas and threads; where a source sets one of them, the best with that value."""
+    serving = loaded.settings.serving
+    names = [name for name in ("replicas", "threads") if f"serving.{name}" in loaded.sources]
+    winner = best(read(loaded.settings.state_dir), **{name: getattr(serving, name) for name in names})
+    if winner is None:
+        return loaded
+    layout = {"serving.replicas": winner.layout.replicas, "serving.threads": winner.layout.threads}
+    return loaded.filled("follows lifelong tune", layout)
 
 
 def write(table: Sequence[MeasuredLayout], folder: Path) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from bench.row import NoResult
 from bench.service import Service, replicas_of
-from services.loader import load
 from services.local import tether
 from services.local.logfile import RotatingLog
+from services.settings import load
 from services.stack import Stack
 from services.supervisor import Program
 from tests.waiting import eventually

@@ -19,7 +19,7 @@ COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "ve
 GROUPS = {
     "rollout": ("run", "status", "promote", "rollback", "pin", "unpin"),
     "quarantine": ("list", "release"),
-    "config": ("show", "check"),
+    "config": ("show", "check", "schema"),
     "bench": ("learn",),
 }
 HEAVY = ("torch", "ray", "kafka", "redis", "pydantic", "numpy", "rich", "msgspec", "avalanche", "matplotlib")
@@ -56,7 +56,15 @@ def test_nothing_heavy_is_loaded_before_a_command_runs() -> None:
 
 
 def test_wrong_use_ends_with_2() -> None:
-    for words in ("nonsense", "predict", "rollout pin x", "quarantine release", "demo --replicas 0"):
+    for words in (
+        "nonsense",
+        "predict",
+        "rollout pin x",
+        "quarantine release",
+        "demo --replicas 0",
+        "config check --config absent.toml",
+        "config check --set seed",
+    ):
         done = lifelong(*words.split())
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
 
@@ -88,12 +96,25 @@ def test_shown_settings_are_a_valid_file_that_says_the_same(tmp_path: Path) -> N
     assert (again.returncode, again.stdout) == (0, shown)
 
 
+def test_the_schema_of_the_file_is_printed_with_what_an_editor_shows() -> None:
+    schema = json.loads(lifelong("config", "schema").stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$defs"]["BusConfig"]["properties"]["partitions"] == {
+        "title": "Partitions",
+        "description": "Partitions of each topic that we create.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10_000,
+        "default": 4,
+    }
+
+
 def test_sources_are_said_and_secrets_hidden() -> None:
     done = lifelong(
         "config", "show", "--sources", "--json", LIFELONG_SIGNING_KEY="canary" * 4, LIFELONG_STORE__URL="redis://a:pw@h"
     )
     shown = json.loads(done.stdout)
-    assert shown["signing_key"] == {"value": "***", "source": "LIFELONG_SIGNING_KEY"}
+    assert shown["signing_key"] == {"value": "**********", "source": "LIFELONG_SIGNING_KEY"}
     assert shown["store.url"] == {"value": "redis://***@h", "source": "LIFELONG_STORE__URL"}
     assert shown["bus.partitions"]["source"] == "default"
     assert "canary" not in done.stdout + done.stderr

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from services.loader import load
 from services.running import FILE, NotRunning, announce, attach, claim, read, remove_abandoned
-from services.settings import Settings
-from services.sources import BadSettings
+from services.settings import BadSettings, Settings, load
 from services.stack import Stack
 from services.supervisor import StackFailed
 

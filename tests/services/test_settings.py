@@ -1,50 +1,58 @@
-"""Tests of the settings: precedence, one message for all mistakes, hidden secrets, the frozen set."""
+"""Tests of the settings: precedence, one message for all mistakes, hidden secrets, the frozen set, the schema."""
 
 import json
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import SecretStr
 
-from services.keys import FILE, with_signing_key
-from services.loader import load
-from services.schema import Setting
-from services.settings import Settings, as_environment, known, logs_of, replaced, values_of
-from services.sources import BadSettings, variable_of
-from services.tune import table as tune_table
-from services.tune.layout import Layout, MeasuredLayout
+from kernels import dispatch
+from learner import failpoints
+from services.settings import (
+    READ_ELSEWHERE,
+    BadSettings,
+    Settings,
+    as_environment,
+    described,
+    known,
+    load,
+    logs_of,
+    replaced,
+    values_of,
+    variable_of,
+)
+from tests.required import REQUIRE
+from wire.config import nested
 
 API_KEYS = ["the key of one client", "the key of another"]
 
 SNAPSHOT = Path(__file__).parent / "settings.txt"
 
-MALFORMED = {"a whole number": "eight", "a number": "many", "true or false": "perhaps", "a secret": "short"}
-"""A malformed text for every kind of setting that has malformed texts."""
+MALFORMED = {"integer": "eight", "number": "many", "boolean": "perhaps", "array": "short"}
+"""A malformed text for every type of setting that has malformed texts."""
 
-NUMBERS = sorted(name for name, setting in known().items() if setting.annotation in (int, float))
+NUMBERS = sorted(name for name, schema in known().items() if schema["type"] in ("integer", "number"))
 
-CHECKED = sorted(name for name, setting in known().items() if setting.kind in MALFORMED)
+CHECKED = sorted(name for name, schema in known().items() if schema["type"] in MALFORMED)
+
+
+def facts(name: str) -> str:
+    """Returns the type, the range and the default of a setting, which follow its documentation."""
+    return described(name).removeprefix(" ".join(known()[name]["description"].split())).strip(" ()")
 
 
 def frozen() -> str:
     """Returns all settings, one a line."""
-    home = str(Path.home())
-    lines = [
-        f"{name}: {', '.join(filter(None, (setting.kind, setting.limits)))} = {setting.shown(setting.default)!r}"
-        for name, setting in known().items()
-    ]
-    return "\n".join(lines).replace(home, "~") + "\n"
+    return "".join(f"{name}: {facts(name)}\n" for name in known())
 
 
-def test_the_set_of_settings_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    known.cache_clear()
+def test_the_set_of_settings_is_frozen() -> None:
     assert frozen() == SNAPSHOT.read_text(), (
         "settings were added, removed or changed: say so in the change, and write the new list with "
         f"`python -m {__name__}`"
@@ -52,14 +60,21 @@ def test_the_set_of_settings_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    assert [name for name, setting in known().items() if not setting.doc] == []
+    assert [name for name, schema in known().items() if not schema.get("description")] == []
+
+
+def test_the_state_is_in_the_xdg_state_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert Settings().state_dir == tmp_path / "lifelong"
+    monkeypatch.setenv("XDG_STATE_HOME", "")
+    assert Settings().state_dir == Path.home() / ".local" / "state" / "lifelong"
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('seed = 1\n[bus]\npartitions = 2\nprefix = "file."\n')
     environ = {"LIFELONG_BUS__PARTITIONS": "3", "LIFELONG_SEED": "4"}
-    loaded = load(file=file, environ=environ, flags=["seed=5"])
+    loaded = load(file=file, environ=environ, flags={"seed": "5"})
     assert (loaded.settings.bus.prefix, loaded.settings.bus.partitions, loaded.settings.seed) == ("file.", 3, 5)
     assert loaded.sources["bus.prefix"] == f"{file} bus.prefix"
     assert loaded.sources["bus.partitions"] == "LIFELONG_BUS__PARTITIONS"
@@ -72,26 +87,6 @@ def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: 
     assert own.learner.seed == 8
     settings = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}).settings
     assert settings.learner.state_dir == str(tmp_path / "learner")
-
-
-@pytest.mark.parametrize(
-    ("flags", "layout"),
-    [
-        ([], (2, 1)),
-        (["serving.replicas=1"], (1, 2)),
-        (["serving.threads=2"], (1, 2)),
-        (["serving.replicas=3"], (3, 1)),
-        (["serving.replicas=3", "serving.threads=3"], (3, 3)),
-    ],
-)
-def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
-    tmp_path: Path, flags: list[str], layout: tuple[int, int]
-) -> None:
-    tune_table.write([MeasuredLayout(Layout(1, 2), {1: 1.0}), MeasuredLayout(Layout(2, 1), {1: 2.0})], tmp_path)
-    loaded = load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags)
-    assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
-    if not flags:
-        assert loaded.sources["serving.replicas"] == "follows lifelong tune"
 
 
 def test_a_child_reads_the_same_settings() -> None:
@@ -109,10 +104,9 @@ def test_every_secret_is_hidden_in_logs_and_in_what_is_shown() -> None:
     environ = {"LIFELONG_SIGNING_KEY": "k" * 20, "LIFELONG_SERVING__API_KEYS": json.dumps(API_KEYS)}
     settings = load(file=None, environ=environ).settings
     assert set(logs_of(settings).secrets) == {"k" * 20, *API_KEYS}
-    shown = {name: known()[name].shown(value) for name, value in values_of(settings).items()}
-    assert shown["serving.api_keys"] == "***"
-    assert shown["signing_key"] == "***"
-    assert API_KEYS[0] not in repr(settings)
+    for shown in (repr(settings), settings.model_dump_json()):
+        assert API_KEYS[0] not in shown
+        assert "k" * 20 not in shown
 
 
 @given(st.lists(st.sampled_from(CHECKED), min_size=1, max_size=5, unique=True), st.data())
@@ -120,12 +114,12 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
     unknown = data.draw(
         st.lists(st.from_regex(r"[a-z]{3,8}_zz(\.[a-z]{3,8})?", fullmatch=True), unique=True, max_size=3)
     )
-    flags = []
+    flags = {}
     environ = {}
     for name in names:
-        bad = MALFORMED[known()[name].kind]
+        bad = MALFORMED[known()[name]["type"]]
         if data.draw(st.booleans()):
-            flags.append(f"{name}={bad}")
+            flags[name] = bad
         else:
             environ[variable_of(name)] = bad
     for name in unknown:
@@ -134,7 +128,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         load(file=None, environ=environ, flags=flags)
     assert len(caught.value.problems) == len(names) + len(unknown)
     message = str(caught.value)
-    for source in [*environ, *(flag.split("=")[0] for flag in flags)]:
+    for source in [*environ, *(f"--set {name}" for name in flags)]:
         assert source in message
 
 
@@ -142,15 +136,15 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
     ("environ", "fix"),
     [
         ({"LIFELONG_BUS__PARTITION": "3"}, "Did you mean bus.partitions?"),
-        ({"LIFELONG_BUS": "{}"}, "Set its parts"),
-        ({"LIFELONG_SERVING__PRECISION": "{}"}, "Set its parts"),
-        ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, "one of auto, int8, int4"),
+        ({"LIFELONG_BUS": "{}"}, "bus is no setting (Input should be a dictionary"),
+        ({"LIFELONG_SERVING__PRECISION": "{}"}, "Did you mean serving.precision.mode?"),
+        ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, 'enum ["auto", "int8", "int4"]'),
         ({"LIFELONG_SERVING__PRECISION__MAX_ACCURACY_LOSS": "0.1"}, "brown_out_accuracy_loss must not be below"),
-        ({"LIFELONG_SERVING__REPLICAS": "0"}, "a whole number, at least 1 and at most 1024"),
-        ({"LIFELONG_SERVING__DEDUPE_WINDOW": "-1"}, "at least 1 and at most"),
-        ({"LIFELONG_LEARNER__PARKED_BYTES": "-5"}, "at least 1048576 and at most"),
-        ({"LIFELONG_BUS__PARTITIONS": "0"}, "at least 1 and at most 10000"),
-        ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "at least 65536 and at most"),
+        ({"LIFELONG_SERVING__REPLICAS": "0"}, "(integer, minimum 1, maximum 1024, default 1)"),
+        ({"LIFELONG_SERVING__DEDUPE_WINDOW": "-1"}, "minimum 1, maximum"),
+        ({"LIFELONG_LEARNER__PARKED_BYTES": "-5"}, "minimum 1048576, maximum"),
+        ({"LIFELONG_BUS__PARTITIONS": "0"}, "minimum 1, maximum 10000"),
+        ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "minimum 65536, maximum"),
         ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "must be below bus.session_timeout_ms"),
         ({"LIFELONG_BUS__PREFIX": "two words"}, "bus.prefix must be made of letters"),
         ({"LIFELONG_SERVING__HTTP_HOST": ""}, "serving.http_host must be an address"),
@@ -158,8 +152,11 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_LEARNER__HELD_BACK_SAMPLES": "9"}, "must be at least learner.min_held_back"),
         ({"LIFELONG_STORE__TIMEOUT_MS": "5000"}, "rollout.lease_ms must be above three times store.timeout_ms"),
         ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
-        ({"LIFELONG_LOG_LEVEL": "loud"}, "Choose debug, info, warning or error"),
-        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "a number, above 0 and at most 0.99"),
+        ({"LIFELONG_SEED__X": "1"}, "Did you mean seed?"),
+        ({"LIFELONG_SIGNING_KEY": "short"}, "Secret that signs weights and plans, 16 characters or more"),
+        ({"LIFELONG_SERVING__API_KEYS": '["short"]'}, "Keys of 16 characters or more, as JSON list"),
+        ({"LIFELONG_LOG_LEVEL": "loud"}, "Input should be 'debug', 'info', 'warning' or 'error'"),
+        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "(number, exclusiveMinimum 0, maximum 0.99, default 0.2)"),
     ],
 )
 def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> None:
@@ -168,43 +165,72 @@ def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> 
     assert fix in str(caught.value)
 
 
-def inside(setting: Setting) -> st.SearchStrategy[float]:
+def test_a_value_in_the_place_of_a_section_is_refused_whatever_the_section_has() -> None:
+    with pytest.raises(BadSettings, match="LIFELONG_BUS: bus is no setting"):
+        load(file=None, environ={"LIFELONG_BUS": "{}"}, flags={"bus.partitions": "3"})
+
+
+def test_a_section_in_the_place_of_a_setting_is_refused_and_so_is_an_unknown_one(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[seed]\nx = 1\n[nonsense]\na = 1\nb = 2\n")
+    with pytest.raises(BadSettings) as caught:
+        load(file=file, environ={}, flags={"log_json.x": "1"})
+    assert [problem.split(" is ")[0] for problem in caught.value.problems] == [
+        f"{file} seed.x: {{'x': 1}}",
+        "--set log_json.x: {'x': '1'}",
+        f"{file} nonsense.a, {file} nonsense.b: nonsense",
+    ]
+
+
+def test_an_optional_setting_that_is_empty_has_no_value() -> None:
+    environ = {"LIFELONG_SIGNING_KEY": "", "LIFELONG_DATA": "", "LIFELONG_STORE__PREFIX": ""}
+    settings = load(file=None, environ=environ).settings
+    assert (settings.signing_key, settings.data, settings.store.prefix) == (None, None, "")
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """Returns the range of a number, with its ends excluded where the schema excludes them."""
+    schema = known()[name]
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    assert low is not None and high is not None, name
+    return low, high
+
+
+def inside(name: str) -> st.SearchStrategy[float]:
     """Returns a strategy for values in the range of the setting, its ends among them."""
-    limits = {type(bound): next(iter(asdict(bound).values())) for bound in setting.bounds}
-    low = limits.get(Ge, limits.get(Gt))
-    high = limits.get(Le, limits.get(Lt))
-    if setting.annotation is int:
-        return st.integers(low, high)
-    return st.floats(low, high, exclude_min=Gt in limits, exclude_max=Lt in limits)
+    schema = known()[name]
+    low, high = bounds(name)
+    if schema["type"] == "integer":
+        return st.integers(int(low), int(high))
+    return st.floats(low, high, exclude_min="minimum" not in schema, exclude_max="maximum" not in schema)
 
 
 def test_every_number_has_a_range_with_its_default_in_it() -> None:
     for name in NUMBERS:
-        low, high = known()[name].bounds
-        assert isinstance(low, Ge | Gt) and isinstance(high, Le | Lt), name
-        assert load(file=None, environ={}, flags=[f"{name}={known()[name].default}"])
+        assert load(file=None, environ={}, flags={name: known()[name]["default"]}), bounds(name)
 
 
 @given(st.sampled_from(NUMBERS), st.data())
 def test_what_is_in_its_range_is_taken_unless_it_contradicts_another(name: str, data: st.DataObject) -> None:
-    value = data.draw(inside(known()[name]))
+    value = data.draw(inside(name))
     try:
-        loaded = values_of(load(file=None, environ={}, flags=[f"{name}={value}"]).settings)[name]
+        loaded = values_of(load(file=None, environ={}, flags={name: str(value)}).settings)[name]
     except BadSettings as error:
         (problem,) = error.problems
-        assert name in problem.message and "must" in problem.message
+        assert name in problem and "must" in problem
     else:
         assert loaded == value
-        assert type(loaded) is known()[name].annotation
+        assert type(loaded) is (int if known()[name]["type"] == "integer" else float)
 
 
 @given(st.sampled_from(NUMBERS), st.data())
 def test_what_is_outside_is_refused_with_the_range(name: str, data: st.DataObject) -> None:
-    setting = known()[name]
-    low, high = (next(iter(asdict(bound).values())) for bound in setting.bounds)
-    beyond = data.draw(st.sampled_from([low - 1, high + 1, *([] if setting.annotation is int else ["nan", "inf"])]))
-    with pytest.raises(BadSettings, match=re.escape(setting.limits)):
-        load(file=None, environ={}, flags=[f"{name}={beyond}"])
+    low, high = bounds(name)
+    no_numbers = [] if known()[name]["type"] == "integer" else ["nan", "inf"]
+    beyond = data.draw(st.sampled_from([low - 1, high + 1, *no_numbers]))
+    with pytest.raises(BadSettings, match=re.escape(facts(name))):
+        load(file=None, environ={}, flags={name: str(beyond)})
 
 
 def test_a_bad_file_is_one_problem_among_others(tmp_path: Path) -> None:
@@ -212,47 +238,24 @@ def test_a_bad_file_is_one_problem_among_others(tmp_path: Path) -> None:
     file.write_text("seed = = 1")
     with pytest.raises(BadSettings) as caught:
         load(file=file, environ={"LIFELONG_SEED": "x"})
-    assert [problem.source for problem in caught.value.problems] == [str(file), "LIFELONG_SEED"]
-    with pytest.raises(BadSettings, match="cannot be read"):
-        load(file=tmp_path / "absent.toml", environ={})
+    in_file, in_environment = caught.value.problems
+    assert in_file.startswith(f"{file}: cannot be read (Invalid value (at line 1, column 8)). `lifelong config show`")
+    assert in_environment.startswith("LIFELONG_SEED: 'x' is not accepted")
 
 
 def test_variables_of_other_readers_are_no_settings() -> None:
-    load(file=None, environ={"LIFELONG_KERNELS": "library", "PATH": "/bin"})
+    assert {dispatch.VARIABLE, failpoints.VARIABLE, REQUIRE} == READ_ELSEWHERE
+    load(file=None, environ={**dict.fromkeys(READ_ELSEWHERE, "library"), "PATH": "/bin"})
 
 
 def test_nothing_secret_is_shown() -> None:
     canary = "canary"
     environ = {"LIFELONG_SIGNING_KEY": canary, "LIFELONG_BUS__PARTITIONS": "x"}
     with pytest.raises(BadSettings) as caught:
-        load(file=None, environ=environ, flags=[f"store.timeout_ms=redis://me:{canary}@host"])
+        load(file=None, environ=environ, flags={"store.timeout_ms": f"redis://me:{canary}@host"})
     assert canary not in str(caught.value)
     settings = Settings(signing_key=SecretStr("canary" * 4))
     assert canary not in repr(settings)
-    assert known()["signing_key"].shown(settings.signing_key) == "***"
-
-
-def test_the_signing_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path / "state")
-    first = with_signing_key(settings, own_store=True).signing_key
-    assert first == with_signing_key(settings, own_store=True).signing_key
-    assert (tmp_path / "state" / FILE).stat().st_mode & 0o777 == 0o600
-    assert len(list((tmp_path / "state").iterdir())) == 1
-
-
-@pytest.mark.parametrize("found", ["", "cut off"])
-def test_a_key_that_a_power_cut_has_emptied_is_told(tmp_path: Path, found: str) -> None:
-    """B25, number 3: the key is on disk before anything is signed with it, and is never read incomplete."""
-    (tmp_path / FILE).write_text(found)
-    with pytest.raises(BadSettings, match=r"signing\.key: holds no signing key\. Restore it from a copy"):
-        with_signing_key(Settings(state_dir=tmp_path), own_store=True)
-
-
-def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> None:
-    with pytest.raises(BadSettings, match="LIFELONG_SIGNING_KEY: is required"):
-        with_signing_key(Settings(state_dir=tmp_path), own_store=False)
-    given_key = Settings(state_dir=tmp_path, signing_key=SecretStr("k" * 20))
-    assert with_signing_key(given_key, own_store=False) == given_key
 
 
 def test_replaced_changes_what_is_named_and_nothing_else() -> None:
@@ -268,6 +271,28 @@ def test_replaced_changes_what_is_named_and_nothing_else() -> None:
     assert changed == values_of(settings) | changes
 
 
+def test_the_schema_is_valid_and_every_default_satisfies_it() -> None:
+    schema = Settings.model_json_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    defaults = Settings().model_dump(mode="json")
+    assert [error.message for error in validator.iter_errors(defaults)] == []
+    assert known().keys() == values_of(Settings()).keys()
+
+
+def test_the_schema_refuses_what_loading_refuses() -> None:
+    validator = Draft202012Validator(Settings.model_json_schema())
+    wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"guard": {"no_such": 1}}}]
+    wrong += [nested({name: bounds(name)[1] + 1}) for name in NUMBERS]
+    wrong += [{"log_level": "loud"}, {"signing_key": "short"}, {"serving": {"api_keys": ["short"]}}, {"bus": 3}]
+    for tree in wrong:
+        assert not validator.is_valid(tree), tree
+
+
+def test_the_schema_has_no_secret_of_its_own() -> None:
+    secrets = {name: schema["default"] for name, schema in known().items() if schema["writeOnly"]}
+    assert secrets == {"signing_key": None, "bus.sasl_password": None, "serving.api_keys": []}
+
+
 if __name__ == "__main__":
-    os.environ.pop("XDG_STATE_HOME", None)
     SNAPSHOT.write_text(frozen())

@@ -6,23 +6,22 @@ A contradiction between settings is refused when they are loaded; a value that t
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from annotated_types import Gt, Lt
 
 from model.errors import WrongConfig
-from services.loader import load
-from services.settings import Settings, known, replaced, values_of
-from services.sources import BadSettings
+from services.settings import BadSettings, Settings, known, load, replaced
 from serving.config import ReplicaConfig
 from serving.replica import Replica
 from tests.learner.small import SMALL, small_learner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SERVERS = ["bus.bootstrap_servers=127.0.0.1:1", "store.url=redis://127.0.0.1:1"]
+SERVERS = {"bus.bootstrap_servers": "127.0.0.1:1", "store.url": "redis://127.0.0.1:1"}
+
+INSIDE = {"minimum": 0, "exclusiveMinimum": 1e-3, "maximum": 0, "exclusiveMaximum": -1e-3}
+"""What is added to a bound for the last value that is allowed."""
 
 TOO_LARGE_HERE = {"serving.threads", "learner.threads", "learner.num_features"}
 """Settings whose ends would take all threads of the test process, or gigabytes of memory."""
@@ -30,21 +29,16 @@ TOO_LARGE_HERE = {"serving.threads", "learner.threads", "learner.num_features"}
 
 def ends(section: str) -> Iterator[tuple[str, float]]:
     """Yields each number of the section with its lowest and its highest allowed value."""
-    for name, setting in known().items():
+    for name, schema in known().items():
         if name.startswith(section) and name not in TOO_LARGE_HERE:
-            for bound in setting.bounds:
-                (end,) = asdict(bound).values()
-                if isinstance(bound, Gt):
-                    end += 1e-3
-                elif isinstance(bound, Lt):
-                    end -= 1e-3
-                yield name, end
+            for bound in INSIDE.keys() & schema.keys():
+                yield name, schema[bound] + INSIDE[bound]
 
 
 def settings_with(name: str, value: float) -> Settings | None:
     """Returns the settings; None where the value contradicts another setting."""
     try:
-        return load(file=Path(os.devnull), environ={}, flags=[*SERVERS, f"{name}={value}"]).settings
+        return load(file=Path(os.devnull), environ={}, flags={**SERVERS, name: value}).settings
     except BadSettings as error:
         assert "must" in str(error)
         return None
@@ -74,7 +68,7 @@ def test_a_learner_can_be_built() -> None:
     num_built = 0
     for name, value in ends("learner."):
         if settings_with(name, value) is not None:
-            small = replaced(Settings(learner=SMALL), {name: type(values_of(Settings())[name])(value)})
+            small = replaced(Settings(learner=SMALL), {name: value})
             with suppress(WrongConfig):
                 small_learner(**{name: getattr(small.learner, name) for name in SMALL.__slots__})
                 num_built += 1

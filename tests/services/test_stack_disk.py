@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from learner.state.checkpoint import Checkpoints
-from services.loader import load
 from services.running import attach
+from services.settings import load
 from services.stack import open_store
 from tests.required import missing
 from tests.services.client import Client, ask

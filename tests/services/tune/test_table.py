@@ -1,9 +1,10 @@
-"""Tests that a table is read again on the same machine only."""
+"""Tests that a table is read again on the same machine only, and what it sets."""
 
 from pathlib import Path
 
 import pytest
 
+from services.settings import load
 from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 
@@ -31,3 +32,23 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> No
     assert tune_table.read(tmp_path) == []
     tune_table.write(TABLE, tmp_path)
     assert tune_table.read(tmp_path) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("flags", "layout"),
+    [
+        ({}, (2, 1)),
+        ({"serving.replicas": "1"}, (1, 2)),
+        ({"serving.threads": "2"}, (1, 2)),
+        ({"serving.replicas": "3"}, (3, 1)),
+        ({"serving.replicas": "3", "serving.threads": "3"}, (3, 3)),
+    ],
+)
+def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
+    tmp_path: Path, flags: dict[str, str], layout: tuple[int, int]
+) -> None:
+    tune_table.write([MeasuredLayout(Layout(1, 2), {1: 1.0}), MeasuredLayout(Layout(2, 1), {1: 2.0})], tmp_path)
+    loaded = tune_table.tuned(load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags))
+    assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
+    if not flags:
+        assert loaded.sources["serving.replicas"] == "follows lifelong tune"

@@ -1,0 +1,32 @@
+"""Tests the signing key: it is made once, readable by its owner only, and asked for where Redis is not ours."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from services.keys import FILE, with_signing_key
+from services.settings import BadSettings, Settings
+
+
+def test_the_signing_key_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    first = with_signing_key(settings, own_store=True).signing_key
+    assert first == with_signing_key(settings, own_store=True).signing_key
+    assert (tmp_path / "state" / FILE).stat().st_mode & 0o777 == 0o600
+    assert len(list((tmp_path / "state").iterdir())) == 1
+
+
+@pytest.mark.parametrize("found", ["", "cut off"])
+def test_a_key_that_a_power_cut_has_emptied_is_told(tmp_path: Path, found: str) -> None:
+    """B25, number 3: the key is on disk before anything is signed with it, and is never read incomplete."""
+    (tmp_path / FILE).write_text(found)
+    with pytest.raises(BadSettings, match=r"signing\.key: holds no signing key\. Restore it from a copy"):
+        with_signing_key(Settings(state_dir=tmp_path), own_store=True)
+
+
+def test_a_signing_key_is_asked_for_where_redis_is_not_ours(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="LIFELONG_SIGNING_KEY: is required"):
+        with_signing_key(Settings(state_dir=tmp_path), own_store=False)
+    given_key = Settings(state_dir=tmp_path, signing_key=SecretStr("k" * 20))
+    assert with_signing_key(given_key, own_store=False) == given_key
