@@ -1,7 +1,5 @@
 """The store gets the blobs that it lacks, and a manifest from which a replica reads the same model."""
 
-from pathlib import Path
-
 import pytest
 
 from model.config import StrataConfig
@@ -10,14 +8,8 @@ from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
 from tests.learner.publishing import PublishRig
 from tests.learner.small import tokenizer
-from wire.store import Store
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def rig(store: Store, tmp_path: Path) -> PublishRig:
-    return PublishRig(store, tmp_path)
 
 
 def test_new_labels_make_a_version_that_sends_only_the_head(rig: PublishRig) -> None:

@@ -19,11 +19,11 @@ DIGEST = SUBJECTS.digest(SUBJECT)
 
 
 @pytest.fixture
-def rig(store: Store, tmp_path: Path) -> PublishRig:
-    it = PublishRig(store, tmp_path)
-    it.learn(0, 70)
-    it.publish()
-    return it
+def rig(rig: PublishRig) -> PublishRig:
+    """Has published what it learnt from the first 70 events."""
+    rig.learn(0, 70)
+    rig.publish()
+    return rig
 
 
 def eraser_of(rig: PublishRig) -> Eraser:

@@ -1,7 +1,6 @@
 """The version that the learner goes on from after a restart, a rollback, a lost reply or a lost store."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,11 +13,6 @@ from wire.errors import StaleEpoch
 from wire.store import Store
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def rig(store: Store, tmp_path: Path) -> PublishRig:
-    return PublishRig(store, tmp_path)
 
 
 def test_a_withdrawn_version_takes_the_learner_back(rig: PublishRig) -> None:

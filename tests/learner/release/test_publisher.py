@@ -17,11 +17,6 @@ def poison(rig: PublishRig, first: int, last: int) -> None:
     rig.learner.learn(labelled_events(range(first, last), label="refund"), {"feedback.v1/0": last})
 
 
-@pytest.fixture
-def rig(store: Store, tmp_path: Path) -> PublishRig:
-    return PublishRig(store, tmp_path)
-
-
 def test_an_empty_store_gets_a_version_before_any_label(rig: PublishRig) -> None:
     assert (rig.publish(), rig.store.versions.current()) == (1, 1)
     manifest = rig.store.versions.manifest(1)

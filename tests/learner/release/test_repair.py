@@ -1,7 +1,6 @@
 """B14: a damaged blob was never repaired, and a replica that started could not load any version."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,17 +13,16 @@ from serving.weights.loader import Loader
 from tests.learner.publishing import PublishRig, withdraw
 from tests.learner.small import tokenizer
 from wire.records import ReplicaReport
-from wire.store import Store
 
 pytestmark = pytest.mark.live
 
 
 @pytest.fixture
-def rig(store: Store, tmp_path: Path) -> PublishRig:
-    it = PublishRig(store, tmp_path)
-    it.learn(0, 40)
-    it.publish()
-    return it
+def rig(rig: PublishRig) -> PublishRig:
+    """Has published what it learnt from the first 40 events."""
+    rig.learn(0, 40)
+    rig.publish()
+    return rig
 
 
 @pytest.fixture

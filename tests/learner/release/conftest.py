@@ -1,0 +1,13 @@
+"""The learner and its publisher, on a store of their own for each test."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.learner.publishing import PublishRig
+from wire.store import Store
+
+
+@pytest.fixture
+def rig(store: Store, tmp_path: Path) -> PublishRig:
+    return PublishRig(store, tmp_path)
