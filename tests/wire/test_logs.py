@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from wire.logs import LogConfig, configure
+from wire.logs import SILENT, LogConfig, configure
 
 SECRET = "correct-horse-battery"
 
@@ -16,11 +16,12 @@ SECRET = "correct-horse-battery"
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """Yields a stream to log to, and restores the logging configuration afterwards."""
-    root = logging.getLogger()
-    level = root.level
+    loggers = [logging.getLogger(name) for name in (None, *SILENT)]
+    levels = [logger.level for logger in loggers]
     yield io.StringIO()
-    root.handlers.clear()
-    root.setLevel(level)
+    logging.getLogger().handlers.clear()
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
     structlog.reset_defaults()
 
 
