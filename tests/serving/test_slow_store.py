@@ -13,13 +13,10 @@ from bench.chaos.servers import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from services.local import tether
 from services.local.logfile import RotatingLog
-from serving.batcher import BatchQueue
-from serving.config import PrecisionConfig
 from serving.counts import Counts
-from serving.engine import Engine
-from serving.item import Item
+from tests.serving.pipelines import engine_of, queue_of
 from tests.serving.test_engine import Caller, running
-from tests.serving.versions import RECEIPTS, TinyPublisher
+from tests.serving.versions import TinyPublisher
 from tests.serving.weights.test_swap import served, swap_of
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
@@ -48,10 +45,8 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tup
     url, proxy = redis_behind
     kind, attributes = TOXICS["delay"]
     delay = Toxic("delay", "replica and Redis", [proxy], kind, attributes, 1.0)
-    queue: BatchQueue[Item] = BatchQueue(
-        max_items=99, max_bytes=1 << 20, max_batch_items=9, max_batch_tokens=999, max_wait_ms=0
-    )
-    engine = Engine(queue, Counts(), top_scores=1, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 0)
+    queue = queue_of(99)
+    engine = engine_of(queue, Counts())
     with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
         eventually(lambda: _is_up(near))
         learner = TinyPublisher(near)

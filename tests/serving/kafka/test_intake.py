@@ -11,19 +11,13 @@ import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from serving.batcher import BatchQueue
-from serving.config import PrecisionConfig
-from serving.counts import Counts
-from serving.engine import Engine
-from serving.item import Item
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
-from serving.kafka.outbox import Outbox
-from serving.kafka.sending import OutboxBounds
-from serving.pipeline import Pipeline, encoding
+from serving.pipeline import encoding
 from serving.predict import predict_many
 from tests.brokers import take
-from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
+from tests.serving.pipelines import pipeline_of
+from tests.serving.versions import label_of, live_of, tokenizer
 from tests.waiting import eventually
 from wire.bus import Bus, Publisher, Subscription
 from wire.errors import SendFailed
@@ -37,29 +31,19 @@ class IntakeRig:
 
     def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
         self.bus = bus
-        self.counts = Counts()
-        self.queue: BatchQueue[Item] = BatchQueue(
-            max_items=max_queue_items, max_bytes=1 << 20, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0
-        )
-        self.engine = Engine(
-            self.queue, self.counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9
-        )
         self.encode = encoding(tokenizer(), lambda: 64)
         self.open_publisher: Callable[[], Publisher] = bus.publisher
-        bounds = OutboxBounds(max_items=1_000, max_bytes=64 << 20, first_pause_s=0.05)
-        self.outbox = Outbox(lambda: self.open_publisher(), self.counts, bounds, name="r1")
-        self.window = DedupeWindow(1_000)
-        pipeline = Pipeline(
-            encode=lambda texts: self.encode(texts),
-            queue=self.queue,
-            engine=self.engine,
-            outbox=self.outbox,
-            counts=self.counts,
+        self.pipeline = pipeline_of(
+            lambda texts: self.encode(texts),
+            max_queue_items=max_queue_items,
+            max_answers=1_000,
+            open_publisher=lambda: self.open_publisher(),
         )
+        self.window = DedupeWindow(1_000)
         self.subscriptions: list[Subscription[Event]] = []
         self.intake = Intake(
             self.subscribe,
-            pipeline,
+            self.pipeline,
             self.window,
             max_open=max_open,
             reconnect_s=0.1,
@@ -71,20 +55,20 @@ class IntakeRig:
         return self.subscriptions[-1]
 
     def start(self) -> None:
-        self.engine.start()
-        self.outbox.start()
+        self.pipeline.engine.start()
+        self.pipeline.outbox.start()
         self.intake.start()
 
     def close(self) -> None:
         self.intake.close()
-        self.queue.close()
-        self.outbox.close(5.0)
+        self.pipeline.queue.close()
+        self.pipeline.outbox.close(5.0)
 
 
 @pytest.fixture
 def rig(bus: Bus) -> Iterator[IntakeRig]:
     rig = IntakeRig(bus)
-    rig.engine.live = live_of([1])
+    rig.pipeline.engine.live = live_of([1])
     yield rig
     rig.close()
 
@@ -127,7 +111,7 @@ def test_an_event_that_comes_twice_is_answered_once(rig: IntakeRig, bus: Bus) ->
     assert sorted(answer.event_id for answer in received(bus, Answer, 2)) == ["other", "twice"]
     send(bus, twice, Event(id="last", text="hello", key="k"))
     assert sorted(answer.event_id for answer in received(bus, Answer, 3)) == ["last", "other", "twice"]
-    eventually(lambda: rig.counts.snapshot().get("duplicates") == 2)
+    eventually(lambda: rig.pipeline.counts.snapshot().get("duplicates") == 2)
     rig.close()
     assert committed(bus) == 0
 
@@ -171,7 +155,7 @@ def test_bad_lines_become_dead_letters_and_the_partition_moves_on(rig: IntakeRig
     assert [letter.offset for letter in letters] == list(range(len(BAD)))
     rig.close()
     assert committed(bus) == 0
-    assert rig.counts.snapshot()["dead_letters"] == len(BAD)
+    assert rig.pipeline.counts.snapshot()["dead_letters"] == len(BAD)
 
 
 def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
@@ -197,8 +181,8 @@ def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
     letters = received(bus, DeadLetter, num_letters)
     assert "good" in {answer.event_id for answer in answers}
     assert {letter.reason for letter in letters} == {"oversized", "undecodable"}
-    eventually(lambda: rig.counts.snapshot().get("dead_letters") == num_letters)
-    rig.outbox.check()
+    eventually(lambda: rig.pipeline.counts.snapshot().get("dead_letters") == num_letters)
+    rig.pipeline.outbox.check()
     rig.intake.check()
     rig.close()
     assert len(rig.subscriptions) == 1
@@ -221,18 +205,18 @@ def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(ri
 
 
 def test_before_the_first_weights_events_wait_in_the_broker(rig: IntakeRig, bus: Bus) -> None:
-    rig.engine.live = None
+    rig.pipeline.engine.live = None
     send(bus, Event(id="e", text="hello"))
     rig.start()
     eventually(lambda: rig.intake._is_paused)
-    assert (len(rig.queue), rig.window.num_open) == (0, 0)
-    rig.engine.live = live_of([1])
+    assert (len(rig.pipeline.queue), rig.window.num_open) == (0, 0)
+    rig.pipeline.engine.live = live_of([1])
     assert received(bus, Answer, 1)[0].event_id == "e"
 
 
 def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
     rig = IntakeRig(bus, max_queue_items=8, max_open=16)
-    rig.engine.live = live_of([1])
+    rig.pipeline.engine.live = live_of([1])
     events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(300)]
     send(bus, *events)
     rig.start()
@@ -270,8 +254,8 @@ def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(rig: IntakeRi
     send(bus, Event(id="e", text="hello"))
     rig.start()
     assert received(bus, Answer, 1)[0].event_id == "e"
-    assert rig.counts.snapshot()["send_failed"] == 3
-    assert rig.counts.snapshot()["answers"] == 1
+    assert rig.pipeline.counts.snapshot()["send_failed"] == 3
+    assert rig.pipeline.counts.snapshot()["answers"] == 1
     rig.close()
     assert len(rig.subscriptions) == 1
     assert committed(bus) == 0
@@ -318,12 +302,12 @@ def test_a_fault_of_the_machine_makes_no_dead_letters(
     monkeypatch.setattr("serving.engine.predict_many", short_of_memory)
     send(bus, *(Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(40)))
     rig.start()
-    eventually(lambda: rig.counts.snapshot().get("machine_faults", 0) > 80)
+    eventually(lambda: rig.pipeline.counts.snapshot().get("machine_faults", 0) > 80)
     has_memory.set()
     answers = received(bus, Answer, 40)
     assert len({answer.event_id for answer in answers}) == 40
     rig.close()
-    assert "dead_letters" not in rig.counts.snapshot()
+    assert "dead_letters" not in rig.pipeline.counts.snapshot()
     assert committed(bus) == 0
 
 
@@ -336,7 +320,7 @@ def test_events_that_a_fault_left_unanswered_do_not_hold_up_the_end(
     monkeypatch.setattr("serving.engine.predict_many", broken)
     send(bus, Event(id="e", text="hello"))
     rig.start()
-    eventually(lambda: rig.counts.snapshot().get("machine_faults", 0) > 0)
+    eventually(lambda: rig.pipeline.counts.snapshot().get("machine_faults", 0) > 0)
     started_s = time.monotonic()
     rig.intake.close()
     assert time.monotonic() - started_s < 4

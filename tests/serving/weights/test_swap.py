@@ -6,15 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.item import Item
 from serving.predict import predict_many
 from serving.weights.latency import NOT_MEASURED, LatencyTable
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap, SwapState
+from tests.serving.pipelines import engine_of, queue_of
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, logits_of, model_of, plan_of, tokenizer
 from tests.stores import plant_plan
 from tests.waiting import eventually
@@ -32,10 +31,7 @@ def learner(store: Store) -> TinyPublisher:
 
 @pytest.fixture
 def engine() -> Engine:
-    queue: BatchQueue[Item] = BatchQueue(
-        max_items=9, max_bytes=1 << 20, max_batch_items=9, max_batch_tokens=99, max_wait_ms=0
-    )
-    return Engine(queue, Counts(), top_scores=1, precision=AUTO, receipts=RECEIPTS, now_ms=lambda: 0)
+    return engine_of(queue_of(9), Counts())
 
 
 def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: PrecisionConfig = AUTO) -> Swap:

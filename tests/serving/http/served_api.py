@@ -1,0 +1,99 @@
+"""The HTTP application over a real engine, as the tests of its endpoints ask it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, TypeAlias
+
+from starlette.testclient import TestClient
+
+from serving.errors import Unhealthy
+from serving.http.api import Api, make_app
+from serving.http.bodies import Bodies
+from serving.http.bridge import RequestBridge
+from serving.http.clients import Clients
+from serving.http.rate_limit import RateLimit
+from serving.pipeline import encoding
+from serving.status import ReplicaStatus
+from tests.serving.pipelines import pipeline_of
+from tests.serving.versions import live_of, tokenizer
+from wire.records import MAX_EVENT_BYTES
+
+API_KEY = "a key that is configured"
+
+Response: TypeAlias = Any  # the test client has an httpx of its own
+
+
+@dataclass
+class ServedApi:
+    """An application over an engine. Answers to publish stay in the outbox, which is not started.
+
+    A test may replace `encode`, and give reasons for which the replica is not healthy.
+    """
+
+    limit: RateLimit | None = None
+    max_queue_items: int = 64
+    timeout_s: float = 10.0
+    health: list[str] = field(default_factory=list)
+    bodies: Bodies = field(default_factory=lambda: Bodies(max_bytes=2 * MAX_EVENT_BYTES))
+
+    def __post_init__(self) -> None:
+        self.encode = encoding(tokenizer(), lambda: 64)
+        self.pipeline = pipeline_of(lambda texts: self.encode(texts), max_queue_items=self.max_queue_items)
+        ids = count()
+        self.api = Api(
+            bridge=RequestBridge(pipeline=self.pipeline, timeout_s=self.timeout_s),
+            bodies=self.bodies,
+            clients=Clients([API_KEY]),
+            limit=self.limit,
+            max_events=10,
+            check=self._check,
+            status=self._status,
+            now_ms=lambda: 5,
+            new_id=lambda: f"new{next(ids)}",
+        )
+        self.client = TestClient(make_app(self.api), raise_server_exceptions=False)
+
+    @contextmanager
+    def running(self) -> Iterator["ServedApi"]:
+        """Yields it while its engine answers with version 1."""
+        self.pipeline.engine.live = live_of([1])
+        self.pipeline.engine.start()
+        yield self
+        self.drain()
+
+    def drain(self) -> None:
+        """Lets the engine answer what still waits, and end."""
+        self.pipeline.queue.close()
+        self.pipeline.engine.join(20)
+
+    def _check(self) -> None:
+        if self.health:
+            raise Unhealthy(self.health[0])
+
+    def _status(self) -> ReplicaStatus:
+        return ReplicaStatus(
+            replica="r1",
+            swap="waiting",
+            queue=self.pipeline.queue.state.value,
+            revision=0,
+            stand_in=0,
+            arms=(),
+            num_labels={},
+            queue_items=len(self.pipeline.queue),
+            open_events=0,
+            swaps=0,
+            swap_stalls_ms=(),
+            swap_pauses_ms=(),
+            refused={},
+            counts=self.pipeline.counts.snapshot(),
+        )
+
+
+def error_of(response: Response) -> str:
+    """Returns the status and the code of an error, which has a message and names its request."""
+    error = response.json()["error"]
+    assert error["request_id"] == response.headers["x-request-id"]
+    assert error["message"]
+    return f"{response.status_code} {error['code']}"

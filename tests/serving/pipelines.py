@@ -1,0 +1,48 @@
+"""The inside of a replica, between its ways in and out: a queue, an engine and an outbox with tight bounds."""
+
+from collections.abc import Callable
+
+from serving.batcher import BatchQueue
+from serving.config import PrecisionConfig
+from serving.counts import Counts
+from serving.engine import Engine
+from serving.item import Item
+from serving.kafka.outbox import Outbox
+from serving.kafka.sending import OutboxBounds
+from serving.pipeline import Encode, Pipeline
+from tests.serving.versions import RECEIPTS
+from wire.bus import Publisher
+from wire.errors import BusUnavailable
+
+
+def no_broker() -> Publisher:
+    raise BusUnavailable("no broker in this test")
+
+
+def queue_of(max_items: int) -> BatchQueue[Item]:
+    return BatchQueue(max_items=max_items, max_bytes=1 << 20, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0)
+
+
+def engine_of(queue: BatchQueue[Item], counts: Counts) -> Engine:
+    """Returns an engine that has no weights yet and was not started."""
+    return Engine(queue, counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9)
+
+
+def pipeline_of(
+    encode: Encode,
+    *,
+    max_queue_items: int = 64,
+    max_answers: int = 8,
+    open_publisher: Callable[[], Publisher] = no_broker,
+) -> Pipeline:
+    """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
+    counts = Counts()
+    queue = queue_of(max_queue_items)
+    bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, first_pause_s=0.05)
+    return Pipeline(
+        encode=encode,
+        queue=queue,
+        engine=engine_of(queue, counts),
+        outbox=Outbox(open_publisher, counts, bounds, name="r1"),
+        counts=counts,
+    )
