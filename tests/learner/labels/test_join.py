@@ -1,91 +1,15 @@
-from collections.abc import Iterator
-from itertools import permutations, product
+"""Labels meet their answers: what becomes a sample, what waits, and what comes to nothing."""
 
 import mmh3
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
 from learner.labels.join import Join, JoinState
-from learner.labels.sample import Sample, is_held_back
-from learner.labels.trust import LabelTrust
-from learner.labels.window import OVERHEAD, SAME_ID
-from wire.config import TrustConfig
-from wire.receipts import Receipts
+from learner.labels.sample import is_held_back
+from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, num_outcomes
 from wire.records import Answer, Feedback
-
-RECEIPTS = Receipts(b"a key for tests")
-
-
-def make_join(
-    state: JoinState | None = None, trust: LabelTrust | None = None, *, pending: int = 4, parked: int = 3
-) -> Join:
-    """Returns a join whose windows hold so many small answers and labels."""
-    bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 130)}
-    config = LearnerConfig(held_back_share=0.0, remembered_ids=50, **bounds)  # type: ignore[arg-type]
-    return Join(config, trust or make_trust(), state=state)
-
-
-def make_trust(**limits: float) -> LabelTrust:
-    guard = TrustConfig(**limits)  # type: ignore[arg-type]
-    return LabelTrust(LearnerConfig(max_label_chars=20, guard=guard), receipts=RECEIPTS)
-
-
-def answer(
-    event_id: str, text: str = "a text", label: str | None = "yes", *, source: str = "", key: str = "", time_ms: int = 0
-) -> Answer:
-    return Answer(
-        event_id=event_id,
-        text=text,
-        label=label,
-        score=0.5,
-        weights_version=3,
-        arm="stable",
-        precision="int8",
-        rollout_revision=1,
-        source=source,
-        key=key,
-        time_ms=time_ms,
-        receipt=RECEIPTS.of(event_id, time_ms=time_ms, entity=key if key else event_id),
-    )
-
-
-def label(
-    event_id: str, value: str = "yes", source: str = "", receipt: str = "", event_source: str | None = None
-) -> Feedback:
-    return Feedback(
-        event_id=event_id, label=value, source=source, time_ms=17, receipt=receipt, event_source=event_source
-    )
-
-
-def label_of(answered: Answer, value: str = "yes", *, event_source: str | None = None) -> Feedback:
-    """Returns the label of an answer, with its receipt."""
-    return Feedback(
-        event_id=answered.event_id,
-        label=value,
-        key=answered.key,
-        source="desk",
-        time_ms=17,
-        receipt=answered.receipt,
-        event_source=event_source,
-    )
-
-
-def orders(*records: Answer | Feedback) -> Iterator[tuple[Answer | Feedback, ...]]:
-    return permutations(records)
-
-
-def pairs(samples: list[Sample]) -> list[tuple[str, str]]:
-    return [(sample.text, sample.label) for sample in samples]
-
-
-def num_outcomes(join: Join) -> int:
-    """Returns how many labels have an outcome, or are parked."""
-    num_final = sum(join.counts[name] for name in ("matched", "late", "duplicate", "orphan"))
-    num_distrusted = sum(num for name, num in join.counts.items() if name.startswith(("refused_", "quarantined_")))
-    return num_final + num_distrusted + join.num_parked
 
 
 def test_a_label_after_its_answer_makes_a_sample() -> None:
@@ -233,127 +157,10 @@ def test_a_parked_label_that_is_held_leaves_its_answer_too() -> None:
     assert join.num_parked == 0 and join.num_pending == 1 and join.counts["quarantined_over_rate"] == 1
 
 
-def test_two_producers_that_both_count_teach_each_their_own() -> None:
-    """B5, scenario a: the second answer is no repetition, and no label is learnt for the text of the other."""
-    one = answer("1", "of the shop", source="shop", time_ms=5)
-    other = answer("1", "of the desk", source="desk", time_ms=6)
-    by_source = [label("1", "A", event_source="shop"), label("1", "B", event_source="desk")]
-    by_receipt = [label_of(one, "A"), label_of(other, "B")]
-    by_both = [label_of(one, "A", event_source="shop"), label_of(other, "B", event_source="desk")]
-    for labels in (by_source, by_receipt, by_both):
-        for records in orders(one, other, *labels):
-            join = make_join(pending=9, parked=9)
-            assert sorted(pairs(join.match(records))) == [("of the desk", "B"), ("of the shop", "A")]
-            assert join.match(labels) == [] and join.counts["duplicate"] == 2
-            assert join.counts["labels"] == 4
-            assert num_outcomes(join) == 4
-            assert (join.num_parked, join.num_pending) == (0, 0)
-
-
-def test_who_reaches_http_teaches_nothing_under_the_id_of_another() -> None:
-    """B5, scenario b: a valid receipt is good for its own answer alone."""
-    evil = answer("ticket-1", "I love pizza", source="http", time_ms=1_000)
-    twin = answer("ticket-1", "I love pizza", source="http", key="customer-7", time_ms=1_001)
-    true = answer("ticket-1", "where is my refund", source="crm", key="customer-7", time_ms=2_000)
-    for records in orders(evil, twin, true, label_of(true, "refund")):
-        assert pairs(make_join(pending=9).match(records)) == [("where is my refund", "refund")]
-
-
-def test_an_id_that_comes_back_for_another_text_is_another_event() -> None:
-    """B5, scenario c: a broker that lost its log gives the ids of its places again."""
-    old = answer("events.v1/0/0", "of the first run", time_ms=1)
-    new = answer("events.v1/0/0", "of the second", time_ms=2)
-    join = make_join()
-    join.match([old])
-    again = make_join(join.export())
-    assert pairs(again.match([new, label_of(new, "L")])) == [("of the second", "L")]
-    assert again.match([label(old.event_id, "L")]) == [] and again.counts["quarantined_ambiguous"] == 1
-    assert pairs(again.match([label_of(old, "K")])) == [("of the first run", "K")]
-
-
-@pytest.mark.parametrize("event_source", [None, "crm"])
-def test_a_label_with_the_receipt_of_another_answer_waits_for_its_own(event_source: str | None) -> None:
-    """B5: the receipt must be that of the answer, by its time and its entity."""
-    here = answer("e", "here", source="crm", key="customer-7", time_ms=1_000)
-    for own in (answer("e", "own", source="crm", key="customer-7", time_ms=2_000), answer("e", "own", source="crm")):
-        join = make_join()
-        assert join.match([here, label_of(own, event_source=event_source)]) == [] and join.num_parked == 1
-        assert pairs(join.match([own])) == [("own", "yes")]
-        assert join.num_pending == 1
-        assert join.counts["labels"] == 1
-        assert num_outcomes(join) == 1
-
-
-def test_an_event_that_was_answered_twice_has_two_good_receipts() -> None:
-    """B5: a redelivery changes neither the event nor what it is learnt for."""
-    first = answer("e", source="crm", time_ms=1_000)
-    second = answer("e", source="crm", time_ms=2_000)
-    for records in orders(first, second, label_of(first, "A"), label_of(second, "A")):
-        join = make_join()
-        assert len(join.match(records)) == 1
-        assert join.counts["answers_repeated"] == 1
-        assert join.counts["duplicate"] == 1
-        assert join.counts["labels"] == 2
-        assert num_outcomes(join) == 2
-        assert join.num_parked == 0
-
-
-def test_a_label_that_several_events_fit_is_ambiguous() -> None:
-    """B5: it is quarantined, and every answer waits for a label that says more."""
-    join = make_join()
-    assert join.match([answer("1", "A", source="a"), answer("1", "B", source="b"), label("1", "x")]) == []
-    (held,) = join.take_quarantined()
-    assert (held.reason, held.event_source, held.text) == ("ambiguous", None, "")
-    assert join.counts["quarantined_ambiguous"] == 1
-    assert join.counts["labels"] == 1
-    assert num_outcomes(join) == 1
-    assert join.num_pending == 2
-    approved = RECEIPTS.approved(msgspec.structs.replace(held.feedback, event_source="b"))
-    assert pairs(join.match([approved])) == [("B", "x")]
-
-
-def test_a_label_that_came_twice_is_not_learnt_for_another_event_of_that_id() -> None:
-    """B5: it may be of the event that is labelled or of the one that waits, and nobody can tell which."""
-    join = make_join()
-    assert pairs(join.match([answer("1", "A", source="a"), label("1", "x")])) == [("A", "x")]
-    assert join.match([answer("1", "B", source="b"), label("1", "x")]) == []
-    assert join.counts["quarantined_ambiguous"] == 1 and join.num_pending == 1
-
-
-def test_a_quarantined_label_keeps_the_source_of_its_event() -> None:
-    """B5: an operator vouches for a label of one event."""
-    join = make_join(trust=make_trust(source_labels_per_s=1, source_burst=1))
-    join.match([answer("a"), label("a"), answer("b", "B", source="crm"), label("b")])
-    (held,) = join.take_quarantined()
-    assert (held.reason, held.event_source) == ("over_rate", "crm")
-    released = RECEIPTS.approved(held.feedback)
-    assert pairs(join.match([answer("b", "another", source="http"), released])) == [("B", "yes")]
-
-
 def test_what_an_operator_vouches_for_needs_no_receipt() -> None:
     join = make_join()
     forged = label("e", receipt="5.ab")
     assert join.match([answer("e", time_ms=7), forged]) == [] and len(join.match([RECEIPTS.approved(forged)])) == 1
-
-
-def test_an_answer_from_before_sources_were_kept_is_of_any() -> None:
-    old = msgspec.msgpack.encode([["e", "a text", "yes", "stable", 3, "", 5]])
-    state = msgspec.structs.replace(make_join().export(), pending=msgspec.Raw(old))
-    answered = answer("e", source="crm", time_ms=5)
-    for feedback in (label("e"), label("e", event_source="crm"), label_of(answered)):
-        join = make_join(state)
-        assert len(join.match([answered, feedback, answered])) == 1 and join.counts["answers_repeated"] == 2
-
-
-def test_one_id_for_everything_costs_no_memory() -> None:
-    join = make_join(pending=1_000, parked=1_000)
-    true = answer("1", "mine", source="crm")
-    join.match([true, *(answer("1", f"text {number}", source="http", time_ms=number) for number in range(50))])
-    join.match([label_of(answer("2", time_ms=number)) for number in range(50)])
-    assert join.num_pending == SAME_ID
-    assert join.num_parked == SAME_ID
-    assert join.counts["orphan"] == 50 - SAME_ID
-    assert pairs(join.match([label_of(true)])) == [("mine", "yes")]
 
 
 IDS = st.sampled_from([f"event-{i}" for i in range(6)])
@@ -382,22 +189,6 @@ def test_every_label_meets_exactly_one_end(records: list[Answer | Feedback]) -> 
     assert num_outcomes(join) == num_labels
     assert len(samples) == join.counts["matched"]
     assert join.num_pending <= 4 and join.num_parked <= 3
-
-
-ANSWERED = [
-    answer(event_id, text, source=source, key=key, time_ms=time_ms)
-    for time_ms, (event_id, text, source, key) in enumerate(product(("1", "2"), ("A", "B"), ("crm", "http"), ("", "k")))
-]
-LABELLED = [
-    *(label_of(answered, answered.text) for answered in ANSWERED),
-    *(label_of(answered, answered.text, event_source=answered.source) for answered in ANSWERED),
-]
-
-
-@given(st.lists(st.sampled_from([*ANSWERED, *LABELLED])))
-def test_a_receipt_is_learnt_for_the_text_that_it_is_of(records: list[Answer | Feedback]) -> None:
-    """B5: this holds in any order, and whatever else has the id, or even the id and the source."""
-    assert all(text == value for text, value in pairs(make_join(pending=99, parked=99).match(records)))
 
 
 @given(RECORDS, RECORDS)

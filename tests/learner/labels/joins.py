@@ -1,0 +1,77 @@
+"""Joins whose windows are small, and the answers and labels that the tests match in them."""
+
+from learner.config import LearnerConfig
+from learner.labels.join import Join, JoinState
+from learner.labels.sample import Sample
+from learner.labels.trust import LabelTrust
+from learner.labels.window import OVERHEAD
+from wire.config import TrustConfig
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback
+
+RECEIPTS = Receipts(b"a key for tests")
+
+
+def make_join(
+    state: JoinState | None = None, trust: LabelTrust | None = None, *, pending: int = 4, parked: int = 3
+) -> Join:
+    """Returns a join whose windows hold so many small answers and labels."""
+    bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 130)}
+    config = LearnerConfig(held_back_share=0.0, remembered_ids=50, **bounds)  # type: ignore[arg-type]
+    return Join(config, trust or make_trust(), state=state)
+
+
+def make_trust(**limits: float) -> LabelTrust:
+    guard = TrustConfig(**limits)  # type: ignore[arg-type]
+    return LabelTrust(LearnerConfig(max_label_chars=20, guard=guard), receipts=RECEIPTS)
+
+
+def answer(
+    event_id: str, text: str = "a text", label: str | None = "yes", *, source: str = "", key: str = "", time_ms: int = 0
+) -> Answer:
+    return Answer(
+        event_id=event_id,
+        text=text,
+        label=label,
+        score=0.5,
+        weights_version=3,
+        arm="stable",
+        precision="int8",
+        rollout_revision=1,
+        source=source,
+        key=key,
+        time_ms=time_ms,
+        receipt=RECEIPTS.of(event_id, time_ms=time_ms, entity=key if key else event_id),
+    )
+
+
+def label(
+    event_id: str, value: str = "yes", source: str = "", receipt: str = "", event_source: str | None = None
+) -> Feedback:
+    return Feedback(
+        event_id=event_id, label=value, source=source, time_ms=17, receipt=receipt, event_source=event_source
+    )
+
+
+def label_of(answered: Answer, value: str = "yes", *, event_source: str | None = None) -> Feedback:
+    """Returns the label of an answer, with its receipt."""
+    return Feedback(
+        event_id=answered.event_id,
+        label=value,
+        key=answered.key,
+        source="desk",
+        time_ms=17,
+        receipt=answered.receipt,
+        event_source=event_source,
+    )
+
+
+def pairs(samples: list[Sample]) -> list[tuple[str, str]]:
+    return [(sample.text, sample.label) for sample in samples]
+
+
+def num_outcomes(join: Join) -> int:
+    """Returns how many labels have an outcome, or are parked."""
+    num_final = sum(join.counts[name] for name in ("matched", "late", "duplicate", "orphan"))
+    num_distrusted = sum(num for name, num in join.counts.items() if name.startswith(("refused_", "quarantined_")))
+    return num_final + num_distrusted + join.num_parked
