@@ -1,5 +1,6 @@
 """The inside of a replica, between its ways in and out: a queue, an engine and an outbox with tight bounds."""
 
+import time
 from collections.abc import Callable
 
 from serving.batcher import BatchQueue
@@ -20,12 +21,20 @@ def no_broker() -> Publisher:
 
 
 def queue_of(max_items: int) -> BatchQueue[Item]:
-    return BatchQueue(max_items=max_items, max_bytes=1 << 20, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0)
+    return BatchQueue(max_items=max_items, max_bytes=1 << 30, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0)
 
 
-def engine_of(queue: BatchQueue[Item], counts: Counts) -> Engine:
+def engine_of(queue: BatchQueue[Item], counts: Counts, *, clock: Callable[[], float] = time.monotonic) -> Engine:
     """Returns an engine that has no weights yet and was not started."""
-    return Engine(queue, counts, top_scores=2, precision=PrecisionConfig(), receipts=RECEIPTS, now_ms=lambda: 9)
+    return Engine(
+        queue,
+        counts,
+        top_scores=2,
+        precision=PrecisionConfig(),
+        receipts=RECEIPTS,
+        now_ms=lambda: 9,
+        clock=clock,
+    )
 
 
 def pipeline_of(

@@ -13,9 +13,10 @@ from bench.chaos.servers import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from services.local import tether
 from services.local.logfile import RotatingLog
-from serving.counts import Counts
-from tests.serving.pipelines import engine_of, queue_of
-from tests.serving.test_engine import Caller, running
+from serving.batcher import BatchQueue
+from serving.engine import Engine
+from serving.item import Item
+from tests.serving.callers import Caller, running
 from tests.serving.versions import TinyPublisher
 from tests.serving.weights.test_swap import served, swap_of
 from tests.stores import SIGNING_KEY
@@ -41,12 +42,12 @@ def opened(url: str) -> Store:
     return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), SIGNING_KEY)
 
 
-def test_answers_do_not_wait_for_the_version_that_comes_slowly(redis_behind: tuple[str, Proxy]) -> None:
+def test_answers_do_not_wait_for_the_version_that_comes_slowly(
+    redis_behind: tuple[str, Proxy], engine: Engine, queue: BatchQueue[Item]
+) -> None:
     url, proxy = redis_behind
     kind, attributes = TOXICS["delay"]
     delay = Toxic("delay", "replica and Redis", [proxy], kind, attributes, 1.0)
-    queue = queue_of(99)
-    engine = engine_of(queue, Counts())
     with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
         eventually(lambda: _is_up(near))
         learner = TinyPublisher(near)

@@ -7,13 +7,11 @@ import msgspec
 import pytest
 
 from serving.config import PrecisionConfig
-from serving.counts import Counts
 from serving.engine import Engine
 from serving.predict import predict_many
 from serving.weights.latency import NOT_MEASURED, LatencyTable
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap, SwapState
-from tests.serving.pipelines import engine_of, queue_of
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, logits_of, model_of, plan_of, tokenizer
 from tests.stores import plant_plan
 from tests.waiting import eventually
@@ -27,11 +25,6 @@ AUTO = PrecisionConfig()
 @pytest.fixture
 def learner(store: Store) -> TinyPublisher:
     return TinyPublisher(store)
-
-
-@pytest.fixture
-def engine() -> Engine:
-    return engine_of(queue_of(9), Counts())
 
 
 def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: PrecisionConfig = AUTO) -> Swap:

@@ -1,0 +1,152 @@
+"""The model's thread where an event, the memory or the machine fails it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from serving.batcher import BatchQueue
+from serving.counts import Counts
+from serving.engine import Engine
+from serving.errors import Unhealthy
+from serving.item import Item, ItemFailure, Outcome, Unanswered
+from serving.predict import predict_many
+from tests.serving.callers import Caller, answered, running
+from tests.serving.pipelines import engine_of
+from tests.serving.versions import live_of
+from wire.records import Answer, Event
+
+POISON = [1 << 20]
+"""A token id beyond the vocabulary: the forward raises."""
+
+
+def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], counts: Counts) -> None:
+    caller = Caller()
+    items = [caller.item("good", event_id=f"g{index}") for index in range(4)]
+    items.insert(2, caller.item("bad", event_id="bad", token_ids=POISON))
+    with running(engine, queue, live_of([1])):
+        queue.submit_many(items)
+        outcomes = caller.wait(5)
+    failed = [outcome for outcome in outcomes if isinstance(outcome, ItemFailure)]
+    assert [(failure.event.id, failure.reason) for failure in failed] == [("bad", "model_failed")]
+    assert counts.snapshot()["model_failed"] == 1
+    assert counts.snapshot()["answers"] == 4
+
+
+def test_the_engine_goes_on_after_a_failure(engine: Engine, queue: BatchQueue[Item]) -> None:
+    caller = Caller()
+    with running(engine, queue, live_of([1])):
+        queue.submit(caller.item("bad", token_ids=POISON))
+        caller.wait(1)
+        queue.submit(caller.item("good"))
+        outcomes = caller.wait(2)
+    assert isinstance(outcomes[1], Answer)
+
+
+class Machine:
+    """The machine below `predict_many`: `raises` returns the error for the texts of a batch, None where it answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.raises: Callable[[list[str]], Exception | None] = lambda texts: None
+        monkeypatch.setattr("serving.engine.predict_many", self.predict)
+
+    def predict(self, events: Sequence[Event], *args: Any, **options: Any) -> list[Answer]:
+        error = self.raises([event.text for event in events])
+        if error is not None:
+            raise error
+        return predict_many(events, *args, **options)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def kinds(outcomes: Sequence[Outcome]) -> list[type]:
+    return [type(outcome) for outcome in outcomes]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no space"), torch.OutOfMemoryError("CUDA")])
+def test_memory_that_runs_out_is_no_fault_of_an_event(
+    engine: Engine, queue: BatchQueue[Item], counts: Counts, machine: Machine, error: Exception
+) -> None:
+    """B25 no. 9: events were blamed for a lack of memory."""
+    caller = Caller()
+    machine.raises = lambda texts: error if "bad luck" in texts else None
+    queue.submit_many([caller.item(text) for text in ("good", "bad luck", "good")])
+    with running(engine, queue, live_of([1])):
+        assert kinds(caller.wait(3)) == [Answer, Unanswered, Answer]
+    assert counts.snapshot()["machine_faults"] == 1
+    assert "model_failed" not in counts.snapshot()
+
+
+def test_a_batch_that_is_too_large_for_the_memory_is_answered_in_parts(
+    engine: Engine, queue: BatchQueue[Item], machine: Machine
+) -> None:
+    caller = Caller()
+    machine.raises = lambda texts: MemoryError() if len(texts) > 1 else None
+    queue.submit_many([caller.item("good") for _ in range(5)])
+    with running(engine, queue, live_of([1])):
+        assert len(answered(caller.wait(5))) == 5
+
+
+def test_where_nothing_can_be_answered_no_event_is_blamed(
+    engine: Engine, queue: BatchQueue[Item], machine: Machine
+) -> None:
+    """B25 no. 9: a broken processor, for example, may raise any error."""
+    caller = Caller()
+    with running(engine, queue, live_of([1])):
+        queue.submit(caller.item("good"))
+        caller.wait(1)
+        machine.raises = lambda texts: RuntimeError("device-side assert triggered")
+        queue.submit_many([caller.item("one"), caller.item("two")])
+        caller.wait(3)
+        machine.raises = lambda texts: RuntimeError("poison") if "poison" in texts else None
+        queue.submit(caller.item("poison"))
+        outcomes = caller.wait(4)
+    assert kinds(outcomes) == [Answer, Unanswered, Unanswered, ItemFailure]
+
+
+def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machine) -> None:
+    now_s = [0.0]
+    engine = engine_of(queue, Counts(), clock=lambda: now_s[0])
+    caller = Caller()
+    with running(engine, queue, live_of([1])):
+        machine.raises = lambda texts: MemoryError()
+        for number, now_s[0] in enumerate((10.0, 14.0, 16.0)):
+            engine.check(batch_timeout_s=5)
+            queue.submit(caller.item("hello"))
+            caller.wait(number + 1)
+        with pytest.raises(Unhealthy, match="failed for more than 5 s"):
+            engine.check(batch_timeout_s=5)
+        machine.raises = lambda texts: None
+        queue.submit(caller.item("hello"))
+        caller.wait(4)
+        engine.check(batch_timeout_s=5)
+
+
+def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
+    now_s = [0.0]
+    engine = engine_of(queue, counts, clock=lambda: now_s[0])
+    engine.live = live_of([1])
+    with pytest.raises(Unhealthy, match="ended"):
+        engine.check(batch_timeout_s=5)
+    engine.start()
+    engine.check(batch_timeout_s=5)
+    held = threading.Event()
+    release = threading.Event()
+
+    def hold(_: Outcome) -> None:
+        held.set()
+        release.wait(20)
+
+    queue.submit(Item(event=Event(id="e", text="hello"), token_ids=[101, 102], done=hold))
+    held.wait(20)
+    now_s[0] = 6.0
+    with pytest.raises(Unhealthy, match="more than 5 s"):
+        engine.check(batch_timeout_s=5)
+    release.set()
+    queue.close()
+    engine.join(20)
