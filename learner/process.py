@@ -25,7 +25,7 @@ from learner.release.eraser import Eraser
 from learner.release.publisher import WeightPublisher
 from learner.release.repair import Repairer
 from learner.report import Reporter
-from learner.slow.idle_timer import IdleTimer
+from learner.slow.schedule import IdleTimer
 from learner.state.checkpoint import Checkpoints
 from model.minilm import load_encoder
 from wire.bus import Bus

@@ -1,8 +1,6 @@
 """The slow tier: trains the top blocks of the encoder in rounds, in small units beside the fast tier.
 
-    schedule        when a round is due, and on what
-    idle_timer      whether the learner is idle: a rehearsal may begin
-    plan            all batches of a round, drawn when it begins
+    schedule        when a round is due, and on what: all its batches, drawn when it begins
     round           the phases of a round: pseudo-labels, training, storing, rebuilding the fast tier, measuring
     pseudo_labels   labels for texts that nobody labelled
     trainer, adamw  the gradient steps; strategies/ how new and replayed samples share them

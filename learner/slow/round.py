@@ -28,8 +28,8 @@ from learner.failpoints import failpoint
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
-from learner.slow.plan import RoundPlan
 from learner.slow.pseudo_labels import PseudoLabels
+from learner.slow.schedule import RoundPlan
 from learner.slow.trainer import Trainer, with_own_top
 from model.strata import Strata
 

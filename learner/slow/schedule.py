@@ -4,22 +4,27 @@
     no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone
     the same, rehearsed, and fewer samples than texts that wait for a label --> pseudo-labels of these, and memory
 
+    new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
+
 Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`, `rehearsed_at`,
 `guessed_at`) is the number of labels learnt at the last round of a kind. The marks are among the learner's counts, and
 so in its checkpoint. When a round is due may depend on the clock; what it trains on depends only on which labels were
-learnt before it (`learner.slow.plan.draw_plan`).
+learnt before it. All batches of a round are drawn when it begins, so that a restart can repeat the round.
 """
 
 import math
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import numpy as np
 
 from learner.config import LearnerConfig
 from learner.labels.join import Join
-from learner.memory.replay import Labelled, Replay
-from learner.slow.plan import RoundPlan, draw_plan, step_sizes
+from learner.memory.replay import Labelled, Replay, draw
 from learner.slow.strategies.in_rounds import in_rounds
-from wire.records import RoundKind
+from wire.records import Answer, Feedback, RoundKind
 
 ROUND_AT = "round_at"
 REHEARSED_AT = "rehearsed_at"
@@ -35,6 +40,62 @@ the first has made."""
 
 PSEUDO_LABEL_SHARE = 0.75
 """Share of the samples of a step in these rounds that have a pseudo-label."""
+
+
+class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for.
+
+    In a round on texts without a label, these are the new samples, and their labels are "".
+    """
+
+    fresh: list[Labelled]
+    draws: list[list[Labelled]]
+
+    @property
+    def samples(self) -> list[Labelled]:
+        samples = list(self.fresh)
+        for replayed in self.draws:
+            samples += replayed
+        return samples
+
+
+class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slow round trains on. The round is a pure function of its plan and of the encoder it begins from."""
+
+    number: int
+    steps: list[StepPlan]
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes that the round trains on, one row each in the auxiliary head."""
+        labels = set[str]()
+        for step in self.steps:
+            labels |= {sample.label for sample in step.samples}
+        return sorted(labels - {""})
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """The texts that the round needs pseudo-labels for, each once, in the order of the steps."""
+        texts = dict[str, None]()
+        for step in self.steps:
+            texts |= dict.fromkeys(sample.text for sample in step.fresh if not sample.label)
+        return list(texts)
+
+
+class IdleTimer:
+    """Measures the time since the last label. `idle_after_s` of 0 means that the learner is never idle."""
+
+    def __init__(self, idle_after_s: float, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._idle_after_s = idle_after_s
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+
+    def is_idle_after(self, records: Iterable[Answer | Feedback]) -> bool:
+        """Takes in what was read last. Whether no label has come for `idle_after_s` seconds."""
+        if any(isinstance(record, Feedback) for record in records):
+            self._last_s = self._clock_s()
+        idle_s = self._clock_s() - self._last_s
+        return self._idle_after_s > 0 and idle_s >= self._idle_after_s
 
 
 class Schedule:
@@ -125,3 +186,45 @@ def labels_due(num_memory: int, *, every: int) -> float:
     (500, 1000.0)
     """
     return max(every, GROWTH * num_memory)
+
+
+def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
+    """The number of fresh samples in a step of `size` samples, then that of each draw. Without draws all are fresh.
+
+    >>> step_sizes(32, 1), step_sizes(32, 2, share_fresh=0.75), step_sizes(32, 0)
+    ((16, 16), (24, 4, 4), (32,))
+    """
+    if not num_draws:
+        return (size,)
+    num_fresh = int(size * share_fresh)
+    return (num_fresh, *[(size - num_fresh) // num_draws] * num_draws)
+
+
+def draw_plan(
+    number: int,
+    fresh: Sequence[Labelled],
+    replay: Replay[Labelled],
+    *,
+    steps: int,
+    sizes: Sequence[int],
+    seed: int,
+) -> RoundPlan:
+    """The steps of round `number`: `sizes[0]` samples each from `fresh`, shuffled and as often as needed, and a draw of
+    each other size from `replay`. Without `fresh` all are from `replay`.
+
+    The plan is a function of the set of samples, of `number` and of `seed`: the order in which the samples came changes
+    nothing.
+    """
+    rng = np.random.default_rng([seed, number])
+    groups = replay.groups()
+    pool = sorted(fresh) or replay.samples()
+    num_fresh, *draws = sizes
+    order: list[int] = []
+    while len(order) < num_fresh * steps:
+        order += rng.permutation(len(pool)).tolist()
+    plans = list[StepPlan]()
+    for step in range(steps):
+        places = order[step * num_fresh : (step + 1) * num_fresh]
+        replayed = [draw(groups, num_samples, rng) for num_samples in draws]
+        plans.append(StepPlan(fresh=[pool[place] for place in places], draws=replayed))
+    return RoundPlan(number=number, steps=plans)

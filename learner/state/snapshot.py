@@ -26,7 +26,7 @@ from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState
 from learner.memory.replay import Labelled, ReplayState
 from learner.quality.anchor import Anchor
-from learner.slow.plan import RoundPlan
+from learner.slow.schedule import RoundPlan
 from learner.state.origin import Origin
 from model.weights import layer_of
 from wire.records import Lineage, WeightManifest

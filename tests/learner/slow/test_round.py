@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig, SlowStrategy
-from learner.slow.plan import RoundPlan, draw_plan, step_sizes
 from learner.slow.round import Phase, SlowRound, token_dropout
+from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.trainer import top_state
 from tests.learner.slow.rounds import SAMPLES, holdout, replay, tier
 from tests.learner.small import SMALL, labelled, small_served, small_strata

@@ -1,13 +1,19 @@
+"""When a slow round is due, when the learner is idle, and what a round trains on."""
+
 import math
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
 
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
-from learner.slow.plan import RoundPlan
-from learner.slow.schedule import Schedule
+from learner.slow.schedule import IdleTimer, RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
+from tests.learner.slow.rounds import SAMPLES, replay
 from tests.learner.small import labelled, small_config
-from tests.learner.streams import answer
+from tests.learner.streams import answer, feedback
 
 EVERY = 60
 """Labels between two rounds in the small configuration."""
@@ -123,3 +129,53 @@ def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
     frozen = Schedule(small_config(trainable_layers=0), Counter(learnt=500))
     assert frozen.due(80, waiting(99), is_urgent=True, is_idle=True) is None
     assert frozen.is_rested(80, waiting(99), is_urgent=True)
+
+
+def clock(*times_s: float) -> Iterator[float]:
+    return iter(times_s)
+
+
+def test_labels_restart_the_timer_and_answers_do_not() -> None:
+    times = clock(0.0, 4.0, 5.0, 6.0, 6.0, 10.9, 11.0)
+    timer = IdleTimer(5.0, clock_s=lambda: next(times))
+    assert not timer.is_idle_after([answer(0)])
+    assert timer.is_idle_after([answer(1)])
+    assert not timer.is_idle_after([answer(2), feedback(2)])
+    assert not timer.is_idle_after([])
+    assert timer.is_idle_after([])
+
+
+def test_a_time_of_zero_means_never_idle() -> None:
+    times = clock(0.0, 1e9)
+    assert not IdleTimer(0.0, clock_s=lambda: next(times)).is_idle_after([])
+
+
+def sizes_of(step: StepPlan) -> tuple[int, list[int]]:
+    return len(step.fresh), [len(replayed) for replayed in step.draws]
+
+
+def test_half_of_every_step_is_fresh_and_half_is_balanced() -> None:
+    draw = partial(draw_plan, fresh=SAMPLES[:10], steps=5, sizes=(4, 4), seed=0)
+    plan = draw(1, replay=replay())
+    assert [sizes_of(step) for step in plan.steps] == [(4, [4])] * 5
+    fresh = list[Labelled]()
+    for step in plan.steps:
+        fresh += step.fresh
+    assert set(fresh) == set(SAMPLES[:10])
+    assert max(fresh.count(sample) for sample in fresh) == 2
+    assert draw(1, replay=replay()) == plan
+    assert draw(2, replay=replay()) != plan
+
+
+@pytest.mark.parametrize("num_draws, sizes", [(0, (8, [])), (1, (4, [4])), (2, (4, [2, 2]))])
+def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tuple[int, list[int]]) -> None:
+    for fresh in (SAMPLES[:10], []):  # without fresh samples the memory stands in
+        plan = draw_plan(1, fresh, replay(), steps=2, sizes=step_sizes(8, num_draws), seed=0)
+        assert [sizes_of(step) for step in plan.steps] == [sizes] * 2
+
+
+def test_texts_without_a_label_are_listed_once_and_name_no_class() -> None:
+    unlabelled = [sample._replace(label="") for sample in labelled(200, 210)]
+    plan = draw_plan(1, unlabelled, replay(), steps=12, sizes=(4, 4), seed=0)
+    assert sorted(plan.unlabelled) == sorted(sample.text for sample in unlabelled)
+    assert "" not in plan.labels
