@@ -27,7 +27,7 @@ from learner.labels.recent import hash_of
 from learner.labels.sample import Sample
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, with_names
-from learner.quality.anchor import Anchor
+from learner.quality.comparison import Anchor
 from learner.quality.evaluation import MeasuredCandidate, changes
 from learner.quality.gate import ADOPTION_SIGMAS, is_worse_beyond_chance
 from learner.quality.temperature import DEFAULT

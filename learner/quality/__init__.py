@@ -1,7 +1,6 @@
 """How good a candidate is, and whether it may be published. Nothing here changes the learner.
 
-    comparison   two versions on the same samples, as counts
-    anchor       what the best version so far named rightly
+    comparison   two versions on the same samples, as counts; the anchor, which is the best version so far
     evaluation   measures a candidate beside its parent and the anchor
     parity       the served precisions beside full precision
     temperature  calibration of the scores

@@ -14,8 +14,7 @@ from torch import Tensor
 from learner.export import ServedEncoder, stored_head
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
-from learner.quality.anchor import Anchor, anchor_of, named
-from learner.quality.comparison import Comparison, Paired, compare
+from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, compare, named
 from model.quantized import QuantizedHead
 from wire.records import Evaluation, StageEvaluation
 

@@ -25,7 +25,7 @@ from learner.labels.letters import LettersState
 from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState
 from learner.memory.replay import Labelled, ReplayState
-from learner.quality.anchor import Anchor
+from learner.quality.comparison import Anchor
 from learner.slow.schedule import RoundPlan
 from learner.state.origin import Origin
 from model.weights import layer_of
