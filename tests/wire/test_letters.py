@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatchBuilder  # type: ignore[import-untyped]
 
-from tests.wire.test_envelope import PLACE, SAMPLES
+from tests.wire.samples import PLACE, SAMPLES
 from wire.envelope import (
     MAX_DETAIL_CHARS,
     MAX_FIELD_BYTES,

@@ -11,7 +11,7 @@ from services.local.kafka import LocalBroker
 from tests.brokers import start_kind, take
 from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, keep_ports, kill, only_kafka, patient, send, settle
-from tests.wire.test_envelope import SAMPLES
+from tests.wire.samples import SAMPLES
 from wire.bus import Bus, Position, Publisher
 from wire.config import BusConfig
 from wire.errors import BusUnavailable

@@ -1,0 +1,65 @@
+"""One record of each kind that crosses a topic, with every field set, and a plain message with the place it is from."""
+
+import json
+
+from wire.message import Message, Place
+from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
+
+PLACE = Place(topic="events.v1", partition=3, offset=1042)
+
+SAMPLES: tuple[TopicRecord, ...] = (
+    Event(id="e-17", text="My card d\u00e9clined", key="customer-9", source="shop", time_ms=1_700_000_000_123),
+    Answer(
+        event_id="e-17",
+        text="My card d\u00e9clined",
+        label="card_declined",
+        score=0.75,
+        weights_version=12,
+        arm="candidate",
+        precision="w8c",
+        rollout_revision=4,
+        scores=(("card_declined", 0.75), ("refund", 0.25)),
+        key="customer-9",
+        source="replica-1",
+        event_time_ms=1_700_000_000_123,
+        time_ms=1_700_000_000_456,
+        receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
+    ),
+    Feedback(
+        event_id="e-17",
+        label="card_declined",
+        key="customer-9",
+        source="desk",
+        time_ms=1_700_000_100_000,
+        receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
+        approval="ffeeddccbbaa99887766554433221100",
+        event_source="shop",
+    ),
+    Quarantined(
+        reason="flip",
+        event_id="e-17",
+        label="card_declined",
+        key="customer-9",
+        source="desk",
+        time_ms=1_700_000_100_000,
+        receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
+        text="My card d\u00e9clined",
+        answered="refund",
+        event_source="shop",
+    ),
+    DeadLetter(
+        reason="undecodable",
+        detail="no JSON",
+        topic="events.v1",
+        partition=3,
+        offset=1042,
+        payload=b"\x00\xff{",
+        source="replica-1",
+        time_ms=1_700_000_000_789,
+    ),
+)
+
+
+def plain(body: object, *, key: bytes | None = None) -> Message:
+    """Returns a message that is JSON and nothing else, as any producer may send it."""
+    return Message(key=key, value=json.dumps(body).encode(), timestamp_ms=5)
