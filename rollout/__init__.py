@@ -8,5 +8,5 @@
 source, and applies the `rule`. `plans` are the pure steps from one plan to the next, and `change` writes them by
 compare and swap. `operator` has the commands of an operator, `alarms` what fails now, `config` the settings.
 
-Other rooms may use `controller`, `operator`, `config`, `plans` and `change`.
+Other rooms may use `controller`, `judge`, `decider`, `operator`, `config`, `plans` and `change`.
 """

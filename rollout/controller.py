@@ -23,7 +23,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 
 import structlog
 
@@ -34,10 +33,8 @@ from rollout.decider import RolloutState
 from rollout.judge import Judge
 from rollout.plans import PlanChange, follow_newest, heal
 from rollout.retention import retained
-from wire.bus import Bus
-from wire.config import TrustConfig
 from wire.errors import StoreUnavailable
-from wire.records import ControllerReport, Feedback, RolloutPlan
+from wire.records import ControllerReport, RolloutPlan
 from wire.store import Lease, Store, Watch
 
 LEASE = "rollout"
@@ -51,24 +48,25 @@ log = structlog.get_logger("rollout")
 
 
 class Controller:
-    """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_newest, collect."""
+    """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_newest, collect.
+
+    `open_judge` starts a judge, which begins with no evidence.
+    """
 
     def __init__(
         self,
         store: Store,
-        bus: Bus,
+        open_judge: Callable[[], Judge],
         *,
         config: RolloutConfig,
-        trust: TrustConfig,
         holder: str,
-        refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
     ) -> None:
         self._store = store
+        self._open_judge = open_judge
         self._config = config
         self._holder = holder
         self._now_ms = now_ms
-        self._open_judge = partial(Judge, store, bus, config=config, trust=trust, refusal=refusal, now_ms=now_ms)
         self._renewal_s = config.lease_ms / 3_000
         self._collect_at_s = 0.0
         self._judge_started_s = 0.0

@@ -35,7 +35,7 @@ class RolloutState:
 
 
 class Decider:
-    """Owns the evidence. Verbs: add, decide, state.
+    """Owns the evidence, and the alarms of judging by it. Verbs: add, decide, state.
 
     `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
     `refusal` returns why a label is not believed, "" where it is.
@@ -49,13 +49,12 @@ class Decider:
         trust: TrustConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
-        alarms: Alarms,
     ) -> None:
+        self.alarms = Alarms()
         self._store = store
         self._config = config
         self._refusal = refusal
         self._now_ms = now_ms
-        self._alarms = alarms
         influence = Influence(trust, share=config.source_share)
         self._window = EvidenceWindow(config.max_unlabelled, influence, seed=secrets.randbits(32))
 
@@ -120,9 +119,9 @@ class Decider:
         if isinstance(decision, Withdraw):
             return withdraw(newest, decision.version, reason=decision.reason, now_ms=self._now_ms())
         if not decision.version:
-            self._alarms.raise_("promote", f"no version that has these labels is stored any more: {decision.reason}")
+            self.alarms.raise_("promote", f"no version that has these labels is stored any more: {decision.reason}")
             return None
-        self._alarms.clear("promote")
+        self.alarms.clear("promote")
         return promote(newest, decision.version, reason=decision.reason, now_ms=self._now_ms())
 
 

@@ -9,19 +9,14 @@ failure of Kafka or Redis it is kept, and the topics are read on from the same o
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 
 import structlog
 
-from rollout.alarms import Alarms
-from rollout.config import RolloutConfig
 from rollout.decider import Decider, RolloutState
 from wire.bus import Bus, Followed
-from wire.config import TrustConfig
 from wire.errors import LogTruncated
 from wire.records import Answer, Feedback
-from wire.store import Store
 
 POLL_MS = 100
 DECIDE_INTERVAL_S = 1.0
@@ -34,25 +29,16 @@ log = structlog.get_logger("rollout")
 
 
 class Judge:
-    """A thread that follows answers and labels from now on. Verbs: is_alive, close.
+    """A thread that follows answers and labels from now on, for a decider of its own. Verbs: is_alive, close.
 
     `state` is replaced as a whole, so any thread may read it, and `alarms` as well.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        bus: Bus,
-        *,
-        config: RolloutConfig,
-        trust: TrustConfig,
-        refusal: Callable[[Feedback], str],
-        now_ms: Callable[[], int],
-    ) -> None:
+    def __init__(self, bus: Bus, decider: Decider) -> None:
         self.state = RolloutState()
-        self.alarms = Alarms()
+        self.alarms = decider.alarms
         self._bus = bus
-        self._decider = Decider(store, config=config, trust=trust, refusal=refusal, now_ms=now_ms, alarms=self.alarms)
+        self._decider = decider
         self._offsets: dict[str, int] = {}
         self._decide_at_s = 0.0
         self._closing = threading.Event()

@@ -108,6 +108,8 @@ def run(context: CliContext) -> None:
     """Run the controller that promotes and withdraws by itself. A second one stands by."""
     from learner.labels.trust import LabelTrust
     from rollout.controller import Controller
+    from rollout.decider import Decider
+    from rollout.judge import Judge
     from services.commands.run import stop_signal
     from services.keys import key_bytes
     from services.stack import open_store
@@ -119,16 +121,19 @@ def run(context: CliContext) -> None:
     holder = f"{socket.gethostname()}:{os.getpid()}"
     guard = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
+
+        def open_judge() -> Judge:
+            decider = Decider(
+                store,
+                config=settings.rollout,
+                trust=settings.learner.guard,
+                refusal=guard.refusal,
+                now_ms=now_ms,
+            )
+            return Judge(bus, decider)
+
         os.nice(settings.rollout.niceness)
-        Controller(
-            store,
-            bus,
-            config=settings.rollout,
-            trust=settings.learner.guard,
-            holder=holder,
-            refusal=guard.refusal,
-            now_ms=now_ms,
-        ).run(stop)
+        Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
 
 
 @contextmanager

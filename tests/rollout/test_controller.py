@@ -19,6 +19,8 @@ import redis
 
 from rollout.config import RolloutConfig
 from rollout.controller import Controller
+from rollout.decider import Decider
+from rollout.judge import Judge
 from rollout.operator import Operator
 from rollout.plans import NotPossible
 from services.local.redis import LocalRedis, start_redis
@@ -149,9 +151,11 @@ def leading(
 ) -> Iterator[None]:
     """Runs a controller in a thread."""
     stop = threading.Event()
-    controller = Controller(
-        store, bus, config=config, trust=TrustConfig(), holder=holder, refusal=refusal, now_ms=now_ms
-    )
+
+    def open_judge() -> Judge:
+        return Judge(bus, Decider(store, config=config, trust=TrustConfig(), refusal=refusal, now_ms=now_ms))
+
+    controller = Controller(store, open_judge, config=config, holder=holder, now_ms=now_ms)
     thread = threading.Thread(target=controller.run, args=(stop,))
     thread.start()
     try:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from rollout.alarms import Alarms
 from rollout.config import RolloutConfig
 from rollout.decider import Decider
 from rollout.plans import begin, follow
@@ -13,14 +12,9 @@ from wire.store import Store
 
 
 @pytest.fixture
-def alarms() -> Alarms:
-    return Alarms()
-
-
-@pytest.fixture
-def decider(store: Store, alarms: Alarms) -> Decider:
+def decider(store: Store) -> Decider:
     config = RolloutConfig(min_labels=20)
-    return Decider(store, config=config, trust=TrustConfig(), refusal=lambda label: "", now_ms=lambda: 5, alarms=alarms)
+    return Decider(store, config=config, trust=TrustConfig(), refusal=lambda label: "", now_ms=lambda: 5)
 
 
 @pytest.fixture
@@ -57,7 +51,7 @@ def judge(decider: Decider, *, candidates: range, right: bool = True) -> None:
 
 @pytest.mark.parametrize(("collected", "promoted"), [((), 8), ((8,), 7), ((5, 7, 8), 6)])
 def test_the_newest_stored_version_that_was_judged_is_promoted(
-    published: Store, decider: Decider, alarms: Alarms, collected: tuple[int, ...], promoted: int
+    published: Store, decider: Decider, collected: tuple[int, ...], promoted: int
 ) -> None:
     """B1: versions that a plan or a label still needed had been collected."""
     decider.decide()
@@ -66,11 +60,11 @@ def test_the_newest_stored_version_that_was_judged_is_promoted(
     plan = published.plans.read()
     assert plan is not None
     assert (plan.stable, plan.candidate, plan.previous) == (promoted, 10, 1)
-    assert not alarms.now()
+    assert not decider.alarms.now()
 
 
 def test_where_nothing_that_was_judged_is_stored_nothing_is_promoted_and_that_is_said(
-    published: Store, decider: Decider, alarms: Alarms
+    published: Store, decider: Decider
 ) -> None:
     """B1: earlier and later versions are stored, but the labels belong to neither."""
     decider.decide()
@@ -78,7 +72,7 @@ def test_where_nothing_that_was_judged_is_stored_nothing_is_promoted_and_that_is
     before = published.plans.read()
     judge(decider, candidates=range(5, 9))
     assert published.plans.read() == before
-    assert "no version that has these labels is stored" in " ".join(alarms.now())
+    assert "no version that has these labels is stored" in " ".join(decider.alarms.now())
 
 
 def test_a_withdrawal_needs_no_candidate_in_the_store(published: Store, decider: Decider) -> None:

@@ -1,18 +1,15 @@
 """Tests late labels: with a version every second, the rollout still advances. The clock counts seconds."""
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from rollout.alarms import Alarms
 from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
+from rollout.judge import Judge
 from tests.stores import lease_of, manifest_of
-from wire.bus import Bus
-from wire.config import BusConfig, TrustConfig
+from wire.config import TrustConfig
 from wire.records import Answer, Feedback
 from wire.rollout import arm_for
 from wire.store import Store
@@ -21,26 +18,25 @@ COLLECT_EVERY_S = 30
 EVENTS_PER_S = 5
 
 
+def no_judge() -> Judge:
+    raise AssertionError("the simulation decides by itself, second by second")
+
+
 class Simulation:
-    """Simulates learner, replicas and labellers around the real controller and judge, second by second.
+    """Simulates learner, replicas and labellers around the real controller and decider, second by second.
 
     The candidate arm is always right, the stable one half of the time.
     """
 
-    def __init__(self, store: Store, bus: Bus, *, delay_s: int) -> None:
+    def __init__(self, store: Store, *, delay_s: int) -> None:
         config = RolloutConfig(max_unlabelled=10_000)
         self.store = store
         self._lease = lease_of(store)
         self.second = 0
-        self.alarms = Alarms()
-        common: dict[str, Any] = {
-            "config": config,
-            "trust": TrustConfig(),
-            "refusal": lambda label: "",
-            "now_ms": lambda: self.second,
-        }
-        self._controller = Controller(store, bus, holder="c", **common)
-        self._decider = Decider(store, alarms=self.alarms, **common)
+        self.decider = Decider(
+            store, config=config, trust=TrustConfig(), refusal=lambda label: "", now_ms=lambda: self.second
+        )
+        self._controller = Controller(store, no_judge, config=config, holder="c", now_ms=lambda: self.second)
         self._delay_s = delay_s
         self._labels: deque[tuple[int, str]] = deque()
         self.stable: list[int] = []
@@ -53,7 +49,7 @@ class Simulation:
             self._answer()
             self._label()
             if self.second % COLLECT_EVERY_S == 0:
-                self._controller.collect(self._decider.state().first_version)
+                self._controller.collect(self.decider.state().first_version)
             self._check()
 
     def _publish(self) -> None:
@@ -69,7 +65,7 @@ class Simulation:
         for number in range(EVENTS_PER_S):
             event_id = f"{self.second}-{number}"
             arm = arm_for(event_id, plan)
-            self._decider.add(
+            self.decider.add(
                 Answer(
                     event_id=event_id,
                     text="",
@@ -85,8 +81,8 @@ class Simulation:
 
     def _label(self) -> None:
         while self._labels and self._labels[0][0] <= self.second:
-            self._decider.add(Feedback(event_id=self._labels.popleft()[1], label="right"))
-        self._decider.decide()
+            self.decider.add(Feedback(event_id=self._labels.popleft()[1], label="right"))
+        self.decider.decide()
 
     def _check(self) -> None:
         """The stable version is always stored, and so is the one to which a rollback returns."""
@@ -94,14 +90,6 @@ class Simulation:
         assert plan is not None
         assert {*plan.versions, plan.previous} - {0} <= set(self.store.versions.stored())
         self.stable.append(plan.stable)
-
-
-@pytest.fixture
-def bus() -> Iterator[Bus]:
-    """An address on which nothing listens, and to which nothing connects."""
-    bus = Bus(BusConfig(bootstrap_servers="127.0.0.1:1"), client_id="test")
-    yield bus
-    bus.close()
 
 
 @pytest.mark.parametrize(
@@ -114,9 +102,9 @@ def bus() -> Iterator[Bus]:
         pytest.param(7_200, 10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1_200)]),
     ],
 )
-def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, bus: Bus, delay_s: int, seconds: int) -> None:
+def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, delay_s: int, seconds: int) -> None:
     """B1: a version whose labels came after a minute was promoted after it was removed, and the rollout stood still."""
-    simulation = Simulation(store, bus, delay_s=delay_s)
+    simulation = Simulation(store, delay_s=delay_s)
     simulation.run(seconds)
     promoted = dict.fromkeys(simulation.stable)
     assert len(promoted) >= seconds // (delay_s + 90), promoted
@@ -124,4 +112,4 @@ def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, bus: Bus,
         if after != before:
             assert after > before
             assert second - after <= 1.2 * delay_s + 60, "what is promoted is hardly older than its labels"
-    assert not simulation.alarms.now()
+    assert not simulation.decider.alarms.now()
