@@ -1,4 +1,4 @@
-"""An engine that was not started, with its queue and its counts."""
+"""An engine that was not started, with its queue and its counts, and who publishes the versions that it may get."""
 
 import pytest
 
@@ -7,6 +7,8 @@ from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item
 from tests.serving.pipelines import engine_of, queue_of
+from tests.serving.versions import TinyPublisher
+from wire.store import Store
 
 
 @pytest.fixture
@@ -22,3 +24,8 @@ def counts() -> Counts:
 @pytest.fixture
 def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
     return engine_of(queue, counts)
+
+
+@pytest.fixture
+def learner(store: Store) -> TinyPublisher:
+    return TinyPublisher(store)

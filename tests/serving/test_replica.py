@@ -34,11 +34,6 @@ def config(bus: Bus, bus_config: BusConfig, store_config: StoreConfig) -> Replic
 
 
 @pytest.fixture
-def learner(store: Store) -> TinyPublisher:
-    return TinyPublisher(store)
-
-
-@pytest.fixture
 def start(config: ReplicaConfig) -> Iterator[Callable[..., Replica]]:
     """Starts one more replica; closes all of them at the end."""
     started: list[Replica] = []

@@ -18,7 +18,7 @@ from serving.engine import Engine
 from serving.item import Item
 from tests.serving.callers import Caller, running
 from tests.serving.versions import TinyPublisher
-from tests.serving.weights.test_swap import served, swap_of
+from tests.serving.weights.swaps import served, swap_of
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from wire.config import StoreConfig

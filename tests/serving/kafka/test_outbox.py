@@ -84,11 +84,6 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def counts() -> Counts:
-    return Counts()
-
-
-@pytest.fixture
 def make(broker: Broker, counts: Counts) -> Iterator[Callable[..., Outbox]]:
     outboxes: list[Outbox] = []
 

@@ -32,11 +32,6 @@ from wire.store import Store
 
 
 @pytest.fixture
-def learner(store: Store) -> TinyPublisher:
-    return TinyPublisher(store)
-
-
-@pytest.fixture
 def loader(store: Store) -> Loader:
     return Loader(store, tokenizer(), probe_tolerance=0.05)
 

@@ -1,0 +1,17 @@
+"""A swap that has not begun to follow the plan."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from serving.engine import Engine
+from serving.weights.swap import Swap
+from tests.serving.weights.swaps import swap_of
+from wire.store import Store
+
+
+@pytest.fixture
+def swap(store: Store, engine: Engine) -> Iterator[Swap]:
+    swap = swap_of(store, engine)
+    yield swap
+    swap.close()

@@ -1,0 +1,43 @@
+"""A swap that follows the plan of a store, and what then answers."""
+
+from serving.config import PrecisionConfig
+from serving.engine import Engine
+from serving.weights.loader import Loader
+from serving.weights.swap import Swap
+from tests.serving.versions import tokenizer
+from wire.records import ReplicaReport
+from wire.store import Store
+
+AUTO = PrecisionConfig()
+
+
+def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: PrecisionConfig = AUTO) -> Swap:
+    def report() -> ReplicaReport:
+        live = engine.live
+        return ReplicaReport(
+            replica="r1",
+            revision=live.plan.revision if live else 0,
+            versions=tuple(live.versions) if live else (),
+            time_ms=1,
+        )
+
+    return Swap(
+        store,
+        Loader(store, tokenizer(), probe_tolerance=0.05),
+        engine,
+        precision=precision,
+        refusal_retry_s=retry_s,
+        report_interval_s=0.05,
+        report=report,
+    )
+
+
+def served(engine: Engine) -> tuple[int, ...]:
+    """Returns the revision, and the versions of the arms."""
+    assert engine.live is not None
+    return (engine.live.plan.revision, *engine.live.plan.versions)
+
+
+def arms(engine: Engine) -> list[str]:
+    assert engine.live is not None
+    return [arm.name for arm in engine.live.plan.arms]
