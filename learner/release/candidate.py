@@ -7,6 +7,7 @@ Candidate --> the blobs that the store lacks, and the manifest that names them a
 
 from dataclasses import dataclass
 
+import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
@@ -14,14 +15,18 @@ from learner.export import Stored, stored_head
 from learner.failpoints import failpoint
 from learner.knowledge import Knowledge
 from learner.learner import Learner
+from learner.quality import gate
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.parity import Parity
 from learner.quality.temperature import fit_temperature
 from learner.stopwatch import Stopwatch
+from model.errors import NonFinite
 from model.head import OUT
 from model.quantized import PRECISIONS, QuantizedHead
 from wire.records import PrecisionEvaluation, Probe, WeightManifest
 from wire.store import Blobs
+
+log = structlog.get_logger("learner")
 
 NEW_PARITY_TEXTS = 16
 """About this many texts of the stream are added to the parity texts at each version."""
@@ -39,12 +44,33 @@ class Candidate:
 
 
 class Maker:
-    """Makes candidates. `parent` is the last one that was published: the next one is compared with it."""
+    """Makes candidates. `parent` is the last one that was published: the next one is compared with it.
+
+    `refusals`: why the gate refused the last candidate that was to be published; empty when it passed.
+    """
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
+        self._limits = gate.GateLimits.of(config)
         self._parity: dict[str, Parity] = {}
         self.parent: Candidate | None = None
+        self.refusals: tuple[str, ...] = ()
+
+    def passing(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate | None:
+        """The version to publish `known` as now; None where the gate refuses it, or where it is not finite."""
+        candidate = None
+        try:
+            candidate = self.make(known, stopwatch)
+            refusals = gate.refusals(candidate.measured, candidate.precisions[0], self._limits)
+        except NonFinite as error:
+            log.warning("not_finite", reason=str(error))
+            refusals = ["not_finite"]
+        failpoint("after-evaluate")
+        self.refusals = tuple(refusals)
+        if not refusals:
+            return candidate
+        log.warning("refused", reasons=refusals, evaluation=candidate.measured.evaluation if candidate else None)
+        return None
 
     def make(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate:
         """The version that `known` would be published as now. Calibrates its temperature. Raises NonFinite."""

@@ -10,7 +10,7 @@ read on is part of its state: a learner that is killed while it reads on goes on
 knows less than its parent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
@@ -39,11 +39,14 @@ class ParentVersion:
     `pending` is what a checkpoint says is about to be published, until the store is known to have it.
     """
 
-    def __init__(self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker) -> None:
+    def __init__(
+        self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker, *, max_refusals: int
+    ) -> None:
         self._learner = learner
         self._store = store
         self._checkpoints = checkpoints
         self._maker = maker
+        self._max_refusals = max_refusals
         self._num_known = -1
         self._is_forced = False
         self.pending: WeightManifest | None = None
@@ -101,15 +104,18 @@ class ParentVersion:
         self.pending = manifest
         self._is_forced = False
 
-    def refused(self, num_changes: int) -> int:
+    def refused(self, num_changes: int, reasons: Iterable[str]) -> None:
         """Takes note that the gate refused what the learner knew at `num_changes`; what comes later may pass.
 
-        Returns the number of refusals in a row.
+        After `max_refusals` in a row, the learner gives up what it learnt since the published version.
         """
         self._num_known = num_changes
         self._is_forced = False
-        self._learner.counts[IN_A_ROW] += 1
-        return self._learner.counts[IN_A_ROW]
+        counts = self._learner.counts
+        counts.update(f"gate_{reason}" for reason in reasons)
+        counts[IN_A_ROW] += 1
+        if counts[IN_A_ROW] >= self._max_refusals:
+            self.give_up()
 
     def give_up(self) -> None:
         """Goes back to the published version, if there is one: what was learnt since is set aside."""

@@ -25,7 +25,6 @@ from learner.learner import Learner
 from learner.release.candidate import Candidate, Maker, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.flight import Flight, Sender
-from learner.release.gatekeeper import Gatekeeper
 from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.tensors import Stock
 from learner.state.checkpoint import Checkpoints
@@ -61,8 +60,7 @@ class WeightPublisher:
         self._now_ms = now_ms
         self._clock_s = clock_s
         self._maker = Maker(config)
-        self._parent = ParentVersion(learner, store, checkpoints, self._maker)
-        self._gatekeeper = Gatekeeper(config, learner, self._maker, self._parent)
+        self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.stock = Stock()
         self._writer = CheckpointWriter(
             learner,
@@ -89,7 +87,7 @@ class WeightPublisher:
     @property
     def refusals(self) -> tuple[str, ...]:
         """Why the gate refused the last candidate; empty when it passed."""
-        return self._gatekeeper.refusals
+        return self._maker.refusals
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
@@ -218,10 +216,11 @@ class WeightPublisher:
     def _publish_candidate(self) -> None:
         """Makes a candidate, and unless it is refused writes its blobs and a checkpoint, and begins to send it."""
         stopwatch = Stopwatch()
-        candidate = self._gatekeeper.candidate(stopwatch)
-        if candidate is None:
-            return
         num_changes = self._parent.num_changes
+        candidate = self._maker.passing(self._learner.knowledge, stopwatch)
+        if candidate is None:
+            self._parent.refused(num_changes, self.refusals)
+            return
         version = max(self._store.versions.next_number(), self._learner.last_version + 1)
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
