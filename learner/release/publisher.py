@@ -22,9 +22,8 @@ from learner.export import Stored
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Maker, manifest_of, put_blobs
+from learner.release.candidate import Candidate, Flight, Maker, Sender, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
-from learner.release.flight import Flight, Sender
 from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.tensors import Stock
 from learner.state.checkpoint import Checkpoints
