@@ -4,7 +4,7 @@ import torch
 
 from bench.floor import operations
 from model.strata import Strata
-from tests.model.small import SMALL
+from tests.model.small_encoder import SMALL
 
 
 def test_operations_are_two_for_each_token_and_weight_of_the_blocks() -> None:

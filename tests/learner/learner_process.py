@@ -1,6 +1,6 @@
 """A learner in a process of its own, which may be killed.
 
-    python -m tests.learner.child <changed settings, JSON> <encoder> <broker> <bus prefix> <redis> <store prefix>
+    python -m tests.learner.learner_process <settings, JSON> <encoder> <broker> <bus prefix> <redis> <store prefix>
 
 Runs until SIGTERM.
 """
@@ -11,7 +11,7 @@ import sys
 import threading
 
 from learner.process import run
-from tests.learner.small import small_config
+from tests.learner.small_learner import small_config
 from wire.config import BusConfig, StoreConfig
 
 SIGNING_KEY = b"a key for the tests"

@@ -13,7 +13,7 @@ from pathlib import Path
 from learner.failpoints import VARIABLE
 from learner.state.checkpoint import Checkpoints
 from learner.state.snapshot import Snapshot
-from tests.learner.small import save_encoder
+from tests.learner.small_learner import save_encoder
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -23,7 +23,7 @@ from wire.store import Store
 ROOT = Path(__file__).parents[2]
 
 
-class Children:
+class LearnerProcesses:
     """Starts learners with `changed` settings; `close` kills those that still run."""
 
     def __init__(self, folder: Path, bus_config: BusConfig, store_config: StoreConfig, **changed: float | str) -> None:
@@ -42,7 +42,7 @@ class Children:
     def start(self, failpoint: str = "") -> subprocess.Popen[str]:
         env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
         env |= {VARIABLE: failpoint} if failpoint else {}
-        command = [sys.executable, "-m", "tests.learner.child", *self._args]
+        command = [sys.executable, "-m", "tests.learner.learner_process", *self._args]
         child = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self._running.append(child)
         return child

@@ -5,7 +5,7 @@ from pathlib import Path
 from learner.leadership import Leadership
 from learner.release.publisher import WeightPublisher
 from learner.state.checkpoint import Checkpoints
-from tests.learner.small import small_config, small_learner
+from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import stream
 from wire.records import Arm, RolloutPlan
 from wire.store import Store

@@ -6,7 +6,7 @@ from model.errors import NonFinite
 from model.head import OUT
 from model.quantize import plain
 from model.tokenizer import TextTokenizer
-from tests.learner.small import CONFIG, labelled, small_served, small_strata
+from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 
 TEXTS = [sample.text for sample in labelled(0, 70)]
 

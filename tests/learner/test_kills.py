@@ -32,8 +32,8 @@ from learner.release.candidate import Maker
 from learner.state.snapshot import Facts, Snapshot
 from learner.stopwatch import Stopwatch
 from services.rebuild import rebuild_version
-from tests.learner.children import Children, exit_code, send, stop, wait_for
-from tests.learner.small import small_config, small_learner
+from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
+from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import stream
 from tests.waiting import eventually
 from wire.bus import Bus
@@ -59,9 +59,9 @@ def bus_config(bus_config: BusConfig, request: pytest.FixtureRequest) -> BusConf
 @pytest.fixture
 def start_children(
     tmp_path: Path, bus_config: BusConfig, store_config: StoreConfig, request: pytest.FixtureRequest
-) -> Callable[..., Children]:
-    def start(**changed: float | str) -> Children:
-        children = Children(tmp_path, bus_config, store_config, **changed)
+) -> Callable[..., LearnerProcesses]:
+    def start(**changed: float | str) -> LearnerProcesses:
+        children = LearnerProcesses(tmp_path, bus_config, store_config, **changed)
         request.addfinalizer(children.close)
         return children
 
@@ -70,7 +70,7 @@ def start_children(
 
 @pytest.mark.parametrize("bus_config", [1], indirect=True)
 def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
-    start_children: Callable[..., Children], bus: Bus, store: Store
+    start_children: Callable[..., LearnerProcesses], bus: Bus, store: Store
 ) -> None:
     config = small_config(trainable_layers=0, replay_samples=400, held_back_samples=100)
     children = start_children(trainable_layers=0, replay_samples=400, held_back_samples=100)
@@ -98,7 +98,7 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
 
 @pytest.mark.parametrize("bus_config", [4], indirect=True)
 def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
-    start_children: Callable[..., Children], bus: Bus, store: Store
+    start_children: Callable[..., LearnerProcesses], bus: Bus, store: Store
 ) -> None:
     rounds: dict[str, float | str] = {
         "slow_every_labels": 300,
@@ -137,7 +137,7 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
 
 
 def send_and_kill(
-    children: Children, bus: Bus, store: Store, records: Sequence[Answer | Feedback], *, points: Iterable[str]
+    children: LearnerProcesses, bus: Bus, store: Store, records: Sequence[Answer | Feedback], *, points: Iterable[str]
 ) -> None:
     """Sends the records in as many parts as there are kills; after each part another learner starts and is killed."""
     rng = random.Random(20)
@@ -163,7 +163,7 @@ def leads_or_is_dead(child: subprocess.Popen[str], store: Store, *, since_ms: in
 
 
 def all_read(
-    children: Children, store: Store, answers: Iterable[Answer | Feedback], labels: Iterable[Answer | Feedback]
+    children: LearnerProcesses, store: Store, answers: Iterable[Answer | Feedback], labels: Iterable[Answer | Feedback]
 ) -> Snapshot:
     """Runs a last learner, which nobody kills, until it has read everything; returns its last checkpoint."""
     num_answers = sum(isinstance(record, Answer) for record in answers)

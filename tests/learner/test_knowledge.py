@@ -5,7 +5,7 @@ import torch
 
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
-from tests.learner.small import SUBJECTS, small_learner
+from tests.learner.small_learner import SUBJECTS, small_learner
 from tests.learner.streams import answer, feedback, labelled_events, stream, subject_of, text_of
 from wire.records import Answer, Feedback
 

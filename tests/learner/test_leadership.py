@@ -7,7 +7,7 @@ import pytest
 
 from learner.leadership import Leadership
 from services.local.redis import start_redis
-from tests.learner.publishing import wipe
+from tests.learner.publish_rig import wipe
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from wire.config import StoreConfig

@@ -4,7 +4,7 @@ import torch
 from learner.learner import Learner
 from learner.slow.round import Phase
 from learner.state.snapshot import decode, encode
-from tests.learner.small import small_learner
+from tests.learner.small_learner import small_learner
 from tests.learner.streams import answer, feedback, label_of, stream
 
 OFFSETS = {"answers.v1/0": 5, "feedback.v1/0": 6}

@@ -18,7 +18,7 @@ from learner.labels.letters import Letters, LetterSender
 from services.local.kafka import LocalBroker
 from services.local.redis import LocalRedis, start_redis
 from tests.brokers import start_kind
-from tests.learner.children import Children, exit_code, send, stop, wait_for
+from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.streams import stream
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
@@ -41,7 +41,7 @@ class Servers:
 
     broker: LocalBroker
     redis: LocalRedis
-    children: Children
+    children: LearnerProcesses
     bus: Bus
     store: Store
 
@@ -70,7 +70,7 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     store_config = StoreConfig(url=redis.url)
     bus = Bus(bus_config, client_id="test")
     bus.create_topics()
-    children = Children(tmp_path, bus_config, store_config, trainable_layers=0)
+    children = LearnerProcesses(tmp_path, bus_config, store_config, trainable_layers=0)
     it = Servers(broker, redis, children, bus, Store(store_config, SIGNING_KEY))
     yield it
     it.close()
@@ -80,7 +80,7 @@ def knows(num_events: int) -> Callable[[LearnerReport], bool]:
     return lambda report: report.counts.get("answers") == num_events and report.lag == 0 and report.version > 0
 
 
-def learnt_on_disk(children: Children) -> int:
+def learnt_on_disk(children: LearnerProcesses) -> int:
     return children.snapshot().facts.counts.get("learnt", 0)
 
 

@@ -10,8 +10,8 @@ from learner.failpoints import NAMES
 from learner.process import EXIT_STALE
 from learner.state.checkpoint import Checkpoints
 from learner.state.snapshot import Snapshot
-from tests.learner.children import Children, exit_code, send, stop, wait_for
-from tests.learner.small import small_learner
+from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
+from tests.learner.small_learner import small_learner
 from tests.learner.streams import stream
 from wire.bus import Bus
 from wire.clock import now_ms
@@ -37,9 +37,9 @@ when it starts, so that of the publication is the second."""
 @pytest.fixture
 def start_children(
     tmp_path: Path, bus_config: BusConfig, store_config: StoreConfig, request: pytest.FixtureRequest
-) -> Callable[[int], Children]:
-    def start(layers: int) -> Children:
-        children = Children(tmp_path, bus_config, store_config, trainable_layers=layers)
+) -> Callable[[int], LearnerProcesses]:
+    def start(layers: int) -> LearnerProcesses:
+        children = LearnerProcesses(tmp_path, bus_config, store_config, trainable_layers=layers)
         request.addfinalizer(children.close)
         return children
 
@@ -64,7 +64,7 @@ def assert_each_label_had_its_effect_once(found: Snapshot, num_events: int) -> N
 
 @pytest.mark.slow
 def test_a_learner_killed_at_every_point_learns_each_label_once(
-    start_children: Callable[[int], Children], bus: Bus, store: Store
+    start_children: Callable[[int], LearnerProcesses], bus: Bus, store: Store
 ) -> None:
     children = start_children(0)
     points = [name for name in NAMES if name not in ("after-slow-step", "after-adopt")]
@@ -95,7 +95,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
 
 @pytest.mark.slow
 def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
-    start_children: Callable[[int], Children], bus: Bus, store: Store
+    start_children: Callable[[int], LearnerProcesses], bus: Bus, store: Store
 ) -> None:
     children = start_children(1)
     points = ("after-slow-step:2", "after-adopt", "after-checkpoint:3")
@@ -118,7 +118,7 @@ def test_a_learner_killed_in_slow_rounds_learns_each_label_once(
 
 
 def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
-    start_children: Callable[[int], Children], bus: Bus, store: Store
+    start_children: Callable[[int], LearnerProcesses], bus: Bus, store: Store
 ) -> None:
     children = start_children(0)
     leader = children.start()
@@ -139,7 +139,7 @@ def test_a_standby_takes_over_and_the_old_leader_stops_with_75(
 @pytest.mark.parametrize("broker", ["tansu"], indirect=True)
 @pytest.mark.timeout(600)
 def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
-    start_children: Callable[[int], Children], bus: Bus, store: Store
+    start_children: Callable[[int], LearnerProcesses], bus: Bus, store: Store
 ) -> None:
     """B20: a leader slept longer than its lease, and another one has published since, from the same version.
 
@@ -164,7 +164,7 @@ def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
         assert_versions_are_what_was_served(children, store)
 
 
-def assert_versions_are_what_was_served(children: Children, store: Store) -> None:
+def assert_versions_are_what_was_served(children: LearnerProcesses, store: Store) -> None:
     checkpoints = Checkpoints(children.state_dir, num_newest=3)
     for version in {entry.version for entry in checkpoints.entries()} & set(store.versions.stored()):
         found = checkpoints.of_version(store.versions.manifest(version))

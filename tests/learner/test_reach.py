@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from learner.reach import Reach
 from learner.release.eraser import Eraser
 from services.local.redis import LocalRedis, start_redis
-from tests.learner.publishing import PublishRig
+from tests.learner.publish_rig import PublishRig
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable

@@ -12,7 +12,7 @@ from model.ragged import RaggedBatch
 from model.strata import ScaledLinear, Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small import SMALL, small_strata
+from tests.model.small_encoder import SMALL, small_strata
 
 Minilm = tuple[Strata, TextTokenizer]
 

@@ -10,7 +10,7 @@ from model.quantize import quantize_n8g64
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
-from tests.model.small import SMALL, small_strata
+from tests.model.small_encoder import SMALL, small_strata
 
 GENERATOR = torch.Generator().manual_seed(0)
 X_MK = torch.randn(9, 64, generator=GENERATOR)

@@ -8,7 +8,7 @@ import torch
 from model.config import MINILM_L6
 from model.errors import WrongShape
 from model.head import OUT, PROJ, features, logits, out_weight, proj_weight, projection
-from tests.model.small import SMALL
+from tests.model.small_encoder import SMALL
 
 
 def test_projection_is_pinned() -> None:

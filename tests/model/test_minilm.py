@@ -15,7 +15,7 @@ from model.ragged import RaggedBatch
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from tests.model.small import SMALL, small_strata
+from tests.model.small_encoder import SMALL, small_strata
 
 TEXTS = [
     "what is the weather in boston",

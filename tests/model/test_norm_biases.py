@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.norm_biases import fold_norm_biases
 from model.ragged import RaggedBatch
-from tests.model.small import TOKEN_IDS, small_strata
+from tests.model.small_encoder import TOKEN_IDS, small_strata
 
 
 @given(TOKEN_IDS, st.integers(0, 1 << 20))

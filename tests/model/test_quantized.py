@@ -19,7 +19,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small import SMALL, TOKEN_IDS, small_strata
+from tests.model.small_encoder import SMALL, TOKEN_IDS, small_strata
 from tests.required import missing
 
 STRATA = small_strata()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from model.errors import BadTokens
 from model.ragged import RaggedBatch, RaggedLayout
-from tests.model.small import SMALL, TOKEN_IDS
+from tests.model.small_encoder import SMALL, TOKEN_IDS
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 

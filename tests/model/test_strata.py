@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from model.errors import BadTokens, WrongShape
 from model.ragged import RaggedBatch
 from model.strata import encode_many
-from tests.model.small import SMALL, TOKEN_IDS, small_strata
+from tests.model.small_encoder import SMALL, TOKEN_IDS, small_strata
 
 STRATA = small_strata()
 BATCH = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])

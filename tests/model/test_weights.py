@@ -9,7 +9,7 @@ import torch
 from model.errors import MissingWeight, WrongShape
 from model.ragged import RaggedBatch
 from model.weights import check_encoder, encoder_key, encoder_names, encoder_tensors, to_strata
-from tests.model.small import SMALL, small_strata
+from tests.model.small_encoder import SMALL, small_strata
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from services.local.tether import free_port
-from tests.services.client import ask
+from tests.services.http_client import ask
 from tests.services.test_cli import lifelong
 from tests.waiting import eventually, in_time
 

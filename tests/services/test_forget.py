@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.learner.children import Children, send, stop, wait_for
-from tests.learner.small import SUBJECTS
+from tests.learner.learner_processes import LearnerProcesses, send, stop, wait_for
+from tests.learner.small_learner import SUBJECTS
 from tests.learner.streams import stream, subject_of
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
@@ -43,7 +43,7 @@ def forget(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> 
 def test_a_subject_is_forgotten_while_the_learner_runs_and_at_its_next_start(
     forget: Forget, bus: Bus, store: Store, bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path
 ) -> None:
-    children = Children(tmp_path, bus_config, store_config, trainable_layers=0)
+    children = LearnerProcesses(tmp_path, bus_config, store_config, trainable_layers=0)
     try:
         child = children.start()
         send(bus, stream(0, 140))

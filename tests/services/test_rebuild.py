@@ -10,8 +10,8 @@ import pytest
 
 from learner.release.rebuild import NotRebuilt
 from services.rebuild import rebuild_version
-from tests.learner.children import Children, exit_code, send, stop, wait_for
-from tests.learner.small import small_config, small_learner
+from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
+from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import stream
 from tests.services.test_cli import lifelong
 from tests.stores import SIGNING_KEY
@@ -28,7 +28,7 @@ LEARNS: dict[str, float | str] = {"slow_rate": 1e-5, "replay_samples": 80}
 def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
     bus: Bus, store: Store, bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path
 ) -> None:
-    children = Children(tmp_path, bus_config, store_config, replay_samples=80)
+    children = LearnerProcesses(tmp_path, bus_config, store_config, replay_samples=80)
     try:
         for first, failpoint in ((0, "after-slow-step:2"), (120, "after-adopt")):
             send(bus, stream(first, first + 120))

@@ -14,7 +14,7 @@ from model.errors import WrongConfig
 from services.settings import BadSettings, Settings, known, load, replaced
 from serving.config import ReplicaConfig
 from serving.replica import Replica
-from tests.learner.small import SMALL, small_learner
+from tests.learner.small_learner import SMALL, small_learner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -16,7 +16,7 @@ from services.running import FILE, NotRunning, attach
 from services.settings import Settings, load
 from services.stack import Stack, unready_program
 from services.supervisor import StackFailed
-from tests.services.owner import DEADLINE_S, UP, Owner, gone, owning
+from tests.services.stack_owner import DEADLINE_S, UP, Owner, gone, owning
 from tests.stores import manifest_of
 from tests.waiting import eventually
 from wire.records import ReplicaReport

@@ -15,8 +15,8 @@ from services.running import attach
 from services.settings import load
 from services.stack import open_store
 from tests.required import missing
-from tests.services.client import Client, ask
-from tests.services.owner import UP, Owner, owning
+from tests.services.http_client import Client, ask
+from tests.services.stack_owner import UP, Owner, owning
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]

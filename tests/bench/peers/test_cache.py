@@ -6,7 +6,7 @@ import pytest
 
 from bench.peers import cache
 from bench.peers.cache import cached, model_folder
-from tests.model.small import small_strata
+from tests.model.small_encoder import small_strata
 
 
 def test_a_model_is_made_once_with_the_file_of_its_weights(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from bench import machine
 from bench.peers.engines import PEERS
 from bench.row import Skip
-from tests.model.small import small_strata
+from tests.model.small_encoder import small_strata
 
 
 @pytest.mark.parametrize("name", ["torch bf16", "OpenVINO bf16"])

@@ -6,7 +6,7 @@ import torch
 from bench.peers.padded import Padded
 from bench.peers.rectangles import pad
 from model.ragged import RaggedBatch
-from tests.model.small import small_strata
+from tests.model.small_encoder import small_strata
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -11,7 +11,7 @@ from evals.continual.recipes import adamw, vector_net
 from evals.continual.top_blocks import OnTokens, TopBlocks
 from evals.streams.benchmark import Part
 from learner.slow.strategies.er import ExperienceReplay
-from tests.learner.small import save_encoder, small_config, tokenizer
+from tests.learner.small_learner import save_encoder, small_config, tokenizer
 from tests.learner.streams import TOPICS, label_of, text_of
 
 TEXTS = [text_of(number) for number in range(120)]

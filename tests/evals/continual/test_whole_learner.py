@@ -6,7 +6,7 @@ from evals.continual.contender import Traits
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
-from tests.learner.small import save_encoder, small_config
+from tests.learner.small_learner import save_encoder, small_config
 from tests.learner.streams import TOPICS, label_of, text_of
 
 

@@ -13,7 +13,7 @@ from learner.labels.classes import MAX_OTHERS, Classes, ClassesState, backfilled
 from learner.learner import Learner
 from learner.slow.round import Phase
 from learner.state.snapshot import decode, encode
-from tests.learner.small import small_learner
+from tests.learner.small_learner import small_learner
 from tests.learner.streams import answer, feedback, label_of
 from tests.learner.test_learner import assert_same, copy_of
 from wire.records import Answer, Feedback

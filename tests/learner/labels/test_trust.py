@@ -7,7 +7,7 @@ import torch
 
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
-from tests.learner.small import small_config, small_strata, tokenizer
+from tests.learner.small_learner import small_config, small_strata, tokenizer
 from tests.learner.streams import answer, feedback, label_of
 from wire.config import TrustConfig
 from wire.receipts import Receipts

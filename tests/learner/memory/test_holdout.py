@@ -4,7 +4,7 @@ import torch
 from learner.export import stored_encoder, stored_head
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Replay, hash_key
-from tests.learner.small import CONFIG, labelled, small_served, small_strata
+from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 

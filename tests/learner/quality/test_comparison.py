@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from learner.quality.comparison import NUM_STAGES, Anchor, Comparison, Paired, anchor_of, compare, named
-from tests.learner.small import labelled
+from tests.learner.small_learner import labelled
 from tests.learner.streams import TOPICS
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(-1, 6)), min_size=1, max_size=60)

@@ -8,7 +8,7 @@ from learner.learner import Learner
 from learner.quality.evaluation import head_update, relative_norm
 from learner.release.candidate import Candidate, Maker
 from learner.stopwatch import Stopwatch
-from tests.learner.small import small_config, small_learner
+from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import TOPICS, labelled_events, stream
 
 MORE = {"held_back_share": 0.4}

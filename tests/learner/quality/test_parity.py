@@ -2,7 +2,7 @@ import torch
 
 from learner.export import stored_head
 from learner.quality.parity import PROBE_TEXTS, Parity
-from tests.learner.small import CONFIG, labelled, small_served, small_strata
+from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 
 
 def parity(max_texts: int = 10) -> Parity:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.learner.publishing import PublishRig
+from tests.learner.publish_rig import PublishRig
 from wire.store import Store
 
 

@@ -6,8 +6,8 @@ from model.config import StrataConfig
 from model.qtensor import from_blob
 from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
-from tests.learner.publishing import PublishRig
-from tests.learner.small import tokenizer
+from tests.learner.publish_rig import PublishRig
+from tests.learner.small_learner import tokenizer
 
 pytestmark = pytest.mark.live
 

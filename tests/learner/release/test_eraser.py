@@ -6,8 +6,8 @@ import pytest
 
 from learner.release.eraser import Eraser
 from learner.state.snapshot import encode
-from tests.learner.publishing import PublishRig, withdraw
-from tests.learner.small import SUBJECTS, small_learner
+from tests.learner.publish_rig import PublishRig, withdraw
+from tests.learner.small_learner import SUBJECTS, small_learner
 from tests.learner.streams import labelled_events, stream, subject_of
 from wire.records import Erasure
 from wire.store import Store

@@ -8,7 +8,7 @@ import pytest
 
 from learner.leadership import Leadership
 from learner.state.snapshot import encode
-from tests.learner.publishing import PublishRig, wipe, withdraw
+from tests.learner.publish_rig import PublishRig, wipe, withdraw
 from wire.errors import StaleEpoch
 from wire.store import Store
 

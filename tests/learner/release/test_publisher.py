@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.learner.publishing import PublishRig, withdraw
+from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.streams import labelled_events
 from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Store

@@ -10,7 +10,7 @@ from learner.release.candidate import Candidate, Maker, manifest_of
 from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
 from learner.state.lineage import MAX_ROUNDS, began, broken, ended
 from learner.stopwatch import Stopwatch
-from tests.learner.small import small_config, small_learner
+from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback, Lineage, WeightManifest
 

@@ -10,8 +10,8 @@ from learner.release.repair import Repairer
 from learner.state.snapshot import Facts
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
-from tests.learner.publishing import PublishRig, withdraw
-from tests.learner.small import tokenizer
+from tests.learner.publish_rig import PublishRig, withdraw
+from tests.learner.small_learner import tokenizer
 from wire.records import ReplicaReport
 
 pytestmark = pytest.mark.live

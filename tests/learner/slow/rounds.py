@@ -3,7 +3,7 @@
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, hash_key
-from tests.learner.small import labelled, small_served
+from tests.learner.small_learner import labelled, small_served
 from tests.learner.streams import TOPICS
 
 SAMPLES = labelled(0, 90)

@@ -16,7 +16,7 @@ import torch
 from learner.slow.round import SlowRound
 from learner.slow.trainer import Trainer, with_own_top
 from model.ragged import RaggedBatch
-from tests.learner.small import small_config, small_strata
+from tests.learner.small_learner import small_config, small_strata
 strata = small_strata()
 batch = RaggedBatch.of([[1, 2, 3], [4, 5]])
 means = torch.eye(2, strata.config.d_model)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.slow.pseudo_labels import PseudoLabels, most_likely_rows
-from tests.learner.small import small_served
+from tests.learner.small_learner import small_served
 from tests.learner.streams import text_of
 
 CENTRES = torch.eye(4, 16)

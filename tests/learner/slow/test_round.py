@@ -11,7 +11,7 @@ from learner.slow.round import Phase, SlowRound, token_dropout
 from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.trainer import top_state
 from tests.learner.slow.rounds import SAMPLES, holdout, replay, tier
-from tests.learner.small import SMALL, labelled, small_served, small_strata
+from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 

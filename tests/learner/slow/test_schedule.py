@@ -12,7 +12,7 @@ from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.slow.schedule import IdleTimer, RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
 from tests.learner.slow.rounds import SAMPLES, replay
-from tests.learner.small import labelled, small_config
+from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer, feedback
 
 EVERY = 60

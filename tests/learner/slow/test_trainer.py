@@ -8,7 +8,7 @@ from learner.config import SlowStrategy
 from learner.export import stored_encoder
 from learner.slow.trainer import Trainer, load_top, top_state, with_own_top
 from model.strata import Strata
-from tests.learner.small import labelled, small_config, small_served, small_strata
+from tests.learner.small_learner import labelled, small_config, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 SAMPLES = labelled(0, 20)

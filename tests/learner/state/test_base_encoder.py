@@ -14,8 +14,8 @@ from learner.memory.replay import Labelled
 from learner.state.snapshot import Snapshot, decode, encode
 from model.errors import WrongConfig
 from serving.weights.loader import Loader
-from tests.learner.publishing import PublishRig
-from tests.learner.small import small_config, small_learner, small_strata, tokenizer
+from tests.learner.publish_rig import PublishRig
+from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
 from tests.learner.streams import answer, feedback, stream
 from wire.store import Store
 

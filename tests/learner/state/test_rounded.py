@@ -9,7 +9,7 @@ from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
 from model.errors import NonFinite
 from model.strata import Strata
-from tests.learner.small import small_strata, tokenizer
+from tests.learner.small_learner import small_strata, tokenizer
 
 
 def rounded_tensors(folder: Path | None, *, strata: Strata | None = None, first_layer: int = 1) -> dict[str, Stored]:

@@ -6,7 +6,7 @@ import torch
 from model.forward.library import LibraryForward
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors
-from tests.model.small import SMALL, small_strata
+from tests.model.small_encoder import SMALL, small_strata
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

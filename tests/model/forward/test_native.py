@@ -13,7 +13,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small import SMALL, small_strata
+from tests.model.small_encoder import SMALL, small_strata
 
 TENSORS = encoder_tensors(small_strata())
 BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(range(17))])
