@@ -1,8 +1,5 @@
 """Events from a real broker to acknowledged answers, and the refusals on the way."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -11,85 +8,13 @@ import pytest
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from serving.kafka.dedupe import DedupeWindow
-from serving.kafka.intake import Intake
-from serving.pipeline import encoding
-from serving.predict import predict_many
-from tests.brokers import take
-from tests.serving.pipelines import pipeline_of
-from tests.serving.versions import label_of, live_of, tokenizer
+from tests.serving.kafka.intake_rig import IntakeRig, committed, received, send
+from tests.serving.versions import label_of
 from tests.waiting import eventually
-from wire.bus import Bus, Publisher, Subscription
-from wire.errors import SendFailed
-from wire.records import MAX_EVENT_BYTES, Answer, DeadLetter, Event, TopicRecord
+from wire.bus import Bus
+from wire.records import MAX_EVENT_BYTES, Answer, DeadLetter, Event
 
 pytestmark = pytest.mark.live
-
-
-class IntakeRig:
-    """All parts between a subscription and a publisher, with real weights. A test may replace `encode`."""
-
-    def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
-        self.bus = bus
-        self.encode = encoding(tokenizer(), lambda: 64)
-        self.open_publisher: Callable[[], Publisher] = bus.publisher
-        self.pipeline = pipeline_of(
-            lambda texts: self.encode(texts),
-            max_queue_items=max_queue_items,
-            max_answers=1_000,
-            open_publisher=lambda: self.open_publisher(),
-        )
-        self.window = DedupeWindow(1_000)
-        self.subscriptions: list[Subscription[Event]] = []
-        self.intake = Intake(
-            self.subscribe,
-            self.pipeline,
-            self.window,
-            max_open=max_open,
-            reconnect_s=0.1,
-            drain_timeout_s=5.0,
-        )
-
-    def subscribe(self) -> Subscription[Event]:
-        self.subscriptions.append(self.bus.subscribe(Event, "serving"))
-        return self.subscriptions[-1]
-
-    def start(self) -> None:
-        self.pipeline.engine.start()
-        self.pipeline.outbox.start()
-        self.intake.start()
-
-    def close(self) -> None:
-        self.intake.close()
-        self.pipeline.queue.close()
-        self.pipeline.outbox.close(5.0)
-
-
-@pytest.fixture
-def rig(bus: Bus) -> Iterator[IntakeRig]:
-    rig = IntakeRig(bus)
-    rig.pipeline.engine.live = live_of([1])
-    yield rig
-    rig.close()
-
-
-def send(bus: Bus, *records: TopicRecord) -> None:
-    publisher = bus.publisher()
-    for record in records:
-        publisher.send(record)
-    publisher.flush(10)
-
-
-def received(bus: Bus, record_type: type[TopicRecord], num: int) -> list[Any]:
-    with closing(bus.follow([record_type], {})) as follower:
-        return [each.record for each in take(follower.poll, num)]
-
-
-def committed(bus: Bus) -> int:
-    """Returns how many events the group would get again."""
-    with closing(bus.subscribe(Event, "serving")) as again:
-        polls = [again.poll(200) for _ in range(10)]
-    return sum(len(poll.received) + len(poll.refused) for poll in polls)
 
 
 def test_every_event_is_answered_and_committed(rig: IntakeRig, bus: Bus) -> None:
@@ -189,92 +114,6 @@ def test_whatever_a_producer_sends_no_thread_ends_and_the_partition_moves_on(
     assert committed(bus) == 0
 
 
-def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(rig: IntakeRig, bus: Bus) -> None:
-    good = rig.encode
-    rig.encode = lambda texts: [[1 << 20] if text == "poison" else good([text])[0] for text in texts]
-    poison = Event(id="p", text="poison", key="k")
-    send(bus, Event(id="a", text="good", key="k"), poison, Event(id="b", text="good", key="k"))
-    rig.start()
-    assert {answer.event_id for answer in received(bus, Answer, 2)} == {"a", "b"}
-    (letter,) = received(bus, DeadLetter, 1)
-    assert letter.reason == "model_failed"
-    assert letter.topic.endswith(Event.TOPIC)
-    assert msgspec.json.decode(letter.payload, type=Event) == poison
-    rig.close()
-    assert committed(bus) == 0
-
-
-def test_before_the_first_weights_events_wait_in_the_broker(rig: IntakeRig, bus: Bus) -> None:
-    rig.pipeline.engine.live = None
-    send(bus, Event(id="e", text="hello"))
-    rig.start()
-    eventually(lambda: rig.intake._is_paused)
-    assert (len(rig.pipeline.queue), rig.window.num_open) == (0, 0)
-    rig.pipeline.engine.live = live_of([1])
-    assert received(bus, Answer, 1)[0].event_id == "e"
-
-
-def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
-    rig = IntakeRig(bus, max_queue_items=8, max_open=16)
-    rig.pipeline.engine.live = live_of([1])
-    events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(300)]
-    send(bus, *events)
-    rig.start()
-    answers = received(bus, Answer, len(events))
-    assert {answer.event_id for answer in answers} == {event.id for event in events}
-    rig.close()
-    assert committed(bus) == 0
-
-
-class Troubled:
-    """A publisher that fails for the first records: `troubles` has the error of each."""
-
-    def __init__(self, real: Publisher, *troubles: SendFailed) -> None:
-        self._real = real
-        self._troubles = list(troubles)
-
-    def send(self, record: TopicRecord, on_ack: Any) -> None:
-        if self._troubles:
-            on_ack(self._troubles.pop(0))
-        else:
-            self._real.send(record, on_ack)
-
-    def close(self) -> None:
-        self._real.close()
-
-
-def trouble(rig: IntakeRig, bus: Bus, *errors: SendFailed) -> None:
-    troubled: Any = Troubled(bus.publisher(), *errors)
-    rig.open_publisher = lambda: troubled
-
-
-def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(rig: IntakeRig, bus: Bus) -> None:
-    """B3, B15: the subscription was opened anew for it, and the group rebalanced."""
-    trouble(rig, bus, *3 * [SendFailed("not acknowledged in time")])
-    send(bus, Event(id="e", text="hello"))
-    rig.start()
-    assert received(bus, Answer, 1)[0].event_id == "e"
-    assert rig.pipeline.counts.snapshot()["send_failed"] == 3
-    assert rig.pipeline.counts.snapshot()["answers"] == 1
-    rig.close()
-    assert len(rig.subscriptions) == 1
-    assert committed(bus) == 0
-
-
-def test_an_answer_that_can_never_be_sent_becomes_a_letter_and_the_partition_moves_on(rig: IntakeRig, bus: Bus) -> None:
-    """B3: the partition stood still for ever, and the group rebalanced every few seconds."""
-    trouble(rig, bus, SendFailed("larger than the maximum request size", is_permanent=True))
-    send(bus, Event(id="huge", text="hello", key="k"), Event(id="good", text="hello", key="k"))
-    rig.start()
-    (letter,) = received(bus, DeadLetter, 1)
-    assert received(bus, Answer, 1)[0].event_id == "good"
-    assert (letter.reason, letter.offset) == ("unsendable", 0)
-    assert letter.topic.endswith(Event.TOPIC)
-    rig.close()
-    assert len(rig.subscriptions) == 1
-    assert committed(bus) == 0
-
-
 def test_another_event_under_the_same_name_is_refused(rig: IntakeRig, bus: Bus) -> None:
     """I1: the event was finished as a repetition, without an answer."""
     send(bus, Event(id="e", text="hello", key="k"), Event(id="e", text="good-bye", key="k"))
@@ -286,44 +125,3 @@ def test_another_event_under_the_same_name_is_refused(rig: IntakeRig, bus: Bus) 
     assert msgspec.json.decode(letter.payload, type=Event).text == "good-bye"
     rig.close()
     assert committed(bus) == 0
-
-
-def test_a_fault_of_the_machine_makes_no_dead_letters(
-    rig: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """B25 no. 9: a MemoryError made dead letters of good events."""
-    has_memory = threading.Event()
-
-    def short_of_memory(*args: Any, **options: Any) -> list[Answer]:
-        if not has_memory.is_set():
-            raise MemoryError
-        return predict_many(*args, **options)
-
-    monkeypatch.setattr("serving.engine.predict_many", short_of_memory)
-    send(bus, *(Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(40)))
-    rig.start()
-    eventually(lambda: rig.pipeline.counts.snapshot().get("machine_faults", 0) > 80)
-    has_memory.set()
-    answers = received(bus, Answer, 40)
-    assert len({answer.event_id for answer in answers}) == 40
-    rig.close()
-    assert "dead_letters" not in rig.pipeline.counts.snapshot()
-    assert committed(bus) == 0
-
-
-def test_events_that_a_fault_left_unanswered_do_not_hold_up_the_end(
-    rig: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*args: Any, **options: Any) -> list[Answer]:
-        raise MemoryError
-
-    monkeypatch.setattr("serving.engine.predict_many", broken)
-    send(bus, Event(id="e", text="hello"))
-    rig.start()
-    eventually(lambda: rig.pipeline.counts.snapshot().get("machine_faults", 0) > 0)
-    started_s = time.monotonic()
-    rig.intake.close()
-    assert time.monotonic() - started_s < 4
-    assert rig.window.num_open == 0
-    rig.close()
-    assert committed(bus) == 1

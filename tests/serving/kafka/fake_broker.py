@@ -1,0 +1,70 @@
+"""A broker in place of the real one, which refuses, delays or loses what a test says, and records to send to it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from serving.kafka.sending import OutboxBounds
+from wire.errors import BusUnavailable, WireError
+from wire.message import Place
+from wire.records import Answer, DeadLetter, TopicRecord
+
+PLACE = Place(topic="events.v1", partition=2, offset=7)
+BOUNDS = OutboxBounds(max_items=4, max_bytes=1 << 20, first_pause_s=0.01)
+
+
+def answer(name: str, *, text: str = "hello") -> Answer:
+    return Answer(
+        event_id=name,
+        text=text,
+        label=None,
+        score=0.0,
+        weights_version=1,
+        arm="stable",
+        precision="int8",
+        rollout_revision=1,
+    )
+
+
+def refusal(*, payload: bytes = b"") -> DeadLetter:
+    return DeadLetter(reason="empty", detail="no value", topic="t", partition=0, offset=1, payload=payload)
+
+
+OnAck = Callable[[Exception | None], None]
+
+
+class FakeBroker:
+    """A fake publisher: `says` returns the error of a record, None where it is accepted.
+
+    BusUnavailable is raised at once, as by a client that cannot accept the record. Other errors come late, in place of
+    the acknowledgement, as those of a real client do.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[TopicRecord, float]] = []
+        self.num_tried = 0
+        self.says: Callable[[TopicRecord], WireError | None] = lambda record: None
+        self.hold: list[OnAck] | None = None  # acknowledgements that the test gives
+
+    def open(self) -> "FakeBroker":
+        return self
+
+    def send(self, record: TopicRecord, on_ack: OnAck) -> None:
+        self.num_tried += 1
+        error = self.says(record)
+        if isinstance(error, BusUnavailable):
+            raise error
+        if error is None:
+            self.sent.append((record, time.monotonic()))
+        if self.hold is not None:
+            self.hold.append(on_ack)
+        elif error is None:
+            on_ack(None)
+        else:
+            threading.Timer(0.02, on_ack, [error]).start()
+
+    def close(self) -> None: ...
+
+    @property
+    def names(self) -> list[str]:
+        return [record.message_id for record, _ in self.sent]

@@ -1,0 +1,72 @@
+"""An intake between a real broker and a real engine, and what the tests send to it and read behind it."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from serving.kafka.dedupe import DedupeWindow
+from serving.kafka.intake import Intake
+from serving.pipeline import encoding
+from tests.brokers import take
+from tests.serving.pipelines import pipeline_of
+from tests.serving.versions import tokenizer
+from wire.bus import Bus, Publisher, Subscription
+from wire.records import Event, TopicRecord
+
+
+class IntakeRig:
+    """All parts between a subscription and a publisher, with real weights. A test may replace `encode`."""
+
+    def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
+        self.bus = bus
+        self.encode = encoding(tokenizer(), lambda: 64)
+        self.open_publisher: Callable[[], Publisher] = bus.publisher
+        self.pipeline = pipeline_of(
+            lambda texts: self.encode(texts),
+            max_queue_items=max_queue_items,
+            max_answers=1_000,
+            open_publisher=lambda: self.open_publisher(),
+        )
+        self.window = DedupeWindow(1_000)
+        self.subscriptions: list[Subscription[Event]] = []
+        self.intake = Intake(
+            self.subscribe,
+            self.pipeline,
+            self.window,
+            max_open=max_open,
+            reconnect_s=0.1,
+            drain_timeout_s=5.0,
+        )
+
+    def subscribe(self) -> Subscription[Event]:
+        self.subscriptions.append(self.bus.subscribe(Event, "serving"))
+        return self.subscriptions[-1]
+
+    def start(self) -> None:
+        self.pipeline.engine.start()
+        self.pipeline.outbox.start()
+        self.intake.start()
+
+    def close(self) -> None:
+        self.intake.close()
+        self.pipeline.queue.close()
+        self.pipeline.outbox.close(5.0)
+
+
+def send(bus: Bus, *records: TopicRecord) -> None:
+    publisher = bus.publisher()
+    for record in records:
+        publisher.send(record)
+    publisher.flush(10)
+
+
+def received(bus: Bus, record_type: type[TopicRecord], num: int) -> list[Any]:
+    with closing(bus.follow([record_type], {})) as follower:
+        return [each.record for each in take(follower.poll, num)]
+
+
+def committed(bus: Bus) -> int:
+    """Returns how many events the group would get again."""
+    with closing(bus.subscribe(Event, "serving")) as again:
+        polls = [again.poll(200) for _ in range(10)]
+    return sum(len(poll.received) + len(poll.refused) for poll in polls)
