@@ -1,11 +1,16 @@
-"""An engine that was not started, with its queue and its counts, and who publishes the versions that it may get."""
+"""An engine that was not started, who publishes the versions that it may get, and the ports of replicas."""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from serving.batcher import BatchQueue
 from serving.counts import Counts
 from serving.engine import Engine
+from serving.http.api import make_app
+from serving.http.listener import Listener
 from serving.item import Item
+from serving.replica import Replica
 from tests.serving.pipelines import engine_of, queue_of
 from tests.serving.versions import TinyPublisher
 from wire.store import Store
@@ -29,3 +34,17 @@ def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
 @pytest.fixture
 def learner(store: Store) -> TinyPublisher:
     return TinyPublisher(store)
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[Replica], str]]:
+    """Opens a port for a replica and returns its URL; closes all ports at the end."""
+    listeners: list[Listener] = []
+
+    def listen_for(replica: Replica) -> str:
+        listeners.append(Listener(make_app(replica.api()), host="127.0.0.1", port=0, drain_timeout_s=1))
+        return f"http://127.0.0.1:{listeners[-1].port}/v1"
+
+    yield listen_for
+    for listener in listeners:
+        listener.close()

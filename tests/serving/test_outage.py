@@ -13,8 +13,6 @@ import pytest
 
 from services.local.kafka import LocalBroker
 from serving.config import ReplicaConfig, ServingConfig
-from serving.http.api import make_app
-from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import start_kind, take
 from tests.serving.versions import TinyPublisher
@@ -103,19 +101,6 @@ def start(
         yield start_one
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Replica], str]]:
-    listeners: list[Listener] = []
-
-    def serve_one(replica: Replica) -> str:
-        listeners.append(Listener(make_app(replica.api()), host="127.0.0.1", port=0, drain_timeout_s=1))
-        return f"http://127.0.0.1:{listeners[-1].port}/v1/predict"
-
-    yield serve_one
-    for listener in listeners:
-        listener.close()
-
-
 def ask(url: str, names: list[str], *, pause_s: float = 0.0) -> None:
     with httpx.Client() as client:
         for name in names:
@@ -136,11 +121,11 @@ def answered(bus: Bus, num: int) -> list[str]:
 
 
 def test_nothing_is_lost_while_the_broker_is_away(
-    away: Away, start: Callable[[], Replica], serve: Callable[[Replica], str], bus: Bus, open_bus: Callable[[], Bus]
+    away: Away, start: Callable[[], Replica], listen: Callable[[Replica], str], bus: Bus, open_bus: Callable[[], Bus]
 ) -> None:
     """B15: after 30 s without a broker, answers by HTTP were dropped; beyond 4,000 they were not even kept."""
     replica = start()
-    url = serve(replica)
+    url = f"{listen(replica)}/predict"
     ask(url, ["before"])
     names = [f"e{number}" for number in range(200)]
     with closing(bus.publisher()) as publisher:
@@ -173,11 +158,11 @@ def test_nothing_is_lost_while_the_broker_is_away(
 
 
 def test_what_a_replica_could_not_publish_is_published_by_the_next(
-    away: Away, start: Callable[[], Replica], serve: Callable[[Replica], str], open_bus: Callable[[], Bus]
+    away: Away, start: Callable[[], Replica], listen: Callable[[Replica], str], open_bus: Callable[[], Bus]
 ) -> None:
     """B15: a restarted replica publishes the answers on disk as well."""
     first = start()
-    url = serve(first)
+    url = f"{listen(first)}/predict"
     ask(url, ["before"])
     assert answered(open_bus(), 1) == ["before"]
     away.leave()

@@ -9,8 +9,6 @@ import httpx
 import pytest
 
 from serving.config import PrecisionConfig, ReplicaConfig, ServingConfig
-from serving.http.api import make_app
-from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
@@ -48,20 +46,6 @@ def start(config: ReplicaConfig) -> Iterator[Callable[..., Replica]]:
         replica.close()
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Replica], str]]:
-    """Opens a port for a replica and returns its URL."""
-    listeners: list[Listener] = []
-
-    def serve_one(replica: Replica) -> str:
-        listeners.append(Listener(make_app(replica.api()), host="127.0.0.1", port=0, drain_timeout_s=1))
-        return f"http://127.0.0.1:{listeners[-1].port}/v1"
-
-    yield serve_one
-    for listener in listeners:
-        listener.close()
-
-
 def measured(*, int4: float) -> tuple[PrecisionEvaluation, ...]:
     return (PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=int4))
 
@@ -76,11 +60,11 @@ def answers(bus: Bus, num: int) -> list[Answer]:
 
 
 def test_kafka_and_http_are_answered_alike_and_both_are_published(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher, bus: Bus, store: Store
+    start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher, bus: Bus, store: Store
 ) -> None:
     learner.publish(1)
     learner.plan(1)
-    url = serve(start())
+    url = listen(start())
     eventually(lambda: is_ready(url))
     asked = httpx.post(f"{url}/predict", json={"text": "where is my card", "id": "by-http"}).json()
     with closing(bus.publisher()) as publisher:
@@ -96,11 +80,11 @@ def test_kafka_and_http_are_answered_alike_and_both_are_published(
 
 
 def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher
+    start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
     learner.publish(1, max_tokens=5, probes=(Probe(text="hi", logits=logits_of(model_of(1), "hi")),))
     learner.plan(1)
-    url = serve(start())
+    url = listen(start())
     eventually(lambda: is_ready(url))
 
     def scores(text: str) -> Any:
@@ -111,11 +95,11 @@ def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
 
 
 def test_a_new_version_is_taken_while_it_answers(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher
+    start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
     learner.publish(1)
     learner.plan(1)
-    url = serve(start())
+    url = listen(start())
     eventually(lambda: is_ready(url))
     learner.publish(2)
     learner.plan(2, previous=1)
@@ -130,12 +114,12 @@ def test_a_new_version_is_taken_while_it_answers(
 
 
 def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher
+    start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
     learner.publish(1, precisions=measured(int4=0.9))
     learner.plan(1)
     replica = start(serving=replace(SERVING, precision=PrecisionConfig(mode="int4")))
-    url = serve(replica)
+    url = listen(replica)
 
     def precision() -> str:
         return str(httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["precision"])
@@ -149,12 +133,12 @@ def test_a_precision_that_is_asked_for_answers_where_it_is_accurate_enough(
 
 
 def test_without_a_broker_http_is_answered(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], learner: TinyPublisher, bus_config: BusConfig
+    start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher, bus_config: BusConfig
 ) -> None:
     learner.publish(1)
     learner.plan(1)
     away = replace(bus_config, bootstrap_servers="127.0.0.1:1", request_timeout_ms=200)
-    url = serve(replica := start(bus=away, serving=replace(SERVING, drain_timeout_s=0.5)))
+    url = listen(replica := start(bus=away, serving=replace(SERVING, drain_timeout_s=0.5)))
     eventually(lambda: is_ready(url))
     assert httpx.post(f"{url}/predict", json={"text": "hello"}).status_code == 200
     eventually(lambda: replica.status().counts.get("bus_unavailable", 0) > 1)
@@ -162,10 +146,10 @@ def test_without_a_broker_http_is_answered(
 
 
 def test_without_a_store_it_waits_for_its_first_weights(
-    start: Callable[..., Replica], serve: Callable[[Replica], str], store_config: StoreConfig
+    start: Callable[..., Replica], listen: Callable[[Replica], str], store_config: StoreConfig
 ) -> None:
     away = replace(store_config, url="redis://127.0.0.1:1/0", timeout_ms=100)
-    url = serve(replica := start(store=away))
+    url = listen(replica := start(store=away))
     assert httpx.get(f"{url}/health/live").status_code == 200
     assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["error"]["code"] == "no_weights"
     replica.check()
