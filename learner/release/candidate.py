@@ -60,7 +60,7 @@ class Maker:
         self.parent: Candidate | None = None
         self.refusals: tuple[str, ...] = ()
 
-    def passing(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate | None:
+    def make_passing(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate | None:
         """The version to publish `known` as now; None where the gate refuses it, or where it is not finite."""
         candidate = None
         try:

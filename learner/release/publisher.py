@@ -216,7 +216,7 @@ class WeightPublisher:
         """Makes a candidate, and unless it is refused writes its blobs and a checkpoint, and begins to send it."""
         stopwatch = Stopwatch()
         num_changes = self._parent.num_changes
-        candidate = self._maker.passing(self._learner.knowledge, stopwatch)
+        candidate = self._maker.make_passing(self._learner.knowledge, stopwatch)
         if candidate is None:
             self._parent.refused(num_changes, self.refusals)
             return
