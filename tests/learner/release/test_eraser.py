@@ -6,7 +6,7 @@ import pytest
 
 from learner.release.eraser import Eraser
 from learner.state.snapshot import encode
-from tests.learner.publish_rig import PublishRig, withdraw
+from tests.learner.publish_rig import PublishRig, wipe, withdraw
 from tests.learner.small_learner import SUBJECTS, small_learner
 from tests.learner.streams import labelled_events, stream, subject_of
 from wire.records import Erasure
@@ -140,8 +140,7 @@ def test_a_store_that_was_wiped_hears_of_it_again(rig: PublishRig) -> None:
     carry_out(rig, eraser)
     rig.publish()
     carry_out(rig, eraser)
-    server = rig.store._server
-    server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
+    wipe(rig.store)
     other = SUBJECTS.digest(subject_of(4))
     rig.store.erasures.request(other)
     assert carry_out(rig, eraser).version == 2
