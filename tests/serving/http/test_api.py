@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.serving.http.served_api import ServedApi, error_of
-from tests.serving.versions import label_of
+from tests.serving.versions import label_of, live_of
+from tests.waiting import eventually
 
 
 def test_one_event_is_answered(served: ServedApi) -> None:
@@ -120,13 +121,20 @@ def test_the_status_shows_the_counts(served: ServedApi) -> None:
     assert (counts["answers"], counts["http_not_json"]) == (1, 1)
 
 
-def test_requests_at_the_same_time_share_a_batch(served: ServedApi) -> None:
+def test_requests_at_the_same_time_share_a_batch() -> None:
+    served = ServedApi()
+    served.pipeline.engine.live = live_of([1])
+
     def ask() -> None:
         assert served.client.post("/v1/predict", json={"text": "hello"}).status_code == 200
 
     askers = [threading.Thread(target=ask) for _ in range(16)]
     for asker in askers:
         asker.start()
+    eventually(lambda: len(served.pipeline.queue) == 16)
+    served.pipeline.engine.start()
     for asker in askers:
         asker.join()
-    assert served.pipeline.counts.snapshot()["answers"] == 16
+    served.drain()
+    counts = served.pipeline.counts.snapshot()
+    assert (counts["answers"], counts["batches"]) == (16, 1)
