@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from serving.cluster import ended_processes, is_shared, running_ray, serve_state
 from serving.config import ReplicaConfig, ServingConfig
 from serving.serve_watch import RayLost, await_start, wait_while_running
-from wire.config import BusConfig, StoreConfig, nested
+from wire.config import BusConfig, StoreConfig, flat, nested
 from wire.logs import LogConfig, secrets_in
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def build(args: Mapping[str, Any]) -> "Application":
     """
     from pydantic import TypeAdapter
 
-    sections = TypeAdapter(_Sections).validate_python(nested(args))
+    sections = TypeAdapter(_Sections).validate_python(nested(flat(args)))
     key = os.environ.get(KEY_VARIABLE, "")
     config = ReplicaConfig(
         encoder=sections.encoder,

@@ -299,7 +299,7 @@ def test_build_refuses_names_that_nobody_reads(build: Callable[[dict[str, Any]],
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
 def test_build_reads_text_as_the_command_line_gives_it(build: Callable[[dict[str, Any]], Any]) -> None:
-    application = build({**ADDRESSES, "serving.replicas": "3", "serving.precision.mode": "int4"})
+    application = build({**ADDRESSES, "serving": {"precision.mode": "int4"}, "serving.replicas": "3"})
     assert application._bound_deployment.num_replicas == 3
     (config,) = application._bound_deployment.init_args
     assert config.serving.precision.mode == "int4"
