@@ -3,14 +3,15 @@
 All programs that share a Redis server need the same key. So a key is generated only for a server that ends with us.
 """
 
-import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from services.local.folders import new_folder
 from services.settings import MIN_KEY_CHARS, BadSettings, Settings, replaced, variable_of
+from wire.files import atomic_write
 
 FILE = "signing.key"
 
@@ -51,21 +52,5 @@ def _stored_key(path: Path) -> str:
 
 def _generate(path: Path) -> None:
     new_folder(path.parent)
-    draft = path.with_suffix(f".{os.getpid()}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(file, secrets.token_hex(32).encode())
-        os.fsync(file)
-    finally:
-        os.close(file)
-    try:
-        os.link(draft, path)  # of two concurrent programs the first wins
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with suppress(FileExistsError), atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
+        file.write(secrets.token_hex(32).encode())

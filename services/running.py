@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from services.keys import with_signing_key
 from services.local.folders import is_locked, locked, new_folder
 from services.settings import BadSettings, Settings, replaced, values_of, variable_of
+from wire.files import atomic_write
 from wire.logs import HIDDEN, without_password
 
 LOCK = "stack.lock"
@@ -56,10 +57,9 @@ def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> N
     """Writes the addresses of the stack to its claimed folder. `owns_store` says that its Redis ends with it."""
     values = {name: value for name, value in values_of(settings).items() if name in (*BUS, *STORE, *HTTP)}
     values["store.url"] = without_password(values["store.url"])
-    draft = folder / f"{FILE}.{os.getpid()}"
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps({"pid": os.getpid(), "owns_store": owns_store, **values}, default=str))
-    os.replace(draft, folder / FILE)
+    content = json.dumps({"pid": os.getpid(), "owns_store": owns_store, **values}, default=str)
+    with atomic_write(folder / FILE, mode=0o600) as file:
+        file.write(content.encode())
 
 
 def withdraw(folder: Path) -> None:

@@ -5,7 +5,6 @@
 What is remembered is timed in every race like everything else; only the search for it is spared.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench.machine import PEERS, machine, versions
+from wire.files import atomic_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,8 @@ class Choices:
 
     def store(self, token_ids: Sequence[Sequence[int]], settings: EncodeSettings) -> None:
         entries = self._entries() | {self._key(token_ids): settings}
-        draft = self._path.with_suffix(".new")
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(entries)))
-        os.replace(draft, self._path)
+        with atomic_write(self._path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(entries)))
 
     def _key(self, token_ids: Sequence[Sequence[int]]) -> str:
         lengths = sorted(map(len, token_ids))

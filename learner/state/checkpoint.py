@@ -20,9 +20,8 @@ Rejected: one file per part (a kill between two of them mixes two states), and a
 encoder of that time).
 """
 
-import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,6 +30,7 @@ from learner.errors import CheckpointFailed, CheckpointRefused, CheckpointUnknow
 from learner.failpoints import failpoint
 from learner.state.snapshot import Snapshot, decode, encode
 from wire.errors import StaleEpoch
+from wire.files import DRAFT_SUFFIX, atomic_write
 from wire.records import WeightManifest
 
 _NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>\d+)\.checkpoint")
@@ -67,8 +67,18 @@ class Checkpoints:
         epoch = snapshot.facts.epoch
         self._check_epoch(epoch)
         path = self.next_path(snapshot)
+        data = encode(snapshot)
+        half = len(data) // 2
+
+        def before_rename() -> None:
+            self._check_epoch(epoch)
+            failpoint("before-rename")
+
         try:
-            write_whole(path, encode(snapshot), check=lambda: self._check_epoch(epoch), is_synced=is_synced)
+            with atomic_write(path, is_synced=is_synced, before_rename=before_rename) as file:
+                file.write(data[:half])
+                failpoint("in-checkpoint")
+                file.write(data[half:])
         except OSError as error:
             raise CheckpointFailed(f"{path}: {error}") from error
         if is_synced:
@@ -123,7 +133,7 @@ class Checkpoints:
         kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
         kept |= {path for version, path in newest_of.items() if version in needed}
         for path in self._folder.iterdir():
-            is_ours = path.suffix == ".temporary" or _NAME.fullmatch(path.name) is not None
+            is_ours = path.suffix == DRAFT_SUFFIX or _NAME.fullmatch(path.name) is not None
             if is_ours and path not in kept:
                 path.unlink(missing_ok=True)
 
@@ -176,36 +186,3 @@ def is_same(pending: WeightManifest | None, stored: WeightManifest | None) -> bo
 
 def _identity(manifest: WeightManifest) -> tuple[object, ...]:
     return manifest.version, manifest.epoch, manifest.tensors, manifest.trained_through
-
-
-def write_whole(path: Path, data: bytes, *, check: Callable[[], None], is_synced: bool) -> None:
-    """Writes `path` atomically: after a kill (with `is_synced`: or a power cut) it is there whole or not at all.
-
-    `check` is called right before the file gets its name. Raises OSError, and what `check` raises.
-    """
-    temporary = path.with_suffix(".temporary")
-    half = len(data) // 2
-    try:
-        with temporary.open("wb") as file:
-            file.write(data[:half])
-            failpoint("in-checkpoint")
-            file.write(data[half:])
-            file.flush()
-            if is_synced:
-                os.fsync(file.fileno())
-        check()
-        failpoint("before-rename")
-        temporary.rename(path)
-    except (OSError, StaleEpoch):
-        temporary.unlink(missing_ok=True)
-        raise
-    if is_synced:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

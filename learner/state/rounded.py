@@ -19,12 +19,12 @@ from safetensors.torch import load, save
 import kernels
 import model
 from learner.export import Stored, stored
-from learner.state.checkpoint import write_whole
 from model.calibration import grams, smooth
 from model.qtensor import QTensor
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_names, encoder_tensors, layer_of
+from wire.files import atomic_write
 
 FILE = "encoder.cache"
 
@@ -97,6 +97,7 @@ def _write(path: Path, key: bytes, tensors: dict[str, QTensor]) -> None:
     body = save(parts)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, key + sha256(body).digest() + body, check=lambda: None, is_synced=True)
+        with atomic_write(path, is_synced=True) as file:
+            file.write(key + sha256(body).digest() + body)
     except OSError as error:
         log.warning("encoder_not_kept", path=str(path), reason=str(error))

@@ -12,12 +12,13 @@ it is done a kill is fatal, and a periodic check of the disk does not notice eac
 """
 
 import mmap
-import os
 import re
 from itertools import chain, pairwise
 from pathlib import Path
 
 import structlog
+
+from wire.files import atomic_write
 
 FILES = "appendonlydir/*.incr.aof"
 
@@ -87,15 +88,10 @@ def _holes_in(path: Path) -> list[tuple[int, int]]:
 def _rewrite(path: Path, holes: list[tuple[int, int]]) -> None:
     """Replaces the file by a copy without the holes."""
     borders = [0, *chain.from_iterable(holes), path.stat().st_size]
-    draft = path.with_suffix(".mended")
-    with path.open("rb") as file, draft.open("wb") as copy:
-        os.fchmod(copy.fileno(), 0o600)
+    with path.open("rb") as file, atomic_write(path, mode=0o600, is_synced=True) as copy:
         for start, end in list(pairwise(borders))[::2]:
             file.seek(start)
             while start < end:
                 block = file.read(min(end - start, 1 << 20))
                 copy.write(block)
                 start += len(block)
-        copy.flush()
-        os.fsync(copy.fileno())
-    draft.replace(path)

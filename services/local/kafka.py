@@ -23,6 +23,7 @@ from typing import Literal
 from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
+from wire.files import atomic_write
 
 HEAP = "-Xmx384m -Xms128m"
 START_TIMEOUT_S = 60.0
@@ -193,9 +194,9 @@ def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) 
     storage = str(home / "bin" / "kafka-storage.sh")
     cluster = state_dir / "cluster.id"
     if not cluster.exists():
-        draft = cluster.with_suffix(".new")
-        draft.write_text(_run([storage, "random-uuid"], env).strip())
-        draft.replace(cluster)
+        cluster_id = _run([storage, "random-uuid"], env).strip()
+        with atomic_write(cluster) as file:
+            file.write(cluster_id.encode())
     argv = [storage, "format", "--standalone", "--ignore-formatted", "-t", cluster.read_text(), "-c", str(properties)]
     _run(argv, env)
     is_formatted.touch()

@@ -17,6 +17,7 @@ import msgspec
 
 from services.settings import Loaded
 from services.tune.layout import MeasuredLayout, best
+from wire.files import atomic_write
 
 FILE = "tune.json"
 
@@ -58,9 +59,8 @@ def write(table: Sequence[MeasuredLayout], folder: Path) -> None:
     """Stores the table of this machine beside those of other machines that use the folder."""
     content = msgspec.json.format(msgspec.json.encode(_tables(folder) | {machine(): list(table)}))
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f"{FILE}.{os.getpid()}"
-    draft.write_bytes(content)
-    os.replace(draft, folder / FILE)
+    with atomic_write(folder / FILE) as file:
+        file.write(content)
 
 
 def _tables(folder: Path) -> dict[str, list[MeasuredLayout]]:

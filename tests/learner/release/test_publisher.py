@@ -1,5 +1,6 @@
 """Which versions are published, when, and which are not."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.streams import labelled_events
 from wire.errors import StaleEpoch, StoreUnavailable
+from wire.files import DRAFT_SUFFIX
 from wire.store import Store
 
 pytestmark = pytest.mark.live
@@ -158,7 +160,7 @@ def test_what_is_not_published_for_long_does_not_fill_the_disk(store: Store, tmp
 def test_a_full_disk_publishes_nothing(rig: PublishRig) -> None:
     rig.publish()
     rig.learn(0, 30)
-    (rig.folder / "000000002-e1-v2.temporary").symlink_to("/dev/full")
+    (rig.folder / f"000000002-e1-v2.checkpoint.{os.getpid()}{DRAFT_SUFFIX}").symlink_to("/dev/full")
     assert (rig.publish(), rig.store.versions.current()) == (1, 1)
     assert rig.learner.counts["failed_CheckpointFailed"] == 1
     assert rig.publish() == 3

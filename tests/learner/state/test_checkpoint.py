@@ -1,5 +1,6 @@
 """The folder of checkpoints: which is the newest, who may write, and which belongs to a version."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from learner.state.checkpoint import Checkpoints
 from learner.state.snapshot import FORMAT, Snapshot, encode
 from tests.learner.snapshots import manifest, snapshot
 from wire.errors import StaleEpoch
+from wire.files import DRAFT_SUFFIX
 
 
 def value_of(snapshot: Snapshot | None) -> float | None:
@@ -54,7 +56,7 @@ def test_versions_that_may_return_and_the_newest_are_kept(tmp_path: Path) -> Non
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, num_newest=2)
     checkpoints.write(snapshot(1))
-    (tmp_path / "000000002-e1-v2.temporary").symlink_to("/dev/full")
+    (tmp_path / f"000000002-e1-v2.checkpoint.{os.getpid()}{DRAFT_SUFFIX}").symlink_to("/dev/full")
     with pytest.raises(CheckpointFailed, match="No space left"):
         checkpoints.write(snapshot(2))
     assert [path.name for path in tmp_path.iterdir()] == ["000000001-e1-v1.checkpoint"]
