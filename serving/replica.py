@@ -24,7 +24,6 @@ from serving.http.api import Api
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
-from serving.http.rate_limit import RateLimit
 from serving.item import Item
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
@@ -40,6 +39,7 @@ from wire.clock import now_ms
 from wire.receipts import Receipts
 from wire.records import Event, ReplicaReport
 from wire.store import Store
+from wire.token_bucket import TokenBuckets
 
 
 def new_id() -> str:
@@ -83,8 +83,8 @@ class Replica:
     def api(self) -> Api:
         """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own."""
         config = self._config
-        limit = RateLimit(
-            per_s=config.rate_limit_per_s, burst=config.rate_limit_burst, max_clients=config.rate_limit_clients
+        limit = TokenBuckets(
+            rate=config.rate_limit_per_s, burst=config.rate_limit_burst, max_keys=config.rate_limit_clients
         )
         return Api(
             bridge=RequestBridge(pipeline=self._pipeline, timeout_s=config.request_timeout_s),

@@ -8,7 +8,8 @@ envelope     records as messages (`message`, `timestamps`)         letters   dea
 finished     which offsets may be committed                        events    which answer a label is about
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
-config, errors, clock, logs, files   settings, exceptions, clock, logging and atomic writes of every process
+config, errors, clock, logs   settings, exceptions, the clock and the logging of every process
+files, token_bucket           atomic writes, rate limits
 
 Other rooms use `wire.bus`, `wire.store`, `wire.records` and the modules of this folder. They import neither kafka nor
 redis, and nothing from inside `wire/bus` or `wire/store` besides what those two export and `wire.bus.scan`.

@@ -17,10 +17,12 @@ Rejected: wall-clock time (a replay would refuse other labels), the time in the 
 on the share of learnt labels alone (two sources of unequal size would stop each other).
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from typing import Final
 
 import msgspec
+
+from wire.token_bucket import TokenBuckets
 
 TOLERANCE: Final = 2
 MAX_NAME_CHARS: Final = 100
@@ -38,32 +40,20 @@ class SourcesState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates:
-    """A token bucket for each source: it refills at `per_s` labels a second (0: no limit) and holds `burst`."""
+    """Allows each source `burst` labels at once and `per_s` a second (0: no limit), on the clock of its answers."""
 
     def __init__(
         self, *, per_s: float, burst: int, max_sources: int, buckets: dict[str, tuple[float, int]] | None = None
     ) -> None:
-        self._per_ms = 1e-3 * per_s
-        self._burst = float(burst)
-        self._max_sources = max_sources
-        self._buckets = OrderedDict(buckets or {})
+        self._is_limited = per_s > 0
+        self._buckets = TokenBuckets(rate=1e-3 * per_s, burst=burst, max_keys=max_sources, buckets=buckets)
 
     def take(self, source: str, time_ms: int) -> bool:
         """Takes a token for one more label of `source` at `time_ms` of its clock; False where its bucket is empty."""
-        if not self._per_ms:
-            return True
-        name = source[:MAX_NAME_CHARS]
-        tokens, before_ms = self._buckets.pop(name, (self._burst, time_ms))
-        now_ms = max(before_ms, time_ms)
-        tokens = min(tokens + self._per_ms * (now_ms - before_ms), self._burst)
-        is_accepted = tokens >= 1.0
-        self._buckets[name] = (tokens - is_accepted, now_ms)
-        if len(self._buckets) > self._max_sources:
-            self._buckets.popitem(last=False)
-        return is_accepted
+        return not self._is_limited or self._buckets.wait(source[:MAX_NAME_CHARS], 1, now=time_ms) == 0.0
 
     def export(self) -> dict[str, tuple[float, int]]:
-        return dict(self._buckets)
+        return {name: (tokens, int(clock_ms)) for name, (tokens, clock_ms) in self._buckets.export().items()}
 
 
 class Shares:

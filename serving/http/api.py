@@ -31,10 +31,10 @@ from serving.errors import Unhealthy
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
-from serving.http.rate_limit import RateLimit
 from serving.http.request_id import RequestId, request_id_of
 from serving.http.schemas import Entry, Problem, Reply, read_request, write_problem, write_replies
 from serving.status import ReplicaStatus
+from wire.token_bucket import TokenBuckets
 
 INTERNAL = Problem(
     status=HTTPStatus.INTERNAL_SERVER_ERROR, code="internal", message="something went wrong; the log has the request id"
@@ -48,7 +48,7 @@ class Api:
     bridge: RequestBridge
     bodies: Bodies
     clients: Clients
-    limit: RateLimit | None
+    limit: TokenBuckets | None
     max_events: int
     check: Callable[[], None]
     status: Callable[[], ReplicaStatus]
@@ -92,7 +92,7 @@ class Api:
         assert self.limit is not None
         address = request.client.host if request.client else ""
         client = self.clients.name_of(address, request.headers.get("x-api-key", ""))
-        return self.limit.wait_s(client, num, now_s=time.monotonic())
+        return self.limit.wait(client, num, now=time.monotonic())
 
     def count_refused(self, code: str) -> None:
         """Counts a request, or a connection, that was refused because of what its client did."""

@@ -13,12 +13,12 @@ from serving.http.api import Api, make_app
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
-from serving.http.rate_limit import RateLimit
 from serving.pipeline import encoding
 from serving.status import ReplicaStatus
 from tests.serving.pipelines import pipeline_of
 from tests.serving.versions import live_of, tokenizer
 from wire.records import MAX_EVENT_BYTES
+from wire.token_bucket import TokenBuckets
 
 API_KEY = "a key that is configured"
 
@@ -32,7 +32,7 @@ class ServedApi:
     A test may replace `encode`, and give reasons for which the replica is not healthy.
     """
 
-    limit: RateLimit | None = None
+    limit: TokenBuckets | None = None
     max_queue_items: int = 64
     timeout_s: float = 10.0
     health: list[str] = field(default_factory=list)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from serving.http.api import make_app
-from serving.http.rate_limit import RateLimit
 from tests.serving.http.served_api import API_KEY, Response, ServedApi, error_of
 from tests.serving.versions import live_of
 from tests.waiting import eventually
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS
+from wire.token_bucket import TokenBuckets
 
 PREDICT: dict[str, Any] = {
     "type": "http",
@@ -120,7 +120,7 @@ def test_a_client_that_hangs_up_is_not_waited_for(idle: ServedApi) -> None:
 
 def test_a_client_over_its_rate_is_a_429_whatever_it_calls_itself() -> None:
     """B13: the limit was keyed by a header that the client chose. Only a configured key is a client of its own."""
-    with ServedApi(limit=RateLimit(per_s=1, burst=2, max_clients=9)).running() as served:
+    with ServedApi(limit=TokenBuckets(rate=1, burst=2, max_keys=9)).running() as served:
         assert [ask_as(served, name).status_code for name in ("one", "two")] == [200, 200]
         refused = ask_as(served, "three")
         assert error_of(refused) == "429 rate_limited"
