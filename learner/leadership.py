@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from learner.patience import pauses
+from learner.patience import BACKOFF
 from learner.reach import Reach
 from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Lease, Leases
@@ -70,16 +70,15 @@ class Leadership:
     def wait(self, stop: threading.Event) -> bool:
         """Waits for the lease. False when `stop` came first."""
         is_logged = False
-        away_s = pauses()
+        num_failures = 0
         while not stop.is_set():
             if self.acquire():
                 return True
             if self.reach.is_open and not is_logged:
                 log.info("standing_by", lease=self._name)
                 is_logged = True
-            if self.reach.is_open:
-                away_s = pauses()
-            stop.wait(self.interval_s if self.reach.is_open else next(away_s))
+            num_failures = 0 if self.reach.is_open else num_failures + 1
+            stop.wait(BACKOFF.pause_s(num_failures) if num_failures else self.interval_s)
         return False
 
     @contextmanager

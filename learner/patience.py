@@ -4,33 +4,21 @@ A learner that starts before its servers has nothing to do but wait: if it ended
 longest pause is short enough to go on within 15 s of the end of an outage, however long that was.
 """
 
-import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import count
 from typing import TypeVar
 
 import structlog
 
+from wire.backoff import Backoff
 from wire.errors import BusUnavailable, StoreUnavailable
 
 T = TypeVar("T")
 
-MAX_PAUSE_S = 10.0
+BACKOFF = Backoff(first_s=1.0, longest_s=10.0, jitter=0.25)
 
 log = structlog.get_logger("learner")
-
-
-def pauses(draw: Callable[[], float] = random.random) -> Iterator[float]:
-    """Yields the pause before each attempt but the first, without end. `draw` returns a number in [0, 1).
-
-    >>> from itertools import islice
-    >>> list(islice(pauses(lambda: 0.0), 6))
-    [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    """
-    pause_s = 1.0
-    while True:
-        yield pause_s * (1 - draw() / 4)
-        pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
 
 def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
@@ -39,7 +27,7 @@ def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
     `ask` is called again from its beginning, so it must be idempotent.
     """
     is_logged = False
-    for pause_s in pauses():
+    for num_failures in count(1):
         if stop.is_set():
             break
         try:
@@ -48,5 +36,5 @@ def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
             if not is_logged:
                 log.warning("waiting_for_server", reason=str(error))
                 is_logged = True
-        stop.wait(pause_s)
+        stop.wait(BACKOFF.pause_s(num_failures))
     return None

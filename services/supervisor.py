@@ -23,12 +23,12 @@ from dataclasses import dataclass
 
 from services.local import tether
 from services.local.logfile import RotatingLog
+from wire.backoff import Backoff
 
 POLL_INTERVAL_S = 0.1
 """Poll interval of the programs."""
 
-FIRST_BACKOFF_S = 1.0
-LONGEST_BACKOFF_S = 60.0
+BACKOFF = Backoff(first_s=1.0, longest_s=60.0)
 LONG_LIFE_S = 20.0
 """A program that lived this long was ready, since each needs less to start: its back-off begins anew. One that ends
 sooner, again and again, has a fault that a restart does not repair."""
@@ -198,18 +198,9 @@ class Supervisor:
         run.num_ends += 1
         self._num_restarts += 1
         lived_s = now_s - run.started_s
-        delay_s = max(FIRST_BACKOFF_S, backoff_s(run.num_ends) - lived_s)
+        delay_s = max(BACKOFF.first_s, BACKOFF.pause_s(run.num_ends) - lived_s)
         run.due_s = now_s + delay_s
         self._say(f"{run.program.name} {end}; it is started again in {delay_s:.0f} s (log: {run.program.log.path})")
-
-
-def backoff_s(num_ends: int) -> float:
-    """Returns the least time from one start to the next, after `num_ends` ends in a row.
-
-    >>> [backoff_s(num_ends) for num_ends in (1, 2, 3, 6, 7, 1_000_000)]
-    [1.0, 2.0, 4.0, 32.0, 60.0, 60.0]
-    """
-    return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(num_ends - 1, 10))
 
 
 def is_fatal(returncode: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BeforeValidator, SecretStr
 
+from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, StoreConfig, require
 from wire.logs import LogConfig
 from wire.records import MAX_EVENT_BYTES
@@ -136,6 +137,10 @@ class ServingConfig:
     """Shared memory of a Ray that we start, in MiB. Nothing of ours is sent through it."""
     precision: PrecisionConfig = PrecisionConfig()
     """The choice between INT8 and INT4."""
+
+    @property
+    def reconnect_backoff(self) -> Backoff:
+        return Backoff(first_s=self.reconnect_s, longest_s=2.0, jitter=0.5)
 
     def __post_init__(self) -> None:
         require(

@@ -67,7 +67,7 @@ class Replica:
             self._pipeline,
             self._window,
             max_open=serving.max_open_events,
-            reconnect_s=serving.reconnect_s,
+            backoff=serving.reconnect_backoff,
             drain_timeout_s=serving.drain_timeout_s,
         )
         self._swap = Swap(
@@ -195,7 +195,7 @@ def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receip
             bus.publisher,
             counts,
             OutboxBounds(
-                max_items=config.max_queue_items, max_bytes=config.outbox_bytes, first_pause_s=config.reconnect_s
+                max_items=config.max_queue_items, max_bytes=config.outbox_bytes, backoff=config.reconnect_backoff
             ),
             name=name,
             spool=_spool(config),

@@ -22,16 +22,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from random import Random
 
 import structlog
 
 from serving.errors import QueueClosed, Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
-from serving.kafka.backoff import backoff_s
 from serving.kafka.dead_letters import conflicting_id, model_failure, place_of
 from serving.kafka.dedupe import Admission, DedupeWindow
 from serving.pipeline import Pipeline
+from wire.backoff import Backoff
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
@@ -73,16 +72,15 @@ class Intake:
         window: DedupeWindow,
         *,
         max_open: int,
-        reconnect_s: float,
+        backoff: Backoff,
         drain_timeout_s: float,
     ) -> None:
         self._subscribe = subscribe
         self._pipeline = pipeline
         self._window = window
         self._max_open = max_open
-        self._reconnect_s = reconnect_s
+        self._backoff = backoff
         self._drain_timeout_s = drain_timeout_s
-        self._rng = Random()
         self._backlog: deque[Item] = deque()
         self._unanswered: deque[Item] = deque()
         self._requeue_s = 0.0  # when they go to the model again, on the monotonic clock
@@ -113,7 +111,7 @@ class Intake:
 
         consumes: Event, from the partitions that the group assigns us
         produces: Item, to the queue; Answer and DeadLetter, to the outbox; finished positions
-        waits for: records, at most POLL_MS; an unreachable broker, a back-off that begins with `reconnect_s`
+        waits for: records, at most POLL_MS; the back-off, while the broker is unreachable
         unblocked by: records, the end of these times, close
         """
         while not self._closing.is_set():
@@ -124,7 +122,7 @@ class Intake:
             except WireError as error:
                 self._record_failure(error)
                 self._drop_waiting()
-                self._closing.wait(backoff_s(self._num_failures, first_s=self._reconnect_s, rng=self._rng))
+                self._closing.wait(self._backoff.pause_s(self._num_failures))
 
     def _record_failure(self, error: WireError) -> None:
         self._pipeline.count("bus_unavailable")
@@ -152,7 +150,7 @@ class Intake:
             self._record_failure(error)
             if time.monotonic() - self._first_failure_s > MAX_OUTAGE_S:
                 raise
-            self._closing.wait(backoff_s(1, first_s=self._reconnect_s, rng=self._rng))
+            self._closing.wait(self._backoff.pause_s(1))
             return EMPTY_POLL
         self._record_success()
         return poll
@@ -205,7 +203,7 @@ class Intake:
         now_s = time.monotonic()
         if not self._unanswered or now_s < self._requeue_s:
             return
-        self._requeue_s = now_s + self._reconnect_s
+        self._requeue_s = now_s + self._backoff.first_s
         for _ in range(len(self._unanswered)):
             self._backlog.append(self._unanswered.popleft())
 

@@ -24,13 +24,11 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from random import Random
 
 import structlog
 
 from serving.counts import Counts
 from serving.errors import Unhealthy
-from serving.kafka.backoff import backoff_s
 from serving.kafka.dead_letters import unsendable_letter
 from serving.kafka.http_answers import AnswerSpool, KeepResult
 from serving.kafka.linger import Linger
@@ -70,9 +68,8 @@ class Outbox:
         self._counts = counts
         self._bounds = bounds
         self._name = name
-        self._rng = Random()
         self._changed = threading.Condition()
-        self._queue = SendQueue(first_pause_s=bounds.first_pause_s, rng=self._rng)
+        self._queue = SendQueue(bounds.backoff)
         self._spool = AnswerSpool(spool, counts)
         self._linger = Linger()
         self._next_log_s = -math.inf  # when a failure is logged again, on the monotonic clock
@@ -155,7 +152,7 @@ class Outbox:
                 num_failures += 1
                 self._counts.add("bus_unavailable")
                 log.warning("bus_unavailable", error=_shortened(error))
-            rest_s = backoff_s(num_failures, first_s=self._bounds.first_pause_s, rng=self._rng)
+            rest_s = self._bounds.backoff.pause_s(num_failures)
             with self._changed:
                 self._changed.wait_for(lambda: self._is_abandoned, rest_s)
         return None

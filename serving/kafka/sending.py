@@ -21,12 +21,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 from typing import TypeAlias
 
 import msgspec
 
-from serving.kafka.backoff import backoff_s
+from wire.backoff import Backoff
 from wire.message import Place
 from wire.records import Answer, DeadLetter
 
@@ -38,11 +37,11 @@ MAX_ATTEMPTS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboxBounds:
-    """The bounds of the unacknowledged records in memory, and the first back-off after a failure."""
+    """The bounds of the unacknowledged records in memory, and the back-off after failures."""
 
     max_items: int
     max_bytes: int
-    first_pause_s: float
+    backoff: Backoff
 
 
 @dataclass(slots=True, eq=False)
@@ -70,9 +69,8 @@ class Sending:
 class SendQueue:
     """The records to send. It is not thread-safe: its owner guards it. Verbs: put, next, succeeded, failed, replace."""
 
-    def __init__(self, *, first_pause_s: float, rng: Random) -> None:
-        self._first_pause_s = first_pause_s
-        self._rng = rng
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
         self._num_put = 0
         self._waiting: deque[Sending] = deque()
         self._retries: list[tuple[tuple[int, int], Sending]] = []  # a heap by priority
@@ -150,14 +148,14 @@ class SendQueue:
         self._num_in_flight -= 1
         if self._acknowledged_s > min(sending.handed_over_s, now_s - STALL_S):  # the broker accepts others
             sending.attempts += 1
-            due_s = now_s + self._backoff_s(sending.attempts)
+            due_s = now_s + self._backoff.pause_s(sending.attempts)
             heapq.heappush(self._delayed, (due_s, sending.number, sending))
             return
         sending.num_immediate += is_immediate
         self._retry(sending)
         if now_s >= self._paused_until_s:  # records that fail together are one failure
             self._num_failures += 1
-            self._paused_until_s = now_s + self._backoff_s(self._num_failures)
+            self._paused_until_s = now_s + self._backoff.pause_s(self._num_failures)
 
     def replace(self, sending: Sending, letter: DeadLetter) -> None:
         """Sends `letter` in the place of a record that can never be sent."""
@@ -181,9 +179,6 @@ class SendQueue:
 
     def _is_stalled(self, now_s: float) -> bool:
         return self._num_in_flight > 0 and now_s - max(self._acknowledged_s, self._idle_s) > STALL_S
-
-    def _backoff_s(self, num_failures: int) -> float:
-        return backoff_s(num_failures, first_s=self._first_pause_s, rng=self._rng)
 
 
 def memory_of(record: Sendable) -> int:

@@ -12,6 +12,7 @@ from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.pipeline import Encode, Pipeline
 from tests.serving.versions import RECEIPTS
+from wire.backoff import Backoff
 from wire.bus import Publisher
 from wire.errors import BusUnavailable
 
@@ -47,7 +48,7 @@ def pipeline_of(
     """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
     counts = Counts()
     queue = queue_of(max_queue_items)
-    bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, first_pause_s=0.05)
+    bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, backoff=Backoff(first_s=0.05, longest_s=2.0))
     return Pipeline(
         encode=encode,
         queue=queue,

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 
 from serving.kafka.sending import OutboxBounds
+from wire.backoff import Backoff
 from wire.errors import BusUnavailable, WireError
 from wire.message import Place
 from wire.records import Answer, DeadLetter, TopicRecord
 
 PLACE = Place(topic="events.v1", partition=2, offset=7)
-BOUNDS = OutboxBounds(max_items=4, max_bytes=1 << 20, first_pause_s=0.01)
+BOUNDS = OutboxBounds(max_items=4, max_bytes=1 << 20, backoff=Backoff(first_s=0.01, longest_s=2.0))
 
 
 def answer(name: str, *, text: str = "hello") -> Answer:

@@ -10,6 +10,7 @@ from serving.pipeline import encoding
 from tests.brokers import take
 from tests.serving.pipelines import pipeline_of
 from tests.serving.versions import tokenizer
+from wire.backoff import Backoff
 from wire.bus import Bus, Publisher, Subscription
 from wire.records import Event, TopicRecord
 
@@ -34,7 +35,7 @@ class IntakeRig:
             self.pipeline,
             self.window,
             max_open=max_open,
-            reconnect_s=0.1,
+            backoff=Backoff(first_s=0.1, longest_s=2.0),
             drain_timeout_s=5.0,
         )
 

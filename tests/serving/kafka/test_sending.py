@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.kafka.backoff import LONGEST_S, backoff_s
 from serving.kafka.sending import STALL_S, Sending, SendQueue
+from wire.backoff import Backoff
 from wire.message import Place
 from wire.records import DeadLetter
 
 PLACE = Place(topic="t", partition=0, offset=1)
 FIRST_S = 0.5
+LONGEST_S = 2.0
 
 
 def letter(name: str, *, payload: bytes = b"") -> DeadLetter:
@@ -24,9 +25,13 @@ def sending(name: str) -> Sending:
     return Sending(letter(name), lambda: None, PLACE)
 
 
+def new_queue() -> SendQueue:
+    return SendQueue(Backoff(first_s=FIRST_S, longest_s=LONGEST_S, jitter=0.5, draw=Random(1).random))
+
+
 @pytest.fixture
 def queue() -> SendQueue:
-    return SendQueue(first_pause_s=FIRST_S, rng=Random(1))
+    return new_queue()
 
 
 def put(queue: SendQueue, *names: str) -> None:
@@ -144,16 +149,10 @@ def test_what_it_holds_is_counted_in_bytes(queue: SendQueue) -> None:
     assert queue.num_bytes < 1_000
 
 
-@given(num_failures=st.integers(1, 10_000), first_s=st.floats(0.01, 60, allow_nan=False), seed=st.integers(0, 1 << 32))
-def test_a_pause_is_bounded_and_never_nothing(num_failures: int, first_s: float, seed: int) -> None:
-    pause = backoff_s(num_failures, first_s=first_s, rng=Random(seed))
-    assert first_s / 2 <= pause <= max(LONGEST_S, first_s)
-
-
 @given(data=st.data())
 def test_every_record_is_acknowledged_once_whatever_fails(data: st.DataObject) -> None:
     """B4: no failure lasts for ever, and none loses a record: the queue holds exactly the unacknowledged ones."""
-    queue = SendQueue(first_pause_s=FIRST_S, rng=Random(1))
+    queue = new_queue()
     now_s = 0.0
     num_put = 0
     in_flight: list[Sending] = []
