@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from bench.row import NoResult
 from bench.texts import clinc150, data_folder
 from services.memory import memory_of
 from services.versions import ROOT
+from wire.threads import BackgroundThread
 
 ARGUMENTS = ("demo", "--data", "clinc150")
 POLL_INTERVAL_S = 2.0
@@ -77,14 +77,12 @@ class PeakMemory:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._bytes = 0
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._sample, name="bench-memory", daemon=True)
+        self._thread = BackgroundThread(self._sample, name="bench-memory")
         self._thread.start()
 
     def stop(self) -> int:
         """Stops; returns the highest sample, in bytes."""
-        self._stopped.set()
-        self._thread.join()
+        self._thread.close()
         return self._bytes
 
     def _sample(self) -> None:
@@ -92,5 +90,5 @@ class PeakMemory:
 
         consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`
         """
-        while not self._stopped.wait(POLL_INTERVAL_S):
+        while not self._thread.closing.wait(POLL_INTERVAL_S):
             self._bytes = max(self._bytes, memory_of({"demo": self._pid})["demo"])

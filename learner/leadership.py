@@ -19,6 +19,7 @@ from learner.patience import BACKOFF
 from learner.reach import Reach
 from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Lease, Leases
+from wire.threads import BackgroundThread
 
 RENEWALS = 3
 """Renewals in the life of a lease."""
@@ -84,14 +85,12 @@ class Leadership:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Renews the lease in a thread of its own until the end of the block."""
-        closing = threading.Event()
-        thread = threading.Thread(target=self._keep, args=(closing,), name="lease", daemon=True)
+        thread = BackgroundThread(lambda: self._keep(thread.closing), name="lease")
         thread.start()
         try:
             yield
         finally:
-            closing.set()
-            thread.join()
+            thread.close()
 
     def refused(self, lease: Lease, error: StaleEpoch) -> None:
         """A write under `lease` was refused: raises `error`, unless a newer lease was acquired meanwhile."""

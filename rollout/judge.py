@@ -7,7 +7,6 @@ The evidence is not kept over a restart: the judge begins at the end of the topi
 failure of Kafka or Redis it is kept, and the topics are read on from the same offsets.
 """
 
-import threading
 import time
 from contextlib import closing
 
@@ -17,6 +16,7 @@ from rollout.decider import Decider, RolloutState
 from wire.bus import Bus, Followed
 from wire.errors import LogTruncated
 from wire.records import Answer, Feedback
+from wire.threads import BackgroundThread
 
 POLL_MS = 100
 DECIDE_INTERVAL_S = 1.0
@@ -41,8 +41,7 @@ class Judge:
         self._decider = decider
         self._offsets: dict[str, int] = {}
         self._decide_at_s = 0.0
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+        self._thread = BackgroundThread(self._run, name="judge")
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -50,8 +49,7 @@ class Judge:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        self._closing.set()
-        self._thread.join()
+        self._thread.close()
 
     def _run(self) -> None:
         """Judges until it is closed.
@@ -61,16 +59,16 @@ class Judge:
         waits for: a record, at most POLL_MS
         unblocked by: close, seen within the same time
         """
-        while not self._closing.is_set():
+        while not self._thread.closing.is_set():
             with self.alarms.attempt("read"):
                 self._read()
-            self._closing.wait(RETRY_S)
+            self._thread.closing.wait(RETRY_S)
 
     def _read(self) -> None:
         """Reads until the judge is closed, or the broker fails."""
         self._offsets = self._offsets or self._bus.end_offsets(Answer, Feedback)
         with closing(self._bus.follow((Answer, Feedback), self._offsets, is_patient=True)) as follower:
-            while not self._closing.is_set():
+            while not self._thread.closing.is_set():
                 try:
                     followed = follower.poll(POLL_MS)
                 except LogTruncated:

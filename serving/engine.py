@@ -15,7 +15,6 @@ memory ran out, the event is not to blame. It is left `Unanswered`, to be tried 
 replica unhealthy.
 """
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from serving.weights.precision import NO_CHOICE, Choice, choose
 from wire.message import shown
 from wire.receipts import Receipts
 from wire.records import Answer
+from wire.threads import BackgroundThread
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
 """Errors that are never an event's fault, even where other events can be answered."""
@@ -70,7 +70,7 @@ class Engine:
         self._clock = clock
         self._busy_since_s: float | None = None
         self._stalls = SwapStalls()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread = BackgroundThread(self._run, name="engine")
 
     def start(self) -> None:
         self._thread.start()
@@ -91,8 +91,7 @@ class Engine:
         It has hung where for more than `batch_timeout_s` seconds one batch was computed, or every batch failed by a
         fault of the machine.
         """
-        if not self._thread.is_alive():
-            raise Unhealthy("the engine has ended")
+        self._thread.check(Unhealthy)
         since_s = self._busy_since_s
         if since_s is not None and self._clock() - since_s > batch_timeout_s:
             raise Unhealthy(f"one batch has taken more than {batch_timeout_s:g} s")

@@ -14,6 +14,8 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from typing import NamedTuple
 
+from wire.threads import BackgroundThread
+
 POLL_S = 1.0
 """Interval at which Serve is asked what runs on it."""
 
@@ -96,8 +98,7 @@ class ServeWatch:
         self._is_there = True
         self._answered_s = time.monotonic()
         self._replica_seen_s = time.monotonic()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ray-watch", daemon=True)
+        self._thread = BackgroundThread(self._run, name="ray-watch")
         self._thread.start()
 
     def check(self, silence_s: float, start_s: float) -> None:
@@ -111,8 +112,7 @@ class ServeWatch:
 
     def close(self) -> None:
         """Stops polling. An answer that is still due is waited for no longer than POLL_S."""
-        self._closing.set()
-        self._thread.join(POLL_S)
+        self._thread.close(POLL_S)
 
     def _run(self) -> None:
         """Polls until closed.
@@ -122,7 +122,7 @@ class ServeWatch:
         waits for: an answer; then POLL_S
         unblocked by: the answer, if it comes; close
         """
-        while not self._closing.wait(POLL_S):
+        while not self._thread.closing.wait(POLL_S):
             state = self._serve_state()
             if state is None:
                 continue

@@ -1,4 +1,6 @@
-"""What crosses a process boundary: records, messages, the Kafka and Redis clients. Imports no other room, torch or ray.
+"""What crosses a process boundary (records, messages, the Kafka and Redis clients), and parts that processes share.
+
+Imports no other room, torch or ray.
 
     client -> envelope (record <-> message) <-> bus (Kafka)       records -> signed -> store (Redis)
 
@@ -9,7 +11,7 @@ finished     which offsets may be committed                        events    whi
 receipts     proof that an answer was given                        subjects  keyed digests of data subjects
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, errors, clock, logs   settings, exceptions, the clock and the logging of every process
-files, token_bucket, backoff  atomic writes, rate limits, pauses between attempts
+files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
 
 Other rooms use `wire.bus`, `wire.store`, `wire.records` and the modules of this folder. They import neither kafka nor
 redis, and nothing from inside `wire/bus` or `wire/store` besides what those two export and `wire.bus.scan`.

@@ -30,6 +30,7 @@ from wire.errors import SendFailed, WireError
 from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
 from wire.message import Place
 from wire.records import DeadLetter, Quarantined
+from wire.threads import BackgroundThread
 
 Letter: TypeAlias = DeadLetter | Quarantined
 
@@ -159,21 +160,19 @@ class LetterSender:
         self._bus = bus
         self._letters = letters
         self._publisher: Publisher | None = None
-        self._closing = threading.Event()
         self._has_failed = False
-        self._thread = threading.Thread(target=self._run, name="letters", daemon=True)
+        self._thread = BackgroundThread(self._run, name="letters")
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
         """Waits at most `timeout_s` seconds until all letters are acknowledged. The rest stays for the checkpoint."""
         self._letters.wait_until_empty(timeout_s)
-        self._closing.set()
-        self._thread.join(RETRY_S)
+        self._thread.close(RETRY_S)
 
     def _run(self) -> None:
-        while not self._closing.is_set():
+        while not self._thread.closing.is_set():
             if self._has_failed:
-                self._closing.wait(RETRY_S)
+                self._thread.closing.wait(RETRY_S)
             numbered = self._letters.take(RETRY_S)
             if numbered is not None:
                 self._send(*numbered)

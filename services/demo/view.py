@@ -5,7 +5,6 @@
 Rejected: a progress bar alone. The accuracy per stage and the changes of versions are what is worth watching.
 """
 
-import threading
 import time
 from types import TracebackType
 
@@ -19,6 +18,7 @@ from evals.load.ledger import TRAIN, Ledger, Progress
 from evals.load.score import Hits, percentiles
 from evals.load.watcher import ServiceSnapshot, Watcher
 from evals.streams.stream import Stream
+from wire.threads import BackgroundThread
 
 LINE_EVERY_S = 5.0
 FRAMES_PER_S = 4.0
@@ -34,9 +34,8 @@ class View:
         self._ledger = ledger
         self._watcher = watcher
         self._rate = Rate()
-        self._left = threading.Event()
         self._live = Live(console=console, get_renderable=self._frame, refresh_per_second=FRAMES_PER_S, transient=True)
-        self._lines = threading.Thread(target=self._say_lines, name="demo-view", daemon=True)
+        self._lines = BackgroundThread(self._say_lines, name="demo-view")
 
     def __enter__(self) -> "View":
         if self._console.is_terminal:
@@ -48,18 +47,16 @@ class View:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._left.set()
+        self._lines.close()
         if self._console.is_terminal:
             self._live.stop()
-        else:
-            self._lines.join()
 
     def _say_lines(self) -> None:
         """Prints a line every LINE_EVERY_S.
 
         consumes: ledger and snapshot; produces: lines; waits for: five seconds; unblocked by: the end of the block
         """
-        while not self._left.wait(LINE_EVERY_S):
+        while not self._lines.closing.wait(LINE_EVERY_S):
             progress = self._ledger.progress()
             rate = self._rate.over(progress.counts.answered, time.monotonic())
             say(self._console, line(progress, self._watcher.snapshot(), rate))

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from serving.config import ServingConfig
 from serving.errors import Unhealthy
 from serving.http.connection import Bounds, Connection, Gate, bounds_of
+from wire.threads import BackgroundThread
 
 BACKLOG = 2_048
 
@@ -124,13 +125,12 @@ class Listener:
                 timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
             )
         )
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._thread = BackgroundThread(self._run, name="HTTP server")
         self._thread.start()
 
     def check(self, *, timeout_s: float) -> None:
         """Raises Unhealthy where the thread has ended by itself, or its event loop has hung for `timeout_s`."""
-        if not self._thread.is_alive():
-            raise Unhealthy("the HTTP server has ended")
+        self._thread.check(Unhealthy)
         if time.monotonic() - self._server.ticked_s > timeout_s:
             raise Unhealthy(f"the HTTP server has stood still for more than {timeout_s:g} s")
 

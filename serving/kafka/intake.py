@@ -16,7 +16,6 @@ Rejected: committing when the event is read (loses it), a thread for each partit
 to get a record again that could not be sent (the cause would then stop all partitions, of all members).
 """
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
 from wire.records import Event
+from wire.threads import BackgroundThread
 
 POLL_MS = 50
 BUSY_POLL_MS = 5
@@ -89,22 +89,18 @@ class Intake:
         self._num_failures = 0  # in a row
         self._first_failure_s = 0.0
         self._last_failure_s = 0.0
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = BackgroundThread(self._run, name="intake")
 
     def start(self) -> None:
         self._thread.start()
 
     def check(self) -> None:
         """Raises Unhealthy where the thread has ended by itself."""
-        if not self._thread.is_alive():
-            raise Unhealthy("the intake has ended")
+        self._thread.check(Unhealthy)
 
     def close(self) -> None:
         """Reads no more, answers the accepted events, commits, and leaves the group."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.close()
 
     def _run(self) -> None:
         """Holds a subscription until closed.
@@ -114,7 +110,7 @@ class Intake:
         waits for: records, at most POLL_MS; the back-off, while the broker is unreachable
         unblocked by: records, the end of these times, close
         """
-        while not self._closing.is_set():
+        while not self._thread.closing.is_set():
             try:
                 with closing(self._subscribe()) as subscription:
                     self._consume(subscription)
@@ -122,7 +118,7 @@ class Intake:
             except WireError as error:
                 self._record_failure(error)
                 self._drop_waiting()
-                self._closing.wait(self._backoff.pause_s(self._num_failures))
+                self._thread.closing.wait(self._backoff.pause_s(self._num_failures))
 
     def _record_failure(self, error: WireError) -> None:
         self._pipeline.count("bus_unavailable")
@@ -134,7 +130,7 @@ class Intake:
 
     def _consume(self, subscription: Subscription[Event]) -> None:
         self._is_paused = False
-        while not self._closing.is_set():
+        while not self._thread.closing.is_set():
             self._set_flow(subscription)
             poll = self._poll(subscription)
             self._refuse(poll.refused, subscription)
@@ -150,7 +146,7 @@ class Intake:
             self._record_failure(error)
             if time.monotonic() - self._first_failure_s > MAX_OUTAGE_S:
                 raise
-            self._closing.wait(self._backoff.pause_s(1))
+            self._thread.closing.wait(self._backoff.pause_s(1))
             return EMPTY_POLL
         self._record_success()
         return poll

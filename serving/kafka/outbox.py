@@ -38,6 +38,7 @@ from wire.bus import Publisher
 from wire.errors import WireError
 from wire.message import Place, shown
 from wire.records import Answer
+from wire.threads import BackgroundThread
 
 LINGER_S = 0.05
 ABANDON_S = 1.0
@@ -75,7 +76,7 @@ class Outbox:
         self._next_log_s = -math.inf  # when a failure is logged again, on the monotonic clock
         self._is_closed = False
         self._is_abandoned = False
-        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread = BackgroundThread(self._run, name="outbox")
 
     def start(self) -> None:
         self._thread.start()
@@ -106,22 +107,19 @@ class Outbox:
 
     def check(self) -> None:
         """Raises Unhealthy where the thread has ended by itself."""
-        if not self._thread.is_alive():
-            raise Unhealthy("the outbox has ended")
+        self._thread.check(Unhealthy)
 
     def close(self, timeout_s: float) -> None:
         """Sends the waiting records, for at most `timeout_s`. Answers still on disk are sent by the next replica."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        self._thread.close(timeout_s)
         with self._changed:
             self._is_abandoned = True
             self._spool.close()
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(ABANDON_S)
+        self._thread.close(ABANDON_S)
 
     def _run(self) -> None:
         """Sends until closed and empty.

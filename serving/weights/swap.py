@@ -29,6 +29,7 @@ from serving.weights.resident import ResidentVersions
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan
 from wire.store import Store, Watch
+from wire.threads import BackgroundThread
 
 SWAP_REST_S = 0.002
 MAX_SWAP_RESTS = 25
@@ -68,9 +69,8 @@ class Swap:
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
         self._first_known = threading.Event()  # the first weights are live, or there is no plan
-        self._closing = threading.Event()
-        self._resident = ResidentVersions(loader, self._refusals, precision=precision, rest=self._closing.wait)
-        self._thread = threading.Thread(target=self._run, name="swap", daemon=True)
+        self._thread = BackgroundThread(self._run, name="swap")
+        self._resident = ResidentVersions(loader, self._refusals, precision=precision, rest=self._thread.closing.wait)
 
     def start(self) -> None:
         self._thread.start()
@@ -99,14 +99,11 @@ class Swap:
 
     def check(self) -> None:
         """Raises Unhealthy where the thread has ended by itself."""
-        if not self._thread.is_alive():
-            raise Unhealthy("the swap has ended")
+        self._thread.check(Unhealthy)
 
     def close(self) -> None:
         """Ends the thread. The live weights stay."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.close()
         self._state = SwapState.CLOSED
 
     def await_first(self, timeout_s: float) -> bool:
@@ -137,14 +134,14 @@ class Swap:
         unblocked by: a notice, the poll of the watch, close at the next of them
         """
         watch: Watch | None = None
-        while not self._closing.is_set():
+        while not self._thread.closing.is_set():
             try:
                 watch = watch or self._connect()
                 self.follow_plan()
                 self._report_when_due()
             except (StoreUnavailable, UnsafePolicy) as error:
                 self._log_trouble(str(error))
-                self._closing.wait(self._report_interval_s)
+                self._thread.closing.wait(self._report_interval_s)
             else:
                 self._log_trouble("")
                 if watch.wait(max(0.0, self._next_report_s - time.monotonic())):
@@ -207,7 +204,7 @@ class Swap:
         self._engine.live = active
         self._first_known.set()
         for _ in range(MAX_SWAP_RESTS):
-            if self._engine.seen_number >= number or self._closing.wait(SWAP_REST_S):
+            if self._engine.seen_number >= number or self._thread.closing.wait(SWAP_REST_S):
                 break
         self._next_report_s = 0.0
         log.info("flipped", revision=served.revision, versions=list(versions))

@@ -1,0 +1,61 @@
+"""Tests of the background thread."""
+
+import threading
+import time
+
+import pytest
+
+from wire.threads import BackgroundThread
+
+
+class Fault(Exception):
+    """Stands for what a room raises where a thread of its own has ended."""
+
+
+def test_it_runs_until_it_is_closed() -> None:
+    began = threading.Event()
+
+    def run() -> None:
+        began.set()
+        thread.closing.wait()
+
+    thread = BackgroundThread(run, name="loop")
+    thread.start()
+    assert began.wait(10)
+    thread.check(Fault)
+    thread.close()
+    assert not thread.is_alive()
+
+
+def test_one_that_has_ended_by_itself_is_a_fault() -> None:
+    thread = BackgroundThread(lambda: None, name="loop")
+    thread.start()
+    thread.join(10)
+    with pytest.raises(Fault, match="the loop has ended"):
+        thread.check(Fault)
+    thread.close()
+
+
+def test_one_that_was_never_started_can_be_closed() -> None:
+    thread = BackgroundThread(lambda: None, name="loop")
+    with pytest.raises(Fault):
+        thread.check(Fault)
+    thread.close()
+    assert thread.closing.is_set()
+
+
+def hang(release: threading.Event) -> None:
+    release.wait(10)
+
+
+def test_one_that_hangs_is_left_behind() -> None:
+    release = threading.Event()
+    thread = BackgroundThread(lambda: hang(release), name="hanging")
+    thread.start()
+    began_s = time.monotonic()
+    thread.close(0.05)
+    assert time.monotonic() - began_s < 5
+    assert thread.is_alive()
+    assert thread.daemon
+    release.set()
+    thread.join(10)
