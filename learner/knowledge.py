@@ -23,7 +23,6 @@ from learner.fast.fast_head import FastHead
 from learner.labels.classes import Classes
 from learner.labels.drift import DriftWatch
 from learner.labels.join import Join
-from learner.labels.recent import hash_of
 from learner.labels.sample import Sample
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, with_names
@@ -39,6 +38,7 @@ from learner.state.parts import fresh_of
 from model.errors import NonFinite
 from model.strata import Strata
 from wire.events import encoded_key
+from wire.recent import hash_of
 from wire.records import Lineage, RoundKind
 
 log = structlog.get_logger("learner")

@@ -21,10 +21,9 @@ Rejected: reading the learner's own joined pairs. A learner that is wrong about 
 from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
 
-import mmh3
-
 from rollout.influence import Influence
 from wire.events import AMBIGUOUS, EventKey, aliases_of, encoded_key, key_of, lookup_alias, matching
+from wire.recent import RecentHashes, hash_of
 from wire.records import CANDIDATE, STABLE, Answer, Feedback
 
 LOAD_AFTER_THINNING = 0.75
@@ -101,10 +100,13 @@ class EvidenceWindow:
     _answers: dict[EventKey, _WaitingAnswer] = field(default_factory=dict)
     _by_id: defaultdict[str, set[EventKey]] = field(default_factory=lambda: defaultdict(set))
     _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
-    _judged: OrderedDict[int, None] = field(default_factory=OrderedDict)  # hashes of aliases
+    _judged: RecentHashes = field(init=False)
     _tallies: dict[str, Tally] = field(default_factory=dict)  # by arm
     _first_version: int = 0  # of the candidate arm's answers; 0: there is none
     _last_version: int = 0  # the candidate arm's newest version that has a label
+
+    def __post_init__(self) -> None:
+        self._judged = RecentHashes(3 * self.max_unlabelled, seed=self.seed)  # an event has three aliases or more
 
     def restart(self, *, since_revision: int, stable_version: int) -> None:
         """Resets the counts. Answers under revisions before `since_revision` do not count from now on."""
@@ -124,7 +126,7 @@ class EvidenceWindow:
             self.counts["answer_before_decision"] += 1
         elif answer.arm not in (STABLE, CANDIDATE):
             self.counts["answer_of_stand_in"] += 1  # it is evidence for neither arm
-        elif self._hash(encoded_key(key)) in self._judged:
+        elif encoded_key(key) in self._judged:
             self.counts["answer_repeated"] += 1
         elif (first := self._answers.get(key)) is not None:
             self.counts["answer_repeated"] += 1
@@ -139,7 +141,7 @@ class EvidenceWindow:
         """Adds a label that is believed: the caller has refused forged receipts."""
         alias = lookup_alias(feedback)
         matches = matching(feedback, [self._answers[key] for key in self._by_id.get(feedback.event_id, ())])
-        if alias in self._labels or self._hash(alias) in self._judged:
+        if alias in self._labels or alias in self._judged:
             self.counts["label_repeated"] += 1
         elif len(matches) > 1:
             self.counts[f"label_{AMBIGUOUS}"] += 1
@@ -187,9 +189,7 @@ class EvidenceWindow:
             self._last_version = max(self._last_version, answer.version)
         self.counts["judged"] += 1
         for alias in aliases_of(answer):
-            self._judged[self._hash(alias)] = None
-        while len(self._judged) > 3 * self.max_unlabelled:  # an event has three aliases or more
-            self._judged.popitem(last=False)
+            self._judged.add(alias)
         return True
 
     def _thin(self) -> None:
@@ -205,7 +205,7 @@ class EvidenceWindow:
         """Samples the newest 2 x `num_dense` answers in full, the 2 x before by half, the 4 x before by a quarter,
         ..."""
         octaves = ((self._num_answers - answer.number) // num_dense).bit_length() - 1
-        return octaves < 1 or self._hash(encoded_key(answer.key)) % (1 << octaves) == 0
+        return octaves < 1 or hash_of(encoded_key(answer.key), self.seed) % (1 << octaves) == 0
 
     def _drop(self, answers: list[_WaitingAnswer]) -> None:
         for answer in answers:
@@ -218,9 +218,6 @@ class EvidenceWindow:
         self._by_id[answer.event_id].discard(answer.key)
         if not self._by_id[answer.event_id]:
             del self._by_id[answer.event_id]
-
-    def _hash(self, alias: bytes) -> int:
-        return mmh3.hash64(alias, self.seed)[0]
 
 
 def _waiting_answer(answer: Answer, number: int) -> _WaitingAnswer:

@@ -12,6 +12,7 @@ receipts     proof that an answer was given                        subjects  key
 sources      rate limit and share cap of label sources             rollout   which arm answers an entity
 config, errors, clock, logs   settings, exceptions, the clock and the logging of every process
 files, threads, token_bucket, backoff   atomic writes, background threads, rate limits, pauses between attempts
+recent       which names occurred recently
 
 Other rooms use `wire.bus`, `wire.store`, `wire.records` and the modules of this folder. They import neither kafka nor
 redis, and nothing from inside `wire/bus` or `wire/store` besides what those two export and `wire.bus.scan`.

@@ -1,6 +1,8 @@
 """A token bucket for each key, in bounded memory. Pure: no clock.
 
 A bucket holds at most `burst` tokens, and is refilled at `rate` tokens in a unit of the time that its caller passes.
+
+Rejected: the LRUCache of cachetools, which does not show the order of its keys. A checkpoint keeps that order.
 """
 
 from collections import OrderedDict

@@ -4,7 +4,7 @@
     join            joins each answer with its label, in two windows bounded in bytes (window)
     sample          the joined sample, and the part of an answer that waits for it
     trust           whether a label is trusted; flip_detector finds label flips, by CUSUM charts (cusum)
-    outcomes        counts what became of the labels; recent remembers which events were labelled
+    outcomes        counts what became of the labels
     letters         dead letters and quarantined labels, sent at least once
     classes         which classes have a row of the head
     prequential     accuracy of the served answers; drift detects that it falls, or that texts change

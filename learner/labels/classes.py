@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from learner.labels.recent import hash_of
+from wire.recent import hash_of
 
 MAX_OTHERS: Final = 16_384
 """Number of classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""

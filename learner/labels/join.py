@@ -28,11 +28,11 @@ import msgspec
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
 from learner.labels.outcomes import LabelOutcomes, Unmatched
-from learner.labels.recent import RecentHashes
 from learner.labels.sample import Sample, Waiting, is_held_back, joined, quarantined
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
+from wire.recent import RecentHashes
 from wire.records import Answer, Feedback, Quarantined
 
 ALIASES_PER_EVENT: Final = 3

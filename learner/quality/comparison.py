@@ -32,8 +32,8 @@ import msgspec
 import torch
 from torch import Tensor
 
-from learner.labels.recent import hash_of
 from learner.memory.replay import Labelled
+from wire.recent import hash_of
 
 NUM_STAGES = 5
 """Number of groups of classes, by when they came."""

@@ -7,18 +7,19 @@ import mmh3
 
 
 class RecentHashes:
-    """Holds the last `capacity` names as 64-bit hashes; the oldest is dropped first.
+    """Holds the last `capacity` names as 64-bit hashes, which `seed` keys; the oldest is dropped first.
 
     Rejected: a dict in order of insertion (to find its first key, Python walks over all that were deleted before it).
     """
 
-    def __init__(self, capacity: int, hashes: Iterable[int] = ()) -> None:
+    def __init__(self, capacity: int, hashes: Iterable[int] = (), *, seed: int = 0) -> None:
         self._capacity = capacity
+        self._seed = seed
         self._order = deque(hashes)
         self._hashes = set(self._order)
 
     def add(self, name: bytes) -> None:
-        hash_value = hash_of(name)
+        hash_value = hash_of(name, self._seed)
         if hash_value in self._hashes:
             return
         self._hashes.add(hash_value)
@@ -27,12 +28,12 @@ class RecentHashes:
             self._hashes.remove(self._order.popleft())
 
     def __contains__(self, name: bytes) -> bool:
-        return hash_of(name) in self._hashes
+        return hash_of(name, self._seed) in self._hashes
 
     def export(self) -> list[int]:
         return list(self._order)
 
 
-def hash_of(name: bytes) -> int:
+def hash_of(name: bytes, seed: int = 0) -> int:
     """Returns the signed 64-bit hash under which a name is remembered."""
-    return mmh3.hash64(name)[0]
+    return mmh3.hash64(name, seed)[0]

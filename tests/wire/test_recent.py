@@ -1,0 +1,27 @@
+"""Tests of the names that occurred recently."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.recent import RecentHashes, hash_of
+
+
+@given(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"])), st.integers(0, (1 << 32) - 1))
+def test_the_last_different_names_are_remembered(names: list[bytes], seed: int) -> None:
+    recent = RecentHashes(2, seed=seed)
+    expected: list[bytes] = []
+    for name in names:
+        recent.add(name)
+        if name not in expected:
+            expected = [*expected, name][-2:]
+        assert [each for each in (b"a", b"b", b"c", b"d") if each in recent] == sorted(expected)
+    assert recent.export() == [hash_of(name, seed) for name in expected]
+
+
+def test_it_goes_on_from_what_was_exported() -> None:
+    recent = RecentHashes(2)
+    for name in (b"a", b"b", b"c"):
+        recent.add(name)
+    restored = RecentHashes(2, recent.export())
+    restored.add(b"d")
+    assert [name in restored for name in (b"a", b"b", b"c", b"d")] == [False, False, True, True]
