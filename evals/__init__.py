@@ -4,8 +4,6 @@
     continual/    strategies side by side on a data set, without a service (`lifelong bench learn`)
     load/         a stream played on a running service, and the figures of that run (`lifelong demo`, `bench/`)
 
-    extra.py      says how to install what only measuring needs
-
     streams --> continual --> RunOutcome                  streams --> load --> Figures
 
 `services/bench`, `services/demo` and `bench/` are the callers. They load a stream by name, call `play` or a `Method`,

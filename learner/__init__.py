@@ -9,7 +9,7 @@
     quality/               how good a candidate is, and the gate
     release/               candidate -> version in the store
     state/                 snapshots and checkpoints
-    config, errors, export, report, stopwatch, failpoints
+    config, errors, export, report, stopwatch, failpoints, extra
 
 Records go through labels into memory and the fast tier at once; slow rounds and publications follow in units between
 polls, all in one thread. From outside: `process.run`, `Learner`, `LearnerConfig`.

@@ -1,13 +1,41 @@
 """The settings of the learner: its windows, memory and pace, and what it refuses to publish."""
 
+import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, WithJsonSchema
 
 from wire.config import SECTION, TrustConfig, require
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
+
+IMPORT_PATH = re.compile(r"(?P<path>avalanche-[\w-]+|[\w.]+[.:]\w+)(?:\((?P<arguments>.*)\))?")
+"""The path of a strategy or plugin of Avalanche, with its arguments; see `learner.slow.avalanche.library`."""
+
+
+def is_import_path(strategy: str) -> bool:
+    """Whether a strategy is named by its import path.
+
+    >>> is_import_path("der++"), is_import_path("avalanche-replay"), is_import_path("my.own:Strategy")
+    (False, True, True)
+    """
+    return "avalanche-" in strategy or ":" in strategy or "." in strategy
+
+
+def _is_strategy(name: str) -> str:
+    if name not in get_args(SlowStrategy) and not (is_import_path(name) and IMPORT_PATH.fullmatch(name)):
+        names = ", ".join(get_args(SlowStrategy))
+        raise ValueError(f"it is none of {names}, and no path such as avalanche.training.plugins:LwFPlugin(alpha=1.0)")
+    return name
+
+
+StrategyName: TypeAlias = Annotated[
+    str,
+    AfterValidator(_is_strategy),
+    WithJsonSchema({"anyOf": [{"type": "string", "enum": [*get_args(SlowStrategy)]}, {"type": "string"}]}),
+]
 ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-balanced"]
 
 MAX_SEED = (1 << 32) - 1
@@ -84,8 +112,9 @@ class LearnerConfig:
     slow_batch: Annotated[int, Ge(8), Le(65_536)] = 32
     """Batch size of a gradient step: half from the labels since the last round, half from the replay memory, or all
     from the labels under a strategy that does not use the memory."""
-    slow_strategy: SlowStrategy = "er"
-    """The continual-learning strategy of a gradient step; see learner/slow/strategies/."""
+    slow_strategy: StrategyName = "er"
+    """The continual-learning strategy of a gradient step (see learner/slow/strategies/), or the import path of a
+    strategy or plugin of Avalanche, with its arguments: `avalanche.training.supervised:EWC(ewc_lambda=0.4)`."""
     slow_loss_q: Annotated[float, Ge(0), Le(1)] = 0.5
     """Exponent q of the generalized cross-entropy. 0 is cross-entropy. Towards 1, wrong labels pull less, and rare
     classes are learnt more slowly. CLINC150 with every fifth label wrong: see docs/benchmarks.md."""

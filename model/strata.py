@@ -12,7 +12,7 @@ have computed: the learner trains the top blocks over a quantized bottom.
 Shape suffixes: T tokens of all texts, B texts, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias, cast
 
 import torch
@@ -110,14 +110,19 @@ class Strata(nn.Module):
         if x_TD.shape != (layout.num_tokens, self.config.d_model):
             expected = (layout.num_tokens, self.config.d_model)
             raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
-        for block in self._blocks(layer, self.config.n_layers):
-            x_TD = block(x_TD, layout, linear)
-        return layout.restore(functional.normalize(layout.means(x_TD), dim=1))
+        return encode_through(self._blocks(layer, self.config.n_layers), x_TD, layout, linear)
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
         if first < 0 or end < first or end > self.config.n_layers:
             raise WrongShape(f"blocks {first} to {end}; expected 0 <= first <= end <= {self.config.n_layers}")
         return list(self.layers)[first:end]
+
+
+def encode_through(blocks: Iterable[nn.Module], x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
+    """Returns z_BD of unit length from the activations at the input of the first of the last `blocks`."""
+    for block in blocks:
+        x_TD = block(x_TD, layout, linear)
+    return layout.restore(functional.normalize(layout.means(x_TD), dim=1))
 
 
 def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:

@@ -19,7 +19,8 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from learner.config import MAX_SEED, LearnerConfig
+from learner.config import MAX_SEED, LearnerConfig, is_import_path
+from learner.errors import DataError
 from rollout.config import RolloutConfig
 from serving.config import ServingConfig
 from wire.config import BusConfig, OrNone, StoreConfig, flat, nested, require
@@ -130,6 +131,22 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     folders = {"learner.state_dir": settings.state_dir / "learner", "serving.spool_dir": settings.state_dir / "spool"}
     loaded = Loaded(settings, sources).filled("follows seed", {"learner.seed": settings.seed})
     return loaded.filled("follows state_dir", {name: str(folder) for name, folder in folders.items()})
+
+
+def require_strategy(settings: Settings) -> None:
+    """Raises BadSettings where `learner.slow_strategy` is the path of a class that cannot learn a slow round.
+
+    `load` does not ask: every command would import torch and Avalanche.
+    """
+    if not is_import_path(settings.learner.slow_strategy):
+        return
+    from learner.slow.avalanche.trainer import try_out
+
+    try:
+        try_out(settings.learner)
+    except DataError as error:
+        name = "learner.slow_strategy"
+        raise BadSettings(f"{name}: {error}. {name}: {described(name)}") from error
 
 
 def _problem(loc: tuple[int | str, ...], message: str, found: Any, sources: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ DOORS: dict[str, tuple[str, ...]] = {  # library -> the only files and folders t
     "ray": ("serving/app.py", "serving/cluster.py", "services/"),
     "kafka": ("wire/bus/",),
     "redis": ("wire/store/",),
-    "avalanche": ("evals/continual/",),
+    "avalanche": ("learner/slow/avalanche/",),
     "river": ("evals/continual/", "learner/labels/drift.py"),
 }
 

@@ -26,12 +26,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from evals.continual.avalanche import Avalanche, ImportedClass, find
+from evals.continual.avalanche import Avalanche
 from evals.continual.ewc import ElasticWeights
 from evals.continual.gradient import GradientLearner, Pixels, Recipe, mlp
 from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.streams.benchmark import Benchmark
 from evals.streams.images import NUM_PIXELS
+from learner.slow.avalanche.library import ImportedClass, find
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
 from learner.slow.strategies.er import ExperienceReplay

@@ -16,7 +16,6 @@ from itertools import chain
 
 from torch import Tensor, nn
 
-from evals.continual.avalanche import find
 from evals.continual.contender import Contender
 from evals.continual.frozen import FrozenEncoder, HeadAlone, OnVectors, frozen
 from evals.continual.heads.kernel_lda import KernelLda
@@ -36,6 +35,7 @@ from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Benchmark, Texts
 from learner.fast.head import Head
 from learner.fast.ridge import RidgeHead
+from learner.slow.avalanche.library import find
 
 LIFELONG = "lifelong"
 FROZEN = "frozen-"

@@ -14,15 +14,16 @@ Rejected: a thread (the two would fight for the cores, and the order of their ef
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, is_import_path
 from learner.export import stored_encoder
 from learner.failpoints import failpoint
 from learner.fast.fast_head import FastHead
@@ -31,7 +32,11 @@ from learner.memory.replay import Labelled, Replay
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.schedule import RoundPlan
 from learner.slow.trainer import Trainer, with_own_top
+from model.ragged import RaggedLayout
 from model.strata import Strata
+
+if TYPE_CHECKING:
+    from learner.slow.avalanche.trainer import AvalancheTrainer
 
 
 class Phase(Enum):
@@ -67,7 +72,7 @@ class SlowRound:
         self._todo: list[Labelled] = []
         self._num_todo = 1
         self._rows = {label: row for row, label in enumerate(plan.labels)}
-        self._trainer = Trainer(self.strata, means_CD, parent=strata, num_steps=len(plan.steps), config=config)
+        self._trainer = self._new_trainer(means_CD, strata, config)
 
     def step(self, replay: Replay[Labelled], holdout: Holdout) -> Phase:
         """Does one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
@@ -119,14 +124,34 @@ class SlowRound:
 
     def _train(self) -> None:
         step = self.plan.steps[len(self.losses)]
-        texts = [sample.text for sample in step.samples]
-        x_TD, layout = self._tier.served.prefix(texts, self._first_layer, drop_tokens=self._token_dropout)
-        rows_B = torch.tensor([self._row_of(sample) for sample in step.samples])
+        x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._token_dropout)
         sizes = [len(part) for part in (step.fresh, *step.draws)]
         self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
         failpoint("after-slow-step")
         if len(self.losses) == len(self.plan.steps):
             self.phase = Phase.STORE
+
+    def _new_trainer(self, means_CD: Tensor, parent: Strata, config: LearnerConfig) -> "Trainer | AvalancheTrainer":
+        if not is_import_path(config.slow_strategy):
+            return Trainer(self.strata, means_CD, parent=parent, num_steps=len(self.plan.steps), config=config)
+        from learner.slow.avalanche.trainer import AvalancheTrainer
+
+        return AvalancheTrainer(
+            self.strata,
+            means_CD,
+            plan=self.plan,
+            inputs=self._inputs,
+            max_tokens=self._tier.served.tokenizer.max_tokens,
+            config=config,
+        )
+
+    def _inputs(
+        self, samples: Sequence[Labelled], *, drop_tokens: Callable[[list[int]], list[int]] = list
+    ) -> tuple[Tensor, RaggedLayout, Tensor]:
+        """Returns the activations below the trained blocks, their layout, and the row of each sample's class."""
+        texts = [sample.text for sample in samples]
+        x_TD, layout = self._tier.served.prefix(texts, self._first_layer, drop_tokens=drop_tokens)
+        return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
 
     def _row_of(self, sample: Labelled) -> int:
         return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]

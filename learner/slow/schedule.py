@@ -23,7 +23,7 @@ import numpy as np
 from learner.config import LearnerConfig
 from learner.labels.join import Join
 from learner.memory.replay import Labelled, Replay, draw
-from learner.slow.strategies.in_rounds import in_rounds
+from learner.slow.strategies.in_rounds import draws_per_step
 from wire.records import Answer, Feedback, RoundKind
 
 ROUND_AT = "round_at"
@@ -104,7 +104,7 @@ class Schedule:
     def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
         self._config = config
         self._counts = counts
-        self._num_draws = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q).num_draws
+        self._num_draws = draws_per_step(config.slow_strategy)
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
         """The round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""

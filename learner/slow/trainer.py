@@ -36,6 +36,11 @@ HEAD_RATE = 10.0
 """The learning rate of the auxiliary head, relative to that of the blocks."""
 
 
+def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:
+    """Returns the logits_BC of the auxiliary head for unit vectors."""
+    return SCALE * z_BD @ functional.normalize(head_CD, dim=1).T
+
+
 def with_own_top(strata: Strata, first_layer: int) -> Strata:
     """A second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
     shared = (strata.embed, *list(strata.layers)[:first_layer])
@@ -121,8 +126,7 @@ class Trainer:
         return float(loss)
 
     def _logits(self, strata: Strata, head_CD: Tensor, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        z_BD = strata.forward_from(self._first_layer, x_TD, layout, linear=fake_layer)
-        return SCALE * z_BD @ functional.normalize(head_CD, dim=1).T
+        return cosine_logits(strata.forward_from(self._first_layer, x_TD, layout, linear=fake_layer), head_CD)
 
     @torch.no_grad()
     def _before(self, x_TD: Tensor, layout: RaggedLayout, sizes: Sequence[int]) -> Sequence[Tensor | None]:

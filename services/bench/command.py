@@ -21,8 +21,8 @@ from evals.continual.measures import Row
 from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
 from evals.continual.texts import LIFELONG
-from evals.extra import require
 from evals.streams.benchmark import Benchmark
+from learner.extra import require
 from services.bench import plot, table
 from services.bench.sets import SETS, TEXTS, set_of
 from services.settings import Settings
@@ -47,7 +47,7 @@ class LearnOptions:
 def run(settings: Settings, options: LearnOptions) -> None:
     """Measures, prints, writes. Raises DataError for data that cannot be loaded and for an unknown strategy."""
     if options.plot:
-        require("matplotlib")
+        require("matplotlib", extra="evals")
     torch.set_num_threads(settings.learner.threads)
     console = Console()
     data_set = set_of(options.data)

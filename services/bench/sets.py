@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from evals.continual import recipes, streams, texts
-from evals.continual.avalanche import is_path
 from evals.continual.runner import Method
 from evals.streams.benchmark import Benchmark, Part, Texts
 from evals.streams.data import CLINC150, SPLITS, SUPPORT, fewshot, load
@@ -23,6 +22,7 @@ from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from evals.streams.stage import Stage
 from evals.streams.stream import StreamItem
 from evals.streams.tabular import ELEC2, elec2
+from learner.config import is_import_path
 from learner.errors import DataError
 
 IMAGES_BUFFER = 500
@@ -43,7 +43,7 @@ class DataKind:
 
     def named(self, name: str) -> Method[Any]:
         """Returns the strategy of that name or import path. Raises DataError."""
-        if is_path(name):
+        if is_import_path(name):
             return self.by_path(name)
         if name not in self.strategies:
             raise DataError(f"no strategy {name!r} here: there are {', '.join(self.strategies)}, avalanche-NAME")

@@ -33,7 +33,10 @@ def show(
 @reads_settings
 def check(context: CliContext) -> None:
     """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78."""
+    from services.settings import require_strategy
+
     loaded = context.load()
+    require_strategy(loaded.settings)
     changed = sum(not source.startswith("follows ") for source in loaded.sources.values())
     print(f"The settings are valid: {changed} set, the others at their defaults.")
 

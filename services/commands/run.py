@@ -79,11 +79,13 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
 def learn(context: CliContext) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
     from services.keys import key_bytes
+    from services.settings import require_strategy
 
     settings = context.attached()
     os.nice(settings.learner.niceness)  # set before the imports, so that they do not slow down the replicas
     from learner.process import run
 
+    require_strategy(settings)
     code = run(
         settings.learner,
         bus_config=settings.bus,

@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from evals.extra import require
 from evals.load.session import LoadProfile, Participants, SessionOutcome, play
 from evals.streams.data import load
 from evals.streams.stream import Stream
 from learner.errors import DataError
+from learner.extra import require
 from services.demo import report, view
 from services.demo.options import DemoOptions
 from services.demo.view import View
@@ -44,7 +44,7 @@ def run(settings: Settings, options: DemoOptions) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Control-C does
     try:
         if options.plot is not None:
-            require("matplotlib")
+            require("matplotlib", extra="evals")
         stream = load(options.data, settings.data, num_events=options.events, seed=settings.seed)
         with fresh(settings) as own:
             outcome = _play(_decisive(own, stream), stream, options, console)

@@ -82,6 +82,27 @@ def test_bad_settings_end_with_78_and_one_message_that_names_them_all(tmp_path: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("err", "'err' is not accepted (it is none of naive, er,"),
+        ("avalanche.training.plugins.Nothing", "avalanche.training.plugins.Nothing does not import"),
+        ("collections:Counter", "collections:Counter is neither a strategy nor a plugin of Avalanche"),
+        ("avalanche-ewc", "avalanche-ewc needs ewc_lambda"),
+    ],
+)
+def test_a_strategy_that_cannot_learn_ends_with_78(strategy: str, message: str) -> None:
+    done = lifelong("config", "check", "--set", f"learner.slow_strategy={strategy}")
+    assert (done.returncode, "Traceback" in done.stderr) == (78, False), done.stderr
+    assert done.stderr.startswith("lifelong: 1 bad setting:\n")
+    assert message in done.stderr
+
+
+def test_a_strategy_of_avalanche_is_accepted() -> None:
+    done = lifelong("config", "check", "--set", "learner.slow_strategy=avalanche-ewc(ewc_lambda=0.4)")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_every_command_refuses_bad_settings() -> None:
     for words in ("up", "serve", "learn", "demo", "versions", "rollout run", "doctor", "tune", "bench learn"):
         done = lifelong(*words.split(), LIFELONG_SEED="x")

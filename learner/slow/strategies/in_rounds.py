@@ -5,13 +5,13 @@ samples and for replayed ones alike: no outputs are stored with the memory, and 
 of its parent.
 
 Rejected: elastic weight consolidation (EWC). Its sums over earlier rounds would be one more state to keep, for a method
-that makes no use of the memory.
+that makes no use of the memory. Avalanche's, which `learner.slow.avalanche` runs, takes them from the memory instead.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from learner.config import SlowStrategy
+from learner.config import is_import_path
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
 from learner.slow.strategies.er import ExperienceReplay
@@ -19,7 +19,7 @@ from learner.slow.strategies.er_ace import AsymmetricReplay
 from learner.slow.strategies.lwf import Distillation
 from learner.slow.strategies.strategy import Strategy
 
-MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
+MAKERS: Mapping[str, Callable[..., Strategy]] = {
     "naive": Strategy,
     "er": ExperienceReplay,
     "er-ace": AsymmetricReplay,
@@ -30,6 +30,11 @@ MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
 }
 
 
-def in_rounds(name: SlowStrategy, *, loss_q: float) -> Strategy:
+def in_rounds(name: str, *, loss_q: float) -> Strategy:
     """A new strategy for the start of a round."""
     return MAKERS[name](loss_q=loss_q)
+
+
+def draws_per_step(name: str) -> int:
+    """Returns how many draws from the memory a step gets: one under a strategy of Avalanche."""
+    return 1 if is_import_path(name) else in_rounds(name, loss_q=0.0).num_draws

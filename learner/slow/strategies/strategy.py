@@ -6,7 +6,8 @@ A strategy sees outputs and parameters, never samples or networks. So the same f
 encoder in a slow round and a small network on tensors in the evaluations. The caller makes one forward pass over
 everything, hands the parts to `backward` and takes the optimizer's step.
 
-Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change.
+Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change. Those who
+want one name it: `learner.slow.avalanche` runs it.
 
 Shape suffixes: B samples, C classes.
 """

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from evals.continual.avalanche import Avalanche, find, is_path
+from evals.continual.avalanche import Avalanche
 from evals.continual.contender import Usage
 from evals.continual.gradient import Recipe, mlp
 from evals.streams.benchmark import Part
 from learner.errors import DataError
+from learner.slow.avalanche.library import find
 from learner.slow.strategies.er import ExperienceReplay
 from tests.evals.continual.points import accuracy, part
 
@@ -66,33 +67,6 @@ def test_bytes_are_taken_as_numbers() -> None:
 def test_the_same_seed_learns_the_same() -> None:
     first, again = (trained("avalanche-replay").predict_many(part(0, 1, 2, 3, seed=9).inputs) for _ in range(2))
     assert torch.equal(first, again)
-
-
-def test_what_is_a_path_and_what_is_a_name() -> None:
-    assert is_path("avalanche-replay")
-    assert is_path("my.own:Strategy")
-    assert not is_path("er")
-    assert not is_path("der++")
-
-
-@pytest.mark.parametrize(
-    "name, message",
-    [
-        ("avalanche.training.nowhere:Replay", "avalanche.training.nowhere:Replay does not import: No module named"),
-        ("avalanche.training.supervised:Nothing", "does not import: module .* has no attribute 'Nothing'"),
-        ("avalanche-nothing", "no strategy 'avalanche-nothing': there are .*avalanche-replay"),
-        ("collections:Counter", "collections:Counter is neither a strategy nor a plugin"),
-        ("json:dumps", "json:dumps is neither"),
-        ("avalanche-ewc(1.0)", "Python literals with their names"),
-        ("avalanche-ewc(ewc_lambda=print())", "Python literals with their names"),
-        ("avalanche-ewc[a=1]", "is no import path"),
-        ("avalanche-ewc(a=1) + it()", "Python literals with their names"),
-        ("avalanche-ewc(a=1) or it(b=2)", "Python literals with their names"),
-    ],
-)
-def test_a_name_that_is_no_strategy_is_refused(name: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        find(name)
 
 
 @pytest.mark.parametrize(

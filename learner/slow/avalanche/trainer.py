@@ -1,0 +1,212 @@
+"""Trains the top blocks of the encoder by a strategy of Avalanche: a slow round is one experience of it.
+
+    samples of the memory --no step--> an experience before     batches of the plan --a step each--> the experience
+
+A strategy that keeps what was known compares with an experience before. It lives for one round alone, so that a round
+stays a function of its plan and of the encoder that it begins from. Therefore it is first shown samples of the memory
+as an experience of no steps, under the weights before the round: EWC takes its importances there, LwF its teacher, and
+a memory of its own is filled. Then it trains on the batches of the plan, new and replayed samples alike, in its own
+loop and with all its hooks, but with the optimizer, the loss and the bounds on gradients of every round.
+
+The inputs of the net are the activations below the trained blocks, padded with zeros (a norm's output is never all 0).
+`SHOWN` bounds what the hooks before and after an experience work on.
+
+Rejected: Avalanche's own call for a whole experience (labels would wait for the round to end), and keeping the state of
+a strategy from round to round (a version could not be rebuilt from its lineage).
+
+Shape suffixes: B texts, L tokens of a text, T tokens of all texts, D width, C classes.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import PolynomialLR
+
+from learner.config import LearnerConfig
+from learner.errors import DataError
+from learner.memory.replay import Labelled
+from learner.slow.adamw import BETAS, EPSILON
+from learner.slow.avalanche.library import experiences, find, make, quiet
+from learner.slow.schedule import RoundPlan, StepPlan
+from learner.slow.strategies.strategy import class_loss
+from learner.slow.trainer import HEAD_RATE, cosine_logits
+from model.config import StrataConfig
+from model.fakequant import fake_layer
+from model.ragged import RaggedLayout
+from model.strata import Strata, encode_through
+
+SHOWN = 256
+"""Number of samples of the memory, and of new ones, that are in the experiences which a strategy is shown."""
+
+Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, Tensor]]
+"""Returns the activations x_TD below the trained blocks, their layout, and the row of each sample's class."""
+
+
+class TopClassifier(nn.Module):
+    """The trained blocks and the auxiliary head, from padded activations x_BLD to logits_BC."""
+
+    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.head_CD = nn.Parameter(means_CD.clone())
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
+        layout = RaggedLayout.of(lengths)
+        x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
+        return cosine_logits(encode_through(self.blocks, x_TD, layout, fake_layer), self.head_CD)
+
+
+class AvalancheTrainer:
+    """Takes the steps of the round of `plan` on the top blocks of `strata`, in place, by the strategy of the settings.
+
+    Texts have at most `max_tokens` tokens. Raises DataError where the strategy cannot be made.
+    """
+
+    def __init__(
+        self,
+        strata: Strata,
+        means_CD: Tensor,
+        *,
+        plan: RoundPlan,
+        inputs: Inputs,
+        max_tokens: int,
+        config: LearnerConfig,
+    ) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._max_tokens = max_tokens
+        self._seed = config.seed
+        self._num_done = 0
+        top = strata.layers[strata.config.n_layers - config.trainable_layers :]
+        net = TopClassifier(top, means_CD)
+        groups = [
+            {"params": list(top.parameters()), "lr": config.slow_rate, "weight_decay": config.slow_weight_decay},
+            {"params": [net.head_CD], "lr": HEAD_RATE * config.slow_rate, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, foreach=False)
+        optimizer.register_step_pre_hook(partial(_bound, max_norm=config.max_gradient_norm))
+        self._rates = PolynomialLR(optimizer, total_iters=len(plan.steps))
+        common = {
+            "model": net,
+            "optimizer": optimizer,
+            "criterion": partial(class_loss, q=config.slow_loss_q),
+            "train_mb_size": config.slow_batch,
+            "evaluator": None,
+            "mem_size": SHOWN,
+        }
+        self._strategy = make(find(config.slow_strategy), common)
+
+    def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
+        """Takes one step on texts, given by their activations below the top; returns the loss.
+
+        A step whose gradient is not finite changes nothing.
+        """
+        strategy = self._strategy
+        with quiet(), seeded(self._seed, self._plan.number, self._num_done):
+            if not self._num_done:
+                self._begin()
+            strategy.dataloader = [[self._padded(x_TD, layout), rows_B, torch.zeros_like(rows_B)]]
+            strategy.training_epoch()
+            self._num_done += 1
+            loss = float(strategy.loss.detach())
+            if np.isfinite(loss):
+                self._rates.step()
+            if self._num_done == len(self._plan.steps):
+                self._end()
+        return loss
+
+    def _begin(self) -> None:
+        """Shows the memory as an experience of no steps, and begins the experience of the round."""
+        strategy = self._strategy
+        fresh = _first(step.fresh for step in self._plan.steps)
+        replayed = _first(chain.from_iterable(step.draws for step in self._plan.steps))
+        parts = [self._part(samples) for samples in (replayed, fresh) if samples]
+        *before, of_round = experiences(parts)
+        strategy.train_epochs = 0
+        for experience in before:
+            strategy.train(experience)
+        strategy.experience = of_round
+        strategy.is_training = True
+        strategy.model.train()
+        strategy._before_training()  # this and the like are what strategies override, and call their plugins
+        strategy._before_training_exp()
+        strategy._before_training_epoch()
+
+    def _end(self) -> None:
+        strategy = self._strategy
+        strategy._after_training_epoch()
+        strategy._after_training_exp()
+        strategy._after_training()
+
+    def _part(self, samples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+        x_TD, layout, rows_B = self._inputs(samples)
+        return self._padded(x_TD, layout), rows_B
+
+    def _padded(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        x_BLD = torch.zeros(layout.num_sequences, self._max_tokens, x_TD.shape[1])
+        for row, x_LD in enumerate(layout.split(x_TD)):
+            x_BLD[row, : len(x_LD)] = x_LD
+        return x_BLD
+
+
+def try_out(config: LearnerConfig) -> None:
+    """Lets the strategy of the settings learn a round of two steps on a tiny encoder. Raises DataError if it cannot."""
+    shape = StrataConfig(vocab=9, d_model=64, n_layers=1, n_heads=1, d_ff=64)
+    samples = [Labelled("one", "a"), Labelled("another", "b")]
+    plan = RoundPlan(number=1, steps=[StepPlan(fresh=samples, draws=[samples])] * 2)
+    with seeded(config.seed):
+        x_TD = torch.rand(8, shape.d_model)
+        batch = (torch.cat((x_TD, x_TD)), RaggedLayout.of([4] * 4), torch.tensor([0, 1, 0, 1]), (2, 2))
+        trainer = AvalancheTrainer(
+            Strata(shape),
+            torch.eye(2, shape.d_model),
+            plan=plan,
+            inputs=lambda _: (x_TD, RaggedLayout.of([4, 4]), torch.tensor([0, 1])),
+            max_tokens=4,
+            config=replace(config, trainable_layers=1),
+        )
+        try:
+            losses = [trainer.step(*batch) for _ in plan.steps]
+        except Exception as error:  # a class of others may raise anything
+            raise DataError(f"{config.slow_strategy} cannot learn a slow round: {error!r}") from error
+    if not np.isfinite(losses).all():
+        raise DataError(f"{config.slow_strategy} cannot learn a slow round: its losses are {losses}")
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Seeds the global generators of torch and of Python, which Avalanche draws from; afterwards they are as before.
+
+    Python's has one state for all threads: what another thread draws meanwhile is missing here.
+    """
+    (seed,) = np.random.SeedSequence(numbers).generate_state(1).tolist()
+    state = random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
+
+
+def _first(parts: Iterable[Sequence[Labelled]]) -> list[Labelled]:
+    """Returns the first `SHOWN` samples, each once."""
+    return list(islice(dict.fromkeys(chain.from_iterable(parts)), SHOWN))
+
+
+def _bound(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any, *, max_norm: float) -> None:
+    """Clips the gradients before a step; drops all where one is not finite, so that the step changes nothing."""
+    parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+    norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+    if not torch.isfinite(norm):
+        optimizer.zero_grad()
