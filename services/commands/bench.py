@@ -24,7 +24,9 @@ def learn(
             help="Also avalanche-NAME, module:Class(argument=value). May be repeated [default: ours beside the usual]",
         ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", metavar="test|val", help="What is tested; texts have both")] = "test",
+    split: Annotated[
+        str, typer.Option("--split", metavar="test|val", help="What is tested: the test or the validation items")
+    ] = "test",
     buffer: Annotated[int | None, typer.Option("--buffer", min=1, help="Samples that may be kept")] = None,
     passes: Annotated[
         float | None,
