@@ -231,7 +231,7 @@ class Knowledge:
         self.replay.add(labelled)
         self.fresh.add(labelled)
         if self.round is not None:
-            self.round.also(labelled)
+            self.round.learn_meanwhile(labelled)
 
     def _labelled(self, sample: Sample) -> Labelled:
         event = hash_of(encoded_key(sample.key))

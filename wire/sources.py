@@ -50,7 +50,7 @@ class Rates:
 
     def take(self, source: str, time_ms: int) -> bool:
         """Takes a token for one more label of `source` at `time_ms` of its clock; False where its bucket is empty."""
-        return not self._is_limited or self._buckets.wait(source[:MAX_NAME_CHARS], 1, now=time_ms) == 0.0
+        return not self._is_limited or self._buckets.take(source[:MAX_NAME_CHARS], 1, now=time_ms) == 0.0
 
     def export(self) -> dict[str, tuple[float, int]]:
         return {name: (tokens, int(clock_ms)) for name, (tokens, clock_ms) in self._buckets.export().items()}

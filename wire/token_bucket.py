@@ -23,13 +23,13 @@ class TokenBuckets:
         self._max_keys = max_keys
         self._buckets = OrderedDict(buckets or {})
 
-    def wait(self, key: str, num: int, *, now: float) -> float:
+    def take(self, key: str, num: int, *, now: float) -> float:
         """Takes `num` tokens and returns 0, or takes none and returns the time until there are enough.
 
         More than `burst` at once counts as `burst`, or they could never be taken. Time that goes back refills nothing.
 
         >>> buckets = TokenBuckets(rate=2, burst=2, max_keys=9)
-        >>> [buckets.wait("a", 1, now=0.0) for _ in range(3)]
+        >>> [buckets.take("a", 1, now=0.0) for _ in range(3)]
         [0.0, 0.0, 0.5]
         """
         needed = min(float(num), self._burst)

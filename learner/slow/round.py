@@ -89,7 +89,7 @@ class SlowRound:
             self.phase = Phase.DONE if all(is_warm) else Phase.MEASURE
         return self.phase
 
-    def also(self, samples: Sequence[Labelled]) -> None:
+    def learn_meanwhile(self, samples: Sequence[Labelled]) -> None:
         """Learns samples that came meanwhile: the next encoder must know them too.
 
         They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them. Before the

@@ -92,7 +92,7 @@ class Api:
         assert self.limit is not None
         address = request.client.host if request.client else ""
         client = self.clients.name_of(address, request.headers.get("x-api-key", ""))
-        return self.limit.wait(client, num, now=time.monotonic())
+        return self.limit.take(client, num, now=time.monotonic())
 
     def count_refused(self, code: str) -> None:
         """Counts a request, or a connection, that was refused because of what its client did."""

@@ -86,7 +86,7 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     for sample in new:  # one before the memory is read, one while it is learnt again, one at the end
         base.learn_many([sample])
         memory.add([sample])
-        slow_round.also([sample])
+        slow_round.learn_meanwhile([sample])
         while slow_round.step(memory, held_back) in (Phase.TRAIN, Phase.STORE):
             pass
     while slow_round.step(memory, held_back) is not Phase.DONE:
