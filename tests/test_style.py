@@ -18,6 +18,8 @@ ALL = (*ROOMS, "tests")
 
 MAX_FILE_LINES = 257
 MAX_FUNCTION_LINES = 51
+MAX_ARGUMENTS = 10
+"""Of a function, but for Triton programs, which get every stride by itself, and commands, which have one an option."""
 MAX_PACKED = 5.0
 """Assignments of several values to several names, in 1,000 lines of code."""
 MAX_NESTED = 0.5
@@ -117,6 +119,9 @@ def test_files_and_functions_are_short() -> None:
             assert node.end_lineno is not None
             if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES:
                 wrong.append(f"{where(path, node.lineno)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+            names = [each.arg for each in (*node.args.args, *node.args.kwonlyargs) if each.arg not in ("self", "cls")]
+            if len(names) > MAX_ARGUMENTS and path.name != "gpu.py" and path.parent.name != "commands":
+                wrong.append(f"{where(path, node.lineno)}: {node.name} has {len(names)} arguments")
     assert not wrong, "\n".join(wrong)
 
 

@@ -74,7 +74,7 @@ def bounds_of(config: ServingConfig) -> Bounds:
     )
 
 
-class Gate:
+class ConnectionLimit:
     """Counts the connections of one process. One event loop uses it.
 
     `note` is called with the code of the reason whenever a connection is ended because of what its client did.
@@ -114,9 +114,9 @@ class _Phase(Enum):
 class Connection(HttpToolsProtocol):
     """The protocol object that uvicorn makes for each connection; `check_deadlines` is called once a second."""
 
-    def __init__(self, *args: Any, gate: Gate, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limit: ConnectionLimit, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._gate = gate
+        self._limit = limit
         self._network: str | None = None
         self._read_s = self.loop.time()
         self._num_read = 0
@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():
             if self._stuck_s is None:
                 self._stuck_s = now_s
-            if now_s - self._stuck_s > self._gate.bounds.body_timeout_s:
+            if now_s - self._stuck_s > self._limit.bounds.body_timeout_s:
                 self._abort("response_timeout")
             return
         self._stuck_s = None
@@ -141,14 +141,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         network = network_of(self.client[0]) if self.client else ""
-        if self._gate.enter(network):
+        if self._limit.enter(network):
             self._network = network
         else:
             self._refuse(TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._network is not None:
-            self._gate.leave(self._network)
+            self._limit.leave(self._network)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -160,7 +160,7 @@ class Connection(HttpToolsProtocol):
         self._num_read = len(data)
         self._num_bytes += len(data)
         super().data_received(data)
-        if self._num_bytes > self._gate.bounds.max_header_bytes:
+        if self._num_bytes > self._limit.bounds.max_header_bytes:
             self._check_size()
 
     def on_message_begin(self) -> None:
@@ -169,9 +169,9 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Refuses a head that is too large, or too many pipelined requests: ValueError ends the parsing."""
-        if self._num_read > self._gate.bounds.max_header_bytes:  # no head in fewer bytes can be too large
+        if self._num_read > self._limit.bounds.max_header_bytes:  # no head in fewer bytes can be too large
             num_bytes = len(self.url) + sum(len(name) + len(value) + len(":\r\n") for name, value in self.headers)
-            if num_bytes > self._gate.bounds.max_header_bytes:
+            if num_bytes > self._limit.bounds.max_header_bytes:
                 self._refuse(HEADERS_TOO_LARGE)
                 raise ValueError("the head is too large")
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -196,7 +196,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _timeout_s(self) -> float:
-        bounds = self._gate.bounds
+        bounds = self._limit.bounds
         return bounds.body_timeout_s if self._phase is _Phase.BODY else bounds.header_timeout_s
 
     def _check_size(self) -> None:
@@ -237,7 +237,7 @@ class Connection(HttpToolsProtocol):
 
     def _end(self, code: str) -> None:
         if not self._is_refused:
-            self._gate.note(code)
+            self._limit.note(code)
         self._is_refused = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # the application's response is discarded from now on

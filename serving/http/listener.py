@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 
 from serving.config import ServingConfig
 from serving.errors import Unhealthy
-from serving.http.connection import Bounds, Connection, Gate, bounds_of
+from serving.http.connection import Bounds, Connection, ConnectionLimit, bounds_of
 from wire.threads import BackgroundThread
 
 BACKLOG = 2_048
@@ -112,7 +112,7 @@ class Listener:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http=partial(Connection, gate=Gate(_within_file_limit(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
+                http=partial(Connection, limit=ConnectionLimit(_within_file_limit(bounds), note)),  # type: ignore[arg-type]  # uvicorn only calls it
                 ws="none",
                 lifespan="off",
                 log_config=None,

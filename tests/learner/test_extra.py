@@ -19,6 +19,6 @@ def test_every_extra_that_somebody_is_told_to_install_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     text = "\n".join(path.read_text() for path in [*files(*ROOMS), *documents])
-    named = set(re.findall(r'extra="(\w+)"', text)) | set(re.findall(r"lifelong\[(\w+)\]", text))
+    named = set(re.findall(r'require\("\w+", extra="(\w+)"', text)) | set(re.findall(r"lifelong\[(\w+)\]", text))
     assert named <= set(project["optional-dependencies"])
     assert "avalanche" in named
