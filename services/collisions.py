@@ -4,7 +4,8 @@
     which kernels/__init__.py Python imports ------------'--> Collision: whose package it is, and what to do
 
 In two folders of `sys.path` the first package wins. In one folder pip lets the later installation overwrite the files
-of the earlier one. Nothing of ours is imported before the check, so that its sentence comes in place of an ImportError.
+of the earlier one. Nothing of ours but this package, `services`, is imported before the check, so that its sentence
+comes in place of an ImportError. Where another `services` wins, there is no check.
 
 A start compares names of distributions alone, which takes 2 ms; `lifelong doctor` asks every distribution for its
 packages, which takes a quarter of a second. Rejected: that at every start.
@@ -77,12 +78,20 @@ def collisions_at_start() -> list[Collision]:
 def namesakes(path: Iterable[str]) -> dict[str, list[str]]:
     """Returns the distributions in the folders of `path` that install a package of ours by their own name."""
     owners: dict[str, list[str]] = {}
-    for folder in filter(os.path.isdir, path):
-        for entry in os.listdir(folder):
+    for folder in path:
+        for entry in _entries(folder):
             name = entry.partition("-")[0]
             if name in PACKAGES and entry.endswith(DIST_INFO) and _digest_in(Path(folder, entry), name) is not None:
                 owners.setdefault(name, []).append(name)
     return owners
+
+
+def _entries(folder: str) -> list[str]:
+    """Returns the names in a folder; none where it cannot be read: the import of Python passes over it, too."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _is_as_installed(package: str) -> bool:

@@ -57,7 +57,8 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
             os.environ.setdefault(name, value)
     import ray
 
-    _leave_out_unused_processes()
+    if not is_shared():
+        _leave_out_unused_processes()
     end = ray.shutdown
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with state_folder(Path(tempfile.gettempdir())) as folder:

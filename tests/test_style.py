@@ -19,7 +19,7 @@ ALL = (*ROOMS, "tests")
 MAX_FILE_LINES = 257
 MAX_FUNCTION_LINES = 51
 MAX_ARGUMENTS = 10
-"""Of a function, but for Triton programs, which get every stride by itself, and commands, which have one an option."""
+"""Limit for all but Triton programs, which get every stride by itself, and commands, which have one for each option."""
 MAX_PACKED = 5.0
 """Assignments of several values to several names, in 1,000 lines of code."""
 MAX_NESTED = 0.5

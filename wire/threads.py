@@ -5,7 +5,10 @@ from collections.abc import Callable
 
 
 class BackgroundThread(threading.Thread):
-    """A daemon thread that calls `run`, which returns soon after `closing` is set. Verbs: start, check, close."""
+    """A daemon thread that calls `run`. Verbs: start, check, close.
+
+    `run` returns soon after `closing` is set, or after a signal of its owner, who gives it and then calls `join`.
+    """
 
     def __init__(self, run: Callable[[], None], *, name: str) -> None:
         super().__init__(target=run, name=name, daemon=True)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.frozen import FrozenEncoder
@@ -22,6 +21,7 @@ from evals.streams.benchmark import Part, Texts
 from model.fakequant import fake_layer
 from model.quantized import INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
+from model.strata import encode_through
 from model.tokenizer import TextTokenizer
 
 PADDING = -1
@@ -50,10 +50,7 @@ class TopBlocks(nn.Module):
         """Returns logits_BC."""
         batch = RaggedBatch.of(_unpadded(ids_BL))
         x_TD = self._encode_prefix(batch)
-        for block in self.top:
-            x_TD = block(x_TD, batch.layout, fake_layer)
-        z_BD = batch.layout.restore(functional.normalize(batch.layout.means(x_TD), dim=1))
-        logits_BC: Tensor = self.head(z_BD)
+        logits_BC: Tensor = self.head(encode_through(self.top, x_TD, batch.layout, fake_layer))
         return logits_BC
 
 

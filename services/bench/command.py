@@ -53,7 +53,9 @@ def run(settings: Settings, options: LearnOptions) -> None:
     data_set = set_of(options.data)
     chosen = {name: data_set.kind.named(name) for name in options.strategies or data_set.kind.defaults}
     benchmark = data_set.load(settings.data, options.split)
-    buffer = options.buffer or data_set.kind.buffer or settings.learner.replay_samples
+    buffer = data_set.kind.buffer if options.buffer is None else options.buffer
+    if buffer is None:
+        buffer = settings.learner.replay_samples
     outcomes = list[RunOutcome]()
     for each in _outcomes(settings, options, chosen, benchmark, buffer):
         outcomes.append(each)

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import structlog
 
-from wire.files import atomic_write
+from wire.files import DRAFT_SUFFIX, atomic_write
 
 FILES = "appendonlydir/*.incr.aof"
+DRAFTS = f"appendonlydir/*{DRAFT_SUFFIX}"
+"""Drafts of programs that were killed while they mended: copies of the whole file, on a disk that was full."""
 
 _ZEROS = re.compile(rb"\0+")
 _COMMAND = re.compile(rb"\*(\d+)\r\n")
@@ -33,8 +35,11 @@ log = structlog.get_logger("redis")
 def mend(state_dir: Path) -> int:
     """Removes the zeros between commands from the files of a stopped server; returns the number of bytes removed.
 
-    A file with another defect is left as it is: Redis reports the defect. Raises OSError.
+    The caller has the state folder to itself. A file with another defect is left as it is: Redis reports the defect.
+    Raises OSError.
     """
+    for draft in state_dir.glob(DRAFTS):
+        draft.unlink()
     removed = 0
     for path in state_dir.glob(FILES):
         if holes := _holes_in(path):

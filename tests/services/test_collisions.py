@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services import collisions
-from services.collisions import PACKAGES, Collision, collisions_at_start
+from services.collisions import PACKAGES, Collision, collisions_at_start, namesakes
 from services.versions import ROOT
 from tests.services.distributions import install
 
@@ -47,6 +47,14 @@ def test_the_other_is_found_first(
     assert (collision.distributions, collision.is_ours) == ((distribution,), False)
     assert str(tmp_path / package) in str(collision)
     assert f"pip uninstall {distribution}" in collision.fix
+
+
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    install(tmp_path / "site", "kernels", "kernels")
+    (tmp_path / "packages.zip").touch()
+    path = [str(tmp_path / name) for name in ("absent", "packages.zip", "site")]
+    assert namesakes(path) == {"kernels": ["kernels"]}
 
 
 def test_a_folder_of_no_distribution_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

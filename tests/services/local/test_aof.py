@@ -90,6 +90,7 @@ def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_al
     holed.write_bytes(bytes(2) + first + bytes(936) + second + bytes(4))
     broken.write_bytes(first + bytes(7) + b"SET a 1\n")
     (folder / "a.3.incr.aof").touch()
+    (folder / "a.1.incr.aof.77.temporary").write_bytes(first)  # of a program that was killed while it mended
     assert mend(tmp_path) == 942
     assert (holed.read_bytes(), holed.stat().st_mode & 0o777) == (first + second, 0o600)
     assert broken.read_bytes() == first + bytes(7) + b"SET a 1\n"
