@@ -32,6 +32,7 @@ from evals.continual.gradient import GradientLearner, Pixels, Recipe, mlp
 from evals.continual.runner import Method, RunChoice, all_at_once
 from evals.streams.benchmark import Benchmark
 from evals.streams.images import NUM_PIXELS
+from learner.config import LearnerConfig
 from learner.slow.avalanche.library import ImportedClass, find
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
@@ -39,12 +40,12 @@ from learner.slow.strategies.er import ExperienceReplay
 from learner.slow.strategies.er_ace import AsymmetricReplay
 from learner.slow.strategies.lwf import Distillation
 from learner.slow.strategies.strategy import Strategy as Plain
+from learner.slow.trainer import HEAD_RATE
 
 HIDDEN = 100
-BLOCKS_RATE = 3e-4
-BLOCKS_DECAY = 0.01
-HEAD_RATE = 10.0
-"""The rate of a linear head that is trained with the blocks below it, relative to theirs."""
+BLOCKS_RATE = LearnerConfig().slow_rate
+BLOCKS_DECAY = LearnerConfig().slow_weight_decay
+"""Rate and weight decay of the blocks: the defaults of the learner's rounds."""
 BLOCKS_BATCH = 16
 
 BySize: TypeAlias = dict[int, Recipe]
