@@ -15,9 +15,10 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
 
 from serving.cluster import ended_processes, is_shared, running_ray, serve_state
 from serving.config import ReplicaConfig, ServingConfig
@@ -46,11 +47,12 @@ STOP_MARGIN_S = 5.0
 """Added to a replica's own limits, so that Serve kills none that would have ended by itself."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Sections:
-    serving: ServingConfig = field(default_factory=ServingConfig)
-    bus: BusConfig = field(default_factory=BusConfig)
-    store: StoreConfig = field(default_factory=StoreConfig)
+class _Sections(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # the input may hold secrets
+
+    serving: ServingConfig = ServingConfig()
+    bus: BusConfig = BusConfig()
+    store: StoreConfig = StoreConfig()
     encoder: str = "minilm-l6"
     log_level: str = "info"
     log_json: bool = False
@@ -134,9 +136,7 @@ def build(args: Mapping[str, Any]) -> "Application":
     key comes from LIFELONG_SIGNING_KEY. HTTP is served by Serve's own proxy then. Raises ValueError, which names what
     is wrong or missing.
     """
-    from pydantic import TypeAdapter
-
-    sections = TypeAdapter(_Sections).validate_python(nested(flat(args)))
+    sections = _Sections(**nested(flat(args)))
     key = os.environ.get(KEY_VARIABLE, "")
     config = ReplicaConfig(
         encoder=sections.encoder,
@@ -144,7 +144,7 @@ def build(args: Mapping[str, Any]) -> "Application":
         bus=sections.bus,
         store=sections.store,
         signing_key=key.encode(),
-        logs=LogConfig(sections.log_level, sections.log_json, secrets=(key, *secrets_in(sections))),
+        logs=LogConfig(sections.log_level, sections.log_json, secrets=(key, *secrets_in([*dict(sections).values()]))),
     )
     _require_addresses(config)
     return application(config, listens=False)

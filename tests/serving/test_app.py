@@ -297,9 +297,28 @@ def test_build_refuses_names_that_nobody_reads(build: Callable[[dict[str, Any]],
         build({**ADDRESSES, "serving.replica_count": "2"})
 
 
+def test_build_refuses_sections_that_nobody_reads(build: Callable[[dict[str, Any]], Any]) -> None:
+    for name in ("sotre.url", "learner.seed"):
+        with pytest.raises(ValueError, match=name.split(".")[0]):
+            build({**ADDRESSES, name: "1"})
+
+
+def test_a_malformed_api_key_is_not_printed(build: Callable[[dict[str, Any]], Any]) -> None:
+    for malformed in ("canary", ["canary"]):
+        with pytest.raises(ValueError, match=r"serving\.api_keys") as caught:
+            build({**ADDRESSES, "serving.api_keys": malformed})
+        assert "canary" not in str(caught.value)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
 def test_build_reads_text_as_the_command_line_gives_it(build: Callable[[dict[str, Any]], Any]) -> None:
     application = build({**ADDRESSES, "serving": {"precision.mode": "int4"}, "serving.replicas": "3"})
     assert application._bound_deployment.num_replicas == 3
     (config,) = application._bound_deployment.init_args
     assert config.serving.precision.mode == "int4"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, at import
+def test_build_hides_all_secrets_in_the_logs(build: Callable[[dict[str, Any]], Any]) -> None:
+    (config,) = build({**ADDRESSES, "serving.api_keys": ["a" * 16, "b" * 16]})._bound_deployment.init_args
+    assert config.logs.secrets == ("k" * 32, "a" * 16, "b" * 16)
