@@ -11,8 +11,13 @@ from wire.config import SECTION, TrustConfig, require
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 
-IMPORT_PATH = re.compile(r"(?P<path>avalanche-[\w-]+|[\w.]+[.:]\w+)(?:\((?P<arguments>.*)\))?")
-"""The path of a strategy or plugin of Avalanche, with its arguments; see `learner.slow.avalanche.library`."""
+IMPORT_PATH = re.compile(
+    r"(?P<path>avalanche-[\w-]+|[^\W\d]\w*(?:\.\w+)*(?::\w+|\.[A-Z]\w*))(?:\((?P<arguments>.*)\))?"
+)
+"""The path of a strategy or plugin of Avalanche, with its arguments; see `learner.slow.avalanche.library`.
+
+After a dot, the name of the class begins with a capital: so `er.ace`, a misspelt `er-ace`, is no path.
+"""
 
 
 def is_import_path(strategy: str) -> bool:

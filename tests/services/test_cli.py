@@ -86,6 +86,7 @@ def test_bad_settings_end_with_78_and_one_message_that_names_them_all(tmp_path: 
     ("strategy", "message"),
     [
         ("err", "'err' is not accepted (it is none of naive, er,"),
+        ("er.ace", "'er.ace' is not accepted (it is none of naive, er,"),
         ("avalanche.training.plugins.Nothing", "avalanche.training.plugins.Nothing does not import"),
         ("collections:Counter", "collections:Counter is neither a strategy nor a plugin of Avalanche"),
         ("avalanche-ewc", "avalanche-ewc needs ewc_lambda"),

@@ -165,6 +165,12 @@ def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> 
     assert fix in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["er.ace", "..x:Y", "x..y:Z", "x.y", "5.Y", ":Y", "x:"])
+def test_a_strategy_that_is_no_import_path_is_refused_by_every_command(name: str) -> None:
+    with pytest.raises(BadSettings, match=r"is not accepted \(it is none of naive, er,"):
+        load(file=None, environ={}, flags={"learner.slow_strategy": name})
+
+
 def test_a_value_in_the_place_of_a_section_is_refused_whatever_the_section_has() -> None:
     with pytest.raises(BadSettings, match="LIFELONG_BUS: bus is no setting"):
         load(file=None, environ={"LIFELONG_BUS": "{}"}, flags={"bus.partitions": "3"})

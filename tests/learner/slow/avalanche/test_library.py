@@ -22,6 +22,7 @@ def test_a_class_has_several_names(name: str) -> None:
         ("avalanche-ewc(1.0)", "Python literals with their names"),
         ("avalanche-ewc(ewc_lambda=print())", "Python literals with their names"),
         ("avalanche-ewc[a=1]", "is no import path"),
+        ("..x:Y", "is no import path"),
         ("avalanche-ewc(a=1) + it()", "Python literals with their names"),
         ("avalanche-ewc(a=1) or it(b=2)", "Python literals with their names"),
     ],
