@@ -15,12 +15,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, SlowStrategy
 from learner.slow.adamw import AdamW, ParameterGroup
 from learner.slow.strategies.in_rounds import in_rounds
 from learner.slow.strategies.strategy import Outputs
@@ -92,7 +93,7 @@ class Trainer:
         self._parent = parent
         self._means_CD = means_CD
         self._first_layer = strata.config.n_layers - config.trainable_layers
-        self._strategy = in_rounds(config.slow_strategy, loss_q=config.slow_loss_q)
+        self._strategy = in_rounds(cast(SlowStrategy, config.slow_strategy), loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
         top = list(strata.layers[self._first_layer :].parameters())

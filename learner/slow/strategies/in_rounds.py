@@ -10,8 +10,9 @@ that makes no use of the memory. Avalanche's, which `learner.slow.avalanche` run
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import cast
 
-from learner.config import is_import_path
+from learner.config import SlowStrategy, is_import_path
 from learner.slow.strategies.agem import AveragedGradient
 from learner.slow.strategies.derpp import DarkReplay
 from learner.slow.strategies.er import ExperienceReplay
@@ -19,7 +20,7 @@ from learner.slow.strategies.er_ace import AsymmetricReplay
 from learner.slow.strategies.lwf import Distillation
 from learner.slow.strategies.strategy import Strategy
 
-MAKERS: Mapping[str, Callable[..., Strategy]] = {
+MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
     "naive": Strategy,
     "er": ExperienceReplay,
     "er-ace": AsymmetricReplay,
@@ -30,11 +31,11 @@ MAKERS: Mapping[str, Callable[..., Strategy]] = {
 }
 
 
-def in_rounds(name: str, *, loss_q: float) -> Strategy:
+def in_rounds(name: SlowStrategy, *, loss_q: float) -> Strategy:
     """A new strategy for the start of a round."""
     return MAKERS[name](loss_q=loss_q)
 
 
 def draws_per_step(name: str) -> int:
     """Returns how many draws from the memory a step gets: one under a strategy of Avalanche."""
-    return 1 if is_import_path(name) else in_rounds(name, loss_q=0.0).num_draws
+    return 1 if is_import_path(name) else in_rounds(cast(SlowStrategy, name), loss_q=0.0).num_draws
