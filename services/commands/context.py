@@ -94,8 +94,8 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
 
     @wraps(command)
     def run(*args: Any, config: Path | None, assignments: list[str] | None, **kwargs: Any) -> None:
-        named = dict(text.split("=", 1) for text in assignments or ())
-        command(CliContext(config, named), *args, **kwargs)
+        pairs = [text.split("=", 1) for text in assignments or ()]
+        command(CliContext(config, {name.strip(): value for name, value in pairs}), *args, **kwargs)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + added
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

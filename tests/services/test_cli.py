@@ -69,6 +69,11 @@ def test_wrong_use_ends_with_2() -> None:
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
 
 
+def test_an_assignment_may_have_spaces_around_its_name() -> None:
+    done = lifelong("config", "show", "--json", "--set", " seed = 3")
+    assert (done.returncode, json.loads(done.stdout)["seed"]) == (0, 3), done.stderr
+
+
 def test_bad_settings_end_with_78_and_one_message_that_names_them_all(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('[bus]\npartitions = "many"\nnonsense = 1\n')
