@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-HIDDEN = "***"
+HIDDEN = "**********"
+"""What is shown in the place of a secret: the mask of pydantic's SecretStr, so that there is one."""
 
 SILENT = ("kafka",)
 """Loggers of libraries that write several lines a second while a server is away. Our clients log what matters."""
@@ -76,9 +77,9 @@ def without_password(text: str) -> str:
     """Returns `text` with the user name and password of every address in it hidden.
 
     >>> without_password("redis://me:hush@host:6379/0")
-    'redis://***@host:6379/0'
+    'redis://**********@host:6379/0'
     >>> without_password("unix:///run/redis.sock?db=1&password=hush")
-    'unix:///run/redis.sock?db=1&password=***'
+    'unix:///run/redis.sock?db=1&password=**********'
     """
     hidden = re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
     return re.sub(r"([?&](?:username|password)=)[^&\s]*", rf"\g<1>{HIDDEN}", hidden)

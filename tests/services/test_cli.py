@@ -12,6 +12,7 @@ import pytest
 
 from tests.stores import SIGNING_KEY
 from wire.config import StoreConfig
+from wire.logs import HIDDEN
 from wire.records import ControllerReport
 from wire.store import Store
 
@@ -141,8 +142,8 @@ def test_sources_are_said_and_secrets_hidden() -> None:
         "config", "show", "--sources", "--json", LIFELONG_SIGNING_KEY="canary" * 4, LIFELONG_STORE__URL="redis://a:pw@h"
     )
     shown = json.loads(done.stdout)
-    assert shown["signing_key"] == {"value": "**********", "source": "LIFELONG_SIGNING_KEY"}
-    assert shown["store.url"] == {"value": "redis://***@h", "source": "LIFELONG_STORE__URL"}
+    assert shown["signing_key"] == {"value": HIDDEN, "source": "LIFELONG_SIGNING_KEY"}
+    assert shown["store.url"] == {"value": f"redis://{HIDDEN}@h", "source": "LIFELONG_STORE__URL"}
     assert shown["bus.partitions"]["source"] == "default"
     assert "canary" not in done.stdout + done.stderr
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
-from wire.logs import SILENT, LogConfig, configure
+from wire.logs import HIDDEN, SILENT, LogConfig, configure
 
 SECRET = "correct-horse-battery"
 
@@ -45,6 +46,10 @@ def test_nothing_below_the_level_is_written(stream: io.StringIO) -> None:
     log.warning("warned")
     (line,) = lines_of(stream)
     assert "warned" in line
+
+
+def test_there_is_one_mask() -> None:
+    assert str(SecretStr("canary")) == HIDDEN
 
 
 @pytest.mark.parametrize("as_json", [False, True])
