@@ -4,11 +4,12 @@
     Settings --> as_environment --> a child process loads the same settings from its environment
 
 The rooms own their sections: names, defaults, ranges and documentation are in the dataclass of each room's config.py.
-pydantic-settings does not tell which of its sources a value is from, so `load` merges what they have read.
+pydantic-settings tells neither where a value is from nor what it passes over, so `load` merges the layers and compares.
 """
 
 import json
 import os
+import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -17,14 +18,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from learner.config import MAX_SEED, LearnerConfig, is_import_path
-from learner.errors import DataError
+from learner.config import MAX_SEED, LearnerConfig
 from rollout.config import RolloutConfig
 from serving.config import ServingConfig
 from wire.config import BusConfig, OrNone, StoreConfig, flat, nested, require
-from wire.logs import HIDDEN, LogConfig, secrets_in, without_password
+from wire.logs import HIDDEN, without_password
 
 PREFIX = "LIFELONG_"
 READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_REQUIRE"})
@@ -111,14 +111,17 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     problems: list[str] = []
     values: dict[str, Any] = {}
     try:
-        values = flat(TomlConfigSettingsSource(Settings, path)())
+        if file or path.exists():
+            values = flat(tomllib.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         problems.append(f"{path}: cannot be read ({error}). `lifelong config show` prints a valid file")
     sources = {name: f"{path} {name}" for name in values}
-    environment = DotEnvSettingsSource(Settings)  # unlike EnvSettingsSource, it keeps variables that name no setting
+    environment = EnvSettingsSource(Settings)
     ours = [name for name in environ if name.startswith(PREFIX) and name not in READ_ELSEWHERE]
     environment.env_vars = {name.lower(): environ[name] for name in ours}
-    variables = {name.removeprefix(PREFIX.lower()): text for name, text in flat(environment()).items()}
+    variables = flat(environment())
+    read = {*map(variable_of, variables)}
+    variables |= {name.removeprefix(PREFIX).lower(): environ[name] for name in ours if name not in read}
     for layer, source_of in ((variables, variable_of), (flags or {}, "--set {}".format)):
         values |= layer
         sources |= {name: source_of(name) for name in layer}
@@ -133,22 +136,6 @@ def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, A
     return loaded.filled("follows state_dir", {name: str(folder) for name, folder in folders.items()})
 
 
-def require_strategy(settings: Settings) -> None:
-    """Raises BadSettings where `learner.slow_strategy` is the path of a class that cannot learn a slow round.
-
-    `load` does not ask: every command would import torch and Avalanche.
-    """
-    if not is_import_path(settings.learner.slow_strategy):
-        return
-    from learner.slow.avalanche.trainer import try_out
-
-    try:
-        try_out(settings.learner)
-    except DataError as error:
-        name = "learner.slow_strategy"
-        raise BadSettings(f"{name}: {error}. {name}: {described(name)}") from error
-
-
 def _problem(loc: tuple[int | str, ...], message: str, found: Any, sources: Mapping[str, str]) -> str:
     name = ".".join(part for part in loc if isinstance(part, str))
     reason = message.removeprefix("Value error, ")
@@ -160,7 +147,7 @@ def _problem(loc: tuple[int | str, ...], message: str, found: Any, sources: Mapp
         close = get_close_matches(name, known(), n=1)
         fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
         return f"{sources.get(name, below)}: {name} is no setting ({reason}). {fix}"
-    places = ", ".join(source for each, source in sources.items() if each in reason)
+    places = ", ".join(source for each, source in sources.items() if each in known() and each in reason)
     return f"{places}: {reason}. Change one of them"
 
 
@@ -188,11 +175,6 @@ def described(name: str) -> str:
 def values_of(settings: Settings) -> dict[str, Any]:
     """Returns every value by dotted name, secrets included."""
     return flat(settings.model_dump())
-
-
-def logs_of(settings: Settings) -> LogConfig:
-    """Returns the logging configuration of processes under these settings, which hides all their secrets."""
-    return LogConfig(settings.log_level, settings.log_json, secrets_in([*values_of(settings).values()]))
 
 
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -27,11 +27,11 @@ def require(*rules: tuple[bool, str]) -> None:
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns values with dotted names as a tree. A value in the place of a section hides what the section has.
 
-    >>> nested({"bus.partitions": 8, "seed": 1})
+    >>> nested({"bus": {}, "bus.partitions": 8, "seed": 1})
     {'bus': {'partitions': 8}, 'seed': 1}
     """
     tree: dict[str, Any] = {}
-    for name in sorted(values, key=lambda name: name.count("."), reverse=True):
+    for name in sorted(values, key=lambda name: (values[name] == {}, name.count(".")), reverse=True):
         *sections, leaf = name.split(".")
         branch = tree
         for section in sections:
@@ -41,14 +41,14 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a tree by dotted name.
+    """Returns the values of a tree by dotted name. An empty section is a value, so that its name can be checked.
 
-    >>> flat({"seed": 1, "bus": {"partitions": 8}})
-    {'seed': 1, 'bus.partitions': 8}
+    >>> flat({"seed": 1, "bus": {"partitions": 8}, "store": {}})
+    {'seed': 1, 'bus.partitions': 8, 'store': {}}
     """
     values: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             values |= {f"{name}.{below}": each for below, each in flat(value).items()}
         else:
             values[name] = value

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings, require_strategy
 
 if TYPE_CHECKING:
     from services.settings import Loaded
@@ -33,11 +33,11 @@ def show(
 @reads_settings
 def check(context: CliContext) -> None:
     """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78."""
-    from services.settings import require_strategy
+    from services.settings import known
 
     loaded = context.load()
     require_strategy(loaded.settings)
-    changed = sum(not source.startswith("follows ") for source in loaded.sources.values())
+    changed = sum(not loaded.sources.get(name, "follows ").startswith("follows ") for name in known())
     print(f"The settings are valid: {changed} set, the others at their defaults.")
 
 

@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from services.settings import Loaded, Settings
+    from wire.logs import LogConfig
 
 Options = ParamSpec("Options")
 
@@ -65,7 +66,6 @@ class CliContext:
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
         from services.local.tether import OWNER_ONLY
-        from services.settings import logs_of
         from wire.logs import configure
 
         os.umask(OWNER_ONLY)
@@ -76,12 +76,39 @@ class CliContext:
     def attached(self, **own_flags: Any) -> "Settings":
         """Loads the settings with the addresses and the signing key of the running stack. Raises NotRunning."""
         from services.running import attach
-        from services.settings import logs_of
         from wire.logs import configure
 
         settings = attach(self.process(**own_flags))
         configure(logs_of(settings))  # again, since the key must be hidden, too
         return settings
+
+
+def logs_of(settings: "Settings") -> "LogConfig":
+    """Returns the logging configuration of processes under these settings, which hides all their secrets."""
+    from services.settings import values_of
+    from wire.logs import LogConfig, secrets_in
+
+    return LogConfig(settings.log_level, settings.log_json, secrets_in([*values_of(settings).values()]))
+
+
+def require_strategy(settings: "Settings") -> None:
+    """Raises BadSettings where `learner.slow_strategy` is the path of a class that cannot learn a slow round.
+
+    Loading the settings does not ask: every command would import torch and Avalanche.
+    """
+    from learner.config import is_import_path
+    from learner.errors import DataError
+    from services.settings import BadSettings, described
+
+    if not is_import_path(settings.learner.slow_strategy):
+        return
+    from learner.slow.avalanche.trainer import try_out
+
+    try:
+        try_out(settings.learner)
+    except DataError as error:
+        name = "learner.slow_strategy"
+        raise BadSettings(f"{name}: {error}. {name}: {described(name)}") from error
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from services.commands.context import CliContext, reads_settings
+from services.commands.context import CliContext, logs_of, reads_settings, require_strategy
 
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
@@ -57,7 +57,6 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     """Run the replicas that answer events from Kafka and HTTP, on Ray Serve."""
     from model.tokenizer import TextTokenizer
     from services.keys import key_bytes
-    from services.settings import logs_of
     from serving.app import run
     from serving.config import ReplicaConfig
 
@@ -79,7 +78,6 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
 def learn(context: CliContext) -> None:
     """Run the learner: labels in, weights out. A second one stands by."""
     from services.keys import key_bytes
-    from services.settings import require_strategy
 
     settings = context.attached()
     os.nice(settings.learner.niceness)  # set before the imports, so that they do not slow down the replicas

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from kernels import dispatch
 from learner import failpoints
+from services.commands.context import logs_of
 from services.settings import (
     READ_ELSEWHERE,
     BadSettings,
@@ -22,7 +23,6 @@ from services.settings import (
     described,
     known,
     load,
-    logs_of,
     replaced,
     values_of,
     variable_of,
@@ -153,6 +153,11 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_STORE__TIMEOUT_MS": "5000"}, "rollout.lease_ms must be above three times store.timeout_ms"),
         ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
         ({"LIFELONG_SEED__X": "1"}, "Did you mean seed?"),
+        ({"LIFELONG_SEED__X": "1", "LIFELONG_SEED": "2"}, "Did you mean seed?"),
+        ({"LIFELONG_SIGNINGKEY": ""}, "Did you mean signing_key?"),
+        ({"LIFELONG_BUS__PARTITION": ""}, "Did you mean bus.partitions?"),
+        ({"LIFELONG_STORE_URL": "redis://host"}, "Did you mean store.url?"),
+        ({"LIFELONG_BUS_": "1"}, "`lifelong config show` lists all settings"),
         ({"LIFELONG_SIGNING_KEY": "short"}, "Secret that signs weights and plans, 16 characters or more"),
         ({"LIFELONG_SERVING__API_KEYS": '["short"]'}, "Keys of 16 characters or more, as JSON list"),
         ({"LIFELONG_LOG_LEVEL": "loud"}, "Input should be 'debug', 'info', 'warning' or 'error'"),
@@ -186,6 +191,38 @@ def test_a_section_in_the_place_of_a_setting_is_refused_and_so_is_an_unknown_one
         "--set log_json.x: {'x': '1'}",
         f"{file} nonsense.a, {file} nonsense.b: nonsense",
     ]
+
+
+def test_an_empty_section_must_be_a_section_too(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[bsu]\n[seed]\n[bus]\n[learner.guard]\n[learner.grd]\n")
+    with pytest.raises(BadSettings) as caught:
+        load(file=file, environ={})
+    assert [problem.split(" is ")[0] for problem in caught.value.problems] == [
+        f"{file} seed: {{}}",
+        f"{file} learner.grd: learner.grd",
+        f"{file} bsu: bsu",
+    ]
+    file.write_text("[bus]\n[learner.guard]\n")
+    loaded = load(file=file, environ={"LIFELONG_BUS__PARTITIONS": "3", "LIFELONG_LEARNER__GUARD__SOURCE_BURST": "7"})
+    assert (loaded.settings.bus.partitions, loaded.settings.learner.guard.source_burst) == (3, 7)
+
+
+def test_the_file_may_be_a_pipe() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"seed = 3\n")
+    os.close(writer)
+    assert load(file=Path(f"/dev/fd/{reader}"), environ={}).settings.seed == 3
+    os.close(reader)
+
+
+def test_a_file_that_is_named_must_be_there_and_the_usual_one_need_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(file=None, environ={}).settings.seed == 0
+    with pytest.raises(BadSettings, match=r"absent\.toml: cannot be read"):
+        load(file=tmp_path / "absent.toml", environ={})
 
 
 def test_an_optional_setting_that_is_empty_has_no_value() -> None:
