@@ -2,6 +2,7 @@
 
 for each call:  fixtures --> for each benchmark:  measure(fixtures) --> rows, printed as they come
 after its last call, the rows of a benchmark with the values of all calls --> build/bench/results.jsonl
+after an error or Control-C, those of the calls so far
 """
 
 import argparse
@@ -9,13 +10,15 @@ import os
 import shlex
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from bench.benches import BENCHES, Bench
 from bench.fixtures import Fixtures
-from bench.machine import machine
+from bench.machine import machine, versions
 from bench.options import parse_assignments
-from bench.results import HEADER, BenchRows, exclusive, line, record
+from bench.results import HEADER, RESULTS, BenchRows, exclusive, line, surroundings
 from bench.row import NoResult, Skip
 
 BUSY = 0.5
@@ -41,15 +44,29 @@ def main() -> int:
         if not arguments.only:
             say(f"Only by name (make bench ONLY=name): {', '.join(bench.name for bench in BENCHES if bench.is_long)}")
         say(HEADER)
-        rows = {bench.name: BenchRows(bench.name) for bench in chosen}
-        for number in range(1, arguments.calls + 1):
-            with closing(Fixtures(say, options)) as fixtures:
-                for bench in chosen:
-                    say(f"{bench.name}, call {number} of {arguments.calls} ...")
-                    _run(bench, fixtures, rows[bench.name])
-                    if number == arguments.calls:
-                        record(list(rows[bench.name]), bench.uses, _command())
+        with recorded(chosen, _command()) as rows:
+            for number in range(1, arguments.calls + 1):
+                with closing(Fixtures(say, options)) as fixtures:
+                    for bench in chosen:
+                        say(f"{bench.name}, call {number} of {arguments.calls} ...")
+                        _run(bench, fixtures, rows[bench.name])
+                        if number == arguments.calls:
+                            rows.pop(bench.name).record()
     return 0
+
+
+@contextmanager
+def recorded(benches: Sequence[Bench], command: str, path: Path = RESULTS) -> Iterator[dict[str, BenchRows]]:
+    """Yields the rows of each benchmark, by its name. What is still in there when it is left is recorded then."""
+    rows: dict[str, BenchRows] = {}
+    for bench in benches:
+        found = versions(bench.uses, has_own_servers=bench.has_own_servers)
+        rows[bench.name] = BenchRows(bench.name, surroundings(found, command))
+    try:
+        yield rows
+    finally:
+        for left in rows.values():
+            left.record(path)
 
 
 def _arguments() -> argparse.Namespace:
@@ -77,6 +94,9 @@ def _run(bench: Bench, fixtures: Fixtures, rows: BenchRows) -> None:
         fixtures.say(f"{bench.name}: skipped: {why}")
     except NoResult as why:
         failure = str(why)
+    except BaseException as error:
+        rows.end_call(f"interrupted by {type(error).__name__}: {error}")
+        raise
     for row in rows.end_call(failure):
         fixtures.say(line(row))
     fixtures.say(f"{bench.name} took {time.monotonic() - start_s:.0f} s")

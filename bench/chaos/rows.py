@@ -52,9 +52,8 @@ def rows(outcomes: Sequence[SceneOutcome], *, kills: int) -> Iterator[Row]:
     yield Row.of(
         name="chaos.kills", value=sum(outcome.kills for outcome in outcomes), unit="kills", goal=Goal(">=", kills)
     )
-    yield Row.of(
-        name="chaos.faults", value=sum(outcome.faults for outcome in outcomes), unit=f"faults in {events} events"
-    )
+    faults = sum(outcome.faults for outcome in outcomes)
+    yield Row.of(name="chaos.faults", value=faults, unit="faults", note=f"in {events} events")
     yield _none("lost", sum(len(outcome.verdict.lost) for outcome in outcomes), "events")
     yield _none("unpublished", sum(len(outcome.verdict.unpublished) for outcome in outcomes), "answers over HTTP")
     twice = sum(len(outcome.verdict.twice) for outcome in outcomes)

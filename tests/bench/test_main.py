@@ -1,8 +1,13 @@
 """Checks one call of a benchmark: what is printed, and what is left of it when it has no result."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-from bench.__main__ import _run
+import pytest
+
+from bench.__main__ import _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
 from bench.results import BenchRows
@@ -21,7 +26,7 @@ def skipped(fixtures: Fixtures) -> Iterator[Row]:
 
 def run(bench: Bench) -> tuple[list[Row], list[str]]:
     said: list[str] = []
-    rows = BenchRows(bench.name)
+    rows = BenchRows(bench.name, {})
     _run(bench, Fixtures(said.append), rows)
     return list(rows), [text.split()[0] for text in said]
 
@@ -37,3 +42,29 @@ def test_what_cannot_run_here_is_skipped_and_has_no_row() -> None:
     rows, said = run(Bench("skipped", skipped))
     assert rows == []
     assert said == ["skipped:", "skipped"]
+
+
+def values(line: dict[str, Any]) -> list[float | None]:
+    return [call["value"] for call in line["calls"]]
+
+
+def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value(tmp_path: Path) -> None:
+    def breaks_at_last(fixtures: Fixtures) -> Iterator[Row]:
+        number = next(numbers)
+        yield Row.of(name="x.first", value=float(number), unit="s")
+        if number == 3:
+            raise RuntimeError("it fell over")
+        yield Row.of(name="x.second", value=float(number), unit="s")
+
+    said: list[str] = []
+    numbers = iter((1, 2, 3))
+    bench = Bench("x", breaks_at_last)
+    path = tmp_path / "results.jsonl"
+    with pytest.raises(RuntimeError), recorded((bench,), "python -m bench", path) as rows:
+        for _ in range(3):
+            _run(bench, Fixtures(said.append), rows["x"])
+    first, second, failed = map(json.loads, path.read_text().splitlines())
+    assert values(first) == [1, 2, 3]
+    assert values(second) == [1, 2, None]
+    assert (failed["name"], values(failed)) == ("x.failed", [None, None, None])
+    assert second["calls"][2]["note"] == "interrupted by RuntimeError: it fell over"

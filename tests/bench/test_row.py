@@ -56,6 +56,11 @@ def test_a_goal_of_peers_is_not_judged_without_all_of_them() -> None:
     assert row(900.0, goal=Goal(">=", 1.8), peers=PEERS, missing="third").met is True
 
 
+def test_a_goal_of_peers_is_not_judged_where_not_all_settings_of_one_were_tried() -> None:
+    goal = Goal(">=", 1.8, of_peer=True)
+    assert Row.of(name="x", value=900.0, unit="ms", goal=goal, peers=PEERS, unfinished=("slow",)).met is None
+
+
 def test_a_ratio_is_ours_over_the_best_peers() -> None:
     assert row(900.0, 600.0, peers=PEERS).ratios == Spread(2.0, 2.5, 3.0)
     assert row(None, peers=PEERS).ratios is None

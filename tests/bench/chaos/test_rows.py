@@ -51,6 +51,14 @@ def test_a_good_run_meets_every_goal() -> None:
     assert found == found | expected
 
 
+def units(outcome: SceneOutcome) -> dict[str, str]:
+    return {row.name: row.unit for row in rows([outcome], kills=50)}
+
+
+def test_what_a_call_measured_is_no_part_of_a_unit() -> None:
+    assert units(UP) == units(replace(UP, events=2_000))
+
+
 def test_one_bad_scene_is_enough_to_miss_a_goal() -> None:
     bad = replace(
         APART,
