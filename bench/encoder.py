@@ -7,8 +7,8 @@ Timed from token ids to vectors, layout or padding included; tokenising is the s
 accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work (bench/floor.py)
 is the least time that its matrices take on this machine, which is measured in the same minutes.
 
-A goal against peers is judged only where all of them ran. A peer whose precision the processor would emulate is no
-contender: it is left out, and the row says so.
+A goal against peers is judged only where all of them ran, each with the best of all its settings. A peer whose
+precision the processor would emulate is no contender: it is left out, and the row says so.
 """
 
 import statistics
@@ -94,7 +94,9 @@ class Field:
 def measure(fixtures: Fixtures) -> Iterator[Row]:
     with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, fixtures.say) as field:
         yield from _raced(field, WORKLOADS, fixtures.say)
-        yield from _int4(field.runners)
+        for work in INT4_TIME:
+            eight, four = (field.runners[name].prepare(work) for name in (OURS, OURS_INT4))
+            yield _int4(Race(work, eight, (four,)))
     if (num_threads := num_cores()) > 1:
         with started((OURS, PEAK, READ, *PEERS), num_threads, fixtures.say) as field:
             yield from _raced(field, (NATURAL,), fixtures.say)
@@ -186,7 +188,16 @@ def _rows(race: Race, name: str, *, missing: tuple[str, ...], note: str) -> Iter
         peers = tuple(Peer(entry.name, round(race.workload.texts_per_s(entry.ms), 1)) for entry in entries)
         goal = None if times is None else Goal(">=", times, of_peer=True)
         unit = "texts/s"
-        yield Row.of(name=name + suffix, value=value, unit=unit, goal=goal, peers=peers, missing=missing, note=note)
+        yield Row.of(
+            name=name + suffix,
+            value=value,
+            unit=unit,
+            goal=goal,
+            peers=peers,
+            missing=missing,
+            unfinished=race.unfinished,
+            note=note,
+        )
 
 
 def _floor(race: Race, name: str, limits: MachineLimits) -> Row:
@@ -196,14 +207,15 @@ def _floor(race: Race, name: str, limits: MachineLimits) -> Row:
     return Row.of(name=f"{name}.floor", value=share, unit="% of the limit", goal=GOALS[race.workload].floor, note=note)
 
 
-def _int4(runners: Mapping[str, Runner]) -> Iterator[Row]:
-    """Our two precisions in turns."""
-    for work, goal in INT4_TIME.items():
-        eight, four = (runners[name].prepare(work) for name in (OURS, OURS_INT4))
-        Race(work, eight, (four,)).run()
-        yield Row.of(
-            name=f"encoder.int4.{work.name}", value=round(four.ms / eight.ms, 2), unit="x INT8's time", goal=goal
-        )
+def _int4(race: Race) -> Row:
+    """Times our two precisions in turns. Raises PeerFailed where INT4 breaks: it is no peer that may be missing."""
+    (four,) = race.peers
+    race.run()
+    for name, why in race.broken.items():
+        raise PeerFailed(f"{name} broke at {race.workload.name}: {why}")
+    value = round(four.ms / race.ours.ms, 2)
+    goal = INT4_TIME[race.workload]
+    return Row.of(name=f"encoder.int4.{race.workload.name}", value=value, unit="x INT8's time", goal=goal)
 
 
 def _replicas(one: Runner) -> Row:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.peers.rectangles import Encode, TokenIds, best_s, clock_for
+from bench.peers.rectangles import Prepared, TokenIds, best_s, clock_for
 from kernels.linear_i8 import linear_i8, pack
 from model.config import StrataConfig
 
@@ -67,7 +67,7 @@ class PeakEngine:
         *_, last = self._threads.map(lambda share: _repeated(part, share), shares)
         return last
 
-    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+    def prepare(self, token_ids: TokenIds) -> Prepared:
         seconds = {min(best_s(way, self._clock) for _ in range(TRIES)): name for name, way in self._ways.items()}
         name = seconds[min(seconds)]
 
@@ -75,7 +75,7 @@ class PeakEngine:
             y_MN: npt.NDArray[np.float32] = self._ways[name]().numpy()
             return y_MN
 
-        return f"{name}, {PARTS} times {ROWS} x {NUM_IN} x {NUM_OUT}", work
+        return Prepared(f"{name}, {PARTS} times {ROWS} x {NUM_IN} x {NUM_OUT}", work)
 
 
 def _repeated(part: Part, times: int) -> torch.Tensor:
@@ -91,9 +91,9 @@ class ReadEngine:
         torch.set_num_threads(num_threads)
         self._weights = torch.ones(num_weights(config), dtype=torch.int8)
 
-    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+    def prepare(self, token_ids: TokenIds) -> Prepared:
         def work(token_ids: TokenIds) -> npt.NDArray[np.float32]:
             greatest: npt.NDArray[np.float32] = self._weights.amax().float().numpy()
             return greatest
 
-        return "torch.amax", work
+        return Prepared("torch.amax", work)

@@ -36,7 +36,15 @@ NUM_EVENTS = 10_000
 NUM_PEER_EVENTS = 5_000
 ROUNDS = 3
 FLUSH_S = 60.0
-LOOPS = (UNPADDED, "ORT INT8", "ORT INT8 fused", "OpenVINO static", "OpenVINO dynamic g128")
+LOOPS = (
+    UNPADDED,
+    "ORT INT8",
+    "ORT INT8 fused",
+    "OpenVINO static",
+    "OpenVINO static bf16",
+    "OpenVINO dynamic g128",
+    "OpenVINO dynamic g128 bf16",
+)
 """The encoders of the loops, by their names in bench/peers/engines.py."""
 
 LOOP_S = 300.0
@@ -51,9 +59,8 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     yield Row.of(name="kafka_throughput", value=ours, unit="events/s", goal=Goal(">=", 600))
     p99_ms = latency_ms(service)["p99"]
     fixtures.stop_service()
-    peers, missing = ranked(_loops(service.items, fixtures.say))
     goal = Goal(">=", 2, of_peer=True)
-    yield Row.of(name="kafka_throughput.loops", value=ours, unit="events/s", goal=goal, peers=peers, missing=missing)
+    yield against_loops(ours, goal, _loops(service.items, fixtures.say))
     fixtures.say(f"{LIBRARY}: started ...")
     with _library_kernels(), running_service() as service:
         peers = (Peer(LIBRARY, _ours(service)),)
@@ -113,11 +120,22 @@ def _loops(items: tuple[StreamItem, ...], say: Callable[[str], None]) -> dict[st
     return measured
 
 
-def ranked(measured: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[Peer, ...], tuple[str, ...]]:
-    """Returns the loops that ran, the fastest first, and the names of those that are missing."""
-    peers = [Peer(name, round(each["events_per_s"], 1)) for name, each in measured.items() if "missing" not in each]
-    missing = tuple(name for name, each in measured.items() if "missing" in each)
-    return tuple(sorted(peers, key=lambda peer: peer.value, reverse=True)), missing
+def against_loops(ours: float, goal: Goal, measured: Mapping[str, Mapping[str, Any]]) -> Row:
+    """Makes the row of ours and the loops: those that ran, the fastest first, with their settings in its note."""
+    ran = {name: each for name, each in measured.items() if "events_per_s" in each}
+    settings = [f"{name}: {each['how']}" for name, each in ran.items()]
+    left_out = [f"left out: {name} ({each['left_out']})" for name, each in measured.items() if "left_out" in each]
+    peers = [Peer(name, round(each["events_per_s"], 1)) for name, each in ran.items()]
+    return Row.of(
+        name="kafka_throughput.loops",
+        value=ours,
+        unit="events/s",
+        goal=goal,
+        peers=tuple(sorted(peers, key=lambda peer: peer.value, reverse=True)),
+        missing=tuple(name for name, each in measured.items() if "missing" in each),
+        unfinished=tuple(name for name, each in ran.items() if not each["is_whole"]),
+        note="; ".join([*settings, *left_out]),
+    )
 
 
 @contextmanager

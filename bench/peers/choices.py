@@ -1,11 +1,12 @@
-"""Remembers how a peer ran a batch fastest, so that a later call need not search again.
+"""Remembers how fast a peer ran a batch with each of its settings, so that a later call need not try them again.
 
-    machine, libraries, shape of the batch --> EncodeSettings, in build/bench/peers/choices/<peer>-<threads>.json
+    machine, libraries, shape of the batch --> seconds by settings, in build/bench/peers/choices/<peer>-<threads>.json
 
-What is remembered is timed in every race like everything else; only the search for it is spared.
+A search that came to the end of its time goes on in the next call, and so does one of a peer that has a new variant.
+The settings that are fastest are timed in every race like everything else; only the search for them is spared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class EncodeSettings:
 
 
 class Choices:
-    """The settings of one peer, in a file that no other process writes. Verbs: find, store."""
+    """What was tried of one peer, in a file that no other process writes. Verbs: tried, store."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -41,12 +42,13 @@ class Choices:
         libraries = " ".join(f"{name} {found[name]}" for name in ("torch", *PEERS))
         self._where = f"{machine()}; {libraries}"
 
-    def find(self, token_ids: Sequence[Sequence[int]]) -> EncodeSettings | None:
-        """Returns the fastest settings for batches like this one, on this machine and with these libraries."""
-        return self._entries().get(self._key(token_ids))
+    def tried(self, token_ids: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Returns the seconds, by settings in words, for batches like this one, here and with these libraries."""
+        return self._entries().get(self._key(token_ids), {})
 
-    def store(self, token_ids: Sequence[Sequence[int]], settings: EncodeSettings) -> None:
-        entries = self._entries() | {self._key(token_ids): settings}
+    def store(self, token_ids: Sequence[Sequence[int]], tried: Mapping[str, float]) -> None:
+        """Stores what `tried` returns from now on."""
+        entries = self._entries() | {self._key(token_ids): dict(tried)}
         with atomic_write(self._path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(entries)))
 
@@ -54,8 +56,8 @@ class Choices:
         lengths = sorted(map(len, token_ids))
         return f"{len(lengths)} texts, {sum(lengths)} tokens, {lengths[0]} to {lengths[-1]}; {self._where}"
 
-    def _entries(self) -> dict[str, EncodeSettings]:
+    def _entries(self) -> dict[str, dict[str, float]]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, EncodeSettings])
+            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, dict[str, float]])
         except (OSError, msgspec.DecodeError):  # none yet, or of another release
             return {}

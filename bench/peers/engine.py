@@ -58,8 +58,9 @@ def main(name: str, num_threads: int) -> None:
         if "seconds" in question:
             answer = times(functools.partial(prepared[workload.name], token_ids), question["seconds"])
         else:
-            how, prepared[workload.name] = engine.prepare(token_ids)
-            answer = {"how": how, "operations": OPERATIONS if name == PEAK else operations(strata.config, token_ids)}
+            how, prepared[workload.name], is_whole = engine.prepare(token_ids)
+            num_operations = OPERATIONS if name == PEAK else operations(strata.config, token_ids)
+            answer = {"how": how, "is_whole": is_whole, "operations": num_operations}
             exact = name in (PEAK, READ)
             answer |= EXACT if exact else cosines(prepared[workload.name], strata, workload.sample(tokenizer))
         print(json.dumps(answer), file=out)

@@ -8,7 +8,7 @@ from bench.peers import onnx_peers, openvino_peers, torch_peers
 from bench.peers.cache import folder
 from bench.peers.choices import Choices
 from bench.peers.ours import OurEngine
-from bench.peers.rectangles import Encode, PaddedEngine, TokenIds, Variant
+from bench.peers.rectangles import PaddedEngine, Prepared, TokenIds, Variant
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
@@ -21,24 +21,30 @@ PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "torch fp32": torch_peers.fp32,
     "torch bf16": torch_peers.bf16,
     "torch compiled": torch_peers.compiled,
+    "torch compiled bf16": torch_peers.compiled_bf16,
     "torch INT8": torch_peers.int8,
     "torchao INT8": torch_peers.torchao,
     "ORT INT8": onnx_peers.plain,
     "ORT INT8 fused": onnx_peers.fused,
     "ORT INT8 static": onnx_peers.static,
-    "OpenVINO bf16": openvino_peers.bf16,
+    "OpenVINO bf16": openvino_peers.in_bf16(openvino_peers.unquantized),
     "OpenVINO static": openvino_peers.static,
+    "OpenVINO static bf16": openvino_peers.in_bf16(openvino_peers.static),
     "OpenVINO mixed": openvino_peers.mixed,
+    "OpenVINO mixed bf16": openvino_peers.in_bf16(openvino_peers.mixed),
     "OpenVINO dynamic g128": openvino_peers.dynamic_128,
+    "OpenVINO dynamic g128 bf16": openvino_peers.in_bf16(openvino_peers.dynamic_128),
     "OpenVINO dynamic g64": openvino_peers.dynamic_64,
+    "OpenVINO dynamic g64 bf16": openvino_peers.in_bf16(openvino_peers.dynamic_64),
 }
 """The makers of the peers. ORT is ONNX Runtime; those of OpenVINO are INT8 but for the first. Each raises ImportError
-where its library is missing, and Skip where the processor would only emulate its precision."""
+where its library is missing, and Skip where the processor would only emulate its precision. The precisions of a library
+are peers of their own, since a goal of equal accuracy needs the accurate ones even where others are faster."""
 
 
 class PeerEngine(Protocol):
-    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
-        """Prepares for batches like this one; returns how it encodes them, in words and as a function."""
+    def prepare(self, token_ids: TokenIds) -> Prepared:
+        """Prepares for batches like this one."""
 
 
 def build_engine(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> PeerEngine:

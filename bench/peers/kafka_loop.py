@@ -4,8 +4,8 @@
 
 Reads `peer.events.v1` from its beginning ROUNDS times, writes `peer.answers.v1`, and prints, as JSON, the median of the
 events a second from the first batch of a round to its last acknowledged answer, and how the encoder ran; or why it is
-missing. A loop gets the help that it can: batches as large as they come, the settings with which its encoder is fastest
-on such a batch, all cores, and nothing to do but a label.
+missing or left out. A loop gets the help that it can: batches as large as they come, the settings with which its
+encoder is fastest on such a batch, all cores, and nothing to do but a label.
 """
 
 import json
@@ -20,8 +20,9 @@ import torch
 from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 
 from bench.peers.engines import build_engine
-from bench.peers.rectangles import Encode, TokenIds
+from bench.peers.rectangles import Encode, Prepared, TokenIds
 from bench.peers.workloads import NATURAL
+from bench.row import Skip
 from model.minilm import load_encoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -43,18 +44,21 @@ def main(name: str, bootstrap: str, num_events: int, threads: int) -> None:
     torch.set_num_threads(threads)
     strata, tokenizer = load_encoder("minilm-l6")
     try:
-        how, encode = _encoder(name, strata, tokenizer, threads)
+        prepared = _encoder(name, strata, tokenizer, threads)
     except ImportError as why:
         print(json.dumps({"missing": str(why)}))
         return
+    except Skip as why:
+        print(json.dumps({"left_out": str(why)}))
+        return
     head_DC = np.random.default_rng(0).standard_normal((strata.config.d_model, NUM_CLASSES), dtype=np.float32)
-    loop = KafkaLoop(bootstrap, tokenizer, encode, head_DC)
+    loop = KafkaLoop(bootstrap, tokenizer, prepared.encode, head_DC)
     paces = [loop.run(f"{name}-{number}", num_events) for number in range(ROUNDS)]
-    print(json.dumps({"events_per_s": median(paces), "how": how}))
+    print(json.dumps({"events_per_s": median(paces), "how": prepared.how, "is_whole": prepared.is_whole}))
 
 
-def _encoder(name: str, strata: Strata, tokenizer: TextTokenizer, threads: int) -> tuple[str, Encode]:
-    """Returns how the encoder runs, in words and as a function. Raises ImportError."""
+def _encoder(name: str, strata: Strata, tokenizer: TextTokenizer, threads: int) -> Prepared:
+    """Makes the encoder and prepares it for a batch. Raises Skip or ImportError."""
     token_ids = NATURAL.batch(tokenizer)
     if name != UNPADDED:
         return build_engine(name, strata, tokenizer, threads).prepare(token_ids)
@@ -64,7 +68,7 @@ def _encoder(name: str, strata: Strata, tokenizer: TextTokenizer, threads: int) 
         return z_BD
 
     encode(token_ids)
-    return "unpadded", encode
+    return Prepared("unpadded", encode)
 
 
 class KafkaLoop:

@@ -3,17 +3,17 @@
     Strata -> Padded -> fp32.xml --NNCF, calibrated (calibration.py)--> static.xml, mixed.xml
                                  --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
 
-Each is tried with float32 and, where the processor has it, with bfloat16 for what is not INT8, under the latency hint.
-Where all texts have one length, it is also tried with that shape fixed at compile time. Rejected: smaller groups and
-whole rows as groups, which are slower.
+What is not INT8 is float32, or bfloat16 where the processor has it: two peers, since the faster one may be less
+accurate. Where all texts have one length, each is also tried with that shape fixed at compile time. All have the
+latency hint. Rejected: smaller groups and whole rows as groups, which are slower.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.machine import has_bfloat16, require_bfloat16
+from bench.machine import require_bfloat16
 from bench.peers.cache import cached, model_folder
 from bench.peers.calibration import NUM_BATCHES, calibration_batches
 from bench.peers.padded import Padded
@@ -23,37 +23,39 @@ from model.strata import Strata
 DOWN = (r".*\.down/.*MatMul",)
 
 
-def bf16(strata: Strata) -> Sequence[Variant]:
-    require_bfloat16()
-    return (_variant(_exported(strata), "bf16"),)
+def in_bf16(make: Callable[[Strata, str], Sequence[Variant]]) -> Callable[[Strata], Sequence[Variant]]:
+    """Returns `make` with bfloat16 for what is not INT8."""
+
+    def make_bf16(strata: Strata) -> Sequence[Variant]:
+        require_bfloat16()
+        return make(strata, "bf16")
+
+    return make_bf16
 
 
-def static(strata: Strata) -> Sequence[Variant]:
+def unquantized(strata: Strata, precision: str) -> Sequence[Variant]:
+    return (_variant(_exported(strata), precision),)
+
+
+def static(strata: Strata, precision: str = "f32") -> Sequence[Variant]:
     """Makes the fastest one: the range of every activation is known, so quantizing costs nothing at run time."""
-    path = _calibrated(strata, "static.xml")
-    return [_variant(path, precision) for precision in _precisions()]
+    return (_variant(_calibrated(strata, "static.xml"), precision),)
 
 
-def mixed(strata: Strata) -> Sequence[Variant]:
+def mixed(strata: Strata, precision: str = "f32") -> Sequence[Variant]:
     """Quantizes all but the second matrix of each feed-forward part, whose input has outliers: a cosine of 0.999."""
-    path = _calibrated(strata, "mixed.xml", *DOWN)
-    return [_variant(path, precision) for precision in _precisions()]
+    return (_variant(_calibrated(strata, "mixed.xml", *DOWN), precision),)
 
 
-def dynamic_64(strata: Strata) -> Sequence[Variant]:
-    return _dynamic(strata, 64)
+def dynamic_64(strata: Strata, precision: str = "f32") -> Sequence[Variant]:
+    return _dynamic(strata, 64, precision)
 
 
-def dynamic_128(strata: Strata) -> Sequence[Variant]:
-    return _dynamic(strata, 128)
+def dynamic_128(strata: Strata, precision: str = "f32") -> Sequence[Variant]:
+    return _dynamic(strata, 128, precision)
 
 
-def _precisions() -> tuple[str, ...]:
-    """Returns the precisions of what is not INT8."""
-    return ("bf16", "f32") if has_bfloat16() else ("f32",)
-
-
-def _dynamic(strata: Strata, group: int) -> Sequence[Variant]:
+def _dynamic(strata: Strata, group: int, precision: str) -> Sequence[Variant]:
     def compress(path: Path) -> None:
         import nncf
         import openvino
@@ -63,7 +65,7 @@ def _dynamic(strata: Strata, group: int) -> Sequence[Variant]:
 
     source = _exported(strata)
     path = cached(source.with_name("weights.xml"), compress)
-    return [_variant(path, precision, group=group) for precision in _precisions()]
+    return (_variant(path, precision, group=group),)
 
 
 def _exported(strata: Strata) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.peers.rectangles import Encode, TokenIds
+from bench.peers.rectangles import Prepared, TokenIds
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from model.quantized import QuantizedEncoder
@@ -21,9 +21,9 @@ class OurEngine:
         self._encoder = QuantizedEncoder.from_tensors(served.config, tensors)
         self._precision = precision
 
-    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
+    def prepare(self, token_ids: TokenIds) -> Prepared:
         def encode(token_ids: TokenIds) -> npt.NDArray[np.float32]:
             z_BD: npt.NDArray[np.float32] = self._encoder.encode(RaggedBatch.of(token_ids), self._precision).numpy()
             return z_BD
 
-        return "ragged", encode
+        return Prepared("ragged", encode)

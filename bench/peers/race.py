@@ -39,6 +39,8 @@ class Contestant:
     """The operations with weights, for the whole batch."""
     how: str
     """The settings that were fastest, in words."""
+    is_whole: bool
+    """Whether all its settings were tried."""
     cosine: float
     """The mean cosine to full precision."""
     worst: float
@@ -91,6 +93,11 @@ class Race:
         except PeerFailed as why:
             self.broken[peer.name] = str(why)
             self.peers = tuple(entry for entry in self.peers if entry is not peer)
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """The names of the peers whose best settings are not known, since not all were tried."""
+        return tuple(peer.name for peer in self.peers if not peer.is_whole)
 
     @property
     def fastest(self) -> list[Contestant]:

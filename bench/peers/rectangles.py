@@ -3,8 +3,8 @@
     token_ids --sorted, cut every `size` texts--> rectangles --lanes--> z_BD in the caller's order
 
 A peer gets its best settings: every variant, size and number of lanes is tried, and the fastest one is timed. A search
-ends after SEARCH_S, and says so; what a whole one found is remembered (choices.py). A lane is an instance of the engine
-with its share of the threads; two lanes of one thread often beat one of two.
+ends after SEARCH_S, and says so; what it tried is remembered (choices.py), and the search of the next call goes on from
+there. A lane is an instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
 
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,17 @@ Shape: TypeAlias = tuple[int, int]
 TokenIds: TypeAlias = Sequence[Sequence[int]]
 Encode: TypeAlias = Callable[[TokenIds], npt.NDArray[np.float32]]
 """Maps token ids to z_BD."""
+
+
+class Prepared(NamedTuple):
+    """An encoder that is ready for batches of one shape."""
+
+    how: str
+    """The settings, in words."""
+    encode: Encode
+    is_whole: bool = True
+    """Whether all its settings were tried."""
+
 
 SIZES = (16, 8, 4)
 """The numbers of texts in a rectangle that are tried, besides the whole batch."""
@@ -83,7 +94,7 @@ class EncodePlan:
 
 
 class PaddedEngine:
-    """Runs a batch with the settings that are remembered for its shape, else with the fastest that a search finds."""
+    """Runs a batch with the fastest settings for its shape, of those that this call and earlier ones tried."""
 
     def __init__(self, variants: Sequence[Variant], num_threads: int, choices: Choices) -> None:
         self._variants = {variant.name: variant for variant in variants}
@@ -92,28 +103,23 @@ class PaddedEngine:
         self._loaded: dict[tuple[str, int, Shape | None], tuple[Run, ...]] = {}
         self._threads = ThreadPoolExecutor(num_threads)
 
-    def prepare(self, token_ids: TokenIds) -> tuple[str, Encode]:
-        """Returns the fastest settings for batches like this one, in words and as a function."""
-        settings = self._choices.find(token_ids)
-        how = f"{settings}"
-        if settings is None or settings.variant not in self._variants:
-            settings, is_whole = self._search(token_ids)
-            how = f"{settings}"
-            if is_whole:
-                self._choices.store(token_ids, settings)
-            else:
-                how += f", search ended after {SEARCH_S:g} s"
+    def prepare(self, token_ids: TokenIds) -> Prepared:
+        """Returns the fastest settings for batches like this one."""
+        tried = self._choices.tried(token_ids)
+        settings, is_whole = self._search(token_ids, tried)
+        self._choices.store(token_ids, tried)
         encode = functools.partial(self._plan(settings, token_ids).encode, threads=self._threads)
         encode(token_ids)  # what the first call costs is none of the times
-        return how, encode
+        how = f"{settings}" if is_whole else f"{settings}, search ended after {SEARCH_S:g} s"
+        return Prepared(how, encode, is_whole)
 
-    def _search(self, token_ids: TokenIds) -> tuple[EncodeSettings, bool]:
-        """Returns the fastest settings, and whether all were tried."""
+    def _search(self, token_ids: TokenIds, tried: dict[str, float]) -> tuple[EncodeSettings, bool]:
+        """Returns the fastest settings, and whether all were tried; adds to `tried` what it tries."""
         deadline_s = time.monotonic() + SEARCH_S
-        chosen, is_whole = self._fastest(list(self._candidates(len(token_ids))), token_ids, deadline_s)
+        chosen, is_whole = self._fastest(list(self._candidates(len(token_ids))), token_ids, tried, deadline_s)
         is_even = len(token_ids) % (chosen.size or 1) == 0 and len(set(map(len, token_ids))) == 1
         if is_whole and is_even and self._variants[chosen.variant].fixes_shape:
-            return self._fastest([chosen, replace(chosen, is_shape_fixed=True)], token_ids, deadline_s)
+            return self._fastest([chosen, replace(chosen, is_shape_fixed=True)], token_ids, tried, deadline_s)
         return chosen, is_whole
 
     def _candidates(self, num_texts: int) -> Iterator[EncodeSettings]:
@@ -127,18 +133,20 @@ class PaddedEngine:
                     yield EncodeSettings(name)
 
     def _fastest(
-        self, candidates: Sequence[EncodeSettings], token_ids: TokenIds, deadline_s: float
+        self, candidates: Sequence[EncodeSettings], token_ids: TokenIds, tried: dict[str, float], deadline_s: float
     ) -> tuple[EncodeSettings, bool]:
-        """Returns the fastest candidate, and whether all were tried before the deadline."""
-        best = (float("inf"), candidates[0])
+        """Returns the fastest candidate, and whether all were tried before the deadline, or in an earlier call."""
+        seconds = {settings: tried[f"{settings}"] for settings in candidates if f"{settings}" in tried}
         clock = clock_for(self._num_threads)
-        for number, settings in enumerate(candidates):
-            if number and time.monotonic() > deadline_s:
-                return best[1], False
+        for settings in candidates:
+            if settings in seconds:
+                continue
+            if seconds and time.monotonic() > deadline_s:
+                break
             call = functools.partial(self._plan(settings, token_ids).encode, token_ids, self._threads)
-            seconds = best_s(call, clock, rival_s=best[0])
-            best = min(best, (seconds, settings), key=lambda entry: entry[0])
-        return best[1], True
+            seconds[settings] = best_s(call, clock, rival_s=min(seconds.values(), default=float("inf")))
+            tried[f"{settings}"] = seconds[settings]
+        return min(seconds, key=seconds.__getitem__), len(seconds) == len(candidates)
 
     def _plan(self, settings: EncodeSettings, token_ids: TokenIds) -> EncodePlan:
         size = settings.size

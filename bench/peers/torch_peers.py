@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.machine import has_bfloat16, require_bfloat16
+from bench.machine import require_bfloat16
 from bench.peers.cache import folder
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Variant
@@ -25,12 +25,16 @@ def bf16(strata: Strata) -> Sequence[Variant]:
 
 
 def compiled(strata: Strata) -> Sequence[Variant]:
-    """Compiles bfloat16 where the processor has it, else full precision. It needs a C++ compiler."""
+    """Compiles full precision. It needs a C++ compiler."""
     _use_inductor()
-    model = torch.compile(Padded(strata), dynamic=True)
-    if has_bfloat16():
-        return (_variant("inductor, frozen, autocast", _autocast(model)),)
-    return (_variant("inductor, frozen", model),)
+    return (_variant("inductor, frozen", torch.compile(Padded(strata), dynamic=True)),)
+
+
+def compiled_bf16(strata: Strata) -> Sequence[Variant]:
+    """Compiles bfloat16. It needs a C++ compiler."""
+    require_bfloat16()
+    _use_inductor()
+    return (_variant("inductor, frozen, autocast", _autocast(torch.compile(Padded(strata), dynamic=True))),)
 
 
 def int8(strata: Strata) -> Sequence[Variant]:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.encoder import GOALS, Field, MachineLimits, _floor, _rows, started
-from bench.peers.race import Race
+from bench.encoder import GOALS, Field, MachineLimits, _floor, _int4, _rows, started
+from bench.peers.race import Race, Turn
 from bench.peers.workloads import NATURAL, ONE_SHORT, WORKLOADS
-from tests.bench.peers.test_race import entry
+from bench.process import PeerFailed
+from tests.bench.peers.test_race import breaking, entry
 
 LIMITS = MachineLimits(peak_per_s=1e6, peak_of="our own layer", read_ms=2.0)
 
@@ -31,6 +32,26 @@ def test_a_goal_is_not_judged_where_a_peer_is_missing() -> None:
     race.run()
     fastest, _ = _rows(race, "x", missing=("OpenVINO static",), note="")
     assert (fastest.calls[0].missing, fastest.met) == (("OpenVINO static",), None)
+
+
+def test_a_goal_is_not_judged_where_the_search_of_a_peer_was_cut_off() -> None:
+    race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99, is_whole=False),))
+    race.run()
+    fastest, _ = _rows(race, "x", missing=(), note="")
+    assert (fastest.calls[0].unfinished, fastest.met) == (("fast",), None)
+
+
+def test_int4_is_held_against_int8() -> None:
+    row = _int4(Race(ONE_SHORT, entry("ours INT8", 10.0, 1.0), (entry("ours INT4", 11.0, 1.0),)))
+    assert (row.name, row.calls[0].value, row.met) == ("encoder.int4.1x16", 1.1, True)
+
+
+@pytest.mark.parametrize("num_turns", [0, 1, 3])
+def test_int4_that_breaks_has_no_row(num_turns: int) -> None:
+    turns = (Turn(ms=5, best_ms=5, busy_ms=5),) * num_turns
+    race = Race(ONE_SHORT, entry("ours INT8", 10.0, 1.0), (breaking("ours INT4", *turns),))
+    with pytest.raises(PeerFailed, match="ours INT4 broke at 1x16: it ended with -11"):
+        _int4(race)
 
 
 def test_the_floor_is_the_longer_of_multiplying_and_reading_and_says_which() -> None:

@@ -2,19 +2,34 @@
 
 from typing import Any
 
-from bench.kafka_throughput import LOOPS, ranked
+from bench.kafka_throughput import LOOPS, against_loops
 from bench.peers.engines import PEERS
 from bench.peers.kafka_loop import UNPADDED
-from bench.row import Peer
+from bench.row import Goal, Peer
+
+GOAL = Goal(">=", 2, of_peer=True)
+WHOLE: dict[str, Any] = {"events_per_s": 400.04, "how": "whole", "is_whole": True}
 
 
 def test_the_fastest_loop_comes_first_and_who_did_not_run_is_named() -> None:
-    measured: dict[str, dict[str, Any]] = {
-        "a": {"events_per_s": 400.04, "how": "whole"},
+    measured = {
+        "a": WHOLE,
         "b": {"missing": "no b"},
-        "c": {"events_per_s": 900.0, "how": "in 8s"},
+        "c": {"events_per_s": 900.0, "how": "in 8s", "is_whole": True},
+        "d": {"left_out": "emulated"},
     }
-    assert ranked(measured) == ((Peer("c", 900.0), Peer("a", 400.0)), ("b",))
+    row = against_loops(2000.0, GOAL, measured)
+    (call,) = row.calls
+    assert call.peers == (Peer("c", 900.0), Peer("a", 400.0))
+    assert call.missing == ("b",)
+    assert call.note == "a: whole; c: in 8s; left out: d (emulated)"
+    assert row.met is None
+
+
+def test_the_goal_is_judged_where_every_loop_has_its_best_settings() -> None:
+    assert against_loops(2000.0, GOAL, {"a": WHOLE}).met is True
+    row = against_loops(2000.0, GOAL, {"a": WHOLE | {"is_whole": False}})
+    assert (row.calls[0].unfinished, row.met) == (("a",), None)
 
 
 def test_every_loop_has_an_encoder() -> None:

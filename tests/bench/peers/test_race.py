@@ -6,18 +6,39 @@ from bench.process import PeerFailed
 
 
 def entry(
-    name: str, ms: float, cosine: float, *, busy_ms: float | None = None, is_single_threaded: bool = True
+    name: str,
+    ms: float,
+    cosine: float,
+    *,
+    busy_ms: float | None = None,
+    is_single_threaded: bool = True,
+    is_whole: bool = True,
 ) -> Contestant:
     turn = Turn(ms=ms, best_ms=ms, busy_ms=ms if busy_ms is None else busy_ms)
     return Contestant(
         name=name,
         operations=1,
         how="",
+        is_whole=is_whole,
         cosine=cosine,
         worst=cosine,
         time_turn=lambda: turn,
         is_single_threaded=is_single_threaded,
     )
+
+
+def breaking(name: str, *turns: Turn) -> Contestant:
+    """Returns a contestant that breaks after these turns."""
+    left = iter(turns)
+
+    def time_turn() -> Turn:
+        for turn in left:
+            return turn
+        raise PeerFailed("it ended with -11")
+
+    found = entry(name, 5, 1.0)
+    found.time_turn = time_turn
+    return found
 
 
 def race(*peers: Contestant, ours: float = 0.9995) -> Race:
@@ -65,6 +86,10 @@ def test_on_one_thread_the_processors_time_counts_and_on_more_the_clocks() -> No
     assert threaded.ms == 30
 
 
+def test_who_has_untried_settings_is_known() -> None:
+    assert race(entry("cut", 10, 1.0, is_whole=False), entry("sound", 20, 1.0)).unfinished == ("cut",)
+
+
 def test_others_at_work_are_seen() -> None:
     found = Race(NATURAL, entry("ours", 30, 1.0, busy_ms=20), ())
     found.run()
@@ -72,16 +97,7 @@ def test_others_at_work_are_seen() -> None:
 
 
 def test_a_peer_that_breaks_in_its_turn_is_named_and_out_of_the_race() -> None:
-    turns = iter([Turn(ms=5, best_ms=5, busy_ms=5)])
-
-    def breaks() -> Turn:
-        for turn in turns:
-            return turn
-        raise PeerFailed("it ended with -11")
-
-    brittle = entry("brittle", 5, 1.0)
-    brittle.time_turn = breaks
-    found = race(brittle, entry("sound", 20, 1.0))
+    found = race(breaking("brittle", Turn(ms=5, best_ms=5, busy_ms=5)), entry("sound", 20, 1.0))
     assert found.broken == {"brittle": "it ended with -11"}
     assert names(found.fastest) == ["sound"]
     assert len(found.peers[0].turns) == HEATS + ROUNDS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.peers import rectangles
-from bench.peers.choices import Choices, EncodeSettings
+from bench.peers.choices import Choices
 from bench.peers.rectangles import EncodePlan, Ids, PaddedEngine, Run, Shape, Variant, pad
 
 LANES = 2
@@ -52,38 +52,44 @@ def variant(name: str, run: Run) -> Variant:
     return Variant(name, lambda *_: [run])
 
 
-def test_the_fastest_variant_is_taken_and_remembered(tmp_path: Path) -> None:
-    variants = [variant("slow", slow), variant("fast", length_and_sum)]
-    token_ids = [[1, 2], [3]] * 10
+TEXTS = [[1, 2], [3]] * 10
+SLOW_AND_FAST = (variant("slow", slow), variant("fast", length_and_sum))
+
+
+def test_the_fastest_variant_is_taken_and_all_are_remembered(tmp_path: Path) -> None:
     choices = Choices(tmp_path / "x.json")
-    how, encode = PaddedEngine(variants, 1, choices).prepare(token_ids)
-    assert how.startswith("fast")
-    assert encode(token_ids).tolist() == expected(token_ids)
-    found = choices.find(token_ids)
-    assert found is not None
-    assert found.variant == "fast"
+    prepared = PaddedEngine(SLOW_AND_FAST, 1, choices).prepare(TEXTS)
+    assert prepared.how.startswith("fast")
+    assert prepared.is_whole
+    assert prepared.encode(TEXTS).tolist() == expected(TEXTS)
+    tried = {"slow", "slow, in 8s", "slow, in 4s", "fast", "fast, in 8s", "fast, in 4s"}
+    assert set(choices.tried(TEXTS)) == tried
 
 
-def test_what_is_remembered_is_not_searched_again(tmp_path: Path) -> None:
-    token_ids = [[1, 2], [3]] * 10
+def test_what_is_remembered_is_not_tried_again(tmp_path: Path) -> None:
     choices = Choices(tmp_path / "x.json")
-    choices.store(token_ids, EncodeSettings("slow", size=4))
-    variants = [variant("slow", slow), variant("fast", length_and_sum)]
-    how, encode = PaddedEngine(variants, 1, choices).prepare(token_ids)
-    assert how == "slow, in 4s"
-    assert encode(token_ids).tolist() == expected(token_ids)
-    how, _ = PaddedEngine(variants[1:], 1, choices).prepare(token_ids)
-    assert how.startswith("fast"), "a variant that there is no more is not chosen"
+    choices.store(TEXTS, {"slow": 2.0, "slow, in 4s": 1.0, "slow, in 8s": 3.0, "another, in 8s": 0.0})
+    prepared = PaddedEngine(SLOW_AND_FAST[:1], 1, choices).prepare(TEXTS)
+    assert prepared.how == "slow, in 4s", "a variant that there is no more is not chosen"
+    assert prepared.encode(TEXTS).tolist() == expected(TEXTS)
 
 
-def test_a_search_ends_in_time_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rectangles, "SEARCH_S", 0.0)
-    token_ids = [[1, 2], [3]] * 10
+def test_a_new_variant_of_a_peer_is_tried_beside_what_is_remembered(tmp_path: Path) -> None:
     choices = Choices(tmp_path / "x.json")
-    variants = [variant("slow", slow), variant("fast", length_and_sum)]
-    how, _ = PaddedEngine(variants, 1, choices).prepare(token_ids)
-    assert how == "slow, in 8s, search ended after 0 s"
-    assert choices.find(token_ids) is None
+    PaddedEngine(SLOW_AND_FAST[:1], 1, choices).prepare(TEXTS)
+    assert PaddedEngine(SLOW_AND_FAST, 1, choices).prepare(TEXTS).how.startswith("fast")
+
+
+def test_a_search_ends_in_time_and_goes_on_in_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choices = Choices(tmp_path / "x.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(rectangles, "SEARCH_S", 0.0)
+        prepared = PaddedEngine(SLOW_AND_FAST, 1, choices).prepare(TEXTS)
+    assert (prepared.how, prepared.is_whole) == ("slow, in 8s, search ended after 0 s", False)
+    assert set(choices.tried(TEXTS)) == {"slow, in 8s"}
+    prepared = PaddedEngine(SLOW_AND_FAST, 1, choices).prepare(TEXTS)
+    assert prepared.how.startswith("fast")
+    assert prepared.is_whole
 
 
 def test_a_shape_is_fixed_only_where_all_texts_have_it(tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ def test_a_shape_is_fixed_only_where_all_texts_have_it(tmp_path: Path) -> None:
     engine = PaddedEngine([Variant("x", load, fixes_shape=True)], 1, Choices(tmp_path / "x.json"))
     engine.prepare([[1, 2], [3]])
     assert shapes == [None]
-    how, encode = engine.prepare([[1, 2], [3, 4]])
-    assert how == "x, shape fixed"
+    prepared = engine.prepare([[1, 2], [3, 4]])
+    assert prepared.how == "x, shape fixed"
     assert shapes == [None, (2, 2)]
-    assert encode([[1, 2], [3, 4], [5, 6], [7, 8]]).tolist() == [[2, 3], [2, 7], [2, 11], [2, 15]]
+    assert prepared.encode([[1, 2], [3, 4], [5, 6], [7, 8]]).tolist() == [[2, 3], [2, 7], [2, 11], [2, 15]]
