@@ -19,7 +19,7 @@ TURN_S = 0.12
 START_S = 300.0
 """How long an encoder may take to be ready. The first time it exports, calibrates and compiles, beside all others."""
 
-PREPARE_S = 150.0
+PREPARE_S = 300.0
 """How long it may take to prepare a batch: a search (rectangles.py), and what is compiled for that shape."""
 
 ANSWER_S = 60.0
