@@ -10,6 +10,7 @@ import pytest
 
 from services.local import kafka, tether
 from services.local.kafka import NoBroker, start_broker, start_tansu
+from services.versions import ROOT
 from tests.brokers import start_kind, take
 from tests.required import missing
 from tests.waiting import eventually
@@ -17,8 +18,6 @@ from wire.bus import Bus
 from wire.config import BusConfig
 from wire.errors import WireError
 from wire.records import Event
-
-ROOT = Path(__file__).resolve().parents[2]
 
 CHILD = """
 import sys

@@ -15,13 +15,12 @@ from redis.exceptions import ResponseError
 
 from services.local import redis as local
 from services.local.redis import NoRedis, find_binary, start_redis
+from services.versions import ROOT
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
 from wire.store import Store
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def test_it_answers_and_stops(tmp_path: Path) -> None:
