@@ -10,9 +10,10 @@ import pytest
 from services.local.kafka import LocalBroker
 from services.versions import ROOT
 from tests.brokers import take
+from tests.wire.samples import answer_to
 from wire.bus import Bus
 from wire.config import BusConfig
-from wire.records import Answer, Event, Feedback
+from wire.records import Event, Feedback
 
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -27,18 +28,7 @@ def test_the_example_is_understood(broker: LocalBroker) -> None:
         client.start()
         (event,) = [each.record for each in take(bus.follow([Event], {}).poll, 1)]
         assert event == Event(id="e-17", text="where is my parcel", source="shop", time_ms=event.time_ms)
-        answer = Answer(
-            event_id=event.id,
-            text=event.text,
-            label=None,
-            score=0.0,
-            weights_version=1,
-            arm="stable",
-            precision="int8",
-            rollout_revision=1,
-            source=event.source,
-            receipt="a receipt",
-        )
+        answer = answer_to(event.id, text=event.text, source=event.source, receipt="a receipt")
         publisher = bus.publisher()
         publisher.send(answer, lambda error: None)
         publisher.flush(30)

@@ -7,28 +7,9 @@ import sys
 import pytest
 
 import lifelong
-from lifelong import Answer, BadMessage, DeadLetter, Event, Feedback, Message, Place, Quarantined
+from lifelong import Answer, BadMessage, DeadLetter, Event, Feedback, Message, Quarantined
 from tests.test_architecture import HEAVY
-
-PLACE = Place(topic="events.v1", partition=3, offset=1042)
-
-RECORDS = (
-    Event(id="e-17", text="where is my parcel", key="customer-9", source="shop", time_ms=1_700_000_000_123),
-    Answer(
-        event_id="e-17",
-        text="where is my parcel",
-        label="delivery",
-        score=0.75,
-        weights_version=12,
-        arm="stable",
-        precision="int8",
-        rollout_revision=4,
-        scores=(("delivery", 0.75), ("refund", 0.25)),
-    ),
-    Feedback(event_id="e-17", label="delivery", source="desk", event_source="shop"),
-    DeadLetter(reason="empty", detail="the message has no value", topic="t", partition=0, offset=7, payload=b""),
-    Quarantined(reason="flip", event_id="e-17", label="delivery"),
-)
+from tests.wire.samples import PLACE, SAMPLES
 
 
 def test_these_names_are_public() -> None:
@@ -52,7 +33,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert lifelong.__version__ == importlib.metadata.version("lifelong")
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 def test_a_record_is_read_as_it_was_written(record: Event | Answer | Feedback | DeadLetter | Quarantined) -> None:
     assert lifelong.from_message(type(record), lifelong.to_message(record), PLACE) == record
 

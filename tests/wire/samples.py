@@ -1,6 +1,7 @@
 """One record of each kind that crosses a topic, with every field set, and a plain message with the place it is from."""
 
 import json
+from typing import Any
 
 from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
@@ -58,6 +59,21 @@ SAMPLES: tuple[TopicRecord, ...] = (
         time_ms=1_700_000_000_789,
     ),
 )
+
+
+def answer_to(event_id: str, *, text: str = "hello", **others: Any) -> Answer:
+    """Returns an answer with the fields that it must have, and `others`."""
+    return Answer(
+        event_id=event_id,
+        text=text,
+        label=None,
+        score=0.0,
+        weights_version=1,
+        arm="stable",
+        precision="int8",
+        rollout_revision=1,
+        **others,
+    )
 
 
 def plain(body: object, *, key: bytes | None = None) -> Message:

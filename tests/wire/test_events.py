@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.wire.samples import answer_to
 from wire.events import aliases_of, encoded_key, key_of, lookup_alias, matching
 from wire.receipts import Receipts
-from wire.records import Answer, Event, Feedback
+from wire.records import Event, Feedback
 
 RECEIPTS = Receipts(b"a key for tests")
 
@@ -101,16 +102,6 @@ def test_a_label_that_says_more_seeks_no_other_event() -> None:
 
 def test_an_answer_is_to_the_event_of_its_key() -> None:
     event = Event(id="1", text="a", source="crm")
-    answer = Answer(
-        event_id="1",
-        text="a",
-        label=None,
-        score=0.0,
-        weights_version=1,
-        arm="stable",
-        precision="int8",
-        rollout_revision=1,
-        source="crm",
-    )
+    answer = answer_to("1", text="a", source="crm")
     assert key_of(event) == ("crm", "1")
     assert key_of(answer) == ("crm", "1")

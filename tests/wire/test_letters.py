@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatchBuilder  # type: ignore[import-untyped]
 
-from tests.wire.samples import PLACE, SAMPLES
+from tests.wire.samples import PLACE, SAMPLES, answer_to
 from wire.envelope import (
     MAX_DETAIL_CHARS,
     MAX_FIELD_BYTES,
@@ -26,7 +26,7 @@ from wire.letters import (
     unsendable,
 )
 from wire.message import Message
-from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, Answer, DeadLetter, Event, TopicRecord
+from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, DeadLetter, Event, TopicRecord
 from wire.timestamps import MAX_TIME_MS
 
 REASONS = {"empty", "oversized", "undecodable", "wrong_schema", "wrong_type", "future_schema"}
@@ -72,17 +72,7 @@ def test_a_payload_that_is_too_large_is_cut_and_its_size_named() -> None:
 
 
 def test_a_record_that_was_not_taken() -> None:
-    answer = Answer(
-        event_id="e-17",
-        text="x" * MAX_SHORT_PAYLOAD_BYTES,
-        label=None,
-        score=0.0,
-        weights_version=1,
-        arm="stable",
-        precision="int8",
-        rollout_revision=1,
-        time_ms=9,
-    )
+    answer = answer_to("e-17", text="x" * MAX_SHORT_PAYLOAD_BYTES, time_ms=9)
     value = to_message(answer).value or b""
     letter = unsendable(answer, TOO_LARGE, PLACE, source="replica-1")
     assert letter == DeadLetter(

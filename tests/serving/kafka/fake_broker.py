@@ -8,23 +8,10 @@ from serving.kafka.sending import OutboxBounds
 from wire.backoff import Backoff
 from wire.errors import BusUnavailable, WireError
 from wire.message import Place
-from wire.records import Answer, DeadLetter, TopicRecord
+from wire.records import DeadLetter, TopicRecord
 
 PLACE = Place(topic="events.v1", partition=2, offset=7)
 BOUNDS = OutboxBounds(max_items=4, max_bytes=1 << 20, backoff=Backoff(first_s=0.01, longest_s=2.0))
-
-
-def answer(name: str, *, text: str = "hello") -> Answer:
-    return Answer(
-        event_id=name,
-        text=text,
-        label=None,
-        score=0.0,
-        weights_version=1,
-        arm="stable",
-        precision="int8",
-        rollout_revision=1,
-    )
 
 
 def refusal(*, payload: bytes = b"") -> DeadLetter:

@@ -8,8 +8,9 @@ import pytest
 from serving.counts import Counts
 from serving.kafka.outbox import Outbox
 from serving.kafka.spool import Spool
-from tests.serving.kafka.fake_broker import PLACE, FakeBroker, answer
+from tests.serving.kafka.fake_broker import PLACE, FakeBroker
 from tests.waiting import eventually
+from tests.wire.samples import answer_to
 from wire.errors import BusUnavailable, SendFailed
 from wire.records import Answer
 
@@ -30,7 +31,7 @@ def test_answers_wait_on_disk_while_the_broker_is_away_and_go_in_order(
     outbox = make_outbox(spool=open_spool())
     outbox.start()
     names = [f"{number}" for number in range(500)]
-    assert all(outbox.publish(answer(name)) for name in names)
+    assert all(outbox.publish(answer_to(name)) for name in names)
     eventually(lambda: fake_broker.num_tried > 5)
     assert not outbox.is_full  # there is room for the intake
     fake_broker.says = lambda record: None
@@ -46,10 +47,10 @@ def test_what_a_replica_has_left_is_sent_by_the_next(
     first = make_outbox(spool=open_spool())
     first.start()
     for number in range(20):
-        first.publish(answer(f"{number}"))
+        first.publish(answer_to(f"{number}"))
     eventually(lambda: fake_broker.num_tried > 1)
     first.close(0.1)
-    assert not first.publish(answer("too late"))
+    assert not first.publish(answer_to("too late"))
     fake_broker.says = lambda record: None
     second = make_outbox(spool=open_spool())
     second.start()
@@ -64,7 +65,7 @@ def test_an_answer_for_which_there_is_no_room_is_not_kept(
 ) -> None:
     """B15: the client could not know that its label would find no answer."""
     outbox = make_outbox(spool=open_spool(max_bytes=2_000))
-    kept = [outbox.publish(answer(f"{number}")) for number in range(50)]
+    kept = [outbox.publish(answer_to(f"{number}")) for number in range(50)]
     assert kept == sorted(kept, reverse=True)
     assert 2 < sum(kept) < 20
     assert counts.snapshot() == {"answers_not_published": 50 - sum(kept)}
@@ -76,14 +77,14 @@ def test_a_disk_that_takes_nothing_matters_only_while_the_broker_is_away(
     (tmp_path / "file").write_bytes(b"")
     outbox = make_outbox(spool=Spool(tmp_path / "file" / "spool", max_bytes=1 << 20))
     outbox.start()
-    assert outbox.publish(answer("a"))
+    assert outbox.publish(answer_to("a"))
     eventually(lambda: fake_broker.names == ["a"])
     fake_broker.says = lambda record: BusUnavailable("away")
-    outbox.send(answer("b"), lambda: None, PLACE)
-    eventually(lambda: not outbox.publish(answer("c")))
+    outbox.send(answer_to("b"), lambda: None, PLACE)
+    eventually(lambda: not outbox.publish(answer_to("c")))
     fake_broker.says = lambda record: None
     eventually(lambda: "b" in fake_broker.names)
-    assert outbox.publish(answer("d"))
+    assert outbox.publish(answer_to("d"))
 
 
 def test_what_another_release_has_left_and_nobody_can_read_is_given_up(
@@ -94,7 +95,7 @@ def test_what_another_release_has_left_and_nobody_can_read_is_given_up(
     spool.close()
     outbox = make_outbox(spool=open_spool())
     outbox.start()
-    outbox.publish(answer("a"))
+    outbox.publish(answer_to("a"))
     eventually(lambda: fake_broker.names == ["a"])
     assert counts.snapshot()["kept_unreadable"] == 1
 
@@ -106,7 +107,7 @@ def test_an_answer_that_can_never_be_sent_does_not_stay_on_disk(
     spool = open_spool()
     outbox = make_outbox(spool=spool)
     outbox.start()
-    outbox.publish(answer("a"))
+    outbox.publish(answer_to("a"))
     eventually(lambda: len(fake_broker.sent) == 1)
     outbox.close(5)
     again = open_spool()

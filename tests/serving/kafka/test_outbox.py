@@ -7,8 +7,9 @@ import pytest
 
 from serving.counts import Counts
 from serving.kafka.outbox import LINGER_S, Outbox
-from tests.serving.kafka.fake_broker import PLACE, FakeBroker, OnAck, answer, refusal
+from tests.serving.kafka.fake_broker import PLACE, FakeBroker, OnAck, refusal
 from tests.waiting import eventually
+from tests.wire.samples import answer_to
 from wire.errors import BusUnavailable, SendFailed
 from wire.records import Answer, DeadLetter
 
@@ -17,7 +18,7 @@ def test_a_record_that_somebody_waits_for_goes_at_once(outbox: Outbox, fake_brok
     outbox.start()
     acknowledged = threading.Event()
     started_s = time.monotonic()
-    outbox.send(answer("a"), acknowledged.set, PLACE)
+    outbox.send(answer_to("a"), acknowledged.set, PLACE)
     assert acknowledged.wait(5)
     assert fake_broker.sent[0][1] - started_s < LINGER_S
 
@@ -26,7 +27,7 @@ def test_a_record_that_nobody_waits_for_waits_for_company(outbox: Outbox, fake_b
     outbox.start()
     started_s = time.monotonic()
     for name in "ab":
-        outbox.publish(answer(name))
+        outbox.publish(answer_to(name))
     eventually(lambda: len(fake_broker.sent) == 2)
     assert all(sent_s - started_s > 0.9 * LINGER_S for _, sent_s in fake_broker.sent)
 
@@ -36,7 +37,7 @@ def test_a_record_does_not_wait_for_the_acknowledgement_of_another(outbox: Outbo
     fake_broker.hold = held
     outbox.start()
     for num in (1, 2, 3):
-        outbox.send(answer(f"{num}"), lambda: None, PLACE)
+        outbox.send(answer_to(f"{num}"), lambda: None, PLACE)
         eventually(lambda num=num: len(held) == num, within_s=0.9)  # type: ignore[misc]
     for on_ack in held:
         on_ack(None)
@@ -44,15 +45,15 @@ def test_a_record_does_not_wait_for_the_acknowledgement_of_another(outbox: Outbo
 
 def test_company_that_is_waited_for_takes_the_others_along(outbox: Outbox, fake_broker: FakeBroker) -> None:
     outbox.start()
-    outbox.publish(answer("patient"))
-    outbox.send(answer("urgent"), lambda: None, PLACE)
+    outbox.publish(answer_to("patient"))
+    outbox.send(answer_to("urgent"), lambda: None, PLACE)
     eventually(lambda: len(fake_broker.sent) == 2)
     assert fake_broker.names == ["patient", "urgent"]
 
 
 def test_what_waits_when_it_is_closed_is_sent(outbox: Outbox, fake_broker: FakeBroker) -> None:
     outbox.start()
-    outbox.publish(answer("a"))
+    outbox.publish(answer_to("a"))
     outbox.close(5)
     assert fake_broker.names == ["a"]
 
@@ -62,7 +63,7 @@ def test_a_broker_that_is_away_is_asked_again(outbox: Outbox, fake_broker: FakeB
     fake_broker.says = lambda record: SendFailed("not in time")
     outbox.start()
     for name in "abc":
-        outbox.send(answer(name), lambda: None, PLACE)
+        outbox.send(answer_to(name), lambda: None, PLACE)
     eventually(lambda: fake_broker.num_tried >= 9)
     assert outbox._queue.num_items == 3
     fake_broker.says = lambda record: None
@@ -80,7 +81,7 @@ def test_what_can_never_be_sent_becomes_a_letter_that_can(
     acknowledged: list[str] = []
     outbox.start()
     for name in ("huge", "b"):
-        outbox.send(answer(name), lambda name=name: acknowledged.append(name), PLACE)  # type: ignore[misc]
+        outbox.send(answer_to(name), lambda name=name: acknowledged.append(name), PLACE)  # type: ignore[misc]
     eventually(lambda: len(acknowledged) == 2)
     (letter,) = (record for record, _ in fake_broker.sent if isinstance(record, DeadLetter))
     assert (letter.reason, letter.source) == ("unsendable", "r1")
@@ -111,10 +112,10 @@ def test_a_record_that_always_fails_alone_becomes_a_letter(
     fake_broker.says = lambda record: SendFailed("strange") if record.message_id == "strange" else None
     acknowledged: list[str] = []
     outbox.start()
-    outbox.send(answer("strange"), lambda: acknowledged.append("strange"), PLACE)
+    outbox.send(answer_to("strange"), lambda: acknowledged.append("strange"), PLACE)
 
     def is_settled() -> bool:
-        outbox.send(answer("good"), lambda: None, PLACE)
+        outbox.send(answer_to("good"), lambda: None, PLACE)
         return bool(acknowledged)
 
     eventually(is_settled)
@@ -130,7 +131,7 @@ def test_a_record_that_fails_at_once_does_not_keep_others_from_being_tried(
     outbox.start()
     outbox.send(refusal(), lambda: None, PLACE)
     eventually(lambda: fake_broker.num_tried > 2)
-    outbox.send(answer("a"), lambda: None, PLACE)
+    outbox.send(answer_to("a"), lambda: None, PLACE)
     eventually(lambda: fake_broker.names == ["a"])
 
 
@@ -141,11 +142,11 @@ def test_letters_that_nobody_takes_hold_up_no_answers(outbox: Outbox, fake_broke
     )
     acknowledged: list[int] = []
     outbox.start()
-    outbox.send(answer("first"), lambda: None, PLACE)
+    outbox.send(answer_to("first"), lambda: None, PLACE)
     outbox.send(refusal(), lambda: acknowledged.append(1), PLACE)
     eventually(lambda: fake_broker.num_tried > 2)
     for number in range(50):
-        outbox.send(answer(f"{number}"), lambda: None, PLACE)
+        outbox.send(answer_to(f"{number}"), lambda: None, PLACE)
     eventually(lambda: len(fake_broker.sent) == 51, within_s=3)
     assert fake_broker.num_tried < 100  # it is not tried as fast as it can be
     fake_broker.says = lambda record: None
@@ -155,7 +156,7 @@ def test_letters_that_nobody_takes_hold_up_no_answers(outbox: Outbox, fake_broke
 def test_it_says_when_it_is_full(outbox: Outbox) -> None:
     for name in "abcd":
         assert not outbox.is_full
-        outbox.send(answer(name), lambda: None, PLACE)
+        outbox.send(answer_to(name), lambda: None, PLACE)
     assert outbox.is_full
 
 
@@ -166,5 +167,5 @@ def test_it_is_full_in_bytes_too(outbox: Outbox) -> None:
 
 
 def test_without_a_folder_memory_has_to_do(outbox: Outbox, counts: Counts) -> None:
-    assert [outbox.publish(answer(name)) for name in "abcde"] == [True, True, True, True, False]
+    assert [outbox.publish(answer_to(name)) for name in "abcde"] == [True, True, True, True, False]
     assert counts.snapshot() == {"answers_not_published": 1}

@@ -15,6 +15,7 @@ from services.local.kafka import LocalBroker
 from tests.brokers import take
 from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, only_kafka, send
+from tests.wire.samples import answer_to
 from wire.bus import Bus, Publisher, partition_name
 from wire.config import BusConfig
 from wire.errors import LogTruncated
@@ -113,19 +114,7 @@ def test_the_lag_is_known_without_asking(broker: LocalBroker, bus: Bus, publishe
 
 
 def answers(num: int) -> list[Answer]:
-    return [
-        Answer(
-            event_id=f"a{number}",
-            text="hello",
-            label=None,
-            score=0.0,
-            weights_version=1,
-            arm="stable",
-            precision="int8",
-            rollout_revision=1,
-        )
-        for number in range(num)
-    ]
+    return [answer_to(f"a{number}") for number in range(num)]
 
 
 def test_the_lag_is_what_is_left(bus: Bus, publisher: Publisher) -> None:
