@@ -77,14 +77,14 @@ def stall_rows(pairs: Sequence[Pair]) -> Iterator[Row]:
     pauses = percentiles([pause_ms for _, pause_ms in pairs if is_whole], 50, 99)
     yield Row.of(name="swap_stall.p99", value=stalls["p99"], unit="ms", goal=Goal("<=", 1), note=note)
     yield Row.of(name="swap_stall.p50", value=stalls["p50"], unit="ms", note=note)
-    yield Row.of(name="swap_stall.pause_p99", value=pauses["p99"], unit="ms without a flip", note=note)
-    yield Row.of(name="swap_stall.pause_p50", value=pauses["p50"], unit="ms without a flip", note=note)
+    yield Row.of(name="swap_stall.pause_p99", value=pauses["p99"], unit="ms without a swap", note=note)
+    yield Row.of(name="swap_stall.pause_p50", value=pauses["p50"], unit="ms without a swap", note=note)
     most_ms = None
     if is_whole:
         added_ms = [stall_ms - pause_ms for stall_ms, pause_ms in pairs]
         least_ms, most_ms = mean_interval(added_ms)
         note = f"mean {mean(added_ms):.3f} ms, 95 % interval {least_ms:.3f} to {most_ms:.3f}"
-    yield Row.of(name="swap_stall.added", value=most_ms, unit="ms a flip, at most", goal=Goal("<=", 1), note=note)
+    yield Row.of(name="swap_stall.added", value=most_ms, unit="ms a swap, at most", goal=Goal("<=", 1), note=note)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:

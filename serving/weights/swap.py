@@ -207,7 +207,7 @@ class Swap:
             if self._engine.seen_number >= number or self._thread.closing.wait(SWAP_REST_S):
                 break
         self._next_report_s = 0.0
-        log.info("flipped", revision=served.revision, versions=list(versions))
+        log.info("swapped", revision=served.revision, versions=list(versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):
             log.error("stand_in", stable=plan.stable, answering=active.stand_in)
 

@@ -120,7 +120,7 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
         assert httpx.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0]["label"] == label_of(
             1, "hello"
         )
-        assert events_in(served.log) >= {"version_loaded", "flipped"}
+        assert events_in(served.log) >= {"version_loaded", "swapped"}
         commands = [" ".join(child.cmdline()) for child in served.children]
         assert any("/gcs/gcs_server" in command for command in commands)
         unused = ("ray/dashboard/dashboard.py", "ray/autoscaler/_private/monitor.py")

@@ -111,7 +111,7 @@ def test_swaps_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: Batc
     assert after.pauses_ms[:3] == (0.0, 0.0, 0.0)
 
 
-def test_200_flips_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
+def test_200_swaps_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
     texts = [f"text number {index}" for index in range(8)]
     lives = [live_of([1 + index % 4, 5 + index % 4], number=1 + index) for index in range(200)]

@@ -32,10 +32,10 @@ def lines_of(stream: io.StringIO) -> list[str]:
 
 def test_json_is_a_line_for_each_event_of_ours_and_of_libraries(stream: io.StringIO) -> None:
     configure(LogConfig(as_json=True), stream=stream)
-    structlog.get_logger("one").info("flipped", revision=3)
+    structlog.get_logger("one").info("swapped", revision=3)
     logging.getLogger("a.library").warning("it is %s", "late")
     ours, theirs = map(json.loads, lines_of(stream))
-    assert (ours["event"], ours["revision"], ours["level"]) == ("flipped", 3, "info")
+    assert (ours["event"], ours["revision"], ours["level"]) == ("swapped", 3, "info")
     assert (theirs["event"], theirs["level"]) == ("it is late", "warning")
 
 

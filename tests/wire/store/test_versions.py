@@ -163,7 +163,7 @@ def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
 
 
 @pytest.mark.parametrize("num_bytes", [6, 8])
-def test_a_blob_that_is_not_there_is_named_and_nothing_is_flipped(store: Store, num_bytes: int) -> None:
+def test_a_blob_that_is_not_there_is_named_and_the_version_stays(store: Store, num_bytes: int) -> None:
     lease = lease_of(store)
     publish(store, lease, 1)
     there = entry_of(store, b"sevenbs")
