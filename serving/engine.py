@@ -2,9 +2,9 @@
 
     BatchQueue --take--> items --choose--> precisions --predict_many--> Answer --item.done--> Kafka, HTTP
 
-A swap of weights is an assignment to `Engine.live`, which the swap's thread makes at any time. A batch reads it once,
-so it runs under one plan, and every answer names the version that gave it. Nothing else is shared with the swap. The
-cost of a swap is measured, not assumed (`serving/swap_stalls.py`).
+A swap of weights is one assignment, by `Engine.activate`, which the swap's thread calls at any time. A batch reads
+`live` once, so it runs under one plan, and every answer names the version that gave it. Nothing else is shared with the
+swap. The cost of a swap is measured, not assumed (`serving/swap_stalls.py`).
 
 Rejected: a lock around the model (a swap would wait for a batch), and writing into live weights (a batch could see half
 of them).
@@ -44,7 +44,7 @@ log = structlog.get_logger("engine")
 
 
 class Engine:
-    """Answers queued items until the queue is closed and empty. `live` may be assigned from any thread."""
+    """Answers queued items, under the versions that were activated last, until the queue is closed and empty."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Engine:
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.live: ActiveVersions | None = None
+        self._live: ActiveVersions | None = None
         self._queue = queue
         self._counts = counts
         self._top_scores = top_scores
@@ -74,6 +74,15 @@ class Engine:
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def live(self) -> ActiveVersions | None:
+        """The versions under which the next batch runs; None before the first weights. Any thread may ask."""
+        return self._live
+
+    def activate(self, versions: ActiveVersions) -> None:
+        """Makes `versions` live: the next batch runs under them. Any thread may call it."""
+        self._live = versions
 
     @property
     def swap_stalls(self) -> StallReport:
@@ -112,7 +121,7 @@ class Engine:
         unblocked by: a text, or close of the queue
         """
         while (batch := self._queue.take()) is not None:
-            live = self.live
+            live = self._live
             now_s = self._clock()
             self._busy_since_s = now_s
             self._stalls.batch_begins(live.number if live else None, ready_s=batch.ready_s, now_s=now_s)

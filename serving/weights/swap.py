@@ -1,6 +1,6 @@
 """Takes new weights: follows the plan, loads its versions beside the live ones, and activates them by one assignment.
 
-    plan -> its versions -> ResidentVersions (load, measure) -> engine.live = ActiveVersions(plan, versions) -> report
+    plan -> its versions -> ResidentVersions (load, measure) -> Engine.activate(ActiveVersions) -> report
 
 WAITING -> LOADING -> WAITING, until CLOSED. Where the stable version is refused, another one stands in for it: the
 newest version that is loaded, else the newest stored one that can be. A plan that needs nothing new (other shares, a
@@ -46,7 +46,7 @@ class SwapState(Enum):
 
 
 class Swap:
-    """Keeps `engine.live` at the plan in force, and reports it. One thread; `close` ends it."""
+    """Keeps the engine at the versions of the plan in force, and reports them. One thread; `close` ends it."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class Swap:
         """Follows the plan until closed.
 
         consumes: RolloutPlan and WeightManifest, from the store
-        produces: engine.live; ReplicaReport, about every `report_interval_s`
+        produces: ActiveVersions, activated in the engine; ReplicaReport, about every `report_interval_s`
         waits for: a change of the store, at most until the next report
         unblocked by: a notice, the poll of the watch, close at the next of them
         """
@@ -201,7 +201,7 @@ class Swap:
         versions = {number: self._resident.by_number[number] for number in served.versions}
         number = live.number + 1 if live else 1
         active = ActiveVersions(number=number, plan=served, versions=versions)
-        self._engine.live = active
+        self._engine.activate(active)
         self._first_known.set()
         for _ in range(MAX_SWAP_RESTS):
             if self._engine.seen_number >= number or self._thread.closing.wait(SWAP_REST_S):

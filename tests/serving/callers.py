@@ -36,7 +36,8 @@ class Caller:
 
 @contextmanager
 def running(engine: Engine, queue: BatchQueue[Item], live: ActiveVersions | None) -> Iterator[None]:
-    engine.live = live
+    if live is not None:
+        engine.activate(live)
     engine.start()
     yield
     queue.close()

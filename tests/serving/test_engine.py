@@ -85,7 +85,7 @@ def test_a_swap_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engin
         queue.submit(caller.item("once more"))
         caller.wait(2)
         assert engine.swap_stalls.num == 0
-        engine.live = live_of([2], number=2)
+        engine.activate(live_of([2], number=2))
         queue.submit(caller.item("after"))
         (_, _, after) = answered(caller.wait(3))
     stalls = engine.swap_stalls
@@ -101,7 +101,7 @@ def test_swaps_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: Batc
         queue.submit(caller.item("first"))
         caller.wait(1)
         before = engine.swap_stalls
-        engine.live = live_of([2], number=5)
+        engine.activate(live_of([2], number=5))
         queue.submit(caller.item("second"))
         caller.wait(2)
     after = engine.swap_stalls
@@ -128,7 +128,7 @@ def test_200_swaps_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue
         load = threading.Thread(target=ask)
         load.start()
         for live in lives:
-            engine.live = live
+            engine.activate(live)
             caller.wait(len(caller.outcomes) + 1)
         stop.set()
         load.join()

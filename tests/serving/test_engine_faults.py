@@ -130,7 +130,7 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
 def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
     now_s = [0.0]
     engine = engine_of(queue, counts, clock=lambda: now_s[0])
-    engine.live = live_of([1])
+    engine.activate(live_of([1]))
     with pytest.raises(Unhealthy, match="ended"):
         engine.check(batch_timeout_s=5)
     engine.start()

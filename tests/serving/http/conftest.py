@@ -22,7 +22,7 @@ def served() -> Iterator[ServedApi]:
 def idle() -> ServedApi:
     """An engine that has weights and never answers."""
     served = ServedApi(max_queue_items=2, timeout_s=0.05)
-    served.pipeline.engine.live = live_of([1])
+    served.pipeline.engine.activate(live_of([1]))
     return served
 
 

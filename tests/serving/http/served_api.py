@@ -58,7 +58,7 @@ class ServedApi:
     @contextmanager
     def running(self) -> Iterator["ServedApi"]:
         """Yields it while its engine answers with version 1."""
-        self.pipeline.engine.live = live_of([1])
+        self.pipeline.engine.activate(live_of([1]))
         self.pipeline.engine.start()
         yield self
         self.drain()

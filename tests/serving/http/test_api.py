@@ -123,7 +123,7 @@ def test_the_status_shows_the_counts(served: ServedApi) -> None:
 
 def test_requests_at_the_same_time_share_a_batch() -> None:
     served = ServedApi()
-    served.pipeline.engine.live = live_of([1])
+    served.pipeline.engine.activate(live_of([1]))
 
     def ask() -> None:
         assert served.client.post("/v1/predict", json={"text": "hello"}).status_code == 200

@@ -60,7 +60,7 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(idle: ServedApi) -> N
 
 def test_what_the_queue_had_no_room_for_fails_alone() -> None:
     served = ServedApi(max_queue_items=2)
-    served.pipeline.engine.live = live_of([1])
+    served.pipeline.engine.activate(live_of([1]))
     responses: list[Response] = []
     events = [{"text": text} for text in "abc"]
     asker = threading.Thread(

@@ -42,6 +42,6 @@ def outbox(make_outbox: Callable[..., Outbox]) -> Outbox:
 @pytest.fixture
 def rig(bus: Bus) -> Iterator[IntakeRig]:
     rig = IntakeRig(bus)
-    rig.pipeline.engine.live = live_of([1])
+    rig.pipeline.engine.activate(live_of([1]))
     yield rig
     rig.close()

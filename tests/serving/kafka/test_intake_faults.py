@@ -33,19 +33,20 @@ def test_a_poison_event_becomes_a_dead_letter_and_its_neighbours_are_answered(ri
     assert committed(bus) == 0
 
 
-def test_before_the_first_weights_events_wait_in_the_broker(rig: IntakeRig, bus: Bus) -> None:
-    rig.pipeline.engine.live = None
+def test_before_the_first_weights_events_wait_in_the_broker(bus: Bus) -> None:
+    rig = IntakeRig(bus)
     send(bus, Event(id="e", text="hello"))
     rig.start()
     eventually(lambda: rig.intake._is_paused)
     assert (len(rig.pipeline.queue), rig.window.num_open) == (0, 0)
-    rig.pipeline.engine.live = live_of([1])
+    rig.pipeline.engine.activate(live_of([1]))
     assert received(bus, Answer, 1)[0].event_id == "e"
+    rig.close()
 
 
 def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
     rig = IntakeRig(bus, max_queue_items=8, max_open=16)
-    rig.pipeline.engine.live = live_of([1])
+    rig.pipeline.engine.activate(live_of([1]))
     events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(300)]
     send(bus, *events)
     rig.start()
