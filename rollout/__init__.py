@@ -3,7 +3,7 @@
     notice of a version -> controller --.
     answers, labels -> judge -> decider -+-> change -> RolloutPlan, in Redis
 
-`controller` leads under a lease, follows the newest version and collects old ones; `retention` says which are kept.
+`controller` leads under a lease, follows the current version and collects old ones; `retention` says which are kept.
 `judge` reads the topics in a thread, `decider` turns what it reads into `evidence`, which `influence` bounds for each
 source, and applies the `rule`. `plans` are the pure steps from one plan to the next, and `change` writes them by
 compare and swap. `operator` has the commands of an operator, `alarms` what fails now, `config` the settings.

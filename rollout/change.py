@@ -16,7 +16,7 @@ MAX_TRIES = 20
 
 
 def change(plans: Plans, step: PlanStep) -> RolloutPlan | None:
-    """Writes the result of `step` for the newest plan (None: there is none yet); returns the new plan, or None for no
+    """Writes the result of `step` for the plan in force (None: there is none yet); returns the new plan, or None for no
     change.
 
     Raises PlanMoved where others write all the time.

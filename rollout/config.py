@@ -15,7 +15,7 @@ class RolloutConfig:
     __pydantic_config__ = SECTION
 
     candidate_share: Annotated[float, Gt(0), Le(0.99)] = 0.2
-    """Share of the entities that the newest version answers until it is promoted. Not all: without answers of the
+    """Share of the entities that the candidate answers until it is promoted. Not all: without answers of the
     stable version there is nothing to compare with."""
     min_labels: Annotated[int, Ge(1), Le(1_000_000)] = 20
     """Labels that each arm must have before anything is decided, whatever they say."""

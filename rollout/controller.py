@@ -31,7 +31,7 @@ from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.plans import PlanChange, follow_newest, heal
+from rollout.plans import PlanChange, follow_current, heal
 from rollout.retention import retained
 from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, RolloutPlan
@@ -48,7 +48,7 @@ log = structlog.get_logger("rollout")
 
 
 class Controller:
-    """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_newest, collect.
+    """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_current, collect.
 
     `open_judge` starts a judge, which begins with no evidence.
     """
@@ -122,7 +122,7 @@ class Controller:
                     self._alarms.raise_("judge_thread", "ended by itself, and is started again")
                     judge = self._new_judge()
                 with self._alarms.attempt("follow"):
-                    self.follow_newest()
+                    self.follow_current()
                 with self._alarms.attempt("report"):
                     self._report(judge.state, judge.alarms)
                 watch.wait(self._renewal_s)
@@ -130,8 +130,8 @@ class Controller:
             judge.close()
         self._store.leases.release(lease)
 
-    def follow_newest(self) -> None:
-        """Makes the newest version the candidate, or repairs a plan that names versions that are not stored."""
+    def follow_current(self) -> None:
+        """Makes the current version the candidate, or repairs a plan that names versions that are not stored."""
         plan = change(self._store.plans, self._next_change)
         if plan is not None:
             log.info("following", revision=plan.revision, stable=plan.stable, candidate=plan.candidate, why=plan.reason)
@@ -143,16 +143,16 @@ class Controller:
         today). Collection needs no lease: whoever collects next decides anew.
         """
         plan = self._store.plans.read()
-        newest = self._store.versions.current()
+        current = self._store.versions.current()
         if plan is None:
             return 0
         limit = self._store.max_memory()
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
         keep = retained(
             self._store.versions.contents(),
-            needed={*plan.needed, newest},
+            needed={*plan.needed, current},
             first=first_version,
-            newest=newest,
+            current=current,
             num_newest=self._config.keep_versions,
             budget_bytes=budget,
         )
@@ -176,14 +176,14 @@ class Controller:
         return is_ours
 
     def _next_change(self, plan: RolloutPlan | None) -> PlanChange | None:
-        newest = self._store.versions.current()
+        current = self._store.versions.current()
         now_ms = self._now_ms()
         if plan is not None:
-            healed = heal(plan, stored=self._store.versions.stored(), newest=newest, now_ms=now_ms)
+            healed = heal(plan, stored=self._store.versions.stored(), current=current, now_ms=now_ms)
             if healed is not None:
                 return healed
         share = self._config.candidate_share
-        return follow_newest(plan, newest, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
+        return follow_current(plan, current, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
         self._store.reports.write_controller(

@@ -82,7 +82,7 @@ class Decider:
             return
         if isinstance(decision, Promote):
             decision = self._newest_stored(decision, evidence.first_version)
-        after = change(self._store.plans, lambda newest: self._change_for(newest, judged=plan, decision=decision))
+        after = change(self._store.plans, lambda in_force: self._change_for(in_force, judged=plan, decision=decision))
         if after is not None:
             self._window.restart(since_revision=after.revision, stable_version=after.stable)
             log.info(type(decision).__name__.lower(), version=decision.version, reason=decision.reason)
@@ -107,22 +107,22 @@ class Decider:
         return replace(decision, version=max(stored, default=0))
 
     def _change_for(
-        self, newest: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw
+        self, in_force: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw
     ) -> PlanChange | None:
-        """Returns the decision as a change of the newest plan; None where an operator has changed what was judged.
+        """Returns the decision as a change of the plan in force; None where an operator has changed what was judged.
 
         Where none of the judged versions is stored, it raises an alarm and returns None. The store refuses the plan
         where a version is collected after this check.
         """
-        if newest is None or newest.pinned or not newest.candidate or newest.stable != judged.stable:
+        if in_force is None or in_force.pinned or not in_force.candidate or in_force.stable != judged.stable:
             return None
         if isinstance(decision, Withdraw):
-            return withdraw(newest, decision.version, reason=decision.reason, now_ms=self._now_ms())
+            return withdraw(in_force, decision.version, reason=decision.reason, now_ms=self._now_ms())
         if not decision.version:
             self.alarms.raise_("promote", f"no version that has these labels is stored any more: {decision.reason}")
             return None
         self.alarms.clear("promote")
-        return promote(newest, decision.version, reason=decision.reason, now_ms=self._now_ms())
+        return promote(in_force, decision.version, reason=decision.reason, now_ms=self._now_ms())
 
 
 def _share(plan: RolloutPlan) -> float:

@@ -15,14 +15,14 @@ from wire.store import Store
 
 @dataclass(frozen=True, slots=True)
 class RolloutStatus:
-    """The status of the rollout. `newest` is the version that the learner goes on from.
+    """The status of the rollout. `current` is the version that the learner goes on from.
 
     `learner` and `controller` are their own reports (None: there is none). `num_unreadable` counts reports that could
     not be decoded.
     """
 
     plan: RolloutPlan | None
-    newest: int
+    current: int
     replicas: tuple[ReplicaReport, ...]
     history: tuple[VersionEntry, ...]
     learner: LearnerReport | None
@@ -42,7 +42,7 @@ class Operator:
         store = self._store
         return RolloutStatus(
             plan=store.plans.read(),
-            newest=store.versions.current(),
+            current=store.versions.current(),
             replicas=tuple(store.reports.replicas()),
             history=tuple(store.versions.history(entries)),
             learner=store.reports.learner(),

@@ -3,8 +3,8 @@
     begin -> follow -> promote -> follow -> withdraw ...        an operator: promote, rollback, pin, unpin
     heal: where a version of the plan is not stored, which no present program causes
 
-A step returns what is written together: the plan, a line of the history, and the version that the learner goes on from
-(None: unchanged). `rollout/change.py` writes it.
+A step returns what is written together: the plan, a line of the history, and `current`, the version that the learner
+goes on from (None: unchanged). `rollout/change.py` writes it.
 """
 
 from collections.abc import Collection
@@ -36,16 +36,18 @@ def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
     return PlanChange(plan, VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason))
 
 
-def follow_newest(plan: RolloutPlan | None, newest: int, *, share: float, salt: str, now_ms: int) -> PlanChange | None:
-    """Makes a published version the first one, or the candidate; returns None where nothing changes (or the plan is
+def follow_current(
+    plan: RolloutPlan | None, current: int, *, share: float, salt: str, now_ms: int
+) -> PlanChange | None:
+    """Makes the current version the first one, or the candidate; returns None where nothing changes (or the plan is
     pinned)."""
-    if not newest:
+    if not current:
         return None
     if plan is None:
-        return begin(newest, salt=salt, now_ms=now_ms)
-    if plan.pinned or newest in plan.versions:
+        return begin(current, salt=salt, now_ms=now_ms)
+    if plan.pinned or current in plan.versions:
         return None
-    return follow(plan, newest, share=share, now_ms=now_ms)
+    return follow(plan, current, share=share, now_ms=now_ms)
 
 
 def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> PlanChange:
@@ -55,17 +57,18 @@ def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> Pla
     return PlanChange(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
 
 
-def heal(plan: RolloutPlan, *, stored: Collection[int], newest: int, now_ms: int) -> PlanChange | None:
+def heal(plan: RolloutPlan, *, stored: Collection[int], current: int, now_ms: int) -> PlanChange | None:
     """Removes versions that are not stored from the plan; returns None where it names stored versions only.
 
-    A missing stable version is replaced by the one that the learner goes on from, `newest`, pinned or not.
+    A missing stable version is replaced by the current one where that is stored, else by the newest stored one, pinned
+    or not.
     """
     missing = set(plan.needed) - {*stored}
     if not missing or not stored:
         return None
     stable = plan.stable
     if stable in missing:
-        stable = newest if newest in stored else max(stored)
+        stable = current if current in stored else max(stored)
     reason = f"{_named(missing)} not stored: version {stable} answers"
     arms = _alone(stable) if missing & {plan.stable, plan.candidate} else plan.arms
     previous = 0 if plan.previous in {*missing, stable} else plan.previous

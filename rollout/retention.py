@@ -27,39 +27,39 @@ def retained(
     *,
     needed: Collection[int],
     first: int,
-    newest: int,
+    current: int,
     num_newest: int,
     budget_bytes: int,
 ) -> set[int]:
     """Returns the versions to keep, `needed` ones included.
 
-    `first` is the oldest that may be promoted (0: none), `newest` the version that the learner goes on from.
+    `first` is the oldest that may be promoted (0: none), `current` the version that the learner goes on from.
     """
     erased = max((version.erased for version in stored.values()), default=0)
-    clean = sorted(number for number, version in stored.items() if version.erased == erased and number <= newest)
+    clean = sorted(number for number, version in stored.items() if version.erased == erased and number <= current)
     promotable = [number for number in clean if first and number >= first]
     per_octave = num_newest
     while per_octave:
-        chosen = {*needed, *clean[-per_octave:], *_spread(promotable, newest, per_octave)} & stored.keys()
+        chosen = {*needed, *clean[-per_octave:], *_spread(promotable, current, per_octave)} & stored.keys()
         if _num_bytes(stored[number] for number in chosen) <= budget_bytes:
             return chosen
         per_octave //= 2
     return set(needed) & stored.keys()
 
 
-def _spread(versions: Iterable[int], newest: int, per_octave: int) -> set[int]:
+def _spread(versions: Iterable[int], current: int, per_octave: int) -> set[int]:
     """Returns the last of `versions`, in rising order, of each interval; intervals are as wide as their age /
     `per_octave`.
 
     Widths are powers of two, so that an interval that ages becomes half of another: a version dropped before is not
     missed.
 
-    >>> sorted(_spread(range(1, 33), newest=32, per_octave=4))
+    >>> sorted(_spread(range(1, 33), current=32, per_octave=4))
     [3, 7, 11, 15, 16, 17, 19, 21, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32]
     """
     last = {}
     for version in versions:
-        width = 1 << (max(1, (newest - version) // per_octave).bit_length() - 1)
+        width = 1 << (max(1, (current - version) // per_octave).bit_length() - 1)
         last[width, version // width] = version
     return set(last.values())
 

@@ -19,7 +19,7 @@ DIFFERS = 1
 @reads_settings
 def rebuild(
     context: CliContext,
-    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the newest")] = None,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current one")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make VERSION again from the topics and its lineage, and compare every bit. Exits with 1 where they differ.

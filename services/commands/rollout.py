@@ -35,7 +35,7 @@ def versions(
     with open_operator(context) as operator:
         status = operator.status(entries=limit)
     if as_json:
-        print(json.dumps({"newest": status.newest, "entries": _to_builtins(status.history)}, indent=2))
+        print(json.dumps({"current": status.current, "entries": _to_builtins(status.history)}, indent=2))
         return
     for entry in status.history:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time_ms / 1000))
@@ -54,7 +54,7 @@ def status_(context: CliContext, as_json: JsonOption = False) -> None:
         print(json.dumps(_status_json(status), indent=2))
         return
     print(_plan_line(status.plan) if status.plan else NOTHING)
-    print(f"newest version: {status.newest or 'none'}")
+    print(f"current version: {status.current or 'none'}")
     print(f"evidence: {status.controller.evidence or 'none' if status.controller else 'no controller is heard of'}")
     if status.controller is not None:
         _print_alarms(status.controller.alarms)
@@ -173,7 +173,7 @@ def _status_json(status: "RolloutStatus") -> Any:
     return _to_builtins(
         {
             "plan": status.plan,
-            "newest": status.newest,
+            "current": status.current,
             "replicas": status.replicas,
             "learner": status.learner,
             "controller": status.controller,

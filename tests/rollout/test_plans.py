@@ -6,7 +6,7 @@ from rollout.plans import (
     NotPossible,
     begin,
     follow,
-    follow_newest,
+    follow_current,
     heal,
     pin,
     promote,
@@ -25,26 +25,26 @@ def arms(plan: RolloutPlan) -> list[tuple[str, int, float]]:
     return [(arm.name, arm.version, arm.share) for arm in plan.arms]
 
 
-def newest(plan: RolloutPlan | None, version: int) -> RolloutPlan | None:
-    step = follow_newest(plan, version, share=0.2, salt="s", now_ms=1)
+def following(plan: RolloutPlan | None, version: int) -> RolloutPlan | None:
+    step = follow_current(plan, version, share=0.2, salt="s", now_ms=1)
     return step.plan if step else None
 
 
 def test_the_first_version_answers_everything() -> None:
-    assert newest(None, 0) is None
-    first = newest(None, 4)
+    assert following(None, 0) is None
+    first = following(None, 4)
     assert first is not None
     assert (first.revision, arms(first)) == (1, [(STABLE, 4, 1.0)])
 
 
 def test_a_newer_version_becomes_candidate_and_replaces_the_one_before() -> None:
     assert arms(TWO) == [(STABLE, 1, 0.8), (CANDIDATE, 2, 0.2)]
-    three = newest(TWO, 3)
+    three = following(TWO, 3)
     assert three is not None
     assert arms(three) == [(STABLE, 1, 0.8), (CANDIDATE, 3, 0.2)]
     assert three.revision == TWO.revision + 1
-    assert newest(TWO, 2) is None
-    assert newest(TWO, 1) is None
+    assert following(TWO, 2) is None
+    assert following(TWO, 1) is None
 
 
 def test_promotion_keeps_a_newer_candidate() -> None:
@@ -81,15 +81,15 @@ def test_rollback_returns_to_the_stable_version_before_once() -> None:
 def test_nothing_follows_while_pinned() -> None:
     pinned = pin(TWO, 1, now_ms=4).plan
     assert arms(pinned) == [(STABLE, 1, 1.0)]
-    assert newest(pinned, 9) is None
+    assert following(pinned, 9) is None
     after = unpin(pinned, now_ms=5).plan
-    assert newest(after, 9) is not None
+    assert following(after, 9) is not None
     with pytest.raises(NotPossible, match="not pinned"):
         unpin(after, now_ms=6)
 
 
-def healed(plan: RolloutPlan, *stored: int, newest: int = 9) -> RolloutPlan | None:
-    step = heal(plan, stored=stored, newest=newest, now_ms=9)
+def healed(plan: RolloutPlan, *stored: int, current: int = 9) -> RolloutPlan | None:
+    step = heal(plan, stored=stored, current=current, now_ms=9)
     return step.plan if step else None
 
 
@@ -100,10 +100,10 @@ def test_a_plan_of_stored_versions_is_left_alone() -> None:
     assert healed(TWO) is None, "nothing is stored: there is nothing to move to"
 
 
-def test_a_stable_version_that_is_not_stored_is_followed_by_the_newest_one() -> None:
+def test_a_stable_version_that_is_not_stored_is_followed_by_the_current_one() -> None:
     """B1: an earlier release may have left this state behind."""
     plan = promote(follow(TWO, 3, share=0.2, now_ms=3).plan, 2, reason="good", now_ms=4).plan
-    done = heal(plan, stored=(1, 7, 9, 12), newest=9, now_ms=5)
+    done = heal(plan, stored=(1, 7, 9, 12), current=9, now_ms=5)
     assert done is not None and done.entry is not None
     assert (arms(done.plan), done.plan.previous, done.plan.revision) == ([(STABLE, 9, 1.0)], 1, plan.revision + 1)
     assert (done.entry.version, done.entry.action) == (9, "promoted")
@@ -112,7 +112,7 @@ def test_a_stable_version_that_is_not_stored_is_followed_by_the_newest_one() -> 
 
 
 def test_where_the_learners_version_is_gone_too_the_newest_stored_one_follows() -> None:
-    done = healed(ONE, 4, 5, newest=9)
+    done = healed(ONE, 4, 5, current=9)
     assert done is not None and arms(done) == [(STABLE, 5, 1.0)]
 
 

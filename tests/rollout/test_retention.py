@@ -21,7 +21,7 @@ def retained_numbers(
         versions,
         needed={1, 2, 99_999},
         first=first,
-        newest=max(versions),
+        current=max(versions),
         num_newest=num_newest,
         budget_bytes=budget_bytes,
     )
@@ -40,7 +40,7 @@ def test_those_that_may_be_promoted_are_kept_the_thinner_the_older() -> None:
 
 def test_what_the_learner_was_taken_back_from_is_not_kept() -> None:
     versions = stored(*range(1, 21))
-    assert sorted(retained(versions, needed={5}, first=0, newest=5, num_newest=3, budget_bytes=10**9)) == [3, 4, 5]
+    assert sorted(retained(versions, needed={5}, first=0, current=5, num_newest=3, budget_bytes=10**9)) == [3, 4, 5]
 
 
 def test_what_knows_somebody_erased_is_kept_by_the_plan_alone() -> None:
@@ -66,7 +66,7 @@ def test_of_every_age_a_version_hardly_older_is_left(num_newest: int) -> None:
         remaining[newest] = Contents(0, {f"head{newest}": HEAD})
         if newest % 30 == 0:
             chosen = retained(
-                remaining, needed={newest}, first=1, newest=newest, num_newest=num_newest, budget_bytes=10**12
+                remaining, needed={newest}, first=1, current=newest, num_newest=num_newest, budget_bytes=10**12
             )
             remaining = {number: remaining[number] for number in chosen}
     for age in (40, 90, 600, 3_600):

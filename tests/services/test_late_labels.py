@@ -57,7 +57,7 @@ class Simulation:
         self.store.versions.publish(
             manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.versions.current()), self._lease
         )
-        self._controller.follow_newest()
+        self._controller.follow_current()
 
     def _answer(self) -> None:
         plan = self.store.plans.read()

@@ -52,19 +52,19 @@ def main(kind: str, folder: Path) -> None:
         filler = fill(folder)
         eventually(lambda: bool(up.lines("is full")))
         time.sleep(1.0)  # what was on its way is published or refused
-        before = newest(up)
+        before = current(up)
         with Client(up.port) as client:
             teach(up)
             time.sleep(FULL_S)
             up.kill("redis")
-            eventually(lambda: newest(up) == before)
+            eventually(lambda: current(up) == before)
             teach(up)
         assert (client.failed, client.asked > 20) == (0, True), client
         check_whole(folder)
         filler.unlink()
         eventually(lambda: bool(up.lines("There is space again")), within_s=SOON_S)
         teach(up)
-        eventually(lambda: newest(up) > before, within_s=SOON_S)
+        eventually(lambda: current(up) > before, within_s=SOON_S)
         check_whole(folder)
         up.kill("redis")
         eventually(up.learns)
@@ -91,10 +91,10 @@ def teach(up: Owner) -> None:
             up.ask("feedback", answer["event_id"], label, "--receipt", answer["receipt"])
 
 
-def newest(up: Owner) -> int:
-    """Returns the newest version, which a server that refuses to write still answers; 0 while it does not answer."""
+def current(up: Owner) -> int:
+    """Returns the current version, which a server that refuses to write still answers; 0 while it does not answer."""
     done = up.ask("versions", "--json")
-    return int(json.loads(done.stdout)["newest"]) if done.returncode == 0 else 0
+    return int(json.loads(done.stdout)["current"]) if done.returncode == 0 else 0
 
 
 def check_whole(folder: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import closing
 import msgspec
 
 from rollout.change import change
-from rollout.plans import follow_newest
+from rollout.plans import follow_current
 from wire.bus import Bus, partition_name
 from wire.clock import now_ms
 from wire.records import (
@@ -144,7 +144,7 @@ class Answerer:
             created_ms=now_ms(),
         )
         self._store.versions.publish(self._newest, self._lease)
-        plan = change(self._store.plans, lambda now: follow_newest(now, version, share=0.5, salt="s", now_ms=now_ms()))
+        plan = change(self._store.plans, lambda now: follow_current(now, version, share=0.5, salt="s", now_ms=now_ms()))
         assert plan is not None
         self._report(plan)
         return plan
