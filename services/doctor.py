@@ -187,10 +187,11 @@ def check_redis(settings: Settings) -> Check:
     try:
         with closing(Store(settings.store, b"")) as store:
             store.check_policy()
+            why_not_durable = store.why_not_durable()
     except WireError as error:
         fix = f"Start Redis, correct LIFELONG_STORE__URL ({shown}), or set maxmemory-policy noeviction on the server"
         return Check("redis", "fail", str(error), fix)
-    return Check("redis", "ok", shown)
+    return Check("redis", "warn" if why_not_durable else "ok", shown, why_not_durable)
 
 
 def check_key(settings: Settings) -> Check:

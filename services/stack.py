@@ -86,11 +86,10 @@ class Stack:
 
     def __enter__(self) -> "Stack":
         """Starts the stack. Raises StackFailed, NoRedis, NoBroker or a WireError; then nothing is left running."""
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
             self._start()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
         return self
 
     def __exit__(
@@ -156,6 +155,8 @@ class Stack:
         self.settings = with_signing_key(settings, own_store=self._servers.owns_store)
         self._choose_port()
         with closing(open_store(self.settings)) as store:
+            if not self._servers.owns_store and (why_not_durable := store.why_not_durable()):
+                self._say(f"{why_not_durable}.")
             earlier = {report.replica for report in store.reports.replicas()}
             for name in COMMANDS:
                 self._supervisor.add(self._program(name))

@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -47,9 +48,15 @@ def test_a_redis_server_that_does_not_answer_is_found() -> None:
 
 
 @pytest.mark.live
-def test_a_redis_server_that_answers_is_fit(store_config: StoreConfig) -> None:
+def test_a_redis_server_is_fit_where_it_has_an_append_only_file(store_config: StoreConfig, setting: Any) -> None:
     settings = replaced(Settings(), {"store.url": store_config.url})
-    assert doctor.check_redis(settings).state == "ok"
+    check = doctor.check_redis(settings)
+    assert (check.state, check.fix) == (
+        "warn",
+        "A power cut may take what was published. Set appendonly to yes on the Redis server",
+    )
+    setting("appendonly", "yes")
+    assert "appendonly" not in doctor.check_redis(settings).fix
 
 
 def test_a_signing_key_is_asked_for_where_redis_is_not_ours() -> None:

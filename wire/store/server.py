@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+import structlog
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.client import PubSub
 from redis.commands.core import Script
@@ -57,6 +58,11 @@ redis.call('HSET', KEYS[1], 'synced', 1)
 MOST_USED = 0.8
 """Share of `maxmemory` above which no blob is written: leases, plans and reports need the rest."""
 
+WAITS_FOR_DISK = (7, 2)
+"""The first version of Redis with WAITAOF."""
+
+log = structlog.get_logger("store")
+
 
 class Server:
     """The clients of one Redis server, under one key prefix. Thread-safe; close it when done."""
@@ -66,6 +72,7 @@ class Server:
         self._retrying = self._client(config.timeout_ms, Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.1), 2))
         self._once = self._client(config.timeout_ms // 4, Retry(NoBackoff(), 0))
         self._scripts: dict[str, Script] = {}
+        self._is_warned = False
         self.address = _address(self._retrying.connection_pool.connection_kwargs)
 
     def key(self, *parts: str | int) -> str:
@@ -97,9 +104,10 @@ class Server:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def sync(self) -> None:
-        """Waits until everything written so far is on the server's disk. No effect without WAITAOF (Redis 7.2) and AOF.
+        """Waits until everything written so far is on the server's disk.
 
-        WAITAOF waits for the last write of its own connection, so we write on that connection first.
+        The log says once that a server cannot wait (see `why_not_durable`). WAITAOF waits for the last write of its own
+        connection, so we write on that connection first.
         """
         pool = self._retrying.connection_pool
         with self._mapped():
@@ -108,13 +116,22 @@ class Server:
                 connection.send_command("EVAL", _TOUCH, 1, self.key(DISK))
                 connection.read_response()
                 connection.send_command("WAITAOF", 1, 0, DISK_WAIT_MS)
-                synced = _synced(connection)
+                is_synced = self._read_synced(connection)
             finally:
                 pool.release(connection)
-        if not synced:
+        if not is_synced:
             raise StoreUnavailable(
                 f"{self.address}: not on disk after {DISK_WAIT_MS} ms; is appendfsync set to everysec?"
             )
+
+    def why_not_durable(self) -> str:
+        """Returns why a power cut may take what was published, and the fix; empty where `sync` waits for the disk."""
+        if not self.ask("INFO", "persistence").get("aof_enabled"):
+            return "A power cut may take what was published. Set appendonly to yes on the Redis server"
+        version = str(self.ask("INFO", "server")["redis_version"])
+        if tuple(map(int, version.split(".")[:2])) < WAITS_FOR_DISK:
+            return f"A power cut may take what was published last. Use Redis 7.2 or newer: {version} has no WAITAOF"
+        return ""
 
     def memory(self) -> tuple[int, int]:
         """Returns the used bytes, and `maxmemory` (0: no limit)."""
@@ -145,6 +162,21 @@ class Server:
     def close(self) -> None:
         self._retrying.close()
         self._once.close()
+
+    def _read_synced(self, connection: Any) -> bool:
+        """Reads the reply of WAITAOF: whether the disk has everything, or the server cannot wait for it."""
+        try:
+            local, _replicas = connection.read_response(timeout=DISK_WAIT_MS / 1000 + 1)
+        except NoPermissionError:
+            raise
+        except ResponseError as error:
+            if "unknown command" not in str(error) and "appendonly" not in str(error):
+                raise
+            if not self._is_warned:
+                self._is_warned = True
+                log.warning("not_durable", server=self.address, reason=str(error))
+            return True
+        return int(local) > 0
 
     def _pipelined(self, client: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         with self._mapped(), client.pipeline(transaction=False) as pipeline:
@@ -180,15 +212,3 @@ def _address(connection: Mapping[str, Any]) -> str:
     if "path" in connection:
         return str(connection["path"])
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"
-
-
-def _synced(connection: Any) -> bool:
-    try:
-        local, _replicas = connection.read_response(timeout=DISK_WAIT_MS / 1000 + 1)
-    except NoPermissionError:
-        raise
-    except ResponseError as error:
-        if "unknown command" in str(error) or "appendonly" in str(error):
-            return True  # nothing to wait for
-        raise
-    return int(local) > 0

@@ -43,6 +43,10 @@ class Store:
         """Raises UnsafePolicy where the server may evict weights."""
         self._server.check_policy()
 
+    def why_not_durable(self) -> str:
+        """Returns why a power cut may take what was published, with the fix; empty where it may not."""
+        return self._server.why_not_durable()
+
     def max_memory(self) -> int:
         """Returns the server's `maxmemory` in bytes; 0 where it has no limit."""
         return self._server.memory()[1]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from services.local.redis import LocalRedis, start_redis
 from tests.required import missing
@@ -147,6 +148,17 @@ def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> 
     assert [entry.version for entry in store.versions.history(9)] == [3, 2, 1]
     store.close()
     server.stop()
+
+
+def test_a_server_without_an_append_only_file_is_warned_of_once(store: Store, setting: Any) -> None:
+    lease = lease_of(store)
+    with capture_logs() as logs:
+        for version in (1, 2):
+            store.versions.publish(manifest_of(store, version, epoch=1), lease)
+    assert [line["event"] for line in logs] == ["not_durable"]
+    assert "appendonly" in store.why_not_durable()
+    setting("appendonly", "yes")
+    assert "appendonly" not in store.why_not_durable()
 
 
 def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
