@@ -4,11 +4,13 @@
     which kernels/__init__.py Python imports ------------'--> Collision: whose package it is, and what to do
 
 In two folders of `sys.path` the first package wins. In one folder pip lets the later installation overwrite the files
-of the earlier one. Nothing of ours but this package, `services`, is imported before the check, so that its sentence
-comes in place of an ImportError. Where another `services` wins, there is no check.
+of the earlier one, so the first file of each package is compared with the one that was installed with us. Nothing of
+ours but this package, `services`, is imported before the check, so that its sentence comes in place of an ImportError.
+Where a `services` in another folder wins, there is no check.
 
-A start compares names of distributions alone, which takes 2 ms; `lifelong doctor` asks every distribution for its
-packages, which takes a quarter of a second. Rejected: that at every start.
+A start looks at the first files of our packages and at the names of distributions, which takes 2 ms. Only where a
+package of ours has lost, and in `lifelong doctor`, every distribution is asked for its packages, which takes a quarter
+of a second. Rejected: that at every start.
 """
 
 import os
@@ -58,9 +60,7 @@ def collisions(owners: Mapping[str, Iterable[str]]) -> Iterator[Collision]:
         others = tuple(dict.fromkeys(owner for owner in owners.get(package, ()) if owner != OURS))
         spec = PathFinder.find_spec(package)
         found = spec.origin if spec and spec.origin else f"no {package}/{INIT}"
-        is_ours = Path(found).resolve() == HOME / package / INIT
-        if others and is_ours:
-            is_ours = _is_as_installed(package)
+        is_ours = Path(found).resolve() == HOME / package / INIT and _is_as_installed(package)
         if others or not is_ours:
             yield Collision(package, others, found, is_ours)
 

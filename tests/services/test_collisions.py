@@ -37,7 +37,9 @@ def test_ours_is_found_first(package: str, tmp_path: Path, monkeypatch: pytest.M
     assert str(ROOT / package) in str(collision)
 
 
-@pytest.mark.parametrize(("distribution", "package"), [("kernels", "kernels"), ("openai-evals", "evals")])
+@pytest.mark.parametrize(
+    ("distribution", "package"), [("openai-evals", "evals"), *((package, package) for package in PACKAGES[1:])]
+)
 def test_the_other_is_found_first(
     distribution: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +79,19 @@ def test_of_both_in_one_folder_the_last_installed_wins(
     monkeypatch.syspath_prepend(tmp_path)
     collision = only(collisions_at_start())
     assert (collision.distributions, collision.is_ours) == (("kernels",), order[-1] == "lifelong")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_at_start_a_package_that_was_overwritten_is_noticed_whatever_the_other_distribution_is_called(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for distribution in ("lifelong", "another"):
+        install(tmp_path, distribution, package)
+    monkeypatch.setattr(collisions, "HOME", tmp_path)
+    monkeypatch.setattr(collisions, "PACKAGES", (package,))
+    monkeypatch.syspath_prepend(tmp_path)
+    collision = only(collisions_at_start())
+    assert (collision.package, collision.distributions, collision.is_ours) == (package, ("another",), False)
 
 
 @pytest.mark.parametrize("package", ["kernels", "wire"])
