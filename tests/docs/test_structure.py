@@ -2,6 +2,10 @@
 
 import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from services.versions import ROOT
 from tests.sources import ROOMS, files, imports, parsed
@@ -39,14 +43,28 @@ def test_every_module_is_explained_where_its_folder_is() -> None:
     assert not unexplained
 
 
-def test_the_way_of_a_label_is_short_and_each_file_is_called_by_one_before_it() -> None:
-    way, _, _ = section("Feedback to weights").partition("Beside that way")
-    rows = re.findall(r"^\| (\d+) \| `(learner/[\w/]+\.py)` \|", way, re.MULTILINE)
-    assert [int(step) for step, _ in rows] == list(range(1, 21))
-    called = {"learner.process"}
-    for _, path in rows:
-        assert path.removesuffix(".py").replace("/", ".") in called, f"{path} is called by no file before it"
-        called |= set(imports(ROOT / path))
+def called_by(path: Path) -> Iterator[str]:
+    """Yields the modules that a file imports, and those whose names a package that it imports passes on."""
+    for name in imports(path):
+        yield name
+        package = ROOT / name.replace(".", "/") / "__init__.py"
+        if package.exists():
+            yield from imports(package)
+
+
+@pytest.mark.parametrize(
+    ("heading", "num_steps", "first"),
+    [("Event to answer", 18, "serving.kafka.intake"), ("Feedback to weights", 20, "learner.process")],
+)
+def test_each_file_on_the_way_is_called_by_one_before_it(heading: str, num_steps: int, first: str) -> None:
+    way, _, _ = section(heading).partition("Beside that way")
+    rows = re.findall(r"^\| (\d+) \| `([\w/]+?)(?:/|\.py)` \|", way, re.MULTILINE)
+    assert [int(step) for step, _ in rows] == list(range(1, num_steps + 1))
+    called = {first}
+    for _, stem in rows:
+        assert stem.replace("/", ".") in called, f"{stem} is called by no file before it"
+        path = ROOT / f"{stem}.py"
+        called |= set(called_by(path if path.exists() else ROOT / stem / "__init__.py"))
 
 
 def test_the_glossary_is_short() -> None:
