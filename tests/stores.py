@@ -124,3 +124,11 @@ def manifest_of(
         epoch=epoch,
         created_ms=1_000 + version,
     )
+
+
+def publish(store: Store, lease: Lease, through: int) -> list[WeightManifest]:
+    """Publishes versions 1 to `through`, one after another."""
+    manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
+    for manifest in manifests:
+        store.versions.publish(manifest, lease)
+    return manifests

@@ -1,0 +1,19 @@
+"""The facts of the settings that their tests share: types, ranges, defaults."""
+
+from services.settings import described, known
+
+NUMBERS = sorted(name for name, schema in known().items() if schema["type"] in ("integer", "number"))
+
+
+def facts(name: str) -> str:
+    """Returns the type, the range and the default of a setting, which follow its documentation."""
+    return described(name).removeprefix(" ".join(known()[name]["description"].split())).strip(" ()")
+
+
+def bounds(name: str) -> tuple[float, float]:
+    """Returns the range of a number, with its ends excluded where the schema excludes them."""
+    schema = known()[name]
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    assert low is not None and high is not None, name
+    return low, high

@@ -1,0 +1,55 @@
+"""Tests the frozen set of settings, their documentation, and the schema of their file."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from services.settings import Settings, known, values_of
+from tests.services.known_settings import NUMBERS, bounds, facts
+from wire.config import nested
+
+SNAPSHOT = Path(__file__).parent / "settings.txt"
+
+
+def frozen() -> str:
+    """Returns all settings, one a line."""
+    return "".join(f"{name}: {facts(name)}\n" for name in known())
+
+
+def test_the_set_of_settings_is_frozen() -> None:
+    assert frozen() == SNAPSHOT.read_text(), (
+        "settings were added, removed or changed: say so in the change, and write the new list with "
+        f"`python -m {__name__}`"
+    )
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name, schema in known().items() if not schema.get("description")] == []
+
+
+def test_the_schema_is_valid_and_every_default_satisfies_it() -> None:
+    schema = Settings.model_json_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    defaults = Settings().model_dump(mode="json")
+    assert [error.message for error in validator.iter_errors(defaults)] == []
+    assert known().keys() == values_of(Settings()).keys()
+
+
+def test_the_schema_refuses_what_loading_refuses() -> None:
+    validator = Draft202012Validator(Settings.model_json_schema())
+    wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"guard": {"no_such": 1}}}]
+    wrong += [nested({name: bounds(name)[1] + 1}) for name in NUMBERS]
+    wrong += [{"log_level": "loud"}, {"signing_key": "short"}, {"serving": {"api_keys": ["short"]}}, {"bus": 3}]
+    for tree in wrong:
+        assert not validator.is_valid(tree), tree
+
+
+def test_the_schema_has_no_secret_of_its_own() -> None:
+    secrets = {name: schema["default"] for name, schema in known().items() if schema["writeOnly"]}
+    assert secrets == {"signing_key": None, "bus.sasl_password": None, "serving.api_keys": []}
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(frozen())
