@@ -11,10 +11,11 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -22,8 +23,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from learner.config import MAX_SEED, LearnerConfig
 from rollout.config import RolloutConfig
-from serving.config import ServingConfig
-from wire.config import BusConfig, OrNone, StoreConfig, flat, nested, require
+from serving.config import ReplicaSettings
+from wire.config import OrNone, flat, nested, require
 from wire.logs import HIDDEN, without_password
 
 PREFIX = "LIFELONG_"
@@ -46,31 +47,22 @@ class BadSettings(ValueError):
         self.problems = problems
 
 
-class Settings(BaseSettings):
+class Settings(ReplicaSettings, BaseSettings):
     """The settings of Lifelong. The sections are the configurations of the rooms."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", enable_decoding=False, frozen=True, use_attribute_docstrings=True
+        env_prefix=PREFIX, env_nested_delimiter="__", enable_decoding=False, use_attribute_docstrings=True
     )
 
     state_dir: Folder = Field(default_factory=lambda: Path(os.getenv("XDG_STATE_HOME") or "~/.local/state", "lifelong"))
     """Folder of this machine's state: servers' data, checkpoints, logs, the signing key. Default: XDG state home."""
     data: OrNone[Folder] = None
     """Folder of the data sets that `lifelong demo --data NAME` looks in."""
-    encoder: str = "minilm-l6"
-    """The encoder to start from: `minilm-l6` (installed with us), a local folder, or a cached Hugging Face id."""
     seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
     """Seed of all random numbers."""
     signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS)]] = None
     """Secret that signs weights and plans, 16 characters or more. Generated where Redis is started by us."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Lowest level of what is logged."""
-    log_json: bool = False
-    """Whether logs are JSON lines instead of text."""
 
-    bus: BusConfig = BusConfig()
-    store: StoreConfig = StoreConfig()
-    serving: ServingConfig = ServingConfig()
     learner: LearnerConfig = LearnerConfig()
     rollout: RolloutConfig = RolloutConfig()
 
@@ -100,9 +92,13 @@ class Loaded(NamedTuple):
     sources: dict[str, str]
 
     def filled(self, source: str, values: Mapping[str, Any]) -> "Loaded":
-        """Returns these settings with values, by dotted name, for those that no source sets."""
+        """Returns these settings with values, by dotted name below a section, for those that no source sets.
+
+        The values are valid ones: they are not validated again.
+        """
         new = {name: value for name, value in values.items() if name not in self.sources}
-        return Loaded(replaced(self.settings, new), self.sources | dict.fromkeys(new, source))
+        sections = {name: replace(getattr(self.settings, name), **below) for name, below in nested(new).items()}
+        return Loaded(self.settings.model_copy(update=sections), self.sources | dict.fromkeys(new, source))
 
 
 def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:

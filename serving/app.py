@@ -18,13 +18,10 @@ from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from serving.cluster import ended_processes, is_shared, running_ray, serve_state
-from serving.config import ReplicaConfig, ServingConfig
+from serving.config import ReplicaConfig, ReplicaSettings
 from serving.serve_watch import RayLost, await_start, wait_while_running
-from wire.config import BusConfig, StoreConfig, flat, nested
-from wire.logs import LogConfig, secrets_in
+from wire.config import flat, nested
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -45,17 +42,6 @@ and answers 503."""
 
 STOP_MARGIN_S = 5.0
 """Added to a replica's own limits, so that Serve kills none that would have ended by itself."""
-
-
-class _Sections(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # the input may hold secrets
-
-    serving: ServingConfig = ServingConfig()
-    bus: BusConfig = BusConfig()
-    store: StoreConfig = StoreConfig()
-    encoder: str = "minilm-l6"
-    log_level: str = "info"
-    log_json: bool = False
 
 
 class AppReplica:
@@ -136,16 +122,8 @@ def build(args: Mapping[str, Any]) -> "Application":
     key comes from LIFELONG_SIGNING_KEY. HTTP is served by Serve's own proxy then. Raises ValueError, which names what
     is wrong or missing.
     """
-    sections = _Sections(**nested(flat(args)))
-    key = os.environ.get(KEY_VARIABLE, "")
-    config = ReplicaConfig(
-        encoder=sections.encoder,
-        serving=sections.serving,
-        bus=sections.bus,
-        store=sections.store,
-        signing_key=key.encode(),
-        logs=LogConfig(sections.log_level, sections.log_json, secrets=(key, *secrets_in([*dict(sections).values()]))),
-    )
+    settings = ReplicaSettings(**nested(flat(args)))
+    config = ReplicaConfig.of(settings, signing_key=os.environ.get(KEY_VARIABLE, "").encode())
     _require_addresses(config)
     return application(config, listens=False)
 

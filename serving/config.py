@@ -1,15 +1,15 @@
 """The settings of serving: batches, queues, windows, bounds, and the address that HTTP listens on."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BeforeValidator, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 
 from wire.backoff import Backoff
 from wire.config import SECTION, BusConfig, StoreConfig, require
-from wire.logs import LogConfig
+from wire.logs import LogConfig, LogLevel, secrets_in
 from wire.records import MAX_EVENT_BYTES
 
 ApiKey: TypeAlias = Annotated[SecretStr, MinLen(16)]
@@ -158,6 +158,33 @@ class ServingConfig:
         )
 
 
+class ReplicaSettings(BaseModel):
+    """The settings that replicas read, by name. Those of all processes extend them (`services/settings.py`)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # the input may hold secrets
+        use_attribute_docstrings=True,
+    )
+
+    encoder: str = "minilm-l6"
+    """The encoder to start from: `minilm-l6` (installed with us), a local folder, or a cached Hugging Face id."""
+    log_level: LogLevel = LogConfig().level
+    """Lowest level of what is logged."""
+    log_json: bool = LogConfig().as_json
+    """Whether logs are JSON lines instead of text."""
+
+    bus: BusConfig = BusConfig()
+    store: StoreConfig = StoreConfig()
+    serving: ServingConfig = ServingConfig()
+
+    @property
+    def logs(self) -> LogConfig:
+        """The level and the format of the log, which hides every secret of these settings."""
+        return LogConfig(self.log_level, self.log_json, secrets_in([*dict(self).values()]))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
     """Everything that a replica needs to know. Keys and addresses are left out of its repr.
@@ -171,3 +198,15 @@ class ReplicaConfig:
     store: StoreConfig = field(repr=False)
     signing_key: bytes = field(repr=False)
     logs: LogConfig = field(default_factory=LogConfig)
+
+    @classmethod
+    def of(cls, settings: ReplicaSettings, *, signing_key: bytes) -> "ReplicaConfig":
+        """Returns the configuration of replicas under these settings, whose logs hide the key, too."""
+        return cls(
+            encoder=settings.encoder,
+            serving=settings.serving,
+            bus=settings.bus,
+            store=settings.store,
+            signing_key=signing_key,
+            logs=replace(settings.logs, secrets=(signing_key.decode(), *settings.logs.secrets)),
+        )

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TextIO
+from typing import Final, Literal, TextIO, TypeAlias
 
 import structlog
 from pydantic import SecretStr
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 HIDDEN = "**********"
 """What is shown in the place of a secret: the mask of pydantic's SecretStr, so that there is one."""
@@ -25,40 +27,31 @@ SILENT = ("kafka",)
 class LogConfig:
     """The level and the format of the log. `secrets` are replaced wherever they would be written."""
 
-    level: str = "info"
+    level: LogLevel = "info"
     as_json: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
     """Sets up structlog, and the standard library's logging for the libraries that use it (warnings and above)."""
-
-    def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        return {key: _redacted(value, config.secrets) for key, value in event.items()}
-
-    beginning: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    renderer: Processor = structlog.dev.ConsoleRenderer(colors=stream.isatty())
-    if config.as_json:
-        renderer = structlog.processors.JSONRenderer()
-    ending: list[Processor] = [redact, renderer]
+    colors = stream.isatty()
     structlog.configure(
-        processors=[*beginning, *ending],
+        processors=[*_BEGINNING, *_ending(config, colors=colors)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[config.level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     foreign = logging.StreamHandler(stream)
-    foreign.setFormatter(
-        ProcessorFormatter(foreign_pre_chain=beginning, processors=[ProcessorFormatter.remove_processors_meta, *ending])
-    )
+    foreign.setFormatter(formatter(config, colors=colors))
     logging.basicConfig(level=logging.WARNING, handlers=[foreign], force=True)
     for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def formatter(config: LogConfig, *, colors: bool = False) -> ProcessorFormatter:
+    """Returns the formatter of libraries' lines, for a handler of the standard library: as ours, and as redacted."""
+    processors = [ProcessorFormatter.remove_processors_meta, *_ending(config, colors=colors)]
+    return ProcessorFormatter(foreign_pre_chain=_BEGINNING, processors=processors)
 
 
 def secrets_in(value: object) -> tuple[str, ...]:
@@ -83,6 +76,23 @@ def without_password(text: str) -> str:
     """
     hidden = re.sub(r"://[^@/\s]*@", f"://{HIDDEN}@", text)
     return re.sub(r"([?&](?:username|password)=)[^&\s]*", rf"\g<1>{HIDDEN}", hidden)
+
+
+_BEGINNING: Final[tuple[Processor, ...]] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+
+
+def _ending(config: LogConfig, *, colors: bool) -> list[Processor]:
+    def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return {key: _redacted(value, config.secrets) for key, value in event.items()}
+
+    if config.as_json:
+        return [redact, structlog.processors.JSONRenderer()]
+    return [redact, structlog.dev.ConsoleRenderer(colors=colors)]
 
 
 def _redacted(value: object, secrets: tuple[str, ...]) -> object:

@@ -12,7 +12,6 @@ import typer
 
 if TYPE_CHECKING:
     from services.settings import Loaded, Settings
-    from wire.logs import LogConfig
 
 Options = ParamSpec("Options")
 
@@ -70,7 +69,7 @@ class CliContext:
 
         os.umask(OWNER_ONLY)
         settings = self.load(**own_flags).settings
-        configure(logs_of(settings))
+        configure(settings.logs)
         return settings
 
     def attached(self, **own_flags: Any) -> "Settings":
@@ -79,16 +78,8 @@ class CliContext:
         from wire.logs import configure
 
         settings = attach(self.process(**own_flags))
-        configure(logs_of(settings))  # again, since the key must be hidden, too
+        configure(settings.logs)  # again, since the key must be hidden, too
         return settings
-
-
-def logs_of(settings: "Settings") -> "LogConfig":
-    """Returns the logging configuration of processes under these settings, which hides all their secrets."""
-    from services.settings import values_of
-    from wire.logs import LogConfig, secrets_in
-
-    return LogConfig(settings.log_level, settings.log_json, secrets_in([*values_of(settings).values()]))
 
 
 def require_strategy(settings: "Settings") -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from services.commands.context import CliContext, logs_of, reads_settings, require_strategy
+from services.commands.context import CliContext, reads_settings, require_strategy
 
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
@@ -63,15 +63,7 @@ def serve(context: CliContext, replicas: ReplicasOption = None) -> None:
     settings = context.attached(serving__replicas=replicas)
     # loaded here so that its errors are reported once, and not by every replica
     TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
-    config = ReplicaConfig(
-        encoder=settings.encoder,
-        serving=settings.serving,
-        bus=settings.bus,
-        store=settings.store,
-        signing_key=key_bytes(settings),
-        logs=logs_of(settings),
-    )
-    run(config, stop_signal())
+    run(ReplicaConfig.of(settings, signing_key=key_bytes(settings)), stop_signal())
 
 
 @reads_settings

@@ -31,6 +31,7 @@ from services.settings import Settings, replaced
 from services.stack import LOGS, Stack, open_store
 from wire.bus import Bus
 from wire.clock import now_ms
+from wire.logs import LogConfig, formatter
 
 LOST = 1
 USAGE = 2
@@ -117,7 +118,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     profile = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
-        logging_into(settings.state_dir / LOGS / "demo.log"),
+        logging_into(settings.state_dir / LOGS / "demo.log", settings.logs),
         Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
     ):
         say("The replicas are ready.")
@@ -142,11 +143,12 @@ def _where_commands_look(settings: Settings) -> Path | None:
 
 
 @contextmanager
-def logging_into(path: Path) -> Iterator[None]:
-    """Writes the logs of libraries to a file beside the logs of the stack, and not over the panel."""
+def logging_into(path: Path, config: LogConfig) -> Iterator[None]:
+    """Writes the logs of libraries, redacted, to a file beside the logs of the stack, and not over the panel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(formatter(config))
     before = root.handlers
     root.handlers = [file]
     try:

@@ -24,6 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import BinaryIO
@@ -85,28 +86,23 @@ def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None 
     """
     binary = find_binary()
     private_folder(state_dir)
-    lock = _lock(state_dir)
-    try:
-        socket_path = _socket_folder(state_dir) / SOCKET
-        server = LocalRedis(
-            _command(binary, socket_path, state_dir, options or {}),
-            state_dir=state_dir,
-            socket_path=socket_path,
-            version=version_of(binary),
-            log=RotatingLog(state_dir / "redis.log"),
-            lock=lock,
-        )
-    except OSError as error:
-        lock.close()
-        raise NoRedis(f"redis-server cannot be started on {state_dir}: {error}") from error
-    except BaseException:
-        lock.close()
-        raise
-    try:
+    with ExitStack() as undo:
+        lock = undo.enter_context(_lock(state_dir))
+        try:
+            socket_path = _socket_folder(state_dir) / SOCKET
+            server = LocalRedis(
+                _command(binary, socket_path, state_dir, options or {}),
+                state_dir=state_dir,
+                socket_path=socket_path,
+                version=version_of(binary),
+                log=RotatingLog(state_dir / "redis.log"),
+                lock=lock,
+            )
+        except OSError as error:
+            raise NoRedis(f"redis-server cannot be started on {state_dir}: {error}") from error
+        undo.callback(server.stop)
         _wait_until_ready(server, socket_path)
-    except BaseException:
-        server.stop()
-        raise
+        undo.pop_all()
     return server
 
 

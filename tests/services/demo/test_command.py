@@ -10,6 +10,7 @@ from services.demo.command import USAGE, fresh, logging_into, run
 from services.demo.options import DemoOptions
 from services.settings import Settings, load
 from services.supervisor import StackFailed
+from wire.logs import HIDDEN, LogConfig
 
 
 @pytest.fixture
@@ -54,9 +55,10 @@ def test_what_a_killed_run_has_left_goes_with_the_next(settings: Settings) -> No
         assert not left.exists()
 
 
-def test_what_libraries_log_goes_into_a_file(tmp_path: Path) -> None:
+def test_what_libraries_log_goes_into_a_file_without_secrets(tmp_path: Path) -> None:
     before = logging.getLogger().handlers
-    with logging_into(tmp_path / "logs" / "demo.log"):
-        logging.getLogger("kafka").warning("no news")
-    assert "no news" in (tmp_path / "logs" / "demo.log").read_text()
+    with logging_into(tmp_path / "logs" / "demo.log", LogConfig(secrets=("correct-horse",))):
+        logging.getLogger("kafka").warning("no news of redis://me:hush@host by %s", "correct-horse")
+    (line,) = (tmp_path / "logs" / "demo.log").read_text().splitlines()
+    assert f"no news of redis://{HIDDEN}@host by {HIDDEN}" in line
     assert logging.getLogger().handlers is before
