@@ -234,22 +234,22 @@ def _settle(scene: Scene, load: _Load, log: Say) -> tuple[TopicContents, WeightM
 
 
 def _last_published(scene: Scene, load: _Load) -> WeightManifest | None:
-    """The newest version, once there has been no newer one for a while."""
+    """The current version, once it has been current for a while."""
     quiet_s = 5 * scene.settings().learner.publish_interval_s
-    newest = 0
+    current = 0
     since_s = time.monotonic()
 
     def is_quiet() -> bool:
-        nonlocal newest, since_s
-        current = load.watch.newest
-        if current != newest:
-            newest = current
+        nonlocal current, since_s
+        version = load.watch.current
+        if version != current:
+            current = version
             since_s = time.monotonic()
         return time.monotonic() - since_s > quiet_s
 
     _wait(scene, load, is_quiet, SETTLE_S)
     try:
         with closing(open_store(scene.settings())) as store:
-            return store.versions.manifest(newest)
+            return store.versions.manifest(current)
     except WireError:
         return None

@@ -16,14 +16,14 @@ POLL_INTERVAL_S = 0.3
 
 
 class LearnerWatch:
-    """Holds the last report of the learner; `newest` is the newest version in the store."""
+    """Holds the last report of the learner; `current` is the version that it goes on from."""
 
     def __init__(self, settings: Callable[[], Settings], ledger: ChaosLedger) -> None:
         self._settings = settings
         self._ledger = ledger
         self._closed = threading.Event()
         self.report: LearnerReport | None = None
-        self.newest = 0
+        self.current = 0
         self._seen: dict[str, object] = {}
         self._polled_s = time.monotonic()
 
@@ -55,7 +55,7 @@ class LearnerWatch:
     def _poll(self, store: Store) -> None:
         report = store.reports.learner()
         plan = store.plans.read()
-        self.newest = store.versions.current()
+        self.current = store.versions.current()
         if report is not None:
             self.report = report
             self._record(LEARNER, report.counts.get("labels", 0))

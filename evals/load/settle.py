@@ -1,11 +1,11 @@
 """Waits, between a stage and its test, until every label that was sent has its effect on what is served.
 
-    last label in its topic --> newest version has learned it --> stable version has --> every replica follows
+    last label in its topic --> current version has learned it --> stable version has --> every replica follows
 
 No more labels come now, so nothing can judge the version that learned the last of them: it would stay a candidate for
 good. The demo then promotes it, as an operator would, and says so.
 
-Labels of the holdout and repeated labels make no new version. So where no version follows for a while, the newest one
+Labels of the holdout and repeated labels make no new version. So where no version follows for a while, the current one
 has learned all that there is. After the last stage the learner has time to rehearse; that is waited for too.
 """
 
@@ -19,8 +19,8 @@ from evals.load.watcher import ServiceSnapshot, Watcher
 
 
 @dataclass(slots=True)
-class _Newest:
-    """The newest version, and since when it has been the newest, or when it was last promoted."""
+class _Current:
+    """The current version, and since when it has been current, or when it was last promoted."""
 
     version: int
     since_s: float
@@ -80,7 +80,7 @@ class Settler:
         consumes: snapshots; produces: promotions; waits for: the stable version; unblocked by: it, or the timeout
         """
         deadline_s = time.monotonic() + self.timeouts.learn_s
-        newest = _Newest(0, time.monotonic())
+        current = _Current(0, time.monotonic())
 
         def is_live(snapshot: ServiceSnapshot) -> bool:
             return snapshot.is_rolled_out and covers(snapshot, snapshot.stable)
@@ -89,25 +89,25 @@ class Settler:
             self._pass_time()
             snapshot = self.watcher.snapshot()
             now_s = time.monotonic()
-            if snapshot.newest != newest.version:
-                newest = _Newest(snapshot.newest, now_s)
-            if self._is_over(snapshot, newest, covers(snapshot, snapshot.newest), now_s):
+            if snapshot.current != current.version:
+                current = _Current(snapshot.current, now_s)
+            if self._is_over(snapshot, current, covers(snapshot, snapshot.current), now_s):
                 return True
             if now_s >= deadline_s:
                 return False
         return True
 
-    def _is_over(self, snapshot: ServiceSnapshot, newest: _Newest, is_all: bool, now_s: float) -> bool:
-        """Whether the newest version has learned all there is and is served. Promotes it where nobody else will."""
-        age_s = now_s - newest.since_s
+    def _is_over(self, snapshot: ServiceSnapshot, current: _Current, is_all: bool, now_s: float) -> bool:
+        """Whether the current version has learned all there is and is served. Promotes it where nobody else will."""
+        age_s = now_s - current.since_s
         if not is_all and age_s < self.timeouts.quiet_s:
             return False
-        if snapshot.stable == newest.version:
+        if snapshot.stable == current.version:
             return snapshot.is_rolled_out
         if age_s >= self.timeouts.judge_s:
-            self.callbacks.say(f"no label is left to judge version {newest.version} by: promoted by the demo")
-            self.callbacks.promote(newest.version)
-            newest.since_s = now_s
+            self.callbacks.say(f"no label is left to judge version {current.version} by: promoted by the demo")
+            self.callbacks.promote(current.version)
+            current.since_s = now_s
         return False
 
     def _pass_time(self) -> None:

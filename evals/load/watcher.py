@@ -25,12 +25,12 @@ class ServiceSnapshot:
     """The state of the service at one moment."""
 
     plan: RolloutPlan | None = None
-    newest: int = 0
-    """The newest version in the store."""
+    current: int = 0
+    """The version that the learner goes on from."""
     served: WeightManifest | None = None
     """The manifest of the stable version."""
     evaluation: Evaluation | None = None
-    """The learner's evaluation of the newest version."""
+    """The learner's evaluation of the current version."""
     through: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """The offsets that each version was trained through."""
     reports: tuple[ReplicaReport, ...] = ()
@@ -133,7 +133,7 @@ class Watcher:
     def poll(self) -> None:
         """Polls once. Only one thread may call it at a time, since it adds up."""
         plan = self._store.plans.read()
-        newest = self._store.versions.current()
+        current = self._store.versions.current()
         reports = tuple(self._store.reports.replicas())
         entries = self._store.versions.history(NUM_ENTRIES)
         self._published.update(entry.version for entry in entries if entry.action == "published")
@@ -143,16 +143,16 @@ class Watcher:
         self._num_replicas = self._num_replicas or len(self._replicas)
         before = self.snapshot()
         learner = self._store.reports.learner()
-        versions = {newest, *(plan.versions if plan else ())}
+        versions = {current, *(plan.versions if plan else ())}
         manifests = self._manifests(versions - {0, *before.through})
         served = self._served(plan, before, manifests)
         through = {version: manifest.trained_through for version, manifest in manifests.items()}
         after = replace(
             before,
             plan=plan,
-            newest=newest,
+            current=current,
             served=served,
-            evaluation=manifests[newest].evaluation if newest in manifests else before.evaluation,
+            evaluation=manifests[current].evaluation if current in manifests else before.evaluation,
             through={**before.through, **through},
             reports=reports,
             replaced=len(self._replicas) - self._num_replicas,

@@ -149,12 +149,12 @@ def _arms(snapshot: ServiceSnapshot) -> str:
 
 
 def _learner(snapshot: ServiceSnapshot) -> str:
-    """Returns the learner's evaluation of its newest version, in words."""
+    """Returns the learner's evaluation of the current version, in words."""
     evaluation = snapshot.evaluation
     if evaluation is None:
         return "nothing published yet"
     return (
-        f"version {snapshot.newest}, {snapshot.published} published; on {evaluation.num_labels} held-back labels "
+        f"version {snapshot.current}, {snapshot.published} published; on {evaluation.num_labels} held-back labels "
         f"{evaluation.accuracy:.1%} right (before: {evaluation.parent_accuracy:.1%})"
     )
 

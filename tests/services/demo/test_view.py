@@ -21,7 +21,7 @@ from wire.store import Store
 ARMS = (Arm(name="stable", version=3, share=0.8), Arm(name="candidate", version=4, share=0.2))
 SNAPSHOT = ServiceSnapshot(
     plan=RolloutPlan(revision=5, salt="", arms=ARMS),
-    newest=4,
+    current=4,
     evaluation=Evaluation(num_labels=50, accuracy=0.9, parent_accuracy=0.8),
     published=4,
     swaps=9,
