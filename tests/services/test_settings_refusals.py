@@ -92,8 +92,8 @@ def test_a_section_in_the_place_of_a_setting_is_refused_and_so_is_an_unknown_one
     with pytest.raises(BadSettings) as caught:
         load(file=file, environ={}, flags={"log_json.x": "1"})
     assert [problem.split(" is ")[0] for problem in caught.value.problems] == [
-        f"{file} seed.x: {{'x': 1}}",
         "--set log_json.x: {'x': '1'}",
+        f"{file} seed.x: {{'x': 1}}",
         f"{file} nonsense.a, {file} nonsense.b: nonsense",
     ]
 
