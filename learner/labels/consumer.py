@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import structlog
 
-from learner.labels.flow import FlowControl, Levels, Unread
+from learner.labels.flow import FlowControl, Levels, Times, Topic, Unread
 from learner.labels.letters import Letters, LetterSender
 from wire.bus import Bus, Followed, Follower, Received, partition_name
 from wire.errors import BusUnavailable, LogTruncated, WireError
@@ -118,8 +118,7 @@ class Feed:
         self._fetched.extend(followed.received)
         self._ends = followed.offsets
         self.logs = dict(followed.logs)
-        records = [received.record for received in followed.received]
-        self._flow.on_read({type(record): record.time_ms for record in records}, self._clock_s())
+        self._flow.on_read(_last_times(followed.received), self._clock_s())
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:
@@ -167,3 +166,8 @@ class Feed:
         for refused in followed.refused:
             self._counts[f"unreadable_{refused.dead_letter.reason}"] += 1
         self._letters.add(refused.dead_letter for refused in followed.refused)
+
+
+def _last_times(received: Iterable[Received[Answer | Feedback]]) -> dict[Topic, Times]:
+    """Returns the times of the last record of each topic."""
+    return {type(each.record): Times(each.record.time_ms, each.log_ms) for each in received}

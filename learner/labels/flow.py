@@ -9,17 +9,18 @@ other half of the window is room for what comes before the next decision. "Many"
 window holds: fewer can do little harm. A paused topic is resumed only when its window is a quarter full or nothing of
 the other topic is unread: the hysteresis keeps the reader from changing its mind with every poll.
 
-Labels are paused only while they are later than the answers. Labels older than the oldest answer (topics have unlike
-retention) have no answer to wait for, and neither have labels whose answers are lost. Answers that nobody labels fill
-their window all the time, and that pauses nothing: while few labels are unread, the oldest answer is dropped.
+Labels that are older than the answers have no answer to wait for (topics have unlike retention), so nothing is paused
+for them. They are older only where two clocks say so: that of the sender, which may be wrong or tell no more than the
+day, and that of the log, which is the broker's. Answers that nobody labels fill their window all the time, and that
+pauses nothing: while few labels are unread, the oldest answer is dropped.
 
 There is no deadlock. The two topics are never paused at once, and one is paused only for unread records of the other
 that keep coming. So while anything is unread, some topic with unread records may be read: if the unread records are
 those of the paused topic, then the other topic has unread records, too. Where those do not come for STALLED_S, nothing
 is paused for them any more.
 
-Rejected: a common order by time (the time of a label is its sender's word), and one record of each in turn (most events
-are never labelled).
+Rejected: a common order by time (the time of a label is its sender's word), the log's clock alone (a topic that was
+restored from a copy has the times of its restoration), and one record of each in turn (most events are never labelled).
 """
 
 from collections.abc import Mapping
@@ -49,6 +50,17 @@ class Levels(NamedTuple):
     labels: Level
 
 
+class Times(NamedTuple):
+    """The times of a record in milliseconds, by the clock of its sender and by that of its log; 0 where unknown."""
+
+    sender_ms: int
+    log_ms: int
+
+    def is_before(self, other: "Times") -> bool:
+        """Whether both clocks say that this record is older than `other`. A clock that does not know says no."""
+        return 0 < self.sender_ms < other.sender_ms and 0 < self.log_ms < other.log_ms
+
+
 class Unread(NamedTuple):
     """Counts the records of each topic that are there and were not read."""
 
@@ -62,7 +74,7 @@ class Unread(NamedTuple):
 def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_label_later: bool) -> Topic | None:
     """Returns the topic that is not to be read now. `paused` is the one that was not read until now.
 
-    `is_label_later`: the labels that were read last were given after the answers that were read last.
+    `is_label_later`: the labels that were read last are not older than the answers that were read last.
     """
     if is_label_later and _is_ahead(levels.labels, unread.answers, is_paused=paused is Feedback):
         return Feedback
@@ -85,7 +97,7 @@ class FlowControl:
         self._paused: Topic | None = None
         self._since_s = 0.0
         self._stalled: set[Topic] = set()
-        self._read_ms: dict[Topic, int] = {}
+        self._last: dict[Topic, Times] = {}  # of the records that were read last
 
     def choose_paused(self, levels: Levels, unread: Unread, now_s: float) -> Topic | None:
         """Returns the topic that is not to be read at `now_s`; None where both may be read."""
@@ -98,11 +110,11 @@ class FlowControl:
             self._since_s = now_s
         return self._paused
 
-    def on_read(self, records: Mapping[Topic, int], now_s: float) -> None:
-        """Notes which topics records were read of, each with the time of its last record in milliseconds."""
-        for topic, time_ms in records.items():
+    def on_read(self, records: Mapping[Topic, Times], now_s: float) -> None:
+        """Notes which topics records were read of, each with the times of its last record."""
+        for topic, times in records.items():
             self._stalled.discard(topic)
-            self._read_ms[topic] = time_ms
+            self._last[topic] = times
             if topic is not self._paused:
                 self._since_s = now_s
 
@@ -112,7 +124,7 @@ class FlowControl:
 
     @property
     def _is_label_later(self) -> bool:
-        """Whether the last label is later than the last answer; True where a time is unknown, as a label's may be."""
-        answer_ms = self._read_ms.get(Answer, 0)
-        label_ms = self._read_ms.get(Feedback, 0)
-        return not answer_ms or not label_ms or label_ms >= answer_ms
+        """Whether the last label is not older than the last answer; True where none of one topic was read."""
+        if len(self._last) < len(OTHER):
+            return True
+        return not self._last[Feedback].is_before(self._last[Answer])

@@ -47,14 +47,17 @@ def answer(number: int) -> Answer:
     )
 
 
-def fill(bus: Bus) -> None:
-    """Sends an answer for every event, one a millisecond, and a label a second after each answer."""
+def fill(bus: Bus, *, is_clock_right: bool) -> None:
+    """Sends an answer for every event, one a millisecond, and a label a second after each answer.
+
+    A clock of the labels that is not right says the same time for ever.
+    """
     publisher = bus.publisher()
     for number in range(NUM_EVENTS):
         publisher.send(answer(number))
     for number in range(NUM_EVENTS):
-        label = Feedback(event_id=event_id(number), label="x", source="desk", time_ms=1_001 + number)
-        publisher.send(label)
+        time_ms = 1_001 + number if is_clock_right else 1
+        publisher.send(Feedback(event_id=event_id(number), label="x", source="desk", time_ms=time_ms))
     publisher.flush(200)
 
 
@@ -79,9 +82,12 @@ def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
 
 @pytest.mark.live
 @pytest.mark.slow
-def test_a_learner_that_was_away_learns_what_was_said_meanwhile(bus: Bus, broker: LocalBroker) -> None:
+@pytest.mark.parametrize("is_clock_right", [True, False])
+def test_a_learner_that_was_away_learns_what_was_said_meanwhile(
+    bus: Bus, broker: LocalBroker, is_clock_right: bool
+) -> None:
     """B6: 60,000 answers and labels lie in the topics, and the windows hold some thousand."""
-    fill(bus)
+    fill(bus, is_clock_right=is_clock_right)
     num_bytes = WINDOW[broker.kind] * (OVERHEAD + 200)
     config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
     counts = caught_up(bus, config)

@@ -19,10 +19,15 @@ R = TypeVar("R", bound=TopicRecord)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received(Generic[R]):
-    """A record, and the position to finish once its effect is done."""
+    """A record, and the position to finish once its effect is done.
+
+    `log_ms` is the time of the record in its log: that of the broker where the topic has `LogAppendTime`, else that of
+    the sender's client. It is negative where the log has none.
+    """
 
     record: R
     position: Position
+    log_ms: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +48,8 @@ def read(raw: Raw, record_type: type[R], position: Position, *, log: str, refuse
     try:
         if raw.error is not None:
             raise raw.error
-        return Received(record=from_message(record_type, message, place), position=position)
+        record = from_message(record_type, message, place)
+        return Received(record=record, position=position, log_ms=raw.timestamp_ms)
     except BadMessage as error:
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)
 

@@ -1,7 +1,10 @@
-"""The configuration of our topics: partitions, retention, and size limits above what we accept.
+"""The configuration of our topics: partitions, retention, the clock, and size limits above what we accept.
 
 An oversized event must be able to arrive, or it could not become a dead letter. The dead letter of the largest message
 must fit, too.
+
+The broker sets the times of answers and labels, so that the learner can compare them (`learner.labels.flow`), whatever
+the clock of a sender says. The time of an event is the client's own.
 """
 
 from typing import Any
@@ -30,6 +33,7 @@ RETENTION_MS: dict[type, int] = {
     DeadLetter: 30 * DAY_MS,
     Quarantined: 30 * DAY_MS,
 }
+TIMED_BY_BROKER = (Answer, Feedback)
 
 
 def create(admin: Any, config: BusConfig) -> None:
@@ -48,6 +52,7 @@ def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any
         "configs": {
             "cleanup.policy": "delete",
             "retention.ms": str(RETENTION_MS[record_type]),
+            "message.timestamp.type": "LogAppendTime" if record_type in TIMED_BY_BROKER else "CreateTime",
             "max.message.bytes": str(MAX_LETTER_BYTES if record_type is DeadLetter else MAX_MESSAGE_BYTES),
             # one of three replicas may be away; an acknowledged record is then still on two
             "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),

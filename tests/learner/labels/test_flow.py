@@ -1,6 +1,6 @@
 """Labels and answers are read side by side, and while anything is unread, something is read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
-from learner.labels.flow import OTHER, STALLED_S, FlowControl, Levels, Topic, Unread, choose_paused
+from learner.labels.flow import OTHER, STALLED_S, FlowControl, Levels, Times, Topic, Unread, choose_paused
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD, Level
@@ -76,13 +76,22 @@ def test_nobody_waits_for_records_that_do_not_come() -> None:
     full = levels(0.0, 0.9)
     unread = Unread(answers=900, labels=900)
     assert flow.choose_paused(full, unread, 0.0) is Feedback
-    flow.on_read({Answer: 5}, STALLED_S)
+    flow.on_read({Answer: Times(5, 5)}, STALLED_S)
     assert flow.choose_paused(full, unread, 2 * STALLED_S - 0.1) is Feedback
     assert flow.choose_paused(full, unread, 2 * STALLED_S) is None
-    flow.on_read({Feedback: 7}, 2 * STALLED_S)
+    flow.on_read({Feedback: Times(7, 7)}, 2 * STALLED_S)
     assert flow.choose_paused(full, unread, 9 * STALLED_S) is None
-    flow.on_read({Answer: 6}, 9 * STALLED_S)
+    flow.on_read({Answer: Times(6, 6)}, 9 * STALLED_S)
     assert flow.choose_paused(full, unread, 9 * STALLED_S) is Feedback
+
+
+def number_of(record: Answer | Feedback) -> int:
+    return int(record.event_id.removeprefix("event-"))
+
+
+def appended_in_order(record: Answer | Feedback) -> int:
+    """Returns the time of a record in a log whose broker appends answer and label of an event at the same time."""
+    return 1 + number_of(record)
 
 
 @dataclass(slots=True)
@@ -91,6 +100,7 @@ class Reader:
 
     logs: dict[Topic, Sequence[Answer | Feedback]]
     join: Join
+    log_ms: Callable[[Answer | Feedback], int] = appended_in_order
     flow: FlowControl = field(default_factory=FlowControl)
     now_s: float = 0.0
     read: dict[Topic, int] = field(default_factory=lambda: {Answer: 0, Feedback: 0})
@@ -106,7 +116,7 @@ class Reader:
         records = self.logs[topic][self.read[topic] : self.read[topic] + num_records]
         self.join.match(records)
         self.read[topic] += len(records)
-        self.flow.on_read({topic: records[-1].time_ms}, self.now_s)
+        self.flow.on_read({topic: Times(records[-1].time_ms, self.log_ms(records[-1]))}, self.now_s)
         return True
 
     @property
@@ -169,6 +179,48 @@ def test_a_backlog_is_learnt_whole_in_windows_that_are_much_smaller(delay: int, 
         reader.step(*steps[num_steps % len(steps)], 0.01)
         num_steps += 1
     assert reader.join.counts["matched"] == len(numbers)
+
+
+CLOCKS: dict[str, Callable[[int], int]] = {
+    "right": lambda number: 1 + number,
+    "constant": lambda number: 1,
+    "unknown": lambda number: 0,
+    "behind": lambda number: max(1, number - 1_000),
+    "ahead": lambda number: number + 1_000,
+    "tells only the day": lambda number: 1 + number // 1_000 * 1_000,
+}
+"""What a desk says of the time of a label, by the number of its event."""
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_backlog_is_learnt_whole_whatever_the_senders_of_labels_say_of_the_time(clock: str) -> None:
+    """B6: the broker's clock says, too, which labels are older than the answers."""
+    numbers = range(5_000)
+    logs: dict[Topic, Sequence[Answer | Feedback]] = {
+        Answer: [timed(number)[0] for number in numbers],
+        Feedback: [feedback(number, time_ms=CLOCKS[clock](number)) for number in numbers],
+    }
+    assert num_matched(logs, appended_in_order) == len(numbers)
+
+
+@pytest.mark.parametrize("first", [Answer, Feedback])
+def test_a_backlog_is_learnt_whole_from_topics_that_were_restored_one_after_the_other(first: Topic) -> None:
+    """B6: the times of the logs are those of the restoration then, and the senders' clocks are right."""
+    numbers = range(5_000)
+    logs: dict[Topic, Sequence[Answer | Feedback]] = {
+        Answer: [timed(number)[0] for number in numbers],
+        Feedback: [timed(number)[1] for number in numbers],
+    }
+    assert num_matched(logs, lambda record: 1 + number_of(record) + len(numbers) * (type(record) is not first)) == 5_000
+
+
+def num_matched(logs: dict[Topic, Sequence[Answer | Feedback]], log_ms: Callable[[Answer | Feedback], int]) -> int:
+    """Returns how many labels find their answers, where labels are read twice as fast as answers."""
+    reader = Reader(logs, make_join(400), log_ms)
+    turns: Iterator[tuple[Topic, int]] = cycle(((Feedback, 20), (Answer, 10)))
+    while any(reader.unread):
+        reader.step(*next(turns), 0.01)
+    return reader.join.counts["matched"]
 
 
 def test_labels_older_than_every_answer_do_not_hold_up_the_others() -> None:
