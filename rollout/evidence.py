@@ -6,7 +6,8 @@
 
 Only answers given under plan revision `since_revision` or a later one count, so a decision never rests on labels from
 before the previous decision. Labels may come late, early, twice or without an answer; each case has a counter.
-`wire.events` decides which answer a label belongs to; a label that matches several counts for none.
+`wire.events` decides which answer a label belongs to; a label that matches several counts for none. Clients use an id
+twice: another text or entity under the same source and id is another event, whose answer has a receipt of its own.
 
 The waiting answers are bounded. Beyond the bound they are thinned, the more the older they are: each doubling of age
 halves the share that is left, sampled by a hash of the event that nobody outside can predict. So labels find answers
@@ -22,12 +23,16 @@ from collections import Counter, OrderedDict, defaultdict
 from dataclasses import dataclass, field
 
 from rollout.influence import Influence
-from wire.events import AMBIGUOUS, EventKey, aliases_of, encoded_key, key_of, lookup_alias, matching
+from rollout.waiting import WaitingAnswer
+from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
 from wire.recent import RecentHashes, hash_of
 from wire.records import CANDIDATE, STABLE, Answer, Feedback
 
 LOAD_AFTER_THINNING = 0.75
 """Share of the bound on waiting answers that is left after thinning."""
+
+SAME_KEY = 8
+"""Number of events of one source and id whose answers wait at a time. The oldest is dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +70,6 @@ class Evidence:
 
 
 @dataclass(slots=True)
-class _WaitingAnswer:
-    """An answer that waits for its label. `number` counts the answers up to it."""
-
-    source: str
-    event_id: str
-    entity: str
-    times_ms: tuple[int, ...]
-    arm: str
-    version: int
-    label: str | None
-    number: int
-
-    @property
-    def key(self) -> EventKey:
-        return self.source, self.event_id
-
-
-@dataclass(slots=True)
 class EvidenceWindow:
     """Collects the evidence since one revision of the plan. Verbs: add_answer, add_label, evidence, restart.
 
@@ -97,8 +84,8 @@ class EvidenceWindow:
     stable_version: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _num_answers: int = 0
-    _answers: dict[EventKey, _WaitingAnswer] = field(default_factory=dict)
-    _by_id: defaultdict[str, set[EventKey]] = field(default_factory=lambda: defaultdict(set))
+    _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
+    _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
     _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
     _judged: RecentHashes = field(init=False)
     _tallies: dict[str, Tally] = field(default_factory=dict)  # by arm
@@ -121,33 +108,24 @@ class EvidenceWindow:
         self._last_version = 0
 
     def add_answer(self, answer: Answer) -> None:
-        key = key_of(answer)
         if answer.rollout_revision < self.since_revision:
             self.counts["answer_before_decision"] += 1
         elif answer.arm not in (STABLE, CANDIDATE):
             self.counts["answer_of_stand_in"] += 1  # it is evidence for neither arm
-        elif encoded_key(key) in self._judged:
-            self.counts["answer_repeated"] += 1
-        elif (first := self._answers.get(key)) is not None:
-            self.counts["answer_repeated"] += 1
-            first.times_ms += (answer.time_ms,)  # its receipt is valid, too
         else:
-            self._num_answers += 1
-            if answer.arm == CANDIDATE:
-                self._first_version = min(self._first_version or answer.weights_version, answer.weights_version)
-            self._join_or_wait(_waiting_answer(answer, self._num_answers))
+            self._add(WaitingAnswer.from_answer(answer, self._num_answers + 1, seed=self.seed))
 
     def add_label(self, feedback: Feedback) -> None:
         """Adds a label that is believed: the caller has refused forged receipts."""
         alias = lookup_alias(feedback)
-        matches = matching(feedback, [self._answers[key] for key in self._by_id.get(feedback.event_id, ())])
-        if alias in self._labels or alias in self._judged:
-            self.counts["label_repeated"] += 1
-        elif len(matches) > 1:
-            self.counts[f"label_{AMBIGUOUS}"] += 1
-        elif matches:
+        matches = matching(feedback, self._by_id.get(feedback.event_id, ()))
+        if len(matches) == 1 and (has_receipt(feedback) or alias not in self._judged):
             if self._judge(matches[0], feedback):
                 self._forget(matches[0])
+        elif matches:
+            self.counts[f"label_{AMBIGUOUS}"] += 1
+        elif alias in self._labels or alias in self._judged:
+            self.counts["label_repeated"] += 1
         else:
             self._labels[alias] = feedback
             if len(self._labels) > self.max_unlabelled:
@@ -164,19 +142,37 @@ class EvidenceWindow:
             first_version=self._first_version,
         )
 
-    def _join_or_wait(self, answer: _WaitingAnswer) -> None:
+    def _add(self, answer: WaitingAnswer) -> None:
+        same_id = self._by_id.get(answer.event_id, ())
+        first = next((each for each in same_id if each.is_same_event(answer)), None)
+        if first is not None:
+            self.counts["answer_repeated"] += 1
+            first.add_repeat(answer)
+        elif encoded_key(answer.key) in self._judged:
+            self.counts["answer_repeated"] += 1
+        else:
+            self._num_answers += 1
+            if answer.arm == CANDIDATE:
+                self._first_version = min(self._first_version or answer.version, answer.version)
+            self._join_or_wait(answer)
+
+    def _join_or_wait(self, answer: WaitingAnswer) -> None:
         for alias in aliases_of(answer):
             early = self._labels.get(alias)  # the label came before its answer
             if early is not None and matching(early, [answer]):
                 del self._labels[alias]
                 if self._judge(answer, early):
                     return
-        self._answers[answer.key] = answer
-        self._by_id[answer.event_id].add(answer.key)
+        self._answers[answer.number] = answer
+        same_id = self._by_id[answer.event_id]
+        same_id.append(answer)
+        same_key = [each for each in same_id if each.key == answer.key]
+        if len(same_key) > SAME_KEY:
+            self._drop(same_key[:1])
         if len(self._answers) > self.max_unlabelled:
             self._thin()
 
-    def _judge(self, answer: _WaitingAnswer, feedback: Feedback) -> bool:
+    def _judge(self, answer: WaitingAnswer, feedback: Feedback) -> bool:
         """Compares the answer with its label; returns whether the label counts."""
         if self.influence is not None:
             excess = self.influence.excess(answer.arm, source=feedback.source, answer_time_ms=answer.times_ms[0])
@@ -201,33 +197,20 @@ class EvidenceWindow:
             num_dense //= 2
         self._drop(list(self._answers.values())[: max(0, len(self._answers) - room)])
 
-    def _is_sampled(self, answer: _WaitingAnswer, num_dense: int) -> bool:
+    def _is_sampled(self, answer: WaitingAnswer, num_dense: int) -> bool:
         """Samples the newest 2 x `num_dense` answers in full, the 2 x before by half, the 4 x before by a quarter,
         ..."""
         octaves = ((self._num_answers - answer.number) // num_dense).bit_length() - 1
         return octaves < 1 or hash_of(encoded_key(answer.key), self.seed) % (1 << octaves) == 0
 
-    def _drop(self, answers: list[_WaitingAnswer]) -> None:
+    def _drop(self, answers: list[WaitingAnswer]) -> None:
         for answer in answers:
             self._forget(answer)
         self.counts["answer_dropped"] += len(answers)
 
-    def _forget(self, answer: _WaitingAnswer) -> None:
+    def _forget(self, answer: WaitingAnswer) -> None:
         """Removes a waiting answer."""
-        del self._answers[answer.key]
-        self._by_id[answer.event_id].discard(answer.key)
+        del self._answers[answer.number]
+        self._by_id[answer.event_id].remove(answer)
         if not self._by_id[answer.event_id]:
             del self._by_id[answer.event_id]
-
-
-def _waiting_answer(answer: Answer, number: int) -> _WaitingAnswer:
-    return _WaitingAnswer(
-        source=answer.source,
-        event_id=answer.event_id,
-        entity=answer.entity,
-        times_ms=(answer.time_ms,),
-        arm=answer.arm,
-        version=answer.weights_version,
-        label=answer.label,
-        number=number,
-    )

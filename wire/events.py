@@ -26,6 +26,9 @@ EventKey: TypeAlias = tuple[str, str]
 AMBIGUOUS: Final = "ambiguous"
 """The reason for the quarantine of a label that matches several answers."""
 
+MAX_LATER_TIMES: Final = 7
+"""Number of later answers to one event whose receipts are valid besides that of the first answer."""
+
 _NEVER_IN_UTF8: Final = b"\xff"
 
 

@@ -9,14 +9,11 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.events import EventKey, encoded_key
+from wire.events import MAX_LATER_TIMES, EventKey, encoded_key
 from wire.records import Answer, Feedback, Quarantined
 
 HELD_BACK_SEED: Final = 0x6865_6C64
 """Seed of the hash that chooses the holdout events."""
-
-MAX_LATER_TIMES: Final = 7
-"""Number of later answers to one event whose receipts are valid besides that of the first answer."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from rollout.evidence import Evidence, EvidenceWindow, Tally
 from rollout.influence import Influence
 from wire.config import TrustConfig
-from wire.events import EventKey
 from wire.records import CANDIDATE, STABLE, STAND_IN, Answer, Feedback
 
 
@@ -164,7 +163,7 @@ def test_what_waits_is_found_by_key_and_by_id_alike(ids: list[int], max_unlabell
             window.add_answer(record)
         else:
             window.add_label(record)
-        assert set[EventKey]().union(*window._by_id.values()) == window._answers.keys()
+        assert {each.number: each for same in window._by_id.values() for each in same} == window._answers
 
 
 @pytest.mark.parametrize("event_source", [None, "shop", "desk"])
@@ -193,6 +192,46 @@ def test_a_label_whose_receipt_is_of_another_answer_counts_for_nobody() -> None:
     for receipt in ("5.ab", "7.ab", ""):
         window.add_label(feedback("1", receipt=receipt))
     assert window.counts["label_repeated"] == 3
+
+
+@pytest.mark.parametrize("later", [{"text": "where is my refund"}, {"key": "another customer"}])
+@pytest.mark.parametrize("is_later_labelled", [False, True])
+def test_another_event_under_a_name_has_an_answer_of_its_own(later: dict[str, str], is_later_labelled: bool) -> None:
+    """B5: all who ask by HTTP share a source. A label counts for the answer whose receipt it has."""
+    window = EvidenceWindow(max_unlabelled=10)
+    answers = (
+        answer("1", "no", arm=CANDIDATE, time_ms=5),
+        msgspec.structs.replace(answer("1", "yes", time_ms=7), **later),
+    )
+    for each in answers:
+        window.add_answer(each)
+    window.add_label(feedback("1"))
+    assert window.counts["label_ambiguous"] == 1
+    labelled = answers[is_later_labelled]
+    for _ in range(2):
+        window.add_label(feedback("1", event_source="", key=labelled.key, receipt=f"{labelled.time_ms}.ab"))
+    expected = (Tally(), Tally(1, 1)) if is_later_labelled else (Tally(1, 0), Tally())
+    assert (evidence_of(window).candidate, evidence_of(window).stable) == expected
+    other = answers[not is_later_labelled]
+    window.add_answer(other)
+    window.add_label(feedback("1", event_source="", key=other.key, receipt=f"{other.time_ms}.ab"))
+    assert (evidence_of(window).candidate, evidence_of(window).stable) == (Tally(1, 0), Tally(1, 1))
+
+
+def test_one_name_for_everything_neither_grows_nor_drives_out_other_events() -> None:
+    """B22: a client that gives each event the same id costs no more than the others, and no label counts twice."""
+    window = EvidenceWindow(max_unlabelled=50)
+    window.add_answer(answer("other"))
+    window.add_label(feedback("other"))
+    for number in range(1_000):
+        window.add_answer(answer("ping", time_ms=number))
+        window.add_answer(msgspec.structs.replace(answer("pong", time_ms=number), text=f"text {number}"))
+    (ping,) = window._by_id["ping"]
+    assert ping.times_ms == (0, *range(993, 1_000)) and len(window._by_id["pong"]) == 8
+    window.add_label(feedback("ping", receipt=f"{999:x}.ab"))
+    window.add_answer(answer("other"))
+    window.add_label(feedback("other"))
+    assert evidence_of(window).stable == Tally(2, 2) and window.counts["label_repeated"] == 1
 
 
 def test_a_label_before_its_answer_waits_for_the_one_that_it_is_of() -> None:

@@ -1,0 +1,53 @@
+"""What is kept of an answer until its label comes."""
+
+from dataclasses import dataclass
+
+from wire.events import MAX_LATER_TIMES, EventKey
+from wire.recent import hash_of
+from wire.records import Answer
+
+
+@dataclass(slots=True, eq=False)
+class WaitingAnswer:
+    """An answer that waits for its label. `number` counts the answers up to it.
+
+    `times_ms` has its time and those of later answers to the same event. The text is kept as its hash alone.
+    """
+
+    source: str
+    event_id: str
+    entity: str
+    text_hash: int
+    times_ms: tuple[int, ...]
+    arm: str
+    version: int
+    label: str | None
+    number: int
+
+    @classmethod
+    def from_answer(cls, answer: Answer, number: int, *, seed: int) -> "WaitingAnswer":
+        """Keeps what is needed of `answer`. `seed` keys the hash of the text."""
+        return cls(
+            source=answer.source,
+            event_id=answer.event_id,
+            entity=answer.entity,
+            text_hash=hash_of(answer.text.encode(), seed),
+            times_ms=(answer.time_ms,),
+            arm=answer.arm,
+            version=answer.weights_version,
+            label=answer.label,
+            number=number,
+        )
+
+    @property
+    def key(self) -> EventKey:
+        return self.source, self.event_id
+
+    def is_same_event(self, other: "WaitingAnswer") -> bool:
+        """Whether `other` is another answer to this event. The text counts too, since clients use an id twice."""
+        return (self.key, self.entity, self.text_hash) == (other.key, other.entity, other.text_hash)
+
+    def add_repeat(self, other: "WaitingAnswer") -> None:
+        """Adds the time of a later answer to the same event: its receipt is valid, too."""
+        first, *later = (*self.times_ms, *other.times_ms)
+        self.times_ms = (first, *later[-MAX_LATER_TIMES:])
