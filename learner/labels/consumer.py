@@ -69,8 +69,10 @@ class Feed:
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
 
-        Returns [] while the broker is away, and while the letters are full.
+        Returns [] while the broker is away, and while the letters are full. Raises LearnerError where nobody sends
+        them.
         """
+        self._sender.check()
         if not self._fetched:
             self._fetch(timeout_ms)
         records: list[Answer | Feedback] = []

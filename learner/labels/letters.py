@@ -25,6 +25,7 @@ from typing import Final, TypeAlias, TypeGuard
 import msgspec
 import structlog
 
+from learner.errors import LearnerError
 from wire.bus import Bus, Publisher
 from wire.errors import SendFailed, WireError
 from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
@@ -161,8 +162,12 @@ class LetterSender:
         self._letters = letters
         self._publisher: Publisher | None = None
         self._has_failed = False
-        self._thread = BackgroundThread(self._run, name="letters")
+        self._thread = BackgroundThread(self._run, name="letter sender")
         self._thread.start()
+
+    def check(self) -> None:
+        """Raises LearnerError where the thread has ended by itself, by a bug: the letters would wait for ever."""
+        self._thread.check(LearnerError)
 
     def close(self, timeout_s: float) -> None:
         """Waits at most `timeout_s` seconds until all letters are acknowledged. The rest stays for the checkpoint."""

@@ -4,9 +4,11 @@ import time
 
 import pytest
 
+from learner.errors import LearnerError
 from learner.labels.letters import MAX_BYTES, Letters, LetterSender, LettersState
 from tests.brokers import take
-from wire.bus import Bus
+from tests.waiting import eventually
+from wire.bus import Bus, Publisher
 from wire.config import BusConfig
 from wire.errors import BusUnavailable, SendFailed
 from wire.letters import MAX_LETTER_BYTES
@@ -141,3 +143,28 @@ def test_a_broker_that_is_away_keeps_nobody_waiting() -> None:
     letters.add(quarantined(number) for number in range(1_000))
     sender.close(0.0)
     assert time.monotonic() - start_s < 2.0 and len(letters.export().quarantined) == 1_000
+
+
+class Faulty(Bus):
+    """Fails as no bus should."""
+
+    def publisher(self) -> Publisher:
+        raise ZeroDivisionError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sender_that_has_ended_by_itself_is_an_error() -> None:
+    """B17: letters that nobody sends would fill their place, and the learner would read no more, without an alarm."""
+    letters = Letters()
+    sender = LetterSender(Faulty(BusConfig(), client_id="learner"), letters)
+    sender.check()
+    letters.add([quarantined(1)])
+
+    def has_ended() -> bool:
+        try:
+            sender.check()
+        except LearnerError:
+            return True
+        return False
+
+    eventually(has_ended)
