@@ -174,17 +174,32 @@ def test_an_unreachable_store_ends_with_75(tmp_path: Path) -> None:
     assert "127.0.0.1:1" in done.stderr
 
 
-def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
-    store: Store, store_config: StoreConfig, raw: Any, key: Callable[..., str], tmp_path: Path
-) -> None:
-    """B1, B23."""
-    there = {
+@pytest.fixture
+def there(store_config: StoreConfig, tmp_path: Path) -> dict[str, str]:
+    """Names a server of Redis, and a broker that is not there."""
+    return {
         "LIFELONG_STORE__URL": store_config.url,
         "LIFELONG_STORE__PREFIX": store_config.prefix,
         "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "LIFELONG_STATE_DIR": str(tmp_path),
         "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
     }
+
+
+@pytest.mark.parametrize("command", ["learn", "serve"])
+def test_a_program_ends_with_78_where_the_server_may_evict_weights(
+    command: str, there: dict[str, str], setting: Callable[[str, object], None]
+) -> None:
+    setting("maxmemory-policy", "allkeys-lru")
+    done = lifelong(command, **there)
+    assert (done.returncode, "Traceback" in done.stderr) == (78, False), done.stderr
+    assert "allkeys-lru may evict weights; set it to noeviction" in done.stderr
+
+
+def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
+    store: Store, raw: Any, key: Callable[..., str], there: dict[str, str]
+) -> None:
+    """B1, B23."""
     assert "evidence: no controller is heard of\n" in lifelong("rollout", "status", **there).stdout
     evidence = "candidate 45/50 (90.0%), stable 180/200 (90.0%)"
     store.reports.write_controller(
