@@ -31,12 +31,11 @@ ENCODING_ERRORS = (ValueError, TypeError, AttributeError, OverflowError, Recursi
 
 def refuse(error: BadMessage, message: Message, place: Place, *, source: str) -> DeadLetter:
     """Returns the dead letter of `message`, which `source` refused with `error`; equal messages give equal letters."""
-    return _letter(
+    return letter(
         error.reason,
         error.detail,
         place,
         payload=message.value if message.value else b"",
-        max_payload_bytes=MAX_PAYLOAD_BYTES,
         source=source,
         time_ms=message.timestamp_ms,
     )
@@ -54,7 +53,7 @@ def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: 
     else:
         reason = "unsendable"
         detail = str(error)
-    return _letter(
+    return letter(
         reason,
         detail,
         place,
@@ -65,9 +64,17 @@ def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: 
     )
 
 
-def _letter(
-    reason: str, detail: str, place: Place, *, payload: bytes, max_payload_bytes: int, source: str, time_ms: int
+def letter(
+    reason: str,
+    detail: str,
+    place: Place,
+    *,
+    payload: bytes,
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES,
+    source: str,
+    time_ms: int,
 ) -> DeadLetter:
+    """Returns the dead letter of the message at `place`, in which every field is cut to what can be sent."""
     cut = ""
     if len(payload) > max_payload_bytes:
         cut = f" (the payload is cut: the first {max_payload_bytes} of {len(payload)} bytes)"

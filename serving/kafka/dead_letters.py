@@ -7,7 +7,7 @@ from serving.item import ItemFailure
 from serving.kafka.sending import MAX_ATTEMPTS, Sending
 from wire.bus import Position, Received
 from wire.errors import SendFailed
-from wire.letters import unsendable
+from wire.letters import letter, unsendable
 from wire.message import Place, shown
 from wire.records import DeadLetter, Event
 
@@ -37,19 +37,11 @@ def unsendable_letter(sending: Sending, error: Exception, *, source: str) -> Dea
     is_permanent = isinstance(error, SendFailed) and error.is_permanent
     if not is_permanent and sending.attempts < MAX_ATTEMPTS:
         return None
-    letter = unsendable(sending.record, SendFailed(str(error)), sending.place, source=source)
-    return letter if letter != sending.record else None
+    short = unsendable(sending.record, SendFailed(str(error)), sending.place, source=source)
+    return short if short != sending.record else None
 
 
 def _letter(reason: str, detail: str, event: Event, position: Position) -> DeadLetter:
     """Returns a letter whose payload is the event as it was parsed: the original message is no longer here."""
-    return DeadLetter(
-        reason=reason,
-        detail=detail,
-        topic=position.topic,
-        partition=position.partition,
-        offset=position.offset,
-        payload=msgspec.json.encode(event),
-        source=event.source,
-        time_ms=event.time_ms,
-    )
+    payload = msgspec.json.encode(event)
+    return letter(reason, detail, place_of(position), payload=payload, source=event.source, time_ms=event.time_ms)
