@@ -73,8 +73,8 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
 
 
 def answer_all(items: Sequence[StreamItem], lag: int) -> list[Pair]:
-    """Answers each item by the fast tier as it was some `lag` labels before, then learns the item."""
-    tier = Learner(LearnerConfig(trainable_layers=0), *load_encoder("minilm-l6")).tier
+    """Answers each item by the fast head as it was some `lag` labels before, then learns the item."""
+    fast_head = Learner(LearnerConfig(trainable_layers=0), *load_encoder("minilm-l6")).fast_head
     pairs: list[Pair] = []
     version: tuple[torch.Tensor, tuple[str, ...]] | None = None
     for first in range(0, len(items), BATCH):
@@ -82,14 +82,14 @@ def answer_all(items: Sequence[StreamItem], lag: int) -> list[Pair]:
         if version is None:
             pairs += [(None, item.label) for item in batch]
         else:
-            logits_BC = tier.served.features(tier.served.z_many([item.text for item in batch])) @ version[0].T
+            logits_BC = fast_head.served.features(fast_head.served.z_many([item.text for item in batch])) @ version[0].T
             rows = logits_BC.argmax(dim=1).tolist()
             pairs += [(version[1][row], item.label) for row, item in zip(rows, batch, strict=True)]
         known = items[max(first - lag, 0) : max(first + BATCH - lag, 0)]
-        tier.admit_all([item.label for item in known])
-        tier.learn_many([Labelled(item.text, item.label) for item in known])
+        fast_head.admit_all([item.label for item in known])
+        fast_head.learn_many([Labelled(item.text, item.label) for item in known])
         if known:
-            version = tier.head.solve(), tier.head.classes
+            version = fast_head.ridge.solve(), fast_head.ridge.classes
     return pairs
 
 

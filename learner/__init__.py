@@ -11,6 +11,6 @@
     state/                 snapshots and checkpoints
     config, errors, export, report, stopwatch, failpoints, extra
 
-Records go through labels into memory and the fast tier at once; slow rounds and publications follow in units between
+Records go through labels into memory and the fast head at once; slow rounds and publications follow in units between
 polls, all in one thread. From outside: `process.run`, `Learner`, `LearnerConfig`.
 """

@@ -108,7 +108,7 @@ class LearnerConfig:
     """Ridge penalty as a share of the mean diagonal of the feature sums of 30,000 samples or more."""
 
     trainable_layers: Annotated[int, Ge(0), Le(1_000)] = 2
-    """Number of top blocks of the encoder that the slow tier trains. 0: the encoder is frozen."""
+    """Number of top blocks of the encoder that slow rounds train. 0: the encoder is frozen."""
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500
     """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more."""
     slow_labels_per_step: Annotated[int, Ge(1), Le(1_000_000)] = 32
@@ -132,7 +132,7 @@ class LearnerConfig:
     max_gradient_norm: Annotated[float, Gt(0), Le(1_000_000)] = 1.0
     """Gradients with a larger norm are clipped to this norm."""
     rehearse_after_s: Annotated[float, Ge(0), Le(86_400)] = 5.0
-    """Time without a label after which the slow tier rehearses its memory, if there are new labels. 0: never."""
+    """Time without a label after which a slow round rehearses the memory, if there are new labels. 0: never."""
     rehearsal_passes: Annotated[int, Ge(1), Le(1_000)] = 2
     """Number of passes of a rehearsal over the memory, and of a round on unlabelled texts over these."""
     rehearsal_steps: Annotated[int, Ge(1), Le(1_000_000)] = 200

@@ -1,6 +1,6 @@
-"""What labels have taught a learner: encoder, fast tier, memories, and the slow round that is under way.
+"""What labels have taught a learner: encoder, fast head, memories, and the slow round that is under way.
 
-    samples --row?--> fast tier, replay memory, fresh --begin--> slow round --step--> adopted or dropped
+    samples --row?--> fast head, replay memory, fresh --begin--> slow round --step--> adopted or dropped
             --held back--> holdout -----------------------------------------------------^
 
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
@@ -55,7 +55,7 @@ class Knowledge:
     base: BaseEncoder
     counts: Counter[str]
     strata: Strata
-    tier: FastHead
+    fast_head: FastHead
     classes: Classes
     replay: Replay[Labelled]
     holdout: Holdout
@@ -85,7 +85,7 @@ class Knowledge:
         plan = schedule.begin(kind, self.fresh.samples(), self.replay, join)
         self.lineage = began(self.lineage, number=plan.number, kind=kind, offsets=offsets)
         self.fresh = fresh_of(self.config)
-        self.round = SlowRound(plan, self.tier.means(plan.labels), self.tier, self.strata, config=self.config)
+        self.round = SlowRound(plan, self.fast_head.means(plan.labels), self.fast_head, self.strata, config=self.config)
 
     def step(self, offsets: Mapping[str, int]) -> bool:
         """Does one unit of the round under way. True when it ended with a better encoder, which was adopted."""
@@ -103,7 +103,7 @@ class Knowledge:
 
     def adopt(self, done: SlowRound) -> None:
         """Goes on with the encoder that a round has made, and with the samples as learnt again under it."""
-        self.tier = done.next_tier
+        self.fast_head = done.next_fast_head
         self.strata = done.strata
         self.lineage = ended(self.lineage, is_adopted=True)
         self.round = None
@@ -122,7 +122,7 @@ class Knowledge:
         Not taken back: the gradient steps that the trained blocks have made on the texts. Rejected: training the blocks
         anew from the start (minutes, and every version since the first was made on top of them).
         """
-        is_complete = self.tier.head.num_samples == len(self.replay)
+        is_complete = self.fast_head.ridge.num_samples == len(self.replay)
         gone = [sample for sample in self.replay.samples() if holds(sample.subject)]
         removed = {
             "replay": _take_out(self.replay, holds),
@@ -135,11 +135,11 @@ class Knowledge:
         self.holdout.keep(self.encoder_keys)
         self.forget_anchor()
         if is_complete:
-            self.tier.unlearn_many(gone)
+            self.fast_head.unlearn_many(gone)
         else:
-            tier = self.tier.successor(self.tier.served)
-            tier.relearn(self.replay.samples(), after_unit=keep_alive)
-            self.tier = tier
+            anew = self.fast_head.successor(self.fast_head.served)
+            anew.relearn(self.replay.samples(), after_unit=keep_alive)
+            self.fast_head = anew
         return removed
 
     def calibrate(self, temperature: float) -> None:
@@ -156,7 +156,7 @@ class Knowledge:
 
     def reorder(self, classes: Sequence[str]) -> None:
         """Puts the rows of the head into the order of `classes`, which are all that are known."""
-        self.tier = self.tier.reordered(classes)
+        self.fast_head = self.fast_head.reordered(classes)
 
     def break_lineage(self, gap: str) -> None:
         """Notes that nothing can be rebuilt from the topics any more, because of `gap`."""
@@ -170,8 +170,8 @@ class Knowledge:
     @property
     def encoder_keys(self) -> set[str]:
         """The encoders in use: the current one, and that of a round which is being measured."""
-        tiers = [self.tier] if self.round is None else [self.tier, self.round.next_tier]
-        return {tier.served.key for tier in tiers}
+        heads = [self.fast_head] if self.round is None else [self.fast_head, self.round.next_fast_head]
+        return {head.served.key for head in heads}
 
     def _weaker(self, sample: Sample) -> list[str]:
         """The classes one of which has to make room for that of `sample`, the weakest first; [] where none has to."""
@@ -200,14 +200,14 @@ class Knowledge:
 
     def _is_whole(self, label: str) -> bool:
         """Whether the memory holds all that was learnt of a class, so that it can be taken out again."""
-        return self.tier.head.num_of(label) == len(self.replay.of(label))
+        return self.fast_head.ridge.num_of(label) == len(self.replay.of(label))
 
     def _evict(self, old: str, new: str) -> None:
         """Takes out all that was learnt of a class, and gives its row to another."""
         samples = self.replay.of(old)
         if self.round is not None:
             self.round.evict(samples, old, new)
-        self.tier.evict(samples, old, new)
+        self.fast_head.evict(samples, old, new)
         for memory in (self.replay, self.fresh, self.holdout.samples):
             memory.erase_class(old)
         self.holdout.keep(self.encoder_keys)
@@ -224,10 +224,10 @@ class Knowledge:
         self.counts["held_back"] += len(held_back)
         self.counts["learnt"] += len(labelled)
         if self.config.learn_names:
-            known = [label for label, num in self.tier.head.num_by_class.items() if num]
+            known = [label for label, num in self.fast_head.ridge.num_by_class.items() if num]
             labelled = with_names(labelled, known)
-        self.tier.admit_all(sample.label for sample in labelled)
-        drift.add_texts(self.tier.learn_many(labelled))
+        self.fast_head.admit_all(sample.label for sample in labelled)
+        drift.add_texts(self.fast_head.learn_many(labelled))
         self.replay.add(labelled)
         self.fresh.add(labelled)
         if self.round is not None:
@@ -239,7 +239,7 @@ class Knowledge:
 
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
-        lost, won = changes(self.tier, done.next_tier, self.holdout, temperature=self.temperature)
+        lost, won = changes(self.fast_head, done.next_fast_head, self.holdout, temperature=self.temperature)
         is_adopted = not is_worse_beyond_chance(lost, won, sigmas=ADOPTION_SIGMAS)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)

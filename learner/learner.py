@@ -1,6 +1,6 @@
 """The learner: what it has read, what it knows, and which version it goes on from.
 
-    records --join--> samples --score, trust--> Knowledge: fast tier, memories --a unit at a time--> slow round
+    records --join--> samples --score, trust--> Knowledge: fast head, memories --a unit at a time--> slow round
 
 The learner is the one owner of everything that a checkpoint holds. `export` and `restore` are each other's inverse: a
 restored learner goes on as if nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
@@ -86,7 +86,7 @@ class Learner:
         start_s = time.perf_counter()
         samples = self.join.match(self.erased.without_erased(records, self.join.skip))
         self.prequential.add(samples)
-        self.drift.add_answers(samples, self.tier.head.classes)
+        self.drift.add_answers(samples, self.fast_head.ridge.classes)
         self.knowledge.learn(samples, self.drift)
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}
@@ -201,9 +201,9 @@ class Learner:
         return any(self.offsets.get(partition, 0) < offset for partition, offset in self.read_first.items())
 
     @property
-    def tier(self) -> FastHead:
-        """The fast tier under the current encoder."""
-        return self.knowledge.tier
+    def fast_head(self) -> FastHead:
+        """The fast head under the current encoder."""
+        return self.knowledge.fast_head
 
     @property
     def replay(self) -> Replay[Labelled]:
@@ -229,7 +229,7 @@ class Learner:
 
     @property
     def is_rested(self) -> bool:
-        """Whether there would be nothing to do for the slow tier even if no label came for long."""
+        """Whether no slow round would be due even if no label came for long."""
         is_urgent = self.drift.is_urgent
         return not self.has_work and self._schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
 
@@ -241,7 +241,7 @@ class Learner:
             self.begin(kind)
 
     def _restored(self, snapshot: Snapshot, *, holdout: Holdout | None = None) -> tuple[Knowledge, OriginChange]:
-        like = self.tier.served
+        like = self.fast_head.served
         return restored_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
 
     def _note_change(self, change: OriginChange) -> None:

@@ -1,6 +1,6 @@
 """The learner's process.
 
-    answers, labels -> join -> fast tier at once, slow tier in rounds and while idle -> gate -> weights in the store
+    answers, labels -> join -> fast head at once, slow rounds, also while idle -> gate -> weights in the store
 
 One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
 0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.

@@ -46,7 +46,7 @@ class Reporter:
                 time_ms=self._now_ms(),
                 epoch=self._leadership.lease.epoch,
                 version=learner.version,
-                num_classes=len(learner.tier.head.classes),
+                num_classes=len(learner.fast_head.ridge.classes),
                 counts=_counts(learner),
                 alarms=_alarms(learner),
                 lag=feed.lag(),

@@ -33,12 +33,12 @@ def main() -> None:
     torch.set_num_threads(1)
     learner = Learner(LearnerConfig(), *load_encoder("minilm-l6"))
     known = [Labelled(item.text, item.label) for item in few_of_each(clinc150(), PER_LABEL).train]
-    tier = learner.tier
-    tier.admit_all([sample.label for sample in known])
-    tier.learn_many(known)
+    fast_head = learner.fast_head
+    fast_head.admit_all([sample.label for sample in known])
+    fast_head.learn_many(known)
     batches = [known[start : start + FAST_BATCH] for start in range(0, ROUNDS * FAST_BATCH, FAST_BATCH)]
-    fast_s = median(_seconds(partial(tier.learn_many, batch)) for batch in batches)
-    solve_s = median(_seconds(tier.head.solve) for _ in range(5))
+    fast_s = median(_seconds(partial(fast_head.learn_many, batch)) for batch in batches)
+    solve_s = median(_seconds(fast_head.ridge.solve) for _ in range(5))
     torch.set_num_threads(2)
     ours = _steps(learner, known, LearnerConfig().trainable_layers)
     full = _steps(learner, known, learner.knowledge.strata.config.n_layers)
@@ -65,10 +65,10 @@ def _steps(learner: Learner, known: Sequence[Labelled], layers: int) -> Callable
     """
     config = replace(LearnerConfig(), trainable_layers=layers)
     first_layer = learner.knowledge.strata.config.n_layers - layers
-    rows = {label: row for row, label in enumerate(learner.tier.head.classes)}
+    rows = {label: row for row, label in enumerate(learner.fast_head.ridge.classes)}
     trainer = Trainer(
         with_own_top(learner.knowledge.strata, first_layer),
-        learner.tier.means(learner.tier.head.classes),
+        learner.fast_head.means(learner.fast_head.ridge.classes),
         parent=learner.knowledge.strata,
         num_steps=1_000,
         config=config,
@@ -76,7 +76,7 @@ def _steps(learner: Learner, known: Sequence[Labelled], layers: int) -> Callable
 
     def step(number: int) -> object:
         batch = [known[(number * SLOW_BATCH + place * 7) % len(known)] for place in range(SLOW_BATCH)]
-        x_TD, layout = learner.tier.served.prefix([sample.text for sample in batch], first_layer)
+        x_TD, layout = learner.fast_head.served.prefix([sample.text for sample in batch], first_layer)
         rows_B = torch.tensor([rows[sample.label] for sample in batch])
         return trainer.step(x_TD, layout, rows_B, (SLOW_BATCH // 2, SLOW_BATCH - SLOW_BATCH // 2))
 

@@ -16,7 +16,7 @@ from model.tokenizer import TextTokenizer
 class OurEngine:
     def __init__(self, strata: Strata, tokenizer: TextTokenizer, precision: str, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
-        served = Learner(LearnerConfig(), strata, tokenizer).tier.served
+        served = Learner(LearnerConfig(), strata, tokenizer).fast_head.served
         tensors = {name: stored.tensor for name, stored in served.tensors.items()}
         self._encoder = QuantizedEncoder.from_tensors(served.config, tensors)
         self._precision = precision

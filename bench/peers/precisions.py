@@ -37,8 +37,8 @@ def main() -> None:
     stream = clinc150()
     train = few_of_each(stream, PER_LABEL).train
     test = list(chain.from_iterable(stage.test for stage in stream.stages))
-    served = learner.tier.served
-    proj_RD = projection(learner.tier.served.config, seed=config.seed)
+    served = learner.fast_head.served
+    proj_RD = projection(learner.fast_head.served.config, seed=config.seed)
 
     def full(items: Sequence[StreamItem]) -> Tensor:
         tokens = served.tokenizer.encode_many([item.text for item in items])
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _train_head(config: LearnerConfig, phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
-    head = RidgeHead(config.num_features, config.label_capacity, ridge=config.ridge)
+    head = RidgeHead(config.num_features, config.label_capacity, penalty=config.ridge)
     labels = [item.label for item in items]
     for label in dict.fromkeys(labels):
         head.admit(label)

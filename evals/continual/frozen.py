@@ -30,7 +30,7 @@ class FrozenEncoder:
 
     def __init__(self, config: LearnerConfig, encoder: str) -> None:
         known = Learner(config, *load_encoder(encoder)).knowledge
-        self.served: ServedEncoder = known.tier.served
+        self.served: ServedEncoder = known.fast_head.served
         self.strata: Strata = known.strata
         """The same encoder in full precision; its inputs are scaled as `served` has them."""
         self._tested: dict[str, Tensor] = {}

@@ -112,7 +112,7 @@ def _head(make: Callable[[int, int], Head]) -> Method[Texts]:
 
 def _ridge(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
     encoder = frozen(replace(choice.learner, seed=choice.seed), choice.encoder)
-    head = RidgeHead(choice.learner.num_features, len(benchmark.classes), ridge=choice.learner.ridge)
+    head = RidgeHead(choice.learner.num_features, len(benchmark.classes), penalty=choice.learner.ridge)
     return OnVectors(encoder, HeadAlone(head, encoder.served.features))
 
 

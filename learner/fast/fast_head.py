@@ -24,11 +24,11 @@ RELEARN_BATCH = 64
 class FastHead:
     """Holds an encoder and the sums of everything learnt under it."""
 
-    def __init__(self, served: ServedEncoder, *, ridge: float) -> None:
+    def __init__(self, served: ServedEncoder, *, penalty: float) -> None:
         config = served.config
         self.served = served
-        self.head = RidgeHead(config.head_features, config.label_capacity, ridge=ridge)
-        self._ridge = ridge
+        self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
+        self._penalty = penalty
         self._z_sums_CD = torch.zeros(config.label_capacity, config.d_model, dtype=torch.float64)
 
     def learn_many(self, samples: Sequence[Labelled]) -> Tensor:
@@ -40,9 +40,9 @@ class FastHead:
             return torch.empty(0)
         z_BD = self.served.z_many([sample.text for sample in samples])
         labels = [sample.label for sample in samples]
-        self.head.learn_many(self.served.features(z_BD), labels)
-        distances_B = 1 - (z_BD @ self.means(self.head.classes).T).amax(dim=1)
-        self._z_sums_CD.index_add_(0, self.head.rows_of(labels), on_grid(z_BD, Z_GRID))
+        self.ridge.learn_many(self.served.features(z_BD), labels)
+        distances_B = 1 - (z_BD @ self.means(self.ridge.classes).T).amax(dim=1)
+        self._z_sums_CD.index_add_(0, self.ridge.rows_of(labels), on_grid(z_BD, Z_GRID))
         return distances_B
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
@@ -57,43 +57,43 @@ class FastHead:
             return
         z_BD = self.served.z_many([sample.text for sample in samples])
         labels = [sample.label for sample in samples]
-        self.head.unlearn_many(self.served.features(z_BD), labels)
-        self._z_sums_CD.index_add_(0, self.head.rows_of(labels), -on_grid(z_BD, Z_GRID))
+        self.ridge.unlearn_many(self.served.features(z_BD), labels)
+        self._z_sums_CD.index_add_(0, self.ridge.rows_of(labels), -on_grid(z_BD, Z_GRID))
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Removes all of a class, which is `samples`, and gives its row to another class."""
         self.unlearn_many(samples)
-        self.head.replace(old, new)
+        self.ridge.replace(old, new)
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """Returns the mean direction of each class, z_CD of unit length."""
-        return torch.nn.functional.normalize(self._z_sums_CD[self.head.rows_of(labels)], dim=1).float()
+        return torch.nn.functional.normalize(self._z_sums_CD[self.ridge.rows_of(labels)], dim=1).float()
 
     def successor(self, served: ServedEncoder) -> "FastHead":
         """Returns an empty fast head for the next encoder, with the same rows for the same classes."""
-        empty = FastHead(served, ridge=self._ridge)
-        empty.admit_all(self.head.classes)
+        empty = FastHead(served, penalty=self._penalty)
+        empty.admit_all(self.ridge.classes)
         return empty
 
     def reordered(self, classes: Sequence[str]) -> "FastHead":
         """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""
-        rows_C = self.head.rows_of(classes)
+        rows_C = self.ridge.rows_of(classes)
         sums_in_order = {name: sums if name == "gram" else sums[rows_C] for name, sums in self.export().items()}
-        reordered = FastHead(self.served, ridge=self._ridge)
+        reordered = FastHead(self.served, penalty=self._penalty)
         reordered.restore(sums_in_order, classes)
         return reordered
 
     def admit_all(self, labels: Iterable[str]) -> None:
         """Gives every label a row, in this order."""
         for label in labels:
-            self.head.admit(label)
+            self.ridge.admit(label)
 
     def export(self) -> dict[str, Tensor]:
         """Returns the sums by name. The caller stores the classes beside them."""
-        return self.head.export() | {"z": self._z_sums_CD[: len(self.head.classes)].clone()}
+        return self.ridge.export() | {"z": self._z_sums_CD[: len(self.ridge.classes)].clone()}
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Becomes the fast head whose sums and classes were exported."""
-        self.head.restore(sums, classes)
+        self.ridge.restore(sums, classes)
         self._z_sums_CD.zero_()
         self._z_sums_CD[: len(classes)] = sums["z"]

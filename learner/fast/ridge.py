@@ -39,9 +39,9 @@ FOLD_ROWS: Final = 64
 class RidgeHead:
     """Holds the sums, and the classes in the order in which they came."""
 
-    def __init__(self, num_features: int, capacity: int, *, ridge: float) -> None:
+    def __init__(self, num_features: int, capacity: int, *, penalty: float) -> None:
         self._capacity = capacity
-        self._ridge = ridge
+        self._penalty = penalty
         self._rows = ClassRows(capacity)
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
@@ -96,8 +96,8 @@ class RidgeHead:
         if not self.num_samples:
             return torch.zeros(num_classes, num_features)
         gram_RR = self._gram_RR.float()
-        ridge = self._ridge * max(1.0, FULL_SAMPLES / self.num_samples)
-        gram_RR.diagonal().add_(ridge * float(gram_RR.diagonal().mean()) + 1e-6)
+        penalty = self._penalty * max(1.0, FULL_SAMPLES / self.num_samples)
+        gram_RR.diagonal().add_(penalty * float(gram_RR.diagonal().mean()) + 1e-6)
         counts_C = self._counts_C[:num_classes].double()
         typical = counts_C.mean().sqrt()
         target_CR = self._class_CR[:num_classes] * (typical / counts_C.clamp(min=1).sqrt())[:, None]

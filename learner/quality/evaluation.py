@@ -107,15 +107,15 @@ def measure(
 
 
 def changes(old: FastHead, new: FastHead, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
-    """How many held-back samples are lost and won when the tier `new` takes the place of `old`."""
+    """How many held-back samples are lost and won when the fast head `new` takes the place of `old`."""
     before_N = _right(old, holdout, temperature)
     after_N = _right(new, holdout, temperature)
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
 
 
-def _right(tier: FastHead, holdout: Holdout, temperature: float) -> Tensor:
-    out = stored_head(tier.served.config, tier.head.solve(), temperature=temperature)
-    return holdout.correct(tier.served, tier.served.head(out), tier.head.classes)
+def _right(fast_head: FastHead, holdout: Holdout, temperature: float) -> Tensor:
+    out = stored_head(fast_head.served.config, fast_head.ridge.solve(), temperature=temperature)
+    return holdout.correct(fast_head.served, fast_head.served.head(out), fast_head.ridge.classes)
 
 
 def _beside_parent(

@@ -78,10 +78,10 @@ class Maker:
 
     def make(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate:
         """The version that `known` would be published as now. Calibrates its temperature. Raises NonFinite."""
-        tier = known.tier
-        served = tier.served
-        classes = tier.head.classes
-        weights_CR = tier.head.solve()
+        fast_head = known.fast_head
+        served = fast_head.served
+        classes = fast_head.ridge.classes
+        weights_CR = fast_head.ridge.solve()
         stopwatch.end("solve")
         z_ND, rows_N = known.holdout.vectors(served, classes)
         is_known = rows_N >= 0
@@ -121,7 +121,7 @@ class Maker:
         self._parity = {}
 
     def _parity_of(self, known: Knowledge) -> Parity:
-        served = known.tier.served
+        served = known.fast_head.served
         config = self._config
         if served.key not in self._parity:
             new = Parity(served, known.strata, max_texts=config.parity_texts, seed=config.seed)
@@ -138,8 +138,8 @@ def _measured(
 ) -> PrecisionEvaluation:
     """What `head`, which is `weights_CR` as served, reaches on the output of the encoder in this precision."""
     holdout = known.holdout
-    served = known.tier.served
-    classes = known.tier.head.classes
+    served = known.fast_head.served
+    classes = known.fast_head.ridge.classes
     return PrecisionEvaluation(
         name=precision,
         accuracy=holdout.accuracy(served, head, classes, precision=precision, samples=holdout.subset),

@@ -42,7 +42,7 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
         _read(learner, read_to, each.offsets)
         _repeat(learner, each, read_to)
     _read(learner, read_to, manifest.trained_through)
-    classes = learner.tier.head.classes
+    classes = learner.fast_head.ridge.classes
     if sorted(classes) != sorted(manifest.labels):
         raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
     learner.knowledge.reorder(manifest.labels)

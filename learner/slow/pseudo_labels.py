@@ -9,7 +9,7 @@ many texts, so the class priors are balanced, but by a factor of two at most: th
 frequent. Pseudo-labels train the encoder and nothing else: the head is made of labels alone.
 
 Rejected: balancing without a bound (Sinkhorn), label propagation over neighbours, and a threshold on the probability
-(the loss of the slow tier already gives little weight to what it is unsure of). Share of right pseudo-labels on
+(the loss of a slow round already gives little weight to what it is unsure of). Share of right pseudo-labels on
 CLINC150 with the pretrained encoder and 5 labels a class:
 
                           all classes   texts of half the classes   class sizes by Zipf's law

@@ -1,14 +1,14 @@
-"""The slow tier: rounds of training beside the published encoder, one small unit of work at a time.
+"""A slow round: training beside the published encoder, one small unit of work at a time.
 
-    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE --> REBUILD the fast tier -> MEASURE -> DONE
+    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE --> REBUILD the fast head -> MEASURE -> DONE
 
 A round starts after a number of labels. When labels stay away, one more round goes over the memory, twice (a rehearsal:
 CLINC150 gains 0.9 points by it, and its last classes most). Where most texts have no label, two more rounds train on
 pseudo-labels of those texts (`learner.slow.pseudo_labels`). All batches are drawn at the start, and the dropped tokens
 from the round's own rng. So what a round learns is a function of three things: its plan, the class means that it starts
 from, and the encoder. A checkpoint holds these, and a restart repeats the round from them; the state of the optimizer
-is not kept. The published encoder keeps serving and the fast tier keeps learning under it; labels that come while the
-next tier is rebuilt are learnt under both encoders (`also`).
+is not kept. The published encoder keeps serving and the fast head keeps learning under it; labels that come while the
+next fast head is rebuilt are learnt under both encoders (`learn_meanwhile`).
 
 Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
 """
@@ -51,10 +51,10 @@ class Phase(Enum):
 
 
 class SlowRound:
-    """One round. `step` does one unit; at DONE, `strata` and `next_tier` are what the round has made."""
+    """One round. `step` does one unit; at DONE, `strata` and `next_fast_head` are what the round has made."""
 
     def __init__(
-        self, plan: RoundPlan, means_CD: Tensor, tier: FastHead, strata: Strata, *, config: LearnerConfig
+        self, plan: RoundPlan, means_CD: Tensor, fast_head: FastHead, strata: Strata, *, config: LearnerConfig
     ) -> None:
         self.plan = plan
         self.means_CD = means_CD
@@ -62,13 +62,13 @@ class SlowRound:
         unlabelled = plan.unlabelled
         self._pseudo_labels = PseudoLabels(unlabelled, means_CD, unit=config.rebuild_batch)
         self.phase = Phase.PSEUDO_LABEL if unlabelled else Phase.TRAIN
-        self._tier = tier
+        self._fast_head = fast_head
         self._unit = config.rebuild_batch
         rng = np.random.default_rng([config.seed, plan.number])
         self._token_dropout = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
-        self.next_tier = tier
+        self.next_fast_head = fast_head
         self._todo: list[Labelled] = []
         self._num_todo = 1
         self._rows = {label: row for row, label in enumerate(plan.labels)}
@@ -85,7 +85,8 @@ class SlowRound:
         elif self.phase is Phase.REBUILD:
             self._rebuild()
         elif self.phase is Phase.MEASURE:
-            is_warm = [holdout.warm(tier.served, self._unit) for tier in (self._tier, self.next_tier)]
+            heads = (self._fast_head, self.next_fast_head)
+            is_warm = [holdout.warm(head.served, self._unit) for head in heads]
             self.phase = Phase.DONE if all(is_warm) else Phase.MEASURE
         return self.phase
 
@@ -99,14 +100,14 @@ class SlowRound:
             self._learn(samples)
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """Takes a class, which is `samples`, out of the next tier too, and gives its row to another."""
-        if self.next_tier is self._tier:
+        """Takes a class, which is `samples`, out of the next fast head too, and gives its row to another."""
+        if self.next_fast_head is self._fast_head:
             return
         left = [sample for sample in self._todo if sample.label == old]
         learnt = Counter(samples) - Counter(left)
         self._todo = [sample for sample in self._todo if sample.label != old]
-        self.next_tier.admit_all(self._tier.head.classes)
-        self.next_tier.evict(list(learnt.elements()), old, new)
+        self.next_fast_head.admit_all(self._fast_head.ridge.classes)
+        self.next_fast_head.evict(list(learnt.elements()), old, new)
 
     @property
     def progress(self) -> float:
@@ -118,7 +119,7 @@ class SlowRound:
         return 1 - len(self._todo) / self._num_todo if self.phase is Phase.REBUILD else 1.0
 
     def _pseudo_label(self) -> None:
-        self._pseudo_labels.step(self._tier.served)
+        self._pseudo_labels.step(self._fast_head.served)
         if self._pseudo_labels.rows:
             self.phase = Phase.TRAIN
 
@@ -141,7 +142,7 @@ class SlowRound:
             means_CD,
             plan=self.plan,
             inputs=self._inputs,
-            max_tokens=self._tier.served.tokenizer.max_tokens,
+            max_tokens=self._fast_head.served.tokenizer.max_tokens,
             config=config,
         )
 
@@ -150,7 +151,7 @@ class SlowRound:
     ) -> tuple[Tensor, RaggedLayout, Tensor]:
         """Returns the activations below the trained blocks, their layout, and the row of each sample's class."""
         texts = [sample.text for sample in samples]
-        x_TD, layout = self._tier.served.prefix(texts, self._first_layer, drop_tokens=drop_tokens)
+        x_TD, layout = self._fast_head.served.prefix(texts, self._first_layer, drop_tokens=drop_tokens)
         return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
 
     def _row_of(self, sample: Labelled) -> int:
@@ -158,7 +159,7 @@ class SlowRound:
 
     def _store(self, replay: Replay[Labelled]) -> None:
         top = stored_encoder(self.strata, first_layer=self._first_layer)
-        self.next_tier = self._tier.successor(self._tier.served.with_top(top))
+        self.next_fast_head = self._fast_head.successor(self._fast_head.served.with_top(top))
         self._todo = replay.samples()
         self._num_todo = max(len(self._todo), 1)
         self.phase = Phase.REBUILD
@@ -171,8 +172,8 @@ class SlowRound:
             self.phase = Phase.MEASURE
 
     def _learn(self, samples: Sequence[Labelled]) -> None:
-        self.next_tier.admit_all(self._tier.head.classes)
-        self.next_tier.learn_many(samples)
+        self.next_fast_head.admit_all(self._fast_head.ridge.classes)
+        self.next_fast_head.learn_many(samples)
 
 
 def token_dropout(ids: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:

@@ -1,4 +1,4 @@
-"""When the slow tier works, and on what.
+"""When a slow round is due, and what it trains on.
 
     labels since the last round --enough--> a round: half new labels, half memory
     no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone

@@ -1,4 +1,4 @@
-"""The trainable tier: the top blocks of the encoder, in full precision, trained through the served rounding.
+"""Trains the top blocks of the encoder, in full precision, through the rounding with which they are served.
 
     texts --served lower blocks--> x_TD --top blocks, fake-quantized--> z_BD --auxiliary head--> strategy --> AdamW
 

@@ -34,7 +34,7 @@ class Restored(NamedTuple):
     """What a snapshot restores to under the settings of now, and what is different from the settings of then."""
 
     strata: Strata
-    tier: FastHead
+    fast_head: FastHead
     change: OriginChange
 
 
@@ -82,16 +82,16 @@ class BaseEncoder:
         """
         change = self._compare(snapshot)
         strata, served = self._with_blocks_of(snapshot, like)
-        tier = FastHead(served, ridge=self._config.ridge)
+        fast_head = FastHead(served, penalty=self._config.ridge)
         if change.is_rebuilt:
-            tier.admit_all(snapshot.facts.classes)
-            tier.relearn(memory)
+            fast_head.admit_all(snapshot.facts.classes)
+            fast_head.relearn(memory)
         else:
-            tier.restore(snapshot.named("fast."), snapshot.facts.classes)
+            fast_head.restore(snapshot.named("fast."), snapshot.facts.classes)
         if change:
-            num_lost = int(snapshot.tensors["fast.counts"].sum()) - tier.head.num_samples
+            num_lost = int(snapshot.tensors["fast.counts"].sum()) - fast_head.ridge.num_samples
             log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
-        return Restored(strata, tier, change)
+        return Restored(strata, fast_head, change)
 
     def top(self, strata: Strata) -> dict[str, Tensor]:
         """The weights of the blocks of `strata` that may have been trained, by name."""

@@ -2,7 +2,7 @@
 
     a round begins --began--> Lineage --ended--> Lineage --in the manifest--> rebuild
 
-The sums of the fast tier are exact. What a round makes is a function of the records below two sets of offsets: those
+The sums of the fast head are exact. What a round makes is a function of the records below two sets of offsets: those
 where it began, and those where it read the memory. So the topics and this list lead to the same weights, bit for bit,
 on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
 Where something else has changed what is known, `gap` says so, for good.

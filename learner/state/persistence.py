@@ -33,7 +33,7 @@ def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[st
         base=base,
         counts=counts,
         strata=base.strata,
-        tier=FastHead(base.served, ridge=config.ridge),
+        fast_head=FastHead(base.served, penalty=config.ridge),
         classes=classes_of(config),
         replay=replay_of(config),
         holdout=holdout_of(config),
@@ -58,14 +58,14 @@ def restored_knowledge(
     """
     facts = snapshot.facts
     replay = replay_of(config, facts.replay)
-    strata, tier, change = base.restored(snapshot, replay.samples(), like=like)
+    strata, fast_head, change = base.restored(snapshot, replay.samples(), like=like)
     known = Knowledge(
         config=config,
         base=base,
         counts=counts,
         strata=strata,
-        tier=tier,
-        classes=classes_of(config, backfilled(facts.support, tier.head.num_by_class)),
+        fast_head=fast_head,
+        classes=classes_of(config, backfilled(facts.support, fast_head.ridge.num_by_class)),
         replay=replay,
         holdout=holdout_of(config, facts.held_back) if holdout is None else holdout,
         fresh=fresh_of(config, facts.since_round),
@@ -76,7 +76,7 @@ def restored_knowledge(
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = ended(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
-        known.round = SlowRound(facts.round_plan, snapshot.tensors[MEANS], tier, strata, config=config)
+        known.round = SlowRound(facts.round_plan, snapshot.tensors[MEANS], fast_head, strata, config=config)
     return known, change
 
 
@@ -92,7 +92,7 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         offsets=learner.offsets,
         logs=learner.logs,
         read_first=learner.read_first,
-        classes=list(known.tier.head.classes),
+        classes=list(known.fast_head.ridge.classes),
         counts=dict(learner.counts),
         num_scored=learner.prequential.num_scored,
         num_correct=learner.prequential.num_correct,
@@ -111,7 +111,7 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         drift=learner.drift.export(),
         erased=learner.erased.export(),
     )
-    sums = {f"fast.{name}": value for name, value in known.tier.export().items()}
+    sums = {f"fast.{name}": value for name, value in known.fast_head.export().items()}
     top = {f"top.{name}": value for name, value in known.top.items()}
     means = {MEANS: known.round.means_CD} if known.round else {}
     return Snapshot(facts=facts, tensors=sums | top | means)

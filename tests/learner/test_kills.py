@@ -124,10 +124,10 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
 
     ended = small_learner(**rounds)
     ended.restore(found)
-    assert found.facts.counts["rounds_adopted"] > 0 and ended.tier.served.key != whole.tier.served.key
-    once = ended.tier.successor(ended.tier.served)
+    assert found.facts.counts["rounds_adopted"] > 0 and ended.fast_head.served.key != whole.fast_head.served.key
+    once = ended.fast_head.successor(ended.fast_head.served)
     once.learn_many(whole.replay.samples())
-    sums = ended.tier.export()
+    sums = ended.fast_head.export()
     assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
 
     manifest = store.versions.manifest(store.versions.current())

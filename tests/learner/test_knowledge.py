@@ -55,9 +55,9 @@ def test_the_sums_are_those_of_all_others_bit_for_bit(learner: Learner) -> None:
     assert removed["fresh"] == removed["replay"]
     assert removed["held_back"] > 0
     assert removed["pending"] == 1
-    mine = learner.tier
-    theirs = without.tier
-    order = [mine.head.classes.index(label) for label in theirs.head.classes]
+    mine = learner.fast_head
+    theirs = without.fast_head
+    order = [mine.ridge.classes.index(label) for label in theirs.ridge.classes]
     assert torch.equal(mine.export()["gram"], theirs.export()["gram"])
     for name in ("class", "counts", "z"):
         assert torch.equal(mine.export()[name][order], theirs.export()[name])
@@ -67,7 +67,7 @@ def test_nothing_of_the_subject_is_held_anywhere(learner: Learner) -> None:
     assert SUBJECT in subjects_of(learner)
     erase_subject(learner)
     assert SUBJECT not in subjects_of(learner) and len(subjects_of(learner) - {""}) == 6
-    assert learner.tier.head.num_samples == len(learner.replay)
+    assert learner.fast_head.ridge.num_samples == len(learner.replay)
     facts = repr(learner.export(None).facts)
     texts = {number: repr(text_of(number)) for number in range(NUM_EVENTS)}
     assert not any(text in facts for number, text in texts.items() if subject_of(number) == SUBJECT)
@@ -78,13 +78,13 @@ def test_a_memory_that_has_dropped_samples_makes_the_head_anew() -> None:
     it = small_learner(trainable_layers=0, replay_samples=40)
     it.learn(stream(0, NUM_EVENTS), {})
     assert len(it.replay) == 40
-    assert it.tier.head.num_samples > 40
+    assert it.fast_head.ridge.num_samples > 40
     erase_subject(it)
-    again = it.tier.successor(it.tier.served)
+    again = it.fast_head.successor(it.fast_head.served)
     again.learn_many(it.replay.samples())
     assert len(it.replay) < 40
-    assert it.tier.head.num_samples == len(it.replay)
-    assert all(torch.equal(sums, again.export()[name]) for name, sums in it.tier.export().items())
+    assert it.fast_head.ridge.num_samples == len(it.replay)
+    assert all(torch.equal(sums, again.export()[name]) for name, sums in it.fast_head.export().items())
 
 
 def test_the_subject_is_never_learnt_again_and_every_label_has_one_end(learner: Learner) -> None:

@@ -32,8 +32,8 @@ def assert_same(one: Learner, other: Learner) -> None:
 
 
 def assert_knows_each_sample_and_each_name(learner: Learner) -> None:
-    num_samples = learner.counts["learnt"] + len(learner.tier.head.classes)
-    assert learner.tier.head.num_samples == num_samples
+    num_samples = learner.counts["learnt"] + len(learner.fast_head.ridge.classes)
+    assert learner.fast_head.ridge.num_samples == num_samples
     assert len(learner.replay) == num_samples
 
 
@@ -52,7 +52,7 @@ def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
     it = small_learner(held_back_share=0.0)
     for number in range(12):
         it.learn([answer(number), feedback(number, label=f"class {number}")], OFFSETS)
-    assert len(it.tier.head.classes) == 8
+    assert len(it.fast_head.ridge.classes) == 8
     assert it.counts["learnt"] == 8
     assert it.counts["over_capacity"] == 4
 
@@ -63,7 +63,7 @@ def test_the_name_of_a_class_is_its_first_sample_once() -> None:
         it.learn([answer(number), feedback(number, label="lost_card")], OFFSETS)
     assert [sample.text for sample in it.replay.samples() if not sample.subject] == ["lost card"]
     assert it.counts["learnt"] == 3
-    assert it.tier.head.num_samples == 4
+    assert it.fast_head.ridge.num_samples == 4
     assert len(it.replay) == 4
 
 
@@ -102,8 +102,8 @@ def test_a_restored_learner_has_the_adopted_encoder() -> None:
         whole.tick()
     restored = copy_of(whole)
     assert whole.counts["rounds_adopted"] == 1
-    assert restored.tier.served.key == whole.tier.served.key
-    assert restored.tier.served.key != small_learner().tier.served.key
+    assert restored.fast_head.served.key == whole.fast_head.served.key
+    assert restored.fast_head.served.key != small_learner().fast_head.served.key
     assert_same(fed(whole, 80, 99), fed(restored, 80, 99))
 
 
@@ -140,7 +140,7 @@ def test_a_worse_encoder_is_dropped() -> None:
     while it.has_work:
         it.tick()
     assert it.counts["rounds_dropped"] + it.counts["rounds_not_finite"] == 1
-    assert it.tier.served.key == small_learner().tier.served.key
+    assert it.fast_head.served.key == small_learner().fast_head.served.key
 
 
 def worked(learner: Learner, *, is_idle: bool = False) -> Learner:
@@ -159,7 +159,7 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
     steps = it.knowledge.round.plan.steps
     assert all(len(step.samples) == 8 for step in steps)
     assert 8 * len(steps) >= len(it.replay)
-    assert set(it.knowledge.round.plan.labels) == set(it.tier.head.classes)
+    assert set(it.knowledge.round.plan.labels) == set(it.fast_head.ridge.classes)
     rested = worked(it, is_idle=True)
     assert rested.is_rested and (rested.counts["rehearsals"], rested.counts["rounds"]) == (1, 2)
 
@@ -174,7 +174,7 @@ def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repea
     restored = copy_of(it, slow_rate=1e-5, rehearse_after_s=1.0)
     assert restored.knowledge.round and restored.knowledge.round.plan == it.knowledge.round.plan
     assert_same(worked(it), worked(restored))
-    assert it.tier.head.num_samples == len(it.replay) and not it.is_rested
+    assert it.fast_head.ridge.num_samples == len(it.replay) and not it.is_rested
     assert worked(it, is_idle=True).is_rested
     assert (it.counts["rehearsals"], it.counts["guessing_rounds"]) == (1, 2)
 
@@ -209,7 +209,7 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     it.set_aside(snapshot, version=3)
     assert it.version == 3 and it.offsets == {"feedback.v1/0": 100}
     assert it.counts["learnt"] == learnt
-    assert it.tier.head.num_samples == learnt + len(it.tier.head.classes)
+    assert it.fast_head.ridge.num_samples == learnt + len(it.fast_head.ridge.classes)
     assert it.join.counts["matched"] == 100
     assert learnt + it.counts["held_back"] + it.counts["set_aside"] == 100
     it.learn([feedback(50)], OFFSETS)

@@ -59,8 +59,8 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     rounds (`rounds_*`), drifts (`drift_*`), failures, and letters to operators (`letters_*`).
 
     `accuracy` is prequential: the accuracy of given answers, before their label was learnt. `evaluation` is that of the
-    published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that the
-    slow tier has nothing to do until labels come. `publish_ms` holds the duration of each step of the last publication.
+    published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that
+    no slow round is due until labels come. `publish_ms` holds the duration of each step of the last publication.
     `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
     small, and classes without a row.
     """

@@ -19,7 +19,7 @@ CAPACITY = 4
 NAMES = ("a", "b", "c")
 
 HEADS: dict[str, Callable[[], Head]] = {
-    "ridge": lambda: RidgeHead(D, CAPACITY, ridge=0.01),
+    "ridge": lambda: RidgeHead(D, CAPACITY, penalty=0.01),
     "nearest_mean": lambda: NearestMean(D, CAPACITY),
     "lda": lambda: StreamingLda(D, CAPACITY),
     "kernel_lda": lambda: KernelLda(D, CAPACITY, num_features=256),

@@ -15,7 +15,7 @@ def features(num: int, seed: int = 0) -> Tensor:
 
 
 def make_head(capacity: int = 8) -> RidgeHead:
-    head = RidgeHead(R, capacity, ridge=0.01)
+    head = RidgeHead(R, capacity, penalty=0.01)
     assert all(head.admit(label) for label in CLASSES)
     return head
 
@@ -96,7 +96,7 @@ def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:
 def test_a_row_whose_samples_are_taken_out_is_given_to_another_class() -> None:
     """B16: the head is then one that never knew the removed class, bit for bit."""
     head = make_head(capacity=3)
-    other = RidgeHead(R, 3, ridge=0.01)
+    other = RidgeHead(R, 3, penalty=0.01)
     head.learn_many(PHI, LABELS)
     gone = [i for i, label in enumerate(LABELS) if label == "b"]
     with pytest.raises(AssertionError, match="still has samples"):

@@ -111,18 +111,18 @@ def flooded(**changed: float | str) -> Learner:
 def test_a_flood_of_names_neither_keeps_out_a_class_that_is_meant_nor_drives_one_out() -> None:
     """B16: 100 names for 3 rows; the second label of a true class is learnt."""
     learner = flooded(trainable_layers=0)
-    known = set(learner.tier.head.classes)
+    known = set(learner.fast_head.ridge.classes)
     assert known == {*map(label_of, range(5)), "junk 40", "junk 41", "junk 42"}
     assert learner.counts["over_capacity"] == 97
     learner.learn(pair(200, "complaint"), {})
-    assert "complaint" not in learner.tier.head.classes
+    assert "complaint" not in learner.fast_head.ridge.classes
     learner.learn(pair(201, "complaint"), {})
-    assert set(learner.tier.head.classes) == known - {"junk 40"} | {"complaint"}
+    assert set(learner.fast_head.ridge.classes) == known - {"junk 40"} | {"complaint"}
     assert (learner.counts["classes_evicted"], learner.counts["labels_evicted"]) == (1, 1)
     assert learner.join.counts["matched"] == learner.counts["learnt"] + learner.counts["over_capacity"]
     for number in range(1_000, 1_200):
         learner.learn(pair(number, f"more junk {number}"), {})
-    assert "complaint" in learner.tier.head.classes and learner.counts["classes_evicted"] == 1
+    assert "complaint" in learner.fast_head.ridge.classes and learner.counts["classes_evicted"] == 1
 
 
 @pytest.mark.parametrize("policy", ["class-balanced", "reservoir", "experience-balanced"])
@@ -137,11 +137,11 @@ def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -
     without_junk = [(number, name) for number, name in labels if name != "junk"]
     for number, name in without_junk + more[3:]:
         other.learn(pair(number, name), {})
-    assert learner.counts["classes_evicted"] == 1 and learner.tier.head.classes[0] == "complaint"
+    assert learner.counts["classes_evicted"] == 1 and learner.fast_head.ridge.classes[0] == "complaint"
     assert sorted(learner.replay.samples()) == sorted(other.replay.samples())
-    order = [learner.tier.head.classes.index(label) for label in other.tier.head.classes]
-    mine = learner.tier.export()
-    theirs = other.tier.export()
+    order = [learner.fast_head.ridge.classes.index(label) for label in other.fast_head.ridge.classes]
+    mine = learner.fast_head.export()
+    theirs = other.fast_head.export()
     assert torch.equal(mine["gram"], theirs["gram"])
     assert all(torch.equal(mine[name][order], theirs[name]) for name in ("class", "counts", "z"))
 
@@ -154,7 +154,7 @@ def test_nothing_of_an_evicted_class_is_held() -> None:
         learner.learn(pair(number, f"class {number // 12 % 9}" if number < 96 else "complaint"), {})
         number += 1
         assert number < 200
-    gone = {f"class {number}" for number in range(8)} - set(learner.tier.head.classes)
+    gone = {f"class {number}" for number in range(8)} - set(learner.fast_head.ridge.classes)
     assert len(gone) == 1 and learner.knowledge.lineage.gap
     for memory in (learner.replay, learner.knowledge.fresh, learner.holdout.samples):
         assert not gone & {sample.label for sample in memory.samples()}
@@ -187,10 +187,10 @@ def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(p
         learner.tick()
     assert learner.counts["rounds_adopted"] == 1
     assert learner.counts["classes_evicted"] == 1
-    assert "complaint" in learner.tier.head.classes and "junk 40" not in learner.tier.head.classes
-    again = learner.tier.successor(learner.tier.served)
+    assert "complaint" in learner.fast_head.ridge.classes and "junk 40" not in learner.fast_head.ridge.classes
+    again = learner.fast_head.successor(learner.fast_head.served)
     again.relearn(learner.replay.samples())
-    assert all(torch.equal(value, learner.tier.export()[name]) for name, value in again.export().items())
+    assert all(torch.equal(value, learner.fast_head.export()[name]) for name, value in again.export().items())
 
 
 def test_a_restored_learner_evicts_the_same_classes() -> None:
@@ -210,7 +210,7 @@ def test_a_checkpoint_from_before_classes_were_counted_is_read() -> None:
     learner = small_learner(trainable_layers=0)
     learner.restore(decode(encode(old)))
     assert (
-        learner.knowledge.classes.export().labels == learner.tier.head.num_by_class
+        learner.knowledge.classes.export().labels == learner.fast_head.ridge.num_by_class
         and learner.knowledge.classes.num_provisional == 8
     )
 

@@ -39,7 +39,7 @@ def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:
         honest.learn(pair(number, source="desk"), {})
     assert learner.counts == honest.counts
     assert (learner.join.counts["refused_missing"], learner.join.counts["refused_forged"]) == (60, 60)
-    assert torch.equal(learner.tier.export()["gram"], honest.tier.export()["gram"])
+    assert torch.equal(learner.fast_head.export()["gram"], honest.fast_head.export()["gram"])
     assert learner.prequential.accuracy == honest.prequential.accuracy
     assert learner.holdout.samples.samples() == honest.holdout.samples.samples()
 

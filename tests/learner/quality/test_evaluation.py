@@ -1,4 +1,4 @@
-"""Measures candidates beside their parent and the anchor, through the real tier and head."""
+"""Measures candidates beside their parent and the anchor, through the real fast head."""
 
 import pytest
 import torch

@@ -20,7 +20,7 @@ def test_new_labels_make_a_version_that_sends_only_the_head(rig: PublishRig) -> 
     second = rig.store.versions.manifest(2)
     pairs = zip(first.tensors, second.tensors, strict=True)
     assert [entry.name for entry, other in pairs if entry != other] == ["head.out"]
-    assert second.labels == rig.learner.tier.head.classes and second.trained_through == {"feedback.v1/0": 60}
+    assert second.labels == rig.learner.fast_head.ridge.classes and second.trained_through == {"feedback.v1/0": 60}
     assert second.evaluation.parent_accuracy == 0.0
     assert second.evaluation.accuracy > 0.0
     assert second.model_spec == rig.learner.model_spec and second.max_tokens == tokenizer().max_tokens

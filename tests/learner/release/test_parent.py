@@ -152,7 +152,7 @@ def test_a_wiped_store_gets_what_the_learner_knows(rig: PublishRig) -> None:
     rig.start()
     rig.learn(30, 40)
     assert (rig.publish(), rig.store.versions.current()) == (2, 2)
-    assert rig.store.versions.manifest(rig.store.versions.current()).labels == rig.learner.tier.head.classes
+    assert rig.store.versions.manifest(rig.store.versions.current()).labels == rig.learner.fast_head.ridge.classes
 
 
 def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_without_a_label(rig: PublishRig) -> None:

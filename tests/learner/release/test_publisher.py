@@ -80,7 +80,7 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
         assert rig.publish() == 1
     counts = rig.learner.counts
     assert (counts["given_up"], counts["gate_in_a_row"], counts["gate_head_update"]) == (1, 0, 3)
-    head = rig.learner.tier.head
+    head = rig.learner.fast_head.ridge
     assert counts["learnt"] == learnt
     assert head.num_samples == learnt + len(head.classes)
     assert counts["set_aside"] > 50

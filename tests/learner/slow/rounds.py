@@ -1,4 +1,4 @@
-"""A memory, a tier and a holdout of the small stream, for the tests of slow rounds."""
+"""A memory, a fast head and a holdout of the small stream, for the tests of slow rounds."""
 
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
@@ -9,11 +9,11 @@ from tests.learner.streams import TOPICS
 SAMPLES = labelled(0, 90)
 
 
-def tier() -> FastHead:
-    tier = FastHead(small_served(), ridge=0.01)
-    tier.admit_all(TOPICS)
-    tier.learn_many(SAMPLES)
-    return tier
+def fast_head() -> FastHead:
+    fast_head = FastHead(small_served(), penalty=0.01)
+    fast_head.admit_all(TOPICS)
+    fast_head.learn_many(SAMPLES)
+    return fast_head
 
 
 def replay() -> Replay[Labelled]:

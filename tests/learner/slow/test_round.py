@@ -12,13 +12,13 @@ from learner.slow.round import Phase, SlowRound, token_dropout
 from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import top_state
-from tests.learner.slow.rounds import SAMPLES, holdout, replay, tier
+from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
 
 def begin(plan: RoundPlan, config: LearnerConfig = SMALL) -> SlowRound:
-    return SlowRound(plan, tier().means(plan.labels), tier(), small_strata(), config=config)
+    return SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
 
 
 def run(slow_round: SlowRound) -> list[Phase]:
@@ -37,8 +37,8 @@ def run(slow_round: SlowRound) -> list[Phase]:
 def test_a_round_is_made_of_small_units() -> None:
     slow_round = begin(draw_plan(1, SAMPLES[:10], replay(), steps=3, sizes=step_sizes(8, 1), seed=0))
     assert run(slow_round) == [Phase.TRAIN] * 3 + [Phase.STORE] + [Phase.REBUILD] * 5 + [Phase.MEASURE] * 3
-    assert slow_round.next_tier.head.num_samples == 90
-    assert slow_round.next_tier.served.key != small_served().key
+    assert slow_round.next_fast_head.ridge.num_samples == 90
+    assert slow_round.next_fast_head.served.key != small_served().key
 
 
 def test_a_round_on_texts_without_a_label_guesses_first_and_rebuilds_from_labels_alone() -> None:
@@ -50,8 +50,8 @@ def test_a_round_on_texts_without_a_label_guesses_first_and_rebuilds_from_labels
     second = begin(plan)
     for slow_round in (first, second):
         assert run(slow_round)[:4] == [Phase.PSEUDO_LABEL] * 3 + [Phase.TRAIN]
-        assert slow_round.next_tier.head.num_samples == 90
-    assert torch.equal(first.next_tier.head.solve(), second.next_tier.head.solve())
+        assert slow_round.next_fast_head.ridge.num_samples == 90
+    assert torch.equal(first.next_fast_head.ridge.solve(), second.next_fast_head.ridge.solve())
 
 
 def test_a_round_trains_with_token_dropout() -> None:
@@ -75,12 +75,12 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy)
     run(second)
     again = top_state(second.strata, 1)
     assert all(torch.equal(value, again[name]) for name, value in top_state(first.strata, 1).items())
-    assert torch.equal(first.next_tier.head.solve(), second.next_tier.head.solve())
+    assert torch.equal(first.next_fast_head.ridge.solve(), second.next_fast_head.ridge.solve())
 
 
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     memory = replay()
-    base = tier()
+    base = fast_head()
     held_back = holdout()
     new = labelled(200, 203)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
@@ -93,8 +93,8 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
             pass
     while slow_round.step(memory, held_back) is not Phase.DONE:
         pass
-    assert base.head.num_samples == 93
-    assert slow_round.next_tier.head.num_samples == 93
+    assert base.ridge.num_samples == 93
+    assert slow_round.next_fast_head.ridge.num_samples == 93
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))

@@ -45,19 +45,19 @@ def restored(old: Learner, **changed: float | str) -> Learner:
 
 
 def assert_same_sums(one: Learner, other: Learner) -> None:
-    mine = one.tier.export()
-    theirs = other.tier.export()
-    assert one.tier.head.classes == other.tier.head.classes
+    mine = one.fast_head.export()
+    theirs = other.fast_head.export()
+    assert one.fast_head.ridge.classes == other.fast_head.ridge.classes
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
 def assert_made_anew(it: Learner, old: Learner) -> None:
     """The sums are those of the memory under the encoder of now."""
-    once = it.tier.successor(it.tier.served)
+    once = it.fast_head.successor(it.fast_head.served)
     once.learn_many(it.replay.samples())
-    sums = it.tier.export()
+    sums = it.fast_head.export()
     assert all(torch.equal(value, sums[name]) for name, value in once.export().items())
-    assert it.tier.head.classes == old.tier.head.classes and it.replay.samples() == old.replay.samples()
+    assert it.fast_head.ridge.classes == old.fast_head.ridge.classes and it.replay.samples() == old.replay.samples()
     assert it.has_migrated and it.counts["migrations"] == 1 and it.knowledge.anchor is None and it.knowledge.lineage.gap
 
 
@@ -88,9 +88,9 @@ def test_what_is_lost_is_said() -> None:
         it = restored(old, replay_samples=30, num_features=64)
     (entry,) = [log for log in logs if log["event"] == "migrated"]
     assert entry["changed"] == {"learner.num_features": "96 -> 64"}
-    assert entry["samples_lost"] == old.tier.head.num_samples - len(old.replay)
+    assert entry["samples_lost"] == old.fast_head.ridge.num_samples - len(old.replay)
     assert entry["samples_lost"] > 20
-    assert it.tier.head.num_samples == 30
+    assert it.fast_head.ridge.num_samples == 30
 
 
 def test_more_rows_cost_nothing() -> None:
@@ -100,7 +100,7 @@ def test_more_rows_cost_nothing() -> None:
     assert_equal(it.knowledge.top, old.knowledge.top)
     for number in range(12):
         it.learn([answer(100 + number), feedback(100 + number, label=f"class {number}")], {})
-    assert len(it.tier.head.classes) > 8 and not it.counts["over_capacity"]
+    assert len(it.fast_head.ridge.classes) > 8 and not it.counts["over_capacity"]
 
 
 def test_fewer_rows_than_classes_are_refused_and_nothing_is_changed() -> None:
@@ -108,15 +108,15 @@ def test_fewer_rows_than_classes_are_refused_and_nothing_is_changed() -> None:
     it = small_learner(label_capacity=4)
     with pytest.raises(StateRefused, match="label_capacity is 4, but 5 classes"):
         it.restore(old.export(None))
-    assert not it.tier.head.classes and not it.offsets
+    assert not it.fast_head.ridge.classes and not it.offsets
 
 
 def test_blocks_that_are_not_trained_any_more_stay_as_they_were_trained() -> None:
     old = trained()
     still = restored(old, trainable_layers=0)
     assert_same_sums(still, old)
-    assert still.tier.served.key == old.tier.served.key
-    assert still.tier.served.key != small_learner(trainable_layers=0).tier.served.key
+    assert still.fast_head.served.key == old.fast_head.served.key
+    assert still.fast_head.served.key != small_learner(trainable_layers=0).fast_head.served.key
     again = restored(still)
     assert_same_sums(again, old)
     assert_equal(again.knowledge.top, old.knowledge.top)
@@ -164,9 +164,9 @@ def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
 
 
 def assert_made_anew_of(it: Learner, snapshot: Snapshot) -> None:
-    once = it.tier.successor(it.tier.served)
+    once = it.fast_head.successor(it.fast_head.served)
     once.learn_many(samples_of(snapshot))
-    assert torch.equal(once.export()["gram"], it.tier.export()["gram"])
+    assert torch.equal(once.export()["gram"], it.fast_head.export()["gram"])
 
 
 def samples_of(snapshot: Snapshot) -> list[Labelled]:

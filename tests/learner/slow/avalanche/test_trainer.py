@@ -14,7 +14,7 @@ from learner.slow.round import Phase, SlowRound
 from learner.slow.schedule import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.slow.trainer import top_state
 from model.ragged import RaggedLayout
-from tests.learner.slow.rounds import SAMPLES, holdout, replay, tier
+from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import CONFIG, SMALL, small_strata
 
 NAMES = (
@@ -36,7 +36,7 @@ def plan(*, steps: int = 12) -> RoundPlan:
 def trained(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` after its last step."""
     config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
-    slow_round = SlowRound(plan, tier().means(plan.labels), tier(), small_strata(), config=config)
+    slow_round = SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
     while slow_round.phase is Phase.TRAIN:
         slow_round.step(replay(), holdout())
     return slow_round
