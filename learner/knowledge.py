@@ -1,7 +1,7 @@
 """What labels have taught a learner: encoder, fast head, memories, and the slow round that is under way.
 
     samples --row?--> fast head, replay memory, fresh --begin--> slow round --step--> adopted or dropped
-            --held back--> holdout -----------------------------------------------------^
+            --holdout?--> holdout ------------------------------------------------------^
 
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
 beside what is known now (`learner.state.persistence`), and its version made again, while the learner stays as it is.
@@ -66,7 +66,7 @@ class Knowledge:
     round: SlowRound | None = None
 
     def learn(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
-        """Learns or holds back the samples whose class has a row or gets one; counts the others."""
+        """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others."""
         admitted: list[Sample] = []
         for sample in samples:
             self.classes.count_label(sample.label)
@@ -175,19 +175,19 @@ class Knowledge:
 
     def _weaker(self, sample: Sample) -> list[str]:
         """The classes one of which has to make room for that of `sample`, the weakest first; [] where none has to."""
-        needs_no_room = sample.is_held_back or not self.classes.is_full or sample.label in self.classes
+        needs_no_room = sample.is_in_holdout or not self.classes.is_full or sample.label in self.classes
         return [] if needs_no_room else self.classes.weaker(sample.label)
 
     def _has_row(self, sample: Sample) -> bool:
         """Whether the class of `sample` has a row or gets a free one.
 
-        A held-back sample takes no row, but while there are free rows it may come before its class has one.
+        A holdout sample takes no row, but while there are free rows it may come before its class has one.
         """
         if sample.label in self.classes:
             return True
         if self.classes.is_full:
             return False
-        if not sample.is_held_back:
+        if not sample.is_in_holdout:
             self.classes.admit(sample.label)
         return True
 
@@ -218,10 +218,10 @@ class Knowledge:
         log.info("class_evicted", evicted=old, admitted=new)
 
     def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
-        held_back = [self._labelled(sample) for sample in samples if sample.is_held_back]
-        self.holdout.add(held_back)
-        labelled = [self._labelled(sample) for sample in samples if not sample.is_held_back]
-        self.counts["held_back"] += len(held_back)
+        holdout = [self._labelled(sample) for sample in samples if sample.is_in_holdout]
+        self.holdout.add(holdout)
+        labelled = [self._labelled(sample) for sample in samples if not sample.is_in_holdout]
+        self.counts["held_back"] += len(holdout)
         self.counts["learnt"] += len(labelled)
         if self.config.learn_names:
             known = [label for label, num in self.fast_head.ridge.num_by_class.items() if num]
@@ -238,7 +238,7 @@ class Knowledge:
         return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], event)
 
     def _end(self, done: SlowRound) -> bool:
-        """Adopts the round's encoder unless it is worse than the current one on held-back samples, beyond chance."""
+        """Adopts the round's encoder unless it is worse than the current one on holdout samples, beyond chance."""
         lost, won = changes(self.fast_head, done.next_fast_head, self.holdout, temperature=self.temperature)
         is_adopted = not is_worse_beyond_chance(lost, won, sigmas=ADOPTION_SIGMAS)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1

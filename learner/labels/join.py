@@ -28,7 +28,7 @@ import msgspec
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
 from learner.labels.outcomes import LabelOutcomes, Unmatched
-from learner.labels.sample import Sample, Waiting, is_held_back, joined, quarantined
+from learner.labels.sample import Sample, Waiting, is_in_holdout, joined, quarantined
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
@@ -69,7 +69,7 @@ class Join:
 
     def __init__(self, config: LearnerConfig, trust: LabelTrust, *, state: JoinState | None = None) -> None:
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
-        self._held_back_share = config.held_back_share
+        self._holdout_share = config.held_back_share
         self._trust = trust
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
@@ -115,8 +115,8 @@ class Join:
 
     def unlabelled(self, limit: int) -> list[str]:
         """Returns the texts of the newest `limit` pending answers, oldest first, without those of holdout events."""
-        share = self._held_back_share
-        return [answer.text for answer in self._pending.newest(limit) if not is_held_back(answer.key, share)]
+        share = self._holdout_share
+        return [answer.text for answer in self._pending.newest(limit) if not is_in_holdout(answer.key, share)]
 
     def alarms(self) -> list[str]:
         """Describes what is wrong with the windows, in words."""
@@ -221,7 +221,7 @@ class Join:
         return sample
 
     def _join(self, answer: Waiting, feedback: Feedback) -> Sample | None:
-        sample = joined(answer, feedback, held_back_share=self._held_back_share)
+        sample = joined(answer, feedback, holdout_share=self._holdout_share)
         if reason := self._trust.hold(sample):
             self._outcomes.add(f"quarantined_{reason}")
             self._quarantine(reason, feedback, answer)

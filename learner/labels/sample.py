@@ -1,6 +1,6 @@
 """A labelled sample, and the part of an answer that is kept until its label comes. Pure.
 
-Answer --Waiting.from_answer--> Waiting --joined with its label--> Sample --is_held_back--> holdout, or training set
+Answer --Waiting.from_answer--> Waiting --joined with its label--> Sample --is_in_holdout--> holdout, or training set
                                              label not trusted --> Quarantined
 """
 
@@ -12,14 +12,14 @@ import msgspec
 from wire.events import MAX_LATER_TIMES, EventKey, encoded_key
 from wire.records import Answer, Feedback, Quarantined
 
-HELD_BACK_SEED: Final = 0x6865_6C64
+HOLDOUT_SEED: Final = 0x6865_6C64
 """Seed of the hash that chooses the holdout events."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Holds an answered text and its true label. `subject` is the event's key.
 
-    A sample with `is_held_back` belongs to the holdout: accuracy is measured on it, and it is never learnt.
+    A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
     """
 
     event_id: str
@@ -30,7 +30,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     weights_version: int
     feedback_time_ms: int
     subject: str
-    is_held_back: bool
+    is_in_holdout: bool
     source: str = ""
     is_approved: bool = False
     answer_time_ms: int = 0
@@ -98,12 +98,12 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         return msgspec.structs.replace(self, source=answer.source, later_ms=later_ms)
 
 
-def is_held_back(key: EventKey, share: float) -> bool:
+def is_in_holdout(key: EventKey, share: float) -> bool:
     """Whether the event belongs to the share that is the holdout: the same at every replay of the stream."""
-    return mmh3.hash(encoded_key(key), HELD_BACK_SEED, signed=False) < share * 2.0**32
+    return mmh3.hash(encoded_key(key), HOLDOUT_SEED, signed=False) < share * 2.0**32
 
 
-def joined(answer: Waiting, feedback: Feedback, *, held_back_share: float) -> Sample:
+def joined(answer: Waiting, feedback: Feedback, *, holdout_share: float) -> Sample:
     """Returns the sample of an answer and its label."""
     return Sample(
         event_id=answer.event_id,
@@ -114,7 +114,7 @@ def joined(answer: Waiting, feedback: Feedback, *, held_back_share: float) -> Sa
         weights_version=answer.weights_version,
         feedback_time_ms=feedback.time_ms,
         subject=answer.subject,
-        is_held_back=is_held_back(answer.key, held_back_share),
+        is_in_holdout=is_in_holdout(answer.key, holdout_share),
         source=feedback.source,
         is_approved=bool(feedback.approval),
         answer_time_ms=answer.time_ms,

@@ -1,7 +1,7 @@
 """Compares two versions on the same labelled samples, by counts: a candidate with its parent, and with the anchor.
 
     right before, right after --> how many were lost, how many won: overall, by class, by stage
-    published --> Anchor(version, which held-back samples were right) --> every later candidate, on the same samples
+    published --> Anchor(version, which holdout samples were right) --> every later candidate, on the same samples
 
 A stage is a group of classes that came at about the same time: the first of the NUM_STAGES groups holds the oldest
 classes. All samples together hide that a few classes are forgotten, and a single class mostly has too few samples to
@@ -9,7 +9,7 @@ say anything; a stage lies between the two.
 
 A candidate that is a little worse than its parent passes the gate; fifty such candidates in a row would ruin the
 accuracy. So each candidate is also compared with the anchor, the best version that there was. The anchor keeps no
-weights: it keeps for every held-back sample, by its hash, whether that version was right. It is part of the checkpoint,
+weights: it keeps for every holdout sample, by its hash, whether that version was right. It is part of the checkpoint,
 and no larger than the holdout. Since then there may be more classes, and an old class may rightly have become harder to
 tell from a new one. So the candidate chooses among the classes of the anchor only: a sample that is lost even then was
 forgotten.
@@ -18,7 +18,7 @@ A published version becomes the anchor in two cases: it is at least as good on t
 are less than half of the holdout of now. In the second case the stream has moved on, and an anchor that covers little
 protects little. So accuracy may fall by the tolerance each time that half of the holdout is renewed, and no faster.
 
-Rejected: the weights of an old version (it would have to encode every new held-back sample), and the best accuracy of
+Rejected: the weights of an old version (it would have to encode every new holdout sample), and the best accuracy of
 each stage so far (the maximum of many measurements is partly luck).
 
 Shapes: N samples.

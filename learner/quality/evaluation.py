@@ -1,6 +1,6 @@
 """Measures a candidate before it may be published: beside its parent, and beside the anchor.
 
-held-back samples --candidate, parent--> right or wrong, named classes     weights --> how far they have moved
+holdout samples --candidate, parent--> right or wrong, named classes     weights --> how far they have moved
                   --candidate among the anchor's classes--> what was forgotten
 """
 
@@ -88,7 +88,7 @@ def _stage_evaluation(stage: Paired) -> StageEvaluation:
 def measure(
     new: ScoredVersion, parent: ScoredVersion | None, anchor: Anchor | None, holdout: Holdout
 ) -> MeasuredCandidate:
-    """Measures `new` on the held-back samples, beside its parent and the anchor where there are such."""
+    """Measures `new` on the holdout samples, beside its parent and the anchor where there are such."""
     logits_NC, rows_N = _answers(new, holdout)
     named_N = named(logits_NC)
     samples = holdout.samples.samples()
@@ -107,7 +107,7 @@ def measure(
 
 
 def changes(old: FastHead, new: FastHead, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
-    """How many held-back samples are lost and won when the fast head `new` takes the place of `old`."""
+    """How many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
     before_N = _right(old, holdout, temperature)
     after_N = _right(new, holdout, temperature)
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())

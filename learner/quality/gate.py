@@ -1,12 +1,12 @@
 """The gate: decides whether weights may be published. A pure function of what was measured; no refusals mean yes.
 
-A version is compared with its parent and with the anchor, on the same held-back samples, so a stream that gets harder
+A version is compared with its parent and with the anchor, on the same holdout samples, so a stream that gets harder
 causes no refusal. In either comparison a version is refused where it is worse overall, on one class, or on the classes
 of one stage. Accuracy counts as worse only if it is lower by more than the tolerance and also by more than chance
 explains: with ten samples, a single one is a tenth of the accuracy. Each refusal has a stable code, which is counted.
 
 Rejected: one test of all classes together (chi-squared says that something changed, not that it got worse), and limits
-without a test (a class of seven held-back samples loses 14 points with one of them).
+without a test (a class of seven holdout samples loses 14 points with one of them).
 """
 
 import math

@@ -1,10 +1,10 @@
-"""Temperature scaling: calibrates the scores on held-back samples. The temperature is folded into the head's weights.
+"""Temperature scaling: calibrates the scores on holdout samples. The temperature is folded into the head's weights.
 
 Ridge logits lie around 0 and 1 whatever the number of classes, so without it every score would be near 1/C. It is one
 number, fitted by golden-section search on the mean log-likelihood (Guo et al. 2017, arXiv:1706.04599). The class with
 the highest score does not change.
 
-Rejected: Platt scaling per class (held-back samples are few).
+Rejected: Platt scaling per class (holdout samples are few).
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 DEFAULT: Final = 0.05
-"""Used until enough samples are held back. The best value for CLINC150 lies between 0.04 and 0.06."""
+"""Used until the holdout has enough samples. The best value for CLINC150 lies between 0.04 and 0.06."""
 
 LOWEST: Final = 0.01
 HIGHEST: Final = 1.0

@@ -154,7 +154,7 @@ def _learner(snapshot: ServiceSnapshot) -> str:
     if evaluation is None:
         return "nothing published yet"
     return (
-        f"version {snapshot.current}, {snapshot.published} published; on {evaluation.num_labels} held-back labels "
+        f"version {snapshot.current}, {snapshot.published} published; on {evaluation.num_labels} holdout labels "
         f"{evaluation.accuracy:.1%} right (before: {evaluation.parent_accuracy:.1%})"
     )
 

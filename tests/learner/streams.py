@@ -63,7 +63,7 @@ def sample(*, is_correct: bool, label: str = "yes") -> Sample:
         weights_version=1,
         feedback_time_ms=0,
         subject="",
-        is_held_back=False,
+        is_in_holdout=False,
     )
 
 

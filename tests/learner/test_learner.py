@@ -37,7 +37,7 @@ def assert_knows_each_sample_and_each_name(learner: Learner) -> None:
     assert len(learner.replay) == num_samples
 
 
-def test_every_matched_label_is_learnt_or_held_back() -> None:
+def test_every_matched_label_is_learnt_or_in_the_holdout() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 100)
     assert it.join.counts["matched"] == 100
     assert it.counts["learnt"] + it.counts["held_back"] == 100

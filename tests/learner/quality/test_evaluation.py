@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from learner.labels.sample import is_held_back
+from learner.labels.sample import is_in_holdout
 from learner.learner import Learner
 from learner.quality.evaluation import head_update, relative_norm
 from learner.release.candidate import Candidate, Maker
@@ -34,9 +34,9 @@ def published(maker: Maker, learner: Learner) -> Candidate:
 
 
 def mislead(learner: Learner, first: int, last: int) -> None:
-    """Learns labels that are all the same, of events that are not held back."""
+    """Learns labels that are all the same, of events that are not in the holdout."""
     share = MORE["held_back_share"]
-    numbers = [number for number in range(first, last) if not is_held_back(("", f"event-{number}"), share)]
+    numbers = [number for number in range(first, last) if not is_in_holdout(("", f"event-{number}"), share)]
     learner.learn(labelled_events(numbers, label="refund"), {})
 
 

@@ -24,13 +24,13 @@ def begin(plan: RoundPlan, config: LearnerConfig = SMALL) -> SlowRound:
 def run(slow_round: SlowRound) -> list[Phase]:
     """Does all units of a round; returns the phase of each."""
     memory = replay()
-    held_back = holdout()
+    unlearnt = holdout()
     phases = list[Phase]()
     while slow_round.phase is not Phase.DONE:
         phases.append(slow_round.phase)
         assert slow_round.progress >= 0.0
         assert slow_round.progress <= 1.0
-        slow_round.step(memory, held_back)
+        slow_round.step(memory, unlearnt)
     return phases
 
 
@@ -41,7 +41,7 @@ def test_a_round_is_made_of_small_units() -> None:
     assert slow_round.next_fast_head.served.key != small_served().key
 
 
-def test_a_round_on_texts_without_a_label_guesses_first_and_rebuilds_from_labels_alone() -> None:
+def test_a_round_on_texts_without_a_label_makes_pseudo_labels_first_and_rebuilds_from_labels_alone() -> None:
     unlabelled = [sample._replace(label="") for sample in labelled(200, 250)]
     plan = draw_plan(1, unlabelled, replay(), steps=12, sizes=(4, 4), seed=0)
     assert plan.labels == sorted(TOPICS)
@@ -81,7 +81,7 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy)
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     memory = replay()
     base = fast_head()
-    held_back = holdout()
+    unlearnt = holdout()
     new = labelled(200, 203)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
     slow_round = SlowRound(plan, base.means(plan.labels), base, small_strata(), config=SMALL)
@@ -89,9 +89,9 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
         base.learn_many([sample])
         memory.add([sample])
         slow_round.learn_meanwhile([sample])
-        while slow_round.step(memory, held_back) in (Phase.TRAIN, Phase.STORE):
+        while slow_round.step(memory, unlearnt) in (Phase.TRAIN, Phase.STORE):
             pass
-    while slow_round.step(memory, held_back) is not Phase.DONE:
+    while slow_round.step(memory, unlearnt) is not Phase.DONE:
         pass
     assert base.ridge.num_samples == 93
     assert slow_round.next_fast_head.ridge.num_samples == 93
