@@ -1,6 +1,6 @@
 """Turns feedback into weights: joins labels to answers, learns with replay, gates, requantizes, publishes.
 
-    process                the loop over records; leadership, reach and patience: its lease and its servers
+    process                the loop over records; leadership, circuit_breaker and patience: its lease and its servers
     learner, knowledge     what was read, and what labels have taught
     labels/                records -> samples: the join, trust in labels, drift
     memory/                replay memory, holdout, erasures

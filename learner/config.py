@@ -96,8 +96,8 @@ class LearnerConfig:
     replay_samples: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
     """Number of samples in the replay memory."""
     replay_policy: ReplayPolicy = "class-balanced"
-    """What has an equal share of the memory: every sample seen (`reservoir`), every class, or every stage between slow
-    rounds."""
+    """What has an equal share of the memory: every sample seen (`reservoir`), every class, or every
+    experience, which lasts from one slow round to the next."""
     replay_bytes: Annotated[int, Ge(1 << 20), Le(1 << 40)] = 16 << 20
     """Bytes of text, and of the keys of events, in the replay memory."""
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 import structlog
 
+from learner.circuit_breaker import CircuitBreaker
 from learner.patience import BACKOFF
-from learner.reach import Reach
 from wire.errors import StaleEpoch, StoreUnavailable
 from wire.store import Lease, Leases
 from wire.threads import BackgroundThread
@@ -28,7 +28,7 @@ log = structlog.get_logger("learner")
 
 
 class Leadership:
-    """The lease of one process, and the `reach` of the store that holds it.
+    """The lease of one process, and the circuit breaker of the store that holds it.
 
     `highest_epoch` returns the highest epoch that anything was written under elsewhere: a new lease is above it.
     """
@@ -44,7 +44,7 @@ class Leadership:
         self._lease: Lease | None = None
         self._is_over = threading.Event()
         self._renewing = threading.Lock()
-        self.reach = Reach()
+        self.breaker = CircuitBreaker()
 
     @property
     def lease(self) -> Lease:
@@ -63,9 +63,9 @@ class Leadership:
             above = self._highest_epoch()
             self._lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
         except StoreUnavailable as error:
-            self.reach.lost(error)
+            self.breaker.trip(error)
             return False
-        self.reach.found()
+        self.breaker.reset()
         return self._lease is not None
 
     def wait(self, stop: threading.Event) -> bool:
@@ -75,10 +75,10 @@ class Leadership:
         while not stop.is_set():
             if self.acquire():
                 return True
-            if self.reach.is_open and not is_logged:
+            if self.breaker.allows_requests and not is_logged:
                 log.info("standing_by", lease=self._name)
                 is_logged = True
-            num_failures = 0 if self.reach.is_open else num_failures + 1
+            num_failures = 0 if self.breaker.allows_requests else num_failures + 1
             stop.wait(BACKOFF.pause_s(num_failures) if num_failures else self.interval_s)
         return False
 
@@ -108,20 +108,20 @@ class Leadership:
 
         A store that is away changes nothing: learning concerns no other process, and writes are fenced by their epoch.
         """
-        if self.reach.is_open:  # otherwise the other thread asks again and again, and would be waited for
+        if self.breaker.allows_requests:  # otherwise the other thread asks again and again, and would be waited for
             with self._renewing:
-                if self.reach.is_open:  # the other thread may have closed it meanwhile
+                if self.breaker.allows_requests:  # the other thread may have tripped it meanwhile
                     self._renew()
         self.check()
 
     def release(self) -> None:
         """Lets the next learner lead at once; where the store is away, the lease expires by itself."""
-        if self._lease is None or not self.reach.is_open:
+        if self._lease is None or not self.breaker.allows_requests:
             return
         try:
             self._leases.release(self._lease)
         except StoreUnavailable as error:
-            self.reach.lost(error)
+            self.breaker.trip(error)
 
     @property
     def interval_s(self) -> float:
@@ -132,7 +132,7 @@ class Leadership:
         """Renews until the block ends, or another learner leads.
 
         consumes: nothing
-        produces: a later end of the lease; the reach of the store
+        produces: a later end of the lease; the state of the circuit breaker
         waits for: a third of the lease's life
         unblocked by: the end of that third, the end of the block
         """
@@ -145,9 +145,9 @@ class Leadership:
         try:
             is_ours = self._leases.renew(self.lease) or self._reacquire()
         except StoreUnavailable as error:
-            self.reach.lost(error)
+            self.breaker.trip(error)
             return
-        self.reach.found()
+        self.breaker.reset()
         if not is_ours:
             self._is_over.set()
 

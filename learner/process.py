@@ -17,7 +17,7 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
-from learner.labels.consumer import CLOSE_S, Feed
+from learner.labels.consumer import CLOSE_S, Consumer
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
@@ -120,8 +120,8 @@ def lead(
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
-    feed = _feed(config, learner, bus, publisher, stop)
-    ends = patiently(feed.ends, stop)
+    consumer = _new_consumer(config, learner, bus, publisher, stop)
+    ends = patiently(consumer.ends, stop)
     patiently(lambda: publisher.recover(pending, ends or {}), stop)
     if stop.is_set():
         return
@@ -130,26 +130,26 @@ def lead(
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
-        _learn(config, learner, feed, publisher, idle_timer)
+        _learn(config, learner, consumer, publisher, idle_timer)
         publisher.complete()
         if publisher.is_due():
             publisher.publish()
         publisher.checkpoint_if_due()
         repairer.repair()
-        reporter.report(learner, publisher, feed)
+        reporter.report(learner, publisher, consumer)
     publisher.finish()
-    feed.close()
-    reporter.report(learner, publisher, feed, is_last=True)
+    consumer.close()
+    reporter.report(learner, publisher, consumer, is_last=True)
 
 
 def _learn(
-    config: LearnerConfig, learner: Learner, feed: Feed, publisher: WeightPublisher, idle_timer: IdleTimer
+    config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher, idle_timer: IdleTimer
 ) -> None:
     """Learns what has come, and does one unit of slow work; tells the publisher what should not wait."""
     timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
-    records = feed.poll(timeout_ms, max_labels=learner.labels_to_round)
+    records = consumer.poll(timeout_ms, max_labels=learner.labels_to_round)
     failpoint("after-poll")
-    feed.quarantine(learner.learn(records, feed.offsets, feed.logs))
+    consumer.quarantine(learner.learn(records, consumer.offsets, consumer.logs))
     if learner.drift.take_num_detected():
         publisher.hasten()
     failpoint("after-learn")
@@ -173,9 +173,11 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
     return snapshot.facts.pending
 
 
-def _feed(config: LearnerConfig, learner: Learner, bus: Bus, publisher: WeightPublisher, stop: threading.Event) -> Feed:
-    """The feed of a learner, from its offsets on."""
-    return Feed(
+def _new_consumer(
+    config: LearnerConfig, learner: Learner, bus: Bus, publisher: WeightPublisher, stop: threading.Event
+) -> Consumer:
+    """The consumer of a learner, from its offsets on."""
+    return Consumer(
         bus,
         learner.offsets,
         learner.letters,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from learner.labels.consumer import Feed
+from learner.labels.consumer import Consumer
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
@@ -31,10 +31,12 @@ class Reporter:
         self._clock_s = clock_s
         self._next_s = 0.0
 
-    def report(self, learner: Learner, publisher: WeightPublisher, feed: Feed, *, is_last: bool = False) -> None:
+    def report(
+        self, learner: Learner, publisher: WeightPublisher, consumer: Consumer, *, is_last: bool = False
+    ) -> None:
         """Reports a learner that leads. The last report of a process is sent without waiting for the interval."""
         is_time = is_last or self._clock_s() >= self._next_s
-        if not is_time or not self._leadership.reach.is_open:
+        if not is_time or not self._leadership.breaker.allows_requests:
             return
         self._next_s = self._clock_s() + REPORT_INTERVAL_S
         candidate = publisher.last
@@ -49,7 +51,7 @@ class Reporter:
                 num_classes=len(learner.fast_head.ridge.classes),
                 counts=_counts(learner),
                 alarms=_alarms(learner),
-                lag=feed.lag(),
+                lag=consumer.lag(),
                 accuracy=learner.prequential.accuracy,
                 recent_accuracy=learner.prequential.recent_accuracy,
                 evaluation=candidate.measured.evaluation if candidate else Evaluation(),
@@ -69,7 +71,7 @@ class Reporter:
         try:
             self._send(report)
         except StoreUnavailable as error:
-            self._leadership.reach.lost(error)
+            self._leadership.breaker.trip(error)
 
 
 def _alarms(learner: Learner) -> tuple[str, ...]:

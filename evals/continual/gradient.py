@@ -175,7 +175,7 @@ class GradientLearner(Contender[Tensor]):
         """Offers a batch to the memory, with its logits where the strategy wants them."""
         if self._strategy.num_draws:
             stored_BC = logits_BC if self._strategy.wants_before else logits_BC[:, :0]
-            self._memory.add(RowBatch(batch.inputs, batch.labels_N, stored_BC), stage=self._num_stages)
+            self._memory.add(RowBatch(batch.inputs, batch.labels_N, stored_BC), experience=self._num_stages)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -21,7 +21,7 @@ class RowSample(NamedTuple):
 
     place: int
     label: int
-    stage: int
+    experience: int
     num_bytes: int
     subject: str = ""
 
@@ -45,13 +45,13 @@ class RowMemory:
         self._free = list(range(capacity + 1))  # one more than fit: a row gets its place before another is evicted
         self._rows: RowBatch | None = None
 
-    def add(self, rows: RowBatch, *, stage: int) -> None:
-        """Offers rows, all of one stage."""
+    def add(self, rows: RowBatch, *, experience: int) -> None:
+        """Offers rows, all of one experience."""
         num_bytes = sum(part[0].nbytes for part in rows)
         sources: dict[int, int] = {}  # place -> the last row of the batch that got it
         for source, label in enumerate(rows.labels_B.tolist()):
             place = self._free.pop()
-            evicted = [row.place for row in self._replay.add([RowSample(place, label, stage, num_bytes)])]
+            evicted = [row.place for row in self._replay.add([RowSample(place, label, experience, num_bytes)])]
             self._free += evicted
             if place not in evicted:
                 sources[place] = source

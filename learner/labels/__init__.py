@@ -9,6 +9,7 @@
     classes         which classes have a row of the head
     prequential     accuracy of the served answers; drift detects that it falls, or that texts change
 
-`Feed.poll` reads records, `Join.match` makes samples of them and asks `LabelTrust`, and the learner scores the samples
-and learns them. From outside, the learner owns one object of each kind, and the checkpoint holds the state of each.
+`Consumer.poll` reads records, `Join.match` makes samples of them and asks `LabelTrust`, and the learner scores the
+samples and learns them. From outside, the learner owns one object of each kind, and the checkpoint holds the state of
+each.
 """

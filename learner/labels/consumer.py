@@ -29,7 +29,7 @@ CLOSE_S = 2.0
 log = structlog.get_logger("learner")
 
 
-class Feed:
+class Consumer:
     """Follows the topics, and follows them anew after an error.
 
     `offsets` are those that it resumes from; the caller stores them with the effect of the records before them. `logs`
@@ -134,11 +134,11 @@ class Feed:
         return self._follower.poll(timeout_ms)
 
     def _fail(self, error: WireError) -> None:
-        """Counts an error and waits. It is logged once until a poll succeeds.
+        """Counts the failed poll and waits. It is logged once until a poll succeeds.
 
         After a refusal the topics are followed anew.
         """
-        self._counts[f"failed_{type(error).__name__}"] += 1
+        self._counts["polls_failed"] += 1
         if not self._has_failed:
             log.warning("bus_unavailable", reason=str(error))
         self._has_failed = True

@@ -2,7 +2,7 @@
 
 reservoir            no groups: every sample seen is equally likely to be held
 class-balanced       a group for each label: every class has the same number of places
-experience-balanced  a group for each stage: every stage of the stream has the same number of places
+experience-balanced  a group for each experience: every part of the stream has the same number of places
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,12 +12,15 @@ from learner.config import ReplayPolicy
 
 
 class Rememberable(Protocol):
-    """What a memory requires of a sample. `subject` is the person that it is about, for `erase`; "" for nobody."""
+    """What a memory requires of a sample. `subject` is the person that it is about, for `erase`; "" for nobody.
+
+    `experience` is the number of the part of the stream that it came in, in the word of Avalanche.
+    """
 
     @property
     def label(self) -> str | int: ...
     @property
-    def stage(self) -> int: ...
+    def experience(self) -> int: ...
     @property
     def subject(self) -> str: ...
     @property
@@ -27,7 +30,7 @@ class Rememberable(Protocol):
 GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable], str]] = {
     "reservoir": lambda sample: "",
     "class-balanced": lambda sample: str(sample.label),
-    "experience-balanced": lambda sample: str(sample.stage),
+    "experience-balanced": lambda sample: str(sample.experience),
 }
 
 

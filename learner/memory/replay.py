@@ -40,14 +40,14 @@ T = TypeVar("T", bound=Rememberable)
 class Labelled(NamedTuple):
     """Holds a text and its label, as they are trained on.
 
-    The label is "" where there is none; no memory holds such a text. `stage` is the number of slow rounds that had
-    begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none.
+    The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
+    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none.
     """
 
     text: str
     label: str
     subject: str = ""
-    stage: int = 0
+    experience: int = 0
     event: int = 0
 
     @property
@@ -83,7 +83,7 @@ def with_names(samples: Iterable[Labelled], known: Iterable[str]) -> list[Labell
         if sample.label not in seen:
             seen.add(sample.label)
             words = re.sub(r"[\W_]+", " ", sample.label).strip()
-            named.append(Labelled(words or sample.label, sample.label, stage=sample.stage))
+            named.append(Labelled(words or sample.label, sample.label, experience=sample.experience))
         named.append(sample)
     return named
 

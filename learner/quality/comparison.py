@@ -1,11 +1,11 @@
 """Compares two versions on the same labelled samples, by counts: a candidate with its parent, and with the anchor.
 
-    right before, right after --> how many were lost, how many won: overall, by class, by stage
+    right before, right after --> how many were lost, how many won: overall, by class, by cohort
     published --> Anchor(version, which holdout samples were right) --> every later candidate, on the same samples
 
-A stage is a group of classes that came at about the same time: the first of the NUM_STAGES groups holds the oldest
-classes. All samples together hide that a few classes are forgotten, and a single class mostly has too few samples to
-say anything; a stage lies between the two.
+A cohort is a group of classes that came at about the same time: the first of the NUM_COHORTS holds the oldest classes.
+All samples together hide that a few classes are forgotten, and a single class mostly has too few samples to say
+anything; a cohort lies between the two.
 
 A candidate that is a little worse than its parent passes the gate; fifty such candidates in a row would ruin the
 accuracy. So each candidate is also compared with the anchor, the best version that there was. The anchor keeps no
@@ -19,7 +19,7 @@ are less than half of the holdout of now. In the second case the stream has move
 protects little. So accuracy may fall by the tolerance each time that half of the holdout is renewed, and no faster.
 
 Rejected: the weights of an old version (it would have to encode every new holdout sample), and the best accuracy of
-each stage so far (the maximum of many measurements is partly luck).
+each cohort so far (the maximum of many measurements is partly luck).
 
 Shapes: N samples.
 """
@@ -35,7 +35,7 @@ from torch import Tensor
 from learner.memory.replay import Labelled
 from wire.recent import hash_of
 
-NUM_STAGES = 5
+NUM_COHORTS = 5
 """Number of groups of classes, by when they came."""
 
 
@@ -65,11 +65,11 @@ class Paired(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The counts of all samples, of each row of the head, and of each stage, the oldest first."""
+    """The counts of all samples, of each row of the head, and of each cohort, the oldest first."""
 
     overall: Paired = field(default_factory=Paired)
     classes: tuple[Paired, ...] = ()
-    stages: tuple[Paired, ...] = ()
+    cohorts: tuple[Paired, ...] = ()
 
 
 def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int) -> Comparison:
@@ -82,11 +82,11 @@ def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int)
     """
     outcomes_4N = torch.stack((torch.ones_like(before_N), before_N, before_N & ~after_N, after_N & ~before_N))
     known_N = rows_N >= 0
-    stages_N = rows_N * NUM_STAGES // max(num_classes, 1)
+    cohorts_N = rows_N * NUM_COHORTS // max(num_classes, 1)
     return Comparison(
         overall=Paired(*outcomes_4N.sum(dim=1).tolist()),
         classes=_grouped(outcomes_4N[:, known_N], rows_N[known_N], num_classes),
-        stages=_grouped(outcomes_4N[:, known_N], stages_N[known_N], NUM_STAGES),
+        cohorts=_grouped(outcomes_4N[:, known_N], cohorts_N[known_N], NUM_COHORTS),
     )
 
 

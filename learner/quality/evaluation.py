@@ -16,7 +16,7 @@ from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, compare, named
 from model.quantized import QuantizedHead
-from wire.records import Evaluation, StageEvaluation
+from wire.records import CohortEvaluation, Evaluation
 
 
 class ScoredVersion(NamedTuple):
@@ -62,7 +62,7 @@ class MeasuredCandidate:
             accuracy=len(self.record.right) / max(self.num_labels, 1),
             parent_accuracy=parent.overall.accuracy_before,
             negative_flips=parent.overall.lost / max(parent.overall.num, 1),
-            stages=tuple(_stage_evaluation(stage) for stage in parent.stages),
+            cohorts=tuple(_evaluate_cohort(cohort) for cohort in parent.cohorts),
             worst_class=self.worst_class,
             worst_class_drop=self.worst_class_drop,
             anchor=self.anchor_version,
@@ -81,8 +81,8 @@ class MeasuredCandidate:
         return anchor
 
 
-def _stage_evaluation(stage: Paired) -> StageEvaluation:
-    return StageEvaluation(num_labels=stage.num, accuracy=stage.accuracy, parent_accuracy=stage.accuracy_before)
+def _evaluate_cohort(cohort: Paired) -> CohortEvaluation:
+    return CohortEvaluation(num_labels=cohort.num, accuracy=cohort.accuracy, parent_accuracy=cohort.accuracy_before)
 
 
 def measure(

@@ -2,7 +2,7 @@
 
 A version is compared with its parent and with the anchor, on the same holdout samples, so a stream that gets harder
 causes no refusal. In either comparison a version is refused where it is worse overall, on one class, or on the classes
-of one stage. Accuracy counts as worse only if it is lower by more than the tolerance and also by more than chance
+of one cohort. Accuracy counts as worse only if it is lower by more than the tolerance and also by more than chance
 explains: with ten samples, a single one is a tenth of the accuracy. Each refusal has a stable code, which is counted.
 
 Rejected: one test of all classes together (chi-squared says that something changed, not that it got worse), and limits
@@ -80,10 +80,10 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
         "collapsed": is_collapsed(measured),
         "worse_than_parent": is_worse(parent, [parent.overall], limits),
         "class_worse_than_parent": is_worse_somewhere(parent, limits),
-        "stage_worse_than_parent": is_worse(parent, parent.stages, limits),
+        "cohort_worse_than_parent": is_worse(parent, parent.cohorts, limits),
         "worse_than_anchor": is_worse(anchor, [anchor.overall], limits),
         "class_worse_than_anchor": is_worse_somewhere(anchor, limits),
-        "stage_worse_than_anchor": is_worse(anchor, anchor.stages, limits),
+        "cohort_worse_than_anchor": is_worse(anchor, anchor.cohorts, limits),
         "negative_flips": has_flipped(parent.overall, limits),
         "head_update": not measured.head_update <= limits.max_head_update,
         "top_update": not measured.top_update <= limits.max_top_update,

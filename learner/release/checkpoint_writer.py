@@ -88,7 +88,7 @@ class CheckpointWriter:
 
     def tidy(self) -> None:
         """Removes what nothing can return to; while the store is away, by the plan that was read last."""
-        if not self._leadership.reach.is_open:
+        if not self._leadership.breaker.allows_requests:
             self._prune_by_last_plan()
             return
         try:

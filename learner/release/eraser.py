@@ -63,7 +63,7 @@ class Eraser:
 
         Raises StaleEpoch.
         """
-        if self._clock_s() >= self._next_s and self._leadership.reach.is_open:
+        if self._clock_s() >= self._next_s and self._leadership.breaker.allows_requests:
             self._next_s = self._clock_s() + INTERVAL_S
             self._carry_out_requests()
         if self._learner.erased.is_due:  # the learner went back to what it knew before
@@ -79,7 +79,7 @@ class Eraser:
         except StaleEpoch:
             raise
         except StoreUnavailable as error:
-            self._leadership.reach.lost(error)
+            self._leadership.breaker.trip(error)
         except WireError as error:
             self._learner.counts["erasures_not_told"] += 1
             log.warning("erasures_not_told", reason=str(error))

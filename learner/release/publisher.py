@@ -147,7 +147,7 @@ class WeightPublisher:
         """
         is_time = self._sender.flight is None and self._clock_s() >= self._not_before_s
         has_reason = self._parent.may_publish or self._leadership.lease is not self._lease
-        return is_time and self._leadership.reach.is_open and has_reason
+        return is_time and self._leadership.breaker.allows_requests and has_reason
 
     def publish(self) -> None:
         """Starts a publication, or counts why not. Raises StaleEpoch where another learner leads."""
@@ -202,7 +202,7 @@ class WeightPublisher:
         The store costs at most the timeout of one publication: what it does not answer, the next process publishes.
         """
         self.complete(wait=True)
-        if self._parent.has_changes and self._leadership.reach.is_open:
+        if self._parent.has_changes and self._leadership.breaker.allows_requests:
             self.publish()
             self.complete(wait=True)
         self._writer.hasten()
@@ -239,7 +239,8 @@ class WeightPublisher:
     def _retry(self, error: Exception) -> None:
         """Makes a publication due after a pause. A failure that comes again is counted each time and logged once."""
         reason = type(error).__name__
-        self._learner.counts[f"failed_{reason}"] += 1
+        name = "checkpoints_failed" if isinstance(error, CheckpointFailed) else "publications_failed"
+        self._learner.counts[name] += 1
         self._note_failure(error)
         self._parent.force()
         self._not_before_s = self._clock_s() + 1e-3 * self._config.retry_backoff_ms
@@ -249,6 +250,6 @@ class WeightPublisher:
 
     def _note_failure(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
-            self._leadership.reach.lost(error)
+            self._leadership.breaker.trip(error)
         elif isinstance(error, BlobCorrupt | NotFound):
             self.stock.suspect(self._tensors_sent)

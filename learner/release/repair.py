@@ -58,14 +58,14 @@ class Repairer:
 
     def repair(self) -> None:
         """Repairs the blobs that are suspect, at most every INTERVAL_S, while the store is there."""
-        if self._clock_s() < self._next_s or not self._leadership.reach.is_open:
+        if self._clock_s() < self._next_s or not self._leadership.breaker.allows_requests:
             return
         self._next_s = self._clock_s() + INTERVAL_S
         try:
             for digest in sorted(self._suspects()):
                 self._repair_blob(digest)
         except StoreUnavailable as error:
-            self._leadership.reach.lost(error)
+            self._leadership.breaker.trip(error)
         except WireError as error:
             self._learner.counts["repairs_failed"] += 1
             log.warning("repair_failed", reason=str(error))

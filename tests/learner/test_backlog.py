@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from learner.config import LearnerConfig
-from learner.labels.consumer import Feed
+from learner.labels.consumer import Consumer
 from learner.labels.join import Join
 from learner.labels.letters import Letters
 from learner.labels.trust import LabelTrust
@@ -64,7 +64,7 @@ def fill(bus: Bus, *, is_clock_right: bool) -> None:
 def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
     """The counts of a join that has read both topics to their end, without a checkpoint."""
     join = Join(config, LabelTrust(config))
-    feed = Feed(
+    consumer = Consumer(
         bus,
         {},
         Letters(),
@@ -73,10 +73,10 @@ def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
         wait=lambda: time.sleep(0.1),
         on_truncated=lambda: None,
     )
-    ends = feed.ends()
-    with closing(feed):
-        while any(feed.offsets.get(name, 0) < end for name, end in ends.items()):
-            join.match(feed.poll(config.poll_timeout_ms))
+    ends = consumer.ends()
+    with closing(consumer):
+        while any(consumer.offsets.get(name, 0) < end for name, end in ends.items()):
+            join.match(consumer.poll(config.poll_timeout_ms))
     return join.counts
 
 

@@ -120,7 +120,7 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
         time.sleep(0.1)  # by now the loop waits for the other thread
         hung.set()
         loop.join(10)
-    assert set(asked_by) == {"lease"} and not it.reach.is_open
+    assert set(asked_by) == {"lease"} and not it.breaker.allows_requests
 
 
 def test_a_store_that_is_known_to_be_away_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_a_store_that_is_known_to_be_away_is_not_waited_for(store: Store, monkey
         answers.wait()
         raise StoreUnavailable("timeout")
 
-    leader.reach.lost(StoreUnavailable("timeout"))
+    leader.breaker.trip(StoreUnavailable("timeout"))
     monkeypatch.setattr(store.leases, "renew", hang)
     with leader.kept():
         assert renewing.wait(10)
@@ -202,12 +202,12 @@ def test_a_store_that_is_away_closes_its_reach_until_it_answers(tmp_path: Path) 
     assert it.acquire()
     server.process.send_signal(19)
     with it.kept():
-        eventually(lambda: not it.reach.is_open, within_s=5.0)
+        eventually(lambda: not it.breaker.allows_requests, within_s=5.0)
         started_s = time.monotonic()
         it.confirm()
         assert time.monotonic() - started_s < 0.1, "a store that is known to be away is not asked"
         server.process.send_signal(18)
-        eventually(lambda: it.reach.is_open, within_s=5.0)
+        eventually(lambda: it.breaker.allows_requests, within_s=5.0)
         it.confirm()
     store.close()
     server.stop()

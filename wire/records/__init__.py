@@ -32,6 +32,7 @@ from wire.records.topics import (
     topic_name,
 )
 from wire.records.weights import (
+    CohortEvaluation,
     Erasure,
     Evaluation,
     Lineage,
@@ -39,7 +40,6 @@ from wire.records.weights import (
     Probe,
     Round,
     RoundKind,
-    StageEvaluation,
     TensorEntry,
     TensorPart,
     VersionEntry,
@@ -56,6 +56,7 @@ __all__ = [
     "Answer",
     "Arm",
     "ArmName",
+    "CohortEvaluation",
     "ControllerReport",
     "DeadLetter",
     "Drift",
@@ -73,7 +74,6 @@ __all__ = [
     "RolloutPlan",
     "Round",
     "RoundKind",
-    "StageEvaluation",
     "TensorEntry",
     "TensorPart",
     "TopicRecord",

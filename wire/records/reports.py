@@ -56,7 +56,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     outcomes of labels by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and
     matched = learnt + held_back + over_capacity + set_aside; `labels_evicted` counts those of classes that have lost
     their row since). It also holds messages that were no record (`unreadable_*`), refusals of the gate (`gate_*`), slow
-    rounds (`rounds_*`), drifts (`drift_*`), failures, and letters to operators (`letters_*`).
+    rounds (`rounds_*`), drifts (`drift_*`), failures (`*_failed`), and letters to operators (`letters_*`).
 
     `accuracy` is prequential: the accuracy of given answers, before their label was learnt. `evaluation` is that of the
     published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that

@@ -2,6 +2,8 @@
 
 from typing import ClassVar, Literal, TypeAlias
 
+import msgspec
+
 from wire.records.record import Record
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
@@ -37,8 +39,8 @@ class Probe(Record, frozen=True, kw_only=True):
     logits: tuple[float, ...]
 
 
-class StageEvaluation(Record, frozen=True, kw_only=True):
-    """Accuracy of a version and of its parent on the holdout samples of classes that came at about the same time."""
+class CohortEvaluation(Record, frozen=True, kw_only=True):
+    """Accuracy of a version and of its parent on the holdout samples of a cohort: classes that came at about one time."""
 
     num_labels: int
     accuracy: float
@@ -48,18 +50,18 @@ class StageEvaluation(Record, frozen=True, kw_only=True):
 class Evaluation(Record, frozen=True, kw_only=True):
     """Accuracy of the version and of its parent on the holdout samples, both at their best precision, in [0, 1].
 
-    `negative_flips` is the share of samples that the parent classifies correctly and the version does not. `stages` has
-    the oldest classes first. `worst_class` is the class that lost most, `worst_class_drop` of its accuracy. `anchor` is
-    an older version, compared on `anchor_labels` samples whose classes it knew; both choose among the classes of the
-    anchor. `head_update` and `top_update` are the changes of the head and of the trained blocks, relative to their
-    norm.
+    `negative_flips` is the share of samples that the parent classifies correctly and the version does not. `cohorts`
+    has the oldest classes first, and is written as `stages`. `worst_class` is the class that lost most,
+    `worst_class_drop` of its accuracy. `anchor` is an older version, compared on `anchor_labels` samples whose classes
+    it knew; both choose among the classes of the anchor. `head_update` and `top_update` are the changes of the head and
+    of the trained blocks, relative to their norm.
     """
 
     num_labels: int = 0
     accuracy: float = 0.0
     parent_accuracy: float = 0.0
     negative_flips: float = 0.0
-    stages: tuple[StageEvaluation, ...] = ()
+    cohorts: tuple[CohortEvaluation, ...] = msgspec.field(default=(), name="stages")
     worst_class: str = ""
     worst_class_drop: float = 0.0
     anchor: int = 0

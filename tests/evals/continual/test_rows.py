@@ -14,7 +14,7 @@ def rows(first: int, last: int) -> RowBatch:
 def test_drawn_rows_are_rows_that_were_added() -> None:
     memory = RowMemory(10, seed=0, policy="class-balanced")
     for first in range(0, 100, 7):
-        memory.add(rows(first, first + 7), stage=0)
+        memory.add(rows(first, first + 7), experience=0)
         drawn = memory.draw(50)
         assert drawn is not None and drawn.x.shape == (50, 3)
         numbers = drawn.x[:, 0].long()
@@ -24,16 +24,16 @@ def test_drawn_rows_are_rows_that_were_added() -> None:
 
 def test_the_bound_is_in_rows_and_the_bytes_are_theirs() -> None:
     memory = RowMemory(10, seed=0, policy="reservoir")
-    memory.add(rows(0, 40), stage=0)
+    memory.add(rows(0, 40), experience=0)
     assert (len(memory), memory.num_bytes) == (10, 10 * (3 * 4 + 8 + 4))
     drawn = memory.draw(2_000)
     assert drawn is not None and len(Counter(drawn.x[:, 0].tolist())) == 10
 
 
-def test_stages_share_the_memory_alike() -> None:
+def test_experiences_share_the_memory_alike() -> None:
     memory = RowMemory(12, seed=0, policy="experience-balanced")
-    for stage in range(3):
-        memory.add(rows(100 * stage, 100 * stage + 100), stage=stage)
+    for experience in range(3):
+        memory.add(rows(100 * experience, 100 * experience + 100), experience=experience)
     drawn = memory.draw(3_000)
     assert drawn is not None
     stored = {int(number) for number in drawn.x[:, 0]}
@@ -43,5 +43,5 @@ def test_stages_share_the_memory_alike() -> None:
 def test_an_empty_memory_draws_nothing() -> None:
     memory = RowMemory(4, seed=0, policy="reservoir")
     assert memory.draw(3) is None and memory.num_bytes == 0
-    memory.add(rows(0, 3), stage=0)
+    memory.add(rows(0, 3), experience=0)
     assert memory.draw(0) is None

@@ -3,7 +3,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from learner.labels.consumer import Feed
+from learner.labels.consumer import Consumer
 from learner.labels.flow import Levels
 from learner.labels.letters import MAX_BYTES, Letters
 from learner.labels.window import Level
@@ -18,11 +18,11 @@ from wire.records import DeadLetter, Feedback, Quarantined, TopicRecord, topic_n
 pytestmark = pytest.mark.live
 
 
-OPENED: list[Feed] = []
+OPENED: list[Consumer] = []
 EMPTY = Levels(answers=Level(fill=0.0, room=1e6), labels=Level(fill=0.0, room=1e6))
 
 
-def make_feed(
+def make_consumer(
     bus: Bus,
     offsets: dict[str, int],
     *,
@@ -30,9 +30,9 @@ def make_feed(
     letters: Letters | None = None,
     counts: Counter[str] | None = None,
     truncated: list[bool] | None = None,
-) -> Feed:
+) -> Consumer:
     truncations = truncated if truncated is not None else []
-    feed = Feed(
+    consumer = Consumer(
         bus,
         offsets,
         letters if letters is not None else Letters(),
@@ -42,23 +42,23 @@ def make_feed(
         wait=lambda: None,
         on_truncated=lambda: truncations.append(True),
     )
-    OPENED.append(feed)
-    return feed
+    OPENED.append(consumer)
+    return consumer
 
 
 @pytest.fixture(autouse=True)
 def closed() -> Iterator[None]:
-    """Closes every feed after its test, so that none goes on sending."""
+    """Closes every consumer after its test, so that none goes on sending."""
     yield
     while OPENED:
         OPENED.pop().close()
 
 
-def poll(feed: Feed, num_records: int) -> list[object]:
+def poll(consumer: Consumer, num_records: int) -> list[object]:
     records: list[object] = []
 
     def has_come() -> bool:
-        records.extend(feed.poll(100))
+        records.extend(consumer.poll(100))
         return len(records) >= num_records
 
     eventually(has_come)
@@ -77,29 +77,29 @@ def publisher_after(bus: Bus, num_events: int) -> Publisher:
 
 def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
     publisher = publisher_after(bus, 20)
-    first = make_feed(bus, {})
+    first = make_consumer(bus, {})
     assert len(poll(first, 40)) == 40 and sum(first.offsets.values()) == 40
     assert sum(first.ends().values()) == 40 and first.lag() == 0
     publisher.send(feedback(20))
     publisher.flush(10)
-    second = make_feed(bus, first.offsets)
+    second = make_consumer(bus, first.offsets)
     assert poll(second, 1) == [feedback(20)]
 
 
 def test_no_more_labels_are_taken_than_are_asked_for_and_the_offsets_are_behind_them(bus: Bus) -> None:
     publisher_after(bus, 20)
-    feed = make_feed(bus, {})
+    consumer = make_consumer(bus, {})
     records: list[object] = []
 
     def has_come() -> bool:
-        polled = feed.poll(100, max_labels=3)
+        polled = consumer.poll(100, max_labels=3)
         records.extend(polled)
         labels = [record for record in polled if isinstance(record, Feedback)]
-        assert len(labels) <= 3 and sum(feed.offsets.values()) == len(records)
+        assert len(labels) <= 3 and sum(consumer.offsets.values()) == len(records)
         return len(records) == 40
 
     eventually(has_come)
-    assert feed.lag() == 0 and len(set(map(str, records))) == 40
+    assert consumer.lag() == 0 and len(set(map(str, records))) == 40
 
 
 def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_config: BusConfig) -> None:
@@ -109,18 +109,18 @@ def test_a_partition_that_lost_records_is_read_from_what_is_left(bus: Bus, bus_c
     publisher.flush(10)
     truncations: list[bool] = []
     lost = f"{topic_name(bus_config.prefix, Feedback)}/0"
-    feed = make_feed(bus, {lost: 1_000}, truncated=truncations)
-    assert len(poll(feed, 20)) == 20 and truncations == [True] and feed.offsets[lost] < 20
+    consumer = make_consumer(bus, {lost: 1_000}, truncated=truncations)
+    assert len(poll(consumer, 20)) == 20 and truncations == [True] and consumer.offsets[lost] < 20
 
 
 def test_a_topic_that_was_made_anew_is_read_from_its_start(bus: Bus) -> None:
     """B25 no. 11: the records of the new topic are read, though it is long enough for the old offsets."""
     publisher_after(bus, 20)
-    first = make_feed(bus, {})
+    first = make_consumer(bus, {})
     poll(first, 40)
     (topic,) = [topic for topic in first.logs if topic.endswith(Feedback.TOPIC)]
     truncations: list[bool] = []
-    second = make_feed(bus, first.offsets, logs={**first.logs, topic: "another"}, truncated=truncations)
+    second = make_consumer(bus, first.offsets, logs={**first.logs, topic: "another"}, truncated=truncations)
     assert {type(record) for record in poll(second, 20)} == {Feedback}
     assert (truncations, second.offsets, second.logs) == ([True], first.offsets, first.logs)
 
@@ -129,12 +129,12 @@ def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
     publisher = bus.publisher()
     publisher.send(feedback(1, label=" "))
     publisher.flush(10)
-    feed = make_feed(bus, {})
+    consumer = make_consumer(bus, {})
     letters = bus.follow([DeadLetter], {})
     records: list[object] = []
 
     def has_come() -> bool:
-        assert feed.poll(100) == []
+        assert consumer.poll(100) == []
         records.extend(received.record for received in letters.poll(100).received)
         return bool(records)
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter(bus: Bus) -> None:
 
 def test_what_is_not_believed_lies_in_the_quarantine_topic(bus: Bus) -> None:
     label = Quarantined(reason="forged", event_id="e", label="a lie", source="bot", time_ms=7, receipt="5.ab")
-    make_feed(bus, {}).quarantine([label])
+    make_consumer(bus, {}).quarantine([label])
     (received,) = take(bus.follow([Quarantined], {}).poll, 1)
     assert received.record == label
 
@@ -176,8 +176,8 @@ def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -
     publisher.flush(10)
     refusing = Refusing(bus_config, client_id="learner")
     counts = Counter[str]()
-    feed = make_feed(refusing, {}, counts=counts)
-    assert poll(feed, 1) == [feedback(1)] and counts["failed_BusRefused"] == 3
+    consumer = make_consumer(refusing, {}, counts=counts)
+    assert poll(consumer, 1) == [feedback(1)] and counts["polls_failed"] == 3
     refusing.close()
 
 
@@ -188,6 +188,6 @@ def test_nothing_more_is_read_while_the_letters_are_full() -> None:
     letters = Letters()
     counts = Counter[str]()
     letters.add([letter])
-    feed = make_feed(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
-    assert feed.poll(1) == [] and counts == {"polls_behind_letters": 1}
-    assert feed.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]
+    consumer = make_consumer(away, {"feedback.v1/0": 7}, letters=letters, counts=counts)
+    assert consumer.poll(1) == [] and counts == {"polls_behind_letters": 1}
+    assert consumer.offsets == {"feedback.v1/0": 7} and letters.export().dead_letters == [letter]

@@ -96,7 +96,7 @@ def appended_in_order(record: Answer | Feedback) -> int:
 
 @dataclass(slots=True)
 class Reader:
-    """Reads two logs into a join as a feed does."""
+    """Reads two logs into a join as a consumer does."""
 
     logs: dict[Topic, Sequence[Answer | Feedback]]
     join: Join

@@ -17,7 +17,7 @@ from learner.memory.replay import Labelled, Replay, ReplayState, draw, hash_key,
 POLICIES = get_args(ReplayPolicy)
 CAPACITY = 14
 STREAM = [
-    Labelled(f"text {i}", f"class {label}", stage=i // 20)
+    Labelled(f"text {i}", f"class {label}", experience=i // 20)
     for i, label in enumerate([0] * 30 + [1] * 6 + [0] * 4 + [2] * 20)
 ]
 SAMPLES = st.lists(
@@ -36,7 +36,7 @@ Filled = Callable[[int], list[Labelled]]
 
 @pytest.fixture(scope="module")
 def avalanche_buffers() -> dict[ReplayPolicy, Filled]:
-    """Returns functions that fill Avalanche's buffers with the whole stream, ten samples (half a stage) at a time."""
+    """Returns functions that fill Avalanche's buffers with the whole stream, half an experience (ten samples) at once."""
     os.environ["WANDB_MODE"] = "disabled"
     with warnings.catch_warnings():  # Avalanche's own imports warn
         warnings.simplefilter("ignore")
@@ -123,8 +123,8 @@ def check_replay(
 def test_every_policy_is_a_replay_memory(
     policy: ReplayPolicy, before: list[Labelled], after: list[Labelled], capacity: int, budget: int
 ) -> None:
-    stages = [sample._replace(stage=place // 9) for place, sample in enumerate(before)]
-    check_replay(policy, stages, after, capacity, budget)
+    experiences = [sample._replace(experience=place // 9) for place, sample in enumerate(before)]
+    check_replay(policy, experiences, after, capacity, budget)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -149,7 +149,7 @@ def test_avalanches_buffer_of_the_policy_holds_the_same(
 def test_what_is_held_does_not_depend_on_the_order_in_which_it_came(
     policy: ReplayPolicy, samples: list[Labelled], capacity: int, data: st.DataObject
 ) -> None:
-    samples = [sample._replace(event=place, stage=place // 9) for place, sample in enumerate(samples)]
+    samples = [sample._replace(event=place, experience=place // 9) for place, sample in enumerate(samples)]
     groups = {GROUP_OF[policy](sample) for sample in samples}
     one, other = (
         Replay[Labelled](max(capacity, len(groups)), 1 << 20, key_of=hash_key(1), policy=policy) for _ in "ab"
@@ -211,7 +211,7 @@ def test_a_memory_of_another_policy_and_size_is_regrouped(
     samples: list[Labelled], before: ReplayPolicy, after: ReplayPolicy, capacity: int
 ) -> None:
     first = Replay[Labelled](9, 80, key_of=hash_key(5), policy=before)
-    first.add(sample._replace(stage=place // 9) for place, sample in enumerate(samples))
+    first.add(sample._replace(experience=place // 9) for place, sample in enumerate(samples))
     second = Replay[Labelled](capacity, 50, key_of=hash_key(5), policy=after, state=first.export())
     assert len(second) <= capacity and second.num_bytes <= 50
     assert Counter(second.samples()) <= Counter(first.samples())

@@ -44,7 +44,7 @@ def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learn
     evaluation = published(maker, learner).measured.evaluation
     assert evaluation.num_labels == len(learner.holdout)
     assert evaluation.num_labels > 20
-    assert (evaluation.parent_accuracy, evaluation.anchor, evaluation.stages) == (0.0, 0, ())
+    assert (evaluation.parent_accuracy, evaluation.anchor, evaluation.cohorts) == (0.0, 0, ())
     anchor = learner.knowledge.anchor
     assert anchor is not None
     assert (anchor.version, anchor.num_classes) == (1, len(TOPICS))
@@ -61,7 +61,7 @@ def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -
     assert evaluation.anchor_accuracy == evaluation.accuracy
     assert evaluation.accuracy_beside_anchor == evaluation.accuracy
     assert (evaluation.head_update, evaluation.top_update, evaluation.negative_flips) == (0.0, 0.0, 0.0)
-    assert sum(stage.num_labels for stage in evaluation.stages) == evaluation.num_labels
+    assert sum(cohort.num_labels for cohort in evaluation.cohorts) == evaluation.num_labels
 
 
 def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: Maker) -> None:

@@ -80,9 +80,9 @@ def test_of_a_class_with_few_samples_only_its_loss_is_seen(small: Paired, is_ref
 
 
 def test_the_oldest_classes_together_may_not_get_worse() -> None:
-    stages = (Paired(num=200, right=190, lost=18, won=0), *[Paired(num=200, right=180, won=4)] * 4)
-    overall = Paired(*(sum(counts) for counts in zip(*stages, strict=True)))
-    assert refused(parent=Comparison(overall=overall, stages=stages)) == ["stage_worse_than_parent"]
+    cohorts = (Paired(num=200, right=190, lost=18, won=0), *[Paired(num=200, right=180, won=4)] * 4)
+    overall = Paired(*(sum(counts) for counts in zip(*cohorts, strict=True)))
+    assert refused(parent=Comparison(overall=overall, cohorts=cohorts)) == ["cohort_worse_than_parent"]
 
 
 def test_many_flips_are_refused_even_where_as_many_are_won() -> None:
@@ -141,5 +141,5 @@ PAIRED = st.integers(0, 300).flatmap(
 @given(st.lists(PAIRED, min_size=1, max_size=20))
 def test_a_version_that_loses_nothing_is_never_refused_for_its_accuracy(groups: list[Paired]) -> None:
     better = tuple(paired._replace(lost=0) for paired in groups)
-    comparison = Comparison(overall=better[0], classes=better, stages=better)
+    comparison = Comparison(overall=better[0], classes=better, cohorts=better)
     assert refused(parent=comparison, anchor=comparison) == []

@@ -171,7 +171,7 @@ def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_with
 def test_a_publication_that_the_wiped_store_refuses_is_made_again(rig: PublishRig) -> None:
     rig.learn(0, 30)
     wipe(rig.store)
-    assert rig.publish() == 0 and rig.learner.counts["failed_StaleEpoch"] == 1
+    assert rig.publish() == 0 and rig.learner.counts["publications_failed"] == 1
     assert (rig.publish(), rig.store.versions.current()) == (2, 2)
 
 

@@ -149,7 +149,7 @@ def test_what_is_not_published_for_long_does_not_fill_the_disk(store: Store, tmp
         assert rig.publish() == 0
         rig.publisher.checkpoint_if_due()
     assert len(rig.checkpoints.entries()) == 3
-    rig.leadership.reach.lost(StoreUnavailable("nobody is there"))
+    rig.leadership.breaker.trip(StoreUnavailable("nobody is there"))
     for last in range(100, 150, 10):
         rig.learn(last - 10, last)
         rig.now_s += 10.0
@@ -162,7 +162,7 @@ def test_a_full_disk_publishes_nothing(rig: PublishRig) -> None:
     rig.learn(0, 30)
     (rig.folder / f"000000002-e1-v2.checkpoint.{os.getpid()}{DRAFT_SUFFIX}").symlink_to("/dev/full")
     assert (rig.publish(), rig.store.versions.current()) == (1, 1)
-    assert rig.learner.counts["failed_CheckpointFailed"] == 1
+    assert rig.learner.counts["checkpoints_failed"] == 1
     assert rig.publish() == 3
 
 

@@ -152,7 +152,7 @@ def test_a_blob_that_says_nonsense_of_itself_does_not_end_the_learner(
     encoder = key("blob", digests(rig, 1)["embed.word"])
     raw.hset(encoder, "chunk", "many")
     raw.hdel(encoder, "bytes")
-    assert rig.publish() == 1 and rig.learner.counts["failed_BlobCorrupt"] == 1
+    assert rig.publish() == 1 and rig.learner.counts["publications_failed"] == 1
     repair(rig, repairer_of(rig))
     assert rig.publish() == 2
     assert loader(rig).load(2).number == 2
@@ -163,6 +163,6 @@ def test_a_blob_whose_size_is_wrong_does_not_stop_the_publications(
 ) -> None:
     rig.learn(40, 80)
     raw.hset(key("blob", digests(rig, 1)["head.proj"]), "bytes", "7")
-    assert rig.publish() == 1 and rig.learner.counts["failed_NotFound"] == 1
+    assert rig.publish() == 1 and rig.learner.counts["publications_failed"] == 1
     repair(rig, repairer_of(rig))
     assert rig.publish() == 3

@@ -1,8 +1,6 @@
-"""The reach of the store: a circuit breaker that keeps the learner's loop from a store that does not answer.
+"""A circuit breaker: it keeps the learner's loop from a store that does not answer.
 
-    any request gets StoreUnavailable -> lost -> the loop sends no requests -> the lease is renewed -> found
-
-In the words of that pattern, the breaker is closed while `is_open`: then requests may pass.
+    any request gets StoreUnavailable -> trip -> the loop sends no requests -> the lease is renewed -> reset
 
 A store that hangs costs every request a timeout. The loop sends many requests in one turn, so the first timeout keeps
 back all others, and only the thread that renews the lease goes on trying.
@@ -19,30 +17,30 @@ from wire.errors import StoreUnavailable
 log = structlog.get_logger("learner")
 
 
-class Reach:
+class CircuitBreaker:
     """Knows whether the store answers. Any thread may read or change it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_open = True
+        self._allows_requests = True
 
     @property
-    def is_open(self) -> bool:
+    def allows_requests(self) -> bool:
         """Whether the store has answered the last request, as far as is known."""
-        return self._is_open
+        return self._allows_requests
 
-    def lost(self, error: StoreUnavailable) -> None:
-        """Notes that the store did not answer. Logged once for each outage."""
+    def trip(self, error: StoreUnavailable) -> None:
+        """Allows no more requests, since the store did not answer. Logged once for each outage."""
         with self._lock:
-            was_open = self._is_open
-            self._is_open = False
-        if was_open:
+            is_first = self._allows_requests
+            self._allows_requests = False
+        if is_first:
             log.warning("store_unavailable", reason=str(error))
 
-    def found(self) -> None:
-        """Notes that the store answered."""
+    def reset(self) -> None:
+        """Allows requests again, since the store has answered."""
         with self._lock:
-            was_open = self._is_open
-            self._is_open = True
-        if not was_open:
+            is_first = not self._allows_requests
+            self._allows_requests = True
+        if is_first:
             log.info("store_available")

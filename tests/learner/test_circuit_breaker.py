@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from learner.reach import Reach
+from learner.circuit_breaker import CircuitBreaker
 from learner.release.eraser import Eraser
 from services.local.redis import LocalRedis, start_redis
 from tests.learner.publish_rig import PublishRig
@@ -28,15 +28,15 @@ def redis(tmp_path: Path) -> Iterator[LocalRedis]:
 
 
 def test_an_outage_is_said_once_and_its_end_once() -> None:
-    reach = Reach()
+    breaker = CircuitBreaker()
     error = StoreUnavailable("nobody is there")
     with capture_logs() as logs:
         for _ in range(3):
-            reach.lost(error)
-        was_open = reach.is_open
+            breaker.trip(error)
+        was_allowed = breaker.allows_requests
         for _ in range(3):
-            reach.found()
-    assert (was_open, reach.is_open) == (False, True)
+            breaker.reset()
+    assert (was_allowed, breaker.allows_requests) == (False, True)
     assert [log["event"] for log in logs] == ["store_unavailable", "store_available"]
 
 
