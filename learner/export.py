@@ -1,6 +1,6 @@
 """Exports trained weights as served ones: each tensor is quantized, and read back from the bytes to be sent.
 
-    Strata, ridge weights -> QTensor --to_blob--> bytes --from_blob--> Stored -> ServedEncoder, QuantizedHead
+    Strata, ridge weights -> QTensor --to_blob--> bytes --from_blob--> StoredTensor -> ServedEncoder, QuantizedHead
 
 The blocks that are never trained are rounded for the inputs they see (`model.calibration`). The trained blocks are
 rounded as they were in training (fake quantization), so that what was trained is what is served.
@@ -32,14 +32,14 @@ ENCODE_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
+class StoredTensor:
     """Holds a tensor's entry in the manifest, and the tensor as a replica reads it. `tensor.to_blob()`: its bytes."""
 
     entry: TensorEntry
     tensor: QTensor
 
 
-def stored(tensor: QTensor) -> Stored:
+def export_tensor(tensor: QTensor) -> StoredTensor:
     """Writes the tensor and reads it back. Raises NonFinite."""
     blob = tensor.to_blob()
     parts = tuple(TensorPart(name=part.name, dtype=part.dtype, shape=part.shape) for part in tensor.specs)
@@ -50,41 +50,41 @@ def stored(tensor: QTensor) -> Stored:
         num_bytes=len(blob),
         parts=parts,
     )
-    return Stored(entry, from_blob(entry, blob))
+    return StoredTensor(entry, from_blob(entry, blob))
 
 
-def stored_encoder(
+def export_encoder(
     strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
-) -> dict[str, Stored]:
+) -> dict[str, StoredTensor]:
     """Returns all weights of the encoder, or those of the blocks from `first_layer` on. `grams`: see `encoder_tensors`.
 
     Raises NonFinite.
     """
     tensors = encoder_tensors(strata, first_layer=first_layer, grams=grams)
-    return {name: stored(tensor) for name, tensor in tensors.items()}
+    return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def stored_projection(config: StrataConfig, *, seed: int) -> Stored:
+def export_projection(config: StrataConfig, *, seed: int) -> StoredTensor:
     """Returns the weights of the random features."""
-    return stored(proj_weight(config, seed=seed))
+    return export_tensor(proj_weight(config, seed=seed))
 
 
-def stored_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float) -> Stored:
+def export_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float) -> StoredTensor:
     """Returns the ridge weights, divided by the temperature and padded to the label capacity. Raises NonFinite."""
-    return stored(out_weight(config, weights_CR / temperature, torch.zeros(len(weights_CR))))
+    return export_tensor(out_weight(config, weights_CR / temperature, torch.zeros(len(weights_CR))))
 
 
 class ServedEncoder:
     """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights."""
 
-    def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, Stored]) -> None:
+    def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, StoredTensor]) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.tensors = dict(tensors)
         digests = (f"{name} {tensor.entry.digest}\n" for name, tensor in sorted(tensors.items()))
         self.key = sha256("".join(digests).encode()).hexdigest()
         self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
-        self._features = self.head(stored_head(config, torch.zeros(1, config.head_features), temperature=1.0))
+        self._features = self.head(export_head(config, torch.zeros(1, config.head_features), temperature=1.0))
 
     def z_many(self, texts: Sequence[str], precision: str = INT8) -> Tensor:
         """Returns z_BD, unit vectors. They do not depend on which texts are encoded together."""
@@ -104,10 +104,10 @@ class ServedEncoder:
         batch = RaggedBatch.of([drop_tokens(ids) for ids in self.tokenizer.encode_many(texts)])
         return self._encoder.encode_prefix(batch, layer), batch.layout
 
-    def head(self, out: Stored) -> QuantizedHead:
+    def head(self, out: StoredTensor) -> QuantizedHead:
         """Returns the head that maps these features to logits by the weights `out`."""
         return QuantizedHead.from_tensors(self.config, {PROJ: self.tensors[PROJ].tensor, OUT: out.tensor})
 
-    def with_top(self, top: Mapping[str, Stored]) -> "ServedEncoder":
+    def with_top(self, top: Mapping[str, StoredTensor]) -> "ServedEncoder":
         """Returns a new encoder: this one with the tensors of `top` in place of its own."""
         return ServedEncoder(self.config, self.tokenizer, self.tensors | dict(top))

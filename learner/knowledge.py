@@ -33,7 +33,7 @@ from learner.quality.temperature import DEFAULT
 from learner.slow.round import Phase, SlowRound
 from learner.slow.schedule import Schedule
 from learner.state.base_encoder import BaseEncoder
-from learner.state.lineage import began, broken, ended, stored
+from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import fresh_of
 from model.errors import NonFinite
 from model.strata import Strata
@@ -83,7 +83,7 @@ class Knowledge:
     def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int]) -> None:
         """Begins a slow round behind the records below `offsets`."""
         plan = schedule.begin(kind, self.fresh.samples(), self.replay, join)
-        self.lineage = began(self.lineage, number=plan.number, kind=kind, offsets=offsets)
+        self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets)
         self.fresh = fresh_of(self.config)
         self.round = SlowRound(plan, self.fast_head.means(plan.labels), self.fast_head, self.strata, config=self.config)
 
@@ -91,7 +91,7 @@ class Knowledge:
         """Does one unit of the round under way. True when it ended with a better encoder, which was adopted."""
         assert self.round is not None, "no round is under way"
         if self.round.phase is Phase.STORE:
-            self.lineage = stored(self.lineage, offsets)
+            self.lineage = set_memory_offsets(self.lineage, offsets)
         try:
             is_done = self.round.step(self.replay, self.holdout) is Phase.DONE
             return is_done and self._end(self.round)
@@ -105,12 +105,12 @@ class Knowledge:
         """Goes on with the encoder that a round has made, and with the samples as learnt again under it."""
         self.fast_head = done.next_fast_head
         self.strata = done.strata
-        self.lineage = ended(self.lineage, is_adopted=True)
+        self.lineage = end_round(self.lineage, is_adopted=True)
         self.round = None
 
     def drop(self) -> None:
         """Goes on with the encoder from before the round."""
-        self.lineage = ended(self.lineage, is_adopted=False)
+        self.lineage = end_round(self.lineage, is_adopted=False)
         self.round = None
 
     def erase(self, holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
@@ -156,11 +156,11 @@ class Knowledge:
 
     def reorder(self, classes: Sequence[str]) -> None:
         """Puts the rows of the head into the order of `classes`, which are all that are known."""
-        self.fast_head = self.fast_head.reordered(classes)
+        self.fast_head = self.fast_head.with_order(classes)
 
     def break_lineage(self, gap: str) -> None:
         """Notes that nothing can be rebuilt from the topics any more, because of `gap`."""
-        self.lineage = broken(self.lineage, gap)
+        self.lineage = record_gap(self.lineage, gap)
 
     @property
     def top(self) -> dict[str, Tensor]:
@@ -218,9 +218,9 @@ class Knowledge:
         log.info("class_evicted", evicted=old, admitted=new)
 
     def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
-        holdout = [self._labelled(sample) for sample in samples if sample.is_in_holdout]
+        holdout = [self._to_labelled(sample) for sample in samples if sample.is_in_holdout]
         self.holdout.add(holdout)
-        labelled = [self._labelled(sample) for sample in samples if not sample.is_in_holdout]
+        labelled = [self._to_labelled(sample) for sample in samples if not sample.is_in_holdout]
         self.counts["held_back"] += len(holdout)
         self.counts["learnt"] += len(labelled)
         if self.config.learn_names:
@@ -233,7 +233,7 @@ class Knowledge:
         if self.round is not None:
             self.round.learn_meanwhile(labelled)
 
-    def _labelled(self, sample: Sample) -> Labelled:
+    def _to_labelled(self, sample: Sample) -> Labelled:
         event = hash_of(encoded_key(sample.key))
         return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], event)
 

@@ -83,7 +83,7 @@ class Leadership:
         return False
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def renewal(self) -> Iterator[None]:
         """Renews the lease in a thread of its own until the end of the block."""
         thread = BackgroundThread(lambda: self._keep(thread.closing), name="lease")
         thread.start()
@@ -92,7 +92,7 @@ class Leadership:
         finally:
             thread.close()
 
-    def refused(self, lease: Lease, error: StaleEpoch) -> None:
+    def on_refusal(self, lease: Lease, error: StaleEpoch) -> None:
         """A write under `lease` was refused: raises `error`, unless a newer lease was acquired meanwhile."""
         self.confirm()
         if self.lease is lease:

@@ -27,7 +27,7 @@ from learner.slow.schedule import MARKS, Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.origin import OriginChange
 from learner.state.parts import drift_of
-from learner.state.persistence import empty_knowledge, restored_knowledge, snapshot_of
+from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
 from learner.state.snapshot import Snapshot
 from learner.stopwatch import Pace
 from model.strata import Strata
@@ -123,7 +123,7 @@ class Learner:
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
         facts = snapshot.facts
-        self.knowledge, change = self._restored(snapshot)
+        self.knowledge, change = self._restore_knowledge(snapshot)
         self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.guard)
         self.join = Join(self._config, self.trust, state=facts.join)
         self.letters.restore(facts.letters)
@@ -139,14 +139,14 @@ class Learner:
         self.last_version = facts.last_version
         self._note_change(change)
 
-    def recalled(self, snapshot: Snapshot) -> Knowledge:
+    def recall(self, snapshot: Snapshot) -> Knowledge:
         """What `snapshot` knew, beside what is known now. Raises StateRefused."""
-        return self._restored(snapshot)[0]
+        return self._restore_knowledge(snapshot)[0]
 
     def set_aside(self, snapshot: Snapshot, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
         num_learnt = self.counts["learnt"]
-        self.knowledge, change = self._restored(snapshot, holdout=self.holdout)
+        self.knowledge, change = self._restore_knowledge(snapshot, holdout=self.holdout)
         self.knowledge.forget_anchor()
         self.drift.reset_distances()
         for name in ("learnt", *MARKS):
@@ -240,9 +240,11 @@ class Learner:
         if kind is not None:
             self.begin(kind)
 
-    def _restored(self, snapshot: Snapshot, *, holdout: Holdout | None = None) -> tuple[Knowledge, OriginChange]:
+    def _restore_knowledge(
+        self, snapshot: Snapshot, *, holdout: Holdout | None = None
+    ) -> tuple[Knowledge, OriginChange]:
         like = self.fast_head.served
-        return restored_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
+        return restore_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
 
     def _note_change(self, change: OriginChange) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

@@ -78,7 +78,7 @@ def run(
         )
         patiently(store.check_policy, stop)
         if leadership.wait(stop):
-            with leadership.kept():
+            with leadership.renewal():
                 lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
             leadership.release()
     except StaleEpoch as error:
@@ -120,7 +120,7 @@ def lead(
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
-    consumer = _new_consumer(config, learner, bus, publisher, stop)
+    consumer = _new_consumer(config, learner, bus, stop)
     ends = patiently(consumer.ends, stop)
     patiently(lambda: publisher.recover(pending, ends or {}), stop)
     if stop.is_set():
@@ -133,7 +133,7 @@ def lead(
         _learn(config, learner, consumer, publisher, idle_timer)
         publisher.complete()
         if publisher.is_due():
-            publisher.publish()
+            publisher.publish()  # unless the gate refuses the candidate
         publisher.checkpoint_if_due()
         repairer.repair()
         reporter.report(learner, publisher, consumer)
@@ -173,9 +173,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
     return snapshot.facts.pending
 
 
-def _new_consumer(
-    config: LearnerConfig, learner: Learner, bus: Bus, publisher: WeightPublisher, stop: threading.Event
-) -> Consumer:
+def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
     """The consumer of a learner, from its offsets on."""
     return Consumer(
         bus,
@@ -185,5 +183,5 @@ def _new_consumer(
         levels=lambda: learner.join.levels,
         counts=learner.counts,
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
-        on_truncated=publisher.forget_unreachable,
+        on_truncated=learner.forget_read_first,
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.release.rebuild import NotRebuilt, differing, rebuild
+from learner.release.rebuild import NotRebuilt, differences, rebuild
 from wire.bus import Bus, Received, partition_name
 from wire.records import Answer, Feedback, WeightManifest
 
@@ -48,7 +48,7 @@ def rebuild_version(
         rounds=len(manifest.lineage.rounds),
         records=topics.num_read,
         tensors=len(manifest.tensors),
-        differing=tuple(differing(manifest, candidate)),
+        differing=tuple(differences(manifest, candidate)),
     )
 
 

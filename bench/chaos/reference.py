@@ -1,6 +1,6 @@
 """Compares the published weights with those of a reference learner, which reads the same topics and is not disturbed.
 
-topics, lineage of the last version --rebuild--> a candidate in this process --differing--> names of tensors
+topics, lineage of the last version --rebuild--> a candidate in this process --differences--> names of tensors
 
 The weights must be equal bit for bit. All of a version is compared: the head, and the blocks that slow rounds have
 trained. The rounds begin at the offsets that the version names. The windows of the reference learner are as large as
@@ -14,7 +14,7 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
+from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
 from model.minilm import load_encoder
 from services.keys import key_bytes
 from services.settings import Settings
@@ -41,7 +41,7 @@ def differing_tensors(settings: Settings, topics: Mapping[str, Partition], publi
         candidate = rebuild(published, learner, config, _reader(topics))
     except NotRebuilt as error:
         return [str(error)]
-    return differing(published, candidate)
+    return differences(published, candidate)
 
 
 def _wide(config: LearnerConfig, num_records: int) -> LearnerConfig:

@@ -13,7 +13,7 @@ from evals.continual.contender import Contender, EncoderUse, Traits, Usage
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Maker
+from learner.release.candidate import Candidate, CandidateMaker
 from learner.stopwatch import Stopwatch
 from model.minilm import load_encoder
 from model.quantized import INT8
@@ -33,7 +33,7 @@ class WholeLearner(Contender[Texts]):
         encoder_use: EncoderUse = "trained" if is_trained else "frozen"
         self.traits = Traits(precision=INT8, encoder=encoder_use, uses_names=config.learn_names)
         self._learner = Learner(config, *load_encoder(encoder))
-        self._maker = Maker(config)
+        self._maker = CandidateMaker(config)
         self._classes = classes
         self._ids = {name: place for place, name in enumerate(classes)}
         self._num_events = 0
@@ -89,7 +89,7 @@ class WholeLearner(Contender[Texts]):
 
     def _publish(self) -> None:
         self._live = self._maker.make(self._learner.knowledge, Stopwatch())
-        self._maker.published(self._live, self._learner)
+        self._maker.adopt(self._live, self._learner)
 
     def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:
         records: list[Answer | Feedback] = []

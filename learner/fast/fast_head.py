@@ -75,7 +75,7 @@ class FastHead:
         empty.admit_all(self.ridge.classes)
         return empty
 
-    def reordered(self, classes: Sequence[str]) -> "FastHead":
+    def with_order(self, classes: Sequence[str]) -> "FastHead":
         """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""
         rows_C = self.ridge.rows_of(classes)
         sums_in_order = {name: sums if name == "gram" else sums[rows_C] for name, sums in self.export().items()}

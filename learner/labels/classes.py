@@ -36,7 +36,7 @@ class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
     others: dict[int, int] = {}
 
 
-def backfilled(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
+def backfill(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
     """Returns `state` for the classes of `num_samples`.
 
     The number of samples stands for the labels of a class that an older program did not count.

@@ -80,7 +80,7 @@ class Charts:
 
     def __init__(self, state: ChartsState | None = None) -> None:
         state = state or ChartsState()
-        self._contexts = OrderedDict(_copied(state.contexts))
+        self._contexts = OrderedDict(_copy_contexts(state.contexts))
         self._recent = deque(state.recent)
         self._trials = Counter(name for name, _ in self._recent)
         self._wrong = Counter(name for name, is_wrong in self._recent if is_wrong)
@@ -107,7 +107,7 @@ class Charts:
             elif is_charted:
                 chart.sum = min(chart.sum + log(OUT_OF_CONTROL / p0), THRESHOLD)
             chart.is_raised = chart.sum >= THRESHOLD or (chart.is_raised and chart.sum > 0.0)
-        entry.charts = _highest(entry.charts)
+        entry.charts = _keep_highest(entry.charts)
         if len(self._contexts) > MAX_CONTEXTS:
             self._contexts.popitem(last=False)
 
@@ -115,7 +115,7 @@ class Charts:
         entry = self._contexts.get(context)
         return entry is not None and outcome in entry.charts and entry.charts[outcome].is_raised
 
-    def raised(self) -> list[tuple[str, str]]:
+    def raised_charts(self) -> list[tuple[str, str]]:
         """Returns every (context, outcome) that is raised."""
         pairs: list[tuple[str, str]] = []
         for context, entry in self._contexts.items():
@@ -127,7 +127,7 @@ class Charts:
         return entry.num if entry else 0
 
     def export(self) -> ChartsState:
-        return ChartsState(contexts=_copied(self._contexts), recent=list(self._recent))
+        return ChartsState(contexts=_copy_contexts(self._contexts), recent=list(self._recent))
 
     def _wrong_share_elsewhere(self, context: str) -> float:
         """Returns the share of recent trials in other contexts that went wrong; 1 where there are too few of them."""
@@ -155,15 +155,15 @@ def _in_control_rate(chart: Chart, wrong_elsewhere: float) -> float:
     return min(rate, OUT_OF_CONTROL)
 
 
-def _copied(contexts: Mapping[str, Context]) -> dict[str, Context]:
-    return {name: _copied_context(entry) for name, entry in contexts.items()}
+def _copy_contexts(contexts: Mapping[str, Context]) -> dict[str, Context]:
+    return {name: _copy_context(entry) for name, entry in contexts.items()}
 
 
-def _copied_context(entry: Context) -> Context:
+def _copy_context(entry: Context) -> Context:
     return Context(entry.num, {outcome: copy(chart) for outcome, chart in entry.charts.items()})
 
 
-def _highest(charts: dict[str, Chart]) -> dict[str, Chart]:
+def _keep_highest(charts: dict[str, Chart]) -> dict[str, Chart]:
     """Returns the MAX_OUTCOMES charts with the highest sums; one whose sum is 0 and whose mean is tiny is dropped."""
     active = {name: chart for name, chart in charts.items() if chart.sum > 0 or chart.mean > 1 / MEAN_TRIALS}
     if len(active) <= MAX_OUTCOMES:

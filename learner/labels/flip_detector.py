@@ -63,10 +63,10 @@ class FlipDetector:
         """Describes every alarm that is raised, in words."""
         flips = [
             f"{predicted!r} is said to be {label!r}"
-            for label, predicted in self._by_label.raised()
+            for label, predicted in self._by_label.raised_charts()
             if self._by_prediction.is_raised(predicted, label)
         ]
-        sources = [f"source {source!r} says {label!r}" for source, label in self._by_source.raised()]
+        sources = [f"source {source!r} says {label!r}" for source, label in self._by_source.raised_charts()]
         return flips + sources
 
     def export(self) -> FlipsState:

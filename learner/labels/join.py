@@ -28,7 +28,7 @@ import msgspec
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
 from learner.labels.outcomes import LabelOutcomes, Unmatched
-from learner.labels.sample import Sample, Waiting, is_in_holdout, joined, quarantined
+from learner.labels.sample import Sample, Waiting, is_in_holdout, make_quarantined, make_sample
 from learner.labels.trust import LabelTrust
 from learner.labels.window import Window
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, key_of, lookup_alias, matching
@@ -221,7 +221,7 @@ class Join:
         return sample
 
     def _join(self, answer: Waiting, feedback: Feedback) -> Sample | None:
-        sample = joined(answer, feedback, holdout_share=self._holdout_share)
+        sample = make_sample(answer, feedback, holdout_share=self._holdout_share)
         if reason := self._trust.hold(sample):
             self._outcomes.add(f"quarantined_{reason}")
             self._quarantine(reason, feedback, answer)
@@ -242,7 +242,7 @@ class Join:
         self._match_parked(answer.event_id)
 
     def _quarantine(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> None:
-        self._quarantined.append(quarantined(reason, feedback, answer))
+        self._quarantined.append(make_quarantined(reason, feedback, answer))
 
 
 def _remember(answer: Waiting, memory: RecentHashes) -> None:

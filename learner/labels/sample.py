@@ -103,7 +103,7 @@ def is_in_holdout(key: EventKey, share: float) -> bool:
     return mmh3.hash(encoded_key(key), HOLDOUT_SEED, signed=False) < share * 2.0**32
 
 
-def joined(answer: Waiting, feedback: Feedback, *, holdout_share: float) -> Sample:
+def make_sample(answer: Waiting, feedback: Feedback, *, holdout_share: float) -> Sample:
     """Returns the sample of an answer and its label."""
     return Sample(
         event_id=answer.event_id,
@@ -122,7 +122,7 @@ def joined(answer: Waiting, feedback: Feedback, *, holdout_share: float) -> Samp
     )
 
 
-def quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
+def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
     """Returns the record of a label that is not trusted, with what is known of its answer."""
     event_source = feedback.event_source
     if answer is not None and answer.source is not None:

@@ -85,12 +85,12 @@ def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int)
     cohorts_N = rows_N * NUM_COHORTS // max(num_classes, 1)
     return Comparison(
         overall=Paired(*outcomes_4N.sum(dim=1).tolist()),
-        classes=_grouped(outcomes_4N[:, known_N], rows_N[known_N], num_classes),
-        cohorts=_grouped(outcomes_4N[:, known_N], cohorts_N[known_N], NUM_COHORTS),
+        classes=_count_groups(outcomes_4N[:, known_N], rows_N[known_N], num_classes),
+        cohorts=_count_groups(outcomes_4N[:, known_N], cohorts_N[known_N], NUM_COHORTS),
     )
 
 
-def _grouped(outcomes_4N: Tensor, groups_N: Tensor, num_groups: int) -> tuple[Paired, ...]:
+def _count_groups(outcomes_4N: Tensor, groups_N: Tensor, num_groups: int) -> tuple[Paired, ...]:
     counts_4G = torch.zeros(4, num_groups, dtype=torch.int64).index_add_(1, groups_N, outcomes_4N.long())
     return tuple(Paired(*counts) for counts in counts_4G.T.tolist())
 
@@ -103,7 +103,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     right: list[int] = []
     wrong: list[int] = []
 
-    def beside(self, samples: Sequence[Labelled], logits_NC: Tensor, rows_N: Tensor) -> Comparison:
+    def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, rows_N: Tensor) -> Comparison:
         """Compares the anchor with a version that gives `samples` these logits, on the samples of the anchor."""
         right = set(self.right)
         wrong = set(self.wrong)
@@ -112,7 +112,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         known_N &= (rows_N >= 0) & (rows_N < self.num_classes)
         before_N = torch.tensor([name in right for name in hashes], dtype=torch.bool)[known_N]
         rows_N = rows_N[known_N]
-        named_N = named(logits_NC[known_N, : self.num_classes])
+        named_N = best_rows(logits_NC[known_N, : self.num_classes])
         return compare(before_N, named_N == rows_N, rows_N, self.num_classes)
 
     def is_followed(self, beside: Comparison, num_known: int) -> bool:
@@ -134,7 +134,7 @@ def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_
     )
 
 
-def named(logits_NC: Tensor) -> Tensor:
+def best_rows(logits_NC: Tensor) -> Tensor:
     """The row with the highest logit of each sample; -2, which is no row, where there are no classes."""
     return logits_NC.argmax(dim=1) if logits_NC.shape[1] else torch.full((len(logits_NC),), -2)
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import msgspec
 from torch import Tensor
 
-from learner.export import ServedEncoder, stored_head
+from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
-from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, compare, named
+from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
 from model.quantized import QuantizedHead
 from wire.records import CohortEvaluation, Evaluation
 
@@ -90,7 +90,7 @@ def measure(
 ) -> MeasuredCandidate:
     """Measures `new` on the holdout samples, beside its parent and the anchor where there are such."""
     logits_NC, rows_N = _answers(new, holdout)
-    named_N = named(logits_NC)
+    named_N = best_rows(logits_NC)
     samples = holdout.samples.samples()
     measured = MeasuredCandidate(
         is_finite=bool(logits_NC.isfinite().all()),
@@ -99,26 +99,26 @@ def measure(
         num_named=len(set(named_N.tolist())),
     )
     if parent is not None:
-        measured = _beside_parent(measured, new, parent, holdout, right_N=named_N == rows_N, rows_N=rows_N)
+        measured = _compare_with_parent(measured, new, parent, holdout, right_N=named_N == rows_N, rows_N=rows_N)
     if anchor is not None:
-        beside = anchor.beside(samples, logits_NC, rows_N)
+        beside = anchor.compare_with(samples, logits_NC, rows_N)
         measured = replace(measured, anchor=beside, anchor_version=anchor.version)
     return measured
 
 
 def changes(old: FastHead, new: FastHead, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
     """How many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
-    before_N = _right(old, holdout, temperature)
-    after_N = _right(new, holdout, temperature)
+    before_N = _find_right(old, holdout, temperature)
+    after_N = _find_right(new, holdout, temperature)
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
 
 
-def _right(fast_head: FastHead, holdout: Holdout, temperature: float) -> Tensor:
-    out = stored_head(fast_head.served.config, fast_head.ridge.solve(), temperature=temperature)
+def _find_right(fast_head: FastHead, holdout: Holdout, temperature: float) -> Tensor:
+    out = export_head(fast_head.served.config, fast_head.ridge.solve(), temperature=temperature)
     return holdout.correct(fast_head.served, fast_head.served.head(out), fast_head.ridge.classes)
 
 
-def _beside_parent(
+def _compare_with_parent(
     measured: MeasuredCandidate,
     new: ScoredVersion,
     parent: ScoredVersion,
@@ -128,7 +128,7 @@ def _beside_parent(
     rows_N: Tensor,
 ) -> MeasuredCandidate:
     logits_NC, parent_rows_N = _answers(parent, holdout)
-    named_N = named(logits_NC)
+    named_N = best_rows(logits_NC)
     comparison = compare(named_N == parent_rows_N, right_N, rows_N, len(new.classes))
     drops = [paired.drop for paired in comparison.classes]
     drop, worst_class = max(zip(drops, new.classes, strict=True), default=(0.0, ""))

@@ -2,7 +2,7 @@
 
 sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
                                                                 and for every precision: accuracy, parity
-Candidate --gate--> the blobs that the store lacks, then the manifest that names them all
+Candidate --> the blobs that the store lacks, then the manifest that names them all
                     Flight --the store has the version on disk, or refuses it--> landed
 
 The manifest is sent in a thread of its own, so that labels do not wait for the store.
@@ -11,26 +11,21 @@ The manifest is sent in a thread of its own, so that labels do not wait for the 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
-from learner.export import Stored, stored_head
+from learner.export import StoredTensor, export_head
 from learner.failpoints import failpoint
 from learner.knowledge import Knowledge
 from learner.learner import Learner
-from learner.quality import gate
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.parity import Parity
 from learner.quality.temperature import fit_temperature
 from learner.stopwatch import Stopwatch
-from model.errors import NonFinite
 from model.head import OUT
 from model.quantized import PRECISIONS, QuantizedHead
 from wire.records import PrecisionEvaluation, Probe, WeightManifest
 from wire.store import Blobs, Lease, Versions
-
-log = structlog.get_logger("learner")
 
 NEW_PARITY_TEXTS = 16
 """About this many texts of the stream are added to the parity texts at each version."""
@@ -41,43 +36,22 @@ class Candidate:
     """What would be published. `tensors` are all tensors of the version, by name."""
 
     version: ScoredVersion
-    tensors: dict[str, Stored]
+    tensors: dict[str, StoredTensor]
     measured: MeasuredCandidate
     precisions: tuple[PrecisionEvaluation, ...]
     probes: tuple[Probe, ...]
 
 
-class Maker:
-    """Makes candidates. `parent` is the last one that was published: the next one is compared with it.
-
-    `refusals`: why the gate refused the last candidate that was to be published; empty when it passed.
-    """
+class CandidateMaker:
+    """Makes candidates. `parent` is the last one that was published: the next one is compared with it."""
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
-        self._limits = gate.GateLimits.of(config)
         self._parity: dict[str, Parity] = {}
         self.parent: Candidate | None = None
-        self.refusals: tuple[str, ...] = ()
-
-    def make_passing(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate | None:
-        """The version to publish `known` as now; None where the gate refuses it, or where it is not finite."""
-        candidate = None
-        try:
-            candidate = self.make(known, stopwatch)
-            refusals = gate.refusals(candidate.measured, candidate.precisions[0], self._limits)
-        except NonFinite as error:
-            log.warning("not_finite", reason=str(error))
-            refusals = ["not_finite"]
-        failpoint("after-evaluate")
-        self.refusals = tuple(refusals)
-        if not refusals:
-            return candidate
-        log.warning("refused", reasons=refusals, evaluation=candidate.measured.evaluation if candidate else None)
-        return None
 
     def make(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate:
-        """The version that `known` would be published as now. Calibrates its temperature. Raises NonFinite."""
+        """Makes the version that `known` would be published as now; calibrates its temperature. Raises NonFinite."""
         fast_head = known.fast_head
         served = fast_head.served
         classes = fast_head.ridge.classes
@@ -88,7 +62,7 @@ class Maker:
         logits_NC = served.features(z_ND[is_known]) @ weights_CR.T
         known.calibrate(fit_temperature(logits_NC, rows_N[is_known]))
         stopwatch.end("temperature")
-        out = stored_head(served.config, weights_CR, temperature=known.temperature)
+        out = export_head(served.config, weights_CR, temperature=known.temperature)
         head = served.head(out)
         stopwatch.end("requantize")
         top = {name: value.clone() for name, value in known.top.items()}  # copies: those of `known` may change
@@ -98,7 +72,7 @@ class Maker:
         parity = self._parity_of(known)
         probes = parity.logits(head, len(classes), self._config.probes)
         stopwatch.end("evaluate")
-        precisions = tuple(_measured(name, known, parity, head, weights_CR) for name in PRECISIONS)
+        precisions = tuple(_evaluate_precision(name, known, parity, head, weights_CR) for name in PRECISIONS)
         stopwatch.end("precisions")
         return Candidate(
             version=version,
@@ -108,8 +82,8 @@ class Maker:
             probes=tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in probes),
         )
 
-    def published(self, candidate: Candidate, learner: Learner) -> None:
-        """`candidate` was published as the learner's version: it is the parent of the next one."""
+    def adopt(self, candidate: Candidate, learner: Learner) -> None:
+        """Makes `candidate`, which was published as the learner's version, the parent of the next one."""
         self.parent = candidate
         known = learner.knowledge
         known.follow_anchor(candidate.measured, learner.version)
@@ -133,10 +107,10 @@ class Maker:
         return parity
 
 
-def _measured(
+def _evaluate_precision(
     precision: str, known: Knowledge, parity: Parity, head: QuantizedHead, weights_CR: Tensor
 ) -> PrecisionEvaluation:
-    """What `head`, which is `weights_CR` as served, reaches on the output of the encoder in this precision."""
+    """Measures `head`, which is `weights_CR` as served, on the output of the encoder in this precision."""
     holdout = known.holdout
     served = known.fast_head.served
     classes = known.fast_head.ridge.classes

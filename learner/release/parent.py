@@ -16,7 +16,7 @@ import structlog
 
 from learner.errors import LearnerError
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Maker
+from learner.release.candidate import Candidate, CandidateMaker
 from learner.state.checkpoint import Checkpoints, is_same
 from learner.state.snapshot import Snapshot
 from learner.stopwatch import Stopwatch
@@ -40,7 +40,7 @@ class ParentVersion:
     """
 
     def __init__(
-        self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: Maker, *, max_refusals: int
+        self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: CandidateMaker, *, max_refusals: int
     ) -> None:
         self._learner = learner
         self._store = store
@@ -76,13 +76,13 @@ class ParentVersion:
         """
         learner = self._learner
         current = self._store.versions.current()
-        stored = {version: self._stored(version) for version in {current, learner.version}}
-        is_published = pending is not None and is_same(pending, self._stored(pending.version))
+        stored = {version: self._find_manifest(version) for version in {current, learner.version}}
+        is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
         self._num_known = learner.counts.get(PUBLISHED_AT, -1)
         learner.bound_read_first(ends)
         if pending is not None and is_published:
             self.adopt(pending, self.num_changes - learner.has_migrated)
-            self._maker.published(self._maker.make(learner.knowledge, Stopwatch()), learner)
+            self._maker.adopt(self._maker.make(learner.knowledge, Stopwatch()), learner)
         elif pending is not None or not current:
             self.force()
         if current > learner.version:
@@ -94,22 +94,18 @@ class ParentVersion:
         """Makes a publication due, new labels or not."""
         self._is_forced = True
 
-    def forget_unreachable(self) -> None:
-        """Waits no more for records that the bus has lost."""
-        self._learner.forget_read_first()
-
     def announce(self, manifest: WeightManifest) -> None:
         """Takes note that `manifest` is about to be sent."""
         self._learner.announce_version(manifest.version)
         self.pending = manifest
         self._is_forced = False
 
-    def refused(self, num_changes: int, reasons: Iterable[str]) -> None:
-        """Takes note that the gate refused what the learner knew at `num_changes`; what comes later may pass.
+    def note_refusal(self, reasons: Iterable[str]) -> None:
+        """Takes note that the gate refused what the learner knows now; what comes later may pass.
 
         After `max_refusals` in a row, the learner gives up what it learnt since the published version.
         """
-        self._num_known = num_changes
+        self._num_known = self.num_changes
         self._is_forced = False
         counts = self._learner.counts
         counts.update(f"gate_{reason}" for reason in reasons)
@@ -120,7 +116,7 @@ class ParentVersion:
     def give_up(self) -> None:
         """Goes back to the published version, if there is one: what was learnt since is set aside."""
         version = self._learner.version
-        stored = self._stored(version)
+        stored = self._find_manifest(version)
         self._learner.counts[IN_A_ROW] = 0
         if version:
             self._learner.counts["given_up"] += 1
@@ -138,7 +134,7 @@ class ParentVersion:
         """Takes note that the store's current version is another one than the learner's."""
         learner = self._learner
         pending = self.pending
-        stored = self._stored(current)
+        stored = self._find_manifest(current)
         if pending is not None and is_same(pending, stored):
             self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
         elif current == 0:
@@ -149,7 +145,7 @@ class ParentVersion:
         else:
             self._return_to(current, stored)
 
-    def remade(self, stored: WeightManifest) -> Candidate | None:
+    def remake(self, stored: WeightManifest) -> Candidate | None:
         """What was published as `stored`, made again from its checkpoint; None where the checkpoint is gone."""
         snapshot = self._snapshot_of(stored)
         return None if snapshot is None else self._candidate_of(snapshot)
@@ -157,7 +153,7 @@ class ParentVersion:
     def _candidate_of(self, snapshot: Snapshot) -> Candidate | None:
         """The candidate that a learner in this state makes; None where the settings of now forbid it."""
         try:
-            return self._maker.make(self._learner.recalled(snapshot), Stopwatch())
+            return self._maker.make(self._learner.recall(snapshot), Stopwatch())
         except LearnerError as error:
             log.warning("snapshot_refused", version=snapshot.facts.version, reason=str(error))
             return None
@@ -167,7 +163,7 @@ class ParentVersion:
         self._num_known = num_changes
         self._learner.counts[PUBLISHED_AT] = num_changes
 
-    def _stored(self, version: int) -> WeightManifest | None:
+    def _find_manifest(self, version: int) -> WeightManifest | None:
         """The manifest that the store has as `version`; None where it has none."""
         try:
             return self._store.versions.manifest(version) if version else None
@@ -195,7 +191,7 @@ class ParentVersion:
             snapshot = self._snapshot_of(stored)
             if snapshot is not None:
                 learner.set_aside(snapshot, current)
-                self._maker.published(self._maker.make(learner.knowledge, Stopwatch()), learner)
+                self._maker.adopt(self._maker.make(learner.knowledge, Stopwatch()), learner)
         except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:

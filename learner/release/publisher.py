@@ -18,16 +18,18 @@ import structlog
 
 from learner.config import LearnerConfig
 from learner.errors import CheckpointFailed
-from learner.export import Stored
+from learner.export import StoredTensor
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Flight, Maker, Sender, manifest_of, put_blobs
+from learner.quality import gate
+from learner.release.candidate import Candidate, CandidateMaker, Flight, Sender, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.tensors import Stock
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
+from model.errors import NonFinite
 from wire.errors import BlobCorrupt, NotFound, StaleEpoch, StoreUnavailable, WireError
 from wire.records import WeightManifest
 from wire.store import Store
@@ -38,7 +40,8 @@ log = structlog.get_logger("learner")
 class WeightPublisher:
     """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread.
 
-    `last_ms`: how long each step of the last publication took.
+    `refusals`: why the gate refused the last candidate; empty when it passed. `last_ms`: how long each step of the last
+    publication took.
     """
 
     def __init__(
@@ -58,7 +61,8 @@ class WeightPublisher:
         self._config = config
         self._now_ms = now_ms
         self._clock_s = clock_s
-        self._maker = Maker(config)
+        self._maker = CandidateMaker(config)
+        self._limits = gate.GateLimits.of(config)
         self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.stock = Stock()
         self._writer = CheckpointWriter(
@@ -75,18 +79,14 @@ class WeightPublisher:
         self._lease = leadership.lease
         self._not_before_s = 0.0
         self._last_failure = ""
-        self._tensors_sent: Mapping[str, Stored] = {}
+        self._tensors_sent: Mapping[str, StoredTensor] = {}
+        self.refusals: tuple[str, ...] = ()
         self.last_ms: dict[str, float] = {}
 
     @property
     def last(self) -> Candidate | None:
         """The last candidate that this process published."""
         return self._maker.parent
-
-    @property
-    def refusals(self) -> tuple[str, ...]:
-        """Why the gate refused the last candidate; empty when it passed."""
-        return self._maker.refusals
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
@@ -119,26 +119,15 @@ class WeightPublisher:
         if self._learner.counts[IN_A_ROW]:
             self._parent.give_up()
 
-    def suspect_all(self) -> None:
-        """Suspects every tensor of the current version, so that it is verified."""
-        if self.last is not None:
-            self.stock.suspect(self.last.tensors)
-
     def restock(self, stored: WeightManifest) -> None:
         """Makes the tensors of a version again from its checkpoint, unless they are in stock or that is gone."""
-        if self.stock.has(stored.version):
-            return
-        candidate = self._parent.remade(stored)
+        candidate = None if self.stock.has(stored.version) else self._parent.remake(stored)
         if candidate is not None:
             self.stock.add(stored.version, candidate.tensors)
 
     def hasten(self) -> None:
         """Ends the interval: what is published is out of date."""
         self._not_before_s = 0.0
-
-    def forget_unreachable(self) -> None:
-        """Waits no more for records that the bus has lost."""
-        self._parent.forget_unreachable()
 
     def is_due(self) -> bool:
         """Whether there is something to publish, the interval is over, and nothing has to be read before.
@@ -150,7 +139,7 @@ class WeightPublisher:
         return is_time and self._leadership.breaker.allows_requests and has_reason
 
     def publish(self) -> None:
-        """Starts a publication, or counts why not. Raises StaleEpoch where another learner leads."""
+        """Publishes what is known, unless the gate refuses it. Raises StaleEpoch where another learner leads."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
         try:
             if self._leadership.lease is not self._lease:
@@ -176,13 +165,13 @@ class WeightPublisher:
                 return
         except WireError as error:
             if isinstance(error, StaleEpoch):
-                self._leadership.refused(flight.lease, error)
+                self._leadership.on_refusal(flight.lease, error)
             self._retry(error)
             return
         self._last_failure = ""
         flight.stopwatch.end("publish")
         self._parent.adopt(flight.manifest, flight.num_changes)
-        self._maker.published(flight.candidate, self._learner)
+        self._maker.adopt(flight.candidate, self._learner)
         failpoint("after-mark")
         self._writer.tidy()
         flight.stopwatch.end("tidy")
@@ -213,13 +202,25 @@ class WeightPublisher:
         self._writer.prune()
 
     def _publish_candidate(self) -> None:
-        """Makes a candidate, and unless it is refused writes its blobs and a checkpoint, and begins to send it."""
+        """Makes a candidate and asks the gate; begins to publish it, or notes why it is refused."""
         stopwatch = Stopwatch()
-        num_changes = self._parent.num_changes
-        candidate = self._maker.make_passing(self._learner.knowledge, stopwatch)
-        if candidate is None:
-            self._parent.refused(num_changes, self.refusals)
-            return
+        evaluation = None
+        try:
+            candidate = self._maker.make(self._learner.knowledge, stopwatch)
+            evaluation = candidate.measured.evaluation
+            self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], self._limits))
+        except NonFinite as error:
+            log.warning("not_finite", reason=str(error))
+            self.refusals = ("not_finite",)
+        failpoint("after-evaluate")
+        if self.refusals:
+            log.warning("refused", reasons=self.refusals, evaluation=evaluation)
+            self._parent.note_refusal(self.refusals)
+        else:
+            self._send(candidate, stopwatch)
+
+    def _send(self, candidate: Candidate, stopwatch: Stopwatch) -> None:
+        """Writes the blobs and a checkpoint, and begins to send the manifest."""
         version = max(self._store.versions.next_number(), self._learner.last_version + 1)
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
@@ -232,9 +233,9 @@ class WeightPublisher:
         self._writer.write(manifest)
         failpoint("after-checkpoint")
         stopwatch.end("checkpoint")
-        self._sender.send(
-            Flight(manifest=manifest, candidate=candidate, num_changes=num_changes, stopwatch=stopwatch, lease=lease)
-        )
+        known = self._parent.num_changes
+        flight = Flight(manifest=manifest, candidate=candidate, num_changes=known, stopwatch=stopwatch, lease=lease)
+        self._sender.send(flight)
 
     def _retry(self, error: Exception) -> None:
         """Makes a publication due after a pause. A failure that comes again is counted each time and logged once."""

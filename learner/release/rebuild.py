@@ -17,7 +17,7 @@ from typing import TypeAlias
 from learner.config import LearnerConfig
 from learner.errors import LearnerError
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Maker
+from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.round import Phase
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
@@ -46,10 +46,10 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
     if sorted(classes) != sorted(manifest.labels):
         raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
     learner.knowledge.reorder(manifest.labels)
-    return Maker(config).make(learner.knowledge, Stopwatch())
+    return CandidateMaker(config).make(learner.knowledge, Stopwatch())
 
 
-def differing(manifest: WeightManifest, candidate: Candidate) -> list[str]:
+def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
     """The tensors of `candidate` that are not those of `manifest`, by name; [] where every bit is the same."""
     stored = {tensor.name: tensor for tensor in manifest.tensors}
     names = stored.keys() | candidate.tensors.keys()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from learner.export import Stored
+from learner.export import StoredTensor
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.release.publisher import WeightPublisher
@@ -73,7 +73,7 @@ class Repairer:
     def _suspects(self) -> set[str]:
         if self._verify_every_s and self._clock_s() >= self._verify_at_s:
             self._verify_at_s = self._clock_s() + self._verify_every_s
-            self._publisher.suspect_all()
+            self._suspect_all()
         long_ago_s = self._clock_s() - PAUSE_S
         self._checked_at_s = {digest: at_s for digest, at_s in self._checked_at_s.items() if at_s > long_ago_s}
         reported = set[str]()
@@ -81,10 +81,16 @@ class Repairer:
             reported |= set(report.damaged)
         return self._publisher.stock.suspects | (reported - self._checked_at_s.keys())
 
+    def _suspect_all(self) -> None:
+        """Suspects every tensor of the current version, so that it is verified."""
+        current = self._publisher.last
+        if current is not None:
+            self._publisher.stock.suspect(current.tensors)
+
     def _repair_blob(self, digest: str) -> None:
         stock = self._publisher.stock
         counts = self._learner.counts
-        stored = stock.of(digest) or self._remade(digest)
+        stored = stock.of(digest) or self._remake(digest)
         if stored is None:
             counts["blobs_not_at_hand"] += 1
             log.error("blob_not_at_hand", digest=digest)
@@ -94,14 +100,14 @@ class Repairer:
         stock.suspects.discard(digest)
         self._checked_at_s[digest] = self._clock_s()
 
-    def _remade(self, digest: str) -> Stored | None:
+    def _remake(self, digest: str) -> StoredTensor | None:
         """The tensor under `digest`, made again from the checkpoint of a version in force that names it, if any."""
-        for manifest in self._in_force():
+        for manifest in self._versions_in_force():
             if any(entry.digest == digest for entry in manifest.tensors):
                 self._publisher.restock(manifest)
         return self._publisher.stock.of(digest)
 
-    def _in_force(self) -> Iterator[WeightManifest]:
+    def _versions_in_force(self) -> Iterator[WeightManifest]:
         plan = self._store.plans.read()
         for version in sorted({self._learner.version, *(plan.needed if plan else ())}):
             try:

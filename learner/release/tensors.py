@@ -8,7 +8,7 @@ again from the checkpoint of its version (`learner.release.repair`).
 
 from collections.abc import Iterable, Mapping
 
-from learner.export import Stored
+from learner.export import StoredTensor
 
 NEWEST = 8
 """Newest versions that are kept besides those that the plan names: the plan takes up one of them next."""
@@ -18,10 +18,10 @@ class Stock:
     """Holds tensors by version. `suspects` are digests that the store or a reader refused: they are to be verified."""
 
     def __init__(self) -> None:
-        self._versions: dict[int, Mapping[str, Stored]] = {}
+        self._versions: dict[int, Mapping[str, StoredTensor]] = {}
         self.suspects: set[str] = set()
 
-    def add(self, version: int, tensors: Mapping[str, Stored]) -> None:
+    def add(self, version: int, tensors: Mapping[str, StoredTensor]) -> None:
         """Adds the tensors of a version, by name."""
         self._versions[version] = tensors
 
@@ -34,11 +34,11 @@ class Stock:
         """Whether the tensors of `version` are in stock."""
         return version in self._versions
 
-    def suspect(self, tensors: Mapping[str, Stored]) -> None:
+    def suspect(self, tensors: Mapping[str, StoredTensor]) -> None:
         """Suspects tensors that the store or a reader refused."""
         self.suspects |= {stored.entry.digest for stored in tensors.values()}
 
-    def of(self, digest: str) -> Stored | None:
+    def of(self, digest: str) -> StoredTensor | None:
         """The tensor under `digest`, if it is in stock."""
         for tensors in self._versions.values():
             for stored in tensors.values():

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from learner.config import LearnerConfig, is_import_path
-from learner.export import stored_encoder
+from learner.export import export_encoder
 from learner.failpoints import failpoint
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
@@ -158,7 +158,7 @@ class SlowRound:
         return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]
 
     def _store(self, replay: Replay[Labelled]) -> None:
-        top = stored_encoder(self.strata, first_layer=self._first_layer)
+        top = export_encoder(self.strata, first_layer=self._first_layer)
         self.next_fast_head = self._fast_head.successor(self._fast_head.served.with_top(top))
         self._todo = replay.samples()
         self._num_todo = max(len(self._todo), 1)

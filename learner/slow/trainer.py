@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from learner.config import LearnerConfig, SlowStrategy
 from learner.slow.adamw import AdamW, ParameterGroup
-from learner.slow.strategies.in_rounds import in_rounds
+from learner.slow.strategies.in_rounds import make_strategy
 from learner.slow.strategies.strategy import Outputs
 from model.fakequant import fake_layer
 from model.ragged import RaggedLayout
@@ -93,7 +93,7 @@ class Trainer:
         self._parent = parent
         self._means_CD = means_CD
         self._first_layer = strata.config.n_layers - config.trainable_layers
-        self._strategy = in_rounds(cast(SlowStrategy, config.slow_strategy), loss_q=config.slow_loss_q)
+        self._strategy = make_strategy(cast(SlowStrategy, config.slow_strategy), loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
         top = list(strata.layers[self._first_layer :].parameters())

@@ -15,7 +15,7 @@ import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder, stored_encoder, stored_projection
+from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
@@ -30,7 +30,7 @@ from model.tokenizer import TextTokenizer
 log = structlog.get_logger("learner")
 
 
-class Restored(NamedTuple):
+class RestoredEncoder(NamedTuple):
     """What a snapshot restores to under the settings of now, and what is different from the settings of then."""
 
     strata: Strata
@@ -67,7 +67,7 @@ class BaseEncoder:
             weights_digest=self._lower_digests[-1],
             cache_dir=cache_dir,
         )
-        tensors[PROJ] = stored_projection(shape, seed=config.seed)
+        tensors[PROJ] = export_projection(shape, seed=config.seed)
         self.served = ServedEncoder(shape, tokenizer, tensors)
 
     @property
@@ -75,7 +75,7 @@ class BaseEncoder:
         """The origin of a state that is exported now."""
         return self._origin(self._num_kept)
 
-    def restored(self, snapshot: Snapshot, memory: Sequence[Labelled], *, like: ServedEncoder) -> Restored:
+    def restore(self, snapshot: Snapshot, memory: Sequence[Labelled], *, like: ServedEncoder) -> RestoredEncoder:
         """The encoder and the sums of `snapshot`; the sums of `memory` where those belong to other features.
 
         `like` is served on where its weights are the same. Raises StateRefused.
@@ -87,11 +87,11 @@ class BaseEncoder:
             fast_head.admit_all(snapshot.facts.classes)
             fast_head.relearn(memory)
         else:
-            fast_head.restore(snapshot.named("fast."), snapshot.facts.classes)
+            fast_head.restore(snapshot.sums, snapshot.facts.classes)
         if change:
-            num_lost = int(snapshot.tensors["fast.counts"].sum()) - fast_head.ridge.num_samples
+            num_lost = int(snapshot.sums["counts"].sum()) - fast_head.ridge.num_samples
             log.warning("migrated", changed=change.settings, samples_lost=num_lost, blocks_kept=change.is_same_encoder)
-        return Restored(strata, fast_head, change)
+        return RestoredEncoder(strata, fast_head, change)
 
     def top(self, strata: Strata) -> dict[str, Tensor]:
         """The weights of the blocks of `strata` that may have been trained, by name."""
@@ -110,8 +110,8 @@ class BaseEncoder:
             self._num_kept = max(self._num_kept, snapshot.origin.trainable_layers)
         strata = with_own_top(self.strata, self._first_kept)
         if is_same:
-            load_top(strata, snapshot.named("top."))
-        top = stored_encoder(strata, first_layer=self._first_kept)
+            load_top(strata, snapshot.top)
+        top = export_encoder(strata, first_layer=self._first_kept)
         is_like = all(stored.entry == like.tensors[name].entry for name, stored in top.items())
         return strata, like if is_like else like.with_top(top)
 

@@ -1,6 +1,6 @@
 """The lineage: the list of slow rounds that knowledge came from, with which a version is rebuilt from the topics.
 
-    a round begins --began--> Lineage --ended--> Lineage --in the manifest--> rebuild
+    a round begins --add_round--> Lineage --end_round--> Lineage --in the manifest--> rebuild
 
 The sums of the fast head are exact. What a round makes is a function of the records below two sets of offsets: those
 where it began, and those where it read the memory. So the topics and this list lead to the same weights, bit for bit,
@@ -22,16 +22,16 @@ MAX_ROUNDS: Final = 256
 """A lineage has the last so many rounds: about 40 KB in a manifest."""
 
 
-def began(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int]) -> Lineage:
-    """`lineage` and a round that begins behind the records below `offsets`."""
+def add_round(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int]) -> Lineage:
+    """Returns `lineage` and a round that begins behind the records below `offsets`."""
     rounds = (*lineage.rounds, Round(number=number, kind=kind, offsets=dict(offsets)))
     if len(rounds) > MAX_ROUNDS:
-        return broken(Lineage(rounds=rounds[-MAX_ROUNDS:]), f"it took more than {MAX_ROUNDS} rounds")
+        return record_gap(Lineage(rounds=rounds[-MAX_ROUNDS:]), f"it took more than {MAX_ROUNDS} rounds")
     return Lineage(rounds=rounds, gap=lineage.gap)
 
 
-def stored(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
-    """`lineage` whose last round has read the memory as it was behind the records below `offsets`."""
+def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
+    """Returns `lineage` whose last round has read the memory as it was behind the records below `offsets`."""
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -39,8 +39,8 @@ def stored(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
     return Lineage(rounds=(*before, last), gap=lineage.gap)
 
 
-def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:
-    """`lineage` with its last round ended. A round that an older program began is not in it."""
+def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
+    """Returns `lineage` with its last round ended. A round that an older program began is not in it."""
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -48,6 +48,6 @@ def ended(lineage: Lineage, *, is_adopted: bool) -> Lineage:
     return Lineage(rounds=(*before, last), gap=lineage.gap)
 
 
-def broken(lineage: Lineage, gap: str) -> Lineage:
-    """`lineage` from which nothing can be rebuilt any more, because of `gap`."""
+def record_gap(lineage: Lineage, gap: str) -> Lineage:
+    """Returns `lineage` from which nothing can be rebuilt any more, because of `gap`."""
     return Lineage(rounds=lineage.rounds, gap=gap)

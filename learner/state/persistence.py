@@ -1,6 +1,6 @@
 """Turns a learner into its snapshot, and a snapshot into what a learner knows, under the settings of now.
 
-    learner --snapshot_of--> Snapshot --restored_knowledge--> Knowledge, and what is different from the settings of then
+    learner --snapshot_of--> Snapshot --restore_knowledge--> Knowledge, and what is different from the settings of then
 
 Both are each other's inverse, but for a slow round under way: it is begun again from its plan.
 """
@@ -12,11 +12,11 @@ from learner.config import LearnerConfig
 from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
-from learner.labels.classes import backfilled
+from learner.labels.classes import backfill
 from learner.memory.holdout import Holdout
 from learner.slow.round import SlowRound
 from learner.state.base_encoder import BaseEncoder
-from learner.state.lineage import ended
+from learner.state.lineage import end_round
 from learner.state.origin import OriginChange
 from learner.state.parts import classes_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
@@ -42,7 +42,7 @@ def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[st
     )
 
 
-def restored_knowledge(
+def restore_knowledge(
     snapshot: Snapshot,
     config: LearnerConfig,
     base: BaseEncoder,
@@ -58,14 +58,14 @@ def restored_knowledge(
     """
     facts = snapshot.facts
     replay = replay_of(config, facts.replay)
-    strata, fast_head, change = base.restored(snapshot, replay.samples(), like=like)
+    strata, fast_head, change = base.restore(snapshot, replay.samples(), like=like)
     known = Knowledge(
         config=config,
         base=base,
         counts=counts,
         strata=strata,
         fast_head=fast_head,
-        classes=classes_of(config, backfilled(facts.support, fast_head.ridge.num_by_class)),
+        classes=classes_of(config, backfill(facts.support, fast_head.ridge.num_by_class)),
         replay=replay,
         holdout=holdout_of(config, facts.held_back) if holdout is None else holdout,
         fresh=fresh_of(config, facts.since_round),
@@ -74,7 +74,7 @@ def restored_knowledge(
         lineage=facts.lineage,
     )
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
-        known.lineage = ended(facts.lineage, is_adopted=False)
+        known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
         known.round = SlowRound(facts.round_plan, snapshot.tensors[MEANS], fast_head, strata, config=config)
     return known, change
@@ -111,7 +111,5 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         drift=learner.drift.export(),
         erased=learner.erased.export(),
     )
-    sums = {f"fast.{name}": value for name, value in known.fast_head.export().items()}
-    top = {f"top.{name}": value for name, value in known.top.items()}
-    means = {MEANS: known.round.means_CD} if known.round else {}
-    return Snapshot(facts=facts, tensors=sums | top | means)
+    means_CD = known.round.means_CD if known.round else None
+    return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD)

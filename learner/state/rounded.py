@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 
 import kernels
 import model
-from learner.export import Stored, stored
+from learner.export import StoredTensor, export_tensor
 from model.calibration import grams, smooth
 from model.qtensor import QTensor
 from model.strata import Strata
@@ -35,7 +35,7 @@ log = structlog.get_logger("learner")
 
 def rounded_encoder(
     strata: Strata, tokenizer: TextTokenizer, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
-) -> dict[str, Stored]:
+) -> dict[str, StoredTensor]:
     """Rounds all weights of `strata`, and sets its `in_scale`s; returns the tensors by name. Raises NonFinite.
 
     The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training.
@@ -46,16 +46,16 @@ def rounded_encoder(
     key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
     tensors = _read(path, key, strata) if path else None
     if tensors is None:
-        tensors = _rounded(strata, tokenizer, first_layer)
+        tensors = _round_encoder(strata, tokenizer, first_layer)
         if path:
             _write(path, key, tensors)
     for name, tensor in tensors.items():
         if tensor.in_scale is not None:
             strata.get_submodule(name).get_buffer("in_scale").copy_(tensor.in_scale)
-    return {name: stored(tensor) for name, tensor in tensors.items()}
+    return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def _rounded(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict[str, QTensor]:
+def _round_encoder(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict[str, QTensor]:
     smoothed = smooth(strata, grams(strata, tokenizer))
     lower = {name: gram_KK for name, gram_KK in smoothed.items() if layer_of(name) < first_layer}
     return encoder_tensors(strata, grams=lower)

@@ -7,6 +7,7 @@ because safetensors notices a missing byte, but no flipped one.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -37,6 +38,10 @@ HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
 FORMAT: Final = 2
 """The number grows with every release that has another field, so that an older program refuses the file instead of
 losing what it does not know. The fields of each format are in tests/learner/golden."""
+
+FAST_HEAD: Final = "fast."
+TOP: Final = "top."
+"""What the names of the sums of the fast head, and those of the weights of the trained blocks, begin with."""
 
 MEANS: Final = "round.means"
 """Name of the tensor of class means from which the auxiliary head of the round under way started."""
@@ -93,9 +98,26 @@ class Snapshot:
     facts: Facts
     tensors: dict[str, Tensor]
 
-    def named(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with `prefix`, without it."""
-        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+    @classmethod
+    def of(
+        cls, facts: Facts, *, sums: Mapping[str, Tensor], top: Mapping[str, Tensor], means_CD: Tensor | None
+    ) -> "Snapshot":
+        """Makes a snapshot of `facts`, the sums of the fast head, the trained blocks, and the means of the round."""
+        tensors = {f"{FAST_HEAD}{name}": value for name, value in sums.items()}
+        tensors |= {f"{TOP}{name}": value for name, value in top.items()}
+        if means_CD is not None:
+            tensors[MEANS] = means_CD
+        return cls(facts=facts, tensors=tensors)
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """The sums of the fast head, by name."""
+        return self._named(FAST_HEAD)
+
+    @property
+    def top(self) -> dict[str, Tensor]:
+        """The weights of the blocks that were ever trained, by name."""
+        return self._named(TOP)
 
     @property
     def origin(self) -> Origin:
@@ -103,13 +125,17 @@ class Snapshot:
         if self.facts.origin is not None:
             return self.facts.origin
         encoder, _, seed = self.facts.source.rpartition("/")
-        num_sums = len(self.tensors["fast.gram"])  # one triangle of a symmetric matrix
+        num_sums = len(self.sums["gram"])  # one triangle of a symmetric matrix
         return Origin(
             encoder=encoder,
             seed=int(seed),
             num_features=math.isqrt(2 * num_sums),
-            trainable_layers=len({layer_of(name) for name in self.named("top.")}),
+            trainable_layers=len({layer_of(name) for name in self.top}),
         )
+
+    def _named(self, prefix: str) -> dict[str, Tensor]:
+        """Returns the tensors whose names begin with `prefix`, by the rest of their names."""
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
 def encode(snapshot: Snapshot) -> bytes:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from learner.config import LearnerConfig
-from learner.export import ServedEncoder, stored_encoder, stored_projection
+from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.learner import Learner
 from learner.memory.replay import Labelled
 from model.config import StrataConfig
@@ -59,7 +59,7 @@ def small_strata(seed: int = 7) -> Strata:
 
 
 def small_served(strata: Strata | None = None) -> ServedEncoder:
-    tensors = stored_encoder(strata or small_strata()) | {"head.proj": stored_projection(CONFIG, seed=0)}
+    tensors = export_encoder(strata or small_strata()) | {"head.proj": export_projection(CONFIG, seed=0)}
     return ServedEncoder(CONFIG, tokenizer(), tensors)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from learner.export import ServedEncoder, stored, stored_encoder, stored_head
+from learner.export import ServedEncoder, export_encoder, export_head, export_tensor
 from model.errors import NonFinite
 from model.head import OUT
 from model.quantize import plain
@@ -12,20 +12,20 @@ TEXTS = [sample.text for sample in labelled(0, 70)]
 
 
 def test_what_is_stored_is_what_a_replica_reads() -> None:
-    norm = stored(plain("a.norm", torch.arange(6.0).view(2, 3)))
+    norm = export_tensor(plain("a.norm", torch.arange(6.0).view(2, 3)))
     assert norm.entry.num_bytes == len(norm.tensor.to_blob())
     assert [(part.name, part.dtype, part.shape) for part in norm.entry.parts] == [("value", "F32", (2, 3))]
-    assert stored(norm.tensor).entry == norm.entry
+    assert export_tensor(norm.tensor).entry == norm.entry
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:
     with pytest.raises(NonFinite):
-        stored_head(CONFIG, torch.full((2, 96), float("nan")), temperature=0.1)
+        export_head(CONFIG, torch.full((2, 96), float("nan")), temperature=0.1)
 
 
 def test_a_head_without_classes_can_be_stored() -> None:
     served = small_served()
-    head = served.head(stored_head(CONFIG, torch.zeros(0, 96), temperature=0.1))
+    head = served.head(export_head(CONFIG, torch.zeros(0, 96), temperature=0.1))
     assert head.logits(served.z_many(["text"]), 0).shape == (1, 0)
 
 
@@ -49,7 +49,7 @@ def test_a_new_top_changes_its_tensors_and_the_key_and_nothing_else() -> None:
     served = small_served()
     with torch.no_grad():
         strata.get_parameter("layers.1.up.weight").mul_(1.5)
-    after = served.with_top(stored_encoder(strata, first_layer=1))
+    after = served.with_top(export_encoder(strata, first_layer=1))
     changed = [name for name in served.tensors if served.tensors[name].entry != after.tensors[name].entry]
     assert changed == ["layers.1.up"] and after.key != served.key
     assert small_served().key == served.key and OUT not in served.tensors

@@ -28,7 +28,7 @@ import torch
 from learner.failpoints import NAMES
 from learner.labels.drift import DriftState
 from learner.memory.replay import Labelled, ReplayState
-from learner.release.candidate import Maker
+from learner.release.candidate import CandidateMaker
 from learner.state.snapshot import Facts, Snapshot
 from learner.stopwatch import Stopwatch
 from services.rebuild import rebuild_version
@@ -85,7 +85,7 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     whole = small_learner(trainable_layers=0, replay_samples=400, held_back_samples=100)
     whole.learn(answers, {})
     whole.learn(labels, {})
-    candidate = Maker(config).make(whole.knowledge, Stopwatch())
+    candidate = CandidateMaker(config).make(whole.knowledge, Stopwatch())
     expected = whole.export(None)
     assert without_the_run(found.facts) == without_the_run(expected.facts)
     assert found.tensors.keys() == expected.tensors.keys()

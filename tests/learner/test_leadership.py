@@ -70,9 +70,9 @@ def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
     wipe(store)
     first.confirm()
     assert (before.epoch, first.lease.epoch) == (8, 9)
-    first.refused(before, StaleEpoch("refused"))
+    first.on_refusal(before, StaleEpoch("refused"))
     with pytest.raises(StaleEpoch):
-        first.refused(first.lease, StaleEpoch("refused"))
+        first.on_refusal(first.lease, StaleEpoch("refused"))
 
 
 def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
         raise StoreUnavailable("timeout")
 
     monkeypatch.setattr(store.leases, "renew", hang)
-    with it.kept():
+    with it.renewal():
         assert asking.wait(10)
         loop = threading.Thread(target=it.confirm, name="loop")
         loop.start()
@@ -137,7 +137,7 @@ def test_a_store_that_is_known_to_be_away_is_not_waited_for(store: Store, monkey
 
     leader.breaker.trip(StoreUnavailable("timeout"))
     monkeypatch.setattr(store.leases, "renew", hang)
-    with leader.kept():
+    with leader.renewal():
         assert renewing.wait(10)
         loop = threading.Thread(target=leader.confirm, name="loop")
         loop.start()
@@ -168,7 +168,7 @@ def test_the_lease_is_kept_while_its_holder_does_something_else(open_store: Call
     first = leadership(open_store(), "a", ttl_ms=300)
     second = leadership(open_store(), "b", ttl_ms=300)
     assert first.acquire()
-    with first.kept():
+    with first.renewal():
         time.sleep(0.9)
         assert not second.acquire()
         first.check()
@@ -191,7 +191,7 @@ def test_the_first_refusal_ends_it(open_store: Callable[[], Store]) -> None:
             return True
         return False
 
-    with first.kept():
+    with first.renewal():
         eventually(is_over, within_s=5.0)
 
 
@@ -201,7 +201,7 @@ def test_a_store_that_is_away_closes_its_reach_until_it_answers(tmp_path: Path) 
     it = leadership(store, "a", ttl_ms=300)
     assert it.acquire()
     server.process.send_signal(19)
-    with it.kept():
+    with it.renewal():
         eventually(lambda: not it.breaker.allows_requests, within_s=5.0)
         started_s = time.monotonic()
         it.confirm()

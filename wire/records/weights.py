@@ -40,7 +40,7 @@ class Probe(Record, frozen=True, kw_only=True):
 
 
 class CohortEvaluation(Record, frozen=True, kw_only=True):
-    """Accuracy of a version and of its parent on the holdout samples of a cohort: classes that came at about one time."""
+    """Accuracy of a version and of its parent on the holdout samples of classes that came at about the same time."""
 
     num_labels: int
     accuracy: float

@@ -114,7 +114,7 @@ class AvalancheTrainer:
         with quiet(), seeded(self._seed, self._plan.number, self._num_done):
             if not self._num_done:
                 self._begin()
-            strategy.dataloader = [[self._padded(x_TD, layout), rows_B, torch.zeros_like(rows_B)]]
+            strategy.dataloader = [[self._pad(x_TD, layout), rows_B, torch.zeros_like(rows_B)]]
             strategy.training_epoch()
             self._num_done += 1
             loss = float(strategy.loss.detach())
@@ -149,9 +149,9 @@ class AvalancheTrainer:
 
     def _part(self, samples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
         x_TD, layout, rows_B = self._inputs(samples)
-        return self._padded(x_TD, layout), rows_B
+        return self._pad(x_TD, layout), rows_B
 
-    def _padded(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+    def _pad(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         x_BLD = torch.zeros(layout.num_sequences, self._max_tokens, x_TD.shape[1])
         for row, x_LD in enumerate(layout.split(x_TD)):
             x_BLD[row, : len(x_LD)] = x_LD

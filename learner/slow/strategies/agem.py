@@ -18,16 +18,16 @@ class AveragedGradient(Strategy):
         gradients = torch.autograd.grad(loss, parameters, retain_graph=True)  # one forward pass serves all
         for replayed in draws:
             reference = torch.autograd.grad(self.class_loss(replayed), parameters, retain_graph=True)
-            gradients = projected(gradients, reference)
+            gradients = project(gradients, reference)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         return loss.detach()
 
 
-def projected(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def project(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Projects g on the half-space g.r >= 0: g - (g.r / r.r) r where g.r < 0, else g.
 
-    >>> projected([torch.tensor([1.0, -2.0])], [torch.tensor([0.0, 1.0])])
+    >>> project([torch.tensor([1.0, -2.0])], [torch.tensor([0.0, 1.0])])
     (tensor([1., 0.]),)
     """
     dot_product = sum((g * r).sum() for g, r in zip(gradients, reference, strict=True))

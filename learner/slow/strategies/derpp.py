@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from learner.slow.strategies.er_ace import masked
+from learner.slow.strategies.er_ace import mask_absent
 from learner.slow.strategies.strategy import Outputs, Strategy
 
 
@@ -29,7 +29,7 @@ class DarkReplay(Strategy):
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
         if self._is_asymmetric:
-            fresh = fresh._replace(logits_BC=masked(fresh.logits_BC, fresh.labels_B))
+            fresh = fresh._replace(logits_BC=mask_absent(fresh.logits_BC, fresh.labels_B))
         loss = self.class_loss(fresh)
         if draws:
             dark, labelled = draws

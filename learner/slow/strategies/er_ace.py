@@ -17,11 +17,11 @@ class AsymmetricReplay(Strategy):
     num_draws = 1
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
-        own = Outputs(masked(fresh.logits_BC, fresh.labels_B), fresh.labels_B)
+        own = Outputs(mask_absent(fresh.logits_BC, fresh.labels_B), fresh.labels_B)
         return sum((self.class_loss(replayed) for replayed in draws), start=self.class_loss(own))
 
 
-def masked(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
+def mask_absent(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
     """The logits, with -inf for every class that is not among the labels."""
     is_absent_C = torch.ones(logits_BC.shape[1], dtype=torch.bool).index_fill_(0, labels_B, value=False)
     return logits_BC.masked_fill(is_absent_C, -torch.inf)

@@ -31,11 +31,11 @@ MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
 }
 
 
-def in_rounds(name: SlowStrategy, *, loss_q: float) -> Strategy:
+def make_strategy(name: SlowStrategy, *, loss_q: float) -> Strategy:
     """A new strategy for the start of a round."""
     return MAKERS[name](loss_q=loss_q)
 
 
 def draws_per_step(name: str) -> int:
     """Returns how many draws from the memory a step gets: one under a strategy of Avalanche."""
-    return 1 if is_import_path(name) else in_rounds(cast(SlowStrategy, name), loss_q=0.0).num_draws
+    return 1 if is_import_path(name) else make_strategy(cast(SlowStrategy, name), loss_q=0.0).num_draws

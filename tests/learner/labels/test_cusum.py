@@ -42,7 +42,7 @@ def trials_until_raised(charts: Charts, outcomes: Iterable[str | None]) -> int:
 def test_six_in_a_row_raise_it() -> None:
     charts = make_charts(quiet(2_000))
     assert trials_until_raised(charts, ["bad"] * 10) == 6
-    assert charts.raised() == [("context 0", "bad")]
+    assert charts.raised_charts() == [("context 0", "bad")]
 
 
 def test_every_second_one_raises_it_within_twenty() -> None:
@@ -59,7 +59,7 @@ def test_it_ends_after_its_cause() -> None:
     assert charts.is_raised("context 0", "bad")
     for context, outcome in quiet(600, seed=2):  # some 30 of them are of context 0
         charts.add(context, None if context == "context 0" else outcome)
-    assert charts.raised() == []
+    assert charts.raised_charts() == []
 
 
 def test_a_quiet_stream_raises_nothing() -> None:
@@ -67,7 +67,7 @@ def test_a_quiet_stream_raises_nothing() -> None:
         charts = Charts()
         for context, outcome in quiet(10_000, seed=seed, wrong=0.1):
             charts.add(context, outcome)
-            assert charts.raised() == []
+            assert charts.raised_charts() == []
 
 
 def test_what_was_always_so_raises_nothing() -> None:
@@ -84,7 +84,7 @@ def test_what_goes_wrong_everywhere_at_once_raises_nothing() -> None:
     rng = random.Random(0)
     for context, _ in quiet(2_000, seed=1):
         charts.add(context, "bad" if rng.random() < 0.9 else None)
-        assert charts.raised() == []
+        assert charts.raised_charts() == []
 
 
 def test_a_context_that_is_new_raises_nothing() -> None:
@@ -95,7 +95,7 @@ def test_a_context_that_is_new_raises_nothing() -> None:
 
 
 def test_one_context_alone_is_compared_with_nothing() -> None:
-    assert make_charts([("only", "bad")] * 500).raised() == []
+    assert make_charts([("only", "bad")] * 500).raised_charts() == []
 
 
 def test_the_memory_is_bounded() -> None:

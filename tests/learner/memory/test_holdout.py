@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from learner.export import stored_encoder, stored_head
+from learner.export import export_encoder, export_head
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Replay, hash_key
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
@@ -19,14 +19,14 @@ def test_accuracy_counts_unknown_classes_as_wrong() -> None:
     served = small_served()
     always_first = torch.zeros(2, 96)
     always_first[0] = 1.0
-    head = served.head(stored_head(CONFIG, always_first, temperature=1.0))
+    head = served.head(export_head(CONFIG, always_first, temperature=1.0))
     assert holdout.accuracy(served, head, TOPICS[:2]) == pytest.approx(0.2)
     assert holdout.accuracy(served, head, ["something else", "again"]) == 0.0
 
 
 def test_no_samples_and_no_classes_are_zero() -> None:
     served = small_served()
-    head = served.head(stored_head(CONFIG, torch.zeros(0, 96), temperature=1.0))
+    head = served.head(export_head(CONFIG, torch.zeros(0, 96), temperature=1.0))
     assert make_holdout(0).accuracy(served, head, []) == 0.0
     assert make_holdout(3).accuracy(served, head, []) == 0.0
 
@@ -50,7 +50,7 @@ def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(int8_rows_N, int4_rows_N)
     assert not torch.equal(int8_ND, int4_ND)
     assert torch.equal(int4_ND, served.z_many([sample.text for sample in subset], "int4"))
-    head = served.head(stored_head(CONFIG, torch.randn(len(TOPICS), 96), temperature=1.0))
+    head = served.head(export_head(CONFIG, torch.randn(len(TOPICS), 96), temperature=1.0))
     num_right = sum(head.logits(int4_ND, 5).argmax(dim=1) == int4_rows_N)
     assert holdout.accuracy(served, head, TOPICS, precision="int4", samples=subset) == pytest.approx(num_right / 6)
 
@@ -61,7 +61,7 @@ def test_two_encoders_are_kept_apart() -> None:
     first = small_served()
     with torch.no_grad():
         strata.get_parameter("layers.1.up.weight").mul_(-3)
-    second = first.with_top(stored_encoder(strata, first_layer=1))
+    second = first.with_top(export_encoder(strata, first_layer=1))
     before, _ = holdout.vectors(first, TOPICS)
     after, _ = holdout.vectors(second, TOPICS)
     assert not torch.equal(before, after)

@@ -36,7 +36,7 @@ Filled = Callable[[int], list[Labelled]]
 
 @pytest.fixture(scope="module")
 def avalanche_buffers() -> dict[ReplayPolicy, Filled]:
-    """Returns functions that fill Avalanche's buffers with the whole stream, half an experience (ten samples) at once."""
+    """Returns functions that fill Avalanche's buffers with the whole stream, half an experience at a time."""
     os.environ["WANDB_MODE"] = "disabled"
     with warnings.catch_warnings():  # Avalanche's own imports warn
         warnings.simplefilter("ignore")

@@ -6,7 +6,7 @@ import torch
 from learner.labels.sample import is_in_holdout
 from learner.learner import Learner
 from learner.quality.evaluation import head_update, relative_norm
-from learner.release.candidate import Candidate, Maker
+from learner.release.candidate import Candidate, CandidateMaker
 from learner.stopwatch import Stopwatch
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import TOPICS, labelled_events, stream
@@ -22,14 +22,14 @@ def learner() -> Learner:
 
 
 @pytest.fixture
-def maker() -> Maker:
-    return Maker(small_config(trainable_layers=0, **MORE))
+def maker() -> CandidateMaker:
+    return CandidateMaker(small_config(trainable_layers=0, **MORE))
 
 
-def published(maker: Maker, learner: Learner) -> Candidate:
+def published(maker: CandidateMaker, learner: Learner) -> Candidate:
     candidate = maker.make(learner.knowledge, Stopwatch())
     learner.rebase(learner.version + 1)
-    maker.published(candidate, learner)
+    maker.adopt(candidate, learner)
     return candidate
 
 
@@ -40,7 +40,9 @@ def mislead(learner: Learner, first: int, last: int) -> None:
     learner.learn(labelled_events(numbers, label="refund"), {})
 
 
-def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learner: Learner, maker: Maker) -> None:
+def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(
+    learner: Learner, maker: CandidateMaker
+) -> None:
     evaluation = published(maker, learner).measured.evaluation
     assert evaluation.num_labels == len(learner.holdout)
     assert evaluation.num_labels > 20
@@ -51,7 +53,7 @@ def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(learn
     assert len(anchor.right) == round(evaluation.accuracy * evaluation.num_labels)
 
 
-def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -> None:
+def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: CandidateMaker) -> None:
     before = published(maker, learner)
     after = maker.make(learner.knowledge, Stopwatch())
     evaluation = after.measured.evaluation
@@ -64,7 +66,7 @@ def test_an_unchanged_version_is_as_its_parent(learner: Learner, maker: Maker) -
     assert sum(cohort.num_labels for cohort in evaluation.cohorts) == evaluation.num_labels
 
 
-def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: Maker) -> None:
+def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: CandidateMaker) -> None:
     good = published(maker, learner).measured
     mislead(learner, 100, 300)
     bad = maker.make(learner.knowledge, Stopwatch()).measured
@@ -76,7 +78,7 @@ def test_a_poisoned_version_is_measured_as_worse(learner: Learner, maker: Maker)
     assert bad.head_update > 0.1
 
 
-def test_the_anchor_stays_while_versions_get_worse(learner: Learner, maker: Maker) -> None:
+def test_the_anchor_stays_while_versions_get_worse(learner: Learner, maker: CandidateMaker) -> None:
     published(maker, learner)
     mislead(learner, 100, 300)
     assert published(maker, learner).measured.evaluation.anchor == 1
@@ -86,7 +88,7 @@ def test_the_anchor_stays_while_versions_get_worse(learner: Learner, maker: Make
     assert learner.knowledge.anchor.version == 3
 
 
-def test_new_classes_do_not_count_as_movement(learner: Learner, maker: Maker) -> None:
+def test_new_classes_do_not_count_as_movement(learner: Learner, maker: CandidateMaker) -> None:
     parent = published(maker, learner).version
     new = parent._replace(weights_CR=torch.cat((2 * parent.weights_CR, torch.ones(1, 96))), classes=(*TOPICS, "new"))
     assert head_update(new, parent) == pytest.approx(1.0)

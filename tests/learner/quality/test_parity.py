@@ -1,6 +1,6 @@
 import torch
 
-from learner.export import stored_head
+from learner.export import export_head
 from learner.quality.parity import PROBE_TEXTS, Parity
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 
@@ -35,7 +35,7 @@ def test_agreement_is_about_the_class_that_is_named() -> None:
     measured = parity(max_texts=40)
     served = small_served()
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
-    head = served.head(stored_head(CONFIG, weights_CR, temperature=0.1))
+    head = served.head(export_head(CONFIG, weights_CR, temperature=0.1))
     assert measured.agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
     measured.add(sample.text for sample in labelled(0, 20))
     assert measured.agreement("int8", head, weights_CR) > 0.7
@@ -48,6 +48,6 @@ def test_agreement_is_about_the_class_that_is_named() -> None:
 def test_probes_have_the_logits_of_the_served_bytes() -> None:
     measured = parity()
     served = small_served()
-    head = served.head(stored_head(CONFIG, torch.ones(3, 96), temperature=1.0))
+    head = served.head(export_head(CONFIG, torch.ones(3, 96), temperature=1.0))
     (text, logits_C), *_ = measured.logits(head, 3, 2)
     assert torch.equal(logits_C, head.logits(served.z_many([text]), 3)[0])

@@ -140,7 +140,7 @@ def test_records_that_the_bus_has_lost_are_not_waited_for(rig: PublishRig) -> No
         rig.publish()
     rig.checkpoints.entries()[0].path.write_bytes(b"torn")
     rig.start()
-    rig.publisher.forget_unreachable()
+    rig.learner.forget_read_first()
     rig.learn(20, 30)
     assert rig.publish() == 3
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pytest
 
 from learner.learner import Learner
-from learner.release.candidate import Candidate, Maker, manifest_of
-from learner.release.rebuild import NotRebuilt, ReadTo, differing, rebuild
-from learner.state.lineage import MAX_ROUNDS, began, broken, ended
+from learner.release.candidate import Candidate, CandidateMaker, manifest_of
+from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
+from learner.state.lineage import MAX_ROUNDS, add_round, end_round, record_gap
 from learner.stopwatch import Stopwatch
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import answer, feedback
@@ -51,7 +51,7 @@ def published(learner: Learner) -> WeightManifest:
 
 
 def made(learner: Learner) -> Candidate:
-    return Maker(small_config(**CHANGED)).make(learner.knowledge, Stopwatch())
+    return CandidateMaker(small_config(**CHANGED)).make(learner.knowledge, Stopwatch())
 
 
 def reader(topics: Topics, seed: int) -> ReadTo:
@@ -80,7 +80,7 @@ def test_every_order_of_the_topics_leads_to_the_same_bits(topics: Topics, seed: 
     manifest = published(whole)
     assert "adopted" in [each.outcome for each in manifest.lineage.rounds] and len(whole.replay) == 60
     again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, seed + 10))
-    assert differing(manifest, again) == []
+    assert differences(manifest, again) == []
 
 
 def test_a_version_from_the_midst_of_a_round_is_made_again(topics: Topics) -> None:
@@ -93,7 +93,7 @@ def test_a_version_from_the_midst_of_a_round_is_made_again(topics: Topics) -> No
     manifest = published(whole)
     assert [each.outcome for each in manifest.lineage.rounds] == ["running"]
     again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 1))
-    assert differing(manifest, again) == []
+    assert differences(manifest, again) == []
 
 
 def test_what_was_changed_shows(topics: Topics) -> None:
@@ -103,7 +103,7 @@ def test_what_was_changed_shows(topics: Topics) -> None:
     forged = {name: [*records] for name, records in topics.items()}
     forged["feedback.v1/0"][7] = feedback(7, label="refund")
     again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(forged, 1))
-    assert "head.out" in differing(manifest, again)
+    assert "head.out" in differences(manifest, again)
 
 
 def set_aside(learner: Learner) -> None:
@@ -134,8 +134,8 @@ def test_the_rounds_of_a_lineage_are_bounded() -> None:
     lineage = Lineage()
     for number in range(MAX_ROUNDS + 1):
         assert not lineage.gap
-        lineage = began(lineage, number=number, kind="labels", offsets={"feedback.v1/0": number})
-        lineage = ended(lineage, is_adopted=True)
+        lineage = add_round(lineage, number=number, kind="labels", offsets={"feedback.v1/0": number})
+        lineage = end_round(lineage, is_adopted=True)
     assert len(lineage.rounds) == MAX_ROUNDS
     assert f"more than {MAX_ROUNDS} rounds" in lineage.gap
-    assert broken(lineage, "lost").rounds == lineage.rounds
+    assert record_gap(lineage, "lost").rounds == lineage.rounds

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from learner.config import SlowStrategy
-from learner.export import stored_encoder
+from learner.export import export_encoder
 from learner.slow.trainer import Trainer, load_top, top_state, with_own_top
 from model.strata import Strata
 from tests.learner.small_learner import labelled, small_config, small_served, small_strata
@@ -50,7 +50,7 @@ def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> Non
     losses = [it.step(x_TD, layout, ROWS, SIZES) for _ in range(20)]
     assert losses[-1] < 0.7 * losses[0]
     assert all(torch.equal(value, small_strata().state_dict()[name]) for name, value in published.state_dict().items())
-    changed = served.with_top(stored_encoder(shadow))
+    changed = served.with_top(export_encoder(shadow))
     assert {name for name in served.tensors if served.tensors[name].entry != changed.tensors[name].entry} == {
         f"layers.1.{part}" for part in ("qkv", "out", "norm1", "up", "down", "norm2")
     }

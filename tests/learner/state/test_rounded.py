@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.export import Stored
+from learner.export import StoredTensor
 from learner.slow.trainer import lower_digests
 from learner.state import rounded
 from learner.state.rounded import FILE, rounded_encoder
@@ -12,13 +12,15 @@ from model.strata import Strata
 from tests.learner.small_learner import small_strata, tokenizer
 
 
-def rounded_tensors(folder: Path | None, *, strata: Strata | None = None, first_layer: int = 1) -> dict[str, Stored]:
+def rounded_tensors(
+    folder: Path | None, *, strata: Strata | None = None, first_layer: int = 1
+) -> dict[str, StoredTensor]:
     encoder = strata or small_strata()
     digest = lower_digests(encoder)[-1]
     return rounded_encoder(encoder, tokenizer(), first_layer=first_layer, weights_digest=digest, cache_dir=folder)
 
 
-def digests(tensors: dict[str, Stored]) -> dict[str, str]:
+def digests(tensors: dict[str, StoredTensor]) -> dict[str, str]:
     return {name: stored.entry.digest for name, stored in tensors.items()}
 
 

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.slow.strategies.agem import AveragedGradient, projected
+from learner.slow.strategies.agem import AveragedGradient, project
 from tests.learner.slow.strategies.outputs import outputs, weights
 
 VECTORS = st.lists(st.floats(-5, 5).filter(lambda value: abs(value) > 1e-2), min_size=4, max_size=4)
@@ -11,14 +11,14 @@ VECTORS = st.lists(st.floats(-5, 5).filter(lambda value: abs(value) > 1e-2), min
 def test_a_gradient_against_the_reference_is_projected_as_in_the_paper() -> None:
     g = torch.tensor([3.0, -1.0, 0.0])
     r = torch.tensor([-1.0, 1.0, 1.0])  # g.r = -4, r.r = 3
-    (golden,) = projected([g], [r])
+    (golden,) = project([g], [r])
     assert torch.allclose(golden, torch.tensor([5.0, 1.0, 4.0]) / 3)
 
 
 def test_parameters_are_projected_as_one_vector() -> None:
     g = [torch.tensor([3.0]), torch.tensor([[-1.0, 0.0]])]
     r = [torch.tensor([-1.0]), torch.tensor([[1.0, 1.0]])]
-    first, second = projected(g, r)
+    first, second = project(g, r)
     assert torch.allclose(first, torch.tensor([5 / 3])) and torch.allclose(second, torch.tensor([[1 / 3, 4 / 3]]))
 
 
@@ -26,7 +26,7 @@ def test_parameters_are_projected_as_one_vector() -> None:
 def test_the_step_is_never_against_the_reference(gradient: list[float], reference: list[float]) -> None:
     g = torch.tensor(gradient, dtype=torch.float64)
     r = torch.tensor(reference, dtype=torch.float64)
-    (after,) = projected([g], [r])
+    (after,) = project([g], [r])
     assert after @ r >= -1e-9
     assert torch.equal(after, g) == bool(g @ r >= 0)
 

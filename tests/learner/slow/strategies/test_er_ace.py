@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from learner.slow.strategies.er_ace import AsymmetricReplay, masked
+from learner.slow.strategies.er_ace import AsymmetricReplay, mask_absent
 from tests.learner.slow.strategies.outputs import outputs, weights
 
 
@@ -11,7 +11,7 @@ def test_only_the_classes_of_the_batch_are_left() -> None:
     logits_BC = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
     inf = math.inf
     expected = torch.tensor([[1.0, -inf, 3.0, -inf], [5.0, -inf, 7.0, -inf]])
-    assert torch.equal(masked(logits_BC, torch.tensor([2, 0])), expected)
+    assert torch.equal(mask_absent(logits_BC, torch.tensor([2, 0])), expected)
 
 
 def test_fresh_samples_push_no_other_class_away_and_replayed_ones_do() -> None:

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 
 from learner.config import SlowStrategy
-from learner.slow.strategies.in_rounds import MAKERS, in_rounds
+from learner.slow.strategies.in_rounds import MAKERS, make_strategy
 
 
 def test_every_strategy_has_a_maker() -> None:
@@ -12,4 +12,4 @@ def test_every_strategy_has_a_maker() -> None:
 
 def test_a_misspelt_strategy_is_refused_by_the_type_checker() -> None:
     with pytest.raises(KeyError):
-        in_rounds("er.ace", loss_q=0.5)  # type: ignore[arg-type]  # mypy says so where it is no error any more
+        make_strategy("er.ace", loss_q=0.5)  # type: ignore[arg-type]  # mypy says so where it is no error any more
