@@ -25,4 +25,4 @@ class CheckpointFailed(LearnerError):
 
 
 class DataError(LearnerError):
-    """A data set, a package or a strategy is missing or malformed. The message names it, and the remedy."""
+    """A data set, a package or a strategy is missing or malformed, or a strategy fails. The message names it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from learner.config import LearnerConfig
+from learner.errors import DataError
 from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.join import Join
@@ -94,20 +95,27 @@ class Learner:
         return self.join.take_quarantined()
 
     def tick(self, *, is_idle: bool = False) -> bool:
-        """Does one unit of slow work, if there is any. True when it made a better encoder, which was adopted.
+        """Does one unit of slow work, or begins the round that is due; true when a better encoder was adopted.
 
         `is_idle`: no label came for a while, so there is time to rehearse.
         """
         if not self.has_work:
-            self._begin_if_due(is_idle=is_idle)
+            kind = self._schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
+            if kind is not None:
+                self.begin(kind)
             return False
-        is_adopted = self.knowledge.step(self.offsets)
+        try:
+            is_adopted = self.knowledge.step(self.offsets)
+        except DataError as error:  # raised by a strategy that is not ours
+            self.knowledge.drop()
+            self._schedule.stop(error)
+            return False
         if is_adopted:
             self.drift.reset_distances()
         return is_adopted
 
     def begin(self, kind: RoundKind) -> None:
-        """Begins a slow round now."""
+        """Begins a slow round now, behind the records learnt so far."""
         self.knowledge.begin(kind, self._schedule, self.join, self.offsets)
         self.drift.is_urgent = False
 
@@ -123,7 +131,7 @@ class Learner:
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
         facts = snapshot.facts
-        self.knowledge, change = self._restore_knowledge(snapshot)
+        self.knowledge, change = self.recall(snapshot)
         self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.guard)
         self.join = Join(self._config, self.trust, state=facts.join)
         self.letters.restore(facts.letters)
@@ -139,14 +147,15 @@ class Learner:
         self.last_version = facts.last_version
         self._note_change(change)
 
-    def recall(self, snapshot: Snapshot) -> Knowledge:
-        """What `snapshot` knew, beside what is known now. Raises StateRefused."""
-        return self._restore_knowledge(snapshot)[0]
+    def recall(self, snapshot: Snapshot, *, holdout: Holdout | None = None) -> tuple[Knowledge, OriginChange]:
+        """What `snapshot` knew, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
+        like = self.fast_head.served
+        return restore_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
 
     def set_aside(self, snapshot: Snapshot, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
         num_learnt = self.counts["learnt"]
-        self.knowledge, change = self._restore_knowledge(snapshot, holdout=self.holdout)
+        self.knowledge, change = self.recall(snapshot, holdout=self.holdout)
         self.knowledge.forget_anchor()
         self.drift.reset_distances()
         for name in ("learnt", *MARKS):
@@ -228,23 +237,15 @@ class Learner:
         return self.knowledge.round is not None
 
     @property
+    def strategy_error(self) -> DataError | None:
+        """Why the slow strategy was set aside, if it was."""
+        return self._schedule.error
+
+    @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
         is_urgent = self.drift.is_urgent
         return not self.has_work and self._schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
-
-    def _begin_if_due(self, *, is_idle: bool) -> None:
-        """Begins the slow round that is due, if one is. It begins behind the records learnt so far."""
-        is_urgent = self.drift.is_urgent
-        kind = self._schedule.due(len(self.replay), self.join, is_urgent=is_urgent, is_idle=is_idle)
-        if kind is not None:
-            self.begin(kind)
-
-    def _restore_knowledge(
-        self, snapshot: Snapshot, *, holdout: Holdout | None = None
-    ) -> tuple[Knowledge, OriginChange]:
-        like = self.fast_head.served
-        return restore_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
 
     def _note_change(self, change: OriginChange) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

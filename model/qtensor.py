@@ -200,8 +200,10 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
 
 def _fit_n8g64(shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether the parts of an `n8g64` weight have the shapes of one and the same weight."""
-    num_in = 2 * shapes["hi"][-1]
-    if shapes["lo"] != shapes["hi"] or num_in % GROUP:
+    if len(shapes["hi"]) != 2 or shapes["lo"] != shapes["hi"]:
+        return False
+    num_in = 2 * shapes["hi"][1]
+    if num_in % GROUP:
         return False
     if shapes["m"] != (*shapes["hi"][:1], num_in // GROUP):
         return False

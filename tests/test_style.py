@@ -38,6 +38,7 @@ PRIVATE_WORDS = {
     "standing": "parent",
     "thinned": "token_dropout",
     "thinning": "token_dropout",
+    "tier": "fast_head",
 }
 """Names of functions, classes, arguments and files that the field has another word for."""
 

@@ -40,7 +40,7 @@ from learner.slow.strategies.er import ExperienceReplay
 from learner.slow.strategies.er_ace import AsymmetricReplay
 from learner.slow.strategies.lwf import Distillation
 from learner.slow.strategies.strategy import Strategy as Plain
-from learner.slow.trainer import HEAD_RATE
+from learner.slow.trainer import torch_adamw
 
 HIDDEN = 100
 BLOCKS_RATE = LearnerConfig().slow_rate
@@ -124,11 +124,9 @@ VECTOR_RECIPES: Recipes = {
 
 def adamw(net: nn.Module, rate: float) -> Optimizer:
     """Makes the optimizer of blocks, `net.top`, with a linear head, `net.head`."""
-    groups = [
-        {"params": list(net.get_submodule("top").parameters()), "weight_decay": BLOCKS_DECAY},
-        {"params": list(net.get_submodule("head").parameters()), "weight_decay": 0.0, "lr": HEAD_RATE * rate},
-    ]
-    return torch.optim.AdamW(groups, lr=rate)
+    blocks = net.get_submodule("top").parameters()
+    head = net.get_submodule("head").parameters()
+    return torch_adamw(blocks, head, rate=rate, decay=BLOCKS_DECAY)
 
 
 def _of_blocks(by_size: BySize) -> BySize:

@@ -78,9 +78,14 @@ class WholeLearner(Contender[Texts]):
         )
 
     def _tick(self, *, is_idle: bool) -> None:
-        """Does one unit of slow work. A round that begins is counted: its steps, and the encodings after them."""
+        """Does one unit of slow work. A round that begins is counted: its steps, and the encodings after them.
+
+        Raises DataError where the slow strategy fails: without it, it is not what is measured.
+        """
         learner = self._learner
         learner.tick(is_idle=is_idle)
+        if learner.strategy_error is not None:
+            raise learner.strategy_error
         begun = learner.knowledge.round
         if begun is not None and begun.plan.number != self._last_round:
             self._last_round = begun.plan.number

@@ -14,7 +14,7 @@ from learner.config import ReplayPolicy
 class Rememberable(Protocol):
     """What a memory requires of a sample. `subject` is the person that it is about, for `erase`; "" for nobody.
 
-    `experience` is the number of the part of the stream that it came in, in the word of Avalanche.
+    `experience` is the number of the part of the stream that it came in; the word is Avalanche's.
     """
 
     @property

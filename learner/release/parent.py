@@ -153,7 +153,8 @@ class ParentVersion:
     def _candidate_of(self, snapshot: Snapshot) -> Candidate | None:
         """The candidate that a learner in this state makes; None where the settings of now forbid it."""
         try:
-            return self._maker.make(self._learner.recall(snapshot), Stopwatch())
+            known, _ = self._learner.recall(snapshot)
+            return self._maker.make(known, Stopwatch())
         except LearnerError as error:
             log.warning("snapshot_refused", version=snapshot.facts.version, reason=str(error))
             return None

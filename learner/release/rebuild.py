@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from learner.config import LearnerConfig
-from learner.errors import LearnerError
+from learner.errors import DataError, LearnerError
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.round import Phase
@@ -79,6 +79,6 @@ def _repeat(learner: Learner, recorded: Round, read_to: ReadTo) -> None:
         _read(learner, read_to, recorded.memory_offsets)
         while done.step(learner.replay, learner.holdout) is not Phase.DONE:
             pass
-    except NonFinite as error:
+    except (NonFinite, DataError) as error:
         raise NotRebuilt(f"round {recorded.number}: {error}") from error
     learner.adopt(done)

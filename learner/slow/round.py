@@ -16,7 +16,7 @@ Rejected: a thread (the two would fight for the cores, and the order of their ef
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,10 +72,14 @@ class SlowRound:
         self._todo: list[Labelled] = []
         self._num_todo = 1
         self._rows = {label: row for row, label in enumerate(plan.labels)}
-        self._trainer = self._new_trainer(means_CD, strata, config)
+        self._parent = strata
+        self._config = config
 
     def step(self, replay: Replay[Labelled], holdout: Holdout) -> Phase:
-        """Does one unit of work. Raises NonFinite when training has led nowhere: drop the round."""
+        """Does one unit of work. Raises NonFinite when training has led nowhere, and DataError when a strategy fails.
+
+        Drop the round in either case.
+        """
         if self.phase is Phase.PSEUDO_LABEL:
             self._pseudo_label()
         elif self.phase is Phase.TRAIN:
@@ -132,14 +136,18 @@ class SlowRound:
         if len(self.losses) == len(self.plan.steps):
             self.phase = Phase.STORE
 
-    def _new_trainer(self, means_CD: Tensor, parent: Strata, config: LearnerConfig) -> "Trainer | AvalancheTrainer":
+    @cached_property
+    def _trainer(self) -> "Trainer | AvalancheTrainer":
+        """The trainer, made for the first step. Raises DataError where a strategy that is not ours cannot be made."""
+        config = self._config
         if not is_import_path(config.slow_strategy):
-            return Trainer(self.strata, means_CD, parent=parent, num_steps=len(self.plan.steps), config=config)
+            num_steps = len(self.plan.steps)
+            return Trainer(self.strata, self.means_CD, parent=self._parent, num_steps=num_steps, config=config)
         from learner.slow.avalanche.trainer import AvalancheTrainer
 
         return AvalancheTrainer(
             self.strata,
-            means_CD,
+            self.means_CD,
             plan=self.plan,
             inputs=self._inputs,
             max_tokens=self._fast_head.served.tokenizer.max_tokens,

@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
+import structlog
 
 from learner.config import LearnerConfig
+from learner.errors import DataError
 from learner.labels.join import Join
 from learner.memory.replay import Labelled, Replay, draw
 from learner.slow.strategies.in_rounds import draws_per_step
@@ -40,6 +42,9 @@ the first has made."""
 
 PSEUDO_LABEL_SHARE = 0.75
 """Share of the samples of a step in these rounds that have a pseudo-label."""
+
+
+log = structlog.get_logger("learner")
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,12 +104,22 @@ class IdleTimer:
 
 
 class Schedule:
-    """Decides when a round begins. Reads and moves the marks in `counts`, which is the learner's."""
+    """Decides when a round begins. Reads and moves the marks in `counts`, which is the learner's.
+
+    `error` is what stopped it: from then on no round is due.
+    """
 
     def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
         self._config = config
         self._counts = counts
         self._num_draws = draws_per_step(config.slow_strategy)
+        self.error: DataError | None = None
+
+    def stop(self, error: DataError) -> None:
+        """Sets the slow strategy aside, which has failed. What was trained so far stays; the fast head learns on."""
+        self.error = error
+        self._counts["strategies_failed"] += 1
+        log.error("slow_strategy_set_aside", reason=str(error))
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
         """The round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""
@@ -118,7 +133,7 @@ class Schedule:
 
     def labels_to_round(self, num_memory: int, *, is_urgent: bool) -> float:
         """The fewest labels after which a round on labels may be due, at least 1; infinite where none ever is."""
-        if not self._config.trainable_layers:
+        if not self._may_train:
             return math.inf
         due = self._num_due(ROUND_AT, num_memory, is_urgent=is_urgent)
         return max(math.ceil(due) - self._num_since(ROUND_AT), 1)
@@ -152,6 +167,10 @@ class Schedule:
         may_idle = self._config.rehearse_after_s > 0
         return self.due(num_memory, join, is_urgent=is_urgent, is_idle=may_idle) is None
 
+    @property
+    def _may_train(self) -> bool:
+        return self._config.trainable_layers > 0 and self.error is None
+
     def _num_since(self, mark: str) -> int:
         return self._counts["learnt"] - self._counts[mark]
 
@@ -166,7 +185,7 @@ class Schedule:
         return is_worth_it and self._is_due(PSEUDO_LABELLED_AT, num_memory, is_urgent=is_urgent)
 
     def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:
-        is_possible = self._config.trainable_layers > 0 and num_memory > 0
+        is_possible = self._may_train and num_memory > 0
         return is_possible and self._num_since(mark) >= self._num_due(mark, num_memory, is_urgent=is_urgent)
 
     def _num_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> float:

@@ -12,7 +12,7 @@ head (its weights were solved for features that the step has just moved).
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from typing import cast
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from learner.config import LearnerConfig, SlowStrategy
-from learner.slow.adamw import AdamW, ParameterGroup
+from learner.slow.adamw import BETAS, EPSILON, AdamW, ParameterGroup
 from learner.slow.strategies.in_rounds import make_strategy
 from learner.slow.strategies.strategy import Outputs
 from model.fakequant import fake_layer
@@ -35,6 +35,20 @@ SCALE = 20.0
 
 HEAD_RATE = 10.0
 """The learning rate of the auxiliary head, relative to that of the blocks."""
+
+
+def torch_adamw(
+    blocks: Iterable[nn.Parameter], head: Iterable[nn.Parameter], *, rate: float, decay: float
+) -> torch.optim.Optimizer:
+    """Makes torch's own optimizer of trained blocks and a head on them, for loops that call for one.
+
+    As in `Trainer`, the head learns HEAD_RATE times as fast as the blocks, and its weights do not decay.
+    """
+    groups = [
+        {"params": list(blocks), "lr": rate, "weight_decay": decay},
+        {"params": list(head), "lr": HEAD_RATE * rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, foreach=False)
 
 
 def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:

@@ -205,6 +205,7 @@ def test_wrong_planes_are_named(changes: dict[str, Tensor], error: type[ModelErr
         {"m": (2, 2)},
         {"m": (3, 2, 1)},
         {"hi": (3,), "lo": (3,)},
+        {"hi": (), "lo": ()},
         {"scale": (4,)},
         {"ksum": (3, 1)},
         {"bias": (1,)},

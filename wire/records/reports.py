@@ -62,7 +62,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that
     no slow round is due until labels come. `publish_ms` holds the duration of each step of the last publication.
     `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
-    small, and classes without a row.
+    small, classes without a row, and a slow strategy that was set aside.
     """
 
     learner: str

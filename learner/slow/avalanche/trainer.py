@@ -33,11 +33,10 @@ from torch.optim.lr_scheduler import PolynomialLR
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.memory.replay import Labelled
-from learner.slow.adamw import BETAS, EPSILON
 from learner.slow.avalanche.library import experiences, find, make, quiet
 from learner.slow.schedule import RoundPlan, StepPlan
 from learner.slow.strategies.strategy import class_loss
-from learner.slow.trainer import HEAD_RATE, cosine_logits
+from learner.slow.trainer import cosine_logits, torch_adamw
 from model.config import StrataConfig
 from model.fakequant import fake_layer
 from model.ragged import RaggedLayout
@@ -81,6 +80,7 @@ class AvalancheTrainer:
         max_tokens: int,
         config: LearnerConfig,
     ) -> None:
+        self._name = config.slow_strategy
         self._plan = plan
         self._inputs = inputs
         self._max_tokens = max_tokens
@@ -88,11 +88,8 @@ class AvalancheTrainer:
         self._num_done = 0
         top = strata.layers[strata.config.n_layers - config.trainable_layers :]
         net = TopClassifier(top, means_CD)
-        groups = [
-            {"params": list(top.parameters()), "lr": config.slow_rate, "weight_decay": config.slow_weight_decay},
-            {"params": [net.head_CD], "lr": HEAD_RATE * config.slow_rate, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPSILON, foreach=False)
+        decay = config.slow_weight_decay
+        optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)
         optimizer.register_step_pre_hook(partial(_bound, max_norm=config.max_gradient_norm))
         self._rates = PolynomialLR(optimizer, total_iters=len(plan.steps))
         common = {
@@ -108,8 +105,14 @@ class AvalancheTrainer:
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
         """Takes one step on texts, given by their activations below the top; returns the loss.
 
-        A step whose gradient is not finite changes nothing.
+        A step whose gradient is not finite changes nothing. Raises DataError for whatever the strategy raises.
         """
+        try:
+            return self._step(x_TD, layout, rows_B)
+        except Exception as error:  # a class of others may raise anything
+            raise DataError(f"{self._name} cannot learn a slow round: {error!r}") from error
+
+    def _step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> float:
         strategy = self._strategy
         with quiet(), seeded(self._seed, self._plan.number, self._num_done):
             if not self._num_done:
@@ -174,10 +177,7 @@ def try_out(config: LearnerConfig) -> None:
             max_tokens=4,
             config=replace(config, trainable_layers=1),
         )
-        try:
-            losses = [trainer.step(*batch) for _ in plan.steps]
-        except Exception as error:  # a class of others may raise anything
-            raise DataError(f"{config.slow_strategy} cannot learn a slow round: {error!r}") from error
+        losses = [trainer.step(*batch) for _ in plan.steps]
     if not np.isfinite(losses).all():
         raise DataError(f"{config.slow_strategy} cannot learn a slow round: its losses are {losses}")
 

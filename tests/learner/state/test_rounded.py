@@ -28,13 +28,13 @@ def digests(tensors: dict[str, StoredTensor]) -> dict[str, str]:
 def num_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the calls that round: one entry each."""
     calls: list[int] = []
-    make = rounded._rounded
+    make = rounded._round_encoder
 
     def counted(strata: Strata, *others: object) -> object:
         calls.append(len(calls))
         return make(strata, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rounded, "_rounded", counted)
+    monkeypatch.setattr(rounded, "_round_encoder", counted)
     return calls
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import Tensor
 
 from learner.errors import DataError
@@ -15,7 +17,8 @@ from learner.slow.schedule import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.slow.trainer import top_state
 from model.ragged import RaggedLayout
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
-from tests.learner.small_learner import CONFIG, SMALL, small_strata
+from tests.learner.small_learner import CONFIG, SMALL, small_learner, small_strata
+from tests.learner.test_learner import fed, worked
 
 NAMES = (
     "avalanche.training.supervised:EWC(ewc_lambda=0.4)",
@@ -28,15 +31,42 @@ NAMES = (
     "avalanche.training.plugins:SynapticIntelligencePlugin(si_lambda=0.1)",
 )
 
+FAILS_LATER = """
+from avalanche.training.plugins import SupervisedPlugin
+
+class FailsLater(SupervisedPlugin):
+    def __init__(self, num_steps):
+        super().__init__()
+        self.num_left = num_steps
+
+    def before_training_iteration(self, strategy, **kwargs):
+        if not self.num_left:
+            raise RuntimeError("somebody else's mistake")
+        self.num_left -= 1
+"""
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The import path of a plugin that fails after `num_steps` steps, in a module as an operator would write it."""
+    (tmp_path / "plugins_of_somebody.py").write_text(FAILS_LATER)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "plugins_of_somebody:FailsLater"
+
 
 def plan(*, steps: int = 12) -> RoundPlan:
     return draw_plan(1, SAMPLES[:10], replay(), steps=steps, sizes=step_sizes(8, 1), seed=0)
 
 
+def begun(name: str, plan: RoundPlan) -> SlowRound:
+    """A round of `plan` before its first step."""
+    config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
+    return SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
+
+
 def trained(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` after its last step."""
-    config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
-    slow_round = SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
+    slow_round = begun(name, plan)
     while slow_round.phase is Phase.TRAIN:
         slow_round.step(replay(), holdout())
     return slow_round
@@ -112,6 +142,31 @@ def test_a_strategy_is_shown_a_bounded_number_of_samples_the_memory_first() -> N
 def test_what_cannot_learn_a_round_is_refused(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         try_out(replace(SMALL, slow_strategy=name))
+
+
+def test_whatever_a_strategy_raises_in_a_round_is_a_data_error(failing: str) -> None:
+    name = f"{failing}(num_steps=3)"
+    try_out(replace(SMALL, slow_strategy=name))
+    slow_round = begun(name, plan())
+    for _ in range(3):
+        slow_round.step(replay(), holdout())
+    with pytest.raises(DataError, match=r"FailsLater.* cannot learn a slow round: .*somebody else's mistake"):
+        slow_round.step(replay(), holdout())
+
+
+def test_a_strategy_that_fails_is_set_aside_and_labels_are_learnt_on(failing: str) -> None:
+    """A strategy that passes its trial and fails in a later round ended the learner, again at each of its starts."""
+    it = fed(small_learner(slow_strategy=f"{failing}(num_steps=5)", slow_labels_per_step=2), 0, 80)
+    with capture_logs() as logs:
+        worked(it)
+    assert [entry["event"] for entry in logs] == ["slow_strategy_set_aside"]
+    assert "somebody else's mistake" in logs[0]["reason"] and logs[0]["log_level"] == "error"
+    served = it.fast_head.served
+    before = it.counts["learnt"]
+    worked(fed(it, 80, 160))
+    assert it.counts["learnt"] > before and it.fast_head.ridge.num_samples == len(it.replay)
+    assert (it.counts["rounds"], it.counts["strategies_failed"]) == (1, 1)
+    assert it.is_rested and it.fast_head.served is served
 
 
 @pytest.mark.parametrize("name", NAMES)
