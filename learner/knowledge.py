@@ -174,7 +174,7 @@ class Knowledge:
         return {head.served.key for head in heads}
 
     def _weaker(self, sample: Sample) -> list[str]:
-        """The classes one of which has to make room for that of `sample`, the weakest first; [] where none has to."""
+        """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""
         needs_no_room = sample.is_in_holdout or not self.classes.is_full or sample.label in self.classes
         return [] if needs_no_room else self.classes.weaker(sample.label)
 

@@ -125,7 +125,7 @@ class Learner:
         self.drift.reset_distances()
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
-        """Everything, as one value. `pending`: the version that this state is about to be published as."""
+        """Returns everything, as one value. `pending`: the version that this state is about to be published as."""
         return snapshot_of(self, pending, epoch=epoch)
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -148,7 +148,7 @@ class Learner:
         self._note_change(change)
 
     def recall(self, snapshot: Snapshot, *, holdout: Holdout | None = None) -> tuple[Knowledge, OriginChange]:
-        """What `snapshot` knew, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
+        """Returns what `snapshot` knew, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
         like = self.fast_head.served
         return restore_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
 

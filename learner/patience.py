@@ -22,7 +22,7 @@ log = structlog.get_logger("learner")
 
 
 def patiently(ask: Callable[[], T], stop: threading.Event) -> T | None:
-    """What `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
+    """Returns what `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
 
     `ask` is called again from its beginning, so it must be idempotent.
     """

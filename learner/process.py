@@ -174,7 +174,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
 
 
 def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
-    """The consumer of a learner, from its offsets on."""
+    """Returns the consumer of a learner, from its offsets on."""
     return Consumer(
         bus,
         learner.offsets,

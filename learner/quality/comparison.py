@@ -121,7 +121,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_classes: int) -> Anchor:
-    """A version as an anchor. Samples of classes that it does not know are left out."""
+    """Returns a version as an anchor. Samples of classes that it does not know are left out."""
     known = [
         (sample_hash(sample), is_right)
         for sample, is_right, row in zip(samples, right_N.tolist(), rows_N.tolist(), strict=True)
@@ -135,10 +135,10 @@ def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_
 
 
 def best_rows(logits_NC: Tensor) -> Tensor:
-    """The row with the highest logit of each sample; -2, which is no row, where there are no classes."""
+    """Returns the row with the highest logit of each sample; -2, which is no row, where there are no classes."""
     return logits_NC.argmax(dim=1) if logits_NC.shape[1] else torch.full((len(logits_NC),), -2)
 
 
 def sample_hash(sample: Labelled) -> int:
-    """The key of a sample in an anchor: the hash of its text and label."""
+    """Returns the key of a sample in an anchor: the hash of its text and label."""
     return hash_of(f"{sample.label}\n{sample.text}".encode())

@@ -74,7 +74,7 @@ class MeasuredCandidate:
         )
 
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
-        """The anchor after this candidate was published as `version`."""
+        """Returns the anchor after this candidate was published as `version`."""
         num_known = len(self.record.right) + len(self.record.wrong)
         if anchor is None or anchor.is_followed(self.anchor, num_known):
             return msgspec.structs.replace(self.record, version=version)
@@ -107,7 +107,7 @@ def measure(
 
 
 def changes(old: FastHead, new: FastHead, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
-    """How many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
+    """Returns how many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
     before_N = _find_right(old, holdout, temperature)
     after_N = _find_right(new, holdout, temperature)
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
@@ -144,19 +144,19 @@ def _compare_with_parent(
 
 
 def _answers(version: ScoredVersion, holdout: Holdout) -> tuple[Tensor, Tensor]:
-    """The logits of each sample, and the row of its label, -1 where the version has none."""
+    """Returns the logits of each sample, and the row of its label, -1 where the version has none."""
     z_ND, rows_N = holdout.vectors(version.served, version.classes)
     return version.head.logits(z_ND, len(version.classes)), rows_N
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """The norm of the change of the rows that both heads have, over the norm of the parent's rows."""
+    """Returns the norm of the change of the rows that both heads have, over the norm of the parent's rows."""
     num_rows = min(len(new.weights_CR), len(parent.weights_CR))
     return relative_norm([(new.weights_CR[:num_rows], parent.weights_CR[:num_rows])])
 
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The norm of new - old over the norm of old, where `pairs` are the (new, old) parts; 0 without parts."""
+    """Returns the norm of new - old over the norm of old, where `pairs` are the (new, old) parts; 0 without parts."""
     change = 0.0
     norm = 0.0
     for new, old in pairs:

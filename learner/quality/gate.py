@@ -48,7 +48,7 @@ class GateLimits:
 
     @classmethod
     def of(cls, config: LearnerConfig) -> "GateLimits":
-        """The limits that the settings name."""
+        """Returns the limits that the settings name."""
         return cls(
             min_held_back=config.min_held_back,
             accuracy_tolerance=config.accuracy_tolerance,
@@ -61,7 +61,7 @@ class GateLimits:
 
 
 def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: GateLimits) -> list[str]:
-    """Every reason against publishing. `best` is the evaluation of the best precision.
+    """Returns every reason against publishing. `best` is the evaluation of the best precision.
 
     Whether a cheaper precision may answer is decided by the replica that would use it.
 

@@ -58,11 +58,11 @@ class Parity:
         return self._max_texts - len(self.texts)
 
     def cosine(self, precision: str) -> float:
-        """Mean cosine between the vectors of a text in `precision` and in full precision."""
+        """Returns the mean cosine between the vectors of a text in `precision` and in full precision."""
         return float(functional.cosine_similarity(self._served_z_ND[precision], self._full_z_ND, dim=1).mean())
 
     def agreement(self, precision: str, head: QuantizedHead, weights_CR: Tensor) -> float:
-        """Share of the stream's texts that are named alike in `precision` and in float32, in [0, 1].
+        """Returns the share of the stream's texts that are named alike in `precision` and in float32, in [0, 1].
 
         `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
         built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
@@ -76,6 +76,6 @@ class Parity:
         return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
-        """The probes: the first `num_texts` texts with their logits in the best precision."""
+        """Returns the probes: the first `num_texts` texts with their logits in the best precision."""
         logits_NC = head.logits(self._served_z_ND[PRECISIONS[0]][:num_texts], num_labels)
         return list(zip(self.texts, logits_NC, strict=False))

@@ -24,7 +24,7 @@ GOLDEN: Final = (5**0.5 - 1) / 2
 
 
 def fit_temperature(logits_BC: Tensor, rows_B: Tensor) -> float:
-    """The maximum-likelihood temperature in [LOWEST, HIGHEST]; DEFAULT for fewer than MIN_SAMPLES samples.
+    """Returns the maximum-likelihood temperature in [LOWEST, HIGHEST]; DEFAULT for fewer than MIN_SAMPLES samples.
 
     The likelihood is unimodal in log T, which 20 golden sections narrow to a ten-thousandth of its range.
     """

@@ -123,7 +123,7 @@ def _evaluate_precision(
 
 
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
-    """The manifest of `candidate` as `version`, whose parent is the learner's version."""
+    """Returns the manifest of `candidate` as `version`, whose parent is the learner's version."""
     return WeightManifest(
         version=version,
         parent=learner.version,

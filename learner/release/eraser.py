@@ -85,7 +85,7 @@ class Eraser:
             log.warning("erasures_not_told", reason=str(error))
 
     def _new_requests(self) -> list[str]:
-        """The digests that were requested since the last read and are not erased yet."""
+        """Returns the digests that were requested since the last read and are not erased yet."""
         listed = self._store.erasures.requested(max(len(self._listed) - 1, 0))
         if self._listed and listed[:1] != self._listed[-1:]:  # another list: the store was wiped
             self._listed = []

@@ -146,12 +146,12 @@ class ParentVersion:
             self._return_to(current, stored)
 
     def remake(self, stored: WeightManifest) -> Candidate | None:
-        """What was published as `stored`, made again from its checkpoint; None where the checkpoint is gone."""
+        """Makes again what was published as `stored`, from its checkpoint; None where the checkpoint is gone."""
         snapshot = self._snapshot_of(stored)
         return None if snapshot is None else self._candidate_of(snapshot)
 
     def _candidate_of(self, snapshot: Snapshot) -> Candidate | None:
-        """The candidate that a learner in this state makes; None where the settings of now forbid it."""
+        """Returns the candidate that a learner in this state makes; None where the settings of now forbid it."""
         try:
             known, _ = self._learner.recall(snapshot)
             return self._maker.make(known, Stopwatch())
@@ -165,7 +165,7 @@ class ParentVersion:
         self._learner.counts[PUBLISHED_AT] = num_changes
 
     def _find_manifest(self, version: int) -> WeightManifest | None:
-        """The manifest that the store has as `version`; None where it has none."""
+        """Returns the manifest that the store has as `version`; None where it has none."""
         try:
             return self._store.versions.manifest(version) if version else None
         except NotFound:

@@ -50,7 +50,7 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
 
 
 def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
-    """The tensors of `candidate` that are not those of `manifest`, by name; [] where every bit is the same."""
+    """Returns the tensors of `candidate` that are not those of `manifest`, by name; [] where every bit is the same."""
     stored = {tensor.name: tensor for tensor in manifest.tensors}
     names = stored.keys() | candidate.tensors.keys()
     rebuilt = {name: tensor.entry for name, tensor in candidate.tensors.items()}

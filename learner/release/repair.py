@@ -101,7 +101,7 @@ class Repairer:
         self._checked_at_s[digest] = self._clock_s()
 
     def _remake(self, digest: str) -> StoredTensor | None:
-        """The tensor under `digest`, made again from the checkpoint of a version in force that names it, if any."""
+        """Makes the tensor under `digest` again, from the checkpoint of a version in force that names it, if any."""
         for manifest in self._versions_in_force():
             if any(entry.digest == digest for entry in manifest.tensors):
                 self._publisher.restock(manifest)

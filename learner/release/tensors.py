@@ -39,7 +39,7 @@ class Stock:
         self.suspects |= {stored.entry.digest for stored in tensors.values()}
 
     def of(self, digest: str) -> StoredTensor | None:
-        """The tensor under `digest`, if it is in stock."""
+        """Returns the tensor under `digest`, if it is in stock."""
         for tensors in self._versions.values():
             for stored in tensors.values():
                 if stored.entry.digest == digest:

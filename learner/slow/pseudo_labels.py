@@ -68,7 +68,7 @@ class PseudoLabels:
 
 
 def most_likely_rows(z_UD: Tensor, means_CD: Tensor) -> Tensor:
-    """The rows int64 [U] of the most likely classes, from unit vectors and the unit means of labelled samples.
+    """Returns the rows int64 [U] of the most likely classes, from unit vectors and the unit means of labelled samples.
 
     >>> most_likely_rows(torch.eye(2), torch.tensor([[0.0, 1.0], [1.0, 0.0]])).tolist()
     [1, 0]

@@ -185,7 +185,7 @@ class SlowRound:
 
 
 def token_dropout(ids: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:
-    """The ids without about a `share` of those between the first and the last, each as likely to go.
+    """Returns the ids without about a `share` of those between the first and the last, each as likely to go.
 
     Token dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods", section 2.3): every step
     drops other tokens, so no class hangs on a single word. It drops tokens and not words, since not every language puts

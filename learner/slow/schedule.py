@@ -122,7 +122,7 @@ class Schedule:
         log.error("slow_strategy_set_aside", reason=str(error))
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
-        """The round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""
+        """Returns the round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""
         if self._is_due(ROUND_AT, num_memory, is_urgent=is_urgent):
             return "labels"
         if is_idle and self._is_due(REHEARSED_AT, num_memory, is_urgent=is_urgent):
@@ -132,7 +132,7 @@ class Schedule:
         return None
 
     def labels_to_round(self, num_memory: int, *, is_urgent: bool) -> float:
-        """The fewest labels after which a round on labels may be due, at least 1; infinite where none ever is."""
+        """Returns the fewest labels after which a round on labels may be due, at least 1; inf where none ever is."""
         if not self._may_train:
             return math.inf
         due = self._num_due(ROUND_AT, num_memory, is_urgent=is_urgent)
@@ -189,7 +189,7 @@ class Schedule:
         return is_possible and self._num_since(mark) >= self._num_due(mark, num_memory, is_urgent=is_urgent)
 
     def _num_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> float:
-        """The labels since `mark` that make a round due.
+        """Returns the labels since `mark` that make a round due.
 
         Work of an idle learner takes time from nobody, so it does not wait for a share of the memory as a round does.
         """
@@ -199,7 +199,7 @@ class Schedule:
 
 
 def labels_due(num_memory: int, *, every: int) -> float:
-    """The labels since the last round that are enough for another, with `num_memory` samples in memory.
+    """Returns the labels since the last round that are enough for another, with `num_memory` samples in memory.
 
     >>> labels_due(1_000, every=500), labels_due(10_000, every=500)
     (500, 1000.0)
@@ -208,7 +208,7 @@ def labels_due(num_memory: int, *, every: int) -> float:
 
 
 def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
-    """The number of fresh samples in a step of `size` samples, then that of each draw. Without draws all are fresh.
+    """Returns the number of fresh samples in a step of `size`, then that of each draw. Without draws all are fresh.
 
     >>> step_sizes(32, 1), step_sizes(32, 2, share_fresh=0.75), step_sizes(32, 0)
     ((16, 16), (24, 4, 4), (32,))
@@ -228,8 +228,9 @@ def draw_plan(
     sizes: Sequence[int],
     seed: int,
 ) -> RoundPlan:
-    """The steps of round `number`: `sizes[0]` samples each from `fresh`, shuffled and as often as needed, and a draw of
-    each other size from `replay`. Without `fresh` all are from `replay`.
+    """Returns the steps of round `number`: `sizes[0]` samples each from `fresh`, the other sizes drawn from `replay`.
+
+    The samples of `fresh` are shuffled and used as often as needed. Without `fresh` all are from `replay`.
 
     The plan is a function of the set of samples, of `number` and of `seed`: the order in which the samples came changes
     nothing.

@@ -57,13 +57,13 @@ def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:
 
 
 def with_own_top(strata: Strata, first_layer: int) -> Strata:
-    """A second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
+    """Returns a second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
     shared = (strata.embed, *list(strata.layers)[:first_layer])
     return copy.deepcopy(strata, {id(each): each for each in shared}).eval()
 
 
 def top_state(strata: Strata, first_layer: int) -> dict[str, Tensor]:
-    """The weights of the blocks from `first_layer` on, by name."""
+    """Returns the weights of the blocks from `first_layer` on, by name."""
     return {name: value for name, value in strata.state_dict().items() if layer_of(name) >= first_layer}
 
 
@@ -73,7 +73,7 @@ def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:
 
 
 def lower_digests(strata: Strata) -> list[str]:
-    """The digests of the weights below each block, and last that of all weights.
+    """Returns the digests of the weights below each block, and last that of all weights.
 
     The first `first_layer` blocks are frozen, so entry `first_layer` identifies what training leaves unchanged.
 

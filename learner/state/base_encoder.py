@@ -76,7 +76,7 @@ class BaseEncoder:
         return self._origin(self._num_kept)
 
     def restore(self, snapshot: Snapshot, memory: Sequence[Labelled], *, like: ServedEncoder) -> RestoredEncoder:
-        """The encoder and the sums of `snapshot`; the sums of `memory` where those belong to other features.
+        """Returns the encoder and the sums of `snapshot`; the sums of `memory` where those belong to other features.
 
         `like` is served on where its weights are the same. Raises StateRefused.
         """
@@ -94,7 +94,7 @@ class BaseEncoder:
         return RestoredEncoder(strata, fast_head, change)
 
     def top(self, strata: Strata) -> dict[str, Tensor]:
-        """The weights of the blocks of `strata` that may have been trained, by name."""
+        """Returns the weights of the blocks of `strata` that may have been trained, by name."""
         return top_state(strata, self._first_kept)
 
     def _compare(self, snapshot: Snapshot) -> OriginChange:
@@ -104,7 +104,7 @@ class BaseEncoder:
         return compare(old, new, is_same_encoder=is_same, num_classes=len(snapshot.facts.classes))
 
     def _with_blocks_of(self, snapshot: Snapshot, like: ServedEncoder) -> tuple[Strata, ServedEncoder]:
-        """The encoder of `snapshot`, as it is trained and as it is served. No block of another encoder is taken."""
+        """Returns the encoder of `snapshot`, as trained and as served. It takes no block of another encoder."""
         is_same = self._is_same(snapshot.origin)
         if is_same:
             self._num_kept = max(self._num_kept, snapshot.origin.trainable_layers)

@@ -86,7 +86,7 @@ class Checkpoints:
         return path
 
     def newest(self) -> Snapshot | None:
-        """The newest checkpoint that is whole; None where the folder has none at all.
+        """Returns the newest checkpoint that is whole; None where the folder has none at all.
 
         Torn ones are passed over and noted in `refused`. Raises StateRefused where no other is left, or where this
         program cannot read the newest whole one: going on from an older one would throw away what is there.
@@ -104,7 +104,7 @@ class Checkpoints:
         return None
 
     def of_version(self, manifest: WeightManifest) -> Snapshot | None:
-        """The state that was published as `manifest`, which the store has; None where its file is gone."""
+        """Returns the state that was published as `manifest`, which the store has; None where its file is gone."""
         for entry in self.entries():
             if entry.version != manifest.version:
                 continue
@@ -138,7 +138,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def entries(self) -> list[CheckpointFile]:
-        """The checkpoints in the folder, newest first."""
+        """Returns the checkpoints in the folder, newest first."""
         entries = list[CheckpointFile]()
         for path in self._folder.iterdir():
             name = _NAME.fullmatch(path.name)
@@ -149,13 +149,13 @@ class Checkpoints:
         return sorted(entries, key=lambda entry: (-entry.epoch, -entry.sequence))
 
     def next_path(self, snapshot: Snapshot) -> Path:
-        """The file that the next `write` makes."""
+        """Returns the file that the next `write` makes."""
         sequence = 1 + max((entry.sequence for entry in self.entries()), default=0)
         pending = snapshot.facts.pending
         return self._folder / f"{sequence:09d}-e{snapshot.facts.epoch}-v{pending.version if pending else 0}.checkpoint"
 
     def highest_epoch(self) -> int:
-        """The epoch of the last leader that has written here; 0 for none."""
+        """Returns the epoch of the last leader that has written here; 0 for none."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
     def _read(self, entry: CheckpointFile) -> Snapshot:

@@ -54,7 +54,7 @@ class OriginChange:
 
 
 def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginChange:
-    """What is different for a state of `old` that knows `num_classes` under the settings of `new`.
+    """Returns what is different for a state of `old` that knows `num_classes` under the settings of `new`.
 
     Trained blocks are kept, whether or not they are trained further. So `trainable_layers` of `new` is not less than
     that of `old` where the encoder is the same. Raises StateRefused where there are fewer rows than classes.

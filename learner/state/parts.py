@@ -35,6 +35,6 @@ def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None
 
 
 def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
-    """The memory of the samples since the last slow round: as many as make the next one due, a reservoir of more."""
+    """Returns the memory of the samples since the last slow round, a reservoir of as many as make the next one due."""
     num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
     return Replay(num, config.replay_bytes, key_of=hash_key(config.seed + 2), policy="reservoir", state=state)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[str]) -> Knowledge:
-    """What a learner knows before the first label."""
+    """Returns what a learner knows before the first label."""
     return Knowledge(
         config=config,
         base=base,
@@ -51,7 +51,7 @@ def restore_knowledge(
     like: ServedEncoder,
     holdout: Holdout | None = None,
 ) -> tuple[Knowledge, OriginChange]:
-    """What `snapshot` knew, and what is different from the settings under which it was made.
+    """Returns what `snapshot` knew, and what is different from the settings under which it was made.
 
     `like` is served on where its weights are the same. `holdout` stays in use; without one it is that of `snapshot`.
     A round under way is dropped where it trained another encoder. Raises StateRefused.
@@ -81,7 +81,7 @@ def restore_knowledge(
 
 
 def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: int) -> Snapshot:
-    """Everything that `learner` knows, as one value. `pending`: the version that it is about to be published as."""
+    """Returns everything that `learner` knows. `pending`: the version that it is about to be published as."""
     known = learner.knowledge
     facts = Facts(
         epoch=epoch,

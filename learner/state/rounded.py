@@ -62,7 +62,7 @@ def _round_encoder(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -
 
 
 def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_layer: int) -> bytes:
-    """The cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
+    """Returns the cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
     digest = sha256()
     for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
         digest.update(f"{fact}\n".encode())
@@ -73,7 +73,7 @@ def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_la
 
 
 def _read(path: Path, key: bytes, strata: Strata) -> dict[str, QTensor] | None:
-    """The tensors that are cached under `key`; None where there are none, or a byte is not what was written."""
+    """Returns the tensors that are cached under `key`; None where there are none, or a byte is not what was written."""
     try:
         data = path.read_bytes()
     except OSError:

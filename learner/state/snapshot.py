@@ -139,14 +139,14 @@ class Snapshot:
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """The bytes of a checkpoint file."""
+    """Returns the bytes of a checkpoint file."""
     facts = bytearray(msgspec.msgpack.encode(snapshot.facts))
     body: bytes = save(snapshot.tensors | {"facts": torch.frombuffer(facts, dtype=torch.uint8)})
     return b"".join((MAGIC, sha256(body).digest(), body))
 
 
 def decode(data: bytes) -> Snapshot:
-    """The snapshot in a checkpoint file.
+    """Returns the snapshot in a checkpoint file.
 
     Raises CheckpointRefused unless every byte is what was written, CheckpointUnknown where another program wrote it.
     """

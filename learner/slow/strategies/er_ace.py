@@ -22,6 +22,6 @@ class AsymmetricReplay(Strategy):
 
 
 def mask_absent(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """The logits, with -inf for every class that is not among the labels."""
+    """Returns the logits, with -inf for every class that is not among the labels."""
     is_absent_C = torch.ones(logits_BC.shape[1], dtype=torch.bool).index_fill_(0, labels_B, value=False)
     return logits_BC.masked_fill(is_absent_C, -torch.inf)

@@ -32,7 +32,7 @@ MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
 
 
 def make_strategy(name: SlowStrategy, *, loss_q: float) -> Strategy:
-    """A new strategy for the start of a round."""
+    """Returns a new strategy for the start of a round."""
     return MAKERS[name](loss_q=loss_q)
 
 

@@ -46,7 +46,7 @@ class Strategy:
         self.loss_q = loss_q
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
-        """The scalar whose gradient is followed."""
+        """Returns the scalar whose gradient is followed."""
         return self.class_loss(fresh)
 
     def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
@@ -59,12 +59,12 @@ class Strategy:
         """Takes note that a stage is over. `losses` yields the loss of each of its samples, with its gradient."""
 
     def class_loss(self, outputs: Outputs) -> Tensor:
-        """The mean generalized cross-entropy of the samples."""
+        """Returns the mean generalized cross-entropy of the samples."""
         return class_loss(outputs.logits_BC, outputs.labels_B, q=self.loss_q)
 
 
 def class_loss(logits_BC: Tensor, labels_B: Tensor, *, q: float) -> Tensor:
-    """The mean generalized cross-entropy (1 - p_y^q) / q: Zhang and Sabuncu 2018 (arXiv:1805.07836, equation 6).
+    """Returns the mean generalized cross-entropy (1 - p_y^q) / q: Zhang, Sabuncu 2018 (arXiv:1805.07836, equation 6).
 
     q = 0 is cross-entropy; q = 1 is the mean absolute error, on which wrong labels have the least effect.
     """
