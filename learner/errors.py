@@ -24,5 +24,9 @@ class CheckpointFailed(LearnerError):
     """A checkpoint could not be written (disk full, fsync failed). Nothing is published, and the old one stays."""
 
 
+class BaseRefused(LearnerError):
+    """A base solution and the rows before it give different weights: labels were lost, or counted twice."""
+
+
 class DataError(LearnerError):
     """A data set, a package or a strategy is missing or malformed, or a strategy fails. The message names it."""
