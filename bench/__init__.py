@@ -4,7 +4,7 @@
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
     encoder.py, floor.py, kernels.py, precision.py       the encoder; its opponents are in peers/
     kafka_latency.py, kafka_throughput.py, swap_stall.py (with version_faker.py)         the service
-    learner_pace.py, label_flips.py, backlog.py          the learner
+    learner_pace.py, head_update.py, label_flips.py, backlog.py          the learner
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
     chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all
 

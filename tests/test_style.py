@@ -156,6 +156,7 @@ STARTED = {
     "bench.chaos.up": "tests/chaos plays it as a program",
     "bench.kernels": "make bench ONLY=kernels",
     "bench.peers.engine": "a program of bench.encoder",
+    "bench.peers.head_speed": "a program of bench.head_update",
     "bench.peers.kafka_loop": "a program of bench.kafka_throughput",
     "bench.peers.ours_pack": "a program of bench.encoder",
     "bench.peers.learner_speed": "a program of bench.learner_pace",

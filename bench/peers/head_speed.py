@@ -1,0 +1,137 @@
+"""Times an update of the head by 20 labels, and the whole solve in its place, on one thread.
+
+    python -m bench.peers.head_speed CLASSES
+
+Texts are random unit vectors around the direction of their class; their random features are the head's. The base knows
+PER_CLASS labels of each class on average: at most MAX_TEXTS texts, each counted as often as needed. Then batches of 20
+labels come until there are as many rows as there may be, as an update costs more the more rows there are. An update is
+everything that a delta needs: V, K and residuals of the new rows, the solution, which rows have moved, their weights,
+their INT8 codes.
+
+Prints, as JSON: the median milliseconds of an update and of the solve, how many rows an update rounds, and its share of
+the machine's limit. The limit is the time of its operations at the rate of the fastest float32 product here, or that of
+reading the factor and the weights, whichever is longer.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from learner.fast.base_solution import BaseSolution, ridge_penalty, solve_base
+from learner.fast.incremental import MAX_ROWS, IncrementalHead
+from learner.fast.ridge import on_grid
+from learner.fast.row_delta import MOVED, RowDelta, SentRows, row_delta, row_scales
+from model.config import StrataConfig
+from model.head import features, projection
+
+PER_CLASS = 100
+MAX_TEXTS = 20_000
+BATCH = 20
+BATCHES = MAX_ROWS // BATCH
+REPEATS = 5
+SPREAD = 0.8
+"""The length of what a text adds to the unit vector of its class: its cosine to it is about 0.8."""
+
+Result = TypeVar("Result")
+
+CONFIG = StrataConfig(vocab=1, d_model=384, n_layers=1, n_heads=1, d_ff=1)
+
+
+class TextSource:
+    """Draws texts: their features, and the classes that they are of."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._rng = torch.Generator().manual_seed(0)
+        self._centres_CD = self._unit(num_classes)
+        self._proj_RD = projection(CONFIG)
+
+    def draw(self, num: int) -> tuple[Tensor, Tensor]:
+        """Returns phi_BR on the grid of the sums, and rows_B."""
+        rows_B = torch.randint(len(self._centres_CD), (num,), generator=self._rng)
+        z_BD = torch.nn.functional.normalize(self._centres_CD[rows_B] + SPREAD * self._unit(num), dim=1)
+        return on_grid(features(z_BD, self._proj_RD)).float(), rows_B
+
+    def _unit(self, num: int) -> Tensor:
+        return torch.nn.functional.normalize(torch.randn(num, CONFIG.d_model, generator=self._rng), dim=1)
+
+
+def main(num_classes: int) -> None:
+    torch.set_num_threads(1)
+    texts = TextSource(num_classes)
+    num_labels = PER_CLASS * num_classes
+    phi_NR, rows_N = texts.draw(min(num_labels, MAX_TEXTS))
+    times = num_labels / len(rows_N)
+    sums_CR = times * torch.zeros(num_classes, CONFIG.head_features).index_add_(0, rows_N, phi_NR).double()
+    gram_RR = times * (phi_NR.T @ phi_NR).double()
+    base, solve_s = _timed(partial(solve_base, gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01)))
+    batches = [texts.draw(BATCH) for _ in range(BATCHES)]
+    times_s: list[float] = []
+    nums_sent: list[int] = []
+    for _ in range(REPEATS):
+        head = IncrementalHead(base)
+        sent = SentRows(head)
+        for phi_BR, rows_B in batches:
+            delta, update_s = _timed(partial(update, head, sent, phi_BR, rows_B))
+            times_s.append(update_s)
+            nums_sent.append(len(delta.rows_C))
+    num_sent = round(median(nums_sent))
+    limit_s, limit = _limit(base, num_sent)
+    measured = {
+        "update_ms": round(1e3 * median(times_s), 2),
+        "solve_ms": round(1e3 * solve_s, 1),
+        "num_sent": num_sent,
+        "percent_of_limit": round(100 * limit_s / median(times_s), 1),
+        "limit": limit,
+    }
+    print(json.dumps(measured))
+
+
+def update(head: IncrementalHead, sent: SentRows, phi_BR: Tensor, rows_B: Tensor) -> RowDelta:
+    """Learns a batch, and makes its delta."""
+    head.learn_many(phi_BR, rows_B)
+    rows_C = sent.stale(rows_B, bound=MOVED)
+    weights_CMR = head.weights(rows_C)
+    factors_C = row_scales(head.base.weights_OR[:, 0], typical=1.0)  # as many as there are classes
+    delta = row_delta(rows_C, weights_CMR[:, 0], factors_C)
+    sent.mark(rows_C, weights_CMR)
+    return delta
+
+
+def operations(num_outputs: int, num_sent: int) -> int:
+    """Counts those of an update at half of the rows: two for a product and its sum, and 2 N^3 for an inverse."""
+    num_features = CONFIG.head_features
+    num_rows = MAX_ROWS // 2
+    new_rows = BATCH * (2 * num_features**2 + 4 * num_rows * num_features + 2 * num_features * num_outputs)
+    solution = 2 * num_rows**3 + 4 * num_rows**2 * num_outputs
+    return new_rows + solution + 2 * num_rows * num_features * num_sent
+
+
+def _limit(base: BaseSolution, num_sent: int) -> tuple[float, str]:
+    """Returns the least seconds of a mean update here, and what bounds it. Both solves read half of the factor."""
+    num_operations = operations(len(base.weights_OR), num_sent)
+    a_MK = torch.randn(1024, 2048)
+    b_KN = torch.randn(2048, 2048)
+    peak_s = min(_timed(partial(torch.mm, a_MK, b_KN))[1] for _ in range(2 * REPEATS))
+    multiply_s = num_operations * peak_s / (2 * 1024 * 2048 * 2048)
+    reads_s = [min(_timed(part.amax)[1] for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_OR)]
+    read_s = sum(reads_s)
+    if multiply_s > read_s:
+        return multiply_s, f"{num_operations / 1e6:.0f} MFLOP take {1e3 * multiply_s:.1f} ms"
+    return read_s, f"factor and weights are read in {1e3 * read_s:.1f} ms"
+
+
+def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    start_s = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start_s
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
