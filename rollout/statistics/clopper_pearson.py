@@ -1,0 +1,25 @@
+"""The upper end of the exact confidence interval of a share (Clopper and Pearson 1934): one-sided, for one look."""
+
+import math
+
+import numpy as np
+
+NUM_HALVINGS = 50
+
+
+def upper_bound(count: int, total: int, error: float) -> float:
+    """Returns the largest share that explains so few: `count` of `total` or fewer have a chance of `error` there."""
+    if count >= total:
+        return 1.0
+    numbers = np.arange(count + 1)
+    choices = np.array([math.lgamma(number + 1) + math.lgamma(total - number + 1) for number in range(count + 1)])
+    low = count / total
+    high = 1.0
+    for _ in range(NUM_HALVINGS):
+        share = (low + high) / 2
+        logs = math.lgamma(total + 1) - choices + numbers * math.log(share) + (total - numbers) * math.log1p(-share)
+        if np.exp(logs).sum() > error:
+            low = share
+        else:
+            high = share
+    return high

@@ -1,0 +1,103 @@
+"""Compares two versions by the labelled events that both answered.
+
+The difference D of an event is 1 where only the new version was right (a win), -1 where only the old one was (a loss),
+and 0 where both or neither were (a tie). Hypotheses about the mean of D, which is the difference of the accuracies, are
+tested by `rollout.statistics.betting` with X = 1 + D:
+
+    "new is not worse"              log_e_below(tally, 0)          rejected: it is worse
+    "new is not better"             log_e_above(tally, 0)          rejected: it is better
+    "new is worse by the margin"    log_e_above(tally, -margin)    rejected: it is not
+
+Ties cancel out of the first two, which are the sequential form of McNemar's test, the sign test on the events on which
+the versions differ. Three integers are the whole state: they add up over batches and workers, a corrected label takes
+its old difference out, and the result does not depend on the order.
+
+Labels until a version that is 5 points worse is shown to be worse at an error of 1 %, median of 10,000 simulated runs
+(`tests/rollout/test_paired_rule_rates.py`): 213 where the versions differ on 5 % of the labels, 396 on 10 %, 678 on
+20 %, and 1,232 on 30 %.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from rollout.statistics.betting import Floats, log_e
+
+NUM_HALVINGS = 40
+"""Steps of the search for an end of the confidence interval, which is then known to 2 / 2^40."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTally:
+    """Labelled events that two versions answered: only the new one right, both alike, only the old one right."""
+
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+
+    @classmethod
+    def of(cls, differences: Iterable[int]) -> "PairedTally":
+        """Counts differences, each new right (0 or 1) less old right (0 or 1)."""
+        counts = Counter(differences)
+        return cls(counts[1], counts[0], counts[-1])
+
+    @property
+    def labels(self) -> int:
+        return self.wins + self.ties + self.losses
+
+    @property
+    def mirrored(self) -> "PairedTally":
+        """The same labels with the versions exchanged."""
+        return PairedTally(self.losses, self.ties, self.wins)
+
+    def __add__(self, other: "PairedTally") -> "PairedTally":
+        return PairedTally(self.wins + other.wins, self.ties + other.ties, self.losses + other.losses)
+
+    def __sub__(self, other: "PairedTally") -> "PairedTally":
+        return PairedTally(self.wins - other.wins, self.ties - other.ties, self.losses - other.losses)
+
+    def __str__(self) -> str:
+        return f"{self.wins} won, {self.ties} tied, {self.losses} lost"
+
+
+NO_LABELS: Final = PairedTally()
+
+
+def log_e_above(tally: PairedTally, mean: float) -> float:
+    """Returns the logarithm of E against "the mean difference is `mean` at most", for a `mean` in (-1, 1)."""
+    return float(log_e((tally.wins, tally.ties, tally.losses), payoffs(mean)))
+
+
+def log_e_below(tally: PairedTally, mean: float) -> float:
+    """Returns the logarithm of E against "the mean difference is `mean` at least", for a `mean` in (-1, 1)."""
+    return log_e_above(tally.mirrored, -mean)
+
+
+def payoffs(mean: float) -> Floats:
+    """Returns the payoffs of a win, a tie and a loss for a bet that the mean difference is above `mean`."""
+    return np.array([2.0, 1.0, 0.0]) / (1.0 + mean)
+
+
+def confidence_interval(tally: PairedTally, error: float) -> tuple[float, float]:
+    """Returns all means that neither test rejects: the true one is ever outside with probability `error` at most.
+
+    The intervals of all looks together are a confidence sequence (Waudby-Smith and Ramdas, theorem 1).
+    """
+    return _lower_end(tally, error / 2), -_lower_end(tally.mirrored, error / 2)
+
+
+def _lower_end(tally: PairedTally, error: float) -> float:
+    """Returns the largest mean that is rejected as too low, by halving: the e-value falls as the mean rises."""
+    rejected = -1.0
+    kept = 1.0
+    for _ in range(NUM_HALVINGS):
+        middle = (rejected + kept) / 2
+        if log_e_above(tally, middle) >= -math.log(error):
+            rejected = middle
+        else:
+            kept = middle
+    return rejected
