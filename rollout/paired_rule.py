@@ -1,0 +1,174 @@
+"""Promote, withdraw or hold one candidate version, by what two versions named on the same events. Pure.
+
+    PairedEvidence --measure--> Numbers --decide--> Ruling
+
+A candidate is withdrawn where it is worse than the stable version, or worse than the reference by more than `MARGIN`,
+fails, or is slow. It is promoted by the first of three rules that holds:
+
+    A  additive    it names old classes as the reference does, and new ones rightly: shown without labels
+    B  superior    it is better than the stable version
+    C  not worse   its ramp is over, and it is not worse than the stable version or the reference by `MARGIN`
+
+Rule A rests on an inequality: on events of old classes, accuracies cannot differ by more than the share of answers that
+differ. Its bound is for texts like the recent ones, so what it promoted is watched by `rollout.statistics.e_detector`.
+
+The reference is a fixed version that moves only where a version was shown to be better than it (`better_than_reference`
+reaches `THRESHOLD`). Against it no chain of promotions, each within the margin, loses more than the margin (Feng,
+Emerson and Simon 2019, arXiv 1912.12413).
+
+Labels whose delay depends on their class come sooner for some classes than for others. Rule C therefore counts labels
+of settled events only, those so old that nine of ten labels have come; withdrawal and rule B count every label at once.
+
+Asked after every label, 10,000 simulated runs each (`tests/rollout/test_paired_rule_rates.py`): equal and withdrawn
+0.9 %; 5 points worse and promoted 0.07 % at most, 10 points worse 0; equal and not worse by the margin after 640, 1,220
+and 2,340 labels (median) where the versions differ on 1, 5 and 10 % of them.
+
+Rejected: an error of 0.5 % for withdrawal, which would take 460 labels instead of 396 (median) until a version that is
+5 points worse and differs on 10 % of the labels is withdrawn.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from rollout.paired_evidence import NameChanges, NewClass, PairedEvidence
+from rollout.statistics.clopper_pearson import upper_bound
+from rollout.statistics.health import log_e_errors, log_e_slow
+from rollout.statistics.paired import log_e_above, log_e_below
+from rollout.statistics.sample_ratio import log_e_mismatch
+from rollout.statistics.sources import log_e_of_means
+
+MARGIN: Final = 0.02
+"""Largest loss of accuracy that rule C accepts, also in total since the reference."""
+
+ERROR: Final = 0.01
+"""Probability of each wrong verdict about the accuracy, however often it is asked."""
+
+THRESHOLD: Final = -math.log(ERROR)
+
+OPERATIONAL_THRESHOLD: Final = math.log(1_000)
+"""Threshold of errors, latency and routing: each is wrong with a probability of 0.1 %."""
+
+MAX_CHANGED: Final = 0.005
+"""Largest share of texts whose name rule A lets change."""
+
+EXCEPTION_THRESHOLD: Final = math.log(20)
+"""Evidence for the candidate that rule A asks for where it names a class that the reference lacks."""
+
+MAX_FLOOD: Final = 3.0
+"""Largest share of the answers that a new class may take, in multiples of its share of the labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """The measured evidence: logarithms of e-values, but for the last three fields."""
+
+    worse: float
+    worse_than_reference: float
+    better: float
+    better_than_reference: float
+    not_worse: float
+    not_worse_than_reference: float
+    worst_group: float
+    sources_worse: float
+    sources_better: float
+    errors: float
+    slow: float
+    mismatch: float
+    better_on_new: float
+    changed: float
+    """Upper 99 % bound of the share of texts that change between old classes."""
+    to_new: float
+    """Share of texts that change to a new class."""
+    flood: float
+    """Largest share of the texts that a new class takes, in multiples of its share of the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The decision, the sentence that says why, and the numbers that it rests on."""
+
+    action: Literal["promote", "withdraw", "hold"]
+    reason: str
+    numbers: Numbers
+
+
+def decide(evidence: PairedEvidence) -> Ruling:
+    """Returns what follows from the evidence; it may be asked after every label and every answer."""
+    numbers = measure(evidence)
+    if reason := _withdrawal(numbers):
+        return Ruling("withdraw", reason, numbers)
+    if reason := _objection(numbers):
+        return Ruling("hold", reason, numbers)
+    if _is_additive(numbers):
+        return Ruling("promote", "rule A: it names old classes as the reference does", numbers)
+    if numbers.better >= THRESHOLD:
+        return Ruling("promote", f"rule B: it is better than the stable version, {evidence.stable.labels}", numbers)
+    if min(numbers.not_worse, numbers.not_worse_than_reference) < THRESHOLD:
+        return Ruling("hold", f"too close to call: {evidence.stable.labels}", numbers)
+    if not evidence.is_exposed:
+        return Ruling("hold", "it is not worse by the margin, and its ramp is not over", numbers)
+    return Ruling("promote", f"rule C: it is not worse by the margin, {evidence.stable.settled}", numbers)
+
+
+def measure(evidence: PairedEvidence) -> Numbers:
+    """Returns the numbers that the decision rests on."""
+    stable = evidence.stable
+    reference = evidence.reference
+    changes = evidence.changes
+    traffic = evidence.traffic
+    opposite_means = [-mean for mean in evidence.source_means]
+    return Numbers(
+        worse=log_e_below(stable.labels, 0.0),
+        worse_than_reference=log_e_below(reference.labels, -MARGIN),
+        better=log_e_above(stable.labels, 0.0),
+        better_than_reference=log_e_above(reference.labels, 0.0),
+        not_worse=log_e_above(stable.settled, -MARGIN),
+        not_worse_than_reference=log_e_above(reference.settled, -MARGIN),
+        worst_group=max((log_e_below(group, 0.0) for group in evidence.class_groups), default=0.0),
+        sources_worse=log_e_of_means(opposite_means, 0.0),
+        sources_better=log_e_of_means(evidence.source_means, 0.0),
+        errors=log_e_errors(traffic.errors, traffic.answers),
+        slow=log_e_slow(traffic.slow, traffic.timed),
+        mismatch=log_e_mismatch(traffic.keys, traffic.shares),
+        better_on_new=log_e_above(changes.wins_on_new, 0.0),
+        changed=upper_bound(changes.between_old, changes.texts, ERROR),
+        to_new=changes.to_new / max(1, changes.texts),
+        flood=max((_flood(each, changes) for each in changes.new_classes), default=0.0),
+    )
+
+
+def _flood(new: NewClass, changes: NameChanges) -> float:
+    if not new.labels:
+        return math.inf if new.texts else 0.0
+    return (new.texts / max(1, changes.texts)) / (new.labels / changes.labels)
+
+
+def _withdrawal(numbers: Numbers) -> str:
+    """Returns why the candidate is withdrawn, "" where nothing speaks for it."""
+    if numbers.worse >= THRESHOLD and numbers.sources_better < THRESHOLD:
+        return "it is worse than the stable version"
+    if numbers.worse_than_reference >= THRESHOLD:
+        return f"it is worse than the reference by more than {MARGIN:.0%}"
+    if numbers.errors >= OPERATIONAL_THRESHOLD:
+        return "its answers fail"
+    if numbers.slow >= OPERATIONAL_THRESHOLD:
+        return "its answers are slow"
+    return ""
+
+
+def _objection(numbers: Numbers) -> str:
+    """Returns why no rule may promote the candidate, "" where nothing stands against it."""
+    if numbers.mismatch >= OPERATIONAL_THRESHOLD:
+        return "the arms do not get their shares of the traffic: the routing is wrong"
+    if numbers.worst_group >= THRESHOLD:
+        return "it is worse on a group of classes"
+    if numbers.sources_worse >= THRESHOLD:
+        return "it is worse by the sources of the labels, each counted once"
+    return ""
+
+
+def _is_additive(numbers: Numbers) -> bool:
+    if numbers.changed > MAX_CHANGED or numbers.flood > MAX_FLOOD:
+        return False
+    return numbers.to_new < MAX_CHANGED or numbers.better_on_new >= EXCEPTION_THRESHOLD

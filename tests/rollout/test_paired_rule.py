@@ -1,0 +1,160 @@
+"""The rules A, B and C as a table, and what guards them."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.paired_evidence import NameChanges, NewClass, PairedComparison, PairedEvidence, Traffic
+from rollout.paired_rule import THRESHOLD, decide, measure
+from rollout.statistics.paired import PairedTally
+from rollout.statistics.sources import SourceSample
+
+
+def compared(wins: int, ties: int, losses: int) -> PairedComparison:
+    tally = PairedTally(wins, ties, losses)
+    return PairedComparison(labels=tally, settled=tally)
+
+
+EQUAL = compared(20, 1_960, 20)
+BETTER = compared(60, 900, 10)
+WORSE = compared(10, 900, 60)
+ALIKE = NameChanges(texts=2_000, between_old=2)
+"""Recent texts that the candidate names as the reference does: rule A applies."""
+
+
+@pytest.mark.parametrize(
+    ("evidence", "action", "reason"),
+    [
+        pytest.param(PairedEvidence(), "hold", "too close to call", id="nothing is known"),
+        pytest.param(PairedEvidence(changes=ALIKE), "promote", "rule A", id="it names all as before"),
+        pytest.param(PairedEvidence(stable=BETTER), "promote", "rule B", id="better"),
+        pytest.param(PairedEvidence(stable=EQUAL, reference=EQUAL), "hold", "ramp is not over", id="not exposed"),
+        pytest.param(
+            PairedEvidence(stable=EQUAL, reference=EQUAL, is_exposed=True), "promote", "rule C", id="not worse"
+        ),
+        pytest.param(
+            PairedEvidence(stable=replace(EQUAL, settled=PairedTally()), reference=EQUAL, is_exposed=True),
+            "hold",
+            "too close to call",
+            id="most labels of its events are still to come",
+        ),
+        pytest.param(
+            PairedEvidence(stable=EQUAL, reference=compared(10, 800, 30), is_exposed=True),
+            "hold",
+            "too close to call",
+            id="creep: as good as the stable version, and perhaps worse than the reference",
+        ),
+        pytest.param(
+            PairedEvidence(stable=EQUAL, reference=compared(10, 900, 120), is_exposed=True),
+            "withdraw",
+            "worse than the reference by more than 2%",
+            id="creep: as good as the stable version, and worse than the reference",
+        ),
+        pytest.param(PairedEvidence(stable=WORSE, changes=ALIKE), "withdraw", "worse than the stable", id="worse"),
+        pytest.param(
+            PairedEvidence(stable=BETTER, traffic=Traffic(answers=100, errors=4)),
+            "withdraw",
+            "its answers fail",
+            id="better, and it fails",
+        ),
+        pytest.param(
+            PairedEvidence(stable=BETTER, traffic=Traffic(timed=60, slow=55)),
+            "withdraw",
+            "its answers are slow",
+            id="better, and slow",
+        ),
+        pytest.param(
+            PairedEvidence(stable=BETTER, traffic=Traffic(keys=(300, 700), shares=(0.2, 0.8))),
+            "hold",
+            "the routing is wrong",
+            id="better, and the routing is wrong",
+        ),
+        pytest.param(
+            PairedEvidence(stable=BETTER, class_groups=(PairedTally(60, 0, 0), PairedTally(0, 30, 15))),
+            "hold",
+            "worse on a group of classes",
+            id="better, and worse on a group",
+        ),
+        pytest.param(
+            PairedEvidence(stable=BETTER, source_means=(1.0,) + (-0.4,) * 30),
+            "hold",
+            "worse by the sources",
+            id="better by one source, worse by the others",
+        ),
+        pytest.param(
+            PairedEvidence(stable=WORSE, source_means=(-1.0,) + (0.4,) * 30),
+            "hold",
+            "too close to call",
+            id="worse by one source, better by the others",
+        ),
+    ],
+)
+def test_decides(evidence: PairedEvidence, action: str, reason: str) -> None:
+    ruling = decide(evidence)
+    assert ruling.action == action, ruling
+    assert reason in ruling.reason
+
+
+NEW_ONES = replace(ALIKE, to_new=100, new_classes=(NewClass(texts=100, labels=10),), labels=200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_promoted"),
+    [
+        pytest.param(replace(ALIKE, between_old=3), False, id="too many names change"),
+        pytest.param(replace(ALIKE, texts=900, between_old=0), False, id="too few texts to tell"),
+        pytest.param(replace(ALIKE, to_new=9), True, id="few names of new classes"),
+        pytest.param(NEW_ONES, False, id="many names of new classes, none of them labelled"),
+        pytest.param(replace(NEW_ONES, wins_on_new=PairedTally(10, 0, 0)), True, id="many, and they win"),
+        pytest.param(replace(NEW_ONES, wins_on_new=PairedTally(10, 0, 8)), False, id="many, and many are wrong"),
+        pytest.param(
+            replace(NEW_ONES, wins_on_new=PairedTally(10, 0, 0), new_classes=(NewClass(texts=400, labels=10),)),
+            False,
+            id="a flood: a new class takes four times its share",
+        ),
+        pytest.param(replace(ALIKE, new_classes=(NewClass(1, 0),), labels=200), False, id="a class without labels"),
+        pytest.param(replace(ALIKE, new_classes=(NewClass(0, 0),)), True, id="a class that nothing is named"),
+    ],
+)
+def test_rule_a_asks_whether_only_new_classes_were_added(changes: NameChanges, is_promoted: bool) -> None:
+    ruling = decide(PairedEvidence(changes=changes))
+    assert (ruling.action == "promote") == is_promoted, ruling
+
+
+def test_a_source_that_floods_one_verdict_decides_nothing() -> None:
+    """It sends a thousand losses; thirty others see the versions alike. At most 20 labels of a source count."""
+    sample = SourceSample(labels_per_source=20)
+    every = PairedTally()
+    for number in range(1_000):
+        sample.add("flood", number, -1)
+        every += PairedTally(losses=1)
+    for source in range(30):
+        for number in range(20):
+            difference = {0: 1, 1: -1}.get(number, 0)
+            sample.add(f"honest-{source}", number, difference)
+            every += PairedTally.of([difference])
+    evidence = PairedEvidence(stable=PairedComparison(labels=sample.tally()), source_means=sample.means())
+    assert decide(evidence).action == "hold"
+    assert decide(replace(evidence, stable=PairedComparison(labels=every))).action == "withdraw"
+
+
+def test_the_numbers_say_when_the_reference_moves() -> None:
+    """A version that is not worse does not become the reference; one that is better does."""
+    assert measure(PairedEvidence(reference=EQUAL)).better_than_reference < THRESHOLD
+    assert measure(PairedEvidence(reference=BETTER)).better_than_reference >= THRESHOLD
+
+
+COUNTS = st.tuples(st.integers(0, 200), st.integers(0, 2_000), st.integers(0, 200))
+
+
+@given(COUNTS, st.booleans())
+def test_more_right_answers_never_hurt_a_candidate(counts: tuple[int, int, int], is_exposed: bool) -> None:
+    wins, ties, losses = counts
+    order = ["withdraw", "hold", "promote"]
+    ranks: list[int] = []
+    for tally in (compared(wins, ties, losses + 1), compared(wins, ties + 1, losses), compared(wins + 1, ties, losses)):
+        ruling = decide(PairedEvidence(stable=tally, reference=tally, is_exposed=is_exposed))
+        ranks.append(order.index(ruling.action))
+    assert ranks == sorted(ranks)
