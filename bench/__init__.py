@@ -1,6 +1,7 @@
 """Measures every number that is published, one command each: `python -m bench [--only NAME] [--calls N]`.
 
-    benches.py    the register: a name, and a function that yields rows     row.py, results.py, machine.py    the output
+    benches.py    the register: a name, and a function that yields rows
+    row.py, results.py, result_line.py, machine.py            the output
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
     encoder.py, floor.py, kernels.py, precision.py       the encoder; its opponents are in peers/
     kafka_latency.py, kafka_throughput.py, swap_stall.py (with version_faker.py)         the service

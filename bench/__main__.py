@@ -12,14 +12,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bench.benches import BENCHES, Bench
 from bench.fixtures import Fixtures
-from bench.machine import machine, versions
+from bench.machine import PACKAGES, machine, servers_given, versions
 from bench.options import parse_assignments
-from bench.results import HEADER, RESULTS, BenchRows, exclusive, line, surroundings
+from bench.result_line import Surroundings
+from bench.results import HEADER, RESULTS, BenchRows, exclusive, line
 from bench.row import NoResult, Skip
+from services.versions import commit
 
 BUSY = 0.5
 """The load of other processes, in cores, above which a warning is printed."""
@@ -58,10 +63,14 @@ def main() -> int:
 @contextmanager
 def recorded(benches: Sequence[Bench], command: str, path: Path = RESULTS) -> Iterator[dict[str, BenchRows]]:
     """Yields the rows of each benchmark, by its name. What is still in there when it is left is recorded then."""
+    found = versions(set(chain.from_iterable(bench.uses for bench in benches)))
+    given = servers_given()
+    surroundings = Surroundings(machine=machine(), versions=found, command=command, commit=commit())
     rows: dict[str, BenchRows] = {}
     for bench in benches:
-        found = versions(bench.uses, has_own_servers=bench.has_own_servers)
-        rows[bench.name] = BenchRows(bench.name, surroundings(found, command))
+        known = found if bench.has_own_servers else found | given
+        used = {name: known[name] for name in ("python", *PACKAGES, *bench.uses)}
+        rows[bench.name] = BenchRows(bench.name, replace(surroundings, versions=used))
     try:
         yield rows
     finally:

@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -54,20 +54,22 @@ def require_bfloat16() -> None:
         raise Skip("this processor emulates bfloat16")
 
 
-def versions(others: Sequence[str] = (), *, has_own_servers: bool = False) -> dict[str, str]:
+def versions(others: Iterable[str] = ()) -> dict[str, str]:
     """Returns the versions of Python, of PACKAGES, and of `others`: libraries of PEERS and servers of SERVERS.
 
-    `has_own_servers` tells whether servers are started even where the settings give the address of another.
+    The version of a server is that of the one that would be started.
     """
     found = {"python": platform.python_version()}
     for name in (*PACKAGES, *others):
-        if name not in SERVERS:
-            found[name] = _package(name)
-        elif has_own_servers or not _address(name):
-            found[name] = _server(name)
-        else:
-            found[name] = "given by address"
+        found[name] = _server(name) if name in SERVERS else _package(name)
     return found
+
+
+def servers_given() -> dict[str, str]:
+    """Returns the servers whose address is in the settings, so that none is started; their versions are not known."""
+    settings = load(file=None, environ=os.environ).settings
+    addresses = {"broker": settings.bus.bootstrap_servers, "redis-server": settings.store.url}
+    return {name: "given by address" for name, address in addresses.items() if address}
 
 
 def _package(name: str) -> str:
@@ -77,14 +79,7 @@ def _package(name: str) -> str:
         return "missing"
 
 
-def _address(name: str) -> str:
-    """Returns the address of the server in the settings, which is empty where one is started."""
-    settings = load(file=None, environ=os.environ).settings
-    return settings.store.url if name == "redis-server" else settings.bus.bootstrap_servers
-
-
 def _server(name: str) -> str:
-    """Returns the version of the server that would be started."""
     if name == "redis-server":
         try:
             return version_of(find_binary())

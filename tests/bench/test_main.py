@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from bench import __main__ as under_test
 from bench.__main__ import _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
+from bench.machine import PACKAGES
+from bench.result_line import decode
 from bench.results import BenchRows
 from bench.row import NoResult, Row, Skip
+from tests.bench.test_result_line import HERE
 
 
 def half(fixtures: Fixtures) -> Iterator[Row]:
@@ -26,7 +30,7 @@ def skipped(fixtures: Fixtures) -> Iterator[Row]:
 
 def run(bench: Bench) -> tuple[list[Row], list[str]]:
     said: list[str] = []
-    rows = BenchRows(bench.name, {})
+    rows = BenchRows(bench.name, HERE)
     _run(bench, Fixtures(said.append), rows)
     return list(rows), [text.split()[0] for text in said]
 
@@ -68,3 +72,36 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
     assert values(second) == [1, 2, None]
     assert (failed["name"], values(failed)) == ("x.failed", [None, None, None])
     assert second["calls"][2]["note"] == "interrupted by RuntimeError: it fell over"
+
+
+def test_all_benchmarks_of_a_command_have_one_machine_and_commit_and_versions_of_what_each_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answer(name: str, value: Any) -> None:
+        def ask(*_: object) -> Any:
+            asked.append(name)
+            return value
+
+        monkeypatch.setattr(under_test, name, ask)
+
+    answer("machine", "2 x processor")
+    answer("commit", "b24c41f")
+    answer("versions", dict.fromkeys(("python", *PACKAGES, "openvino", "broker"), "1"))
+    answer("servers_given", {"broker": "given by address"})
+    benches = (
+        Bench("encoder", half, uses=("openvino",)),
+        Bench("service", half, uses=("broker",)),
+        Bench("chaos", half, uses=("broker",), has_own_servers=True),
+    )
+    path = tmp_path / "results.jsonl"
+    with recorded(benches, "python -m bench", path) as rows:
+        for bench in benches:
+            rows[bench.name].add(Row.of(name=bench.name, value=1.0, unit="s"))
+    encoder, service, chaos = map(decode, path.read_text().splitlines())
+    assert sorted(asked) == ["commit", "machine", "servers_given", "versions"]
+    common = {"python", *PACKAGES}
+    assert encoder.versions.keys() - common == {"openvino"}
+    assert service.versions.keys() - common == {"broker"}
+    assert (service.versions["broker"], chaos.versions["broker"]) == ("given by address", "1")

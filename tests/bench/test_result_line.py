@@ -1,0 +1,65 @@
+"""Checks the format of results.jsonl, which others read."""
+
+import json
+
+import msgspec
+import pytest
+
+from bench.result_line import ResultLine, Surroundings, decode, encode
+from bench.row import Goal, Peer, Row
+
+HERE = Surroundings(
+    machine="2 x processor",
+    versions={"python": "3.11.7", "openvino": "2026.0"},
+    command="python -m bench",
+    commit="b24c41f",
+)
+PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
+FAST = Row.of(name="fast", value=900.0, unit="events/s", goal=Goal(">=", 2, of_peer=True), peers=PEERS)
+LINE = {
+    "name": "fast",
+    "unit": "events/s",
+    "goal": ">= 2x",
+    "met": True,
+    "min": 900.0,
+    "median": 900.0,
+    "max": 900.0,
+    "calls": [
+        {
+            "value": 900.0,
+            "goal": ">= 2x",
+            "ratio": 3.0,
+            "peers": {"torch": 300.0, "others": 200.0},
+            "missing": [],
+            "unfinished": [],
+            "note": "",
+        }
+    ],
+    "machine": "2 x processor",
+    "versions": {"python": "3.11.7", "openvino": "2026.0"},
+    "command": "python -m bench",
+    "commit": "b24c41f",
+}
+
+
+def test_a_line_has_exactly_the_names_that_were_promised() -> None:
+    line = encode(ResultLine.of(FAST, HERE)).decode()
+    assert line.endswith("}\n")
+    assert json.loads(line) == LINE
+    assert list(json.loads(line)) == list(LINE)
+
+
+def test_a_line_is_read_back_as_it_was_written() -> None:
+    missed = Row.of(name="slow", value=None, unit="ms", goal=Goal("<=", 5), note="it was not there")
+    for row in (FAST, missed):
+        record = ResultLine.of(row, HERE)
+        assert decode(encode(record).decode()) == record
+    assert (record.median, record.met) == (None, False)
+
+
+@pytest.mark.parametrize(("left_out", "added"), [("commit", ""), ("", "peer")])
+def test_a_line_of_another_format_is_refused(left_out: str, added: str) -> None:
+    line = {name: value for name, value in LINE.items() if name != left_out}
+    line |= {added: None} if added else {}
+    with pytest.raises(msgspec.ValidationError, match=left_out or added):
+        decode(json.dumps(line))

@@ -1,0 +1,28 @@
+"""The published rows are lines as a benchmark writes them, and each says where, with what and how it was measured."""
+
+import re
+from statistics import median
+
+import pytest
+
+from bench.machine import PACKAGES
+from bench.result_line import ResultLine, decode
+from services.versions import ROOT
+
+LINES = list(map(decode, (ROOT / "docs" / "results.jsonl").read_text().splitlines()))
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.name}, {line.commit}")
+def test_a_row_says_where_and_with_what_it_was_measured(line: ResultLine) -> None:
+    assert re.match(r"\d+ x ", line.machine)
+    known = {name for name, version in line.versions.items() if version}
+    assert known >= {"python", *PACKAGES}
+    assert line.command.startswith("python -m bench")
+    assert re.fullmatch(r"[0-9a-f]{7,}\+?", line.commit)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: f"{line.name}, {line.commit}")
+def test_the_spread_of_a_row_is_that_of_its_calls(line: ResultLine) -> None:
+    values = [call.value for call in line.calls if call.value is not None]
+    spread = (min(values), median(values), max(values)) if values else (None, None, None)
+    assert (line.min, line.median, line.max) == spread
