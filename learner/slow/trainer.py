@@ -121,9 +121,9 @@ class Trainer:
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
         """Takes one step on texts, given by their activations below the top; returns the loss.
 
-        The first `sizes[0]` texts are fresh, then come the draws from the memory, each of its size. A step whose loss
-        or gradient is not finite changes nothing, and its loss is returned as it is. Raises NonFinite when the weights
-        themselves no longer fit their served form.
+        The first `sizes[0]` texts are fresh, then come the draws from the memory, each of its size. A draw of no texts,
+        from an empty memory, does not count. A step whose loss or gradient is not finite changes nothing, and its loss
+        is returned as it is. Raises NonFinite when the weights themselves no longer fit their served form.
         """
         logits_BC = self._logits(self._strata, self._head_CD, x_TD, layout)
         fresh, *draws = map(
@@ -132,8 +132,9 @@ class Trainer:
             torch.split(rows_B, list(sizes)),
             self._before(x_TD, layout, sizes),
         )
+        replayed = [draw for draw in draws if len(draw.labels_B)]
         self._optimizer.zero_grad()
-        loss = self._strategy.backward(self._parameters, fresh, draws)
+        loss = self._strategy.backward(self._parameters, fresh, replayed)
         norm = nn.utils.clip_grad_norm_(self._parameters, self._max_gradient_norm)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
             return float("nan")

@@ -1,8 +1,12 @@
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from evals.continual.ewc import ElasticWeights
 from learner.slow.strategies.strategy import Outputs
+from tests.learner.slow.strategies.checks import PLACES, Places, check_strategy
+from tests.learner.slow.strategies.outputs import outputs, weights
 
 
 def nothing(w: Tensor) -> Outputs:
@@ -28,3 +32,16 @@ def test_what_mattered_is_held_where_it_was() -> None:
 
 def test_the_first_stage_is_free() -> None:
     assert gradient_at(ElasticWeights(strength=3.0, decay=1.0), 1.5) == [0.0, 0.0]
+
+
+@given(st.data(), PLACES, st.sampled_from([1.0, 20.0]))
+def test_a_step_is_finite_and_independent_of_the_order_of_its_samples(
+    data: st.DataObject, fresh: Places, scale: float
+) -> None:
+    def make() -> ElasticWeights:
+        strategy = ElasticWeights(strength=3.0, decay=0.5)
+        earlier_CD = weights()
+        strategy.end_stage([earlier_CD], [strategy.class_loss(outputs(earlier_CD, 0, 3))])
+        return strategy
+
+    check_strategy(make, data, fresh, [], scale)

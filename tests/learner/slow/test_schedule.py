@@ -4,13 +4,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from learner.config import SlowStrategy
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.slow.schedule import IdleTimer, RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
+from learner.slow.strategies.in_rounds import draws_per_step
 from tests.learner.slow.rounds import SAMPLES, replay
 from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer, feedback
@@ -20,8 +26,12 @@ EVERY = 60
 
 
 def memory(size: int) -> Replay[Labelled]:
+    return memory_of(labelled(0, size))
+
+
+def memory_of(samples: list[Labelled]) -> Replay[Labelled]:
     replay = Replay[Labelled](1_000, 1 << 20, key_of=hash_key(0))
-    replay.add(labelled(0, size))
+    replay.add(samples)
     return replay
 
 
@@ -172,6 +182,32 @@ def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tup
     for fresh in (SAMPLES[:10], []):  # without fresh samples the memory stands in
         plan = draw_plan(1, fresh, replay(), steps=2, sizes=step_sizes(8, num_draws), seed=0)
         assert [sizes_of(step) for step in plan.steps] == [sizes] * 2
+
+
+@pytest.mark.parametrize("name", get_args(SlowStrategy))
+@given(
+    fresh=st.permutations(SAMPLES[:7]),
+    held=st.permutations(SAMPLES[7:20]),
+    size=st.integers(8, 12),
+    steps=st.integers(1, 4),
+)
+def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on_their_order(
+    name: SlowStrategy, fresh: list[Labelled], held: list[Labelled], size: int, steps: int
+) -> None:
+    sizes = step_sizes(size, draws_per_step(name))
+    plan = draw_plan(1, fresh, memory_of(held), steps=steps, sizes=sizes, seed=0)
+    assert plan == draw_plan(1, SAMPLES[:7], memory_of(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
+    assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
+    taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
+    times = [taken[sample] for sample in fresh]
+    assert max(times) - min(times) <= 1
+
+
+@pytest.mark.parametrize("name", get_args(SlowStrategy))
+def test_draws_from_an_empty_memory_have_no_samples(name: SlowStrategy) -> None:
+    num_draws = draws_per_step(name)
+    plan = draw_plan(1, SAMPLES[:7], memory_of([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
+    assert [step.draws for step in plan.steps] == [[[]] * num_draws] * 2
 
 
 def test_texts_without_a_label_are_listed_once_and_name_no_class() -> None:

@@ -6,6 +6,7 @@ import torch
 
 from learner.config import SlowStrategy
 from learner.export import export_encoder
+from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import Trainer, load_top, top_state, with_own_top
 from model.strata import Strata
 from tests.learner.small_learner import labelled, small_config, small_served, small_strata
@@ -54,6 +55,17 @@ def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> Non
     assert {name for name in served.tensors if served.tensors[name].entry != changed.tensors[name].entry} == {
         f"layers.1.{part}" for part in ("qkv", "out", "norm1", "up", "down", "norm2")
     }
+
+
+@pytest.mark.parametrize("name", get_args(SlowStrategy))
+def test_a_draw_from_an_empty_memory_is_none(name: SlowStrategy) -> None:
+    x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
+    losses = []
+    for num_draws in (0, draws_per_step(name)):
+        it = trainer(with_own_top(small_strata(), 1), {"slow_strategy": name})
+        losses.append(it.step(x_TD, layout, ROWS, (len(SAMPLES), *[0] * num_draws)))
+    assert math.isfinite(losses[0])
+    assert losses[0] == losses[1]
 
 
 def test_the_rates_decay_to_zero() -> None:
