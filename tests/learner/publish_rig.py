@@ -5,8 +5,9 @@ from pathlib import Path
 from learner.leadership import Leadership
 from learner.release.publisher import WeightPublisher
 from learner.state.checkpoint import Checkpoints
-from tests.learner.small_learner import small_config, small_learner
+from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import stream
+from wire.receipts import Receipts
 from wire.records import Arm, RolloutPlan
 from wire.store import Store
 
@@ -14,14 +15,15 @@ from wire.store import Store
 class PublishRig:
     """A learner that publishes into a store, with a clock that stands still unless it is moved."""
 
-    def __init__(self, store: Store, folder: Path, **changed: float | str) -> None:
+    def __init__(self, store: Store, folder: Path, receipts: Receipts | None = None, /, **changed: Setting) -> None:
+        self._receipts = receipts
         self._changed = changed
         self.store = store
         self.folder = folder
         self.now_s = 0.0
         self.start()
 
-    def start(self, **changed: float | str) -> None:
+    def start(self, **changed: Setting) -> None:
         """Restores the newest checkpoint as a new process would, under `changed` settings."""
         self._changed |= changed
         self.checkpoints = Checkpoints(self.folder, num_newest=3)
@@ -30,7 +32,7 @@ class PublishRig:
         )
         assert self.leadership.acquire()
         self.config = small_config(trainable_layers=0, **self._changed)
-        self.learner = small_learner(trainable_layers=0, **self._changed)
+        self.learner = small_learner(self._receipts, trainable_layers=0, **self._changed)
         self.publisher = WeightPublisher(
             self.learner,
             self.store,

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from safetensors.torch import save_file
@@ -20,6 +21,8 @@ from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
+from wire.config import TrustConfig
+from wire.receipts import Receipts
 from wire.subjects import Subjects
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
@@ -27,6 +30,8 @@ torch.set_num_threads(1)  # small tensors, and tests that run side by side
 CONFIG = StrataConfig(
     vocab=30522, d_model=64, n_layers=2, n_heads=2, d_ff=128, max_pos=256, head_features=96, label_capacity=8
 )
+
+Setting: TypeAlias = float | str | TrustConfig
 
 SMALL = LearnerConfig(
     num_features=96,
@@ -66,11 +71,11 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
 SUBJECTS = Subjects(b"a key for the tests")
 
 
-def small_learner(**changed: float | str) -> Learner:
-    return Learner(small_config(**changed), small_strata(), tokenizer(), subjects=SUBJECTS)
+def small_learner(receipts: Receipts | None = None, /, **changed: Setting) -> Learner:
+    return Learner(small_config(**changed), small_strata(), tokenizer(), receipts=receipts, subjects=SUBJECTS)
 
 
-def small_config(**changed: float | str) -> LearnerConfig:
+def small_config(**changed: Setting) -> LearnerConfig:
     return replace(SMALL, **changed)  # type: ignore[arg-type]
 
 
