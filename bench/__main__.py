@@ -51,7 +51,7 @@ def main() -> int:
         say(HEADER)
         with recorded(chosen, _command()) as rows:
             for number in range(1, arguments.calls + 1):
-                with closing(Fixtures(say, options)) as fixtures:
+                with closing(Fixtures(say, options, is_bounded=not arguments.only)) as fixtures:
                     for bench in chosen:
                         say(f"{bench.name}, call {number} of {arguments.calls} ...")
                         _run(bench, fixtures, rows[bench.name])

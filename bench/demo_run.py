@@ -19,6 +19,10 @@ from wire.threads import BackgroundThread
 
 ARGUMENTS = ("demo", "--data", "clinc150")
 POLL_INTERVAL_S = 2.0
+LIMIT_S = 900.0
+"""How long the run may take."""
+
+TOLD_CHARS = 2000
 FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
 
 
@@ -43,17 +47,22 @@ def run_demo() -> DemoRun:
     clinc150()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
+        log = Path(folder) / "output.txt"
         argv = [sys.executable, "-m", "services.cli", *ARGUMENTS, "--json", str(out)]
         env = {**os.environ, "LIFELONG_DATA": str(data_folder()), "LIFELONG_STATE_DIR": folder}
         start_s = time.monotonic()
-        demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        with log.open("w") as file:
+            demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
         peak = PeakMemory(demo.pid)
-        lines = _lines(demo)
+        is_over = _await_end(demo)
         peak_bytes = peak.stop()
         took_s = time.monotonic() - start_s
+        text = log.read_text()
+        if not is_over:
+            raise NoResult(f"lifelong demo did not end within the limit of {LIMIT_S:g} s: {text[-TOLD_CHARS:]}")
         if not out.exists():
-            raise NoResult(f"lifelong demo ended with {demo.wait()}: {''.join(lines[-20:])}")
-        match = next(filter(None, map(FIRST_ANSWER.search, lines)), None)
+            raise NoResult(f"lifelong demo ended with {demo.returncode}: {text[-TOLD_CHARS:]}")
+        match = FIRST_ANSWER.search(text)
         first_answer_s = float(match.group(1)) if match else None
         figures = json.loads(out.read_text())
         if num := figures["restarts"]:
@@ -61,14 +70,16 @@ def run_demo() -> DemoRun:
         return DemoRun(figures, first_answer_s, peak_bytes, took_s)
 
 
-def _lines(demo: subprocess.Popen[str]) -> list[str]:
-    assert demo.stdout is not None
+def _await_end(demo: subprocess.Popen[bytes]) -> bool:
+    """Waits until the demo ends by itself; returns False where it was ended after LIMIT_S."""
     try:
-        return list(demo.stdout)
+        demo.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return False
     finally:
         demo.terminate()
         demo.wait()
-        demo.stdout.close()
+    return True
 
 
 class PeakMemory:

@@ -8,26 +8,28 @@ accuracy" is a mean cosine to full precision of 0.999, or ours where ours is low
 is the least time that its matrices take on this machine, which is measured in the same minutes.
 
 A goal against peers is judged only where all of them ran, each with the best of all its settings. A peer whose
-precision the processor would emulate is no contender: it is left out, and the row says so.
+precision the processor would emulate is no contender: it is left out, and the row says so. Where all benchmarks run,
+peers are started, compiled and searched for PEERS_S at most; those that are not ready then are missing. What was made
+and tried until then is remembered, so that the next call goes on from there.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from rich.console import Console
 
 from bench.fixtures import Fixtures
 from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
-from bench.peers.race import Contestant, Race, disturbance
+from bench.peers.field import Field, Say, prepared, started
+from bench.peers.race import Race, disturbance
 from bench.peers.runner import Runner
 from bench.peers.summary import summary
 from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
 from bench.process import PeerFailed, run_module
-from bench.row import Goal, Peer, Row, Skip
+from bench.row import Goal, Peer, Row
 from services.tune.table import num_cores
 
 FLOOR = Goal(">=", 75)
@@ -35,9 +37,7 @@ DISTURBED = 1.1
 INT4_TIME = {ONE_SHORT: Goal("<=", 1.2), ONE_TOKEN: Goal("<=", 1.0)}
 PAIR_ROUNDS = 5
 PAIR_S = 0.8
-
-Say: TypeAlias = Callable[[str], None]
-"""Takes a line for the one who waits."""
+PEERS_S = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,58 +75,21 @@ class MachineLimits:
         return self.peak_of if self.floor_ms(operations) > self.read_ms else "reading all matrices"
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """The encoders of a race: those that run, and why others do not."""
-
-    runners: dict[str, Runner]
-    missing: dict[str, str]
-    """Why a peer that should run does not, by name."""
-    left_out: dict[str, str]
-    """Why a peer is no contender on this machine, by name."""
-
-    @property
-    def note(self) -> str:
-        """What a row says of the peers that were left out."""
-        return "; ".join(f"left out: {name} ({why})" for name, why in self.left_out.items())
-
-
 def measure(fixtures: Fixtures) -> Iterator[Row]:
-    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, fixtures.say) as field:
+    deadline_s = fixtures.deadline_s(PEERS_S)
+    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, fixtures.say, deadline_s) as field:
         yield from _raced(field, WORKLOADS, fixtures.say)
         for work in INT4_TIME:
             eight, four = (field.runners[name].prepare(work) for name in (OURS, OURS_INT4))
             yield _int4(Race(work, eight, (four,)))
     if (num_threads := num_cores()) > 1:
-        with started((OURS, PEAK, READ, *PEERS), num_threads, fixtures.say) as field:
+        with started((OURS, PEAK, READ, *PEERS), num_threads, fixtures.say, deadline_s) as field:
             yield from _raced(field, (NATURAL,), fixtures.say)
             yield _replicas(field.runners[OURS])
     packed = run_module("bench.peers.ours_pack", "1")
     yield Row.of(name="encoder.swap", value=round(packed["ms"], 1), unit="ms to pack all", goal=Goal("<=", 100))
     share = round(packed["int4_bytes"] / packed["int8_bytes"], 3)
     yield Row.of(name="encoder.int4.memory", value=share, unit="x INT8", goal=Goal("<=", 0.53))
-
-
-@contextmanager
-def started(names: Sequence[str], num_threads: int, say: Say) -> Iterator[Field]:
-    """Starts the encoders, and ends them when left. Raises PeerFailed where one of ours cannot run."""
-    say(f"encoder: {len(names)} encoders of {num_threads} threads are started; models are made the first time ...")
-    with ExitStack() as stack:
-        runners = {name: stack.enter_context(closing(Runner(name, num_threads))) for name in names}
-        field = Field({}, {}, {})
-        for name, runner in runners.items():
-            try:
-                runner.wait()
-                field.runners[name] = runner
-            except Skip as why:
-                say(f"encoder: {name}: left out: {why}")
-                field.left_out[name] = str(why)
-            except PeerFailed as why:
-                if name not in PEERS:
-                    raise
-                say(f"encoder: {name}: missing: {why}")
-                field.missing[name] = str(why)
-        yield field
 
 
 def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
@@ -136,8 +99,8 @@ def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
     peak, read = (runners[name].prepare(works[0]) for name in (PEAK, READ))
     races: list[Race] = []
     for work in works:
-        say(f"encoder: {work.name}: {len(runners)} encoders are prepared ...")
-        entries, broken = _prepared(runners, work, say)
+        say(f"encoder: {work.name}: encoders are prepared ...")
+        entries, broken = prepared(field, work, say)
         race = Race(work, entries[OURS], tuple(entries[name] for name in PEERS if name in entries))
         peak.run()
         race.run()
@@ -157,28 +120,6 @@ def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
     peak_row = _name("peak", num_threads)
     yield Row.of(name=peak_row, value=round(limits.peak_per_s / 1e9), unit="INT8 GOP/s", note=peak.how)
     yield Row.of(name=_name("read", num_threads), value=round(limits.read_ms, 3), unit="ms to read all matrices")
-
-
-def _prepared(runners: Mapping[str, Runner], work: Workload, say: Say) -> tuple[dict[str, Contestant], list[str]]:
-    """Returns ours and the peers', and the names of those that broke.
-
-    Where each has one thread, as many are prepared at a time as there are cores.
-    """
-    broken: list[str] = []
-
-    def prepare(runner: Runner) -> Contestant | None:
-        try:
-            return runner.prepare(work)
-        except PeerFailed as why:
-            if runner.name not in PEERS:
-                raise
-            say(f"encoder: {runner.name}: no {work.name}: {why}")
-            broken.append(runner.name)
-            return None
-
-    chosen = [runner for name, runner in runners.items() if name in (OURS, *PEERS)]
-    with ThreadPoolExecutor(max(1, num_cores() // chosen[0].num_threads)) as threads:
-        return {entry.name: entry for entry in threads.map(prepare, chosen) if entry}, broken
 
 
 def _rows(race: Race, name: str, *, missing: tuple[str, ...], note: str) -> Iterator[Row]:

@@ -6,6 +6,8 @@
 They never run at the same time: there are two cores.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
@@ -21,18 +23,29 @@ S = TypeVar("S")
 
 
 class Fixtures:
-    """Owns what runs. `close` ends it."""
+    """Owns what runs. `close` ends it. `is_bounded` says that all benchmarks run, in half an hour."""
 
-    def __init__(self, say: Callable[[str], None], options: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        options: Mapping[str, str] = MappingProxyType({}),
+        *,
+        is_bounded: bool = False,
+    ) -> None:
         self.say = say
         """Takes a line for the one who waits."""
         self._options = options
+        self._is_bounded = is_bounded
         self._running = ExitStack()
         self._service: Service | None = None
 
     def sized(self, size: S) -> S:
         """Returns the size of a benchmark with the options of the command line. Raises BadOption."""
         return with_options(size, self._options)
+
+    def deadline_s(self, seconds: float) -> float:
+        """Returns the monotonic time in so many seconds; where a single benchmark was named it has no deadline."""
+        return time.monotonic() + seconds if self._is_bounded else math.inf
 
     def service(self) -> Service:
         """Returns a service that answers and has nothing to learn. Raises Skip where there is no data, and NoResult."""

@@ -9,7 +9,8 @@ three rounds.
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from bench.fixtures import Fixtures
 from bench.kafka_latency import latency_ms
+from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
 from bench.process import PeerFailed, run_module
 from bench.row import Goal, NoResult, Peer, Row
@@ -50,6 +52,9 @@ LOOPS = (
 LOOP_S = 300.0
 """How long a loop may take, its rounds included. The first time, its model is exported and calibrated."""
 
+LOOPS_S = 180.0
+"""How long all loops may take where all benchmarks run. The loops that have not ended then are missing."""
+
 LIBRARY = "our service, torch's INT8 operations"
 
 
@@ -60,7 +65,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     p99_ms = latency_ms(service)["p99"]
     fixtures.stop_service()
     goal = Goal(">=", 2, of_peer=True)
-    yield against_loops(ours, goal, _loops(service.items, fixtures.say))
+    yield against_loops(ours, goal, _loops(service.items, fixtures))
     fixtures.say(f"{LIBRARY}: started ...")
     with _library_kernels(), running_service() as service:
         peers = (Peer(LIBRARY, _ours(service)),)
@@ -103,21 +108,30 @@ def _round(service: Service) -> float:
         return per_second(participants.ledger.throughput())
 
 
-def _loops(items: tuple[StreamItem, ...], say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def _loops(items: tuple[StreamItem, ...], fixtures: Fixtures) -> dict[str, dict[str, Any]]:
     """Runs the loops one after the other; returns what each printed, by its encoder."""
+    deadline_s = fixtures.deadline_s(LOOPS_S)
     measured: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder, _broker(Path(folder)) as broker:
         config = BusConfig(bootstrap_servers=broker.bootstrap_servers, prefix="peer.")
         _fill(config, items)
         for name in LOOPS:
-            say(f"kafka_throughput: a loop with {name} ...")
-            arguments = (name, config.bootstrap_servers, str(NUM_PEER_EVENTS), str(num_cores()))
-            try:
-                measured[name] = run_module("bench.peers.kafka_loop", *arguments, limit_s=LOOP_S)
-            except PeerFailed as why:
-                measured[name] = {"missing": str(why)}
-            say(f"kafka_throughput: {name}: {measured[name]}")
+            fixtures.say(f"kafka_throughput: a loop with {name} ...")
+            measured[name] = _loop(name, config.bootstrap_servers, limit_s=min(LOOP_S, deadline_s - time.monotonic()))
+            fixtures.say(f"kafka_throughput: {name}: {measured[name]}")
     return measured
+
+
+def _loop(name: str, bootstrap_servers: str, *, limit_s: float) -> dict[str, Any]:
+    """Runs one loop; returns what it printed, or why it is missing."""
+    if limit_s <= 0:
+        return {"missing": NO_TIME}
+    arguments = (name, bootstrap_servers, str(NUM_PEER_EVENTS), str(num_cores()))
+    try:
+        found: dict[str, Any] = run_module("bench.peers.kafka_loop", *arguments, limit_s=limit_s)
+    except PeerFailed as why:
+        return {"missing": str(why)}
+    return found
 
 
 def against_loops(ours: float, goal: Goal, measured: Mapping[str, Mapping[str, Any]]) -> Row:

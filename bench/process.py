@@ -27,7 +27,7 @@ def run_module(module: str, *arguments: str, limit_s: float = LIMIT_S) -> Any:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise PeerFailed(f"{module} did not end within the limit of {limit_s:g} s") from error
+        raise PeerFailed(f"{module} did not end within the limit of {limit_s:.0f} s") from error
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         raise PeerFailed(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}")

@@ -1,6 +1,7 @@
 """The sides of a comparison, each a program in a process of its own: what others would do, and ours beside it.
 
-engine.py     serves one encoder of engines.py over pipes; runner.py is the other end; race.py times them in turns
+engine.py     serves one encoder of engines.py over pipes; runner.py is the other end
+field.py      starts and prepares the encoders of a race; race.py times them in turns
 workloads.py  the batches; rectangles.py tries how a padded encoder takes them fastest, choices.py remembers it
 padded.py     their model; cache.py stores it as exported, calibration.py has the texts of static quantization
 torch_peers.py, onnx_peers.py, openvino_peers.py, ours.py    the encoders

@@ -35,7 +35,7 @@ MAX_BATCH = NATURAL.num_texts
 NUM_CLASSES = 150
 ROUNDS = 3
 PATIENCE_MS = 30_000
-MEASURE_S = 30.0
+MEASURE_S = 8.0
 """A round ends after this long, or when all events are answered."""
 
 

@@ -1,6 +1,7 @@
 """Starts a `bench.peers.engine`, asks it, and ends it. No answer is waited for without a limit."""
 
 import json
+import math
 import os
 import select
 import subprocess
@@ -32,7 +33,7 @@ class Runner:
     def __init__(self, name: str, num_threads: int) -> None:
         self.name = name
         self.num_threads = num_threads
-        self._ready_by_s = time.monotonic() + START_S
+        self._started_s = time.monotonic()
         self._log = folder("logs") / f"{name}-{num_threads}.txt"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -45,17 +46,18 @@ class Runner:
                 text=True,
             )
 
-    def wait(self) -> None:
+    def wait(self, deadline_s: float = math.inf) -> None:
         """Waits until the encoder is ready. Raises Skip where it is left out here, PeerFailed where it is missing."""
-        answer = self._answer("ready", self._ready_by_s - time.monotonic(), START_S)
+        limit_s = min(START_S, deadline_s - self._started_s)
+        answer = self._answer("ready", self._started_s + limit_s - time.monotonic(), limit_s)
         if why := answer.get("left_out"):
             raise Skip(why)
         if why := answer.get("missing"):
             raise PeerFailed(why)
 
-    def prepare(self, workload: Workload) -> Contestant:
+    def prepare(self, workload: Workload, deadline_s: float = math.inf) -> Contestant:
         """Prepares the encoder for a workload."""
-        answer = self._ask(workload, PREPARE_S)
+        answer = self._ask(workload, min(PREPARE_S, deadline_s - time.monotonic()))
         is_single_threaded = self.num_threads == 1
         return Contestant(
             name=self.name, time_turn=lambda: self.run(workload), is_single_threaded=is_single_threaded, **answer
@@ -83,7 +85,7 @@ class Runner:
         ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, left_s))
         if not ready:
             self._process.kill()
-            raise PeerFailed(f"{self.name}: not {what} within the limit of {limit_s:g} s")
+            raise PeerFailed(f"{self.name}: not {what} within the limit of {limit_s:.0f} s")
         if line := self._process.stdout.readline():
             return json.loads(line)
         raise PeerFailed(f"{self.name} ended with {self._process.wait()}: {self._log.read_text().strip()[-500:]}")

@@ -1,10 +1,8 @@
 """Checks the rows of the encoder."""
 
-from pathlib import Path
-
 import pytest
 
-from bench.encoder import GOALS, Field, MachineLimits, _floor, _int4, _rows, started
+from bench.encoder import GOALS, MachineLimits, _floor, _int4, _rows
 from bench.peers.race import Race, Turn
 from bench.peers.workloads import NATURAL, ONE_SHORT, WORKLOADS
 from bench.process import PeerFailed
@@ -71,21 +69,3 @@ def test_without_peers_a_goal_against_them_is_neither_met_nor_missed() -> None:
     race.run()
     for row in _rows(race, "x", missing=(), note=""):
         assert (row.calls[0].peers, row.met) == ((), None)
-
-
-def test_peers_that_are_left_out_are_named_with_the_reason() -> None:
-    assert Field({}, {}, {}).note == ""
-    assert Field({}, {}, {"torch bf16": "emulated"}).note == "left out: torch bf16 (emulated)"
-
-
-def test_a_peer_that_is_not_installed_is_missing_and_said_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "openvino.py").write_text("raise ImportError('no OpenVINO')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    said: list[str] = []
-    with started(("OpenVINO static",), 1, said.append) as field:
-        assert not field.runners
-        assert list(field.missing) == ["OpenVINO static"]
-    assert said[-1].startswith("encoder: OpenVINO static: missing: ")
-    assert said[-1].endswith("; pip install 'lifelong[bench]'")

@@ -1,5 +1,8 @@
 """Checks what benchmarks share."""
 
+import math
+import time
+
 import pytest
 
 from bench import fixtures as under_test
@@ -22,3 +25,9 @@ def test_a_demo_that_failed_is_not_repeated_for_the_next_benchmark(monkeypatch: 
         with pytest.raises(NoResult, match="started again"):
             _ = fixtures.demo
     assert num_runs == 1
+
+
+def test_peers_have_a_deadline_where_all_benchmarks_run() -> None:
+    assert Fixtures(print).deadline_s(240.0) == math.inf
+    left_s = Fixtures(print, is_bounded=True).deadline_s(240.0) - time.monotonic()
+    assert left_s == pytest.approx(240.0, abs=5.0)

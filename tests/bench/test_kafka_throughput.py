@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from bench.kafka_throughput import LOOPS, against_loops
+from bench.kafka_throughput import LOOPS, _loop, against_loops
 from bench.peers.engines import PEERS
+from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
 from bench.row import Goal, Peer
 
@@ -34,3 +35,10 @@ def test_the_goal_is_judged_where_every_loop_has_its_best_settings() -> None:
 
 def test_every_loop_has_an_encoder() -> None:
     assert set(LOOPS) <= {UNPADDED, *PEERS}
+
+
+def test_a_loop_for_which_no_time_is_left_is_missing() -> None:
+    measured = {"a": WHOLE, "b": _loop(UNPADDED, "localhost:1", limit_s=-1.0)}
+    assert measured["b"] == {"missing": NO_TIME}
+    row = against_loops(2000.0, GOAL, measured)
+    assert (row.calls[0].missing, row.met) == (("b",), None)
