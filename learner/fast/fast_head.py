@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
-from learner.fast.ridge import RidgeHead, on_grid
+from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.memory.replay import Labelled
 
 Z_GRID = 2.0**24
@@ -29,20 +29,26 @@ class FastHead:
         self.served = served
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
         self._penalty = penalty
-        self._z_sums_CD = torch.zeros(config.label_capacity, config.d_model, dtype=torch.float64)
+        self.z_sums_CD = torch.zeros(config.label_capacity, config.d_model, dtype=torch.float64)
 
     def learn_many(self, samples: Sequence[Labelled]) -> Tensor:
         """Learns samples whose labels were admitted; returns the distance of each to the nearest class mean before.
 
         Distances_B are 1 - cosine: 1 where no class has a sample yet.
         """
-        if not samples:
+        return self.learn_vectors(self.encode(samples), [sample.label for sample in samples])
+
+    def encode(self, samples: Sequence[Labelled]) -> Tensor:
+        """Returns z_BD of the samples' texts under the encoder of this head."""
+        return self.served.z_many([sample.text for sample in samples])
+
+    def learn_vectors(self, z_BD: Tensor, labels: Sequence[str]) -> Tensor:
+        """Learns samples that were encoded; otherwise as `learn_many`."""
+        if not labels:
             return torch.empty(0)
-        z_BD = self.served.z_many([sample.text for sample in samples])
-        labels = [sample.label for sample in samples]
         self.ridge.learn_many(self.served.features(z_BD), labels)
         distances_B = 1 - (z_BD @ self.means(self.ridge.classes).T).amax(dim=1)
-        self._z_sums_CD.index_add_(0, self.ridge.rows_of(labels), on_grid(z_BD, Z_GRID))
+        self.z_sums_CD.index_add_(0, self.ridge.rows_of(labels), on_grid(z_BD, Z_GRID))
         return distances_B
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
@@ -53,12 +59,19 @@ class FastHead:
 
     def unlearn_many(self, samples: Sequence[Labelled]) -> None:
         """Removes samples that were learnt here: afterwards the head is one that never saw them."""
-        if not samples:
+        self.unlearn_vectors(self.encode(samples), [sample.label for sample in samples])
+
+    def unlearn_vectors(self, z_BD: Tensor, labels: Sequence[str]) -> None:
+        """Removes samples that were encoded; otherwise as `unlearn_many`."""
+        if not labels:
             return
-        z_BD = self.served.z_many([sample.text for sample in samples])
-        labels = [sample.label for sample in samples]
         self.ridge.unlearn_many(self.served.features(z_BD), labels)
-        self._z_sums_CD.index_add_(0, self.ridge.rows_of(labels), -on_grid(z_BD, Z_GRID))
+        self.z_sums_CD.index_add_(0, self.ridge.rows_of(labels), -on_grid(z_BD, Z_GRID))
+
+    def add_sums(self, sums: RidgeSums, z_sums_CD: Tensor) -> None:
+        """Adds sums of samples that were not learnt here, rounded to the grids."""
+        self.ridge.add_sums(sums)
+        self.z_sums_CD += on_grid(z_sums_CD, Z_GRID)
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Removes all of a class, which is `samples`, and gives its row to another class."""
@@ -67,7 +80,7 @@ class FastHead:
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """Returns the mean direction of each class, z_CD of unit length."""
-        return torch.nn.functional.normalize(self._z_sums_CD[self.ridge.rows_of(labels)], dim=1).float()
+        return torch.nn.functional.normalize(self.z_sums_CD[self.ridge.rows_of(labels)], dim=1).float()
 
     def successor(self, served: ServedEncoder) -> "FastHead":
         """Returns an empty fast head for the next encoder, with the same rows for the same classes."""
@@ -90,10 +103,10 @@ class FastHead:
 
     def export(self) -> dict[str, Tensor]:
         """Returns the sums by name. The caller stores the classes beside them."""
-        return self.ridge.export() | {"z": self._z_sums_CD[: len(self.ridge.classes)].clone()}
+        return self.ridge.export() | {"z": self.z_sums_CD[: len(self.ridge.classes)].clone()}
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Becomes the fast head whose sums and classes were exported."""
         self.ridge.restore(sums, classes)
-        self._z_sums_CD.zero_()
-        self._z_sums_CD[: len(classes)] = sums["z"]
+        self.z_sums_CD.zero_()
+        self.z_sums_CD[: len(classes)] = sums["z"]

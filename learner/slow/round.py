@@ -1,6 +1,7 @@
 """A slow round: training beside the published encoder, one small unit of work at a time.
 
-    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE --> REBUILD the fast head -> MEASURE -> DONE
+    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE
+                      --> REBUILD the fast head from the memory --> (CARRY_OVER) --> MEASURE --> DONE
 
 A round starts after a number of labels. When labels stay away, one more round goes over the memory, twice (a rehearsal:
 CLINC150 gains 0.9 points by it, and its last classes most). Where most texts have no label, two more rounds train on
@@ -8,7 +9,8 @@ pseudo-labels of those texts (`learner.slow.pseudo_labels`). All batches are dra
 from the round's own rng. So what a round learns is a function of three things: its plan, the class means that it starts
 from, and the encoder. A checkpoint holds these, and a restart repeats the round from them; the state of the optimizer
 is not kept. The published encoder keeps serving and the fast head keeps learning under it; labels that come while the
-next fast head is rebuilt are learnt under both encoders (`learn_meanwhile`).
+next fast head is rebuilt are learnt under both encoders (`learn_meanwhile`). What the fast head knows beyond the memory
+is carried over (`learner.fast.carry_over`).
 
 Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
 """
@@ -26,6 +28,7 @@ from torch import Tensor
 from learner.config import LearnerConfig, is_import_path
 from learner.export import export_encoder
 from learner.failpoints import failpoint
+from learner.fast.carry_over import CarryOver
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
@@ -46,6 +49,7 @@ class Phase(Enum):
     TRAIN = "train"
     STORE = "store"
     REBUILD = "rebuild"
+    CARRY_OVER = "carry_over"
     MEASURE = "measure"
     DONE = "done"
 
@@ -71,6 +75,7 @@ class SlowRound:
         self.next_fast_head = fast_head
         self._todo: list[Labelled] = []
         self._num_todo = 1
+        self._carry_over: CarryOver | None = None
         self._rows = {label: row for row, label in enumerate(plan.labels)}
         self._parent = strata
         self._config = config
@@ -88,6 +93,8 @@ class SlowRound:
             self._store(replay)
         elif self.phase is Phase.REBUILD:
             self._rebuild()
+        elif self.phase is Phase.CARRY_OVER:
+            self._carry_rest_over()
         elif self.phase is Phase.MEASURE:
             heads = (self._fast_head, self.next_fast_head)
             is_warm = [holdout.warm(head.served, self._unit) for head in heads]
@@ -100,7 +107,7 @@ class SlowRound:
         They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them. Before the
         memory is read for the rebuilding nothing has to be done, since they are in the memory.
         """
-        if self.phase in (Phase.REBUILD, Phase.MEASURE):
+        if self.phase in (Phase.REBUILD, Phase.CARRY_OVER, Phase.MEASURE):
             self._learn(samples)
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
@@ -111,6 +118,8 @@ class SlowRound:
         learnt = Counter(samples) - Counter(left)
         self._todo = [sample for sample in self._todo if sample.label != old]
         self.next_fast_head.admit_all(self._fast_head.ridge.classes)
+        if self._carry_over is not None:
+            self._carry_over.evict(left, old, new)
         self.next_fast_head.evict(list(learnt.elements()), old, new)
 
     @property
@@ -170,13 +179,23 @@ class SlowRound:
         self.next_fast_head = self._fast_head.successor(self._fast_head.served.with_top(top))
         self._todo = replay.samples()
         self._num_todo = max(len(self._todo), 1)
+        if self._fast_head.ridge.num_samples > len(self._todo):
+            self._carry_over = CarryOver(self._fast_head, self.next_fast_head)
         self.phase = Phase.REBUILD
 
     def _rebuild(self) -> None:
         unit = self._todo[: self._unit]
         self._todo = self._todo[self._unit :]
-        self._learn(unit)
+        if self._carry_over is None:
+            self._learn(unit)
+        else:
+            self._carry_over.relearn(unit)
         if not self._todo:
+            self.phase = Phase.MEASURE if self._carry_over is None else Phase.CARRY_OVER
+
+    def _carry_rest_over(self) -> None:
+        assert self._carry_over is not None, "the memory holds everything"
+        if self._carry_over.step():
             self.phase = Phase.MEASURE
 
     def _learn(self, samples: Sequence[Labelled]) -> None:

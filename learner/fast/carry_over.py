@@ -1,0 +1,113 @@
+"""The carry-over: what a fast head knows beyond the memory goes along to the next encoder.
+
+    sums under the old encoder - samples of the memory = rest --drift map--> sums under the next encoder
+
+After a slow round, the samples of the memory are learnt again under the next encoder. Of all other samples only their
+sums are left, and those are sums of old features. Every sample of the memory has features under both encoders, old O
+and new N with a row for each, so these pairs show how features drift. The map is the ridge regression of the drift,
+which is no drift where the pairs say nothing:
+
+    T = I + (O^T O + penalty I)^-1 O^T (N - O)        class sums' = class sums T        gram' = T^T gram T
+
+Semantic drift compensation (Yu et al. 2020, arXiv:2004.00440) moves class means in this way, and DPCR (He et al. 2025,
+arXiv:2503.05423) the sums of a ridge head; theirs is regressed on the current task, without the identity. The mapped
+sums are rounded to the grid once, and are exact from then on. Where the memory holds every sample there is no rest.
+
+Measured on CLINC150's validation texts, domain by domain, 500 samples in memory, after 14 rounds: 94.9 % with the map,
+95.3 % with every sample learnt again, 93.9 % with the rest as it is (T = I), 92.2 % without the rest. Penalties
+from 0.1 to 10 times the mean diagonal of O^T O differ by 0.2 points.
+
+Shapes: B samples, R features, D entries of z, C classes.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from learner.fast.fast_head import FastHead
+from learner.fast.ridge import RidgeSums
+from learner.memory.replay import Labelled
+
+PENALTY: Final = 0.1
+"""The penalty of the regression, as a share of the mean diagonal of O^T O."""
+
+UNIT_COLUMNS: Final = 256
+"""Columns of a matrix that one unit of work computes: 4 billion operations at R = 2,048."""
+
+
+class DriftMap:
+    """Regresses new features on old ones."""
+
+    def __init__(self, num_features: int) -> None:
+        self._gram_RR = torch.zeros(num_features, num_features)
+        self._cross_RR = torch.zeros(num_features, num_features)
+
+    def add(self, old_BR: Tensor, new_BR: Tensor) -> None:
+        """Takes in the features of the same samples under both encoders."""
+        self._gram_RR.addmm_(old_BR.T, old_BR)
+        self._cross_RR.addmm_(old_BR.T, new_BR - old_BR)
+
+    def solve(self) -> Generator[bool, None, Tensor]:
+        """Returns T_RR. Yields False after each unit of work."""
+        penalized_RR = self._gram_RR.clone()
+        diagonal_R = penalized_RR.diagonal()
+        diagonal_R.add_(PENALTY * diagonal_R.mean() + 1e-6)
+        factor_RR = torch.linalg.cholesky(penalized_RR)
+        yield False
+        map_RR = torch.eye(len(factor_RR))
+        for columns in _units(len(factor_RR)):
+            map_RR[:, columns] += torch.cholesky_solve(self._cross_RR[:, columns], factor_RR)
+            yield False
+        return map_RR
+
+
+class CarryOver:
+    """What `old` knows beyond the samples that are learnt again, on its way to `new`, the head of the next encoder.
+
+    Both have the same rows for the same classes. `old` itself is not changed, and may go on learning.
+    """
+
+    def __init__(self, old: FastHead, new: FastHead) -> None:
+        self._rest = old.with_order(old.ridge.classes)
+        self._new = new
+        self._drift = DriftMap(old.served.config.head_features)
+        self._z_drift = DriftMap(old.served.config.d_model)
+        self._units = self._carry()
+
+    def relearn(self, samples: Sequence[Labelled]) -> None:
+        """Learns samples of `old` again under the next encoder."""
+        labels = [sample.label for sample in samples]
+        old_BD = self._rest.encode(samples)
+        new_BD = self._new.encode(samples)
+        self._rest.unlearn_vectors(old_BD, labels)
+        self._new.learn_vectors(new_BD, labels)
+        self._z_drift.add(old_BD, new_BD)
+        self._drift.add(self._rest.served.features(old_BD), self._new.served.features(new_BD))
+
+    def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
+        """Takes out all that is left of a class, which is `samples`, and gives its row to another."""
+        self._rest.admit_all(self._new.ridge.classes)
+        self._rest.evict(samples, old, new)
+
+    def step(self) -> bool:
+        """Does one unit of work when all samples were learnt again. True when the rest is in the new head."""
+        return next(self._units, True)
+
+    def _carry(self) -> Generator[bool, None, None]:
+        map_RR = yield from self._drift.solve()
+        z_map_DD = yield from self._z_drift.solve()
+        rest = self._rest.ridge.sums
+        rest_gram_RR = rest.gram_RR.float()
+        gram_RR = torch.empty_like(map_RR)
+        for columns in _units(len(map_RR)):
+            gram_RR[:, columns] = map_RR.T @ (rest_gram_RR @ map_RR[:, columns])
+            yield False
+        class_CR = rest.class_CR.float() @ map_RR
+        z_sums_CD = self._rest.z_sums_CD.float() @ z_map_DD
+        self._new.add_sums(RidgeSums(gram_RR.double(), class_CR.double(), rest.counts_C), z_sums_CD.double())
+
+
+def _units(num_columns: int) -> list[slice]:
+    return [slice(first, first + UNIT_COLUMNS) for first in range(0, num_columns, UNIT_COLUMNS)]
