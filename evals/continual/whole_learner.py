@@ -90,7 +90,8 @@ class WholeLearner(Contender[Texts]):
         if begun is not None and begun.plan.number != self._last_round:
             self._last_round = begun.plan.number
             self._gradients += sum(len(step.samples) for step in begun.plan.steps)
-            self._forwards += len(begun.plan.unlabelled) + len(learner.replay)
+            is_carried = learner.fast_head.ridge.num_samples > len(learner.replay)  # then both encoders are asked
+            self._forwards += len(begun.plan.unlabelled) + len(learner.replay) * (2 if is_carried else 1)
 
     def _publish(self) -> None:
         self._live = self._maker.make(self._learner.knowledge, Stopwatch())

@@ -3,6 +3,7 @@
     head             the interface of heads, and the rows of their classes
     ridge            the ridge head: exact sums, solved by Cholesky
     fast_head        an encoder with the ridge head and the class means under it
+    carry_over       what a fast head knows beyond the memory, on its way to the next encoder
     base_solution    the solution that the next labels start from
     incremental      the weights after every label since, by a rank-k update
     prototype        class means as rows of the head, while a class has few labels

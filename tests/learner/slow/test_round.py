@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig, SlowStrategy
+from learner.memory.replay import Labelled, Replay, hash_key
 from learner.slow.round import Phase, SlowRound, token_dropout
 from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
@@ -21,9 +22,9 @@ def begin(plan: RoundPlan, config: LearnerConfig = SMALL) -> SlowRound:
     return SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
 
 
-def run(slow_round: SlowRound) -> list[Phase]:
-    """Does all units of a round; returns the phase of each."""
-    memory = replay()
+def run(slow_round: SlowRound, memory: Replay[Labelled] | None = None) -> list[Phase]:
+    """Does all units of a round; returns the phase of each. `memory`: one that holds all samples by default."""
+    memory = memory or replay()
     unlearnt = holdout()
     phases = list[Phase]()
     while slow_round.phase is not Phase.DONE:
@@ -39,6 +40,16 @@ def test_a_round_is_made_of_small_units() -> None:
     assert run(slow_round) == [Phase.TRAIN] * 3 + [Phase.STORE] + [Phase.REBUILD] * 5 + [Phase.MEASURE] * 3
     assert slow_round.next_fast_head.ridge.num_samples == 90
     assert slow_round.next_fast_head.served.key != small_served().key
+
+
+def test_what_the_memory_does_not_hold_is_carried_over() -> None:
+    memory = Replay[Labelled](30, 1 << 20, key_of=hash_key(0))
+    memory.add(SAMPLES)
+    plan = draw_plan(1, SAMPLES[:10], memory, steps=3, sizes=step_sizes(8, 1), seed=0)
+    slow_round = begin(plan)
+    phases = run(slow_round, memory)
+    assert phases[3:-3] == [Phase.STORE] + [Phase.REBUILD] * 2 + [Phase.CARRY_OVER] * 5
+    assert slow_round.next_fast_head.ridge.num_by_class == fast_head().ridge.num_by_class
 
 
 def test_a_round_on_texts_without_a_label_makes_pseudo_labels_first_and_rebuilds_from_labels_alone() -> None:
