@@ -1,8 +1,8 @@
 """Slow rounds: train the top blocks of the encoder, in small units beside the fast head.
 
     schedule        when a round is due, and on what: all its batches, drawn when it begins
-    round           the phases of a round: pseudo-labels, training, storing, rebuilding the fast head from the memory and
-                    from what it knows beyond, measuring
+    round           the phases of a round: pseudo-labels, training, storing, rebuilding the fast head from the memory,
+                    carrying over what it knows beyond, measuring
     pseudo_labels   labels for texts that nobody labelled
     trainer, adamw  the gradient steps; strategies/ how new and replayed samples share them
     avalanche/      the gradient steps by a strategy or plugin of Avalanche

@@ -19,7 +19,7 @@ def next_head(old: FastHead, change: float = 0.02) -> FastHead:
     with torch.no_grad():
         for weight in strata.layers[1].parameters():
             noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.numel()))
-            weight += change * weight.std() * noise
+            weight.add_(change * weight.std() * noise)
     return old.successor(small_served().with_top(export_encoder(strata, first_layer=1)))
 
 
