@@ -47,8 +47,8 @@ def test_what_the_memory_does_not_hold_is_carried_over() -> None:
     memory.add(SAMPLES)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=3, sizes=step_sizes(8, 1), seed=0)
     slow_round = begin(plan)
-    phases = run(slow_round, memory)
-    assert phases[3:-3] == [Phase.STORE] + [Phase.REBUILD] * 2 + [Phase.CARRY_OVER] * 5
+    phases = dict.fromkeys(run(slow_round, memory))
+    assert list(phases) == [Phase.TRAIN, Phase.STORE, Phase.REBUILD, Phase.CARRY_OVER, Phase.MEASURE]
     assert slow_round.next_fast_head.ridge.num_by_class == fast_head().ridge.num_by_class
 
 
