@@ -19,10 +19,10 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from bench.chaos import process_tree
-from bench.chaos.faults import TOXICS, Cut, DamagedBlob, FaultKind, FlushAll, Kill, Toxic, WrongClock
+from bench.chaos.faults import TOXICS, Cut, FaultKind, FlushAll, Toxic, WrongClock
 from bench.chaos.programs import ChaosProgram, Programs, last_line
 from bench.chaos.sandbox import Clock, clock
-from bench.chaos.scene import chosen, kill_of, lasting, pause_of, scene_settings
+from bench.chaos.scene import Missing, chosen, damaged_blob_of, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment, redis_argv
 from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
@@ -104,13 +104,13 @@ class Apart:
         kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
         kinds += _network(self._connections(), size)
         kinds += [_wrong_clock(role, wrong, size) for role, wrong in self._clocks.items()]
-        replica = Kill(process_tree.REPLICA, partial(self._pids, process_tree.REPLICA))
-        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.settings, replica, rng.random()))]
+        kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
         kinds += [FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
         return chosen(kinds, size.only)
 
-    def missing(self) -> list[str]:
-        return [] if self._clocks else ["wrong clock: there is no C compiler (Debian: apt install gcc libc6-dev)"]
+    def missing(self) -> dict[Missing, str]:
+        why = "wrong clock: there is no C compiler (Debian: apt install gcc libc6-dev)"
+        return {} if self._clocks else {"compiler": why}
 
     def restart(self) -> None:
         self._programs.close(STOP_S)
@@ -126,11 +126,11 @@ class Apart:
         self._proxies[program, server] = self._toxiproxy.proxy(name, f"127.0.0.1:{port}")
 
     def _connections(self) -> dict[str, list[Proxy]]:
-        """Returns the connections that fail together: those of one program to one server, and all of a server's."""
+        """Returns the chosen connections that fail together: of one program to one server, and all of a server."""
         connections = {f"{program} and {server}": [proxy] for (program, server), proxy in self._proxies.items()}
         for server in (KAFKA, REDIS):
             connections[f"all and {server}"] = [proxy for (_, each), proxy in self._proxies.items() if each == server]
-        return connections
+        return {name: proxies for name, proxies in connections.items() if self._size.connection in name}
 
     def _start_servers(self) -> None:
         redis_folder = self._folder / "redis"
@@ -207,6 +207,8 @@ class Apart:
 
 def _network(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
     """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
+    if not connections:
+        return []
 
     def cut(rng: random.Random) -> Cut:
         name = rng.choice(sorted(connections))

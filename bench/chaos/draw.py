@@ -26,12 +26,13 @@ def _draw_kills(kinds: Iterator[FaultKind], num_kills: int, rng: random.Random) 
     left = num_kills
     while left > 0 and (kind := next(kinds, None)):
         fault = kind.make(rng)
-        if left > 1 and rng.random() < TOGETHER:
+        left -= 1
+        if left > 0 and rng.random() < TOGETHER:
             second = next(kinds)
             if second.name != kind.name:
                 fault = Together((fault, second.make(rng)))
+                left -= 1
         faults.append(fault)
-        left -= fault.num_kills
     return faults
 
 

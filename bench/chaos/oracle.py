@@ -27,6 +27,10 @@ COMMIT_S = 1.0
 """The longest time from an answer in its topic to the commit of its event's offset: a quarter of a second, a round
 trip, and what a loaded machine adds."""
 
+REBALANCE_S = 2.0
+"""The longest time until a group has shared out its partitions among replicas of which one is new: its members notice
+at their next heartbeat, half a second later at most, and what a loaded machine adds."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
@@ -60,7 +64,7 @@ class TopicCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """The result of a run. `lost`, `unpublished` and `twice` hold numbers of events."""
+    """The result of a run. `lost`, `unpublished`, `twice` and `twice_elsewhere` hold numbers of events."""
 
     lost: tuple[int, ...]
     unpublished: tuple[int, ...]
@@ -68,6 +72,8 @@ class Verdict:
     no match."""
     twice: tuple[int, ...]
     """Events with more than one answer."""
+    twice_elsewhere: tuple[int, ...]
+    """Those of them that were not in flight from any fault to the recovery from it."""
     num_in_flight: int
     unaccounted: dict[str, int]
     """The number of labels that are unaccounted for, by the reason."""
@@ -85,11 +91,14 @@ def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Ite
     unreplied = {number for number in numbers if sent.is_http(number) and math.isnan(sent.replied_s[number])}
     absent = {number for number in numbers if number not in named}
     unpublished = {number for number in absent - unreplied if sent.is_http(number)}
+    twice = {number for number, copies in topics.answers.items() if copies > 1}
+    at_a_fault = in_flight(sent, spans)
     return Verdict(
         lost=tuple(sorted((absent | unreplied) - unpublished)),
         unpublished=tuple(sorted(unpublished - sent.unlabelled)),
-        twice=tuple(sorted(number for number, copies in topics.answers.items() if copies > 1)),
-        num_in_flight=len(in_flight(sent, spans)),
+        twice=tuple(sorted(twice)),
+        twice_elsewhere=tuple(sorted(twice - at_a_fault)),
+        num_in_flight=len(at_a_fault),
         unaccounted={reason: num for reason, num in _unaccounted(sent, topics, counts).items() if num},
         learnt_share=sum(counts.get(name, 0) for name in LEARNT) / max(sent.num_labels, 1),
     )
@@ -98,13 +107,14 @@ def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Ite
 def in_flight(sent: Sent, spans: Iterable[Span]) -> set[int]:
     """Returns the events that a fault may have caused to be answered twice.
 
-    Such an event was sent before the fault was over, and was not answered long enough before the fault that its offset
+    Such an event was sent before all had recovered from the fault and the group had its partitions again, since each
+    rebalance delivers again what is being computed; and it was not answered so long before the fault that its offset
     must have been committed.
     """
     known = list(spans)
     numbers: set[int] = set()
     for number, (sent_s, answered_s) in enumerate(zip(sent.sent_s, sent.answered_s, strict=True)):
-        if any(sent_s <= span.ended_s and not answered_s < span.begun_s - COMMIT_S for span in known):
+        if any(sent_s <= span.recovered_s + REBALANCE_S and not answered_s < span.begun_s - COMMIT_S for span in known):
             numbers.add(number)
     return numbers
 

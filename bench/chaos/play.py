@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.chaos.draw import draw_faults
 from bench.chaos.faults import Fault
@@ -19,7 +19,7 @@ from bench.chaos.oracle import Verdict, judge
 from bench.chaos.readback import TopicContents, read_back
 from bench.chaos.reference import differing_tensors
 from bench.chaos.retrying import RetryingPublisher
-from bench.chaos.scene import Scene
+from bench.chaos.scene import Missing, Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.timeline import Span, longest_silence_s
 from bench.chaos.watch import LearnerWatch
@@ -48,9 +48,12 @@ class SceneOutcome:
 
     scene: str
     events: int
-    labels: int
     kills: int
-    faults: int
+    """The number of processes that were killed."""
+    faults: tuple[str, ...]
+    """The names of the faults that were injected, in their order."""
+    left_out: dict[Missing, str]
+    """The faults that are not possible here, and why, by what is missing."""
     verdict: Verdict
     recoveries_s: tuple[float, ...]
     silence_s: dict[str, float]
@@ -61,7 +64,6 @@ class SceneOutcome:
     """How often the service had to be restarted from outside although it was not killed."""
     stuck: int
     """How often the service did not recover, and was started anew."""
-    dead_letters: int
     not_the_same: tuple[str, ...]
     """The tensors of the last version that differ from those of an undisturbed learner, or why there are none."""
 
@@ -94,7 +96,7 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
     def log(text: str) -> None:
         say(f"[{time.monotonic() - start_s:7.1f} s] {scene.name}: {text}")
 
-    for what in scene.missing():
+    for what in scene.missing().values():
         log(f"left out: {what}")
     scene.start()
     log("it answers")
@@ -120,16 +122,15 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
     return SceneOutcome(
         scene=scene.name,
         events=len(sent.sent_s),
-        labels=sent.num_labels,
         kills=sum(fault.num_kills for fault in faults),
-        faults=len(fault_log.spans),
+        faults=tuple(span.name for span in fault_log.spans),
+        left_out=scene.missing(),
         verdict=judge(sent, back.counts, counts, fault_log.spans),
         recoveries_s=tuple(fault_log.recoveries_s),
         silence_s={track: longest_silence_s(heartbeats[track], begun_s, ended_s) for track in (HTTP, KAFKA)},
         http_failures=dict(failures),
         ended_by_itself=scene.num_ended,
         stuck=fault_log.stuck,
-        dead_letters=len(back.dead_letters),
         not_the_same=tuple(differing),
     )
 
@@ -176,6 +177,7 @@ def _recovers(scene: Scene, load: _Load, fault: Fault, fault_log: _FaultLog, log
         if _wait(scene, load, lambda: load.ledger.recovery_s(back_s) < math.inf, STUCK_S):
             recovery_s = back_s - ended_s + load.ledger.recovery_s(back_s)
             fault_log.recoveries_s.append(recovery_s)
+            fault_log.spans[-1] = replace(fault_log.spans[-1], recovered_s=ended_s + recovery_s)
             log(f"recovered after {recovery_s:.1f} s, {load.ledger.last_recovered(back_s)} last")
             return True
     fault_log.recoveries_s.append(math.inf)

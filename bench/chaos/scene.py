@@ -2,16 +2,18 @@
 
 import os
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
-from bench.chaos.faults import FaultKind, Kill, Pause, Pids
+from bench.chaos import process_tree
+from bench.chaos.faults import DamagedBlob, FaultKind, Kill, Pause, Pids
 from bench.chaos.size import SceneSize
 from services.settings import Settings, load
 
-SHORTEST_S = 2.0
-"""The shortest time of a fault that is not over at once."""
+Missing: TypeAlias = Literal["namespaces", "compiler"]
+"""What a fault needs and a machine may not have."""
 
 SMALL: dict[str, Any] = {
     "seed": 0,
@@ -57,8 +59,8 @@ class Scene(Protocol):
     def kinds(self) -> list[FaultKind]:
         """Returns the kinds of faults that are possible here."""
 
-    def missing(self) -> list[str]:
-        """Returns the faults that are not possible here, and why."""
+    def missing(self) -> dict[Missing, str]:
+        """Returns the faults that are not possible here, and why, by what is missing."""
 
     def restart(self) -> None:
         """Ends the service and starts it again, as an operator would who does not know what else to do."""
@@ -74,7 +76,7 @@ def scene_settings(**changes: object) -> Settings:
 
 def lasting(rng: random.Random, size: SceneSize) -> float:
     """Draws how long a fault lasts, in seconds."""
-    return round(rng.uniform(SHORTEST_S, size.longest_s), 1)
+    return round(rng.uniform(size.shortest_s, size.longest_s), 1)
 
 
 def kill_of(role: str, pids: Pids, restart: Callable[[], None] = lambda: None) -> FaultKind:
@@ -85,6 +87,14 @@ def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
     return FaultKind(f"pause {role}", lambda rng: Pause(role, pids, lasting(rng, size)))
 
 
+def damaged_blob_of(settings: Callable[[], Settings], replicas: Pids) -> FaultKind:
+    def make(rng: random.Random) -> DamagedBlob:
+        return DamagedBlob(settings, Kill(process_tree.REPLICA, replicas), rng.random())
+
+    return FaultKind("damaged blob", make)
+
+
 def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
-    """Returns the kinds whose name contains `only`; all of them where it is empty."""
-    return [kind for kind in kinds if only in kind.name]
+    """Returns the kinds whose name contains one of the words of `only`, split at commas; all where it is empty."""
+    words = re.compile("|".join(map(re.escape, only.split(","))))
+    return [kind for kind in kinds if words.search(kind.name)]

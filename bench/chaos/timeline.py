@@ -25,6 +25,8 @@ class Span:
     name: str
     begun_s: float
     ended_s: float
+    recovered_s: float = math.inf
+    """When every track had a heartbeat again."""
 
 
 def recovered_s(heartbeats: Sequence[Heartbeat], ended_s: float) -> float:

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from bench.chaos import process_tree
-from bench.chaos.faults import DamagedBlob, FaultKind, FlushAll, FullDisk, Kill
+from bench.chaos.faults import FaultKind, FlushAll, FullDisk
 from bench.chaos.programs import last_line
 from bench.chaos.sandbox import Disk, disk
-from bench.chaos.scene import chosen, kill_of, lasting, pause_of, scene_settings
+from bench.chaos.scene import Missing, chosen, damaged_blob_of, kill_of, lasting, pause_of, scene_settings
 from bench.chaos.size import SceneSize
 from bench.service import apache_kafka
 from services.local import tether
@@ -89,14 +89,13 @@ class Up:
         kinds += [kill_of(SUPERVISOR, self._own_pid, self._restart_killed)]
         kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
         kinds += [pause_of(SUPERVISOR, self._own_pid, size), FaultKind("FLUSHALL", lambda _: FlushAll(self.settings))]
-        replica = Kill(process_tree.REPLICA, partial(self._pids, process_tree.REPLICA))
-        kinds += [FaultKind("damaged blob", lambda rng: DamagedBlob(self.settings, replica, rng.random()))]
+        kinds += [damaged_blob_of(self.settings, partial(self._pids, process_tree.REPLICA))]
         if (small := self._disk) is not None:
             kinds += [FaultKind("full disk", lambda rng: FullDisk(small, lasting(rng, size)))]
         return chosen(kinds, size.only)
 
-    def missing(self) -> list[str]:
-        return [] if self._disk else ["full disk: no mount namespace may be made here (unshare -m)"]
+    def missing(self) -> dict[Missing, str]:
+        return {} if self._disk else {"namespaces": "full disk: no mount namespace may be made here (unshare -m)"}
 
     def restart(self) -> None:
         self.close()

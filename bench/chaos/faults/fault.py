@@ -17,7 +17,7 @@ class Fault(Protocol):
 
     @property
     def num_kills(self) -> int:
-        """The number of processes that it kills."""
+        """The number of processes that it has killed; 0 before it began."""
 
     def inject(self) -> str:
         """Begins the fault; returns what it did, in words."""

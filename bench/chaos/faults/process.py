@@ -21,7 +21,7 @@ class Kill:
     pids: Pids
     restart: Callable[[], None] = lambda: None
     lasts_s: float = 0.0
-    num_kills: int = 1
+    num_kills: int = 0
     _before: list[int] = field(default_factory=list)
 
     @property
@@ -30,8 +30,9 @@ class Kill:
 
     def inject(self) -> str:
         self._before = self.pids()
-        _send(signal.SIGKILL, self._before[:1])
-        return _described(self._before[:1])
+        killed = _send(signal.SIGKILL, self._before[:1])
+        self.num_kills = len(killed)
+        return _described(killed)
 
     def heal(self) -> None:
         self.restart()
@@ -55,18 +56,21 @@ class Pause(Lasting):
         return f"pause {self.role}"
 
     def inject(self) -> str:
-        self._stopped = self.pids()[:1]
-        _send(signal.SIGSTOP, self._stopped)
+        self._stopped = _send(signal.SIGSTOP, self.pids()[:1])
         return _described(self._stopped)
 
     def heal(self) -> None:
         _send(signal.SIGCONT, self._stopped)
 
 
-def _send(number: signal.Signals, pids: Sequence[int]) -> None:
+def _send(number: signal.Signals, pids: Sequence[int]) -> list[int]:
+    """Sends a signal; returns the processes that were there to get it."""
+    reached = []
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+            reached.append(pid)
+    return reached
 
 
 def _described(pids: Sequence[int]) -> str:

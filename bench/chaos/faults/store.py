@@ -41,7 +41,10 @@ class DamagedBlob:
     """Selects the blob, in [0, 1)."""
     name: str = "damaged blob"
     lasts_s: float = 0.0
-    num_kills: int = 1
+
+    @property
+    def num_kills(self) -> int:
+        return self.kill.num_kills
 
     def inject(self) -> str:
         settings = self.settings()

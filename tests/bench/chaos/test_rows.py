@@ -7,21 +7,22 @@ from bench.chaos.oracle import Verdict
 from bench.chaos.play import SceneOutcome
 from bench.chaos.rows import rows
 
-GOOD = Verdict(lost=(), unpublished=(), twice=(4, 5), num_in_flight=7, unaccounted={}, learnt_share=0.9995)
+GOOD = Verdict(
+    lost=(), unpublished=(), twice=(4, 5), twice_elsewhere=(), num_in_flight=7, unaccounted={}, learnt_share=0.9995
+)
 
 UP = SceneOutcome(
     scene="up",
     events=1_000,
-    labels=1_000,
     kills=50,
-    faults=60,
+    faults=("kill Redis",) * 60,
+    left_out={},
     verdict=GOOD,
     recoveries_s=tuple(map(float, range(1, 15))),
     silence_s={"http": 21.0, "kafka": 44.0},
     http_failures={"ConnectionRefusedError": 12},
     ended_by_itself=0,
     stuck=0,
-    dead_letters=0,
     not_the_same=(),
 )
 
@@ -41,7 +42,9 @@ def test_a_good_run_meets_every_goal() -> None:
     assert not missed(found)
     expected = {
         "kills": (100, True),
-        "answered_twice": (4, True),
+        "faults": (120, None),
+        "answered_twice": (4, None),
+        "answered_twice_elsewhere": (0, True),
         "learnt_share": (99.95, True),
         "longest_silence_s.http": (21.0, True),
         "longest_silence_s.kafka": (44.0, None),
@@ -62,12 +65,13 @@ def test_what_a_call_measured_is_no_part_of_a_unit() -> None:
 def test_one_bad_scene_is_enough_to_miss_a_goal() -> None:
     bad = replace(
         APART,
-        verdict=replace(GOOD, lost=(3,), unaccounted={"learnt twice": 2}, learnt_share=0.9),
+        verdict=replace(GOOD, lost=(3,), twice_elsewhere=(5,), unaccounted={"learnt twice": 2}, learnt_share=0.9),
         http_failures={"503": 1},
         recoveries_s=(math.inf,) * 10,
         not_the_same=("head.out",),
     )
     found = values(UP, bad)
-    bad_ones = {"lost", "labels_unaccounted", "learnt_share", "http_failed", "weights_differ"}
+    bad_ones = {"lost", "answered_twice_elsewhere", "labels_unaccounted", "learnt_share"}
+    bad_ones |= {"http_failed", "weights_differ"}
     assert missed(found) == bad_ones | {"recovery_s.p95"}
     assert found["recovery_s.p95"][0] is None
