@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
-from services.local.kafka import LocalBroker, launch_broker
+from services.local.kafka import LocalBroker, NoBroker, launch_broker
 from services.local.redis import LocalRedis, start_redis
 from services.settings import Settings, replaced
 from services.supervisor import Program, Supervisor
@@ -61,12 +61,14 @@ class Servers:
         return settings
 
     def create_topics(self, config: BusConfig, *, deadline_s: float) -> None:
-        """Waits for a local broker and creates the topics; tries again where the broker was killed meanwhile.
+        """Waits for a local broker and creates the topics, however often the broker is killed meanwhile.
 
-        Raises NoBroker, BusUnavailable.
+        Raises StackFailed, NoBroker, BusUnavailable.
         """
-        if self._broker is not None:
-            self._broker.await_up()
+        while self._broker is not None and not self._broker.accepts():
+            self._supervisor.check()
+            if time.monotonic() > deadline_s:
+                raise NoBroker(f"{self._broker.kind} did not come up{self._broker.log.ending()}")
         while True:
             try:
                 return _create_topics(config)

@@ -97,11 +97,20 @@ class LocalBroker(tether.Tethered):
     def await_up(self) -> "LocalBroker":
         """Returns itself once it accepts connections. If it does not, ends it and raises NoBroker."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while not _accepts(self.port):
+        while not self.accepts():
             if self.process.poll() is not None or time.monotonic() > deadline_s:
                 self.stop()
                 raise NoBroker(f"{self.kind} did not come up{self.log.ending()}")
         return self
+
+    def accepts(self) -> bool:
+        """Whether it accepts connections. Waits for a moment where it does not."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=PROBE_INTERVAL_S).close()
+        except OSError:
+            time.sleep(PROBE_INTERVAL_S)  # there is no event for the opening of a port
+            return False
+        return True
 
     def stop(self, *, grace_s: float = 10.0) -> None:
         super().stop(grace_s=grace_s)
@@ -116,7 +125,7 @@ def start_broker(state_dir: Path) -> LocalBroker:
 
 
 def launch_broker(state_dir: Path) -> LocalBroker:
-    """Starts the broker of `start_broker` without waiting; `await_up` waits, and other servers can start meanwhile."""
+    """Starts the broker of `start_broker` without waiting for it, so that other servers can start meanwhile."""
     if home := kafka_home():
         return _launch_kafka(home, state_dir)
     if program := tansu_program():
@@ -207,12 +216,3 @@ def _run(argv: list[str], env: dict[str, str]) -> str:
     if done.returncode != 0:
         raise NoBroker(f"{' '.join(argv)} failed: {(done.stderr + done.stdout).strip()[-500:]}")
     return done.stdout
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=PROBE_INTERVAL_S).close()
-    except OSError:
-        time.sleep(PROBE_INTERVAL_S)  # there is no event for the opening of a port
-        return False
-    return True

