@@ -16,12 +16,13 @@ from wire.records import Event, TopicRecord
 
 
 class IntakeRig:
-    """All parts between a subscription and a publisher, with real weights. A test may replace `encode`."""
+    """All parts between a subscription and a publisher, with real weights. A test may replace what is public."""
 
     def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
         self.bus = bus
         self.encode = encoding(tokenizer(), lambda: 64)
         self.open_publisher: Callable[[], Publisher] = bus.publisher
+        self.open_subscription: Callable[[], Subscription[Event]] = lambda: bus.subscribe(Event, "serving")
         self.pipeline = pipeline_of(
             lambda texts: self.encode(texts),
             max_queue_items=max_queue_items,
@@ -40,7 +41,7 @@ class IntakeRig:
         )
 
     def subscribe(self) -> Subscription[Event]:
-        self.subscriptions.append(self.bus.subscribe(Event, "serving"))
+        self.subscriptions.append(self.open_subscription())
         return self.subscriptions[-1]
 
     def start(self) -> None:

@@ -11,8 +11,8 @@ from serving.predict import predict_many
 from tests.serving.kafka.intake_rig import IntakeRig, committed, received, send
 from tests.serving.versions import live_of
 from tests.waiting import eventually
-from wire.bus import Bus, Publisher
-from wire.errors import SendFailed
+from wire.bus import Bus, Poll, Publisher, Subscription
+from wire.errors import BusUnavailable, SendFailed
 from wire.records import Answer, DeadLetter, Event, TopicRecord
 
 pytestmark = pytest.mark.live
@@ -76,6 +76,38 @@ class Troubled:
 def trouble(rig: IntakeRig, bus: Bus, *errors: SendFailed) -> None:
     troubled: Any = Troubled(bus.publisher(), *errors)
     rig.open_publisher = lambda: troubled
+
+
+class Hanging:
+    """A subscription whose client hangs: every poll fails."""
+
+    def __init__(self, real: Subscription[Event]) -> None:
+        self._real = real
+        self.polled_s: list[float] = []
+
+    def poll(self, timeout_ms: int) -> Poll[Event]:
+        self.polled_s.append(time.monotonic())
+        raise BusUnavailable("the client hangs")
+
+    def close(self) -> None:
+        self._real.close()
+
+
+def test_a_client_that_hangs_is_given_up_after_the_longest_outage(
+    rig: IntakeRig, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B15: a subscription outlives an outage, but not one in which the client itself may be what hangs."""
+    monkeypatch.setattr("serving.kafka.intake.MAX_OUTAGE_S", 1.0)
+    hanging: Any = Hanging(bus.subscribe(Event, "serving"))
+    opened = iter([lambda: hanging, rig.open_subscription])
+    rig.open_subscription = lambda: next(opened)()
+    send(bus, Event(id="e", text="hello"))
+    rig.start()
+    assert received(bus, Answer, 1)[0].event_id == "e"
+    assert hanging.polled_s[-1] - hanging.polled_s[0] > 0.9, "it is kept as long as the outage may last"
+    assert len(rig.subscriptions) == 2
+    rig.close()
+    assert committed(bus) == 0
 
 
 def test_an_answer_that_was_not_acknowledged_in_time_is_sent_again(rig: IntakeRig, bus: Bus) -> None:
