@@ -129,8 +129,8 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
         await_answers(bus, {event.id for event in events})
         eventually(lambda: len(served.replicas) == 2, within_s=60)
         addresses = set[str]()
-        for replica in served.replicas:
-            listening = [each for each in replica.net_connections() if each.status == psutil.CONN_LISTEN]
+        for child in served.children:
+            listening = [each for each in child.net_connections("inet") if each.status == psutil.CONN_LISTEN]
             addresses.update(each.laddr.ip.removeprefix("::ffff:") for each in listening)
         assert addresses == {"127.0.0.1"}
 

@@ -16,6 +16,7 @@ from services.local import tether
 from services.local.kafka import HEAP, KAFKA_PROPERTIES, kafka_home
 from services.local.logfile import RotatingLog
 from tests.brokers import take
+from tests.required import missing
 from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, send
 from wire.bus import Bus
@@ -58,7 +59,7 @@ class SecureBroker:
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureBroker]:
     home = kafka_home() if os.environ.get("KAFKA_HOME") else None
     if home is None:
-        pytest.skip("Apache Kafka: KAFKA_HOME is not set")
+        missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
     folder = tmp_path_factory.mktemp("secure")
     certificate, keystore = made_by_itself(folder)
     port, secure, controller = (tether.free_port() for _ in range(3))
