@@ -135,5 +135,5 @@ def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int]) -> 
         "counted, not in the topic": max(num_counted - num_copies, 0),
         "counted to no end, or to two": abs(num_counted - ends_of(counts)),
         "learnt twice": max(counts.get("matched", 0) - len(topics.labels), 0),
-        "could not be quarantined": counts.get("quarantine_lost", 0) + counts.get("dead_letters_lost", 0),
+        "could not be quarantined": counts.get("letters_lost", 0),
     }

@@ -110,7 +110,7 @@ def test_what_was_sent_after_the_recovery_from_a_fault_was_not_in_flight() -> No
         ([1, 1], [0, 1], counts(3), "counted, not in the topic"),
         ([1, 1], [0, 1], {"labels": 2, "matched": 1, "learnt": 1}, "counted to no end, or to two"),
         ([1, 2], [0, 1, 1], {"labels": 3, "matched": 3, "learnt": 3}, "learnt twice"),
-        ([1, 1], [0, 1], counts(2, quarantine_lost=1), "could not be quarantined"),
+        ([1, 1], [0, 1], counts(2, letters_lost=1), "could not be quarantined"),
     ],
 )
 def test_a_label_that_is_not_accounted_for_is_told_by_its_reason(
