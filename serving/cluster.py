@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",  # deduplication would hold back or change a replica's log line that was seen before
     "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # a hanging replica does not drain, and still takes connections
     "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine run before an answer
+    "RAY_ROTATION_MAX_BYTES": str(8 << 20),  # without it what a worker writes into its own log is never rotated
+    "RAY_ROTATION_BACKUP_COUNT": "1",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: unless it is 0, Ray listens on every interface
 }
 """Defaults for the environment of a Ray that we start. Ray reads them when it is imported."""

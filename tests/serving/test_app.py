@@ -133,6 +133,8 @@ def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
             listening = [each for each in child.net_connections("inet") if each.status == psutil.CONN_LISTEN]
             addresses.update(each.laddr.ip.removeprefix("::ffff:") for each in listening)
         assert addresses == {"127.0.0.1"}
+        writing_to = [os.readlink(f"/proc/{replica.pid}/fd/2") for replica in served.replicas]
+        assert all(each.startswith("pipe:") for each in writing_to), "B25: only what is piped is rotated by Ray"
 
 
 def events_in(log: Path) -> set[str]:
