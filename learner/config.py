@@ -83,7 +83,8 @@ class LearnerConfig:
     guard: TrustConfig = TrustConfig()
     """The checks that decide whether a label is trusted."""
     label_capacity: Annotated[int, Ge(2), Le(65_536)] = 256
-    """Rows of the head. Once they are taken, a new class needs more labels than a provisional one, and gets its row."""
+    """Number of rows of the head. When all are taken, a new class replaces the provisional class that has the fewest
+    labels, once it has more labels than that class."""
     class_min_labels: Annotated[int, Ge(1), Le(100_000)] = 10
     """A class with this many labels keeps its row whatever comes; with fewer it is provisional."""
 

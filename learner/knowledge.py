@@ -147,7 +147,7 @@ class Knowledge:
         self.temperature = temperature
 
     def follow_anchor(self, measured: MeasuredCandidate, version: int) -> None:
-        """A candidate that measured so was published as `version`: it becomes the anchor where it may."""
+        """Makes `version`, which was just published and `measured`, the anchor, unless the anchor stays as it is."""
         self.anchor = measured.next_anchor(self.anchor, version)
 
     def forget_anchor(self) -> None:

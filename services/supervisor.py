@@ -1,6 +1,6 @@
 """Keeps programs running: restarts each that ends, with exponential back-off, and reports each end in one line.
 
-    add(program) -> runs -> ends -> 1, 2, 4, ... 60 s after its start -> runs ...     after 20 s of life it is 1 s again
+    add(program) -> runs -> ends -> 1, 2, 4, ... 60 s after its start -> runs ...     after 20 s: 1 s again
 
 The time that a program lived counts as waiting, to the last second: the back-off bounds how often a program is started,
 and one that was killed soon after its start must not be away for longer.

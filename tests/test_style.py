@@ -154,7 +154,7 @@ STARTED = {
     "bench.chaos.apart": "tests/chaos plays it as a program",
     "bench.chaos.programs": "a part of bench.chaos.apart",
     "bench.chaos.up": "tests/chaos plays it as a program",
-    "bench.kernels": "make bench ONLY=kernels",
+    "bench.kernels": "python -m bench.kernels",
     "bench.peers.engine": "a program of bench.encoder",
     "bench.peers.head_speed": "a program of bench.head_update",
     "bench.peers.kafka_loop": "a program of bench.kafka_throughput",

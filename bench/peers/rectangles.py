@@ -109,7 +109,7 @@ class PaddedEngine:
         settings, is_whole = self._search(token_ids, tried)
         self._choices.store(token_ids, tried)
         encode = functools.partial(self._plan(settings, token_ids).encode, threads=self._threads)
-        encode(token_ids)  # what the first call costs is none of the times
+        encode(token_ids)  # warms up: the first call is not timed
         how = f"{settings}" if is_whole else f"{settings}, search ended after {SEARCH_S:g} s"
         return Prepared(how, encode, is_whole)
 

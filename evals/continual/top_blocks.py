@@ -41,7 +41,8 @@ class TopBlocks(nn.Module):
         tensors = {name: stored.tensor for name, stored in encoder.served.tensors.items()}
         bottom = QuantizedEncoder.from_tensors(config, tensors)
 
-        def encode_prefix(batch: RaggedBatch) -> Tensor:  # a copy of the net shares a function, and so the bottom
+        # A closure and not an attribute: `deepcopy` of this module then shares the frozen bottom and does not copy it.
+        def encode_prefix(batch: RaggedBatch) -> Tensor:
             return bottom.encode_prefix(batch, first_layer)
 
         self._encode_prefix = encode_prefix

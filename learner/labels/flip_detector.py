@@ -6,10 +6,10 @@
 
 A single contradiction is what a model learns from, and spread label noise does little harm (networks resist spread
 noise but not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and
-s looks like one half of a flip: where the look of s has changed, its errors raise the first chart, and where p no
-longer occurs, they raise the second. A flip of p's labels to s raises both, since it also takes the right labels away
-from p. So does a model that suddenly takes most of s for p while p goes on: its labels are held, too, until the model
-has learned better or an operator releases them.
+s raises one of the two charts only: the first where texts of s have changed, the second where p no longer occurs. A
+flip of p's labels to s raises both, since it also takes the right labels away from p. So does a model that suddenly
+takes most of s for p while p goes on: its labels are held, too, until the model has learned better or an operator
+releases them.
 
 A class is charted once it has MIN_LABELS labels: before, every label of it is a contradiction. A source is compared
 with the other sources, so a source that is alone is not compared.

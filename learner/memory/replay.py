@@ -10,7 +10,7 @@ reservoir sampling with random keys, and it survives a shrinking quota: each sam
 likely to be among those that it still holds (Avalanche's buffers do the same; tests compare them). The quota is
 `capacity // groups`, and the remainder goes one each to the first groups by name. Over the byte bound, the group that
 holds most bytes drops samples. Each group remembers the highest key that it ever dropped, its floor: a later sample
-below it would get a place that an earlier one was denied.
+below it would be kept although an earlier one with a higher key was dropped.
 
 The key of a labelled text is a hash of the event that it came from (`hash_key`), so what is held depends on which
 samples were offered and not on their order: two learners that read the same topics, whose partitions have no common

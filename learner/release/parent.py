@@ -53,7 +53,7 @@ class ParentVersion:
 
     @property
     def num_changes(self) -> int:
-        """Counts everything that makes the next version another one."""
+        """The number of changes so far; the next version differs from the last one where it has grown."""
         counts = self._learner.counts
         kinds = ("learnt", "set_aside", "rounds_adopted", "erasures", "migrations")
         return sum(counts[kind] for kind in kinds)

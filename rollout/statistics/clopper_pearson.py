@@ -8,7 +8,7 @@ NUM_HALVINGS = 50
 
 
 def upper_bound(count: int, total: int, error: float) -> float:
-    """Returns the largest share that explains so few: `count` of `total` or fewer have a chance of `error` there."""
+    """Returns the upper confidence bound: the share at which `count` or fewer of `total` have probability `error`."""
     if count >= total:
         return 1.0
     numbers = np.arange(count + 1)

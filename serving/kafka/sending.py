@@ -8,8 +8,8 @@ Records go in the order in which they were put. While the broker has acknowledge
 are handed over. So few are in flight when it turns out to be unreachable, and after a back-off all of them go again, in
 order, before anything newer. Where the broker accepts other records meanwhile, a record that fails waits alone, is
 overtaken, and goes again after a back-off of its own; after MAX_ATTEMPTS it counts as one that can never be sent. An
-outage is no record's fault, and is not an attempt. But where a record fails immediately, before anything else could be
-handed over, others are tried before it goes again: it may be the only one that fails.
+outage is no record's fault, and is not an attempt. A record that fails at once, before another was handed over, goes
+behind the waiting ones: they show whether the broker is away or refuses this record alone.
 
 Rejected: leaving retries to the client library alone (it gives up after its delivery timeout, and the record is lost),
 and a back-off for all after every failure (one refused record would hold up all others).
