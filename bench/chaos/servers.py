@@ -57,10 +57,15 @@ def kafka_environment(folder: Path) -> dict[str, str]:
 
 
 def redis_argv(folder: Path, port: int) -> list[str]:
-    """Returns the command that runs a Redis which syncs once a second, as a shared one does."""
+    """Returns the command that runs a Redis which syncs once a second, as a shared one does.
+
+    What its clients try during a long pause must fit into its backlog: Toxiproxy connects one client after another and
+    without a time limit, so a full one would keep all of them away for up to a minute after the pause.
+    """
     options = {
         "port": str(port),
         "bind": "127.0.0.1",
+        "tcp-backlog": "4096",
         "dir": str(folder),
         "appendonly": "yes",
         "appendfsync": "everysec",
