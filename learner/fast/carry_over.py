@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.fast_head import FastHead
-from learner.fast.ridge import RidgeSums
+from learner.fast.ridge import RidgeSums, penalized_factor
 from learner.memory.replay import Labelled
 
 PENALTY: Final = 0.1
@@ -51,10 +51,7 @@ class DriftMap:
 
     def solve(self) -> Generator[bool, None, Tensor]:
         """Returns T_RR. Yields False after each unit of work."""
-        penalized_RR = self._gram_RR.clone()
-        diagonal_R = penalized_RR.diagonal()
-        diagonal_R.add_(PENALTY * diagonal_R.mean() + 1e-6)
-        factor_RR = torch.linalg.cholesky(penalized_RR)
+        factor_RR = penalized_factor(self._gram_RR.clone(), PENALTY)
         yield False
         map_RR = torch.eye(len(factor_RR))
         for columns in _units(len(factor_RR)):
@@ -70,7 +67,8 @@ class CarryOver:
     """
 
     def __init__(self, old: FastHead, new: FastHead) -> None:
-        self._rest = old.with_order(old.ridge.classes)
+        self._rest = old.successor(old.served)
+        self._rest.add_sums(old.ridge.sums, old.z_sums_CD)
         self._new = new
         self._drift = DriftMap(old.served.config.head_features)
         self._z_drift = DriftMap(old.served.config.d_model)
@@ -79,12 +77,12 @@ class CarryOver:
     def relearn(self, samples: Sequence[Labelled]) -> None:
         """Learns samples of `old` again under the next encoder."""
         labels = [sample.label for sample in samples]
-        old_BD = self._rest.encode(samples)
-        new_BD = self._new.encode(samples)
-        self._rest.unlearn_vectors(old_BD, labels)
-        self._new.learn_vectors(new_BD, labels)
+        old_BD, old_BR = self._rest.encode(samples)
+        new_BD, new_BR = self._new.encode(samples)
+        self._rest.unlearn_encoded(old_BD, old_BR, labels)
+        self._new.learn_encoded(new_BD, new_BR, labels)
         self._z_drift.add(old_BD, new_BD)
-        self._drift.add(self._rest.served.features(old_BD), self._new.served.features(new_BD))
+        self._drift.add(old_BR, new_BR)
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Takes out all that is left of a class, which is `samples`, and gives its row to another."""

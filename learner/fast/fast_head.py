@@ -36,17 +36,18 @@ class FastHead:
 
         Distances_B are 1 - cosine: 1 where no class has a sample yet.
         """
-        return self.learn_vectors(self.encode(samples), [sample.label for sample in samples])
-
-    def encode(self, samples: Sequence[Labelled]) -> Tensor:
-        """Returns z_BD of the samples' texts under the encoder of this head."""
-        return self.served.z_many([sample.text for sample in samples])
-
-    def learn_vectors(self, z_BD: Tensor, labels: Sequence[str]) -> Tensor:
-        """Learns samples that were encoded; otherwise as `learn_many`."""
-        if not labels:
+        if not samples:
             return torch.empty(0)
-        self.ridge.learn_many(self.served.features(z_BD), labels)
+        return self.learn_encoded(*self.encode(samples), [sample.label for sample in samples])
+
+    def encode(self, samples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
+        """Returns z_BD and the random features phi_BR of the samples' texts, under the encoder of this head."""
+        z_BD = self.served.z_many([sample.text for sample in samples])
+        return z_BD, self.served.features(z_BD)
+
+    def learn_encoded(self, z_BD: Tensor, phi_BR: Tensor, labels: Sequence[str]) -> Tensor:
+        """Learns samples that were encoded; otherwise as `learn_many`."""
+        self.ridge.learn_many(phi_BR, labels)
         distances_B = 1 - (z_BD @ self.means(self.ridge.classes).T).amax(dim=1)
         self.z_sums_CD.index_add_(0, self.ridge.rows_of(labels), on_grid(z_BD, Z_GRID))
         return distances_B
@@ -59,13 +60,12 @@ class FastHead:
 
     def unlearn_many(self, samples: Sequence[Labelled]) -> None:
         """Removes samples that were learnt here: afterwards the head is one that never saw them."""
-        self.unlearn_vectors(self.encode(samples), [sample.label for sample in samples])
+        if samples:
+            self.unlearn_encoded(*self.encode(samples), [sample.label for sample in samples])
 
-    def unlearn_vectors(self, z_BD: Tensor, labels: Sequence[str]) -> None:
+    def unlearn_encoded(self, z_BD: Tensor, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Removes samples that were encoded; otherwise as `unlearn_many`."""
-        if not labels:
-            return
-        self.ridge.unlearn_many(self.served.features(z_BD), labels)
+        self.ridge.unlearn_many(phi_BR, labels)
         self.z_sums_CD.index_add_(0, self.ridge.rows_of(labels), -on_grid(z_BD, Z_GRID))
 
     def add_sums(self, sums: RidgeSums, z_sums_CD: Tensor) -> None:

@@ -109,13 +109,12 @@ class RidgeHead:
         num_features = len(self._gram_RR)
         if not self.num_samples:
             return torch.zeros(num_classes, num_features)
-        gram_RR = self._gram_RR.float()
         penalty = self._penalty * max(1.0, FULL_SAMPLES / self.num_samples)
-        gram_RR.diagonal().add_(penalty * float(gram_RR.diagonal().mean()) + 1e-6)
+        factor_RR = penalized_factor(self._gram_RR.float(), penalty)
         counts_C = self._counts_C[:num_classes].double()
         typical = counts_C.mean().sqrt()
         target_CR = self._class_CR[:num_classes] * (typical / counts_C.clamp(min=1).sqrt())[:, None]
-        return torch.cholesky_solve(target_CR.T.float(), torch.linalg.cholesky(gram_RR)).T.contiguous()
+        return torch.cholesky_solve(target_CR.T.float(), factor_RR).T.contiguous()
 
     def predict_many(self, phi_BR: Tensor) -> Tensor:
         """Returns logits_BC before the temperature: about 0 for no, about 1 for yes. It solves first."""
@@ -176,6 +175,13 @@ class RidgeHead:
 def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
     """Rounds values to multiples of 1 / `grid`, float64, as the sums take them."""
     return (x_BR.double() * grid).round_() / grid
+
+
+def penalized_factor(gram_RR: Tensor, penalty: float) -> Tensor:
+    """Returns the Cholesky factor of a Gram matrix plus `penalty` times its mean diagonal, which is added in place."""
+    gram_RR.diagonal().add_(penalty * float(gram_RR.diagonal().mean()) + 1e-6)
+    factor_RR: Tensor = torch.linalg.cholesky(gram_RR)
+    return factor_RR
 
 
 def _triangle(size: int) -> Tensor:

@@ -23,12 +23,15 @@ def next_head(old: FastHead, change: float = 0.02) -> FastHead:
     return old.successor(small_served().with_top(export_encoder(strata, first_layer=1)))
 
 
-def carried(old: FastHead, new: FastHead, memory: list[Labelled], *, unit: int = 7) -> FastHead:
-    carry_over = CarryOver(old, new)
+def finish(carry_over: CarryOver, memory: list[Labelled], *, unit: int = 7) -> None:
     for first in range(0, len(memory), unit):
         carry_over.relearn(memory[first : first + unit])
     while not carry_over.step():
         pass
+
+
+def carried(old: FastHead, new: FastHead, memory: list[Labelled]) -> FastHead:
+    finish(CarryOver(old, new), memory)
     return new
 
 
@@ -96,11 +99,7 @@ def test_the_old_head_may_learn_on_meanwhile() -> None:
     alone = carried(old, next_head(old), MEMORY).export()
     carry_over = CarryOver(old, new := next_head(old))
     old.learn_many(SAMPLES[:5])
-    carry_over.relearn(MEMORY[:7])
-    for first in range(7, len(MEMORY), 7):
-        carry_over.relearn(MEMORY[first : first + 7])
-    while not carry_over.step():
-        pass
+    finish(carry_over, MEMORY)
     assert all(torch.equal(value, new.export()[name]) for name, value in alone.items())
 
 
@@ -113,9 +112,7 @@ def test_a_class_that_loses_its_row_meanwhile_leaves_nothing_behind() -> None:
     carry_over.relearn(memory[:3])
     carry_over.evict([sample for sample in memory[3:] if sample.label == label], label, "another")
     new.evict([sample for sample in memory[:3] if sample.label == label], label, "another")
-    carry_over.relearn([sample for sample in memory[3:] if sample.label != label])
-    while not carry_over.step():
-        pass
+    finish(carry_over, [sample for sample in memory[3:] if sample.label != label])
     assert new.ridge.num_of("another") == 0
     assert new.ridge.num_samples == sum(sample.label != label for sample in SAMPLES)
     row = int(new.ridge.rows_of(["another"]))
