@@ -26,8 +26,8 @@ TRAIN = 14
 TEST = 6
 """The size of the stream: two stages of four labels each, with so many training and test items a label."""
 
-MAX_FORGETTING = 12.5
-"""Points: three of the 24 test items of the first stage."""
+ONE_ITEM = 100.0 / (LABELS * TEST) + 0.01
+"""Points: one of the 24 test items of a stage."""
 
 MIN_ACCURACY = 50.0
 """Percent of the second stage that are right; a guess is right in 12.5 %."""
@@ -48,9 +48,14 @@ def slice_of_support(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flow")
     slice_of_support(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(folder: Path) -> Iterator[dict[str, Any]]:
     out = folder / "out.json"
     plot = folder / "out.png"
     command = [sys.executable, "-m", "services.cli", "demo", "--data", str(folder), "--rate", "10"]
@@ -80,11 +85,29 @@ def test_labels_become_weights_that_answer(figures: dict[str, Any]) -> None:
     assert figures["label_to_live_s"]["p50"] is not None
 
 
-def test_what_was_learned_is_kept(figures: dict[str, Any]) -> None:
+def taught_at_once(folder: Path) -> list[float]:
+    """Teaches the same learner all stages at once, without any service; returns percent right by stage."""
+    out = folder / "at_once.jsonl"
+    command = [sys.executable, "-m", "services.cli", "bench", "learn", "--data", str(folder), "--json", str(out)]
+    done = subprocess.run(
+        [*command, "--strategy", "lifelong-joint"], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (by_stage,) = json.loads(out.read_text())["accuracy_matrix"]
+    return by_stage
+
+
+def test_what_was_learned_is_kept(figures: dict[str, Any], folder: Path) -> None:
+    """The first stage must be answered as well as by a learner that never had to keep anything.
+
+    Its accuracy when it had just been learned is no measure of that: four classes more, of 14 texts each, are four
+    ways more to be wrong, for a learner that sees everything at once, too.
+    """
     first, last = figures["accuracy_by_stage"]
     assert (len(first), len(last)) == (1, STAGES)
-    assert last[0] >= first[0] - MAX_FORGETTING and figures["forgetting"] <= MAX_FORGETTING
-    assert last[1] >= MIN_ACCURACY
+    at_once = taught_at_once(folder)
+    assert last[0] >= at_once[0] - ONE_ITEM, f"{last} against {at_once} of all stages at once"
+    assert last[1] >= max(MIN_ACCURACY, at_once[1] - ONE_ITEM)
 
 
 def test_the_answers_are_quantized_and_true_to_full_precision(figures: dict[str, Any]) -> None:
