@@ -93,6 +93,7 @@ def taught_at_once(folder: Path) -> list[float]:
         [*command, "--strategy", "lifelong-joint"], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    by_stage: list[float]
     (by_stage,) = json.loads(out.read_text())["accuracy_matrix"]
     return by_stage
 
