@@ -32,8 +32,8 @@ from services.settings import Settings, as_environment, load, replaced
 from services.stack import open_store
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable
-from wire.receipts import Receipts
-from wire.records import Answer, Feedback, LearnerReport
+from wire.receipts import Receipts, Verdicts, name_hash
+from wire.records import STABLE, Answer, Feedback, LearnerReport
 
 POLL_INTERVAL_S = 0.2
 IDLE_S = 60.0
@@ -121,6 +121,7 @@ def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Re
     """Makes an answer as long as those of a service, with five scores and a receipt."""
     event_id = f"backlog-{number:09d}"
     time_ms = 1 + number
+    verdicts = Verdicts(arm=STABLE, version=1, names=((1, name_hash(item.label)),))
     others = [items[(number + 97 * place) % len(items)].label for place in range(1, 5)]
     return Answer(
         event_id=event_id,
@@ -129,13 +130,13 @@ def _answer(number: int, item: StreamItem, items: list[StreamItem], receipts: Re
         score=0.912345678,
         scores=tuple((label, 0.123456789) for label in (item.label, *others)),
         weights_version=1,
-        arm="stable",
+        arm=STABLE,
         precision="int8",
         rollout_revision=1,
         source="backlog",
         event_time_ms=time_ms,
         time_ms=time_ms,
-        receipt=receipts.of(event_id, time_ms=time_ms, entity=event_id),
+        receipt=receipts.of(event_id, time_ms=time_ms, entity=event_id, verdicts=verdicts),
     )
 
 

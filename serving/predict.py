@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
-from wire.receipts import Receipts
+from wire.receipts import Receipts, Verdicts, name_hash
 from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for
 
@@ -59,7 +59,7 @@ def predict_many(
             live,
             arm=arms[row],
             precision=precisions[arms[row].version],
-            receipt=receipts.of(event.id, time_ms=time_ms, entity=event.entity),
+            receipts=receipts,
             time_ms=time_ms,
         )
         for row, event in enumerate(events)
@@ -91,9 +91,10 @@ def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
 
 
 def _answer(
-    event: Event, scores: Scores, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
+    event: Event, scores: Scores, live: ActiveVersions, *, arm: Arm, precision: str, receipts: Receipts, time_ms: int
 ) -> Answer:
     label, score = scores[0] if scores else (None, 0.0)
+    verdicts = Verdicts(arm.name, arm.version, ((arm.version, name_hash(label)),))
     return Answer(
         event_id=event.id,
         text=event.text,
@@ -108,5 +109,5 @@ def _answer(
         source=event.source,
         event_time_ms=event.time_ms,
         time_ms=time_ms,
-        receipt=receipt,
+        receipt=receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts),
     )

@@ -1,17 +1,22 @@
 """Receipts: message authentication codes that prove that a label is about an answer of this service. Pure functions.
 
-    Answer   <-- of(event id, time, entity)            serving, for every answer
+    Answer   <-- of(event id, time, entity, verdicts)  serving, for every answer
     Feedback --> refusal: "", missing, forged, expired    learner and rollout, before a label has any effect
+    receipt  --> verdicts_of                           the judge, once the receipt is known to be ours
     Feedback <-- approved (by an operator)             for a quarantined label that is right
 
-    receipt = <time of the answer in ms, hexadecimal>.<HMAC-SHA256 over event id, time and entity, 128 bits>
+    receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
+    verdicts = <arm>:<version that answered>:<version>-<hash of the label that it names>:...    numbers hexadecimal
+
+The verdicts are what every version would have answered that was at hand when the event was. Whoever gets the label
+hashes it too, and so sees which of them were right, however late it is and without the answer.
 
 A receipt holds the time of its answer, so it is checked without that answer. Whether a label is refused therefore does
 not depend on which of the two topics is read faster, and a replay of the topics refuses the same labels. `wire.events`
 checks that the receipt belongs to the answer with which the label is joined. An event that was answered twice (a
 redelivery) has two valid receipts. The digest is truncated to half its length (RFC 2104, section 5). The keys are
 derived from the signing key by HKDF-Expand (RFC 5869, section 2.3), one for each purpose, so that a receipt is never a
-valid signature of weights.
+valid signature of weights. Receipts of earlier programs have no verdicts, and stay valid.
 
 The age is the time of the label minus the time in the receipt. The sender chooses the time of a label: whoever may
 write labels may claim an early one, and gains only that a late label counts.
@@ -21,20 +26,38 @@ checkers of receipts belong to the same installation; HMAC takes 2 us and needs 
 """
 
 import hmac
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+import mmh3
 import msgspec
 
-from wire.records import Feedback
+from wire.records import ArmName, Feedback
 
 MAC_BYTES: Final = 16
-MAX_CHARS: Final = 64
-"""Longer than any receipt; a longer text is not parsed."""
+MAX_VERDICTS: Final = 8
+"""Most versions whose verdicts a receipt holds."""
+
+MAX_CHARS: Final = 320
+"""Longer than any receipt, with 26 characters for each of the most verdicts; a longer text is not parsed."""
 
 FORGED = "forged"
 EXPIRED = "expired"
 MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What the versions name that were resident when `version` answered in `arm`, and share its encoder.
+
+    `names` has pairs of a version and the `name_hash` of the label that it names, by ascending version, the version
+    that answered included. There are at most MAX_VERDICTS.
+    """
+
+    arm: ArmName
+    version: int
+    names: tuple[tuple[int, int], ...]
 
 
 class Receipts:
@@ -46,9 +69,14 @@ class Receipts:
         self._receipt_key = derived(signing_key, b"lifelong receipt v1")
         self._approval_key = derived(signing_key, b"lifelong approval v1")
 
-    def of(self, event_id: str, *, time_ms: int, entity: str) -> str:
-        """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none)."""
-        return f"{time_ms:x}.{_mac(self._receipt_key, event_id, time_ms, entity)}"
+    def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts) -> str:
+        """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none).
+
+        Raises ValueError where there are more than MAX_VERDICTS names.
+        """
+        if len(verdicts.names) > MAX_VERDICTS:
+            raise ValueError(f"{len(verdicts.names)} verdicts; a receipt holds {MAX_VERDICTS}")
+        return self._signed(event_id, time_ms, entity, _encoded(verdicts))
 
     def approved(self, feedback: Feedback) -> Feedback:
         """Returns the label with an operator's approval: it needs no receipt, and no limit and no alarm holds it."""
@@ -61,10 +89,18 @@ class Receipts:
         if not feedback.receipt:
             return MISSING if is_required else ""
         time_ms = time_of(feedback.receipt)
-        expected = self.of(feedback.event_id, time_ms=time_ms, entity=feedback.answered_entity)
-        if time_ms < 0 or not _is_same(feedback.receipt, expected):
+        if time_ms < 0:
+            return FORGED
+        verdicts = feedback.receipt.split(".")[1:-1]
+        expected = self._signed(feedback.event_id, time_ms, feedback.answered_entity, *verdicts)
+        if not _is_same(feedback.receipt, expected):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
+
+    def _signed(self, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
+        """Returns the receipt with these encoded verdicts: one text, or none in receipts of earlier programs."""
+        code = _mac(self._receipt_key, event_id, time_ms, entity, *verdicts)
+        return ".".join((f"{time_ms:x}", *verdicts, code))
 
     def _approval_of(self, feedback: Feedback) -> str:
         """Returns the code over the label's fields, and over the event's source where the label names one.
@@ -87,6 +123,29 @@ def time_of(receipt: str) -> int:
         return int(receipt.partition(".")[0], 16) if len(receipt) <= MAX_CHARS else -1
     except ValueError:
         return -1
+
+
+def verdicts_of(receipt: str) -> Verdicts | None:
+    """Returns the verdicts that a receipt claims; None where it has none, or the text is no receipt."""
+    if len(receipt) > MAX_CHARS or receipt.count(".") != 2:
+        return None
+    arm, *numbers = receipt.split(".")[1].split(":")
+    try:
+        version, *pairs = numbers
+        names = [pair.split("-") for pair in pairs[:MAX_VERDICTS]]
+        return Verdicts(arm, int(version, 16), tuple((int(number, 16), int(name, 16)) for number, name in names))
+    except ValueError:
+        return None
+
+
+def name_hash(label: str | None) -> int:
+    """Returns the 32 bits by which a verdict names a label: MurmurHash3 of it, and 0 where no class is known."""
+    return mmh3.hash(label.encode(), signed=False) if label is not None else 0
+
+
+def _encoded(verdicts: Verdicts) -> str:
+    names = (f"{version:x}-{name:08x}" for version, name in verdicts.names)
+    return ":".join((verdicts.arm, f"{verdicts.version:x}", *names))
 
 
 def _mac(key: bytes, *parts: str | int) -> str:

@@ -4,9 +4,12 @@ import json
 from typing import Any
 
 from wire.message import Message, Place
+from wire.receipts import Verdicts
 from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 
 PLACE = Place(topic="events.v1", partition=3, offset=1042)
+
+VERDICTS = Verdicts(arm="stable", version=3, names=((3, 0xA750374A),))
 
 SAMPLES: tuple[TopicRecord, ...] = (
     Event(id="e-17", text="My card d\u00e9clined", key="customer-9", source="shop", time_ms=1_700_000_000_123),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.samples import answer_to
+from tests.wire.samples import VERDICTS, answer_to
 from wire.events import aliases_of, encoded_key, key_of, lookup_alias, matching
 from wire.receipts import Receipts
 from wire.records import Event, Feedback
@@ -25,7 +25,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 def label(*, source: str | None = None, receipt_ms: int | None = None, key: str = "", approval: str = "") -> Feedback:
     receipt = ""
     if receipt_ms is not None:
-        receipt = RECEIPTS.of("1", time_ms=receipt_ms, entity=key if key else "1")
+        receipt = RECEIPTS.of("1", time_ms=receipt_ms, entity=key if key else "1", verdicts=VERDICTS)
     return Feedback(event_id="1", label="refund", key=key, receipt=receipt, approval=approval, event_source=source)
 
 

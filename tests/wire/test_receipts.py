@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from wire.receipts import Receipts
+from tests.wire.samples import VERDICTS
+from wire.receipts import MAX_CHARS, MAX_VERDICTS, Receipts, Verdicts, name_hash, time_of, verdicts_of
 from wire.records import Feedback
 from wire.timestamps import MAX_TIME_MS
 
@@ -17,6 +18,14 @@ DAY_MS = 86_400_000
 
 ids = st.text(max_size=20)
 times = st.integers(0, MAX_TIME_MS)
+hashes = st.integers(0, 2**32 - 1)
+versions = st.integers(1, 2**63 - 1)
+names = st.dictionaries(versions, hashes, min_size=1, max_size=MAX_VERDICTS)
+verdicts = st.builds(
+    lambda arm, names: Verdicts(arm, max(names), tuple(sorted(names.items()))),
+    st.sampled_from(("stable", "candidate", "newest", "stand-in")),
+    names,
+)
 
 
 def label(event_id: str = "e", key: str = "", receipt: str = "", time_ms: int = 2_000) -> Feedback:
@@ -27,25 +36,65 @@ def refusal(feedback: Feedback, *, is_required: bool = True, max_age_ms: int = D
     return RECEIPTS.refusal(feedback, is_required=is_required, max_age_ms=max_age_ms)
 
 
+def receipt_of(event_id: str = "e", time_ms: int = 1_000, entity: str = "e", verdicts: Verdicts = VERDICTS) -> str:
+    return RECEIPTS.of(event_id, time_ms=time_ms, entity=entity, verdicts=verdicts)
+
+
+def mac_of(*parts: str | int) -> str:
+    key = hmac.digest(b"a key for tests", b"lifelong receipt v1\x01", sha256)
+    return hmac.digest(key, msgspec.json.encode(parts), sha256).hex()[:32]
+
+
 def test_receipts_do_not_change() -> None:
     """Labels of answers that were given before an update are still believed after it."""
-    key = hmac.digest(b"a key for tests", b"lifelong receipt v1\x01", sha256)
-    mac = hmac.digest(key, b'["e-17",1700000000456,"customer-9"]', sha256).hex()[:32]
-    assert RECEIPTS.of("e-17", time_ms=1_700_000_000_456, entity="customer-9") == f"18bcfe569c8.{mac}"
+    given_verdicts = Verdicts("candidate", 12, ((9, name_hash("refund")), (12, name_hash("card_declined"))))
+    text = "candidate:c:9-e12cf6e3:c-a750374a"
+    mac = mac_of("e-17", 1_700_000_000_456, "customer-9", text)
+    receipt = receipt_of("e-17", 1_700_000_000_456, "customer-9", given_verdicts)
+    assert receipt == f"18bcfe569c8.{text}.{mac}"
+    assert verdicts_of(receipt) == given_verdicts
 
 
-@given(ids, times, ids)
-def test_the_label_of_a_given_answer_is_believed(event_id: str, time_ms: int, key: str) -> None:
-    receipt = RECEIPTS.of(event_id, time_ms=time_ms, entity=key if key else event_id)
+def test_receipts_from_before_verdicts_are_believed() -> None:
+    receipt = f"3e8.{mac_of('e', 1_000, 'e')}"
+    assert refusal(label(receipt=receipt)) == ""
+    assert verdicts_of(receipt) is None
+
+
+@given(ids, times, ids, verdicts)
+def test_the_label_of_a_given_answer_is_believed(event_id: str, time_ms: int, key: str, made: Verdicts) -> None:
+    receipt = receipt_of(event_id, time_ms, key if key else event_id, made)
     assert refusal(label(event_id, key, receipt, time_ms)) == ""
+    assert (time_of(receipt), verdicts_of(receipt)) == (time_ms, made)
+    assert len(receipt) <= MAX_CHARS
+
+
+@given(verdicts, verdicts)
+def test_other_verdicts_are_forged(made: Verdicts, claimed: Verdicts) -> None:
+    assume(made != claimed)
+    time, _, mac = receipt_of(verdicts=made).split(".")
+    other = receipt_of(verdicts=claimed).split(".")[1]
+    assert refusal(label(receipt=f"{time}.{other}.{mac}")) == "forged"
+    assert refusal(label(receipt=f"{time}.{mac}")) == "forged"
+
+
+@given(st.text(max_size=400) | st.from_regex(r"[0-9a-f]{1,11}\.[a-z:0-9-]{0,300}\.[0-9a-f]{32}", fullmatch=True))
+def test_a_text_that_is_no_receipt_has_no_verdicts_or_few(text: str) -> None:
+    claimed = verdicts_of(text)
+    assert claimed is None or len(claimed.names) <= MAX_VERDICTS
+
+
+def test_a_receipt_holds_so_many_verdicts() -> None:
+    too_many = tuple((version, 0) for version in range(1, MAX_VERDICTS + 2))
+    with pytest.raises(ValueError, match="9 verdicts"):
+        receipt_of(verdicts=Verdicts("stable", 1, too_many))
 
 
 @given(st.tuples(ids, times, ids), st.tuples(ids, times, ids))
 def test_a_receipt_is_good_for_one_answer(made: tuple[str, int, str], used: tuple[str, int, str]) -> None:
     assume(made != used)
-    mac = RECEIPTS.of(made[0], time_ms=made[1], entity=made[2]).partition(".")[2]
-    other = RECEIPTS.of(used[0], time_ms=used[1], entity=used[2])
-    assert f"{used[1]:x}.{mac}" != other
+    signed = receipt_of(*made).partition(".")[2]
+    assert f"{used[1]:x}.{signed}" != receipt_of(*used)
 
 
 @given(st.text(max_size=80) | st.from_regex(r"[0-9a-f]{1,11}\.[0-9a-f]{32}", fullmatch=True))
@@ -56,12 +105,12 @@ def test_what_nobody_made_is_forged(receipt: str) -> None:
 
 @pytest.mark.parametrize("written", ["+{}", " {}", "0{}", "0x{}", "{} "])
 def test_another_way_to_write_a_receipt_is_forged(written: str) -> None:
-    assert refusal(label(receipt=written.format(RECEIPTS.of("e", time_ms=1_000, entity="e")))) == "forged"
+    assert refusal(label(receipt=written.format(receipt_of()))) == "forged"
 
 
 def test_a_receipt_of_another_key_entity_or_event_is_forged() -> None:
-    theirs = Receipts(b"another key").of("e", time_ms=1_000, entity="e")
-    ours = RECEIPTS.of("e", time_ms=1_000, entity="customer-9")
+    theirs = Receipts(b"another key").of("e", time_ms=1_000, entity="e", verdicts=VERDICTS)
+    ours = receipt_of(entity="customer-9")
     assert refusal(label(receipt=theirs)) == "forged"
     assert refusal(label(receipt=ours, key="customer-8")) == "forged"
     assert refusal(label("f", receipt=ours, key="customer-9")) == "forged"
@@ -74,7 +123,7 @@ def test_a_label_without_a_receipt_is_missing_one_only_where_it_is_required() ->
 
 
 def test_a_label_said_too_long_after_its_answer_is_expired() -> None:
-    receipt = RECEIPTS.of("e", time_ms=1_000, entity="e")
+    receipt = receipt_of()
     assert refusal(label(receipt=receipt, time_ms=1_000 + DAY_MS)) == ""
     assert refusal(label(receipt=receipt, time_ms=1_001 + DAY_MS)) == "expired"
     assert refusal(label(receipt=receipt, time_ms=0)) == ""

@@ -5,6 +5,7 @@ from learner.labels.join import Join, JoinState
 from learner.labels.sample import Sample
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD
+from tests.wire.samples import VERDICTS
 from wire.config import TrustConfig
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
@@ -41,7 +42,7 @@ def answer(
         source=source,
         key=key,
         time_ms=time_ms,
-        receipt=RECEIPTS.of(event_id, time_ms=time_ms, entity=key if key else event_id),
+        receipt=RECEIPTS.of(event_id, time_ms=time_ms, entity=key if key else event_id, verdicts=VERDICTS),
     )
 
 

@@ -9,6 +9,7 @@ from learner.config import LearnerConfig
 from learner.labels.join import Join, JoinState
 from learner.labels.sample import is_in_holdout
 from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, num_outcomes
+from tests.wire.samples import VERDICTS
 from wire.records import Answer, Feedback
 
 
@@ -124,7 +125,7 @@ def test_the_holdout_of_events_without_a_source_is_that_of_their_ids() -> None:
 
 def test_a_forged_label_takes_nothing_from_the_right_one_whichever_comes_first() -> None:
     forged = label("e", "no", receipt="5.ab")
-    right = label("e", receipt=RECEIPTS.of("e", time_ms=5, entity="e"))
+    right = label("e", receipt=RECEIPTS.of("e", time_ms=5, entity="e", verdicts=VERDICTS))
     streams: list[list[Answer | Feedback]] = [
         [forged, right, answer("e", time_ms=5)],
         [forged, answer("e", time_ms=5), right],

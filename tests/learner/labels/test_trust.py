@@ -9,6 +9,7 @@ from learner.learner import Learner
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_config, small_strata, tokenizer
 from tests.learner.streams import answer, feedback, label_of
+from tests.wire.samples import VERDICTS
 from wire.config import TrustConfig
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, Quarantined
@@ -25,7 +26,7 @@ def make_learner(*, held_back_share: float = 0.1, **limits: float) -> Learner:
 def pair(number: int, *, source: str, label: str = "", time_ms: int = 0) -> list[Answer | Feedback]:
     """Returns an answer given at `time_ms`, and its label with the receipt."""
     answered = msgspec.structs.replace(answer(number), time_ms=time_ms)
-    receipt = RECEIPTS.of(answered.event_id, time_ms=time_ms, entity=answered.entity)
+    receipt = RECEIPTS.of(answered.event_id, time_ms=time_ms, entity=answered.entity, verdicts=VERDICTS)
     labelled = feedback(number, label=label)
     return [answered, msgspec.structs.replace(labelled, source=source, receipt=receipt, key=answered.key)]
 
