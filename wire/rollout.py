@@ -1,8 +1,8 @@
 """The traffic split: which arm answers an entity, as a pure function of the plan and the key, for Kafka and HTTP.
 
 An entity's place on the unit interval is `mmh3(salt | key) / 2^32`. The stable arm owns the interval from 0; the other
-arms take their shares from the end. So the assignment is sticky: a ramp of the candidate from 1 % to 5 % to 25 % moves
-entities from stable to candidate, and never back.
+arms take their shares from the end, the last one (newest, of a small fixed share) first. So the assignment is sticky: a
+ramp of the candidate from 1 % to 5 % to 25 % moves entities from stable to candidate, and never back.
 """
 
 import mmh3

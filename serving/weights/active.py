@@ -66,12 +66,12 @@ def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
 
 
 def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
-    """Returns the newest of these versions; the candidate, which is not decided on yet, only where there is no other.
+    """Returns the latest of these versions; one that is not decided on yet only where there is no other.
 
     >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
     8
     """
-    others = set(loaded) - {plan.candidate}
+    others = set(loaded) - {plan.candidate, plan.newest}
     return max(others or loaded)
 
 

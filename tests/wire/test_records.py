@@ -6,12 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.wire.test_plans import PLAN
 from wire.records import (
-    CANDIDATE,
-    STABLE,
     TOPIC_RECORDS,
     Answer,
-    Arm,
     CohortEvaluation,
     ControllerReport,
     DeadLetter,
@@ -27,7 +25,6 @@ from wire.records import (
     Quarantined,
     Record,
     ReplicaReport,
-    RolloutPlan,
     Round,
     TensorEntry,
     TensorPart,
@@ -38,16 +35,6 @@ from wire.records import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-
-PLAN = RolloutPlan(
-    revision=4,
-    salt="s1",
-    arms=(Arm(name=STABLE, version=11, share=0.75), Arm(name=CANDIDATE, version=12, share=0.25)),
-    previous=9,
-    pinned=False,
-    reason="ramp",
-    time_ms=1_700_000_000_000,
-)
 
 SAMPLES: dict[str, Record] = {
     "weight_manifest.v2": WeightManifest(
@@ -233,12 +220,6 @@ def test_all_labels_of_an_event_lie_in_one_partition() -> None:
     labels = [Feedback(event_id="e1", label=label, key=key, source=key) for label, key in (("a", "x"), ("b", "y"))]
     assert {label.entity for label in labels} == {"e1"}
     assert len({label.message_id for label in labels}) == 2
-
-
-def test_the_plan_names_its_arms() -> None:
-    assert (PLAN.stable, PLAN.candidate, PLAN.versions) == (11, 12, (11, 12))
-    empty = RolloutPlan(revision=1, salt="s", arms=())
-    assert (empty.stable, empty.candidate, empty.versions) == (0, 0, ())
 
 
 def test_the_manifest_counts_its_bytes() -> None:

@@ -16,7 +16,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
-from wire.records.plans import CANDIDATE, STABLE, STAND_IN, Arm, RolloutPlan
+from wire.records.plans import CANDIDATE, NEWEST, STABLE, STAND_IN, Arm, RolloutPlan
 from wire.records.record import ArmName, Record, key_name
 from wire.records.reports import ControllerReport, Drift, LearnerReport, ReplicaReport
 from wire.records.topics import (
@@ -50,6 +50,7 @@ __all__ = [
     "CANDIDATE",
     "MAX_EVENT_BYTES",
     "MAX_TEXT_CHARS",
+    "NEWEST",
     "STABLE",
     "STAND_IN",
     "TOPIC_RECORDS",

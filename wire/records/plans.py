@@ -13,6 +13,9 @@ class Arm(Record, frozen=True, kw_only=True):
 
 STABLE: ArmName = "stable"
 CANDIDATE: ArmName = "candidate"
+"""The arm of the one version that is judged, from its first answer until it is promoted or withdrawn."""
+NEWEST: ArmName = "newest"
+"""The arm that follows the learner. It is never judged, and has a small share of its own."""
 STAND_IN: ArmName = "stand-in"
 """The arm of answers from a replica that cannot load the stable version and serves another one in its place. No plan
 names it, and the rollout counts none of these answers."""
@@ -22,15 +25,19 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
     """Which version answers which share of the entities.
 
     `revision` grows by one with every change. `salt` seeds the split; it changes only when a new split is wanted.
-    `previous` is the stable version before this one, to which a rollback returns (0: none). While `pinned` is set,
-    nothing is promoted and no new candidate is admitted.
+    `arms` are in the order stable, candidate, newest. `previous` is the stable version before this one, to which a
+    rollback returns (0: none). `reference` is a stable version of the past, beside which candidates are judged in total
+    (0: none). While `pinned` is set, nothing is promoted and no new candidate is admitted.
     """
 
     revision: int
     salt: str
     arms: tuple[Arm, ...]
     previous: int = 0
+    reference: int = 0
     pinned: bool = False
+    paused: bool = False
+    approved: int = 0
     reason: str = ""
     time_ms: int = 0
 
@@ -50,15 +57,22 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
         return arm.version if arm else 0
 
     @property
+    def newest(self) -> int:
+        """The version of the newest arm (0: none)."""
+        arm = self.arm(NEWEST)
+        return arm.version if arm else 0
+
+    @property
     def versions(self) -> tuple[int, ...]:
         """Every version that answers traffic, stable first."""
         return tuple(dict.fromkeys(arm.version for arm in self.arms))
 
     @property
     def needed(self) -> tuple[int, ...]:
-        """Every version that must be stored: those that answer, stable first, and the one to which a rollback returns.
+        """Every version that must be stored: those that answer, stable first, then `previous` and `reference`.
 
         >>> RolloutPlan(revision=1, salt="", arms=(Arm(name=STABLE, version=7, share=1.0),), previous=4).needed
         (7, 4)
         """
-        return tuple(version for version in dict.fromkeys((*self.versions, self.previous)) if version)
+        versions = dict.fromkeys((*self.versions, self.previous, self.reference))
+        return tuple(version for version in versions if version)
