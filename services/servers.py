@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from typing import TypeVar
 
 from services.local.kafka import LocalBroker, NoBroker, launch_broker
 from services.local.redis import LocalRedis, start_redis
@@ -17,14 +18,16 @@ from services.settings import Settings, replaced
 from services.supervisor import Program, Supervisor
 from wire.bus import Bus
 from wire.config import BusConfig
-from wire.errors import BusUnavailable, WireError
+from wire.errors import BusUnavailable, StoreUnavailable, WireError
+
+T = TypeVar("T")
 
 PAUSE_S = 1.0
-"""Pause before the topics are requested again from a broker that did not create them."""
+"""Pause before a server that was killed is asked again."""
 
 
 class Servers:
-    """The servers that are started where the settings name none. Verbs: start, create_topics, stop.
+    """The servers that are started where the settings name none. Verbs: start, create_topics, ask, stop.
 
     Start them from a thread that lives as long as they: they are tethered to it.
     """
@@ -69,11 +72,18 @@ class Servers:
             self._supervisor.check()
             if time.monotonic() > deadline_s:
                 raise NoBroker(f"{self._broker.kind} did not come up{self._broker.log.ending()}")
+        self.ask(partial(_create_topics, config), is_ours=self._broker is not None, deadline_s=deadline_s)
+
+    def ask(self, question: Callable[[], T], *, is_ours: bool, deadline_s: float) -> T:
+        """Returns the answer of a server, which if it `is_ours` may be killed meanwhile, however often.
+
+        Raises StackFailed; BusUnavailable or StoreUnavailable after the deadline, or where the server is not ours.
+        """
         while True:
             try:
-                return _create_topics(config)
-            except BusUnavailable:
-                if self._broker is None or time.monotonic() > deadline_s:
+                return question()
+            except (BusUnavailable, StoreUnavailable):
+                if not is_ours or time.monotonic() > deadline_s:
                     raise
             self._supervisor.check()
             self._stopping.wait(PAUSE_S)

@@ -152,18 +152,19 @@ class Stack:
         for folder in ("redis", "kafka", "learner", LOGS):
             private_folder(self.settings.state_dir / folder)
         settings = self._servers.start(self.settings)
-        self.settings = with_signing_key(settings, own_store=self._servers.owns_store)
+        is_ours = self._servers.owns_store
+        self.settings = with_signing_key(settings, own_store=is_ours)
         self._choose_port()
         with closing(open_store(self.settings)) as store:
-            if not self._servers.owns_store and (why_not_durable := store.why_not_durable()):
+            if not is_ours and (why_not_durable := store.why_not_durable()):
                 self._say(f"{why_not_durable}.")
-            earlier = {report.replica for report in store.reports.replicas()}
+            reports = self._servers.ask(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
             for name in COMMANDS:
                 self._supervisor.add(self._program(name))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
-            self._wait_until_ready(store, earlier, deadline_s)
+            self._wait_until_ready(store, {report.replica for report in reports}, deadline_s)
         self._supervisor.tolerate()
-        announce(self.settings, self._announce_in, owns_store=self._servers.owns_store)
+        announce(self.settings, self._announce_in, owns_store=is_ours)
         self._is_announced = True
 
     def _claim(self) -> None:

@@ -4,20 +4,15 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from kernels import native
 from services import doctor
-from services.settings import Settings, replaced
+from services.settings import Settings
 from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 from tests.services.distributions import install
-from wire.config import StoreConfig
-
-NOBODY = "127.0.0.1:1"
 
 
 def test_this_machine_can_run_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,36 +34,6 @@ def test_a_distribution_with_a_package_of_our_name_is_found(tmp_path: Path, monk
         True,
         True,
     )
-
-
-def test_a_redis_server_that_does_not_answer_is_found() -> None:
-    check = doctor.check_redis(replaced(Settings(), {"store.url": f"redis://me:hush@{NOBODY}"}))
-    assert (check.state, NOBODY in check.found) == ("fail", True)
-    assert "hush" not in check.found + check.fix
-
-
-@pytest.mark.live
-def test_a_redis_server_is_fit_where_it_has_an_append_only_file(store_config: StoreConfig, setting: Any) -> None:
-    settings = replaced(Settings(), {"store.url": store_config.url})
-    check = doctor.check_redis(settings)
-    assert (check.state, check.fix) == (
-        "warn",
-        "A power cut may take what was published. Set appendonly to yes on the Redis server",
-    )
-    setting("appendonly", "yes")
-    assert "appendonly" not in doctor.check_redis(settings).fix
-
-
-def test_a_signing_key_is_asked_for_where_redis_is_not_ours() -> None:
-    remote = replaced(Settings(), {"store.url": f"redis://{NOBODY}"})
-    assert doctor.check_key(remote).state == "fail"
-    assert "LIFELONG_SIGNING_KEY" in doctor.check_key(remote).fix
-    assert doctor.check_key(replaced(remote, {"signing_key": SecretStr("k" * 20)})).state == "ok"
-
-
-def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
-    assert doctor.check_broker(Settings()).state == "fail"
 
 
 def test_missing_native_kernels_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

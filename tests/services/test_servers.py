@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from services.servers import Servers
 from services.settings import load
 from services.supervisor import StackFailed, Supervisor
 from tests.required import missing
+from wire.errors import StoreUnavailable
+from wire.store import Store
 
 pytestmark = pytest.mark.live
 
@@ -65,3 +67,23 @@ def test_a_broker_that_ends_by_itself_says_why(tmp_path: Path, monkeypatch: pyte
     why = r"(?s)broker ended with 3.*the disk is full"
     with pytest.raises(StackFailed, match=why), topics_of(program, tmp_path, monkeypatch):
         pass
+
+
+def test_a_server_of_ours_that_is_killed_while_it_is_asked_is_asked_again(tmp_path: Path) -> None:
+    """Redis may be killed between its start and the first reading of the store."""
+    said: list[str] = []
+    supervisor = Supervisor(say=said.append)
+    servers = Servers(supervisor, say=said.append)
+    flags = {"state_dir": str(tmp_path), "bus.bootstrap_servers": "127.0.0.1:1"}
+    try:
+        settings = servers.start(load(file=Path(os.devnull), environ={}, flags=flags).settings)
+        with closing(Store(settings.store, b"key")) as store:
+            supervisor.processes["redis"].kill()
+            supervisor.processes["redis"].wait(10)
+            with pytest.raises(StoreUnavailable):
+                servers.ask(store.reports.replicas, is_ours=False, deadline_s=time.monotonic() + 60)
+            assert servers.ask(store.reports.replicas, is_ours=True, deadline_s=time.monotonic() + 60) == []
+    finally:
+        supervisor.stop("redis", grace_s=5.0)
+        supervisor.close()
+        servers.stop()

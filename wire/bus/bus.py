@@ -50,12 +50,13 @@ class Bus:
 
     def create_topics(self) -> None:
         """Creates the topics that do not exist; existing topics are left as they are. Idempotent."""
-        admin = self._open(KafkaAdminClient)
-        try:
-            with mapped(self._config.bootstrap_servers):
-                topics.create(admin, self._config)
-        finally:
-            admin.close()
+        with self._admin() as admin:
+            topics.create(admin, self._config)
+
+    def topics_timed_by_sender(self) -> list[str]:
+        """Returns the topics of answers and labels in which the time of a record is not the broker's."""
+        with self._admin() as admin:
+            return topics.timed_by_sender(admin, self._config)
 
     def publisher(self) -> Publisher:
         publisher = Publisher(self._producer, self._config)
@@ -136,6 +137,15 @@ class Bus:
             for each in opened:
                 close: Callable[[], None] = partial(each.close, flush_s) if isinstance(each, Publisher) else each.close
                 closing.callback(close)
+
+    @contextmanager
+    def _admin(self) -> Iterator[Any]:
+        admin = self._open(KafkaAdminClient)
+        try:
+            with mapped(self._config.bootstrap_servers):
+                yield admin
+        finally:
+            admin.close()
 
     def _register(self, opened: Publisher | Subscription[Any] | Follower) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ the clock of a sender says. The time of an event is the client's own.
 
 from typing import Any
 
+from kafka.admin import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
 from kafka.errors import TopicAlreadyExistsError  # type: ignore[import-untyped]
 
 from wire.config import BusConfig
@@ -34,6 +35,8 @@ RETENTION_MS: dict[type, int] = {
     Quarantined: 30 * DAY_MS,
 }
 TIMED_BY_BROKER = (Answer, Feedback)
+TIMESTAMP_TYPE = "message.timestamp.type"
+BY_BROKER = "LogAppendTime"
 
 
 def create(admin: Any, config: BusConfig) -> None:
@@ -45,6 +48,16 @@ def create(admin: Any, config: BusConfig) -> None:
             raise BusRefused(f"topic {topic['name']}: {topic['error_message']} (code {topic['error_code']})")
 
 
+def timed_by_sender(admin: Any, config: BusConfig) -> list[str]:
+    """Returns the topics whose times are the senders' though the broker should set them; no topic that is missing."""
+    names = [topic_name(config.prefix, record) for record in TIMED_BY_BROKER]
+    existing = set(names) & set(admin.list_topics())
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, name, {TIMESTAMP_TYPE: None}) for name in sorted(existing)]
+    described = admin.describe_configs(wanted, config_filter="all") if wanted else {}
+    topics = described.get("topic", {})
+    return [name for name, options in topics.items() if options[TIMESTAMP_TYPE]["value"] != BY_BROKER]
+
+
 def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:
     return {
         "num_partitions": config.partitions,
@@ -52,7 +65,7 @@ def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any
         "configs": {
             "cleanup.policy": "delete",
             "retention.ms": str(RETENTION_MS[record_type]),
-            "message.timestamp.type": "LogAppendTime" if record_type in TIMED_BY_BROKER else "CreateTime",
+            TIMESTAMP_TYPE: BY_BROKER if record_type in TIMED_BY_BROKER else "CreateTime",
             "max.message.bytes": str(MAX_LETTER_BYTES if record_type is DeadLetter else MAX_MESSAGE_BYTES),
             # one of three replicas may be away; an acknowledged record is then still on two
             "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),

@@ -1,0 +1,93 @@
+"""The checks of the servers: the broker and its topics, Redis, and the signing key."""
+
+import subprocess
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Literal
+
+from services.keys import with_signing_key
+from services.local.kafka import NoBroker, kafka_home, tansu_program
+from services.local.redis import NoRedis, find_binary, version_of
+from services.settings import BadSettings, Settings
+from wire.bus import Bus
+from wire.config import BusConfig
+from wire.errors import WireError
+from wire.logs import without_password
+from wire.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The name of a check, its result, and the remedy (empty where none is needed)."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def check_broker(settings: Settings) -> Check:
+    if settings.bus.bootstrap_servers:
+        try:
+            with closing(Bus(settings.bus, client_id="doctor")) as bus:
+                bus.ping()
+        except WireError as error:
+            return Check("broker", "fail", str(error), "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS")
+        return Check("broker", "ok", settings.bus.bootstrap_servers)
+    try:
+        home = kafka_home()
+    except NoBroker as error:
+        return Check("broker", "fail", str(error), "Correct KAFKA_HOME and PATH, or unset KAFKA_HOME")
+    if home is not None:
+        return Check("broker", "ok", f"Apache Kafka in {home}, {_java()}")
+    if tansu_program() is None:
+        return Check("broker", "fail", "none", "pip install 'lifelong[local]', or set KAFKA_HOME to Apache Kafka")
+    fix = "For records that outlive it: set KAFKA_HOME to an unpacked Apache Kafka, with Java 17 on PATH"
+    return Check("broker", "warn", "Tansu, which keeps records in memory", fix)
+
+
+def check_topics(config: BusConfig) -> Check:
+    """Asks who sets the time of answers and labels: topics that others made may leave it to their senders."""
+    try:
+        with closing(Bus(config, client_id="doctor")) as bus:
+            timed_by_sender = bus.topics_timed_by_sender()
+    except WireError as error:
+        return Check("topics", "warn", f"the broker does not tell how they are set: {error}")
+    if not timed_by_sender:
+        return Check("topics", "ok", "the broker sets the times of answers and labels")
+    found = f"senders set the times in {', '.join(timed_by_sender)}: labels are lost where a sender's clock is wrong"
+    alter = "kafka-configs.sh --alter --entity-type topics --add-config message.timestamp.type=LogAppendTime"
+    return Check("topics", "warn", found, "\n".join(f"{alter} --entity-name {name}" for name in timed_by_sender))
+
+
+def check_redis(settings: Settings) -> Check:
+    if not settings.store.url:
+        try:
+            binary = find_binary()
+            return Check("redis", "ok", f"{version_of(binary)} in {binary}")
+        except NoRedis as error:
+            return Check("redis", "fail", str(error), "Debian: apt install redis-server")
+    shown = without_password(settings.store.url)
+    try:
+        with closing(Store(settings.store, b"")) as store:
+            store.check_policy()
+            why_not_durable = store.why_not_durable()
+    except WireError as error:
+        fix = f"Start Redis, correct LIFELONG_STORE__URL ({shown}), or set maxmemory-policy noeviction on the server"
+        return Check("redis", "fail", str(error), fix)
+    return Check("redis", "warn" if why_not_durable else "ok", shown, why_not_durable)
+
+
+def check_key(settings: Settings) -> Check:
+    if not settings.store.url and settings.signing_key is None:
+        return Check("signing key", "ok", f"made once, in {settings.state_dir}")
+    try:
+        with_signing_key(settings, own_store=not settings.store.url)
+    except BadSettings as error:
+        return Check("signing key", "fail", "none", error.problems[0])
+    return Check("signing key", "ok", "given")
+
+
+def _java() -> str:
+    done = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
+    return (done.stderr or done.stdout).strip().splitlines()[0]

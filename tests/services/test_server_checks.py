@@ -1,0 +1,59 @@
+"""Tests what the doctor asks servers: each problem is found, with its remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
+from pydantic import SecretStr
+
+from services import server_checks
+from services.local.kafka import LocalBroker
+from services.settings import Settings, replaced
+from wire.config import BusConfig, StoreConfig
+from wire.records import Feedback, topic_name
+
+NOBODY = "127.0.0.1:1"
+
+
+def test_a_redis_server_that_does_not_answer_is_found() -> None:
+    check = server_checks.check_redis(replaced(Settings(), {"store.url": f"redis://me:hush@{NOBODY}"}))
+    assert (check.state, NOBODY in check.found) == ("fail", True)
+    assert "hush" not in check.found + check.fix
+
+
+@pytest.mark.live
+def test_a_redis_server_is_fit_where_it_has_an_append_only_file(store_config: StoreConfig, setting: Any) -> None:
+    settings = replaced(Settings(), {"store.url": store_config.url})
+    check = server_checks.check_redis(settings)
+    assert (check.state, check.fix) == (
+        "warn",
+        "A power cut may take what was published. Set appendonly to yes on the Redis server",
+    )
+    setting("appendonly", "yes")
+    assert "appendonly" not in server_checks.check_redis(settings).fix
+
+
+def test_a_signing_key_is_asked_for_where_redis_is_not_ours() -> None:
+    remote = replaced(Settings(), {"store.url": f"redis://{NOBODY}"})
+    assert server_checks.check_key(remote).state == "fail"
+    assert "LIFELONG_SIGNING_KEY" in server_checks.check_key(remote).fix
+    assert server_checks.check_key(replaced(remote, {"signing_key": SecretStr("k" * 20)})).state == "ok"
+
+
+def test_half_a_kafka_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KAFKA_HOME", str(tmp_path))
+    assert server_checks.check_broker(Settings()).state == "fail"
+
+
+@pytest.mark.live
+def test_topics_that_others_made_are_named_with_what_to_do(bus_config: BusConfig, broker: LocalBroker) -> None:
+    theirs = topic_name(bus_config.prefix, Feedback)
+    admin = KafkaAdminClient(bootstrap_servers=bus_config.bootstrap_servers)
+    admin.create_topics({theirs: {"num_partitions": 1, "replication_factor": 1}})
+    admin.close()
+    check = server_checks.check_topics(bus_config)
+    if broker.kind == "kafka":
+        assert (check.state, theirs in check.found, f"--entity-name {theirs}" in check.fix) == ("warn", True, True)
+    else:  # Tansu hangs up when it is asked for settings
+        assert (check.state, check.fix) == ("warn", "")
