@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from rollout.statistics.paired import NO_LABELS, PairedTally
+from wire.records import NameChanges
+
+NO_CHANGES: Final = NameChanges()
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,30 +16,6 @@ class PairedComparison:
 
     labels: PairedTally = NO_LABELS
     settled: PairedTally = NO_LABELS
-
-
-@dataclass(frozen=True, slots=True)
-class NewClass:
-    """A class that the reference lacks: how many recent texts the candidate named so, and how many labels say so."""
-
-    texts: int
-    labels: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameChanges:
-    """Recent texts as the candidate and the reference name them; no labels are needed, but for `wins_on_new`.
-
-    `between_old` counts changes between two classes that the reference knows, `to_new` those to a class that it lacks.
-    `wins_on_new` compares the two on the labelled events that the candidate names as a class that the reference lacks.
-    """
-
-    texts: int = 0
-    between_old: int = 0
-    to_new: int = 0
-    wins_on_new: PairedTally = NO_LABELS
-    new_classes: Sequence[NewClass] = ()
-    labels: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +39,13 @@ class PairedEvidence:
     """All that is known about one candidate.
 
     `class_groups` and `source_means` compare it with the stable version: group by group, and source by source.
-    `is_exposed` tells whether its ramp is over.
+    `changes` are those of its manifest. `is_exposed` tells whether its ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
     reference: PairedComparison = PairedComparison()
     class_groups: Sequence[PairedTally] = ()
     source_means: Sequence[float] = ()
-    changes: NameChanges = NameChanges()
+    changes: NameChanges = NO_CHANGES
     traffic: Traffic = Traffic()
     is_exposed: bool = False

@@ -31,12 +31,13 @@ import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rollout.paired_evidence import NameChanges, NewClass, PairedEvidence
+from rollout.paired_evidence import PairedEvidence
 from rollout.statistics.clopper_pearson import upper_bound
 from rollout.statistics.health import log_e_errors, log_e_slow
-from rollout.statistics.paired import log_e_above, log_e_below
+from rollout.statistics.paired import PairedTally, log_e_above, log_e_below
 from rollout.statistics.sample_ratio import log_e_mismatch
 from rollout.statistics.sources import log_e_of_means
+from wire.records import NameChanges, NewClass
 
 MARGIN: Final = 0.02
 """Largest loss of accuracy that rule C accepts, also in total since the reference."""
@@ -131,7 +132,7 @@ def measure(evidence: PairedEvidence) -> Numbers:
         errors=log_e_errors(traffic.errors, traffic.answers),
         slow=log_e_slow(traffic.slow, traffic.timed),
         mismatch=log_e_mismatch(traffic.keys, traffic.shares),
-        better_on_new=log_e_above(changes.wins_on_new, 0.0),
+        better_on_new=log_e_above(PairedTally(changes.wins, changes.ties, changes.losses), 0.0),
         changed=upper_bound(changes.between_old, changes.texts, ERROR),
         to_new=changes.to_new / max(1, changes.texts),
         flood=max((_flood(each, changes) for each in changes.new_classes), default=0.0),

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.paired_evidence import NameChanges, NewClass, PairedComparison, PairedEvidence, Traffic
+from rollout.paired_evidence import PairedComparison, PairedEvidence, Traffic
 from rollout.paired_rule import THRESHOLD, decide, measure
 from rollout.statistics.paired import PairedTally
 from rollout.statistics.sources import SourceSample
+from wire.records import NameChanges, NewClass
 
 
 def compared(wins: int, ties: int, losses: int) -> PairedComparison:
@@ -97,25 +99,35 @@ def test_decides(evidence: PairedEvidence, action: str, reason: str) -> None:
     assert reason in ruling.reason
 
 
-NEW_ONES = replace(ALIKE, to_new=100, new_classes=(NewClass(texts=100, labels=10),), labels=200)
+NEW_ONES = msgspec.structs.replace(
+    ALIKE, to_new=100, new_classes=(NewClass(label="refund", texts=100, labels=10),), labels=200
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "is_promoted"),
     [
-        pytest.param(replace(ALIKE, between_old=3), False, id="too many names change"),
-        pytest.param(replace(ALIKE, texts=900, between_old=0), False, id="too few texts to tell"),
-        pytest.param(replace(ALIKE, to_new=9), True, id="few names of new classes"),
+        pytest.param(msgspec.structs.replace(ALIKE, between_old=3), False, id="too many names change"),
+        pytest.param(msgspec.structs.replace(ALIKE, texts=900, between_old=0), False, id="too few texts to tell"),
+        pytest.param(msgspec.structs.replace(ALIKE, to_new=9), True, id="few names of new classes"),
         pytest.param(NEW_ONES, False, id="many names of new classes, none of them labelled"),
-        pytest.param(replace(NEW_ONES, wins_on_new=PairedTally(10, 0, 0)), True, id="many, and they win"),
-        pytest.param(replace(NEW_ONES, wins_on_new=PairedTally(10, 0, 8)), False, id="many, and many are wrong"),
+        pytest.param(msgspec.structs.replace(NEW_ONES, wins=10), True, id="many, and they win"),
+        pytest.param(msgspec.structs.replace(NEW_ONES, wins=10, losses=8), False, id="many, and many are wrong"),
         pytest.param(
-            replace(NEW_ONES, wins_on_new=PairedTally(10, 0, 0), new_classes=(NewClass(texts=400, labels=10),)),
+            msgspec.structs.replace(NEW_ONES, wins=10, new_classes=(NewClass(label="refund", texts=400, labels=10),)),
             False,
             id="a flood: a new class takes four times its share",
         ),
-        pytest.param(replace(ALIKE, new_classes=(NewClass(1, 0),), labels=200), False, id="a class without labels"),
-        pytest.param(replace(ALIKE, new_classes=(NewClass(0, 0),)), True, id="a class that nothing is named"),
+        pytest.param(
+            msgspec.structs.replace(ALIKE, new_classes=(NewClass(label="refund", texts=1, labels=0),), labels=200),
+            False,
+            id="a class without labels",
+        ),
+        pytest.param(
+            msgspec.structs.replace(ALIKE, new_classes=(NewClass(label="refund", texts=0, labels=0),)),
+            True,
+            id="a class that nothing is named",
+        ),
     ],
 )
 def test_rule_a_asks_whether_only_new_classes_were_added(changes: NameChanges, is_promoted: bool) -> None:

@@ -6,29 +6,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.wire.stored_samples import SAMPLES
 from tests.wire.test_plans import PLAN
 from wire.records import (
     TOPIC_RECORDS,
     Answer,
-    CohortEvaluation,
-    ControllerReport,
     DeadLetter,
-    Drift,
-    Erasure,
     Evaluation,
     Event,
     Feedback,
-    LearnerReport,
-    Lineage,
-    PrecisionEvaluation,
-    Probe,
+    HeadSolution,
+    NameChanges,
     Quarantined,
-    Record,
     ReplicaReport,
-    Round,
-    TensorEntry,
-    TensorPart,
-    VersionEntry,
     WeightManifest,
     key_name,
     topic_name,
@@ -36,117 +26,8 @@ from wire.records import (
 
 GOLDEN = Path(__file__).parent / "golden"
 
-SAMPLES: dict[str, Record] = {
-    "weight_manifest.v2": WeightManifest(
-        version=12,
-        parent=11,
-        model_spec="a" * 64,
-        config='{"layers":6}',
-        labels=("card_declined", "refund"),
-        precisions=(
-            PrecisionEvaluation(name="int8", accuracy=0.875, cosine=0.9990234375, agreement=1.0),
-            PrecisionEvaluation(name="int4", accuracy=0.75, cosine=0.984375, agreement=0.9375),
-        ),
-        tensors=(
-            TensorEntry(
-                name="head.out",
-                scheme="w8c",
-                digest="b" * 64,
-                num_bytes=1_024,
-                parts=(
-                    TensorPart(name="q", dtype="I8", shape=(2, 8)),
-                    TensorPart(name="scale", dtype="F16", shape=(2,)),
-                ),
-            ),
-        ),
-        probes=(Probe(text="hello", logits=(0.5, -0.25)),),
-        trained_through={"answers.v1/0": 40, "feedback.v1/1": 7},
-        evaluation=Evaluation(
-            num_labels=64,
-            accuracy=0.875,
-            parent_accuracy=0.75,
-            negative_flips=0.03125,
-            cohorts=(CohortEvaluation(num_labels=32, accuracy=0.875, parent_accuracy=0.75),),
-            worst_class="refund",
-            worst_class_drop=0.125,
-            anchor=9,
-            anchor_labels=32,
-            anchor_accuracy=0.75,
-            accuracy_beside_anchor=0.875,
-            head_update=0.25,
-            top_update=0.0625,
-        ),
-        epoch=3,
-        created_ms=1_700_000_000_000,
-        erased=2,
-        lineage=Lineage(
-            rounds=(
-                Round(
-                    number=1,
-                    kind="labels",
-                    offsets={"answers.v1/0": 20, "feedback.v1/1": 3},
-                    memory_offsets={"answers.v1/0": 30, "feedback.v1/1": 5},
-                    outcome="adopted",
-                ),
-            ),
-        ),
-        max_tokens=256,
-    ),
-    "erasure.v1": Erasure(
-        digest="c" * 32,
-        number=2,
-        time_ms=1_700_000_000_000,
-        removed={"replay": 7, "held_back": 1},
-        version=12,
-        is_purged=True,
-    ),
-    "version_entry.v1": VersionEntry(version=12, action="published", time_ms=1_700_000_000_000, detail="gate passed"),
-    "rollout_plan.v1": PLAN,
-    "replica_report.v1": ReplicaReport(
-        replica="r1",
-        revision=4,
-        versions=(11, 12),
-        time_ms=1_700_000_000_000,
-        swaps=2,
-        swap_stalls_ms=(0.5,),
-        swap_pauses_ms=(0.25,),
-        refused={"bad_signature": 1},
-        counts={"answers": 100},
-        queue_items=3,
-        model_bytes={"12": 23_000_000},
-        damaged=("d" * 64,),
-        stand_in=11,
-    ),
-    "learner_report.v1": LearnerReport(
-        learner="l1",
-        state="learning",
-        time_ms=1_700_000_000_000,
-        epoch=3,
-        version=12,
-        num_classes=2,
-        counts={"labels": 50, "matched": 50, "drift_error": 1},
-        lag=4,
-        accuracy=0.75,
-        recent_accuracy=0.875,
-        evaluation=Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75),
-        refusals=("worse_than_anchor",),
-        replay_samples=40,
-        held_back_samples=10,
-        round_phase="train",
-        round_progress=0.5,
-        publish_ms={"solve": 120.5},
-        learn_ms_per_label=2.5,
-        drifts=(Drift(signal="error", at_label=40, before=0.125, after=0.5),),
-        alarms=("'refund' is said to be 'delivery'",),
-    ),
-    "controller_report.v1": ControllerReport(
-        controller="c1",
-        time_ms=1_700_000_000_000,
-        evidence="candidate 45/50 (90.0%), stable 180/200 (90.0%)",
-        counts={"judged": 250, "failed_collect": 1},
-        alarms=("collect: BadSignature: ...",),
-    ),
-}
+
+BEFORE_CHANGES = msgspec.structs.replace(SAMPLES["weight_manifest.v2"], changes=NameChanges(), solution=HeadSolution())
 
 samples = pytest.mark.parametrize("name", SAMPLES)
 
@@ -171,9 +52,14 @@ def test_the_manifest_from_before_the_anchor_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "weight_manifest.v2.before_gate.json").read_bytes(), type=WeightManifest)
     evaluation = Evaluation(num_labels=64, accuracy=0.875, parent_accuracy=0.75)
     expected = msgspec.structs.replace(
-        SAMPLES["weight_manifest.v2"], evaluation=evaluation, erased=0, lineage=old.lineage, max_tokens=0
+        BEFORE_CHANGES, evaluation=evaluation, erased=0, lineage=old.lineage, max_tokens=0
     )
     assert old == expected and old.lineage.gap and not old.lineage.rounds
+
+
+def test_the_manifest_from_before_changes_is_read() -> None:
+    old = (GOLDEN / "weight_manifest.v2.before_changes.json").read_bytes()
+    assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_CHANGES
 
 
 @samples

@@ -1,6 +1,6 @@
 """Versions of the weights: their tensors, their evaluation, and their lineage."""
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -8,6 +8,9 @@ from wire.records.record import Record
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
 """What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
+
+MAX_NEW_CLASSES: Final = 64
+"""The most new classes that a manifest names."""
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
@@ -112,6 +115,48 @@ class Lineage(Record, frozen=True, kw_only=True):
     gap: str = ""
 
 
+class NewClass(Record, frozen=True, kw_only=True):
+    """A class that the reference lacks: how many recent texts the version names so, and how many labels say so."""
+
+    label: str
+    texts: int
+    labels: int
+
+
+class NameChanges(Record, frozen=True, kw_only=True):
+    """Recent texts as the version and the reference name them.
+
+    `reference` is the version compared with (0: nothing was measured), and `texts` the number of texts. `between_old`
+    counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `wins`, `ties`
+    and `losses` count labelled events that the version names as such a class, before they were learnt: only the version
+    was right, both alike, only the reference was right. `new_classes` are the classes that the reference lacks, those
+    of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in which theirs were counted.
+    """
+
+    reference: int = 0
+    texts: int = 0
+    between_old: int = 0
+    to_new: int = 0
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    new_classes: tuple[NewClass, ...] = ()
+    labels: int = 0
+
+
+class HeadSolution(Record, frozen=True, kw_only=True):
+    """How the weights of a head were computed, so that they can be computed again, bit for bit.
+
+    The sums of all records below `base` were solved, and the records up to each of `batches` followed in a rank-k
+    update of their own. The last of these offsets are those of the version; where there are none, its sums were solved.
+    `arithmetic` names the library and the instruction set that round the results.
+    """
+
+    base: dict[str, int] = {}
+    batches: tuple[dict[str, int], ...] = ()
+    arithmetic: str = ""
+
+
 class WeightManifest(Record, frozen=True, kw_only=True):
     """A version of the weights: its tensors by digest, the offsets it was trained through, and its evaluation.
 
@@ -121,7 +166,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erasure`) that
     were done before the version was made: its sums hold nothing about those subjects. `lineage` says how to reproduce
     the version. `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they
-    must be truncated in serving (0: not recorded, as by older programs, which truncated at 256).
+    must be truncated in serving (0: not recorded, as by older programs, which truncated at 256). `changes` tells what
+    the version names differently from the reference of the rollout, and `solution` how its head was computed.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -142,6 +188,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     erased: int = 0
     lineage: Lineage = Lineage(gap="the program that made it kept no lineage")
     max_tokens: int = 0
+    changes: NameChanges = NameChanges()
+    solution: HeadSolution = HeadSolution()
     format: str = "lifelong-weights"
     format_version: int = 2
 
