@@ -64,6 +64,7 @@ class Reporter:
                 publish_ms=publisher.last_ms,
                 learn_ms_per_label=learner.pace.ms,
                 drifts=tuple(learner.drift.recent),
+                durable_version=publisher.durability.version,
             )
         )
 

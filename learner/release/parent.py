@@ -3,7 +3,8 @@
     pointer = ours          publish what is new
     pointer < ours          a rollout has withdrawn ours: back to the snapshot of that version, labels since set aside
     pointer > ours          our checkpoint is older than the last publication: read on to where that version was
-    pointer = 0             the store was wiped: publish what is known
+    pointer = 0, or ours    the store was wiped, or lost its last second before ours was on its disk: publish what is
+      was never published   known
 
 The store's pointer to the current version is the truth. The learner that goes back keeps its offsets. How far it has to
 read on is part of its state: a learner that is killed while it reads on goes on reading, and publishes no child that
@@ -137,8 +138,8 @@ class ParentVersion:
         stored = self._find_manifest(current)
         if pending is not None and is_same(pending, stored):
             self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
-        elif current == 0:
-            learner.rebase(0)
+        elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
+            learner.rebase(current)
             self.force()
         elif current > learner.version:
             self._read_on(current, stored, {})
@@ -170,6 +171,10 @@ class ParentVersion:
             return self._store.versions.manifest(version) if version else None
         except NotFound:
             return None
+
+    def _is_lost(self, version: int) -> bool:
+        """Whether the store does not know that `version` was published: it lost its last writes in a power cut."""
+        return self._store.versions.next_number() <= version
 
     def _snapshot_of(self, stored: WeightManifest | None) -> Snapshot | None:
         return None if stored is None else self._checkpoints.of_version(stored)

@@ -2,13 +2,11 @@
 
     is_due -> solve, requantize, evaluate -> gate -> blobs -> checkpoint (pending version, offsets) -> send -> complete
 
-Sending waits until the store has the version on disk, up to a second where Redis syncs once a second. A thread of its
-own sends, so that labels do not wait. It does nothing else, and there is at most one publication under way.
-
-A kill before the checkpoint leaves the old state, which reads the same labels again. A kill after it finds `pending`
-in the checkpoint. If the store has that version, it is the parent; otherwise it is made and published again from the
-same state (`learner.release.parent`). Every failure but a lost lease is logged once and tried again; while the store is
-known to be away it is not asked. The rollout controller removes old versions, `checkpoint_writer` old checkpoints.
+A thread of its own sends, so that labels do not wait; one publication is under way at most. Replicas serve a version
+before it is on the store's disk (`learner.release.sender`). A kill before the checkpoint leaves the old state, which
+reads the same labels again. A kill after it finds `pending` in the checkpoint. If the store has that version, it is the
+parent; otherwise it is made and published again from the same state (`learner.release.parent`). Every failure but a
+lost lease is logged once and tried again; while the store is known to be away it is not asked.
 """
 
 import time
@@ -23,9 +21,10 @@ from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
-from learner.release.candidate import Candidate, CandidateMaker, Flight, Sender, manifest_of, put_blobs
+from learner.release.candidate import Candidate, CandidateMaker, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import IN_A_ROW, ParentVersion
+from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import Stock
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
@@ -76,6 +75,7 @@ class WeightPublisher:
             clock_s=clock_s,
         )
         self._sender = Sender(store.versions)
+        self.durability = Durability(store.versions, clock_s=clock_s)
         self._lease = leadership.lease
         self._not_before_s = 0.0
         self._last_failure = ""
@@ -89,13 +89,11 @@ class WeightPublisher:
         return self._maker.parent
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
-
-        May be called again after StoreUnavailable.
-        """
+        """Finds the parent of a restored learner, as `ParentVersion.recover` does, and its tensors."""
         self._parent.recover(pending, ends)
         if self.last is not None:
             self.stock.add(self._learner.version, self.last.tensors)
+        self.durability.expect(self._learner.version)
 
     def checkpoint(self) -> None:
         """Writes a checkpoint now. After the first one of a leader, no earlier leader can bring in what it knew."""
@@ -159,6 +157,7 @@ class WeightPublisher:
         """Completes the publication under way, if it was sent or `wait`. Raises StaleEpoch where another leads."""
         flight = self._sender.flight
         if flight is None:
+            self._watch_disk()
             return
         try:
             if not self._sender.has_landed(wait=wait):
@@ -171,13 +170,13 @@ class WeightPublisher:
         self._last_failure = ""
         flight.stopwatch.end("publish")
         self._parent.adopt(flight.manifest, flight.num_changes)
+        self.durability.expect(flight.manifest.version)
         self._maker.adopt(flight.candidate, self._learner)
         failpoint("after-mark")
         self._writer.tidy()
         flight.stopwatch.end("tidy")
-        self.last_ms = flight.stopwatch.ms
-        accuracy = flight.candidate.measured.evaluation.accuracy
-        log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms, accuracy=accuracy)
+        self.last_ms = flight.stopwatch.ms | {"durable": self.durability.ms}
+        log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms)
 
     def checkpoint_if_due(self) -> None:
         """Writes a checkpoint now and then, so that a restart does not read for long where nothing is published."""
@@ -186,14 +185,12 @@ class WeightPublisher:
             self._writer.postpone()
 
     def finish(self) -> None:
-        """Publishes what is new, if the store is there, and writes everything down: the process ends.
-
-        The store costs at most the timeout of one publication: what it does not answer, the next process publishes.
-        """
+        """Publishes what is new, if the store is there, and writes everything down: the process ends."""
         self.complete(wait=True)
         if self._parent.has_changes and self._leadership.breaker.allows_requests:
             self.publish()
             self.complete(wait=True)
+        self._watch_disk(wait=True)  # what is lost the next process publishes
         self._writer.hasten()
         self.checkpoint_if_due()
 
@@ -204,17 +201,15 @@ class WeightPublisher:
     def _publish_candidate(self) -> None:
         """Makes a candidate and asks the gate; begins to publish it, or notes why it is refused."""
         stopwatch = Stopwatch()
-        evaluation = None
         try:
             candidate = self._maker.make(self._learner.knowledge, stopwatch)
-            evaluation = candidate.measured.evaluation
             self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], self._limits))
         except NonFinite as error:
             log.warning("not_finite", reason=str(error))
             self.refusals = ("not_finite",)
         failpoint("after-evaluate")
         if self.refusals:
-            log.warning("refused", reasons=self.refusals, evaluation=evaluation)
+            log.warning("refused", reasons=self.refusals)
             self._parent.note_refusal(self.refusals)
         else:
             self._send(candidate, stopwatch)
@@ -236,6 +231,10 @@ class WeightPublisher:
         known = self._parent.num_changes
         flight = Flight(manifest=manifest, candidate=candidate, num_changes=known, stopwatch=stopwatch, lease=lease)
         self._sender.send(flight)
+
+    def _watch_disk(self, *, wait: bool = False) -> None:
+        if self._leadership.breaker.allows_requests and self.durability.is_lost(wait=wait):
+            self._parent.force()
 
     def _retry(self, error: Exception) -> None:
         """Makes a publication due after a pause. A failure that comes again is counted each time and logged once."""

@@ -6,8 +6,8 @@ It listens on a Unix socket in a folder that only its owner may enter, and on no
 cannot connect. The command CONFIG is disabled, with which a client could make it write files anywhere.
 
 Every write is in the append-only file before it is answered, or, while the disk is busy, within two seconds. The file
-is synced once a second. So a publication, which waits for the disk (WAITAOF, from Redis 7.2 on), survives a power cut,
-and so does everything else except the last seconds. With `appendfsync always` the server would end at the first write
+is synced once a second. So what waits for the disk (WAITAOF, from Redis 7.2 on) survives a power cut, and so does
+everything else except the last seconds. With `appendfsync always` the server would end at the first write
 that a full disk refuses; with `everysec` it refuses to write (MISCONF) until there is space. It never evicts: a server
 at `maxmemory` refuses to write, too.
 

@@ -54,7 +54,7 @@ def called_by(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("heading", "num_steps", "first"),
-    [("Event to answer", 18, "serving.kafka.intake"), ("Feedback to weights", 20, "learner.process")],
+    [("Event to answer", 18, "serving.kafka.intake"), ("Feedback to weights", 21, "learner.process")],
 )
 def test_each_file_on_the_way_is_called_by_one_before_it(heading: str, num_steps: int, first: str) -> None:
     way, _, _ = section(heading).partition("Beside that way")

@@ -141,6 +141,7 @@ SAMPLES: dict[str, Record] = {
         learn_ms_per_label=2.5,
         drifts=(Drift(signal="error", at_label=40, before=0.125, after=0.5),),
         alarms=("'refund' is said to be 'delivery'",),
+        durable_version=11,
     ),
     "controller_report.v1": ControllerReport(
         controller="c1",

@@ -16,6 +16,7 @@ from wire.records import (
     Event,
     Feedback,
     HeadSolution,
+    LearnerReport,
     NameChanges,
     Quarantined,
     ReplicaReport,
@@ -46,6 +47,11 @@ def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
 def test_the_report_from_before_stand_ins_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
     assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0)
+
+
+def test_the_report_from_before_the_durable_version_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_durable.json").read_bytes(), type=LearnerReport)
+    assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0)
 
 
 def test_the_manifest_from_before_the_anchor_is_read() -> None:

@@ -62,7 +62,8 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that
     no slow round is due until labels come. `publish_ms` holds the duration of each step of the last publication.
     `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
-    small, classes without a row, and a slow strategy that was set aside.
+    small, classes without a row, and a slow strategy that was set aside. `durable_version` is the newest version that
+    is known to be on the store's disk, where a power cut does not take it (0: none that this learner published).
     """
 
     learner: str
@@ -86,6 +87,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     learn_ms_per_label: float = 0.0
     drifts: tuple[Drift, ...] = ()
     alarms: tuple[str, ...] = ()
+    durable_version: int = 0
 
     @property
     def num_drifts(self) -> int:

@@ -1,10 +1,10 @@
 """Versions of the weights: published by the holder of the lease, one after another, atomically.
 
-    blobs are stored -> one script: signature, manifest, pointer, history, notice -> on disk -> publish returns
+    blobs are stored -> one script: signature, manifest, pointer, history, notice -> publish returns -> sync: on disk
 
-The script checks everything before it writes. We wait for the disk after the script and not before it: the append-only
-file is one sequence, so where the pointer is on disk its blobs are, too, and a new version is served up to a second
-sooner.
+The script checks everything before it writes. A version is served before it is on the disk, which takes up to a second.
+The append-only file is one sequence, so where the pointer is on disk its blobs are, too: a server that loses its last
+second goes back to an earlier version that is whole.
 
 `current` is the version to continue learning from. A rollback sets it back, so a new version takes its number from
 `next_number` and not from `current`: the withdrawn number stays used.
@@ -72,7 +72,7 @@ class Versions:
         self._contents: dict[tuple[int, bytes | None], Contents] = {}
 
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
-        """Makes `manifest` current; returns when it is on disk, where the server can tell. Idempotent.
+        """Makes `manifest` current; it is on disk after the next `sync`. Idempotent.
 
         Raises StaleEpoch where another holds the lease, ParentMoved where `current` is not the parent or the number is
         used, NotFound where a blob is missing or was collected (put it again). A server that never had a version, such
@@ -87,6 +87,9 @@ class Versions:
             raise ValueError(f"version {manifest.version}: the first is 1, for 0 means that there is none")
         reply = self._server.run(_PUBLISH, *self._publication(manifest, lease))
         self._check_outcome(manifest, *(part.decode() for part in reply))
+
+    def sync(self) -> None:
+        """Waits until what was published is on disk, where the server can tell (`why_not_durable`)."""
         self._server.sync()
 
     def manifest(self, version: int) -> WeightManifest:

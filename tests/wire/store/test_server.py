@@ -155,13 +155,14 @@ def test_a_server_without_an_append_only_file_is_warned_of_once(store: Store, se
     with capture_logs() as logs:
         for version in (1, 2):
             store.versions.publish(manifest_of(store, version, epoch=1), lease)
+            store.versions.sync()
     assert [line["event"] for line in logs] == ["not_durable"]
     assert "appendonly" in store.why_not_durable()
     setting("appendonly", "yes")
     assert "appendonly" not in store.why_not_durable()
 
 
-def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
+def test_a_version_is_served_before_the_disk_has_it_and_waited_for_where_the_server_can_tell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start_redis(tmp_path, options=CONFIGURABLE)
@@ -174,11 +175,12 @@ def test_a_publication_waits_for_the_disk_where_the_server_can_tell(
     with redis.Redis.from_url(server.url, protocol=2) as raw:
         raw.config_set("appendfsync", "no")
         monkeypatch.setattr("wire.store.server.DISK_WAIT_MS", 50)
+        store.versions.publish(manifest, lease)
         with pytest.raises(StoreUnavailable, match="appendfsync"):
-            store.versions.publish(manifest, lease)
+            store.versions.sync()
         raw.config_set("appendfsync", "always")
     monkeypatch.undo()
-    store.versions.publish(manifest, lease)
+    store.versions.sync()
     assert (store.versions.current(), len(store.versions.history(5))) == (1, 1)
     store.close()
     server.stop()
