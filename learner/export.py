@@ -20,7 +20,7 @@ from torch import Tensor
 from model.config import StrataConfig
 from model.head import OUT, PROJ, out_weight, proj_weight
 from model.qtensor import QTensor, from_blob
-from model.quantized import INT8, QuantizedEncoder, QuantizedHead
+from model.quantized import INT8, QuantizedEncoder, QuantizedHead, RandomFeatures
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
@@ -84,7 +84,7 @@ class ServedEncoder:
         digests = (f"{name} {tensor.entry.digest}\n" for name, tensor in sorted(tensors.items()))
         self.key = sha256("".join(digests).encode()).hexdigest()
         self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
-        self._features = self.head(export_head(config, torch.zeros(1, config.head_features), temperature=1.0))
+        self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
 
     def z_many(self, texts: Sequence[str], precision: str = INT8) -> Tensor:
         """Returns z_BD, unit vectors. They do not depend on which texts are encoded together."""
@@ -95,7 +95,7 @@ class ServedEncoder:
 
     def features(self, z_BD: Tensor) -> Tensor:
         """Returns the random features phi_BR of unit vectors."""
-        return self._features.features(z_BD)
+        return self._features.of(z_BD)
 
     def prefix(
         self, texts: Sequence[str], layer: int, *, drop_tokens: Callable[[list[int]], list[int]] = list
@@ -106,7 +106,7 @@ class ServedEncoder:
 
     def head(self, out: StoredTensor) -> QuantizedHead:
         """Returns the head that maps these features to logits by the weights `out`."""
-        return QuantizedHead.from_tensors(self.config, {PROJ: self.tensors[PROJ].tensor, OUT: out.tensor})
+        return QuantizedHead.from_tensors(self.config, {OUT: out.tensor}, self._features)
 
     def with_top(self, top: Mapping[str, StoredTensor]) -> "ServedEncoder":
         """Returns a new encoder: this one with the tensors of `top` in place of its own."""

@@ -1,10 +1,13 @@
 """The model as it is served: INT8 or INT4 matrices, INT8 embeddings, and float32 between them.
 
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC        (QuantizedModel.predict is both)
+                                       z_BD --RandomFeatures.of--> features_BR --QuantizedHead.logits_of--> logits_BC
 
-All three classes are immutable and may be shared between threads; two versions with equal encoders share one encoder
-object. An answer depends on the text and the weights alone, to the last bit: neither the other texts of its batch nor
-the number of threads (up to four) changes it.
+All classes are immutable and may be shared between threads; two versions with equal encoders share one encoder object,
+and one projection, whose features are computed once for the heads of both.
+
+An answer depends on the text and the weights alone, to the last bit: neither the other texts of its batch nor the
+number of threads (up to four) changes it.
 
 INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. The precision
 is chosen for each batch.
@@ -62,32 +65,50 @@ class QuantizedEncoder:
         return self._forwards[INT8].tokens(batch, layer)
 
 
-class QuantizedHead:
-    """Classifies unit vectors."""
+class RandomFeatures:
+    """The fixed first layer of the head."""
 
-    def __init__(self, config: StrataConfig, proj: PackedLinear, out: PackedLinear) -> None:
-        self.config = config
+    def __init__(self, proj: PackedLinear) -> None:
         self._proj = proj
-        self._out = out
 
     @classmethod
-    def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedHead":
-        """Packs `head.proj` and `head.out`. Raises MissingWeight or WrongShape."""
-        proj = check_weight(tensors, PROJ, W8C, (config.head_features, config.d_model))
-        out = check_weight(tensors, OUT, W8C, (config.label_capacity, config.head_features))
-        return cls(config, _pack(proj), _pack(out))
+    def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "RandomFeatures":
+        """Packs `head.proj`. Raises MissingWeight or WrongShape."""
+        return cls(_pack(check_weight(tensors, PROJ, W8C, (config.head_features, config.d_model))))
 
     @torch.no_grad()
-    def features(self, z_BD: Tensor) -> Tensor:
+    def of(self, z_BD: Tensor) -> Tensor:
         """Returns features_BR: the inputs of `head.out`, on which the learner fits it."""
         return linear_i8(z_BD, self._proj).relu_()
 
-    @torch.no_grad()
+
+class QuantizedHead:
+    """Classifies unit vectors."""
+
+    def __init__(self, config: StrataConfig, features: RandomFeatures, out: PackedLinear) -> None:
+        self.config = config
+        self.features = features
+        self._out = out
+
+    @classmethod
+    def from_tensors(
+        cls, config: StrataConfig, tensors: Mapping[str, QTensor], features: RandomFeatures | None = None
+    ) -> "QuantizedHead":
+        """Packs `head.out`, and `head.proj` where its `features` are not given. Raises MissingWeight or WrongShape."""
+        features = features or RandomFeatures.from_tensors(config, tensors)
+        out = check_weight(tensors, OUT, W8C, (config.label_capacity, config.head_features))
+        return cls(config, features, _pack(out))
+
     def logits(self, z_BD: Tensor, num_labels: int) -> Tensor:
         """Returns logits [B, num_labels], without the unused rows of the head. Raises WrongShape."""
+        return self.logits_of(self.features.of(z_BD), num_labels)
+
+    @torch.no_grad()
+    def logits_of(self, features_BR: Tensor, num_labels: int) -> Tensor:
+        """Returns the logits of texts whose features are known, as `logits` does. Raises WrongShape."""
         if not 0 <= num_labels <= self.config.label_capacity:
             raise WrongShape(f"num_labels is {num_labels}; expected 0 to {self.config.label_capacity}")
-        return linear_i8(self.features(z_BD), self._out)[:, :num_labels]
+        return linear_i8(features_BR, self._out)[:, :num_labels]
 
 
 class QuantizedModel:

@@ -3,17 +3,20 @@
     events --arm_for--> arm of each row --one forward for each encoder--> z_BD --each version's head--> Answer
 
 Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
-much as one.
+much as one. Every live version that shares the encoder scores every row, whichever of them answers: what it names goes
+into the receipt, so that a label judges all of them.
 
-Shape suffixes: B texts of one encoder, D width, C classes, K best classes.
+Shape suffixes: B texts of one encoder, D width, R random features, C classes, K best classes.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from model.quantized import RandomFeatures
 from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts, Verdicts, name_hash
@@ -21,6 +24,9 @@ from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for
 
 Scores = tuple[tuple[str, float], ...]
+
+VersionNames = tuple[tuple[int, int], ...]
+"""Pairs of a version and the hash of the label that it names, by ascending version."""
 
 
 def predict_many(
@@ -44,13 +50,17 @@ def predict_many(
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
     scores: dict[int, Scores] = {}
+    names: dict[int, VersionNames] = {}
     for rows in _grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         batch = RaggedBatch.of([token_ids[row] for row in rows])
         first = versions[rows[0]]
         z_BD = first.model.encoder.encode(batch, precisions[first.number])
+        rankings = _rankings(z_BD, live.beside(first), top_scores)
         for indices in _grouped([versions[row].number for row in rows]):
-            version_scores = _scores(z_BD[indices], versions[rows[indices[0]]], top_scores)
+            version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
+        columns = [ranking.names() for ranking in rankings.values()]
+        names.update(zip(rows, zip(*columns, strict=True), strict=True))
     time_ms = now_ms()
     return [
         _answer(
@@ -59,7 +69,12 @@ def predict_many(
             live,
             arm=arms[row],
             precision=precisions[arms[row].version],
-            receipts=receipts,
+            receipt=receipts.of(
+                event.id,
+                time_ms=time_ms,
+                entity=event.entity,
+                verdicts=Verdicts(arms[row].name, arms[row].version, names[row]),
+            ),
             time_ms=time_ms,
         )
         for row, event in enumerate(events)
@@ -74,27 +89,57 @@ def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _scores(z_BD: Tensor, version: Version, top_scores: int) -> list[Scores]:
-    """Returns the best classes of each row with their probabilities, best first; none while no class is known."""
-    labels = version.model.labels
-    if not labels:
-        return [()] * len(z_BD)
-    probabilities_BC = torch.softmax(version.model.head.logits(z_BD, len(labels)), dim=1)
-    values_BK, classes_BK = probabilities_BC.topk(min(top_scores, len(labels)), dim=1)
-    if not torch.isfinite(values_BK).all():
-        raise ValueError(f"version {version.number} gives a score that is not finite")
-    scores: list[Scores] = []
-    for classes, values in zip(classes_BK.tolist(), values_BK.tolist(), strict=True):
-        names = [labels[index] for index in classes]
-        scores.append(tuple(zip(names, values, strict=True)))
-    return scores
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """The logits of some texts under one version, and its best classes, best first."""
+
+    version: Version
+    logits_BC: Tensor
+    classes_BK: Tensor
+
+    def scores(self, indices: Sequence[int]) -> list[Scores]:
+        """Returns the best classes of these rows with their probabilities; none while no class is known.
+
+        Raises ValueError where a score is not finite.
+        """
+        classes_BK = self.classes_BK[indices]
+        values_BK = torch.softmax(self.logits_BC[indices], dim=1).gather(1, classes_BK)
+        if not torch.isfinite(values_BK).all():
+            raise ValueError(f"version {self.version.number} gives a score that is not finite")
+        labels = self.version.model.labels
+        scores: list[Scores] = []
+        for classes, values in zip(classes_BK.tolist(), values_BK.tolist(), strict=True):
+            names = [labels[index] for index in classes]
+            scores.append(tuple(zip(names, values, strict=True)))
+        return scores
+
+    def names(self) -> list[tuple[int, int]]:
+        """Returns the version, and the hash of its best class, for each row."""
+        labels = self.version.model.labels
+        if not labels:
+            return [(self.version.number, name_hash(None))] * len(self.logits_BC)
+        return [(self.version.number, name_hash(labels[index])) for index in self.classes_BK[:, 0].tolist()]
+
+
+def _rankings(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, _Ranking]:
+    """Returns what each version makes of the texts, by its number. Versions with one projection share its features."""
+    features: dict[RandomFeatures, Tensor] = {}
+    rankings: dict[int, _Ranking] = {}
+    for version in versions:
+        head = version.model.head
+        if head.features not in features:
+            features[head.features] = head.features.of(z_BD)
+        num_labels = len(version.model.labels)
+        logits_BC = head.logits_of(features[head.features], num_labels)
+        classes_BK = logits_BC.topk(min(top_scores, num_labels), dim=1).indices
+        rankings[version.number] = _Ranking(version, logits_BC, classes_BK)
+    return rankings
 
 
 def _answer(
-    event: Event, scores: Scores, live: ActiveVersions, *, arm: Arm, precision: str, receipts: Receipts, time_ms: int
+    event: Event, scores: Scores, live: ActiveVersions, *, arm: Arm, precision: str, receipt: str, time_ms: int
 ) -> Answer:
     label, score = scores[0] if scores else (None, 0.0)
-    verdicts = Verdicts(arm.name, arm.version, ((arm.version, name_hash(label)),))
     return Answer(
         event_id=event.id,
         text=event.text,
@@ -109,5 +154,5 @@ def _answer(
         source=event.source,
         event_time_ms=event.time_ms,
         time_ms=time_ms,
-        receipt=receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts),
+        receipt=receipt,
     )

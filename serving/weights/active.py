@@ -29,7 +29,9 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActiveVersions:
-    """`versions` has every version that an arm of `plan` names. `number` grows by one with every swap."""
+    """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
+    loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
+    """
 
     number: int
     plan: RolloutPlan
@@ -45,8 +47,14 @@ class ActiveVersions:
     def max_tokens(self) -> int:
         """The length at which texts are cut: that of the stable version (or its stand-in), if all have positions."""
         first = self.versions[self.stand_in or self.plan.stable]
-        num_positions = (version.model.encoder.config.max_pos for version in self.versions.values())
+        num_positions = (self.versions[number].model.encoder.config.max_pos for number in self.plan.versions)
         return min(first.max_tokens, *num_positions)
+
+    def beside(self, version: Version) -> tuple[Version, ...]:
+        """Returns the versions that share the encoder of `version`, itself included, by ascending number."""
+        encoder = version.model.encoder
+        numbers = sorted(number for number, each in self.versions.items() if each.model.encoder is encoder)
+        return tuple(self.versions[number] for number in numbers)
 
 
 def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:

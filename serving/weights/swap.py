@@ -194,11 +194,14 @@ class Swap:
         self._resident.keep({*plan.needed, *(live.versions if live else ())}, tried=tried)
 
     def _activate(self, plan: RolloutPlan) -> None:
-        served = servable(plan, self._resident.by_number)
+        loaded = self._resident.by_number
+        served = servable(plan, loaded)
         live = self._engine.live
-        if served is None or (live is not None and served == live.plan):
+        if served is None:
             return
-        versions = {number: self._resident.by_number[number] for number in served.versions}
+        versions = {number: loaded[number] for number in served.needed if number in loaded}
+        if live is not None and served == live.plan and versions.keys() == live.versions.keys():
+            return
         number = live.number + 1 if live else 1
         active = ActiveVersions(number=number, plan=served, versions=versions)
         self._engine.activate(active)
@@ -207,7 +210,7 @@ class Swap:
             if self._engine.seen_number >= number or self._thread.closing.wait(SWAP_REST_S):
                 break
         self._next_report_s = 0.0
-        log.info("swapped", revision=served.revision, versions=list(versions))
+        log.info("swapped", revision=served.revision, versions=list(served.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):
             log.error("stand_in", stable=plan.stable, answering=active.stand_in)
 

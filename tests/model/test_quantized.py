@@ -204,3 +204,14 @@ def test_model_refuses_parts_of_different_shape() -> None:
     other = QuantizedHead.from_tensors(replace(SMALL, n_layers=3), HEAD_TENSORS)
     with pytest.raises(WrongShape, match="different configs"):
         QuantizedModel(ENCODER, other, [])
+
+
+def test_heads_of_one_projection_share_its_features() -> None:
+    """Two versions with equal encoders cost one more product for the second."""
+    z_BD = ENCODER.encode(BATCH)
+    other_out = {"head.out": out_weight(SMALL, -OUT_CR, torch.zeros(5))}
+    other = QuantizedHead.from_tensors(SMALL, other_out, HEAD.features)
+    alone = QuantizedHead.from_tensors(SMALL, {**HEAD_TENSORS, **other_out})
+    features_BR = HEAD.features.of(z_BD)
+    assert torch.equal(HEAD.logits_of(features_BR, 5), HEAD.logits(z_BD, 5))
+    assert torch.equal(other.logits_of(features_BR, 5), alone.logits(z_BD, 5))

@@ -1,12 +1,16 @@
 """Answers as a function of events, tokens and weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from kernels.linear_i8 import pack
+from model.quantized import QuantizedModel
 from serving.predict import predict_many
 from serving.weights.active import ActiveVersions, Version
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
+from wire.receipts import Verdicts, name_hash, verdicts_of
 from wire.records import Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
@@ -68,6 +72,32 @@ def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:
         feedback = Feedback(event_id=answer.event_id, label="x", key=answer.key, receipt=answer.receipt, time_ms=8)
         assert RECEIPTS.refusal(feedback, is_required=True, max_age_ms=1) == ""
     assert len({answer.receipt for answer in answers}) == 2
+
+
+def test_a_receipt_has_what_every_version_beside_the_answering_one_names() -> None:
+    """Whichever answers, those that share its encoder are judged by the same label; others are not."""
+    stranger = Version(number=3, model=model_of(3, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
+    live = live_of([1, 2])
+    live = replace(live, versions={**live.versions, 3: stranger})
+    events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
+    tokens = tokenizer().encode_many(TEXTS)
+    answers = predict_many(events, tokens, live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    assert {answer.arm for answer in answers} == {"stable", "candidate"}
+    for answer in answers:
+        names = tuple((number, name_hash(label_of(number, answer.text))) for number in (1, 2))
+        assert verdicts_of(answer.receipt) == Verdicts(answer.arm, answer.weights_version, names)
+
+
+def test_a_version_without_classes_names_none() -> None:
+    model = QuantizedModel(model_of(1).encoder, model_of(1).head, ())
+    empty = Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)
+    live = replace(live_of([1, 2], share=0.0), versions={**live_of([2]).versions, 1: empty})
+    tokens = tokenizer().encode_many(["hi"])
+    (answer,) = predict_many(
+        [Event(id="e", text="hi")], tokens, live, INT8, top_scores=5, receipts=RECEIPTS, now_ms=lambda: 7
+    )
+    assert (answer.label, answer.score, answer.scores) == (None, 0.0, ())
+    assert verdicts_of(answer.receipt) == Verdicts("stable", 1, ((1, 0), (2, name_hash(label_of(2, "hi")))))
 
 
 def test_a_score_that_is_not_finite_is_no_answer() -> None:

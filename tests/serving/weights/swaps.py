@@ -17,7 +17,7 @@ def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: P
         return ReplicaReport(
             replica="r1",
             revision=live.plan.revision if live else 0,
-            versions=tuple(live.versions) if live else (),
+            versions=live.plan.versions if live else (),
             time_ms=1,
         )
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from serving.weights.active import is_older, servable
-from tests.serving.versions import live_of, plan_of
+from tests.serving.versions import TINY, encoder_weights, labels_of, live_of, model_of, plan_of, version_weights
 from wire.records import RolloutPlan
 from wire.rollout import arm_for
 
@@ -42,6 +43,24 @@ def test_without_the_stable_version_the_newest_other_stands_in(
     served = servable(plan, loaded)
     assert served is not None
     assert [(arm.name, arm.version) for arm in served.arms] == arms
+
+
+def test_what_answers_nothing_limits_no_text() -> None:
+    live = live_of([1, 2])
+    config = replace(TINY, max_pos=16)
+    encoder = QuantizedEncoder.from_tensors(config, encoder_weights(0, config))
+    model = QuantizedModel(encoder, QuantizedHead.from_tensors(config, version_weights(2)), labels_of(2))
+    versions = {**live.versions, 2: replace(live.versions[2], model=model)}
+    assert replace(live, versions=versions).max_tokens == 16
+    assert replace(live, versions=versions, plan=plan_of(1)).max_tokens == 256
+
+
+def test_versions_of_one_encoder_are_found_beside_each_other() -> None:
+    live = live_of([2, 1])
+    stranger = replace(live.versions[2], number=3, model=model_of(3, encoder_seed=1))
+    live = replace(live, versions={**live.versions, 3: stranger})
+    assert [version.number for version in live.beside(live.versions[1])] == [1, 2]
+    assert live.beside(stranger) == (stranger,)
 
 
 def test_without_any_version_nothing_is_served() -> None:

@@ -14,7 +14,7 @@ from model.qtensor import QTensor
 from model.quantized import QuantizedModel
 from model.weights import encoder_tensors
 from serving.errors import VersionRefused
-from serving.weights.loader import Loader, refusing
+from serving.weights.loader import MAX_PROBES, Loader, refusing
 from tests.serving.versions import (
     TINY,
     TinyPublisher,
@@ -72,7 +72,20 @@ def test_a_version_that_changed_only_its_head_costs_only_its_head(
     for name in raw.keys("*:blob:*"):
         if name.decode().rpartition(":")[2] not in heads:
             raw.delete(name)
-    assert loader.load(2).model.encoder is first.model.encoder
+    second_model = loader.load(2).model
+    assert second_model.encoder is first.model.encoder
+    assert second_model.head.features is first.model.head.features
+
+
+def test_many_texts_of_probes_are_checked(learner: TinyPublisher, loader: Loader) -> None:
+    """More than are kept: what is known of some is forgotten, and computed again."""
+    texts = [f"text {number}" for number in range(MAX_PROBES)]
+    for number, some in enumerate((texts[:40], texts[:40], texts[20:]), start=1):
+        probes = tuple(Probe(text=text, logits=logits_of(model_of(number), text)) for text in some)
+        learner.publish(number, probes=probes)
+        assert loader.load(number).number == number
+    learner.publish(4, probes=(probes[0],))
+    assert reason_of(loader, 4) == "probe_mismatch"
 
 
 def test_tensors_that_no_kept_version_names_are_forgotten(learner: TinyPublisher, loader: Loader) -> None:

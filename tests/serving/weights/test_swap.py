@@ -70,6 +70,20 @@ def test_only_the_versions_of_the_plan_stay_resident(learner: TinyPublisher, swa
     assert set(swap.model_bytes) == {"4", "5", "resident"}
 
 
+def test_what_the_plan_needs_beside_its_arms_is_scored_too(learner: TinyPublisher, swap: Swap, engine: Engine) -> None:
+    """The version to which a rollback returns is judged by every label, although it answers nothing."""
+    for number in (1, 2):
+        learner.publish(number)
+    learner.plan(2, previous=1)
+    swap.follow_plan()
+    assert engine.live is not None
+    assert (engine.live.plan.versions, set(engine.live.versions)) == ((2,), {1, 2})
+    assert len(engine.live.beside(engine.live.versions[2])) == 2
+    number = engine.live.number
+    swap.follow_plan()
+    assert engine.live.number == number
+
+
 def test_the_thread_follows_plans_and_reports(learner: TinyPublisher, swap: Swap, engine: Engine, store: Store) -> None:
     swap.start()
     for number in (1, 2, 3):
