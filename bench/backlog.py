@@ -64,7 +64,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     fixtures.stop_service()
     size = fixtures.sized(BacklogSize())
     caught = catch_up(size)
-    learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "held_back"))
+    learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "holdout"))
     share = 100.0 * learnt / size.labels
     yield Row.of(name="backlog.labels", value=size.labels, unit="labels")
     yield Row.of(name="backlog.pace", value=round(size.labels / caught.took_s), unit="labels/s")

@@ -80,7 +80,7 @@ class LearnerConfig:
     """Number of events remembered as already labelled, and as many remembered as expired, by hashes."""
     max_label_chars: Annotated[int, Ge(1), Le(10_000)] = 200
     """Longest label, in characters."""
-    guard: TrustConfig = TrustConfig()
+    trust: TrustConfig = TrustConfig()
     """The checks that decide whether a label is trusted."""
     label_capacity: Annotated[int, Ge(2), Le(65_536)] = 256
     """Number of rows of the head. When all are taken, a new class replaces the provisional class that has the fewest
@@ -90,9 +90,9 @@ class LearnerConfig:
 
     learn_names: bool = True
     """Whether the words of a class's name are its first sample. Switch it off where names are codes."""
-    held_back_share: Annotated[float, Ge(0), Le(0.5)] = 0.04
+    holdout_share: Annotated[float, Ge(0), Le(0.5)] = 0.04
     """Share of the labelled events that is the holdout: never learnt, only measured on, chosen by its hash."""
-    held_back_samples: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
+    holdout_samples: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
     """Number of holdout samples that are kept, the same of every class."""
     replay_samples: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
     """Number of samples in the replay memory."""
@@ -141,7 +141,7 @@ class LearnerConfig:
     learn_unlabelled: bool = True
     """Whether two more rounds train the encoder on pseudo-labels of answered texts that wait for a label, where there
     are more such texts than samples in memory. A few labels then go further: see docs/benchmarks.md."""
-    guessed_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
+    pseudo_label_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
     """Number of texts of such a round; they are the newest that wait for a label."""
     rebuild_batch: Annotated[int, Ge(1), Le(65_536)] = 64
     """Number of texts that are encoded in one unit of work while the fast head is rebuilt."""
@@ -160,7 +160,7 @@ class LearnerConfig:
     """Number of probe texts in a manifest."""
     parity_texts: Annotated[int, Ge(1), Le(100_000)] = 64
     """Number of texts on which the served precision is compared with full precision."""
-    min_held_back: Annotated[int, Ge(1), Le(1_000_000)] = 50
+    min_holdout: Annotated[int, Ge(1), Le(1_000_000)] = 50
     """Smallest number of holdout samples on which accuracy may refuse a version."""
     accuracy_tolerance: Annotated[float, Ge(0), Le(1)] = 0.02
     """How much lower than its parent's or the anchor's the holdout accuracy of a version may be, in [0, 1]."""
@@ -189,7 +189,7 @@ class LearnerConfig:
         require(
             (self.lease_name != "", "learner.lease_name must have a name"),
             (
-                self.held_back_samples >= self.min_held_back,
-                "learner.held_back_samples must be at least learner.min_held_back, or accuracy would never refuse",
+                self.holdout_samples >= self.min_holdout,
+                "learner.holdout_samples must be at least learner.min_holdout, or accuracy would never refuse",
             ),
         )

@@ -126,7 +126,7 @@ class Knowledge:
         gone = [sample for sample in self.replay.samples() if holds(sample.subject)]
         removed = {
             "replay": _take_out(self.replay, holds),
-            "held_back": _take_out(self.holdout.samples, holds),
+            "holdout": _take_out(self.holdout.samples, holds),
             "fresh": _take_out(self.fresh, holds),
         }
         if self.round is not None:
@@ -221,7 +221,7 @@ class Knowledge:
         holdout = [self._to_labelled(sample) for sample in samples if sample.is_in_holdout]
         self.holdout.add(holdout)
         labelled = [self._to_labelled(sample) for sample in samples if not sample.is_in_holdout]
-        self.counts["held_back"] += len(holdout)
+        self.counts["holdout"] += len(holdout)
         self.counts["learnt"] += len(labelled)
         if self.config.learn_names:
             known = [label for label, num in self.fast_head.ridge.num_by_class.items() if num]

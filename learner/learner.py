@@ -132,7 +132,7 @@ class Learner:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
         facts = snapshot.facts
         self.knowledge, change = self.recall(snapshot)
-        self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.guard)
+        self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.trust)
         self.join = Join(self._config, self.trust, state=facts.join)
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)

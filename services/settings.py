@@ -31,6 +31,15 @@ PREFIX = "LIFELONG_"
 READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_REQUIRE"})
 """Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
 
+RENAMED = {
+    "learner.guard": "learner.trust",
+    "learner.guessed_texts": "learner.pseudo_label_texts",
+    "learner.held_back_samples": "learner.holdout_samples",
+    "learner.held_back_share": "learner.holdout_share",
+    "learner.min_held_back": "learner.min_holdout",
+}
+"""The new names of settings and sections; an old name is a mistake that names the new one."""
+
 MIN_KEY_CHARS = 16
 FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
 """Keywords of JSON Schema that are said of a setting."""
@@ -140,7 +149,7 @@ def _problem(loc: tuple[int | str, ...], message: str, found: Any, sources: Mapp
         shown = HIDDEN if known()[name]["writeOnly"] else without_password(repr(found))
         return f"{sources.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(name)}"
     if reason == message:  # it was not raised by a rule between settings
-        close = get_close_matches(name, known(), n=1)
+        close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, known(), n=1)
         fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
         return f"{sources.get(name, below)}: {name} is no setting ({reason}). {fix}"
     places = ", ".join(source for each, source in sources.items() if each in known() and each in reason)

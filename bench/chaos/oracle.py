@@ -20,7 +20,7 @@ ENDS = ("matched", "late", "duplicate", "orphan", "parked")
 REFUSALS = ("refused_", "quarantined_")
 """The prefixes of the learner's counters of labels that are refused."""
 
-LEARNT = ("learnt", "held_back")
+LEARNT = ("learnt", "holdout")
 """The counters of a matched label where nothing went wrong: it is in the sums, or in the holdout."""
 
 COMMIT_S = 1.0

@@ -45,7 +45,7 @@ class Settler:
         in_time = self._await_live(lambda snapshot, version: snapshot.covers(version, ends))
         if num_missing := self.watcher.snapshot().num_missing(ends):
             late = f"not learned within {self.timeouts.learn_s:g} s"
-            why = "held back to measure on, or repeated" if in_time else late
+            why = "in the holdout, or repeated" if in_time else late
             self.callbacks.say(f"{stage}: the last {num_missing} labels changed nothing ({why})")
 
     def rest(self) -> None:

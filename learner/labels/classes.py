@@ -7,7 +7,7 @@
 Whoever writes labels may name a class. A class is provisional until it has `min_labels` labels: it is served at once,
 but it is evicted for a class with more labels. So a flood of names with one label each neither fills the rows for good
 nor keeps out a class with two labels, and nothing evicts a class that has `min_labels`. A source that gives so many
-names `min_labels` labels each does fill the rows for good; `learner.guard.source_share` slows it down.
+names `min_labels` labels each does fill the rows for good; `learner.trust.source_share` slows it down.
 
 Rejected: a row only after `min_labels` labels (that a class is known by its first label is what few-shot learning is),
 a count of sources instead of labels (a label says its source itself), and a sketch of counts (count-min: in a flood,

@@ -28,11 +28,11 @@ MIN_LABELS = 50
 
 
 class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds the charts by label (`said`), by predicted class (`answered`) and by source."""
+    """Holds the charts by label, by predicted class and by source; in a checkpoint under the names of format 2."""
 
-    said: ChartsState = ChartsState()
-    answered: ChartsState = ChartsState()
-    sources: ChartsState = ChartsState()
+    by_label: ChartsState = msgspec.field(default=ChartsState(), name="said")
+    by_prediction: ChartsState = msgspec.field(default=ChartsState(), name="answered")
+    by_source: ChartsState = msgspec.field(default=ChartsState(), name="sources")
     num_raised: int = 0
 
 
@@ -41,9 +41,9 @@ class FlipDetector:
 
     def __init__(self, state: FlipsState | None = None) -> None:
         state = state or FlipsState()
-        self._by_label = Charts(state.said)
-        self._by_prediction = Charts(state.answered)
-        self._by_source = Charts(state.sources)
+        self._by_label = Charts(state.by_label)
+        self._by_prediction = Charts(state.by_prediction)
+        self._by_source = Charts(state.by_source)
         self.num_raised = state.num_raised
 
     def observe(self, source: str, *, predicted: str, label: str) -> bool:
@@ -71,9 +71,9 @@ class FlipDetector:
 
     def export(self) -> FlipsState:
         return FlipsState(
-            said=self._by_label.export(),
-            answered=self._by_prediction.export(),
-            sources=self._by_source.export(),
+            by_label=self._by_label.export(),
+            by_prediction=self._by_prediction.export(),
+            by_source=self._by_source.export(),
             num_raised=self.num_raised,
         )
 

@@ -69,7 +69,7 @@ class Join:
 
     def __init__(self, config: LearnerConfig, trust: LabelTrust, *, state: JoinState | None = None) -> None:
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
-        self._holdout_share = config.held_back_share
+        self._holdout_share = config.holdout_share
         self._trust = trust
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())

@@ -33,7 +33,7 @@ class LabelTrust:
     def __init__(
         self, learner: LearnerConfig, *, receipts: Receipts | None = None, state: TrustState | None = None
     ) -> None:
-        config = learner.guard
+        config = learner.trust
         self._config = config
         self._max_label_chars = learner.max_label_chars
         self._receipts = receipts
@@ -89,5 +89,5 @@ class LabelTrust:
         source = sample.source[:MAX_NAME_CHARS]
         is_part = self.flips.observe(source, predicted=predicted, label=sample.label)
         if self.flips.num_raised > num_raised:
-            log.warning("flip_alarm", answered=predicted, said=sample.label, source=source)
+            log.warning("flip_alarm", predicted=predicted, label=sample.label, source=source)
         return is_part

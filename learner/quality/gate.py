@@ -38,7 +38,7 @@ MIN_NAMED = 16
 class GateLimits:
     """What a version must reach. The fields are those of `LearnerConfig` with the same names."""
 
-    min_held_back: int
+    min_holdout: int
     accuracy_tolerance: float
     max_negative_flips: float
     max_head_update: float
@@ -50,7 +50,7 @@ class GateLimits:
     def of(cls, config: LearnerConfig) -> "GateLimits":
         """Returns the limits that the settings name."""
         return cls(
-            min_held_back=config.min_held_back,
+            min_holdout=config.min_holdout,
             accuracy_tolerance=config.accuracy_tolerance,
             max_negative_flips=config.max_negative_flips,
             max_head_update=config.max_head_update,
@@ -66,7 +66,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
     Whether a cheaper precision may answer is decided by the replica that would use it.
 
     >>> limits = GateLimits(
-    ...     min_held_back=9, accuracy_tolerance=0.02, max_negative_flips=0.1, max_head_update=5.0, max_top_update=0.5,
+    ...     min_holdout=9, accuracy_tolerance=0.02, max_negative_flips=0.1, max_head_update=5.0, max_top_update=0.5,
     ...     min_parity_cosine=0.98, min_parity_agreement=0.9,
     ... )
     >>> parent = Comparison(overall=Paired(num=100, right=60, lost=12, won=0))
@@ -95,7 +95,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
 
 def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimits) -> bool:
     """Whether one of `groups` got worse by more than the tolerance and by more than chance explains in so many."""
-    if comparison.overall.num < limits.min_held_back:
+    if comparison.overall.num < limits.min_holdout:
         return False
     sigmas = sigmas_for(sum(group.num > 0 for group in groups))
     return any(
@@ -106,7 +106,7 @@ def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimit
 
 def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
     """Whether a class got worse, or was forgotten. Of a class with few samples only the latter can be told."""
-    is_enough = comparison.overall.num >= limits.min_held_back
+    is_enough = comparison.overall.num >= limits.min_holdout
     has_forgotten = any(is_forgotten(paired) for paired in comparison.classes)
     return (is_enough and has_forgotten) or is_worse(comparison, comparison.classes, limits)
 
@@ -119,7 +119,7 @@ def is_forgotten(paired: Paired) -> bool:
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:
     """Whether more samples were lost than the bound allows, beyond chance. Samples that were won do not count."""
     bound = limits.max_negative_flips * overall.num
-    return overall.num >= limits.min_held_back and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
+    return overall.num >= limits.min_holdout and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
 
 
 def is_collapsed(measured: MeasuredCandidate) -> bool:

@@ -11,7 +11,7 @@ import structlog
 
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.tensors import Stock
+from learner.release.tensors import TensorCache
 from learner.state.checkpoint import Checkpoints
 from wire.errors import WireError
 from wire.records import WeightManifest
@@ -32,7 +32,7 @@ class CheckpointWriter:
         store: Store,
         checkpoints: Checkpoints,
         leadership: Leadership,
-        stock: Stock,
+        cache: TensorCache,
         *,
         interval_s: float,
         on_failure: Callable[[Exception], None],
@@ -42,7 +42,7 @@ class CheckpointWriter:
         self._store = store
         self._checkpoints = checkpoints
         self._leadership = leadership
-        self._stock = stock
+        self._cache = cache
         self._interval_s = interval_s
         self._on_failure = on_failure
         self._clock_s = clock_s
@@ -108,5 +108,5 @@ class CheckpointWriter:
         if self._versions_in_plan is None:
             return
         needed = self._versions_in_plan | {self._learner.version}
-        self._stock.keep(needed)
+        self._cache.keep(needed)
         self._checkpoints.prune(needed, since=self._learner.erased.clean_since)

@@ -25,7 +25,7 @@ from learner.release.candidate import Candidate, CandidateMaker, manifest_of, pu
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.sender import Durability, Flight, Sender
-from learner.release.tensors import Stock
+from learner.release.tensors import TensorCache
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
@@ -63,13 +63,13 @@ class WeightPublisher:
         self._maker = CandidateMaker(config)
         self._limits = gate.GateLimits.of(config)
         self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
-        self.stock = Stock()
+        self.cache = TensorCache()
         self._writer = CheckpointWriter(
             learner,
             store,
             checkpoints,
             leadership,
-            self.stock,
+            self.cache,
             interval_s=config.checkpoint_interval_s,
             on_failure=self._note_failure,
             clock_s=clock_s,
@@ -92,7 +92,7 @@ class WeightPublisher:
         """Finds the parent of a restored learner, as `ParentVersion.recover` does, and its tensors."""
         self._parent.recover(pending, ends)
         if self.last is not None:
-            self.stock.add(self._learner.version, self.last.tensors)
+            self.cache.add(self._learner.version, self.last.tensors)
         self.durability.expect(self._learner.version)
 
     def checkpoint(self) -> None:
@@ -117,11 +117,11 @@ class WeightPublisher:
         if self._learner.counts[IN_A_ROW]:
             self._parent.give_up()
 
-    def restock(self, stored: WeightManifest) -> None:
-        """Makes the tensors of a version again from its checkpoint, unless they are in stock or that is gone."""
-        candidate = None if self.stock.has(stored.version) else self._parent.remake(stored)
+    def refill_cache(self, stored: WeightManifest) -> None:
+        """Makes the tensors of a version again from its checkpoint, unless they are in the cache or that is gone."""
+        candidate = None if self.cache.has(stored.version) else self._parent.remake(stored)
         if candidate is not None:
-            self.stock.add(stored.version, candidate.tensors)
+            self.cache.add(stored.version, candidate.tensors)
 
     def hasten(self) -> None:
         """Ends the interval: what is published is out of date."""
@@ -220,7 +220,7 @@ class WeightPublisher:
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
-        self.stock.add(version, candidate.tensors)
+        self.cache.add(version, candidate.tensors)
         self._tensors_sent = candidate.tensors
         put_blobs(candidate, self._store.blobs)
         stopwatch.end("blobs")
@@ -252,4 +252,4 @@ class WeightPublisher:
         if isinstance(error, StoreUnavailable):
             self._leadership.breaker.trip(error)
         elif isinstance(error, BlobCorrupt | NotFound):
-            self.stock.suspect(self._tensors_sent)
+            self.cache.suspect(self._tensors_sent)

@@ -1,7 +1,7 @@
 """Writes blobs again that the store has lost or damaged, where the learner has the bytes or can make them again.
 
     replicas' reports --damaged-------.
-    a publication is refused ---------+--> digests --stock, else the checkpoint of its version--> store.blobs.repair
+    a publication is refused ---------+--> digests --cache, else the checkpoint of its version--> store.blobs.repair
     now and then, the current version-'
 
 A blob that never changes is named by every version and written once. So without the learner nobody would notice that it
@@ -79,33 +79,33 @@ class Repairer:
         reported = set[str]()
         for report in self._store.reports.replicas():
             reported |= set(report.damaged)
-        return self._publisher.stock.suspects | (reported - self._checked_at_s.keys())
+        return self._publisher.cache.suspects | (reported - self._checked_at_s.keys())
 
     def _suspect_all(self) -> None:
         """Suspects every tensor of the current version, so that it is verified."""
         current = self._publisher.last
         if current is not None:
-            self._publisher.stock.suspect(current.tensors)
+            self._publisher.cache.suspect(current.tensors)
 
     def _repair_blob(self, digest: str) -> None:
-        stock = self._publisher.stock
+        cache = self._publisher.cache
         counts = self._learner.counts
-        stored = stock.of(digest) or self._remake(digest)
+        stored = cache.of(digest) or self._remake(digest)
         if stored is None:
             counts["blobs_not_at_hand"] += 1
             log.error("blob_not_at_hand", digest=digest)
         elif self._store.blobs.repair(stored.tensor.to_blob()):
             counts["blobs_repaired"] += 1
             log.warning("blob_repaired", tensor=stored.entry.name, digest=digest)
-        stock.suspects.discard(digest)
+        cache.suspects.discard(digest)
         self._checked_at_s[digest] = self._clock_s()
 
     def _remake(self, digest: str) -> StoredTensor | None:
         """Makes the tensor under `digest` again, from the checkpoint of a version in force that names it, if any."""
         for manifest in self._versions_in_force():
             if any(entry.digest == digest for entry in manifest.tensors):
-                self._publisher.restock(manifest)
-        return self._publisher.stock.of(digest)
+                self._publisher.refill_cache(manifest)
+        return self._publisher.cache.of(digest)
 
     def _versions_in_force(self) -> Iterator[WeightManifest]:
         plan = self._store.plans.read()

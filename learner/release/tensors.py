@@ -2,7 +2,7 @@
 
     published --add--> by version --keep: those in the plan, and the newest few--> of(digest)
 
-Versions share most of their tensors, so one more version costs about a head. A tensor that is not in stock is made
+Versions share most of their tensors, so one more version costs about a head. A tensor that is not in the cache is made
 again from the checkpoint of its version (`learner.release.repair`).
 """
 
@@ -14,7 +14,7 @@ NEWEST = 8
 """Newest versions that are kept besides those that the plan names: the plan takes up one of them next."""
 
 
-class Stock:
+class TensorCache:
     """Holds tensors by version. `suspects` are digests that the store or a reader refused: they are to be verified."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Stock:
         self._versions = {version: tensors for version, tensors in self._versions.items() if version in remaining}
 
     def has(self, version: int) -> bool:
-        """Whether the tensors of `version` are in stock."""
+        """Whether the tensors of `version` are in the cache."""
         return version in self._versions
 
     def suspect(self, tensors: Mapping[str, StoredTensor]) -> None:
@@ -39,7 +39,7 @@ class Stock:
         self.suspects |= {stored.entry.digest for stored in tensors.values()}
 
     def of(self, digest: str) -> StoredTensor | None:
-        """Returns the tensor under `digest`, if it is in stock."""
+        """Returns the tensor under `digest`, if it is in the cache."""
         for tensors in self._versions.values():
             for stored in tensors.values():
                 if stored.entry.digest == digest:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 class Phase(Enum):
     """What the next unit of a round does. The values are part of the learner's reports."""
 
-    PSEUDO_LABEL = "guess"
+    PSEUDO_LABEL = "pseudo_label"
     TRAIN = "train"
     STORE = "store"
     REBUILD = "rebuild"

@@ -7,9 +7,9 @@
     new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
 Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`, `rehearsed_at`,
-`guessed_at`) is the number of labels learnt at the last round of a kind. The marks are among the learner's counts, and
-so in its checkpoint. When a round is due may depend on the clock; what it trains on depends only on which labels were
-learnt before it. All batches of a round are drawn when it begins, so that a restart can repeat the round.
+`pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are among the learner's
+counts, and so in its checkpoint. When a round is due may depend on the clock; what it trains on depends only on which
+labels were learnt before it. All batches of a round are drawn when it begins, so that a restart can repeat the round.
 """
 
 import math
@@ -26,11 +26,11 @@ from learner.errors import DataError
 from learner.labels.join import Join
 from learner.memory.replay import Labelled, Replay, draw
 from learner.slow.strategies.in_rounds import draws_per_step
-from wire.records import Answer, Feedback, RoundKind
+from wire.records import PSEUDO_LABELS, Answer, Feedback, RoundKind
 
 ROUND_AT = "round_at"
 REHEARSED_AT = "rehearsed_at"
-PSEUDO_LABELLED_AT = "guessed_at"
+PSEUDO_LABELLED_AT = "pseudo_labelled_at"
 MARKS = (ROUND_AT, REHEARSED_AT, PSEUDO_LABELLED_AT)
 
 GROWTH = 0.1
@@ -128,7 +128,7 @@ class Schedule:
         if is_idle and self._is_due(REHEARSED_AT, num_memory, is_urgent=is_urgent):
             return "rehearsal"
         if is_idle and self._is_pseudo_labelling_due(num_memory, join, is_urgent=is_urgent):
-            return "guesses"
+            return PSEUDO_LABELS
         return None
 
     def labels_to_round(self, num_memory: int, *, is_urgent: bool) -> float:
@@ -152,11 +152,11 @@ class Schedule:
             counts["rehearsals"] += 1
             counts[REHEARSED_AT] = counts["learnt"]
         else:
-            fresh = [Labelled(text, "") for text in join.unlabelled(config.guessed_texts)]
+            fresh = [Labelled(text, "") for text in join.unlabelled(config.pseudo_label_texts)]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=PSEUDO_LABEL_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
-            counts["guessing_rounds"] += 1
-            if counts["guessing_rounds"] % PSEUDO_LABEL_ROUNDS == 0:
+            counts["pseudo_label_rounds"] += 1
+            if counts["pseudo_label_rounds"] % PSEUDO_LABEL_ROUNDS == 0:
                 counts[PSEUDO_LABELLED_AT] = counts["learnt"]
         counts["rounds"] += 1
         counts[ROUND_AT] = counts["learnt"]
@@ -180,7 +180,7 @@ class Schedule:
         It never is under a strategy that draws nothing from the memory: no sample of the round would have a label.
         """
         config = self._config
-        num_texts = min(join.num_pending, config.guessed_texts)
+        num_texts = min(join.num_pending, config.pseudo_label_texts)
         is_worth_it = config.learn_unlabelled and self._num_draws > 0 and num_texts > num_memory
         return is_worth_it and self._is_due(PSEUDO_LABELLED_AT, num_memory, is_urgent=is_urgent)
 

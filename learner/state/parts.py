@@ -31,7 +31,7 @@ def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None)
 
 def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
     key_of = hash_key(config.seed + 1)
-    return Holdout(Replay(config.held_back_samples, HOLDOUT_BYTES, key_of=key_of, state=state))
+    return Holdout(Replay(config.holdout_samples, HOLDOUT_BYTES, key_of=key_of, state=state))
 
 
 def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:

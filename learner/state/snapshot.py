@@ -39,6 +39,13 @@ FORMAT: Final = 2
 """The number grows with every release that has another field, so that an older program refuses the file instead of
 losing what it does not know. The fields of each format are in tests/learner/golden."""
 
+RENAMED_COUNTS: Final = {
+    "held_back": "holdout",
+    "guessing_rounds": "pseudo_label_rounds",
+    "guessed_at": "pseudo_labelled_at",
+}
+"""What the counts of older checkpoints are called now."""
+
 FAST_HEAD: Final = "fast."
 TOP: Final = "top."
 """What the names of the sums of the fast head, and those of the weights of the trained blocks, begin with."""
@@ -75,13 +82,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float
     join: JoinState
     replay: ReplayState[Labelled]
-    held_back: ReplayState[Labelled]
+    holdout: ReplayState[Labelled] = msgspec.field(name="held_back")
     round_plan: RoundPlan | None
     since_round: ReplayState[Labelled] | None = None
     lineage: Lineage = Lineage(gap="the program that kept it before had no lineage")
     anchor: Anchor | None = None
     erased: ErasedState = ErasedState()
-    guard: TrustState | None = None
+    trust: TrustState | None = msgspec.field(default=None, name="guard")
     letters: LettersState = LettersState()
     support: ClassesState = ClassesState()
     logs: dict[str, str] = {}
@@ -172,4 +179,6 @@ def _decode_facts(data: bytes) -> Facts:
     number = msgspec.msgpack.decode(data, type=_Head).format
     if number > FORMAT:
         raise CheckpointUnknown(f"written by a newer program: format {number}; this one reads up to {FORMAT}")
-    return msgspec.msgpack.decode(data, type=Facts)
+    facts = msgspec.msgpack.decode(data, type=Facts)
+    counts = {RENAMED_COUNTS.get(name, name): count for name, count in facts.counts.items()}
+    return msgspec.structs.replace(facts, counts=counts)

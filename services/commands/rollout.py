@@ -119,15 +119,15 @@ def run(context: CliContext) -> None:
     stop: threading.Event = stop_signal()
     settings = context.attached()
     holder = f"{socket.gethostname()}:{os.getpid()}"
-    guard = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
+    label_trust = LabelTrust(settings.learner, receipts=Receipts(key_bytes(settings)))
     with closing(open_store(settings)) as store, closing(Bus(settings.bus, client_id="rollout")) as bus:
 
         def open_judge() -> Judge:
             decider = Decider(
                 store,
                 config=settings.rollout,
-                trust=settings.learner.guard,
-                refusal=guard.refusal,
+                trust=settings.learner.trust,
+                refusal=label_trust.refusal,
                 now_ms=now_ms,
             )
             return Judge(bus, decider)

@@ -57,7 +57,7 @@ class Service:
     def __init__(self, store: Store, folder: Path) -> None:
         config = RolloutConfig(candidate_share=0.5, min_labels=5)
         refusal = partial(RECEIPTS.refusal, is_required=True, max_age_ms=1e9)
-        self.learner = PublishRig(store, folder, RECEIPTS, guard=TrustConfig(require_receipts=True))
+        self.learner = PublishRig(store, folder, RECEIPTS, trust=TrustConfig(require_receipts=True))
         self.controller = Controller(store, no_judge, config=config, holder="test", now_ms=lambda: 1)
         self.decider = Decider(store, config=config, trust=TrustConfig(), refusal=refusal, now_ms=lambda: 1)
         self.pipeline = pipeline_of(encoding(tokenizer(), max_tokens=lambda: 64))

@@ -65,7 +65,7 @@ def figures(folder: Path) -> Iterator[dict[str, Any]]:
         text=True,
         timeout=240,
         env=os.environ
-        | {"LIFELONG_STATE_DIR": str(folder / "state"), "LIFELONG_LEARNER__GUARD__REQUIRE_RECEIPTS": "1"},
+        | {"LIFELONG_STATE_DIR": str(folder / "state"), "LIFELONG_LEARNER__TRUST__REQUIRE_RECEIPTS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert plot.read_bytes().startswith(b"\x89PNG")

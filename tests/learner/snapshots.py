@@ -57,7 +57,7 @@ def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapsho
             counts={},
         ),
         replay=replay.export(),
-        held_back=replay.export(),
+        holdout=replay.export(),
         since_round=replay.export(),
         round_plan=RoundPlan(number=1, steps=[StepPlan(fresh=[Labelled("text", "a")], draws=[])]),
     )

@@ -89,7 +89,7 @@ def test_a_learner_that_was_away_learns_what_was_said_meanwhile(
     """B6: 60,000 answers and labels lie in the topics, and the windows hold some thousand."""
     fill(bus, is_clock_right=is_clock_right)
     num_bytes = WINDOW[broker.kind] * (OVERHEAD + 200)
-    config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
+    config = LearnerConfig(holdout_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
     counts = caught_up(bus, config)
     assert counts["answers"] == NUM_EVENTS
     assert counts["labels"] == NUM_EVENTS

@@ -47,7 +47,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.parametrize("broke
 KILLS = 20
 NUM_EVENTS = 20_000
 IN_ROUNDS = ("after-slow-step", "after-adopt")
-LABEL_COUNTS = ("learnt", "held_back", "over_capacity")
+LABEL_COUNTS = ("learnt", "holdout", "over_capacity")
 """Counters of what became of labels; the others count how often something was done."""
 
 
@@ -72,8 +72,8 @@ def start_children(
 def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     start_children: Callable[..., LearnerProcesses], bus: Bus, store: Store
 ) -> None:
-    config = small_config(trainable_layers=0, replay_samples=400, held_back_samples=100)
-    children = start_children(trainable_layers=0, replay_samples=400, held_back_samples=100)
+    config = small_config(trainable_layers=0, replay_samples=400, holdout_samples=100)
+    children = start_children(trainable_layers=0, replay_samples=400, holdout_samples=100)
     records = list(stream(0, NUM_EVENTS))
     answers = [record for record in records if isinstance(record, Answer)]
     labels = [record for record in records if isinstance(record, Feedback)]
@@ -82,7 +82,7 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     send_and_kill(children, bus, store, labels, points=[name for name in NAMES if name not in IN_ROUNDS])
     found = all_read(children, store, answers, labels)
 
-    whole = small_learner(trainable_layers=0, replay_samples=400, held_back_samples=100)
+    whole = small_learner(trainable_layers=0, replay_samples=400, holdout_samples=100)
     whole.learn(answers, {})
     whole.learn(labels, {})
     candidate = CandidateMaker(config).make(whole.knowledge, Stopwatch())
@@ -104,14 +104,14 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
         "slow_every_labels": 300,
         "slow_labels_per_step": 200,
         "rebuild_batch": 500,
-        "held_back_samples": 4_000,
+        "holdout_samples": 4_000,
     }
     children = start_children(**rounds)
     records = list(stream(0, NUM_EVENTS))
     send_and_kill(children, bus, store, records, points=NAMES)
     found = all_read(children, store, records, records)
 
-    whole = small_learner(trainable_layers=0, held_back_samples=4_000)
+    whole = small_learner(trainable_layers=0, holdout_samples=4_000)
     whole.learn(records, {})
     expected = whole.export(None)
     ends = ("answers", "labels", "matched", "duplicate", "late", "orphan")
@@ -120,7 +120,7 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
     assert not found.facts.join.answers and not found.facts.join.labels
     assert counts_of(found.facts) == counts_of(expected.facts)
     assert samples_of(found.facts.replay) == samples_of(expected.facts.replay)
-    assert samples_of(found.facts.held_back) == samples_of(expected.facts.held_back)
+    assert samples_of(found.facts.holdout) == samples_of(expected.facts.holdout)
 
     ended = small_learner(**rounds)
     ended.restore(found)

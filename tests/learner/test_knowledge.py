@@ -28,7 +28,7 @@ def subjects_of(learner: Learner) -> set[str]:
     facts = learner.export(None).facts
     assert facts.since_round is not None
     subjects = {answer.subject for answer in facts.join.answers}
-    for memory in (facts.replay, facts.held_back, facts.since_round):
+    for memory in (facts.replay, facts.holdout, facts.since_round):
         for heap in memory.groups.values():
             subjects |= {sample.subject for _, sample in heap}
     return subjects
@@ -53,7 +53,7 @@ def test_the_sums_are_those_of_all_others_bit_for_bit(learner: Learner) -> None:
     removed = erase_subject(learner)
     assert removed["replay"] > 5
     assert removed["fresh"] == removed["replay"]
-    assert removed["held_back"] > 0
+    assert removed["holdout"] > 0
     assert removed["pending"] == 1
     mine = learner.fast_head
     theirs = without.fast_head

@@ -102,19 +102,19 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
     """The loop waited for the renewal in the other thread, and then for the same store once more."""
     it = leadership(store, "a", ttl_ms=300)
     assert it.acquire()
-    asking = threading.Event()
+    asked = threading.Event()
     hung = threading.Event()
     asked_by = []
 
     def hang(_lease: Lease) -> bool:
         asked_by.append(threading.current_thread().name)
-        asking.set()
+        asked.set()
         hung.wait()
         raise StoreUnavailable("timeout")
 
     monkeypatch.setattr(store.leases, "renew", hang)
     with it.renewal():
-        assert asking.wait(10)
+        assert asked.wait(10)
         loop = threading.Thread(target=it.confirm, name="loop")
         loop.start()
         time.sleep(0.1)  # by now the loop waits for the other thread

@@ -40,8 +40,8 @@ def assert_knows_each_sample_and_each_name(learner: Learner) -> None:
 def test_every_matched_label_is_learnt_or_in_the_holdout() -> None:
     it = fed(small_learner(trainable_layers=0), 0, 100)
     assert it.join.counts["matched"] == 100
-    assert it.counts["learnt"] + it.counts["held_back"] == 100
-    assert it.counts["held_back"] == len(it.holdout)
+    assert it.counts["learnt"] + it.counts["holdout"] == 100
+    assert it.counts["holdout"] == len(it.holdout)
     assert len(it.holdout) > 3
     assert len(it.holdout) < 25
     assert_knows_each_sample_and_each_name(it)
@@ -49,7 +49,7 @@ def test_every_matched_label_is_learnt_or_in_the_holdout() -> None:
 
 
 def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
-    it = small_learner(held_back_share=0.0)
+    it = small_learner(holdout_share=0.0)
     for number in range(12):
         it.learn([answer(number), feedback(number, label=f"class {number}")], OFFSETS)
     assert len(it.fast_head.ridge.classes) == 8
@@ -58,7 +58,7 @@ def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
 
 
 def test_the_name_of_a_class_is_its_first_sample_once() -> None:
-    it = small_learner(held_back_share=0.0)
+    it = small_learner(holdout_share=0.0)
     for number in range(3):
         it.learn([answer(number), feedback(number, label="lost_card")], OFFSETS)
     assert [sample.text for sample in it.replay.samples() if not sample.subject] == ["lost card"]
@@ -125,7 +125,7 @@ def test_drift_makes_a_slow_round_due_at_once() -> None:
 
 
 def test_drift_alone_starts_no_round_without_enough_labels() -> None:
-    it = small_learner(drift_min_labels=50, held_back_share=0.0)
+    it = small_learner(drift_min_labels=50, holdout_share=0.0)
     it.drift.is_urgent = True
     rounds = []
     for number in range(50):
@@ -167,7 +167,7 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
 def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repeats_that() -> None:
     it = fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80)
     it.learn([answer(number) for number in range(100, 250)], OFFSETS)
-    while not it.counts["guessing_rounds"]:
+    while not it.counts["pseudo_label_rounds"]:
         it.tick(is_idle=True)
     assert it.knowledge.round and it.knowledge.round.phase is Phase.PSEUDO_LABEL
     it.tick()
@@ -176,7 +176,7 @@ def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repea
     assert_same(worked(it), worked(restored))
     assert it.fast_head.ridge.num_samples == len(it.replay) and not it.is_rested
     assert worked(it, is_idle=True).is_rested
-    assert (it.counts["rehearsals"], it.counts["guessing_rounds"]) == (1, 2)
+    assert (it.counts["rehearsals"], it.counts["pseudo_label_rounds"]) == (1, 2)
 
 
 def test_a_learner_that_never_rehearses_is_at_rest_after_its_round() -> None:
@@ -211,14 +211,14 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     assert it.counts["learnt"] == learnt
     assert it.fast_head.ridge.num_samples == learnt + len(it.fast_head.ridge.classes)
     assert it.join.counts["matched"] == 100
-    assert learnt + it.counts["held_back"] + it.counts["set_aside"] == 100
+    assert learnt + it.counts["holdout"] + it.counts["set_aside"] == 100
     it.learn([feedback(50)], OFFSETS)
     assert it.counts["learnt"] == learnt and it.join.counts["duplicate"] == 11
 
 
 def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
     changed: dict[str, float | str] = {
-        "held_back_share": 0.0,
+        "holdout_share": 0.0,
         "learn_names": False,
         "replay_policy": "experience-balanced",
     }

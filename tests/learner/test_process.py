@@ -56,7 +56,7 @@ def assert_each_label_had_its_effect_once(found: Snapshot, num_events: int) -> N
     expected = whole.export(None)
     ends = ("labels", "answers", "matched", "duplicate", "late", "orphan")
     assert {end: found.facts.join.counts.get(end, 0) for end in ends} == {end: whole.join.counts[end] for end in ends}
-    for count in ("learnt", "held_back", "over_capacity"):
+    for count in ("learnt", "holdout", "over_capacity"):
         assert found.facts.counts.get(count, 0) == whole.counts[count]
     assert by_label(found, "counts") == by_label(expected, "counts")
     assert found.facts.num_scored == expected.facts.num_scored

@@ -62,7 +62,7 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
 def environment(bus: BusConfig, store: StoreConfig, folder: Path, **changed: float | str) -> dict[str, str]:
     """Returns the settings of the learner as flags of a command."""
     learner = asdict(small_config(**(LEARNS | changed)))
-    environ = {f"LIFELONG_LEARNER__{name.upper()}": str(value) for name, value in learner.items() if name != "guard"}
+    environ = {f"LIFELONG_LEARNER__{name.upper()}": str(value) for name, value in learner.items() if name != "trust"}
     return environ | {
         "LIFELONG_STATE_DIR": str(folder / "state"),
         "LIFELONG_ENCODER": str(folder / "encoder"),

@@ -54,13 +54,15 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_BUS__PREFIX": "two words"}, "bus.prefix must be made of letters"),
         ({"LIFELONG_SERVING__HTTP_HOST": ""}, "serving.http_host must be an address"),
         ({"LIFELONG_SERVING__MAX_QUEUE_ITEMS": "8"}, "must be at least serving.max_batch_items"),
-        ({"LIFELONG_LEARNER__HELD_BACK_SAMPLES": "9"}, "must be at least learner.min_held_back"),
+        ({"LIFELONG_LEARNER__HOLDOUT_SAMPLES": "9"}, "must be at least learner.min_holdout"),
         ({"LIFELONG_STORE__TIMEOUT_MS": "5000"}, "rollout.lease_ms must be above three times store.timeout_ms"),
         ({"LIFELONG_NONSENSE_QQ": "1"}, "lifelong config show"),
         ({"LIFELONG_SEED__X": "1"}, "Did you mean seed?"),
         ({"LIFELONG_SEED__X": "1", "LIFELONG_SEED": "2"}, "Did you mean seed?"),
         ({"LIFELONG_SIGNINGKEY": ""}, "Did you mean signing_key?"),
         ({"LIFELONG_BUS__PARTITION": ""}, "Did you mean bus.partitions?"),
+        ({"LIFELONG_LEARNER__HELD_BACK_SHARE": "0.1"}, "Did you mean learner.holdout_share?"),
+        ({"LIFELONG_LEARNER__GUARD__FLIP_ALARM": "0"}, "Did you mean learner.trust?"),
         ({"LIFELONG_STORE_URL": "redis://host"}, "Did you mean store.url?"),
         ({"LIFELONG_BUS_": "1"}, "`lifelong config show` lists all settings"),
         ({"LIFELONG_SIGNING_KEY": "short"}, "Secret that signs weights and plans, 16 characters or more"),
@@ -100,7 +102,7 @@ def test_a_section_in_the_place_of_a_setting_is_refused_and_so_is_an_unknown_one
 
 def test_an_empty_section_must_be_a_section_too(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
-    file.write_text("[bsu]\n[seed]\n[bus]\n[learner.guard]\n[learner.grd]\n")
+    file.write_text("[bsu]\n[seed]\n[bus]\n[learner.trust]\n[learner.grd]\n")
     with pytest.raises(BadSettings) as caught:
         load(file=file, environ={})
     assert [problem.split(" is ")[0] for problem in caught.value.problems] == [
@@ -108,9 +110,9 @@ def test_an_empty_section_must_be_a_section_too(tmp_path: Path) -> None:
         f"{file} learner.grd: learner.grd",
         f"{file} bsu: bsu",
     ]
-    file.write_text("[bus]\n[learner.guard]\n")
-    loaded = load(file=file, environ={"LIFELONG_BUS__PARTITIONS": "3", "LIFELONG_LEARNER__GUARD__SOURCE_BURST": "7"})
-    assert (loaded.settings.bus.partitions, loaded.settings.learner.guard.source_burst) == (3, 7)
+    file.write_text("[bus]\n[learner.trust]\n")
+    loaded = load(file=file, environ={"LIFELONG_BUS__PARTITIONS": "3", "LIFELONG_LEARNER__TRUST__SOURCE_BURST": "7"})
+    assert (loaded.settings.bus.partitions, loaded.settings.learner.trust.source_burst) == (3, 7)
 
 
 def test_a_bad_file_is_one_problem_among_others(tmp_path: Path) -> None:

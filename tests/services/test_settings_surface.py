@@ -39,7 +39,7 @@ def test_the_schema_is_valid_and_every_default_satisfies_it() -> None:
 
 def test_the_schema_refuses_what_loading_refuses() -> None:
     validator = Draft202012Validator(Settings.model_json_schema())
-    wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"guard": {"no_such": 1}}}]
+    wrong: list[dict[str, Any]] = [{"no_such": 1}, {"bus": {"partition": 3}}, {"learner": {"trust": {"no_such": 1}}}]
     wrong += [nested({name: bounds(name)[1] + 1}) for name in NUMBERS]
     wrong += [{"log_level": "loud"}, {"signing_key": "short"}, {"serving": {"api_keys": ["short"]}}, {"bus": 3}]
     for tree in wrong:

@@ -32,6 +32,7 @@ from wire.records.topics import (
     topic_name,
 )
 from wire.records.weights import (
+    PSEUDO_LABELS,
     CohortEvaluation,
     Erasure,
     Evaluation,
@@ -54,6 +55,7 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_TEXT_CHARS",
     "NEWEST",
+    "PSEUDO_LABELS",
     "STABLE",
     "STAND_IN",
     "TOPIC_RECORDS",

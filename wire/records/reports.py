@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import msgspec
+
 from wire.records.record import Record
 from wire.records.weights import Evaluation
 
@@ -54,7 +56,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
 
     `state` is standby, learning or stopped; `version` is the one from which it continues to learn. `counts` holds the
     outcomes of labels by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and
-    matched = learnt + held_back + over_capacity + set_aside; `labels_evicted` counts those of classes that have lost
+    matched = learnt + holdout + over_capacity + set_aside; `labels_evicted` counts those of classes that have lost
     their row since). It also holds messages that were no record (`unreadable_*`), refusals of the gate (`gate_*`), slow
     rounds (`rounds_*`), drifts (`drift_*`), failures (`*_failed`), and letters to operators (`letters_*`).
 
@@ -79,7 +81,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     evaluation: Evaluation = Evaluation()
     refusals: tuple[str, ...] = ()
     replay_samples: int = 0
-    held_back_samples: int = 0
+    holdout_samples: int = msgspec.field(default=0, name="held_back_samples")
     round_phase: str = ""
     round_progress: float = 0.0
     is_rested: bool = False

@@ -9,6 +9,9 @@ from wire.records.record import Record
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
 """What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
 
+PSEUDO_LABELS: Final = "guesses"
+"""The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
+
 MAX_NEW_CLASSES: Final = 64
 """The most new classes that a manifest names."""
 

@@ -121,7 +121,7 @@ def test_a_label_that_is_not_accounted_for_is_told_by_its_reason(
 
 
 def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -> None:
-    counted = {"labels": 5, "matched": 3, "learnt": 2, "held_back": 1, "duplicate": 1, "parked": 1}
+    counted = {"labels": 5, "matched": 3, "learnt": 2, "holdout": 1, "duplicate": 1, "parked": 1}
     verdict = judge(sent([0.1] * 4, labelled=[2, 1, 1, 1]), topics([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [])
     assert (verdict.num_unaccounted, verdict.learnt_share) == (0, 0.75)
 

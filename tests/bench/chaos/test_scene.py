@@ -12,7 +12,7 @@ from bench.chaos.size import SHORT
 
 def test_the_settings_of_a_scene_are_valid_and_can_be_added_to() -> None:
     settings = scene_settings(serving__replicas=2)
-    assert (settings.serving.replicas, settings.learner.guard.require_receipts) == (2, True)
+    assert (settings.serving.replicas, settings.learner.trust.require_receipts) == (2, True)
 
 
 def test_a_fault_lasts_as_long_as_the_size_allows() -> None:

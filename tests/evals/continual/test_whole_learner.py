@@ -25,9 +25,9 @@ def test_texts_without_a_label_are_learnt_from_in_the_silence_after_the_last_lab
     counts = learner._learner.counts
     learner.learn_many(part(0, 70))
     learner.learn_many(part(70, 80))
-    assert (counts["rounds"], counts["rehearsals"], counts["guessing_rounds"]) == (1, 0, 0)
+    assert (counts["rounds"], counts["rehearsals"], counts["pseudo_label_rounds"]) == (1, 0, 0)
     assert learner.idle()
-    assert (counts["rehearsals"], counts["guessing_rounds"]) == (1, 2) and learner._learner.is_rested
+    assert (counts["rehearsals"], counts["pseudo_label_rounds"]) == (1, 2) and learner._learner.is_rested
     assert len(learner._learner.replay) == learner._learner.fast_head.ridge.num_samples
     assert len(learner._learner.replay) < 90
     assert set(learner.predict_many(part(0, 80).inputs).tolist()) <= set(range(len(TOPICS)))

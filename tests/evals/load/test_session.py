@@ -86,5 +86,5 @@ def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
 def test_labels_that_make_no_version_hold_nothing_up(run: Run) -> None:
     outcome, lines = run(saving=True)
     assert outcome.figures.accuracy_final == 100.0
-    assert "labels changed nothing (held back to measure on, or repeated)" in lines
+    assert "labels changed nothing (in the holdout, or repeated)" in lines
     assert outcome.figures.label_to_live_s["p95"] is None  # they never came live, and are not left out

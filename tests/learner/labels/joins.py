@@ -18,13 +18,13 @@ def make_join(
 ) -> Join:
     """Returns a join whose windows hold so many small answers and labels."""
     bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 130)}
-    config = LearnerConfig(held_back_share=0.0, remembered_ids=50, **bounds)  # type: ignore[arg-type]
+    config = LearnerConfig(holdout_share=0.0, remembered_ids=50, **bounds)  # type: ignore[arg-type]
     return Join(config, trust or make_trust(), state=state)
 
 
 def make_trust(**limits: float) -> LabelTrust:
-    guard = TrustConfig(**limits)  # type: ignore[arg-type]
-    return LabelTrust(LearnerConfig(max_label_chars=20, guard=guard), receipts=RECEIPTS)
+    trust = TrustConfig(**limits)  # type: ignore[arg-type]
+    return LabelTrust(LearnerConfig(max_label_chars=20, trust=trust), receipts=RECEIPTS)
 
 
 def answer(

@@ -100,7 +100,7 @@ def pair(number: int, label: str) -> list[Answer | Feedback]:
 
 def flooded(**changed: float | str) -> Learner:
     """Returns a learner whose rows are taken, five by true classes and three by junk; more junk has come since."""
-    learner = small_learner(held_back_share=0.0, class_min_labels=MIN_LABELS, **changed)
+    learner = small_learner(holdout_share=0.0, class_min_labels=MIN_LABELS, **changed)
     for number in range(40):
         learner.learn(pair(number, label_of(number)), {})
     for number in range(40, 140):
@@ -128,7 +128,7 @@ def test_a_flood_of_names_neither_keeps_out_a_class_that_is_meant_nor_drives_one
 @pytest.mark.parametrize("policy", ["class-balanced", "reservoir", "experience-balanced"])
 def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -> None:
     """B16: the learner is then one that never saw it, with another class in its row."""
-    learner, other = (small_learner(held_back_share=0.0, trainable_layers=0, replay_policy=policy) for _ in range(2))
+    learner, other = (small_learner(holdout_share=0.0, trainable_layers=0, replay_policy=policy) for _ in range(2))
     names = ["junk", *(f"class {number}" for number in range(7))]
     labels = [(number, names[number % 8]) for number in range(24)]
     more = [(number, "complaint") for number in range(24, 29)]
@@ -148,7 +148,7 @@ def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -
 
 def test_nothing_of_an_evicted_class_is_held() -> None:
     """B16: its samples leave the replay memory, the holdout and the fresh samples."""
-    learner = small_learner(held_back_share=0.4, trainable_layers=0, class_min_labels=20)
+    learner = small_learner(holdout_share=0.4, trainable_layers=0, class_min_labels=20)
     number = 0
     while learner.counts["classes_evicted"] == 0:
         learner.learn(pair(number, f"class {number // 12 % 9}" if number < 96 else "complaint"), {})
@@ -163,7 +163,7 @@ def test_nothing_of_an_evicted_class_is_held() -> None:
 
 def test_a_class_whose_samples_the_memory_has_dropped_stays() -> None:
     """B16: a class that cannot be unlearnt exactly is not evicted."""
-    learner = small_learner(held_back_share=0.0, trainable_layers=0, replay_samples=8, learn_names=True)
+    learner = small_learner(holdout_share=0.0, trainable_layers=0, replay_samples=8, learn_names=True)
     for number in range(40):
         learner.learn(pair(number, f"class {number % 8}"), {})
     for number in range(40, 60):
@@ -196,7 +196,7 @@ def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(p
 def test_a_restored_learner_evicts_the_same_classes() -> None:
     """B16: the two learners are equal, bit for bit."""
     whole = flooded(trainable_layers=0)
-    restored = copy_of(whole, trainable_layers=0, held_back_share=0.0, class_min_labels=MIN_LABELS)
+    restored = copy_of(whole, trainable_layers=0, holdout_share=0.0, class_min_labels=MIN_LABELS)
     for number in range(200, 240):
         for learner in (whole, restored):
             learner.learn(pair(number, f"class {number % 7}"), {})
@@ -222,7 +222,7 @@ LABELS = st.lists(st.integers(0, 11).map(lambda number: f"class {number}"), min_
 @given(LABELS, st.lists(st.integers(1, 9), min_size=1))
 def test_how_labels_are_batched_changes_nothing(labels: list[str], sizes: list[int]) -> None:
     """B16: a learner that restarts reads other batches."""
-    whole, parts = (small_learner(trainable_layers=0, held_back_share=0.2, class_min_labels=MIN_LABELS) for _ in "ab")
+    whole, parts = (small_learner(trainable_layers=0, holdout_share=0.2, class_min_labels=MIN_LABELS) for _ in "ab")
     records: list[Answer | Feedback] = []
     for number, label in enumerate(labels):
         records += pair(number, label)
@@ -237,4 +237,4 @@ def test_how_labels_are_batched_changes_nothing(labels: list[str], sizes: list[i
     assert mine.facts.support == theirs.facts.support and +whole.counts == +parts.counts
     assert mine.facts.classes == theirs.facts.classes
     assert all(torch.equal(value, theirs.tensors[name]) for name, value in mine.tensors.items())
-    assert whole.join.counts["matched"] == sum(whole.counts[name] for name in ("learnt", "held_back", "over_capacity"))
+    assert whole.join.counts["matched"] == sum(whole.counts[name] for name in ("learnt", "holdout", "over_capacity"))

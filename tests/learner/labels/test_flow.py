@@ -130,7 +130,7 @@ class Reader:
 def make_join(num_items: int) -> Join:
     """Returns a join whose windows hold so many small answers and labels."""
     num_bytes = num_items * (OVERHEAD + 100)
-    config = LearnerConfig(held_back_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
+    config = LearnerConfig(holdout_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
     return Join(config, LabelTrust(config))
 
 

@@ -21,7 +21,7 @@ def test_a_label_after_its_answer_makes_a_sample() -> None:
 
 
 def test_texts_wait_for_their_label_but_for_those_of_the_holdout() -> None:
-    join = Join(LearnerConfig(held_back_share=0.5), make_trust())
+    join = Join(LearnerConfig(holdout_share=0.5), make_trust())
     join.match([*(answer(f"e{number}", f"text {number}") for number in range(40)), label("e3")])
     waiting = [number for number in range(40) if number != 3]
     learnt = [f"text {number}" for number in waiting if not is_in_holdout(("", f"e{number}"), 0.5)]

@@ -17,9 +17,9 @@ from wire.records import Answer, Feedback, Quarantined
 RECEIPTS = Receipts(b"a key for tests")
 
 
-def make_learner(*, held_back_share: float = 0.1, **limits: float) -> Learner:
-    guard = replace(TrustConfig(), **limits)  # type: ignore[arg-type]
-    config = replace(small_config(trainable_layers=0, held_back_share=held_back_share), guard=guard)
+def make_learner(*, holdout_share: float = 0.1, **limits: float) -> Learner:
+    trust = replace(TrustConfig(), **limits)  # type: ignore[arg-type]
+    config = replace(small_config(trainable_layers=0, holdout_share=holdout_share), trust=trust)
     return Learner(config, small_strata(), tokenizer(), receipts=RECEIPTS)
 
 
@@ -86,14 +86,14 @@ def test_a_restored_guard_holds_the_same_labels() -> None:
 
 def test_a_checkpoint_from_before_there_was_a_guard_is_read() -> None:
     snapshot = make_learner().export(None)
-    old = replace(snapshot, facts=msgspec.structs.replace(snapshot.facts, guard=None))
+    old = replace(snapshot, facts=msgspec.structs.replace(snapshot.facts, trust=None))
     learner = make_learner(source_share=0.5)
     learner.restore(decode(encode(old)))
     assert learner.trust.export().sources.recent == []
 
 
 def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
-    learner = make_learner(held_back_share=0.0)
+    learner = make_learner(holdout_share=0.0)
 
     def learn(first: int, last: int, *, lie: str = "") -> list[Quarantined]:
         held: list[Quarantined] = []

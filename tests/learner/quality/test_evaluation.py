@@ -11,7 +11,7 @@ from learner.stopwatch import Stopwatch
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import TOPICS, labelled_events, stream
 
-MORE = {"held_back_share": 0.4}
+MORE = {"holdout_share": 0.4}
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def published(maker: CandidateMaker, learner: Learner) -> Candidate:
 
 def mislead(learner: Learner, first: int, last: int) -> None:
     """Learns labels that are all the same, of events that are not in the holdout."""
-    share = MORE["held_back_share"]
+    share = MORE["holdout_share"]
     numbers = [number for number in range(first, last) if not is_in_holdout(("", f"event-{number}"), share)]
     learner.learn(labelled_events(numbers, label="refund"), {})
 

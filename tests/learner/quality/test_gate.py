@@ -13,7 +13,7 @@ from learner.quality.gate import GateLimits, refusals
 from wire.records import PrecisionEvaluation
 
 LIMITS = GateLimits(
-    min_held_back=50,
+    min_holdout=50,
     accuracy_tolerance=0.02,
     max_negative_flips=0.05,
     max_head_update=2.0,

@@ -33,7 +33,7 @@ def test_a_withdrawn_version_takes_the_learner_back(rig: PublishRig) -> None:
     assert manifest.parent == 2 and manifest.evaluation.parent_accuracy > 0
     counts = rig.learner.counts
     assert rig.learner.join.counts["matched"] == 120
-    assert counts["learnt"] + counts["held_back"] + counts["set_aside"] == 120
+    assert counts["learnt"] + counts["holdout"] + counts["set_aside"] == 120
 
 
 def test_without_the_snapshot_the_learner_says_so_and_goes_on(rig: PublishRig) -> None:

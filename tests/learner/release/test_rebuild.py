@@ -14,7 +14,7 @@ from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback, Lineage, WeightManifest
 
-CHANGED: dict[str, float | str] = {"slow_rate": 1e-4, "replay_samples": 60, "held_back_share": 0.2}
+CHANGED: dict[str, float | str] = {"slow_rate": 1e-4, "replay_samples": 60, "holdout_share": 0.2}
 NUM_EVENTS = 240
 
 Topics = dict[str, list[Answer | Feedback]]

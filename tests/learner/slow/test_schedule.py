@@ -118,7 +118,7 @@ def test_texts_without_a_label_are_learnt_once_where_they_are_more_than_the_memo
     assert all((len(step.fresh), len(step.draws[0])) == (6, 2) for step in plan.steps)
     assert not it.is_rested(80, many, is_urgent=False)
     again = begun(it, [], 80, many, is_idle=True)
-    assert again and again.unlabelled and counts["guessing_rounds"] == 2 and it.is_rested(80, many, is_urgent=False)
+    assert again and again.unlabelled and counts["pseudo_label_rounds"] == 2 and it.is_rested(80, many, is_urgent=False)
 
 
 def test_texts_without_a_label_come_after_the_rehearsal_and_only_if_they_may() -> None:
