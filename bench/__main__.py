@@ -31,6 +31,8 @@ BUSY = 0.5
 
 MAX_CALLS = 20
 
+INTERRUPTED = "an error or Control-C has ended the call"
+
 
 def main() -> int:
     """Returns the exit code, which is 0 whether goals are met or not: a benchmark is no test."""
@@ -95,18 +97,19 @@ def _command() -> str:
 def _run(bench: Bench, fixtures: Fixtures, rows: BenchRows) -> None:
     """Runs one call of a benchmark, and prints each of its rows when it is measured."""
     start_s = time.monotonic()
-    failure = ""
+    failure = INTERRUPTED
     try:
         for row in bench.measure(fixtures):
             fixtures.say(line(rows.add(row)))
+        failure = ""
     except Skip as why:
+        failure = ""
         fixtures.say(f"{bench.name}: skipped: {why}")
     except NoResult as why:
         failure = str(why)
-    except BaseException as error:
-        rows.end_call(f"interrupted by {type(error).__name__}: {error}")
-        raise
-    for row in rows.end_call(failure):
+    finally:
+        without = rows.end_call(failure)
+    for row in without:
         fixtures.say(line(row))
     fixtures.say(f"{bench.name} took {time.monotonic() - start_s:.0f} s")
 

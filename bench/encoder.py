@@ -29,7 +29,7 @@ from bench.peers.runner import Runner
 from bench.peers.summary import summary
 from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
 from bench.process import PeerFailed, run_module
-from bench.row import Goal, Peer, Row
+from bench.row import Gaps, Goal, Peer, Row
 from services.tune.table import num_cores
 
 FLOOR = Goal(">=", 75)
@@ -135,8 +135,7 @@ def _rows(race: Race, name: str, *, missing: tuple[str, ...], note: str) -> Iter
             unit=unit,
             goal=goal,
             peers=peers,
-            missing=missing,
-            unfinished=race.unfinished,
+            gaps=Gaps(missing=missing, unfinished=race.unfinished),
             note=note,
         )
 

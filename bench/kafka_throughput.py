@@ -22,7 +22,7 @@ from bench.kafka_latency import latency_ms
 from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
 from bench.process import PeerFailed, run_module
-from bench.row import Goal, NoResult, Peer, Row
+from bench.row import Gaps, Goal, NoResult, Peer, Row
 from bench.service import Service, running_service
 from evals.load.score import per_second
 from evals.streams.stream import StreamItem
@@ -146,8 +146,10 @@ def against_loops(ours: float, goal: Goal, measured: Mapping[str, Mapping[str, A
         unit="events/s",
         goal=goal,
         peers=tuple(sorted(peers, key=lambda peer: peer.value, reverse=True)),
-        missing=tuple(name for name, each in measured.items() if "missing" in each),
-        unfinished=tuple(name for name, each in ran.items() if not each["is_whole"]),
+        gaps=Gaps(
+            missing=tuple(name for name, each in measured.items() if "missing" in each),
+            unfinished=tuple(name for name, each in ran.items() if not each["is_whole"]),
+        ),
         note="; ".join([*settings, *left_out]),
     )
 

@@ -37,8 +37,8 @@ class ResultCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             goal=None if call.goal is None else str(call.goal),
             ratio=call.ratio,
             peers={peer.name: peer.value for peer in call.peers},
-            missing=call.missing,
-            unfinished=call.unfinished,
+            missing=call.gaps.missing,
+            unfinished=call.gaps.unfinished,
             note=call.note,
         )
 

@@ -85,9 +85,9 @@ def _remarks(row: Row) -> Iterator[str]:
     if row.ratios:
         best = [call.peers[0] for call in row.calls if call.peers]
         yield f"{_shown(row.ratios, 'x')} of {_joined(f'{peer.name}: {peer.value:g}' for peer in best)}"
-    if missing := _joined(chain.from_iterable(call.missing for call in row.calls)):
+    if missing := _joined(chain.from_iterable(call.gaps.missing for call in row.calls)):
         yield f"incomplete: {missing} missing"
-    if unfinished := _joined(chain.from_iterable(call.unfinished for call in row.calls)):
+    if unfinished := _joined(chain.from_iterable(call.gaps.unfinished for call in row.calls)):
         yield f"not all settings tried: {unfinished}"
     if notes := _joined(call.note for call in row.calls if call.note):
         yield notes

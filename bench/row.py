@@ -38,6 +38,16 @@ class Spread(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Gaps:
+    """The names of the peers for lack of which a goal against peers cannot be judged."""
+
+    missing: tuple[str, ...] = ()
+    """Those that should have run and did not."""
+    unfinished: tuple[str, ...] = ()
+    """Those whose best settings were still searched for when the time for it was over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """What one call measured. `value` is None where there is no result."""
 
@@ -46,10 +56,8 @@ class Call:
     """What the value is held against. It may follow from what else the call measured."""
     peers: tuple[Peer, ...] = ()
     """The peers that ran, the best one first."""
-    missing: tuple[str, ...] = ()
-    """The names of the peers that should have run and did not."""
-    unfinished: tuple[str, ...] = ()
-    """The names of the peers whose best settings were still searched for when the time for it was over."""
+    gaps: Gaps = Gaps()
+    """The peers that are not among those, or not at their best."""
     note: str = ""
     """What a reader must know of this call, such as why there is no value."""
 
@@ -72,7 +80,7 @@ class Call:
             return None
         if not self.goal.of_peer:
             return self.goal.is_met(self.value)
-        if self.ratio is None or self.missing or self.unfinished:
+        if self.ratio is None or self.gaps != Gaps():
             return None
         return self.goal.is_met(self.ratio)
 
@@ -94,12 +102,11 @@ class Row:
         unit: str,
         goal: Goal | None = None,
         peers: tuple[Peer, ...] = (),
-        missing: tuple[str, ...] = (),
-        unfinished: tuple[str, ...] = (),
+        gaps: Gaps = Gaps(),
         note: str = "",
     ) -> "Row":
         """Makes the row of a single call, which is what a benchmark yields."""
-        call = Call(value=value, goal=goal, peers=peers, missing=missing, unfinished=unfinished, note=note)
+        call = Call(value=value, goal=goal, peers=peers, gaps=gaps, note=note)
         return cls(name=name, unit=unit, calls=(call,))
 
     @property

@@ -15,7 +15,7 @@ from bench.row import NoResult, Skip
 from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.streams.stream import Stream, StreamItem
-from services.demo.command import fresh
+from services.demo.command import fresh, system_of
 from services.local.kafka import kafka_home
 from services.settings import Settings, load
 from services.stack import Stack, open_store
@@ -64,7 +64,8 @@ class Service:
         patiently.
         """
         profile = LoadProfile(rate=rate, labels=False, is_patient=not rate)
-        with session_participants(self.bus, self.store, profile, say=_discard, check=self.stack.check) as participants:
+        system = system_of(self.stack, self.bus, self.store)
+        with session_participants(system, profile, say=_discard) as participants:
             yield participants
         self.check()
 
@@ -81,7 +82,7 @@ def running_service() -> Iterator[Service]:
         closing(open_store(stack.settings)) as store,
         closing(Bus(stack.settings.bus, "bench")) as bus,
     ):
-        play(bus, store, primer, PRIMING, say=_discard, check=stack.check, num_restarts=lambda: stack.num_restarts)
+        play(system_of(stack, bus, store), primer, PRIMING, say=_discard)
         _await_idle(store)
         service = Service(stack.settings, stack, bus, store, items, replicas_of(store))
         service.check()

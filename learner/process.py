@@ -17,7 +17,7 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
-from learner.labels.consumer import CLOSE_S, Consumer
+from learner.labels.consumer import CLOSE_S, Consumer, ReadState
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
@@ -177,11 +177,8 @@ def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threa
     """Returns the consumer of a learner, from its offsets on."""
     return Consumer(
         bus,
-        learner.offsets,
-        learner.letters,
-        logs=learner.logs,
+        ReadState(offsets=learner.offsets, logs=learner.logs, letters=learner.letters, counts=learner.counts),
         levels=lambda: learner.join.levels,
-        counts=learner.counts,
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
         on_truncated=learner.forget_read_first,
     )

@@ -79,7 +79,7 @@ def await_start(start: Callable[[], object], *, ended: Callable[[], Sequence[str
     def run() -> None:
         try:
             done.set_result(start())
-        except BaseException as error:  # noqa: BLE001 - it is raised by done.result() below
+        except BaseException as error:  # noqa: BLE001  # `done.result()` raises it in the thread that waits
             done.set_exception(error)
 
     threading.Thread(target=run, name="ray-start", daemon=True).start()

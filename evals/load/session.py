@@ -46,6 +46,18 @@ class LoadProfile:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemUnderTest:
+    """The running service that a stream is played on."""
+
+    bus: Bus
+    store: Store
+    check: Callable[[], None]
+    """Raises when the service has ended."""
+    num_restarts: Callable[[], int]
+    """Counts the programs of the service that were started again."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionOutcome:
     """The figures of a session, and the points of its picture."""
@@ -75,36 +87,30 @@ def unwatched(_participants: Participants) -> AbstractContextManager[object]:
 
 
 def play(
-    bus: Bus,
-    store: Store,
+    system: SystemUnderTest,
     stream: Stream,
     profile: LoadProfile,
     *,
     say: Callable[[str], None],
-    check: Callable[[], None],
-    num_restarts: Callable[[], int],
     watching: Watching = unwatched,
 ) -> SessionOutcome:
-    """Plays `stream` to its end. `check` raises when the service has ended; `say` takes lines for a human.
-
-    `num_restarts` counts the programs of the service that were started again.
-    """
-    with session_participants(bus, store, profile, say=say, check=check) as participants, watching(participants):
+    """Plays `stream` to its end. `say` takes lines for a human."""
+    with session_participants(system, profile, say=say) as participants, watching(participants):
         participants.player.run(stream, rate=profile.rate)
-    return _outcome(bus, participants, num_restarts())
+    return _outcome(system, participants)
 
 
 @contextmanager
 def session_participants(
-    bus: Bus, store: Store, profile: LoadProfile, *, say: Callable[[str], None], check: Callable[[], None]
+    system: SystemUnderTest, profile: LoadProfile, *, say: Callable[[str], None]
 ) -> Iterator[Participants]:
     """Runs all participants but the player, which waits for what to play."""
     ledger = Ledger(_new_run())
-    watcher = Watcher(store)
-    outbox = LoadOutbox(bus.publisher())
+    watcher = Watcher(system.store)
+    outbox = LoadOutbox(system.bus.publisher())
     draw_delays = partial(delays, seed=profile.seed, between_s=profile.label_delay_s)
     labeller = Labeller(
-        bus,
+        system.bus,
         ledger,
         outbox,
         delays=draw_delays if profile.labels else lambda _: (),
@@ -116,14 +122,14 @@ def session_participants(
     def check_all() -> None:
         outbox.check()
         loops.check()
-        check()
+        system.check()
 
     callbacks = Callbacks(
         began_ms=round(1000 * psutil.Process().create_time()),
         now_ms=now_ms,
         say=say,
         check=check_all,
-        promote=partial(_promote, store),
+        promote=partial(_promote, system.store),
     )
     with loops:
         player = Player(ledger, watcher, outbox, callbacks, timeouts=profile.timeouts, seed=profile.seed)
@@ -135,12 +141,13 @@ def _promote(store: Store, version: int) -> None:
         Operator(store, name="the demo").promote(version, now_ms=now_ms())
 
 
-def _outcome(bus: Bus, participants: Participants, restarts: int) -> SessionOutcome:
+def _outcome(system: SystemUnderTest, participants: Participants) -> SessionOutcome:
     ledger = participants.ledger
     snapshot = participants.watcher.snapshot()
-    back = read_back(bus, ledger)
+    back = read_back(system.bus, ledger)
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
+    restarts = system.num_restarts()
     result = figures(ledger, snapshot, back.audit, dead_letters=back.dead_letters, restarts=restarts)
     return SessionOutcome(result, ledger.curve(), ledger.tests(), sorted(marks))
 

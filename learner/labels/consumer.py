@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -29,32 +30,39 @@ CLOSE_S = 2.0
 log = structlog.get_logger("learner")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadState:
+    """What a consumer goes on from, as it is in a checkpoint. Its owner keeps the letters and the counts."""
+
+    offsets: Mapping[str, int]
+    """The offsets to resume from, stored with the effect of the records before them."""
+    logs: Mapping[str, str] = field(default_factory=dict)
+    """The logs that the offsets belong to: a topic that was recreated meanwhile is read from its start."""
+    letters: Letters
+    counts: Counter[str]
+
+
 class Consumer:
     """Follows the topics, and follows them anew after an error.
 
-    `offsets` are those that it resumes from; the caller stores them with the effect of the records before them. `logs`
-    are those that the offsets belong to: a topic that was recreated meanwhile is read from its start. `levels` says how
-    full the windows are that the records go to.
+    `levels` says how full the windows are that the records go to; `wait` pauses after a failure.
     """
 
     def __init__(
         self,
         bus: Bus,
-        offsets: Mapping[str, int],
-        letters: Letters,
+        state: ReadState,
         *,
-        logs: Mapping[str, str] | None = None,
         levels: Callable[[], Levels],
-        counts: Counter[str],
         wait: Callable[[], object],
         on_truncated: Callable[[], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
-        self._letters = letters
-        self._sender = LetterSender(bus, letters)
+        self._letters = state.letters
+        self._sender = LetterSender(bus, state.letters)
         self._levels = levels
-        self._counts = counts
+        self._counts = state.counts
         self._wait = wait
         self._on_truncated = on_truncated
         self._clock_s = clock_s
@@ -63,8 +71,8 @@ class Consumer:
         self._has_failed = False
         self._fetched: deque[Received[Answer | Feedback]] = deque()
         self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
-        self.offsets = dict(offsets)
-        self.logs = dict(logs) if logs else {}
+        self.offsets = dict(state.offsets)
+        self.logs = dict(state.logs)
 
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from evals.load.session import LoadProfile, Participants, SessionOutcome, play
+from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, play
 from evals.streams.data import load
 from evals.streams.stream import Stream
 from learner.errors import DataError
@@ -32,6 +32,7 @@ from services.stack import LOGS, Stack, open_store
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.logs import LogConfig, formatter
+from wire.store import Store
 
 LOST = 1
 USAGE = 2
@@ -124,16 +125,12 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(view.say, console)
-            return play(
-                bus,
-                store,
-                stream,
-                profile,
-                say=plain,
-                check=stack.check,
-                num_restarts=lambda: stack.num_restarts,
-                watching=watching,
-            )
+            return play(system_of(stack, bus, store), stream, profile, say=plain, watching=watching)
+
+
+def system_of(stack: Stack, bus: Bus, store: Store) -> SystemUnderTest:
+    """Returns a stack as a system that a stream is played on."""
+    return SystemUnderTest(bus=bus, store=store, check=stack.check, num_restarts=lambda: stack.num_restarts)
 
 
 def _where_commands_look(settings: Settings) -> Path | None:

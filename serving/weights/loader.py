@@ -51,10 +51,14 @@ below."""
 
 REFUSING: Final[tuple[type[Exception], ...]] = (
     *REASONS,
-    *(RuntimeError, ValueError, TypeError, LookupError, MemoryError),
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    MemoryError,
 )
-"""The second line is all else that packing and probing may raise: `load_failed`. A bad version must not end the thread
-that watches for better ones."""
+"""The errors of a version. Those below the reasons are `load_failed`: torch raises them for tensors that it cannot pack
+or probe, and a bad version must not end the thread that watches for better ones."""
 
 
 MAX_PROBES: Final = 64

@@ -29,14 +29,14 @@ def test_a_goal_is_not_judged_where_a_peer_is_missing() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99),))
     race.run()
     fastest, _ = _rows(race, "x", missing=("OpenVINO static",), note="")
-    assert (fastest.calls[0].missing, fastest.met) == (("OpenVINO static",), None)
+    assert (fastest.calls[0].gaps.missing, fastest.met) == (("OpenVINO static",), None)
 
 
 def test_a_goal_is_not_judged_where_the_search_of_a_peer_was_cut_off() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99, is_whole=False),))
     race.run()
     fastest, _ = _rows(race, "x", missing=(), note="")
-    assert (fastest.calls[0].unfinished, fastest.met) == (("fast",), None)
+    assert (fastest.calls[0].gaps.unfinished, fastest.met) == (("fast",), None)
 
 
 def test_int4_is_held_against_int8() -> None:

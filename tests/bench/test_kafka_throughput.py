@@ -22,7 +22,7 @@ def test_the_fastest_loop_comes_first_and_who_did_not_run_is_named() -> None:
     row = against_loops(2000.0, GOAL, measured)
     (call,) = row.calls
     assert call.peers == (Peer("c", 900.0), Peer("a", 400.0))
-    assert call.missing == ("b",)
+    assert call.gaps.missing == ("b",)
     assert call.note == "a: whole; c: in 8s; left out: d (emulated)"
     assert row.met is None
 
@@ -30,7 +30,7 @@ def test_the_fastest_loop_comes_first_and_who_did_not_run_is_named() -> None:
 def test_the_goal_is_judged_where_every_loop_has_its_best_settings() -> None:
     assert against_loops(2000.0, GOAL, {"a": WHOLE}).met is True
     row = against_loops(2000.0, GOAL, {"a": WHOLE | {"is_whole": False}})
-    assert (row.calls[0].unfinished, row.met) == (("a",), None)
+    assert (row.calls[0].gaps.unfinished, row.met) == (("a",), None)
 
 
 def test_every_loop_has_an_encoder() -> None:
@@ -41,4 +41,4 @@ def test_a_loop_for_which_no_time_is_left_is_missing() -> None:
     measured = {"a": WHOLE, "b": _loop(UNPADDED, "localhost:1", limit_s=-1.0)}
     assert measured["b"] == {"missing": NO_TIME}
     row = against_loops(2000.0, GOAL, measured)
-    assert (row.calls[0].missing, row.met) == (("b",), None)
+    assert (row.calls[0].gaps.missing, row.met) == (("b",), None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as under_test
-from bench.__main__ import _run, recorded
+from bench.__main__ import INTERRUPTED, _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
 from bench.machine import PACKAGES
@@ -71,7 +71,7 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
     assert values(first) == [1, 2, 3]
     assert values(second) == [1, 2, None]
     assert (failed["name"], values(failed)) == ("x.failed", [None, None, None])
-    assert second["calls"][2]["note"] == "interrupted by RuntimeError: it fell over"
+    assert second["calls"][2]["note"] == INTERRUPTED
 
 
 def test_all_benchmarks_of_a_command_have_one_machine_and_commit_and_versions_of_what_each_uses(

@@ -8,7 +8,7 @@ import pytest
 from bench import results
 from bench.result_line import decode
 from bench.results import ABSENT, BenchRows, exclusive, line
-from bench.row import Goal, Peer, Row
+from bench.row import Gaps, Goal, Peer, Row
 from tests.bench.test_result_line import HERE
 
 PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
@@ -39,12 +39,13 @@ def test_a_line_says_whether_the_goal_is_met_and_what_the_best_peer_reaches() ->
 
 
 def test_a_line_names_the_peers_that_are_missing() -> None:
-    row = Row.of(name="x", value=9.0, unit="texts/s", goal=TWICE, peers=PEERS, missing=("OpenVINO", "torchao"))
+    gaps = Gaps(missing=("OpenVINO", "torchao"))
+    row = Row.of(name="x", value=9.0, unit="texts/s", goal=TWICE, peers=PEERS, gaps=gaps)
     assert line(row).endswith("3x of torch: 300; incomplete: OpenVINO, torchao missing")
 
 
 def test_a_line_names_the_peers_of_which_not_all_settings_were_tried() -> None:
-    row = Row.of(name="x", value=9.0, unit="texts/s", goal=TWICE, peers=PEERS, unfinished=("torchao",))
+    row = Row.of(name="x", value=9.0, unit="texts/s", goal=TWICE, peers=PEERS, gaps=Gaps(unfinished=("torchao",)))
     assert line(row).endswith("3x of torch: 300; not all settings tried: torchao")
 
 

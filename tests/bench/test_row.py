@@ -4,17 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from bench.row import Goal, Peer, Row, Spread
+from bench.row import Gaps, Goal, Peer, Row, Spread
 
 PEERS = (Peer("fast", 300.0), Peer("slow", 100.0))
 
 
-def row(*values: float | None, goal: Goal | None = None, peers: tuple[Peer, ...] = (), missing: str = "") -> Row:
+def row(*values: float | None, goal: Goal | None = None, peers: tuple[Peer, ...] = (), gaps: Gaps = Gaps()) -> Row:
     """Returns a row with a call for each value."""
-    made = [
-        Row.of(name="x", value=value, unit="ms", goal=goal, peers=peers, missing=(missing,) if missing else ())
-        for value in values
-    ]
+    made = [Row.of(name="x", value=value, unit="ms", goal=goal, peers=peers, gaps=gaps) for value in values]
     return replace(made[0], calls=tuple(each.calls[0] for each in made))
 
 
@@ -52,13 +49,13 @@ def test_a_goal_may_be_a_multiple_of_the_best_peers(value: float | None, met: bo
 def test_a_goal_of_peers_is_not_judged_without_all_of_them() -> None:
     goal = Goal(">=", 1.8, of_peer=True)
     assert row(900.0, goal=goal).met is None
-    assert row(900.0, goal=goal, peers=PEERS, missing="third").met is None
-    assert row(900.0, goal=Goal(">=", 1.8), peers=PEERS, missing="third").met is True
+    assert row(900.0, goal=goal, peers=PEERS, gaps=Gaps(missing=("third",))).met is None
+    assert row(900.0, goal=Goal(">=", 1.8), peers=PEERS, gaps=Gaps(missing=("third",))).met is True
 
 
 def test_a_goal_of_peers_is_not_judged_where_not_all_settings_of_one_were_tried() -> None:
     goal = Goal(">=", 1.8, of_peer=True)
-    assert Row.of(name="x", value=900.0, unit="ms", goal=goal, peers=PEERS, unfinished=("slow",)).met is None
+    assert Row.of(name="x", value=900.0, unit="ms", goal=goal, peers=PEERS, gaps=Gaps(unfinished=("slow",))).met is None
 
 
 def test_a_ratio_is_ours_over_the_best_peers() -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from learner.config import LearnerConfig
-from learner.labels.consumer import Consumer
+from learner.labels.consumer import Consumer, ReadState
 from learner.labels.join import Join
 from learner.labels.letters import Letters
 from learner.labels.trust import LabelTrust
@@ -66,10 +66,8 @@ def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
     join = Join(config, LabelTrust(config))
     consumer = Consumer(
         bus,
-        {},
-        Letters(),
+        ReadState(offsets={}, letters=Letters(), counts=join.counts),
         levels=lambda: join.levels,
-        counts=join.counts,
         wait=lambda: time.sleep(0.1),
         on_truncated=lambda: None,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from evals.load.callbacks import Timeouts
 from evals.load.loops import Loops
-from evals.load.session import LoadProfile, SessionOutcome, play
+from evals.load.session import LoadProfile, SessionOutcome, SystemUnderTest, play
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem, TextStage
 from tests.evals.load.answerer import Answerer, refuse_one
@@ -42,7 +42,8 @@ def run(bus: Bus, store: Store) -> Run:
         answerer = Answerer(bus, store, drops=drops, repeats=repeats, saving=saving)
         loops = Loops(answerer)
         with loops:
-            outcome = play(bus, store, STREAM, PROFILE, say=lines.append, check=loops.check, num_restarts=lambda: 1)
+            system = SystemUnderTest(bus=bus, store=store, check=loops.check, num_restarts=lambda: 1)
+            outcome = play(system, STREAM, PROFILE, say=lines.append)
         return outcome, "\n".join(lines)
 
     return run_session

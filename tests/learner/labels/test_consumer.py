@@ -3,7 +3,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
-from learner.labels.consumer import Consumer
+from learner.labels.consumer import Consumer, ReadState
 from learner.labels.flow import Levels
 from learner.labels.letters import MAX_BYTES, Letters
 from learner.labels.window import Level
@@ -34,11 +34,13 @@ def make_consumer(
     truncations = truncated if truncated is not None else []
     consumer = Consumer(
         bus,
-        offsets,
-        letters if letters is not None else Letters(),
-        logs=logs,
+        ReadState(
+            offsets=offsets,
+            logs=logs or {},
+            letters=letters if letters is not None else Letters(),
+            counts=counts if counts is not None else Counter(),
+        ),
         levels=lambda: EMPTY,
-        counts=counts if counts is not None else Counter(),
         wait=lambda: None,
         on_truncated=lambda: truncations.append(True),
     )
