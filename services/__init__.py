@@ -8,7 +8,7 @@ settings            one model of all settings, loaded from a file, the environme
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do
-doctor (server_checks), rebuild, quarantine   what the commands of the same names do
+doctor (server_checks), rebuild, quarantine, history (import)   what the commands of the same names do
 memory, versions    for measurements
 
 Other rooms never import this one. The benchmarks use Settings, load, Stack and the servers.

@@ -57,6 +57,7 @@ def program() -> "typer.Typer":
         tune.tune,
     ):
         app.command()(command)
+    app.command("import")(ask.import_)
     app.add_typer(rollout.app, name="rollout")
     app.add_typer(quarantine.app, name="quarantine")
     app.add_typer(config.app, name="config")

@@ -103,13 +103,14 @@ class Receipts:
         return ".".join((f"{time_ms:x}", *verdicts, code))
 
     def _approval_of(self, feedback: Feedback) -> str:
-        """Returns the code over the label's fields, and over the event's source where the label names one.
+        """Returns the code over the label's fields, and over the event's source and text where the label has them.
 
-        Approvals without an event source are those of programs that did not have the field yet.
+        Approvals without them are those of programs that did not have the fields yet.
         """
         fields = (feedback.event_id, feedback.label, feedback.key, feedback.source, feedback.time_ms)
         event_source = () if feedback.event_source is None else (feedback.event_source,)
-        return _mac(self._approval_key, *fields, *event_source)
+        text = ("text", feedback.text) if feedback.text else ()
+        return _mac(self._approval_key, *fields, *event_source, *text)
 
 
 def derived(signing_key: bytes, purpose: bytes) -> bytes:

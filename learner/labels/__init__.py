@@ -1,7 +1,7 @@
 """Labels: from two Kafka topics to trusted samples, and what is measured on the way.
 
     consumer        answers and labels from the topics; flow pauses the topic that is far ahead
-    join            joins each answer with its label, in two windows bounded in bytes (window)
+    join            joins each answer with its label, in two windows bounded in bytes (window, join_state)
     sample          the joined sample, and the part of an answer that waits for it
     trust           whether a label is trusted; flip_detector finds label flips, by CUSUM charts (cusum)
     outcomes        counts what became of the labels

@@ -102,6 +102,8 @@ class DriftWatch:
         """Adds whether each answer was right. `classes` are those known by now, in the order in which they came."""
         rows = {label: row for row, label in enumerate(classes)}
         for sample in samples:
+            if not sample.is_answered:
+                continue
             self._num_answers += 1
             error = float(not sample.is_correct)
             self._add(ERROR, error)

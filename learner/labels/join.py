@@ -3,6 +3,7 @@
     Answer --pending--.
                        >-- matching (wire.events) -- Sample        counted: matched
     Feedback --parked-'
+    Feedback with its event's text -- Sample                        counted: matched, with_text
 
 The two topics have no common order, so either side may come first. An answer waits in `pending`; a label that matches
 no answer is parked. Both windows are bounded in bytes and evict the oldest first, so the state fits a checkpoint. An
@@ -13,7 +14,8 @@ labelled before.
 Each label has exactly one outcome: matched, late (its answer has left the window), duplicate (its event was labelled
 before), orphan (no answer came while it was parked), refused (by itself) or quarantined (ambiguous, or held beside its
 answer); the rest is parked. `early` counts what was parked. A label that is quarantined leaves its answer waiting for a
-better one. An event that is answered again keeps its first answer, and the receipts of all its answers are valid.
+better one. An event that is answered again keeps its first answer, and the receipts of all its answers are valid. A
+label that carries the text of its event needs no answer, unless the event was erased.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -27,6 +29,7 @@ import msgspec
 
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
+from learner.labels.join_state import JoinState
 from learner.labels.outcomes import LabelOutcomes, Unmatched
 from learner.labels.sample import Sample, Waiting, is_in_holdout, make_quarantined, make_sample
 from learner.labels.trust import LabelTrust
@@ -37,31 +40,6 @@ from wire.records import Answer, Feedback, Quarantined
 
 ALIASES_PER_EVENT: Final = 3
 """Number of aliases under which most events are remembered: key, id, one receipt."""
-
-
-class JoinState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `Join` knows, in window order.
-
-    `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled` and `expired` are hashes of aliases;
-    `ends` has the last outcomes.
-    """
-
-    pending: msgspec.Raw
-    parked: msgspec.Raw
-    labelled: list[int]
-    expired: list[int]
-    counts: dict[str, int]
-    ends: list[str] = []
-
-    @property
-    def answers(self) -> list[Waiting]:
-        """The answers that wait for their label."""
-        return msgspec.msgpack.decode(self.pending, type=list[Waiting])
-
-    @property
-    def labels(self) -> list[Feedback]:
-        """The labels that wait for their answer."""
-        return msgspec.msgpack.decode(self.parked, type=list[Feedback])
 
 
 class Join:
@@ -75,6 +53,7 @@ class Join:
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
         self._labelled = RecentHashes(num_aliases, state.labelled if state else ())
         self._expired = RecentHashes(num_aliases, state.expired if state else ())
+        self._erased = RecentHashes(num_aliases, state.erased if state else ())
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
         self._outcomes = LabelOutcomes(self.counts, state.ends if state else [])
@@ -140,6 +119,7 @@ class Join:
             parked=self._parked.export(),
             labelled=self._labelled.export(),
             expired=self._expired.export(),
+            erased=self._erased.export(),
             counts=dict(self.counts),
             ends=self._outcomes.export(),
         )
@@ -160,8 +140,8 @@ class Join:
         return self._match_parked(answer.event_id)
 
     def _memory_of(self, alias: bytes) -> RecentHashes | None:
-        """Returns the memory that holds `alias`, that of labelled or that of expired events; None where none does."""
-        for memory in (self._labelled, self._expired):
+        """Returns the memory of events that holds `alias`: labelled, expired or erased; None where none does."""
+        for memory in (self._labelled, self._expired, self._erased):
             if alias in memory:
                 return memory
         return None
@@ -173,10 +153,17 @@ class Join:
             self._quarantine(reason, feedback)
             return None
         answer_or_reason = self._find_answer(feedback)
+        if answer_or_reason in (Unmatched.WAIT, Unmatched.LATE) and self._may_take_text(feedback):
+            self.counts["with_text"] += 1
+            return self._join(Waiting.from_label(feedback), feedback)
         if answer_or_reason is Unmatched.WAIT:
             self._park(feedback)
             return None
         return self._finish_label(feedback, answer_or_reason)
+
+    def _may_take_text(self, feedback: Feedback) -> bool:
+        """Whether the label makes a sample without an answer."""
+        return self._trust.takes_text(feedback) and lookup_alias(feedback) not in self._erased
 
     def _find_answer(self, feedback: Feedback) -> Waiting | Unmatched:
         """Returns the answer that the label is joined with, or why there is none."""
@@ -189,7 +176,7 @@ class Join:
             return Unmatched.AMBIGUOUS
         if is_labelled:
             return Unmatched.DUPLICATE
-        return Unmatched.LATE if alias in self._expired else Unmatched.WAIT
+        return Unmatched.LATE if alias in self._expired or alias in self._erased else Unmatched.WAIT
 
     def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> Sample | None:
         """Counts the outcome of a label; returns the sample where it is joined and not held."""
@@ -202,6 +189,7 @@ class Join:
 
     def _park(self, feedback: Feedback) -> None:
         """Parks a label. It is a duplicate where a parked one names the event by the same source and receipt."""
+        feedback = msgspec.structs.replace(feedback, text="")  # it may be long, and is not believed
         parked = [(label.event_source, label.receipt) for label in self._parked.of(feedback.event_id)]
         if (feedback.event_source, feedback.receipt) in parked:
             self._outcomes.add(Unmatched.DUPLICATE.value)
@@ -227,7 +215,8 @@ class Join:
             self._quarantine(reason, feedback, answer)
             return None
         self._outcomes.add("matched")
-        self._pending.remove(answer)
+        if sample.is_answered:
+            self._pending.remove(answer)
         _remember(answer, self._labelled)
         return sample
 
@@ -238,7 +227,7 @@ class Join:
 
     def _remember_erased(self, answer: Waiting) -> None:
         self.counts["answers_erased"] += 1
-        _remember(answer, self._expired)
+        _remember(answer, self._erased)
         self._match_parked(answer.event_id)
 
     def _quarantine(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> None:

@@ -24,6 +24,8 @@ class Prequential:
     def add(self, samples: Iterable[Sample]) -> None:
         """Scores the answers of `samples`. An answer without a label, from weights that knew no class, is wrong."""
         for sample in samples:
+            if not sample.is_answered:
+                continue
             self.num_scored += 1
             self.num_correct += sample.is_correct
             self.recent.append(sample.is_correct)

@@ -10,14 +10,16 @@ import mmh3
 import msgspec
 
 from wire.events import MAX_LATER_TIMES, EventKey, encoded_key
-from wire.records import Answer, Feedback, Quarantined
+from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
 
 HOLDOUT_SEED: Final = 0x6865_6C64
 """Seed of the hash that chooses the holdout events."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds an answered text and its true label. `subject` is the event's key.
+    """Holds a text and its true label. `subject` is the event's key.
+
+    Where the text came with the label, no answer is known: `arm` is "", and nothing is scored.
 
     A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
     """
@@ -39,6 +41,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> EventKey:
         return (self.event_source, self.event_id)
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.arm)
 
     @property
     def is_correct(self) -> bool:
@@ -74,6 +80,13 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
             answer.time_ms,
             answer.source,
         )
+
+    @classmethod
+    def from_label(cls, feedback: Feedback) -> "Waiting":
+        """Returns the event of a label that carries its text, without an answer."""
+        source = feedback.event_source if feedback.event_source is not None else ""
+        text = feedback.text[:MAX_TEXT_CHARS]
+        return cls(feedback.event_id, text, None, "", 0, feedback.key, feedback.time_ms, source)
 
     @property
     def entity(self) -> str:

@@ -64,6 +64,14 @@ class LabelTrust:
             max_age_ms=1e3 * self._config.receipt_max_age_s,
         )
 
+    def takes_text(self, feedback: Feedback) -> bool:
+        """Whether the text that a label carries is believed.
+
+        A receipt proves the answer and not this text, so where receipts are required an operator must approve it.
+        """
+        is_required = self._receipts is not None and self._config.require_receipts
+        return bool(feedback.text.strip()) and (not is_required or bool(feedback.approval))
+
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
         if sample.is_approved and self._receipts is not None:

@@ -32,12 +32,14 @@ class ErasedSubjects:
     def without_erased(
         self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]
     ) -> Iterator[Answer | Feedback]:
-        """Yields `records` without the answers about erased subjects, which are passed to `skip`."""
+        """Yields `records` without the texts of erased subjects: their answers are passed to `skip`."""
         for record in records:
-            if isinstance(record, Answer) and self.holds(record.key):
+            if not self.holds(record.key):
+                yield record
+            elif isinstance(record, Answer):
                 skip(record)
             else:
-                yield record
+                yield msgspec.structs.replace(record, text="")
 
     def add(self, digest: str, *, time_ms: int) -> None:
         """Adds an erasure: from now on nothing about this subject may be known."""

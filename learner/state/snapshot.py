@@ -21,7 +21,7 @@ from torch import Tensor
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.labels.classes import ClassesState
 from learner.labels.drift import DriftState
-from learner.labels.join import JoinState
+from learner.labels.join_state import JoinState
 from learner.labels.letters import LettersState
 from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState

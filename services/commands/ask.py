@@ -1,7 +1,8 @@
-"""`lifelong predict` and `lifelong feedback`: one event in, one label back."""
+"""`lifelong predict`, `feedback` and `import`: one event in, one label back, and labels of the past."""
 
 import json
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,6 +45,7 @@ def feedback(
     event_source: Annotated[
         str | None, typer.Option("--event-source", help="That of the event: an id is unique within it")
     ] = None,
+    text: Annotated[str, typer.Option("--text", help="That of the event, where its answer no longer waits")] = "",
 ) -> None:
     """Tell the learner the label of an event."""
     from wire.bus import Bus
@@ -57,6 +59,7 @@ def feedback(
         time_ms=now_ms(),
         receipt=receipt,
         event_source=event_source,
+        text=text,
     )
     settings = context.attached()
     failures: list[Exception] = []
@@ -67,6 +70,27 @@ def feedback(
     if failures:
         raise failures[0]
     print(f"{event_id} is {label!r}: sent to the learner")
+
+
+@reads_settings
+def import_(
+    context: CliContext,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Lines of JSON with text and label", exists=True, dir_okay=False)
+    ],
+    source: Annotated[str, typer.Option("--source", help="Who says so")] = "history",
+    as_json: JsonOption = False,
+) -> None:
+    """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it."""
+    from services.history import send
+    from services.keys import key_bytes
+    from wire.bus import Bus
+    from wire.receipts import Receipts
+
+    settings = context.attached()
+    with closing(Bus(settings.bus, client_id="import")) as bus:
+        num_labels = send(bus, Receipts(key_bytes(settings)), file, source=source)
+    print(json.dumps({"sent": num_labels}) if as_json else f"{num_labels} labelled texts: sent to the learner")
 
 
 def _answer_line(answer: dict[str, Any]) -> str:

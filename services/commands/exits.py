@@ -12,6 +12,7 @@ def codes() -> dict[type[Exception], int]:
     from rollout.plans import NotPossible
     from services.commands.ask import NoAnswer
     from services.commands.forget import NotErasedYet
+    from services.history import BadHistory
     from services.local.kafka import NoBroker
     from services.local.redis import NoRedis
     from services.running import NotRunning
@@ -26,6 +27,7 @@ def codes() -> dict[type[Exception], int]:
         NotPossible: USAGE,
         NotFound: USAGE,
         DataError: USAGE,
+        BadHistory: USAGE,
         BadSettings: CONFIGURATION,
         UnsafePolicy: CONFIGURATION,
         BadSignature: CONFIGURATION,

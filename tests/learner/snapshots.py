@@ -3,7 +3,7 @@
 import msgspec
 import torch
 
-from learner.labels.join import JoinState
+from learner.labels.join_state import JoinState
 from learner.labels.sample import Waiting
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.slow.schedule import RoundPlan, StepPlan

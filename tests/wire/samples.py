@@ -38,6 +38,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
         approval="ffeeddccbbaa99887766554433221100",
         event_source="shop",
+        text="My card d\u00e9clined",
     ),
     Quarantined(
         reason="flip",

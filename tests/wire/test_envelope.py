@@ -44,15 +44,17 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
     },
 }
 
+BEFORE_TEXT: dict[str, Any] = {"text": ""}
 BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
 BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_receipts": {
         Answer: {"receipt": ""},
-        Feedback: {"receipt": "", "approval": "", **BEFORE_EVENT_SOURCE},
+        Feedback: {"receipt": "", "approval": "", **BEFORE_EVENT_SOURCE, **BEFORE_TEXT},
     },
-    "before_event_source": {Feedback: BEFORE_EVENT_SOURCE, Quarantined: BEFORE_EVENT_SOURCE},
+    "before_event_source": {Feedback: BEFORE_EVENT_SOURCE | BEFORE_TEXT, Quarantined: BEFORE_EVENT_SOURCE},
+    "before_text": {Feedback: BEFORE_TEXT},
 }
-"""Defaults of the fields that a message of an earlier program does not have: receipts, and event sources of labels."""
+"""Defaults of the fields that a message of an earlier program does not have: receipts, and what labels carry since."""
 
 names = pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 

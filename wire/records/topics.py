@@ -77,7 +77,8 @@ class Feedback(Record, frozen=True, kw_only=True):
     `event_source`, `key` and `receipt` are the answer's `source`, `key` and `receipt`, where the sender has them.
     `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. `wire.events` joins
     the label with its answer. `approval` is made by an operator who releases a quarantined label. `wire.receipts`
-    checks receipts and approvals.
+    checks receipts and approvals. `text` is the event's text: with it no answer is needed, so labels of any age and
+    labelled history can be learnt. Where the answer waits, its own text counts.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -91,6 +92,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     receipt: str = ""
     approval: str = ""
     event_source: str | None = None
+    text: str = ""
 
     @property
     def message_id(self) -> str:
@@ -162,7 +164,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     @property
     def feedback(self) -> Feedback:
-        """The label as it was sent."""
+        """The label as it was sent, with the text where that is known."""
         return Feedback(
             event_id=self.event_id,
             label=self.label,
@@ -171,6 +173,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
             time_ms=self.time_ms,
             receipt=self.receipt,
             event_source=self.event_source,
+            text=self.text,
         )
 
 

@@ -1,7 +1,8 @@
 """Joins whose windows are small, and the answers and labels that the tests match in them."""
 
 from learner.config import LearnerConfig
-from learner.labels.join import Join, JoinState
+from learner.labels.join import Join
+from learner.labels.join_state import JoinState
 from learner.labels.sample import Sample
 from learner.labels.trust import LabelTrust
 from learner.labels.window import OVERHEAD
@@ -47,10 +48,21 @@ def answer(
 
 
 def label(
-    event_id: str, value: str = "yes", source: str = "", receipt: str = "", event_source: str | None = None
+    event_id: str,
+    value: str = "yes",
+    source: str = "",
+    receipt: str = "",
+    event_source: str | None = None,
+    text: str = "",
 ) -> Feedback:
     return Feedback(
-        event_id=event_id, label=value, source=source, time_ms=17, receipt=receipt, event_source=event_source
+        event_id=event_id,
+        label=value,
+        source=source,
+        time_ms=17,
+        receipt=receipt,
+        event_source=event_source,
+        text=text,
     )
 
 

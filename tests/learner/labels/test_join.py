@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import LearnerConfig
-from learner.labels.join import Join, JoinState
+from learner.labels.join import Join
+from learner.labels.join_state import JoinState
 from learner.labels.sample import is_in_holdout
 from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, num_outcomes
 from tests.wire.samples import VERDICTS

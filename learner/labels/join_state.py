@@ -1,0 +1,32 @@
+"""The state of a join as a checkpoint holds it."""
+
+import msgspec
+
+from learner.labels.sample import Waiting
+from wire.records import Feedback
+
+
+class JoinState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds everything that a `Join` knows, in window order.
+
+    `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled`, `expired` and `erased` are hashes of
+    aliases; `ends` has the last outcomes.
+    """
+
+    pending: msgspec.Raw
+    parked: msgspec.Raw
+    labelled: list[int]
+    expired: list[int]
+    counts: dict[str, int]
+    ends: list[str] = []
+    erased: list[int] = []
+
+    @property
+    def answers(self) -> list[Waiting]:
+        """The answers that wait for their label."""
+        return msgspec.msgpack.decode(self.pending, type=list[Waiting])
+
+    @property
+    def labels(self) -> list[Feedback]:
+        """The labels that wait for their answer."""
+        return msgspec.msgpack.decode(self.parked, type=list[Feedback])
