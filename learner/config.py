@@ -58,9 +58,10 @@ class LearnerConfig:
     seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
-    """Number of CPU threads of the tensor library."""
+    """Number of CPU threads of the tensor library: so many for labels, and as many for slow work."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
-    """Added to the nice value of the process: where they share a processor, serving has priority over learning."""
+    """Added to the nice value of the thread that does slow work: where they share a processor, answering and learning
+    from labels have priority over it."""
 
     lease_name: str = "learner"
     """Name of the lease in the store; one learner at a time holds it."""

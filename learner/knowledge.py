@@ -6,13 +6,14 @@
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
 beside what is known now (`learner.state.persistence`), and its version made again, while the learner stays as it is.
 
-Every sum of the fast head is exact. So while the replay memory holds everything that is in the sums, an erasure
-subtracts the samples of the subject, and the head becomes the one that never saw them, bit for bit. Where the memory
-has dropped samples, some of the subject's may be among them: then the head is made anew from what the memory holds.
+Every sum of the fast head is exact. So while the replay memory holds all that is in the sums, an erasure subtracts the
+samples of the subject, and the head becomes the one that never saw them, bit for bit. Where the memory has dropped
+samples, some may be the subject's: then the head is made anew from what the memory holds.
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import structlog
@@ -27,11 +28,11 @@ from learner.labels.sample import Sample
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, with_names
 from learner.quality.comparison import Anchor
-from learner.quality.evaluation import MeasuredCandidate, changes
+from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.gate import ADOPTION_SIGMAS, is_worse_beyond_chance
 from learner.quality.temperature import DEFAULT
 from learner.slow.round import Phase, SlowRound
-from learner.slow.schedule import Schedule
+from learner.slow.schedule import RoundPlan, Schedule
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
 from learner.state.parts import fresh_of
@@ -67,7 +68,7 @@ class Knowledge:
 
     def learn(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
         """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others."""
-        admitted: list[Sample] = []
+        admitted = list[Sample]()
         for sample in samples:
             self.classes.count_label(sample.label)
             weaker = self._weaker(sample)
@@ -85,16 +86,22 @@ class Knowledge:
         plan = schedule.begin(kind, self.fresh.samples(), self.replay, join)
         self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets)
         self.fresh = fresh_of(self.config)
-        self.round = SlowRound(plan, self.fast_head.means(plan.labels), self.fast_head, self.strata, config=self.config)
+        self.resume(plan, self.fast_head.means(plan.labels))
 
-    def step(self, offsets: Mapping[str, int]) -> bool:
-        """Does one unit of the round under way. True when it ended with a better encoder, which was adopted."""
+    def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
+        """Begins the round of `plan` from these class means, for the first time or again."""
+        own = (self.fast_head, self.strata, self.replay, self.holdout)
+        self.round = SlowRound(plan, means_CD, *own, config=self.config)
+
+    def step(self, offsets: Mapping[str, int], executor: Executor) -> bool:
+        """Begins the next unit when the last one has ended. True when the round ended and its encoder was adopted."""
         assert self.round is not None, "no round is under way"
-        if self.round.phase is Phase.STORE:
+        if not self.round.is_ready:
+            return False
+        if self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
         try:
-            is_done = self.round.step(self.replay, self.holdout) is Phase.DONE
-            return is_done and self._end(self.round)
+            return self.round.step(executor) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.plan.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
@@ -118,7 +125,6 @@ class Knowledge:
 
         A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
         `keep_alive` is called now and then: making the head anew takes seconds.
-
         Not taken back: the gradient steps that the trained blocks have made on the texts. Rejected: training the blocks
         anew from the start (minutes, and every version since the first was made on top of them).
         """
@@ -130,6 +136,7 @@ class Knowledge:
             "fresh": _take_out(self.fresh, holds),
         }
         if self.round is not None:
+            self.round.wait()
             self.drop()
         self.break_lineage("a subject was erased")
         self.holdout.keep(self.encoder_keys)
@@ -183,24 +190,20 @@ class Knowledge:
 
         A holdout sample takes no row, but while there are free rows it may come before its class has one.
         """
-        if sample.label in self.classes:
-            return True
-        if self.classes.is_full:
+        is_new = sample.label not in self.classes
+        if is_new and self.classes.is_full:
             return False
-        if not sample.is_in_holdout:
+        if is_new and not sample.is_in_holdout:
             self.classes.admit(sample.label)
         return True
 
     def _make_room(self, label: str, weaker: Sequence[str]) -> bool:
-        """Gives `label` the row of the weakest class that can be taken out. False where none can."""
-        evicted = next((name for name in weaker if self._is_whole(name)), None)
+        """Gives `label` the row of the weakest class of which the memory holds all. False where there is none."""
+        ridge = self.fast_head.ridge
+        evicted = next((name for name in weaker if ridge.num_of(name) == len(self.replay.of(name))), None)
         if evicted is not None:
             self._evict(evicted, label)
         return evicted is not None
-
-    def _is_whole(self, label: str) -> bool:
-        """Whether the memory holds all that was learnt of a class, so that it can be taken out again."""
-        return self.fast_head.ridge.num_of(label) == len(self.replay.of(label))
 
     def _evict(self, old: str, new: str) -> None:
         """Takes out all that was learnt of a class, and gives its row to another."""
@@ -219,8 +222,8 @@ class Knowledge:
 
     def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
         holdout = [self._to_labelled(sample) for sample in samples if sample.is_in_holdout]
-        self.holdout.add(holdout)
         labelled = [self._to_labelled(sample) for sample in samples if not sample.is_in_holdout]
+        self.holdout.add(holdout)
         self.counts["holdout"] += len(holdout)
         self.counts["learnt"] += len(labelled)
         if self.config.learn_names:
@@ -239,10 +242,9 @@ class Knowledge:
 
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder unless it is worse than the current one on holdout samples, beyond chance."""
-        lost, won = changes(self.fast_head, done.next_fast_head, self.holdout, temperature=self.temperature)
-        is_adopted = not is_worse_beyond_chance(lost, won, sigmas=ADOPTION_SIGMAS)
+        is_adopted = not is_worse_beyond_chance(done.lost, done.won, sigmas=ADOPTION_SIGMAS)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
-        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=lost, won=won)
+        log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=done.lost, won=done.won)
         if is_adopted:
             self.adopt(done)
         else:

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 
 from learner.config import LearnerConfig
@@ -23,8 +24,8 @@ from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
-from learner.slow.round import SlowRound
 from learner.slow.schedule import MARKS, Schedule
+from learner.slow.worker import INLINE
 from learner.state.base_encoder import BaseEncoder
 from learner.state.origin import OriginChange
 from learner.state.parts import drift_of
@@ -42,6 +43,7 @@ class Learner:
     """Belongs to one thread. `version` is the published version that it goes on from, 0 before there is one.
 
     `read_first`: nothing is published below these offsets, since `version` already knows those records.
+    `executor` runs the units of slow rounds, and whatever else should not delay a label (`learner.slow.worker`).
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class Learner:
         receipts: Receipts | None = None,
         subjects: Subjects | None = None,
         cache_dir: Path | None = None,
+        executor: Executor = INLINE,
     ) -> None:
         self._config = config
+        self.executor = executor
         self._receipts = receipts
         self._subjects = subjects
         self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
@@ -95,9 +99,9 @@ class Learner:
         return self.join.take_quarantined()
 
     def tick(self, *, is_idle: bool = False) -> bool:
-        """Does one unit of slow work, or begins the round that is due; true when a better encoder was adopted.
+        """Begins a unit of slow work unless one is under way, or begins the round that is due.
 
-        `is_idle`: no label came for a while, so there is time to rehearse.
+        True when a better encoder was adopted. `is_idle`: no label came for a while, so there is time to rehearse.
         """
         if not self.has_work:
             kind = self._schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
@@ -105,7 +109,7 @@ class Learner:
                 self.begin(kind)
             return False
         try:
-            is_adopted = self.knowledge.step(self.offsets)
+            is_adopted = self.knowledge.step(self.offsets, self.executor)
         except DataError as error:  # raised by a strategy that is not ours
             self.knowledge.drop()
             self._schedule.stop(error)
@@ -118,11 +122,6 @@ class Learner:
         """Begins a slow round now, behind the records learnt so far."""
         self.knowledge.begin(kind, self._schedule, self.join, self.offsets)
         self.drift.is_urgent = False
-
-    def adopt(self, done: SlowRound) -> None:
-        """Goes on with the encoder that a round has made."""
-        self.knowledge.adopt(done)
-        self.drift.reset_distances()
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
         """Returns everything, as one value. `pending`: the version that this state is about to be published as."""
@@ -244,8 +243,8 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        is_urgent = self.drift.is_urgent
-        return not self.has_work and self._schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
+        num_memory = len(self.replay)
+        return not self.has_work and self._schedule.is_rested(num_memory, self.join, is_urgent=self.drift.is_urgent)
 
     def _note_change(self, change: OriginChange) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

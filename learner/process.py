@@ -1,6 +1,6 @@
 """The learner's process.
 
-    answers, labels -> join -> fast head at once, slow rounds, also while idle -> gate -> weights in the store
+    answers, labels -> join -> fast head at once, slow rounds beside, also while idle -> gate -> weights in the store
 
 One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
 0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.
@@ -26,6 +26,7 @@ from learner.release.publisher import WeightPublisher
 from learner.release.repair import Repairer
 from learner.report import Reporter
 from learner.slow.schedule import IdleTimer
+from learner.slow.worker import slow_thread
 from learner.state.checkpoint import Checkpoints
 from model.minilm import load_encoder
 from wire.bus import Bus
@@ -36,6 +37,9 @@ from wire.receipts import Receipts
 from wire.records import WeightManifest
 from wire.store import Store
 from wire.subjects import Subjects
+
+UNIT_POLL_MS = 5
+"""Longest time that a poll waits while a slow round is under way: so soon after a unit comes the next one."""
 
 EXIT_STALE = 75
 """EX_TEMPFAIL: another learner has the lease; this one may be started again."""
@@ -61,6 +65,7 @@ def run(
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store = Store(store_config, signing_key)
     bus = Bus(bus_config, client_id="learner")
+    executor = slow_thread(niceness=config.niceness, threads=config.threads)
     try:
         state_dir = Path(config.state_dir)
         strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)
@@ -71,6 +76,7 @@ def run(
             receipts=Receipts(signing_key),
             subjects=Subjects(signing_key),
             cache_dir=state_dir,
+            executor=executor,
         )
         checkpoints = Checkpoints(state_dir, num_newest=config.checkpoints)
         leadership = Leadership(
@@ -88,6 +94,7 @@ def run(
         with suppress(BusUnavailable):  # letters that the bus did not take are in the checkpoint
             bus.close(flush_s=CLOSE_S)
         store.close()
+        executor.shutdown(cancel_futures=True)
     return 0
 
 
@@ -110,7 +117,8 @@ def lead(
               Quarantined         to wire.bus, the labels that are not believed
               DeadLetter          to wire.bus, the records that cannot be read
                                   (both: acknowledged, or part of the checkpoint whose offsets are behind them)
-    waits for: records, at most `poll_timeout_ms`; not at all while there is slow work
+              units of slow work  to the worker's thread (`learner.slow.worker`), which never delays a label
+    waits for: records, at most `poll_timeout_ms`, and UNIT_POLL_MS while there is slow work
     unblocked by: a record, the end of the timeout
 
     Raises StaleEpoch when another learner leads.
@@ -145,9 +153,9 @@ def lead(
 def _learn(
     config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher, idle_timer: IdleTimer
 ) -> None:
-    """Learns what has come, and does one unit of slow work; tells the publisher what should not wait."""
-    timeout_ms = 1 if learner.has_work or publisher.is_due() else config.poll_timeout_ms
-    records = consumer.poll(timeout_ms, max_labels=learner.labels_to_round)
+    """Learns what has come, and begins a unit of slow work; tells the publisher what should not wait."""
+    timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
+    records = consumer.poll(1 if publisher.is_due() else timeout_ms, max_labels=learner.labels_to_round)
     failpoint("after-poll")
     consumer.quarantine(learner.learn(records, consumer.offsets, consumer.logs))
     if learner.drift.take_num_detected():

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.fast_head import FastHead
-from learner.fast.ridge import RidgeSums, penalized_factor
+from learner.fast.ridge import RidgeSums, penalize
 from learner.memory.replay import Labelled
 
 PENALTY: Final = 0.1
@@ -51,7 +51,7 @@ class DriftMap:
 
     def solve(self) -> Generator[bool, None, Tensor]:
         """Returns T_RR. Yields False after each unit of work."""
-        factor_RR = penalized_factor(self._gram_RR.clone(), PENALTY)
+        factor_RR = torch.linalg.cholesky(penalize(self._gram_RR.clone(), PENALTY))
         yield False
         map_RR = torch.eye(len(factor_RR))
         for columns in _units(len(factor_RR)):
@@ -61,17 +61,17 @@ class DriftMap:
 
 
 class CarryOver:
-    """What `old` knows beyond the samples that are learnt again, on its way to `new`, the head of the next encoder.
+    """What a head knows beyond the samples that are learnt again, on its way to `new`, the head of the next encoder.
 
-    Both have the same rows for the same classes. `old` itself is not changed, and may go on learning.
+    `rest` is a copy of the old head, from which those samples are taken out. Both have the same rows for the same
+    classes.
     """
 
-    def __init__(self, old: FastHead, new: FastHead) -> None:
-        self._rest = old.successor(old.served)
-        self._rest.add_sums(old.ridge.sums, old.z_sums_CD)
+    def __init__(self, rest: FastHead, new: FastHead) -> None:
+        self._rest = rest
         self._new = new
-        self._drift = DriftMap(old.served.config.head_features)
-        self._z_drift = DriftMap(old.served.config.d_model)
+        self._drift = DriftMap(rest.served.config.head_features)
+        self._z_drift = DriftMap(rest.served.config.d_model)
         self._units = self._carry()
 
     def relearn(self, samples: Sequence[Labelled]) -> None:

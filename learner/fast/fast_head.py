@@ -6,6 +6,7 @@ All sums are exact, so that they depend neither on the order nor on the batching
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -87,6 +88,13 @@ class FastHead:
         empty = FastHead(served, penalty=self._penalty)
         empty.admit_all(self.ridge.classes)
         return empty
+
+    def copy(self) -> "FastHead":
+        """Returns a fast head with copies of the sums; it shares the encoder."""
+        copied = copy(self)
+        copied.ridge = self.ridge.copy()
+        copied.z_sums_CD = self.z_sums_CD.clone()
+        return copied
 
     def with_order(self, classes: Sequence[str]) -> "FastHead":
         """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""

@@ -19,6 +19,7 @@ Shapes: B samples, R features, C classes.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Final, NamedTuple
 
 import torch
@@ -42,6 +43,24 @@ class RidgeSums(NamedTuple):
     gram_RR: Tensor
     class_CR: Tensor
     counts_C: Tensor
+
+
+class NormalEquations(NamedTuple):
+    """The linear equations W gram = targets of the weights, float32. The penalty is in the Gram matrix."""
+
+    gram_RR: Tensor
+    targets_CR: Tensor
+
+    def solve(self) -> Tensor:
+        """Returns the weights W_CR, float32, one row per class, by Cholesky: R^3/3 operations (0.1 s at R=2048).
+
+        float32 differs from float64 by 1e-4 of the norm of W, which is a hundredth of an INT8 quantization step.
+        A class that was admitted but has no sample yet has a row of zeros.
+        """
+        if not self.targets_CR.any():
+            return torch.zeros_like(self.targets_CR)
+        factor_RR = torch.linalg.cholesky(self.gram_RR)
+        return torch.cholesky_solve(self.targets_CR.T, factor_RR).T.contiguous()
 
 
 class RidgeHead:
@@ -99,22 +118,17 @@ class RidgeHead:
         self._counts_C += sums.counts_C
 
     def solve(self) -> Tensor:
-        """Returns the weights W_CR, float32, one row per class, by Cholesky: R^3/3 operations (0.1 s at R=2048).
+        """Returns the weights W_CR, float32, one row per class; see `NormalEquations.solve`."""
+        return self.equations().solve()
 
-        float32 differs from float64 by 1e-4 of the norm of W, which is a hundredth of an INT8 quantization step.
-        A class that was admitted but has no sample yet has a row of zeros.
-        """
+    def equations(self) -> NormalEquations:
+        """Returns what the weights follow from, as it is now: a copy, which another thread may solve."""
         self._fold()
-        num_classes = len(self._rows)
-        num_features = len(self._gram_RR)
-        if not self.num_samples:
-            return torch.zeros(num_classes, num_features)
-        penalty = self._penalty * max(1.0, FULL_SAMPLES / self.num_samples)
-        factor_RR = penalized_factor(self._gram_RR.float(), penalty)
-        counts_C = self._counts_C[:num_classes].double()
-        typical = counts_C.mean().sqrt()
-        target_CR = self._class_CR[:num_classes] * (typical / counts_C.clamp(min=1).sqrt())[:, None]
-        return torch.cholesky_solve(target_CR.T.float(), factor_RR).T.contiguous()
+        counts_C = self._counts_C[: len(self._rows)].double()
+        typical = counts_C.mean().sqrt() if len(counts_C) else 1.0
+        penalty = self._penalty * max(1.0, FULL_SAMPLES / max(self.num_samples, 1))
+        targets_CR = self._class_CR[: len(self._rows)] * (typical / counts_C.clamp(min=1).sqrt())[:, None]
+        return NormalEquations(penalize(self._gram_RR.float(), penalty), targets_CR.float())
 
     def predict_many(self, phi_BR: Tensor) -> Tensor:
         """Returns logits_BC before the temperature: about 0 for no, about 1 for yes. It solves first."""
@@ -143,6 +157,17 @@ class RidgeHead:
         """The sums themselves, with a row for each class that there is room for."""
         self._fold()
         return RidgeSums(self._gram_RR, self._class_CR, self._counts_C)
+
+    def copy(self) -> "RidgeHead":
+        """Returns a head with copies of the sums."""
+        self._fold()
+        copied = copy(self)
+        copied._rows = ClassRows(self._capacity, self.classes)
+        copied._gram_RR = self._gram_RR.clone()
+        copied._class_CR = self._class_CR.clone()
+        copied._counts_C = self._counts_C.clone()
+        copied._unfolded = []
+        return copied
 
     def export(self) -> dict[str, Tensor]:
         """Returns the sums by name; `gram` is the lower triangle, row by row. The caller stores the classes as well."""
@@ -177,11 +202,10 @@ def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
     return (x_BR.double() * grid).round_() / grid
 
 
-def penalized_factor(gram_RR: Tensor, penalty: float) -> Tensor:
-    """Returns the Cholesky factor of a Gram matrix plus `penalty` times its mean diagonal, which is added in place."""
+def penalize(gram_RR: Tensor, penalty: float) -> Tensor:
+    """Adds `penalty` times the mean diagonal to the diagonal of a Gram matrix, in place, and returns it."""
     gram_RR.diagonal().add_(penalty * float(gram_RR.diagonal().mean()) + 1e-6)
-    factor_RR: Tensor = torch.linalg.cholesky(gram_RR)
-    return factor_RR
+    return gram_RR
 
 
 def _triangle(size: int) -> Tensor:

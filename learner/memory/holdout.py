@@ -15,7 +15,7 @@ from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.memory.replay import Labelled, Replay
-from model.quantized import INT8, PRECISIONS, QuantizedHead
+from model.quantized import INT8, QuantizedHead
 
 SUBSET_SIZE = 256
 """Largest number of samples on which all precisions are measured. INT4 takes about 1 ms for each."""
@@ -36,17 +36,15 @@ class Holdout:
         """The samples that are measured in every precision."""
         return self.samples.subset(SUBSET_SIZE)
 
-    def warm(self, encoder: ServedEncoder, limit: int) -> bool:
-        """Warms the cache: encodes at most `limit` samples in a precision that misses them. True when none is left."""
-        num_left = limit
-        is_done = True
-        for precision in PRECISIONS:
-            samples = self.samples.samples() if precision == INT8 else self.subset
-            missing = self._missing(encoder, precision, samples)
-            self._encode(encoder, precision, missing[:num_left])
-            is_done = is_done and len(missing) <= num_left
-            num_left -= min(len(missing), num_left)
-        return is_done
+    def unencoded(self, encoder: ServedEncoder, precision: str) -> list[str]:
+        """Returns the texts whose vectors under `encoder` are not cached; for INT8 of all samples, else of `subset`."""
+        samples = self.samples.samples() if precision == INT8 else self.subset
+        return self._missing(encoder, precision, samples)
+
+    def add_vectors(self, encoder: ServedEncoder, precision: str, texts: Sequence[str], z_ND: Tensor) -> None:
+        """Caches the vectors of texts, which were encoded elsewhere."""
+        cached = self._vectors.setdefault((encoder.key, precision), {})
+        cached |= zip(texts, z_ND, strict=True)
 
     def accuracy(
         self,
@@ -59,11 +57,7 @@ class Holdout:
     ) -> float:
         """Returns the share of `samples` (default: all) that the head names rightly, in [0, 1]; 0 for no samples."""
         z_ND, rows_N = self.vectors(encoder, classes, precision=precision, samples=samples)
-        return float(_correct(z_ND, rows_N, head, len(classes)).float().mean()) if len(z_ND) else 0.0
-
-    def correct(self, encoder: ServedEncoder, head: QuantizedHead, classes: Sequence[str]) -> Tensor:
-        """Returns whether the head names each sample rightly, bool [N]; a sample of an unknown class is wrong."""
-        return _correct(*self.vectors(encoder, classes), head, len(classes))
+        return float(correct(z_ND, rows_N, head, len(classes)).float().mean()) if len(z_ND) else 0.0
 
     def vectors(
         self,
@@ -100,11 +94,11 @@ class Holdout:
         return list(dict.fromkeys(sample.text for sample in samples if sample.text not in cached))
 
     def _encode(self, encoder: ServedEncoder, precision: str, texts: Sequence[str]) -> None:
-        cached = self._vectors.setdefault((encoder.key, precision), {})
-        cached |= zip(texts, encoder.z_many(texts, precision), strict=True)
+        self.add_vectors(encoder, precision, texts, encoder.z_many(texts, precision))
 
 
-def _correct(z_ND: Tensor, rows_N: Tensor, head: QuantizedHead, num_classes: int) -> Tensor:
+def correct(z_ND: Tensor, rows_N: Tensor, head: QuantizedHead, num_classes: int) -> Tensor:
+    """Returns whether the head names each sample rightly, bool [N]. Row -1, of an unknown class, is wrong."""
     if not num_classes:
         return torch.zeros(len(rows_N), dtype=torch.bool)
     return head.logits(z_ND, num_classes).argmax(dim=1) == rows_N

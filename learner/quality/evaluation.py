@@ -4,7 +4,7 @@ holdout samples --candidate, parent--> right or wrong, named classes     weights
                   --candidate among the anchor's classes--> what was forgotten
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
-from learner.memory.holdout import Holdout
+from learner.memory.holdout import Holdout, correct
 from learner.quality.comparison import Anchor, Comparison, Paired, anchor_of, best_rows, compare
+from learner.quality.temperature import DEFAULT
 from model.quantized import QuantizedHead
 from wire.records import CohortEvaluation, Evaluation
 
@@ -106,16 +107,33 @@ def measure(
     return measured
 
 
-def changes(old: FastHead, new: FastHead, holdout: Holdout, *, temperature: float) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class HeadOnHoldout:
+    """A fast head as it is now, and the holdout samples as its encoder sees them. `solve` returns its weights_CR."""
+
+    solve: Callable[[], Tensor]
+    served: ServedEncoder
+    z_ND: Tensor
+    rows_N: Tensor
+
+    def find_right(self) -> Tensor:
+        """Returns which samples the head names rightly, bool [N]."""
+        weights_CR = self.solve()
+        out = export_head(self.served.config, weights_CR, temperature=DEFAULT)
+        return correct(self.z_ND, self.rows_N, self.served.head(out), len(weights_CR))
+
+
+def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
+    """Returns `fast_head`, whose weights `solve` returns, with the vectors of the holdout samples."""
+    z_ND, rows_N = holdout.vectors(fast_head.served, fast_head.ridge.classes)
+    return HeadOnHoldout(solve, fast_head.served, z_ND, rows_N)
+
+
+def changes(old: HeadOnHoldout, new: HeadOnHoldout) -> tuple[int, int]:
     """Returns how many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
-    before_N = _find_right(old, holdout, temperature)
-    after_N = _find_right(new, holdout, temperature)
+    before_N = old.find_right()
+    after_N = new.find_right()
     return int((before_N & ~after_N).sum()), int((after_N & ~before_N).sum())
-
-
-def _find_right(fast_head: FastHead, holdout: Holdout, temperature: float) -> Tensor:
-    out = export_head(fast_head.served.config, fast_head.ridge.solve(), temperature=temperature)
-    return holdout.correct(fast_head.served, fast_head.served.head(out), fast_head.ridge.classes)
 
 
 def _compare_with_parent(

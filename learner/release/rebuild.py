@@ -74,11 +74,11 @@ def _repeat(learner: Learner, recorded: Round, read_to: ReadTo) -> None:
         learner.knowledge.drop()
         return
     try:
-        while done.phase is not Phase.STORE:
-            done.step(learner.replay, learner.holdout)
+        while done.phase is not Phase.READ:
+            done.step()
         _read(learner, read_to, recorded.memory_offsets)
-        while done.step(learner.replay, learner.holdout) is not Phase.DONE:
+        while done.step() is not Phase.DONE:
             pass
     except (NonFinite, DataError) as error:
         raise NotRebuilt(f"round {recorded.number}: {error}") from error
-    learner.adopt(done)
+    learner.knowledge.adopt(done)

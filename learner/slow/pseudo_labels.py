@@ -43,7 +43,7 @@ NUM_BALANCINGS = 5
 
 
 class PseudoLabels:
-    """The pseudo-labels of some texts under one encoder, made in units: `step` until `progress` is 1, then `rows`."""
+    """The pseudo-labels of some texts under one encoder, made in units: `step` until it `is_done`, then `rows`."""
 
     def __init__(self, texts: Sequence[str], means_CD: Tensor, *, unit: int) -> None:
         self._texts = texts
@@ -57,9 +57,14 @@ class PseudoLabels:
         """Encodes a unit of texts, and after the last one assigns the rows of all."""
         first = self._unit * len(self._z_units)
         self._z_units.append(served.z_many(self._texts[first : first + self._unit]))
-        if self.progress == 1.0:
+        if self.is_done:
             rows_U = most_likely_rows(torch.cat(self._z_units), self._means_CD)
             self.rows = dict(zip(self._texts, rows_U.tolist(), strict=True))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every text is encoded."""
+        return self._unit * len(self._z_units) >= len(self._texts)
 
     @property
     def progress(self) -> float:

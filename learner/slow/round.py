@@ -1,7 +1,7 @@
 """A slow round: training beside the published encoder, one small unit of work at a time.
 
-    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE
-                      --> REBUILD the fast head from the memory --> (CARRY_OVER) --> MEASURE --> DONE
+    plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE the encoder --> READ the memory
+                      --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> CATCH_UP --> DONE
 
 A round starts after a number of labels. When labels stay away, one more round goes over the memory, twice (a rehearsal:
 CLINC150 gains 0.9 points by it, and its last classes most). Where most texts have no label, two more rounds train on
@@ -9,17 +9,20 @@ pseudo-labels of those texts (`learner.slow.pseudo_labels`). All batches are dra
 from the round's own rng. So what a round learns is a function of three things: its plan, the class means that it starts
 from, and the encoder. A checkpoint holds these, and a restart repeats the round from them; the state of the optimizer
 is not kept. The published encoder keeps serving and the fast head keeps learning under it; labels that come while the
-next fast head is rebuilt are learnt under both encoders (`learn_meanwhile`). What the fast head knows beyond the memory
-is carried over (`learner.fast.carry_over`).
+next fast head is rebuilt are learnt under both encoders (`learner.slow.next_head`). What the fast head knows beyond the
+memory is carried over (`learner.fast.carry_over`).
 
-Rejected: a thread (the two would fight for the cores, and the order of their effects would depend on the scheduler).
+Units run beside the learner's thread (`learner.slow.worker`), which makes each of them ready when the one before has
+ended. A unit touches nothing but its round and what it was given: the memory is read in the learner's thread, whose
+offsets say what was in it, and labels that come meanwhile wait for the next unit. So what a round makes is the same,
+bit for bit, whenever its units end.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, wait
 from enum import Enum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,13 +31,16 @@ from torch import Tensor
 from learner.config import LearnerConfig, is_import_path
 from learner.export import export_encoder
 from learner.failpoints import failpoint
-from learner.fast.carry_over import CarryOver
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
+from learner.quality.evaluation import changes, on_holdout
+from learner.slow.next_head import NextHead, do_nothing
 from learner.slow.pseudo_labels import PseudoLabels
-from learner.slow.schedule import RoundPlan
+from learner.slow.schedule import RoundPlan, StepPlan
 from learner.slow.trainer import Trainer, with_own_top
+from learner.slow.worker import INLINE, Units
+from model.quantized import PRECISIONS
 from model.ragged import RaggedLayout
 from model.strata import Strata
 
@@ -43,84 +49,108 @@ if TYPE_CHECKING:
 
 
 class Phase(Enum):
-    """What the next unit of a round does. The values are part of the learner's reports."""
+    """What the unit of a round does that was begun last. The values are part of the learner's reports."""
 
     PSEUDO_LABEL = "pseudo_label"
     TRAIN = "train"
     STORE = "store"
+    READ = "read"
     REBUILD = "rebuild"
     CARRY_OVER = "carry_over"
     MEASURE = "measure"
+    COMPARE = "compare"
+    CATCH_UP = "catch_up"
     DONE = "done"
 
 
 class SlowRound:
-    """One round. `step` does one unit; at DONE, `strata` and `next_fast_head` are what the round has made."""
+    """One round. `step` begins a unit; at DONE, `strata` and `next_fast_head` are what the round has made.
+
+    `lost` and `won` count the holdout samples that only the current or only the next fast head names rightly. The round
+    belongs to the learner's thread. While a unit is under way, `plan`, `means_CD`, `phase`, `progress` and the encoder
+    of `next_fast_head` may be read; whatever else is called waits for the unit.
+    """
 
     def __init__(
-        self, plan: RoundPlan, means_CD: Tensor, fast_head: FastHead, strata: Strata, *, config: LearnerConfig
+        self,
+        plan: RoundPlan,
+        means_CD: Tensor,
+        fast_head: FastHead,
+        strata: Strata,
+        replay: Replay[Labelled],
+        holdout: Holdout,
+        *,
+        config: LearnerConfig,
     ) -> None:
         self.plan = plan
         self.means_CD = means_CD
         self.losses = list[float]()
-        unlabelled = plan.unlabelled
-        self._pseudo_labels = PseudoLabels(unlabelled, means_CD, unit=config.rebuild_batch)
-        self.phase = Phase.PSEUDO_LABEL if unlabelled else Phase.TRAIN
+        self._pseudo_labels = PseudoLabels(plan.unlabelled, means_CD, unit=config.rebuild_batch)
+        self.phase = Phase.TRAIN if self._pseudo_labels.is_done else Phase.PSEUDO_LABEL
         self._fast_head = fast_head
-        self._unit = config.rebuild_batch
+        self._served = fast_head.served
+        self._replay = replay
+        self._holdout = holdout
         rng = np.random.default_rng([config.seed, plan.number])
         self._token_dropout = partial(token_dropout, share=config.slow_token_dropout, rng=rng)
         self._first_layer = strata.config.n_layers - config.trainable_layers
         self.strata = with_own_top(strata, self._first_layer)
-        self.next_fast_head = fast_head
-        self._todo: list[Labelled] = []
-        self._num_todo = 1
-        self._carry_over: CarryOver | None = None
+        self._next: NextHead | None = None
+        self.lost = 0
+        self.won = 0
         self._rows = {label: row for row, label in enumerate(plan.labels)}
         self._parent = strata
         self._config = config
+        self._units = self._all_units()
+        self._under_way = Future[Any]()
+        self._under_way.set_result(None)
 
-    def step(self, replay: Replay[Labelled], holdout: Holdout) -> Phase:
-        """Does one unit of work. Raises NonFinite when training has led nowhere, and DataError when a strategy fails.
+    def step(self, executor: Executor = INLINE) -> Phase:
+        """Begins the next unit of work, unless one is under way. Returns the phase.
 
-        Drop the round in either case.
+        Raises what the last unit has raised: NonFinite when training has led nowhere, and DataError when a strategy
+        fails. Drop the round in either case.
         """
-        if self.phase is Phase.PSEUDO_LABEL:
-            self._pseudo_label()
-        elif self.phase is Phase.TRAIN:
-            self._train()
-        elif self.phase is Phase.STORE:
-            self._store(replay)
-        elif self.phase is Phase.REBUILD:
-            self._rebuild()
-        elif self.phase is Phase.CARRY_OVER:
-            self._carry_rest_over()
-        elif self.phase is Phase.MEASURE:
-            heads = (self._fast_head, self.next_fast_head)
-            is_warm = [holdout.warm(head.served, self._unit) for head in heads]
-            self.phase = Phase.DONE if all(is_warm) else Phase.MEASURE
+        if self.is_ready:
+            result = self._under_way.result()
+            try:
+                self._under_way = executor.submit(self._units.send(result))
+            except StopIteration:
+                self.phase = Phase.DONE
         return self.phase
 
-    def learn_meanwhile(self, samples: Sequence[Labelled]) -> None:
-        """Learns samples that came meanwhile: the next encoder must know them too.
+    @property
+    def is_ready(self) -> bool:
+        """Whether no unit is under way."""
+        return self._under_way.done()
 
-        They are learnt at once, not queued: labels may come faster than a unit of rebuilding takes them. Before the
-        memory is read for the rebuilding nothing has to be done, since they are in the memory.
+    def wait(self) -> None:
+        """Waits for the unit under way, if there is one. What it raises, the next `step` raises."""
+        wait([self._under_way])
+
+    @property
+    def next_fast_head(self) -> FastHead:
+        """The fast head in the making; the current one before the memory was read."""
+        return self._next.head if self._next else self._fast_head
+
+    def learn_meanwhile(self, samples: Sequence[Labelled]) -> None:
+        """Takes samples that came meanwhile: the next encoder must know them too, so the next unit learns them.
+
+        Before the memory is read nothing has to be done, since they are in the memory. Where labels come faster than
+        units take them, all that wait are learnt at once, when the unit under way has ended.
         """
-        if self.phase in (Phase.REBUILD, Phase.CARRY_OVER, Phase.MEASURE):
-            self._learn(samples)
+        if self._next is None:
+            return
+        self._next.add_waiting(samples)
+        if self._next.is_full:
+            self.wait()
+            self._next.learn_waiting()
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Takes a class, which is `samples`, out of the next fast head too, and gives its row to another."""
-        if self.next_fast_head is self._fast_head:
-            return
-        left = [sample for sample in self._todo if sample.label == old]
-        learnt = Counter(samples) - Counter(left)
-        self._todo = [sample for sample in self._todo if sample.label != old]
-        self.next_fast_head.admit_all(self._fast_head.ridge.classes)
-        if self._carry_over is not None:
-            self._carry_over.evict(left, old, new)
-        self.next_fast_head.evict(list(learnt.elements()), old, new)
+        if self._next is not None:
+            self.wait()
+            self._next.evict(samples, old, new)
 
     @property
     def progress(self) -> float:
@@ -129,21 +159,58 @@ class SlowRound:
             return self._pseudo_labels.progress
         if self.phase is Phase.TRAIN:
             return len(self.losses) / max(len(self.plan.steps), 1)
-        return 1 - len(self._todo) / self._num_todo if self.phase is Phase.REBUILD else 1.0
+        return self._next.progress if self._next else 1.0
 
-    def _pseudo_label(self) -> None:
-        self._pseudo_labels.step(self._fast_head.served)
-        if self._pseudo_labels.rows:
-            self.phase = Phase.TRAIN
+    def _all_units(self) -> Units:
+        """Yields every unit. What stands between two of them runs in the learner's thread, while no unit does."""
+        while not self._pseudo_labels.is_done:
+            yield partial(self._pseudo_labels.step, self._served)
+        self.phase = Phase.TRAIN
+        for step in self.plan.steps:
+            yield partial(self._train, step)
+        self.phase = Phase.STORE
+        stored = yield self._store
+        self.phase = Phase.READ
+        yield do_nothing  # so that the caller can note the offsets before the memory is read
+        self._next = NextHead(self._fast_head, stored, self._replay.samples(), unit=self._config.rebuild_batch)
+        yield from self._rebuild(self._next)
+        yield from self._measure(self._next)
+        self.phase = Phase.CATCH_UP
+        yield from self._next.catch_up()
 
-    def _train(self) -> None:
-        step = self.plan.steps[len(self.losses)]
+    def _rebuild(self, following: NextHead) -> Units:
+        self.phase = Phase.REBUILD
+        while following.has_memory:
+            yield following.unit(following.rebuild)
+        self.phase = Phase.CARRY_OVER
+        while following.has_rest:
+            yield following.unit(following.carry_over)
+
+    def _measure(self, following: NextHead) -> Units:
+        """Encodes the holdout samples by both encoders, then compares what both heads name."""
+        self.phase = Phase.MEASURE
+        holdout = self._holdout
+        for served in (self._served, following.head.served):
+            for precision in PRECISIONS:
+                while texts := holdout.unencoded(served, precision)[: self._config.rebuild_batch]:
+                    z_ND = yield following.unit(partial(served.z_many, texts, precision))
+                    holdout.add_vectors(served, precision, texts, z_ND)
+        self.phase = Phase.COMPARE
+        following.admit()
+        old = on_holdout(self._fast_head, holdout, self._fast_head.ridge.equations().solve)
+        new = on_holdout(following.head, holdout, following.head.ridge.solve)
+        self.lost, self.won = yield following.unit(partial(changes, old, new))
+
+    def _train(self, step: StepPlan) -> None:
         x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._token_dropout)
         sizes = [len(part) for part in (step.fresh, *step.draws)]
         self.losses.append(self._trainer.step(x_TD, layout, rows_B, sizes))
         failpoint("after-slow-step")
-        if len(self.losses) == len(self.plan.steps):
-            self.phase = Phase.STORE
+
+    def _store(self) -> FastHead:
+        """Returns an empty fast head under the encoder that was trained, as it will be served."""
+        top = export_encoder(self.strata, first_layer=self._first_layer)
+        return FastHead(self._served.with_top(top), penalty=self._config.ridge)
 
     @cached_property
     def _trainer(self) -> "Trainer | AvalancheTrainer":
@@ -159,7 +226,7 @@ class SlowRound:
             self.means_CD,
             plan=self.plan,
             inputs=self._inputs,
-            max_tokens=self._fast_head.served.tokenizer.max_tokens,
+            max_tokens=self._served.tokenizer.max_tokens,
             config=config,
         )
 
@@ -168,39 +235,11 @@ class SlowRound:
     ) -> tuple[Tensor, RaggedLayout, Tensor]:
         """Returns the activations below the trained blocks, their layout, and the row of each sample's class."""
         texts = [sample.text for sample in samples]
-        x_TD, layout = self._fast_head.served.prefix(texts, self._first_layer, drop_tokens=drop_tokens)
+        x_TD, layout = self._served.prefix(texts, self._first_layer, drop_tokens=drop_tokens)
         return x_TD, layout, torch.tensor([self._row_of(sample) for sample in samples])
 
     def _row_of(self, sample: Labelled) -> int:
         return self._rows[sample.label] if sample.label else self._pseudo_labels.rows[sample.text]
-
-    def _store(self, replay: Replay[Labelled]) -> None:
-        top = export_encoder(self.strata, first_layer=self._first_layer)
-        self.next_fast_head = self._fast_head.successor(self._fast_head.served.with_top(top))
-        self._todo = replay.samples()
-        self._num_todo = max(len(self._todo), 1)
-        if self._fast_head.ridge.num_samples > len(self._todo):
-            self._carry_over = CarryOver(self._fast_head, self.next_fast_head)
-        self.phase = Phase.REBUILD
-
-    def _rebuild(self) -> None:
-        unit = self._todo[: self._unit]
-        self._todo = self._todo[self._unit :]
-        if self._carry_over is None:
-            self._learn(unit)
-        else:
-            self._carry_over.relearn(unit)
-        if not self._todo:
-            self.phase = Phase.MEASURE if self._carry_over is None else Phase.CARRY_OVER
-
-    def _carry_rest_over(self) -> None:
-        assert self._carry_over is not None, "the memory holds everything"
-        if self._carry_over.step():
-            self.phase = Phase.MEASURE
-
-    def _learn(self, samples: Sequence[Labelled]) -> None:
-        self.next_fast_head.admit_all(self._fast_head.ridge.classes)
-        self.next_fast_head.learn_many(samples)
 
 
 def token_dropout(ids: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:

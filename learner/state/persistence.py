@@ -14,7 +14,6 @@ from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
 from learner.memory.holdout import Holdout
-from learner.slow.round import SlowRound
 from learner.state.base_encoder import BaseEncoder
 from learner.state.lineage import end_round
 from learner.state.origin import OriginChange
@@ -76,7 +75,7 @@ def restore_knowledge(
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
-        known.round = SlowRound(facts.round_plan, snapshot.tensors[MEANS], fast_head, strata, config=config)
+        known.resume(facts.round_plan, snapshot.tensors[MEANS])
     return known, change
 
 

@@ -1,6 +1,5 @@
 """`lifelong up|demo|serve|learn`: the commands that run until they are done or told to stop."""
 
-import os
 import signal
 import threading
 from functools import partial
@@ -72,7 +71,6 @@ def learn(context: CliContext) -> None:
     from services.keys import key_bytes
 
     settings = context.attached()
-    os.nice(settings.learner.niceness)  # set before the imports, so that they do not slow down the replicas
     from learner.process import run
 
     require_strategy(settings)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import Executor
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from learner.config import LearnerConfig
 from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.learner import Learner
 from learner.memory.replay import Labelled
+from learner.slow.worker import INLINE
 from model.config import StrataConfig
 from model.minilm import BLOCK, COMPUTED, EMBEDDING, FIELDS
 from model.norm_biases import fold_norm_biases
@@ -71,8 +73,9 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
 SUBJECTS = Subjects(b"a key for the tests")
 
 
-def small_learner(receipts: Receipts | None = None, /, **changed: Setting) -> Learner:
-    return Learner(small_config(**changed), small_strata(), tokenizer(), receipts=receipts, subjects=SUBJECTS)
+def small_learner(receipts: Receipts | None = None, executor: Executor = INLINE, /, **changed: Setting) -> Learner:
+    config = small_config(**changed)
+    return Learner(config, small_strata(), tokenizer(), receipts=receipts, subjects=SUBJECTS, executor=executor)
 
 
 def small_config(**changed: Setting) -> LearnerConfig:

@@ -31,7 +31,7 @@ def finish(carry_over: CarryOver, memory: list[Labelled], *, unit: int = 7) -> N
 
 
 def carried(old: FastHead, new: FastHead, memory: list[Labelled]) -> FastHead:
-    finish(CarryOver(old, new), memory)
+    finish(CarryOver(old.copy(), new), memory)
     return new
 
 
@@ -97,7 +97,7 @@ def test_the_same_memory_gives_the_same_bits() -> None:
 def test_the_old_head_may_learn_on_meanwhile() -> None:
     old = fast_head()
     alone = carried(old, next_head(old), MEMORY).export()
-    carry_over = CarryOver(old, new := next_head(old))
+    carry_over = CarryOver(old.copy(), new := next_head(old))
     old.learn_many(SAMPLES[:5])
     finish(carry_over, MEMORY)
     assert all(torch.equal(value, new.export()[name]) for name, value in alone.items())
@@ -108,7 +108,7 @@ def test_a_class_that_loses_its_row_meanwhile_leaves_nothing_behind() -> None:
     label = MEMORY[0].label
     memory = [sample for sample in SAMPLES if sample.label == label] + [s for s in MEMORY if s.label != label]
     new = next_head(old)
-    carry_over = CarryOver(old, new)
+    carry_over = CarryOver(old.copy(), new)
     carry_over.relearn(memory[:3])
     carry_over.evict([sample for sample in memory[3:] if sample.label == label], label, "another")
     new.evict([sample for sample in memory[:3] if sample.label == label], label, "another")

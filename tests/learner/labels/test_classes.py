@@ -171,7 +171,7 @@ def test_a_class_whose_samples_the_memory_has_dropped_stays() -> None:
     assert learner.counts["classes_evicted"] == 0 and learner.counts["over_capacity"] == 20
 
 
-@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.REBUILD, Phase.MEASURE])
+@pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.REBUILD, Phase.COMPARE])
 def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(phase: Phase) -> None:
     """B16."""
     learner = flooded(slow_rate=1e-5, slow_every_labels=30)

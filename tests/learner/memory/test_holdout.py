@@ -4,6 +4,7 @@ import torch
 from learner.export import export_encoder, export_head
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Replay, hash_key
+from model.quantized import PRECISIONS
 from tests.learner.small_learner import CONFIG, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
 
@@ -31,10 +32,16 @@ def test_no_samples_and_no_classes_are_zero() -> None:
     assert make_holdout(3).accuracy(served, head, []) == 0.0
 
 
-def test_warming_up_is_done_in_units_and_in_every_precision() -> None:
+def test_vectors_that_were_encoded_elsewhere_are_not_encoded_again() -> None:
     holdout = make_holdout(25)
     served = small_served()
-    assert [holdout.warm(served, 10) for _ in range(6)] == [False, False, False, False, True, True]
+    for precision in PRECISIONS:
+        texts = holdout.unencoded(served, precision)
+        assert len(texts) == 25
+        holdout.add_vectors(served, precision, texts[:10], served.z_many(texts[:10], precision))
+        assert holdout.unencoded(served, precision) == texts[10:]
+        holdout.vectors(served, TOPICS, precision=precision)
+        assert holdout.unencoded(served, precision) == []
 
 
 def test_precisions_are_measured_on_the_same_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,26 +18,26 @@ from tests.learner.small_learner import SMALL, labelled, small_served, small_str
 from tests.learner.streams import TOPICS
 
 
-def begin(plan: RoundPlan, config: LearnerConfig = SMALL) -> SlowRound:
-    return SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
+def begin(plan: RoundPlan, config: LearnerConfig = SMALL, memory: Replay[Labelled] | None = None) -> SlowRound:
+    """`memory`: one that holds all samples by default."""
+    means_CD = fast_head().means(plan.labels)
+    return SlowRound(plan, means_CD, fast_head(), small_strata(), memory or replay(), holdout(), config=config)
 
 
-def run(slow_round: SlowRound, memory: Replay[Labelled] | None = None) -> list[Phase]:
-    """Does all units of a round; returns the phase of each. `memory`: one that holds all samples by default."""
-    memory = memory or replay()
-    unlearnt = holdout()
+def run(slow_round: SlowRound) -> list[Phase]:
+    """Does all units of a round; returns the phase of each."""
     phases = list[Phase]()
-    while slow_round.phase is not Phase.DONE:
+    while slow_round.step() is not Phase.DONE:
         phases.append(slow_round.phase)
         assert slow_round.progress >= 0.0
         assert slow_round.progress <= 1.0
-        slow_round.step(memory, unlearnt)
     return phases
 
 
 def test_a_round_is_made_of_small_units() -> None:
     slow_round = begin(draw_plan(1, SAMPLES[:10], replay(), steps=3, sizes=step_sizes(8, 1), seed=0))
-    assert run(slow_round) == [Phase.TRAIN] * 3 + [Phase.STORE] + [Phase.REBUILD] * 5 + [Phase.MEASURE] * 3
+    counts = {Phase.TRAIN: 3, Phase.STORE: 1, Phase.READ: 1, Phase.REBUILD: 5, Phase.MEASURE: 8, Phase.COMPARE: 1}
+    assert run(slow_round) == [phase for phase, count in counts.items() for _ in range(count)]
     assert slow_round.next_fast_head.ridge.num_samples == 90
     assert slow_round.next_fast_head.served.key != small_served().key
 
@@ -46,9 +46,10 @@ def test_what_the_memory_does_not_hold_is_carried_over() -> None:
     memory = Replay[Labelled](30, 1 << 20, key_of=hash_key(0))
     memory.add(SAMPLES)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=3, sizes=step_sizes(8, 1), seed=0)
-    slow_round = begin(plan)
-    phases = dict.fromkeys(run(slow_round, memory))
-    assert list(phases) == [Phase.TRAIN, Phase.STORE, Phase.REBUILD, Phase.CARRY_OVER, Phase.MEASURE]
+    slow_round = begin(plan, memory=memory)
+    phases = list(dict.fromkeys(run(slow_round)))
+    assert phases[:4] == [Phase.TRAIN, Phase.STORE, Phase.READ, Phase.REBUILD]
+    assert phases[4:] == [Phase.CARRY_OVER, Phase.MEASURE, Phase.COMPARE]
     assert slow_round.next_fast_head.ridge.num_by_class == fast_head().ridge.num_by_class
 
 
@@ -70,7 +71,7 @@ def test_a_round_trains_with_token_dropout() -> None:
     losses = []
     for share in (0.0, 0.5, 0.5):
         slow_round = begin(plan, replace(SMALL, slow_token_dropout=share))
-        slow_round.step(replay(), holdout())
+        slow_round.step()
         losses.append(slow_round.losses)
     assert losses[0] != losses[1]
     assert losses[1] == losses[2]
@@ -92,17 +93,15 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy)
 def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     memory = replay()
     base = fast_head()
-    unlearnt = holdout()
-    new = labelled(200, 203)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
-    slow_round = SlowRound(plan, base.means(plan.labels), base, small_strata(), config=SMALL)
-    for sample in new:  # one before the memory is read, one while it is learnt again, one at the end
+    slow_round = SlowRound(plan, base.means(plan.labels), base, small_strata(), memory, holdout(), config=SMALL)
+    for sample in labelled(200, 203):  # one before the memory is read, one while it is learnt again, one at the end
         base.learn_many([sample])
         memory.add([sample])
         slow_round.learn_meanwhile([sample])
-        while slow_round.step(memory, unlearnt) in (Phase.TRAIN, Phase.STORE):
+        while slow_round.step() in (Phase.TRAIN, Phase.STORE, Phase.READ):
             pass
-    while slow_round.step(memory, unlearnt) is not Phase.DONE:
+    while slow_round.step() is not Phase.DONE:
         pass
     assert base.ridge.num_samples == 93
     assert slow_round.next_fast_head.ridge.num_samples == 93

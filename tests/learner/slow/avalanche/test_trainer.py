@@ -61,14 +61,15 @@ def plan(*, steps: int = 12) -> RoundPlan:
 def begun(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` before its first step."""
     config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
-    return SlowRound(plan, fast_head().means(plan.labels), fast_head(), small_strata(), config=config)
+    means_CD = fast_head().means(plan.labels)
+    return SlowRound(plan, means_CD, fast_head(), small_strata(), replay(), holdout(), config=config)
 
 
 def trained(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` after its last step."""
     slow_round = begun(name, plan)
     while slow_round.phase is Phase.TRAIN:
-        slow_round.step(replay(), holdout())
+        slow_round.step()
     return slow_round
 
 
@@ -149,9 +150,9 @@ def test_whatever_a_strategy_raises_in_a_round_is_a_data_error(failing: str) -> 
     try_out(replace(SMALL, slow_strategy=name))
     slow_round = begun(name, plan())
     for _ in range(3):
-        slow_round.step(replay(), holdout())
+        slow_round.step()
     with pytest.raises(DataError, match=r"FailsLater.* cannot learn a slow round: .*somebody else's mistake"):
-        slow_round.step(replay(), holdout())
+        slow_round.step()
 
 
 def test_a_strategy_that_fails_is_set_aside_and_labels_are_learnt_on(failing: str) -> None:

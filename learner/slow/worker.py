@@ -1,0 +1,58 @@
+"""Where slow work runs: in one thread of lower priority, so that it never delays a label.
+
+    learner's thread --submit(task)--> worker's thread --Future--> learner's thread, which takes the result
+
+consumes: tasks, in the order of `submit`: a unit of a slow round, or other slow work, which comes between two units
+produces: a Future for each
+waits for: a task
+unblocked by: a task, or `shutdown`
+
+A task must touch nothing that the learner's thread changes meanwhile: whoever makes it gives it copies, and takes its
+result at a point of the learner's thread. So the order of effects does not depend on the scheduler. What a task raises
+is raised where its result is taken.
+
+Linux keeps a nice value for each thread, so a thread has less of a processor than its process. Both threads share
+Python's lock; tensor operations and kernels run without it.
+
+Rejected: a process of its own (the sums, encoders and memories of a round would have to be copied to it and back).
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Units: TypeAlias = Generator[Callable[[], Any], Any, None]
+"""Yields tasks one after another, and gets back what each has returned."""
+
+
+class InlineExecutor(Executor):
+    """Runs each task in the caller's thread, within `submit`, which raises what the task raises."""
+
+    def submit(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future = Future[T]()
+        future.set_result(task(*args, **kwargs))
+        return future
+
+
+INLINE: Final = InlineExecutor()
+
+
+def slow_thread(*, niceness: int, threads: int) -> ThreadPoolExecutor:
+    """Returns an executor of one thread, whose nice value is `niceness` above that of the process, at most 19.
+
+    `threads` is the number of threads that a tensor operation uses there.
+    """
+    return ThreadPoolExecutor(1, "slow", initializer=_lower_priority, initargs=(niceness, threads))
+
+
+def _lower_priority(niceness: int, threads: int) -> None:
+    own = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, own, min(os.getpriority(os.PRIO_PROCESS, own) + niceness, 19))
+    torch.set_num_threads(threads)  # each thread has its own pool, which inherits the nice value
