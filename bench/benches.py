@@ -14,6 +14,7 @@ from bench import (
     label_flips,
     label_to_live,
     learner_pace,
+    live,
     memory,
     precision,
     swap_stall,
@@ -51,6 +52,7 @@ BENCHES = (
     Bench("label_to_live", label_to_live.measure, uses=SERVERS),
     Bench("first_answer", first_answer.measure, uses=SERVERS),
     Bench("memory", memory.measure, uses=SERVERS),
+    Bench("live", live.measure, uses=SERVERS, is_long=True),
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),
 )

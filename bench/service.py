@@ -65,9 +65,21 @@ class Service:
         """
         profile = LoadProfile(rate=rate, labels=False, is_patient=not rate)
         system = system_of(self.stack, self.bus, self.store)
-        with session_participants(system, profile, say=_discard) as participants:
+        with session_participants(system, profile, say=discard) as participants:
             yield participants
         self.check()
+
+
+@contextmanager
+def fresh_stack() -> Iterator[tuple[Stack, Store, Bus]]:
+    """Starts a service that has learned nothing, as `lifelong up` does, and ends it when left."""
+    with (
+        fresh(tuned(load(file=None, environ=os.environ)).settings) as own,
+        Stack(own, say=discard) as stack,
+        closing(open_store(stack.settings)) as store,
+        closing(Bus(stack.settings.bus, "bench")) as bus,
+    ):
+        yield stack, store, bus
 
 
 @contextmanager
@@ -76,13 +88,8 @@ def running_service() -> Iterator[Service]:
     stream = clinc150()
     primer = Stream("primer", (few_of_each(stream, LABELS_OF_EACH),))
     items = tuple(chain.from_iterable(stage.test for stage in stream.stages))
-    with (
-        fresh(tuned(load(file=None, environ=os.environ)).settings) as own,
-        Stack(own, say=_discard) as stack,
-        closing(open_store(stack.settings)) as store,
-        closing(Bus(stack.settings.bus, "bench")) as bus,
-    ):
-        play(system_of(stack, bus, store), primer, PRIMING, say=_discard)
+    with fresh_stack() as (stack, store, bus):
+        play(system_of(stack, bus, store), primer, PRIMING, say=discard)
         _await_idle(store)
         service = Service(stack.settings, stack, bus, store, items, replicas_of(store))
         service.check()
@@ -106,5 +113,5 @@ def _await_idle(store: Store) -> None:
         time.sleep(POLL_INTERVAL_S)
 
 
-def _discard(_text: str) -> None:
+def discard(_text: str) -> None:
     """Discards a line for a human."""

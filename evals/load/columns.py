@@ -1,9 +1,13 @@
-"""Holds the two tables of a run as columns of plain numbers: 25 bytes an event, 20 bytes a label."""
+"""Holds the two tables of a run as columns of plain numbers: 29 bytes an event, 20 bytes a label.
+
+Labels and texts are interned: an event has their numbers, and each is kept once.
+"""
 
 from array import array
 from collections.abc import Iterator
 
 from evals.load.score import Label
+from evals.streams.stream import StreamItem
 
 UNSEEN = -1
 WRONG = 0
@@ -12,13 +16,30 @@ RIGHT = 1
 MAX_MS = 2**31 - 1
 
 
+class Interned:
+    """A sequence of texts of which each distinct one is kept once."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+        self._distinct: list[str] = []
+        self._sequence = array("i")
+
+    def append(self, text: str) -> None:
+        place = self._places.setdefault(text, len(self._distinct))
+        if place == len(self._distinct):
+            self._distinct.append(text)
+        self._sequence.append(place)
+
+    def __getitem__(self, number: int) -> str:
+        return self._distinct[self._sequence[number]]
+
+
 class Events:
     """The events by number, each with the verdict on its first answer: UNSEEN, WRONG or RIGHT."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
-        self._names: list[str] = []
-        self._label = array("i")
+        self._labels = Interned()
+        self._texts = Interned()
         self.stage = array("h")
         self.round = array("h")
         self.time_ms = array("q")
@@ -26,23 +47,24 @@ class Events:
         self.latency_ms = array("i")
 
     def __len__(self) -> int:
-        return len(self._label)
+        return len(self.time_ms)
 
-    def add(self, label: str, *, stage: int, round: int, time_ms: int) -> int:
+    def add(self, item: StreamItem, *, stage: int, round: int, time_ms: int) -> int:
         """Adds an event; returns its number."""
-        place = self._places.setdefault(label, len(self._names))
-        if place == len(self._names):
-            self._names.append(label)
-        self._label.append(place)
+        self._labels.append(item.label)
+        self._texts.append(item.text)
         self.stage.append(stage)
         self.round.append(round)
         self.time_ms.append(time_ms)
         self.verdict.append(UNSEEN)
         self.latency_ms.append(0)
-        return len(self._label) - 1
+        return len(self) - 1
 
     def label(self, number: int) -> str:
-        return self._names[self._label[number]]
+        return self._labels[number]
+
+    def text(self, number: int) -> str:
+        return self._texts[number]
 
     def judge(self, number: int, label: str | None, time_ms: int) -> bool:
         """Records the first answer to an event, and returns whether it is right.
@@ -66,7 +88,8 @@ class Labels:
     def __init__(self) -> None:
         self.ends: dict[str, int] = {}
         """The offset after the last label of each source, second copies included."""
-        self._seen: set[int] = set()
+        self.first_ms: dict[int, int] = {}
+        """When the first label of each event was written, by the event's number."""
         self._sources: list[str] = []
         self._source = array("i")
         self._time_ms = array("q")
@@ -84,8 +107,8 @@ class Labels:
         if label.source not in self.ends:
             self._sources.append(label.source)
         self.ends[label.source] = max(self.ends.get(label.source, 0), label.offset + 1)
-        if number not in self._seen:
-            self._seen.add(number)
+        if number not in self.first_ms:
+            self.first_ms[number] = label.time_ms
             self._source.append(self._sources.index(label.source))
             self._time_ms.append(label.time_ms)
             self._offset.append(label.offset)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from evals.continual.measures import Row, forgetting
 from evals.load.ledger import TRAIN, Ledger, Progress
+from evals.load.oracle import PrequentialFigures
 from evals.load.score import (
     Audit,
     Hits,
@@ -43,10 +44,12 @@ class Figures:
     dead_letters: int
     accuracy_first_seen: float
     """The accuracy of the answers to training items, which were given before their label came back."""
+    prequential: PrequentialFigures | None
+    """The same accuracy beside that of an instant oracle; None where no oracle was asked."""
     accuracy_final: float
     """The accuracy over all test items, after the last stage."""
     accuracy_by_stage: tuple[Row, ...]
-    """Row r has the accuracies on the test items of stages 0..r, after stage r."""
+    """A row has the accuracies on the test items of stages 0..r, after stage r: only the last without pauses."""
     forgetting: float
     versions_published: int
     restarts: int
@@ -58,6 +61,8 @@ class Figures:
     swap_stall_ms: Percentiles
     label_to_live_s: Percentiles
     """`p50` and `p95` count any arm, `stable_p50` and `stable_p95` the stable one alone."""
+    publish_ms: Percentiles
+    """How long the publication of a version took, without the wait for the store's disk."""
     latency_ms: Percentiles
     """The time from a training event, sent at the chosen rate, to its answer read back from Kafka."""
     events_per_s: float
@@ -73,11 +78,19 @@ class Figures:
         return asdict(self)
 
 
-def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_letters: int, restarts: int) -> Figures:
+def figures(
+    ledger: Ledger,
+    snapshot: ServiceSnapshot,
+    audit: Audit,
+    *,
+    dead_letters: int,
+    restarts: int,
+    prequential: PrequentialFigures | None,
+) -> Figures:
     """Computes the figures of a run that is over. `restarts` are those of the programs of the service."""
     progress = ledger.progress()
-    num_rounds = 1 + max((number for number, _ in progress.hits), default=TRAIN)
-    matrix = accuracy_by_stage(progress.hits, num_rounds)
+    matrix = accuracy_by_stage(progress.hits)
+    last_round = max(number for number, _ in progress.hits)
     return Figures(
         events=progress.counts.sent,
         answers=audit.found,
@@ -85,7 +98,8 @@ def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_let
         duplicates=audit.duplicates,
         dead_letters=dead_letters,
         accuracy_first_seen=round(progress.of_round(TRAIN).accuracy, 2),
-        accuracy_final=round(progress.of_round(num_rounds - 1).accuracy, 2) if matrix else 0.0,
+        prequential=prequential,
+        accuracy_final=round(progress.of_round(last_round).accuracy, 2) if matrix else 0.0,
         accuracy_by_stage=tuple(map(_rounded, matrix)),
         forgetting=round(forgetting(matrix), 2),
         versions_published=snapshot.published,
@@ -94,6 +108,7 @@ def figures(ledger: Ledger, snapshot: ServiceSnapshot, audit: Audit, *, dead_let
         drifts=snapshot.drifts,
         swap_stall_ms=percentiles(snapshot.stalls_ms, 50, 99),
         label_to_live_s=_label_to_live(ledger, progress, snapshot),
+        publish_ms=percentiles(snapshot.publish_ms, 50, 95),
         latency_ms=percentiles(ledger.latencies_ms(), 50, 99),
         events_per_s=per_second(ledger.throughput()),
         arms=_arms(progress, snapshot),

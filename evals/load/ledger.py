@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evals.load.columns import UNSEEN, Events, Labels
+from evals.load.columns import RIGHT, UNSEEN, Events, Labels
 from evals.load.curve import Curve, Point
+from evals.load.oracle import AskedEvent
 from evals.load.score import Hits, Label, Throughput
+from evals.streams.stream import StreamItem
 from wire.records import Answer, ArmName, Feedback
 
 TRAIN = -1
@@ -82,12 +84,12 @@ class Ledger:
         self._num_answered = 0
         self._num_due = 0
 
-    def record_event(self, label: str, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
+    def record_event(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
         """Records an event that is about to be sent; returns its id."""
         with self._changed:
             self._hits[round, stage] += Hits(sent=1)
             self._throughput.setdefault(round, Throughput(0, time_ms, time_ms))
-            return f"{self._prefix}{self._events.add(label, stage=stage, round=round, time_ms=time_ms)}"
+            return f"{self._prefix}{self._events.add(item, stage=stage, round=round, time_ms=time_ms)}"
 
     def number_of(self, event_id: str) -> int | None:
         """Returns the number of an event that this run has sent; None for any other."""
@@ -151,6 +153,23 @@ class Ledger:
     def labels(self) -> list[Label]:
         with self._changed:
             return list(self._labels)
+
+    def asked(self) -> list[AskedEvent]:
+        """Returns the training events, with what came of them by now."""
+        with self._changed:
+            events = self._events
+            numbers = [number for number, round in enumerate(events.round) if round == TRAIN]
+            return [
+                AskedEvent(
+                    events.text(number),
+                    events.label(number),
+                    events.stage[number],
+                    events.time_ms[number],
+                    self._labels.first_ms.get(number),
+                    events.verdict[number] == RIGHT,
+                )
+                for number in numbers
+            ]
 
     def latencies_ms(self) -> list[int]:
         """Returns the milliseconds from event to the answer read back, for the training events."""

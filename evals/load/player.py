@@ -49,12 +49,14 @@ class Player:
         self._num_given_up = 0
         self._has_answer = False
 
-    def run(self, stream: Stream, *, rate: float) -> None:
-        """Plays all stages, at `rate` events a second."""
+    def run(self, stream: Stream, *, rate: float, is_continuous: bool = False) -> None:
+        """Plays all stages, at `rate` events a second. Where it `is_continuous`, only the last one is settled."""
         for number, stage in enumerate(stream.stages):
+            is_last = stage is stream.stages[-1]
             self.play(number, stage, rate)
-            self._settle(number, stage, rate, is_last=stage is stream.stages[-1])
-            self._examine(number, stream.stages[: number + 1])
+            if is_last or not is_continuous:
+                self._settle(number, stage, rate, is_last=is_last and not is_continuous)
+                self._examine(number, stream.stages[: number + 1])
 
     def play(self, number: int, stage: TextStage, rate: float) -> None:
         """Sends the training items of a stage, each at its time."""
@@ -82,7 +84,7 @@ class Player:
 
     def send(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
         """Sends one event now. `time_ms` is the time that it carries."""
-        event_id = self._ledger.record_event(item.label, stage=stage, time_ms=time_ms, round=round)
+        event_id = self._ledger.record_event(item, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
     def _settle(self, number: int, stage: TextStage, rate: float, *, is_last: bool) -> None:

@@ -1,7 +1,7 @@
 """Defines the figures of the demo. Pure: numbers in, figures out. Accuracies are in percent, times as the names say.
 
 - first seen: the accuracy of the answers given before the label came back (prequential). No answer counts as wrong.
-- by stage: row r, column s is the accuracy on the test items of stage s after stage r. Test items are never labelled.
+- by stage: a row has the accuracies on the test items of stages 0..r after stage r. Test items are never labelled.
 - label to live: the time from a label's time stamp to the first answer under a version whose offsets cover the label. A
   label that was never covered counts as infinitely late: it moves the percentiles instead of being left out of them.
 - lost, duplicates: the ids in the whole answers topic, compared with the ids that were sent.
@@ -91,14 +91,16 @@ def per_second(phases: Iterable[Throughput]) -> float:
     return round(sum(each.answers for each in known) / seconds, 1) if seconds else 0.0
 
 
-def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits], num_rounds: int) -> tuple[Row, ...]:
-    """Computes the matrix of accuracies, whose row r has the stages 0..r. `hits` is keyed by (round, stage).
+def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits]) -> tuple[Row, ...]:
+    """Computes the matrix of accuracies: a row for each round of tests, with the stages 0..r after stage r.
 
-    >>> accuracy_by_stage({(0, 0): Hits(4, 4, 4), (1, 0): Hits(4, 4, 3), (1, 1): Hits(2, 2, 2)}, 2)
+    `hits` is keyed by (round, stage); the rounds below 0 are no tests.
+
+    >>> accuracy_by_stage({(0, 0): Hits(4, 4, 4), (1, 0): Hits(4, 4, 3), (1, 1): Hits(2, 2, 2)})
     ((100.0,), (75.0, 100.0))
     """
     rows: list[Row] = []
-    for round in range(num_rounds):
+    for round in sorted({round for round, _ in hits if round >= 0}):
         rows.append(tuple(hits.get((round, stage), Hits()).accuracy for stage in range(round + 1)))
     return tuple(rows)
 

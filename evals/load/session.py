@@ -4,7 +4,7 @@ Player, Labeller and Watcher side by side --> all stages done --> answers read b
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +18,11 @@ from evals.load.figures import Figures, Mark, figures
 from evals.load.labeller import Labeller, delays
 from evals.load.ledger import Ledger
 from evals.load.loops import Loops
+from evals.load.oracle import PrequentialFigures, replay
 from evals.load.outbox import LoadOutbox
 from evals.load.player import Player
 from evals.load.readback import read_back
+from evals.load.reference import ReferenceEncoder
 from evals.load.watcher import Watcher
 from evals.streams.stream import Stream
 from rollout.operator import Operator
@@ -41,6 +43,8 @@ class LoadProfile:
     seed: int = 0
     labels: bool = True
     """Whether labels are sent. Without them nothing is learned."""
+    is_continuous: bool = False
+    """Whether the stages follow one another without a pause, and only the end is waited for and tested."""
     is_patient: bool = False
     """Whether answers are read a tenth of a second late, which leaves more of the machine to the service."""
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -64,6 +68,9 @@ class SessionOutcome:
 
     figures: Figures
     curve: list[Point]
+    """Accuracy over time of the answers as given."""
+    beside: Mapping[str, list[Point]]
+    """Accuracy over time of what the answers are compared with, by name."""
     tests: list[Point]
     marks: list[Mark]
 
@@ -93,11 +100,35 @@ def play(
     *,
     say: Callable[[str], None],
     watching: Watching = unwatched,
+    reference: Callable[[], ReferenceEncoder] | None = None,
 ) -> SessionOutcome:
-    """Plays `stream` to its end. `say` takes lines for a human."""
+    """Plays `stream` to its end. `say` takes lines for a human.
+
+    `reference` makes the encoder of the instant oracle, when the stream is over; without it there is no oracle.
+    """
     with session_participants(system, profile, say=say) as participants, watching(participants):
-        participants.player.run(stream, rate=profile.rate)
-    return _outcome(system, participants)
+        participants.player.run(stream, rate=profile.rate, is_continuous=profile.is_continuous)
+    ledger = participants.ledger
+    prequential: PrequentialFigures | None = None
+    curves: dict[str, list[Point]] = {}
+    if reference is not None:
+        encoder = reference()
+        replayed = replay(ledger.asked(), encoder.encode)
+        prequential = replayed.figures(len(stream.stages), encoder=encoder.digest, seed=profile.seed)
+        curves = replayed.curves(ledger.started_ms)
+    snapshot = participants.watcher.snapshot()
+    back = read_back(system.bus, ledger)
+    first_ms = ledger.progress().first_ms
+    marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
+    result = figures(
+        ledger,
+        snapshot,
+        back.audit,
+        dead_letters=back.dead_letters,
+        restarts=system.num_restarts(),
+        prequential=prequential,
+    )
+    return SessionOutcome(result, ledger.curve(), curves, ledger.tests(), sorted(marks))
 
 
 @contextmanager
@@ -139,17 +170,6 @@ def session_participants(
 def _promote(store: Store, version: int) -> None:
     with suppress(NotPossible):  # the controller was faster
         Operator(store, name="the demo").promote(version, now_ms=now_ms())
-
-
-def _outcome(system: SystemUnderTest, participants: Participants) -> SessionOutcome:
-    ledger = participants.ledger
-    snapshot = participants.watcher.snapshot()
-    back = read_back(system.bus, ledger)
-    first_ms = ledger.progress().first_ms
-    marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
-    restarts = system.num_restarts()
-    result = figures(ledger, snapshot, back.audit, dead_letters=back.dead_letters, restarts=restarts)
-    return SessionOutcome(result, ledger.curve(), ledger.tests(), sorted(marks))
 
 
 def _new_run() -> str:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from wire.errors import NotFound
-from wire.records import Drift, Evaluation, ReplicaReport, RolloutPlan, WeightManifest
+from wire.records import Drift, Evaluation, LearnerReport, ReplicaReport, RolloutPlan, WeightManifest
 from wire.store import Store
 
 POLL_INTERVAL_S = 0.25
 NUM_ENTRIES = 100
 """The entries of the history that are read in one poll; more do not come between two."""
 MAX_STALLS = 10_000
+
+DURABLE = "durable"
+"""The step of a publication that comes after its version is served: the wait for the store's disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class ServiceSnapshot:
     swaps: int = 0
     stalls_ms: tuple[float, ...] = ()
     pauses_ms: tuple[float, ...] = ()
+    publish_ms: tuple[float, ...] = ()
+    """How long publications took, from the sums to the notice: of each version that a report was seen of."""
     drifts: int = 0
     drift: Drift | None = None
     """The last drift that the learner detected."""
@@ -88,6 +93,20 @@ class Swaps:
             self.pauses_ms.extend(report.swap_pauses_ms[-new:])
 
 
+class Publications:
+    """Collects how long each version took to be published, from the reports of the learner that were seen."""
+
+    def __init__(self) -> None:
+        self._version = 0
+        self.total_ms: deque[float] = deque(maxlen=MAX_STALLS)
+
+    def add(self, report: LearnerReport) -> None:
+        """Adds the publication of a report's version, unless an earlier report was of it. The disk does not count."""
+        if report.version != self._version and report.publish_ms:
+            self._version = report.version
+            self.total_ms.append(sum(ms for step, ms in report.publish_ms.items() if step != DURABLE))
+
+
 class Watcher:
     """Polls the store in a thread of its own until it is closed."""
 
@@ -97,6 +116,7 @@ class Watcher:
         self._snapshot = ServiceSnapshot()
         self._swaps = Swaps()
         self._published: set[int] = set()
+        self._publications = Publications()
         self._replicas: set[str] = set()
         self._num_replicas = 0
         """How many replicas there were in the first reports."""
@@ -143,6 +163,8 @@ class Watcher:
         self._num_replicas = self._num_replicas or len(self._replicas)
         before = self.snapshot()
         learner = self._store.reports.learner()
+        if learner is not None:
+            self._publications.add(learner)
         versions = {current, *(plan.versions if plan else ())}
         manifests = self._manifests(versions - {0, *before.through})
         served = self._served(plan, before, manifests)
@@ -160,6 +182,7 @@ class Watcher:
             swaps=self._swaps.total,
             stalls_ms=tuple(self._swaps.stalls_ms),
             pauses_ms=tuple(self._swaps.pauses_ms),
+            publish_ms=tuple(self._publications.total_ms),
             drifts=learner.num_drifts if learner else before.drifts,
             drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
             is_rested=learner is None or learner.is_rested,

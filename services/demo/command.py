@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from evals.load.reference import frozen_reference
 from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, play
 from evals.streams.data import load
 from evals.streams.stream import Stream
@@ -125,7 +126,9 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         say("The replicas are ready.")
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(view.say, console)
-            return play(system_of(stack, bus, store), stream, profile, say=plain, watching=watching)
+            reference = partial(frozen_reference, settings.learner, settings.encoder)
+            system = system_of(stack, bus, store)
+            return play(system, stream, profile, say=plain, watching=watching, reference=reference)
 
 
 def system_of(stack: Stack, bus: Bus, store: Store) -> SystemUnderTest:
@@ -162,7 +165,7 @@ def _report(outcome: SessionOutcome, stream: Stream, options: DemoOptions, conso
         report.write_json(outcome.figures, options.json)
     if options.plot is not None:
         title = f"{stream.name}: {stream.num_labels} labels, stage by stage"
-        report.plot(outcome.curve, outcome.tests, outcome.marks, options.plot, title=title)
+        report.plot(outcome, options.plot, title=title)
 
 
 def _since_start_s() -> float:

@@ -12,9 +12,14 @@ from typing import Any
 from rich.table import Table
 
 from evals.load.curve import Point
-from evals.load.figures import Figures, Mark
+from evals.load.figures import Figures
+from evals.load.oracle import PrequentialFigures
+from evals.load.session import SessionOutcome
 from evals.streams.stream import Stream
 
+ARM_COLORS = {"stable": "tab:green", "candidate": "tab:orange", "newest": "tab:purple"}
+BESIDE_COLORS = {"oracle": "tab:red", "without learning": "tab:gray"}
+BEFORE = "before their label was known"
 GAP = 2.5
 """Widths of a bucket without an answer after which the curve is interrupted."""
 
@@ -31,13 +36,14 @@ def table(figures: Figures, stream: Stream) -> Table:
 
 def matrix(figures: Figures, stream: Stream) -> Table:
     """Returns the accuracy by stage: a row for the state after each stage."""
-    names = [stage.name for stage in stream.stages[: len(figures.accuracy_by_stage)]]
+    rows = figures.accuracy_by_stage
+    names = [stage.name for stage in stream.stages[: max(map(len, rows), default=0)]]
     shown = Table(title="percent of the test items that were right, after each stage")
     shown.add_column("after")
     for name in names:
         shown.add_column(_short(name), justify="right")
-    for name, row in zip(names, figures.accuracy_by_stage, strict=True):
-        shown.add_row(name, *(f"{accuracy:.1f}" for accuracy in row))
+    for row in rows:
+        shown.add_row(names[len(row) - 1], *(f"{accuracy:.1f}" for accuracy in row))
     return shown
 
 
@@ -46,19 +52,21 @@ def write_json(figures: Figures, path: Path) -> None:
     path.write_text(json.dumps(figures.as_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def plot(points: Sequence[Point], tests: Sequence[Point], marks: Sequence[Mark], path: Path, *, title: str) -> None:
-    """Draws a PNG of the accuracy over time, of answers and of tests, with a mark at each version's first answer."""
+def plot(outcome: SessionOutcome, path: Path, *, title: str) -> None:
+    """Draws a PNG of the accuracy over time, of answers, of what they are compared with, and of tests, with a mark at
+    each version's first answer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots()
-    for arm, color in (("stable", "tab:green"), ("candidate", "tab:orange")):
-        seconds = [second for second, name in marks if name == arm]
+    for arm, color in ARM_COLORS.items():
+        seconds = [second for second, name in outcome.marks if name == arm]
         axes.vlines(seconds, 0, 100, color=color, linewidth=0.7, alpha=0.5, label=f"new {arm} version ({len(seconds)})")
-    seconds, percents = _with_gaps(points)
-    axes.plot(seconds, percents, color="tab:blue", linewidth=1.6, label="answers, before their label was known")
-    seconds = [point.second for point in tests]
-    percents = [point.accuracy for point in tests]
+    axes.plot(*_with_gaps(outcome.curve), color="tab:blue", linewidth=1.6, label=f"answers, {BEFORE}")
+    for name, points in outcome.beside.items():
+        axes.plot(*_with_gaps(points), color=BESIDE_COLORS[name], linewidth=1.0, label=name)
+    seconds = [point.second for point in outcome.tests]
+    percents = [point.accuracy for point in outcome.tests]
     axes.plot(seconds, percents, "o--", color="black", linewidth=0.8, label="test items of all stages so far")
     axes.set(title=title, xlabel="seconds", ylabel="percent right", ylim=(0, 100))
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
@@ -80,16 +88,19 @@ def _with_gaps(points: Sequence[Point]) -> tuple[list[float], list[float]]:
 
 def _rows(figures: Figures) -> dict[str, str]:
     live = figures.label_to_live_s
+    publication = figures.publish_ms
     latency = figures.latency_ms
     stall = figures.swap_stall_ms
     return {
         "events sent, answered": f"{figures.events}, {figures.answers}",
         "lost, duplicates, dead letters": f"{figures.lost}, {figures.duplicates}, {figures.dead_letters}",
         "accuracy first seen": f"{figures.accuracy_first_seen:.2f} %",
+        "of an instant oracle, and without learning": _beside(figures.prequential),
         "accuracy at the end, all test items": f"{figures.accuracy_final:.2f} %",
         "forgetting": f"{figures.forgetting:.2f} points",
         "label to live, any arm, p50 / p95": f"{_number(live['p50'])} / {_number(live['p95'])} s",
         "label to live, stable arm, p50 / p95": f"{_number(live['stable_p50'])} / {_number(live['stable_p95'])} s",
+        "publication p50 / p95": f"{_number(publication['p50'])} / {_number(publication['p95'])} ms",
         "latency p50 / p99": f"{_number(latency['p50'])} / {_number(latency['p99'])} ms",
         "answers a second, at full speed": f"{figures.events_per_s:.0f}",
         "versions published, swaps": f"{figures.versions_published}, {figures.swaps}",
@@ -101,6 +112,13 @@ def _rows(figures: Figures) -> dict[str, str]:
         "parity with full precision": _pairs(figures.parity, "{:.5f}"),
         "bytes of weights": _pairs(figures.model_bytes, "{:,}"),
     }
+
+
+def _beside(prequential: PrequentialFigures | None) -> str:
+    """Returns what the answers as given are compared with, and their ratio to the oracle."""
+    if prequential is None or prequential.ratio is None:
+        return "-"
+    return f"{prequential.oracle:.2f} % (ratio {prequential.ratio:.3f}), {prequential.without_learning:.2f} %"
 
 
 def _arm(name: str, arm: Mapping[str, float]) -> str:

@@ -1,6 +1,7 @@
 """Provides an example of a stream and of figures, for the tests of what is shown of them."""
 
 from evals.load.figures import Figures
+from evals.load.oracle import PrequentialFigures
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem
 
@@ -14,6 +15,17 @@ FIGURES = Figures(
     duplicates=0,
     dead_letters=0,
     accuracy_first_seen=25.0,
+    prequential=PrequentialFigures(
+        events=4,
+        as_given=25.0,
+        oracle=40.0,
+        without_learning=10.0,
+        ratio=0.625,
+        ratio_low=0.5,
+        ratio_high=0.75,
+        by_stage=((25.0, 40.0, 10.0),),
+        encoder="ab",
+    ),
     accuracy_final=75.0,
     accuracy_by_stage=((100.0,), (50.0, 100.0)),
     forgetting=50.0,
@@ -23,6 +35,7 @@ FIGURES = Figures(
     drifts=2,
     swap_stall_ms={"p50": 0.1, "p99": 0.4},
     label_to_live_s={"p50": 2.0, "p95": 4.0, "stable_p50": 6.0, "stable_p95": None},
+    publish_ms={"p50": 90.0, "p95": 300.0},
     latency_ms={"p50": 12.0, "p99": 31.0},
     events_per_s=640.0,
     arms={"stable": {"version": 2, "answers": 3, "accuracy": 33.33}},

@@ -3,7 +3,9 @@
 import threading
 
 from evals.load.ledger import Ledger
+from evals.load.oracle import AskedEvent
 from evals.load.score import Hits, Label
+from evals.streams.stream import StreamItem
 from wire.records import Answer, Feedback
 
 
@@ -23,7 +25,7 @@ def answer(event_id: str, label: str | None, *, version: int = 1, arm: str = "st
 
 def test_an_id_says_nothing_of_the_label() -> None:
     ledger = Ledger("run")
-    ids = [ledger.record_event(label, stage=0, time_ms=0) for label in ("secret", "secret", "other")]
+    ids = [ledger.record_event(StreamItem("", label), stage=0, time_ms=0) for label in ("secret", "secret", "other")]
     assert ids == ["run-0", "run-1", "run-2"]
     assert [ledger.number_of(each) for each in ids] == [0, 1, 2]
     assert [ledger.number_of(each) for each in ("run-3", "old-1", "run-", "run-x", "run--1", "")] == [None] * 6
@@ -31,7 +33,7 @@ def test_an_id_says_nothing_of_the_label() -> None:
 
 def test_the_first_answer_counts_and_calls_for_the_label() -> None:
     ledger = Ledger("run")
-    event_id = ledger.record_event("a", stage=2, time_ms=1_000)
+    event_id = ledger.record_event(StreamItem("", "a"), stage=2, time_ms=1_000)
     assert ledger.record_answer(answer(event_id, "a"), read_ms=1_050) == 0
     assert ledger.record_answer(answer(event_id, "b", version=2), read_ms=1_060) is None
     progress = ledger.progress()
@@ -45,7 +47,7 @@ def test_the_first_answer_counts_and_calls_for_the_label() -> None:
 
 def test_a_test_item_calls_for_no_label() -> None:
     ledger = Ledger("run")
-    event_id = ledger.record_event("a", stage=0, round=3, time_ms=1_000)
+    event_id = ledger.record_event(StreamItem("", "a"), stage=0, round=3, time_ms=1_000)
     assert ledger.record_answer(answer(event_id, None), read_ms=3_000) is None
     assert ledger.progress().hits == {(3, 0): Hits(1, 1, 0)}
     assert ledger.progress().arms == {}
@@ -61,7 +63,7 @@ def test_answers_to_others_are_left_alone() -> None:
 
 def test_a_label_that_was_sent_twice_lies_where_it_came_first() -> None:
     ledger = Ledger("run")
-    feedback = Feedback(event_id=ledger.record_event("a", stage=0, time_ms=0), label="a", time_ms=7)
+    feedback = Feedback(event_id=ledger.record_event(StreamItem("", "a"), stage=0, time_ms=0), label="a", time_ms=7)
     ledger.record_label(feedback, "feedback.v1/2", 40)
     ledger.record_label(feedback, "feedback.v1/2", 44)
     ledger.record_label(Feedback(event_id="older-0", label="a"), "feedback.v1/2", 50)
@@ -71,7 +73,7 @@ def test_a_label_that_was_sent_twice_lies_where_it_came_first() -> None:
 
 def test_a_wait_ends_with_the_answer() -> None:
     ledger = Ledger("run")
-    event_id = ledger.record_event("a", stage=0, time_ms=0)
+    event_id = ledger.record_event(StreamItem("", "a"), stage=0, time_ms=0)
     assert not ledger.wait(lambda counts: not counts.outstanding, timeout_s=0.01)
     threading.Timer(0.05, ledger.record_answer, [answer(event_id, "a")], {"read_ms": 0}).start()
     assert ledger.wait(lambda counts: not counts.outstanding, timeout_s=10)
@@ -80,6 +82,23 @@ def test_a_wait_ends_with_the_answer() -> None:
 def test_the_curve_is_of_training_events() -> None:
     ledger = Ledger("run")
     for round, label in ((-1, "a"), (-1, "b"), (0, "b")):
-        event_id = ledger.record_event("a", stage=0, round=round, time_ms=5_000)
+        event_id = ledger.record_event(StreamItem("", "a"), stage=0, round=round, time_ms=5_000)
         ledger.record_answer(answer(event_id, label), read_ms=5_020)
     assert [(point.answered, point.right) for point in ledger.curve()] == [(2, 1)]
+
+
+def test_what_came_of_the_training_events_is_told() -> None:
+    ledger = Ledger("run")
+    ids = [
+        ledger.record_event(StreamItem(f"text {number}", "a"), stage=number, time_ms=1_000 + number, round=round)
+        for number, round in enumerate((-1, -1, -2, 0, -1))
+    ]
+    ledger.record_answer(answer(ids[0], "a"), read_ms=1_050)
+    ledger.record_answer(answer(ids[1], "b"), read_ms=1_050)
+    for time_ms in (9, 3):
+        ledger.record_label(Feedback(event_id=ids[0], label="a", time_ms=time_ms), "feedback.v1/0", time_ms)
+    assert ledger.asked() == [
+        AskedEvent("text 0", "a", 0, 1_000, 9, True),
+        AskedEvent("text 1", "a", 1, 1_001, None, False),
+        AskedEvent("text 4", "a", 4, 1_004, None, False),
+    ]

@@ -31,8 +31,8 @@ def test_what_was_not_answered_counts_as_wrong() -> None:
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:
     hits = {(0, 0): Hits(2, 2, 2), (1, 0): Hits(2, 2, 1), (1, 1): Hits(4, 4, 3), (-1, 0): Hits(9, 9, 0)}
-    assert accuracy_by_stage(hits, 2) == ((100.0,), (50.0, 75.0))
-    assert accuracy_by_stage({}, 0) == ()
+    assert accuracy_by_stage(hits) == ((100.0,), (50.0, 75.0))
+    assert accuracy_by_stage({}) == ()
 
 
 @pytest.mark.parametrize(

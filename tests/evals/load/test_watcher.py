@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.load.watcher import ServiceSnapshot, Swaps, Watcher
+from evals.load.watcher import Publications, ServiceSnapshot, Swaps, Watcher
 from tests.evals.load.answerer import FIRST
 from tests.stores import plant_plan
 from wire.config import StoreConfig
@@ -22,6 +22,17 @@ def report(swaps: int, *stalls_ms: float, replica: str = "a", revision: int = 1)
         swap_stalls_ms=stalls_ms,
         swap_pauses_ms=tuple(stall_ms / 2 for stall_ms in stalls_ms),
     )
+
+
+def test_a_publication_counts_once_and_without_the_disk() -> None:
+    publications = Publications()
+    steps = {"solve": 5.0, "publish": 2.0, "durable": 900.0}
+    reports: list[tuple[int, dict[str, float]]] = [(0, {}), (4, steps), (4, {"solve": 5.0})]
+    for version, publish_ms in reports:
+        publications.add(
+            LearnerReport(learner="a", state="learning", time_ms=0, version=version, publish_ms=publish_ms)
+        )
+    assert list(publications.total_ms) == [7.0]
 
 
 def test_only_what_is_new_in_a_report_is_added() -> None:

@@ -2,12 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from rich.console import Console
 
 from evals.load.curve import Point
+from evals.load.session import SessionOutcome
 from services.demo.report import matrix, plot, table, write_json
 from tests.evals.load.examples import FIGURES, STREAM
 
@@ -18,6 +20,17 @@ FROZEN: dict[str, type | set[str]] = {
     "duplicates": int,
     "dead_letters": int,
     "accuracy_first_seen": float,
+    "prequential": {
+        "events",
+        "as_given",
+        "oracle",
+        "without_learning",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "by_stage",
+        "encoder",
+    },
     "accuracy_final": float,
     "accuracy_by_stage": list,
     "forgetting": float,
@@ -27,6 +40,7 @@ FROZEN: dict[str, type | set[str]] = {
     "drifts": int,
     "swap_stall_ms": {"p50", "p99"},
     "label_to_live_s": {"p50", "p95", "stable_p50", "stable_p95"},
+    "publish_ms": {"p50", "p95"},
     "latency_ms": {"p50", "p99"},
     "events_per_s": float,
     "arms": {"stable"},
@@ -55,6 +69,8 @@ def test_the_table_says_what_never_happened() -> None:
     assert "made: 2 stages, 2 labels" in text
     assert "6 / never s" in text
     assert "int8 10" in text
+    assert "40.00 % (ratio 0.625), 10.00 %" in text
+    assert "ratio" not in shown(table(replace(FIGURES, prequential=None), STREAM))
 
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:
@@ -66,5 +82,7 @@ def test_the_matrix_has_a_row_after_each_stage() -> None:
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     points = [Point(float(second), 1.0, 10, second % 10) for second in (0, 1, 2, 8, 9)]
     tests = [Point(5.0, 0.0, 10, 8)]
-    plot(points, tests, [(2.0, "candidate"), (4.5, "stable")], tmp_path / "curve.png", title="made")
+    beside = {"oracle": points, "without learning": []}
+    outcome = SessionOutcome(FIGURES, points, beside, tests, [(2.0, "candidate"), (4.5, "stable")])
+    plot(outcome, tmp_path / "curve.png", title="made")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
