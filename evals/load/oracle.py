@@ -58,7 +58,7 @@ class PrequentialFigures:
     """The 2.5th percentile of the ratio, by a bootstrap over the stages, whose events stay together."""
     ratio_high: float | None
     by_stage: tuple[tuple[float, ...], ...]
-    """As given, oracle and without learning, for the events of each stage."""
+    """The accuracies as given, of the oracle and without learning, for the events of each stage."""
     encoder: str
     """The digest of the frozen encoder."""
 

@@ -10,11 +10,14 @@ from learner.fast.head import ClassRows
 
 
 class NearestMean:
-    """Stores the sum of each class. The scores are cosines."""
+    """Stores the sum of each class, and its direction. The scores are cosines."""
 
     def __init__(self, num_features: int, capacity: int) -> None:
         self._rows = ClassRows(capacity)
         self._sums_CD = torch.zeros(capacity, num_features, dtype=torch.float64)
+        self._directions_CD = torch.zeros(capacity, num_features)
+        self._bias_C = torch.full((capacity,), -torch.inf)
+        """Zero where a class has a sample, so that no other class wins."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -24,9 +27,12 @@ class NearestMean:
         return self._rows.admit(label)
 
     def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
-        self._sums_CD.index_add_(0, self._rows.of(labels), x_BD.double())
+        rows_B = self._rows.of(labels)
+        self._sums_CD.index_add_(0, rows_B, x_BD.double())
+        self._directions_CD[rows_B] = functional.normalize(self._sums_CD[rows_B], dim=1).float()
+        self._bias_C[rows_B] = 0.0
 
     def predict_many(self, x_BD: Tensor) -> Tensor:
-        sums_CD = self._sums_CD[: len(self._rows)]
-        scores_BC = functional.normalize(x_BD, dim=1) @ functional.normalize(sums_CD, dim=1).float().T
-        return scores_BC.masked_fill(~sums_CD.any(dim=1), -torch.inf)
+        num_classes = len(self._rows)
+        directions_CD = self._directions_CD[:num_classes]
+        return functional.normalize(x_BD, dim=1) @ directions_CD.T + self._bias_C[:num_classes]

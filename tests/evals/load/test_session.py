@@ -1,11 +1,14 @@
 """Plays a whole run, on a real broker and a real Redis, with a service whose answers can be worked out by hand."""
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
+import torch
 
 from evals.load.callbacks import Timeouts
 from evals.load.loops import Loops
+from evals.load.reference import ReferenceEncoder
 from evals.load.session import LoadProfile, SessionOutcome, SystemUnderTest, play
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem, TextStage
@@ -23,10 +26,16 @@ def stage(*labels: str, train: int = 10, test: int = 3) -> TextStage:
     return Stage(" ".join(labels), tuple(items), tuple(items[:test]))
 
 
+NAMES = ("red", "green", "blue", "grey")
 STREAM = Stream("made", (stage("red", "green"), stage("blue", "grey")))
 PROFILE = LoadProfile(
     rate=100, label_delay_s=(0.05, 0.2), seed=0, timeouts=Timeouts(answer_s=1, judge_s=0.3, learn_s=20, quiet_s=0.5)
 )
+
+COLORS = ReferenceEncoder(
+    lambda texts: torch.stack([torch.eye(4)[NAMES.index(text.split()[0])] for text in texts]), digest="colors"
+)
+"""Knows the texts of a class to be alike."""
 
 Run = Callable[..., tuple[SessionOutcome, str]]
 
@@ -36,14 +45,17 @@ def run(bus: Bus, store: Store) -> Run:
     """Returns a function that plays the stream on a service that drops or repeats events, or saves on versions."""
 
     def run_session(
-        drops: Collection[int] = (), repeats: Collection[int] = (), saving: bool = False
+        drops: Collection[int] = (),
+        repeats: Collection[int] = (),
+        saving: bool = False,
+        profile: LoadProfile = PROFILE,
     ) -> tuple[SessionOutcome, str]:
         lines: list[str] = []
         answerer = Answerer(bus, store, drops=drops, repeats=repeats, saving=saving)
         loops = Loops(answerer)
         with loops:
             system = SystemUnderTest(bus=bus, store=store, check=loops.check, num_restarts=lambda: 1)
-            outcome = play(system, STREAM, PROFILE, say=lines.append)
+            outcome = play(system, STREAM, profile, say=lines.append, reference=lambda: COLORS)
         return outcome, "\n".join(lines)
 
     return run_session
@@ -73,6 +85,20 @@ def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
     assert {arm for _, arm in outcome.marks} == {"stable", "candidate"}
     assert "promoted by the demo" in lines
     assert "first answer" in lines
+
+
+def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_beside_an_oracle(run: Run) -> None:
+    outcome, lines = run(profile=replace(PROFILE, rate=10, is_continuous=True))
+    figures = outcome.figures
+    assert figures.accuracy_by_stage == ((100.0, 100.0),)
+    assert figures.forgetting == 0.0
+    assert "red green: learned" not in lines
+    known = figures.prequential
+    assert known is not None
+    assert (known.events, known.encoder, len(known.by_stage)) == (40, "colors", 2)
+    assert known.as_given == figures.accuracy_first_seen
+    assert 0.0 < known.oracle < 100.0  # the first text of each class comes before its label
+    assert sum(point.answered for point in outcome.beside["oracle"]) == 40
 
 
 def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
