@@ -1,5 +1,7 @@
 """Ragged attention against the definition, and against itself in other batches."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.attention import EqualLengths, attention, group_equal, library, reference
+from tests.kernels import tolerances
 
 HEADS = 3
 HEAD = 16
@@ -31,7 +34,8 @@ def test_groups_are_neighbours_of_one_length() -> None:
 def test_equals_the_definition(lengths: list[int], seed: int) -> None:
     qkv_TW, offsets = rows(sorted(lengths), seed=seed)
     found = attention(qkv_TW, group_equal(offsets), num_heads=HEADS)
-    assert torch.allclose(found, reference.attention(qkv_TW, offsets, HEADS), atol=5e-6)
+    plain, exact = (reference.attention(rows_TW, offsets, HEADS) for rows_TW in (qkv_TW, qkv_TW.double()))
+    tolerances.assert_as_good(found, plain, exact)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5, 8, 15, 16, 17, 33, library.SHORT - 1, library.SHORT, 100])
@@ -46,18 +50,23 @@ def test_a_sequence_does_not_depend_on_its_neighbours(length: int) -> None:
 def test_heads_of_any_width(width: int) -> None:
     qkv_TW = torch.randn(21, 3 * 2 * width, generator=torch.Generator().manual_seed(1))
     found = attention(qkv_TW, group_equal([0, 4, 21]), num_heads=2)
-    assert torch.allclose(found, reference.attention(qkv_TW, [0, 4, 21], 2), atol=5e-6)
+    plain, exact = (reference.attention(rows_TW, [0, 4, 21], 2) for rows_TW in (qkv_TW, qkv_TW.double()))
+    tolerances.assert_as_good(found, plain, exact)
 
 
 @pytest.mark.parametrize("lengths", [[3, 3, 5], [library.SHORT, 60]])
 def test_gradients_flow(lengths: list[int]) -> None:
     qkv_TW, offsets = rows(lengths)
-    ours = qkv_TW.clone().requires_grad_()
-    theirs = qkv_TW.clone().requires_grad_()
-    attention(ours, group_equal(offsets), num_heads=HEADS).square().sum().backward()  # type: ignore[no-untyped-call]
-    reference.attention(theirs, offsets, HEADS).square().sum().backward()  # type: ignore[no-untyped-call]
-    assert ours.grad is not None and theirs.grad is not None
-    assert torch.allclose(ours.grad, theirs.grad, atol=1e-5)
+
+    def gradient(attend: Callable[[Tensor], Tensor], rows_TW: Tensor) -> Tensor:
+        rows_TW = rows_TW.clone().requires_grad_()
+        attend(rows_TW).square().sum().backward()  # type: ignore[no-untyped-call]
+        assert rows_TW.grad is not None
+        return rows_TW.grad
+
+    plainly = partial(reference.attention, offsets=offsets, num_heads=HEADS)
+    found = gradient(lambda rows_TW: attention(rows_TW, group_equal(offsets), num_heads=HEADS), qkv_TW)
+    tolerances.assert_as_good(found, gradient(plainly, qkv_TW), gradient(plainly, qkv_TW.double()))
 
 
 def test_large_scores_do_not_overflow() -> None:

@@ -13,6 +13,7 @@ from kernels.linear_i4 import IMPLS, reference
 from kernels.linear_i4.library import LIBRARY, Pack
 from kernels.linear_i4.native import NATIVE
 from kernels.linear_i4.reference import GROUP, Int4Weight
+from tests.kernels import tolerances
 
 HI = torch.zeros(3, 32, dtype=torch.uint8)
 M = torch.ones(3, 1, dtype=torch.uint8)
@@ -101,7 +102,7 @@ def test_extreme_sums_are_exact(impl: dispatch.Impl[Pack], hi: int, sign: int, n
 @given(st.integers(1, 40), st.integers(0, 1 << 30))
 @settings(max_examples=40)
 def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
-    """The error is at most half a quantization step of every input: the sums are exact."""
+    """The error is at most half a quantization step of every input, and the epilogue's: the sums are exact."""
     layer = weight(16, 2, seed=seed)
     x_MK = rows(num_rows, 128, seed=seed)
     _, scale_M1, _ = linear_i8.reference.quantize_rows(x_MK)
@@ -109,8 +110,8 @@ def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
     w_NK = q4_NK * layer.scale_N.double()[:, None]
     assert layer.bias_N is not None
     exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
-    bound_MN = scale_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
-    assert ((reference.linear(x_MK, layer).double() - exact_MN).abs() <= bound_MN).all()
+    bound_MN = tolerances.half_step(scale_M1) * w_NK.abs().sum(dim=1) + tolerances.epilogue(x_MK, layer.as_int8())
+    tolerances.assert_within(reference.linear(x_MK, layer), exact_MN, bound_MN)
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 5, 300])

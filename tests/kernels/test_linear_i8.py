@@ -14,6 +14,7 @@ from kernels.linear_i8 import IMPLS, library, reference
 from kernels.linear_i8.library import INT8, LIBRARY, Pack
 from kernels.linear_i8.native import NATIVE
 from kernels.linear_i8.reference import Int8Weight
+from tests.kernels import tolerances
 
 SIZES = (1, 3, 17, 123)
 CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
@@ -113,8 +114,8 @@ def test_an_absent_operation_is_a_reason() -> None:
 def test_rows_are_within_half_a_quantization_step(num_in: int, num_rows: int, size: float, seed: int) -> None:
     x_MK = rows(num_rows, num_in, seed=seed) * size
     q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
-    error_MK = (x_MK.double() - min_M1.double() - scale_M1.double() * q_MK.double()).abs()
-    assert (error_MK <= scale_M1.double() * 0.5001 + 1e-8).all()
+    found_MK = min_M1.double() + scale_M1.double() * q_MK.double()
+    tolerances.assert_within(found_MK, x_MK.double(), tolerances.half_step(scale_M1) + reference.EPSILON)
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 1 << 30))
@@ -132,18 +133,18 @@ def test_a_constant_row_is_exact() -> None:
     layer = weight(3, 8)
     x_MK = torch.full((1, 8), 5.0)
     exact = 5.0 * (layer.q_NK.double().sum(dim=1) * layer.scale_N.double()) + layer.bias_N.double()
-    assert torch.allclose(reference.linear(x_MK, layer)[0].double(), exact, rtol=1e-6)
+    tolerances.assert_within(reference.linear(x_MK, layer)[0], exact, tolerances.epilogue(x_MK, layer)[0])
 
 
 def test_result_is_near_the_float_product() -> None:
-    """The error is at most half a quantization step of every input: the sums are exact."""
+    """The error is at most half a quantization step of every input, and the epilogue's: the sums are exact."""
     layer = weight(64, 384)
     x_MK = rows(50, 384)
     _, scale_M1, _ = reference.quantize_rows(x_MK)
     w_NK = layer.q_NK.double() * layer.scale_N.double()[:, None]
     exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
-    bound_MN = scale_M1.double() * 0.5001 * w_NK.abs().sum(dim=1) + 1e-4
-    assert ((reference.linear(x_MK, layer).double() - exact_MN).abs() <= bound_MN).all()
+    bound_MN = tolerances.half_step(scale_M1) * w_NK.abs().sum(dim=1) + tolerances.epilogue(x_MK, layer)
+    tolerances.assert_within(reference.linear(x_MK, layer), exact_MN, bound_MN)
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 4, 5, 32, 33, 300])

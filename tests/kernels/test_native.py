@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from kernels import native
 from kernels.linear_i8 import reference
 from kernels.linear_i8.native import ADD, GELU, linear, pack_weight
 from kernels.native import address, binding, build
+from tests.kernels import tolerances
 
 GENERATOR = torch.Generator().manual_seed(0)
+
+GELU_ERROR = 1e-4
+"""What kernels/native/source/rows.h promises: an eighth of the 8-bit resolution of MiniLM's narrowest row."""
 
 
 @pytest.fixture
@@ -107,7 +112,7 @@ def test_rows_are_quantized_to_the_bit(isa: str) -> None:
 
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 96), (96, 128)])
 def test_epilogues(isa: str, num_out: int, num_in: int) -> None:
-    """ADD adds the reference's y exactly; the GELU is within 1e-4 of the exact one."""
+    """ADD adds the reference's y exactly; the GELU is piecewise, or a polynomial."""
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     layer = reference.Int8Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
     packed = pack_weight(layer)
@@ -115,7 +120,7 @@ def test_epilogues(isa: str, num_out: int, num_in: int) -> None:
     y_MN = reference.linear(x_MK, layer)
     assert y_MN.abs().max() > 5
     gelu_MN = linear(x_MK, packed, num_out, isa=isa, epilogue=GELU)
-    assert (gelu_MN - torch.nn.functional.gelu(y_MN)).abs().max() < 1e-4
+    assert (gelu_MN.double() - functional.gelu(y_MN.double())).abs().max() < GELU_ERROR
     stored_MN = torch.randn(43, num_out, generator=GENERATOR)
     sum_MN = stored_MN.clone()
     native.raise_for_status(native.kernels(isa).linear(ADD, address(x_MK), 43, address(packed), address(sum_MN)))
@@ -141,9 +146,10 @@ def test_norms_and_means(isa: str) -> None:
     found = x_MD.clone()
     norm = binding.Norm(address(gain_D), address(bias_D), None, 1e-5)
     native.kernels(isa).norm_rows(address(found), binding.Shape(9, 48), norm)
-    assert torch.allclose(found, torch.nn.functional.layer_norm(x_MD, (48,), gain_D, bias_D, 1e-5), atol=1e-5)
+    exact_MD = functional.layer_norm(x_MD.double(), (48,), gain_D.double(), bias_D.double(), 1e-5)
+    tolerances.assert_within(found, exact_MD, tolerances.layer_norm(x_MD, gain_D, bias_D))
     offsets_B = torch.tensor([0, 1, 6, 9], dtype=torch.int32)
     means_BD = torch.empty(3, 48)
     native.kernels(isa).mean_rows(address(x_MD), 48, address(offsets_B), 3, address(means_BD))
-    expected = torch.stack([x_MD[:1].mean(0), x_MD[1:6].mean(0), x_MD[6:].mean(0)])
-    assert torch.allclose(means_BD, expected, atol=1e-6)
+    for mean_D, x_SD in zip(means_BD, (x_MD[:1], x_MD[1:6], x_MD[6:]), strict=True):
+        tolerances.assert_within(mean_D, x_SD.double().mean(dim=0), tolerances.mean(x_SD))
