@@ -7,6 +7,7 @@
     kafka_latency.py, kafka_throughput.py, swap_stall.py (with version_faker.py)         the service
     learner_pace.py, head_update.py, label_flips.py, backlog.py          the learner
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
+    live.py       a service that learns while it answers, beside an instant oracle
     chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all
 
 Fixtures --> measure(fixtures) --> rows, one call after the other --> terminal and build/bench/results.jsonl

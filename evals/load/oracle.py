@@ -64,7 +64,7 @@ class PrequentialFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class ReplayedRun:
     """The events whose label came back, in the order of time, and `right_NV`: which were named rightly (bool)."""
 
     events: Sequence[AskedEvent]
@@ -100,7 +100,7 @@ class Replay:
         )
 
 
-def replay(asked: Sequence[AskedEvent], encode: Callable[[Sequence[str]], Tensor]) -> Replay:
+def replay(asked: Sequence[AskedEvent], encode: Callable[[Sequence[str]], Tensor]) -> ReplayedRun:
     """Replays a run with its own times. `encode` is the frozen encoder: it returns unit vectors z_ND."""
     known = [event for event in asked if event.label_ms is not None]
     events = sorted(known, key=lambda event: event.sent_ms)
@@ -108,7 +108,7 @@ def replay(asked: Sequence[AskedEvent], encode: Callable[[Sequence[str]], Tensor
     first_ends_ms = events[int(FIRST_SHARE * len(events))].sent_ms if events else 0
     as_given = [event.is_right for event in events]
     columns = [as_given, _nearest_mean(events, z_ND), _nearest_mean(events, z_ND, until_ms=first_ends_ms)]
-    return Replay(events, torch.tensor(columns, dtype=torch.bool).T)
+    return ReplayedRun(events, torch.tensor(columns, dtype=torch.bool).T)
 
 
 def _nearest_mean(events: Sequence[AskedEvent], z_ND: Tensor, *, until_ms: float = float("inf")) -> list[bool]:
