@@ -69,13 +69,19 @@ class Knowledge:
     def learn(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
         """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others."""
         admitted = list[Sample]()
-        for sample in samples:
+        for each in samples:
+            if each.is_correction:  # what it corrects may be among the samples before it
+                self._learn_admitted(admitted, drift)
+                admitted = []
+            sample = self._corrected(each) if each.is_correction else each
+            if sample is None:
+                continue
             self.classes.count_label(sample.label)
-            weaker = self._weaker(sample)
+            weaker = self.classes.in_the_way_of(sample)
             if weaker:  # the samples before this one count in the choice of the class that makes room
                 self._learn_admitted(admitted, drift)
                 admitted = []
-            if self._has_row(sample) or self._make_room(sample.label, weaker):
+            if self.classes.has_row_for(sample) or self._make_room(sample.label, weaker):
                 admitted.append(sample)
             else:
                 self.counts["over_capacity"] += 1
@@ -124,17 +130,13 @@ class Knowledge:
         """Takes every sample out whose subject `holds` names; returns how many there were, by memory.
 
         A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
-        `keep_alive` is called now and then: making the head anew takes seconds.
-        Not taken back: the gradient steps that the trained blocks have made on the texts. Rejected: training the blocks
-        anew from the start (minutes, and every version since the first was made on top of them).
+        `keep_alive` is called now and then: making the head anew takes seconds. The gradient steps on the texts stay.
+        Rejected: training the blocks anew (minutes, and every version was made on top of them).
         """
         is_complete = self.fast_head.ridge.num_samples == len(self.replay)
         gone = [sample for sample in self.replay.samples() if holds(sample.subject)]
-        removed = {
-            "replay": _take_out(self.replay, holds),
-            "holdout": _take_out(self.holdout.samples, holds),
-            "fresh": _take_out(self.fresh, holds),
-        }
+        memories = {"replay": self.replay, "holdout": self.holdout.samples, "fresh": self.fresh}
+        removed = {name: memory.erase(holds) for name, memory in memories.items()}
         if self.round is not None:
             self.round.wait()
             self.drop()
@@ -180,23 +182,6 @@ class Knowledge:
         heads = [self.fast_head] if self.round is None else [self.fast_head, self.round.next_fast_head]
         return {head.served.key for head in heads}
 
-    def _weaker(self, sample: Sample) -> list[str]:
-        """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""
-        needs_no_room = sample.is_in_holdout or not self.classes.is_full or sample.label in self.classes
-        return [] if needs_no_room else self.classes.weaker(sample.label)
-
-    def _has_row(self, sample: Sample) -> bool:
-        """Whether the class of `sample` has a row or gets a free one.
-
-        A holdout sample takes no row, but while there are free rows it may come before its class has one.
-        """
-        is_new = sample.label not in self.classes
-        if is_new and self.classes.is_full:
-            return False
-        if is_new and not sample.is_in_holdout:
-            self.classes.admit(sample.label)
-        return True
-
     def _make_room(self, label: str, weaker: Sequence[str]) -> bool:
         """Gives `label` the row of the weakest class of which the memory holds all. False where there is none."""
         ridge = self.fast_head.ridge
@@ -209,7 +194,7 @@ class Knowledge:
         """Takes out all that was learnt of a class, and gives its row to another."""
         samples = self.replay.of(old)
         if self.round is not None:
-            self.round.evict(samples, old, new)
+            self.round.change_next(lambda following: following.evict(samples, old, new))
         self.fast_head.evict(samples, old, new)
         for memory in (self.replay, self.fresh, self.holdout.samples):
             memory.erase_class(old)
@@ -219,6 +204,24 @@ class Knowledge:
         self.classes.admit(new)
         self.break_lineage("a class lost its row to another")
         log.info("class_evicted", evicted=old, admitted=new)
+
+    def _corrected(self, correction: Sample) -> Sample | None:
+        """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
+        event = hash_of(encoded_key(correction.key))
+
+        def is_wrong(sample: Labelled) -> bool:
+            return sample.event == event and sample.label != correction.label
+
+        learnt = self.replay.take_out(is_wrong)
+        self.fresh.take_out(is_wrong)
+        self.fast_head.unlearn_many(learnt)
+        if self.round is not None:
+            self.round.change_next(lambda following: following.take_out(learnt))
+        wrong = learnt + self.holdout.samples.take_out(is_wrong)
+        self.counts["corrected" if wrong else "corrections_without_effect"] += 1
+        if self.fast_head.ridge.num_samples > len(self.replay):
+            self.break_lineage("a label was corrected while the memory did not hold everything")
+        return correction.about(wrong[0].text, wrong[0].subject) if wrong else None
 
     def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
         holdout = [self._to_labelled(sample) for sample in samples if sample.is_in_holdout]
@@ -250,8 +253,3 @@ class Knowledge:
         else:
             self.drop()
         return is_adopted
-
-
-def _take_out(memory: Replay[Labelled], holds: Callable[[str], bool]) -> int:
-    subjects = {sample.subject for sample in memory.samples()}
-    return sum(memory.erase(subject) for subject in subjects if holds(subject))

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from learner.labels.sample import Sample
 from wire.recent import hash_of
 
 MAX_OTHERS: Final = 16_384
@@ -73,6 +74,23 @@ class Classes:
     def evict(self, label: str) -> int:
         """Takes its row from a class; returns how many labels it had."""
         return self._labels.pop(label)
+
+    def in_the_way_of(self, sample: Sample) -> list[str]:
+        """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""
+        needs_no_room = sample.is_in_holdout or not self.is_full or sample.label in self
+        return [] if needs_no_room else self.weaker(sample.label)
+
+    def has_row_for(self, sample: Sample) -> bool:
+        """Whether the class of `sample` has a row or gets a free one.
+
+        A holdout sample takes no row, but while there are free rows it may come before its class has one.
+        """
+        is_new = sample.label not in self
+        if is_new and self.is_full:
+            return False
+        if is_new and not sample.is_in_holdout:
+            self.admit(sample.label)
+        return True
 
     def weaker(self, label: str) -> list[str]:
         """Returns the provisional classes with fewer labels than a class without a row, those with the fewest first."""

@@ -12,10 +12,11 @@ ambiguous in two cases: it matches several answers, or it matches one by its id 
 labelled before.
 
 Each label has exactly one outcome: matched, late (its answer has left the window), duplicate (its event was labelled
-before), orphan (no answer came while it was parked), refused (by itself) or quarantined (ambiguous, or held beside its
-answer); the rest is parked. `early` counts what was parked. A label that is quarantined leaves its answer waiting for a
-better one. An event that is answered again keeps its first answer, and the receipts of all its answers are valid. A
-label that carries the text of its event needs no answer, unless the event was erased.
+before), correction (the same, but approved: it replaces the first label), orphan (no answer came while it was parked),
+refused (by itself) or quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was
+parked. A label that is quarantined leaves its answer waiting for a better one. An event that is answered again keeps
+its first answer, and the receipts of all its answers are valid. A label that carries the text of its event needs no
+answer, unless the event was erased.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks)
 and a Bloom filter for the ids (a false positive would silently drop a label).
@@ -175,8 +176,14 @@ class Join:
         if matches:
             return Unmatched.AMBIGUOUS
         if is_labelled:
-            return Unmatched.DUPLICATE
+            return self._repeated(feedback)
         return Unmatched.LATE if alias in self._expired or alias in self._erased else Unmatched.WAIT
+
+    def _repeated(self, feedback: Feedback) -> Unmatched:
+        """Returns what becomes of a label whose event was labelled before. A correction must name the event wholly."""
+        if not self._trust.may_correct(feedback):
+            return Unmatched.DUPLICATE
+        return Unmatched.CORRECTION if feedback.event_source is not None else Unmatched.AMBIGUOUS
 
     def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> Sample | None:
         """Counts the outcome of a label; returns the sample where it is joined and not held."""
@@ -185,6 +192,9 @@ class Join:
         self._outcomes.add(answer_or_reason.value)
         if answer_or_reason is Unmatched.AMBIGUOUS:
             self._quarantine(AMBIGUOUS, feedback)
+        if answer_or_reason is Unmatched.CORRECTION:
+            sample = make_sample(Waiting.from_label(feedback), feedback, holdout_share=self._holdout_share)
+            return msgspec.structs.replace(sample, is_correction=True)
         return None
 
     def _park(self, feedback: Feedback) -> None:

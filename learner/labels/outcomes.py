@@ -24,6 +24,7 @@ class Unmatched(Enum):
     ORPHAN = "orphan"
     DUPLICATE = "duplicate"
     AMBIGUOUS = f"quarantined_{AMBIGUOUS}"
+    CORRECTION = "correction"
 
 
 ADVICE: Final = {

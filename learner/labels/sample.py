@@ -19,7 +19,8 @@ HOLDOUT_SEED: Final = 0x6865_6C64
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Holds a text and its true label. `subject` is the event's key.
 
-    Where the text came with the label, no answer is known: `arm` is "", and nothing is scored.
+    Where the text came with the label, no answer is known: `arm` is "", and nothing is scored. A correction replaces
+    what was learnt of its event: its `text` is that of the label, or "".
 
     A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
     """
@@ -37,10 +38,15 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     is_approved: bool = False
     answer_time_ms: int = 0
     event_source: str = ""
+    is_correction: bool = False
 
     @property
     def key(self) -> EventKey:
         return (self.event_source, self.event_id)
+
+    def about(self, text: str, subject: str) -> "Sample":
+        """Returns this label as that of `text`, which is about `subject`."""
+        return msgspec.structs.replace(self, text=text, subject=subject)
 
     @property
     def is_answered(self) -> bool:

@@ -72,6 +72,10 @@ class LabelTrust:
         is_required = self._receipts is not None and self._config.require_receipts
         return bool(feedback.text.strip()) and (not is_required or bool(feedback.approval))
 
+    def may_correct(self, feedback: Feedback) -> bool:
+        """Whether the label may replace an earlier one of its event: an operator has approved it."""
+        return self._receipts is not None and bool(feedback.approval)
+
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
         if sample.is_approved and self._receipts is not None:

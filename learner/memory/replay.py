@@ -145,13 +145,18 @@ class Replay(Generic[T]):
         pairs = list(chain.from_iterable(self._heaps.values()))
         return _samples_of(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
 
-    def erase(self, subject: str) -> int:
-        """Removes every sample about `subject`; returns how many there were. Later samples fill their places."""
-        if not subject:
-            raise ValueError("no subject: samples without one cannot be told from each other")
-        num_before = len(self)
-        self._filter(lambda sample: sample.subject != subject)
-        return num_before - len(self)
+    def erase(self, holds: Callable[[str], bool]) -> int:
+        """Removes every sample whose subject `holds` names; returns how many there were. It is asked once for each."""
+        subjects = {sample.subject for sample in self.samples()}
+        erased = {subject for subject in subjects if subject and holds(subject)}
+        return len(self.take_out(lambda sample: sample.subject in erased))
+
+    def take_out(self, is_unwanted: Callable[[T], bool]) -> list[T]:
+        """Removes and returns every unwanted sample. Later samples fill their places."""
+        gone = [sample for sample in self.samples() if is_unwanted(sample)]
+        if gone:
+            self._filter(lambda sample: not is_unwanted(sample))
+        return gone
 
     def of(self, label: str) -> list[T]:
         """Returns the samples of a class."""

@@ -103,6 +103,18 @@ class NextHead:
             self._carry_over.evict(left, old, new)
         self.head.evict(list(learnt.elements()), old, new)
 
+    def take_out(self, samples: Sequence[Labelled]) -> None:
+        """Takes samples out: of the head where they were learnt, else of what is still to be learnt."""
+        for sample in samples:
+            if sample in self._waiting:
+                self._waiting.remove(sample)
+            elif sample not in self._todo:
+                self.head.unlearn_many([sample])
+            else:
+                self._todo.remove(sample)
+                if self._carry_over is not None:
+                    self._carry_over.take_out(sample)
+
     @property
     def has_memory(self) -> bool:
         """Whether samples of the memory are not learnt yet."""

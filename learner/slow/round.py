@@ -146,11 +146,11 @@ class SlowRound:
             self.wait()
             self._next.learn_waiting()
 
-    def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """Takes a class, which is `samples`, out of the next fast head too, and gives its row to another."""
+    def change_next(self, change: Callable[[NextHead], None]) -> None:
+        """Does to the next fast head what was done to the current one. Before the memory is read it does nothing."""
         if self._next is not None:
             self.wait()
-            self._next.evict(samples, old, new)
+            change(self._next)
 
     @property
     def progress(self) -> float:

@@ -46,9 +46,14 @@ def feedback(
         str | None, typer.Option("--event-source", help="That of the event: an id is unique within it")
     ] = None,
     text: Annotated[str, typer.Option("--text", help="That of the event, where its answer no longer waits")] = "",
+    correct: Annotated[
+        bool, typer.Option("--correct", help="It replaces an earlier label of the event; you vouch for it")
+    ] = False,
 ) -> None:
     """Tell the learner the label of an event."""
+    from services.keys import key_bytes
     from wire.bus import Bus
+    from wire.receipts import Receipts
     from wire.records import Feedback
 
     record = Feedback(
@@ -61,7 +66,11 @@ def feedback(
         event_source=event_source,
         text=text,
     )
+    if correct and event_source is None:
+        raise typer.BadParameter("name the source of the event: --event-source http for events over HTTP")
     settings = context.attached()
+    if correct:
+        record = Receipts(key_bytes(settings)).approved(record)
     failures: list[Exception] = []
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
         publisher = bus.publisher()

@@ -85,6 +85,6 @@ def pairs(samples: list[Sample]) -> list[tuple[str, str]]:
 
 def num_outcomes(join: Join) -> int:
     """Returns how many labels have an outcome, or are parked."""
-    num_final = sum(join.counts[name] for name in ("matched", "late", "duplicate", "orphan"))
+    num_final = sum(join.counts[name] for name in ("matched", "late", "duplicate", "orphan", "correction"))
     num_distrusted = sum(num for name, num in join.counts.items() if name.startswith(("refused_", "quarantined_")))
     return num_final + num_distrusted + join.num_parked

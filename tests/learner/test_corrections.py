@@ -1,0 +1,133 @@
+"""Corrected labels: afterwards a learner knows what one knows that was told the right label at first."""
+
+import msgspec
+import pytest
+import torch
+
+from learner.learner import Learner
+from learner.state.snapshot import decode, encode
+from tests.learner.small_learner import small_learner
+from tests.learner.streams import feedback, label_of, labelled_events, stream, text_of
+from wire.receipts import Receipts
+from wire.records import Feedback
+
+NUM_EVENTS = 100
+RECEIPTS = Receipts(b"a key for tests")
+
+
+def misled(number: int, *, trainable_layers: int = 0, **changed: float | str) -> Learner:
+    """Returns a learner that was told a wrong label of one event."""
+    it = small_learner(RECEIPTS, trainable_layers=trainable_layers, **changed)
+    it.learn(stream(0, number), {})
+    it.learn(labelled_events([number], label=label_of(number + 1)), {})
+    it.learn(stream(number + 1, NUM_EVENTS), {})
+    return it
+
+
+def correction(number: int) -> Feedback:
+    return RECEIPTS.approved(msgspec.structs.replace(feedback(number), event_source=""))
+
+
+def in_holdout(learner: Learner) -> set[str]:
+    return {sample.text for sample in learner.holdout.samples.samples()}
+
+
+def number_of(*, is_in_holdout: bool) -> int:
+    """Returns an event that is learnt, or one that belongs to the holdout."""
+    it = small_learner(trainable_layers=0)
+    for number in range(20, NUM_EVENTS):
+        before = len(it.holdout)
+        it.learn(labelled_events([number]), {})
+        if (len(it.holdout) > before) == is_in_holdout:
+            return number
+    raise AssertionError("no such event")
+
+
+def assert_same(one: Learner, other: Learner) -> None:
+    mine, theirs = one.fast_head, other.fast_head
+    assert mine.ridge.classes == theirs.ridge.classes
+    assert all(torch.equal(value, theirs.export()[name]) for name, value in mine.export().items())
+    for name in ("replay", "fresh"):
+        assert getattr(one.knowledge, name).samples() == getattr(other.knowledge, name).samples()
+    assert one.holdout.samples.samples() == other.holdout.samples.samples()
+
+
+@pytest.mark.parametrize("is_in_holdout", [False, True], ids=["learnt", "holdout"])
+def test_the_wrong_label_leaves_no_trace(is_in_holdout: bool) -> None:
+    number = number_of(is_in_holdout=is_in_holdout)
+    it = misled(number)
+    told = small_learner(RECEIPTS, trainable_layers=0)
+    told.learn(stream(0, NUM_EVENTS), {})
+    it.learn([correction(number)], {})
+    assert_same(it, told)
+    assert it.counts["corrected"] == 1
+    assert it.knowledge.lineage.gap == ""
+
+
+def test_a_correction_in_the_same_batch_as_its_label_counts() -> None:
+    number = number_of(is_in_holdout=False)
+    it = small_learner(RECEIPTS, trainable_layers=0)
+    wrong = labelled_events([number], label=label_of(number + 1))
+    it.learn([*stream(0, number), *wrong, correction(number), *stream(number + 1, NUM_EVENTS)], {})
+    told = small_learner(RECEIPTS, trainable_layers=0)
+    told.learn(stream(0, NUM_EVENTS), {})
+    assert_same(it, told)
+
+
+def test_a_correction_that_comes_again_changes_nothing() -> None:
+    number = number_of(is_in_holdout=False)
+    it = misled(number)
+    it.learn([correction(number)], {})
+    before = it.fast_head.export()
+    restored = small_learner(RECEIPTS, trainable_layers=0)
+    restored.restore(decode(encode(it.export(None))))
+    restored.learn([correction(number)], {})
+    assert all(torch.equal(value, restored.fast_head.export()[name]) for name, value in before.items())
+    assert (restored.counts["corrected"], restored.counts["corrections_without_effect"]) == (1, 1)
+
+
+def test_a_label_that_nobody_approved_corrects_nothing() -> None:
+    number = number_of(is_in_holdout=False)
+    it = misled(number)
+    before = it.fast_head.export()
+    num_duplicates = it.join.counts["duplicate"]
+    it.learn([msgspec.structs.replace(feedback(number), event_source="")], {})
+    assert all(torch.equal(value, it.fast_head.export()[name]) for name, value in before.items())
+    assert it.join.counts["duplicate"] == num_duplicates + 1
+
+
+def test_a_correction_must_name_the_source_of_its_event() -> None:
+    """An id is unique within its source only."""
+    it = misled(20)
+    (held,) = it.learn([RECEIPTS.approved(feedback(20))], {})
+    assert (held.reason, it.counts["corrected"]) == ("ambiguous", 0)
+
+
+def test_what_the_memory_has_dropped_cannot_be_corrected() -> None:
+    it = misled(20, replay_samples=10)
+    held = {sample.text for sample in it.replay.samples()} | in_holdout(it)
+    number = next(number for number in range(NUM_EVENTS) if text_of(number) not in held)
+    wrong = feedback(number, label=label_of(number + 1))
+    assert it.learn([RECEIPTS.approved(msgspec.structs.replace(wrong, event_source=""))], {}) == []
+    assert it.counts["corrections_without_effect"] == 1
+    assert it.knowledge.lineage.gap
+
+
+def test_the_next_encoder_forgets_the_wrong_label_too() -> None:
+    """The label is corrected at every point of a round; the head of the next encoder is made of the right labels."""
+    number = number_of(is_in_holdout=False)
+    num_units = 0
+    is_over = False
+    while not is_over:
+        it = misled(number, trainable_layers=1)
+        for _ in range(num_units):
+            it.tick()
+        it.learn([correction(number)], {})
+        is_over = it.knowledge.round is None and num_units > 0
+        while it.has_work:
+            it.tick()
+        head = it.fast_head
+        again = head.successor(head.served)
+        again.relearn(it.replay.samples())
+        assert all(torch.equal(value, again.export()[name]) for name, value in head.export().items())
+        num_units += 3
