@@ -89,10 +89,9 @@ class Engine:
         """The stalls of the last swaps. Any thread may ask."""
         return self._stalls.report
 
-    @property
-    def seen_number(self) -> int:
-        """The number of the active versions under which a batch last began."""
-        return self._stalls.seen_number
+    def await_batch(self, number: int, timeout_s: float) -> bool:
+        """Waits until a batch has begun under the versions `number`, or later ones. Returns False after `timeout_s`."""
+        return self._stalls.await_number(number, timeout_s)
 
     def check(self, *, batch_timeout_s: float) -> None:
         """Raises Unhealthy where the thread has ended, or has hung.

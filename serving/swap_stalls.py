@@ -7,6 +7,7 @@ pause has. So the pause before the last batch without a swap is reported beside 
 a stall and a pause of 0.
 """
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ class SwapStalls:
         self._pause_ms = 0.0
         self._num = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=NUM_STALLS)  # stall and pause in ms
+        self._has_begun = threading.Condition()  # a batch, under another number
 
     @property
     def report(self) -> StallReport:
@@ -53,7 +55,14 @@ class SwapStalls:
             swaps.append((pause_ms, self._pause_ms))
         self._recent.extend(swaps)
         self._num += len(swaps)
-        self.seen_number = number
+        with self._has_begun:
+            self.seen_number = number
+            self._has_begun.notify_all()
+
+    def await_number(self, number: int, timeout_s: float) -> bool:
+        """Waits until a batch has begun under `number` or later ones; returns False after `timeout_s` seconds."""
+        with self._has_begun:
+            return self._has_begun.wait_for(lambda: self.seen_number >= number, timeout_s)
 
     def batch_ends(self, now_s: float) -> None:
         self._ended_s = now_s

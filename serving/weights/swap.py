@@ -31,10 +31,8 @@ from wire.records import ReplicaReport, RolloutPlan
 from wire.store import Store, Watch
 from wire.threads import BackgroundThread
 
-SWAP_REST_S = 0.002
-MAX_SWAP_RESTS = 25
-"""Pauses after a swap, until a batch has begun under the new plan: the batch needs interpreter and processor more than
-our report does."""
+BATCH_WITHIN_S = 0.05
+"""Longest wait for the first batch under a new plan: it needs interpreter and processor more than our report does."""
 
 log = structlog.get_logger("swap")
 
@@ -206,9 +204,7 @@ class Swap:
         active = ActiveVersions(number=number, plan=served, versions=versions)
         self._engine.activate(active)
         self._first_known.set()
-        for _ in range(MAX_SWAP_RESTS):
-            if self._engine.seen_number >= number or self._thread.closing.wait(SWAP_REST_S):
-                break
+        self._engine.await_batch(number, BATCH_WITHIN_S)
         self._next_report_s = 0.0
         log.info("swapped", revision=served.revision, versions=list(served.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):

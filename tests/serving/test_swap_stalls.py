@@ -1,5 +1,7 @@
 """The stall of a swap, from the times of the batches around it."""
 
+from threading import Thread
+
 from serving.swap_stalls import NUM_STALLS, StallReport, SwapStalls
 
 
@@ -34,3 +36,13 @@ def test_only_the_last_stalls_are_kept() -> None:
         run_batch(stalls, number, ready_s=float(number), start_s=float(number), end_s=float(number))
     assert stalls.report.num == NUM_STALLS + 8
     assert len(stalls.report.stalls_ms) == NUM_STALLS
+
+
+def test_whoever_waits_for_a_batch_is_told_when_it_begins() -> None:
+    stalls = SwapStalls()
+    assert not stalls.await_number(2, timeout_s=0.0)
+    batches = Thread(target=run_batch, args=(stalls, 3), kwargs={"ready_s": 0.0, "start_s": 0.0, "end_s": 0.0})
+    batches.start()
+    assert stalls.await_number(2, timeout_s=60.0)
+    assert stalls.await_number(3, timeout_s=0.0)
+    batches.join()
