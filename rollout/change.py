@@ -26,7 +26,7 @@ def change(plans: Plans, step: PlanStep) -> RolloutPlan | None:
         if proposed is None:
             return None
         try:
-            plans.write(proposed.plan, proposed.entry, proposed.current)
+            plans.write(proposed.plan, proposed.decision, proposed.current)
         except PlanMoved:
             continue
         return proposed.plan

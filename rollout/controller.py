@@ -1,4 +1,4 @@
-"""The rollout controller: new versions become candidates, and labels decide what becomes of them.
+"""The rollout controller: the newest arm follows the learner, and labels decide what becomes of candidates.
 
     notice of a version --> Controller --+
                                 ^        +--> RolloutPlan (compare and swap, in Redis)
@@ -6,9 +6,12 @@
     answers, labels ---------> Judge ----+
 
 The two loops run in threads of their own and meet in the plan: a loop that finds it changed reads it again. So a label
-never waits for a version or the other way round, and there is nothing to lock. Besides, the judge says which versions
-it may promote, and the controller keeps those from collection. One controller leads, under the lease `rollout`; others
-wait for the lease to run out.
+never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
+`rollout`; others wait for the lease to run out.
+
+A version that names what the reference names, but for new classes, is made stable at its notice (rule A): its manifest
+has the numbers, so no label has to come back first. Any other version is the newest arm's, and the next candidate where
+there is none.
 
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
 the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
@@ -29,9 +32,11 @@ import structlog
 from rollout.alarms import Alarms
 from rollout.change import change
 from rollout.config import RolloutConfig
-from rollout.decider import RolloutState
+from rollout.decider import RolloutState, numbers_of
 from rollout.judge import Judge
-from rollout.plans import PlanChange, follow_current, heal
+from rollout.paired_evidence import PairedEvidence
+from rollout.paired_rule import decide
+from rollout.plans import Grounds, PlanChange, add, follow_current, heal
 from rollout.retention import retained
 from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, RolloutPlan
@@ -50,7 +55,7 @@ log = structlog.get_logger("rollout")
 class Controller:
     """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_current, collect.
 
-    `open_judge` starts a judge, which begins with no evidence.
+    `open_judge` starts a judge, which goes on from the tallies in the store.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class Controller:
             while not stop.is_set():
                 if self._is_collection_due():
                     with self._alarms.attempt("collect"):
-                        self.collect(judge.state.first_version)
+                        self.collect()
                 if not self._still_leads(lease):
                     break
                 if judge.is_alive():
@@ -131,16 +136,15 @@ class Controller:
         self._store.leases.release(lease)
 
     def follow_current(self) -> None:
-        """Makes the current version the candidate, or repairs a plan that names versions that are not stored."""
+        """Lets the plan follow the current version, or repairs one that names versions that are not stored."""
         plan = change(self._store.plans, self._next_change)
         if plan is not None:
-            log.info("following", revision=plan.revision, stable=plan.stable, candidate=plan.candidate, why=plan.reason)
+            log.info("following", revision=plan.revision, stable=plan.stable, newest=plan.newest, why=plan.reason)
 
-    def collect(self, first_version: int) -> int:
-        """Removes versions and blobs that neither traffic, a rollback nor the judge may need; returns how many things.
+    def collect(self) -> int:
+        """Removes versions and blobs that neither the plan nor the learner need; returns how many things.
 
-        The judge may promote `first_version` and later ones, by labels that are yet to come (0: none that exists
-        today). Collection needs no lease: whoever collects next decides anew.
+        Collection needs no lease: whoever collects next decides anew.
         """
         plan = self._store.plans.read()
         current = self._store.versions.current()
@@ -151,7 +155,6 @@ class Controller:
         keep = retained(
             self._store.versions.contents(),
             needed={*plan.needed, current},
-            first=first_version,
             current=current,
             num_newest=self._config.keep_versions,
             budget_bytes=budget,
@@ -182,8 +185,20 @@ class Controller:
             healed = heal(plan, stored=self._store.versions.stored(), current=current, now_ms=now_ms)
             if healed is not None:
                 return healed
-        share = self._config.candidate_share
-        return follow_current(plan, current, share=share, salt=secrets.token_hex(8), now_ms=now_ms)
+        if plan is not None and (added := self._added(plan, current)):
+            return add(plan, current, added, now_ms=now_ms)
+        return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
+
+    def _added(self, plan: RolloutPlan, version: int) -> Grounds | None:
+        """Returns the grounds on which `version` becomes stable at once; None where it does not."""
+        is_held = plan.pinned or plan.paused or self._config.approval == "by_hand"
+        if is_held or version in (0, *plan.versions) or version < plan.stable:
+            return None
+        changes = self._store.versions.manifest(version).changes
+        if not changes.reference or changes.reference != plan.reference:
+            return None
+        ruling = decide(PairedEvidence(changes=changes))
+        return Grounds(ruling.rule, ruling.reason, numbers_of(ruling.numbers)) if ruling.action == "promote" else None
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
         self._store.reports.write_controller(
@@ -191,6 +206,7 @@ class Controller:
                 controller=self._holder,
                 time_ms=self._now_ms(),
                 evidence=state.evidence,
+                waits_for=state.waits_for,
                 counts={**state.counts, **self._alarms.counts, **judge_alarms.counts},
                 alarms=(*self._alarms.now(), *judge_alarms.now()),
             )

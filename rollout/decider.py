@@ -1,41 +1,64 @@
-"""Adds answers and labels to the evidence, and carries out what the rule decides.
+"""Judges labels, and carries out what follows for the versions of the plan.
 
-    Answer, Feedback --refusal--> EvidenceWindow --> decide --> promote | withdraw --> RolloutPlan
+    Answer, Feedback --refusal--> LabelJoin --JudgedLabel--> Tallies --> decide --> a step of the plan
 
-There is no thread and no topic here: `rollout/judge.py` reads the records, and calls.
+After each batch of records it asks, in this order: did the stable version turn bad; is the candidate to be withdrawn or
+promoted; may the reference move; is the next step of the ramp due? A candidate that shares the stable version's encoder
+is decided on by paired evidence, another one by the answers of its own arm. There is no thread and no topic here:
+`rollout/judge.py` reads the records, and calls.
 """
 
+import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Final
 
 import structlog
 
+from rollout import paired_rule, plans, unpaired_rule
 from rollout.alarms import Alarms
 from rollout.change import change
 from rollout.config import RolloutConfig
-from rollout.evidence import EvidenceWindow
 from rollout.influence import Influence
-from rollout.plans import PlanChange, promote, withdraw
-from rollout.rule import Hold, Promote, Withdraw, decide
+from rollout.label_join import JudgedLabel, LabelJoin
+from rollout.plans import UNPAIRED, Grounds, PlanChange
+from rollout.tallies import Frame, Tallies, TalliesState
 from wire.config import TrustConfig
-from wire.records import STABLE, Answer, Feedback, RolloutPlan
+from wire.errors import BadSignature, UnknownFormat
+from wire.records import Answer, Feedback, RolloutPlan
 from wire.store import Store
+
+CHANGE: Final = "change"
+"""The rule that a stable version has turned bad, in decisions."""
+
+MAX_NUMBER: Final = 1e9
+"""Largest number that is written with a decision: JSON has no infinity."""
 
 log = structlog.get_logger("rollout")
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The judge's state so far; `evidence` is in words. Versions from `first_version` on (0: none) may be promoted."""
+    """The judge's state so far; `evidence` is in words, `waits_for` says what a decision waits for ("" for nothing)."""
 
-    first_version: int = 0
     evidence: str = ""
+    waits_for: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CandidateVerdict:
+    """What is to be done with the candidate, and on which grounds."""
+
+    action: str
+    grounds: Grounds
+    moves_reference: bool = False
+
+
 class Decider:
-    """Owns the evidence, and the alarms of judging by it. Verbs: add, decide, state.
+    """Owns the tallies, and the alarms of judging by them. Verbs: restore, follow_plan, add, decide, state, save.
 
     `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
     `refusal` returns why a label is not believed, "" where it is.
@@ -55,76 +78,152 @@ class Decider:
         self._config = config
         self._refusal = refusal
         self._now_ms = now_ms
-        influence = Influence(trust, share=config.source_share)
-        self._window = EvidenceWindow(config.max_unlabelled, influence, seed=secrets.randbits(32))
+        self._influence = Influence(trust, share=config.source_share)
+        self._join = LabelJoin(config.max_unlabelled, self._excess, seed=secrets.randbits(32))
+        self._tallies = Tallies()
+        self._waits_for = ""
+
+    def restore(self) -> dict[str, int]:
+        """Goes on from the tallies that are in the store; returns the offsets from which to read ({}: the ends).
+
+        Tallies of other versions than those of the plan are dropped.
+        """
+        try:
+            state = self._store.plans.read_evidence(TalliesState)
+        except (BadSignature, UnknownFormat) as error:
+            self.alarms.counts["evidence_unreadable"] += 1
+            log.warning("evidence_unreadable", reason=str(error))
+            state = None
+        self._tallies = Tallies(state)
+        self.follow_plan()
+        return dict(state.offsets) if state else {}
+
+    def follow_plan(self) -> RolloutPlan | None:
+        """Goes over to the versions of the plan in force, which it returns. It is asked before records are added."""
+        plan = self._store.plans.read()
+        if plan is not None:
+            self._tallies.follow(plan, self._now_ms())
+        return plan
+
+    def save(self, offsets: Mapping[str, int]) -> None:
+        """Writes the tallies, and the offsets below which every record is in them."""
+        self._store.plans.write_evidence(self._tallies.export(dict(offsets)))
 
     def add(self, record: Answer | Feedback) -> bool:
-        """Adds the record to the evidence; returns whether a label was judged."""
-        num_before = self._window.counts["judged"]
+        """Adds the record to what is known; returns whether a label was judged."""
         if isinstance(record, Answer):
-            self._window.add_answer(record)
+            self._tallies.add_answer(record)
+            label = self._join.add_answer(record)
         elif reason := self._refusal(record):
-            self._window.counts[f"label_{reason}"] += 1
-        else:
-            self._window.add_label(record)
-        return self._window.counts["judged"] > num_before
-
-    def decide(self) -> None:
-        """Promotes or withdraws where the evidence says so. Raises WireError and NotPossible, and may be called again
-        then."""
-        plan = self._store.plans.read()
-        if plan is None or not self._has_two_arms(plan):
-            return
-        evidence = self._window.evidence(stable_share=_share(plan))
-        decision = decide(evidence, self._config)
-        if isinstance(decision, Hold):
-            log.debug("hold", reason=decision.reason)
-            return
-        if isinstance(decision, Promote):
-            decision = self._newest_stored(decision, evidence.first_version)
-        after = change(self._store.plans, lambda in_force: self._change_for(in_force, judged=plan, decision=decision))
-        if after is not None:
-            self._window.restart(since_revision=after.revision, stable_version=after.stable)
-            log.info(type(decision).__name__.lower(), version=decision.version, reason=decision.reason)
-
-    def state(self) -> RolloutState:
-        evidence = self._window.evidence(stable_share=1.0)
-        return RolloutState(evidence.first_version, str(evidence), dict(self._window.counts))
-
-    def _has_two_arms(self, plan: RolloutPlan) -> bool:
-        """Whether there are two arms to compare. Restarts the evidence where the arms have changed."""
-        if plan.pinned or not plan.candidate:
-            self._window.restart(since_revision=plan.revision + 1, stable_version=plan.stable)
+            self._join.counts[f"label_{reason}"] += 1
             return False
-        if plan.stable != self._window.stable_version:
-            self._window.restart(since_revision=plan.revision, stable_version=plan.stable)
+        else:
+            label = self._join.add_label(record)
+        if label is None:
+            return False
+        self._tallies.add_label(label, self._now_ms())
         return True
 
-    def _newest_stored(self, decision: Promote, first_version: int) -> Promote:
-        """Returns the decision for the newest stored version among the judged ones; for 0 where none is stored."""
-        judged = range(first_version, decision.version + 1)
-        stored = [version for version in self._store.versions.stored() if version in judged]
-        return replace(decision, version=max(stored, default=0))
+    def decide(self) -> bool:
+        """Carries out what is known now; returns whether the plan was changed. Raises WireError and NotPossible, and
+        may be called again then."""
+        plan = self.follow_plan()
+        if plan is None or plan.pinned:
+            return False
+        self._tallies.settle(self._now_ms())
+        step = self._step(plan)
+        if step is None:
+            return False
+        after = change(self._store.plans, partial(_if_same, judged=Frame.of(plan), step=step))
+        if after is None:
+            return False
+        self._tallies.follow(after, self._now_ms())
+        log.info("decided", revision=after.revision, stable=after.stable, candidate=after.candidate, why=after.reason)
+        return True
 
-    def _change_for(
-        self, in_force: RolloutPlan | None, *, judged: RolloutPlan, decision: Promote | Withdraw
-    ) -> PlanChange | None:
-        """Returns the decision as a change of the plan in force; None where an operator has changed what was judged.
+    def state(self) -> RolloutState:
+        return RolloutState(str(self._tallies), self._waits_for, dict(self._join.counts))
 
-        Where none of the judged versions is stored, it raises an alarm and returns None. The store refuses the plan
-        where a version is collected after this check.
-        """
-        if in_force is None or in_force.pinned or not in_force.candidate or in_force.stable != judged.stable:
+    def _excess(self, label: JudgedLabel) -> str:
+        return self._influence.excess(label.source, label.answer_ms)
+
+    def _step(self, plan: RolloutPlan) -> Callable[[RolloutPlan], PlanChange] | None:
+        """Returns the step of the plan that is due, None where none is."""
+        now_ms = self._now_ms()
+        if plan.previous and self._tallies.stable_watch.is_alarm:
+            numbers = {"turned_bad": self._tallies.stable_watch.log_e}
+            grounds = Grounds(CHANGE, f"it turned worse than version {plan.previous}, the one before", numbers)
+            return partial(plans.return_to, version=plan.previous, grounds=grounds, now_ms=now_ms)
+        if plan.reference and self._tallies.chain_watch.is_alarm:
+            numbers = {"turned_bad": self._tallies.chain_watch.log_e}
+            grounds = Grounds(CHANGE, f"the stable versions turned worse than the reference {plan.reference}", numbers)
+            return partial(plans.return_to, version=plan.reference, grounds=grounds, now_ms=now_ms)
+        if plan.candidate:
+            verdict = self._judge_candidate(plan)
+            if verdict.action == "withdraw":
+                return partial(plans.withdraw, grounds=verdict.grounds, now_ms=now_ms)
+            if verdict.action == "promote" and self._may_promote(plan, verdict):
+                return partial(self._promote, verdict=verdict, now_ms=now_ms)
+        return self._reference_step(plan, now_ms) or self._ramp_step(plan, now_ms)
+
+    def _judge_candidate(self, plan: RolloutPlan) -> CandidateVerdict:
+        if not self._tallies.is_paired and self._tallies.arms.candidate.labels:
+            arms = unpaired_rule.decide(self._tallies.arms, self._config)
+            self._waits_for = arms.reason if arms.action == "hold" else ""
+            return CandidateVerdict(arms.action, Grounds(UNPAIRED, arms.reason, arms.numbers))
+        stable_share = plan.arms[0].share
+        evidence = self._tallies.evidence(stable_share=stable_share, is_exposed=self._is_exposed(plan))
+        ruling = paired_rule.decide(evidence)
+        self._waits_for = ruling.reason if ruling.action == "hold" else ""
+        moves_reference = ruling.numbers.better_than_reference >= paired_rule.THRESHOLD
+        return CandidateVerdict(
+            ruling.action, Grounds(ruling.rule, ruling.reason, numbers_of(ruling.numbers)), moves_reference
+        )
+
+    def _promote(self, plan: RolloutPlan, *, verdict: CandidateVerdict, now_ms: int) -> PlanChange:
+        """Promotes the candidate, which becomes the reference too where it is shown to be better than that."""
+        return plans.promote(
+            plan, verdict.grounds, self._config, moves_reference=verdict.moves_reference, now_ms=now_ms
+        )
+
+    def _may_promote(self, plan: RolloutPlan, verdict: CandidateVerdict) -> bool:
+        if plan.paused:
+            self._waits_for = f"paused: {verdict.grounds.reason}"
+        elif self._config.approval == "by_hand" and plan.approved != plan.candidate:
+            self._waits_for = f"waits for `lifelong rollout approve {plan.candidate}`: {verdict.grounds.reason}"
+        else:
+            return True
+        return False
+
+    def _reference_step(self, plan: RolloutPlan, now_ms: int) -> Callable[[RolloutPlan], PlanChange] | None:
+        """Moves the reference where the stable versions since then are shown to be better than it."""
+        better = paired_rule.shown_above(self._tallies.chain.comparison(), 0.0)
+        if better < paired_rule.THRESHOLD or plan.stable == plan.reference or plan.paused:
             return None
-        if isinstance(decision, Withdraw):
-            return withdraw(in_force, decision.version, reason=decision.reason, now_ms=self._now_ms())
-        if not decision.version:
-            self.alarms.raise_("promote", f"no version that has these labels is stored any more: {decision.reason}")
-            return None
-        self.alarms.clear("promote")
-        return promote(in_force, decision.version, reason=decision.reason, now_ms=self._now_ms())
+        reason = f"better than version {plan.reference}: {self._tallies.chain.labels}"
+        grounds = Grounds("", reason, {"better_than_reference": better})
+        return partial(plans.move_reference, grounds=grounds, now_ms=now_ms)
+
+    def _ramp_step(self, plan: RolloutPlan, now_ms: int) -> Callable[[RolloutPlan], PlanChange] | None:
+        larger = [share for share in self._config.ramp if share > self._tallies.frame.share]
+        is_due = plan.candidate and not plan.paused and self._tallies.num_answers >= self._config.ramp_answers
+        return partial(plans.ramp, share=larger[0], now_ms=now_ms) if is_due and larger else None
+
+    def _is_exposed(self, plan: RolloutPlan) -> bool:
+        """Whether the ramp of the candidate is over."""
+        is_last = self._tallies.frame.share >= self._config.ramp[-1]
+        return is_last and self._tallies.num_answers >= self._config.ramp_answers
 
 
-def _share(plan: RolloutPlan) -> float:
-    arm = plan.arm(STABLE)
-    return arm.share if arm else 0.0
+def numbers_of(numbers: paired_rule.Numbers) -> dict[str, float]:
+    """Returns the numbers of a ruling as a decision keeps them: finite, rounded to four digits."""
+    return {name: round(min(value, MAX_NUMBER), 4) for name, value in asdict(numbers).items() if not math.isnan(value)}
+
+
+def _if_same(
+    in_force: RolloutPlan | None, *, judged: Frame, step: Callable[[RolloutPlan], PlanChange]
+) -> PlanChange | None:
+    """Returns the step from the plan in force; None where an operator or rule A has changed what was judged."""
+    if in_force is None or in_force.pinned or Frame.of(in_force) != judged:
+        return None
+    return step(in_force)

@@ -3,8 +3,9 @@
     answers.v1, feedback.v1 --> Decider --> RolloutPlan
                                    +-----> RolloutState --> Controller
 
-The evidence is not kept over a restart: the judge begins at the end of the topics and waits for new labels. Over a
-failure of Kafka or Redis it is kept, and the topics are read on from the same offsets.
+The tallies are in the store with the offsets that they are of: at most once a second, and with each decision. So a
+judge that starts reads on from there, amid a ramp, and a label counts once; without tallies it begins at the end of the
+topics. Answers that wait for labels without receipts are not kept.
 """
 
 import time
@@ -22,6 +23,9 @@ POLL_MS = 100
 DECIDE_INTERVAL_S = 1.0
 """Longest time between two decisions, with or without new labels."""
 
+SAVE_INTERVAL_S = 1.0
+"""Shortest time between two writes of the tallies, but for those with a decision."""
+
 RETRY_S = 1.0
 """Pause after a failure, before it is retried."""
 
@@ -29,7 +33,7 @@ log = structlog.get_logger("rollout")
 
 
 class Judge:
-    """A thread that follows answers and labels from now on, for a decider of its own. Verbs: is_alive, close.
+    """A thread that follows answers and labels, for a decider of its own. Verbs: is_alive, close.
 
     `state` is replaced as a whole, so any thread may read it, and `alarms` as well.
     """
@@ -40,7 +44,10 @@ class Judge:
         self._bus = bus
         self._decider = decider
         self._offsets: dict[str, int] = {}
+        self._is_restored = False
         self._decide_at_s = 0.0
+        self._save_at_s = 0.0
+        self._saved: dict[str, int] = {}
         self._thread = BackgroundThread(self._run, name="judge")
         self._thread.start()
 
@@ -54,8 +61,8 @@ class Judge:
     def _run(self) -> None:
         """Judges until it is closed.
 
-        consumes: Answer and Feedback, from the end of their topics
-        produces: RolloutPlan (promoted or withdrawn), RolloutState
+        consumes: Answer and Feedback, from where the tallies end
+        produces: RolloutPlan (a decision), the tallies in the store, RolloutState
         waits for: a record, at most POLL_MS
         unblocked by: close, seen within the same time
         """
@@ -66,6 +73,9 @@ class Judge:
 
     def _read(self) -> None:
         """Reads until the judge is closed, or the broker fails."""
+        if not self._is_restored:
+            self._offsets = self._decider.restore()
+            self._is_restored = True
         self._offsets = self._offsets or self._bus.end_offsets(Answer, Feedback)
         with closing(self._bus.follow((Answer, Feedback), self._offsets, is_patient=True)) as follower:
             while not self._thread.closing.is_set():
@@ -84,6 +94,9 @@ class Judge:
         if followed.refused:
             self.alarms.counts["unreadable"] += len(followed.refused)
             log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
+        if followed.received:
+            with self.alarms.attempt("judge"):
+                self._decider.follow_plan()
         any_judged = False
         for received in followed.received:
             is_judged = self._decider.add(received.record)
@@ -96,5 +109,14 @@ class Judge:
         """Carries out what the labels say, and notices a plan that an operator has changed."""
         self._decide_at_s = time.monotonic() + DECIDE_INTERVAL_S
         with self.alarms.attempt("judge"):
-            self._decider.decide()
+            is_decided = self._decider.decide()
             self.state = self._decider.state()
+            if is_decided or time.monotonic() >= self._save_at_s:
+                self._save()
+
+    def _save(self) -> None:
+        """Writes the tallies where something was read since."""
+        self._save_at_s = time.monotonic() + SAVE_INTERVAL_S
+        if self._offsets != self._saved:
+            self._decider.save(self._offsets)
+            self._saved = self._offsets

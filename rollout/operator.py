@@ -1,15 +1,26 @@
-"""The operator's commands: status, promote, rollback, pin, unpin.
+"""The operator's commands: status, history, promote, rollback, approve, pin, unpin, pause, resume.
 
-Each is one atomic write of the plan, so it works with the controller running or stopped; the controller reads the plan
-again before it writes.
+Each change is one atomic write of the plan, so it works with the controller running or stopped; the controller reads
+the plan again before it writes. It returns when the plan is on disk, but is in force before.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from rollout import operator_steps
 from rollout.change import change
-from rollout.plans import NotPossible, PlanChange, pin, promote, rollback, unpin, without_missing
-from wire.records import ControllerReport, LearnerReport, ReplicaReport, RolloutPlan, VersionEntry
+from rollout.config import RolloutConfig
+from rollout.plans import NotPossible, PlanChange
+from wire.records import (
+    ControllerReport,
+    Decision,
+    LearnerReport,
+    ReplicaReport,
+    RolloutPlan,
+    VersionEntry,
+    WeightManifest,
+)
 from wire.store import Store
 
 
@@ -31,11 +42,12 @@ class RolloutStatus:
 
 
 class Operator:
-    """The commands, for one person at one store."""
+    """The commands, for one person at one store. `config` has the shares of the arms."""
 
-    def __init__(self, store: Store, *, name: str) -> None:
+    def __init__(self, store: Store, *, name: str, config: RolloutConfig | None = None) -> None:
         self._store = store
-        self._reason = f"asked for by {name}"
+        self._config = config or RolloutConfig()
+        self._by = f"asked for by {name}"
 
     def status(self, *, entries: int = 10) -> RolloutStatus:
         """Returns the plan, the replicas that follow it, and the last `entries` lines of the history."""
@@ -50,33 +62,64 @@ class Operator:
             num_unreadable=store.reports.num_unreadable,
         )
 
+    def history(self, *, since_ms: int, entries: int) -> list[Decision]:
+        """Returns the last `entries` decisions since then, newest first."""
+        return self._store.plans.decisions.since(since_ms, entries)
+
+    def manifest(self, version: int) -> WeightManifest:
+        """Returns what is in a version. Raises NotFound."""
+        return self._store.versions.manifest(version)
+
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Makes `version` (None: the candidate) the stable one."""
-        return self._change(
-            lambda plan: promote(plan, self._stored_version(version, plan), reason=self._reason, now_ms=now_ms)
-        )
+
+        def step(plan: RolloutPlan) -> PlanChange:
+            number = self._stored_version(version, plan)
+            return operator_steps.promote(plan, number, self._config, by=self._by, now_ms=now_ms)
+
+        return self._change(step)
 
     def rollback(self, *, now_ms: int) -> RolloutPlan:
         """Makes the stable version before this one stable again."""
-        return self._change(lambda plan: rollback(plan, reason=self._reason, now_ms=now_ms))
+        return self._change(partial(operator_steps.rollback, by=self._by, now_ms=now_ms))
+
+    def approve(self, version: int | None, *, now_ms: int) -> RolloutPlan:
+        """Allows `version` (None: the candidate) to become stable when the evidence is for it."""
+
+        def step(plan: RolloutPlan) -> PlanChange:
+            number = self._stored_version(version, plan)
+            return operator_steps.approve(plan, number, by=self._by, now_ms=now_ms)
+
+        return self._change(step)
 
     def pin(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Holds all traffic at `version` (None: the stable one)."""
-        return self._change(
-            lambda plan: pin(
-                plan, self._stored_version(plan.stable if version is None else version, plan), now_ms=now_ms
-            )
-        )
+
+        def step(plan: RolloutPlan) -> PlanChange:
+            number = self._stored_version(plan.stable if version is None else version, plan)
+            return operator_steps.pin(plan, number, by=self._by, now_ms=now_ms)
+
+        return self._change(step)
 
     def unpin(self, *, now_ms: int) -> RolloutPlan:
         """Lets candidates follow and be judged again."""
-        return self._change(lambda plan: unpin(plan, now_ms=now_ms))
+        return self._change(partial(operator_steps.unpin, by=self._by, now_ms=now_ms))
+
+    def pause(self, *, now_ms: int) -> RolloutPlan:
+        """Stops ramps and promotions; what is bad is withdrawn."""
+        return self._change(partial(operator_steps.pause, by=self._by, now_ms=now_ms))
+
+    def resume(self, *, now_ms: int) -> RolloutPlan:
+        """Lets ramps and promotions go on."""
+        return self._change(partial(operator_steps.resume, by=self._by, now_ms=now_ms))
 
     def _change(self, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
-        after = change(
-            self._store.plans, lambda plan: without_missing(step(_existing(plan)), self._store.versions.stored())
-        )
+        def stored_step(plan: RolloutPlan | None) -> PlanChange:
+            return operator_steps.without_missing(step(_existing(plan)), self._store.versions.stored())
+
+        after = change(self._store.plans, stored_step)
         assert after is not None, "an operator's step always changes something or raises"
+        self._store.plans.sync()
         return after
 
     def _stored_version(self, version: int | None, plan: RolloutPlan) -> int:

@@ -12,10 +12,21 @@ NO_CHANGES: Final = NameChanges()
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """The candidate against one other version: on all labels so far, and on those of settled events."""
+    """A version against one other: on all labels so far, on those of settled events, and on those of each source.
+
+    Sources may be grouped; each label is of one group. Without `sources` they are not told apart.
+    """
 
     labels: PairedTally = NO_LABELS
     settled: PairedTally = NO_LABELS
+    sources: Sequence[PairedTally] = ()
+
+    @property
+    def without_one_source(self) -> Sequence[PairedTally]:
+        """All labels without those of each source in turn; where there is one source only, all labels."""
+        if len(self.sources) < 2:
+            return (self.labels,)
+        return tuple(self.labels - source for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +49,13 @@ class Traffic:
 class PairedEvidence:
     """All that is known about one candidate.
 
-    `class_groups` and `source_means` compare it with the stable version: group by group, and source by source.
-    `changes` are those of its manifest. `is_exposed` tells whether its ramp is over.
+    `class_groups` compares it with the stable version group by group. `changes` are those of its manifest.
+    `is_exposed` tells whether its ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
     reference: PairedComparison = PairedComparison()
     class_groups: Sequence[PairedTally] = ()
-    source_means: Sequence[float] = ()
     changes: NameChanges = NO_CHANGES
     traffic: Traffic = Traffic()
     is_exposed: bool = False

@@ -12,6 +12,8 @@ fails, or is slow. It is promoted by the first of three rules that holds:
 Rule A rests on an inequality: on events of old classes, accuracies cannot differ by more than the share of answers that
 differ. Its bound is for texts like the recent ones, so what it promoted is watched by `rollout.statistics.e_detector`.
 
+No source of labels decides alone: where there are several, each of these must be shown without any single one of them.
+
 The reference is a fixed version that moves only where a version was shown to be better than it (`better_than_reference`
 reaches `THRESHOLD`). Against it no chain of promotions, each within the margin, loses more than the margin (Feng,
 Emerson and Simon 2019, arXiv 1912.12413).
@@ -28,16 +30,17 @@ Rejected: an error of 0.5 % for withdrawal, which would take 460 labels instead 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from rollout.paired_evidence import PairedEvidence
+from rollout.paired_evidence import PairedComparison, PairedEvidence
 from rollout.statistics.clopper_pearson import upper_bound
 from rollout.statistics.health import log_e_errors, log_e_slow
-from rollout.statistics.paired import PairedTally, log_e_above, log_e_below
+from rollout.statistics.paired import PairedTally, log_e_above, log_es_above
 from rollout.statistics.sample_ratio import log_e_mismatch
 from rollout.statistics.sources import log_e_of_means
-from wire.records import NameChanges, NewClass
+from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, NameChanges, NewClass
 
 MARGIN: Final = 0.02
 """Largest loss of accuracy that rule C accepts, also in total since the reference."""
@@ -87,9 +90,10 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The decision, the sentence that says why, and the numbers that it rests on."""
+    """The decision, the rule that promotes ("" for the others), the sentence that says why, and the numbers."""
 
     action: Literal["promote", "withdraw", "hold"]
+    rule: str
     reason: str
     numbers: Numbers
 
@@ -98,18 +102,18 @@ def decide(evidence: PairedEvidence) -> Ruling:
     """Returns what follows from the evidence; it may be asked after every label and every answer."""
     numbers = measure(evidence)
     if reason := _withdrawal(numbers):
-        return Ruling("withdraw", reason, numbers)
+        return Ruling("withdraw", "", f"{reason}, {evidence.stable.labels}", numbers)
     if reason := _objection(numbers):
-        return Ruling("hold", reason, numbers)
+        return Ruling("hold", "", reason, numbers)
     if _is_additive(numbers):
-        return Ruling("promote", "rule A: it names old classes as the reference does", numbers)
+        return Ruling("promote", ADDITIVE, "it names old classes as the reference does", numbers)
     if numbers.better >= THRESHOLD:
-        return Ruling("promote", f"rule B: it is better than the stable version, {evidence.stable.labels}", numbers)
+        return Ruling("promote", SUPERIOR, f"it is better than the stable version, {evidence.stable.labels}", numbers)
     if min(numbers.not_worse, numbers.not_worse_than_reference) < THRESHOLD:
-        return Ruling("hold", f"too close to call: {evidence.stable.labels}", numbers)
+        return Ruling("hold", "", f"too close to call: {evidence.stable.labels}", numbers)
     if not evidence.is_exposed:
-        return Ruling("hold", "it is not worse by the margin, and its ramp is not over", numbers)
-    return Ruling("promote", f"rule C: it is not worse by the margin, {evidence.stable.settled}", numbers)
+        return Ruling("hold", "", "it is not worse by the margin, and its ramp is not over", numbers)
+    return Ruling("promote", NOT_WORSE, f"it is not worse by the margin, {evidence.stable.settled}", numbers)
 
 
 def measure(evidence: PairedEvidence) -> Numbers:
@@ -118,25 +122,55 @@ def measure(evidence: PairedEvidence) -> Numbers:
     reference = evidence.reference
     changes = evidence.changes
     traffic = evidence.traffic
-    opposite_means = [-mean for mean in evidence.source_means]
+    means = [(source.wins - source.losses) / source.labels for source in stable.sources if source.labels]
     return Numbers(
-        worse=log_e_below(stable.labels, 0.0),
-        worse_than_reference=log_e_below(reference.labels, -MARGIN),
-        better=log_e_above(stable.labels, 0.0),
-        better_than_reference=log_e_above(reference.labels, 0.0),
-        not_worse=log_e_above(stable.settled, -MARGIN),
-        not_worse_than_reference=log_e_above(reference.settled, -MARGIN),
-        worst_group=max((log_e_below(group, 0.0) for group in evidence.class_groups), default=0.0),
-        sources_worse=log_e_of_means(opposite_means, 0.0),
-        sources_better=log_e_of_means(evidence.source_means, 0.0),
+        worse=shown_below(stable, 0.0),
+        worse_than_reference=shown_below(reference, -MARGIN),
+        better=shown_above(stable, 0.0),
+        better_than_reference=shown_above(reference, 0.0),
+        not_worse=min(log_e_above(stable.settled, -MARGIN), shown_above(stable, -MARGIN)),
+        not_worse_than_reference=min(log_e_above(reference.settled, -MARGIN), shown_above(reference, -MARGIN)),
+        worst_group=_worst(evidence.class_groups),
+        sources_worse=log_e_of_means([-mean for mean in means], 0.0),
+        sources_better=log_e_of_means(means, 0.0),
         errors=log_e_errors(traffic.errors, traffic.answers),
         slow=log_e_slow(traffic.slow, traffic.timed),
         mismatch=log_e_mismatch(traffic.keys, traffic.shares),
         better_on_new=log_e_above(PairedTally(changes.wins, changes.ties, changes.losses), 0.0),
-        changed=upper_bound(changes.between_old, changes.texts, ERROR),
+        changed=_changed(changes),
         to_new=changes.to_new / max(1, changes.texts),
         flood=max((_flood(each, changes) for each in changes.new_classes), default=0.0),
     )
+
+
+def shown_above(comparison: PairedComparison, mean: float) -> float:
+    """Returns the logarithm of E against "the mean difference is `mean` at most", without the source that matters
+    most."""
+    return float(log_es_above(comparison.without_one_source, mean).min())
+
+
+def shown_below(comparison: PairedComparison, mean: float) -> float:
+    """Returns the logarithm of E against "the mean difference is `mean` at least", without the source that matters
+    most."""
+    mirrored = [tally.mirrored for tally in comparison.without_one_source]
+    return float(log_es_above(mirrored, -mean).min())
+
+
+def _worst(groups: Sequence[PairedTally]) -> float:
+    """Returns the evidence that the candidate is worse on one of the groups: that of the worst, less its selection."""
+    if not groups:
+        return 0.0
+    return float(log_es_above([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
+
+
+def _changed(changes: NameChanges) -> float:
+    """Returns the upper bound of the share of texts that change between old classes.
+
+    Where each text gets the name of a new class there is nothing that could change: the reference knew none of them.
+    """
+    if 0 < changes.texts == changes.to_new:
+        return 0.0
+    return upper_bound(changes.between_old, changes.texts, ERROR)
 
 
 def _flood(new: NewClass, changes: NameChanges) -> float:

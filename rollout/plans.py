@@ -1,19 +1,22 @@
 """Every change of the rollout plan, as a pure step from one plan to the next.
 
-    begin -> follow -> promote -> follow -> withdraw ...        an operator: promote, rollback, pin, unpin
+    begin -> follow -> ramp -> promote | withdraw -> follow ...      what versions and labels do
+             follow -> add                                           a version that rule A takes at once
+             return_to, move_reference                               the stable version turned bad, or is clearly better
     heal: where a version of the plan is not stored, which no present program causes
 
-A step returns what is written together: the plan, a line of the history, and `current`, the version that the learner
-goes on from (None: unchanged). `rollout/change.py` writes it.
+What an operator may do is in `rollout/operator_steps.py`. A step returns what is written together: the plan, the
+decision, and `current`, the version that the learner goes on from (None: unchanged). `rollout/change.py` writes it.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
-from wire.records import CANDIDATE, STABLE, Arm, RolloutPlan, VersionEntry
+from rollout.config import RolloutConfig
+from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
 
 
 class NotPossible(ValueError):
@@ -25,43 +28,106 @@ class PlanChange:
     """A plan, with what must be written atomically with it."""
 
     plan: RolloutPlan
-    entry: VersionEntry | None = None
+    decision: Decision | None = None
     current: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why a decision is made: the rule that made it, a sentence, and its numbers."""
+
+    rule: str
+    reason: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
 def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
-    """Makes the first version ever answer everything."""
-    reason = "the first version"
-    plan = RolloutPlan(revision=1, salt=salt, arms=_alone(version), reason=reason, time_ms=now_ms)
-    return PlanChange(plan, VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason))
+    """Makes the first version ever answer everything; it is the first reference, too."""
+    grounds = Grounds("", "the first version")
+    plan = RolloutPlan(revision=0, salt=salt, arms=(), reference=version)
+    return decided(plan, "promoted", version, grounds, now_ms, arms=arms_of(version))
 
 
 def follow_current(
-    plan: RolloutPlan | None, current: int, *, share: float, salt: str, now_ms: int
+    plan: RolloutPlan | None, current: int, config: RolloutConfig, *, salt: str, now_ms: int
 ) -> PlanChange | None:
-    """Makes the current version the first one, or the candidate; returns None where nothing changes (or the plan is
-    pinned)."""
+    """Makes the current version the first one, or lets the newest arm follow it; returns None where nothing changes
+    (or the plan is pinned)."""
     if not current:
         return None
     if plan is None:
         return begin(current, salt=salt, now_ms=now_ms)
-    if plan.pinned or current in plan.versions:
+    if plan.pinned or current == plan.stable or (current == plan.newest and plan.candidate):
         return None
-    return follow(plan, current, share=share, now_ms=now_ms)
+    return follow(plan, current, config, now_ms=now_ms)
 
 
-def follow(plan: RolloutPlan, version: int, *, share: float, now_ms: int) -> PlanChange:
-    """Makes `version` the candidate. Adds no line of history: its publication has one."""
-    stable = Arm(name=STABLE, version=plan.stable, share=1.0 - share)
-    arms = (stable, Arm(name=CANDIDATE, version=version, share=share))
-    return PlanChange(_next(plan, arms=arms, reason=f"version {version} was published", time_ms=now_ms))
+def follow(plan: RolloutPlan, version: int, config: RolloutConfig, *, now_ms: int) -> PlanChange:
+    """Makes `version` the newest one, and the candidate where there is none. No decision: its publication is enough."""
+    arms = arms_of(plan.stable, plan.arm(CANDIDATE) or begun(version, config), newest(version, config))
+    reason = f"version {version} was published"
+    after = _next(plan, now_ms, arms=arms, reason=reason, reference=plan.reference or plan.stable)
+    return PlanChange(after)
+
+
+def add(plan: RolloutPlan, version: int, grounds: Grounds, *, now_ms: int) -> PlanChange:
+    """Makes `version`, the current one, stable at once by rule A. The candidate, which is older, is not judged on."""
+    return decided(plan, "promoted", version, grounds, now_ms, arms=arms_of(version), previous=plan.stable)
+
+
+def ramp(plan: RolloutPlan, share: float, *, now_ms: int) -> PlanChange:
+    """Raises the candidate's share of the traffic to `share`."""
+    arm = _candidate_arm(plan)
+    arms = arms_of(plan.stable, msgspec.structs.replace(arm, share=share), plan.arm(NEWEST))
+    grounds = Grounds("", f"the candidate answers {share:.0%}")
+    return decided(plan, "ramped", arm.version, grounds, now_ms, arms=arms)
+
+
+def promote(
+    plan: RolloutPlan, grounds: Grounds, config: RolloutConfig, *, moves_reference: bool = False, now_ms: int
+) -> PlanChange:
+    """Makes the candidate the stable version; the newest version is the next candidate.
+
+    The candidate is the new reference where it was shown to be better than that (`moves_reference`), or has another
+    encoder: it was not compared with the reference then, and no later version could be.
+    """
+    version = _candidate_arm(plan).version
+    next_one = begun(plan.newest, config) if plan.newest not in (0, version) else None
+    arms = arms_of(version, next_one, plan.arm(NEWEST) if next_one else None)
+    reference = version if moves_reference or grounds.rule == UNPAIRED else plan.reference
+    return decided(
+        plan, "promoted", version, grounds, now_ms, arms=arms, previous=plan.stable, reference=reference, approved=0
+    )
+
+
+def withdraw(plan: RolloutPlan, grounds: Grounds, *, now_ms: int) -> PlanChange:
+    """Lets only the stable version answer, and the learner go on from it: what is newer was learnt on the candidate."""
+    version = _candidate_arm(plan).version
+    change = decided(plan, "withdrawn", version, grounds, now_ms, arms=arms_of(plan.stable), approved=0)
+    return replace(change, current=plan.stable)
+
+
+def return_to(plan: RolloutPlan, version: int, grounds: Grounds, *, now_ms: int) -> PlanChange:
+    """Withdraws the stable version, which turned bad, and lets `version` answer everything and the learner go on from
+    it."""
+    reference = version if plan.reference == plan.stable else plan.reference
+    arms = arms_of(version)
+    change = decided(
+        plan, "withdrawn", plan.stable, grounds, now_ms, arms=arms, previous=0, reference=reference, approved=0
+    )
+    return replace(change, current=version)
+
+
+def move_reference(plan: RolloutPlan, grounds: Grounds, *, now_ms: int) -> PlanChange:
+    """Makes the stable version the reference."""
+    return decided(plan, "reference", plan.stable, grounds, now_ms, reference=plan.stable)
 
 
 def heal(plan: RolloutPlan, *, stored: Collection[int], current: int, now_ms: int) -> PlanChange | None:
     """Removes versions that are not stored from the plan; returns None where it names stored versions only.
 
     A missing stable version is replaced by the current one where that is stored, else by the newest stored one, pinned
-    or not.
+    or not. A missing reference is replaced by the stable version.
     """
     missing = set(plan.needed) - {*stored}
     if not missing or not stored:
@@ -70,66 +136,58 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], current: int, now_ms: in
     if stable in missing:
         stable = current if current in stored else max(stored)
     reason = f"{_named(missing)} not stored: version {stable} answers"
-    arms = _alone(stable) if missing & {plan.stable, plan.candidate} else plan.arms
+    arms = arms_of(stable) if missing & {*plan.versions} else plan.arms
     previous = 0 if plan.previous in {*missing, stable} else plan.previous
-    after = _next(plan, arms=arms, previous=previous, reason=reason, time_ms=now_ms)
-    entry = VersionEntry(version=stable, action="promoted", time_ms=now_ms, detail=reason)
-    return PlanChange(after, entry if stable != plan.stable else None)
+    reference = stable if plan.reference in missing else plan.reference
+    if stable == plan.stable:
+        return PlanChange(_next(plan, now_ms, arms=arms, previous=previous, reference=reference, reason=reason))
+    grounds = Grounds("", reason)
+    return decided(plan, "promoted", stable, grounds, now_ms, arms=arms, previous=previous, reference=reference)
 
 
-def without_missing(change: PlanChange, stored: Collection[int]) -> PlanChange:
-    """Returns the change, without the version to roll back to where that is not stored."""
-    if change.plan.previous in {0, *stored}:
-        return change
-    return replace(change, plan=msgspec.structs.replace(change.plan, previous=0))
+UNPAIRED = "unpaired"
+"""The rule for candidates with another encoder, in decisions."""
 
 
-def promote(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> PlanChange:
-    """Makes `version` the stable one. A newer candidate stays the candidate."""
-    if version == plan.stable:
-        raise NotPossible(f"version {version} is the stable one already")
-    newer = plan.arm(CANDIDATE)
-    if newer is not None and newer.version != version:
-        arms: tuple[Arm, ...] = (Arm(name=STABLE, version=version, share=1.0 - newer.share), newer)
-    else:
-        arms = _alone(version)
-    entry = VersionEntry(version=version, action="promoted", time_ms=now_ms, detail=reason)
-    return PlanChange(_next(plan, arms=arms, previous=plan.stable, reason=reason, time_ms=now_ms), entry)
+def decided(
+    plan: RolloutPlan, action: Action, version: int, grounds: Grounds, now_ms: int, **changes: Any
+) -> PlanChange:
+    """Returns the plan with these changes, and the decision about `version` that they come from."""
+    after = _next(plan, now_ms, reason=grounds.reason, **changes)
+    decision = Decision(
+        version=version,
+        action=action,
+        time_ms=now_ms,
+        rule=grounds.rule,
+        reason=grounds.reason,
+        numbers=dict(grounds.numbers),
+        revision=after.revision,
+        stable=after.stable,
+        reference=after.reference,
+    )
+    return PlanChange(after, decision)
 
 
-def withdraw(plan: RolloutPlan, version: int, *, reason: str, now_ms: int) -> PlanChange:
-    """Lets only the stable version answer, and the learner go on from it."""
-    entry = VersionEntry(version=version, action="withdrawn", time_ms=now_ms, detail=reason)
-    after = _next(plan, arms=_alone(plan.stable), reason=reason, time_ms=now_ms)
-    return PlanChange(after, entry, current=plan.stable)
+def arms_of(stable: int, *others: Arm | None) -> tuple[Arm, ...]:
+    """Returns the arms of a plan: the stable version has what the others, candidate before newest, leave."""
+    arms = [arm for arm in others if arm is not None]
+    return (Arm(name=STABLE, version=stable, share=1.0 - sum(arm.share for arm in arms)), *arms)
 
 
-def rollback(plan: RolloutPlan, *, reason: str, now_ms: int) -> PlanChange:
-    """Lets the stable version before this one answer everything, and the learner go on from it.
-
-    Replicas still hold it, so nothing is loaded. A second rollback is not possible: earlier versions may be collected.
-    """
-    if not plan.previous:
-        raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
-    detail = f"from version {plan.stable}: {reason}"
-    entry = VersionEntry(version=plan.previous, action="rolled_back", time_ms=now_ms, detail=detail)
-    after = _next(plan, arms=_alone(plan.previous), previous=0, reason=f"rolled back {detail}", time_ms=now_ms)
-    return PlanChange(after, entry, current=plan.previous)
+def begun(version: int, config: RolloutConfig) -> Arm:
+    """Returns the arm of a candidate whose ramp begins."""
+    return Arm(name=CANDIDATE, version=version, share=config.ramp[0])
 
 
-def pin(plan: RolloutPlan, version: int, *, now_ms: int) -> PlanChange:
-    """Lets `version` answer everything until `unpin`; versions published meanwhile wait."""
-    reason = f"pinned to version {version}"
-    previous = plan.previous if version == plan.stable else plan.stable
-    after = _next(plan, arms=_alone(version), previous=previous, pinned=True, reason=reason, time_ms=now_ms)
-    return PlanChange(after, VersionEntry(version=version, action="pinned", time_ms=now_ms, detail=reason))
+def newest(version: int, config: RolloutConfig) -> Arm:
+    return Arm(name=NEWEST, version=version, share=config.newest_share)
 
 
-def unpin(plan: RolloutPlan, *, now_ms: int) -> PlanChange:
-    """Lets candidates follow and be judged again."""
-    if not plan.pinned:
-        raise NotPossible("the rollout is not pinned")
-    return PlanChange(_next(plan, pinned=False, reason="unpinned", time_ms=now_ms))
+def _candidate_arm(plan: RolloutPlan) -> Arm:
+    arm = plan.arm(CANDIDATE)
+    if arm is None:
+        raise NotPossible("there is no candidate; name a version (`lifelong versions` lists them)")
+    return arm
 
 
 def _named(versions: Collection[int]) -> str:
@@ -138,9 +196,5 @@ def _named(versions: Collection[int]) -> str:
     return f"version {numbers} is" if len(versions) == 1 else f"versions {numbers} are"
 
 
-def _alone(version: int) -> tuple[Arm, ...]:
-    return (Arm(name=STABLE, version=version, share=1.0),)
-
-
-def _next(plan: RolloutPlan, **changes: Any) -> RolloutPlan:
-    return msgspec.structs.replace(plan, revision=plan.revision + 1, **changes)
+def _next(plan: RolloutPlan, now_ms: int, **changes: Any) -> RolloutPlan:
+    return msgspec.structs.replace(plan, revision=plan.revision + 1, time_ms=now_ms, **changes)

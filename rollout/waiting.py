@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from wire.events import MAX_LATER_TIMES, EventKey
+from wire.receipts import Verdicts, name_hash, verdicts_of
 from wire.recent import hash_of
 from wire.records import Answer
 
@@ -11,7 +12,8 @@ from wire.records import Answer
 class WaitingAnswer:
     """An answer that waits for its label. `number` counts the answers up to it.
 
-    `times_ms` has its time and those of later answers to the same event. The text is kept as its hash alone.
+    `times_ms` has its time and those of later answers to the same event. The text is kept as its hash alone. `verdicts`
+    are those of the first answer.
     """
 
     source: str
@@ -19,9 +21,7 @@ class WaitingAnswer:
     entity: str
     text_hash: int
     times_ms: tuple[int, ...]
-    arm: str
-    version: int
-    label: str | None
+    verdicts: Verdicts
     number: int
 
     @classmethod
@@ -33,9 +33,7 @@ class WaitingAnswer:
             entity=answer.entity,
             text_hash=hash_of(answer.text.encode(), seed),
             times_ms=(answer.time_ms,),
-            arm=answer.arm,
-            version=answer.weights_version,
-            label=answer.label,
+            verdicts=verdicts_of(answer.receipt) or own_verdict(answer),
             number=number,
         )
 
@@ -51,3 +49,9 @@ class WaitingAnswer:
         """Adds the time of a later answer to the same event: its receipt is valid, too."""
         first, *later = (*self.times_ms, *other.times_ms)
         self.times_ms = (first, *later[-MAX_LATER_TIMES:])
+
+
+def own_verdict(answer: Answer) -> Verdicts:
+    """Returns the verdict of the version that answered, where the receipt has none, as those of earlier programs."""
+    version = answer.weights_version
+    return Verdicts(answer.arm, version, ((version, name_hash(answer.label)),))

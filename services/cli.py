@@ -33,7 +33,7 @@ def program() -> "typer.Typer":
     """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
     import typer
 
-    from services.commands import ask, bench, config, doctor, forget, quarantine, rebuild, rollout, run, tune
+    from services.commands import ask, bench, config, doctor, forget, quarantine, rebuild, rollout, run, tune, versions
 
     app = typer.Typer(
         name="lifelong",
@@ -51,13 +51,13 @@ def program() -> "typer.Typer":
         ask.predict,
         ask.feedback,
         forget.forget,
-        rollout.versions,
         rebuild.rebuild,
         doctor.doctor,
         tune.tune,
     ):
         app.command()(command)
     app.command("import")(ask.import_)
+    app.add_typer(versions.app, name="versions")
     app.add_typer(rollout.app, name="rollout")
     app.add_typer(quarantine.app, name="quarantine")
     app.add_typer(config.app, name="config")

@@ -12,7 +12,6 @@ to a false alarm is at least the threshold, `LABELS_TO_FALSE_ALARM`.
 It depends on the order of the labels: they are to be given in the order of their events' times.
 """
 
-import math
 from typing import Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import ArrayLike
 from rollout.statistics.betting import BETS, Floats, log_factors, log_mixture
 
 LABELS_TO_FALSE_ALARM: Final = 1_000_000
+"""The e-detector at which an alarm is raised."""
 
 START: Final[Floats] = np.zeros(len(BETS))
 """The state before the first label: the logarithm of each bet's wealth, [bets]."""
@@ -36,8 +36,3 @@ def advance(log_wealth: Floats, difference: ArrayLike) -> Floats:
 def log_e_change(log_wealth: Floats) -> Floats:
     """Returns the logarithm of the e-detector, [...]."""
     return log_mixture(log_wealth)
-
-
-def is_alarm(log_wealth: Floats) -> bool:
-    """Whether the stable version has turned worse than the version before it."""
-    return bool(log_e_change(log_wealth) >= math.log(LABELS_TO_FALSE_ALARM))

@@ -19,13 +19,14 @@ Labels until a version that is 5 points worse is shown to be worse at an error o
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from rollout.statistics.betting import Floats, log_e
+from rollout.statistics.betting import Floats, log_factors, log_mixture
 
 NUM_HALVINGS = 40
 """Steps of the search for an end of the confidence interval, which is then known to 2 / 2^40."""
@@ -69,7 +70,18 @@ NO_LABELS: Final = PairedTally()
 
 def log_e_above(tally: PairedTally, mean: float) -> float:
     """Returns the logarithm of E against "the mean difference is `mean` at most", for a `mean` in (-1, 1)."""
-    return float(log_e((tally.wins, tally.ties, tally.losses), payoffs(mean)))
+    return float(log_es_above([tally], mean)[0])
+
+
+def log_es_above(tallies: Sequence[PairedTally], mean: float) -> Floats:
+    """Returns `log_e_above` of each tally, [tallies]."""
+    counts = np.array([(tally.wins, tally.ties, tally.losses) for tally in tallies])
+    return log_mixture(counts @ _log_factors(mean))
+
+
+@lru_cache(maxsize=64)
+def _log_factors(mean: float) -> Floats:
+    return log_factors(payoffs(mean))
 
 
 def log_e_below(tally: PairedTally, mean: float) -> float:

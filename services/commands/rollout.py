@@ -1,4 +1,4 @@
-"""`lifelong versions` and `lifelong rollout ...`: the history of versions, and which of them answer whom."""
+"""`lifelong rollout ...`: which version answers whom, why, and what an operator may change."""
 
 import getpass
 import json
@@ -17,31 +17,12 @@ from wire.clock import now_ms
 
 if TYPE_CHECKING:
     from rollout.operator import Operator, RolloutStatus
-    from wire.records import LearnerReport, RolloutPlan
+    from wire.records import Decision, LearnerReport, RolloutPlan
 
 app = typer.Typer(no_args_is_help=True, help="Which version answers which share of the traffic.")
 
 NOTHING = "No version was published yet."
 VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1, show_default=False)]
-
-
-@reads_settings
-def versions(
-    context: CliContext,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest entries")] = 20,
-    as_json: JsonOption = False,
-) -> None:
-    """List what happened to the versions of the weights, newest first."""
-    with open_operator(context) as operator:
-        status = operator.status(entries=limit)
-    if as_json:
-        print(json.dumps({"current": status.current, "entries": _to_builtins(status.history)}, indent=2))
-        return
-    for entry in status.history:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time_ms / 1000))
-        print(f"{moment}  version {entry.version:<5} {entry.action:<12} {entry.detail}".rstrip())
-    if not status.history:
-        print(NOTHING)
 
 
 @app.command("status")
@@ -57,6 +38,8 @@ def status_(context: CliContext, as_json: JsonOption = False) -> None:
     print(f"current version: {status.current or 'none'}")
     print(f"evidence: {status.controller.evidence or 'none' if status.controller else 'no controller is heard of'}")
     if status.controller is not None:
+        if status.controller.waits_for:
+            print(f"not decided: {status.controller.waits_for}")
         _print_alarms(status.controller.alarms)
     if status.num_unreadable:
         print(f"ALARM: {status.num_unreadable} reports cannot be read")
@@ -68,6 +51,26 @@ def status_(context: CliContext, as_json: JsonOption = False) -> None:
             print(f"ALARM: {len(report.damaged)} of the blobs that it needs are damaged or missing")
     if status.learner is not None:
         _print_learner(status.learner)
+
+
+@app.command()
+@reads_settings
+def history(
+    context: CliContext,
+    days: Annotated[float, typer.Option("--days", min=0, help="Days back from now")] = 90.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest decisions")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List the decisions, newest first: what, when, by which rule, and (with --json) all numbers behind it."""
+    with open_operator(context) as operator:
+        decisions = operator.history(since_ms=now_ms() - round(days * 86_400_000), entries=limit)
+    if as_json:
+        print(json.dumps(to_builtins(decisions), indent=2))
+        return
+    for decision in decisions:
+        print(_decision_line(decision))
+    if not decisions:
+        print("No decision was made yet.")
 
 
 @app.command()
@@ -84,6 +87,30 @@ def rollback(context: CliContext, as_json: JsonOption = False) -> None:
     """Return to the stable version before this one. Replicas still hold it: nothing is loaded."""
     with open_operator(context) as operator:
         _print_plan(operator.rollback(now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def approve(context: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
+    """Allow VERSION (by default the candidate) to become stable when the evidence is for it."""
+    with open_operator(context) as operator:
+        _print_plan(operator.approve(version, now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def pause(context: CliContext, as_json: JsonOption = False) -> None:
+    """Stop ramps and promotions until `resume`. What is bad is withdrawn, and new versions get their small share."""
+    with open_operator(context) as operator:
+        _print_plan(operator.pause(now_ms=now_ms()), as_json)
+
+
+@app.command()
+@reads_settings
+def resume(context: CliContext, as_json: JsonOption = False) -> None:
+    """Let ramps and promotions go on."""
+    with open_operator(context) as operator:
+        _print_plan(operator.resume(now_ms=now_ms()), as_json)
 
 
 @app.command()
@@ -142,12 +169,13 @@ def open_operator(context: CliContext) -> "Iterator[Operator]":
     from rollout.operator import Operator
     from services.stack import open_store
 
-    with closing(open_store(context.attached())) as store:
-        yield Operator(store, name=_name())
+    settings = context.attached()
+    with closing(open_store(settings)) as store:
+        yield Operator(store, name=_name(), config=settings.rollout)
 
 
 def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
-    print(json.dumps(_to_builtins(plan), indent=2) if as_json else _plan_line(plan))
+    print(json.dumps(to_builtins(plan), indent=2) if as_json else _plan_line(plan))
 
 
 def _print_alarms(alarms: tuple[str, ...]) -> None:
@@ -170,7 +198,7 @@ def _print_learner(learner: "LearnerReport") -> None:
 
 
 def _status_json(status: "RolloutStatus") -> Any:
-    return _to_builtins(
+    return to_builtins(
         {
             "plan": status.plan,
             "current": status.current,
@@ -181,7 +209,7 @@ def _status_json(status: "RolloutStatus") -> Any:
     )
 
 
-def _to_builtins(records: object) -> Any:
+def to_builtins(records: object) -> Any:
     import msgspec
 
     return msgspec.to_builtins(records)
@@ -190,7 +218,17 @@ def _to_builtins(records: object) -> Any:
 def _plan_line(plan: "RolloutPlan") -> str:
     arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
     previous = f", rollback goes to version {plan.previous}" if plan.previous else ""
-    return f"revision {plan.revision}: {arms}{previous}{', pinned' if plan.pinned else ''} ({plan.reason})"
+    reference = f", the reference is version {plan.reference}" if plan.reference else ""
+    pinned = ", pinned" if plan.pinned else ""
+    held = ", paused" if plan.paused else pinned
+    return f"revision {plan.revision}: {arms}{previous}{reference}{held} ({plan.reason})"
+
+
+def _decision_line(decision: "Decision") -> str:
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision.time_ms / 1000))
+    rule = f" by {decision.rule}" if decision.rule else ""
+    count = f" (the last of {decision.count} in this hour)" if decision.count > 1 else ""
+    return f"{moment}  version {decision.version:<5} {decision.action}{rule}: {decision.reason}{count}"
 
 
 def _unbelieved(counts: dict[str, int]) -> str:

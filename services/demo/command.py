@@ -104,7 +104,7 @@ def _clear(folder: Path, *, keep_logs: bool) -> None:
 
 def _decisive(settings: Settings, stream: Stream) -> Settings:
     """Lowers the number of labels that judge a candidate where a stage of the stream has fewer."""
-    enough = stream.labels_to_decide(settings.rollout.candidate_share)
+    enough = stream.labels_to_decide(settings.rollout.ramp[-1])
     return replaced(settings, {"rollout.min_labels": min(settings.rollout.min_labels, enough)})
 
 

@@ -55,7 +55,7 @@ class Service:
     """A learner, a rollout controller, its decider, and a replica whose engine and swap have their threads."""
 
     def __init__(self, store: Store, folder: Path) -> None:
-        config = RolloutConfig(candidate_share=0.5, min_labels=5)
+        config = RolloutConfig(ramp=(0.5,), newest_share=0.0)
         refusal = partial(RECEIPTS.refusal, is_required=True, max_age_ms=1e9)
         self.learner = PublishRig(store, folder, RECEIPTS, trust=TrustConfig(require_receipts=True))
         self.controller = Controller(store, no_judge, config=config, holder="test", now_ms=lambda: 1)
@@ -107,6 +107,7 @@ class Service:
             feedback = Feedback(event_id=answer.event_id, label=label, key=answer.key, receipt=answer.receipt)
             records.append(carried(feedback))
         self.learner.learner.learn(records, {"feedback.v1/0": len(records)})
+        self.decider.follow_plan()
         for record in records:
             self.decider.add(record)
         self.decider.decide()

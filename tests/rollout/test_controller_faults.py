@@ -101,7 +101,7 @@ def test_a_server_that_hangs_takes_neither_the_lease_nor_the_evidence(
 ) -> None:
     """B1: the server hangs longer than the lease; labels judged before still count afterwards."""
     world = own_world
-    with leading(world.store, bus, config=replace(CONFIG, min_labels=1_000)):
+    with leading(world.store, bus, config=replace(CONFIG, approval="by_hand")):
         world.publish_stable()
         world.publish_candidate()
         while (before := world.evidence_labels()) < 100:

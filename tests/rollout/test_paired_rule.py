@@ -10,13 +10,18 @@ from hypothesis import strategies as st
 from rollout.paired_evidence import PairedComparison, PairedEvidence, Traffic
 from rollout.paired_rule import THRESHOLD, decide, measure
 from rollout.statistics.paired import PairedTally
-from rollout.statistics.sources import SourceSample
 from wire.records import NameChanges, NewClass
 
 
 def compared(wins: int, ties: int, losses: int) -> PairedComparison:
     tally = PairedTally(wins, ties, losses)
     return PairedComparison(labels=tally, settled=tally)
+
+
+def by_sources(*sources: PairedTally) -> PairedComparison:
+    """Returns a comparison by the labels of these sources, all of settled events."""
+    labels = sum(sources, PairedTally())
+    return PairedComparison(labels=labels, settled=labels, sources=sources)
 
 
 EQUAL = compared(20, 1_960, 20)
@@ -30,11 +35,14 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
     ("evidence", "action", "reason"),
     [
         pytest.param(PairedEvidence(), "hold", "too close to call", id="nothing is known"),
-        pytest.param(PairedEvidence(changes=ALIKE), "promote", "rule A", id="it names all as before"),
-        pytest.param(PairedEvidence(stable=BETTER), "promote", "rule B", id="better"),
+        pytest.param(PairedEvidence(changes=ALIKE), "promote", "as the reference does", id="it names all as before"),
+        pytest.param(PairedEvidence(stable=BETTER), "promote", "better than the stable", id="better"),
         pytest.param(PairedEvidence(stable=EQUAL, reference=EQUAL), "hold", "ramp is not over", id="not exposed"),
         pytest.param(
-            PairedEvidence(stable=EQUAL, reference=EQUAL, is_exposed=True), "promote", "rule C", id="not worse"
+            PairedEvidence(stable=EQUAL, reference=EQUAL, is_exposed=True),
+            "promote",
+            "not worse by the margin",
+            id="not worse",
         ),
         pytest.param(
             PairedEvidence(stable=replace(EQUAL, settled=PairedTally()), reference=EQUAL, is_exposed=True),
@@ -80,16 +88,20 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
             id="better, and worse on a group",
         ),
         pytest.param(
-            PairedEvidence(stable=BETTER, source_means=(1.0,) + (-0.4,) * 30),
+            PairedEvidence(
+                stable=by_sources(PairedTally(100, 0, 0), PairedTally(60, 0, 0), *[PairedTally(0, 1, 1)] * 30)
+            ),
             "hold",
             "worse by the sources",
-            id="better by one source, worse by the others",
+            id="better by two sources, worse by the others",
         ),
         pytest.param(
-            PairedEvidence(stable=WORSE, source_means=(-1.0,) + (0.4,) * 30),
+            PairedEvidence(
+                stable=by_sources(PairedTally(0, 0, 100), PairedTally(0, 0, 60), *[PairedTally(1, 1, 0)] * 30)
+            ),
             "hold",
             "too close to call",
-            id="worse by one source, better by the others",
+            id="worse by two sources, better by the others",
         ),
     ],
 )
@@ -135,21 +147,17 @@ def test_rule_a_asks_whether_only_new_classes_were_added(changes: NameChanges, i
     assert (ruling.action == "promote") == is_promoted, ruling
 
 
-def test_a_source_that_floods_one_verdict_decides_nothing() -> None:
-    """It sends a thousand losses; thirty others see the versions alike. At most 20 labels of a source count."""
-    sample = SourceSample(labels_per_source=20)
-    every = PairedTally()
-    for number in range(1_000):
-        sample.add("flood", number, -1)
-        every += PairedTally(losses=1)
-    for source in range(30):
-        for number in range(20):
-            difference = {0: 1, 1: -1}.get(number, 0)
-            sample.add(f"honest-{source}", number, difference)
-            every += PairedTally.of([difference])
-    evidence = PairedEvidence(stable=PairedComparison(labels=sample.tally()), source_means=sample.means())
-    assert decide(evidence).action == "hold"
-    assert decide(replace(evidence, stable=PairedComparison(labels=every))).action == "withdraw"
+HONEST = (PairedTally(10, 180, 10), PairedTally(11, 180, 9))
+
+
+@pytest.mark.parametrize("flood", [PairedTally(0, 0, 400), PairedTally(400, 0, 0), PairedTally(0, 4_000, 0)])
+def test_a_source_that_floods_one_verdict_decides_nothing(flood: PairedTally) -> None:
+    """Others see the versions alike, and have too few labels for a decision: it is not made for them."""
+    stable = by_sources(flood, *HONEST)
+    assert decide(PairedEvidence(stable=stable, reference=stable, is_exposed=True)).action == "hold"
+    assert (
+        decide(PairedEvidence(stable=by_sources(flood), reference=by_sources(flood), is_exposed=True)).action != "hold"
+    )
 
 
 def test_the_numbers_say_when_the_reference_moves() -> None:

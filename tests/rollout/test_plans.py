@@ -1,24 +1,32 @@
-"""The steps from one plan to the next."""
+"""The steps from one plan to the next that versions and labels make."""
 
 import pytest
 
+from rollout import operator_steps
+from rollout.config import RolloutConfig
 from rollout.plans import (
+    UNPAIRED,
+    Grounds,
     NotPossible,
+    add,
     begin,
     follow,
     follow_current,
     heal,
-    pin,
+    move_reference,
     promote,
-    rollback,
-    unpin,
+    ramp,
+    return_to,
     withdraw,
-    without_missing,
 )
-from wire.records import CANDIDATE, STABLE, RolloutPlan
+from wire.records import CANDIDATE, NEWEST, STABLE, RolloutPlan
+from wire.rollout import arm_for
 
+CONFIG = RolloutConfig(ramp=(0.0625, 0.25), newest_share=0.125)
+GOOD = Grounds("B", "good", {"better": 5.0})
 ONE = begin(1, salt="s", now_ms=1).plan
-TWO = follow(ONE, 2, share=0.2, now_ms=2).plan
+TWO = follow(ONE, 2, CONFIG, now_ms=2).plan
+THREE = follow(TWO, 3, CONFIG, now_ms=3).plan
 
 
 def arms(plan: RolloutPlan) -> list[tuple[str, int, float]]:
@@ -26,66 +34,93 @@ def arms(plan: RolloutPlan) -> list[tuple[str, int, float]]:
 
 
 def following(plan: RolloutPlan | None, version: int) -> RolloutPlan | None:
-    step = follow_current(plan, version, share=0.2, salt="s", now_ms=1)
+    step = follow_current(plan, version, CONFIG, salt="s", now_ms=1)
     return step.plan if step else None
 
 
-def test_the_first_version_answers_everything() -> None:
+def test_the_first_version_answers_everything_and_is_the_reference() -> None:
     assert following(None, 0) is None
     first = following(None, 4)
     assert first is not None
-    assert (first.revision, arms(first)) == (1, [(STABLE, 4, 1.0)])
+    assert (first.revision, arms(first), first.reference) == (1, [(STABLE, 4, 1.0)], 4)
 
 
-def test_a_newer_version_becomes_candidate_and_replaces_the_one_before() -> None:
-    assert arms(TWO) == [(STABLE, 1, 0.8), (CANDIDATE, 2, 0.2)]
+def test_a_newer_version_becomes_the_newest_and_the_candidate_where_there_is_none() -> None:
+    assert arms(TWO) == [(STABLE, 1, 0.8125), (CANDIDATE, 2, 0.0625), (NEWEST, 2, 0.125)]
     three = following(TWO, 3)
     assert three is not None
-    assert arms(three) == [(STABLE, 1, 0.8), (CANDIDATE, 3, 0.2)]
+    assert arms(three) == [(STABLE, 1, 0.8125), (CANDIDATE, 2, 0.0625), (NEWEST, 3, 0.125)]
     assert three.revision == TWO.revision + 1
     assert following(TWO, 2) is None
     assert following(TWO, 1) is None
 
 
-def test_promotion_keeps_a_newer_candidate() -> None:
-    three = follow(TWO, 3, share=0.2, now_ms=3).plan
-    done = promote(three, 2, reason="good", now_ms=4)
-    assert arms(done.plan) == [(STABLE, 2, 0.8), (CANDIDATE, 3, 0.2)]
-    assert done.plan.previous == 1
-    assert done.current is None
-    assert done.entry is not None
-    assert (done.entry.version, done.entry.action) == (2, "promoted")
+def test_the_ramp_moves_entities_one_way_and_the_newest_arm_keeps_its_own() -> None:
+    higher = ramp(THREE, 0.25, now_ms=4).plan
+    assert arms(higher) == [(STABLE, 1, 0.625), (CANDIDATE, 2, 0.25), (NEWEST, 3, 0.125)]
+    for number in range(500):
+        before = arm_for(f"key-{number}", THREE).name
+        after = arm_for(f"key-{number}", higher).name
+        assert after == before or (before, after) == (STABLE, CANDIDATE)
 
 
-def test_promotion_of_the_candidate_leaves_one_arm() -> None:
-    assert arms(promote(TWO, 2, reason="good", now_ms=4).plan) == [(STABLE, 2, 1.0)]
+def test_what_only_adds_is_stable_at_once() -> None:
+    done = add(THREE, 4, Grounds("A", "it names old classes as the reference does"), now_ms=4)
+    assert arms(done.plan) == [(STABLE, 4, 1.0)]
+    assert (done.plan.previous, done.plan.reference, done.current) == (1, 1, None)
+    assert done.decision is not None
+    assert (done.decision.action, done.decision.rule, done.decision.revision) == ("promoted", "A", done.plan.revision)
+
+
+def test_the_newest_version_is_the_candidate_after_a_promotion() -> None:
+    done = promote(THREE, GOOD, CONFIG, now_ms=4)
+    assert arms(done.plan) == [(STABLE, 2, 0.8125), (CANDIDATE, 3, 0.0625), (NEWEST, 3, 0.125)]
+    assert (done.plan.previous, done.plan.reference, done.current) == (1, 1, None)
+    assert done.decision is not None
+    assert (done.decision.version, done.decision.numbers, done.decision.stable) == (2, {"better": 5.0}, 2)
+    assert arms(promote(TWO, GOOD, CONFIG, now_ms=4).plan) == [(STABLE, 2, 1.0)]
+
+
+def test_the_reference_moves_with_a_better_candidate_or_one_of_another_encoder() -> None:
+    assert promote(TWO, GOOD, CONFIG, moves_reference=True, now_ms=4).plan.reference == 2
+    assert promote(TWO, Grounds(UNPAIRED, "good"), CONFIG, now_ms=4).plan.reference == 2
+    moved = move_reference(promote(TWO, GOOD, CONFIG, now_ms=4).plan, GOOD, now_ms=5)
+    assert (moved.plan.reference, moved.plan.stable) == (2, 2)
 
 
 def test_withdrawal_sets_the_learner_back() -> None:
-    done = withdraw(TWO, 2, reason="bad", now_ms=4)
+    done = withdraw(THREE, Grounds("", "bad"), now_ms=4)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
     assert done.current == 1
-    assert done.entry is not None
-    assert (done.entry.version, done.entry.action) == (2, "withdrawn")
+    assert done.decision is not None
+    assert (done.decision.version, done.decision.action) == (2, "withdrawn")
 
 
-def test_rollback_returns_to_the_stable_version_before_once() -> None:
-    promoted = promote(TWO, 2, reason="good", now_ms=4).plan
-    done = rollback(promoted, reason="by hand", now_ms=5)
+def test_a_stable_version_that_turned_bad_is_replaced_by_an_older_one() -> None:
+    plan = promote(THREE, GOOD, CONFIG, moves_reference=True, now_ms=4).plan
+    done = return_to(plan, 1, Grounds("change", "bad"), now_ms=5)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
-    assert done.current == 1
-    with pytest.raises(NotPossible, match="no earlier stable version"):
-        rollback(done.plan, reason="by hand", now_ms=6)
+    assert (done.current, done.plan.previous, done.plan.reference) == (1, 0, 1)
+    assert done.decision is not None
+    assert (done.decision.version, done.decision.action) == (2, "withdrawn")
 
 
 def test_nothing_follows_while_pinned() -> None:
-    pinned = pin(TWO, 1, now_ms=4).plan
+    pinned = operator_steps.pin(TWO, 1, by="me", now_ms=4).plan
     assert arms(pinned) == [(STABLE, 1, 1.0)]
     assert following(pinned, 9) is None
-    after = unpin(pinned, now_ms=5).plan
-    assert following(after, 9) is not None
-    with pytest.raises(NotPossible, match="not pinned"):
-        unpin(after, now_ms=6)
+    assert following(operator_steps.unpin(pinned, by="me", now_ms=5).plan, 9) is not None
+
+
+def test_without_a_candidate_there_is_nothing_to_decide() -> None:
+    with pytest.raises(NotPossible, match="no candidate"):
+        promote(ONE, GOOD, CONFIG, now_ms=1)
+
+
+def test_a_plan_from_before_references_gets_one_with_the_next_version() -> None:
+    old = RolloutPlan(revision=1, salt="s", arms=ONE.arms)
+    after = following(old, 2)
+    assert after is not None and after.reference == 1
 
 
 def healed(plan: RolloutPlan, *stored: int, current: int = 9) -> RolloutPlan | None:
@@ -94,7 +129,7 @@ def healed(plan: RolloutPlan, *stored: int, current: int = 9) -> RolloutPlan | N
 
 
 def test_a_plan_of_stored_versions_is_left_alone() -> None:
-    promoted = promote(TWO, 2, reason="", now_ms=1).plan
+    promoted = promote(TWO, GOOD, CONFIG, now_ms=1).plan
     assert healed(TWO, 1, 2) is None
     assert healed(promoted, 1, 2) is None
     assert healed(TWO) is None, "nothing is stored: there is nothing to move to"
@@ -102,47 +137,35 @@ def test_a_plan_of_stored_versions_is_left_alone() -> None:
 
 def test_a_stable_version_that_is_not_stored_is_followed_by_the_current_one() -> None:
     """B1: an earlier release may have left this state behind."""
-    plan = promote(follow(TWO, 3, share=0.2, now_ms=3).plan, 2, reason="good", now_ms=4).plan
+    plan = promote(THREE, GOOD, CONFIG, now_ms=4).plan
     done = heal(plan, stored=(1, 7, 9, 12), current=9, now_ms=5)
-    assert done is not None and done.entry is not None
+    assert done is not None and done.decision is not None
     assert (arms(done.plan), done.plan.previous, done.plan.revision) == ([(STABLE, 9, 1.0)], 1, plan.revision + 1)
-    assert (done.entry.version, done.entry.action) == (9, "promoted")
+    assert (done.decision.version, done.decision.action) == (9, "promoted")
     assert done.plan.reason == "versions 2, 3 are not stored: version 9 answers"
     assert done.current is None
 
 
 def test_where_the_learners_version_is_gone_too_the_newest_stored_one_follows() -> None:
     done = healed(ONE, 4, 5, current=9)
-    assert done is not None and arms(done) == [(STABLE, 5, 1.0)]
+    assert done is not None and (arms(done), done.reference) == ([(STABLE, 5, 1.0)], 5)
 
 
-def test_a_candidate_or_a_version_to_roll_back_to_that_is_not_stored_is_left_out() -> None:
+def test_an_arm_or_a_version_to_return_to_that_is_not_stored_is_left_out() -> None:
     """B1: versions that a plan or a label still needed had been collected."""
     done = healed(TWO, 1)
     assert done is not None and arms(done) == [(STABLE, 1, 1.0)]
-    promoted = promote(TWO, 2, reason="", now_ms=1).plan
+    promoted = promote(TWO, GOOD, CONFIG, now_ms=1).plan
     done = healed(promoted, 2)
-    assert done is not None and (arms(done), done.previous) == ([(STABLE, 2, 1.0)], 0)
+    assert done is not None and (arms(done), done.previous, done.reference) == ([(STABLE, 2, 1.0)], 0, 2)
 
 
 def test_a_pinned_plan_is_healed_and_stays_pinned() -> None:
-    done = healed(pin(TWO, 1, now_ms=4).plan, 9)
+    done = healed(operator_steps.pin(TWO, 1, by="me", now_ms=4).plan, 9)
     assert done is not None and (arms(done), done.previous, done.pinned) == ([(STABLE, 9, 1.0)], 0, True)
 
 
-def test_an_operator_may_leave_a_missing_version_behind() -> None:
-    """B1: `lifelong rollout promote` helps without a controller as well."""
-    step = promote(TWO, 2, reason="", now_ms=1)
-    assert without_missing(step, {1, 2}) == step
-    assert without_missing(step, {2}).plan.previous == 0
-
-
 def test_the_salt_stays_so_entities_stay() -> None:
-    promoted = promote(TWO, 2, reason="", now_ms=1).plan
-    back = rollback(promoted, reason="", now_ms=1).plan
+    promoted = promote(TWO, GOOD, CONFIG, now_ms=1).plan
+    back = operator_steps.rollback(promoted, by="me", now_ms=1).plan
     assert {plan.salt for plan in (ONE, TWO, promoted, back)} == {"s"}
-
-
-def test_the_stable_version_cannot_be_promoted() -> None:
-    with pytest.raises(NotPossible, match="already"):
-        promote(ONE, 1, reason="", now_ms=1)

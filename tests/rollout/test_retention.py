@@ -14,13 +14,10 @@ def stored(*numbers: int, erased: int = 0) -> dict[int, Contents]:
     return {number: Contents(erased, {f"head{number}": HEAD, "encoder": ENCODER}) for number in numbers}
 
 
-def retained_numbers(
-    versions: dict[int, Contents], *, first: int = 0, budget_bytes: int = 10**12, num_newest: int = 4
-) -> list[int]:
+def retained_numbers(versions: dict[int, Contents], *, budget_bytes: int = 10**12, num_newest: int = 4) -> list[int]:
     chosen = retained(
         versions,
         needed={1, 2, 99_999},
-        first=first,
         current=max(versions),
         num_newest=num_newest,
         budget_bytes=budget_bytes,
@@ -32,44 +29,20 @@ def test_what_is_needed_and_the_newest_few_are_kept() -> None:
     assert retained_numbers(stored(*range(1, 21))) == [1, 2, 17, 18, 19, 20]
 
 
-def test_those_that_may_be_promoted_are_kept_the_thinner_the_older() -> None:
-    """B1: versions that a plan or a label still needed had been collected."""
-    expected = [1, 2, 7, 11, 15, 16, 17, 19, 21, 23, *range(24, 33)]
-    assert retained_numbers(stored(*range(1, 33)), first=5) == expected
-
-
 def test_what_the_learner_was_taken_back_from_is_not_kept() -> None:
     versions = stored(*range(1, 21))
-    assert sorted(retained(versions, needed={5}, first=0, current=5, num_newest=3, budget_bytes=10**9)) == [3, 4, 5]
+    assert sorted(retained(versions, needed={5}, current=5, num_newest=3, budget_bytes=10**9)) == [3, 4, 5]
 
 
 def test_what_knows_somebody_erased_is_kept_by_the_plan_alone() -> None:
     versions = stored(*range(1, 11)) | stored(*range(11, 13), erased=1)
-    assert retained_numbers(versions, first=3) == [1, 2, 11, 12]
+    assert retained_numbers(versions) == [1, 2, 11, 12]
 
 
 @pytest.mark.parametrize("num_versions", [40, 12, 4])
 def test_fewer_are_kept_where_they_do_not_fit(num_versions: int) -> None:
     """B11: the bound is in bytes, with the encoder counted once; versions of the plan stay in any case."""
     budget_bytes = ENCODER + num_versions * HEAD
-    chosen = retained_numbers(stored(*range(1, 1_001)), first=3, budget_bytes=budget_bytes, num_newest=16)
+    chosen = retained_numbers(stored(*range(1, 1_001)), budget_bytes=budget_bytes, num_newest=16)
     assert {1, 2} <= set(chosen)
     assert len(chosen) <= num_versions
-
-
-@pytest.mark.parametrize("num_newest", [4, 16])
-def test_of_every_age_a_version_hardly_older_is_left(num_newest: int) -> None:
-    """B1: 8,000 versions, collected every 30: whatever the delay of the labels, a version of about that age is
-    stored."""
-    remaining: dict[int, Contents] = {}
-    for newest in range(1, 8_001):
-        remaining[newest] = Contents(0, {f"head{newest}": HEAD})
-        if newest % 30 == 0:
-            chosen = retained(
-                remaining, needed={newest}, first=1, current=newest, num_newest=num_newest, budget_bytes=10**12
-            )
-            remaining = {number: remaining[number] for number in chosen}
-    for age in (40, 90, 600, 3_600):
-        newest_before = max(number for number in remaining if number <= 8_000 - age)
-        assert (8_000 - age) - newest_before <= age / num_newest + 30, age
-    assert len(remaining) <= num_newest * 14 + 30

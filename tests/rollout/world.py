@@ -4,10 +4,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import count
+from typing import TypeAlias
 
 import msgspec
 
@@ -19,14 +20,18 @@ from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
 from wire.config import TrustConfig
-from wire.receipts import Receipts
-from wire.records import Answer, Feedback, RolloutPlan
+from wire.receipts import Receipts, Verdicts, name_hash
+from wire.records import CANDIDATE, STABLE, Answer, ArmName, Feedback, NameChanges, RolloutPlan
 from wire.rollout import arm_for
 from wire.store import Lease, Store
 
-CONFIG = RolloutConfig(min_labels=20, lease_ms=600)
+CONFIG = RolloutConfig(ramp=(0.1, 0.3), ramp_answers=10, lease_ms=600)
 DEADLINE_S = 20.0
-REFUSAL = partial(Receipts(SIGNING_KEY).refusal, is_required=False, max_age_ms=1e9)
+NO_CHANGES = NameChanges()
+Right: TypeAlias = dict[ArmName, bool]
+"""Which arms name the right label."""
+RECEIPTS = Receipts(SIGNING_KEY)
+REFUSAL = partial(RECEIPTS.refusal, is_required=False, max_age_ms=1e9)
 
 _numbers = count()
 
@@ -37,7 +42,7 @@ class World:
     def __init__(self, store: Store, publisher: Publisher) -> None:
         self.store = store
         self._publisher = publisher
-        self._due: deque[tuple[float, str]] = deque()
+        self._due: deque[tuple[float, Feedback]] = deque()
         self._lease: Lease
         self.lead()
 
@@ -47,13 +52,13 @@ class World:
         assert lease is not None
         self._lease = lease
 
-    def publish(self, *, erased: int = 0, size: int = 10) -> int:
+    def publish(self, *, erased: int = 0, size: int = 10, changes: NameChanges = NO_CHANGES) -> int:
         """Publishes the next version from the current one, with a blob of `size` bytes; returns its number."""
         versions = self.store.versions
         version = versions.next_number()
         data = b"%010d" % version * (size // 10)
         manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=versions.current(), data=data)
-        versions.publish(msgspec.structs.replace(manifest, erased=erased), self._lease)
+        versions.publish(msgspec.structs.replace(manifest, erased=erased, changes=changes), self._lease)
         return version
 
     def publish_stable(self) -> int:
@@ -86,52 +91,78 @@ class World:
         return report.counts if report else {}
 
     def evidence_labels(self) -> int:
-        """Returns the number of labels of both arms since the last decision."""
+        """Returns the number of labels for the candidate."""
         report = self.store.reports.controller()
-        return sum(int(number) for number in re.findall(r"/(\d+)", report.evidence)) if report else 0
+        found = re.search(r"(\d+) won, (\d+) tied, (\d+) lost", report.evidence) if report else None
+        return sum(map(int, found.groups())) if found else 0
 
-    def answer(self, events: int, *, right: dict[str, bool], labels_after_s: float = 0.0) -> None:
-        """Answers and labels events under the plan in force; `right` says which arm answers rightly.
+    def answer(self, events: int, *, right: Right, source: str = "test", labels_after_s: float = 0.0) -> None:
+        """Answers events under the plan in force, and lets `source` label them; `right` says which arms are right.
 
-        Before each label comes a forged one that contradicts it, and must not count.
+        The versions that answer no traffic name what the stable version names. Before each label comes a forged one
+        that contradicts it, and must not count.
         """
         plan = self.store.plans.read()
         assert plan is not None
+        named = {version: right[STABLE] for version in plan.needed}
+        named |= {arm.version: right.get(arm.name, right[STABLE]) for arm in plan.arms}
+        named |= {plan.candidate: right[CANDIDATE]} if plan.candidate else {}
         for number in (next(_numbers) for _ in range(events)):
-            event_id = f"event-{number}"
-            arm = arm_for(event_id, plan)
-            answer = Answer(
-                event_id=event_id,
-                text="text",
-                label="yes" if right[arm.name] else "no",
-                score=0.9,
-                weights_version=arm.version,
-                arm=arm.name,
-                precision="int8",
-                rollout_revision=plan.revision,
-            )
+            answer = answer_of(f"event-{number}", plan, {version: named[version] for version in sorted(named)})
             self._publisher.send(answer)
-            self._due.append((time.monotonic() + labels_after_s, event_id))
+            self._due.append((time.monotonic() + labels_after_s, label_of(answer, source=source)))
         self.label_what_is_due()
 
     def label_what_is_due(self) -> None:
         while self._due and self._due[0][0] <= time.monotonic():
-            event_id = self._due.popleft()[1]
-            self._publisher.send(Feedback(event_id=event_id, label="no", source="bot", receipt="5.ab"))
-            self._publisher.send(Feedback(event_id=event_id, label="yes", source="test"))
+            label = self._due.popleft()[1]
+            self._publisher.send(msgspec.structs.replace(label, label="no", receipt=label.receipt[:-1] + "x"))
+            self._publisher.send(label)
         self._publisher.flush(10.0)
 
-    def answer_until(self, wanted: Callable[[RolloutPlan], bool], *, right: dict[str, bool]) -> RolloutPlan:
+    def answer_until(self, wanted: Callable[[RolloutPlan], bool], *, right: Right, source: str = "test") -> RolloutPlan:
         """Answers until the plan is as wanted, since the judge begins at the end of the topics at an unknown time."""
         deadline = time.monotonic() + DEADLINE_S
         while (plan := self.store.plans.read()) is None or not wanted(plan):
             assert time.monotonic() < deadline, plan
-            self.answer(50, right=right)
+            self.answer(50, right=right, source=source)
         return plan
 
-    def actions(self) -> Sequence[tuple[int, str]]:
-        history = self.store.versions.history(100)
-        return [(entry.version, entry.action) for entry in history if entry.action != "published"][::-1]
+    def actions(self, *wanted: str) -> Sequence[tuple[int, str]]:
+        """Returns the decisions in their order; by default those by which versions came to be, or ceased, stable."""
+        decisions = self.store.plans.decisions.since(0, 1_000)[::-1]
+        wanted = wanted or ("promoted", "withdrawn", "rolled_back", "pinned")
+        return [(decision.version, decision.action) for decision in decisions if decision.action in wanted]
+
+
+def answer_of(event_id: str, plan: RolloutPlan, named: Mapping[int, bool], *, has_own_encoder: bool = False) -> Answer:
+    """Returns an answer under `plan`; `named` says of each version at hand, in rising order, whether it is right.
+
+    `has_own_encoder` says that the version that answers shares its encoder with no other.
+    """
+    arm = arm_for(event_id, plan)
+    judged = {arm.version: named[arm.version]} if has_own_encoder else named
+    names = tuple((version, name_hash("yes" if is_right else "no")) for version, is_right in judged.items())
+    moment_ms = now_ms()
+    verdicts = Verdicts(arm.name, arm.version, names)
+    return Answer(
+        event_id=event_id,
+        text="text",
+        label="yes" if named[arm.version] else "no",
+        score=0.9,
+        weights_version=arm.version,
+        arm=arm.name,
+        precision="int8",
+        rollout_revision=plan.revision,
+        time_ms=moment_ms,
+        receipt=RECEIPTS.of(event_id, time_ms=moment_ms, entity=event_id, verdicts=verdicts),
+    )
+
+
+def label_of(answer: Answer, *, source: str, receipt: str | None = None) -> Feedback:
+    """Returns the right label of an answer, as `source` says it, by default with the answer's receipt."""
+    receipt = answer.receipt if receipt is None else receipt
+    return Feedback(event_id=answer.event_id, label="yes", source=source, receipt=receipt)
 
 
 @contextmanager

@@ -18,7 +18,19 @@ from wire.store import Store
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
 GROUPS = {
-    "rollout": ("run", "status", "promote", "rollback", "pin", "unpin"),
+    "rollout": (
+        "run",
+        "status",
+        "history",
+        "promote",
+        "rollback",
+        "approve",
+        "pause",
+        "resume",
+        "pin",
+        "unpin",
+    ),
+    "versions": ("show", "diff"),
     "quarantine": ("list", "release"),
     "config": ("show", "check", "schema"),
     "bench": ("learn",),

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings import BadSettings, known, variable_of
-from services.settings_load import load
+from services.settings import BadSettings, known, load, variable_of
 
 MALFORMED = {"integer": "eight", "number": "many", "boolean": "perhaps", "array": "short"}
 """A malformed text for every type of setting that has malformed texts."""
@@ -69,7 +68,10 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_SIGNING_KEY": "short"}, "Secret that signs weights and plans, 16 characters or more"),
         ({"LIFELONG_SERVING__API_KEYS": '["short"]'}, "Keys of 16 characters or more, as JSON list"),
         ({"LIFELONG_LOG_LEVEL": "loud"}, "Input should be 'debug', 'info', 'warning' or 'error'"),
-        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "5"}, "(number, exclusiveMinimum 0, maximum 0.99, default 0.2)"),
+        ({"LIFELONG_ROLLOUT__NEWEST_SHARE": "5"}, "(number, minimum 0, maximum 0.5, default 0.05)"),
+        ({"LIFELONG_ROLLOUT__CANDIDATE_SHARE": "0.2"}, "Did you mean rollout.ramp?"),
+        ({"LIFELONG_ROLLOUT__RAMP": "[0.5, 0.1]"}, "rollout.ramp must rise from step to step"),
+        ({"LIFELONG_ROLLOUT__RAMP": "[0.97]"}, "must leave a share for the stable version"),
     ],
 )
 def test_a_bad_setting_says_how_to_fix_it(environ: dict[str, str], fix: str) -> None:

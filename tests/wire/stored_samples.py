@@ -4,6 +4,7 @@ from tests.wire.test_plans import PLAN
 from wire.records import (
     CohortEvaluation,
     ControllerReport,
+    Decision,
     Drift,
     Erasure,
     Evaluation,
@@ -105,6 +106,18 @@ SAMPLES: dict[str, Record] = {
     ),
     "version_entry.v1": VersionEntry(version=12, action="published", time_ms=1_700_000_000_000, detail="gate passed"),
     "rollout_plan.v1": PLAN,
+    "decision.v1": Decision(
+        version=12,
+        action="promoted",
+        time_ms=1_700_000_000_000,
+        rule="B",
+        reason="it is better than the stable version",
+        numbers={"better": 5.5, "worse": -3.25},
+        revision=4,
+        stable=12,
+        reference=7,
+        count=3,
+    ),
     "replica_report.v1": ReplicaReport(
         replica="r1",
         revision=4,
@@ -146,8 +159,9 @@ SAMPLES: dict[str, Record] = {
     "controller_report.v1": ControllerReport(
         controller="c1",
         time_ms=1_700_000_000_000,
-        evidence="candidate 45/50 (90.0%), stable 180/200 (90.0%)",
+        evidence="version 12 against 11: 20 won, 225 tied, 5 lost",
         counts={"judged": 250, "failed_collect": 1},
         alarms=("collect: BadSignature: ...",),
+        waits_for="too close to call",
     ),
 }

@@ -11,6 +11,7 @@ from tests.wire.test_plans import PLAN
 from wire.records import (
     TOPIC_RECORDS,
     Answer,
+    ControllerReport,
     DeadLetter,
     Evaluation,
     Event,
@@ -42,6 +43,11 @@ def test_bytes_do_not_change(name: str) -> None:
 def test_old_bytes_are_read_by_the_new_reader(name: str) -> None:
     old = (GOLDEN / f"{name}.json").read_bytes()
     assert msgspec.json.decode(old, type=type(SAMPLES[name])) == SAMPLES[name]
+
+
+def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() -> None:
+    path = GOLDEN / "controller_report.v1.before_waits.json"
+    assert msgspec.json.decode(path.read_bytes(), type=ControllerReport).waits_for == ""
 
 
 def test_the_report_from_before_stand_ins_is_read() -> None:

@@ -16,7 +16,19 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
-from wire.records.plans import CANDIDATE, NEWEST, STABLE, STAND_IN, Arm, RolloutPlan
+from wire.records.plans import (
+    ADDITIVE,
+    CANDIDATE,
+    NEWEST,
+    NOT_WORSE,
+    STABLE,
+    STAND_IN,
+    SUPERIOR,
+    Action,
+    Arm,
+    Decision,
+    RolloutPlan,
+)
 from wire.records.record import ArmName, Record, key_name
 from wire.records.reports import ControllerReport, Drift, LearnerReport, ReplicaReport
 from wire.records.topics import (
@@ -51,20 +63,25 @@ from wire.records.weights import (
 )
 
 __all__ = [
+    "ADDITIVE",
     "CANDIDATE",
     "MAX_EVENT_BYTES",
     "MAX_TEXT_CHARS",
     "NEWEST",
+    "NOT_WORSE",
     "PSEUDO_LABELS",
     "STABLE",
     "STAND_IN",
+    "SUPERIOR",
     "TOPIC_RECORDS",
+    "Action",
     "Answer",
     "Arm",
     "ArmName",
     "CohortEvaluation",
     "ControllerReport",
     "DeadLetter",
+    "Decision",
     "Drift",
     "Erasure",
     "Evaluation",

@@ -1,4 +1,6 @@
-"""The rollout plan: which version answers which traffic."""
+"""The rollout plan: which version answers which traffic, and the decisions that changed it."""
+
+from typing import Final, Literal, TypeAlias
 
 from wire.records.record import ArmName, Record
 
@@ -76,3 +78,42 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
         """
         versions = dict.fromkeys((*self.versions, self.previous, self.reference))
         return tuple(version for version in versions if version)
+
+
+Action: TypeAlias = Literal[
+    "promoted",
+    "withdrawn",
+    "ramped",
+    "rolled_back",
+    "reference",
+    "approved",
+    "pinned",
+    "unpinned",
+    "paused",
+    "resumed",
+]
+
+ADDITIVE: Final = "A"
+SUPERIOR: Final = "B"
+NOT_WORSE: Final = "C"
+
+
+class Decision(Record, frozen=True, kw_only=True):
+    """A decision about `version`, by which the plan got its `revision`: what, when, why, and the numbers behind it.
+
+    `rule` is the rule that decided: A, B or C of `rollout/paired_rule.py`, "unpaired" (`rollout/unpaired_rule.py`),
+    "change" (`rollout/statistics/e_detector.py`), or "operator". `stable` and `reference` are those of the plan
+    afterwards. `count` says for how many decisions this one stands: promotions by one of the rules A and B in the same
+    hour are one decision, the last of them.
+    """
+
+    version: int
+    action: Action
+    time_ms: int
+    rule: str = ""
+    reason: str = ""
+    numbers: dict[str, float] = {}
+    revision: int = 0
+    stable: int = 0
+    reference: int = 0
+    count: int = 1

@@ -1,6 +1,6 @@
 """The Redis keys of the store, each named once, without the prefix of the environment (`Server.key` puts it before).
 
-one key      plan, current, newest, epoch, versions, history, changes, blobs, erasures, reports, learner, ...
+one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, erasures, ...
 a key each   manifest:<version>, blob:<digest>, lease:<name>, erasure:<digest>, report:<replica>
 """
 
@@ -16,6 +16,8 @@ CONTROLLER: Final = "controller"
 """The report of the rollout controller that leads."""
 CURRENT: Final = "current"
 """The version to learn on from: the pointer that a rollback sets back."""
+DECISIONS: Final = "decisions"
+"""A sorted set: the decisions about the plan, by time."""
 DISK: Final = "disk"
 """A hash that `Server.sync` writes to before it waits for the disk."""
 EPOCH: Final = "epoch"
@@ -24,8 +26,10 @@ ERASURE: Final = "erasure"
 """A record for each digest of a subject: what has become of its erasure."""
 ERASURES: Final = "erasures"
 """A list: the digests of the subjects to forget, in the order of the requests."""
+EVIDENCE: Final = "evidence"
+"""A hash: the signed evidence about the versions of the plan."""
 HISTORY: Final = "history"
-"""A list: what happened to the versions, newest first."""
+"""A list: the publications of the versions, newest first."""
 LEARNER: Final = "learner"
 """The report of the learner that leads."""
 LEASE: Final = "lease"

@@ -1,33 +1,43 @@
 """The rollout plan: one signed record, replaced by compare and swap on its revision.
 
-    read -> a plan with revision + 1 -> write: one script compares, writes, appends to the history, notifies
+    read -> a plan with revision + 1 -> write: one script compares, writes, adds the decision, notifies
 
 The script refuses a plan that names a version without a manifest: no replica could load it, and the rollout would
 stand still. The collector compares the revision in its script, too, so that no version of a plan is removed.
+
+A plan is followed before it is on disk: `sync` waits for that, where somebody has to know. A server that loses its last
+second has the plan before, and the controller decides again, from evidence that is kept here as well.
 
 Rejected: a lease for the writer as well (the revision already refuses the second of two writers), and checking the
 manifests before the script (a collection may come between).
 """
 
+from typing import TypeVar
+
 from wire.errors import NotFound, PlanMoved
-from wire.records import RolloutPlan, VersionEntry
+from wire.records import Decision, Record, RolloutPlan
 from wire.store import keys, signed
+from wire.store.decisions import DECIDE, Decisions
 from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import CHANGE
 
-_WRITE = f"""{CHANGE}
-local plan, history, changes, current = unpack(KEYS, 1, 4)
-local body, signature, revision, entry, limit, version = unpack(ARGV, 1, 6)
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+_WRITE = f"""{CHANGE}{DECIDE}
+local plan, decisions, changes, current = unpack(KEYS, 1, 4)
+local body, signature, revision, version = unpack(ARGV, 1, 4)
+local slot, decision, is_shared, oldest, max = unpack(ARGV, 5, 9)
 local stored, last = unpack(redis.call('HMGET', plan, 'body', 'revision'))
 if stored == body then return {{'ok'}} end
 if tonumber(last or 0) + 1 ~= tonumber(revision) then return {{'moved', last or '0'}} end
 for i = 5, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 0 then return {{'missing', ARGV[i + 2]}} end
+  if redis.call('EXISTS', KEYS[i]) == 0 then return {{'missing', ARGV[i + 5]}} end
 end
 {WHEN_FULL}
 redis.call('HSET', plan, 'body', body, 'signature', signature, 'revision', revision)
 if version ~= '' then redis.call('SET', current, version) end
-change(history, changes, entry, limit)
+decide(decisions, slot, decision, is_shared, oldest, max)
+change('', changes, '', 0)
 return {{'ok'}}
 """
 
@@ -38,6 +48,7 @@ class Plans:
     def __init__(self, server: Server, signing_key: bytes) -> None:
         self._server = server
         self._signing_key = signing_key
+        self.decisions = Decisions(server)
 
     def read(self) -> RolloutPlan | None:
         """Returns the plan in force; None before the first. Raises BadSignature, UnknownFormat."""
@@ -45,25 +56,39 @@ class Plans:
         body = signed.fetch(self._server, key, self._signing_key)
         return None if body is None else signed.decode(body, RolloutPlan, key)
 
-    def write(self, plan: RolloutPlan, entry: VersionEntry | None = None, current: int | None = None) -> None:
-        """Replaces the plan of revision `plan.revision - 1`; adds `entry` to the history and sets `current`, if given.
+    def write(self, plan: RolloutPlan, decision: Decision | None = None, current: int | None = None) -> None:
+        """Replaces the plan of revision `plan.revision - 1`; keeps `decision` and sets `current`, if given.
 
         Idempotent. Raises PlanMoved where another revision is in force, NotFound where the version of an arm, of a
-        rollback or of the pointer is not stored. Version 0 stands for none.
+        rollback, of the reference or of the pointer is not stored. Version 0 stands for none.
         """
         key = self._server.key
         body = signed.encode(plan)
         needed = sorted({*plan.needed, current or 0} - {0})
-        script_keys = [key(keys.PLAN), key(keys.HISTORY), key(keys.CHANGES), key(keys.CURRENT)]
+        script_keys = [key(keys.PLAN), key(keys.DECISIONS), key(keys.CHANGES), key(keys.CURRENT)]
         script_keys += [key(keys.MANIFEST, version) for version in needed]
-        history_entry = b"" if entry is None else signed.encode(entry)
         pointer = "" if current is None else current
         signature = signed.sign(body, self._signing_key)
-        args = (body, signature, plan.revision, history_entry, self._server.config.history, pointer, *needed)
+        args = (body, signature, plan.revision, pointer, *self.decisions.arguments(decision), *needed)
         outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
         if outcome == "moved":
             raise PlanMoved(f"revision {details[0]} is in force; revision {plan.revision} cannot follow it")
         if outcome == "missing":
             version = details[0]
             raise NotFound(f"version {version} is not stored, so the plan of revision {plan.revision} cannot name it")
+
+    def sync(self) -> None:
+        """Waits until the plan in force is on disk, where the server can tell."""
         self._server.sync()
+
+    def write_evidence(self, evidence: Record) -> None:
+        """Replaces what is known about the versions of the plan, signed."""
+        body = signed.encode(evidence)
+        fields = ("body", body, "signature", signed.sign(body, self._signing_key))
+        self._server.ask("HSET", self._server.key(keys.EVIDENCE), *fields)
+
+    def read_evidence(self, record_type: type[AnyRecord]) -> AnyRecord | None:
+        """Returns the evidence that was written last; None where none was. Raises BadSignature, UnknownFormat."""
+        key = self._server.key(keys.EVIDENCE)
+        body = signed.fetch(self._server, key, self._signing_key)
+        return None if body is None else signed.decode(body, record_type, key)

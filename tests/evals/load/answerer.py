@@ -13,11 +13,13 @@ from contextlib import closing
 import msgspec
 
 from rollout.change import change
-from rollout.plans import follow_current
+from rollout.plans import PlanChange, arms_of, begin
 from wire.bus import Bus, partition_name
 from wire.clock import now_ms
 from wire.records import (
+    CANDIDATE,
     Answer,
+    Arm,
     DeadLetter,
     Evaluation,
     Event,
@@ -144,7 +146,7 @@ class Answerer:
             created_ms=now_ms(),
         )
         self._store.versions.publish(self._newest, self._lease)
-        plan = change(self._store.plans, lambda now: follow_current(now, version, share=0.5, salt="s", now_ms=now_ms()))
+        plan = change(self._store.plans, lambda now: followed(now, version))
         assert plan is not None
         self._report(plan)
         return plan
@@ -173,3 +175,13 @@ def refuse_one(bus: Bus) -> None:
     """Puts a dead letter where the demo will count it."""
     letter = DeadLetter(reason="empty", detail="", topic=Event.TOPIC, partition=0, offset=0, payload=b"")
     bus.publisher().send(letter)
+
+
+def followed(plan: RolloutPlan | None, version: int) -> PlanChange | None:
+    """Lets `version` be the candidate for half of all events; the first one answers all of them."""
+    if plan is None:
+        return begin(version, salt="s", now_ms=now_ms())
+    if version in plan.versions:
+        return None
+    arms = arms_of(plan.stable, Arm(name=CANDIDATE, version=version, share=0.5))
+    return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))

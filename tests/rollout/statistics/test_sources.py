@@ -1,46 +1,14 @@
-"""A source counts with k labels at most, chosen by hash, and with its mean once."""
+"""Each source counts with its mean, once."""
 
 import itertools
 import math
-from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.statistics.paired import PairedTally, log_e_above
-from rollout.statistics.sources import SourceSample, log_e_of_means
-
-LABELS = st.lists(
-    st.tuples(st.sampled_from("abc"), st.integers(0, 1_000), st.sampled_from([1, 0, -1])),
-    unique_by=lambda label: label[:2],
-)
-
-
-def sampled(labels: list[tuple[str, int, int]], labels_per_source: int = 4) -> SourceSample:
-    sample = SourceSample(labels_per_source)
-    for source, event_hash, difference in labels:
-        sample.add(source, event_hash, difference)
-    return sample
-
-
-def test_the_labels_with_the_smallest_hashes_count() -> None:
-    flood = [("flood", number, -1) for number in range(100, 1_000)]
-    sample = sampled([*flood, ("honest", 5, 1), ("flood", 1, 0), ("honest", 900, 0)])
-    assert sample.tally() == PairedTally(wins=1, ties=2, losses=3)
-    assert sorted(sample.means()) == [-0.75, 0.5]
-
-
-def test_a_corrected_label_replaces_the_first() -> None:
-    sample = sampled([("a", 1, -1), ("a", 2, 0), ("a", 1, 1)])
-    assert sample.tally() == PairedTally(wins=1, ties=1)
-
-
-@given(LABELS, st.integers(0, 9))
-def test_the_order_of_the_labels_changes_nothing(labels: list[tuple[str, int, int]], seed: int) -> None:
-    shuffled = Random(seed).sample(labels, len(labels))
-    assert sampled(shuffled).tally() == sampled(labels).tally()
-    assert sorted(sampled(shuffled).means()) == sorted(sampled(labels).means())
+from rollout.statistics.sources import log_e_of_means
 
 
 def test_one_label_a_source_is_the_paired_test() -> None:

@@ -11,7 +11,7 @@ from services.local.redis import LocalRedis
 from tests.stores import SIGNING_KEY, manifest_of
 from wire.config import StoreConfig
 from wire.errors import NotFound, ParentMoved, PlanMoved, StaleEpoch
-from wire.records import Arm, RolloutPlan, VersionEntry, WeightManifest, key_name
+from wire.records import Arm, Decision, RolloutPlan, WeightManifest, key_name
 from wire.store import Lease, Store
 
 WHO = st.integers(0, 1)
@@ -37,6 +37,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.kept: dict[int, WeightManifest] = {}
         self.plan: RolloutPlan | None = None
         self.notes: list[tuple[str, int]] = []
+        self.decided: list[int] = []
 
     @rule(who=WHO)
     def acquire(self, who: int) -> None:
@@ -110,9 +111,9 @@ class StoreMachine(RuleBasedStateMachine):
         arms = (Arm(name="stable", version=stable, share=1.0),)
         plan = RolloutPlan(revision=revision + ahead, salt="s", arms=arms, previous=self.current, reason=f"{who}")
         named = {stable, current or 0} - {0}
-        note = VersionEntry(version=self.current, action="promoted", time_ms=0)
+        decision = Decision(version=self.current, action="promoted", time_ms=len(self.decided))
         try:
-            self.stores[who].plans.write(plan, note, current)
+            self.stores[who].plans.write(plan, decision, current)
         except PlanMoved:
             assert ahead != 1 and plan != self.plan
         except NotFound:
@@ -121,7 +122,7 @@ class StoreMachine(RuleBasedStateMachine):
             if plan == self.plan:
                 return
             assert ahead == 1 and named <= set(self.kept)
-            self.notes.append(("promoted", self.current))
+            self.decided.append(self.current)
             self.plan = plan
             self.current = self.current if current is None else current
 
@@ -137,6 +138,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert (store.versions.current(), store.versions.next_number()) == (self.current, self.newest + 1)
         assert store.plans.read() == self.plan
         assert [(note.action, note.version) for note in reversed(store.versions.history(1_000))] == self.notes
+        assert [decision.version for decision in reversed(store.plans.decisions.since(0, 1_000))] == self.decided
         for version, manifest in self.kept.items():
             assert store.versions.manifest(version) == manifest
             (blob,) = manifest.tensors

@@ -8,7 +8,7 @@ import pytest
 
 from tests.stores import SIGNING_KEY, lease_of, manifest_of
 from wire.errors import BadSignature, NotFound, PlanMoved, UnknownFormat
-from wire.records import Arm, RolloutPlan, VersionEntry
+from wire.records import Arm, Decision, RolloutPlan
 from wire.store import Store
 from wire.store.signed import sign
 
@@ -43,22 +43,22 @@ def test_a_plan_that_does_not_follow_is_refused(store: Store, revision: int) -> 
     store.plans.write(plan_of(1))
     store.plans.write(plan_of(2))
     with pytest.raises(PlanMoved, match="revision 2 is in force"):
-        store.plans.write(plan_of(revision, reason="mine"), VersionEntry(version=1, action="promoted", time_ms=1))
-    assert (store.plans.read(), store.versions.history(5)) == (plan_of(2), [])
+        store.plans.write(plan_of(revision, reason="mine"), Decision(version=1, action="promoted", time_ms=1))
+    assert (store.plans.read(), store.plans.decisions.since(0, 5)) == (plan_of(2), [])
 
 
 def test_repeating_a_plan_changes_nothing(store: Store, raw: Any, key: Key) -> None:
-    entry = VersionEntry(version=1, action="promoted", time_ms=5, detail="95 of 100")
+    decision = Decision(version=1, action="promoted", time_ms=5, reason="95 of 100")
     for _ in range(3):
-        store.plans.write(plan_of(1), entry)
-    assert (store.versions.history(5), raw.get(key("changes"))) == ([entry], b"1")
+        store.plans.write(plan_of(1), decision)
+    assert (store.plans.decisions.since(0, 5), raw.get(key("changes"))) == ([decision], b"1")
 
 
 def test_a_rollback_sets_the_pointer_in_the_same_step(store: Store) -> None:
     publish(store, 2)
-    store.plans.write(plan_of(1, 1), VersionEntry(version=2, action="withdrawn", time_ms=9), current=1)
+    store.plans.write(plan_of(1, 1), Decision(version=2, action="withdrawn", time_ms=9), current=1)
     assert (store.versions.current(), store.versions.next_number()) == (1, 3)
-    assert store.versions.history(1)[0].action == "withdrawn"
+    assert store.plans.decisions.since(0, 1)[0].action == "withdrawn"
     store.versions.publish(manifest_of(store, 3, parent=1, epoch=1), lease_of(store))
     assert store.versions.current() == 3
 
@@ -85,8 +85,8 @@ def test_a_plan_that_names_a_version_without_a_manifest_is_refused(
     publish(store, 2)
     plan = RolloutPlan(revision=1, salt="s", arms=arms, previous=previous)
     with pytest.raises(NotFound, match="version 9 is not stored"):
-        store.plans.write(plan, VersionEntry(version=9, action="promoted", time_ms=1))
-    assert (store.plans.read(), len(store.versions.history(9))) == (None, 2)
+        store.plans.write(plan, Decision(version=9, action="promoted", time_ms=1))
+    assert (store.plans.read(), store.plans.decisions.since(0, 9)) == (None, [])
 
 
 def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken(open_store: Open) -> None:

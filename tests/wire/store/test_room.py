@@ -11,7 +11,7 @@ from services.local.redis import LocalRedis, start_redis
 from tests.stores import CONFIGURABLE, SIGNING_KEY, lease_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import StoreFull
-from wire.records import Arm, RolloutPlan, VersionEntry
+from wire.records import Arm, Decision, RolloutPlan
 from wire.store import Store
 
 
@@ -76,9 +76,9 @@ def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Call
     assert other.leases.acquire("rollout", "b", 60_000) is not None
     store.leases.release(lease)
     assert lease_of(other).epoch == 2
-    store.plans.write(plan_of(1), VersionEntry(version=1, action="promoted", time_ms=0), current=1)
+    store.plans.write(plan_of(1), Decision(version=1, action="promoted", time_ms=0), current=1)
     assert store.plans.read() == plan_of(1)
-    assert store.versions.history(1)[0].action == "promoted"
+    assert store.plans.decisions.since(0, 1)[0].action == "promoted"
 
 
 @pytest.mark.parametrize("share", [0.85, 1.1])

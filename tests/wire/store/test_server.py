@@ -18,7 +18,7 @@ from tests.wire.store.lossy import LossyProxy
 from tests.wire.store.test_reports import report_of
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable, UnsafePolicy
-from wire.records import RolloutPlan, VersionEntry
+from wire.records import Decision, RolloutPlan
 from wire.store import Store
 
 Key = Callable[..., str]
@@ -108,10 +108,11 @@ def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: Stor
         proxy.lose = 2
         store.versions.publish(manifest, lease)
         proxy.lose = 2
-        entry = VersionEntry(version=version, action="promoted", time_ms=0)
-        store.plans.write(RolloutPlan(revision=version, salt="", arms=()), entry)
+        decision = Decision(version=version, action="promoted", time_ms=version)
+        store.plans.write(RolloutPlan(revision=version, salt="", arms=()), decision)
     assert proxy.lost >= 100
-    assert (lease.epoch, store.versions.current(), len(store.versions.history(100))) == (1, 20, 40)
+    assert (lease.epoch, store.versions.current(), len(store.versions.history(100))) == (1, 20, 20)
+    assert len(store.plans.decisions.since(0, 100)) == 20
     assert raw.get(key("changes")) == b"40"
     store.close()
 

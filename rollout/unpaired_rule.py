@@ -1,4 +1,8 @@
-"""Promote, withdraw or hold: an anytime-valid sequential test, as a pure function of the evidence.
+"""Promote, withdraw or hold a candidate with another encoder than the stable version. Pure.
+
+The two name no events in common: an event is named by all versions that share the encoder of the one that answered it.
+So the arms are compared by their own answers, by an anytime-valid sequential test, which takes more labels than
+`rollout/paired_rule.py` and sees neither groups of classes nor single sources.
 
 Two hypotheses are tested after every label, each by an e-process E: if the hypothesis holds, E ever reaches 1 / `error`
 with probability `error` at most (Ville's inequality), so neither early nor frequent looks create evidence.
@@ -18,8 +22,7 @@ root of a cubic equation (Farrington and Manning 1990, appendix).
 
 A candidate that is worse by less than half of `margin` is promoted in most cases, one that is worse by more is
 withdrawn. Labels needed on the candidate arm (a fifth of the traffic, stable 90 %, margin 0.05, error 0.01; median):
-equal 930; 10 points better 170; 5 points worse 1,200; 10 points worse 300; 60 to 90 % 40. The candidate arm is pooled
-over versions: the test is of their accuracy on average, and the newest stands for them.
+equal 930; 10 points better 170; 5 points worse 1,200; 10 points worse 300; 60 to 90 % 40.
 
 Rejected: a fixed test at every poll (promotes five points worse in half of all runs), normal confidence sequences (not
 valid for the first tens of labels, where we decide), and betting on blocks of labels in their order (half as many
@@ -27,51 +30,72 @@ labels, but the state is a path instead of four counts; labels of both arms for 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal
 
 from rollout.config import RolloutConfig
-from rollout.evidence import Evidence, Tally
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    reason: str
+class ArmTally:
+    """The number of labels that came back for an arm's own answers, and how many of them the answer had right."""
+
+    labels: int = 0
+    correct: int = 0
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, in [0, 1]; 0 without labels."""
+        return self.correct / self.labels if self.labels else 0.0
+
+    def with_one(self, is_right: bool) -> "ArmTally":
+        """Returns the tally with one label more."""
+        return ArmTally(self.labels + 1, self.correct + is_right)
+
+    def __str__(self) -> str:
+        return f"{self.correct}/{self.labels} ({self.accuracy:.1%})"
 
 
 @dataclass(frozen=True, slots=True)
-class Promote:
-    version: int
-    reason: str
+class ArmEvidence:
+    """The labels of the candidate's answers, and those of the stable version's at the same time."""
+
+    stable: ArmTally = ArmTally()
+    candidate: ArmTally = ArmTally()
+
+    def __str__(self) -> str:
+        return f"candidate {self.candidate}, stable {self.stable}"
 
 
 @dataclass(frozen=True, slots=True)
-class Withdraw:
-    version: int
+class ArmRuling:
+    """The decision, the sentence that says why, and the two e-values, by logarithm."""
+
+    action: Literal["promote", "withdraw", "hold"]
     reason: str
+    numbers: Mapping[str, float]
 
 
-Decision: TypeAlias = Hold | Promote | Withdraw
-
-
-def decide(evidence: Evidence, config: RolloutConfig) -> Decision:
+def decide(evidence: ArmEvidence, config: RolloutConfig) -> ArmRuling:
     """Returns the decision that follows from the evidence."""
     candidate = evidence.candidate
     stable = evidence.stable
     summary = str(evidence)
-    if evidence.stable_share == 0.0:
-        return Hold(f"the stable arm has no traffic to compare with: {summary}")
     if min(candidate.labels, stable.labels) < config.min_labels:
-        return Hold(f"fewer than {config.min_labels} labels on an arm: {summary}")
+        return ArmRuling("hold", f"fewer than {config.min_labels} labels on an arm: {summary}", {})
     threshold = -math.log(config.error)
-    if log_e(candidate, stable, margin=config.margin) >= threshold:
-        return Promote(evidence.candidate_version, summary)
-    if log_e(stable, candidate, margin=0.0) >= threshold:
-        return Withdraw(evidence.candidate_version, summary)
-    return Hold(f"too close to call: {summary}")
+    not_worse = log_e(candidate, stable, margin=config.margin)
+    worse = log_e(stable, candidate, margin=0.0)
+    numbers = {"not_worse": not_worse, "worse": worse}
+    if not_worse >= threshold:
+        return ArmRuling("promote", summary, numbers)
+    if worse >= threshold:
+        return ArmRuling("withdraw", summary, numbers)
+    return ArmRuling("hold", f"too close to call: {summary}", numbers)
 
 
-def log_e(one: Tally, other: Tally, *, margin: float) -> float:
+def log_e(one: ArmTally, other: ArmTally, *, margin: float) -> float:
     """Returns the logarithm of E against the hypothesis that `one` is less accurate than `other` by `margin` or more.
 
     It is 0, which rejects nothing, where the observed shares satisfy the hypothesis: they are then its own maximum.
@@ -80,27 +104,27 @@ def log_e(one: Tally, other: Tally, *, margin: float) -> float:
         return 0.0
     mixture = _mixture(one) + _mixture(other)
     if margin > 0.0:
-        equal = _mixture(Tally(one.labels + other.labels, one.correct + other.correct))
+        equal = _mixture(ArmTally(one.labels + other.labels, one.correct + other.correct))
         mixture = max(mixture, equal) + math.log1p(math.exp(-abs(mixture - equal))) - math.log(2)
     share = _boundary(one, other, margin)
     return mixture - _likelihood(one, share) - _likelihood(other, share + margin)
 
 
-def _mixture(tally: Tally) -> float:
+def _mixture(tally: ArmTally) -> float:
     """Returns the log-likelihood of the labels, mixed over accuracies from Beta(1/2, 1/2)."""
     right = tally.correct
     wrong = tally.labels - tally.correct
     return math.lgamma(right + 0.5) + math.lgamma(wrong + 0.5) - math.lgamma(tally.labels + 1) - math.log(math.pi)
 
 
-def _likelihood(tally: Tally, accuracy: float) -> float:
+def _likelihood(tally: ArmTally, accuracy: float) -> float:
     """Returns the log-likelihood of the labels at this accuracy."""
     right = tally.correct and tally.correct * math.log(max(accuracy, 1e-300))
     wrong = tally.labels - tally.correct
     return right + (wrong and wrong * math.log(max(1.0 - accuracy, 1e-300)))
 
 
-def _boundary(one: Tally, other: Tally, margin: float) -> float:
+def _boundary(one: ArmTally, other: ArmTally, margin: float) -> float:
     """Returns the likeliest accuracy of `one` if `other`'s is higher by exactly `margin`; both arms have labels."""
     if margin == 0.0:
         return (one.correct + other.correct) / (one.labels + other.labels)

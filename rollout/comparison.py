@@ -1,0 +1,134 @@
+"""Two versions compared by labels, so that no source of labels decides alone. State that adds up, and its record.
+
+    label --SourceGroups--> group --PairCount--> PairedComparison        is one better, worse, or not worse?
+                                  --PairWatch--> has the newer one turned bad?
+
+Each label is counted in the group of its source. What is decided must hold without any one group; where there is only
+one, it counts in full, as on a laptop.
+"""
+
+from typing import Final
+
+import mmh3
+import numpy as np
+
+from rollout.paired_evidence import PairedComparison
+from rollout.statistics.betting import Floats
+from rollout.statistics.e_detector import LABELS_TO_FALSE_ALARM, START, advance, log_e_change
+from rollout.statistics.paired import NO_LABELS, PairedTally
+from wire.records import Record
+from wire.sources import MAX_NAME_CHARS
+
+NUM_GROUPS: Final = 32
+NUM_NAMED: Final = 16
+"""Sources with a group of their own: the first that label. Later ones share the other groups, by a hash of the name."""
+
+MAX_WAITING: Final = 1_000
+"""Most seconds whose labels wait until their events are settled. Labels of other seconds are then not counted as
+settled."""
+
+
+class SourceGroups:
+    """The group of each source, a number below NUM_GROUPS."""
+
+    def __init__(self, names: tuple[str, ...] = ()) -> None:
+        self._names = {name: group for group, name in enumerate(names)}
+
+    def group_of(self, source: str) -> int:
+        name = source[:MAX_NAME_CHARS]
+        if name not in self._names and len(self._names) < NUM_NAMED:
+            self._names[name] = len(self._names)
+        shared = NUM_NAMED + mmh3.hash(name.encode(), signed=False) % (NUM_GROUPS - NUM_NAMED)
+        return self._names.get(name, shared)
+
+    def export(self) -> tuple[str, ...]:
+        return tuple(self._names)
+
+
+class PairCountState(Record, frozen=True, kw_only=True):
+    """The labels of a pair by group of sources, those of settled events, and by second those that wait for that."""
+
+    groups: tuple[tuple[int, PairedTally], ...] = ()
+    settled: PairedTally = NO_LABELS
+    waiting: tuple[tuple[int, PairedTally], ...] = ()
+
+
+class PairCount:
+    """Wins, ties and losses of a newer version against an older one. Verbs: add, settle, comparison, export."""
+
+    def __init__(self, state: PairCountState | None = None) -> None:
+        state = state or PairCountState()
+        self._groups = dict(state.groups)
+        self._settled = state.settled
+        self._waiting = dict(state.waiting)
+
+    @property
+    def labels(self) -> PairedTally:
+        return sum(self._groups.values(), NO_LABELS)
+
+    def add(self, difference: int, *, group: int, answer_ms: int) -> None:
+        """Counts a label whose event was answered at `answer_ms`."""
+        tally = PairedTally.of([difference])
+        second = answer_ms // 1_000
+        self._groups[group] = self._groups.get(group, NO_LABELS) + tally
+        if second in self._waiting or len(self._waiting) < MAX_WAITING:
+            self._waiting[second] = self._waiting.get(second, NO_LABELS) + tally
+
+    def settle(self, before_ms: int) -> None:
+        """Counts the labels of events that were answered before then as settled."""
+        for second in [second for second in self._waiting if (second + 1) * 1_000 <= before_ms]:
+            self._settled += self._waiting.pop(second)
+
+    def comparison(self) -> PairedComparison:
+        return PairedComparison(self.labels, self._settled, tuple(self._groups.values()))
+
+    def export(self) -> PairCountState:
+        return PairCountState(
+            groups=tuple(self._groups.items()), settled=self._settled, waiting=tuple(self._waiting.items())
+        )
+
+
+class PairWatchState(Record, frozen=True, kw_only=True):
+    """The logarithm of each bet's wealth: without each of the groups that have labels, and with all of them."""
+
+    without: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    every: tuple[float, ...] = tuple(START.tolist())
+
+
+class PairWatch:
+    """Notices that the newer version of a pair turned bad. Verbs: add, export.
+
+    Beside the e-detector on all labels there is one without each group of sources: all of them must raise the alarm.
+    """
+
+    def __init__(self, state: PairWatchState | None = None) -> None:
+        state = state or PairWatchState()
+        self._every: Floats = np.array(state.every)
+        self._without: dict[int, Floats] = {group: np.array(wealth) for group, wealth in state.without}
+
+    def add(self, difference: int, *, group: int) -> None:
+        """Takes in the next label, in the order in which they come: nearly that of their events."""
+        if group not in self._without:
+            self._without[group] = self._every  # without this group, it is what all the others said so far
+        for other, log_wealth in self._without.items():
+            if other != group:
+                self._without[other] = advance(log_wealth, difference)
+        self._every = advance(self._every, difference)
+
+    @property
+    def log_e(self) -> float:
+        """The logarithm of the e-detector, without the group that matters most."""
+        states = [*self._without.values()] if len(self._without) > 1 else [self._every]
+        return float(log_e_change(np.stack(states)).min())
+
+    @property
+    def is_alarm(self) -> bool:
+        return self.log_e >= float(np.log(LABELS_TO_FALSE_ALARM))
+
+    def export(self) -> PairWatchState:
+        without = tuple((group, _rounded(log_wealth)) for group, log_wealth in self._without.items())
+        return PairWatchState(without=without, every=_rounded(self._every))
+
+
+def _rounded(log_wealth: Floats) -> tuple[float, ...]:
+    return tuple(np.round(log_wealth, 4).tolist())

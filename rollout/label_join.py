@@ -1,0 +1,203 @@
+"""Finds the verdicts that a label is about. Pure: no clock, no network.
+
+    Feedback with a receipt --> its own verdicts -------------------------+
+    Feedback without one ----> waits for its answer, whose receipt has them +--> JudgedLabel
+    Answer ------------------> waits for such a label --------------------+
+
+A receipt holds what every version at hand named, so its label is judged the moment it comes, however late and after any
+restart. Only a label without a receipt needs the answer, and waits or looks for it in a bounded window. Labels may come
+late, early, twice or without an answer; each case has a counter, and an event is judged once. `wire.events` decides
+which answer a label belongs to; a label that matches several counts for none. Clients use an id twice: another text or
+entity under the same source and id is another event, whose answer has a receipt of its own.
+
+The waiting answers are bounded. Beyond the bound they are thinned, the more the older they are: each doubling of age
+halves the share that is left, sampled by a hash of the event that nobody outside can predict. So labels find answers
+however late they come, only fewer of them. Dropping the oldest would lose every label that comes later than the window
+is long. The sample depends on neither arm nor label, so it is unbiased.
+
+Rejected: reading the learner's own joined pairs. A learner that is wrong about itself would then judge itself.
+"""
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rollout.waiting import WaitingAnswer
+from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
+from wire.receipts import Verdicts, name_hash, time_of, verdicts_of
+from wire.recent import RecentHashes, hash_of
+from wire.records import STAND_IN, Answer, Feedback
+
+LOAD_AFTER_THINNING = 0.75
+"""Share of the bound on waiting answers that is left after thinning."""
+
+SAME_KEY = 8
+"""Number of events of one source and id whose answers wait at a time. The oldest is dropped first."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedLabel:
+    """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
+
+    `name` is the hash of the label, as the verdicts hash theirs.
+    """
+
+    verdicts: Verdicts
+    name: int
+    source: str
+    answer_ms: int
+
+    def rights(self) -> dict[int, bool]:
+        """Returns for each version that was at hand whether it named the label."""
+        return {version: name == self.name for version, name in self.verdicts.names}
+
+
+@dataclass(slots=True)
+class LabelJoin:
+    """Joins labels with verdicts. Verbs: add_answer, add_label; both return what can be judged now.
+
+    `excess` returns why a label may not count, "" where it may; its event is then left to other labels. `seed` keys the
+    hash by which answers are thinned.
+    """
+
+    max_unlabelled: int
+    excess: Callable[[JudgedLabel], str] = lambda label: ""
+    seed: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    _num_answers: int = 0
+    _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
+    _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
+    _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
+    _judged: RecentHashes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._judged = RecentHashes(3 * self.max_unlabelled, seed=self.seed)  # an event has three aliases or more
+
+    def add_answer(self, answer: Answer) -> JudgedLabel | None:
+        """Lets the answer wait for its label, or judges a label that came before it."""
+        if answer.arm == STAND_IN:
+            self.counts["answer_of_stand_in"] += 1  # it is evidence for no arm
+            return None
+        waiting = WaitingAnswer.from_answer(answer, self._num_answers + 1, seed=self.seed)
+        same_id = self._by_id.get(answer.event_id, ())
+        first = next((each for each in same_id if each.is_same_event(waiting)), None)
+        if first is not None:
+            self.counts["answer_repeated"] += 1
+            first.add_repeat(waiting)
+            return None
+        if any(alias in self._judged for alias in _own_aliases(waiting)):
+            self.counts["answer_judged_before"] += 1
+            return None
+        self._num_answers += 1
+        return self._join_or_wait(waiting)
+
+    def add_label(self, feedback: Feedback) -> JudgedLabel | None:
+        """Judges a label that is believed: the caller has refused forged receipts."""
+        matches = matching(feedback, self._by_id.get(feedback.event_id, ()))
+        verdicts = verdicts_of(feedback.receipt) if has_receipt(feedback) else None
+        if verdicts is not None:
+            return self._judge_by_receipt(feedback, verdicts, matches)
+        alias = lookup_alias(feedback)
+        if len(matches) == 1 and (has_receipt(feedback) or alias not in self._judged):
+            return self._judge(matches[0], feedback, is_waiting=True)
+        if matches:
+            self.counts[f"label_{AMBIGUOUS}"] += 1
+        elif alias in self._labels or alias in self._judged:
+            self.counts["label_repeated"] += 1
+        else:
+            self._labels[alias] = feedback
+            if len(self._labels) > self.max_unlabelled:
+                self._labels.popitem(last=False)
+                self.counts["label_dropped"] += 1
+        return None
+
+    def _join_or_wait(self, answer: WaitingAnswer) -> JudgedLabel | None:
+        for alias in aliases_of(answer):
+            early = self._labels.get(alias)  # the label came before its answer
+            if early is not None and matching(early, [answer]):
+                del self._labels[alias]
+                judged = self._judge(answer, early, is_waiting=False)
+                if judged is not None:
+                    return judged
+        self._answers[answer.number] = answer
+        same_id = self._by_id[answer.event_id]
+        same_id.append(answer)
+        same_key = [each for each in same_id if each.key == answer.key]
+        if len(same_key) > SAME_KEY:
+            self._drop(same_key[:1])
+        if len(self._answers) > self.max_unlabelled:
+            self._thin()
+        return None
+
+    def _judge_by_receipt(
+        self, feedback: Feedback, verdicts: Verdicts, matches: list[WaitingAnswer]
+    ) -> JudgedLabel | None:
+        """Judges by the receipt alone, which is of one answer; where that waits, it is not needed any more."""
+        alias = lookup_alias(msgspec.structs.replace(feedback, event_source=None))
+        if alias in self._judged:
+            self.counts["label_repeated"] += 1
+            return None
+        if verdicts.arm == STAND_IN:
+            self.counts["label_of_stand_in"] += 1
+            return None
+        label = JudgedLabel(verdicts, name_hash(feedback.label), feedback.source, time_of(feedback.receipt))
+        if not self._may_count(label):
+            return None
+        self._judged.add(alias)
+        for answer in matches:
+            self._finish(answer, is_waiting=True)
+        return label
+
+    def _judge(self, answer: WaitingAnswer, feedback: Feedback, *, is_waiting: bool) -> JudgedLabel | None:
+        label = JudgedLabel(answer.verdicts, name_hash(feedback.label), feedback.source, answer.times_ms[0])
+        if not self._may_count(label):
+            return None
+        self._finish(answer, is_waiting=is_waiting)
+        return label
+
+    def _may_count(self, label: JudgedLabel) -> bool:
+        """Whether the label counts, which is decided before it is compared with any verdict."""
+        excess = self.excess(label)
+        self.counts[f"label_{excess}" if excess else "judged"] += 1
+        return not excess
+
+    def _finish(self, answer: WaitingAnswer, *, is_waiting: bool) -> None:
+        for alias in aliases_of(answer):
+            self._judged.add(alias)
+        if is_waiting:
+            self._forget(answer)
+
+    def _thin(self) -> None:
+        """Drops waiting answers, until a share of the window is free."""
+        room = int(LOAD_AFTER_THINNING * self.max_unlabelled)
+        num_dense = self.max_unlabelled // 2
+        while len(self._answers) > room and num_dense:
+            self._drop([answer for answer in self._answers.values() if not self._is_sampled(answer, num_dense)])
+            num_dense //= 2
+        self._drop(list(self._answers.values())[: max(0, len(self._answers) - room)])
+
+    def _is_sampled(self, answer: WaitingAnswer, num_dense: int) -> bool:
+        """Samples the newest 2 x `num_dense` answers in full, the 2 x before by half, the 4 x before by a quarter,
+        ..."""
+        octaves = ((self._num_answers - answer.number) // num_dense).bit_length() - 1
+        return octaves < 1 or hash_of(encoded_key(answer.key), self.seed) % (1 << octaves) == 0
+
+    def _drop(self, answers: list[WaitingAnswer]) -> None:
+        for answer in answers:
+            self._forget(answer)
+        self.counts["answer_dropped"] += len(answers)
+
+    def _forget(self, answer: WaitingAnswer) -> None:
+        """Removes a waiting answer."""
+        del self._answers[answer.number]
+        self._by_id[answer.event_id].remove(answer)
+        if not self._by_id[answer.event_id]:
+            del self._by_id[answer.event_id]
+
+
+def _own_aliases(answer: WaitingAnswer) -> list[bytes]:
+    """Returns the aliases that this answer alone has: by key, and by its receipt."""
+    by_key, _by_id, *by_receipt = aliases_of(answer)
+    return [by_key, *by_receipt]

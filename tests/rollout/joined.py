@@ -1,0 +1,55 @@
+"""Answers, labels, and a join that counts what it judged."""
+
+from rollout.influence import Influence
+from rollout.label_join import JudgedLabel, LabelJoin
+from wire.records import STABLE, Answer, Feedback
+
+
+def answer(
+    event_id: str,
+    label: str = "yes",
+    *,
+    arm: str = STABLE,
+    version: int = 1,
+    revision: int = 1,
+    source: str = "",
+    time_ms: int = 0,
+) -> Answer:
+    return Answer(
+        event_id=event_id,
+        text="text",
+        label=label,
+        score=0.9,
+        weights_version=version,
+        arm=arm,
+        precision="int8",
+        rollout_revision=revision,
+        source=source,
+        time_ms=time_ms,
+    )
+
+
+def feedback(
+    event_id: str, label: str = "yes", *, event_source: str | None = None, key: str = "", receipt: str = ""
+) -> Feedback:
+    return Feedback(event_id=event_id, label=label, event_source=event_source, key=key, receipt=receipt)
+
+
+class Judged(LabelJoin):
+    """A join that counts, by version, how many labels were judged and how many of them its answers had right."""
+
+    def judged(self, version: int = 1) -> tuple[int, int]:
+        labels = [label for label in self.found if label.verdicts.version == version]
+        return len(labels), sum(label.rights()[version] for label in labels)
+
+    def __init__(self, max_unlabelled: int = 10, *, seed: int = 0, influence: Influence | None = None) -> None:
+        def excess(label: JudgedLabel) -> str:
+            return influence.excess(label.source, label.answer_ms) if influence else ""
+
+        super().__init__(max_unlabelled, excess, seed=seed)
+        self.found: list[JudgedLabel] = []
+
+    def add(self, record: Answer | Feedback) -> None:
+        label = self.add_answer(record) if isinstance(record, Answer) else self.add_label(record)
+        if label is not None:
+            self.found.append(label)

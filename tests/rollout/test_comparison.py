@@ -1,0 +1,93 @@
+"""Two versions compared by labels: no group of sources decides alone, and all of it survives a restart."""
+
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from rollout.comparison import (
+    MAX_WAITING,
+    NUM_GROUPS,
+    NUM_NAMED,
+    PairCount,
+    PairCountState,
+    PairWatch,
+    PairWatchState,
+    SourceGroups,
+)
+from rollout.statistics.paired import PairedTally
+from wire.records import Record
+
+R = TypeVar("R", bound=Record)
+
+
+def stored(state: R) -> R:
+    """Returns the state as a later program reads it."""
+    return msgspec.json.decode(msgspec.json.encode(state), type=type(state))
+
+
+def test_the_first_sources_have_groups_of_their_own_and_all_have_one() -> None:
+    groups = SourceGroups()
+    first = [groups.group_of(f"source-{number}") for number in range(NUM_NAMED)]
+    assert first == list(range(NUM_NAMED))
+    later = [groups.group_of(f"later-{number}") for number in range(500)]
+    assert set(later) == set(range(NUM_NAMED, NUM_GROUPS))
+    again = SourceGroups(groups.export())
+    assert [again.group_of(name) for name in ("source-3", "later-7")] == [3, later[7]]
+
+
+def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None:
+    count = PairCount()
+    for difference, answer_ms in ((1, 500), (0, 999), (-1, 1_000)):
+        count.add(difference, group=0, answer_ms=answer_ms)
+    assert count.comparison().labels == PairedTally(1, 1, 1)
+    count.settle(before_ms=1_999)
+    assert count.comparison().settled == PairedTally(1, 1, 0)
+    count = PairCount(stored(count.export()))
+    count.settle(before_ms=2_000)
+    assert count.comparison().settled == PairedTally(1, 1, 1)
+
+
+def test_what_waits_to_be_settled_is_bounded() -> None:
+    count = PairCount()
+    for second in range(2 * MAX_WAITING):
+        count.add(1, group=0, answer_ms=1_000 * second)
+    count.settle(before_ms=10**9)
+    assert count.comparison().settled.wins == MAX_WAITING
+    assert count.labels.wins == 2 * MAX_WAITING
+
+
+def test_sources_are_told_apart() -> None:
+    count = PairCount()
+    for group in (4, 4, 9):
+        count.add(-1, group=group, answer_ms=0)
+    assert count.comparison().without_one_source == (PairedTally(losses=1), PairedTally(losses=2))
+    assert PairCount(PairCountState(groups=((4, PairedTally(1, 2, 3)),))).comparison().without_one_source == (
+        PairedTally(1, 2, 3),
+    )
+
+
+def watched(watch: PairWatch, differences: list[int], group: int) -> PairWatch:
+    for difference in differences:
+        watch.add(difference, group=group)
+    return watch
+
+
+def test_a_version_that_turned_bad_raises_the_alarm() -> None:
+    good = watched(PairWatch(), [0, 1] * 100, group=0)
+    assert not good.is_alarm
+    assert watched(PairWatch(stored(good.export())), [-1] * 60, group=0).is_alarm
+
+
+@pytest.mark.parametrize("is_flood_first", [False, True])
+def test_a_flood_of_one_source_raises_no_alarm_while_others_label(is_flood_first: bool) -> None:
+    watch = PairWatch()
+    for group in (1, 0) if is_flood_first else (0, 1):
+        watched(watch, [-1] * 200 if group else [0, 0, 1, -1] * 5, group)
+    assert not watch.is_alarm
+    assert watched(watch, [-1] * 60, group=2).is_alarm, "two sources say the same"
+
+
+def test_an_empty_watch_is_that_of_no_record() -> None:
+    assert PairWatch().export() == PairWatchState()
+    assert PairCount().export() == PairCountState()

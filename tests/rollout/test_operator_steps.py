@@ -1,0 +1,72 @@
+"""What an operator may do to a plan."""
+
+import pytest
+
+from rollout import operator_steps
+from rollout.config import RolloutConfig
+from rollout.plans import NotPossible, begin, follow
+from wire.records import CANDIDATE, NEWEST, STABLE, RolloutPlan
+
+CONFIG = RolloutConfig(ramp=(0.0625, 0.25), newest_share=0.125)
+ONE = begin(1, salt="s", now_ms=1).plan
+THREE = follow(follow(ONE, 2, CONFIG, now_ms=2).plan, 3, CONFIG, now_ms=3).plan
+"""Version 1 is stable, 2 the candidate, 3 the newest one."""
+
+
+def arms(plan: RolloutPlan) -> list[tuple[str, int]]:
+    return [(arm.name, arm.version) for arm in plan.arms]
+
+
+def test_what_an_operator_promotes_is_the_reference_and_the_newest_is_judged_next() -> None:
+    done = operator_steps.promote(THREE, 2, CONFIG, by="me", now_ms=4)
+    assert arms(done.plan) == [(STABLE, 2), (CANDIDATE, 3), (NEWEST, 3)]
+    assert (done.plan.previous, done.plan.reference, done.current) == (1, 2, None)
+    assert done.decision is not None and (done.decision.rule, done.decision.reason) == ("operator", "me")
+
+
+def test_a_newer_candidate_stays_the_candidate() -> None:
+    plan = operator_steps.promote(THREE, 3, CONFIG, by="me", now_ms=4).plan
+    assert arms(plan) == [(STABLE, 3)]
+    later = follow(follow(plan, 4, CONFIG, now_ms=5).plan, 5, CONFIG, now_ms=6).plan
+    assert arms(operator_steps.promote(later, 2, CONFIG, by="me", now_ms=7).plan)[1:] == [(CANDIDATE, 4), (NEWEST, 5)]
+
+
+def test_the_stable_version_cannot_be_promoted() -> None:
+    with pytest.raises(NotPossible, match="already"):
+        operator_steps.promote(ONE, 1, CONFIG, by="me", now_ms=1)
+
+
+def test_rollback_returns_to_the_stable_version_before_once() -> None:
+    promoted = operator_steps.promote(THREE, 2, CONFIG, by="me", now_ms=4).plan
+    done = operator_steps.rollback(promoted, by="me", now_ms=5)
+    assert (arms(done.plan), done.plan.reference, done.current) == ([(STABLE, 1)], 1, 1)
+    with pytest.raises(NotPossible, match="no earlier stable version"):
+        operator_steps.rollback(done.plan, by="me", now_ms=6)
+
+
+def test_only_the_candidate_can_be_approved() -> None:
+    assert operator_steps.approve(THREE, 2, by="me", now_ms=4).plan.approved == 2
+    with pytest.raises(NotPossible, match="not the candidate"):
+        operator_steps.approve(THREE, 3, by="me", now_ms=4)
+
+
+def test_pin_and_pause_end_once() -> None:
+    pinned = operator_steps.pin(THREE, 2, by="me", now_ms=4).plan
+    assert (arms(pinned), pinned.pinned, pinned.previous) == ([(STABLE, 2)], True, 1)
+    free = operator_steps.unpin(pinned, by="me", now_ms=5).plan
+    with pytest.raises(NotPossible, match="not pinned"):
+        operator_steps.unpin(free, by="me", now_ms=6)
+    paused = operator_steps.pause(THREE, by="me", now_ms=4).plan
+    assert (arms(paused), paused.paused) == (arms(THREE), True)
+    with pytest.raises(NotPossible, match="paused already"):
+        operator_steps.pause(paused, by="me", now_ms=5)
+    with pytest.raises(NotPossible, match="not paused"):
+        operator_steps.resume(operator_steps.resume(paused, by="me", now_ms=5).plan, by="me", now_ms=6)
+
+
+def test_an_operator_may_leave_a_missing_version_behind() -> None:
+    """B1: `lifelong rollout promote` helps without a controller as well."""
+    step = operator_steps.promote(THREE, 2, CONFIG, by="me", now_ms=1)
+    assert operator_steps.without_missing(step, {1, 2, 3}) == step
+    without = operator_steps.without_missing(step, {2, 3}).plan
+    assert (without.previous, without.reference) == (0, 2)

@@ -1,0 +1,130 @@
+"""What labels and answers say about the versions of a plan."""
+
+import msgspec
+import pytest
+
+from rollout.label_join import JudgedLabel
+from rollout.paired_evidence import PairedEvidence
+from rollout.statistics.paired import NO_LABELS, PairedTally
+from rollout.tallies import MIN_DELAYS, Tallies, TalliesState
+from rollout.unpaired_rule import ArmTally
+from wire.receipts import Verdicts
+from wire.records import CANDIDATE, NEWEST, STABLE, STAND_IN, Answer, Arm, ArmName, RolloutPlan
+
+PLAN = RolloutPlan(
+    revision=5,
+    salt="s",
+    arms=(
+        Arm(name=STABLE, version=4, share=0.75),
+        Arm(name=CANDIDATE, version=6, share=0.125),
+        Arm(name=NEWEST, version=9, share=0.125),
+    ),
+    previous=3,
+    reference=2,
+)
+
+RIGHT = 1
+WRONG = 0
+
+
+def label(names: dict[int, int], *, arm: ArmName = STABLE, version: int = 4, answer_ms: int = 1_000) -> JudgedLabel:
+    """Returns a label; `names` says which versions were at hand, and which of them named it."""
+    return JudgedLabel(Verdicts(arm, version, tuple(names.items())), RIGHT, "desk", answer_ms)
+
+
+def answer(arm: ArmName, key: str, *, revision: int = 5) -> Answer:
+    return Answer(
+        event_id=key,
+        text="",
+        label="",
+        score=1.0,
+        weights_version=6,
+        arm=arm,
+        precision="int8",
+        rollout_revision=revision,
+        key=key,
+    )
+
+
+@pytest.fixture
+def tallies() -> Tallies:
+    tallies = Tallies()
+    tallies.follow(PLAN, now_ms=1_000)
+    return tallies
+
+
+def evidence_of(tallies: Tallies) -> PairedEvidence:
+    return tallies.evidence(stable_share=0.75, is_exposed=False)
+
+
+def test_a_label_judges_each_pair_that_was_at_hand_whichever_answered(tallies: Tallies) -> None:
+    tallies.add_label(label({2: WRONG, 3: RIGHT, 4: WRONG, 6: RIGHT, 9: RIGHT}, arm=NEWEST, version=9), 1_000)
+    evidence = evidence_of(tallies)
+    assert evidence.stable.labels == evidence.reference.labels == PairedTally(wins=1)
+    assert evidence.class_groups == (PairedTally(wins=1),)
+    assert tallies.stable_watch.export() != Tallies().stable_watch.export()
+    assert tallies.chain.labels == NO_LABELS, "another arm than the stable one answered"
+
+
+def test_a_version_that_was_not_at_hand_is_not_judged(tallies: Tallies) -> None:
+    tallies.add_label(label({4: RIGHT}), 1_000)
+    tallies.add_label(label({6: RIGHT}, arm=CANDIDATE, version=6), 1_000)
+    assert evidence_of(tallies).stable.labels == NO_LABELS
+    assert not tallies.is_paired
+    assert (tallies.arms.stable, tallies.arms.candidate) == (ArmTally(1, 1), ArmTally(1, 1))
+
+
+def test_labels_of_other_versions_count_for_nobody(tallies: Tallies) -> None:
+    tallies.add_label(label({7: RIGHT, 8: WRONG}, version=8), 1_000)
+    assert (evidence_of(tallies).stable.labels, tallies.arms.stable) == (NO_LABELS, ArmTally())
+
+
+def test_the_stable_versions_are_one_chain_beside_the_reference(tallies: Tallies) -> None:
+    for stable in (4, 5, 7):
+        tallies.follow(msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=stable, share=1.0),)), 1_000)
+        tallies.add_label(label({2: WRONG, stable: RIGHT}, version=stable), 1_000)
+    assert tallies.chain.labels == PairedTally(wins=3)
+    tallies.follow(msgspec.structs.replace(PLAN, reference=4), 1_000)
+    assert tallies.chain.labels == NO_LABELS
+
+
+def test_what_is_known_about_a_pair_ends_with_it(tallies: Tallies) -> None:
+    tallies.add_label(label({2: WRONG, 3: WRONG, 4: WRONG, 6: RIGHT}), 1_000)
+    tallies.follow(msgspec.structs.replace(PLAN, revision=6, reference=4), 1_000)
+    assert evidence_of(tallies).stable.labels == PairedTally(wins=1)
+    assert evidence_of(tallies).reference.labels == NO_LABELS
+    arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=9, share=0.125))
+    tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms), 1_000)
+    assert evidence_of(tallies).stable.labels == NO_LABELS
+
+
+def test_an_event_is_settled_when_nine_of_ten_labels_have_come(tallies: Tallies) -> None:
+    for number in range(MIN_DELAYS):
+        delay_ms = 60_000 if number == 0 else 4_000
+        tallies.add_label(label({4: WRONG, 6: RIGHT}, answer_ms=100_000 - delay_ms), 100_000)
+    tallies.settle(100_500)
+    assert evidence_of(tallies).stable.settled == PairedTally(wins=1), "the one that came after a minute"
+    tallies.settle(102_000)
+    assert evidence_of(tallies).stable.settled == PairedTally(wins=MIN_DELAYS)
+
+
+def test_each_key_is_counted_once_for_the_arms_of_now(tallies: Tallies) -> None:
+    for arm, key in ((STABLE, "a"), (STABLE, "a"), (STAND_IN, "b"), (CANDIDATE, "c"), (CANDIDATE, "c"), (NEWEST, "d")):
+        tallies.add_answer(answer(arm, key))
+    tallies.add_answer(answer(CANDIDATE, "e", revision=4))
+    traffic = evidence_of(tallies).traffic
+    assert (traffic.keys, tallies.num_answers) == ((2, 1), 2)
+    assert traffic.shares == pytest.approx((6 / 7, 1 / 7))
+    arms = (Arm(name=STABLE, version=4, share=0.5), Arm(name=CANDIDATE, version=6, share=0.5))
+    tallies.follow(msgspec.structs.replace(PLAN, revision=6, arms=arms), 1_000)
+    assert (evidence_of(tallies).traffic.keys, tallies.num_answers) == ((0, 0), 0)
+
+
+def test_it_goes_on_from_its_record(tallies: Tallies) -> None:
+    tallies.add_label(label({2: WRONG, 3: RIGHT, 4: WRONG, 6: RIGHT}), 1_000)
+    tallies.add_answer(answer(CANDIDATE, "c"))
+    state = tallies.export({"feedback.v1/0": 7})
+    again = Tallies(msgspec.json.decode(msgspec.json.encode(state), type=TalliesState))
+    again.follow(msgspec.structs.replace(PLAN, revision=8), 2_000)
+    assert again.export({"feedback.v1/0": 7}) == state
+    assert (str(again), again.num_answers) == ("version 6 against 4: 1 won, 0 tied, 0 lost", 1)

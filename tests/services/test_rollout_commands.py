@@ -1,0 +1,72 @@
+"""The commands about versions and decisions, as they are typed, on a store with three versions and no controller."""
+
+import json
+
+import msgspec
+import pytest
+
+from rollout.config import RolloutConfig
+from rollout.plans import begin, follow
+from services.commands.versions import differences_of
+from tests.services.test_cli import lifelong
+from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
+from wire.clock import now_ms
+from wire.config import StoreConfig
+from wire.records import NameChanges
+from wire.store import Store
+
+
+@pytest.fixture
+def there(store: Store, store_config: StoreConfig, tmp_path: object) -> dict[str, str]:
+    """Publishes three versions, stable, candidate and newest; returns the environment in which they are found."""
+    publish(store, lease_of(store), 3)
+    plan = begin(1, salt="s", now_ms=now_ms()).plan
+    store.plans.write(plan)
+    for version in (2, 3):
+        plan = follow(plan, version, RolloutConfig(), now_ms=now_ms()).plan
+        store.plans.write(plan)
+    return {
+        "LIFELONG_STORE__URL": store_config.url,
+        "LIFELONG_STORE__PREFIX": store_config.prefix,
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "LIFELONG_STATE_DIR": str(tmp_path),
+        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
+    }
+
+
+def test_what_an_operator_does_is_in_the_history(there: dict[str, str]) -> None:
+    commands = ("approve", "pause", "resume", "promote", "rollback", "pin 2", "unpin")
+    for words in commands:
+        done = lifelong("rollout", *words.split(), "--json", **there)
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+    assert plan["revision"] == 3 + len(commands)
+    done = lifelong("rollout", "history", "--json", **there)
+    decisions = json.loads(done.stdout)
+    actions = ["approved", "paused", "resumed", "promoted", "rolled_back", "pinned", "unpinned"]
+    assert [decision["action"] for decision in decisions] == actions[::-1]
+    assert {decision["rule"] for decision in decisions} == {"operator"}
+    lines = lifelong("rollout", "history", "--limit", "2", **there).stdout.splitlines()
+    assert len(lines) == 2 and "unpinned by operator" in lines[0]
+
+
+def test_versions_are_listed_shown_and_compared(there: dict[str, str], store: Store) -> None:
+    listed = json.loads(lifelong("versions", "--json", **there).stdout)
+    assert [entry["version"] for entry in listed["entries"]] == [3, 2, 1]
+    shown = lifelong("versions", "show", "2", **there)
+    assert shown.returncode == 0, shown.stderr
+    assert "2 classes" in shown.stdout
+    assert json.loads(lifelong("versions", "show", "2", "--json", **there).stdout)["version"] == 2
+    done = lifelong("versions", "diff", "1", "3", "--json", **there)
+    differences = json.loads(done.stdout)
+    assert differences["tensors_changed"] == ["head.out"]
+    assert differences["records"] == {"feedback.v1/0": 2}
+    assert lifelong("versions", "show", "9", **there).returncode != 0
+
+
+def test_classes_that_came_and_went_are_named(store: Store) -> None:
+    before = manifest_of(store, 1, epoch=1)
+    after = msgspec.structs.replace(before, version=2, labels=("yes", "maybe"), changes=NameChanges(reference=1))
+    differences = differences_of(before, after)
+    assert (differences["classes_added"], differences["classes_removed"]) == (["maybe"], ["no"])
+    assert differences["tensors_changed"] == []
