@@ -56,7 +56,7 @@ class RolloutConfig:
     keep_bytes: Annotated[int, Ge(1 << 20), Le(1 << 50)] = 256 << 20
     """Bytes of all kept versions, at most a quarter of the server's memory; fewer versions are kept beyond it."""
     niceness: Annotated[int, Ge(0), Le(19)] = 10
-    """Niceness that is added to the process: on a shared processor, answers go before judging them."""
+    """Niceness that is added to the thread that judges: on a shared processor, answers go before judging them."""
 
     def __post_init__(self) -> None:
         rises = all(low < high for low, high in pairwise(self.ramp))

@@ -17,7 +17,7 @@ from rollout.decider import Decider, RolloutState
 from wire.bus import Bus, Followed
 from wire.errors import LogTruncated
 from wire.records import Answer, Feedback
-from wire.threads import BackgroundThread
+from wire.threads import BackgroundThread, lower_priority
 
 POLL_MS = 100
 DECIDE_INTERVAL_S = 1.0
@@ -35,14 +35,16 @@ log = structlog.get_logger("rollout")
 class Judge:
     """A thread that follows answers and labels, for a decider of its own. Verbs: is_alive, close.
 
-    `state` is replaced as a whole, so any thread may read it, and `alarms` as well.
+    `state` is replaced as a whole, so any thread may read it, and `alarms` as well. `niceness` is added to the thread,
+    so that neither answers nor the controller's own steps wait for it.
     """
 
-    def __init__(self, bus: Bus, decider: Decider) -> None:
+    def __init__(self, bus: Bus, decider: Decider, *, niceness: int = 0) -> None:
         self.state = RolloutState()
         self.alarms = decider.alarms
         self._bus = bus
         self._decider = decider
+        self._niceness = niceness
         self._offsets: dict[str, int] = {}
         self._is_restored = False
         self._decide_at_s = 0.0
@@ -66,6 +68,7 @@ class Judge:
         waits for: a record, at most POLL_MS
         unblocked by: close, seen within the same time
         """
+        lower_priority(self._niceness)
         while not self._thread.closing.is_set():
             with self.alarms.attempt("read"):
                 self._read()

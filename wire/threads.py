@@ -1,5 +1,6 @@
 """Threads that run in the background until they are told to end. One that ends by itself is a fault."""
 
+import os
 import threading
 from collections.abc import Callable
 
@@ -27,3 +28,9 @@ class BackgroundThread(threading.Thread):
         self.closing.set()
         if self.is_alive():
             self.join(timeout_s)
+
+
+def lower_priority(niceness: int) -> None:
+    """Adds `niceness` to the nice value of this thread alone, up to 19: on Linux every thread has its own."""
+    own = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, own, min(os.getpriority(os.PRIO_PROCESS, own) + niceness, 19))

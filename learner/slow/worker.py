@@ -17,13 +17,13 @@ Python's lock; tensor operations and kernels run without it.
 Rejected: a process of its own (the sums, encoders and memories of a round would have to be copied to it and back).
 """
 
-import os
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import torch
+
+from wire.threads import lower_priority
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +53,5 @@ def slow_thread(*, niceness: int, threads: int) -> ThreadPoolExecutor:
 
 
 def _lower_priority(niceness: int, threads: int) -> None:
-    own = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, own, min(os.getpriority(os.PRIO_PROCESS, own) + niceness, 19))
+    lower_priority(niceness)
     torch.set_num_threads(threads)  # each thread has its own pool, which inherits the nice value

@@ -157,9 +157,8 @@ def run(context: CliContext) -> None:
                 refusal=label_trust.refusal,
                 now_ms=now_ms,
             )
-            return Judge(bus, decider)
+            return Judge(bus, decider, niceness=settings.rollout.niceness)
 
-        os.nice(settings.rollout.niceness)
         Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
 
 

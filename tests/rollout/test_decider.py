@@ -176,6 +176,18 @@ def test_a_source_that_floods_one_verdict_moves_nothing(published: Store) -> Non
     assert judging.decider.state().counts["label_beyond_share"] > 0
 
 
+def test_wrong_labels_on_one_arm_only_move_nothing(published: Store) -> None:
+    """Somebody says of each of the candidate's answers that it is wrong: both versions named the same."""
+    judging = Judging(published)
+    for number in range(300):
+        answer = answer_of(f"event-{number}", judging.plan, EQUAL[number % 2])
+        is_wrong = answer.arm == CANDIDATE and answer.label == "yes"
+        judging.decider.add(answer)
+        judging.decider.add(label_of(answer, source="desk", label="no" if is_wrong else "yes"))
+        judging.decider.decide()
+    assert {action for action, *_ in judging.actions()} == {"ramped"}
+
+
 def test_a_decider_that_starts_amid_a_ramp_goes_on_where_the_last_one_was(published: Store) -> None:
     before = Judging(published)
     before.label(100, EQUAL)

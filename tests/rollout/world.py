@@ -159,10 +159,10 @@ def answer_of(event_id: str, plan: RolloutPlan, named: Mapping[int, bool], *, ha
     )
 
 
-def label_of(answer: Answer, *, source: str, receipt: str | None = None) -> Feedback:
-    """Returns the right label of an answer, as `source` says it, by default with the answer's receipt."""
+def label_of(answer: Answer, *, source: str, label: str = "yes", receipt: str | None = None) -> Feedback:
+    """Returns a label of an answer, by default the right one, as `source` says it; and with the answer's receipt."""
     receipt = answer.receipt if receipt is None else receipt
-    return Feedback(event_id=answer.event_id, label="yes", source=source, receipt=receipt)
+    return Feedback(event_id=answer.event_id, label=label, source=source, receipt=receipt)
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Tests of the background thread."""
 
+import os
 import threading
 import time
 
 import pytest
 
-from wire.threads import BackgroundThread
+from wire.threads import BackgroundThread, lower_priority
 
 
 class Fault(Exception):
@@ -59,3 +60,19 @@ def test_one_that_hangs_is_left_behind() -> None:
     assert thread.daemon
     release.set()
     thread.join(10)
+
+
+def test_the_priority_of_one_thread_is_lowered_alone() -> None:
+    values: list[int] = []
+
+    def run() -> None:
+        lower_priority(3)
+        lower_priority(99)
+        values.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = BackgroundThread(run, name="low")
+    thread.start()
+    thread.join(10)
+    assert values == [19]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
