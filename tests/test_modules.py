@@ -1,10 +1,16 @@
-"""Every module has a test that imports it, or what it is a part of.
+"""Every module has a test that imports it, or what it is a part of; and some program of ours runs it.
 
 imports of the tests --> those of the modules beside them --> what is left has no test
+programs --> what they import, and what they start by its name --> what is left runs nowhere
 """
 
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
 from services.versions import ROOT
-from tests.sources import ROOMS, files, imports
+from tests.sources import ROOMS, files, imports, parsed
 
 STARTED = {
     "bench.chaos.apart": "tests/chaos plays it as a program",
@@ -27,16 +33,62 @@ COMMANDS = "services.commands."
 """Imported by `services.cli`, which tests/services/test_cli.py starts as a program."""
 
 
+PROGRAMS = ("lifelong", "serving.app", "services.cli")
+"""What a user runs or imports, and what Ray does."""
+
+BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
+"""What `make bench` runs, besides the programs."""
+
+RUN_NOWHERE = {
+    "bench.kernels": "python -m bench.kernels",
+    "kernels.attention.reference": "the definition, with which the tests compare",
+    "learner.fast.base_solution": "a part of the head that is solved incrementally, not used by the learner yet",
+    "learner.fast.incremental": "the same",
+    "learner.fast.prototype": "the same",
+    "learner.fast.row_delta": "the same",
+}
+"""Modules that no program reaches, and why they are there."""
+
+
 def folder_of(module: str) -> str:
     return module.rpartition(".")[0]
 
 
+@cache
+def modules() -> Mapping[str, Path]:
+    """The file of each module of ours."""
+    dotted = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files(*ROOMS)}
+    return {name.removesuffix(".__init__"): path for path, name in dotted.items()}
+
+
+def started(path: Path) -> Iterator[str]:
+    """Yields the modules that a file names in a string: it starts them as programs."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in modules():
+            yield node.value
+
+
+def reached_from(programs: Iterable[str]) -> set[str]:
+    reached: set[str] = set()
+    waiting = [*programs]
+    while waiting:
+        module = waiting.pop()
+        if module in modules() and module not in reached:
+            reached.add(module)
+            path = modules()[module]
+            waiting += [folder_of(module), *imports(path), *started(path)]
+    return reached
+
+
+def test_every_module_is_run_by_a_program() -> None:
+    """A benchmark does not keep a module of the product alive."""
+    alive = reached_from(PROGRAMS) | {name for name in reached_from(BENCHMARKS) if name.startswith("bench.")}
+    assert sorted(modules().keys() - alive - RUN_NOWHERE.keys() - {"bench"}) == []
+
+
 def test_every_module_has_a_test() -> None:
     """A test imports it, or what it is a part of: a module of ten lines needs no file of tests."""
-    imports_of: dict[str, set[str]] = {}
-    for path in files(*ROOMS):
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        imports_of[module.removesuffix(".__init__")] = set(imports(path))
+    imports_of = {module: set(imports(path)) for module, path in modules().items()}
     reached: set[str] = set()
     by_tests = {name for path in files("tests") for name in imports(path)}
     waiting = [*by_tests]
