@@ -11,6 +11,7 @@ from bench import (
     head_update,
     kafka_latency,
     kafka_throughput,
+    kernels,
     label_flips,
     label_to_live,
     learner_pace,
@@ -36,7 +37,7 @@ class Bench:
     has_own_servers: bool = False
     """Whether it starts servers of its own even where the settings give the address of another."""
     is_long: bool = False
-    """Whether it takes so long that it runs only where `--only` names it."""
+    """Whether it runs only where `--only` names it: it takes hours, or serves those who change a kernel."""
 
 
 BENCHES = (
@@ -52,6 +53,7 @@ BENCHES = (
     Bench("label_to_live", label_to_live.measure, uses=SERVERS),
     Bench("first_answer", first_answer.measure, uses=SERVERS),
     Bench("memory", memory.measure, uses=SERVERS),
+    Bench("kernels", kernels.measure, is_long=True),
     Bench("live", live.measure, uses=SERVERS, is_long=True),
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),

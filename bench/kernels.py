@@ -1,160 +1,33 @@
-"""Times the kernels by themselves, against torch's own operations and the limit of the machine.
+"""Times every kernel by itself, for the shapes of a MiniLM block: ours beside its other implementations and torch's."""
 
-    python -m bench.kernels [THREADS]
-
-Prints microseconds of processor time, the shortest of many calls. Beside our implementations stand, on the same shape:
-
-    float32, bf16     torch's linear layer; its fused attention
-    softmax           attention in float32 with the softmax written out, which is faster for short texts
-    torch/int4        torch's linear layer with INT4 weights in groups of 64, and rows in floating point
-    limit             what the multiplications take at the INT8 peak, or reading the operands once, if that is longer
-
-The peak is that of the faster INT8 layer (bench/floor.py): it is a limit of software. bf16 has a column only where the
-processor multiplies it itself.
-"""
-
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
-from bench.floor import OPERATIONS, PeakEngine
-from bench.machine import has_bfloat16
-from kernels import linear_i4, linear_i8, native
-from kernels.attention import group_equal
-from kernels.attention import library as attention
-from kernels.attention_i8.native import attention as attention_i8
-from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight, unpack_nibbles
-from kernels.linear_i8.reference import Int8Weight
-from kernels.memory import keep_freed_memory
-
-SHAPES = ((1152, 384), (384, 384), (1536, 384), (384, 1536))
-"""N and K of a MiniLM block: query-key-value, output, up, down."""
-
-ROWS = (1, 16, 128, 700)
-LENGTHS = (4, 9, 16, 24, 31, 32, 40, 47, 48, 64, 128)
-TOKENS = 512
-NUM_HEADS = 12
-WIDTH = 1152
-"""The width of a row of q, k and v: three times 12 heads of 32."""
-
-BUDGET_S = 0.2
-
-Layer: TypeAlias = Callable[[Tensor], object]
+from bench.fixtures import Fixtures
+from bench.process import run_module
+from bench.row import Peer, Row
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """The INT8 operations a microsecond of the fastest layer."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelSize:
+    """What `--set` may change."""
 
-    operations_per_us: float
-
-    def us(self, operations: int, num_bytes: int) -> float:
-        """Returns the least time of so many operations on operands of so many bytes."""
-        operands = torch.ones(num_bytes, dtype=torch.int8)
-        return max(operations / self.operations_per_us, _best_us(operands.amax))
+    threads: int = 1
 
 
-def main(num_threads: int) -> None:
-    torch.set_num_threads(num_threads)
-    keep_freed_memory()
-    with torch.no_grad():
-        how, encode, _ = PeakEngine(num_threads).prepare(())
-        limit = Limit(OPERATIONS / _best_us(partial(encode, ())))
-        print(f"INT8 peak: {limit.operations_per_us / 1e3:.0f} GOP/s, {how}")
-        _time_layers("linear_i8", _int8_layers, limit, bytes_per_weight=1.0)
-        _time_layers("linear_i4", _int4_layers, limit, bytes_per_weight=0.5 + 1 / GROUP)
-        _time_attention(limit)
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(KernelSize())
+    fixtures.stop_service()
+    yield from rows_of(run_module("bench.peers.kernel_speed", str(size.threads)))
 
 
-def _time_layers(
-    title: str, make: Callable[[int, int], Mapping[str, Layer]], limit: Limit, *, bytes_per_weight: float
-) -> None:
-    for num_out, num_in in SHAPES:
-        layers = make(num_out, num_in)
-        print(f"{title:<16} M", *(f"{name:>10}" for name in (*layers, "limit")))
-        for num_rows in ROWS:
-            x_MK = torch.randn(num_rows, num_in)
-            times = [_best_us(partial(layer, x_MK)) for layer in layers.values()]
-            times.append(limit.us(2 * num_rows * num_out * num_in, round(num_out * num_in * bytes_per_weight)))
-            print(f"{num_out:>5} x {num_in:<5} {num_rows:>3}", *(f"{us:>10.0f}" for us in times))
-
-
-def _int8_layers(num_out: int, num_in: int) -> Mapping[str, Layer]:
-    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8)
-    weight = Int8Weight.of(q_NK, torch.rand(num_out), torch.randn(num_out))
-    ours = {_short_name(impl.name): impl.run(weight) for impl in linear_i8.IMPLS if not impl.why_not()}
-    return {**ours, **_float_layers(q_NK, weight.bias_N)}
-
-
-def _int4_layers(num_out: int, num_in: int) -> Mapping[str, Layer]:
-    hi_NJ = torch.randint(256, (num_out, num_in // 2), dtype=torch.uint8)
-    m_NG = torch.randint(1, MAX_MULTIPLIER + 1, (num_out, num_in // GROUP), dtype=torch.uint8)
-    weight = Int4Weight(hi_NJ, m_NG, torch.rand(num_out), torch.randn(num_out))
-    ours = {_short_name(impl.name): impl.run(weight) for impl in linear_i4.IMPLS if not impl.why_not(weight)}
-    as_int8 = weight.as_int8()
-    return {**ours, "torch/int4": _torch_int4(weight), **_float_layers(as_int8.q_NK, as_int8.bias_N)}
-
-
-def _torch_int4(weight: Int4Weight) -> Layer:
-    """Returns torch's own layer on the same nibbles, without the bias: scale and zero of a group in bf16 or float32."""
-    dtype = torch.bfloat16 if has_bfloat16() else torch.float32
-    nibbles_NK = unpack_nibbles(weight.hi_NJ).int() + 8
-    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(nibbles_NK, 1)
-    scale_GN = (weight.m_NG * weight.scale_N[:, None]).T
-    scale_and_zero_GN2 = torch.stack((scale_GN, torch.zeros_like(scale_GN)), dim=2).to(dtype).contiguous()
-    product = torch.ops.aten._weight_int4pack_mm_for_cpu
-    return lambda x_MK: product(x_MK.to(dtype), packed, GROUP, scale_and_zero_GN2)
-
-
-def _float_layers(q_NK: Tensor, bias_N: Tensor) -> Mapping[str, Layer]:
-    dtypes = {"float32": torch.float32} | ({"bf16": torch.bfloat16} if has_bfloat16() else {})
-    return {name: _float_layer(q_NK.to(dtype), bias_N.to(dtype)) for name, dtype in dtypes.items()}
-
-
-def _float_layer(w_NK: Tensor, bias_N: Tensor) -> Layer:
-    return lambda x_MK: functional.linear(x_MK.to(w_NK.dtype), w_NK, bias_N)
-
-
-def _time_attention(limit: Limit) -> None:
-    isas = [isa for isa in native.ISAS if not native.why_not(isa)]
-    floats = ["softmax", "float32", *(["bf16"] if has_bfloat16() else [])]
-    print("attention_i8    ", *(f"{name:>11}" for name in (*isas, *floats, "limit")))
-    for length in LENGTHS:
-        count = TOKENS // length
-        qkv_TW = torch.randn(count * length, WIDTH)
-        groups = group_equal(range(0, len(qkv_TW) + 1, length))
-        times = [_best_us(partial(attention_i8, qkv_TW, groups, num_heads=NUM_HEADS, isa=isa)) for isa in isas]
-        times.append(_best_us(partial(attention._short, qkv_TW, length, NUM_HEADS)))
-        times.append(_best_us(partial(attention._long, qkv_TW, length, NUM_HEADS)))
-        if has_bfloat16():
-            times.append(_best_us(partial(attention._long, qkv_TW.bfloat16(), length, NUM_HEADS)))
-        # The two products of each head are over all pairs of tokens of a sequence; q, k and v are read as float32.
-        times.append(limit.us(4 * count * length**2 * WIDTH // 3, 4 * qkv_TW.numel()))
-        print(f"{length:>5} x {count:<8}", *(f"{us:>11.0f}" for us in times))
-
-
-def _short_name(name: str) -> str:
-    return name.split("/")[-1]
-
-
-def _best_us(run: Callable[[], object]) -> float:
-    run()
-    best_s = float("inf")
-    end_s = time.monotonic() + BUDGET_S
-    while time.monotonic() < end_s:
-        start_s = time.process_time()
-        for _ in range(4):
-            run()
-        best_s = min(best_s, (time.process_time() - start_s) / 4)
-    return best_s * 1e6
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+def rows_of(measured: Mapping[str, Any]) -> Iterator[Row]:
+    """Yields the peak, and a row for each kernel and shape. A ratio below 1 means that ours takes less time."""
+    peak = measured["peak"]
+    yield Row.of(name="kernels.peak", value=round(peak["giga_per_s"]), unit="INT8 GOP/s", note=peak["how"])
+    for each in measured["kernels"]:
+        (ours, our_us), *others = each["us"].items()
+        peers = tuple(Peer(name, round(us, 1)) for name, us in sorted(others, key=lambda other: other[1]))
+        note = f"{ours}; the limit: {each['limit_us']:.1f} us"
+        yield Row.of(name=f"kernels.{each['name']}", value=round(our_us, 1), unit="us", peers=peers, note=note)

@@ -16,7 +16,6 @@ STARTED = {
     "bench.chaos.apart": "tests/chaos plays it as a program",
     "bench.chaos.programs": "a part of bench.chaos.apart",
     "bench.chaos.up": "tests/chaos plays it as a program",
-    "bench.kernels": "python -m bench.kernels",
     "bench.peers.engine": "a program of bench.encoder",
     "bench.peers.head_speed": "a program of bench.head_update",
     "bench.peers.kafka_loop": "a program of bench.kafka_throughput",
@@ -40,7 +39,6 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 """What `make bench` runs, besides the programs."""
 
 RUN_NOWHERE = {
-    "bench.kernels": "python -m bench.kernels",
     "kernels.attention.reference": "the definition, with which the tests compare",
     "learner.fast.base_solution": "a part of the head that is solved incrementally, not used by the learner yet",
     "learner.fast.incremental": "the same",

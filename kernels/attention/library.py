@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 SHORT = 48
-"""Sequences below this length take the written-out softmax; measured by bench/kernels.py."""
+"""Sequences below this length take the written-out softmax; measured by `make bench ONLY=kernels`."""
 
 
 @dataclass(frozen=True, slots=True)
