@@ -20,7 +20,7 @@ T = TypeVar("T")
 MAX_WAITING: Final = 256
 """Samples that wait for the next unit at most."""
 
-MAX_LAST: Final = 16
+MAX_LAST: Final = 4
 """So few samples that still wait are learnt in the learner's thread, when everything else is done."""
 
 MAX_CATCH_UPS: Final = 8
