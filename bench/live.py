@@ -1,9 +1,10 @@
 """Measures live learning: the answers of a service that learns while it answers, beside an instant oracle.
 
-CLINC150 domain by domain, without a pause, at each rate --> a fresh service --> accuracy as given, label to live
+CLINC150 --domain by domain, or mixed, without a pause--> a fresh service --> accuracy as given, label to live, ...
 
 Labels come 1 to 4 s after their answer, and nothing is set otherwise than by default. The oracle is defined in
-`evals/load/oracle.py`. At 20 events a second CLINC150 takes a quarter of an hour.
+`evals/load/oracle.py`, the streams in `evals/streams/arrivals.py`. At 20 events a second CLINC150 takes a quarter of
+an hour.
 """
 
 import math
@@ -19,14 +20,17 @@ from evals.load.callbacks import Timeouts
 from evals.load.figures import Figures
 from evals.load.reference import frozen_reference
 from evals.load.session import LoadProfile, play
-from evals.streams.stream import Stream
+from evals.streams.arrivals import mixed, one_after_another
+from evals.streams.stream import FULL_RATE, Stream
 from services.demo.command import system_of
 
 TIMEOUTS = Timeouts(learn_s=30.0, judge_s=math.inf)
 """The end of the stream is waited for a while, and nothing is promoted by hand."""
 
-RATIO_GOALS = {200.0: 0.90, 20.0: 1.0}
-"""The lowest ratio to the oracle by events a second."""
+RATIO_GOALS = {FULL_RATE: 0.90, 20.0: 1.0}
+"""The lowest ratio to the oracle, domain by domain, by events a second."""
+
+MIXED = "mixed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,9 +38,11 @@ class LiveSize:
     """The size of the benchmark."""
 
     rates: str = "200 20"
-    """Events a second, one run for each."""
+    """Events a second, one run domain by domain for each."""
     stages: int = 10
     """The first so many domains are played."""
+    mixed: int = 15_000
+    """The events of the mixed stream, at the full rate; 0: it is left out."""
     seed: int = 0
 
 
@@ -46,13 +52,21 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     stream = clinc150(size.seed)
     stream = replace(stream, stages=stream.stages[: size.stages])
     for rate in map(float, size.rates.split()):
-        fixtures.say(f"{stream.num_events} events of {stream.name} at {rate:g} a second ...")
-        yield from rows(play_live(stream, rate, seed=size.seed), rate)
+        fixtures.say(f"{stream.num_events} events of {stream.name}, domain by domain, at {rate:g} a second ...")
+        figures = play_live(one_after_another(stream), rate, seed=size.seed)
+        yield from rows(figures, f"{rate:g}", RATIO_GOALS.get(rate), at_full_rate=rate == FULL_RATE)
+    if size.mixed:
+        fixtures.say(f"{size.mixed} events of {stream.name}, mixed, at {FULL_RATE:g} a second ...")
+        figures = play_live(mixed(stream, size.seed, size.mixed), FULL_RATE, seed=size.seed)
+        yield from rows(figures, MIXED, RATIO_GOALS[FULL_RATE], at_full_rate=True)
 
 
 def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
-    """Plays a stream on a service that knows nothing. Raises NoResult where a program had to be started again."""
-    profile = LoadProfile(rate=rate, seed=seed, is_continuous=True, timeouts=TIMEOUTS)
+    """Plays a stream with arrivals on a service that knows nothing.
+
+    Raises NoResult where a program of the service had to be started again.
+    """
+    profile = LoadProfile(rate=rate, seed=seed, timeouts=TIMEOUTS)
     with fresh_stack() as (stack, store, bus):
         settings = stack.settings
         reference = partial(frozen_reference, settings.learner, settings.encoder)
@@ -62,20 +76,19 @@ def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
     return outcome.figures
 
 
-def rows(figures: Figures, rate: float) -> Iterator[Row]:
-    """Yields the rows of one run. Goals are those of 200 events a second, but for the ratio."""
+def rows(figures: Figures, suffix: str, ratio: float | None, *, at_full_rate: bool) -> Iterator[Row]:
+    """Yields the rows of one run. `ratio` is the goal of the ratio; the other goals are those of the full rate."""
     known = figures.prequential
     if known is None or known.ratio is None:
         raise NoResult("no label came back")
     live = figures.label_to_live_s
-    at_full = rate >= max(RATIO_GOALS)
 
     def row(name: str, value: float | None, unit: str, goal: Goal | None = None, note: str = "") -> Row:
-        return Row.of(name=f"{name}.{rate:g}", value=value, unit=unit, goal=goal if at_full else None, note=note)
+        return Row.of(name=f"{name}.{suffix}", value=value, unit=unit, goal=goal if at_full_rate else None, note=note)
 
     interval = f"{known.ratio_low} to {known.ratio_high} over domains"
-    goal = Goal(">=", RATIO_GOALS.get(rate, 1.0))
-    yield Row.of(name=f"prequential.ratio.{rate:g}", value=known.ratio, unit="of the oracle", goal=goal, note=interval)
+    goal = Goal(">=", ratio) if ratio else None
+    yield Row.of(name=f"prequential.ratio.{suffix}", value=known.ratio, unit="of the oracle", goal=goal, note=interval)
     yield row("prequential.as_given", known.as_given, "%")
     yield row("prequential.oracle", known.oracle, "%", note=f"encoder {known.encoder[:12]}")
     yield row("prequential.without_learning", known.without_learning, "%")

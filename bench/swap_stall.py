@@ -7,7 +7,7 @@ last batch without a swap: a pair, which the same minute of the machine has made
 differences of the pairs, with its interval.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import cycle, islice
@@ -24,8 +24,7 @@ from evals.load.readback import read_back
 from evals.load.score import percentiles
 from evals.load.session import Participants
 from evals.load.watcher import ServiceSnapshot
-from evals.streams.stage import Stage
-from evals.streams.stream import StreamItem, TextStage
+from evals.streams.stream import Arrival, StreamItem
 from wire.bus.scan import every_record
 from wire.records import Answer
 
@@ -49,7 +48,7 @@ def measure(fixtures: Fixtures) -> Iterator[Row]:
     with service.unlabelled(RATE) as participants, ThreadPoolExecutor(1) as threads:
         participants.watcher.wait(lambda snapshot: bool(snapshot.reports), TAKE_S)
         num_earlier = len(_pairs(participants))  # the first report has the last swaps before this session, too
-        playing = threads.submit(participants.player.play, 0, _load(texts), RATE)
+        playing = threads.submit(participants.player.play, "bench", _load(texts), RATE)
         num_swaps = _swap(faker, participants, playing)
         participants.player.await_answers(at_most=0)
         sleep(2 * service.settings.serving.report_interval_s)  # the last stall comes with the next report
@@ -95,16 +94,20 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return round(float(least), 3), round(float(most), 3)
 
 
-def _load(texts: tuple[StreamItem, ...]) -> TextStage:
-    """Makes a stage that lasts as long as the swaps."""
-    return Stage("bench", tuple(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS))), ())
+def _load(texts: tuple[StreamItem, ...]) -> list[Arrival]:
+    """Makes a stream that lasts as long as the swaps."""
+    return _arrivals(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS)))
+
+
+def _arrivals(texts: Iterable[StreamItem]) -> list[Arrival]:
+    return [Arrival(item, 0) for item in texts]
 
 
 def _answers_before(service: Service, faker: VersionFaker, texts: tuple[StreamItem, ...]) -> Mapping[str, str | None]:
     """Lets one version alone answer each text. Later versions must give the same answers, each in its own labels."""
     with service.unlabelled(RATE) as participants:
         participants.watcher.wait(partial(_follows, faker.publish()), TAKE_S)
-        participants.player.play(0, Stage("bench", texts, ()), RATE)
+        participants.player.play("bench", _arrivals(texts), RATE)
         participants.player.await_answers(at_most=0)
         return {answer.text: unversioned(answer) for answer in _answers(service, participants)}
 

@@ -16,7 +16,7 @@ from evals.load.ledger import FILLER, TRAIN, Ledger, LoadCounts
 from evals.load.outbox import LoadOutbox
 from evals.load.settle import Settler
 from evals.load.watcher import Watcher
-from evals.streams.stream import Stream, StreamItem, TextStage
+from evals.streams.stream import Arrival, Stream, StreamItem, TextStage
 from wire.records import Event
 
 SOURCE = "demo"
@@ -49,23 +49,28 @@ class Player:
         self._num_given_up = 0
         self._has_answer = False
 
-    def run(self, stream: Stream, *, rate: float, is_continuous: bool = False) -> None:
-        """Plays all stages, at `rate` events a second. Where it `is_continuous`, only the last one is settled."""
+    def run(self, stream: Stream, *, rate: float) -> None:
+        """Plays the stream at `rate` events a second: all arrivals, or else stage after stage, each with its test."""
+        last = len(stream.stages) - 1
+        if stream.arrivals:
+            self.play(stream.name, stream.arrivals, rate)
+            self._settle(stream.name, stream.arrivals, rate)
+            self._examine(last, stream.stages)
+            return
         for number, stage in enumerate(stream.stages):
-            is_last = stage is stream.stages[-1]
-            self.play(number, stage, rate)
-            if is_last or not is_continuous:
-                self._settle(number, stage, rate, is_last=is_last and not is_continuous)
-                self._examine(number, stream.stages[: number + 1])
+            arrivals = [Arrival(item, number) for item in stage.train]
+            self.play(stage.name, arrivals, rate)
+            self._settle(stage.name, arrivals, rate, rests=number == last)
+            self._examine(number, stream.stages[: number + 1])
 
-    def play(self, number: int, stage: TextStage, rate: float) -> None:
-        """Sends the training items of a stage, each at its time."""
-        self._callbacks.say(f"{stage.name}: {len(stage.train)} events at {rate:g} a second")
+    def play(self, name: str, arrivals: Sequence[Arrival], rate: float) -> None:
+        """Sends training items, each at its time."""
+        self._callbacks.say(f"{name}: {len(arrivals)} events at {rate:g} a second")
         start_s = time.monotonic()
         start_ms = self._callbacks.now_ms()
-        for place, item in enumerate(stage.train):
+        for place, (item, stage) in enumerate(arrivals):
             self._sleep_until(start_s + place / rate)
-            self.send(item, stage=number, time_ms=start_ms + round(1000 * place / rate))
+            self.send(item, stage=stage, time_ms=start_ms + round(1000 * place / rate))
             self._say_first()
 
     def _say_first(self) -> None:
@@ -87,22 +92,23 @@ class Player:
         event_id = self._ledger.record_event(item, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
-    def _settle(self, number: int, stage: TextStage, rate: float, *, is_last: bool) -> None:
-        """Goes on sending texts of the stage, unlabelled and not scored, until its labels are live.
+    def _settle(self, name: str, arrivals: Sequence[Arrival], rate: float, *, rests: bool = False) -> None:
+        """Goes on sending these texts, unlabelled and not scored, until their labels are live.
 
-        After the last stage it goes on until the learner is at rest.
+        Where it `rests`, it goes on until the learner is at rest.
         """
-        items = cycle(stage.train)
+        again = cycle(arrivals)
 
         def fill() -> None:
             if self._ledger.progress().counts.outstanding < MAX_OUTSTANDING:
-                self.send(next(items), stage=number, time_ms=self._callbacks.now_ms(), round=FILLER)
+                item, stage = next(again)
+                self.send(item, stage=stage, time_ms=self._callbacks.now_ms(), round=FILLER)
 
         self.await_answers(at_most=0)
         every_s = min(1.0 / min(rate, FILLER_RATE), self._timeouts.poll_interval_s)
         settler = Settler(self._ledger, self._watcher, self._callbacks, self._timeouts, fill, every_s)
-        settler.settle(stage.name)
-        if is_last:
+        settler.settle(name)
+        if rests:
             settler.rest()
         self.await_answers(at_most=0)
 

@@ -43,8 +43,6 @@ class LoadProfile:
     seed: int = 0
     labels: bool = True
     """Whether labels are sent. Without them nothing is learned."""
-    is_continuous: bool = False
-    """Whether the stages follow one another without a pause, and only the end is waited for and tested."""
     is_patient: bool = False
     """Whether answers are read a tenth of a second late, which leaves more of the machine to the service."""
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -107,7 +105,7 @@ def play(
     `reference` makes the encoder of the instant oracle, when the stream is over; without it there is no oracle.
     """
     with session_participants(system, profile, say=say) as participants, watching(participants):
-        participants.player.run(stream, rate=profile.rate, is_continuous=profile.is_continuous)
+        participants.player.run(stream, rate=profile.rate)
     ledger = participants.ledger
     prequential: PrequentialFigures | None = None
     curves: dict[str, list[Point]] = {}

@@ -2,6 +2,7 @@
 
 stage.py      Stage: the training and the test items of one time
 stream.py     Stream: stages of texts with labels as words, which the demo plays
+arrivals.py   other orders of its items: without pauses, classes that keep coming, names that change
 benchmark.py  Benchmark: stages of inputs with class ids (Part)
 data.py       loads a Stream: the carried data set, CLINC150, or a folder of lines
 images.py     MNIST as two benchmarks       tabular.py    Elec2 as one

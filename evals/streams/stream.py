@@ -2,14 +2,14 @@
 
     Stream -> shuffled (inside each stage) -> limited (to N training events, evenly)
 
-Rejected: shuffling across stages. The point is that old classes do not come back.
+Rejected: shuffling across stages. The point is that old classes do not come back; `arrivals.py` has other orders.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from evals.streams.stage import Stage
 from learner.errors import DataError
@@ -38,17 +38,29 @@ class StreamItem:
 TextStage: TypeAlias = Stage[tuple[StreamItem, ...]]
 
 
+class Arrival(NamedTuple):
+    """A training item in the order in which it comes, and the number of its stage."""
+
+    item: StreamItem
+    stage: int
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A named data set as stages, in the order in which they are played."""
+    """A named data set as stages, in the order in which they are played.
+
+    Where there are `arrivals` (`evals/streams/arrivals.py`), they come in their order without a pause, and the test
+    items are those of the end. Otherwise each stage is played by itself, and tested when it is learned.
+    """
 
     name: str
     stages: tuple[TextStage, ...]
+    arrivals: tuple[Arrival, ...] = ()
 
     @property
     def num_events(self) -> int:
-        """The number of training events of all stages."""
-        return sum(len(stage.train) for stage in self.stages)
+        """The number of training events."""
+        return len(self.arrivals) or sum(len(stage.train) for stage in self.stages)
 
     @property
     def num_labels(self) -> int:

@@ -10,8 +10,8 @@ from tests.evals.load.examples import FIGURES
 
 
 def test_rows_are_named_by_their_rate_and_have_its_goals() -> None:
-    full = {row.name: row for row in rows(FIGURES, 200.0)}
-    slow = {row.name: row for row in rows(FIGURES, 20.0)}
+    full = {row.name: row for row in rows(FIGURES, "200", 0.9, at_full_rate=True)}
+    slow = {row.name: row for row in rows(FIGURES, "20", 1.0, at_full_rate=False)}
     assert len(full) == len(slow) == 13
     assert (full["prequential.ratio.200"].goal, slow["prequential.ratio.20"].goal) == (">= 0.9", ">= 1")
     assert full["prequential.ratio.200"].met is False
@@ -22,4 +22,4 @@ def test_rows_are_named_by_their_rate_and_have_its_goals() -> None:
 
 def test_a_run_without_labels_has_no_result() -> None:
     with pytest.raises(NoResult, match="no label"):
-        list(rows(replace(FIGURES, prequential=None), 200.0))
+        list(rows(replace(FIGURES, prequential=None), "200", None, at_full_rate=True))

@@ -10,6 +10,7 @@ from evals.load.callbacks import Timeouts
 from evals.load.loops import Loops
 from evals.load.reference import ReferenceEncoder
 from evals.load.session import LoadProfile, SessionOutcome, SystemUnderTest, play
+from evals.streams.arrivals import one_after_another
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem, TextStage
 from tests.evals.load.answerer import Answerer, refuse_one
@@ -45,6 +46,8 @@ def run(bus: Bus, store: Store) -> Run:
     """Returns a function that plays the stream on a service that drops or repeats events, or saves on versions."""
 
     def run_session(
+        stream: Stream = STREAM,
+        *,
         drops: Collection[int] = (),
         repeats: Collection[int] = (),
         saving: bool = False,
@@ -55,7 +58,7 @@ def run(bus: Bus, store: Store) -> Run:
         loops = Loops(answerer)
         with loops:
             system = SystemUnderTest(bus=bus, store=store, check=loops.check, num_restarts=lambda: 1)
-            outcome = play(system, STREAM, profile, say=lines.append, reference=lambda: COLORS)
+            outcome = play(system, stream, profile, say=lines.append, reference=lambda: COLORS)
         return outcome, "\n".join(lines)
 
     return run_session
@@ -88,7 +91,7 @@ def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
 
 
 def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_beside_an_oracle(run: Run) -> None:
-    outcome, lines = run(profile=replace(PROFILE, rate=10, is_continuous=True))
+    outcome, lines = run(one_after_another(STREAM), profile=replace(PROFILE, rate=10))
     figures = outcome.figures
     assert figures.accuracy_by_stage == ((100.0, 100.0),)
     assert figures.forgetting == 0.0
