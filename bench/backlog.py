@@ -28,7 +28,8 @@ from services.local import tether
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
-from services.settings import Settings, as_environment, load, replaced
+from services.settings import Settings, as_environment, replaced
+from services.settings_load import load
 from services.stack import open_store
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable

@@ -45,6 +45,7 @@ ReplayPolicy: TypeAlias = Literal["reservoir", "class-balanced", "experience-bal
 
 MAX_SEED = (1 << 32) - 1
 """The largest seed that every random generator here accepts."""
+Seed: TypeAlias = Annotated[int, Ge(0), Le(MAX_SEED)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +54,10 @@ class LearnerConfig:
 
     __pydantic_config__ = SECTION
 
-    state_dir: str = ".lifelong/learner"
-    """Folder of the checkpoints. A standby on another machine needs the same folder."""
-    seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
+    state_dir: str = ""
+    """Folder of the checkpoints. Default: `learner` in the state folder. A standby on another machine needs the same
+    folder."""
+    seed: Seed = 0
     """Seed of the random features, of the replay memory and of the mini-batches."""
     threads: Annotated[int, Ge(1), Le(1_024)] = 1
     """Number of CPU threads of the tensor library: so many for labels, and as many for slow work."""

@@ -4,7 +4,7 @@
 
 cli, commands/      the commands of `lifelong`; a command imports what it needs when it runs
 collisions          other distributions with packages of our names
-settings            one model of all settings, loaded from a file, the environment and flags
+settings            one model of all settings; settings_load: from a file, the environment and flags
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do

@@ -1,45 +1,28 @@
 """Every setting of every process, in one model; loaded once, at the command line, and passed on as plain values.
 
-    lifelong.toml < environment LIFELONG_* < flags --> values by dotted name --> Settings, or BadSettings
-    Settings --> as_environment --> a child process loads the same settings from its environment
+    sections of the rooms --> Settings --known, described--> names, meanings and ranges
+    Settings --as_environment--> a child process loads the same settings from its environment (`services.settings_load`)
 
 The rooms own their sections: names, defaults, ranges and documentation are in the dataclass of each room's config.py.
-pydantic-settings tells neither where a value is from nor what it passes over, so `load` merges the layers and compares.
 """
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
-from annotated_types import Ge, Le, MinLen
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from annotated_types import MinLen
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from learner.config import MAX_SEED, LearnerConfig
+from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
 from serving.config import ReplicaSettings
 from wire.config import OrNone, flat, nested, require
-from wire.logs import HIDDEN, without_password
 
 PREFIX = "LIFELONG_"
-READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_REQUIRE"})
-"""Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
-
-RENAMED = {
-    "learner.guard": "learner.trust",
-    "learner.guessed_texts": "learner.pseudo_label_texts",
-    "learner.held_back_samples": "learner.holdout_samples",
-    "learner.held_back_share": "learner.holdout_share",
-    "learner.min_held_back": "learner.min_holdout",
-    "rollout.candidate_share": "rollout.ramp",
-}
-"""The new names of settings and sections; an old name is a mistake that names the new one."""
 
 MIN_KEY_CHARS = 16
 FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
@@ -68,7 +51,7 @@ class Settings(ReplicaSettings, BaseSettings):
     """Folder of this machine's state: servers' data, checkpoints, logs, the signing key. Default: XDG state home."""
     data: OrNone[Folder] = None
     """Folder of the data sets that `lifelong demo --data NAME` looks in."""
-    seed: Annotated[int, Ge(0), Le(MAX_SEED)] = 0
+    seed: Seed = LearnerConfig().seed
     """Seed of all random numbers."""
     signing_key: OrNone[Annotated[SecretStr, MinLen(MIN_KEY_CHARS)]] = None
     """Secret that signs weights and plans, 16 characters or more. Generated where Redis is started by us."""
@@ -93,68 +76,6 @@ class Settings(ReplicaSettings, BaseSettings):
             (2_000 * self.serving.report_interval_s <= self.store.report_ttl_ms, f"store.report_ttl_ms {gone}"),
         )
         return self
-
-
-class Loaded(NamedTuple):
-    """Valid settings, and by dotted name the source of each value that is not a default."""
-
-    settings: Settings
-    sources: dict[str, str]
-
-    def filled(self, source: str, values: Mapping[str, Any]) -> "Loaded":
-        """Returns these settings with values, by dotted name below a section, for those that no source sets.
-
-        The values are valid ones: they are not validated again.
-        """
-        new = {name: value for name, value in values.items() if name not in self.sources}
-        sections = {name: replace(getattr(self.settings, name), **below) for name, below in nested(new).items()}
-        return Loaded(self.settings.model_copy(update=sections), self.sources | dict.fromkeys(new, source))
-
-
-def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
-    """Returns the settings in force, from `file` or ./lifelong.toml. Raises BadSettings, which names every mistake."""
-    path = file or Path("lifelong.toml")
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    try:
-        if file or path.exists():
-            values = flat(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: cannot be read ({error}). `lifelong config show` prints a valid file")
-    sources = {name: f"{path} {name}" for name in values}
-    environment = EnvSettingsSource(Settings)
-    ours = [name for name in environ if name.startswith(PREFIX) and name not in READ_ELSEWHERE]
-    environment.env_vars = {name.lower(): environ[name] for name in ours}
-    variables = flat(environment())
-    read = {*map(variable_of, variables)}
-    variables |= {name.removeprefix(PREFIX).lower(): environ[name] for name in ours if name not in read}
-    for layer, source_of in ((variables, variable_of), (flags or {}, "--set {}".format)):
-        values |= layer
-        sources |= {name: source_of(name) for name in layer}
-    try:
-        settings = Settings(**nested(values))
-    except ValidationError as error:
-        problems += [_problem(detail["loc"], detail["msg"], detail["input"], sources) for detail in error.errors()]
-    if problems:
-        raise BadSettings(*problems)
-    folders = {"learner.state_dir": settings.state_dir / "learner", "serving.spool_dir": settings.state_dir / "spool"}
-    loaded = Loaded(settings, sources).filled("follows seed", {"learner.seed": settings.seed})
-    return loaded.filled("follows state_dir", {name: str(folder) for name, folder in folders.items()})
-
-
-def _problem(loc: tuple[int | str, ...], message: str, found: Any, sources: Mapping[str, str]) -> str:
-    name = ".".join(part for part in loc if isinstance(part, str))
-    reason = message.removeprefix("Value error, ")
-    below = ", ".join(source for each, source in sources.items() if each.startswith(f"{name}."))
-    if name in known():
-        shown = HIDDEN if known()[name]["writeOnly"] else without_password(repr(found))
-        return f"{sources.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(name)}"
-    if reason == message:  # it was not raised by a rule between settings
-        close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, known(), n=1)
-        fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
-        return f"{sources.get(name, below)}: {name} is no setting ({reason}). {fix}"
-    places = ", ".join(source for each, source in sources.items() if each in known() and each in reason)
-    return f"{places}: {reason}. Change one of them"
 
 
 @cache

@@ -10,7 +10,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 from bench.chaos import process_tree
 from bench.chaos.faults import DamagedBlob, FaultKind, Kill, Pause, Pids
 from bench.chaos.size import SceneSize
-from services.settings import Settings, load
+from services.settings import Settings
+from services.settings_load import load
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""

@@ -9,7 +9,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings, require_strategy
 
 if TYPE_CHECKING:
-    from services.settings import Loaded
+    from services.settings_load import Loaded
 
 app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then flags.")
 

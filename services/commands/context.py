@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 if TYPE_CHECKING:
-    from services.settings import Loaded, Settings
+    from services.settings import Settings
+    from services.settings_load import Loaded
 
 Options = ParamSpec("Options")
 
@@ -56,7 +57,7 @@ class CliContext:
 
     def load(self, **own_flags: Any) -> "Loaded":
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
-        from services.settings import load
+        from services.settings_load import load
         from services.tune.table import tuned
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.settings import Loaded
+from services.settings_load import Loaded
 from services.tune.layout import MeasuredLayout, best
 from wire.files import atomic_write
 

@@ -9,15 +9,8 @@ from pydantic import SecretStr
 
 from kernels import dispatch
 from learner import failpoints
-from services.settings import (
-    READ_ELSEWHERE,
-    BadSettings,
-    Settings,
-    as_environment,
-    load,
-    replaced,
-    values_of,
-)
+from services.settings import BadSettings, Settings, as_environment, replaced, values_of
+from services.settings_load import READ_ELSEWHERE, load
 from tests.required import REQUIRE
 
 API_KEYS = ["the key of one client", "the key of another"]

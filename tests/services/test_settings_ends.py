@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import WrongConfig
-from services.settings import BadSettings, Settings, known, load, replaced
+from services.settings import BadSettings, Settings, known, replaced
+from services.settings_load import load
 from serving.config import ReplicaConfig
 from serving.replica import Replica
 from tests.learner.small_learner import SMALL, small_learner

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings import BadSettings, known, load, values_of
+from services.settings import BadSettings, known, values_of
+from services.settings_load import load
 from tests.services.known_settings import NUMBERS, bounds, facts
 
 

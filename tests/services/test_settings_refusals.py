@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings import BadSettings, known, load, variable_of
+from services.settings import BadSettings, known, variable_of
+from services.settings_load import load
 
 MALFORMED = {"integer": "eight", "number": "many", "boolean": "perhaps", "array": "short"}
 """A malformed text for every type of setting that has malformed texts."""

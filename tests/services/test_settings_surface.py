@@ -6,10 +6,13 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from services.settings import Settings, known, values_of
+from services.settings_load import RENAMED
 from tests.services.known_settings import NUMBERS, bounds, facts
 from wire.config import nested
 
 SNAPSHOT = Path(__file__).parent / "settings.txt"
+HISTORY = Path(__file__).parent / "settings_history.txt"
+"""Paragraphs: a sentence that says why, then `- name` and `+ name` of the settings that went and came for it."""
 
 
 def frozen() -> str:
@@ -22,6 +25,23 @@ def test_the_set_of_settings_is_frozen() -> None:
         "settings were added, removed or changed: say so in the change, and write the new list with "
         f"`python -m {__name__}`"
     )
+
+
+def test_every_setting_that_came_or_went_has_a_reason() -> None:
+    names = set[str]()
+    for paragraph in HISTORY.read_text().strip().split("\n\n"):
+        reason, *changes = paragraph.splitlines()
+        assert reason.endswith(".") and changes, paragraph
+        for sign, name in (change.split() for change in changes):
+            assert (name in names) is (sign == "-"), f"{reason} {sign} {name}"
+            names ^= {name}
+    assert names == known().keys(), f"say in {HISTORY.name} why a setting came, went, or has another name"
+
+
+def test_a_renamed_setting_leads_to_one_that_is_known() -> None:
+    for old, new in RENAMED.items():
+        assert any(name == new or name.startswith(f"{new}.") for name in known()), old
+        assert old not in known()
 
 
 def test_every_setting_is_documented() -> None:

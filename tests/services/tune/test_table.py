@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings import load
+from services.settings_load import load
 from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 
