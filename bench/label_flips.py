@@ -97,7 +97,7 @@ def feed(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
     """Feeds `pairs` to the detector; returns it."""
     for answer, label in pairs:
         if answer is not None:
-            flips.observe(SOURCE, predicted=answer, label=label)
+            flips.add(SOURCE, predicted=answer, label=label)
     return flips
 
 
@@ -125,6 +125,6 @@ def labels_until_alarm(flips: FlipDetector, pairs: Sequence[Pair], *, wrong: str
     """Counts the labels up to the first flipped one that is held, where `becomes` replaces `wrong`; 0: none is held."""
     for number, (answer, label) in enumerate(pairs, start=1):
         is_flipped = label == wrong
-        if answer and flips.observe(SOURCE, predicted=answer, label=becomes if is_flipped else label) and is_flipped:
+        if answer and flips.add(SOURCE, predicted=answer, label=becomes if is_flipped else label) and is_flipped:
             return number
     return 0

@@ -66,7 +66,7 @@ class Knowledge:
     anchor: Anchor | None = None
     round: SlowRound | None = None
 
-    def learn(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
+    def learn_many(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
         """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others."""
         admitted = list[Sample]()
         for each in samples:

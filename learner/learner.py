@@ -81,7 +81,7 @@ class Learner:
         self.has_migrated = False
         """Whether the state that was restored last was made under other settings."""
 
-    def learn(
+    def learn_many(
         self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], logs: Mapping[str, str] | None = None
     ) -> list[Quarantined]:
         """Learns what was read up to `offsets` of `logs`. Afterwards every record below them has had its effect.
@@ -92,7 +92,7 @@ class Learner:
         samples = self.join.match(self.erased.without_erased(records, self.join.skip))
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.classes)
-        self.knowledge.learn(samples, self.drift)
+        self.knowledge.learn_many(samples, self.drift)
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}
         self.pace.add(time.perf_counter() - start_s, len(samples))

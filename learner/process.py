@@ -157,7 +157,7 @@ def _learn(
     timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
     records = consumer.poll(1 if publisher.is_due() else timeout_ms, max_labels=learner.labels_to_round)
     failpoint("after-poll")
-    consumer.quarantine(learner.learn(records, consumer.offsets, consumer.logs))
+    consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.logs))
     if learner.drift.take_num_detected():
         publisher.hasten()
     failpoint("after-learn")

@@ -34,6 +34,6 @@ class Influence:
         """Returns why a label of `source` for an answer of that time does not count, "" where it does."""
         if not self._rates.take(source, answer_time_ms):
             return "over_rate"
-        if not self._learnt.take(source):
+        if not self._learnt.add(source):
             return "over_share"
-        return "" if self._counted.take(source) else "beyond_share"
+        return "" if self._counted.add(source) else "beyond_share"

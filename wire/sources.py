@@ -66,7 +66,7 @@ class Shares:
         self._sent = Counter(name for name, _ in self._recent)
         self._accepted = Counter(name for name, is_accepted in self._recent if is_accepted)
 
-    def take(self, source: str) -> bool:
+    def add(self, source: str) -> bool:
         """Counts one more label of `source`; False where it may not be learnt."""
         if self._share >= 1.0:
             return True

@@ -34,7 +34,7 @@ class ForgettingRidge:
         """Returns scores_EC: about 0 for no, about 1 for yes."""
         return self._weights_ECM @ x_M
 
-    def learn_one(self, x_M: Tensor, target_C: Tensor) -> None:
+    def learn(self, x_M: Tensor, target_C: Tensor) -> None:
         """Forgets a little, and learns one row."""
         self._inverse_EMM /= self._factors_E[:, None, None]
         g_EM = self._inverse_EMM @ x_M

@@ -69,8 +69,8 @@ class HedgedRidge(Contender[Tensor]):
             target_C = self._one_hot_CC[label]
             new_losses_E = (self._expert_scores(phi_M) - target_C).square().sum(dim=1) / 2
             self._losses_E = DISCOUNT * self._losses_E + new_losses_E
-            self._ridge.learn_one(phi_M, target_C)
-            self._scale.learn_one(row_F)
+            self._ridge.learn(phi_M, target_C)
+            self._scale.learn(row_F)
             self._last_C = target_C
 
     def _expert_scores(self, phi_M: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class StandardScaler:
     def __call__(self, row_F: Tensor) -> Tensor:
         return ((row_F.double() - self._mean_F) / (self._variance_F + 1e-6).sqrt()).clamp(-CLIP, CLIP)
 
-    def learn_one(self, row_F: Tensor) -> None:
+    def learn(self, row_F: Tensor) -> None:
         self._num_rows += 1
         rate = max(1 / self._num_rows, RATE)
         step_F = row_F.double() - self._mean_F

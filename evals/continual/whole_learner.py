@@ -41,11 +41,13 @@ class WholeLearner(Contender[Texts]):
         self._gradients = 0
         self._forwards = 0
         self._live: Candidate | None = None
-        self._learner.learn([_answer(f"unlabelled-{number}", text) for number, text in enumerate(unlabelled or ())], {})
+        self._learner.learn_many(
+            [_answer(f"unlabelled-{number}", text) for number, text in enumerate(unlabelled or ())], {}
+        )
 
     def learn_many(self, part: Part[Texts]) -> None:
         for batch in part.batches(BATCH):
-            self._learner.learn(self._records(batch), {})
+            self._learner.learn_many(self._records(batch), {})
             self._forwards += len(batch)
             self._tick(is_idle=False)
             while self._learner.has_work:

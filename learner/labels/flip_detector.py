@@ -46,7 +46,7 @@ class FlipDetector:
         self._by_source = Charts(state.by_source)
         self.num_raised = state.num_raised
 
-    def observe(self, source: str, *, predicted: str, label: str) -> bool:
+    def add(self, source: str, *, predicted: str, label: str) -> bool:
         """Adds a label to the charts; returns whether it is part of an alarm, which may begin with it."""
         is_charted = self._by_label.num_trials(label) >= MIN_LABELS
         is_wrong = predicted != label

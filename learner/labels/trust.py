@@ -82,7 +82,7 @@ class LabelTrust:
             return ""
         if not self._rates.take(sample.source, sample.answer_time_ms):
             return "over_rate"
-        if not self._shares.take(sample.source):
+        if not self._shares.add(sample.source):
             return "over_share"
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
 
@@ -99,7 +99,7 @@ class LabelTrust:
         if predicted is None:
             return False
         source = sample.source[:MAX_NAME_CHARS]
-        is_part = self.flips.observe(source, predicted=predicted, label=sample.label)
+        is_part = self.flips.add(source, predicted=predicted, label=sample.label)
         if self.flips.num_raised > num_raised:
             log.warning("flip_alarm", predicted=predicted, label=sample.label, source=source)
         return is_part

@@ -59,7 +59,7 @@ def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
 
 def _read(learner: Learner, read_to: ReadTo, offsets: Mapping[str, int]) -> None:
     for records in read_to(offsets):
-        learner.learn(records, offsets)
+        learner.learn_many(records, offsets)
 
 
 def _repeat(learner: Learner, recorded: Round, read_to: ReadTo) -> None:

@@ -106,7 +106,7 @@ class Service:
         for answer, label in zip(answers, labels, strict=True):
             feedback = Feedback(event_id=answer.event_id, label=label, key=answer.key, receipt=answer.receipt)
             records.append(carried(feedback))
-        self.learner.learner.learn(records, {"feedback.v1/0": len(records)})
+        self.learner.learner.learn_many(records, {"feedback.v1/0": len(records)})
         self.decider.follow_plan()
         for record in records:
             self.decider.add(record)

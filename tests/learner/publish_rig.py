@@ -49,7 +49,7 @@ class PublishRig:
 
     def learn(self, first: int, last: int) -> None:
         """Learns the events from `first` to before `last`."""
-        self.learner.learn(stream(first, last), {"feedback.v1/0": last})
+        self.learner.learn_many(stream(first, last), {"feedback.v1/0": last})
 
     def publish(self) -> int:
         """Publishes after a while; returns the version that the learner then goes on from."""

@@ -18,9 +18,9 @@ RECEIPTS = Receipts(b"a key for tests")
 def misled(number: int, *, trainable_layers: int = 0, **changed: float | str) -> Learner:
     """Returns a learner that was told a wrong label of one event."""
     it = small_learner(RECEIPTS, trainable_layers=trainable_layers, **changed)
-    it.learn(stream(0, number), {})
-    it.learn(labelled_events([number], label=label_of(number + 1)), {})
-    it.learn(stream(number + 1, NUM_EVENTS), {})
+    it.learn_many(stream(0, number), {})
+    it.learn_many(labelled_events([number], label=label_of(number + 1)), {})
+    it.learn_many(stream(number + 1, NUM_EVENTS), {})
     return it
 
 
@@ -37,7 +37,7 @@ def number_of(*, is_in_holdout: bool) -> int:
     it = small_learner(trainable_layers=0)
     for number in range(20, NUM_EVENTS):
         before = len(it.holdout)
-        it.learn(labelled_events([number]), {})
+        it.learn_many(labelled_events([number]), {})
         if (len(it.holdout) > before) == is_in_holdout:
             return number
     raise AssertionError("no such event")
@@ -57,8 +57,8 @@ def test_the_wrong_label_leaves_no_trace(is_in_holdout: bool) -> None:
     number = number_of(is_in_holdout=is_in_holdout)
     it = misled(number)
     told = small_learner(RECEIPTS, trainable_layers=0)
-    told.learn(stream(0, NUM_EVENTS), {})
-    it.learn([correction(number)], {})
+    told.learn_many(stream(0, NUM_EVENTS), {})
+    it.learn_many([correction(number)], {})
     assert_same(it, told)
     assert it.counts["corrected"] == 1
     assert it.knowledge.lineage.gap == ""
@@ -68,20 +68,20 @@ def test_a_correction_in_the_same_batch_as_its_label_counts() -> None:
     number = number_of(is_in_holdout=False)
     it = small_learner(RECEIPTS, trainable_layers=0)
     wrong = labelled_events([number], label=label_of(number + 1))
-    it.learn([*stream(0, number), *wrong, correction(number), *stream(number + 1, NUM_EVENTS)], {})
+    it.learn_many([*stream(0, number), *wrong, correction(number), *stream(number + 1, NUM_EVENTS)], {})
     told = small_learner(RECEIPTS, trainable_layers=0)
-    told.learn(stream(0, NUM_EVENTS), {})
+    told.learn_many(stream(0, NUM_EVENTS), {})
     assert_same(it, told)
 
 
 def test_a_correction_that_comes_again_changes_nothing() -> None:
     number = number_of(is_in_holdout=False)
     it = misled(number)
-    it.learn([correction(number)], {})
+    it.learn_many([correction(number)], {})
     before = it.fast_head.export()
     restored = small_learner(RECEIPTS, trainable_layers=0)
     restored.restore(decode(encode(it.export(None))))
-    restored.learn([correction(number)], {})
+    restored.learn_many([correction(number)], {})
     assert all(torch.equal(value, restored.fast_head.export()[name]) for name, value in before.items())
     assert (restored.counts["corrected"], restored.counts["corrections_without_effect"]) == (1, 1)
 
@@ -91,7 +91,7 @@ def test_a_label_that_nobody_approved_corrects_nothing() -> None:
     it = misled(number)
     before = it.fast_head.export()
     num_duplicates = it.join.counts["duplicate"]
-    it.learn([msgspec.structs.replace(feedback(number), event_source="")], {})
+    it.learn_many([msgspec.structs.replace(feedback(number), event_source="")], {})
     assert all(torch.equal(value, it.fast_head.export()[name]) for name, value in before.items())
     assert it.join.counts["duplicate"] == num_duplicates + 1
 
@@ -99,7 +99,7 @@ def test_a_label_that_nobody_approved_corrects_nothing() -> None:
 def test_a_correction_must_name_the_source_of_its_event() -> None:
     """An id is unique within its source only."""
     it = misled(20)
-    (held,) = it.learn([RECEIPTS.approved(feedback(20))], {})
+    (held,) = it.learn_many([RECEIPTS.approved(feedback(20))], {})
     assert (held.reason, it.counts["corrected"]) == ("ambiguous", 0)
 
 
@@ -108,7 +108,7 @@ def test_what_the_memory_has_dropped_cannot_be_corrected() -> None:
     held = {sample.text for sample in it.replay.samples()} | in_holdout(it)
     number = next(number for number in range(NUM_EVENTS) if text_of(number) not in held)
     wrong = feedback(number, label=label_of(number + 1))
-    assert it.learn([RECEIPTS.approved(msgspec.structs.replace(wrong, event_source=""))], {}) == []
+    assert it.learn_many([RECEIPTS.approved(msgspec.structs.replace(wrong, event_source=""))], {}) == []
     assert it.counts["corrections_without_effect"] == 1
     assert it.knowledge.lineage.gap
 
@@ -122,7 +122,7 @@ def test_the_next_encoder_forgets_the_wrong_label_too() -> None:
         it = misled(number, trainable_layers=1)
         for _ in range(num_units):
             it.tick()
-        it.learn([correction(number)], {})
+        it.learn_many([correction(number)], {})
         is_over = it.knowledge.round is None and num_units > 0
         while it.has_work:
             it.tick()

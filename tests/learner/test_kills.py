@@ -83,8 +83,8 @@ def test_labels_in_a_given_order_leave_the_same_state_and_the_same_weights(
     found = all_read(children, store, answers, labels)
 
     whole = small_learner(trainable_layers=0, replay_samples=400, holdout_samples=100)
-    whole.learn(answers, {})
-    whole.learn(labels, {})
+    whole.learn_many(answers, {})
+    whole.learn_many(labels, {})
     candidate = CandidateMaker(config).make(whole.knowledge, Stopwatch())
     expected = whole.export(None)
     assert without_the_run(found.facts) == without_the_run(expected.facts)
@@ -112,7 +112,7 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
     found = all_read(children, store, records, records)
 
     whole = small_learner(trainable_layers=0, holdout_samples=4_000)
-    whole.learn(records, {})
+    whole.learn_many(records, {})
     expected = whole.export(None)
     ends = ("answers", "labels", "matched", "duplicate", "late", "orphan")
     assert [found.facts.join.counts.get(end, 0) for end in ends] == [whole.join.counts[end] for end in ends]

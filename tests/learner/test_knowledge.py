@@ -42,14 +42,14 @@ def state(learner: Learner) -> tuple[bool, bool]:
 @pytest.fixture
 def learner() -> Learner:
     it = small_learner(trainable_layers=0)
-    it.learn(stream(0, NUM_EVENTS), {})
-    it.learn([answer(NUM_EVENTS + 3), answer(NUM_EVENTS + 4)], {})
+    it.learn_many(stream(0, NUM_EVENTS), {})
+    it.learn_many([answer(NUM_EVENTS + 3), answer(NUM_EVENTS + 4)], {})
     return it
 
 
 def test_the_sums_are_those_of_all_others_bit_for_bit(learner: Learner) -> None:
     without = small_learner(trainable_layers=0)
-    without.learn(others(), {})
+    without.learn_many(others(), {})
     removed = erase_subject(learner)
     assert removed["replay"] > 5
     assert removed["fresh"] == removed["replay"]
@@ -76,7 +76,7 @@ def test_nothing_of_the_subject_is_held_anywhere(learner: Learner) -> None:
 
 def test_a_memory_that_has_dropped_samples_makes_the_head_anew() -> None:
     it = small_learner(trainable_layers=0, replay_samples=40)
-    it.learn(stream(0, NUM_EVENTS), {})
+    it.learn_many(stream(0, NUM_EVENTS), {})
     assert len(it.replay) == 40
     assert it.fast_head.ridge.num_samples > 40
     erase_subject(it)
@@ -93,9 +93,9 @@ def test_the_subject_is_never_learnt_again_and_every_label_has_one_end(learner: 
     learnt = learner.counts["learnt"]
     for number in (NUM_EVENTS + 3, NUM_EVENTS + 10, NUM_EVENTS + 17):
         assert subject_of(number) == SUBJECT
-    learner.learn([feedback(NUM_EVENTS + 3)], {})  # its answer was waiting
-    learner.learn([answer(NUM_EVENTS + 10), feedback(NUM_EVENTS + 10)], {})
-    learner.learn([feedback(NUM_EVENTS + 17), answer(NUM_EVENTS + 17)], {})
+    learner.learn_many([feedback(NUM_EVENTS + 3)], {})  # its answer was waiting
+    learner.learn_many([answer(NUM_EVENTS + 10), feedback(NUM_EVENTS + 10)], {})
+    learner.learn_many([feedback(NUM_EVENTS + 17), answer(NUM_EVENTS + 17)], {})
     counts = learner.join.counts
     assert learner.counts["learnt"] == learnt
     assert SUBJECT not in subjects_of(learner)
@@ -119,12 +119,12 @@ def test_an_erasure_survives_a_restart_and_a_rollback(learner: Learner) -> None:
 
 def test_a_round_under_way_is_dropped_with_its_plan() -> None:
     it = small_learner()
-    it.learn(stream(0, NUM_EVENTS), {})
+    it.learn_many(stream(0, NUM_EVENTS), {})
     it.tick()
     assert SUBJECT in planned(it)
     erase_subject(it)
     assert planned(it) == set()
-    it.learn(stream(NUM_EVENTS, NUM_EVENTS + 100), {})
+    it.learn_many(stream(NUM_EVENTS, NUM_EVENTS + 100), {})
     it.tick()
     assert len(planned(it) - {""}) == 6 and SUBJECT not in planned(it)
 

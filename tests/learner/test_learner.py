@@ -13,7 +13,7 @@ OFFSETS = {"answers.v1/0": 5, "feedback.v1/0": 6}
 def fed(learner: Learner, first: int, last: int) -> Learner:
     """Learns the events from `first` to before `last`, with a unit of slow work after every 20."""
     for number in range(first, last, 20):
-        learner.learn(stream(number, min(number + 20, last)), {"feedback.v1/0": last})
+        learner.learn_many(stream(number, min(number + 20, last)), {"feedback.v1/0": last})
         learner.tick()
     return learner
 
@@ -51,7 +51,7 @@ def test_every_matched_label_is_learnt_or_in_the_holdout() -> None:
 def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
     it = small_learner(holdout_share=0.0)
     for number in range(12):
-        it.learn([answer(number), feedback(number, label=f"class {number}")], OFFSETS)
+        it.learn_many([answer(number), feedback(number, label=f"class {number}")], OFFSETS)
     assert len(it.fast_head.ridge.classes) == 8
     assert it.counts["learnt"] == 8
     assert it.counts["over_capacity"] == 4
@@ -60,7 +60,7 @@ def test_a_class_beyond_the_capacity_is_refused_and_counted() -> None:
 def test_the_name_of_a_class_is_its_first_sample_once() -> None:
     it = small_learner(holdout_share=0.0)
     for number in range(3):
-        it.learn([answer(number), feedback(number, label="lost_card")], OFFSETS)
+        it.learn_many([answer(number), feedback(number, label="lost_card")], OFFSETS)
     assert [sample.text for sample in it.replay.samples() if not sample.subject] == ["lost card"]
     assert it.counts["learnt"] == 3
     assert it.fast_head.ridge.num_samples == 4
@@ -77,7 +77,7 @@ def test_a_restored_learner_goes_on_bit_for_bit() -> None:
 def test_letters_that_were_not_acknowledged_are_in_the_checkpoint() -> None:
     """B17: a letter about a label whose effect is in the checkpoint is in it, too, until the bus has taken it."""
     it = small_learner(trainable_layers=0)
-    it.letters.add(it.learn([answer(1), feedback(1, label=" ")], OFFSETS))
+    it.letters.add(it.learn_many([answer(1), feedback(1, label=" ")], OFFSETS))
     (letter,) = copy_of(it, trainable_layers=0).letters.export().quarantined
     assert (letter.reason, letter.event_id) == ("blank", "event-1")
 
@@ -110,12 +110,12 @@ def test_a_restored_learner_has_the_adopted_encoder() -> None:
 def test_drift_makes_a_slow_round_due_at_once() -> None:
     it = small_learner(slow_every_labels=5_000, drift_min_labels=150)
     for number in range(150):
-        it.learn([answer(number, label=label_of(number)), feedback(number)], OFFSETS)
+        it.learn_many([answer(number, label=label_of(number)), feedback(number)], OFFSETS)
         it.tick()
     assert it.counts["rounds"] == 0
     assert it.drift.take_num_detected() == 0
     for number in range(150, 200):
-        it.learn([answer(number, label="wrong"), feedback(number)], OFFSETS)
+        it.learn_many([answer(number, label="wrong"), feedback(number)], OFFSETS)
     assert it.drift.is_urgent
     assert it.drift.take_num_detected() > 0
     assert it.drift.take_num_detected() == 0
@@ -129,7 +129,7 @@ def test_drift_alone_starts_no_round_without_enough_labels() -> None:
     it.drift.is_urgent = True
     rounds = []
     for number in range(50):
-        it.learn([answer(number), feedback(number)], OFFSETS)
+        it.learn_many([answer(number), feedback(number)], OFFSETS)
         it.tick()
         rounds.append(it.counts["rounds"])
     assert rounds == [0] * 49 + [1]
@@ -166,7 +166,7 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
 
 def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repeats_that() -> None:
     it = fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80)
-    it.learn([answer(number) for number in range(100, 250)], OFFSETS)
+    it.learn_many([answer(number) for number in range(100, 250)], OFFSETS)
     while not it.counts["pseudo_label_rounds"]:
         it.tick(is_idle=True)
     assert it.knowledge.round and it.knowledge.round.phase is Phase.PSEUDO_LABEL
@@ -187,7 +187,7 @@ def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
     it = fed(small_learner(slow_rate=1e-5), 0, 70)
     number = 70
     while it.has_work:
-        it.learn(stream(number, number + 3), OFFSETS)
+        it.learn_many(stream(number, number + 3), OFFSETS)
         it.tick()
         number += 3
     assert it.counts["rounds_adopted"] == 1
@@ -197,7 +197,7 @@ def test_labels_learnt_during_a_round_are_known_afterwards() -> None:
 def test_offsets_are_kept_with_the_logs_that_they_belong_to() -> None:
     """B25 no. 11."""
     it = small_learner()
-    it.learn([answer(1), feedback(1)], OFFSETS, {"feedback.v1": "a log"})
+    it.learn_many([answer(1), feedback(1)], OFFSETS, {"feedback.v1": "a log"})
     assert (copy_of(it).offsets, copy_of(it).logs) == (OFFSETS, {"feedback.v1": "a log"})
 
 
@@ -212,7 +212,7 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     assert it.fast_head.ridge.num_samples == learnt + len(it.fast_head.ridge.classes)
     assert it.join.counts["matched"] == 100
     assert learnt + it.counts["holdout"] + it.counts["set_aside"] == 100
-    it.learn([feedback(50)], OFFSETS)
+    it.learn_many([feedback(50)], OFFSETS)
     assert it.counts["learnt"] == learnt and it.join.counts["duplicate"] == 11
 
 
@@ -224,7 +224,9 @@ def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
     }
     it = small_learner(trainable_layers=0, **changed)
     for number in range(9):
-        it.learn([msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS)
+        it.learn_many(
+            [msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS
+        )
     copy = copy_of(it, trainable_layers=0, **changed)
     assert copy.replay.erase("customer 1".__eq__) == 3
     assert (len(copy.replay), len(it.replay)) == (6, 9)

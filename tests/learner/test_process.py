@@ -52,7 +52,7 @@ def by_label(snapshot: Snapshot, name: str) -> dict[str, torch.Tensor]:
 
 def assert_each_label_had_its_effect_once(found: Snapshot, num_events: int) -> None:
     whole = small_learner(trainable_layers=0)
-    whole.learn(stream(0, num_events), {})
+    whole.learn_many(stream(0, num_events), {})
     expected = whole.export(None)
     ends = ("labels", "answers", "matched", "duplicate", "late", "orphan")
     assert {end: found.facts.join.counts.get(end, 0) for end in ends} == {end: whole.join.counts[end] for end in ends}
@@ -84,7 +84,7 @@ def test_a_learner_killed_at_every_point_learns_each_label_once(
     found = children.snapshot()
     assert_each_label_had_its_effect_once(found, num_events)
     whole = small_learner(trainable_layers=0)
-    whole.learn(stream(0, num_events), {})
+    whole.learn_many(stream(0, num_events), {})
     expected = whole.export(None)
     assert torch.equal(found.sums["gram"], expected.sums["gram"])
     theirs = by_label(expected, "class")

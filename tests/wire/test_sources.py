@@ -60,7 +60,7 @@ def flood(num_others: int, *, times: int = 100, labels: int = 60_000) -> tuple[C
     rng = random.Random(0)
     names = ["bot", *(f"desk {number}" for number in range(num_others))]
     sent = rng.choices(names, [times] + [1] * num_others, k=labels)
-    return Counter(sent), Counter(name for name in sent if shares.take(name))
+    return Counter(sent), Counter(name for name in sent if shares.add(name))
 
 
 @pytest.mark.parametrize("num_others", [1, 3, 30])
@@ -77,20 +77,20 @@ def test_a_source_that_floods_gets_its_share_and_the_others_lose_nothing(num_oth
 def test_sources_that_say_about_as_much_as_each_other_are_not_capped(weights: list[int]) -> None:
     shares = Shares(share=SHARE, window=500)
     names = [f"desk {number}" for number in range(len(weights))]
-    accepted = [shares.take(name) for name in random.Random(1).choices(names, weights, k=5_000)]
+    accepted = [shares.add(name) for name in random.Random(1).choices(names, weights, k=5_000)]
     assert sum(accepted) >= 0.99 * len(accepted)
 
 
 def test_a_source_is_free_again_when_it_is_alone_again() -> None:
     shares = Shares(share=SHARE, window=50)
     for name in ["bot", *["desk"] * 10, *["bot"] * 60]:
-        shares.take(name)
-    assert shares.take("bot") and len(shares.export()) == 50
+        shares.add(name)
+    assert shares.add("bot") and len(shares.export()) == 50
 
 
 def test_a_long_name_is_kept_short() -> None:
     shares = Shares(share=0.5, window=10)
-    shares.take("x" * 1_000_000)
+    shares.add("x" * 1_000_000)
     assert len(shares.export()[0][0]) == 100
 
 
@@ -106,7 +106,7 @@ def test_restored_limits_go_on_as_if_nothing_had_happened(
     for source, time_ms in before:
         for limits in (whole, parts):
             limits[0].take(source, time_ms)
-            limits[1].take(source)
+            limits[1].add(source)
     state = SourcesState(buckets=parts[0].export(), recent=parts[1].export())
     state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=SourcesState)
     parts = (
@@ -115,5 +115,5 @@ def test_restored_limits_go_on_as_if_nothing_had_happened(
     )
     for source, time_ms in after:
         assert whole[0].take(source, time_ms) == parts[0].take(source, time_ms)
-        assert whole[1].take(source) == parts[1].take(source)
+        assert whole[1].add(source) == parts[1].add(source)
     assert (whole[0].export(), whole[1].export()) == (parts[0].export(), parts[1].export())

@@ -23,7 +23,7 @@ def trained(factors: tuple[float, ...], *parts: tuple[Tensor, Tensor]) -> Forget
     learner = ForgettingRidge(M, C, factors=factors, ridge=RIDGE)
     for x_NM, targets_NC in parts:
         for x_M, target_C in zip(x_NM, targets_NC, strict=True):
-            learner.learn_one(x_M, target_C)
+            learner.learn(x_M, target_C)
     return learner
 
 

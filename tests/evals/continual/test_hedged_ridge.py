@@ -69,7 +69,7 @@ def test_inputs_are_standardised_by_what_came_before() -> None:
     scaler = StandardScaler(1)
     rng = torch.Generator().manual_seed(0)
     for value in 100 + 5 * torch.randn(3_000, 1, generator=rng):
-        scaler.learn_one(value)
+        scaler.learn(value)
     assert scaler(torch.tensor([105.0])).item() == pytest.approx(1.0, abs=0.1)
     assert scaler(torch.tensor([1e9])).item() == CLIP
 

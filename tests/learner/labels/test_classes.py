@@ -102,9 +102,9 @@ def flooded(**changed: float | str) -> Learner:
     """Returns a learner whose rows are taken, five by true classes and three by junk; more junk has come since."""
     learner = small_learner(holdout_share=0.0, class_min_labels=MIN_LABELS, **changed)
     for number in range(40):
-        learner.learn(pair(number, label_of(number)), {})
+        learner.learn_many(pair(number, label_of(number)), {})
     for number in range(40, 140):
-        learner.learn(pair(number, f"junk {number}"), {})
+        learner.learn_many(pair(number, f"junk {number}"), {})
     return learner
 
 
@@ -114,14 +114,14 @@ def test_a_flood_of_names_neither_keeps_out_a_class_that_is_meant_nor_drives_one
     known = set(learner.fast_head.ridge.classes)
     assert known == {*map(label_of, range(5)), "junk 40", "junk 41", "junk 42"}
     assert learner.counts["over_capacity"] == 97
-    learner.learn(pair(200, "complaint"), {})
+    learner.learn_many(pair(200, "complaint"), {})
     assert "complaint" not in learner.fast_head.ridge.classes
-    learner.learn(pair(201, "complaint"), {})
+    learner.learn_many(pair(201, "complaint"), {})
     assert set(learner.fast_head.ridge.classes) == known - {"junk 40"} | {"complaint"}
     assert (learner.counts["classes_evicted"], learner.counts["labels_evicted"]) == (1, 1)
     assert learner.join.counts["matched"] == learner.counts["learnt"] + learner.counts["over_capacity"]
     for number in range(1_000, 1_200):
-        learner.learn(pair(number, f"more junk {number}"), {})
+        learner.learn_many(pair(number, f"more junk {number}"), {})
     assert "complaint" in learner.fast_head.ridge.classes and learner.counts["classes_evicted"] == 1
 
 
@@ -133,10 +133,10 @@ def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -
     labels = [(number, names[number % 8]) for number in range(24)]
     more = [(number, "complaint") for number in range(24, 29)]
     for number, name in labels + more:
-        learner.learn(pair(number, name), {})
+        learner.learn_many(pair(number, name), {})
     without_junk = [(number, name) for number, name in labels if name != "junk"]
     for number, name in without_junk + more[3:]:
-        other.learn(pair(number, name), {})
+        other.learn_many(pair(number, name), {})
     assert learner.counts["classes_evicted"] == 1 and learner.fast_head.ridge.classes[0] == "complaint"
     assert sorted(learner.replay.samples()) == sorted(other.replay.samples())
     order = [learner.fast_head.ridge.classes.index(label) for label in other.fast_head.ridge.classes]
@@ -151,7 +151,7 @@ def test_nothing_of_an_evicted_class_is_held() -> None:
     learner = small_learner(holdout_share=0.4, trainable_layers=0, class_min_labels=20)
     number = 0
     while learner.counts["classes_evicted"] == 0:
-        learner.learn(pair(number, f"class {number // 12 % 9}" if number < 96 else "complaint"), {})
+        learner.learn_many(pair(number, f"class {number // 12 % 9}" if number < 96 else "complaint"), {})
         number += 1
         assert number < 200
     gone = {f"class {number}" for number in range(8)} - set(learner.fast_head.ridge.classes)
@@ -165,9 +165,9 @@ def test_a_class_whose_samples_the_memory_has_dropped_stays() -> None:
     """B16: a class that cannot be unlearnt exactly is not evicted."""
     learner = small_learner(holdout_share=0.0, trainable_layers=0, replay_samples=8, learn_names=True)
     for number in range(40):
-        learner.learn(pair(number, f"class {number % 8}"), {})
+        learner.learn_many(pair(number, f"class {number % 8}"), {})
     for number in range(40, 60):
-        learner.learn(pair(number, "complaint"), {})
+        learner.learn_many(pair(number, "complaint"), {})
     assert learner.counts["classes_evicted"] == 0 and learner.counts["over_capacity"] == 20
 
 
@@ -182,7 +182,7 @@ def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(p
     if phase is Phase.REBUILD:
         learner.tick()
     for number in range(200, 203):
-        learner.learn(pair(number, "complaint"), {})
+        learner.learn_many(pair(number, "complaint"), {})
     while learner.has_work:
         learner.tick()
     assert learner.counts["rounds_adopted"] == 1
@@ -199,7 +199,7 @@ def test_a_restored_learner_evicts_the_same_classes() -> None:
     restored = copy_of(whole, trainable_layers=0, holdout_share=0.0, class_min_labels=MIN_LABELS)
     for number in range(200, 240):
         for learner in (whole, restored):
-            learner.learn(pair(number, f"class {number % 7}"), {})
+            learner.learn_many(pair(number, f"class {number % 7}"), {})
     assert whole.counts["classes_evicted"] > 1
     assert_same(whole, restored)
 
@@ -226,11 +226,11 @@ def test_how_labels_are_batched_changes_nothing(labels: list[str], sizes: list[i
     records: list[Answer | Feedback] = []
     for number, label in enumerate(labels):
         records += pair(number, label)
-    whole.learn(records, {})
+    whole.learn_many(records, {})
     first = 0
     for turn in range(len(records)):
         size = sizes[turn % len(sizes)]
-        parts.learn(records[first : first + size], {})
+        parts.learn_many(records[first : first + size], {})
         first += size
     mine = decode(encode(whole.export(None)))
     theirs = decode(encode(parts.export(None)))

@@ -28,7 +28,7 @@ def stream(num: int, *, seed: int = 0, error: float = 0.06) -> Iterator[Observat
 
 def observe(detector: FlipDetector, observation: Observation) -> bool:
     source, predicted, label = observation
-    return detector.observe(source, predicted=predicted, label=label)
+    return detector.add(source, predicted=predicted, label=label)
 
 
 def trained_detector(num: int = 3_000) -> FlipDetector:
@@ -138,7 +138,7 @@ def test_what_is_no_flip_raises_nothing(drift: Twist) -> None:
 def test_a_source_alone_is_not_compared() -> None:
     detector = FlipDetector()
     for _, predicted, label in stream(3_000):
-        detector.observe("desk", predicted=predicted, label=label)
+        detector.add("desk", predicted=predicted, label=label)
     for _ in range(200):
-        is_part = detector.observe("desk", predicted=CLASSES[3], label=CLASSES[2])
+        is_part = detector.add("desk", predicted=CLASSES[3], label=CLASSES[2])
         assert not is_part or detector.alarms()[0].startswith("'class 3'")

@@ -36,8 +36,8 @@ def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:
     honest = make_learner(require_receipts=1)
     for number in range(60):
         lie = feedback(number, label=label_of(number + 1))
-        learner.learn([lie, *pair(number, source="desk"), msgspec.structs.replace(lie, receipt="5.ab")], {})
-        honest.learn(pair(number, source="desk"), {})
+        learner.learn_many([lie, *pair(number, source="desk"), msgspec.structs.replace(lie, receipt="5.ab")], {})
+        honest.learn_many(pair(number, source="desk"), {})
     assert learner.counts == honest.counts
     assert (learner.join.counts["refused_missing"], learner.join.counts["refused_forged"]) == (60, 60)
     assert torch.equal(learner.fast_head.export()["gram"], honest.fast_head.export()["gram"])
@@ -48,21 +48,21 @@ def test_what_is_not_believed_is_not_learnt_nor_measured_on() -> None:
 def test_what_is_not_believed_is_handed_over_once() -> None:
     learner = make_learner()
     lie = feedback(1, label="a lie")
-    quarantined = learner.learn([answer(1), msgspec.structs.replace(lie, receipt="5.ab"), feedback(1)], {})
+    quarantined = learner.learn_many([answer(1), msgspec.structs.replace(lie, receipt="5.ab"), feedback(1)], {})
     assert [(each.reason, each.label) for each in quarantined] == [("forged", "a lie")]
-    assert learner.learn([answer(2), feedback(2)], {}) == []
+    assert learner.learn_many([answer(2), feedback(2)], {}) == []
 
 
 def test_a_source_over_its_rate_is_held_and_an_operator_lets_its_label_through() -> None:
     learner = make_learner(source_labels_per_s=1, source_burst=2)
     held: list[Quarantined] = []
     for number in range(4):
-        held += learner.learn(pair(number, source="bot"), {})
+        held += learner.learn_many(pair(number, source="bot"), {})
     assert [(each.reason, each.event_id) for each in held] == [("over_rate", "event-2"), ("over_rate", "event-3")]
-    assert learner.learn(pair(9, source="bot", time_ms=1_000), {}) == []
+    assert learner.learn_many(pair(9, source="bot", time_ms=1_000), {}) == []
     again = msgspec.convert(msgspec.structs.asdict(held[0]), Feedback)
-    assert [each.reason for each in learner.learn([again], {})] == ["over_rate"]
-    assert learner.learn([RECEIPTS.approved(again)], {}) == []
+    assert [each.reason for each in learner.learn_many([again], {})] == ["over_rate"]
+    assert learner.learn_many([RECEIPTS.approved(again)], {}) == []
     assert learner.join.counts["matched"] == 4 and learner.join.counts["quarantined_over_rate"] == 3
 
 
@@ -72,13 +72,13 @@ def test_a_restored_guard_holds_the_same_labels() -> None:
     sources = ["bot", "bot", "bot", "desk", "shop"]
     stream = [pair(number, source=sources[number % 5], time_ms=100 * number) for number in range(60)]
     for records in stream[:30]:
-        whole.learn(records, {})
+        whole.learn_many(records, {})
     restored = make_learner(**limits)
     restored.restore(decode(encode(whole.export(None))))
     held: list[Quarantined] = []
     for records in stream[30:]:
-        held_by_whole = whole.learn(records, {})
-        assert restored.learn(records, {}) == held_by_whole
+        held_by_whole = whole.learn_many(records, {})
+        assert restored.learn_many(records, {}) == held_by_whole
         held += held_by_whole
     assert held
     assert whole.export(None).facts == restored.export(None).facts
@@ -99,7 +99,7 @@ def test_a_flip_is_held_counted_and_reported_until_it_ends() -> None:
         held: list[Quarantined] = []
         for number in range(first, last):
             label = feedback(number, label=lie if label_of(number) == "refund" else "")
-            held += learner.learn([answer(number, label=label_of(number)), label], {})
+            held += learner.learn_many([answer(number, label=label_of(number)), label], {})
         return held
 
     assert learn(0, 400) == [] and learner.trust.flips.alarms() == []

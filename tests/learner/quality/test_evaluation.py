@@ -17,7 +17,7 @@ MORE = {"holdout_share": 0.4}
 @pytest.fixture
 def learner() -> Learner:
     it = small_learner(trainable_layers=0, **MORE)
-    it.learn(stream(0, 100), {})
+    it.learn_many(stream(0, 100), {})
     return it
 
 
@@ -37,7 +37,7 @@ def mislead(learner: Learner, first: int, last: int) -> None:
     """Learns labels that are all the same, of events that are not in the holdout."""
     share = MORE["holdout_share"]
     numbers = [number for number in range(first, last) if not is_in_holdout(("", f"event-{number}"), share)]
-    learner.learn(labelled_events(numbers, label="refund"), {})
+    learner.learn_many(labelled_events(numbers, label="refund"), {})
 
 
 def test_the_first_version_is_compared_with_nothing_and_becomes_the_anchor(
@@ -83,7 +83,7 @@ def test_the_anchor_stays_while_versions_get_worse(learner: Learner, maker: Cand
     mislead(learner, 100, 300)
     assert published(maker, learner).measured.evaluation.anchor == 1
     assert learner.knowledge.anchor is not None and learner.knowledge.anchor.version == 1
-    learner.learn(stream(300, 400), {})
+    learner.learn_many(stream(300, 400), {})
     published(maker, learner)
     assert learner.knowledge.anchor.version == 3
 

@@ -130,7 +130,7 @@ def test_a_rollback_brings_nothing_back(rig: PublishRig) -> None:
 def checkpoint_of_version_1(rig: PublishRig) -> bytes:
     """The bytes of a checkpoint that was kept for long; here another learner makes it again."""
     learner = small_learner(trainable_layers=0)
-    learner.learn(stream(0, 70), {"feedback.v1/0": 70})
+    learner.learn_many(stream(0, 70), {"feedback.v1/0": 70})
     return encode(learner.export(rig.store.versions.manifest(1)))
 
 
@@ -151,7 +151,7 @@ def test_what_the_gate_refused_is_set_aside_first(store: Store, tmp_path: Path) 
     rig = PublishRig(store, tmp_path, max_head_update=0.3)
     rig.learn(0, 100)
     rig.publish()
-    rig.learner.learn(labelled_events(range(100, 160), label="refund"), {})
+    rig.learner.learn_many(labelled_events(range(100, 160), label="refund"), {})
     assert rig.publish() == 1 and rig.publisher.refusals
     store.erasures.request(DIGEST)
     carry_out(rig, eraser_of(rig))

@@ -62,7 +62,7 @@ def test_a_checkpoint_whose_version_was_published_is_not_published_again(rig: Pu
 def test_a_restart_without_news_publishes_nothing(rig: PublishRig) -> None:
     rig.learn(0, 30)
     rig.publish()
-    rig.learner.learn([], {"feedback.v1/0": 31})
+    rig.learner.learn_many([], {"feedback.v1/0": 31})
     rig.publisher.finish()
     rig.start()
     assert rig.learner.version == 1 and not rig.publisher.is_due()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.live
 
 def poison(rig: PublishRig, first: int, last: int) -> None:
     """Learns the same label for everything."""
-    rig.learner.learn(labelled_events(range(first, last), label="refund"), {"feedback.v1/0": last})
+    rig.learner.learn_many(labelled_events(range(first, last), label="refund"), {"feedback.v1/0": last})
 
 
 def test_an_empty_store_gets_a_version_before_any_label(rig: PublishRig) -> None:

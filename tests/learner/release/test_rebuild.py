@@ -39,7 +39,7 @@ def play(learner: Learner, topics: Topics, seed: int) -> None:
         end = min(at[name] + rng.randint(1, 25), len(topics[name]))
         records = topics[name][at[name] : end]
         at[name] = end
-        learner.learn(records, at)
+        learner.learn_many(records, at)
         for _ in range(rng.randint(1, 9)):
             learner.tick()
     while learner.has_work:
@@ -86,10 +86,10 @@ def test_every_order_of_the_topics_leads_to_the_same_bits(topics: Topics, seed: 
 def test_a_version_from_the_midst_of_a_round_is_made_again(topics: Topics) -> None:
     whole = small_learner(**CHANGED)
     for name in sorted(topics):
-        whole.learn(topics[name][:45], {other: 45 if other <= name else 0 for other in topics})
+        whole.learn_many(topics[name][:45], {other: 45 if other <= name else 0 for other in topics})
     whole.tick()
     assert whole.has_work
-    whole.learn(topics["feedback.v1/1"][45:60], dict.fromkeys(topics, 45) | {"feedback.v1/1": 60})
+    whole.learn_many(topics["feedback.v1/1"][45:60], dict.fromkeys(topics, 45) | {"feedback.v1/1": 60})
     manifest = published(whole)
     assert [each.outcome for each in manifest.lineage.rounds] == ["running"]
     again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 1))

@@ -41,7 +41,7 @@ def played(ends: Sequence[int], changed: Mapping[str, Setting]) -> Learner:
     executor = HeldExecutor()
     it = small_learner(None, executor, **changed)
     for place, num_ends in enumerate(ends):
-        it.learn(stream(BATCH * place, BATCH * (place + 1)), offsets_at(BATCH * (place + 1)))
+        it.learn_many(stream(BATCH * place, BATCH * (place + 1)), offsets_at(BATCH * (place + 1)))
         it.tick()
         for _ in range(num_ends):
             executor.finish()
@@ -55,7 +55,7 @@ def played(ends: Sequence[int], changed: Mapping[str, Setting]) -> Learner:
 def inline(changed: Mapping[str, Setting]) -> Learner:
     it = small_learner(**changed)
     for first in range(0, NUM_EVENTS, BATCH):
-        it.learn(stream(first, first + BATCH), offsets_at(first + BATCH))
+        it.learn_many(stream(first, first + BATCH), offsets_at(first + BATCH))
         it.tick()
     while it.has_work:
         it.tick()
@@ -102,7 +102,7 @@ def test_a_thread_gives_the_same_weights_as_none() -> None:
     with slow_thread(niceness=1, threads=1) as executor:
         it = small_learner(None, executor, **ROUND)
         for first in range(0, NUM_EVENTS, BATCH):
-            it.learn(stream(first, first + BATCH), {})
+            it.learn_many(stream(first, first + BATCH), {})
             it.tick()
         while it.has_work:
             it.tick()

@@ -23,7 +23,7 @@ from wire.store import Store
 def taught(**changed: float | str) -> Learner:
     """A learner that knows 80 events."""
     learner = small_learner(**changed)
-    learner.learn(stream(0, 80), {"feedback.v1/0": 80})
+    learner.learn_many(stream(0, 80), {"feedback.v1/0": 80})
     return learner
 
 
@@ -99,7 +99,7 @@ def test_more_rows_cost_nothing() -> None:
     assert_same_sums(it, old)
     assert_equal(it.knowledge.top, old.knowledge.top)
     for number in range(12):
-        it.learn([answer(100 + number), feedback(100 + number, label=f"class {number}")], {})
+        it.learn_many([answer(100 + number), feedback(100 + number, label=f"class {number}")], {})
     assert len(it.fast_head.ridge.classes) > 8 and not it.counts["over_capacity"]
 
 
@@ -128,7 +128,7 @@ def test_one_more_trained_block_makes_the_sums_anew() -> None:
     it = restored(old, trainable_layers=2)
     assert_made_anew(it, old)
     assert_equal(top_of(it, 1), top_of(old, 1))
-    it.learn(stream(80, 200), {})
+    it.learn_many(stream(80, 200), {})
     it.tick()
     while it.has_work:
         it.tick()
@@ -156,7 +156,7 @@ def test_a_round_under_way_is_dropped_where_the_encoder_changes_and_repeated_whe
 def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
     old = trained()
     it = restored(old, trainable_layers=0)
-    it.learn(stream(80, 99), {"feedback.v1/0": 99})
+    it.learn_many(stream(80, 99), {"feedback.v1/0": 99})
     before = taught(trainable_layers=0).export(None)
     it.set_aside(before, 3)
     assert_made_anew_of(it, before)
