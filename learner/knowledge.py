@@ -194,7 +194,7 @@ class Knowledge:
         """Takes out all that was learnt of a class, and gives its row to another."""
         samples = self.replay.of(old)
         if self.round is not None:
-            self.round.change_next(lambda following: following.evict(samples, old, new))
+            self.round.evict(samples, old, new)
         self.fast_head.evict(samples, old, new)
         for memory in (self.replay, self.fresh, self.holdout.samples):
             memory.erase_class(old)
@@ -216,7 +216,7 @@ class Knowledge:
         self.fresh.take_out(is_wrong)
         self.fast_head.unlearn_many(learnt)
         if self.round is not None:
-            self.round.change_next(lambda following: following.take_out(learnt))
+            self.round.learn_meanwhile([], unlearnt=learnt)
         wrong = learnt + self.holdout.samples.take_out(is_wrong)
         self.counts["corrected" if wrong else "corrections_without_effect"] += 1
         if self.fast_head.ridge.num_samples > len(self.replay):

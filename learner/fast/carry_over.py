@@ -89,9 +89,9 @@ class CarryOver:
         self._rest.admit_all(self._new.ridge.classes)
         self._rest.evict(samples, old, new)
 
-    def take_out(self, sample: Labelled) -> None:
-        """Takes out a sample that was not learnt again."""
-        self._rest.unlearn_many([sample])
+    def take_out(self, samples: Sequence[Labelled]) -> None:
+        """Takes out samples that were not learnt again."""
+        self._rest.unlearn_many(samples)
 
     def step(self) -> bool:
         """Does one unit of work when all samples were learnt again. True when the rest is in the new head."""

@@ -41,19 +41,27 @@ class NextHead:
         self._num_todo = max(len(memory), 1)
         self._unit = unit
         self._waiting: list[Labelled] = []
+        self._unlearnt: list[Labelled] = []
         self.admit()
         self.has_rest = old.ridge.num_samples > len(memory)
         """Whether the old head knows something that the memory does not hold and that is not carried over yet."""
         self._carry_over = CarryOver(old.copy(), head) if self.has_rest else None
 
     def unit(self, work: Callable[[], T]) -> Callable[[], T]:
-        """Returns a unit that learns what waits now, does `work`, and returns what that returns."""
+        """Returns a unit that does to the head what waits now, does `work`, and returns what that returns."""
         self.admit()
+        unlearnt = [sample for sample in self._unlearnt if not _remove(sample, self._waiting)]
+        from_head = [sample for sample in unlearnt if not _remove(sample, self._todo)]
+        from_rest = list((Counter(unlearnt) - Counter(from_head)).elements())
         waiting = self._waiting
         self._waiting = []
+        self._unlearnt = []
 
         def run() -> T:
             self.head.learn_many(waiting)
+            self.head.unlearn_many(from_head)
+            if self._carry_over is not None:
+                self._carry_over.take_out(from_rest)
             return work()
 
         return run
@@ -76,12 +84,13 @@ class NextHead:
         """Gives every class of the old head its row."""
         self.head.admit_all(self._old.ridge.classes)
 
-    def add_waiting(self, samples: Sequence[Labelled]) -> None:
-        """Takes samples that came after the memory was read. The next unit learns them."""
+    def add_waiting(self, samples: Sequence[Labelled], *, unlearnt: Sequence[Labelled] = ()) -> None:
+        """Takes samples that came after the memory was read, and samples that were taken out, for the next unit."""
         self._waiting += samples
+        self._unlearnt += unlearnt
 
     def learn_waiting(self) -> None:
-        """Learns what waits at once."""
+        """Does what waits at once."""
         self.unit(do_nothing)()
 
     def catch_up(self) -> Units:
@@ -92,28 +101,14 @@ class NextHead:
         self.learn_waiting()
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """Takes a class, which is `samples`, out of the head, and gives its row to another."""
+        """Takes a class, which is `samples`, out of the head, and gives its row to another. Nothing may wait."""
         left = [sample for sample in self._todo if sample.label == old]
-        unlearnt = left + [sample for sample in self._waiting if sample.label == old]
-        learnt = Counter(samples) - Counter(unlearnt)
+        learnt = Counter(samples) - Counter(left)
         self._todo = [sample for sample in self._todo if sample.label != old]
-        self._waiting = [sample for sample in self._waiting if sample.label != old]
         self.admit()
         if self._carry_over is not None:
             self._carry_over.evict(left, old, new)
         self.head.evict(list(learnt.elements()), old, new)
-
-    def take_out(self, samples: Sequence[Labelled]) -> None:
-        """Takes samples out: of the head where they were learnt, else of what is still to be learnt."""
-        for sample in samples:
-            if sample in self._waiting:
-                self._waiting.remove(sample)
-            elif sample not in self._todo:
-                self.head.unlearn_many([sample])
-            else:
-                self._todo.remove(sample)
-                if self._carry_over is not None:
-                    self._carry_over.take_out(sample)
 
     @property
     def has_memory(self) -> bool:
@@ -123,12 +118,20 @@ class NextHead:
     @property
     def is_full(self) -> bool:
         """Whether more samples wait than may."""
-        return len(self._waiting) > MAX_WAITING
+        return len(self._waiting) + len(self._unlearnt) > MAX_WAITING
 
     @property
     def progress(self) -> float:
         """The share of the memory that is learnt, in [0, 1]."""
         return 1 - len(self._todo) / self._num_todo
+
+
+def _remove(sample: Labelled, samples: list[Labelled]) -> bool:
+    """Removes a sample from `samples`, once, if it is there; returns whether it was."""
+    is_there = sample in samples
+    if is_there:
+        samples.remove(sample)
+    return is_there
 
 
 def do_nothing() -> None:

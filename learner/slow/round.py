@@ -133,24 +133,24 @@ class SlowRound:
         """The fast head in the making; the current one before the memory was read."""
         return self._next.head if self._next else self._fast_head
 
-    def learn_meanwhile(self, samples: Sequence[Labelled]) -> None:
-        """Takes samples that came meanwhile: the next encoder must know them too, so the next unit learns them.
+    def learn_meanwhile(self, samples: Sequence[Labelled], *, unlearnt: Sequence[Labelled] = ()) -> None:
+        """Takes samples that came meanwhile, and that were taken out: the next unit does so to the next head, too.
 
-        Before the memory is read nothing has to be done, since they are in the memory. Where labels come faster than
-        units take them, all that wait are learnt at once, when the unit under way has ended.
+        Before the memory is read nothing has to be done, since it is that of the current head. Where more comes than
+        units take, all that waits is done at once, when the unit under way has ended.
         """
-        if self._next is None:
-            return
-        self._next.add_waiting(samples)
-        if self._next.is_full:
-            self.wait()
-            self._next.learn_waiting()
+        if self._next is not None:
+            self._next.add_waiting(samples, unlearnt=unlearnt)
+            if self._next.is_full:
+                self.wait()
+                self._next.learn_waiting()
 
-    def change_next(self, change: Callable[[NextHead], None]) -> None:
-        """Does to the next fast head what was done to the current one. Before the memory is read it does nothing."""
+    def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
+        """Takes a class, which is `samples`, out of the next head too, when the unit under way has ended."""
         if self._next is not None:
             self.wait()
-            change(self._next)
+            self._next.learn_waiting()
+            self._next.evict(samples, old, new)
 
     @property
     def progress(self) -> float:

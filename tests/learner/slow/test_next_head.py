@@ -83,6 +83,7 @@ def test_a_class_is_taken_out_wherever_its_samples_are() -> None:
     following.add_waiting(NEW[:10])
     following.unit(do_nothing)()
     following.add_waiting(NEW[10:])
+    following.learn_waiting()
     old.learn_many(NEW)
     old.evict(of_class, label, "another")
     following.evict(of_class, label, "another")
@@ -90,4 +91,17 @@ def test_a_class_is_taken_out_wherever_its_samples_are() -> None:
     head_of_others = old.successor(small_served())
     head_of_others.learn_many(others)
     assert head.ridge.classes == old.ridge.classes
+    assert all(torch.equal(value, head_of_others.export()[name]) for name, value in head.export().items())
+
+
+def test_samples_are_taken_out_of_the_head_the_memory_and_what_waits() -> None:
+    old = fast_head()
+    following = making(old)
+    following.unit(following.rebuild)()
+    following.add_waiting(NEW[:2])
+    gone = [SAMPLES[0], SAMPLES[-1], NEW[0]]
+    following.add_waiting([], unlearnt=gone)
+    head = rebuilt(following)
+    head_of_others = old.successor(small_served())
+    head_of_others.learn_many([sample for sample in [*SAMPLES, NEW[1]] if sample not in gone])
     assert all(torch.equal(value, head_of_others.export()[name]) for name, value in head.export().items())

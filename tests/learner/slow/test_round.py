@@ -13,6 +13,7 @@ from learner.slow.round import Phase, SlowRound, token_dropout
 from learner.slow.schedule import RoundPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from learner.slow.trainer import top_state
+from tests.learner.slow.held import HeldExecutor
 from tests.learner.slow.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
@@ -105,6 +106,22 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
         pass
     assert base.ridge.num_samples == 93
     assert slow_round.next_fast_head.ridge.num_samples == 93
+
+
+def test_what_is_learnt_and_taken_out_while_a_unit_is_under_way_waits_for_none() -> None:
+    held = HeldExecutor()
+    plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
+    slow_round = begin(plan)
+    while slow_round.step() is not Phase.REBUILD:
+        pass
+    slow_round.step(held)
+    slow_round.learn_meanwhile(labelled(200, 203), unlearnt=[SAMPLES[0], SAMPLES[89]])
+    slow_round.step(held)
+    assert not slow_round.is_ready
+    held.finish()
+    while slow_round.step(held) is not Phase.DONE:
+        held.finish()
+    assert slow_round.next_fast_head.ridge.num_samples == 91
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))
