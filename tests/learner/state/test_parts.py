@@ -1,0 +1,52 @@
+"""The memories and windows that a learner begins with, by its settings."""
+
+from learner.labels.drift import DriftState
+from learner.slow.schedule import GROWTH
+from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
+from tests.learner.small_learner import labelled, small_config
+
+
+def test_each_is_as_large_as_the_settings_say() -> None:
+    config = small_config(replay_samples=30, holdout_samples=8, slow_every_labels=12)
+    samples = labelled(0, 100)
+    replay = replay_of(config)
+    holdout = holdout_of(config)
+    fresh = fresh_of(config)
+    replay.add(samples)
+    holdout.add(samples)
+    fresh.add(samples)
+    assert (len(replay), len(holdout), len(fresh)) == (30, 8, 12)
+    assert classes_of(config).export() == classes_of(config, classes_of(config).export()).export()
+    assert drift_of(config).export() == DriftState()
+
+
+def test_as_many_fresh_samples_are_kept_as_make_the_next_round_due() -> None:
+    fresh = fresh_of(small_config(replay_samples=1_000, slow_every_labels=12))
+    fresh.add(labelled(0, 300))
+    assert len(fresh) == GROWTH * 1_000
+
+
+def test_the_memories_draw_differently_under_one_seed_and_the_same_each_time() -> None:
+    config = small_config(replay_samples=20, holdout_samples=20, slow_every_labels=20, replay_policy="reservoir")
+    samples = labelled(0, 200)
+
+    def kept() -> list[frozenset[str]]:
+        replay = replay_of(config)
+        fresh = fresh_of(config)
+        replay.add(samples)
+        fresh.add(samples)
+        return [frozenset(sample.text for sample in memory.samples()) for memory in (replay, fresh)]
+
+    replayed, fresh = kept()
+    assert replayed != fresh
+    assert [replayed, fresh] == kept()
+
+
+def test_a_restored_memory_goes_on_as_the_one_that_was_stored() -> None:
+    config = small_config(replay_samples=30, holdout_samples=8)
+    whole = replay_of(config)
+    whole.add(labelled(0, 60))
+    restored = replay_of(config, whole.export())
+    for memory in (whole, restored):
+        memory.add(labelled(60, 120))
+    assert restored.export() == whole.export()
