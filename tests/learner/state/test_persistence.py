@@ -1,0 +1,101 @@
+"""A learner becomes a snapshot, and the snapshot what the learner knew."""
+
+from collections import Counter
+from typing import Any
+
+import torch
+
+from learner.learner import Learner
+from learner.quality.comparison import Anchor
+from learner.state.base_encoder import BaseEncoder
+from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
+from learner.state.snapshot import MEANS, Snapshot
+from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
+from tests.learner.snapshots import manifest
+from tests.learner.streams import stream
+
+
+def taught(last: int, **changed: Any) -> Learner:
+    learner = small_learner(**changed)
+    learner.learn_many(stream(0, last), {"feedback.v1/0": last}, {"feedback.v1": "a log"})
+    return learner
+
+
+def recalled(snapshot: Snapshot, **changed: Any) -> Any:
+    """Returns what the snapshot knew under other settings, with the change that these are."""
+    config = small_config(**changed)
+    base = BaseEncoder(config, small_strata(), tokenizer())
+    return restore_knowledge(snapshot, config, base, Counter(), like=base.served)
+
+
+def test_before_the_first_label_nothing_is_known() -> None:
+    config = small_config()
+    base = BaseEncoder(config, small_strata(), tokenizer())
+    known = empty_knowledge(config, base, Counter())
+    assert (len(known.replay), len(known.holdout), list(known.fast_head.ridge.classes)) == (0, 0, [])
+    assert known.strata is base.strata and known.round is None
+
+
+def test_a_snapshot_has_what_the_learner_knows_and_where_it_has_read_to() -> None:
+    learner = taught(50, trainable_layers=0)
+    snapshot = snapshot_of(learner, manifest(3), epoch=7)
+    facts = snapshot.facts
+    assert (facts.epoch, facts.offsets, facts.logs) == (7, {"feedback.v1/0": 50}, {"feedback.v1": "a log"})
+    assert facts.pending == manifest(3) and facts.round_plan is None and MEANS not in snapshot.tensors
+    assert facts.counts["learnt"] + facts.counts["holdout"] == 50
+
+
+def test_what_is_restored_is_what_was_known() -> None:
+    learner = taught(50, trainable_layers=0)
+    snapshot = snapshot_of(learner, None, epoch=1)
+    known, change = recalled(snapshot, trainable_layers=0)
+    assert not change
+    for name, sums in learner.fast_head.export().items():
+        assert torch.equal(known.fast_head.export()[name], sums), name
+    for memory in ("replay", "fresh"):
+        assert getattr(known, memory).export() == getattr(learner.knowledge, memory).export()
+    assert known.holdout.samples.export() == learner.holdout.samples.export()
+    assert known.classes.export() == learner.knowledge.classes.export()
+
+
+def test_a_holdout_in_use_stays_in_use() -> None:
+    learner = taught(50, trainable_layers=0)
+    config = small_config(trainable_layers=0)
+    base = BaseEncoder(config, small_strata(), tokenizer())
+    snapshot = snapshot_of(learner, None, epoch=1)
+    other = taught(20, trainable_layers=0).holdout
+    known, _ = restore_knowledge(snapshot, config, base, Counter(), like=base.served, holdout=other)
+    assert known.holdout is other
+
+
+def in_a_round() -> Learner:
+    learner = taught(80)
+    learner.tick()
+    assert learner.has_work
+    return learner
+
+
+def test_a_round_under_way_begins_again_from_its_plan() -> None:
+    learner = in_a_round()
+    snapshot = snapshot_of(learner, None, epoch=1)
+    known, _ = recalled(snapshot)
+    assert learner.knowledge.round is not None
+    assert known.round.plan == learner.knowledge.round.plan
+    assert torch.equal(known.round.means_CD, learner.knowledge.round.means_CD)
+    assert known.lineage == learner.knowledge.lineage
+
+
+def test_a_round_ends_dropped_where_nothing_is_trained_any_more_or_the_sums_are_made_anew() -> None:
+    snapshot = snapshot_of(in_a_round(), None, epoch=1)
+    for changed in ({"trainable_layers": 0}, {"seed": 3}):
+        known, _ = recalled(snapshot, **changed)
+        assert known.round is None
+        assert known.lineage.rounds[-1].outcome == "dropped"
+
+
+def test_an_anchor_is_of_the_features_it_was_measured_under() -> None:
+    learner = taught(50, trainable_layers=0)
+    learner.knowledge.anchor = anchor = Anchor(version=1, num_classes=5)
+    snapshot = snapshot_of(learner, None, epoch=1)
+    assert recalled(snapshot, trainable_layers=0)[0].anchor == anchor
+    assert recalled(snapshot, trainable_layers=0, seed=3)[0].anchor is None
