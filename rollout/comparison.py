@@ -23,6 +23,9 @@ NUM_GROUPS: Final = 32
 NUM_NAMED: Final = 16
 """Sources with a group of their own: the first that label. Later ones share the other groups, by a hash of the name."""
 
+NUM_CLASS_GROUPS: Final = 16
+"""Groups of classes, by the hash of their names, on none of which a version may be worse."""
+
 MAX_WAITING: Final = 1_000
 """Most seconds whose labels wait until their events are settled. Labels of other seconds are then not counted as
 settled."""
@@ -46,9 +49,11 @@ class SourceGroups:
 
 
 class PairCountState(Record, frozen=True, kw_only=True):
-    """The labels of a pair by group of sources, those of settled events, and by second those that wait for that."""
+    """The labels of a pair by group of sources and by group of classes, those of settled events, and by second those
+    that wait for that."""
 
     groups: tuple[tuple[int, PairedTally], ...] = ()
+    classes: tuple[tuple[int, PairedTally], ...] = ()
     settled: PairedTally = NO_LABELS
     waiting: tuple[tuple[int, PairedTally], ...] = ()
 
@@ -59,6 +64,7 @@ class PairCount:
     def __init__(self, state: PairCountState | None = None) -> None:
         state = state or PairCountState()
         self._groups = dict(state.groups)
+        self._classes = dict(state.classes)
         self._settled = state.settled
         self._waiting = dict(state.waiting)
 
@@ -66,11 +72,13 @@ class PairCount:
     def labels(self) -> PairedTally:
         return sum(self._groups.values(), NO_LABELS)
 
-    def add(self, difference: int, *, group: int, answer_ms: int) -> None:
-        """Counts a label whose event was answered at `answer_ms`."""
+    def add(self, difference: int, *, name: int, group: int, answer_ms: int) -> None:
+        """Counts a label, `name` by its hash, whose event was answered at `answer_ms`."""
         tally = PairedTally.of([difference])
         second = answer_ms // 1_000
+        classes = name % NUM_CLASS_GROUPS
         self._groups[group] = self._groups.get(group, NO_LABELS) + tally
+        self._classes[classes] = self._classes.get(classes, NO_LABELS) + tally
         if second in self._waiting or len(self._waiting) < MAX_WAITING:
             self._waiting[second] = self._waiting.get(second, NO_LABELS) + tally
 
@@ -82,9 +90,16 @@ class PairCount:
     def comparison(self) -> PairedComparison:
         return PairedComparison(self.labels, self._settled, tuple(self._groups.values()))
 
+    @property
+    def class_groups(self) -> tuple[PairedTally, ...]:
+        return tuple(self._classes.values())
+
     def export(self) -> PairCountState:
         return PairCountState(
-            groups=tuple(self._groups.items()), settled=self._settled, waiting=tuple(self._waiting.items())
+            groups=tuple(self._groups.items()),
+            classes=tuple(self._classes.items()),
+            settled=self._settled,
+            waiting=tuple(self._waiting.items()),
         )
 
 

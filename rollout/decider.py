@@ -3,9 +3,9 @@
     Answer, Feedback --refusal--> LabelJoin --JudgedLabel--> Tallies --> decide --> a step of the plan
 
 After each batch of records it asks, in this order: did the stable version turn bad; is the candidate to be withdrawn or
-promoted; may the reference move; is the next step of the ramp due? A candidate that shares the stable version's encoder
-is decided on by paired evidence, another one by the answers of its own arm. There is no thread and no topic here:
-`rollout/judge.py` reads the records, and calls.
+promoted; are the newest versions better than the stable one; may the reference move; is the next step of the ramp due?
+Versions that share the stable one's encoder are decided on by paired evidence, others by the answers of their own arms.
+There is no thread and no topic here: `rollout/judge.py` reads the records, and calls.
 """
 
 import math
@@ -46,15 +46,6 @@ class RolloutState:
     evidence: str = ""
     waits_for: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateVerdict:
-    """What is to be done with the candidate, and on which grounds."""
-
-    action: str
-    grounds: Grounds
-    moves_reference: bool = False
 
 
 class Decider:
@@ -102,7 +93,7 @@ class Decider:
         """Goes over to the versions of the plan in force, which it returns. It is asked before records are added."""
         plan = self._store.plans.read()
         if plan is not None:
-            self._tallies.follow(plan, self._now_ms())
+            self._tallies.follow(plan)
         return plan
 
     def save(self, offsets: Mapping[str, int]) -> None:
@@ -137,7 +128,7 @@ class Decider:
         after = change(self._store.plans, partial(_if_same, judged=Frame.of(plan), step=step))
         if after is None:
             return False
-        self._tallies.follow(after, self._now_ms())
+        self._tallies.follow(after)
         log.info("decided", revision=after.revision, stable=after.stable, candidate=after.candidate, why=after.reason)
         return True
 
@@ -158,39 +149,59 @@ class Decider:
             numbers = {"turned_bad": self._tallies.chain_watch.log_e}
             grounds = Grounds(CHANGE, f"the stable versions turned worse than the reference {plan.reference}", numbers)
             return partial(plans.return_to, version=plan.reference, grounds=grounds, now_ms=now_ms)
-        if plan.candidate:
-            verdict = self._judge_candidate(plan)
-            if verdict.action == "withdraw":
-                return partial(plans.withdraw, grounds=verdict.grounds, now_ms=now_ms)
-            if verdict.action == "promote" and self._may_promote(plan, verdict):
-                return partial(self._promote, verdict=verdict, now_ms=now_ms)
-        return self._reference_step(plan, now_ms) or self._ramp_step(plan, now_ms)
+        return (
+            self._candidate_step(plan, now_ms)
+            or self._newest_step(plan, now_ms)
+            or self._reference_step(plan, now_ms)
+            or self._ramp_step(plan, now_ms)
+        )
 
-    def _judge_candidate(self, plan: RolloutPlan) -> CandidateVerdict:
-        if not self._tallies.is_paired and self._tallies.arms.candidate.labels:
-            arms = unpaired_rule.decide(self._tallies.arms, self._config)
-            self._waits_for = arms.reason if arms.action == "hold" else ""
-            return CandidateVerdict(arms.action, Grounds(UNPAIRED, arms.reason, arms.numbers))
-        stable_share = plan.arms[0].share
-        evidence = self._tallies.evidence(stable_share=stable_share, is_exposed=self._is_exposed(plan))
+    def _candidate_step(self, plan: RolloutPlan, now_ms: int) -> Callable[[RolloutPlan], PlanChange] | None:
+        """Withdraws or promotes the candidate by paired evidence."""
+        self._waits_for = ""
+        if not plan.candidate:
+            return None
+        evidence = self._tallies.evidence(stable_share=plan.arms[0].share, is_exposed=self._is_exposed(plan))
         ruling = paired_rule.decide(evidence)
-        self._waits_for = ruling.reason if ruling.action == "hold" else ""
-        moves_reference = ruling.numbers.better_than_reference >= paired_rule.THRESHOLD
-        return CandidateVerdict(
-            ruling.action, Grounds(ruling.rule, ruling.reason, numbers_of(ruling.numbers)), moves_reference
-        )
+        grounds = Grounds(ruling.rule, ruling.reason, numbers_of(ruling.numbers))
+        if ruling.action == "withdraw":
+            return partial(plans.withdraw, version=plan.candidate, grounds=grounds, now_ms=now_ms)
+        if ruling.action == "hold":
+            self._waits_for = ruling.reason
+        elif self._may_promote(plan, plan.candidate, grounds):
+            moves_reference = ruling.numbers.better_than_reference >= paired_rule.THRESHOLD
+            return partial(
+                plans.promote, grounds=grounds, config=self._config, moves_reference=moves_reference, now_ms=now_ms
+            )
+        return None
 
-    def _promote(self, plan: RolloutPlan, *, verdict: CandidateVerdict, now_ms: int) -> PlanChange:
-        """Promotes the candidate, which becomes the reference too where it is shown to be better than that."""
-        return plans.promote(
-            plan, verdict.grounds, self._config, moves_reference=verdict.moves_reference, now_ms=now_ms
-        )
+    def _newest_step(self, plan: RolloutPlan, now_ms: int) -> Callable[[RolloutPlan], PlanChange] | None:
+        """Makes the newest version stable where the newest ones are better than the stable one (rule B), or have
+        another encoder and are not worse; withdraws those of another encoder that are worse.
 
-    def _may_promote(self, plan: RolloutPlan, verdict: CandidateVerdict) -> bool:
+        By hand it is the approved version instead.
+        """
+        version = plan.newest if self._config.approval == "automatic" else plan.candidate
+        arms = unpaired_rule.decide(self._tallies.arms, self._config)
+        if arms.action != "hold":
+            grounds = Grounds(UNPAIRED, arms.reason, arms.numbers)
+            if arms.action == "withdraw":
+                return partial(plans.withdraw, version=plan.newest, grounds=grounds, now_ms=now_ms)
+        else:
+            ruling = paired_rule.decide(self._tallies.newest)
+            grounds = Grounds(ruling.rule, ruling.reason, numbers_of(ruling.numbers))
+            if ruling.action != "promote" or self._config.approval == "by_hand":
+                return None
+        if version <= plan.stable or not self._may_promote(plan, version, grounds):
+            return None
+        moves_reference = grounds.rule == UNPAIRED or plan.reference == plan.stable
+        return partial(plans.add, version=version, grounds=grounds, moves_reference=moves_reference, now_ms=now_ms)
+
+    def _may_promote(self, plan: RolloutPlan, version: int, grounds: Grounds) -> bool:
         if plan.paused:
-            self._waits_for = f"paused: {verdict.grounds.reason}"
-        elif self._config.approval == "by_hand" and plan.approved != plan.candidate:
-            self._waits_for = f"waits for `lifelong rollout approve {plan.candidate}`: {verdict.grounds.reason}"
+            self._waits_for = f"paused: {grounds.reason}"
+        elif self._config.approval == "by_hand" and plan.approved != version:
+            self._waits_for = f"waits for `lifelong rollout approve {version}`: {grounds.reason}"
         else:
             return True
         return False

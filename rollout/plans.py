@@ -70,9 +70,18 @@ def follow(plan: RolloutPlan, version: int, config: RolloutConfig, *, now_ms: in
     return PlanChange(after)
 
 
-def add(plan: RolloutPlan, version: int, grounds: Grounds, *, now_ms: int) -> PlanChange:
-    """Makes `version`, the current one, stable at once by rule A. The candidate, which is older, is not judged on."""
-    return decided(plan, "promoted", version, grounds, now_ms, arms=arms_of(version), previous=plan.stable)
+def add(plan: RolloutPlan, version: int, grounds: Grounds, *, moves_reference: bool = False, now_ms: int) -> PlanChange:
+    """Makes `version`, a newer one than the candidate, stable. The candidate is not judged on.
+
+    `moves_reference` says that it is better than the reference, or has another encoder: it was not compared with the
+    reference then, and no later version could be.
+    """
+    reference = version if moves_reference else plan.reference
+    latest = plan.arm(NEWEST) if plan.newest > version else None
+    arms = arms_of(version, latest)
+    return decided(
+        plan, "promoted", version, grounds, now_ms, arms=arms, previous=plan.stable, reference=reference, approved=0
+    )
 
 
 def ramp(plan: RolloutPlan, share: float, *, now_ms: int) -> PlanChange:
@@ -88,21 +97,20 @@ def promote(
 ) -> PlanChange:
     """Makes the candidate the stable version; the newest version is the next candidate.
 
-    The candidate is the new reference where it was shown to be better than that (`moves_reference`), or has another
-    encoder: it was not compared with the reference then, and no later version could be.
+    The candidate is the new reference where it was shown to be better than that (`moves_reference`).
     """
     version = _candidate_arm(plan).version
     next_one = begun(plan.newest, config) if plan.newest not in (0, version) else None
     arms = arms_of(version, next_one, plan.arm(NEWEST) if next_one else None)
-    reference = version if moves_reference or grounds.rule == UNPAIRED else plan.reference
+    reference = version if moves_reference else plan.reference
     return decided(
         plan, "promoted", version, grounds, now_ms, arms=arms, previous=plan.stable, reference=reference, approved=0
     )
 
 
-def withdraw(plan: RolloutPlan, grounds: Grounds, *, now_ms: int) -> PlanChange:
-    """Lets only the stable version answer, and the learner go on from it: what is newer was learnt on the candidate."""
-    version = _candidate_arm(plan).version
+def withdraw(plan: RolloutPlan, version: int, grounds: Grounds, *, now_ms: int) -> PlanChange:
+    """Withdraws `version`, the candidate or the newest one: only the stable one answers, and the learner goes on from
+    it, since what is newer was learnt on what was withdrawn."""
     change = decided(plan, "withdrawn", version, grounds, now_ms, arms=arms_of(plan.stable), approved=0)
     return replace(change, current=plan.stable)
 

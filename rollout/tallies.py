@@ -1,6 +1,7 @@
 """What labels and answers say about the versions of the plan: a few integers for each pair of versions.
 
     JudgedLabel --> candidate against stable, candidate against reference     rules B and C, withdrawal
+                    newest against stable                                     rule B for the newest versions
                     stable against previous, stable against reference         did the stable version turn bad?
                     stable against reference                                  may the reference move?
                     the answers of each arm, where encoders differ            the unpaired rule
@@ -11,27 +12,23 @@ then neither had learnt the label, as it came after the answer; only the label o
 (a redelivery), may be known to a version already.
 
 The stable version may change several times a second by rule A, so beside the reference it is one chain: each label
-counts for the version that was stable when it answered. Under the hypothesis each step of the chain is no better (or no
-worse) than the reference given the past, so the evidence adds up over the steps.
+counts for the version that was stable when it answered. The newest versions are a chain, too, beside the stable one:
+each label counts for the newest one at hand. Under the hypothesis each step of a chain is no better (or no worse) than
+the other version given the past, so the evidence adds up over the steps.
 
 An event is settled when it is older than nine of ten of the last labels were when they came. The record of all this is
-kept in the store with the offsets of the topics, so that a controller that starts goes on where the last one was; the
-keys are counted anew.
+kept in the store with the offsets of the topics, so that a restart loses nothing but the counts of keys.
 """
 
-from collections import Counter, deque
+from collections import deque
 from typing import Final
 
 from rollout.comparison import PairCount, PairCountState, PairWatch, PairWatchState, SourceGroups
+from rollout.exposure import Exposure
 from rollout.label_join import JudgedLabel
-from rollout.paired_evidence import PairedEvidence, Traffic
-from rollout.statistics.paired import PairedTally
+from rollout.paired_evidence import PairedEvidence
 from rollout.unpaired_rule import ArmEvidence
-from wire.recent import RecentHashes
-from wire.records import CANDIDATE, STABLE, STAND_IN, Answer, Record, RolloutPlan
-
-NUM_CLASS_GROUPS: Final = 16
-"""Groups of classes, by the hash of their names, on none of which a candidate may be worse."""
+from wire.records import CANDIDATE, STABLE, Answer, Record, RolloutPlan
 
 NUM_DELAYS: Final = 256
 """Last labels whose delays are known, and of which nine of ten tell when an event is settled."""
@@ -39,15 +36,9 @@ NUM_DELAYS: Final = 256
 MIN_DELAYS: Final = 20
 SETTLED_SHARE: Final = 0.9
 
-MAX_KEYS: Final = 20_000
-"""Keys that are remembered as counted."""
-
 
 class Frame(Record, frozen=True, kw_only=True):
-    """The versions that are compared (0: none), and the candidate's share of the traffic.
-
-    `salt` is that of the plan: after a wipe of the store, versions with the same numbers are others.
-    """
+    """The versions that are compared (0: none), and the candidate's share. After a wipe of the store `salt` differs."""
 
     salt: str = ""
     stable: int = 0
@@ -59,15 +50,8 @@ class Frame(Record, frozen=True, kw_only=True):
     @classmethod
     def of(cls, plan: RolloutPlan) -> "Frame":
         arm = plan.arm(CANDIDATE)
-        share = arm.share if arm else 0.0
-        return cls(
-            salt=plan.salt,
-            stable=plan.stable,
-            candidate=plan.candidate,
-            reference=plan.reference,
-            previous=plan.previous,
-            share=share,
-        )
+        names = ("salt", "stable", "candidate", "reference", "previous")
+        return cls(share=arm.share if arm else 0.0, **{name: getattr(plan, name) for name in names})
 
 
 class TalliesState(Record, frozen=True, kw_only=True):
@@ -78,12 +62,13 @@ class TalliesState(Record, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     candidate: PairCountState = PairCountState()
     candidate_to_reference: PairCountState = PairCountState()
+    newest: PairCountState = PairCountState()
     chain: PairCountState = PairCountState()
     chain_watch: PairWatchState = PairWatchState()
     stable_watch: PairWatchState = PairWatchState()
-    class_groups: tuple[tuple[int, PairedTally], ...] = ()
     arms: ArmEvidence = ArmEvidence()
-    since_ms: int = 0
+    arms_since_ms: int = 0
+    first_newer: int = 0
     num_answers: int = 0
 
 
@@ -96,19 +81,17 @@ class Tallies:
         self._sources = SourceGroups(state.sources)
         self._candidate = PairCount(state.candidate)
         self._candidate_to_reference = PairCount(state.candidate_to_reference)
+        self._newest = PairCount(state.newest)
         self._chain = PairCount(state.chain)
         self._chain_watch = PairWatch(state.chain_watch)
         self._stable_watch = PairWatch(state.stable_watch)
-        self._class_groups = dict(state.class_groups)
         self._arms = state.arms
-        self._since_ms = state.since_ms
-        self._num_answers = state.num_answers
-        self._since_revision = 0
+        self._arms_since_ms = state.arms_since_ms
+        self._first_newer = state.first_newer  # of the versions that descend from the stable one; 0: there is none
+        self._exposure = Exposure(num_answers=state.num_answers)
         self._delays: deque[int] = deque(maxlen=NUM_DELAYS)
-        self._keys: Counter[str] = Counter()
-        self._seen = RecentHashes(MAX_KEYS)
 
-    def follow(self, plan: RolloutPlan, now_ms: int) -> None:
+    def follow(self, plan: RolloutPlan) -> None:
         """Goes over to the versions of `plan`; what is known about pairs that stay is kept."""
         after = Frame.of(plan)
         before = self.frame if self.frame.salt == after.salt else Frame()
@@ -116,9 +99,7 @@ class Tallies:
         is_same_pair = (before.stable, before.candidate) == (after.stable, after.candidate)
         if not is_same_pair:
             self._candidate = PairCount()
-            self._class_groups = {}
-            self._arms = ArmEvidence()
-            self._since_ms = now_ms
+        self._follow_newer(plan, before)
         if (before.candidate, before.reference) != (after.candidate, after.reference):
             self._candidate_to_reference = PairCount()
         if before.reference != after.reference:
@@ -126,22 +107,29 @@ class Tallies:
             self._chain_watch = PairWatch()
         if (before.stable, before.previous) != (after.stable, after.previous):
             self._stable_watch = PairWatch()
-        if not is_same_pair or before.share != after.share or not self._since_revision:
-            self._num_answers = self._num_answers if before == after else 0
-            self._since_revision = plan.revision
-            self._keys.clear()
-            self._seen = RecentHashes(MAX_KEYS)
+        if not is_same_pair or before.share != after.share:
+            self._exposure = Exposure(plan.revision)
+        elif not self._exposure.since_revision:
+            self._exposure = Exposure(plan.revision, self._exposure.num_answers)
+
+    def _follow_newer(self, plan: RolloutPlan, before: Frame) -> None:
+        """Forgets what is known about newer versions with the stable one, and those that were withdrawn with theirs."""
+        newer = [arm.version for arm in plan.arms[1:]]
+        if before.stable != plan.stable or not newer:
+            self._newest = PairCount()
+            self._arms = ArmEvidence()
+            self._arms_since_ms = 0
+        if before.stable > plan.stable or not newer:
+            self._first_newer = 0
+        self._first_newer = self._first_newer or min(newer, default=0)
+
+    def _is_newer(self, version: int) -> bool:
+        return version > self.frame.stable and 0 < self._first_newer <= version
 
     def add_answer(self, answer: Answer) -> None:
-        """Counts the answer's key for its arm, once under the shares of now, and the candidate's answers."""
-        if answer.rollout_revision < self._since_revision or not self.frame.candidate:
-            return
-        arm = STABLE if answer.arm == STAND_IN else answer.arm
-        if arm == CANDIDATE:
-            self._num_answers += 1
-        if arm in (STABLE, CANDIDATE) and answer.entity.encode() not in self._seen:
-            self._seen.add(answer.entity.encode())
-            self._keys[arm] += 1
+        """Counts the answer for its arm under the shares of now."""
+        if self.frame.candidate:
+            self._exposure.add(answer)
 
     def add_label(self, label: JudgedLabel, now_ms: int) -> None:
         """Counts the label for every pair of which both versions named the event."""
@@ -150,14 +138,12 @@ class Tallies:
         rights = label.rights()
         group = self._sources.group_of(label.source)
         if frame.candidate in rights and frame.stable in rights:
-            difference = rights[frame.candidate] - rights[frame.stable]
-            self._candidate.add(difference, group=group, answer_ms=label.answer_ms)
-            classes = label.name % NUM_CLASS_GROUPS
-            before = self._class_groups.get(classes, PairedTally())
-            self._class_groups[classes] = before + PairedTally.of([difference])
+            _count(self._candidate, label, rights[frame.candidate] - rights[frame.stable], group)
         if frame.candidate in rights and frame.reference in rights:
-            difference = rights[frame.candidate] - rights[frame.reference]
-            self._candidate_to_reference.add(difference, group=group, answer_ms=label.answer_ms)
+            _count(self._candidate_to_reference, label, rights[frame.candidate] - rights[frame.reference], group)
+        latest = max(rights, default=0)
+        if frame.stable in rights and self._is_newer(latest):
+            _count(self._newest, label, rights[latest] - rights[frame.stable], group)
         if frame.stable in rights and frame.previous in rights:
             self._stable_watch.add(rights[frame.stable] - rights[frame.previous], group=group)
         self._add_to_chain(label, rights, group)
@@ -168,20 +154,22 @@ class Tallies:
         reference = self.frame.reference
         if label.verdicts.arm == STABLE and {version, reference} <= rights.keys() and version > reference:
             difference = rights[version] - rights[reference]
-            self._chain.add(difference, group=group, answer_ms=label.answer_ms)
+            _count(self._chain, label, difference, group)
             self._chain_watch.add(difference, group=group)
 
     def _add_to_arms(self, label: JudgedLabel, rights: dict[int, bool]) -> None:
-        """Counts the label for the arm that answered, from the time on at which the candidate was one."""
+        """Counts the label for the arm that answered, where newer versions have another encoder than the stable one.
+
+        Those of the stable arm count from the time on of the first label of the others.
+        """
         version = label.verdicts.version
-        if label.answer_ms < self._since_ms or version not in rights:
-            return
-        stable = self._arms.stable
-        candidate = self._arms.candidate
-        if (label.verdicts.arm, version) == (STABLE, self.frame.stable):
-            self._arms = ArmEvidence(stable.with_one(rights[version]), candidate)
-        elif (label.verdicts.arm, version) == (CANDIDATE, self.frame.candidate):
-            self._arms = ArmEvidence(stable, candidate.with_one(rights[version]))
+        arms = self._arms
+        stable = self.frame.stable
+        if self._is_newer(version) and stable not in rights and version in rights:
+            self._arms_since_ms = self._arms_since_ms or label.answer_ms
+            self._arms = ArmEvidence(arms.stable, arms.candidate.with_one(rights[version]))
+        elif version == stable and version in rights and 0 < self._arms_since_ms <= label.answer_ms:
+            self._arms = ArmEvidence(arms.stable.with_one(rights[version]), arms.candidate)
 
     def settle(self, now_ms: int) -> None:
         """Counts the labels of events that are settled by now for rule C."""
@@ -192,13 +180,14 @@ class Tallies:
             count.settle(now_ms - delay_ms)
 
     @property
-    def is_paired(self) -> bool:
-        """Whether candidate and stable version named events in common, as those with the same encoder do."""
-        return self._candidate.labels.labels > 0
+    def arms(self) -> ArmEvidence:
+        """The newer versions with another encoder, by their own answers, and the stable version at the same time."""
+        return self._arms
 
     @property
-    def arms(self) -> ArmEvidence:
-        return self._arms
+    def newest(self) -> PairedEvidence:
+        """The newest versions, each while it was that, against the stable one."""
+        return PairedEvidence(stable=self._newest.comparison(), class_groups=self._newest.class_groups)
 
     @property
     def chain(self) -> PairCount:
@@ -208,7 +197,7 @@ class Tallies:
     @property
     def num_answers(self) -> int:
         """The answers of the candidate at its present share."""
-        return self._num_answers
+        return self._exposure.num_answers
 
     @property
     def stable_watch(self) -> PairWatch:
@@ -222,12 +211,11 @@ class Tallies:
 
     def evidence(self, *, stable_share: float, is_exposed: bool) -> PairedEvidence:
         """Returns what is known about the candidate."""
-        share = self.frame.share / (self.frame.share + stable_share)
-        traffic = Traffic(keys=(self._keys[STABLE], self._keys[CANDIDATE]), shares=(1.0 - share, share))
+        traffic = self._exposure.traffic(stable_share=stable_share, candidate_share=self.frame.share)
         return PairedEvidence(
             stable=self._candidate.comparison(),
             reference=self._candidate_to_reference.comparison(),
-            class_groups=tuple(self._class_groups.values()),
+            class_groups=self._candidate.class_groups,
             traffic=traffic,
             is_exposed=is_exposed,
         )
@@ -239,19 +227,21 @@ class Tallies:
             sources=self._sources.export(),
             candidate=self._candidate.export(),
             candidate_to_reference=self._candidate_to_reference.export(),
+            newest=self._newest.export(),
             chain=self._chain.export(),
             chain_watch=self._chain_watch.export(),
             stable_watch=self._stable_watch.export(),
-            class_groups=tuple(self._class_groups.items()),
             arms=self._arms,
-            since_ms=self._since_ms,
-            num_answers=self._num_answers,
+            arms_since_ms=self._arms_since_ms,
+            first_newer=self._first_newer,
+            num_answers=self._exposure.num_answers,
         )
 
     def __str__(self) -> str:
         frame = self.frame
-        if not frame.candidate:
-            return ""
-        if not self.is_paired and self._arms.candidate.labels:
-            return f"version {frame.candidate} against {frame.stable}, another encoder: {self._arms}"
-        return f"version {frame.candidate} against {frame.stable}: {self._candidate.labels}"
+        words = f"version {frame.candidate} against {frame.stable}: {self._candidate.labels}" if frame.candidate else ""
+        return f"{words}; another encoder: {self._arms}" if self._arms.candidate.labels else words
+
+
+def _count(pair: PairCount, label: JudgedLabel, difference: int, group: int) -> None:
+    pair.add(difference, name=label.name, group=group, answer_ms=label.answer_ms)

@@ -7,6 +7,7 @@ import pytest
 
 from rollout.comparison import (
     MAX_WAITING,
+    NUM_CLASS_GROUPS,
     NUM_GROUPS,
     NUM_NAMED,
     PairCount,
@@ -39,7 +40,7 @@ def test_the_first_sources_have_groups_of_their_own_and_all_have_one() -> None:
 def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None:
     count = PairCount()
     for difference, answer_ms in ((1, 500), (0, 999), (-1, 1_000)):
-        count.add(difference, group=0, answer_ms=answer_ms)
+        count.add(difference, name=5, group=0, answer_ms=answer_ms)
     assert count.comparison().labels == PairedTally(1, 1, 1)
     count.settle(before_ms=1_999)
     assert count.comparison().settled == PairedTally(1, 1, 0)
@@ -51,16 +52,23 @@ def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None
 def test_what_waits_to_be_settled_is_bounded() -> None:
     count = PairCount()
     for second in range(2 * MAX_WAITING):
-        count.add(1, group=0, answer_ms=1_000 * second)
+        count.add(1, name=5, group=0, answer_ms=1_000 * second)
     count.settle(before_ms=10**9)
     assert count.comparison().settled.wins == MAX_WAITING
     assert count.labels.wins == 2 * MAX_WAITING
 
 
+def test_classes_are_counted_in_groups() -> None:
+    count = PairCount()
+    for name in (3, NUM_CLASS_GROUPS + 3, 4):
+        count.add(-1, name=name, group=0, answer_ms=0)
+    assert PairCount(stored(count.export())).class_groups == (PairedTally(losses=2), PairedTally(losses=1))
+
+
 def test_sources_are_told_apart() -> None:
     count = PairCount()
     for group in (4, 4, 9):
-        count.add(-1, group=group, answer_ms=0)
+        count.add(-1, name=5, group=group, answer_ms=0)
     assert count.comparison().without_one_source == (PairedTally(losses=1), PairedTally(losses=2))
     assert PairCount(PairCountState(groups=((4, PairedTally(1, 2, 3)),))).comparison().without_one_source == (
         PairedTally(1, 2, 3),

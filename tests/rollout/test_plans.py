@@ -5,7 +5,6 @@ import pytest
 from rollout import operator_steps
 from rollout.config import RolloutConfig
 from rollout.plans import (
-    UNPAIRED,
     Grounds,
     NotPossible,
     add,
@@ -81,15 +80,15 @@ def test_the_newest_version_is_the_candidate_after_a_promotion() -> None:
     assert arms(promote(TWO, GOOD, CONFIG, now_ms=4).plan) == [(STABLE, 2, 1.0)]
 
 
-def test_the_reference_moves_with_a_better_candidate_or_one_of_another_encoder() -> None:
+def test_the_reference_moves_with_a_version_that_is_better() -> None:
     assert promote(TWO, GOOD, CONFIG, moves_reference=True, now_ms=4).plan.reference == 2
-    assert promote(TWO, Grounds(UNPAIRED, "good"), CONFIG, now_ms=4).plan.reference == 2
+    assert add(THREE, 3, GOOD, moves_reference=True, now_ms=4).plan.reference == 3
     moved = move_reference(promote(TWO, GOOD, CONFIG, now_ms=4).plan, GOOD, now_ms=5)
     assert (moved.plan.reference, moved.plan.stable) == (2, 2)
 
 
 def test_withdrawal_sets_the_learner_back() -> None:
-    done = withdraw(THREE, Grounds("", "bad"), now_ms=4)
+    done = withdraw(THREE, 2, Grounds("", "bad"), now_ms=4)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
     assert done.current == 1
     assert done.decision is not None

@@ -7,9 +7,10 @@ from rollout.label_join import JudgedLabel
 from rollout.paired_evidence import PairedEvidence
 from rollout.statistics.paired import NO_LABELS, PairedTally
 from rollout.tallies import MIN_DELAYS, Tallies, TalliesState
-from rollout.unpaired_rule import ArmTally
+from rollout.unpaired_rule import ArmEvidence, ArmTally
+from tests.rollout.test_exposure import answer
 from wire.receipts import Verdicts
-from wire.records import CANDIDATE, NEWEST, STABLE, STAND_IN, Answer, Arm, ArmName, RolloutPlan
+from wire.records import CANDIDATE, NEWEST, STABLE, Arm, ArmName, RolloutPlan
 
 PLAN = RolloutPlan(
     revision=5,
@@ -32,24 +33,10 @@ def label(names: dict[int, int], *, arm: ArmName = STABLE, version: int = 4, ans
     return JudgedLabel(Verdicts(arm, version, tuple(names.items())), RIGHT, "desk", answer_ms)
 
 
-def answer(arm: ArmName, key: str, *, revision: int = 5) -> Answer:
-    return Answer(
-        event_id=key,
-        text="",
-        label="",
-        score=1.0,
-        weights_version=6,
-        arm=arm,
-        precision="int8",
-        rollout_revision=revision,
-        key=key,
-    )
-
-
 @pytest.fixture
 def tallies() -> Tallies:
     tallies = Tallies()
-    tallies.follow(PLAN, now_ms=1_000)
+    tallies.follow(PLAN)
     return tallies
 
 
@@ -66,35 +53,49 @@ def test_a_label_judges_each_pair_that_was_at_hand_whichever_answered(tallies: T
     assert tallies.chain.labels == NO_LABELS, "another arm than the stable one answered"
 
 
-def test_a_version_that_was_not_at_hand_is_not_judged(tallies: Tallies) -> None:
-    tallies.add_label(label({4: RIGHT}), 1_000)
-    tallies.add_label(label({6: RIGHT}, arm=CANDIDATE, version=6), 1_000)
+def test_versions_of_another_encoder_are_judged_by_their_own_answers(tallies: Tallies) -> None:
+    tallies.add_label(label({4: RIGHT}, answer_ms=900), 1_000)
+    tallies.add_label(label({6: RIGHT, 9: WRONG}, arm=CANDIDATE, version=6), 1_000)
+    tallies.add_label(label({9: WRONG}, arm=NEWEST, version=9), 1_000)
+    tallies.add_label(label({4: RIGHT}, answer_ms=1_000), 1_000)
     assert evidence_of(tallies).stable.labels == NO_LABELS
-    assert not tallies.is_paired
-    assert (tallies.arms.stable, tallies.arms.candidate) == (ArmTally(1, 1), ArmTally(1, 1))
+    assert tallies.newest.stable.labels == NO_LABELS
+    assert (tallies.arms.stable, tallies.arms.candidate) == (ArmTally(1, 1), ArmTally(2, 1))
+    assert "another encoder: candidate 1/2" in str(tallies)
+
+
+def test_the_newest_versions_are_one_chain_beside_the_stable_one(tallies: Tallies) -> None:
+    for version in (7, 8, 9):
+        tallies.add_label(label({4: WRONG, 6: WRONG, version: RIGHT}), 1_000)
+    assert tallies.newest.stable.labels == PairedTally(wins=3)
+    assert evidence_of(tallies).stable.labels == PairedTally(ties=3)
+    assert tallies.arms == ArmEvidence(), "they share the encoder"
+    tallies.follow(msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=9, share=1.0),)))
+    assert tallies.newest.stable.labels == NO_LABELS
 
 
 def test_labels_of_other_versions_count_for_nobody(tallies: Tallies) -> None:
-    tallies.add_label(label({7: RIGHT, 8: WRONG}, version=8), 1_000)
-    assert (evidence_of(tallies).stable.labels, tallies.arms.stable) == (NO_LABELS, ArmTally())
+    tallies.add_label(label({2: RIGHT, 3: WRONG}, version=3), 1_000)
+    assert (evidence_of(tallies).stable.labels, tallies.newest.stable.labels) == (NO_LABELS, NO_LABELS)
+    assert tallies.arms == ArmEvidence()
 
 
 def test_the_stable_versions_are_one_chain_beside_the_reference(tallies: Tallies) -> None:
     for stable in (4, 5, 7):
-        tallies.follow(msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=stable, share=1.0),)), 1_000)
+        tallies.follow(msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=stable, share=1.0),)))
         tallies.add_label(label({2: WRONG, stable: RIGHT}, version=stable), 1_000)
     assert tallies.chain.labels == PairedTally(wins=3)
-    tallies.follow(msgspec.structs.replace(PLAN, reference=4), 1_000)
+    tallies.follow(msgspec.structs.replace(PLAN, reference=4))
     assert tallies.chain.labels == NO_LABELS
 
 
 def test_what_is_known_about_a_pair_ends_with_it(tallies: Tallies) -> None:
     tallies.add_label(label({2: WRONG, 3: WRONG, 4: WRONG, 6: RIGHT}), 1_000)
-    tallies.follow(msgspec.structs.replace(PLAN, revision=6, reference=4), 1_000)
+    tallies.follow(msgspec.structs.replace(PLAN, revision=6, reference=4))
     assert evidence_of(tallies).stable.labels == PairedTally(wins=1)
     assert evidence_of(tallies).reference.labels == NO_LABELS
     arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=9, share=0.125))
-    tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms), 1_000)
+    tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms))
     assert evidence_of(tallies).stable.labels == NO_LABELS
 
 
@@ -108,15 +109,12 @@ def test_an_event_is_settled_when_nine_of_ten_labels_have_come(tallies: Tallies)
     assert evidence_of(tallies).stable.settled == PairedTally(wins=MIN_DELAYS)
 
 
-def test_each_key_is_counted_once_for_the_arms_of_now(tallies: Tallies) -> None:
-    for arm, key in ((STABLE, "a"), (STABLE, "a"), (STAND_IN, "b"), (CANDIDATE, "c"), (CANDIDATE, "c"), (NEWEST, "d")):
+def test_answers_are_counted_for_the_arms_of_now(tallies: Tallies) -> None:
+    for arm, key in ((STABLE, "a"), (CANDIDATE, "c"), (CANDIDATE, "c")):
         tallies.add_answer(answer(arm, key))
-    tallies.add_answer(answer(CANDIDATE, "e", revision=4))
-    traffic = evidence_of(tallies).traffic
-    assert (traffic.keys, tallies.num_answers) == ((2, 1), 2)
-    assert traffic.shares == pytest.approx((6 / 7, 1 / 7))
+    assert (evidence_of(tallies).traffic.keys, tallies.num_answers) == ((1, 1), 2)
     arms = (Arm(name=STABLE, version=4, share=0.5), Arm(name=CANDIDATE, version=6, share=0.5))
-    tallies.follow(msgspec.structs.replace(PLAN, revision=6, arms=arms), 1_000)
+    tallies.follow(msgspec.structs.replace(PLAN, revision=6, arms=arms))
     assert (evidence_of(tallies).traffic.keys, tallies.num_answers) == ((0, 0), 0)
 
 
@@ -125,6 +123,6 @@ def test_it_goes_on_from_its_record(tallies: Tallies) -> None:
     tallies.add_answer(answer(CANDIDATE, "c"))
     state = tallies.export({"feedback.v1/0": 7})
     again = Tallies(msgspec.json.decode(msgspec.json.encode(state), type=TalliesState))
-    again.follow(msgspec.structs.replace(PLAN, revision=8), 2_000)
+    again.follow(msgspec.structs.replace(PLAN, revision=8))
     assert again.export({"feedback.v1/0": 7}) == state
     assert (str(again), again.num_answers) == ("version 6 against 4: 1 won, 0 tied, 0 lost", 1)

@@ -1,0 +1,91 @@
+"""Labels that are wrong on purpose, flood, are forged or come too late move nothing; nor does a tampered record."""
+
+import pytest
+
+from rollout.operator import Operator
+from rollout.plans import follow
+from rollout.tallies import TalliesState
+from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
+from tests.rollout.world import answer_of, label_of
+from tests.stores import lease_of, manifest_of
+from wire.clock import now_ms
+from wire.records import CANDIDATE, STABLE
+from wire.store import Store
+
+
+@pytest.fixture
+def published(store: Store) -> Store:
+    return publish_three(store)
+
+
+def test_a_source_that_floods_one_verdict_moves_nothing(published: Store) -> None:
+    judging = Judging(published)
+    for _ in range(50):
+        judging.label(9, WORSE, source="bot")
+        judging.label(3, EQUAL, source="desk")
+        judging.label(3, EQUAL, source="shop")
+    assert not {"withdrawn", "promoted"} & {action for action, *_ in judging.actions()}
+    assert judging.decider.state().counts["label_beyond_share"] > 0
+
+
+def test_wrong_labels_on_one_arm_only_move_nothing(published: Store) -> None:
+    """Somebody says of each of the candidate's answers that it is wrong: both versions named the same."""
+    judging = Judging(published)
+    for number in range(300):
+        answer = answer_of(f"event-{number}", judging.plan, EQUAL[number % 2])
+        is_wrong = answer.arm == CANDIDATE and answer.label == "yes"
+        judging.decider.add(answer)
+        judging.decider.add(label_of(answer, source="desk", label="no" if is_wrong else "yes"))
+        judging.decider.decide()
+    assert {action for action, *_ in judging.actions()} == {"ramped"}
+
+
+def test_evidence_that_was_changed_by_others_is_not_used(published: Store) -> None:
+    judging = Judging(published)
+    judging.label(5, EQUAL)
+    judging.decider.save({"feedback.v1/0": 5})
+    state = published.plans.read_evidence(TalliesState)
+    assert state is not None and state.candidate.groups
+    published.plans._server.ask("HSET", published.plans._server.key("evidence"), "body", b"{}")
+    again = Judging(published)
+    assert again.offsets == {}
+    assert again.decider.alarms.counts["evidence_unreadable"] == 1
+
+
+def test_labels_of_a_version_that_was_withdrawn_change_nothing(published: Store) -> None:
+    judging = Judging(published)
+    bad = {1: True, 2: False, 3: False}
+    answers = [answer_of(f"old-{number}", judging.plan, bad) for number in range(100)]
+    answers += [answer_of(f"own-{number}", judging.plan, bad, has_own_encoder=True) for number in range(100)]
+    judging.label(12, WORSE)
+    assert judging.arms() == [(STABLE, 1)]
+    published.versions.publish(manifest_of(published, 4, epoch=1, parent=1), lease_of(published))
+    published.plans.write(follow(judging.plan, 4, CONFIG, now_ms=now_ms()).plan)
+    withdrawn = judging.plan
+    for answer in answers:
+        judging.decider.add(label_of(answer, source="desk"))
+        judging.decider.decide()
+    assert judging.plan == withdrawn
+
+
+def test_forged_pairs_do_not_count(published: Store) -> None:
+    judging = Judging(published)
+    for number in range(50):
+        answer = answer_of(f"forged-{number}", judging.plan, BETTER[0])
+        forged = answer_of(f"forged-{number}", judging.plan, WORSE[0])
+        mac = answer.receipt.rpartition(".")[2]
+        claimed = f"{forged.receipt.rpartition('.')[0]}.{mac}"
+        judging.decider.add(label_of(answer, source="bot", receipt=claimed))
+        judging.decider.decide()
+    assert judging.actions() == []
+    assert judging.decider.state().counts["label_forged"] == 50
+
+
+def test_what_an_operator_changed_meanwhile_is_not_decided_on(published: Store) -> None:
+    judging = Judging(published)
+    for number in range(30):
+        answer = answer_of(f"a-{number}", judging.plan, WORSE[0])
+        judging.decider.add(label_of(answer, source="desk"))
+    Operator(published, name="test").pin(2, now_ms=1)
+    assert not judging.decider.decide()
+    assert (judging.plan.stable, judging.plan.pinned) == (2, True)
