@@ -1,6 +1,7 @@
 """The memories and windows that a learner begins with, by its settings."""
 
 from learner.labels.drift import DriftState
+from learner.memory.replay import Labelled
 from learner.slow.schedule import GROWTH
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from tests.learner.small_learner import labelled, small_config
@@ -30,12 +31,12 @@ def test_the_memories_draw_differently_under_one_seed_and_the_same_each_time() -
     config = small_config(replay_samples=20, holdout_samples=20, slow_every_labels=20, replay_policy="reservoir")
     samples = labelled(0, 200)
 
-    def kept() -> list[frozenset[str]]:
+    def kept() -> list[frozenset[Labelled]]:
         replay = replay_of(config)
         fresh = fresh_of(config)
         replay.add(samples)
         fresh.add(samples)
-        return [frozenset(sample.text for sample in memory.samples()) for memory in (replay, fresh)]
+        return [frozenset(memory.samples()) for memory in (replay, fresh)]
 
     replayed, fresh = kept()
     assert replayed != fresh
