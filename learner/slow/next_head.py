@@ -17,13 +17,16 @@ from learner.slow.worker import Units
 
 T = TypeVar("T")
 
-MAX_WAITING: Final = 256
-"""Samples that wait for the next unit at most."""
+MAX_WAITING: Final = 4_096
+"""Samples that wait for the next units at most: those of 20 s at 200 labels a second, where a unit takes so long."""
+
+MAX_TAKEN: Final = 256
+"""Waiting samples that one unit learns at most."""
 
 MAX_LAST: Final = 4
 """So few samples that still wait are learnt in the learner's thread, when everything else is done."""
 
-MAX_CATCH_UPS: Final = 8
+MAX_CATCH_UPS: Final = 32
 """Units that catch up at most, where labels come faster than they are learnt. Then the rest is learnt at once."""
 
 
@@ -53,8 +56,8 @@ class NextHead:
         unlearnt = [sample for sample in self._unlearnt if not _remove(sample, self._waiting)]
         from_head = [sample for sample in unlearnt if not _remove(sample, self._todo)]
         from_rest = list((Counter(unlearnt) - Counter(from_head)).elements())
-        waiting = self._waiting
-        self._waiting = []
+        waiting = self._waiting[:MAX_TAKEN]
+        self._waiting = self._waiting[MAX_TAKEN:]
         self._unlearnt = []
 
         def run() -> T:
@@ -90,8 +93,9 @@ class NextHead:
         self._unlearnt += unlearnt
 
     def learn_waiting(self) -> None:
-        """Does what waits at once."""
-        self.unit(do_nothing)()
+        """Does all that waits at once."""
+        while self._waiting or self._unlearnt:
+            self.unit(do_nothing)()
 
     def catch_up(self) -> Units:
         """Yields units that learn what waits, until little does; then learns the rest at once."""

@@ -137,13 +137,13 @@ class SlowRound:
         """Takes samples that came meanwhile, and that were taken out: the next unit does so to the next head, too.
 
         Before the memory is read nothing has to be done, since it is that of the current head. Where more comes than
-        units take, all that waits is done at once, when the unit under way has ended.
+        units take, some of what waits is done at once, when the unit under way has ended.
         """
         if self._next is not None:
             self._next.add_waiting(samples, unlearnt=unlearnt)
             if self._next.is_full:
                 self.wait()
-                self._next.learn_waiting()
+                self._next.unit(do_nothing)()
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Takes a class, which is `samples`, out of the next head too, when the unit under way has ended."""

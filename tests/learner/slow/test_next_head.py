@@ -1,9 +1,10 @@
+import pytest
 import torch
 
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from learner.slow import next_head
-from learner.slow.next_head import MAX_LAST, MAX_WAITING, NextHead, do_nothing
+from learner.slow.next_head import MAX_CATCH_UPS, MAX_LAST, NextHead, do_nothing
 from tests.learner.slow.rounds import SAMPLES, fast_head
 from tests.learner.small_learner import labelled, small_served
 
@@ -59,18 +60,24 @@ def test_catching_up_ends_when_little_waits_and_in_any_case() -> None:
         unit()
         following.add_waiting(NEW)
         num_units += 1
-    assert num_units == next_head.MAX_CATCH_UPS
-    assert following.head.ridge.num_samples == 90 + MAX_LAST + 9 * len(NEW)
+    assert num_units == MAX_CATCH_UPS
+    assert following.head.ridge.num_samples == 90 + MAX_LAST + (MAX_CATCH_UPS + 1) * len(NEW)
 
 
-def test_no_more_may_wait_than_the_bound() -> None:
+def test_no_more_may_wait_than_the_bound_and_a_unit_takes_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(next_head, "MAX_WAITING", 19)
+    monkeypatch.setattr(next_head, "MAX_TAKEN", 8)
     following = making(fast_head())
-    is_full = []
-    for samples in (NEW[:1] * MAX_WAITING, NEW[:1]):
-        following.add_waiting(samples)
-        is_full.append(following.is_full)
+    following.add_waiting(NEW[:19])
+    is_full = [following.is_full]
+    following.add_waiting(NEW[19:])
+    is_full.append(following.is_full)
+    following.unit(do_nothing)()
+    is_full.append(following.is_full)
+    assert is_full == [False, True, False]
+    assert following.head.ridge.num_samples == 8
     following.learn_waiting()
-    assert [*is_full, following.is_full] == [False, True, False]
+    assert following.head.ridge.num_samples == 20
 
 
 def test_a_class_is_taken_out_wherever_its_samples_are() -> None:
