@@ -24,6 +24,7 @@ NAMES: Final = (
     "in-checkpoint",
     "before-rename",
     "after-checkpoint",
+    "after-journal",
     "after-publish",
     "after-mark",
 )

@@ -20,6 +20,7 @@ from learner.knowledge import Knowledge
 from learner.labels.join import Join
 from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
+from learner.labels.sample import Sample
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.holdout import Holdout
@@ -27,6 +28,7 @@ from learner.memory.replay import Labelled, Replay
 from learner.slow.schedule import MARKS, Schedule
 from learner.slow.worker import INLINE
 from learner.state.base_encoder import BaseEncoder
+from learner.state.checkpoint import VersionState
 from learner.state.origin import OriginChange
 from learner.state.parts import drift_of
 from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
@@ -77,6 +79,7 @@ class Learner:
         self.read_first: dict[str, int] = {}
         self.version = 0
         self.last_version = 0
+        self.unwritten: list[Sample] = []  # what came since it was written down last
         self.pace = Pace()  # time per label, from the poll to the changed head
         self.has_migrated = False
         """Whether the state that was restored last was made under other settings."""
@@ -93,6 +96,7 @@ class Learner:
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.classes)
         self.knowledge.learn_many(samples, self.drift)
+        self.unwritten += samples
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}
         self.pace.add(time.perf_counter() - start_s, len(samples))
@@ -130,7 +134,8 @@ class Learner:
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
         facts = snapshot.facts
-        self.knowledge, change = self.recall(snapshot)
+        self.knowledge, change = self.recall(VersionState(snapshot))
+        self.knowledge.counts = self.counts
         self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.trust)
         self.join = Join(self._config, self.trust, state=facts.join)
         self.letters.restore(facts.letters)
@@ -146,23 +151,25 @@ class Learner:
         self.last_version = facts.last_version
         self._note_change(change)
 
-    def recall(self, snapshot: Snapshot, *, holdout: Holdout | None = None) -> tuple[Knowledge, OriginChange]:
-        """Returns what `snapshot` knew, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
-        like = self.fast_head.served
-        return restore_knowledge(snapshot, self._config, self._base, self.counts, like=like, holdout=holdout)
+    def recall(self, state: VersionState) -> tuple[Knowledge, OriginChange]:
+        """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
+        return restore_knowledge(state, self._config, self._base, like=self.fast_head.served)
 
-    def set_aside(self, snapshot: Snapshot, version: int) -> None:
+    def set_aside(self, state: VersionState, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
-        num_learnt = self.counts["learnt"]
-        self.knowledge, change = self.recall(snapshot, holdout=self.holdout)
-        self.knowledge.forget_anchor()
+        known, change = self.recall(state)
+        known.forget_anchor()
         self.drift.reset_distances()
+        num_learnt = self.counts["learnt"]
         for name in ("learnt", *MARKS):
-            self.counts[name] = snapshot.facts.counts.get(name, 0)
+            self.counts[name] = known.counts[name]
         self.counts["set_aside"] += num_learnt - self.counts["learnt"]
-        self.knowledge.break_lineage("labels were set aside")
+        known.counts = self.counts
+        known.holdout = self.holdout
+        known.break_lineage("labels were set aside")
+        self.knowledge = known
         self.version = version
-        self.erased.mark_rolled_back(len(snapshot.facts.erased.erasures))
+        self.erased.mark_rolled_back(len(state.snapshot.facts.erased.erasures))
         self._note_change(change)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
@@ -175,19 +182,11 @@ class Learner:
         self.erased.is_due = False
         return removed
 
-    def announce_version(self, version: int) -> None:
-        """`version` is about to be published: its number is taken, whatever becomes of it."""
-        self.last_version = version
-
     def adopt_version(self, manifest: WeightManifest) -> None:
         """Goes on from `manifest`, which was published from what is known here."""
         self.version = manifest.version
         self.last_version = max(self.last_version, manifest.version)
         self.erased.mark_published(manifest.version, manifest.erased)
-
-    def rebase(self, version: int) -> None:
-        """Goes on from `version`, which is not one that this state was published as; 0 where the store has none."""
-        self.version = version
 
     def read_on(self, version: int, offsets: Mapping[str, int]) -> None:
         """Goes on from `version`, which is ahead: publishes nothing before the records below `offsets` are read."""

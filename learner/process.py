@@ -142,6 +142,7 @@ def lead(
         publisher.complete()
         if publisher.is_due():
             publisher.publish()  # unless the gate refuses the candidate
+        publisher.review()
         publisher.checkpoint_if_due()
         repairer.repair()
         reporter.report(learner, publisher, consumer)

@@ -237,7 +237,7 @@ def _settle(scene: Scene, load: _Load, log: Say) -> tuple[TopicContents, WeightM
 
 def _last_published(scene: Scene, load: _Load) -> WeightManifest | None:
     """The current version, once it has been current for a while."""
-    quiet_s = 5 * scene.settings().learner.publish_interval_s
+    quiet_s = max(5.0, 5 * scene.settings().learner.publish_interval_s)
     current = 0
     since_s = time.monotonic()
 

@@ -24,10 +24,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from learner.fast.base_solution import BaseSolution, ridge_penalty, solve_base
+from learner.fast.base_solution import BaseSolution, NormalEquations, ridge_penalty
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
-from learner.fast.ridge import on_grid
-from learner.fast.row_delta import MOVED, RowDelta, SentRows, row_delta, row_scales
+from learner.fast.ridge import on_grid, row_scales
+from learner.fast.row_delta import MOVED, RowDelta, SentRows, row_delta
 from model.config import StrataConfig
 from model.head import features, projection
 
@@ -70,7 +70,7 @@ def main(num_classes: int) -> None:
     times = num_labels / len(rows_N)
     sums_CR = times * torch.zeros(num_classes, CONFIG.head_features).index_add_(0, rows_N, phi_NR).double()
     gram_RR = times * (phi_NR.T @ phi_NR).double()
-    base, solve_s = _timed(partial(solve_base, gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01)))
+    base, solve_s = _timed(NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01)).solve)
     batches = [texts.draw(BATCH) for _ in range(BATCHES)]
     times_s: list[float] = []
     nums_sent: list[int] = []

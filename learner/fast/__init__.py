@@ -4,14 +4,16 @@
     ridge            the ridge head: exact sums, solved by Cholesky
     fast_head        an encoder with the ridge head and the class means under it
     carry_over       what a fast head knows beyond the memory, on its way to the next encoder
+    solver           the weights of a release, solved anew or updated
+    row_log          the samples since the last release
     base_solution    the solution that the next labels start from
-    incremental      the weights after every label since, by a rank-k update
+    incremental      the solution after every label since, by a rank-k update
     prototype        class means as rows of the head, while a class has few labels
     row_delta        which rows have changed, and their INT8 codes
 
-Samples are encoded, their features enter the sums, and a release solves the sums for the weights. From outside,
-`FastHead` is the way in; heads elsewhere implement `Head`. The last four make the same weights in milliseconds:
+Samples are encoded, and their features enter the sums. From outside, `FastHead` is the way in; heads elsewhere
+implement `Head`. A release takes the weights from the solver, in milliseconds:
 
-    labels --IncrementalHead--> weights --Prototypes.blend--> rows --row_delta--> RowDelta
-    sums --solve_base--> BaseSolution, every MAX_ROWS labels at the latest
+    sums --NormalEquations--> BaseSolution, now and then --samples since, IncrementalHead--> solution
+    solution, class means --Prototypes.blend--> weights
 """

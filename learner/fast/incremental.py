@@ -82,7 +82,7 @@ class IncrementalHead:
         """Returns the weights of these classes as of now, weights_CMR, not divided by the root of the counts."""
         outputs_O = self.outputs_of(rows_C)
         weights_OR = self.base.weights_OR[outputs_O] + self._product(self.solution_NO[:, outputs_O])
-        return weights_OR.view(len(rows_C), self.num_memories, -1)
+        return weights_OR.view(len(rows_C), self.num_memories, weights_OR.shape[1])
 
     def outputs_of(self, rows_C: Tensor) -> Tensor:
         """Returns the outputs of these classes: every memory of the first, then of the second, and so on."""

@@ -30,10 +30,13 @@ Shapes: R features, D width, C classes.
 """
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import torch
 from torch import Tensor
+
+from learner.export import StoredTensor
 
 PRIOR_LABELS: Final = 12.0
 """The number of labels at which a class is half ridge row, half prototype."""
@@ -55,12 +58,18 @@ class Prototypes:
         """Returns rows_CR: the ridge weights of some classes, blended with the prototypes of their mean directions.
 
         `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
-        `scales_C` are the factors by which the rows are multiplied later on (`learner.fast.row_delta.row_scales`).
+        `scales_C` are the factors by which the rows are multiplied later on (`learner.fast.ridge.row_scales`).
         """
         shares_C = PRIOR_LABELS / (PRIOR_LABELS + counts_C)
         prototypes_CR = means_CD @ self._decoder_RD.T
         ridge_CR = (1 - shares_C)[:, None] * weights_CR
         return ridge_CR + (shares_C * BETA / scales_C)[:, None] * prototypes_CR
+
+
+@lru_cache(maxsize=2)
+def prototypes_of(proj: StoredTensor) -> Prototypes:
+    """Returns those of a stored projection, which all encoders of a learner share."""
+    return Prototypes(proj.tensor.dequantize())
 
 
 def decoder(proj_RD: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ This is RanPAC (McDonnell et al. 2023, arXiv:2307.02251) with three changes. Fir
 do not depend on the order or the batching of the labels, bit for bit. Second, the column of a class is divided by the
 root of its count: plain ridge names a class with one label in 1 % of its texts when the others have a hundred, this one
 in 70 %, at 0.2 points less on the old ones (CLINC150, ten new classes beside a hundred; equal counts: no difference).
-Third, below FULL_SAMPLES samples the penalty is the one that so many samples would have, and above it is the given
-share of the sums: with few samples, a share alone overfits (chosen on CLINC150's validation texts; a share of 0.01
-loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7 with 20 texts of 15
-classes).
+Third, below 30,000 samples the penalty is the one that so many samples would have, and above it is the given share of
+the sums (`learner.fast.base_solution`): with few samples, a share alone overfits (chosen on CLINC150's validation
+texts; a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7
+with 20 texts of 15 classes).
 
 Rejected: gradient steps on a softmax head (depends on the order, forgets), streaming LDA (a point lower at the same
 cost), and dividing by the whole count (old classes fall by 50 points while the new ones have one label).
@@ -25,13 +25,11 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from learner.fast.base_solution import NormalEquations, ridge_penalty
 from learner.fast.head import ClassRows
 
 GRID: Final = 1024.0
 """Features are multiples of 1 / GRID."""
-
-FULL_SAMPLES: Final = 30_000
-"""Number of samples from which on the penalty is the given share of the sums; with fewer, the share is larger."""
 
 FOLD_ROWS: Final = 64
 """Rows that are collected before they enter the sums: a product of 64 rows costs little more than that of one."""
@@ -43,24 +41,6 @@ class RidgeSums(NamedTuple):
     gram_RR: Tensor
     class_CR: Tensor
     counts_C: Tensor
-
-
-class NormalEquations(NamedTuple):
-    """The linear equations W gram = targets of the weights, float32. The penalty is in the Gram matrix."""
-
-    gram_RR: Tensor
-    targets_CR: Tensor
-
-    def solve(self) -> Tensor:
-        """Returns the weights W_CR, float32, one row per class, by Cholesky: R^3/3 operations (0.1 s at R=2048).
-
-        float32 differs from float64 by 1e-4 of the norm of W, which is a hundredth of an INT8 quantization step.
-        A class that was admitted but has no sample yet has a row of zeros.
-        """
-        if not self.targets_CR.any():
-            return torch.zeros_like(self.targets_CR)
-        factor_RR = torch.linalg.cholesky(self.gram_RR)
-        return torch.cholesky_solve(self.targets_CR.T, factor_RR).T.contiguous()
 
 
 class RidgeHead:
@@ -117,22 +97,32 @@ class RidgeHead:
         self._class_CR += on_grid(sums.class_CR)
         self._counts_C += sums.counts_C
 
-    def solve(self) -> Tensor:
-        """Returns the weights W_CR, float32, one row per class; see `NormalEquations.solve`."""
-        return self.equations().solve()
-
     def equations(self) -> NormalEquations:
-        """Returns what the weights follow from, as it is now: a copy, which another thread may solve."""
+        """Returns what the weights follow from, as it is now: a copy, which another thread may solve.
+
+        It has an output for each row that there is room for, zero for a class without a sample.
+        """
         self._fold()
-        counts_C = self._counts_C[: len(self._rows)].double()
-        typical = counts_C.mean().sqrt() if len(counts_C) else 1.0
-        penalty = self._penalty * max(1.0, FULL_SAMPLES / max(self.num_samples, 1))
-        targets_CR = self._class_CR[: len(self._rows)] * (typical / counts_C.clamp(min=1).sqrt())[:, None]
-        return NormalEquations(penalize(self._gram_RR.float(), penalty), targets_CR.float())
+        penalty = ridge_penalty(self.num_samples, ridge=self._penalty)
+        return NormalEquations.of(self._gram_RR, self._class_CR, penalty)
+
+    def solve(self) -> Tensor:
+        """Returns the weights W_CR, float32, one row per class, solved from all sums."""
+        return self.equations().solve().weights_OR[: len(self._rows)] * self.scales_C[:, None]
 
     def predict_many(self, phi_BR: Tensor) -> Tensor:
         """Returns logits_BC before the temperature: about 0 for no, about 1 for yes. It solves first."""
         return phi_BR @ self.solve().T
+
+    @property
+    def counts_C(self) -> Tensor:
+        """The number of samples of each class, int64."""
+        return self._counts_C[: len(self._rows)]
+
+    @property
+    def scales_C(self) -> Tensor:
+        """The factors of the rows of a solution."""
+        return row_scales(self.counts_C, typical=float(self.counts_C.double().mean()) if len(self._rows) else 0.0)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -201,6 +191,18 @@ class RidgeHead:
 def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
     """Rounds values to multiples of 1 / `grid`, float64, as the sums take them."""
     return (x_BR.double() * grid).round_() / grid
+
+
+def row_scales(counts_C: Tensor, *, typical: float) -> Tensor:
+    """Returns the factors by which a row of each class is multiplied: the root of `typical` over the count.
+
+    `typical` is a mean count.
+
+    >>> row_scales(torch.tensor([100, 25, 0]), typical=25.0)
+    tensor([0.5000, 1.0000, 5.0000])
+    """
+    ratios_C: Tensor = typical / counts_C.clamp(min=1)
+    return ratios_C.sqrt()
 
 
 def penalize(gram_RR: Tensor, penalty: float) -> Tensor:

@@ -43,18 +43,6 @@ class RowDelta:
     factors_C: Tensor
 
 
-def row_scales(counts_C: Tensor, *, typical: float) -> Tensor:
-    """Returns the factors by which a row of each class is multiplied: the root of `typical` over the count.
-
-    `typical` is a mean count. It belongs to a base, as the rows with prototypes depend on it.
-
-    >>> row_scales(torch.tensor([100, 25, 0]), typical=25.0)
-    tensor([0.5000, 1.0000, 5.0000])
-    """
-    ratios_C: Tensor = typical / counts_C.clamp(min=1)
-    return ratios_C.sqrt()
-
-
 def row_delta(rows_C: Tensor, weights_CR: Tensor, factors_C: Tensor) -> RowDelta:
     """Rounds the weights of these rows, not multiplied by the factors of all classes. Raises NonFinite.
 

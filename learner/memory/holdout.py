@@ -8,7 +8,8 @@ encoding everything twice. Precisions are compared on a fixed subset: the cheape
 for the gate, and a publication waits for the measurement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,12 +22,31 @@ SUBSET_SIZE = 256
 """Largest number of samples on which all precisions are measured. INT4 takes about 1 ms for each."""
 
 
+MAX_FEATURES = 2_000
+"""The most samples whose features are cached under an encoder."""
+
+
+class CachedFeatures(NamedTuple):
+    """The features of these texts."""
+
+    texts: list[str]
+    phi_NR: Tensor
+
+    def only(self, texts: Set[str]) -> "CachedFeatures":
+        """Returns those of `texts`."""
+        places = [place for place, text in enumerate(self.texts) if text in texts]
+        if len(places) == len(self.texts):
+            return self
+        return CachedFeatures([self.texts[place] for place in places], self.phi_NR[places])
+
+
 class Holdout:
     """Holds the samples, and a cache of their vectors under each encoder in use."""
 
     def __init__(self, samples: Replay[Labelled]) -> None:
         self.samples = samples
         self._vectors: dict[tuple[str, str], dict[str, Tensor]] = {}
+        self._features: dict[str, CachedFeatures] = {}
 
     def add(self, samples: Iterable[Labelled]) -> None:
         self.samples.add(samples)
@@ -76,10 +96,26 @@ class Holdout:
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
         return z_ND, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
 
+    def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Returns the random features phi_NR of all samples in INT8, and the rows of their labels as `vectors` does.
+
+        Those of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller does not change them.
+        """
+        samples = self.samples.samples()
+        texts = [sample.text for sample in samples]
+        cached = self._features.get(encoder.key)
+        if cached is None or cached.texts != texts:
+            cached = self._with_features(encoder, samples, texts, cached or CachedFeatures([], torch.empty(0, 0)))
+            if len(texts) <= MAX_FEATURES:
+                self._features[encoder.key] = cached
+        rows = {label: row for row, label in enumerate(classes)}
+        return cached.phi_NR, torch.tensor([rows.get(sample.label, -1) for sample in samples], dtype=torch.int64)
+
     def keep(self, encoders: Iterable[str]) -> None:
-        """Keeps the vectors of present samples under these encoders; drops all others from the cache."""
+        """Keeps what is cached of present samples under these encoders."""
         keys = set(encoders)
         texts = {sample.text for sample in self.samples.samples()}
+        self._features = {key: cached.only(texts) for key, cached in self._features.items() if key in keys}
         remaining: dict[tuple[str, str], dict[str, Tensor]] = {}
         for (key, precision), vectors in self._vectors.items():
             if key in keys:
@@ -88,6 +124,20 @@ class Holdout:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def _with_features(
+        self, encoder: ServedEncoder, samples: Sequence[Labelled], texts: list[str], cached: CachedFeatures
+    ) -> CachedFeatures:
+        """Returns the features of `samples`, which have these texts; those that are cached are copied."""
+        place_of = {text: place for place, text in enumerate(cached.texts)}
+        known = [place for place, text in enumerate(texts) if text in place_of]
+        missing = [place for place, text in enumerate(texts) if text not in place_of]
+        z_MD, _ = self.vectors(encoder, (), samples=[samples[place] for place in missing])
+        phi_NR = torch.empty(len(texts), encoder.config.head_features)
+        phi_NR[missing] = encoder.features(z_MD)
+        if known:
+            phi_NR[known] = cached.phi_NR[[place_of[texts[place]] for place in known]]
+        return CachedFeatures(texts, phi_NR)
 
     def _missing(self, encoder: ServedEncoder, precision: str, samples: Iterable[Labelled]) -> list[str]:
         cached = self._vectors.get((encoder.key, precision), {})

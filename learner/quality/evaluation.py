@@ -157,20 +157,27 @@ def _compare_with_parent(
         worst_class=worst_class if drop > 0 else "",
         worst_class_drop=max(drop, 0.0),
         head_update=head_update(new, parent),
-        top_update=relative_norm((value, parent.top[name]) for name, value in new.top.items()),
+        top_update=top_update(new, parent),
     )
 
 
 def _answers(version: ScoredVersion, holdout: Holdout) -> tuple[Tensor, Tensor]:
     """Returns the logits of each sample, and the row of its label, -1 where the version has none."""
-    z_ND, rows_N = holdout.vectors(version.served, version.classes)
-    return version.head.logits(z_ND, len(version.classes)), rows_N
+    phi_NR, rows_N = holdout.features(version.served, version.classes)
+    return version.head.logits_of(phi_NR, len(version.classes)), rows_N
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
     """Returns the norm of the change of the rows that both heads have, over the norm of the parent's rows."""
     num_rows = min(len(new.weights_CR), len(parent.weights_CR))
     return relative_norm([(new.weights_CR[:num_rows], parent.weights_CR[:num_rows])])
+
+
+def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
+    """Returns the norm of the change of the trained blocks, over their norm in the parent."""
+    if new.top is parent.top:  # the encoder is the parent's
+        return 0.0
+    return relative_norm((value, parent.top[name]) for name, value in new.top.items())
 
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:

@@ -31,7 +31,7 @@ class Parity:
     """Holds the vectors of at most `max_texts` texts in every precision, for one encoder."""
 
     def __init__(self, served: ServedEncoder, strata: Strata, *, max_texts: int, seed: int) -> None:
-        self._served = served
+        self.served = served
         self._strata = strata
         self._max_texts = max_texts
         self._proj_RD = projection(served.config, seed=seed)
@@ -45,11 +45,11 @@ class Parity:
         """Adds new texts until there are `max_texts`."""
         new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self._max_texts - len(self.texts)]
         if new:
-            tokens = self._served.tokenizer.encode_many(new)
+            tokens = self.served.tokenizer.encode_many(new)
             full_z_ND = encode_many(self._strata, tokens, batch_size=ENCODE_BATCH)
             self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
             for precision, z_ND in self._served_z_ND.items():
-                self._served_z_ND[precision] = torch.cat((z_ND, self._served.z_many(new, precision)))
+                self._served_z_ND[precision] = torch.cat((z_ND, self.served.z_many(new, precision)))
             self.texts += new
 
     @property

@@ -1,30 +1,40 @@
 """A version in the making: its stored tensors, what was measured through them, and what goes to the store for it.
 
 sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
-                                                                and for every precision: accuracy, parity
 Candidate --> the blobs that the store lacks, then the manifest that names them all
 """
 
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
+import msgspec
+import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.export import StoredTensor, export_head
 from learner.failpoints import failpoint
+from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
+from learner.quality.changes import RecentEvents
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
-from learner.quality.parity import Parity
-from learner.quality.temperature import fit_temperature
+from learner.quality.review import Review
 from learner.stopwatch import Stopwatch
+from model.errors import ModelError
 from model.head import OUT
-from model.quantized import PRECISIONS, QuantizedHead
-from wire.records import PrecisionEvaluation, Probe, WeightManifest
+from model.qtensor import from_blob
+from wire.errors import BlobCorrupt, NotFound
+from wire.records import HeadSolution, NameChanges, PrecisionEvaluation, Probe, WeightManifest
 from wire.store import Blobs
 
-NEW_PARITY_TEXTS = 16
-"""About this many texts of the stream are added to the parity texts at each version."""
+log = structlog.get_logger("learner")
+
+NO_CHANGES: Final = NameChanges()
+NO_OFFSETS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,46 +46,94 @@ class Candidate:
     measured: MeasuredCandidate
     precisions: tuple[PrecisionEvaluation, ...]
     probes: tuple[Probe, ...]
+    solution: HeadSolution
+    changes: NameChanges = NO_CHANGES
 
 
 class CandidateMaker:
     """Makes candidates. `parent` is the last one that was published: the next one is compared with it."""
 
-    def __init__(self, config: LearnerConfig) -> None:
-        self._config = config
-        self._parity: dict[str, Parity] = {}
+    def __init__(self, config: LearnerConfig, executor: Executor | None = None) -> None:
+        self._review = Review(config)
+        self.solver = HeadSolver(executor)
+        self.recent = RecentEvents(config.num_features)
         self.parent: Candidate | None = None
 
-    def make(self, known: Knowledge, stopwatch: Stopwatch) -> Candidate:
-        """Makes the version that `known` would be published as now; calibrates its temperature. Raises NonFinite."""
-        fast_head = known.fast_head
-        served = fast_head.served
-        classes = fast_head.ridge.classes
-        weights_CR = fast_head.ridge.solve()
+    def make(
+        self,
+        known: Knowledge,
+        stopwatch: Stopwatch,
+        offsets: Mapping[str, int] = NO_OFFSETS,
+        *,
+        anew: bool = True,
+        temperature: float = 0.0,
+    ) -> Candidate:
+        """Makes the version that `known`, which is everything below `offsets`, would be published as now.
+
+        With `anew` the sums are solved, and temperature and precisions are measured. Otherwise the head is updated by
+        what was learnt since the last one, and they are those of the last review. `temperature` (0: none) takes the
+        place of the measured one. Raises NonFinite.
+        """
+        served = known.fast_head.served
+        anew = anew or self._review.encoder != served.key
+        weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not temperature)
         stopwatch.end("solve")
-        z_ND, rows_N = known.holdout.vectors(served, classes)
-        is_known = rows_N >= 0
-        logits_NC = served.features(z_ND[is_known]) @ weights_CR.T
-        known.calibrate(fit_temperature(logits_NC, rows_N[is_known]))
-        stopwatch.end("temperature")
+        if temperature:
+            known.calibrate(temperature)
+        elif anew:
+            self._review.calibrate(known, weights_CR)
+            stopwatch.end("temperature")
         out = export_head(served.config, weights_CR, temperature=known.temperature)
-        head = served.head(out)
-        stopwatch.end("requantize")
-        top = {name: value.clone() for name, value in known.top.items()}  # copies: those of `known` may change
-        version = ScoredVersion(served, head, classes, weights_CR, top)
         parent = self.parent.version if self.parent else None
+        top = _top_of(known, parent)
+        version = ScoredVersion(served, served.head(out), known.fast_head.ridge.classes, weights_CR, top)
+        stopwatch.end("requantize")
         measured = measure(version, parent, known.anchor, known.holdout)
-        parity = self._parity_of(known)
-        probes = parity.logits(head, len(classes), self._config.probes)
+        self.recent.add(self.solver.rows, served.key, parent)
+        probes = self._review.probes(known, version)
         stopwatch.end("evaluate")
-        precisions = tuple(_evaluate_precision(name, known, parity, head, weights_CR) for name in PRECISIONS)
+        precisions = self._review.measure(known, version) if anew else self._review.precisions
         stopwatch.end("precisions")
         return Candidate(
             version=version,
             tensors=served.tensors | {OUT: out},
             measured=measured,
             precisions=precisions,
-            probes=tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in probes),
+            probes=probes,
+            solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
+            changes=self.recent.changes(version),
+        )
+
+    def review(self, known: Knowledge, now_s: float) -> None:
+        """Does a unit of the review of the parent, if one is due and the parent has the encoder of `known`."""
+        if self.parent is not None and self.parent.version.served is known.fast_head.served:
+            self._review.step(known, self.parent.version, now_s)
+
+    def stored(self, manifest: WeightManifest, known: Knowledge, blobs: Blobs) -> Candidate | None:
+        """Makes the candidate again that was published as `manifest`, from its head in the store.
+
+        None where its encoder is not that of `known`, or the head is missing or damaged.
+        """
+        served = known.fast_head.served
+        entries = {entry.name: entry for entry in manifest.tensors}
+        entry = entries.pop(OUT)
+        if entries != {name: tensor.entry for name, tensor in served.tensors.items()}:
+            return None
+        try:
+            out = StoredTensor(entry, from_blob(entry, blobs.get(entry.digest, entry.num_bytes)))
+            head = served.head(out)
+        except (NotFound, BlobCorrupt, ModelError) as error:
+            log.warning("head_not_at_hand", version=manifest.version, reason=str(error))
+            return None
+        weights_CR = known.temperature * out.tensor.dequantize()[: len(manifest.labels)]
+        version = ScoredVersion(served, head, manifest.labels, weights_CR, known.top)
+        return Candidate(
+            version=version,
+            tensors=served.tensors | {OUT: out},
+            measured=measure(version, None, known.anchor, known.holdout),
+            precisions=manifest.precisions,
+            probes=manifest.probes,
+            solution=manifest.solution,
         )
 
     def adopt(self, candidate: Candidate, learner: Learner) -> None:
@@ -86,36 +144,17 @@ class CandidateMaker:
         known.holdout.keep({candidate.version.served.key} | known.encoder_keys)
 
     def forget(self) -> None:
-        """Forgets the parent and all parity texts."""
+        """Forgets the parent, all texts, and the events that came last."""
         self.parent = None
-        self._parity = {}
-
-    def _parity_of(self, known: Knowledge) -> Parity:
-        served = known.fast_head.served
-        config = self._config
-        if served.key not in self._parity:
-            new = Parity(served, known.strata, max_texts=config.parity_texts, seed=config.seed)
-            self._parity = {served.key: new}
-        parity = self._parity[served.key]
-        if parity.room:
-            samples = known.holdout.samples.samples() + known.replay.samples()
-            parity.add(sample.text for sample in samples[:: max(len(samples) // NEW_PARITY_TEXTS, 1)])
-        return parity
+        self.recent.forget()
+        self._review.forget()
 
 
-def _evaluate_precision(
-    precision: str, known: Knowledge, parity: Parity, head: QuantizedHead, weights_CR: Tensor
-) -> PrecisionEvaluation:
-    """Measures `head`, which is `weights_CR` as served, on the output of the encoder in this precision."""
-    holdout = known.holdout
-    served = known.fast_head.served
-    classes = known.fast_head.ridge.classes
-    return PrecisionEvaluation(
-        name=precision,
-        accuracy=holdout.accuracy(served, head, classes, precision=precision, samples=holdout.subset),
-        cosine=parity.cosine(precision),
-        agreement=parity.agreement(precision, head, weights_CR),
-    )
+def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tensor]:
+    """Returns the trained blocks; those of the parent where its encoder is the same, else copies: they may change."""
+    if parent is not None and parent.served.key == known.fast_head.served.key:
+        return parent.top
+    return {name: value.clone() for name, value in known.top.items()}
 
 
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
@@ -136,6 +175,8 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         erased=len(learner.erased),
         lineage=learner.knowledge.lineage,
         max_tokens=candidate.version.served.tokenizer.max_tokens,
+        changes=candidate.changes,
+        solution=candidate.solution,
     )
 
 

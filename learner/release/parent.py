@@ -18,8 +18,8 @@ import structlog
 from learner.errors import LearnerError
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.state.checkpoint import Checkpoints, is_same
-from learner.state.snapshot import Snapshot
+from learner.release.checkpoint_writer import CHANGES
+from learner.state.checkpoint import Checkpoints, VersionState, is_same
 from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
 from wire.records import WeightManifest
@@ -56,8 +56,7 @@ class ParentVersion:
     def num_changes(self) -> int:
         """The number of changes so far; the next version differs from the last one where it has grown."""
         counts = self._learner.counts
-        kinds = ("learnt", "set_aside", "rounds_adopted", "erasures", "migrations")
-        return sum(counts[kind] for kind in kinds)
+        return counts["learnt"] + sum(counts[name] for name in CHANGES)
 
     @property
     def has_changes(self) -> bool:
@@ -77,17 +76,21 @@ class ParentVersion:
         """
         learner = self._learner
         current = self._store.versions.current()
-        stored = {version: self._find_manifest(version) for version in {current, learner.version}}
+        newest = self._store.versions.next_number() - 1
+        stored = {version: self._find_manifest(version) for version in {current, newest, learner.version}}
+        ahead = current if stored[newest] is None else newest  # what was withdrawn is read first, then set aside
         is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
         self._num_known = learner.counts.get(PUBLISHED_AT, -1)
+        learner.last_version = max(learner.last_version, self._checkpoints.highest_version())
         learner.bound_read_first(ends)
         if pending is not None and is_published:
+            candidate = self._made(pending)
             self.adopt(pending, self.num_changes - learner.has_migrated)
-            self._maker.adopt(self._maker.make(learner.knowledge, Stopwatch()), learner)
+            self._maker.adopt(candidate, learner)
         elif pending is not None or not current:
             self.force()
-        if current > learner.version:
-            self._read_on(current, stored[current], ends)
+        if ahead > learner.version:
+            self._read_on(ahead, stored[ahead], ends)
         if self._maker.parent is None and learner.version:
             self._remake_parent(stored.get(learner.version))
 
@@ -97,7 +100,7 @@ class ParentVersion:
 
     def announce(self, manifest: WeightManifest) -> None:
         """Takes note that `manifest` is about to be sent."""
-        self._learner.announce_version(manifest.version)
+        self._learner.last_version = manifest.version
         self.pending = manifest
         self._is_forced = False
 
@@ -139,7 +142,7 @@ class ParentVersion:
         if pending is not None and is_same(pending, stored):
             self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
-            learner.rebase(current)
+            learner.version = current
             self.force()
         elif current > learner.version:
             self._read_on(current, stored, {})
@@ -148,16 +151,11 @@ class ParentVersion:
 
     def remake(self, stored: WeightManifest) -> Candidate | None:
         """Makes again what was published as `stored`, from its checkpoint; None where the checkpoint is gone."""
-        snapshot = self._snapshot_of(stored)
-        return None if snapshot is None else self._candidate_of(snapshot)
-
-    def _candidate_of(self, snapshot: Snapshot) -> Candidate | None:
-        """Returns the candidate that a learner in this state makes; None where the settings of now forbid it."""
+        state = self._state_of(stored)
         try:
-            known, _ = self._learner.recall(snapshot)
-            return self._maker.make(known, Stopwatch())
+            return None if state is None else self._maker.make(self._learner.recall(state)[0], Stopwatch())
         except LearnerError as error:
-            log.warning("snapshot_refused", version=snapshot.facts.version, reason=str(error))
+            log.warning("snapshot_refused", version=stored.version, reason=str(error))
             return None
 
     def _note_known(self, num_changes: int) -> None:
@@ -176,17 +174,23 @@ class ParentVersion:
         """Whether the store does not know that `version` was published: it lost its last writes in a power cut."""
         return self._store.versions.next_number() <= version
 
-    def _snapshot_of(self, stored: WeightManifest | None) -> Snapshot | None:
+    def _state_of(self, stored: WeightManifest | None) -> VersionState | None:
         return None if stored is None else self._checkpoints.of_version(stored)
+
+    def _made(self, stored: WeightManifest) -> Candidate:
+        """Returns what was published as `stored`, of what is known now: as the store has it, or made again."""
+        known = self._learner.knowledge
+        return self._maker.stored(stored, known, self._store.blobs) or self._maker.make(known, Stopwatch())
 
     def _remake_parent(self, stored: WeightManifest | None) -> None:
         """Makes the parent again, so that the gate compares the next candidate with it.
 
-        Otherwise a restart would be a way past the gate.
+        Otherwise a restart would be a way past the gate. The head is the one that the store has, where the encoder is
+        the one in use; else the version is made from its checkpoint.
         """
-        snapshot = self._snapshot_of(stored)
-        if snapshot is not None and len(snapshot.facts.erased.erasures) == len(self._learner.erased):
-            self._maker.parent = self._candidate_of(snapshot)
+        if stored is not None and stored.erased == len(self._learner.erased):
+            candidate = self._maker.stored(stored, self._learner.knowledge, self._store.blobs)
+            self._maker.parent = candidate or self.remake(stored)
         if self._maker.parent is None:
             self._learner.counts["parent_missing"] += 1
 
@@ -194,15 +198,15 @@ class ParentVersion:
         learner = self._learner
         learner.forget_read_first()  # the version that knew those records was withdrawn
         try:
-            snapshot = self._snapshot_of(stored)
-            if snapshot is not None:
-                learner.set_aside(snapshot, current)
-                self._maker.adopt(self._maker.make(learner.knowledge, Stopwatch()), learner)
+            state = self._state_of(stored)
+            if stored is not None and state is not None:
+                learner.set_aside(state, current)
+                self._maker.adopt(self._made(stored), learner)
         except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.rebase(current)
+            learner.version = current
             self._maker.parent = None
             self._is_forced = len(learner.erased) > 0  # the current version may know somebody who was erased
         self._note_known(self.num_changes)

@@ -1,11 +1,11 @@
 """Publishes what the learner knows as a version that replicas load; a kill at any step leaves nothing half done.
 
-    is_due -> solve, requantize, evaluate -> gate -> blobs -> checkpoint (pending version, offsets) -> send -> complete
+    is_due -> solve, requantize, evaluate -> gate -> blobs -> labels to journal, or checkpoint -> send -> complete
 
 A thread of its own sends, so that labels do not wait; one publication is under way at most. Replicas serve a version
-before it is on the store's disk (`learner.release.sender`). A kill before the checkpoint leaves the old state, which
-reads the same labels again. A kill after it finds `pending` in the checkpoint. If the store has that version, it is the
-parent; otherwise it is made and published again from the same state (`learner.release.parent`). Every failure but a
+before it is on the store's disk (`learner.release.sender`). A kill leaves the last checkpoint, which reads the labels
+since then again: up to where the store's version was, if there is a newer one. With `pending` in the checkpoint, the
+store has that version, and it is the parent, or it is published again (`learner.release.parent`). Every failure but a
 lost lease is logged once and tried again; while the store is known to be away it is not asked.
 """
 
@@ -16,20 +16,21 @@ import structlog
 
 from learner.config import LearnerConfig
 from learner.errors import CheckpointFailed
-from learner.export import StoredTensor
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
+from learner.release.attempts import Attempts
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import IN_A_ROW, ParentVersion
+from learner.release.reference import ReferenceFinder
 from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import TensorCache
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
-from wire.errors import BlobCorrupt, NotFound, StaleEpoch, StoreUnavailable, WireError
+from wire.errors import StaleEpoch, WireError
 from wire.records import WeightManifest
 from wire.store import Store
 
@@ -57,13 +58,14 @@ class WeightPublisher:
         self._learner = learner
         self._store = store
         self._leadership = leadership
-        self._config = config
         self._now_ms = now_ms
         self._clock_s = clock_s
-        self._maker = CandidateMaker(config)
+        self._maker = CandidateMaker(config, learner.executor)
+        self._reference = ReferenceFinder(store, self._maker)
         self._limits = gate.GateLimits.of(config)
         self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()
+        self._attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clock_s)
         self._writer = CheckpointWriter(
             learner,
             store,
@@ -71,15 +73,12 @@ class WeightPublisher:
             leadership,
             self.cache,
             interval_s=config.checkpoint_interval_s,
-            on_failure=self._note_failure,
+            on_failure=self._attempts.note,
             clock_s=clock_s,
         )
         self._sender = Sender(store.versions)
         self.durability = Durability(store.versions, clock_s=clock_s)
         self._lease = leadership.lease
-        self._not_before_s = 0.0
-        self._last_failure = ""
-        self._tensors_sent: Mapping[str, StoredTensor] = {}
         self.refusals: tuple[str, ...] = ()
         self.last_ms: dict[str, float] = {}
 
@@ -125,20 +124,19 @@ class WeightPublisher:
 
     def hasten(self) -> None:
         """Ends the interval: what is published is out of date."""
-        self._not_before_s = 0.0
+        self._attempts.hasten()
 
     def is_due(self) -> bool:
         """Whether there is something to publish, the interval is over, and nothing has to be read before.
 
         A lease that was taken again is a reason, too: the store may have forgotten the weights with it.
         """
-        is_time = self._sender.flight is None and self._clock_s() >= self._not_before_s
         has_reason = self._parent.may_publish or self._leadership.lease is not self._lease
-        return is_time and self._leadership.breaker.allows_requests and has_reason
+        return has_reason and self._sender.flight is None and self._attempts.may_begin
 
     def publish(self) -> None:
         """Publishes what is known, unless the gate refuses it. Raises StaleEpoch where another learner leads."""
-        self._not_before_s = self._clock_s() + self._config.publish_interval_s
+        self._attempts.begin()
         try:
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
@@ -167,7 +165,7 @@ class WeightPublisher:
                 self._leadership.on_refusal(flight.lease, error)
             self._retry(error)
             return
-        self._last_failure = ""
+        self._attempts.succeed()
         flight.stopwatch.end("publish")
         self._parent.adopt(flight.manifest, flight.num_changes)
         self.durability.expect(flight.manifest.version)
@@ -178,10 +176,22 @@ class WeightPublisher:
         self.last_ms = flight.stopwatch.ms | {"durable": self.durability.ms}
         log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms)
 
-    def checkpoint_if_due(self) -> None:
-        """Writes a checkpoint now and then, so that a restart does not read for long where nothing is published."""
-        if self._writer.is_due:
-            self.checkpoint()
+    def review(self) -> None:
+        """Does a unit of a review, if one is due: what is measured beside publications."""
+        self._maker.review(self._learner.knowledge, self._clock_s())
+
+    def checkpoint_if_due(self, *, wait: bool = False) -> None:
+        """Writes a checkpoint now and then, beside the learner unless `wait`.
+
+        So a restart does not read for long, and a version of the head needs no checkpoint of its own.
+        """
+        try:
+            if self._writer.complete(wait=wait) and self._writer.is_due:
+                self._writer.begin()
+                self._writer.complete(wait=wait)
+            self._writer.tidy()
+        except CheckpointFailed as error:
+            self._retry(error)
             self._writer.postpone()
 
     def finish(self) -> None:
@@ -192,7 +202,7 @@ class WeightPublisher:
             self.complete(wait=True)
         self._watch_disk(wait=True)  # what is lost the next process publishes
         self._writer.hasten()
-        self.checkpoint_if_due()
+        self.checkpoint_if_due(wait=True)
 
     def prune(self) -> None:
         """Removes the checkpoints that nothing can return to. Raises what reading the plan raises."""
@@ -202,7 +212,9 @@ class WeightPublisher:
         """Makes a candidate and asks the gate; begins to publish it, or notes why it is refused."""
         stopwatch = Stopwatch()
         try:
-            candidate = self._maker.make(self._learner.knowledge, stopwatch)
+            known = self._learner.knowledge
+            self._maker.recent.refer_to(self._reference.find(self._writer.reference, known))
+            candidate = self._maker.make(known, stopwatch, self._learner.offsets, anew=False)
             self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], self._limits))
         except NonFinite as error:
             log.warning("not_finite", reason=str(error))
@@ -215,18 +227,18 @@ class WeightPublisher:
             self._send(candidate, stopwatch)
 
     def _send(self, candidate: Candidate, stopwatch: Stopwatch) -> None:
-        """Writes the blobs and a checkpoint, and begins to send the manifest."""
+        """Writes the blobs, and the journal or a checkpoint; begins to send the manifest."""
         version = max(self._store.versions.next_number(), self._learner.last_version + 1)
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.cache.add(version, candidate.tensors)
-        self._tensors_sent = candidate.tensors
+        self._attempts.tensors = candidate.tensors
         put_blobs(candidate, self._store.blobs)
         stopwatch.end("blobs")
         self._parent.announce(manifest)
-        self._writer.write(manifest)
-        failpoint("after-checkpoint")
+        self._writer.note(manifest)
+        failpoint("after-journal")
         stopwatch.end("checkpoint")
         known = self._parent.num_changes
         flight = Flight(manifest=manifest, candidate=candidate, num_changes=known, stopwatch=stopwatch, lease=lease)
@@ -237,19 +249,6 @@ class WeightPublisher:
             self._parent.force()
 
     def _retry(self, error: Exception) -> None:
-        """Makes a publication due after a pause. A failure that comes again is counted each time and logged once."""
-        reason = type(error).__name__
-        name = "checkpoints_failed" if isinstance(error, CheckpointFailed) else "publications_failed"
-        self._learner.counts[name] += 1
-        self._note_failure(error)
+        """Makes a publication due after a pause."""
+        self._attempts.fail(error)
         self._parent.force()
-        self._not_before_s = self._clock_s() + 1e-3 * self._config.retry_backoff_ms
-        if reason != self._last_failure:
-            log.warning("publish_failed", reason=reason, detail=str(error))
-        self._last_failure = reason
-
-    def _note_failure(self, error: Exception) -> None:
-        if isinstance(error, StoreUnavailable):
-            self._leadership.breaker.trip(error)
-        elif isinstance(error, BlobCorrupt | NotFound):
-            self.cache.suspect(self._tensors_sent)

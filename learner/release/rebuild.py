@@ -1,11 +1,12 @@
 """Rebuilds a published version from the topics and its lineage, to compare it with what is served, bit for bit.
 
-    manifest --lineage--> records up to a round's offsets --> the round --> ... --> records up to the version's --> head
+    manifest --lineage--> records up to a round's offsets --> the round --> ... --> records up to the base, and up to
+    each batch since (`HeadSolution`) --> head
 
 A learner of the same settings reads every partition up to the offsets of each round, in whatever order, trains the
 round to its end, and adopts or drops its encoder as the lineage says. Then it knows what the learner knew that
-published the version. This holds on processors of one instruction set only: floating-point sums differ in their last
-bits between instruction sets.
+published the version. It solves the head where that learner solved it. This holds on processors of one instruction set
+only: floating-point sums differ in their last bits between instruction sets.
 
 Rejected: beginning from the newest checkpoint (it is what might be wrong), and repeating the timing of the rounds (what
 they train on does not depend on it).
@@ -16,6 +17,7 @@ from typing import TypeAlias
 
 from learner.config import LearnerConfig
 from learner.errors import DataError, LearnerError
+from learner.fast.solver import HeadSolver
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.round import Phase
@@ -36,17 +38,72 @@ def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, r
     lineage = manifest.lineage
     if lineage.gap:
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
+    if not manifest.solution.arithmetic:
+        raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
     if learner.model_spec != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
+    maker = CandidateMaker(config)
+    reader = _Reader(learner, read_to, maker.solver, manifest)
     for each in lineage.rounds:
-        _read(learner, read_to, each.offsets)
-        _repeat(learner, each, read_to)
-    _read(learner, read_to, manifest.trained_through)
+        reader.read(each.offsets)
+        _repeat(learner, each, reader)
+    reader.read_all()
     classes = learner.fast_head.ridge.classes
-    if sorted(classes) != sorted(manifest.labels):
+    if classes != manifest.labels:
         raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
-    learner.knowledge.reorder(manifest.labels)
-    return CandidateMaker(config).make(learner.knowledge, Stopwatch())
+    return maker.make(
+        learner.knowledge, Stopwatch(), manifest.trained_through, temperature=manifest.solution.temperature
+    )
+
+
+class _Reader:
+    """Reads the topics up to given offsets, and solves the head on the way where the version's learner did."""
+
+    def __init__(self, learner: Learner, read_to: ReadTo, solver: HeadSolver, manifest: WeightManifest) -> None:
+        self._learner = learner
+        self._read_to = read_to
+        self._solver = solver
+        self._manifest = manifest
+        self._solved_at = [manifest.solution.base, *manifest.solution.batches]
+
+    def read(self, offsets: Mapping[str, int]) -> None:
+        """Learns every record below `offsets`; solves where that was done below them."""
+        while self._solved_at and _is_before(self._solved_at[0], offsets):
+            self._solve()
+        self._learn(offsets)
+
+    def read_all(self) -> None:
+        """Learns every record that the version knows."""
+        while self._solved_at:
+            self._solve()
+        self._learn(self._manifest.trained_through)
+        self._put_in_order()
+
+    def _solve(self) -> None:
+        offsets = self._solved_at.pop(0)
+        self._learn(offsets)
+        self._put_in_order()
+        is_base = len(self._solved_at) == len(self._manifest.solution.batches)
+        self._solver.solve(self._learner.fast_head, offsets, anew=is_base)
+
+    def _learn(self, offsets: Mapping[str, int]) -> None:
+        for records in self._read_to(offsets):
+            self._learner.learn_many(records, offsets)
+
+    def _put_in_order(self) -> None:
+        """Puts the rows of the head into the order that they have in the version. No round is to be adopted any more.
+
+        Raises NotRebuilt where a class is not in the version.
+        """
+        known = set(self._learner.fast_head.ridge.classes)
+        if not known <= set(self._manifest.labels):
+            raise NotRebuilt(f"classes are in the topics that are not in the version: {sorted(known)}")
+        self._learner.knowledge.reorder([label for label in self._manifest.labels if label in known])
+
+
+def _is_before(offsets: Mapping[str, int], others: Mapping[str, int]) -> bool:
+    """Whether no offset is behind its other, and one is before it."""
+    return offsets != others and all(offset <= others.get(name, 0) for name, offset in offsets.items())
 
 
 def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
@@ -57,12 +114,7 @@ def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
     return sorted(name for name in names if stored.get(name) != rebuilt.get(name))
 
 
-def _read(learner: Learner, read_to: ReadTo, offsets: Mapping[str, int]) -> None:
-    for records in read_to(offsets):
-        learner.learn_many(records, offsets)
-
-
-def _repeat(learner: Learner, recorded: Round, read_to: ReadTo) -> None:
+def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
     learner.begin(recorded.kind)
     done = learner.knowledge.round
     assert done is not None, "begin has begun one"
@@ -76,7 +128,7 @@ def _repeat(learner: Learner, recorded: Round, read_to: ReadTo) -> None:
     try:
         while done.phase is not Phase.READ:
             done.step()
-        _read(learner, read_to, recorded.memory_offsets)
+        reader.read(recorded.memory_offsets)
         while done.step() is not Phase.DONE:
             pass
     except (NonFinite, DataError) as error:

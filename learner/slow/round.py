@@ -197,8 +197,8 @@ class SlowRound:
                     holdout.add_vectors(served, precision, texts, z_ND)
         self.phase = Phase.COMPARE
         following.admit()
-        old = on_holdout(self._fast_head, holdout, self._fast_head.ridge.equations().solve)
-        new = on_holdout(following.head, holdout, following.head.ridge.solve)
+        old = on_holdout(self._fast_head, holdout, self._fast_head.solver())
+        new = on_holdout(following.head, holdout, following.head.solve)
         self.lost, self.won = yield following.unit(partial(changes, old, new))
 
     def _train(self, step: StepPlan) -> None:

@@ -3,6 +3,7 @@
     snapshot                 everything that a learner knows as one value, and its bytes
     persistence              learner -> snapshot -> knowledge
     checkpoint               the files: atomic, fenced by epochs, pruned
+    journal                  what was learnt since a checkpoint
     origin, base_encoder     what a state belongs to, and what is kept of it under other settings
     parts                    the memories by the settings, empty or restored
     lineage                  the rounds that the knowledge came from

@@ -16,18 +16,22 @@ A file survives a kill as soon as it has its name, and a power cut only after fs
 the newest file that was synced is kept, too, and a learner that goes on from it reads the labels since then once more.
 Thereby most files of a stream of versions are removed before they ever reach the disk.
 
-Rejected: one file per part (a kill between two of them mixes two states), and a journal (replaying it needs the
-encoder of that time).
+What is learnt between two checkpoints is in the journal of the first (`learner.state.journal`).
+
+Rejected: one file per part (a kill between two of them mixes two states), and a journal that leads from the beginning
+to now (replaying it needs the encoders of that time).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from learner.errors import CheckpointFailed, CheckpointRefused, CheckpointUnknown, StateRefused
 from learner.failpoints import failpoint
+from learner.labels.sample import Sample
+from learner.state.journal import SUFFIX, Entry, Journal, read_journal
 from learner.state.snapshot import Snapshot, decode, encode
 from wire.errors import StaleEpoch
 from wire.files import DRAFT_SUFFIX, atomic_write
@@ -47,8 +51,15 @@ class CheckpointFile:
     version: int
 
 
+class VersionState(NamedTuple):
+    """What was known when a version was published: a checkpoint, and the samples that were learnt after it."""
+
+    snapshot: Snapshot
+    samples: Sequence[Sample] = ()
+
+
 class Checkpoints:
-    """The checkpoints in one folder, which one learner at a time writes."""
+    """The checkpoints in one folder with their journals, which one learner at a time writes."""
 
     def __init__(self, folder: Path, *, num_newest: int) -> None:
         self._folder = folder
@@ -58,6 +69,9 @@ class Checkpoints:
         """The newest file of this process that is known to be on the disk itself."""
         self.refused: list[str] = []
         """Files that were refused, with the reason."""
+        self.journal: Journal | None = None
+        """The journal of the newest checkpoint of this process, if one was begun."""
+        self._marks: dict[Path, frozenset[tuple[int, int]]] = {}
 
     def write(self, snapshot: Snapshot, *, is_synced: bool = True) -> Path:
         """Writes a snapshot. Afterwards it survives a kill, and with `is_synced` a power cut, too.
@@ -103,39 +117,55 @@ class Checkpoints:
             raise StateRefused(f"{self._folder}: no checkpoint is whole ({'; '.join(self.refused)}). {REMEDY}")
         return None
 
-    def of_version(self, manifest: WeightManifest) -> Snapshot | None:
-        """Returns the state that was published as `manifest`, which the store has; None where its file is gone."""
+    def begin_journal(self, path: Path) -> Journal:
+        """Begins the journal of the checkpoint at `path`, and ends that of the one before. Raises CheckpointFailed."""
+        if self.journal is not None:
+            self._marks[self.journal.path] = frozenset(self.journal.marks)
+            self.journal.close()
+            self.journal = None
+        self.journal = Journal(path.with_suffix(SUFFIX))
+        return self.journal
+
+    def of_version(self, manifest: WeightManifest) -> VersionState | None:
+        """Returns the state that was published as `manifest`, which the store has; None where it is not kept."""
+        mark = (manifest.version, manifest.epoch)
         for entry in self.entries():
-            if entry.version != manifest.version:
+            is_marked = mark in self._marks_of(entry)
+            if entry.version != manifest.version and not is_marked:
                 continue
             try:
                 snapshot = self._read(entry)
             except CheckpointRefused as error:
                 self.refused.append(f"{entry.path.name}: {error}")
                 continue
+            if is_marked:
+                return VersionState(snapshot, _samples_until(mark, read_journal(entry.path.with_suffix(SUFFIX))))
             if is_same(snapshot.facts.pending, manifest):
-                return snapshot
+                return VersionState(snapshot)
         return None
 
     def prune(self, versions: Iterable[int], *, since: int = 0) -> None:
-        """Removes all but the newest few, the newest that was synced, and the newest of each of `versions`.
+        """Removes all but the newest few, the newest that was synced, and the newest that leads to each of `versions`.
 
-        Files that a kill left half written go, too. What is older than the checkpoint of version `since` goes even
-        where it is the newest that was synced.
+        Journals go with their checkpoints, and so do files that a kill left half written. What is older than the
+        checkpoint of version `since` goes even where it is the newest that was synced.
         """
         entries = self.entries()
         needed = set(versions) - {0}
         places = [place for place, entry in enumerate(entries) if since and entry.version == since]
         num_newest = min(self._num_newest, 1 + max(places, default=len(entries)))
-        newest_of = {entry.version: entry.path for entry in reversed(entries)}
+        newest_of: dict[int, Path] = {}
+        for entry in reversed(entries):
+            newest_of |= dict.fromkeys(self._versions_of(entry), entry.path)
         oldest_kept = max(places, default=len(entries))
         kept = {entry.path for entry in entries[:num_newest]}
         kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
         kept |= {path for version, path in newest_of.items() if version in needed}
         for path in self._folder.iterdir():
-            is_ours = path.suffix == DRAFT_SUFFIX or _NAME.fullmatch(path.name) is not None
-            if is_ours and path not in kept:
+            is_ours = path.suffix in (DRAFT_SUFFIX, SUFFIX) or _NAME.fullmatch(path.name) is not None
+            if is_ours and path not in kept and path.with_suffix(".checkpoint") not in kept:
                 path.unlink(missing_ok=True)
+                self._marks.pop(path, None)
 
     def entries(self) -> list[CheckpointFile]:
         """Returns the checkpoints in the folder, newest first."""
@@ -158,6 +188,22 @@ class Checkpoints:
         """Returns the epoch of the last leader that has written here; 0 for none."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
+    def highest_version(self) -> int:
+        """Returns the highest number under which something here was, or was about to be, published; 0 for none."""
+        return max((max(self._versions_of(entry)) for entry in self.entries()), default=0)
+
+    def _versions_of(self, entry: CheckpointFile) -> set[int]:
+        """Returns the versions that the checkpoint and its journal lead to."""
+        return {entry.version, *(version for version, _ in self._marks_of(entry))}
+
+    def _marks_of(self, entry: CheckpointFile) -> Set[tuple[int, int]]:
+        path = entry.path.with_suffix(SUFFIX)
+        if self.journal is not None and path == self.journal.path:
+            return self.journal.marks
+        if path not in self._marks:
+            self._marks[path] = frozenset(each.mark for each in read_journal(path))
+        return self._marks[path]
+
     def _read(self, entry: CheckpointFile) -> Snapshot:
         """Reads a file. Raises CheckpointRefused."""
         try:
@@ -175,6 +221,16 @@ REMEDY: Final = (
     "Start the program that wrote it, or put a good file there; to begin from nothing and learn again what the topics "
     "still have, move all files of this folder elsewhere"
 )
+
+
+def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Sample]:
+    """Returns the samples of the entries up to the one with `mark`."""
+    samples: list[Sample] = []
+    for entry in entries:
+        samples += entry.samples
+        if entry.mark == mark:
+            break
+    return samples
 
 
 def is_same(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:

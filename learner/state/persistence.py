@@ -13,11 +13,11 @@ from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
-from learner.memory.holdout import Holdout
 from learner.state.base_encoder import BaseEncoder
+from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
 from learner.state.origin import OriginChange
-from learner.state.parts import classes_of, fresh_of, holdout_of, replay_of
+from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from wire.records import Lineage, WeightManifest
 
@@ -42,31 +42,26 @@ def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[st
 
 
 def restore_knowledge(
-    snapshot: Snapshot,
-    config: LearnerConfig,
-    base: BaseEncoder,
-    counts: Counter[str],
-    *,
-    like: ServedEncoder,
-    holdout: Holdout | None = None,
+    state: VersionState, config: LearnerConfig, base: BaseEncoder, *, like: ServedEncoder
 ) -> tuple[Knowledge, OriginChange]:
-    """Returns what `snapshot` knew, and what is different from the settings under which it was made.
+    """Returns what was known in `state`, and what is different from the settings under which that was made.
 
-    `like` is served on where its weights are the same. `holdout` stays in use; without one it is that of `snapshot`.
-    A round under way is dropped where it trained another encoder. Raises StateRefused.
+    It has its own counts. `like` is served on where its weights are the same. A round under way is dropped where it
+    trained another encoder. Raises StateRefused.
     """
+    snapshot = state.snapshot
     facts = snapshot.facts
     replay = replay_of(config, facts.replay)
     strata, fast_head, change = base.restore(snapshot, replay.samples(), like=like)
     known = Knowledge(
         config=config,
         base=base,
-        counts=counts,
+        counts=Counter(facts.counts),
         strata=strata,
         fast_head=fast_head,
         classes=classes_of(config, backfill(facts.support, fast_head.ridge.num_by_class)),
         replay=replay,
-        holdout=holdout_of(config, facts.holdout) if holdout is None else holdout,
+        holdout=holdout_of(config, facts.holdout),
         fresh=fresh_of(config, facts.since_round),
         temperature=facts.temperature,
         anchor=None if change.is_rebuilt else facts.anchor,
@@ -76,6 +71,7 @@ def restore_knowledge(
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
         known.resume(facts.round_plan, snapshot.tensors[MEANS])
+    known.learn_many(state.samples, drift_of(config))
     return known, change
 
 

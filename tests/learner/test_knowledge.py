@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from learner.learner import Learner
+from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import SUBJECTS, small_learner
 from tests.learner.streams import answer, feedback, labelled_events, stream, subject_of, text_of
@@ -110,7 +111,7 @@ def test_an_erasure_survives_a_restart_and_a_rollback(learner: Learner) -> None:
     restored = small_learner(trainable_layers=0)
     restored.restore(decode(encode(learner.export(None))))
     assert DIGEST in restored.erased and state(restored) == (False, False)
-    restored.set_aside(old, 1)
+    restored.set_aside(VersionState(old), 1)
     assert state(restored) == (True, True)
     assert [erasure.version for erasure in restored.erased] == [0]
     restored.erase(keep_alive=lambda: None)

@@ -3,6 +3,7 @@ import torch
 
 from learner.learner import Learner
 from learner.slow.round import Phase
+from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import answer, feedback, label_of, stream
@@ -206,7 +207,7 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     snapshot = it.export(None)
     learnt = it.counts["learnt"]
     fed(it, 40, 100)
-    it.set_aside(snapshot, version=3)
+    it.set_aside(VersionState(snapshot), version=3)
     assert it.version == 3 and it.offsets == {"feedback.v1/0": 100}
     assert it.counts["learnt"] == learnt
     assert it.fast_head.ridge.num_samples == learnt + len(it.fast_head.ridge.classes)

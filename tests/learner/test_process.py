@@ -28,7 +28,8 @@ PUBLISHING = (
     "after-blob:1",
     "in-checkpoint:2",
     "before-rename:2",
-    "after-checkpoint:1",
+    "after-checkpoint:2",
+    "after-journal:1",
 )
 """The failpoints of a publication, up to where the store accepts or refuses it. The learner writes its first checkpoint
 when it starts, so that of the publication is the second."""
@@ -168,7 +169,7 @@ def assert_versions_are_what_was_served(children: LearnerProcesses, store: Store
     checkpoints = Checkpoints(children.state_dir, num_newest=3)
     for version in {entry.version for entry in checkpoints.entries()} & set(store.versions.stored()):
         found = checkpoints.of_version(store.versions.manifest(version))
-        assert found is None or found.facts.epoch == store.versions.manifest(version).epoch
+        assert found is None or found.snapshot.facts.epoch == store.versions.manifest(version).epoch
 
 
 def has_reported_all(report: LearnerReport, num_events: int) -> bool:

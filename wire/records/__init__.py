@@ -44,6 +44,7 @@ from wire.records.topics import (
     topic_name,
 )
 from wire.records.weights import (
+    MAX_NEW_CLASSES,
     PSEUDO_LABELS,
     CohortEvaluation,
     Erasure,
@@ -66,6 +67,7 @@ __all__ = [
     "ADDITIVE",
     "CANDIDATE",
     "MAX_EVENT_BYTES",
+    "MAX_NEW_CLASSES",
     "MAX_TEXT_CHARS",
     "NEWEST",
     "NOT_WORSE",

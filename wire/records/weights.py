@@ -151,12 +151,13 @@ class HeadSolution(Record, frozen=True, kw_only=True):
     """How the weights of a head were computed, so that they can be computed again, bit for bit.
 
     The sums of all records below `base` were solved, and the records up to each of `batches` followed in a rank-k
-    update of their own. The last of these offsets are those of the version; where there are none, its sums were solved.
-    `arithmetic` names the library and the instruction set that round the results.
+    update of their own. No label lies between the last of these offsets and those of the version. The weights were
+    divided by `temperature`. `arithmetic` names the library and the instruction set that round the results.
     """
 
     base: dict[str, int] = {}
     batches: tuple[dict[str, int], ...] = ()
+    temperature: float = 0.0
     arithmetic: str = ""
 
 

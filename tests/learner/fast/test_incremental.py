@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from learner.errors import BaseRefused
-from learner.fast.base_solution import BaseSolution, solve_base
+from learner.fast.base_solution import BaseSolution, NormalEquations
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
 from learner.fast.ridge import on_grid
 
@@ -40,7 +40,7 @@ class Stream:
         self.head = IncrementalHead(self.base(), num_memories=M)
 
     def base(self) -> BaseSolution:
-        return solve_base(*self.sums(), PENALTY)
+        return NormalEquations.of(*self.sums(), PENALTY).solve()
 
     def sums(self) -> tuple[Tensor, Tensor]:
         phi_NR = PHI[[text.place for text in self.texts]].double()
@@ -138,7 +138,7 @@ def test_many_classes_of_which_most_have_no_label() -> None:
     num_classes = 2_000
     rows_B = torch.arange(0, num_classes, 20)
     phi_BR = PHI[: len(rows_B)]
-    head = IncrementalHead(solve_base(torch.zeros(R, R), torch.zeros(num_classes, R), PENALTY))
+    head = IncrementalHead(NormalEquations.of(torch.zeros(R, R), torch.zeros(num_classes, R), PENALTY).solve())
     head.learn_many(phi_BR, rows_B)
     exact_RB = torch.linalg.solve(phi_BR.T @ phi_BR + PENALTY * torch.eye(R), phi_BR.T)
     torch.testing.assert_close(head.weights(rows_B)[:, 0], exact_RB.T, rtol=1e-4, atol=1e-5)
@@ -178,7 +178,7 @@ def test_a_base_that_lacks_a_label_is_refused() -> None:
 def test_a_base_of_another_penalty_is_another_head_and_no_mistake() -> None:
     stream = Stream()
     stream.learn([1, 2, 3], 0)
-    head = stream.head.rebased(solve_base(*stream.sums(), 2 * PENALTY), stream.head.num_rows)
+    head = stream.head.rebased(NormalEquations.of(*stream.sums(), 2 * PENALTY).solve(), stream.head.num_rows)
     assert head.num_rows == 0
 
 
@@ -187,4 +187,4 @@ def test_a_base_with_a_nan_is_refused() -> None:
     gram_RR, sums_OR = stream.sums()
     sums_OR[0, 0] = torch.nan
     with pytest.raises(BaseRefused):
-        stream.head.rebased(solve_base(gram_RR, sums_OR, PENALTY), 0)
+        stream.head.rebased(NormalEquations.of(gram_RR, sums_OR, PENALTY).solve(), 0)

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.fast.base_solution import BaseSolution, solve_base
+from learner.fast.base_solution import BaseSolution, NormalEquations
 from learner.fast.incremental import IncrementalHead
-from learner.fast.ridge import on_grid
-from learner.fast.row_delta import CODE_UNIT, MOVED, RowDelta, SentRows, row_delta, row_scales
+from learner.fast.ridge import on_grid, row_scales
+from learner.fast.row_delta import CODE_UNIT, MOVED, RowDelta, SentRows, row_delta
 from model.errors import NonFinite
 from model.quantize import quantize_w8c
 
@@ -26,7 +26,7 @@ def base_of_all() -> BaseSolution:
     rows_N = torch.arange(C).repeat(400)
     phi_NR = texts(rows_N).double()
     sums_CR = torch.zeros(C, R, dtype=torch.float64).index_add_(0, rows_N, phi_NR)
-    return solve_base(phi_NR.T @ phi_NR, sums_CR, 1.0)
+    return NormalEquations.of(phi_NR.T @ phi_NR, sums_CR, 1.0).solve()
 
 
 def test_what_is_left_out_has_hardly_moved_however_many_batches_came() -> None:

@@ -74,3 +74,23 @@ def test_two_encoders_are_kept_apart() -> None:
     assert not torch.equal(before, after)
     holdout.keep([second.key])
     assert torch.equal(holdout.vectors(first, TOPICS)[0], before)
+
+
+def test_features_follow_the_samples() -> None:
+    """They are cached: what came is added, and what went is forgotten with the next `keep`."""
+    served = small_served()
+    holdout = make_holdout(20)
+    phi_NR, rows_N = holdout.features(served, TOPICS)
+    z_ND, expected_N = holdout.vectors(served, TOPICS)
+    assert torch.equal(phi_NR, served.features(z_ND)) and torch.equal(rows_N, expected_N)
+    assert holdout.features(served, TOPICS)[0] is phi_NR
+    holdout.add(labelled(20, 30))
+    z_ND, _ = holdout.vectors(served, TOPICS)
+    assert torch.equal(holdout.features(served, TOPICS)[0], served.features(z_ND)) and len(z_ND) == 30
+    holdout.samples.erase_class(labelled(0, 1)[0].label)
+    holdout.keep([served.key])
+    (cached,) = holdout._features.values()
+    assert cached.texts == [sample.text for sample in holdout.samples.samples()]
+    assert torch.equal(holdout.features(served, TOPICS)[0], cached.phi_NR)
+    holdout.keep(["another"])
+    assert not holdout._features

@@ -28,7 +28,7 @@ def maker() -> CandidateMaker:
 
 def published(maker: CandidateMaker, learner: Learner) -> Candidate:
     candidate = maker.make(learner.knowledge, Stopwatch())
-    learner.rebase(learner.version + 1)
+    learner.version += 1
     maker.adopt(candidate, learner)
     return candidate
 

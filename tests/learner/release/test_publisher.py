@@ -118,7 +118,12 @@ def test_versions_that_may_return_keep_their_checkpoint(rig: PublishRig) -> None
     for last in range(10, 60, 10):
         rig.learn(last - 10, last)
         rig.publish()
-    assert [entry.version for entry in rig.checkpoints.entries()] == [6, 5, 4, 1]
+        rig.publisher.checkpoint_if_due(wait=True)
+    rig.publisher.prune()
+    files = [entry.path for entry in rig.checkpoints.entries()]
+    states = [rig.checkpoints.of_version(rig.store.versions.manifest(version)) for version in (1, 3, 6)]
+    assert [state is None for state in states] == [False, True, False]
+    assert len(files) == 4 and len(list(rig.folder.glob("*.journal"))) == 4
 
 
 def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(rig: PublishRig) -> None:
@@ -127,8 +132,7 @@ def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(rig
     def synced_after(last: int) -> bool:
         rig.learn(last - 10, last)
         rig.now_s += 4.0
-        rig.publisher.publish()
-        rig.publisher.complete(wait=True)
+        rig.publisher.checkpoint()
         return rig.checkpoints.synced == rig.checkpoints.entries()[0].path
 
     assert [synced_after(last) for last in (10, 20, 30, 40, 50)] == [True, False, False, True, False]
@@ -147,23 +151,47 @@ def test_what_is_not_published_for_long_does_not_fill_the_disk(store: Store, tmp
     for last in range(10, 100, 10):
         rig.learn(last - 10, last)
         assert rig.publish() == 0
-        rig.publisher.checkpoint_if_due()
+        rig.publisher.checkpoint_if_due(wait=True)
     assert len(rig.checkpoints.entries()) == 3
     rig.leadership.breaker.trip(StoreUnavailable("nobody is there"))
     for last in range(100, 150, 10):
         rig.learn(last - 10, last)
         rig.now_s += 10.0
-        rig.publisher.checkpoint_if_due()
+        rig.publisher.checkpoint_if_due(wait=True)
     assert len(rig.checkpoints.entries()) == 3
 
 
 def test_a_full_disk_publishes_nothing(rig: PublishRig) -> None:
+    (rig.folder / f"000000001-e1-v1.checkpoint.{os.getpid()}{DRAFT_SUFFIX}").symlink_to("/dev/full")
+    assert (rig.publish(), rig.store.versions.current()) == (0, 0)
+    assert rig.learner.counts["checkpoints_failed"] == 1
+    assert rig.publish() == 2
+
+
+def test_a_journal_on_a_full_disk_publishes_nothing_and_a_checkpoint_follows(rig: PublishRig) -> None:
+    (rig.folder / "000000001-e1-v1.journal").symlink_to("/dev/full")
+    assert rig.publish() == 1
+    rig.learn(0, 30)
+    assert rig.publish() == 1 and rig.learner.counts["checkpoints_failed"] == 1
+    assert rig.publish() == 3 and rig.checkpoints.entries()[0].version == 3
+
+
+def test_a_checkpoint_that_is_written_beside_publications_leads_to_all_versions(rig: PublishRig) -> None:
     rig.publish()
     rig.learn(0, 30)
-    (rig.folder / f"000000002-e1-v2.checkpoint.{os.getpid()}{DRAFT_SUFFIX}").symlink_to("/dev/full")
-    assert (rig.publish(), rig.store.versions.current()) == (1, 1)
-    assert rig.learner.counts["checkpoints_failed"] == 1
+    rig.now_s += 10.0
+    rig.publisher.checkpoint_if_due()  # begins
+    rig.now_s -= 10.0
+    rig.learn(30, 40)
+    assert rig.publish() == 2
+    rig.now_s -= 10.0
+    rig.publisher.checkpoint_if_due(wait=True)
+    rig.learn(40, 50)
     assert rig.publish() == 3
+    for version, last in ((2, 40), (3, 50)):
+        state = rig.checkpoints.of_version(rig.store.versions.manifest(version))
+        assert state is not None and state.snapshot.facts.offsets == {"feedback.v1/0": 30}
+        assert len(state.samples) == last - 30
 
 
 def test_the_process_of_an_old_epoch_is_told_to_stop(rig: PublishRig) -> None:

@@ -3,16 +3,19 @@
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import msgspec
 import pytest
 
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
+from learner.slow.worker import INLINE
+from learner.state.checkpoint import VersionState
 from learner.state.lineage import MAX_ROUNDS, add_round, end_round, record_gap
 from learner.stopwatch import Stopwatch
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import answer, feedback
-from wire.records import Answer, Feedback, Lineage, WeightManifest
+from wire.records import Answer, Feedback, HeadSolution, Lineage, WeightManifest
 
 CHANGED: dict[str, float | str] = {"slow_rate": 1e-4, "replay_samples": 60, "holdout_share": 0.2}
 NUM_EVENTS = 240
@@ -83,6 +86,37 @@ def test_every_order_of_the_topics_leads_to_the_same_bits(topics: Topics, seed: 
     assert differences(manifest, again) == []
 
 
+def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> None:
+    """It is published again and again while labels come, on bases of its own."""
+    rng = random.Random(5)
+    whole = small_learner(**CHANGED)
+    maker = CandidateMaker(small_config(**CHANGED), INLINE)
+    num_batches = set[int]()
+    at = dict.fromkeys(topics, 0)
+    while any(at[name] < len(records) for name, records in topics.items()):
+        name = rng.choice([name for name, records in topics.items() if at[name] < len(records)])
+        end = min(at[name] + rng.randint(1, 9), len(topics[name]))
+        whole.learn_many(topics[name][at[name] : end], at | {name: end})
+        at[name] = end
+        if rng.random() < 0.2:
+            candidate = maker.make(whole.knowledge, Stopwatch(), whole.offsets, anew=rng.random() < 0.1)
+            manifest = manifest_of(candidate, whole, version=1, epoch=1, time_ms=0)
+            if len(manifest.solution.batches) in num_batches:
+                continue
+            num_batches.add(len(manifest.solution.batches))
+            again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 3))
+            assert differences(manifest, again) == []
+    assert len(num_batches) > 3
+
+
+def test_a_version_of_a_program_that_said_nothing_of_the_head_is_not_made_again(topics: Topics) -> None:
+    whole = small_learner(**CHANGED)
+    play(whole, topics, 0)
+    manifest = msgspec.structs.replace(published(whole), solution=HeadSolution())
+    with pytest.raises(NotRebuilt, match="another way"):
+        rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 1))
+
+
 def test_a_version_from_the_midst_of_a_round_is_made_again(topics: Topics) -> None:
     whole = small_learner(**CHANGED)
     for name in sorted(topics):
@@ -107,7 +141,7 @@ def test_what_was_changed_shows(topics: Topics) -> None:
 
 
 def set_aside(learner: Learner) -> None:
-    learner.set_aside(learner.export(None), version=1)
+    learner.set_aside(VersionState(learner.export(None)), version=1)
 
 
 def erase_somebody(learner: Learner) -> None:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from learner.errors import StateRefused
 from learner.learner import Learner
 from learner.memory.replay import Labelled
+from learner.state.checkpoint import VersionState
 from learner.state.snapshot import Snapshot, decode, encode
 from model.errors import WrongConfig
 from serving.weights.loader import Loader
@@ -158,7 +159,7 @@ def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
     it = restored(old, trainable_layers=0)
     it.learn_many(stream(80, 99), {"feedback.v1/0": 99})
     before = taught(trainable_layers=0).export(None)
-    it.set_aside(before, 3)
+    it.set_aside(VersionState(before), 3)
     assert_made_anew_of(it, before)
     assert it.offsets == {"feedback.v1/0": 99} and it.version == 3
 

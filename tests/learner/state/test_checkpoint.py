@@ -16,11 +16,17 @@ from learner.state.snapshot import FORMAT, Snapshot, encode
 from tests.learner.snapshots import manifest, snapshot
 from wire.errors import StaleEpoch
 from wire.files import DRAFT_SUFFIX
+from wire.records import WeightManifest
 
 
 def value_of(snapshot: Snapshot | None) -> float | None:
     """The `value` that a snapshot was made with."""
     return float(snapshot.tensors["head.gram"][0, 0]) if snapshot else None
+
+
+def value_of_version(checkpoints: Checkpoints, version: WeightManifest) -> float | None:
+    state = checkpoints.of_version(version)
+    return value_of(state.snapshot) if state else None
 
 
 def test_a_torn_checkpoint_leaves_the_one_before_it(tmp_path: Path) -> None:
@@ -49,7 +55,7 @@ def test_versions_that_may_return_and_the_newest_are_kept(tmp_path: Path) -> Non
     assert [entry.version for entry in checkpoints.entries()] == [0, 4, 2]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".checkpoint"] * 3 + [".txt"]
     found = checkpoints.of_version(manifest(2))
-    assert found and found.tensors["head.gram"][0, 0] == 2
+    assert found and found.snapshot.tensors["head.gram"][0, 0] == 2
     assert checkpoints.of_version(manifest(3)) is None
 
 
@@ -91,7 +97,7 @@ def test_files_without_an_epoch_in_their_name_are_older_than_all_others(tmp_path
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     for sequence, version in ((41, 0), (42, 7)):
         (tmp_path / f"{sequence:09d}-v{version}.checkpoint").write_bytes(encode(snapshot(version, value=sequence)))
-    assert value_of(checkpoints.newest()) == 42 and value_of(checkpoints.of_version(manifest(7))) == 42
+    assert value_of(checkpoints.newest()) == 42 and value_of_version(checkpoints, manifest(7)) == 42
     assert checkpoints.highest_epoch() == 0
     checkpoints.write(snapshot(8, value=43))
     assert [entry.sequence for entry in checkpoints.entries()] == [43, 42, 41]
@@ -105,7 +111,7 @@ def test_a_leader_that_slept_writes_nothing_over_its_successor(tmp_path: Path) -
     with pytest.raises(StaleEpoch, match="epoch 2 has written; ours is 1"):
         checkpoints.write(snapshot(5, epoch=1, value=3))
     assert value_of(checkpoints.newest()) == 2
-    assert value_of(checkpoints.of_version(manifest(5, epoch=2))) == 2
+    assert value_of_version(checkpoints, manifest(5, epoch=2)) == 2
 
 
 write = st.tuples(st.integers(1, 4), st.integers(0, 3), st.booleans())
@@ -139,7 +145,7 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
         )
         for epoch, version, _ in landed:
             found = checkpoints.of_version(manifest(version, epoch=epoch)) if version else None
-            assert found is None or found.facts.pending == manifest(version, epoch=epoch)
+            assert found is None or found.snapshot.facts.pending == manifest(version, epoch=epoch)
 
 
 @settings(max_examples=30)

@@ -8,6 +8,7 @@ import torch
 from learner.learner import Learner
 from learner.quality.comparison import Anchor
 from learner.state.base_encoder import BaseEncoder
+from learner.state.checkpoint import VersionState
 from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
 from learner.state.snapshot import MEANS, Snapshot
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
@@ -25,7 +26,7 @@ def recalled(snapshot: Snapshot, **changed: Any) -> Any:
     """Returns what the snapshot knew under other settings, with the change that these are."""
     config = small_config(**changed)
     base = BaseEncoder(config, small_strata(), tokenizer())
-    return restore_knowledge(snapshot, config, base, Counter(), like=base.served)
+    return restore_knowledge(VersionState(snapshot), config, base, like=base.served)
 
 
 def test_before_the_first_label_nothing_is_known() -> None:
@@ -58,14 +59,18 @@ def test_what_is_restored_is_what_was_known() -> None:
     assert known.classes.export() == learner.knowledge.classes.export()
 
 
-def test_a_holdout_in_use_stays_in_use() -> None:
+def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
     learner = taught(50, trainable_layers=0)
+    snapshot = snapshot_of(learner, None, epoch=1)
+    learner.unwritten.clear()
+    learner.learn_many(stream(50, 80), {"feedback.v1/0": 80})
     config = small_config(trainable_layers=0)
     base = BaseEncoder(config, small_strata(), tokenizer())
-    snapshot = snapshot_of(learner, None, epoch=1)
-    other = taught(20, trainable_layers=0).holdout
-    known, _ = restore_knowledge(snapshot, config, base, Counter(), like=base.served, holdout=other)
-    assert known.holdout is other
+    known, _ = restore_knowledge(VersionState(snapshot, learner.unwritten), config, base, like=base.served)
+    assert all(torch.equal(known.fast_head.export()[name], sums) for name, sums in learner.fast_head.export().items())
+    assert known.replay.export() == learner.replay.export()
+    assert known.holdout.samples.export() == learner.holdout.samples.export()
+    assert (known.counts["learnt"], known.counts["holdout"]) == (learner.counts["learnt"], learner.counts["holdout"])
 
 
 def in_a_round() -> Learner:

@@ -1,0 +1,49 @@
+"""The samples that the sums of a fast head took in since somebody looked last, for a head that is updated by them.
+
+learn --add--> rows --take--> IncrementalHead        anything else that changes the sums --end--> solve anew
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from learner.fast.incremental import MAX_ROWS
+
+
+class Rows(NamedTuple):
+    """Features and labels of samples. `are_all`: whether the sums have taken in these and nothing else."""
+
+    phi_BR: Tensor
+    labels: list[str]
+    are_all: bool
+
+
+class RowLog:
+    """Holds the last samples, at most MAX_ROWS of them and of one more batch."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, Sequence[str]]] = []
+        self._are_all = True
+
+    def add(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
+        """Adds samples that the sums took in."""
+        self._batches.append((phi_BR[-MAX_ROWS:], labels[-MAX_ROWS:]))
+        self._are_all = self._are_all and len(labels) <= MAX_ROWS
+        while sum(len(batch) for _, batch in self._batches[1:]) > MAX_ROWS:
+            del self._batches[0]
+            self._are_all = False
+
+    def end(self) -> None:
+        """Takes note that the sums have changed in another way: the samples so far may be in them no longer."""
+        self._batches = []
+        self._are_all = False
+
+    def take(self, num_features: int) -> Rows:
+        """Returns what was added since the last call."""
+        batches, are_all = self._batches, self._are_all
+        self._batches = []
+        self._are_all = True
+        phi_BR = torch.cat([torch.empty(0, num_features), *(phi_BR for phi_BR, _ in batches)])
+        return Rows(phi_BR, [label for _, labels in batches for label in labels], are_all)

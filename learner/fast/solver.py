@@ -1,0 +1,116 @@
+"""Solves the head after every few labels: by rank-k updates, on a base that is solved anew from the sums now and then.
+
+    FastHead --sums, every MAX_ROWS / 2 labels or MAX_BATCHES / 2 versions--> base, solved beside, used when it is there
+             --rows of each version since the base--> weights
+
+The weights are a function of the sums at the base and of the batches of rows since, each in an order of its own. So the
+offsets of the base and of each batch (`HeadSolution`) are all that is needed to compute the same weights again, bit for
+bit (`learner.release.rebuild`); how they were computed before the base does not matter.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from learner.fast.base_solution import BaseSolution
+from learner.fast.fast_head import FastHead
+from learner.fast.incremental import MAX_ROWS, IncrementalHead
+from learner.fast.row_log import RowLog, Rows
+from wire.records import HeadSolution
+
+MAX_BATCHES: Final = 16
+"""The most batches since the base: each is named in the manifest."""
+
+ARITHMETIC: Final = f"torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+"""What decides how results are rounded."""
+
+
+class UpdateBatch(NamedTuple):
+    """What was learnt until `offsets`: features, and the rows of the classes."""
+
+    offsets: dict[str, int]
+    phi_BR: Tensor
+    rows_B: Tensor
+
+
+class NextBase(NamedTuple):
+    """A base that is being solved, of the sums below `offsets`, which hold the first `num_batches` batches."""
+
+    solved: Future[BaseSolution]
+    offsets: dict[str, int]
+    num_batches: int
+
+
+class HeadSolver:
+    """Solves one fast head at a time; bases beside, in `executor` (None: when they are needed).
+
+    `rows` are what was learnt between the last weights and those before.
+    """
+
+    def __init__(self, executor: Executor | None = None) -> None:
+        self._executor = executor
+        self._log: RowLog | None = None
+        self._head: IncrementalHead | None = None
+        self._base: dict[str, int] = {}
+        self._batches: list[UpdateBatch] = []
+        self._next: NextBase | None = None
+        self.rows = Rows(torch.empty(0, 0), [], are_all=False)
+
+    @property
+    def solution(self) -> HeadSolution:
+        """Says how the last weights were computed."""
+        batches = tuple(batch.offsets for batch in self._batches)
+        return HeadSolution(base=self._base, batches=batches, arithmetic=ARITHMETIC)
+
+    def solve(self, fast_head: FastHead, offsets: Mapping[str, int], *, anew: bool = False) -> Tensor:
+        """Returns weights_CR of what `fast_head` has learnt, which is everything below `offsets`."""
+        self.rows = fast_head.log.take(fast_head.served.config.head_features)
+        self._take_next_base()
+        head = self._head
+        if anew or head is None or fast_head.log is not self._log or not self._has_room(head):
+            self._log = fast_head.log
+            self._next = None
+            head = self._begin(fast_head.ridge.equations().solve(), dict(offsets), [])
+        elif self.rows.labels:
+            batch = UpdateBatch(dict(offsets), *_in_order(self.rows, fast_head))
+            self._batches.append(batch)
+            head.learn_many(batch.phi_BR, batch.rows_B)
+        self._ask_for_next_base(head, fast_head)
+        rows_C = torch.arange(len(fast_head.ridge.classes))
+        return fast_head.finisher()(head.weights(rows_C).flatten(0, 1))
+
+    def _has_room(self, head: IncrementalHead) -> bool:
+        num_rows = head.num_rows + len(self.rows.labels)
+        num_batches = len(self._batches) + bool(self.rows.labels)
+        return self.rows.are_all and num_rows <= MAX_ROWS and num_batches <= MAX_BATCHES
+
+    def _begin(self, base: BaseSolution, offsets: dict[str, int], batches: list[UpdateBatch]) -> IncrementalHead:
+        """Goes on from `base`, with the batches since."""
+        self._head = IncrementalHead(base)
+        self._base = offsets
+        self._batches = batches
+        for batch in batches:
+            self._head.learn_many(batch.phi_BR, batch.rows_B)
+        return self._head
+
+    def _ask_for_next_base(self, head: IncrementalHead, fast_head: FastHead) -> None:
+        is_time = head.num_rows > MAX_ROWS // 2 or len(self._batches) > MAX_BATCHES // 2
+        if self._executor is not None and self._next is None and is_time:
+            solved = self._executor.submit(fast_head.ridge.equations().solve)
+            self._next = NextBase(solved, self._batches[-1].offsets, len(self._batches))
+
+    def _take_next_base(self) -> None:
+        if self._next is not None and self._next.solved.done():
+            solved, offsets, num_batches = self._next
+            self._next = None
+            self._begin(solved.result(), offsets, self._batches[num_batches:])
+
+
+def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Tensor]:
+    """Returns the rows in an order that depends on nothing but the rows: by class, then by their bytes."""
+    rows_B = fast_head.ridge.rows_of(rows.labels).tolist()
+    order = sorted(range(len(rows_B)), key=lambda place: (rows_B[place], rows.phi_BR[place].numpy().tobytes()))
+    return rows.phi_BR[order], torch.tensor([rows_B[place] for place in order])

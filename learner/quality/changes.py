@@ -1,0 +1,161 @@
+"""What a version names differently from the reference of the rollout, on the labelled events that came last.
+
+    features, labels of new events --newest published head, reference--> who named them rightly, before they are learnt
+                                   --ring of the last events--> candidate, reference --> changed names
+
+On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
+events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
+once (`rollout.paired_rule`, rule A). Events are counted under one encoder; with the next one, the ring begins anew.
+
+Shapes: N events in the ring, B new events, R features, C classes.
+"""
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from learner.fast.row_log import Rows
+from learner.quality.comparison import best_rows
+from learner.quality.evaluation import ScoredVersion
+from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
+
+MAX_EVENTS: Final = 2_000
+"""Most events in the ring."""
+
+MAX_BYTES: Final = 32 << 20
+"""Most bytes of features in the ring, which bounds the events where a head has many features."""
+
+NOT_COUNTED: Final = 2
+"""Stands in place of a difference where the event is not named as a class that the reference lacks."""
+
+
+class Reference(NamedTuple):
+    """The version that candidates are compared with, by its number."""
+
+    number: int
+    version: ScoredVersion
+
+
+class RecentEvents:
+    """A ring of labelled events under one encoder, and how `reference` names them."""
+
+    def __init__(self, num_features: int) -> None:
+        self._max_events = min(MAX_EVENTS, MAX_BYTES // (4 * num_features))
+        self._phi_NR = torch.zeros(self._max_events, num_features)
+        self._labels = [""] * self._max_events
+        self._differences_N = torch.full((self._max_events,), NOT_COUNTED)
+        self._referred_N = torch.full((self._max_events,), -1)  # rows of the reference
+        self._encoder = ""
+        self._num_added = 0
+        self._reference: Reference | None = None
+
+    def refer_to(self, reference: Reference | None) -> None:
+        """Compares with `reference` from now on (None: with nothing)."""
+        if reference is self._reference:
+            return
+        self._reference = reference
+        self._differences_N.fill_(NOT_COUNTED)
+        if reference is not None and reference.version.served.key == self._encoder:
+            self._referred_N[: len(self)] = _named(reference.version, self._phi_NR[: len(self)])
+
+    def add(self, rows: Rows, encoder: str, newest: ScoredVersion | None) -> None:
+        """Adds events under `encoder`. `newest` is the version published last, which has not learnt them."""
+        if encoder != self._encoder:
+            self._encoder = encoder
+            self._num_added = 0
+        phi_BR = rows.phi_BR[-self._max_events :]
+        labels = rows.labels[-self._max_events :]
+        places_B = (self._num_added + torch.arange(len(labels))) % self._max_events
+        self._num_added += len(labels)
+        self._phi_NR[places_B] = phi_BR
+        for place, label in zip(places_B.tolist(), labels, strict=True):
+            self._labels[place] = label
+        self._differences_N[places_B] = NOT_COUNTED
+        reference = self._reference
+        if reference is None or reference.version.served.key != encoder or not labels:
+            return
+        referred_B = _named(reference.version, phi_BR)
+        self._referred_N[places_B] = referred_B
+        if newest is not None and newest.served.key == encoder:
+            self._differences_N[places_B] = _differences(newest, reference.version, phi_BR, referred_B, labels)
+
+    def forget(self) -> None:
+        """Forgets all events: somebody was erased."""
+        self._num_added = 0
+        self._phi_NR.zero_()
+        self._labels = [""] * self._max_events
+
+    def changes(self, version: ScoredVersion) -> NameChanges:
+        """Returns what `version` names differently from the reference; nothing where there is none to compare with."""
+        reference = self._reference
+        num = len(self)
+        if reference is None or not num or not version.classes:
+            return NameChanges()
+        if not version.served.key == reference.version.served.key == self._encoder:
+            return NameChanges()
+        named_N = _named(version, self._phi_NR[:num])
+        is_new_C = _is_new(version, reference.version)
+        is_new_N = is_new_C[named_N]
+        old_N = _rows_in(version, reference.version.classes)[self._referred_N[:num]]
+        differences_N = self._differences_N[:num]
+        labels_N = _rows_in(version, self._labels[:num])[:num]
+        texts_C = named_N.bincount(minlength=len(is_new_C))
+        labels_C = labels_N[labels_N >= 0].bincount(minlength=len(is_new_C))
+        return NameChanges(
+            reference=reference.number,
+            texts=num,
+            between_old=int(((named_N != old_N) & ~is_new_N).sum()),
+            to_new=int(is_new_N.sum()),
+            wins=int((differences_N == 1).sum()),
+            ties=int((differences_N == 0).sum()),
+            losses=int((differences_N == -1).sum()),
+            new_classes=_new_classes(version.classes, is_new_C, texts_C, labels_C),
+            labels=num,
+        )
+
+    def __len__(self) -> int:
+        return min(self._num_added, self._max_events)
+
+
+def _named(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
+    """Returns the row that the version names for each event; -1 while it knows no class."""
+    return best_rows(version.head.logits_of(phi_BR, len(version.classes))).clamp(min=-1)
+
+
+def _rows_in(version: ScoredVersion, labels: list[str] | tuple[str, ...]) -> Tensor:
+    """Returns the row of each label in `version`, -1 where it has none, and one more -1, for no label."""
+    rows = {label: row for row, label in enumerate(version.classes)}
+    return torch.tensor([*(rows.get(label, -1) for label in labels), -1])
+
+
+def _is_new(version: ScoredVersion, reference: ScoredVersion) -> Tensor:
+    """Returns whether the reference lacks each class of `version`, bool [C]."""
+    known = set(reference.classes)
+    return torch.tensor([label not in known for label in version.classes], dtype=torch.bool)
+
+
+def _differences(
+    newest: ScoredVersion, reference: ScoredVersion, phi_BR: Tensor, referred_B: Tensor, labels: list[str]
+) -> Tensor:
+    """Returns newest right less reference right, where `newest` names a class that the reference lacks."""
+    if not newest.classes:
+        return torch.full((len(labels),), NOT_COUNTED)
+    named_B = _named(newest, phi_BR)
+    labels_B = _rows_in(newest, labels)[: len(labels)]
+    old_labels_B = _rows_in(reference, labels)[: len(labels)]
+    differences_B = (named_B == labels_B).long() - ((referred_B == old_labels_B) & (referred_B >= 0)).long()
+    differences_B[~_is_new(newest, reference)[named_B]] = NOT_COUNTED
+    return differences_B
+
+
+def _new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:
+    """Returns the new classes that a text is named or labelled as, those of most texts first."""
+    found = [
+        NewClass(label=label, texts=texts, labels=num_labels)
+        for label, is_new, texts, num_labels in zip(
+            classes, is_new_C.tolist(), texts_C.tolist(), labels_C.tolist(), strict=True
+        )
+        if is_new and (texts or num_labels)
+    ]
+    return tuple(sorted(found, key=lambda each: (-each.texts, each.label))[:MAX_NEW_CLASSES])

@@ -1,0 +1,77 @@
+"""When the next attempt to publish may be made: an interval after the last one, or a pause after a failure.
+
+A failure that comes again is counted each time and logged once. It tells the circuit breaker that the store is away,
+and the cache which tensors the store may have lost.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from learner.config import LearnerConfig
+from learner.errors import CheckpointFailed
+from learner.export import StoredTensor
+from learner.leadership import Leadership
+from learner.release.tensors import TensorCache
+from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
+
+log = structlog.get_logger("learner")
+
+
+class Attempts:
+    """Belongs to the learner's thread. `tensors` are those of the last attempt."""
+
+    def __init__(
+        self,
+        counts: Counter[str],
+        leadership: Leadership,
+        cache: TensorCache,
+        *,
+        config: LearnerConfig,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._counts = counts
+        self._leadership = leadership
+        self._cache = cache
+        self._config = config
+        self._clock_s = clock_s
+        self._not_before_s = 0.0
+        self._last_failure = ""
+        self.tensors: Mapping[str, StoredTensor] = {}
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether interval and pause are over, and the store is not known to be away."""
+        return self._clock_s() >= self._not_before_s and self._leadership.breaker.allows_requests
+
+    def begin(self) -> None:
+        """An attempt begins now."""
+        self._not_before_s = self._clock_s() + self._config.publish_interval_s
+
+    def hasten(self) -> None:
+        """Ends the interval."""
+        self._not_before_s = 0.0
+
+    def succeed(self) -> None:
+        """The attempt has succeeded: the next failure is a new one."""
+        self._last_failure = ""
+
+    def fail(self, error: Exception) -> None:
+        """The attempt has failed: the next one comes after a pause."""
+        reason = type(error).__name__
+        name = "checkpoints_failed" if isinstance(error, CheckpointFailed) else "publications_failed"
+        self._counts[name] += 1
+        self.note(error)
+        self._not_before_s = self._clock_s() + 1e-3 * self._config.retry_backoff_ms
+        if reason != self._last_failure:
+            log.warning("publish_failed", reason=reason, detail=str(error))
+        self._last_failure = reason
+
+    def note(self, error: Exception) -> None:
+        """Takes note of what the error says about the store."""
+        if isinstance(error, StoreUnavailable):
+            self._leadership.breaker.trip(error)
+        elif isinstance(error, BlobCorrupt | NotFound):
+            self._cache.suspect(self.tensors)

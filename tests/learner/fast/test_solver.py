@@ -1,0 +1,111 @@
+"""The weights after rank-k updates are those of the sums, and follow from where the sums were solved, bit for bit."""
+
+import random
+
+import torch
+
+from learner.fast.fast_head import FastHead
+from learner.fast.incremental import MAX_ROWS
+from learner.fast.solver import ARITHMETIC, MAX_BATCHES, HeadSolver
+from learner.memory.replay import Labelled
+from learner.slow.worker import INLINE
+from tests.learner.small_learner import labelled, small_served
+
+SERVED = small_served()
+
+
+def head_of(samples: list[Labelled]) -> FastHead:
+    head = FastHead(SERVED, penalty=1e-4)
+    learn(head, samples)
+    return head
+
+
+def learn(head: FastHead, samples: list[Labelled]) -> None:
+    head.admit_all(sample.label for sample in samples)
+    head.learn_many(samples)
+
+
+def test_updates_lead_to_the_weights_of_the_sums() -> None:
+    head = head_of(labelled(0, 60))
+    solver = HeadSolver()
+    solver.solve(head, {"feedback.v1/0": 60})
+    for last in (61, 75, 90):
+        learn(head, labelled(head.ridge.num_samples, last))
+        weights_CR = solver.solve(head, {"feedback.v1/0": last})
+        torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
+    assert solver.solution.base == {"feedback.v1/0": 60} and solver.solution.arithmetic == ARITHMETIC
+    assert [batch["feedback.v1/0"] for batch in solver.solution.batches] == [61, 75, 90]
+    assert solver.rows.labels == [sample.label for sample in labelled(75, 90)]
+
+
+def test_the_order_of_a_batch_and_what_came_before_the_base_change_no_bit() -> None:
+    samples = labelled(0, 90)
+    heads = [head_of(samples[:50]), head_of(samples[:20])]
+    solvers = [HeadSolver(), HeadSolver()]
+    solvers[1].solve(heads[1], {})  # another base before
+    shuffled = samples[20:50]
+    random.Random(0).shuffle(shuffled)
+    heads[1].learn_many(shuffled)
+    for solver, head in zip(solvers, heads, strict=True):
+        solver.solve(head, {"a": 50}, anew=True)
+    for first, last in ((50, 70), (70, 90)):
+        heads[0].learn_many(samples[first:last])
+        backwards = samples[first:last][::-1]
+        heads[1].learn_many(backwards[:7])
+        heads[1].learn_many(backwards[7:])
+        weights = [solver.solve(head, {"a": last}) for solver, head in zip(solvers, heads, strict=True)]
+    assert torch.equal(*weights) and solvers[0].solution == solvers[1].solution
+
+
+def test_the_sums_are_solved_anew_where_updates_do_not_lead_to_them() -> None:
+    head = head_of(labelled(0, 40))
+    solver = HeadSolver()
+    solver.solve(head, {"a": 1})
+    head.unlearn_many(labelled(0, 5))
+    assert torch.equal(solver.solve(head, {"a": 2}), head.solve())
+    assert solver.solution.base == {"a": 2}
+    learn(head, [labelled(7, 8)[0]] * (MAX_ROWS + 1))
+    solver.solve(head, {"a": 3})
+    assert solver.solution.base == {"a": 3}
+    other = head_of(labelled(0, 10))
+    assert torch.equal(solver.solve(other, {"a": 4}), other.solve())
+
+
+def test_batches_are_bounded_and_nothing_learnt_is_no_batch() -> None:
+    head = head_of(labelled(0, 40))
+    solver = HeadSolver()
+    solver.solve(head, {"a": 0})
+    for number in range(MAX_BATCHES):
+        learn(head, labelled(40 + number, 41 + number))
+        solver.solve(head, {"a": 1 + number})
+        solver.solve(head, {"a": 100 + number})
+    assert len(solver.solution.batches) == MAX_BATCHES
+    learn(head, labelled(80, 81))
+    solver.solve(head, {"a": 999})
+    assert solver.solution.base == {"a": 999} and not solver.solution.batches
+
+
+def test_bases_that_are_solved_beside_lead_to_the_same_weights() -> None:
+    """The next base is used one version later; then the batches since follow it."""
+    head = head_of(labelled(0, 40))
+    solver = HeadSolver(INLINE)
+    bases = set()
+    for last in range(40, 400, 12):
+        learn(head, labelled(last, last + 12))
+        weights_CR = solver.solve(head, {"a": last})
+        torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
+        bases.add(solver.solution.base["a"])
+        assert len(solver.solution.batches) <= MAX_BATCHES // 2 + 1
+    assert len(bases) == 4
+
+    again = head_of(labelled(0, solver.solution.base["a"] + 12))
+    replayed = HeadSolver()
+    replayed.solve(again, solver.solution.base)
+    for offsets in solver.solution.batches:
+        learn(again, labelled(offsets["a"], offsets["a"] + 12))
+        last_CR = replayed.solve(again, offsets)
+    assert torch.equal(last_CR, weights_CR) and replayed.solution == solver.solution
+
+
+def test_a_head_that_knows_nothing_has_no_rows() -> None:
+    assert HeadSolver().solve(FastHead(SERVED, penalty=1e-4), {}).shape == (0, 96)

@@ -1,0 +1,107 @@
+"""What a candidate names differently from the reference is counted on the events that came last."""
+
+import torch
+
+from learner.export import export_head
+from learner.fast.row_log import Rows
+from learner.quality.changes import MAX_BYTES, RecentEvents, Reference
+from learner.quality.evaluation import ScoredVersion
+from tests.learner.small_learner import CONFIG, small_served
+from wire.records import NameChanges, NewClass
+
+SERVED = small_served()
+NUM_FEATURES = CONFIG.head_features
+
+
+def version(**feature_of: int) -> ScoredVersion:
+    """Names the class whose feature is the largest."""
+    weights_CR = torch.zeros(len(feature_of), NUM_FEATURES)
+    for row, place in enumerate(feature_of.values()):
+        weights_CR[row, place] = 1.0
+    head = SERVED.head(export_head(CONFIG, weights_CR, temperature=1.0))
+    return ScoredVersion(SERVED, head, tuple(feature_of), weights_CR, {})
+
+
+def events(*places: int, labels: str) -> Rows:
+    phi_BR = torch.zeros(len(places), NUM_FEATURES)
+    for row, place in enumerate(places):
+        phi_BR[row, place] = 1.0
+    return Rows(phi_BR, labels.split(), are_all=True)
+
+
+OLD = version(a=0, b=1)
+WITH_C = version(a=0, b=1, c=2)
+
+
+def recent(reference: ScoredVersion = OLD) -> RecentEvents:
+    ring = RecentEvents(NUM_FEATURES)
+    ring.refer_to(Reference(7, reference))
+    return ring
+
+
+def test_names_of_old_classes_and_of_new_ones_are_told_apart() -> None:
+    ring = recent()
+    ring.add(events(0, 1, 1, 2, 2, labels="a b b c c"), SERVED.key, OLD)
+    assert ring.changes(WITH_C) == NameChanges(
+        reference=7, texts=5, to_new=2, labels=5, new_classes=(NewClass(label="c", texts=2, labels=2),)
+    )
+
+
+def test_the_rows_of_classes_may_lie_in_another_order() -> None:
+    ring = recent()
+    ring.add(events(0, 1, 1, labels="a b b"), SERVED.key, OLD)
+    assert ring.changes(version(b=1, a=0)).between_old == 0
+    assert ring.changes(version(b=0, a=1)).between_old == 3
+
+
+def test_events_that_are_named_as_new_are_judged_before_they_are_learnt() -> None:
+    ring = recent()
+    ring.add(events(2, 2, labels="c c"), SERVED.key, OLD)  # the newest version does not know the class
+    assert (ring.changes(WITH_C).wins, ring.changes(WITH_C).ties, ring.changes(WITH_C).losses) == (0, 0, 0)
+    ring.add(events(2, 2, 2, 0, labels="c c d a"), SERVED.key, WITH_C)
+    found = ring.changes(WITH_C)
+    assert (found.wins, found.ties, found.losses) == (2, 1, 0)
+    mixed = events(2, labels="a")
+    mixed.phi_BR[0, 0] = 0.5  # the reference, which lacks the class, is right
+    ring.add(mixed, SERVED.key, WITH_C)
+    assert ring.changes(WITH_C).losses == 1
+
+
+def test_another_reference_counts_from_its_beginning() -> None:
+    ring = recent()
+    ring.add(events(2, 0, labels="c a"), SERVED.key, WITH_C)
+    assert ring.changes(WITH_C).wins == 1
+    ring.refer_to(Reference(9, WITH_C))
+    assert ring.changes(WITH_C) == NameChanges(reference=9, texts=2, labels=2)
+    ring.refer_to(None)
+    assert ring.changes(WITH_C) == NameChanges()
+
+
+def test_events_under_another_encoder_are_forgotten() -> None:
+    ring = recent()
+    ring.add(events(0, 1, labels="a b"), SERVED.key, OLD)
+    ring.add(events(1, labels="b"), "another", OLD)
+    assert len(ring) == 1 and ring.changes(WITH_C) == NameChanges()
+
+
+def test_what_is_forgotten_is_not_counted() -> None:
+    ring = recent()
+    ring.add(events(0, 1, labels="a b"), SERVED.key, OLD)
+    ring.forget()
+    assert not len(ring) and ring.changes(WITH_C) == NameChanges()
+
+
+def test_a_reference_without_classes_names_nothing() -> None:
+    ring = recent(version())
+    ring.add(events(0, 1, labels="a b"), SERVED.key, version())
+    found = ring.changes(OLD)
+    assert (found.between_old, found.to_new, len(found.new_classes)) == (0, 2, 2)
+
+
+def test_the_ring_is_bounded() -> None:
+    ring = RecentEvents(MAX_BYTES // 16)  # room for four
+    for number in range(6):
+        ring.add(Rows(torch.full((1, MAX_BYTES // 16), float(number)), [str(number)], are_all=True), "key", None)
+    assert len(ring) == 4
+    ring.add(Rows(torch.ones(9, MAX_BYTES // 16), ["x"] * 9, are_all=True), "key", None)
+    assert len(ring) == 4

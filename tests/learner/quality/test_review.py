@@ -1,0 +1,57 @@
+"""Temperature and precisions are measured now and then, a unit at a time, and hold for the versions after it."""
+
+from learner.quality.review import REVIEW_S
+from learner.release.candidate import Candidate, CandidateMaker
+from learner.stopwatch import Stopwatch
+from tests.learner.small_learner import small_config, small_learner
+from tests.learner.streams import stream
+
+
+def reviewed(maker: CandidateMaker, candidate: Candidate) -> bool:
+    """Whether the precisions that the next version gets are not those of `candidate`."""
+    return maker._review.precisions != candidate.precisions
+
+
+def test_a_new_encoder_is_measured_before_its_first_version() -> None:
+    learner = small_learner(trainable_layers=0)
+    learner.learn_many(stream(0, 40), {})
+    candidate = CandidateMaker(small_config()).make(learner.knowledge, Stopwatch(), anew=False)
+    assert [precision.name for precision in candidate.precisions] == ["int8", "int4"]
+    assert candidate.precisions[0].accuracy > 0 and candidate.probes
+
+
+def test_a_review_is_done_a_unit_at_a_time_after_a_while() -> None:
+    learner = small_learner(trainable_layers=0)
+    learner.learn_many(stream(0, 10), {})
+    maker = CandidateMaker(small_config())
+    maker.review(learner.knowledge, 0.0)  # nothing was published yet
+    first = maker.make(learner.knowledge, Stopwatch())
+    maker.adopt(first, learner)
+    learner.learn_many(stream(10, 300), {})
+    second = maker.make(learner.knowledge, Stopwatch(), anew=False)
+    assert second.precisions == first.precisions and second.solution.temperature == first.solution.temperature
+    maker.adopt(second, learner)
+    learner.knowledge.calibrate(0.5)
+    units = 0
+    while not reviewed(maker, second):
+        maker.review(learner.knowledge, 1.0)
+        units += 1
+    assert units > 2 and learner.knowledge.temperature != 0.5
+    before = maker._review.precisions
+    learner.learn_many(stream(300, 600), {})
+    for _ in range(units + 2):
+        maker.review(learner.knowledge, 1.0 + REVIEW_S / 2)
+    assert maker._review.precisions == before
+
+
+def test_a_review_of_another_encoder_is_not_begun() -> None:
+    learner = small_learner(trainable_layers=0)
+    learner.learn_many(stream(0, 40), {})
+    maker = CandidateMaker(small_config())
+    maker.adopt(maker.make(learner.knowledge, Stopwatch()), learner)
+    served = learner.fast_head.served
+    learner.knowledge.fast_head = learner.fast_head.successor(served.with_top({}))
+    temperature = learner.knowledge.temperature
+    for _ in range(9):
+        maker.review(learner.knowledge, 1.0)
+    assert learner.knowledge.temperature == temperature

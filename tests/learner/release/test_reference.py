@@ -1,0 +1,55 @@
+"""The manifest of a version says what it names differently from the reference of the rollout."""
+
+import msgspec
+import pytest
+
+from tests.learner.publish_rig import PublishRig
+from wire.records import Arm, RolloutPlan
+
+pytestmark = pytest.mark.live
+
+
+def refer_to(rig: PublishRig, version: int) -> None:
+    plan = rig.store.plans.read()
+    arms = (Arm(name="stable", version=version, share=1.0),)
+    rig.store.plans.write(
+        RolloutPlan(revision=plan.revision + 1 if plan else 1, salt="s", arms=arms, reference=version)
+    )
+    rig.now_s += 10.0
+    rig.publisher.prune()  # reads the plan
+
+
+def test_without_a_reference_nothing_is_compared(rig: PublishRig) -> None:
+    rig.learn(0, 40)
+    assert rig.store.versions.manifest(rig.publish()).changes.reference == 0
+
+
+def test_a_version_is_compared_with_the_reference_on_the_last_events(rig: PublishRig) -> None:
+    rig.publish()
+    rig.learn(0, 40)
+    assert rig.publish() == 2
+    refer_to(rig, 2)
+    rig.learn(40, 80)
+    changes = rig.store.versions.manifest(rig.publish()).changes
+    assert changes.reference == 2 and changes.texts == changes.labels > 60
+    assert changes.between_old <= changes.texts // 4 and not changes.to_new and not changes.new_classes
+    refer_to(rig, 1)  # which knows no class
+    rig.learn(80, 90)
+    changes = rig.store.versions.manifest(rig.publish()).changes
+    assert changes.reference == 1 and changes.to_new == changes.texts and changes.new_classes and changes.wins > 0
+
+
+def test_a_reference_of_another_encoder_or_one_that_is_gone_is_none(rig: PublishRig) -> None:
+    rig.learn(0, 40)
+    manifest = rig.store.versions.manifest(rig.publish())
+    known = rig.learner.knowledge
+    finder = rig.publisher._reference
+    assert finder.find(7, known) is None and finder.find(0, known) is None
+    found = finder.find(1, known)
+    assert found is not None and finder.find(1, known) is found
+    others = tuple(
+        msgspec.structs.replace(tensor, digest="0" * 64) if tensor.name.startswith("layers") else tensor
+        for tensor in manifest.tensors
+    )
+    other = msgspec.structs.replace(manifest, tensors=others)
+    assert rig.publisher._maker.stored(other, known, rig.store.blobs) is None
