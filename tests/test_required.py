@@ -1,7 +1,10 @@
 """Tests that a required need is not skipped."""
 
+import re
+
 import pytest
 
+from services.versions import ROOT
 from tests.required import REQUIRE, missing, required
 
 
@@ -21,3 +24,9 @@ def test_and_fails_it_where_it_is_required(monkeypatch: pytest.MonkeyPatch, valu
 def test_a_name_that_no_test_asks_for_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="kafkaa"):
         required("kafkaa")
+
+
+def test_only_clinc150_may_be_missing_where_everything_is_installed() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    values = re.findall(r"export LIFELONG_REQUIRE=(\S+)", script)
+    assert [required(value) for value in values] == [required("all"), required("all") - {"clinc150"}]
