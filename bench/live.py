@@ -7,7 +7,6 @@ Labels come 1 to 4 s after their answer, and nothing is set otherwise than by de
 an hour.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +23,8 @@ from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
 from services.demo.command import system_of
 
-TIMEOUTS = Timeouts(learn_s=30.0, judge_s=math.inf)
-"""The end of the stream is waited for a while, and nothing is promoted by hand."""
+TIMEOUTS = Timeouts(learn_s=30.0)
+"""The end of the stream is waited for a while."""
 
 RATIO_GOALS = {FULL_RATE: 0.90, 20.0: 1.0}
 """The lowest ratio to the oracle, domain by domain, by events a second."""

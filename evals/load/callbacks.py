@@ -17,7 +17,8 @@ class Timeouts:
     rest_s: float = 480.0
     """Limits the wait for the learner's rehearsal after the last stage."""
     judge_s: float = 1.0
-    """The time that the controller has to judge the current version; after it the player promotes that version."""
+    """The time that the controller has to make the current version the stable one; after it the player goes on, or
+    promotes that version."""
     quiet_s: float = 5.0
     """A learner that has published nothing for so long has learned all that there is."""
     poll_interval_s: float = 0.5

@@ -3,7 +3,8 @@
     last label in its topic --> current version has learned it --> stable version has --> every replica follows
 
 No more labels come now, so nothing can judge the version that learned the last of them: it would stay a candidate for
-good. The demo then promotes it, as an operator would, and says so.
+good. After a stage that is tested by itself the demo promotes it, as an operator would, and says so. At the end of a
+stream without pauses it keeps the share that it has: there nothing is promoted by hand.
 
 Labels of the holdout and repeated labels make no new version. So where no version follows for a while, the current one
 has learned all that there is. After the last stage the learner has time to rehearse; that is waited for too.
@@ -36,6 +37,8 @@ class Settler:
     timeouts: Timeouts
     meanwhile: Callable[[], None]
     every_s: float
+    promotes: bool
+    """Whether a version that nobody can judge any more is promoted by hand."""
 
     def settle(self, stage: str) -> None:
         """Returns when all labels are live, or when a timeout ends; says what was not learned."""
@@ -104,6 +107,9 @@ class Settler:
             return False
         if snapshot.stable == current.version:
             return snapshot.is_rolled_out
+        if age_s >= self.timeouts.judge_s and not self.promotes:
+            self.callbacks.say(f"no label is left to judge version {current.version} by: it keeps the share it has")
+            return True
         if age_s >= self.timeouts.judge_s:
             self.callbacks.say(f"no label is left to judge version {current.version} by: promoted by the demo")
             self.callbacks.promote(current.version)

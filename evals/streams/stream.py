@@ -25,6 +25,9 @@ STRETCHED_S = 15.0
 """A largest stage that would last less than `SHORT_STAGE_S` at the full rate is stretched to `STRETCHED_S`, so that its
 own labels come back while it is played."""
 
+DESK_S = 80.0
+"""The seconds over which the arrivals of a stream without pauses are spread."""
+
 DECISIONS_PER_STAGE = 4
 MIN_LABELS = 8
 
@@ -69,7 +72,12 @@ class Stream:
 
     @property
     def default_rate(self) -> float:
-        """Events a second: 200, or less where the largest stage would be over before its labels come back."""
+        """Events a second: 200, or less where the largest stage would be over before its labels come back.
+
+        Arrivals last `DESK_S` where they are few enough.
+        """
+        if self.arrivals:
+            return min(FULL_RATE, max(MIN_RATE, round(self.num_events / DESK_S, 1)))
         if self.max_train >= SHORT_STAGE_S * FULL_RATE:
             return FULL_RATE
         return max(MIN_RATE, round(self.max_train / STRETCHED_S, 1))

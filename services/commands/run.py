@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from services.commands.context import CliContext, reads_settings, require_strategy
+from services.demo.options import DemoOptions, Order
 
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
@@ -36,6 +37,9 @@ def demo(
     data: Annotated[
         str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder")
     ] = "support",
+    order: Annotated[
+        Order, typer.Option("--order", metavar="desk|stages", help="Classes keep coming, or come stage after stage")
+    ] = "auto",
     events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None,
     rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None,
     replicas: ReplicasOption = None,
@@ -45,10 +49,9 @@ def demo(
 ) -> None:
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
     from services.demo.command import run
-    from services.demo.options import DemoOptions
 
     settings = context.process(serving__replicas=replicas, seed=seed)
-    raise typer.Exit(run(settings, DemoOptions(data=data, events=events, rate=rate, json=json, plot=plot)))
+    raise typer.Exit(run(settings, DemoOptions(data=data, order=order, events=events, rate=rate, json=json, plot=plot)))
 
 
 @reads_settings

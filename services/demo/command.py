@@ -20,7 +20,6 @@ from rich.console import Console
 
 from evals.load.reference import frozen_reference
 from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, play
-from evals.streams.data import load
 from evals.streams.stream import Stream
 from learner.errors import DataError
 from learner.extra import require
@@ -40,6 +39,11 @@ USAGE = 2
 INTERRUPTED = 130
 """Exit codes besides 0."""
 
+START_S = 15.0
+SETTLE_S = 15.0
+END_S = 25.0
+"""About how long a start takes, the pause and the test after a stage, and the last test with the oracle's replay."""
+
 
 def run(settings: Settings, options: DemoOptions) -> int:
     """Runs the demo to its end; returns its exit code. Raises the errors of the stack, and WireError."""
@@ -48,7 +52,7 @@ def run(settings: Settings, options: DemoOptions) -> int:
     try:
         if options.plot is not None:
             require("matplotlib", extra="evals")
-        stream = load(options.data, settings.data, num_events=options.events, seed=settings.seed)
+        stream = options.stream(settings.data, settings.seed)
         with fresh(settings) as own:
             outcome = _play(_decisive(own, stream), stream, options, console)
     except DataError as error:
@@ -117,6 +121,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
+    say(f"It takes about {expected_s(stream, rate):.0f} s on two cores.")
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     profile = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
@@ -129,6 +134,12 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
             reference = partial(frozen_reference, settings.learner, settings.encoder)
             system = system_of(stack, bus, store)
             return play(system, stream, profile, say=plain, watching=watching, reference=reference)
+
+
+def expected_s(stream: Stream, rate: float) -> float:
+    """Returns about how long a run takes, from its beginning to its figures."""
+    pauses_s = 0.0 if stream.arrivals else SETTLE_S * len(stream.stages)
+    return START_S + stream.num_events / rate + pauses_s + END_S
 
 
 def system_of(stack: Stack, bus: Bus, store: Store) -> SystemUnderTest:

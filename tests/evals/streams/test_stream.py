@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evals.streams.arrivals import one_after_another
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem, TextStage, even_shares
 from learner.errors import DataError
@@ -59,6 +60,11 @@ def test_seeds_give_different_orders() -> None:
 @pytest.mark.parametrize(("num_train", "rate"), [(10, 10.0), (168, 11.2), (999, 66.6), (1_000, 200.0), (1_500, 200.0)])
 def test_a_short_stage_is_played_slower(num_train: int, rate: float) -> None:
     assert Stream("made", (stage("a", 4), stage("b", num_train))).default_rate == rate
+
+
+@pytest.mark.parametrize(("num_train", "rate"), [(100, 10.0), (1_344, 16.8), (40_000, 200.0)])
+def test_a_stream_without_pauses_lasts_as_long_as_it_may(num_train: int, rate: float) -> None:
+    assert one_after_another(Stream("made", (stage("a", num_train),))).default_rate == rate
 
 
 def test_small_stages_decide_on_fewer_labels() -> None:

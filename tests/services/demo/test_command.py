@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from learner.errors import DataError
-from services.demo.command import USAGE, fresh, logging_into, run
+from services.demo.command import USAGE, expected_s, fresh, logging_into, run
 from services.demo.options import DemoOptions
 from services.settings import Settings
 from services.settings_load import load
@@ -63,3 +63,10 @@ def test_what_libraries_log_goes_into_a_file_without_secrets(tmp_path: Path) -> 
     (line,) = (tmp_path / "logs" / "demo.log").read_text().splitlines()
     assert f"no news of redis://{HIDDEN}@host by {HIDDEN}" in line
     assert logging.getLogger().handlers is before
+
+
+def test_the_carried_stream_takes_two_minutes_and_a_half_at_most() -> None:
+    stream = DemoOptions().stream(None, 0)
+    assert 60 < expected_s(stream, stream.default_rate) <= 150
+    by_stage = DemoOptions(order="stages").stream(None, 0)
+    assert expected_s(by_stage, by_stage.default_rate) > expected_s(stream, stream.default_rate)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.demo.options import DemoOptions
+from services.demo.options import DemoOptions, Order
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0])
@@ -15,3 +15,15 @@ def test_a_rate_must_be_above_nothing(rate: float) -> None:
 def test_delays_must_be_a_range(delay: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="give two seconds, the smaller one first"):
         DemoOptions(label_delay_s=delay)
+
+
+@pytest.mark.parametrize(("order", "is_desk"), [("auto", True), ("desk", True), ("stages", False)])
+def test_the_carried_stream_comes_as_at_a_desk_unless_stages_are_wanted(order: Order, is_desk: bool) -> None:
+    stream = DemoOptions(order=order).stream(None, 0)
+    assert bool(stream.arrivals) is is_desk
+    assert stream.num_events == sum(len(stage.train) for stage in stream.stages)
+
+
+def test_fewer_events_are_fewer_arrivals() -> None:
+    stream = DemoOptions(events=100).stream(None, 0)
+    assert (len(stream.arrivals), {stage for _, stage in stream.arrivals}) == (100, set(range(8)))
