@@ -40,10 +40,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 
 RUN_NOWHERE = {
     "kernels.attention.reference": "the definition, with which the tests compare",
-    "learner.fast.base_solution": "a part of the head that is solved incrementally, not used by the learner yet",
-    "learner.fast.incremental": "the same",
-    "learner.fast.prototype": "the same",
-    "learner.fast.row_delta": "the same",
+    "learner.fast.row_delta": "only the rows of a head that have changed, which a publication does not send yet",
 }
 """Modules that no program reaches, and why they are there."""
 
