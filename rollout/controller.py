@@ -9,8 +9,9 @@ The two loops run in threads of their own and meet in the plan: a loop that find
 never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
 `rollout`; others wait for the lease to run out.
 
-A version that names what the reference names, but for new classes, is made stable at its notice (rule A): its manifest
-has the numbers, so no label has to come back first. Any other version is the newest arm's, and the next candidate where
+A version that names what the reference names, but for new classes, is made stable at its notice (rule A), and so is one
+whose line is better than the reference (rule B): its manifest has the numbers, so no label of an event that it answered
+has to come back first. Any other version is the newest arm's, and the next candidate where
 there is none.
 
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
@@ -39,7 +40,7 @@ from rollout.paired_rule import decide
 from rollout.plans import Grounds, PlanChange, add, follow_current, heal
 from rollout.retention import retained
 from wire.errors import StoreUnavailable
-from wire.records import ControllerReport, RolloutPlan
+from wire.records import SUPERIOR, ControllerReport, RolloutPlan
 from wire.store import Lease, Store, Watch
 
 LEASE = "rollout"
@@ -186,7 +187,7 @@ class Controller:
             if healed is not None:
                 return healed
         if plan is not None and (added := self._added(plan, current)):
-            return add(plan, current, added, now_ms=now_ms)
+            return add(plan, current, added, moves_reference=added.rule == SUPERIOR, now_ms=now_ms)
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 
     def _added(self, plan: RolloutPlan, version: int) -> Grounds | None:

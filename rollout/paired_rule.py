@@ -5,12 +5,16 @@
 A candidate is withdrawn where it is worse than the stable version, or worse than the reference by more than `MARGIN`,
 fails, or is slow. It is promoted by the first of three rules that holds:
 
-    A  additive    it names old classes as the reference does, and new ones rightly: shown without labels
-    B  superior    it is better than the stable version
+    A  additive    it names old classes as the reference does, and new ones rightly: nearly without labels
+    B  superior    it is better than the stable version, or its line is better than the reference
     C  not worse   its ramp is over, and it is not worse than the stable version or the reference by `MARGIN`
 
 Rule A rests on an inequality: on events of old classes, accuracies cannot differ by more than the share of answers that
 differ. Its bound is for texts like the recent ones, so what it promoted is watched by `rollout.statistics.e_detector`.
+
+The manifest of a version says how its line, the versions published before it, did on labelled events since the
+reference was set, each label before it was learnt. These labels are judged when they come, not when they were asked
+for, so rule B needs no label of an event that the version itself answered.
 
 No source of labels decides alone: where there are several, each of these must be shown without any single one of them.
 
@@ -57,7 +61,7 @@ MAX_CHANGED: Final = 0.005
 """Largest share of texts whose name rule A lets change."""
 
 EXCEPTION_THRESHOLD: Final = math.log(20)
-"""Evidence for the candidate that rule A asks for where it names a class that the reference lacks."""
+"""Evidence for the version's line that rule A asks for where it names classes that the reference lacks."""
 
 MAX_FLOOD: Final = 3.0
 """Largest share of the answers that a new class may take, in multiples of its share of the labels."""
@@ -79,7 +83,8 @@ class Numbers:
     errors: float
     slow: float
     mismatch: float
-    better_on_new: float
+    line_better: float
+    """Evidence that the line of the version, those published last, is better than the reference."""
     changed: float
     """Upper 99 % bound of the share of texts that change between old classes."""
     to_new: float
@@ -101,12 +106,15 @@ class Ruling:
 def decide(evidence: PairedEvidence) -> Ruling:
     """Returns what follows from the evidence; it may be asked after every label and every answer."""
     numbers = measure(evidence)
+    line = _line(evidence.changes)
     if reason := _withdrawal(numbers):
         return Ruling("withdraw", "", f"{reason}, {evidence.stable.labels}", numbers)
     if reason := _objection(numbers):
         return Ruling("hold", "", reason, numbers)
     if _is_additive(numbers):
         return Ruling("promote", ADDITIVE, "it names old classes as the reference does", numbers)
+    if numbers.line_better >= THRESHOLD:
+        return Ruling("promote", SUPERIOR, f"its line is better than the reference, {line}", numbers)
     if numbers.better >= THRESHOLD:
         return Ruling("promote", SUPERIOR, f"it is better than the stable version, {evidence.stable.labels}", numbers)
     if min(numbers.not_worse, numbers.not_worse_than_reference) < THRESHOLD:
@@ -136,7 +144,7 @@ def measure(evidence: PairedEvidence) -> Numbers:
         errors=log_e_errors(traffic.errors, traffic.answers),
         slow=log_e_slow(traffic.slow, traffic.timed),
         mismatch=log_e_mismatch(traffic.keys, traffic.shares),
-        better_on_new=log_e_above(PairedTally(changes.wins, changes.ties, changes.losses), 0.0),
+        line_better=log_e_above(_line(changes), 0.0),
         changed=_changed(changes),
         to_new=changes.to_new / max(1, changes.texts),
         flood=max((_flood(each, changes) for each in changes.new_classes), default=0.0),
@@ -161,6 +169,10 @@ def _worst(groups: Sequence[PairedTally]) -> float:
     if not groups:
         return 0.0
     return float(log_es_above([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
+
+
+def _line(changes: NameChanges) -> PairedTally:
+    return PairedTally(changes.wins, changes.ties, changes.losses)
 
 
 def _changed(changes: NameChanges) -> float:
@@ -206,4 +218,4 @@ def _objection(numbers: Numbers) -> str:
 def _is_additive(numbers: Numbers) -> bool:
     if numbers.changed > MAX_CHANGED or numbers.flood > MAX_FLOOD:
         return False
-    return numbers.to_new < MAX_CHANGED or numbers.better_on_new >= EXCEPTION_THRESHOLD
+    return numbers.to_new < MAX_CHANGED or numbers.line_better >= EXCEPTION_THRESHOLD

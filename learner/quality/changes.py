@@ -5,7 +5,9 @@
 
 On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
 events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
-once (`rollout.paired_rule`, rule A). Events are counted under one encoder; with the next one, the ring begins anew.
+once (`rollout.paired_rule`, rule A); and whether the versions that were published last are better than the reference is
+known by labels the moment that they come (rule B). Events are counted under one encoder; with the next one, the ring
+begins anew.
 
 Shapes: N events in the ring, B new events, R features, C classes.
 """
@@ -27,7 +29,7 @@ MAX_BYTES: Final = 32 << 20
 """Most bytes of features in the ring, which bounds the events where a head has many features."""
 
 NOT_COUNTED: Final = 2
-"""Stands in place of a difference where the event is not named as a class that the reference lacks."""
+"""Stands in place of a difference where the event came before this reference, or anything to compare with it."""
 
 
 class Reference(NamedTuple):
@@ -138,15 +140,13 @@ def _is_new(version: ScoredVersion, reference: ScoredVersion) -> Tensor:
 def _differences(
     newest: ScoredVersion, reference: ScoredVersion, phi_BR: Tensor, referred_B: Tensor, labels: list[str]
 ) -> Tensor:
-    """Returns newest right less reference right, where `newest` names a class that the reference lacks."""
+    """Returns newest right less reference right, for each event."""
     if not newest.classes:
         return torch.full((len(labels),), NOT_COUNTED)
     named_B = _named(newest, phi_BR)
     labels_B = _rows_in(newest, labels)[: len(labels)]
     old_labels_B = _rows_in(reference, labels)[: len(labels)]
-    differences_B = (named_B == labels_B).long() - ((referred_B == old_labels_B) & (referred_B >= 0)).long()
-    differences_B[~_is_new(newest, reference)[named_B]] = NOT_COUNTED
-    return differences_B
+    return (named_B == labels_B).long() - ((referred_B == old_labels_B) & (referred_B >= 0)).long()
 
 
 def _new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:

@@ -88,8 +88,6 @@ class CheckpointWriter:
         self._num_erasures_synced = -1
         self._versions_in_plan: set[int] | None = None
         """The versions that the plan which was read last names; None before one was read."""
-        self.reference = 0
-        """The fixed reference of that plan."""
 
     @property
     def is_due(self) -> bool:
@@ -179,7 +177,6 @@ class CheckpointWriter:
         self.complete(wait=True)
         plan = self._store.plans.read()
         self._versions_in_plan = set(plan.needed if plan else ())
-        self.reference = plan.reference if plan else 0
         self._prune_by_last_plan()
 
     @property

@@ -213,7 +213,7 @@ class WeightPublisher:
         stopwatch = Stopwatch()
         try:
             known = self._learner.knowledge
-            self._maker.recent.refer_to(self._reference.find(self._writer.reference, known))
+            self._maker.recent.refer_to(self._reference.find(known))
             candidate = self._maker.make(known, stopwatch, self._learner.offsets, anew=False)
             self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], self._limits))
         except NonFinite as error:

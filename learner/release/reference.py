@@ -2,6 +2,9 @@
 
     plan.reference, encoder in use --another than before--> manifest, head from the store --> Reference, or none
 
+The plan is read for each publication: a version that was compared with another reference than that of the plan in force
+is not made stable at once.
+
 A reference under another encoder is none: what it names is not known without encoding everything twice.
 """
 
@@ -17,7 +20,7 @@ log = structlog.get_logger("learner")
 
 
 class ReferenceFinder:
-    """Asks the store only where another version, or another encoder, is wanted."""
+    """Fetches a version only where another one, or another encoder, is wanted."""
 
     def __init__(self, store: Store, maker: CandidateMaker) -> None:
         self._store = store
@@ -25,8 +28,10 @@ class ReferenceFinder:
         self._wanted = (0, "")
         self._found: Reference | None = None
 
-    def find(self, number: int, known: Knowledge) -> Reference | None:
-        """Returns the version with this number, if it has the encoder of `known`. Raises StoreUnavailable."""
+    def find(self, known: Knowledge) -> Reference | None:
+        """Returns the reference of the plan in force, if it has the encoder of `known`. Raises WireError."""
+        plan = self._store.plans.read()
+        number = plan.reference if plan else 0
         wanted = (number, known.fast_head.served.key)
         if wanted != self._wanted:
             self._found = self._load(number, known) if number else None

@@ -147,6 +147,15 @@ def test_rule_a_asks_whether_only_new_classes_were_added(changes: NameChanges, i
     assert (ruling.action == "promote") == is_promoted, ruling
 
 
+def test_a_version_whose_line_is_better_than_the_reference_is_promoted() -> None:
+    """Many old names change, but by labels that came since the reference was set, for the better."""
+    changes = msgspec.structs.replace(ALIKE, between_old=300, wins=40, ties=60, losses=5)
+    ruling = decide(PairedEvidence(changes=changes))
+    assert (ruling.action, ruling.rule) == ("promote", "B")
+    assert "40 won, 60 tied, 5 lost" in ruling.reason
+    assert decide(PairedEvidence(changes=msgspec.structs.replace(changes, losses=30))).action == "hold"
+
+
 HONEST = (PairedTally(10, 180, 10), PairedTally(11, 180, 9))
 
 

@@ -131,9 +131,10 @@ class NameChanges(Record, frozen=True, kw_only=True):
 
     `reference` is the version compared with (0: nothing was measured), and `texts` the number of texts. `between_old`
     counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `wins`, `ties`
-    and `losses` count labelled events that the version names as such a class, before they were learnt: only the version
-    was right, both alike, only the reference was right. `new_classes` are the classes that the reference lacks, those
-    of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in which theirs were counted.
+    and `losses` compare the line of the version, the version published last at each time, with the reference on the
+    labelled events since the reference was set, each before it was learnt: only the line was right, both alike, only
+    the reference was right. `new_classes` are the classes that the reference lacks, those of most texts first, at most
+    MAX_NEW_CLASSES. `labels` counts all labels of the time in which theirs were counted.
     """
 
     reference: int = 0
