@@ -8,8 +8,10 @@ cache. A piece, a run of whole sequences of about 400 tokens together, goes thro
 pieces from one atomic counter. Weights are packed once, and an encoder is immutable from then on. A swap therefore
 exchanges one reference, and a running batch keeps the old encoder alive.
 
-This package has no reference: it must agree with the same chain of operations in torch (`model.forward.library`).
-Callers use `why_not` and `Encoder`, and make its weights from the three records.
+This package has no reference of its own. Its definition is those of its operations, one after the other, which
+`model.forward.library` puts together for the real weights (LIFELONG_KERNELS=reference);
+tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
+definition. Callers use `why_not` and `Encoder`, and make its weights from the three records.
 
 Shape suffixes: T tokens of all sequences, B sequences, D width, F width inside a block, V vocabulary, P positions.
 """
