@@ -78,7 +78,8 @@ class ParentVersion:
         current = self._store.versions.current()
         newest = self._store.versions.next_number() - 1
         stored = {version: self._find_manifest(version) for version in {current, newest, learner.version}}
-        ahead = current if stored[newest] is None else newest  # what was withdrawn is read first, then set aside
+        is_news = stored[newest] is not None and newest > learner.last_version
+        ahead = newest if is_news else current  # what was withdrawn meanwhile is read first, then set aside
         is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
         self._num_known = learner.counts.get(PUBLISHED_AT, -1)
         learner.last_version = max(learner.last_version, self._checkpoints.highest_version())

@@ -20,7 +20,7 @@ log = structlog.get_logger("learner")
 
 
 class ReferenceFinder:
-    """Fetches a version only where another one, or another encoder, is wanted."""
+    """Reads the plan each time, and the head only where another version, or another encoder, is wanted."""
 
     def __init__(self, store: Store, maker: CandidateMaker) -> None:
         self._store = store
@@ -29,21 +29,25 @@ class ReferenceFinder:
         self._found: Reference | None = None
 
     def find(self, known: Knowledge) -> Reference | None:
-        """Returns the reference of the plan in force, if it has the encoder of `known`. Raises WireError."""
-        plan = self._store.plans.read()
-        number = plan.reference if plan else 0
-        wanted = (number, known.fast_head.served.key)
-        if wanted != self._wanted:
-            self._found = self._load(number, known) if number else None
-            self._wanted = wanted
+        """Returns the reference of the plan in force, if it has the encoder of `known`. Raises StoreUnavailable."""
+        try:
+            plan = self._store.plans.read()
+            wanted = (plan.reference if plan else 0, known.fast_head.served.key)
+            if wanted != self._wanted:
+                self._wanted = wanted
+                self._found = None
+                self._found = self._load(wanted[0], known)
+        except WireError as error:
+            if self._found is not None:
+                log.warning("no_reference", reason=str(error))
+            self._found = None
+            self._wanted = (0, "")
+            if isinstance(error, StoreUnavailable):
+                raise
         return self._found
 
     def _load(self, number: int, known: Knowledge) -> Reference | None:
-        try:
-            found = self._maker.stored(self._store.versions.manifest(number), known, self._store.blobs)
-        except StoreUnavailable:
-            raise
-        except WireError as error:
-            log.warning("no_reference", version=number, reason=str(error))
+        if not number:
             return None
+        found = self._maker.stored(self._store.versions.manifest(number), known, self._store.blobs)
         return None if found is None else Reference(number, found.version)

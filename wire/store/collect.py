@@ -27,8 +27,9 @@ from wire.store.versions import Versions
 
 AnyItem = TypeVar("AnyItem")
 
-GRACE_MS = 120_000
-"""Grace period of a blob after it was last put or published: the blobs of the last two minutes always stay."""
+GRACE_MS = 60_000
+"""Grace period of a blob after it was last put or published: the blobs of the last minute always stay. A learner
+publishes heads of half a megabyte several times a second."""
 
 PRESSED_GRACE_MS = 10_000
 PRESSED_VERSIONS = 16

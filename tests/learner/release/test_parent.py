@@ -53,6 +53,21 @@ def test_a_withdrawal_after_a_restart_finds_a_version_without_a_checkpoint_of_it
     assert rig.checkpoints.entries()[0].version == 4  # no journal leads past labels that were set aside
 
 
+def test_a_withdrawal_that_the_learner_has_followed_sets_nothing_aside_after_a_restart(rig: PublishRig) -> None:
+    for last in (20, 40, 60):
+        rig.learn(last - 20, last)
+        rig.publish()
+    withdraw(rig.store, to=2)
+    rig.learn(60, 70)
+    assert rig.publish() == 2
+    set_aside = rig.learner.counts["set_aside"]
+    rig.learn(70, 100)
+    rig.publisher.checkpoint()
+    rig.start()
+    assert rig.publish() == 4 and rig.store.versions.manifest(4).trained_through == {"feedback.v1/0": 100}
+    assert rig.learner.counts["set_aside"] == set_aside
+
+
 def test_without_the_snapshot_the_learner_says_so_and_goes_on(rig: PublishRig) -> None:
     for last in (20, 40):
         rig.learn(last - 20, last)

@@ -1,5 +1,8 @@
 """The manifest of a version says what it names differently from the reference of the rollout."""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -52,3 +55,14 @@ def test_a_reference_of_another_encoder_or_one_that_is_gone_is_none(rig: Publish
     )
     other = msgspec.structs.replace(manifest, tensors=others)
     assert rig.publisher._maker.stored(other, known, rig.store.blobs) is None
+
+
+def test_a_plan_that_cannot_be_read_stops_no_publication(rig: PublishRig, raw: Any, key: Callable[..., str]) -> None:
+    rig.learn(0, 40)
+    rig.publish()
+    refer_to(rig, 1)
+    rig.learn(40, 60)
+    assert rig.store.versions.manifest(rig.publish()).changes.reference == 1
+    raw.hset(key("plan"), "body", b"{}")
+    rig.learn(60, 80)
+    assert rig.publish() == 3 and rig.store.versions.manifest(3).changes.reference == 0
