@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 import structlog
 
@@ -128,7 +129,7 @@ class Controller:
                     self._alarms.raise_("judge_thread", "ended by itself, and is started again")
                     judge = self._new_judge()
                 with self._alarms.attempt("follow"):
-                    self.follow_current()
+                    self.follow_current(judge.state.objection)
                 with self._alarms.attempt("report"):
                     self._report(judge.state, judge.alarms)
                 watch.wait(self._renewal_s)
@@ -136,9 +137,12 @@ class Controller:
             judge.close()
         self._store.leases.release(lease)
 
-    def follow_current(self) -> None:
-        """Lets the plan follow the current version, or repairs one that names versions that are not stored."""
-        plan = change(self._store.plans, self._next_change)
+    def follow_current(self, objection: str = "") -> None:
+        """Lets the plan follow the current version, or repairs one that names versions that are not stored.
+
+        `objection` says why the version may not become stable at once ("" where it may).
+        """
+        plan = change(self._store.plans, partial(self._next_change, objection=objection))
         if plan is not None:
             log.info("following", revision=plan.revision, stable=plan.stable, newest=plan.newest, why=plan.reason)
 
@@ -179,14 +183,14 @@ class Controller:
         self._alarms.clear("renew")
         return is_ours
 
-    def _next_change(self, plan: RolloutPlan | None) -> PlanChange | None:
+    def _next_change(self, plan: RolloutPlan | None, *, objection: str) -> PlanChange | None:
         current = self._store.versions.current()
         now_ms = self._now_ms()
         if plan is not None:
             healed = heal(plan, stored=self._store.versions.stored(), current=current, now_ms=now_ms)
             if healed is not None:
                 return healed
-        if plan is not None and (added := self._added(plan, current)):
+        if plan is not None and not objection and (added := self._added(plan, current)):
             return add(plan, current, added, moves_reference=added.rule == SUPERIOR, now_ms=now_ms)
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 

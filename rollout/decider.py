@@ -41,10 +41,14 @@ log = structlog.get_logger("rollout")
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The judge's state so far; `evidence` is in words, `waits_for` says what a decision waits for ("" for nothing)."""
+    """The judge's state so far; `evidence` is in words, `waits_for` says what a decision waits for ("" for nothing).
+
+    `objection` says why no version may become stable at its publication ("" where nothing stands against it).
+    """
 
     evidence: str = ""
     waits_for: str = ""
+    objection: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -133,7 +137,10 @@ class Decider:
         return True
 
     def state(self) -> RolloutState:
-        return RolloutState(str(self._tallies), self._waits_for, dict(self._join.counts))
+        newest = self._tallies.newest.stable
+        is_worse = paired_rule.shown_below(newest, 0.0) >= paired_rule.THRESHOLD
+        objection = f"the newest versions are worse than the stable one, {newest.labels}" if is_worse else ""
+        return RolloutState(str(self._tallies), self._waits_for, objection, dict(self._join.counts))
 
     def _excess(self, label: JudgedLabel) -> str:
         return self._influence.excess(label.source, label.answer_ms)

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from rollout.config import RolloutConfig
+from rollout.controller import Controller
+from rollout.judge import Judge
 from rollout.operator import Operator
 from tests.rollout.world import CONFIG, DEADLINE_S, World, leading
 from tests.waiting import eventually
@@ -15,6 +17,10 @@ from wire.clock import now_ms
 from wire.records import NameChanges
 
 pytestmark = pytest.mark.live
+
+
+def no_judge() -> Judge:
+    raise AssertionError("the test follows by itself")
 
 
 def test_first_version_is_stable_then_one_is_judged_and_the_newest_arm_follows(world: World, bus: Bus) -> None:
@@ -44,6 +50,17 @@ def test_a_version_that_only_adds_is_stable_at_once_without_a_label(world: World
     (decision,) = [each for each in world.store.plans.decisions.since(0, 9) if each.version == added]
     assert (decision.rule, decision.action) == ("A", "promoted")
     assert 0.0 < decision.numbers["changed"] <= 0.005
+
+
+def test_an_objection_of_the_judge_keeps_a_version_from_being_stable_at_once(world: World) -> None:
+    controller = Controller(world.store, no_judge, config=CONFIG, holder="one", now_ms=now_ms)
+    world.publish()
+    controller.follow_current()
+    for objection, stable in (("the newest versions are worse", 1), ("", 3)):
+        world.publish(changes=ALIKE)
+        controller.follow_current(objection)
+        plan = world.store.plans.read()
+        assert plan is not None and plan.stable == stable
 
 
 @pytest.mark.parametrize(

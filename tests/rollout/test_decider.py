@@ -108,6 +108,13 @@ def test_a_chain_of_stable_versions_that_turned_bad_gives_way_to_the_reference(p
     assert (judging.plan.stable, judging.actions()[-1][2]) == (reference, "change")
 
 
+def test_worse_newest_versions_are_an_objection_to_what_their_manifests_say(published: Store) -> None:
+    judging = Judging(published)
+    assert not judging.decider.state().objection
+    judging.label(12, ({1: True, 2: True, 3: False},))
+    assert "worse than the stable one, 0 won, 0 tied, 12 lost" in judging.decider.state().objection
+
+
 def test_by_hand_a_version_waits_for_its_approval(published: Store) -> None:
     judging = Judging(published, replace(CONFIG, approval="by_hand"))
     judging.label(30, BETTER)
