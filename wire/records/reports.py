@@ -101,9 +101,8 @@ class ControllerReport(Record, frozen=True, kw_only=True):
     """The state of the rollout. It expires in Redis a few seconds after the controller that leads has ended.
 
     `evidence` is what the labels say about the candidate, and `waits_for` what its decision waits for, in words.
-    `counts` holds the outcomes of answers
-    and labels by name, and failures by the step that failed (`failed_*`). `alarms` are the current failures; an alarm
-    ends when its step succeeds.
+    `counts` holds the outcomes of answers and labels by name, and failures by the step that failed (`failed_*`).
+    `alarms` are the current failures; an alarm ends when its step succeeds.
     """
 
     controller: str
