@@ -187,7 +187,7 @@ def _print_learner(learner: "LearnerReport") -> None:
     num_evicted = learner.counts.get("classes_evicted", 0)
     classes = f"{learner.num_classes} classes ({num_provisional} provisional, {num_evicted} evicted)"
     print(f"learner: {learner.state}, {classes}, recent accuracy {learner.recent_accuracy:.1%}")
-    print(f"learner: version {learner.version} is current, on the store's disk are those up to {learner.durable_version}")
+    print(f"learner: version {learner.version}, on the store's disk up to version {learner.durable_version}")
     if learner.refusals:
         num = learner.counts.get("gate_in_a_row", 0)
         print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
