@@ -20,6 +20,9 @@ classes (means of 5 draws up to 5 labels, of 2 at 10, one at 100); rounding to I
     ridge alone           63.07  74.11  79.77  84.14  89.37  94.90
     blended               65.45  76.93  81.91  85.94  90.00  95.07
 
+Learnt domain by domain with a frozen encoder (`lifelong bench learn --split val --set learner.trainable_layers=0`), the
+end is at 94.80 % with the blend and at 94.67 % without it.
+
 At 1 and 3 labels it is 0.2 points below the nearest mean, which reads z itself. Where 120 of the classes have 50 labels
 and 30 new ones have 1, 3 or 10, all together gain 1.8, 1.3 and 0.1 points on ridge alone, the new ones 13, 11 and 3.
 
