@@ -176,7 +176,8 @@ class Decider:
         if ruling.action == "hold":
             self._waits_for = ruling.reason
         elif self._may_promote(plan, plan.candidate, grounds):
-            moves_reference = ruling.numbers.better_than_reference >= paired_rule.THRESHOLD
+            is_better = ruling.numbers.better_than_reference >= paired_rule.THRESHOLD
+            moves_reference = is_better or self._has_other_encoder(plan.candidate, plan.reference)
             return partial(
                 plans.promote, grounds=grounds, config=self._config, moves_reference=moves_reference, now_ms=now_ms
             )
@@ -201,8 +202,17 @@ class Decider:
                 return None
         if version <= plan.stable or not self._may_promote(plan, version, grounds):
             return None
-        moves_reference = grounds.rule == UNPAIRED or plan.reference == plan.stable
+        moves_reference = plan.reference == plan.stable or self._has_other_encoder(version, plan.reference)
         return partial(plans.add, version=version, grounds=grounds, moves_reference=moves_reference, now_ms=now_ms)
+
+    def _has_other_encoder(self, version: int, reference: int) -> bool:
+        """Whether later versions, which have the encoder of `version`, cannot be compared with the reference."""
+        return bool(reference) and len({self._encoder_of(version), self._encoder_of(reference)}) > 1
+
+    def _encoder_of(self, version: int) -> frozenset[str]:
+        """Returns the digests of the encoder's tensors. Raises NotFound."""
+        tensors = self._store.versions.manifest(version).tensors
+        return frozenset(tensor.digest for tensor in tensors if not tensor.name.startswith("head."))
 
     def _may_promote(self, plan: RolloutPlan, version: int, grounds: Grounds) -> bool:
         if plan.paused:

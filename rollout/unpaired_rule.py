@@ -1,9 +1,9 @@
 """Promote, withdraw or hold newer versions with another encoder than the stable one. Pure.
 
-The two name no events in common: an event is named by all versions that share the encoder of the one that answered it.
-So the arms are compared by their own answers, candidate and newest together, by an anytime-valid sequential test, which
-takes more labels than `rollout/paired_rule.py` and sees neither groups of classes nor single sources. The newer
-versions are pooled: the test is of their accuracy on average, and the newest stands for them.
+Only a sample of the events is named by both (`serving/predict.py`); on these, `rollout/paired_rule.py` compares them.
+By all other events the arms are compared by their own answers, candidate and newest together, by an anytime-valid
+sequential test, which takes more labels and sees neither groups of classes nor single sources. The newer versions are
+pooled: the test is of their accuracy on average, and the newest stands for them.
 
 Two hypotheses are tested after every label, each by an e-process E: if the hypothesis holds, E ever reaches 1 / `error`
 with probability `error` at most (Ville's inequality), so neither early nor frequent looks create evidence.

@@ -216,6 +216,8 @@ class Engine:
         return isinstance(answers, Exception)
 
     def _record_faults(self, outcomes: Sequence[Outcome]) -> None:
+        if not outcomes:  # all were abandoned: nothing is known of the model
+            return
         if not any(isinstance(outcome, Unanswered) for outcome in outcomes):
             self._faults_s = None
             return

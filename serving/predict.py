@@ -4,7 +4,8 @@
 
 Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
 much as one. Every live version that shares the encoder scores every row, whichever of them answers: what it names goes
-into the receipt, so that a label judges all of them.
+into the receipt, so that a label judges all of them. Where arms have several encoders, a fixed share of the events goes
+through each of them: the labels of these judge versions of different encoders, too.
 
 Shape suffixes: B texts of one encoder, D width, R random features, C classes, K best classes.
 """
@@ -12,6 +13,7 @@ Shape suffixes: B texts of one encoder, D width, R random features, C classes, K
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -21,9 +23,14 @@ from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts, Verdicts, name_hash
 from wire.records import Answer, Arm, Event
-from wire.rollout import arm_for
+from wire.rollout import arm_for, place_of
 
 Scores = tuple[tuple[str, float], ...]
+
+PAIRED_SHARE: Final = 0.25
+"""Share of the events that the encoders of all arms see. It costs that share of a forward for each further encoder."""
+
+PAIRED_SALT: Final = "paired"
 
 VersionNames = tuple[tuple[int, int], ...]
 """Pairs of a version and the hash of the label that it names, by ascending version."""
@@ -59,8 +66,9 @@ def predict_many(
         for indices in _grouped([versions[row].number for row in rows]):
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
-        columns = [ranking.names() for ranking in rankings.values()]
-        names.update(zip(rows, zip(*columns, strict=True), strict=True))
+        names.update(zip(rows, _names(rankings), strict=True))
+    for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
+        names[row] = tuple(sorted(names[row] + others))
     time_ms = now_ms()
     return [
         _answer(
@@ -79,6 +87,31 @@ def predict_many(
         )
         for row, event in enumerate(events)
     ]
+
+
+def _names_by_other_encoders(
+    events: Sequence[Event],
+    token_ids: Sequence[list[int]],
+    live: ActiveVersions,
+    versions: Sequence[Version],
+    precisions: Mapping[int, str],
+) -> dict[int, VersionNames]:
+    """Returns what versions with other encoders than that of the answer name, for the sampled rows.
+
+    `versions[i]` answers `events[i]`. Which events are sampled depends on their ids alone.
+    """
+    encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
+    if len(encoders) < 2:
+        return {}
+    sampled = [row for row, event in enumerate(events) if place_of(event.id, PAIRED_SALT) < PAIRED_SHARE]
+    names: dict[int, VersionNames] = {}
+    for encoder, first in encoders.items():
+        rows = [row for row in sampled if versions[row].model.encoder is not encoder]
+        if rows:
+            z_BD = encoder.encode(RaggedBatch.of([token_ids[row] for row in rows]), precisions[first.number])
+            for row, others in zip(rows, _names(_rankings(z_BD, live.beside(first), 1)), strict=True):
+                names[row] = names.get(row, ()) + others
+    return names
 
 
 def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:
@@ -119,6 +152,12 @@ class _Ranking:
         if not labels:
             return [(self.version.number, name_hash(None))] * len(self.logits_BC)
         return [(self.version.number, name_hash(labels[index])) for index in self.classes_BK[:, 0].tolist()]
+
+
+def _names(rankings: Mapping[int, _Ranking]) -> list[VersionNames]:
+    """Returns what all versions name, for each row."""
+    columns = [ranking.names() for ranking in rankings.values()]
+    return list(zip(*columns, strict=True))
 
 
 def _rankings(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, _Ranking]:

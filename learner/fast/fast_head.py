@@ -121,8 +121,10 @@ class FastHead:
         return empty
 
     def copy(self) -> "FastHead":
-        """Returns a fast head with copies of the sums; it shares the encoder."""
+        """Returns a fast head with copies of the sums; it shares the encoder, and logs nothing that was learnt here."""
         copied = copy(self)
+        copied.log = RowLog()
+        copied.log.end()
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
         return copied

@@ -110,10 +110,10 @@ class IncrementalHead:
         norm = max(float(base.weights_OR.norm()), float(self.base.weights_OR.norm()))
         return float((weights_OR - base.weights_OR).norm()) / (norm if norm > 0 else 1.0)
 
-    def rebased(self, base: BaseSolution, num_rows: int) -> "IncrementalHead":
-        """Returns the same head on the next base, which holds the first `num_rows` rows; the others follow it.
+    def check_base(self, base: BaseSolution, num_rows: int) -> None:
+        """Raises BaseRefused where the weights after the first `num_rows` rows are not those of `base`, the next one.
 
-        Raises BaseRefused where the two differ. Bases of different penalties are not compared, as they are to differ.
+        Bases of different penalties are not compared, as they are to differ.
         """
         gap = self.gap(base, num_rows) if base.penalty == self.base.penalty else 0.0
         if not gap <= MAX_GAP:  # written so that a NaN is refused
@@ -121,6 +121,13 @@ class IncrementalHead:
                 f"the weights after {num_rows} rows differ from the next base by {gap:.2g} of its norm; expected at "
                 f"most {MAX_GAP:g}: rows and sums have not seen the same labels, so start anew on a base of the sums"
             )
+
+    def rebased(self, base: BaseSolution, num_rows: int) -> "IncrementalHead":
+        """Returns the same head on the next base, which holds the first `num_rows` rows; the others follow it.
+
+        Raises what `check_base` raises.
+        """
+        self.check_base(base, num_rows)
         rest = slice(num_rows, self.num_rows)
         head = IncrementalHead(base, num_memories=self.num_memories)
         head._append(self._phi_NR[rest], self._signs_N[rest], self._targets_NO[rest])

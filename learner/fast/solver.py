@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from typing import Final, NamedTuple
 
+import structlog
 import torch
 from torch import Tensor
 
+from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution
 from learner.fast.fast_head import FastHead
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
@@ -23,6 +25,8 @@ from wire.records import HeadSolution
 
 MAX_BATCHES: Final = 16
 """The most batches since the base: each is named in the manifest."""
+
+log = structlog.get_logger("learner")
 
 ARITHMETIC: Final = f"torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 """What decides how results are rounded."""
@@ -103,10 +107,16 @@ class HeadSolver:
             self._next = NextBase(solved, self._batches[-1].offsets, len(self._batches))
 
     def _take_next_base(self) -> None:
-        if self._next is not None and self._next.solved.done():
-            solved, offsets, num_batches = self._next
-            self._next = None
-            self._begin(solved.result(), offsets, self._batches[num_batches:])
+        if self._next is None or self._head is None or not self._next.solved.done():
+            return
+        solved, offsets, num_batches = self._next
+        self._next = None
+        base = solved.result()
+        try:
+            self._head.check_base(base, sum(len(batch.rows_B) for batch in self._batches[:num_batches]))
+        except BaseRefused as error:  # the base is made of the exact sums, so it is the one to go on from
+            log.error("head_differs", reason=str(error))
+        self._begin(base, offsets, self._batches[num_batches:])
 
 
 def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Tensor]:

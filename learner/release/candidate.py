@@ -67,12 +67,14 @@ class CandidateMaker:
         *,
         anew: bool = True,
         temperature: float = 0.0,
+        is_live: bool = True,
     ) -> Candidate:
         """Makes the version that `known`, which is everything below `offsets`, would be published as now.
 
         With `anew` the sums are solved, and temperature and precisions are measured. Otherwise the head is updated by
         what was learnt since the last one, and they are those of the last review. `temperature` (0: none) takes the
-        place of the measured one. Raises NonFinite.
+        place of the measured one. What a state of the past has learnt is no new evidence (`is_live` is False). Raises
+        NonFinite.
         """
         served = known.fast_head.served
         anew = anew or self._review.encoder != served.key
@@ -89,7 +91,8 @@ class CandidateMaker:
         version = ScoredVersion(served, served.head(out), known.fast_head.ridge.classes, weights_CR, top)
         stopwatch.end("requantize")
         measured = measure(version, parent, known.anchor, known.holdout)
-        self.recent.add(self.solver.rows, served.key, parent)
+        if is_live:
+            self.recent.add(self.solver.rows, served.key, parent)
         probes = self._review.probes(known, version)
         stopwatch.end("evaluate")
         precisions = self._review.measure(known, version) if anew else self._review.precisions

@@ -154,10 +154,14 @@ class ParentVersion:
         """Makes again what was published as `stored`, from its checkpoint; None where the checkpoint is gone."""
         state = self._state_of(stored)
         try:
-            return None if state is None else self._maker.make(self._learner.recall(state)[0], Stopwatch())
+            return None if state is None else self._remade(state)
         except LearnerError as error:
             log.warning("snapshot_refused", version=stored.version, reason=str(error))
             return None
+
+    def _remade(self, state: VersionState) -> Candidate:
+        known, _ = self._learner.recall(state)
+        return self._maker.make(known, Stopwatch(), is_live=False)
 
     def _note_known(self, num_changes: int) -> None:
         """Takes note that the current version knows the first `num_changes` changes."""

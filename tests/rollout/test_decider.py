@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from rollout.operator import Operator
-from rollout.plans import Grounds, add
+from rollout.plans import Grounds, add, follow
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import answer_of, label_of
+from tests.stores import entry_of, lease_of, manifest_of
 from wire.records import CANDIDATE, NEWEST, STABLE
 from wire.store import Store
 
@@ -87,6 +89,20 @@ def test_the_newest_version_is_promoted_where_the_newest_ones_are_better(publish
     assert judging.arms() == [(STABLE, 3)]
     assert judging.actions()[-1] == ("promoted", 3, "B")
     assert (judging.plan.previous, judging.plan.reference) == (1, 3)
+
+
+@pytest.mark.parametrize(("tensor", "reference"), [("head.out", 1), ("layers.0", 4)])
+def test_the_reference_moves_to_a_version_with_a_new_encoder(published: Store, tensor: str, reference: int) -> None:
+    """No later version could be compared with the old one. A version with a new head alone leaves it in place."""
+    judging = Judging(published)
+    published.plans.write(add(judging.plan, 2, Grounds("A", "additive"), now_ms=1).plan)
+    manifest = manifest_of(published, 4, epoch=1, parent=published.versions.current())
+    tensors = (entry_of(published, b"weights of a version", tensor),)
+    published.versions.publish(msgspec.structs.replace(manifest, tensors=tensors), lease_of(published))
+    for version in (3, 4):
+        published.plans.write(follow(judging.plan, version, CONFIG, now_ms=1).plan)
+    judging.label(12, ({1: True, 2: False, 3: False, 4: True},))
+    assert (judging.plan.stable, judging.plan.reference) == (4, reference)
 
 
 def test_a_stable_version_that_turned_bad_gives_way_to_the_one_before(published: Store) -> None:

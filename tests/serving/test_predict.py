@@ -88,6 +88,30 @@ def test_a_receipt_has_what_every_version_beside_the_answering_one_names() -> No
         assert verdicts_of(answer.receipt) == Verdicts(answer.arm, answer.weights_version, names)
 
 
+def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> None:
+    """So a label judges a version with a new encoder; which events are sampled depends on their ids alone."""
+    stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
+    live = live_of([1, 2])
+    live = replace(live, versions={1: live.versions[1], 2: stranger})
+    events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(200)]
+    tokens = tokenizer().encode_many([event.text for event in events])
+    answers = predict_many(events, tokens, live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    seeds = {1: 0, 2: 1}
+    num_paired = 0
+    for answer in answers:
+        verdicts = verdicts_of(answer.receipt)
+        assert verdicts is not None
+        named = [number for number, _ in verdicts.names]
+        assert named in ([1, 2], [answer.weights_version])
+        assert [name for _, name in verdicts.names] == [
+            name_hash(label_of(number, answer.text, encoder_seed=seeds[number])) for number in named
+        ]
+        num_paired += len(named) == 2
+    assert 0.15 < num_paired / len(answers) < 0.35
+    (alone,) = predict_many(events[:1], tokens[:1], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    assert alone == answers[0]
+
+
 def test_a_version_without_classes_names_none() -> None:
     model = QuantizedModel(model_of(1).encoder, model_of(1).head, ())
     empty = Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)

@@ -130,3 +130,13 @@ def test_a_drift_is_found_where_it_was_seen_and_nothing_changes_elsewhere(seed: 
     map_RR = solved(drift)
     assert torch.allclose(map_RR[:num_seen] - torch.eye(16)[:num_seen], change_RR[:num_seen], atol=0.1)
     assert torch.equal(map_RR[num_seen:], torch.eye(16)[num_seen:])
+
+
+def test_what_is_taken_out_of_a_copy_is_no_news_of_the_head() -> None:
+    """A round unlearns from its copy in another thread, while the head is solved by what its own log says."""
+    old = fast_head()
+    old.log.take(old.served.config.head_features)
+    old.learn_many(SAMPLES[:2])
+    old.copy().unlearn_many(SAMPLES[:5])
+    rows = old.log.take(old.served.config.head_features)
+    assert (len(rows.labels), rows.are_all) == (2, True)

@@ -3,6 +3,7 @@
 import random
 
 import torch
+from structlog.testing import capture_logs
 
 from learner.fast.fast_head import FastHead
 from learner.fast.incremental import MAX_ROWS
@@ -109,3 +110,18 @@ def test_bases_that_are_solved_beside_lead_to_the_same_weights() -> None:
 
 def test_a_head_that_knows_nothing_has_no_rows() -> None:
     assert HeadSolver().solve(FastHead(SERVED, penalty=1e-4), {}).shape == (0, 96)
+
+
+def test_rows_that_were_lost_are_noticed_and_made_good() -> None:
+    """The updates then differ from the next base, which is made of the exact sums."""
+    head = head_of(labelled(0, 40))
+    solver = HeadSolver(INLINE)
+    solver.solve(head, {"a": 40})
+    with capture_logs() as logs:
+        learn(head, labelled(40, 90))
+        head.log.take(SERVED.config.head_features)
+        for last in range(90, 330, 12):
+            learn(head, labelled(last, last + 12))
+            weights_CR = solver.solve(head, {"a": last})
+    assert [line["event"] for line in logs] == ["head_differs"]
+    torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
