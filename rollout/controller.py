@@ -9,10 +9,10 @@ The two loops run in threads of their own and meet in the plan: a loop that find
 never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
 `rollout`; others wait for the lease to run out.
 
-A version that names what the reference names, but for new classes, is made stable at its notice (rule A), and so is one
-whose line is better than the reference (rule B): its manifest has the numbers, so no label of an event that it answered
-has to come back first. Any other version is the newest arm's, and the next candidate where
-there is none.
+Two kinds of versions become stable at their notice, for their manifests have the numbers (`rollout.paired_rule`): one
+that names old classes as the reference does (rule A), and one whose predecessors and itself were better than the
+reference on labels before they learnt them (rule B). Any other version is the newest arm's, and the next candidate
+where there is none.
 
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
 the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
@@ -93,7 +93,15 @@ class Controller:
             stop.wait(RETRY_S)
 
     def _stand_by(self, watch: Watch, stop: threading.Event) -> None:
-        """Waits for the lease. Raises UnsafePolicy where the server may evict blobs that a plan would name."""
+        """Waits for the lease, and makes room on the server meanwhile.
+
+        consumes: the lease `rollout`
+        produces: a leadership
+        waits for: a notice of the store, at most a third of the lease
+        unblocked by: `stop`, seen within the same time
+
+        Raises UnsafePolicy where the server may evict blobs that a plan would name.
+        """
         self._store.check_policy()
         while not stop.is_set():
             if self._is_collection_due():

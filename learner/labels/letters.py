@@ -175,6 +175,13 @@ class LetterSender:
         self._thread.close(RETRY_S)
 
     def _run(self) -> None:
+        """Sends letters until it is closed.
+
+        consumes: the letters that wait, oldest first
+        produces: DeadLetter and Quarantined, on the bus
+        waits for: a letter, at most RETRY_S; and as long after a failure
+        unblocked by: a letter, close
+        """
         while not self._thread.closing.is_set():
             if self._has_failed:
                 self._thread.closing.wait(RETRY_S)

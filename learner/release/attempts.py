@@ -34,7 +34,7 @@ class Attempts:
     ) -> None:
         self._counts = counts
         self._leadership = leadership
-        self._cache = cache
+        self.cache = cache
         self._config = config
         self._clock_s = clock_s
         self._not_before_s = 0.0
@@ -74,4 +74,4 @@ class Attempts:
         if isinstance(error, StoreUnavailable):
             self._leadership.breaker.trip(error)
         elif isinstance(error, BlobCorrupt | NotFound):
-            self._cache.suspect(self.tensors)
+            self.cache.suspect(self.tensors)

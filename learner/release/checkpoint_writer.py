@@ -21,7 +21,7 @@ from learner.errors import CheckpointFailed
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.tensors import TensorCache
+from learner.release.attempts import Attempts
 from learner.state.checkpoint import Checkpoints
 from learner.state.journal import MAX_SAMPLES, Entry
 from learner.state.snapshot import Snapshot
@@ -56,7 +56,7 @@ class Draft:
 class CheckpointWriter:
     """Belongs to the learner's thread. `interval_s`: the time between two checkpoints, and between two synced ones.
 
-    `on_failure` is told what went wrong where pruning fails.
+    Where pruning fails, `attempts` is told; its cache keeps the tensors of the versions that are needed.
     """
 
     def __init__(
@@ -65,19 +65,17 @@ class CheckpointWriter:
         store: Store,
         checkpoints: Checkpoints,
         leadership: Leadership,
-        cache: TensorCache,
+        attempts: Attempts,
         *,
         interval_s: float,
-        on_failure: Callable[[Exception], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._learner = learner
         self._store = store
         self._checkpoints = checkpoints
         self._leadership = leadership
-        self._cache = cache
         self._interval_s = interval_s
-        self._on_failure = on_failure
+        self._attempts = attempts
         self._clock_s = clock_s
         self._thread = ThreadPoolExecutor(1, "checkpoint", initializer=lower_priority, initargs=(NICENESS,))
         self._writing: tuple[Draft, Future[Path]] | None = None
@@ -169,7 +167,7 @@ class CheckpointWriter:
             self.prune()
         except WireError as error:
             self._learner.counts["tidy_failed"] += 1
-            self._on_failure(error)
+            self._attempts.note(error)
             log.warning("tidy_failed", reason=str(error))
 
     def prune(self) -> None:
@@ -234,5 +232,5 @@ class CheckpointWriter:
         if self._versions_in_plan is None:
             return
         needed = self._versions_in_plan | {self._learner.version}
-        self._cache.keep(needed)
+        self._attempts.cache.keep(needed)
         self._checkpoints.prune(needed, since=self._learner.erased.clean_since)

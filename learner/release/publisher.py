@@ -71,9 +71,8 @@ class WeightPublisher:
             store,
             checkpoints,
             leadership,
-            self.cache,
+            self._attempts,
             interval_s=config.checkpoint_interval_s,
-            on_failure=self._attempts.note,
             clock_s=clock_s,
         )
         self._sender = Sender(store.versions)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from learner.export import export_encoder
+from learner.release.attempts import Attempts
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.tensors import NEWEST, TensorCache
 from tests.learner.publish_rig import PublishRig
@@ -13,7 +14,7 @@ from tests.learner.snapshots import manifest
 from tests.learner.streams import stream
 from tests.stores import plant_plan
 from wire.config import StoreConfig
-from wire.errors import WireError
+from wire.errors import StoreUnavailable
 from wire.records import STABLE, Arm, RolloutPlan
 from wire.store import Store
 
@@ -27,15 +28,14 @@ class Writing:
         self.rig = rig
         self.now_s = 100.0
         self.cache = TensorCache()
-        self.failures = list[Exception]()
+        self.attempts = Attempts(rig.learner.counts, rig.leadership, self.cache, config=rig.config)
         self.writer = CheckpointWriter(
             rig.learner,
             rig.store,
             rig.checkpoints,
             rig.leadership,
-            self.cache,
+            self.attempts,
             interval_s=INTERVAL_S,
-            on_failure=self.failures.append,
             clock_s=lambda: self.now_s,
         )
 
@@ -103,16 +103,16 @@ def test_only_what_the_plan_may_return_to_is_kept(writing: Writing, store_config
         writing.cache.add(version, tensors)
     plant_plan(store_config, RolloutPlan(revision=1, salt="s", arms=(Arm(name=STABLE, version=2, share=1.0),)))
     writer.tidy()
-    assert writing.failures == []
+    assert "tidy_failed" not in writing.rig.learner.counts
     assert writing.cache.has(2) and not writing.cache.has(1)
     assert {2, NEWEST + 3} <= set(writing.versions()) and not {3, 4} & set(writing.versions())
 
 
 def test_a_failure_to_tidy_is_counted_and_told(writing: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
-        raise WireError("the plan cannot be read")
+        raise StoreUnavailable("the plan cannot be read")
 
     monkeypatch.setattr(writing.rig.store.plans, "read", refuse)
     writing.writer.tidy()
-    assert [str(error) for error in writing.failures] == ["the plan cannot be read"]
+    assert not writing.rig.leadership.breaker.allows_requests
     assert writing.rig.learner.counts["tidy_failed"] == 1
