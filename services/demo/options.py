@@ -1,12 +1,11 @@
-"""The options of one run of the demo, besides the settings."""
+"""The options of one run of the demo, besides the settings. What reads data sets is imported when it is needed."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from evals.streams.arrivals import at_a_desk
-from evals.streams.data import SUPPORT, load
-from evals.streams.stream import Stream
+if TYPE_CHECKING:
+    from evals.streams.stream import Stream
 
 Order: TypeAlias = Literal["auto", "desk", "stages"]
 
@@ -38,8 +37,11 @@ class DemoOptions:
         if self.rate is not None and self.rate <= 0.0:
             raise ValueError(f"rate is {self.rate}: give events a second, above 0")
 
-    def stream(self, folder: Path | None, seed: int) -> Stream:
+    def stream(self, folder: Path | None, seed: int) -> "Stream":
         """Loads the stream in its order; `folder` has the data sets that are not carried. Raises DataError."""
+        from evals.streams.arrivals import at_a_desk
+        from evals.streams.data import SUPPORT, load
+
         stream = load(self.data, folder, num_events=self.events, seed=seed)
         is_desk = self.data == SUPPORT if self.order == "auto" else self.order == "desk"
         return at_a_desk(stream, seed) if is_desk else stream

@@ -63,7 +63,7 @@ def inline(changed: Mapping[str, Setting]) -> Learner:
 
 
 def made(learner: Learner) -> Candidate:
-    return CandidateMaker(small_config()).make(learner.knowledge, Stopwatch())
+    return CandidateMaker(small_config()).make(learner.knowledge, Stopwatch(), learner.offsets)
 
 
 def read_to(offsets: Mapping[str, int], *, position: list[int]) -> list[list[Answer | Feedback]]:
