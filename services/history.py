@@ -58,13 +58,8 @@ def send(bus: Bus, receipts: Receipts, path: Path, *, source: str) -> int:
     Nothing is sent where any line is bad. Raises BadHistory, and what the bus raises.
     """
     num_lines = sum(1 for _ in labelled(path, source=source))
-    failures = list[Exception]()
     with closing(bus.publisher()) as publisher:
-        for feedback in labelled(path, source=source):
-            publisher.send(receipts.approved(feedback), lambda error: failures.append(error) if error else None)
-        publisher.flush(TIMEOUT_S)
-    if failures:
-        raise failures[0]
+        publisher.send_all(map(receipts.approved, labelled(path, source=source)), TIMEOUT_S)
     return num_lines
 
 

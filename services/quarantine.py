@@ -67,12 +67,6 @@ def release(bus: Bus, receipts: Receipts, chosen: LabelFilter) -> list[Quarantin
     An approval is for the label of one event, so an ambiguous label needs `chosen.event_source`.
     """
     labels = list(quarantined_labels(bus, chosen))
-    failures = list[Exception]()
     with closing(bus.publisher()) as publisher:
-        for label in labels:
-            approved = receipts.approved(chosen.feedback_of(label))
-            publisher.send(approved, lambda error: failures.append(error) if error else None)
-        publisher.flush(TIMEOUT_S)
-    if failures:
-        raise failures[0]
+        publisher.send_all((receipts.approved(chosen.feedback_of(label)) for label in labels), TIMEOUT_S)
     return labels

@@ -71,13 +71,8 @@ def feedback(
     settings = context.attached()
     if correct:
         record = Receipts(key_bytes(settings)).approved(record)
-    failures: list[Exception] = []
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
-        publisher = bus.publisher()
-        publisher.send(record, lambda error: failures.append(error) if error else None)
-        publisher.flush(TIMEOUT_S)
-    if failures:
-        raise failures[0]
+        bus.publisher().send_all([record], TIMEOUT_S)
     print(f"{event_id} is {label!r}: sent to the learner")
 
 

@@ -5,7 +5,7 @@ memory does not know the producer id any more. Then a new producer takes its pla
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -107,6 +107,15 @@ class Publisher:
             raise
         future.add_callback(lambda _: self._complete(num_bytes, on_ack, None))
         future.add_errback(lambda error: self._complete(num_bytes, on_ack, _send_failed(record, error)))
+
+    def send_all(self, records: Iterable[TopicRecord], timeout_s: float) -> None:
+        """Sends `records`; returns when the broker has all of them. Raises the first failure, once all have an end."""
+        failures: list[Exception] = []
+        for record in records:
+            self.send(record, lambda error: failures.append(error) if error else None)
+        self.flush(timeout_s)
+        if failures:
+            raise failures[0]
 
     def flush(self, timeout_s: float) -> None:
         """Returns once every record was acknowledged or has failed. Raises BusUnavailable after `timeout_s` seconds."""

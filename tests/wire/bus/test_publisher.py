@@ -171,6 +171,14 @@ def test_one_that_is_refused_blames_no_other(broker: LocalBroker, publisher: Pub
     assert {name for name, error in failed.items() if error.is_permanent} == {"large"}
 
 
+def test_many_are_sent_or_the_first_failure_is_raised(bus: Bus, broker: LocalBroker, publisher: Publisher) -> None:
+    publisher.send_all(iter(events(3)), 30)
+    assert sorted(ids(take(bus.follow([Event], {}).poll, 3))) == ["e0", "e1", "e2"]
+    only_kafka(broker)
+    with pytest.raises(SendFailed):
+        publisher.send_all([*events(1), Event(id="large", text="x" * (8 << 20))], 30)
+
+
 def noted(failed: dict[str, SendFailed], name: str, error: Exception | None) -> None:
     if isinstance(error, SendFailed):
         failed[name] = error
