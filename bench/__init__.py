@@ -4,7 +4,8 @@
     row.py, results.py, result_line.py, machine.py            the output
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
     encoder.py, floor.py, kernels.py, precision.py       the encoder; its opponents are in peers/
-    kafka_latency.py, kafka_throughput.py, swap_stall.py (with version_faker.py)         the service
+    kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
+    swap_stall.py, rollback.py (with version_faker.py)                              its swaps
     learner_pace.py, head_update.py, label_flips.py, backlog.py          the learner
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
     live.py       a service that learns while it answers, beside an instant oracle

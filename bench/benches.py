@@ -18,7 +18,9 @@ from bench import (
     live,
     memory,
     precision,
+    rollback,
     swap_stall,
+    while_learning,
 )
 from bench.chaos import rows as chaos
 from bench.fixtures import Fixtures
@@ -37,7 +39,7 @@ class Bench:
     has_own_servers: bool = False
     """Whether it starts servers of its own even where the settings give the address of another."""
     is_long: bool = False
-    """Whether it runs only where `--only` names it: it takes hours, or serves those who change a kernel."""
+    """Whether it runs only where `--only` names it: it takes long, or serves those who change a kernel."""
 
 
 BENCHES = (
@@ -53,6 +55,8 @@ BENCHES = (
     Bench("label_to_live", label_to_live.measure, uses=SERVERS),
     Bench("first_answer", first_answer.measure, uses=SERVERS),
     Bench("memory", memory.measure, uses=SERVERS),
+    Bench("rollback", rollback.measure, uses=SERVERS, is_long=True),
+    Bench("while_learning", while_learning.measure, uses=SERVERS, is_long=True),
     Bench("kernels", kernels.measure, is_long=True),
     Bench("live", live.measure, uses=SERVERS, is_long=True),
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),

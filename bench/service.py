@@ -5,7 +5,7 @@ running_service() -> Stack -> five labels of every class learned, and live -> Se
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.row import NoResult, Skip
 from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
+from evals.load.watcher import ServiceSnapshot
 from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh, system_of
 from services.local.kafka import kafka_home
@@ -100,6 +101,15 @@ def running_service() -> Iterator[Service]:
 def replicas_of(store: Store) -> frozenset[str]:
     """Returns the names of the replicas that report."""
     return frozenset(report.replica for report in store.reports.replicas())
+
+
+def is_followed(revision: int) -> Callable[[ServiceSnapshot], bool]:
+    """Returns the predicate that every replica follows the plan of `revision`, or a later one."""
+
+    def follow(snapshot: ServiceSnapshot) -> bool:
+        return bool(snapshot.reports) and all(report.revision >= revision for report in snapshot.reports)
+
+    return follow
 
 
 def _await_idle(store: Store) -> None:

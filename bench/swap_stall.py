@@ -9,7 +9,6 @@ differences of the pairs, with its interval.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from itertools import cycle, islice
 from statistics import mean
 from time import monotonic, sleep
@@ -18,12 +17,11 @@ import numpy as np
 
 from bench.fixtures import Fixtures
 from bench.row import Goal, Row
-from bench.service import Service
+from bench.service import Service, is_followed
 from bench.version_faker import VersionFaker, is_mixed, unversioned
 from evals.load.readback import read_back
 from evals.load.score import percentiles
 from evals.load.session import Participants
-from evals.load.watcher import ServiceSnapshot
 from evals.streams.stream import Arrival, StreamItem
 from wire.bus.scan import every_record
 from wire.records import Answer
@@ -106,7 +104,7 @@ def _arrivals(texts: Iterable[StreamItem]) -> list[Arrival]:
 def _answers_before(service: Service, faker: VersionFaker, texts: tuple[StreamItem, ...]) -> Mapping[str, str | None]:
     """Lets one version alone answer each text. Later versions must give the same answers, each in its own labels."""
     with service.unlabelled(RATE) as participants:
-        participants.watcher.wait(partial(_follows, faker.publish()), TAKE_S)
+        participants.watcher.wait(is_followed(faker.publish()), TAKE_S)
         participants.player.play("bench", _arrivals(texts), RATE)
         participants.player.await_answers(at_most=0)
         return {answer.text: unversioned(answer) for answer in _answers(service, participants)}
@@ -126,10 +124,6 @@ def _swap(faker: VersionFaker, participants: Participants, playing: "Future[None
     for _ in range(NUM_SWAPS):
         sleep(max(0.0, next_s - monotonic()))
         next_s = monotonic() + EVERY_S
-        num_swaps += participants.watcher.wait(partial(_follows, faker.publish()), TAKE_S)
+        num_swaps += participants.watcher.wait(is_followed(faker.publish()), TAKE_S)
     playing.result()
     return num_swaps
-
-
-def _follows(revision: int, snapshot: ServiceSnapshot) -> bool:
-    return bool(snapshot.reports) and all(report.revision >= revision for report in snapshot.reports)
