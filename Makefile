@@ -28,8 +28,8 @@ check-native: $(INSTALLED)
 	CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" XDG_CACHE_HOME=$(CURDIR)/build/sanitized \
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 \
-	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/test_native.py tests/kernels/test_encoder.py \
-	    tests/kernels/test_linear_i8.py tests/kernels/test_linear_i4.py tests/kernels/test_attention_i8.py $(ARGS)
+	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/native tests/kernels/encoder \
+	    tests/kernels/linear_i8 tests/kernels/linear_i4 tests/kernels/attention_i8 --ignore-glob "*/test_gpu.py" $(ARGS)
 
 bench: .venv/.installed-bench
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)

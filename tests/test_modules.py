@@ -13,9 +13,9 @@ from services.versions import ROOT
 from tests.sources import ROOMS, files, imports, parsed
 
 STARTED = {
-    "bench.chaos.apart": "tests/chaos plays it as a program",
+    "bench.chaos.apart": "tests/bench/chaos/test_play.py plays it as a program",
     "bench.chaos.programs": "a part of bench.chaos.apart",
-    "bench.chaos.up": "tests/chaos plays it as a program",
+    "bench.chaos.up": "tests/bench/chaos/test_play.py plays it as a program",
     "bench.peers.engine": "a program of bench.encoder",
     "bench.peers.head_speed": "a program of bench.head_update",
     "bench.peers.kafka_loop": "a program of bench.kafka_throughput",

@@ -1,6 +1,6 @@
 """One record of each kind that is stored in Redis, with every field set."""
 
-from tests.wire.test_plans import PLAN
+from tests.wire.records.test_plans import PLAN
 from wire.records import (
     CohortEvaluation,
     ControllerReport,

@@ -9,7 +9,7 @@ from kernels import linear_i4
 from kernels.linear_i4 import reference
 from kernels.linear_i4.reference import GROUP, Int4Weight
 from kernels.linear_i8.reference import accumulate
-from tests.kernels.test_linear_i8_gpu import SIZES, assert_rounded_alike, bytes_as_rows, on, rows
+from tests.kernels.linear_i8.test_gpu import SIZES, assert_rounded_alike, bytes_as_rows, on, rows
 
 GROUPS = st.integers(1, 3)
 

@@ -1,8 +1,5 @@
-"""The shared object: it is built once and found again, its absence is reported clearly, and its tables are right."""
+"""The binding: what is no object of ours is refused, and each function of an instruction set's table is right."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,65 +9,14 @@ from torch.nn import functional
 from kernels import native
 from kernels.linear_i8 import reference
 from kernels.linear_i8.native import ADD, GELU, linear, pack_weight
-from kernels.native import address, binding, build
+from kernels.native import address, binding
 from tests.kernels import tolerances
 
 GENERATOR = torch.Generator().manual_seed(0)
 
+
 GELU_ERROR = 1e-4
 """What kernels/native/source/rows.h promises: an eighth of the 8-bit resolution of MiniLM's narrowest row."""
-
-
-@pytest.fixture
-def _unloaded() -> Iterator[None]:
-    native.library.cache_clear()
-    yield
-    native.library.cache_clear()
-
-
-def isas() -> list[str]:
-    return [isa for isa in native.ISAS if not native.why_not(isa)]
-
-
-def test_plain_c_always_runs() -> None:
-    assert isas()[-1] == "plain"
-    loaded = native.library()
-    assert loaded is not None
-    assert list(loaded.kernels) == isas()
-
-
-def test_an_object_is_built_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "HERE", tmp_path / "package")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    built = build.find_or_build()
-    assert built == tmp_path / "lifelong" / "native" / f"{build.digest()}.so"
-    first = built.stat()
-    assert build.find_or_build() == built
-    assert built.stat() == first
-    assert list(built.parent.iterdir()) == [built]
-    assert "plain" in binding.Library(built).kernels
-
-
-def test_other_flags_are_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = build.digest()
-    monkeypatch.setenv("CFLAGS", "-g")
-    assert build.digest() != plain
-
-
-@pytest.mark.parametrize(
-    ("compiler", "reason"),
-    [("no-such-compiler", "no C compiler"), ("false", "false -std=gnu11")],
-)
-@pytest.mark.usefixtures("_unloaded")
-def test_without_an_object_torch_answers_and_one_warning_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str, reason: str
-) -> None:
-    monkeypatch.setattr(build, "HERE", tmp_path / "package")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CC", compiler)
-    with pytest.warns(native.NativeKernelsMissing, match=f"no native kernels: {reason}.*gcc"):
-        assert native.library() is None
-    assert native.why_not("plain") == ["the native kernels could not be built"]
 
 
 def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
@@ -78,23 +24,6 @@ def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
     broken.write_bytes(b"not an object")
     with pytest.raises(OSError, match="broken"):
         binding.Library(broken)
-
-
-def test_a_compiler_that_is_too_old_for_one_isa_builds_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = tmp_path / "old-gcc"
-    old.write_text('#!/bin/sh\ncase "$*" in *amx*) exit 1;; esac\nexec gcc "$@"\n')
-    old.chmod(0o755)
-    monkeypatch.setenv("CC", str(old))
-    built = build.build(tmp_path / "built.so")
-    assert list(binding.Library(built).kernels) == [isa for isa in isas() if isa != "amx"]
-
-
-def test_the_build_needs_nothing_installed() -> None:
-    """The build of the wheel runs it before torch is installed."""
-    code = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_path(sys.argv[1])"
-    subprocess.run([sys.executable, "-S", "-c", code, str(Path(build.__file__))], check=True, timeout=60)
 
 
 def test_rows_are_quantized_to_the_bit(isa: str) -> None:

@@ -6,7 +6,7 @@ import msgspec
 
 from wire.records import CANDIDATE, NEWEST, STABLE, Arm, RolloutPlan
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 PLAN = RolloutPlan(
     revision=4,

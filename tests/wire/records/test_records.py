@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.wire.records.test_plans import PLAN
 from tests.wire.stored_samples import SAMPLES
-from tests.wire.test_plans import PLAN
 from wire.records import (
     TOPIC_RECORDS,
     Answer,
@@ -26,7 +26,7 @@ from wire.records import (
     topic_name,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 BEFORE_CHANGES = msgspec.structs.replace(SAMPLES["weight_manifest.v2"], changes=NameChanges(), solution=HeadSolution())

@@ -1,11 +1,9 @@
-"""The INT8 linear layer: every implementation against the definition, the definition against arithmetic."""
+"""The INT8 linear layer: every implementation gives the bits of the definition, and one is chosen for each weight."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import dispatch, linear_i8
@@ -14,7 +12,7 @@ from kernels.linear_i8 import IMPLS, library, reference
 from kernels.linear_i8.library import INT8, LIBRARY, Pack
 from kernels.linear_i8.native import NATIVE
 from kernels.linear_i8.reference import Int8Weight
-from tests.kernels import tolerances
+from tests.kernels.linear_i8.layers import rows, weight
 
 SIZES = (1, 3, 17, 123)
 CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
@@ -27,17 +25,6 @@ def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
     if reasons := candidate.why_not():
         pytest.skip("; ".join(reasons))
     return candidate
-
-
-def weight(num_out: int, num_in: int, *, seed: int = 0) -> Int8Weight:
-    generator = torch.Generator().manual_seed(seed)
-    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
-    scale_N = torch.rand(num_out, generator=generator) * 0.01
-    return Int8Weight.of(q_NK, scale_N, torch.randn(num_out, generator=generator))
-
-
-def rows(num_rows: int, num_in: int, *, seed: int = 1) -> Tensor:
-    return torch.randn(num_rows, num_in, generator=torch.Generator().manual_seed(seed)) * 3 + 1
 
 
 @pytest.fixture
@@ -84,67 +71,6 @@ def test_strided_rows(impl: Impl[Pack]) -> None:
     layer = weight(17, 24)
     for x_MK in (rows(24, 7).t(), rows(7, 48)[:, ::2], rows(14, 24)[::2]):
         assert torch.equal(impl.run(layer)(x_MK), reference.linear(x_MK.contiguous(), layer))
-
-
-def test_integer_implementations_exist_here() -> None:
-    """A machine without either still works, but five times slower: this test reports that."""
-    able = [impl.name for impl in INT8 if not impl.why_not()]
-    assert able, [impl.why_not() for impl in INT8]
-
-
-def test_wrong_sums_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def saturating(w_NP: Tensor, scale_N: Tensor) -> library.Multiply:
-        return lambda packed_MP: reference.accumulate(packed_MP, w_NP).clamp(-(1 << 15), (1 << 15) - 1) * scale_N
-
-    assert library._impl("saturating", saturating).why_not() == [
-        "saturating gives wrong sums for extreme values on this processor"
-    ]
-
-
-def test_an_absent_operation_is_a_reason() -> None:
-    def absent(w_NP: Tensor, scale_N: Tensor) -> library.Multiply:
-        raise RuntimeError("no such operator\nstack trace")
-
-    (reason,) = library._impl("absent", absent).why_not()
-    assert reason.endswith("has no absent here: no such operator")
-
-
-@given(st.integers(1, 40), st.integers(1, 6), st.floats(1e-6, 1e6), st.integers(0, 1 << 30))
-@settings(max_examples=60)
-def test_rows_are_within_half_a_quantization_step(num_in: int, num_rows: int, size: float, seed: int) -> None:
-    x_MK = rows(num_rows, num_in, seed=seed) * size
-    q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
-    found_MK = min_M1.double() + scale_M1.double() * q_MK.double()
-    tolerances.assert_within(found_MK, x_MK.double(), tolerances.half_step(scale_M1) + reference.EPSILON)
-
-
-@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 1 << 30))
-@settings(max_examples=60)
-def test_packed_rows_are_the_quantized_rows(num_in: int, num_rows: int, seed: int) -> None:
-    x_MK = rows(num_rows, num_in, seed=seed)
-    packed_MP, packed_scale_M1, packed_min_M1 = library.pack_rows(x_MK)
-    q_MK, scale_M1, min_M1 = reference.quantize_rows(x_MK)
-    assert torch.equal(packed_MP[:, :num_in], q_MK)
-    assert torch.equal(packed_scale_M1, scale_M1)
-    assert torch.equal(packed_min_M1, min_M1)
-
-
-def test_a_constant_row_is_exact() -> None:
-    layer = weight(3, 8)
-    x_MK = torch.full((1, 8), 5.0)
-    exact = 5.0 * (layer.q_NK.double().sum(dim=1) * layer.scale_N.double()) + layer.bias_N.double()
-    tolerances.assert_within(reference.linear(x_MK, layer)[0], exact, tolerances.epilogue(x_MK, layer)[0])
-
-
-def test_result_is_near_the_float_product() -> None:
-    """The error is at most half a quantization step of every input, and the epilogue's: the sums are exact."""
-    layer = weight(64, 384)
-    x_MK = rows(50, 384)
-    _, scale_M1, _ = reference.quantize_rows(x_MK)
-    w_NK = layer.q_NK.double() * layer.scale_N.double()[:, None]
-    exact_MN = x_MK.double() @ w_NK.t() + layer.bias_N.double()
-    bound_MN = tolerances.half_step(scale_M1) * w_NK.abs().sum(dim=1) + tolerances.epilogue(x_MK, layer)
-    tolerances.assert_within(reference.linear(x_MK, layer), exact_MN, bound_MN)
 
 
 @pytest.mark.parametrize("num_rows", [0, 1, 4, 5, 32, 33, 300])

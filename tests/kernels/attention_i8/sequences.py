@@ -1,0 +1,23 @@
+"""Seeded sequences for the tests of attention in 8-bit integers."""
+
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+HEADS = 3
+
+
+HEAD = 16
+
+
+WIDTH = 3 * HEADS * HEAD
+
+
+def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tensor, list[int]]:
+    """Returns rows whose channels differ in mean and deviation, as those of a trained model do, and their offsets."""
+    generator = torch.Generator().manual_seed(seed)
+    offsets = [0, *accumulate(lengths)]
+    mean_W = torch.randn(width, generator=generator)
+    deviation_W = torch.rand(width, generator=generator) * 2
+    return torch.randn(offsets[-1], width, generator=generator) * deviation_W + mean_W, offsets

@@ -1,0 +1,47 @@
+"""The shared object is built once and found again, also by an old compiler and without anything installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernels import native
+from kernels.native import binding, build
+
+
+def test_an_object_is_built_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "HERE", tmp_path / "package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    built = build.find_or_build()
+    assert built == tmp_path / "lifelong" / "native" / f"{build.digest()}.so"
+    first = built.stat()
+    assert build.find_or_build() == built
+    assert built.stat() == first
+    assert list(built.parent.iterdir()) == [built]
+    assert "plain" in binding.Library(built).kernels
+
+
+def test_other_flags_are_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = build.digest()
+    monkeypatch.setenv("CFLAGS", "-g")
+    assert build.digest() != plain
+
+
+def test_a_compiler_that_is_too_old_for_one_isa_builds_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old-gcc"
+    old.write_text('#!/bin/sh\ncase "$*" in *amx*) exit 1;; esac\nexec gcc "$@"\n')
+    old.chmod(0o755)
+    monkeypatch.setenv("CC", str(old))
+    built = build.build(tmp_path / "built.so")
+    assert list(binding.Library(built).kernels) == [
+        isa for isa in native.ISAS if isa != "amx" and not native.why_not(isa)
+    ]
+
+
+def test_the_build_needs_nothing_installed() -> None:
+    """The build of the wheel runs it before torch is installed."""
+    code = "import sys; sys.modules['torch'] = None; import runpy; runpy.run_path(sys.argv[1])"
+    subprocess.run([sys.executable, "-S", "-c", code, str(Path(build.__file__))], check=True, timeout=60)
