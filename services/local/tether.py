@@ -4,10 +4,13 @@
 
 The kernel sends the signal when the *thread* that started the child ends (PDEATHSIG is per thread), so start servers
 from a thread that lives as long as the process. On systems without prctl only `stop` ends the child. A child has its
-own session, so that Control-C reaches only us and we end our children in our order. Its files are private to its owner.
+own process group, so that Control-C reaches only us and we end our children in our order. Its files are private to its
+owner.
 
-Rejected: `preexec_fn` (unsafe where threads run), an exit hook (it does not run when we are killed), and a supervisor
-process (one more process that can die).
+Rejected: `preexec_fn` (unsafe where threads run), an exit hook (it does not run when we are killed), a supervisor
+process (one more process that can die), and a session for each child: Linux gives each session an equal share of a
+processor (autogroups, sched(7)), whatever the nice values of its threads, so that slow work takes time from answers,
+and a learner behind a busy machine learns a label after 5.6 s instead of 1.4 s.
 """
 
 import contextlib
@@ -47,7 +50,7 @@ def start(argv: Sequence[str], *, log: "RotatingLog", env: Mapping[str, str] | N
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env or {})},
-            start_new_session=True,
+            process_group=0,
             umask=OWNER_ONLY,
         )
 
