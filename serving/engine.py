@@ -1,6 +1,6 @@
 """The model's thread: batch -> one read of `live` -> forward -> answers, each delivered to its caller.
 
-    BatchQueue --take--> items --choose--> precisions --predict_many--> Answer --item.done--> Kafka, HTTP
+    BatchQueue --take--> items --choose--> precisions --predict--> Answer --item.done--> Kafka, HTTP
 
 A swap of weights is one assignment, by `Engine.activate`, which the swap's thread calls at any time. A batch reads
 `live` once, so it runs under one plan, and every answer names the version that gave it. Nothing else is shared with the
@@ -28,12 +28,11 @@ from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
-from serving.predict import predict_many
+from serving.predict import Predict
 from serving.swap_stalls import StallReport, SwapStalls
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import NO_CHOICE, Choice, choose
 from wire.message import shown
-from wire.receipts import Receipts
 from wire.records import Answer
 from wire.threads import BackgroundThread
 
@@ -50,23 +49,19 @@ class Engine:
         self,
         queue: BatchQueue[Item],
         counts: Counts,
+        predict: Predict,
         *,
-        top_scores: int,
         precision: PrecisionConfig,
-        receipts: Receipts,
-        now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._live: ActiveVersions | None = None
         self._queue = queue
         self._counts = counts
-        self._top_scores = top_scores
+        self._predict = predict
         self._precision = precision
-        self._receipts = receipts
         self._choice = NO_CHOICE
         self._last_answered: Item | None = None
         self._faults_s: tuple[float, float] | None = None  # times of the first and the last fault in a row
-        self._now_ms = now_ms
         self._clock = clock
         self._busy_since_s: float | None = None
         self._stalls = SwapStalls()
@@ -166,7 +161,7 @@ class Engine:
 
     def _outcomes(self, items: Sequence[Item], live: ActiveVersions) -> list[Outcome]:
         """Returns an outcome for each item. Where a forward raises, each item is tried once by itself."""
-        answers = self._predict(items, live)
+        answers = self._answers(items, live)
         if isinstance(answers, Exception):
             if len(items) == 1:
                 return [self._outcome_of_failure(items[0], answers, live)]
@@ -182,17 +177,11 @@ class Engine:
             self._counts.add(f"answers_{precision}", num)
         return list(answers)
 
-    def _predict(self, items: Sequence[Item], live: ActiveVersions) -> list[Answer] | Exception:
+    def _answers(self, items: Sequence[Item], live: ActiveVersions) -> list[Answer] | Exception:
+        events = [item.event for item in items]
+        token_ids = [item.token_ids for item in items]
         try:
-            return predict_many(
-                [item.event for item in items],
-                [item.token_ids for item in items],
-                live,
-                self._choice.by_version,
-                top_scores=self._top_scores,
-                receipts=self._receipts,
-                now_ms=self._now_ms,
-            )
+            return self._predict(events, token_ids, live, self._choice.by_version)
         except Exception as error:  # noqa: BLE001  # any error of a forward becomes an outcome
             return error
 
@@ -212,7 +201,7 @@ class Engine:
         if last is None:
             return False
         control = msgspec.structs.replace(last.event, id=item.event.id, key=item.event.key)
-        answers = self._predict([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
+        answers = self._answers([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
         return isinstance(answers, Exception)
 
     def _record_faults(self, outcomes: Sequence[Outcome]) -> None:

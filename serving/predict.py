@@ -13,7 +13,7 @@ Shape suffixes: B texts of one encoder, D width, R random features, C classes, K
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ PAIRED_SALT: Final = "paired"
 
 VersionNames = tuple[tuple[int, int], ...]
 """Pairs of a version and the hash of the label that it names, by ascending version."""
+
+Predict: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], ActiveVersions, Mapping[int, str]], list[Answer]]
+"""Answers events by their token ids, under the versions that are live, each in the precision of its number."""
 
 
 def predict_many(

@@ -11,6 +11,7 @@ acknowledged and committed: intake, queue, outbox, swap.
 """
 
 import uuid
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.kafka.spool import Spool
 from serving.pipeline import Pipeline, encoding
+from serving.predict import predict_many
 from serving.status import ReplicaStatus
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
@@ -177,10 +179,8 @@ def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receip
     engine = Engine(
         queue,
         counts,
-        top_scores=config.top_scores,
+        partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms),
         precision=config.precision,
-        receipts=receipts,
-        now_ms=now_ms,
     )
 
     def max_tokens() -> int:

@@ -7,12 +7,14 @@ both. They compute the same chain of operations. Their vectors differ by float32
 may enlarge to one quantization step. An answer of either depends on its text and the weights alone.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol, TypeAlias
 
 from torch import Tensor
 
-from kernels.dispatch import VARIABLE, forced
+from kernels.attention_i8 import attention as attention_i8
+from kernels.dispatch import Impl, choose, forced
 from model.config import StrataConfig
 from model.forward import library, native
 from model.qtensor import QTensor
@@ -29,13 +31,20 @@ class Forward(Protocol):
         """Returns x_TD after the first `layers` blocks, in the layout's order. Raises BadTokens."""
 
 
-def forward_of(config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> Forward:
-    """Packs the weights. Raises NotImplementedError if LIFELONG_KERNELS asks for `native` and it cannot run."""
-    if forced() not in (None, "native"):
-        return library.LibraryForward(config, tensors, precision)
-    reasons = native.why_not(config)
-    if not reasons:
-        return native.NativeForward(config, tensors, precision)
-    if forced() == "native":
-        raise NotImplementedError(f"{VARIABLE}=native cannot run this model here: {'; '.join(reasons)}")
-    return library.LibraryForward(config, tensors, precision)
+PackForward: TypeAlias = Callable[[StrataConfig, Mapping[str, QTensor], str], Forward]
+
+IMPLS: tuple[Impl[PackForward], ...] = (
+    Impl("native", native.why_not, native.NativeForward),
+    Impl("library", lambda _: [], library.LibraryForward),
+    Impl("reference", lambda _: [], partial(library.LibraryForward, attend=attention_i8)),
+)
+
+
+def forward_of(
+    config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, force: str | None = None
+) -> Forward:
+    """Packs the weights for the first implementation that can run, or that of the family `force`.
+
+    Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError where it cannot run here.
+    """
+    return choose("forward", IMPLS, config, force=force or forced()).run(config, tensors, precision)

@@ -1,7 +1,7 @@
 """The quantized encoder in torch, operation by operation: the reference of the native forward, and its fallback.
 
-The fallback computes attention in float32, which is fastest in torch. With LIFELONG_KERNELS=reference, attention is in
-8-bit integers too, as in the native forward.
+The fallback computes attention in float32, which is fastest in torch. The reference has it in 8-bit integers, as in the
+native forward.
 
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from kernels import linear_i4, linear_i8
 from kernels.attention import EqualLengths, attention
-from kernels.attention_i8 import attention as attention_i8
-from kernels.dispatch import forced
 from kernels.encoder import EmbeddingWeights, NormWeights
 from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
@@ -27,6 +25,7 @@ from model.qtensor import QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
+Attend: TypeAlias = Callable[..., Tensor]
 
 MAX_PIECE_TOKENS = 1024
 """A larger batch runs through the blocks in pieces of at most so many tokens, so that a call needs less than 20 MB."""
@@ -56,12 +55,17 @@ class LibraryBlock:
 class LibraryForward:
     """A `Forward` in torch's operations."""
 
-    def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
+    def __init__(
+        self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, attend: Attend = attention
+    ) -> None:
         keep_freed_memory()
         self._config = config
         self._embedding = stored.embedding(config, tensors)
         pack = _int8 if precision == "int8" else _int4
-        self._blocks = [_block(config, tensors, f"layers.{index}", pack) for index in range(config.n_layers)]
+        attend_heads = partial(attend, num_heads=config.n_heads)
+        self._blocks = [
+            _block(config, tensors, f"layers.{index}", pack, attend_heads) for index in range(config.n_layers)
+        ]
 
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
@@ -112,11 +116,10 @@ def _scaled(linear: Linear, in_scale_K: Tensor | None) -> Linear:
 
 
 def _block(
-    config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear]
+    config: StrataConfig, tensors: Mapping[str, QTensor], path: str, pack: Callable[[QTensor], Linear], attend: Attend
 ) -> LibraryBlock:
-    attend = attention_i8 if forced() == "reference" else attention
     return LibraryBlock(
-        partial(attend, num_heads=config.n_heads),
+        attend,
         qkv=pack(tensors[f"{path}.qkv"]),
         out=pack(tensors[f"{path}.out"]),
         norm1=stored.norm(tensors[f"{path}.norm1"], config),

@@ -16,6 +16,7 @@ Rejected: committing when the event is read (loses it), a thread for each partit
 to get a record again that could not be sent (the cause would then stop all partitions, of all members).
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -86,6 +87,7 @@ class Intake:
         self._requeue_s = 0.0  # when they go to the model again, on the monotonic clock
         self._is_paused = False
         self._is_draining = False
+        self._drain_lock = threading.Lock()  # nothing is left unanswered once the drain has begun
         self._num_failures = 0  # in a row
         self._first_failure_s = 0.0
         self._last_failure_s = 0.0
@@ -214,10 +216,11 @@ class Intake:
     def _done(self, key: EventKey, position: Position, outcome: Outcome) -> None:
         """Is called by the engine."""
         if isinstance(outcome, Unanswered):
-            if self._is_draining:
-                self._window.drop(key)
-            else:
-                self._unanswered.append(outcome.item)
+            with self._drain_lock:
+                if not self._is_draining:
+                    self._unanswered.append(outcome.item)
+                    return
+            self._window.drop(key)
             return
         record = model_failure(outcome, position) if isinstance(outcome, ItemFailure) else outcome
         self._pipeline.outbox.send(record, partial(self._window.acknowledge, key), place_of(position))
@@ -225,7 +228,8 @@ class Intake:
     def _drain(self) -> None:
         """Drops the items that were not submitted, and waits for the others. All come again, unless they are
         finished."""
-        self._is_draining = True
+        with self._drain_lock:
+            self._is_draining = True
         self._drop_waiting()
         if not self._window.wait_until_none_open(self._drain_timeout_s):
             log.warning("not_drained", open=self._window.num_open)

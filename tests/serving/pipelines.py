@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from serving.batcher import BatchQueue
 from serving.config import PrecisionConfig
@@ -11,10 +12,13 @@ from serving.item import Item
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
 from serving.pipeline import Encode, Pipeline
+from serving.predict import Predict, predict_many
 from tests.serving.versions import RECEIPTS
 from wire.backoff import Backoff
 from wire.bus import Publisher
 from wire.errors import BusUnavailable
+
+PREDICT: Predict = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms=lambda: 9)
 
 
 def no_broker() -> Publisher:
@@ -25,22 +29,21 @@ def queue_of(max_items: int) -> BatchQueue[Item]:
     return BatchQueue(max_items=max_items, max_bytes=1 << 30, max_batch_items=16, max_batch_tokens=512, max_wait_ms=0)
 
 
-def engine_of(queue: BatchQueue[Item], counts: Counts, *, clock: Callable[[], float] = time.monotonic) -> Engine:
+def engine_of(
+    queue: BatchQueue[Item],
+    counts: Counts,
+    predict: Predict = PREDICT,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Engine:
     """Returns an engine that has no weights yet and was not started."""
-    return Engine(
-        queue,
-        counts,
-        top_scores=2,
-        precision=PrecisionConfig(),
-        receipts=RECEIPTS,
-        now_ms=lambda: 9,
-        clock=clock,
-    )
+    return Engine(queue, counts, predict, precision=PrecisionConfig(), clock=clock)
 
 
 def pipeline_of(
     encode: Encode,
     *,
+    predict: Predict = PREDICT,
     max_queue_items: int = 64,
     max_answers: int = 8,
     open_publisher: Callable[[], Publisher] = no_broker,
@@ -52,7 +55,7 @@ def pipeline_of(
     return Pipeline(
         encode=encode,
         queue=queue,
-        engine=engine_of(queue, counts),
+        engine=engine_of(queue, counts, predict),
         outbox=Outbox(open_publisher, counts, bounds, name="r1"),
         counts=counts,
     )

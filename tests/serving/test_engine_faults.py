@@ -13,14 +13,36 @@ from serving.counts import Counts
 from serving.engine import Engine
 from serving.errors import Unhealthy
 from serving.item import Item, ItemFailure, Outcome, Unanswered
-from serving.predict import predict_many
 from tests.serving.callers import Caller, answered, running
-from tests.serving.pipelines import engine_of
+from tests.serving.pipelines import PREDICT, engine_of
 from tests.serving.versions import live_of
 from wire.records import Answer, Event
 
 POISON = [1 << 20]
 """A token id beyond the vocabulary: the forward raises."""
+
+
+class Machine:
+    """A machine that predicts: `raises` returns the error for the texts of a batch, None where it answers."""
+
+    def __init__(self) -> None:
+        self.raises: Callable[[list[str]], Exception | None] = lambda texts: None
+
+    def predict(self, events: Sequence[Event], *args: Any) -> list[Answer]:
+        error = self.raises([event.text for event in events])
+        if error is not None:
+            raise error
+        return PREDICT(events, *args)
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def engine(queue: BatchQueue[Item], counts: Counts, machine: Machine) -> Engine:
+    return engine_of(queue, counts, machine.predict)
 
 
 def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], counts: Counts) -> None:
@@ -44,25 +66,6 @@ def test_the_engine_goes_on_after_a_failure(engine: Engine, queue: BatchQueue[It
         queue.submit(caller.item("good"))
         outcomes = caller.wait(2)
     assert isinstance(outcomes[1], Answer)
-
-
-class Machine:
-    """The machine below `predict_many`: `raises` returns the error for the texts of a batch, None where it answers."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.raises: Callable[[list[str]], Exception | None] = lambda texts: None
-        monkeypatch.setattr("serving.engine.predict_many", self.predict)
-
-    def predict(self, events: Sequence[Event], *args: Any, **options: Any) -> list[Answer]:
-        error = self.raises([event.text for event in events])
-        if error is not None:
-            raise error
-        return predict_many(events, *args, **options)
-
-
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(monkeypatch)
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type]:
@@ -112,7 +115,7 @@ def test_where_nothing_can_be_answered_no_event_is_blamed(
 
 def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machine) -> None:
     now_s = [0.0]
-    engine = engine_of(queue, Counts(), clock=lambda: now_s[0])
+    engine = engine_of(queue, Counts(), machine.predict, clock=lambda: now_s[0])
     caller = Caller()
     with running(engine, queue, live_of([1])):
         machine.raises = lambda texts: MemoryError()

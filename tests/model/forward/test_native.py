@@ -43,7 +43,7 @@ def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "reference")
     dispatch.forced.cache_clear()
     try:
-        theirs = LibraryForward(SMALL, TENSORS, "int8")
+        theirs = forward_of(SMALL, TENSORS, "int8")
     finally:
         dispatch.forced.cache_clear()
     ours = NativeForward(SMALL, TENSORS, "int8")
@@ -61,13 +61,12 @@ def test_agrees_on_minilm(isa: str, minilm: tuple[Strata, TextTokenizer]) -> Non
     assert (found * theirs.encode(batch)).sum(dim=1).min() > 0.99
 
 
-def test_a_shape_that_it_cannot_run_goes_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shape_that_it_cannot_run_goes_to_torch() -> None:
     narrow = replace(SMALL, n_heads=8)
     assert why_not(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
     assert isinstance(forward_of(narrow, TENSORS, "int8"), LibraryForward)
-    monkeypatch.setattr("model.forward.forced", lambda: "native")
-    with pytest.raises(NotImplementedError, match="LIFELONG_KERNELS=native cannot run this model here: a head is 8"):
-        forward_of(narrow, TENSORS, "int8")
+    with pytest.raises(NotImplementedError, match=r"forward: nothing can run this \(native: a head is 8"):
+        forward_of(narrow, TENSORS, "int8", force="native")
 
 
 @pytest.mark.parametrize(("family", "kind"), [("library", LibraryForward), ("reference", LibraryForward)])

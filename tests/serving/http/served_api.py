@@ -14,8 +14,9 @@ from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
 from serving.pipeline import encoding
+from serving.predict import Predict
 from serving.status import ReplicaStatus
-from tests.serving.pipelines import pipeline_of
+from tests.serving.pipelines import PREDICT, pipeline_of
 from tests.serving.versions import live_of, tokenizer
 from wire.records import MAX_EVENT_BYTES
 from wire.token_bucket import TokenBuckets
@@ -33,6 +34,7 @@ class ServedApi:
     """
 
     limit: TokenBuckets | None = None
+    predict: Predict = PREDICT
     max_queue_items: int = 64
     timeout_s: float = 10.0
     health: list[str] = field(default_factory=list)
@@ -40,7 +42,9 @@ class ServedApi:
 
     def __post_init__(self) -> None:
         self.encode = encoding(tokenizer(), lambda: 64)
-        self.pipeline = pipeline_of(lambda texts: self.encode(texts), max_queue_items=self.max_queue_items)
+        self.pipeline = pipeline_of(
+            lambda texts: self.encode(texts), predict=self.predict, max_queue_items=self.max_queue_items
+        )
         ids = count()
         self.api = Api(
             bridge=RequestBridge(pipeline=self.pipeline, timeout_s=self.timeout_s),

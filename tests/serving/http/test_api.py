@@ -8,6 +8,7 @@ import pytest
 from tests.serving.http.served_api import ServedApi, error_of
 from tests.serving.versions import label_of, live_of
 from tests.waiting import eventually
+from wire.records import Answer
 
 
 def test_one_event_is_answered(served: ServedApi) -> None:
@@ -56,14 +57,14 @@ def test_another_shape_is_a_422_that_names_the_field(served: ServedApi) -> None:
     assert "text" in response.json()["error"]["message"]
 
 
-def test_a_fault_of_the_machine_is_a_503(served: ServedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_machine_is_a_503() -> None:
     """B25 no. 9: a MemoryError was answered as a fault of the event."""
 
-    def broken(*args: Any, **options: Any) -> list[Any]:
+    def broken(*_: object) -> list[Answer]:
         raise MemoryError
 
-    monkeypatch.setattr("serving.engine.predict_many", broken)
-    response = served.client.post("/v1/predict", json={"text": "a"})
+    with ServedApi(predict=broken).running() as served:
+        response = served.client.post("/v1/predict", json={"text": "a"})
     assert error_of(response) == "503 model_unavailable"
     assert response.headers["retry-after"] == "1"
 

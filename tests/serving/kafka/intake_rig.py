@@ -8,7 +8,7 @@ from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
 from serving.pipeline import encoding
 from tests.brokers import take
-from tests.serving.pipelines import pipeline_of
+from tests.serving.pipelines import PREDICT, pipeline_of
 from tests.serving.versions import tokenizer
 from wire.backoff import Backoff
 from wire.bus import Bus, Publisher, Subscription
@@ -21,10 +21,12 @@ class IntakeRig:
     def __init__(self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000) -> None:
         self.bus = bus
         self.encode = encoding(tokenizer(), lambda: 64)
+        self.predict = PREDICT
         self.open_publisher: Callable[[], Publisher] = bus.publisher
         self.open_subscription: Callable[[], Subscription[Event]] = lambda: bus.subscribe(Event, "serving")
         self.pipeline = pipeline_of(
             lambda texts: self.encode(texts),
+            predict=lambda *batch: self.predict(*batch),
             max_queue_items=max_queue_items,
             max_answers=1_000,
             open_publisher=lambda: self.open_publisher(),
