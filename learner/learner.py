@@ -45,7 +45,7 @@ class Learner:
     """Belongs to one thread. `version` is the published version that it goes on from, 0 before there is one.
 
     `read_first`: nothing is published below these offsets, since `version` already knows those records.
-    `executor` runs the units of slow rounds, and whatever else should not delay a label (`learner.slow.worker`).
+    `executor` runs the units of slow rounds (`learner.slow.worker`).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Learner:
         executor: Executor = INLINE,
     ) -> None:
         self._config = config
-        self.executor = executor
+        self._executor = executor
         self._receipts = receipts
         self._subjects = subjects
         self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
@@ -113,7 +113,7 @@ class Learner:
                 self.begin(kind)
             return False
         try:
-            is_adopted = self.knowledge.step(self.offsets, self.executor)
+            is_adopted = self.knowledge.step(self.offsets, self._executor)
         except DataError as error:  # raised by a strategy that is not ours
             self.knowledge.drop()
             self._schedule.stop(error)

@@ -26,7 +26,7 @@ from learner.release.publisher import WeightPublisher
 from learner.release.repair import Repairer
 from learner.report import Reporter
 from learner.slow.schedule import IdleTimer
-from learner.slow.worker import slow_thread
+from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
 from model.minilm import load_encoder
 from wire.bus import Bus
@@ -65,7 +65,7 @@ def run(
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store = Store(store_config, signing_key)
     bus = Bus(bus_config, client_id="learner")
-    executor = slow_thread(niceness=config.niceness, threads=config.threads)
+    executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
         state_dir = Path(config.state_dir)
         strata, tokenizer = load_encoder(encoder, max_tokens=max_tokens)
@@ -124,7 +124,8 @@ def lead(
     Raises StaleEpoch when another learner leads.
     """
     pending = restore(learner, checkpoints)
-    publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
+    solving = worker_thread("solve", niceness=0, threads=config.threads)  # the next labels need what it solves
+    publisher = WeightPublisher(learner, store, checkpoints, leadership, executor=solving, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)

@@ -1,6 +1,7 @@
 """Converts texts to token ids with the tokenizer that an encoder was trained with."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from tokenizers import Tokenizer
 
 from model.errors import BadTokens, EncoderNotFound, WrongConfig
 from model.source import encoder_folder, max_positions
+
+# The library's own threads would have to be woken, and on a busy machine waited for, to save microseconds.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 MAX_TOKENS = 256
 """The default length limit of a sequence, in tokens; MiniLM-L6 was trained on 128 and reads 512."""

@@ -20,7 +20,7 @@ from learner.quality.temperature import fit_temperature
 from model.quantized import PRECISIONS
 from wire.records import PrecisionEvaluation, Probe
 
-REVIEW_S: Final = 5.0
+REVIEW_S: Final = 20.0
 """Time between two reviews of one encoder."""
 
 NEW_PARITY_TEXTS: Final = 16

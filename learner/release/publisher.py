@@ -11,6 +11,7 @@ lost lease is logged once and tried again; while the store is known to be away i
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 
 import structlog
 
@@ -27,6 +28,7 @@ from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.reference import ReferenceFinder
 from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import TensorCache
+from learner.slow.worker import INLINE
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
@@ -40,6 +42,8 @@ log = structlog.get_logger("learner")
 class WeightPublisher:
     """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread.
 
+    `executor` solves the sums beside that thread.
+
     `refusals`: why the gate refused the last candidate; empty when it passed. `last_ms`: how long each step of the last
     publication took.
     """
@@ -51,6 +55,7 @@ class WeightPublisher:
         checkpoints: Checkpoints,
         leadership: Leadership,
         *,
+        executor: Executor = INLINE,
         config: LearnerConfig,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
@@ -60,7 +65,7 @@ class WeightPublisher:
         self._leadership = leadership
         self._now_ms = now_ms
         self._clock_s = clock_s
-        self._maker = CandidateMaker(config, learner.executor)
+        self._maker = CandidateMaker(config, executor)
         self._reference = ReferenceFinder(store, self._maker)
         self._limits = gate.GateLimits.of(config)
         self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)

@@ -46,12 +46,12 @@ class InlineExecutor(Executor):
 INLINE: Final = InlineExecutor()
 
 
-def slow_thread(*, niceness: int, threads: int) -> ThreadPoolExecutor:
+def worker_thread(name: str, *, niceness: int, threads: int) -> ThreadPoolExecutor:
     """Returns an executor of one thread, whose nice value is `niceness` above that of the process, at most 19.
 
     `threads` is the number of threads that a tensor operation uses there.
     """
-    return ThreadPoolExecutor(1, "slow", initializer=_begin, initargs=(niceness, threads))
+    return ThreadPoolExecutor(1, name, initializer=_begin, initargs=(niceness, threads))
 
 
 def _begin(niceness: int, threads: int) -> None:

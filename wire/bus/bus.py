@@ -28,7 +28,7 @@ R = TypeVar("R", bound=TopicRecord)
 PING_TIMEOUT_MS = 2_000
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
 METADATA_AGE_MS = 5_000  # new partitions are noticed after this long
-PATIENT_BYTES = 64 << 10  # the fetch of a patient reader returns when it has as much
+FOLLOW_MIN_BYTES = 64 << 10  # the fetch of a follower returns before its longest wait when it has as much
 FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
 PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
 RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
@@ -93,17 +93,16 @@ class Bus:
         earlier poll returned them: a topic with another log raises LogReplaced. Without `logs` the current ones are
         assumed.
 
-        A patient reader sees a record up to `patient_max_wait_ms` later and sends the broker fewer fetches, under load
-        too, since each of them returns more records.
+        Under load each fetch returns the records of `fetch_max_wait_ms`, and that of a patient reader those of
+        `patient_max_wait_ms`: fewer fetches spare the broker and the reader more than the wait costs.
         """
         types = {topic_name(self._config.prefix, record_type): record_type for record_type in record_types}
         wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.fetch_max_wait_ms
-        min_bytes = PATIENT_BYTES if is_patient else 1
         consumer = self._consumer(
             group_id=None,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
-            fetch_min_bytes=min_bytes,
+            fetch_min_bytes=FOLLOW_MIN_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
             fetch_max_bytes=FOLLOWED_BYTES,
         )

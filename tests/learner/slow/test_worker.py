@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of
 from learner.release.rebuild import differences, rebuild
-from learner.slow.worker import INLINE, slow_thread
+from learner.slow.worker import INLINE, worker_thread
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
 from tests.learner.slow.held import HeldExecutor
@@ -99,7 +99,7 @@ def test_a_version_is_rebuilt_whenever_units_ended(ends: list[int]) -> None:
 
 
 def test_a_thread_gives_the_same_weights_as_none() -> None:
-    with slow_thread(niceness=1, threads=1) as executor:
+    with worker_thread("slow", niceness=1, threads=1) as executor:
         it = small_learner(None, executor, **ROUND)
         for first in range(0, NUM_EVENTS, BATCH):
             it.learn_many(stream(first, first + BATCH), {})
@@ -114,7 +114,7 @@ def test_a_thread_gives_the_same_weights_as_none() -> None:
 
 def test_the_thread_is_nicer_than_the_process_and_has_its_own_number_of_threads() -> None:
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    with slow_thread(niceness=3, threads=1) as executor:
+    with worker_thread("slow", niceness=3, threads=1) as executor:
         nice = executor.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result()
         assert nice == min(own + 3, 19)
         assert executor.submit(torch.get_num_threads).result() == 1
@@ -125,7 +125,7 @@ def test_what_a_task_raises_is_raised_where_its_result_is_taken() -> None:
     def fail() -> None:
         raise NonFinite("somewhere")
 
-    with slow_thread(niceness=0, threads=1) as executor:
+    with worker_thread("slow", niceness=0, threads=1) as executor:
         future = executor.submit(fail)
         with pytest.raises(NonFinite):
             future.result()
