@@ -70,7 +70,7 @@ class StrataConfig:
         """Reads `canonical_json()` back. Raises WrongConfig, naming unknown and missing fields."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WrongConfig(f"not JSON: {error}") from error
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(values, dict) or values.keys() != names:

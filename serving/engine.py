@@ -88,6 +88,10 @@ class Engine:
         """Waits until a batch has begun under the versions `number`, or later ones. Returns False after `timeout_s`."""
         return self._stalls.await_number(number, timeout_s)
 
+    def await_next_batch(self, timeout_s: float) -> bool:
+        """Waits until another batch has begun, whatever is live. Returns False after `timeout_s`."""
+        return self._stalls.await_next(timeout_s)
+
     def check(self, *, batch_timeout_s: float) -> None:
         """Raises Unhealthy where the thread has ended, or has hung.
 

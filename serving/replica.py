@@ -74,9 +74,8 @@ class Replica:
         )
         self._swap = Swap(
             self._store,
-            Loader(self._store, tokenizer, probe_tolerance=serving.probe_tolerance),
+            Loader(self._store, tokenizer, precision=serving.precision, probe_tolerance=serving.probe_tolerance),
             self._engine,
-            precision=serving.precision,
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,
             report=self._report,

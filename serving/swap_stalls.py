@@ -37,7 +37,8 @@ class SwapStalls:
         self._pause_ms = 0.0
         self._num = 0
         self._recent: deque[tuple[float, float]] = deque(maxlen=NUM_STALLS)  # stall and pause in ms
-        self._has_begun = threading.Condition()  # a batch, under another number
+        self._num_begun = 0
+        self._has_begun = threading.Condition()  # a batch
 
     @property
     def report(self) -> StallReport:
@@ -49,20 +50,27 @@ class SwapStalls:
         pause_ms = 1e3 * max(0.0, now_s - max(self._ended_s, ready_s))
         if number is None or number == self.seen_number:
             self._pause_ms = pause_ms
-            return
-        swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)  # no batch waited for the swaps before the last one
-        if self.seen_number:  # the first weights of all replaced nothing
-            swaps.append((pause_ms, self._pause_ms))
-        self._recent.extend(swaps)
-        self._num += len(swaps)
+        else:
+            swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)  # no batch waited for the swaps before the last one
+            if self.seen_number:  # the first weights of all replaced nothing
+                swaps.append((pause_ms, self._pause_ms))
+            self._recent.extend(swaps)
+            self._num += len(swaps)
         with self._has_begun:
-            self.seen_number = number
+            self.seen_number = number or self.seen_number
+            self._num_begun += 1
             self._has_begun.notify_all()
 
     def await_number(self, number: int, timeout_s: float) -> bool:
         """Waits until a batch has begun under `number` or later ones; returns False after `timeout_s` seconds."""
         with self._has_begun:
             return self._has_begun.wait_for(lambda: self.seen_number >= number, timeout_s)
+
+    def await_next(self, timeout_s: float) -> bool:
+        """Waits until one more batch has begun; returns False after `timeout_s` seconds."""
+        with self._has_begun:
+            num_before = self._num_begun
+            return self._has_begun.wait_for(lambda: self._num_begun > num_before, timeout_s)
 
     def batch_ends(self, now_s: float) -> None:
         self._ended_s = now_s

@@ -7,6 +7,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -149,11 +150,43 @@ def test_files_and_functions_are_short() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def is_broad(handler: ast.ExceptHandler) -> bool:
-    """Whether a handler catches every exception: it names no class, or one of those above all others."""
-    names = {each.id for each in ast.walk(handler.type or handler) if isinstance(each, ast.Name)}
-    return handler.type is None or not names.isdisjoint({"Exception", "BaseException"})
+def names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
+
+@cache
+def named_tuples_of_classes() -> dict[str, set[str]]:
+    """The names in each tuple that has a name of its own, such as `ENCODING_ERRORS`."""
+    found: dict[str, set[str]] = {}
+    for path in files(*ROOMS):
+        for node in parsed(path).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Tuple):
+                target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+                found[ast.unparse(target)] = names_in(node.value)
+    return found
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler catches every exception, or most that a mistake of ours raises: by name, or by a tuple's."""
+    names = names_in(handler.type) if handler.type else {"BaseException"}
+    for name in tuple(names):
+        names |= named_tuples_of_classes().get(name, set())
+    return bool(names & {"Exception", "BaseException"}) or len(names & MISTAKES) > MAX_MISTAKES
+
+
+MISTAKES = {
+    "AssertionError",
+    "AttributeError",
+    "IndexError",
+    "KeyError",
+    "LookupError",
+    "NameError",
+    "RuntimeError",
+    "TypeError",
+    "ValueError",
+}
+MAX_MISTAKES = 3
+"""How many of these a handler may catch, where it reads what others have written."""
 
 BROAD_EXCEPTS = {
     "learner/slow/avalanche/trainer.py": "a strategy of somebody else may raise anything, and the learner goes on",

@@ -105,11 +105,11 @@ def _clinc150(data: Path | None, split: str) -> tuple[TextStage, ...]:
     domains = _json(folder / "domains.json")
     try:
         stage_of: dict[str, str] = {}
-        for domain, intents in domains.items():
+        for domain, intents in dict(domains).items():
             stage_of |= dict.fromkeys(intents, domain)
         train = _clinc150_lines(full["train"], stage_of, str(folder))
         test = _clinc150_lines(full[split], stage_of, str(folder))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder} is not the published CLINC150 ({error!r}); {CLINC150_HOWTO}") from error
     return _stages(tuple(domains), train, test)
 

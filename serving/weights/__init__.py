@@ -1,6 +1,6 @@
 """Takes new weights: follows the plan, loads the versions that it names, and makes them the engine's active ones.
 
-`swap` follows the plan in a thread of its own; `resident` holds the loaded versions, `loader` fetches and verifies one,
-`refusals` are the versions that were not taken. `active` is what the engine reads: a plan and its versions. `precision`
-chooses INT8 or INT4 for each batch, by the times that `latency` measured.
+`swap` follows the plan in a thread of its own; `loader` fetches and verifies a version, and holds the loaded ones;
+`refusals` are those that were not taken. `active` is what the engine reads: a plan and its versions. `precision` times
+INT8 and INT4, and chooses one of them for each batch.
 """

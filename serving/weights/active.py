@@ -1,14 +1,47 @@
 """The weights that a replica answers with at one moment: a plan, and the models of its arms. Immutable."""
 
-from collections.abc import Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
-from serving.weights.latency import NOT_MEASURED, LatencyTable
 from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyTable:
+    """The times of batches in each precision: `ms[precision][i]` is that of `num_tokens[i]` tokens, which ascend."""
+
+    num_tokens: tuple[int, ...]
+    ms: Mapping[str, tuple[float, ...]]
+
+    def knows(self, precisions: Sequence[str]) -> bool:
+        return all(precision in self.ms for precision in precisions)
+
+    def ms_of(self, precision: str, num_tokens: int) -> float:
+        """Returns the time of a batch of any size: interpolated between two sizes, and in proportion beyond the
+        largest.
+
+        >>> table = LatencyTable((16, 64), {"int8": (1.0, 3.0)})
+        >>> [table.ms_of("int8", num_tokens) for num_tokens in (1, 40, 128)]
+        [1.0, 2.0, 6.0]
+        """
+        sizes = self.num_tokens
+        ms = self.ms[precision]
+        above = bisect_right(sizes, num_tokens)
+        if above == 0:
+            return ms[0]
+        if above == len(sizes):
+            return ms[-1] * num_tokens / sizes[-1]
+        share = (num_tokens - sizes[above - 1]) / (sizes[above] - sizes[above - 1])
+        return ms[above - 1] + share * (ms[above] - ms[above - 1])
+
+
+NOT_MEASURED: Final = LatencyTable((), {})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
-"""Loads a version by its number: fetched, verified, packed and probed beside the live ones.
+"""Loads versions by their numbers: fetched, verified, packed, probed and timed beside the live ones, and keeps them.
 
-    manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> Version
+    manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> times
+        -> Version, in `versions` until `keep` drops it
 
 Tensors are kept by their manifest entry, digest included, as long as a resident version needs them. A version that
 changed only its head costs only the head: it shares the encoder object with the version before, the projection of its
@@ -12,11 +13,12 @@ Rejected: a cache on disk (a restart fetches 23 MB in 30 ms), and packing into t
 of them).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
 import torch
 from torch import Tensor
 
@@ -28,8 +30,10 @@ from model.quantized import PRECISIONS, QuantizedEncoder, QuantizedHead, Quantiz
 from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS, TextTokenizer
 from model.weights import encoder_key
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
-from serving.weights.active import Version
+from serving.weights.active import NOT_MEASURED, LatencyTable, Version
+from serving.weights.precision import AUTO, allowed, measure
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store
@@ -45,24 +49,15 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     NonFinite: "not_finite",
     BadBlob: "bad_blob",
     BadTokens: "bad_probe",
+    MemoryError: "load_failed",
 }
 """The stable code of each reason not to take a version. `wrong_spec`, `wrong_precision` and `probe_mismatch` are raised
-below."""
-
-REFUSING: Final[tuple[type[Exception], ...]] = (
-    *REASONS,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    MemoryError,
-)
-"""The errors of a version. Those below the reasons are `load_failed`: torch raises them for tensors that it cannot pack
-or probe, and a bad version must not end the thread that watches for better ones."""
-
+below. Any other error is a mistake of ours, which ends the thread and is seen."""
 
 MAX_PROBES: Final = 64
 """Most embeddings of probes that are kept for one encoder; a manifest has four probes by default."""
+
+log = structlog.get_logger("swap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,49 +71,61 @@ class _Shared:
 
 
 class Loader:
-    """Loads versions and keeps their tensors. One thread uses it."""
+    """Loads versions, and keeps them and their tensors. One thread uses it."""
 
-    def __init__(self, store: Store, tokenizer: TextTokenizer, *, probe_tolerance: float) -> None:
+    def __init__(
+        self, store: Store, tokenizer: TextTokenizer, *, precision: PrecisionConfig, probe_tolerance: float
+    ) -> None:
+        self.versions: dict[int, Version] = {}
+        """The loaded versions, by number."""
         self._store = store
         self._tokenizer = tokenizer
+        self._precision = precision
         self._probe_tolerance = probe_tolerance
         self._manifests: dict[int, WeightManifest] = {}
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
 
     @property
-    def num_bytes(self) -> int:
-        """The bytes of all tensors that are kept, each counted once."""
-        return sum(entry.num_bytes for entry in self._tensors)
+    def num_bytes(self) -> dict[str, int]:
+        """The bytes of each version, by number, and of all tensors that are kept, each counted once (`resident`)."""
+        sizes = {str(number): version.num_bytes for number, version in self.versions.items()}
+        return sizes | {"resident": sum(entry.num_bytes for entry in self._tensors)}
 
     def load(self, number: int) -> Version:
-        """Returns the version, ready to answer. Raises VersionRefused; StoreUnavailable says nothing of the version."""
+        """Loads a version into `versions`, ready to answer.
+
+        Raises VersionRefused; StoreUnavailable says nothing of the version.
+        """
         with refusing():
             manifest = self._store.versions.manifest(number)
             config = self._checked_config(manifest)
             self._manifests[number] = manifest
             tensors = self._all_tensors(manifest)
-            shared = self._shared_by(manifest, config, tensors)
-            head = QuantizedHead.from_tensors(config, tensors, shared.features)
-            model = QuantizedModel(shared.encoder, head, manifest.labels)
-            max_tokens = manifest.max_tokens or MAX_TOKENS
-            if manifest.probes:
-                z_BD = self._probe_embeddings(shared, manifest.probes, manifest.precisions[0].name, max_tokens)
-                logits_BC = head.logits(z_BD, len(manifest.labels))
-                for probe, logits_C in zip(manifest.probes, logits_BC, strict=True):
-                    self._check_probe(probe, logits_C)
-        return Version(
+            with computing():
+                shared = self._shared_by(manifest, config, tensors)
+                head = QuantizedHead.from_tensors(config, tensors, shared.features)
+                model = QuantizedModel(shared.encoder, head, manifest.labels)
+                self._check_probes(manifest, shared, head)
+                latency = self._latency_of(manifest, shared.encoder)
+        self.versions[number] = Version(
             number=number,
             model=model,
             precisions=manifest.precisions,
             num_bytes=manifest.num_bytes,
-            max_tokens=max_tokens,
+            max_tokens=manifest.max_tokens or MAX_TOKENS,
+            latency=latency,
         )
+        return self.versions[number]
 
-    def keep(self, numbers: Iterable[int]) -> None:
-        """Drops every tensor that none of these versions names, be the version loaded or incomplete."""
-        kept = set(numbers)
-        self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in kept}
+    def clear(self) -> None:
+        """Drops every version. Their tensors stay, by digest."""
+        self.versions = {}
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Drops every other version, and every tensor that none of these names, be it loaded or incomplete."""
+        self.versions = {number: version for number, version in self.versions.items() if number in numbers}
+        self._manifests = {number: manifest for number, manifest in self._manifests.items() if number in numbers}
         entries: set[TensorEntry] = set()
         keys: set[str] = set()
         for manifest in self._manifests.values():
@@ -164,6 +171,16 @@ class Loader:
             self._shared[key] = _Shared(encoder, RandomFeatures.from_tensors(config, tensors))
         return self._shared[key]
 
+    def _check_probes(self, manifest: WeightManifest, shared: _Shared, head: QuantizedHead) -> None:
+        """Raises VersionRefused unless this machine computes the logits that the learner computed."""
+        if not manifest.probes:
+            return
+        max_tokens = manifest.max_tokens or MAX_TOKENS
+        z_BD = self._probe_embeddings(shared, manifest.probes, manifest.precisions[0].name, max_tokens)
+        logits_BC = head.logits(z_BD, len(manifest.labels))
+        for probe, logits_C in zip(manifest.probes, logits_BC, strict=True):
+            self._check_probe(probe, logits_C)
+
     def _probe_embeddings(self, shared: _Shared, probes: Sequence[Probe], precision: str, max_tokens: int) -> Tensor:
         """Returns z_BD of the probes' texts, of which those that are not known yet are encoded together."""
         keys = [(probe.text, precision, max_tokens) for probe in probes]
@@ -185,9 +202,24 @@ class Loader:
         if not len(stated_C):
             return
         gap = (logits_C - stated_C).abs().max().item()
-        allowed = self._probe_tolerance * max(1.0, stated_C.abs().max().item())
-        if not gap <= allowed:  # written so that a NaN is refused
-            raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {allowed:.4g} is rounding")
+        rounding = self._probe_tolerance * max(1.0, stated_C.abs().max().item())
+        if not gap <= rounding:  # written so that a NaN is refused
+            raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {rounding:.4g} is rounding")
+
+    def _latency_of(self, manifest: WeightManifest, encoder: QuantizedEncoder) -> LatencyTable:
+        """Returns the times of its precisions, where there is a choice: a version's of the same shape, or measured
+        ones."""
+        names = allowed(manifest.precisions, self._precision, is_brown_out=True)
+        if self._precision.mode not in (AUTO, *names):
+            log.warning("precision_not_allowed", version=manifest.version, mode=self._precision.mode, used=names[0])
+        if len(names) == 1:
+            return NOT_MEASURED
+        for other in self.versions.values():
+            if other.latency.knows(names) and other.model.encoder.config == encoder.config:
+                return other.latency
+        latency = measure(encoder.encode, names, vocab=encoder.config.vocab)
+        log.info("latency_measured", num_tokens=latency.num_tokens, ms=latency.ms)
+        return latency
 
 
 @contextmanager
@@ -195,8 +227,17 @@ def refusing() -> Iterator[None]:
     """Turns every error of a version into VersionRefused, with its stable code."""
     try:
         yield
-    except REFUSING as error:
-        raise VersionRefused(REASONS.get(type(error), "load_failed"), str(error)) from error
+    except tuple(REASONS) as error:
+        raise VersionRefused(REASONS[type(error)], str(error)) from error
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Turns what torch raises for weights that this machine cannot hold or compute into VersionRefused."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise VersionRefused("load_failed", str(error)) from error
 
 
 def _shared_key(manifest: WeightManifest) -> str:

@@ -1,10 +1,11 @@
 """Takes new weights: follows the plan, loads its versions beside the live ones, and activates them by one assignment.
 
-    plan -> its versions -> ResidentVersions (load, measure) -> Engine.activate(ActiveVersions) -> report
+    plan -> its versions -> Loader.load, one at a time -> Engine.activate(ActiveVersions) -> report
 
-WAITING -> LOADING -> WAITING, until CLOSED. Where the stable version is refused, another one stands in for it: the
-newest version that is loaded, else the newest stored one that can be. A plan that needs nothing new (other shares, a
-promotion, a rollback to the previous version, which stays resident) is activated without a fetch.
+WAITING (for a change of the store) -> LOADING (the versions that a plan needs) -> WAITING, until CLOSED. A version that
+is refused is left alone for a while (`serving/weights/refusals.py`). Where the stable version is refused, another one
+stands in for it: the newest version that is loaded, else the newest stored one that can be. A plan that needs nothing
+new (other shares, a promotion, a rollback to the previous version, which stays loaded) is activated without a fetch.
 
 Whoever may write to the store can put an old signed plan back, so a plan that was in force before ours is refused.
 
@@ -19,20 +20,19 @@ from enum import Enum
 
 import structlog
 
-from serving.config import PrecisionConfig
 from serving.engine import Engine
 from serving.errors import Unhealthy, VersionRefused
 from serving.weights.active import ActiveVersions, is_older, servable
 from serving.weights.loader import Loader, refusing
 from serving.weights.refusals import PLAN, Refusals
-from serving.weights.resident import ResidentVersions
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan
 from wire.store import Store, Watch
 from wire.threads import BackgroundThread
 
 BATCH_WITHIN_S = 0.05
-"""Longest wait for the first batch under a new plan: it needs interpreter and processor more than our report does."""
+"""Longest wait for a batch: the last one before a new encoder answers, and the first one under a new plan, which needs
+interpreter and processor more than our report does."""
 
 log = structlog.get_logger("swap")
 
@@ -52,12 +52,12 @@ class Swap:
         loader: Loader,
         engine: Engine,
         *,
-        precision: PrecisionConfig,
         refusal_retry_s: float,
         report_interval_s: float,
         report: Callable[[], ReplicaReport],
     ) -> None:
         self._store = store
+        self._loader = loader
         self._engine = engine
         self._report_interval_s = report_interval_s
         self._report = report
@@ -68,7 +68,6 @@ class Swap:
         self._state = SwapState.WAITING
         self._first_known = threading.Event()  # the first weights are live, or there is no plan
         self._thread = BackgroundThread(self._run, name="swap")
-        self._resident = ResidentVersions(loader, self._refusals, precision=precision, rest=self._thread.closing.wait)
 
     def start(self) -> None:
         self._thread.start()
@@ -89,11 +88,11 @@ class Swap:
 
     @property
     def model_bytes(self) -> dict[str, int]:
-        """The bytes of each resident version, by number, and of all their tensors together (`resident`).
+        """The bytes of each loaded version, by number, and of all their tensors together (`resident`).
 
         Only the report may ask, which the swap's own thread makes.
         """
-        return self._resident.num_bytes
+        return self._loader.num_bytes
 
     def check(self) -> None:
         """Raises Unhealthy where the thread has ended by itself."""
@@ -118,8 +117,8 @@ class Swap:
             self._first_known.set()
             return
         if self._plan is not None and plan.salt != self._plan.salt:
-            self._resident.clear()  # the numbers may mean other versions now
-        if plan != self._plan or self._resident.lacks(plan):
+            self._loader.clear()  # the numbers may mean other versions now
+        if plan != self._plan or any(map(self._must_load, plan.needed)):
             self._load_and_activate(plan)
         self._plan = plan
 
@@ -177,22 +176,53 @@ class Swap:
         tried = plan.needed
         try:
             for number in tried:
-                self._resident.load(number)
+                self._load(number)
                 is_due = self._engine.live is None or number == plan.versions[-1]
-                if is_due and plan.stable in self._resident.by_number:
+                if is_due and plan.stable in self._loader.versions:
                     self._activate(plan)  # the first weights of all answer as soon as they are loaded
-            if not self._resident.by_number:
-                stored = self._store.versions.stored()[::-1]
-                self._resident.load_first(stored)  # the newest one that can be loaded stands in
-                tried += tuple(stored)
+            if not self._loader.versions:
+                tried += self._load_stand_in()
             self._activate(plan)
         finally:
             self._state = SwapState.WAITING
         live = self._engine.live
-        self._resident.keep({*plan.needed, *(live.versions if live else ())}, tried=tried)
+        kept = {*plan.needed, *(live.versions if live else ())}
+        self._refusals.keep({*kept, *tried})
+        self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.lacking)
+
+    def _must_load(self, number: int) -> bool:
+        """Whether the version is not loaded, and may be tried now."""
+        return number not in self._loader.versions and not self._refusals.holds(number)
+
+    def _load(self, number: int) -> None:
+        """Loads a version, unless it is loaded or must not be tried now. Raises StoreUnavailable."""
+        if not self._must_load(number):
+            return
+        started_s = time.monotonic()
+        encoders = {version.model.encoder for version in self._loader.versions.values()}
+        try:
+            version = self._loader.load(number)
+        except VersionRefused as error:
+            self._refusals.add(number, error)
+            return
+        self._refusals.clear(number)
+        log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
+        if self._engine.live is not None and version.model.encoder not in encoders:
+            self._engine.await_next_batch(
+                BATCH_WITHIN_S
+            )  # it has the disturbance of the load: store, processor, caches
+
+    def _load_stand_in(self) -> tuple[int, ...]:
+        """Loads the newest stored version that is not refused. Returns those that were there to be tried."""
+        stored = tuple(reversed(self._store.versions.stored()))
+        for number in stored:
+            self._load(number)
+            if self._loader.versions:
+                break
+        return stored
 
     def _activate(self, plan: RolloutPlan) -> None:
-        loaded = self._resident.by_number
+        loaded = self._loader.versions
         served = servable(plan, loaded)
         live = self._engine.live
         if served is None:

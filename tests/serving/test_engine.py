@@ -8,8 +8,7 @@ from serving.counts import Counts
 from serving.engine import Engine
 from serving.item import Item, ItemFailure
 from serving.swap_stalls import StallReport
-from serving.weights.active import ActiveVersions, Version
-from serving.weights.latency import LatencyTable
+from serving.weights.active import ActiveVersions, LatencyTable, Version
 from tests.serving.callers import Caller, answered, running
 from tests.serving.versions import PRECISIONS, label_of, live_of, model_of, plan_of
 from wire.records import PrecisionEvaluation

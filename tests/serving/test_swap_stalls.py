@@ -46,3 +46,15 @@ def test_whoever_waits_for_a_batch_is_told_when_it_begins() -> None:
     assert stalls.await_number(2, timeout_s=60.0)
     assert stalls.await_number(3, timeout_s=0.0)
     batches.join()
+
+
+def test_whoever_waits_for_the_next_batch_is_told_when_it_begins_under_whatever_weights() -> None:
+    stalls = SwapStalls()
+    run_batch(stalls, 1, ready_s=0.0, start_s=0.0, end_s=0.0)
+    assert not stalls.await_next(timeout_s=0.0), "the one before does not count"
+    told: list[bool] = []
+    waiter = Thread(target=lambda: told.append(stalls.await_next(timeout_s=60.0)))
+    waiter.start()
+    while waiter.is_alive():
+        run_batch(stalls, 1, ready_s=0.0, start_s=0.0, end_s=0.0)
+    assert told == [True]

@@ -8,6 +8,7 @@ import pytest
 
 from learner.release.repair import Repairer
 from learner.state.snapshot import Facts
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig, withdraw
@@ -50,7 +51,7 @@ def repairer_of(rig: PublishRig, *, verify_every_s: float = 0.0) -> Repairer:
 
 def loader(rig: PublishRig) -> Loader:
     """The loader of a replica that has just started."""
-    return Loader(rig.store, tokenizer(), probe_tolerance=0.05)
+    return Loader(rig.store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
 
 
 def refused(rig: PublishRig, version: int) -> tuple[str, ...]:

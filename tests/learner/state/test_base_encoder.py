@@ -14,6 +14,7 @@ from learner.memory.replay import Labelled
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import Snapshot, decode, encode
 from model.errors import WrongConfig
+from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_config, small_learner, small_strata, tokenizer
@@ -204,6 +205,6 @@ def test_what_the_settings_have_changed_is_published_and_can_be_served(
     rig.start(**changed)
     assert rig.publisher.is_due() and rig.publish() == 2
     assert store.versions.manifest(2).model_spec == rig.learner.model_spec
-    assert Loader(store, tokenizer(), probe_tolerance=0.05).load(2).number == 2
+    assert Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(2).number == 2
     rig.start()
     assert not rig.publisher.is_due()

@@ -23,9 +23,8 @@ def swap_of(store: Store, engine: Engine, *, retry_s: float = 60.0, precision: P
 
     return Swap(
         store,
-        Loader(store, tokenizer(), probe_tolerance=0.05),
+        Loader(store, tokenizer(), precision=precision, probe_tolerance=0.05),
         engine,
-        precision=precision,
         refusal_retry_s=retry_s,
         report_interval_s=0.05,
         report=report,

@@ -13,8 +13,9 @@ from model.minilm import load_encoder
 from model.qtensor import QTensor
 from model.quantized import QuantizedModel
 from model.weights import encoder_tensors
+from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
-from serving.weights.loader import MAX_PROBES, Loader, refusing
+from serving.weights.loader import Loader, computing, refusing
 from tests.serving.versions import (
     TINY,
     TinyPublisher,
@@ -33,7 +34,7 @@ from wire.store import Store
 
 @pytest.fixture
 def loader(store: Store) -> Loader:
-    return Loader(store, tokenizer(), probe_tolerance=0.05)
+    return Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
 
 
 def reason_of(loader: Loader, number: int) -> str:
@@ -62,42 +63,6 @@ def of_first_words(number: int) -> tuple[float, ...]:
     return logits_of(model_of(number), "where is my card")
 
 
-def test_a_version_that_changed_only_its_head_costs_only_its_head(
-    learner: TinyPublisher, loader: Loader, raw: Any
-) -> None:
-    learner.publish(1)
-    first = loader.load(1)
-    second = learner.publish(2)
-    heads = {entry.digest for entry in second.tensors if entry.name == "head.out"}
-    for name in raw.keys("*:blob:*"):
-        if name.decode().rpartition(":")[2] not in heads:
-            raw.delete(name)
-    second_model = loader.load(2).model
-    assert second_model.encoder is first.model.encoder
-    assert second_model.head.features is first.model.head.features
-
-
-def test_many_texts_of_probes_are_checked(learner: TinyPublisher, loader: Loader) -> None:
-    """More than are kept: what is known of some is forgotten, and computed again."""
-    texts = [f"text {number}" for number in range(MAX_PROBES)]
-    for number, some in enumerate((texts[:40], texts[:40], texts[20:]), start=1):
-        probes = tuple(Probe(text=text, logits=logits_of(model_of(number), text)) for text in some)
-        learner.publish(number, probes=probes)
-        assert loader.load(number).number == number
-    learner.publish(4, probes=(probes[0],))
-    assert reason_of(loader, 4) == "probe_mismatch"
-
-
-def test_tensors_that_no_kept_version_names_are_forgotten(learner: TinyPublisher, loader: Loader) -> None:
-    for number in (1, 2):
-        learner.publish(number, encoder_seed=number)
-        loader.load(number)
-    num_bytes_of_both = loader.num_bytes
-    loader.keep([2])
-    assert loader.num_bytes == manifest_of(2, encoder_seed=2).num_bytes
-    assert loader.num_bytes < num_bytes_of_both
-
-
 def test_a_version_that_was_never_published_is_not_found(loader: Loader) -> None:
     assert reason_of(loader, 5) == "not_found"
 
@@ -105,7 +70,10 @@ def test_a_version_that_was_never_published_is_not_found(loader: Loader) -> None
 def test_a_manifest_under_another_key_is_refused(learner: TinyPublisher, store: Store, store_config: Any) -> None:
     learner.publish(1)
     stranger = Store(store_config, b"another key")
-    assert reason_of(Loader(stranger, tokenizer(), probe_tolerance=0.05), 1) == "bad_signature"
+    assert (
+        reason_of(Loader(stranger, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05), 1)
+        == "bad_signature"
+    )
     stranger.close()
 
 
@@ -210,13 +178,21 @@ def test_a_blob_that_is_missing_is_not_found(
 def test_a_store_that_is_away_says_nothing_of_the_version(learner: TinyPublisher, store_config: Any) -> None:
     away = Store(replace(store_config, url="redis://127.0.0.1:1/0", timeout_ms=100), b"key")
     with pytest.raises(StoreUnavailable):
-        Loader(away, tokenizer(), probe_tolerance=0.05).load(1)
+        Loader(away, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(1)
     away.close()
 
 
-def test_what_nobody_foresaw_is_a_refusal_too() -> None:
-    with pytest.raises(VersionRefused, match="load_failed: out of memory"), refusing():
-        raise RuntimeError("out of memory")
+def test_weights_that_the_machine_cannot_hold_are_a_refusal() -> None:
+    with pytest.raises(VersionRefused, match="load_failed: no memory"), refusing():
+        raise MemoryError("no memory")
+    with pytest.raises(VersionRefused, match="load_failed: can't allocate memory"), computing():
+        raise RuntimeError("can't allocate memory")
+
+
+@pytest.mark.parametrize("mistake", [KeyError("x"), TypeError("x"), IndexError("x"), AttributeError("x")])
+def test_a_mistake_of_ours_is_not_the_fault_of_a_version(mistake: Exception) -> None:
+    with pytest.raises(type(mistake)), refusing(), computing():
+        raise mistake
 
 
 def test_the_config_travels_in_the_manifest(learner: TinyPublisher, loader: Loader) -> None:

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.config import PrecisionConfig
-from serving.weights.active import Version
-from serving.weights.latency import NOT_MEASURED, LatencyTable
+from serving.weights.active import NOT_MEASURED, LatencyTable, Version
 from serving.weights.precision import NO_CHOICE, Choice, accurate, choose, is_overloaded, preferred
 from tests.serving.versions import model_of
 from wire.records import PrecisionEvaluation

@@ -8,7 +8,7 @@ import pytest
 from serving.config import PrecisionConfig
 from serving.engine import Engine
 from serving.predict import predict_many
-from serving.weights.latency import NOT_MEASURED, LatencyTable
+from serving.weights.active import NOT_MEASURED, LatencyTable
 from serving.weights.swap import Swap, SwapState
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, tokenizer
 from tests.serving.weights.swaps import served, swap_of

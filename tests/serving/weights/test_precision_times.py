@@ -1,11 +1,12 @@
-"""The table of latencies, filled by a clock that the encoder moves."""
+"""The times of the precisions, measured by a clock that the encoder moves."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.ragged import RaggedBatch
-from serving.weights.latency import LatencyTable, measure
+from serving.weights.active import LatencyTable
+from serving.weights.precision import measure
 
 US_PER_TOKEN = {"int8": 20, "int4": 15}
 
