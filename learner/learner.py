@@ -60,7 +60,7 @@ class Learner:
         executor: Executor = INLINE,
     ) -> None:
         self._config = config
-        self._executor = executor
+        self.executor = executor
         self._receipts = receipts
         self._subjects = subjects
         self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
@@ -113,7 +113,7 @@ class Learner:
                 self.begin(kind)
             return False
         try:
-            is_adopted = self.knowledge.step(self.offsets, self._executor)
+            is_adopted = self.knowledge.step(self.offsets, self.executor)
         except DataError as error:  # raised by a strategy that is not ours
             self.knowledge.drop()
             self._schedule.stop(error)

@@ -124,8 +124,7 @@ def lead(
     Raises StaleEpoch when another learner leads.
     """
     pending = restore(learner, checkpoints)
-    solving = worker_thread("solve", niceness=0, threads=config.threads)  # the next labels need what it solves
-    publisher = WeightPublisher(learner, store, checkpoints, leadership, executor=solving, config=config, now_ms=now_ms)
+    publisher = WeightPublisher(learner, store, checkpoints, leadership, config=config, now_ms=now_ms)
     eraser = Eraser(learner, store, checkpoints, publisher, leadership=leadership, now_ms=now_ms)
     repairer = Repairer(learner, store, publisher, leadership=leadership, verify_every_s=config.verify_blobs_every_s)
     reporter = Reporter(store.reports.write_learner, leadership, now_ms=now_ms)
@@ -161,7 +160,7 @@ def _learn(
     failpoint("after-poll")
     consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.logs))
     if learner.drift.take_num_detected():
-        publisher.hasten()
+        publisher.attempts.hasten()
     failpoint("after-learn")
     if learner.tick(is_idle=idle_timer.is_idle_after(records)):
         publisher.force()

@@ -11,7 +11,6 @@ lost lease is logged once and tried again; while the store is known to be away i
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 
 import structlog
 
@@ -28,7 +27,7 @@ from learner.release.parent import IN_A_ROW, ParentVersion
 from learner.release.reference import ReferenceFinder
 from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import TensorCache
-from learner.slow.worker import INLINE
+from learner.slow.worker import solving_beside
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
@@ -42,8 +41,6 @@ log = structlog.get_logger("learner")
 class WeightPublisher:
     """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread.
 
-    `executor` solves the sums beside that thread.
-
     `refusals`: why the gate refused the last candidate; empty when it passed. `last_ms`: how long each step of the last
     publication took.
     """
@@ -55,7 +52,6 @@ class WeightPublisher:
         checkpoints: Checkpoints,
         leadership: Leadership,
         *,
-        executor: Executor = INLINE,
         config: LearnerConfig,
         now_ms: Callable[[], int],
         clock_s: Callable[[], float] = time.monotonic,
@@ -65,18 +61,18 @@ class WeightPublisher:
         self._leadership = leadership
         self._now_ms = now_ms
         self._clock_s = clock_s
-        self._maker = CandidateMaker(config, executor)
+        self._maker = CandidateMaker(config, solving_beside(learner.executor, threads=config.threads))
         self._reference = ReferenceFinder(store, self._maker)
         self._limits = gate.GateLimits.of(config)
         self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()
-        self._attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clock_s)
+        self.attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clock_s)
         self._writer = CheckpointWriter(
             learner,
             store,
             checkpoints,
             leadership,
-            self._attempts,
+            self.attempts,
             interval_s=config.checkpoint_interval_s,
             clock_s=clock_s,
         )
@@ -126,21 +122,17 @@ class WeightPublisher:
         if candidate is not None:
             self.cache.add(stored.version, candidate.tensors)
 
-    def hasten(self) -> None:
-        """Ends the interval: what is published is out of date."""
-        self._attempts.hasten()
-
     def is_due(self) -> bool:
         """Whether there is something to publish, the interval is over, and nothing has to be read before.
 
         A lease that was taken again is a reason, too: the store may have forgotten the weights with it.
         """
         has_reason = self._parent.may_publish or self._leadership.lease is not self._lease
-        return has_reason and self._sender.flight is None and self._attempts.may_begin
+        return has_reason and self._sender.flight is None and self.attempts.may_begin
 
     def publish(self) -> None:
         """Publishes what is known, unless the gate refuses it. Raises StaleEpoch where another learner leads."""
-        self._attempts.begin()
+        self.attempts.begin()
         try:
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
@@ -169,7 +161,7 @@ class WeightPublisher:
                 self._leadership.on_refusal(flight.lease, error)
             self._retry(error)
             return
-        self._attempts.succeed()
+        self.attempts.succeed()
         flight.stopwatch.end("publish")
         self._parent.adopt(flight.manifest, flight.num_changes)
         self.durability.expect(flight.manifest.version)
@@ -237,7 +229,7 @@ class WeightPublisher:
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.cache.add(version, candidate.tensors)
-        self._attempts.tensors = candidate.tensors
+        self.attempts.tensors = candidate.tensors
         put_blobs(candidate, self._store.blobs)
         stopwatch.end("blobs")
         self._parent.announce(manifest)
@@ -254,5 +246,5 @@ class WeightPublisher:
 
     def _retry(self, error: Exception) -> None:
         """Makes a publication due after a pause."""
-        self._attempts.fail(error)
+        self.attempts.fail(error)
         self._parent.force()

@@ -51,7 +51,7 @@ def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
     rig = PublishRig(store, tmp_path, publish_interval_s=5.0)
     rig.publish()
     rig.learn(0, 9)
-    rig.publisher.hasten()
+    rig.publisher.attempts.hasten()
     assert rig.publisher.is_due()
     rig.publisher.publish()
     rig.publisher.complete(wait=True)
