@@ -4,6 +4,8 @@
 
 Each label lies some thousand answers behind its answer, as when labels come minutes late. The backlog is much longer
 than the learner's windows, so all of it is learnt only if labels are read no further than their answers.
+
+Rejected: labels right behind their answers. A learner that read labels too far ahead would then lose none of them.
 """
 
 import os
@@ -28,8 +30,7 @@ from services.local import tether
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
 from services.local.redis import start_redis
-from services.settings import Settings, as_environment, replaced
-from services.settings_load import load
+from services.settings import Settings, as_environment, load, replaced
 from services.stack import open_store
 from wire.bus import Bus, Publisher
 from wire.errors import StoreUnavailable

@@ -12,7 +12,7 @@ import psutil
 from bench.row import Skip
 from services.local.kafka import kafka_home
 from services.local.redis import NoRedis, find_binary, version_of
-from services.settings_load import load
+from services.settings import load
 from services.tune.table import num_cores, processor
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")

@@ -18,8 +18,7 @@ from evals.load.watcher import ServiceSnapshot
 from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh, system_of
 from services.local.kafka import kafka_home
-from services.settings import Settings
-from services.settings_load import load
+from services.settings import Settings, load
 from services.stack import Stack, open_store
 from services.tune.table import tuned
 from wire.bus import Bus

@@ -4,12 +4,12 @@
 
 cli, commands/      the commands of `lifelong`; a command imports what it needs when it runs
 collisions          other distributions with packages of our names
-settings            one model of all settings; settings_load: from a file, the environment and flags
+settings            one model of all settings, from a file, the environment and flags; settings_docs: what each means
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do
 doctor (server_checks), rebuild, quarantine, history (import)   what the commands of the same names do
-memory, versions    for measurements
+resident_bytes, versions   for measurements
 
 Other rooms never import this one. The benchmarks use Settings, load, Stack and the servers.
 """

@@ -4,6 +4,8 @@
 
 `services/server_checks.py` has those of the servers. A check never starts or changes anything. `warn` means that
 something works less well, `fail` that it will not work.
+
+Rejected: starting what is checked. A doctor that starts a server cannot say that it was not running.
 """
 
 import ctypes

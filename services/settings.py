@@ -1,38 +1,44 @@
 """Every setting of every process, in one model; loaded once, at the command line, and passed on as plain values.
 
-    sections of the rooms --> Settings --known, described--> names, meanings and ranges
-    Settings --as_environment--> a child process loads the same settings from its environment (`services.settings_load`)
+    lifelong.toml < environment LIFELONG_* < flags --load--> Settings, or BadSettings with all mistakes
+    Settings --as_environment--> a child process loads the same settings from its environment
 
 The rooms own their sections: names, defaults, ranges and documentation are in the dataclass of each room's config.py.
+`services/settings_docs.py` says what a setting means, and what is wrong with a value.
+
+Rejected: the sources of pydantic-settings in a chain of its own. It tells neither where a value is from nor which of
+our variables it passes over, so `load` merges the layers and compares.
 """
 
 import json
 import os
+import tomllib
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from learner.config import LearnerConfig, Seed
 from rollout.config import RolloutConfig
+from services.settings_docs import mistake
 from serving.config import ReplicaSettings
 from wire.config import OrNone, flat, nested, require
 
 PREFIX = "LIFELONG_"
 
 MIN_KEY_CHARS = 16
-FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
-"""Keywords of JSON Schema that are said of a setting."""
+READ_ELSEWHERE = frozenset({"LIFELONG_KERNELS", "LIFELONG_FAILPOINT", "LIFELONG_REQUIRE"})
+"""Variables with our prefix that are no settings: options of tests and benchmarks, which are read elsewhere."""
 
 Folder = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 
 class BadSettings(ValueError):
-    """All mistakes in the settings, in one message. Each names its source, what is wrong, and the fix."""
+    """All mistakes in the settings, in one message. Each names its origin, what is wrong, and the fix."""
 
     def __init__(self, *problems: str) -> None:
         count = "1 bad setting" if len(problems) == 1 else f"{len(problems)} bad settings"
@@ -78,25 +84,56 @@ class Settings(ReplicaSettings, BaseSettings):
         return self
 
 
-@cache
-def known() -> dict[str, dict[str, Any]]:
-    """Returns the JSON Schema of every setting by dotted name; `writeOnly` says whether its value is secret."""
-    model = Settings.model_json_schema()
-    schemas: dict[str, dict[str, Any]] = {}
-    for name in values_of(Settings()):
-        schema = model
-        for part in name.split("."):
-            schema = schema["properties"][part]
-            schema = model["$defs"][schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
-        schemas[name] = schema | schema.get("anyOf", [{}])[0] | {"writeOnly": "writeOnly" in str(schema)}
-    return schemas
+class Loaded(NamedTuple):
+    """Valid settings, and by dotted name the origin of each value that is not a default."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+    def filled(self, origin: str, values: Mapping[str, Any]) -> "Loaded":
+        """Returns these settings with values, by dotted name below a section, for those that nothing sets.
+
+        The values are valid ones: they are not validated again.
+        """
+        new = {name: value for name, value in values.items() if name not in self.origins}
+        sections = {name: replace(getattr(self.settings, name), **below) for name, below in nested(new).items()}
+        return Loaded(self.settings.model_copy(update=sections), self.origins | dict.fromkeys(new, origin))
 
 
-def described(name: str) -> str:
-    """Returns the meaning of a setting, its type, its range and its default."""
-    schema = known()[name]
-    facts = [f"{key} {json.dumps(schema[key])}" for key in FACTS if key in schema]
-    return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
+def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Returns the settings in force, from `file` or ./lifelong.toml. Raises BadSettings, which names every mistake."""
+    path = file or Path("lifelong.toml")
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    try:
+        if file or path.exists():
+            values = flat(tomllib.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: cannot be read ({error}). `lifelong config show` prints a valid file")
+    origins = {name: f"{path} {name}" for name in values}
+    for layer, origin_of in ((_variables(environ), variable_of), (flags or {}, "--set {}".format)):
+        values |= layer
+        origins |= {name: origin_of(name) for name in layer}
+    try:
+        settings = Settings(**nested(values))
+    except ValidationError as error:
+        problems += [mistake(Settings, detail, origins) for detail in error.errors()]
+    if problems:
+        raise BadSettings(*problems)
+    loaded = Loaded(settings, origins).filled("follows seed", {"learner.seed": settings.seed})
+    folders = {"learner.state_dir": "learner", "serving.spool_dir": "spool"}
+    below = {name: str(settings.state_dir / folder) for name, folder in folders.items()}
+    return loaded.filled("follows state_dir", below)
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the values of our variables by dotted name, also of those that are the name of no setting."""
+    environment = EnvSettingsSource(Settings)
+    ours = [name for name in environ if name.startswith(PREFIX) and name not in READ_ELSEWHERE]
+    environment.env_vars = {name.lower(): environ[name] for name in ours}
+    variables = flat(environment())
+    read = {*map(variable_of, variables)}
+    return variables | {name.removeprefix(PREFIX).lower(): environ[name] for name in ours if name not in read}
 
 
 def values_of(settings: Settings) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
 from services.local.subreaper import guarded
-from services.memory import memory_of
+from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
 from services.servers import Servers
 from services.settings import Settings, as_environment, replaced
@@ -128,8 +128,8 @@ class Stack:
 
     def memory(self) -> dict[str, int]:
         """Returns the bytes that each program uses with its children, and this process (`this`) without them."""
-        used = memory_of({name: process.pid for name, process in self.processes.items()})
-        return used | {"this": memory_of({"all": os.getpid()})["all"] - sum(used.values())}
+        used = resident_bytes({name: process.pid for name, process in self.processes.items()})
+        return used | {"this": resident_bytes({"all": os.getpid()})["all"] - sum(used.values())}
 
     def close(self) -> None:
         """Ends all programs, each before those that it depends on. Data stays in the state folder."""

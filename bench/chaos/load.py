@@ -5,6 +5,8 @@
                                                                                        feedback.v1 <---'
 
 It is an open loop: the next event does not wait for an answer. Whatever fails is repeated until it succeeds.
+
+Rejected: a closed loop, whose load falls as soon as the service is slow, which is when faults do most.
 """
 
 import heapq

@@ -10,8 +10,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from bench.chaos import process_tree
 from bench.chaos.faults import DamagedBlob, FaultKind, Kill, Pause, Pids
 from bench.chaos.size import SceneSize
-from services.settings import Settings
-from services.settings_load import load
+from services.settings import Settings, load
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
 """What a fault needs and a machine may not have."""
@@ -36,7 +35,7 @@ SMALL: dict[str, Any] = {
     "rollout.margin": 0.5,
 }
 """The settings of both scenes. The model and its rounds are small. The gate, the rollout and the alarm are set to hold
-back no labels: their decisions depend on when they are made, and the reference learner makes them at other times."""
+back no labels: their decisions depend on when they are made, and the undisturbed learner makes them at other times."""
 
 
 class Scene(Protocol):

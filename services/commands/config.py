@@ -9,7 +9,7 @@ import typer
 from services.commands.context import CliContext, JsonOption, reads_settings, require_strategy
 
 if TYPE_CHECKING:
-    from services.settings_load import Loaded
+    from services.settings import Loaded
 
 app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then flags.")
 
@@ -24,20 +24,21 @@ def show(
     """Print every setting with its meaning: a valid file for --config. Secrets are hidden."""
     loaded = context.load()
     if as_json:
-        print(json.dumps(_rows(loaded, with_sources=sources), indent=2))
+        print(json.dumps(_rows(loaded, with_origins=sources), indent=2))
     else:
-        print(_as_toml(loaded, with_sources=sources))
+        print(_as_toml(loaded, with_origins=sources))
 
 
 @app.command()
 @reads_settings
 def check(context: CliContext) -> None:
     """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78."""
-    from services.settings import known
+    from services.settings import Settings
+    from services.settings_docs import schemas
 
     loaded = context.load()
     require_strategy(loaded.settings)
-    changed = sum(not loaded.sources.get(name, "follows ").startswith("follows ") for name in known())
+    changed = sum(not loaded.origins.get(name, "follows ").startswith("follows ") for name in schemas(Settings))
     print(f"The settings are valid: {changed} set, the others at their defaults.")
 
 
@@ -51,30 +52,31 @@ def schema() -> None:
     print(json.dumps({"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema()}, indent=2))
 
 
-def _rows(loaded: "Loaded", *, with_sources: bool) -> dict[str, Any]:
+def _rows(loaded: "Loaded", *, with_origins: bool) -> dict[str, Any]:
     from wire.config import flat
     from wire.logs import without_password
 
     values = flat(loaded.settings.model_dump(mode="json"))
     rows = {name: without_password(value) if isinstance(value, str) else value for name, value in values.items()}
-    if not with_sources:
+    if not with_origins:
         return rows
-    return {name: {"value": value, "source": loaded.sources.get(name, "default")} for name, value in rows.items()}
+    return {name: {"value": value, "source": loaded.origins.get(name, "default")} for name, value in rows.items()}
 
 
-def _as_toml(loaded: "Loaded", *, with_sources: bool) -> str:
-    from services.settings import described, known
+def _as_toml(loaded: "Loaded", *, with_origins: bool) -> str:
+    from services.settings import Settings
+    from services.settings_docs import described, schemas
 
-    rows = _rows(loaded, with_sources=False)
+    rows = _rows(loaded, with_origins=False)
     lines: list[str] = []
     for section, names in groupby(sorted(rows, key=_section_of), key=_section_of):
         if section:
             lines += ["", f"[{section}]"]
         for name in names:
-            lines.append(f"# {described(name)}")
-            if with_sources:
-                lines.append(f"# set by: {loaded.sources.get(name, 'default')}")
-            unset = rows[name] is None or known()[name]["writeOnly"]
+            lines.append(f"# {described(Settings, name)}")
+            if with_origins:
+                lines.append(f"# set by: {loaded.origins.get(name, 'default')}")
+            unset = rows[name] is None or schemas(Settings)[name]["writeOnly"]
             lines.append(f"{'# ' if unset else ''}{name.rpartition('.')[2]} = {json.dumps(rows[name])}")
     return "\n".join(lines)
 

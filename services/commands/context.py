@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 if TYPE_CHECKING:
-    from services.settings import Settings
-    from services.settings_load import Loaded
+    from services.settings import Loaded, Settings
 
 Options = ParamSpec("Options")
 
@@ -57,7 +56,7 @@ class CliContext:
 
     def load(self, **own_flags: Any) -> "Loaded":
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
-        from services.settings_load import load
+        from services.settings import load
         from services.tune.table import tuned
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}
@@ -90,7 +89,8 @@ def require_strategy(settings: "Settings") -> None:
     """
     from learner.config import is_import_path
     from learner.errors import DataError
-    from services.settings import BadSettings, described
+    from services.settings import BadSettings, Settings
+    from services.settings_docs import described
 
     if not is_import_path(settings.learner.slow_strategy):
         return
@@ -100,7 +100,7 @@ def require_strategy(settings: "Settings") -> None:
         try_out(settings.learner)
     except DataError as error:
         name = "learner.slow_strategy"
-        raise BadSettings(f"{name}: {error}. {name}: {described(name)}") from error
+        raise BadSettings(f"{name}: {error}. {name}: {described(Settings, name)}") from error
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.settings_load import Loaded
+from services.settings import Loaded
 from services.tune.layout import MeasuredLayout, best
 from wire.files import atomic_write
 
@@ -47,7 +47,7 @@ def read(folder: Path) -> list[MeasuredLayout]:
 def tuned(loaded: Loaded) -> Loaded:
     """Fills in the best replicas and threads; where a source sets one of them, the best with that value."""
     serving = loaded.settings.serving
-    names = [name for name in ("replicas", "threads") if f"serving.{name}" in loaded.sources]
+    names = [name for name in ("replicas", "threads") if f"serving.{name}" in loaded.origins]
     winner = best(read(loaded.settings.state_dir), **{name: getattr(serving, name) for name in names})
     if winner is None:
         return loaded

@@ -9,7 +9,7 @@ from bench.row import NoResult
 from bench.service import Service, replicas_of
 from services.local import tether
 from services.local.logfile import RotatingLog
-from services.settings_load import load
+from services.settings import load
 from services.stack import Stack
 from services.supervisor import Program
 from tests.waiting import eventually

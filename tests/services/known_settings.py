@@ -1,18 +1,19 @@
 """The facts of the settings that their tests share: types, ranges, defaults."""
 
-from services.settings import described, known
+from services.settings import Settings
+from services.settings_docs import described, schemas
 
-NUMBERS = sorted(name for name, schema in known().items() if schema["type"] in ("integer", "number"))
+NUMBERS = sorted(name for name, schema in schemas(Settings).items() if schema["type"] in ("integer", "number"))
 
 
 def facts(name: str) -> str:
     """Returns the type, the range and the default of a setting, which follow its documentation."""
-    return described(name).removeprefix(" ".join(known()[name]["description"].split())).strip(" ()")
+    return described(Settings, name).removeprefix(" ".join(schemas(Settings)[name]["description"].split())).strip(" ()")
 
 
 def bounds(name: str) -> tuple[float, float]:
     """Returns the range of a number, with its ends excluded where the schema excludes them."""
-    schema = known()[name]
+    schema = schemas(Settings)[name]
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     assert low is not None and high is not None, name

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.running import FILE, NotRunning, announce, attach, claim, read, remove_abandoned
-from services.settings import BadSettings, Settings
-from services.settings_load import load
+from services.settings import BadSettings, Settings, load
 from services.stack import Stack
 from services.supervisor import StackFailed
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.local import kafka
 from services.servers import Servers
-from services.settings_load import load
+from services.settings import load
 from services.supervisor import StackFailed, Supervisor
 from tests.required import missing
 from wire.errors import StoreUnavailable

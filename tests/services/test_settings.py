@@ -9,8 +9,7 @@ from pydantic import SecretStr
 
 from kernels import dispatch
 from learner import failpoints
-from services.settings import BadSettings, Settings, as_environment, replaced, values_of
-from services.settings_load import READ_ELSEWHERE, load
+from services.settings import READ_ELSEWHERE, BadSettings, Settings, as_environment, load, replaced, values_of
 from tests.required import REQUIRE
 
 API_KEYS = ["the key of one client", "the key of another"]
@@ -29,9 +28,9 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     environ = {"LIFELONG_BUS__PARTITIONS": "3", "LIFELONG_SEED": "4"}
     loaded = load(file=file, environ=environ, flags={"seed": "5"})
     assert (loaded.settings.bus.prefix, loaded.settings.bus.partitions, loaded.settings.seed) == ("file.", 3, 5)
-    assert loaded.sources["bus.prefix"] == f"{file} bus.prefix"
-    assert loaded.sources["bus.partitions"] == "LIFELONG_BUS__PARTITIONS"
-    assert loaded.sources["seed"] == "--set seed"
+    assert loaded.origins["bus.prefix"] == f"{file} bus.prefix"
+    assert loaded.origins["bus.partitions"] == "LIFELONG_BUS__PARTITIONS"
+    assert loaded.origins["seed"] == "--set seed"
 
 
 def test_the_learner_follows_seed_and_state_dir_unless_told_otherwise(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import WrongConfig
-from services.settings import BadSettings, Settings, known, replaced
-from services.settings_load import load
+from services.settings import BadSettings, Settings, load, replaced
+from services.settings_docs import schemas
 from serving.config import ReplicaConfig
 from serving.replica import Replica
 from tests.learner.small_learner import SMALL, small_learner
@@ -30,7 +30,7 @@ TOO_LARGE_HERE = {"serving.threads", "learner.threads", "learner.num_features"}
 
 def ends(section: str) -> Iterator[tuple[str, float]]:
     """Yields each number of the section with its lowest and its highest allowed value."""
-    for name, schema in known().items():
+    for name, schema in schemas(Settings).items():
         if name.startswith(section) and name not in TOO_LARGE_HERE:
             for bound in INSIDE.keys() & schema.keys():
                 yield name, schema[bound] + INSIDE[bound]

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings import BadSettings, known, values_of
-from services.settings_load import load
+from services.settings import BadSettings, Settings, load, values_of
+from services.settings_docs import schemas
 from tests.services.known_settings import NUMBERS, bounds, facts
 
 
 def inside(name: str) -> st.SearchStrategy[float]:
     """Returns a strategy for values in the range of the setting, its ends among them."""
-    schema = known()[name]
+    schema = schemas(Settings)[name]
     low, high = bounds(name)
     if schema["type"] == "integer":
         return st.integers(int(low), int(high))
@@ -22,7 +22,7 @@ def inside(name: str) -> st.SearchStrategy[float]:
 
 def test_every_number_has_a_range_with_its_default_in_it() -> None:
     for name in NUMBERS:
-        assert load(file=None, environ={}, flags={name: known()[name]["default"]}), bounds(name)
+        assert load(file=None, environ={}, flags={name: schemas(Settings)[name]["default"]}), bounds(name)
 
 
 @given(st.sampled_from(NUMBERS), st.data())
@@ -35,13 +35,13 @@ def test_what_is_in_its_range_is_taken_unless_it_contradicts_another(name: str, 
         assert name in problem and "must" in problem
     else:
         assert loaded == value
-        assert type(loaded) is (int if known()[name]["type"] == "integer" else float)
+        assert type(loaded) is (int if schemas(Settings)[name]["type"] == "integer" else float)
 
 
 @given(st.sampled_from(NUMBERS), st.data())
 def test_what_is_outside_is_refused_with_the_range(name: str, data: st.DataObject) -> None:
     low, high = bounds(name)
-    no_numbers = [] if known()[name]["type"] == "integer" else ["nan", "inf"]
+    no_numbers = [] if schemas(Settings)[name]["type"] == "integer" else ["nan", "inf"]
     beyond = data.draw(st.sampled_from([low - 1, high + 1, *no_numbers]))
     with pytest.raises(BadSettings, match=re.escape(facts(name))):
         load(file=None, environ={}, flags={name: str(beyond)})

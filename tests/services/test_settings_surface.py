@@ -5,8 +5,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from services.settings import Settings, known, values_of
-from services.settings_load import RENAMED
+from services.settings import Settings, values_of
+from services.settings_docs import RENAMED, schemas
 from tests.services.known_settings import NUMBERS, bounds, facts
 from wire.config import nested
 
@@ -17,7 +17,7 @@ HISTORY = Path(__file__).parent / "settings_history.txt"
 
 def frozen() -> str:
     """Returns all settings, one a line."""
-    return "".join(f"{name}: {facts(name)}\n" for name in known())
+    return "".join(f"{name}: {facts(name)}\n" for name in schemas(Settings))
 
 
 def test_the_set_of_settings_is_frozen() -> None:
@@ -35,17 +35,17 @@ def test_every_setting_that_came_or_went_has_a_reason() -> None:
         for sign, name in (change.split() for change in changes):
             assert (name in names) is (sign == "-"), f"{reason} {sign} {name}"
             names ^= {name}
-    assert names == known().keys(), f"say in {HISTORY.name} why a setting came, went, or has another name"
+    assert names == schemas(Settings).keys(), f"say in {HISTORY.name} why a setting came, went, or has another name"
 
 
 def test_a_renamed_setting_leads_to_one_that_is_known() -> None:
     for old, new in RENAMED.items():
-        assert any(name == new or name.startswith(f"{new}.") for name in known()), old
-        assert old not in known()
+        assert any(name == new or name.startswith(f"{new}.") for name in schemas(Settings)), old
+        assert old not in schemas(Settings)
 
 
 def test_every_setting_is_documented() -> None:
-    assert [name for name, schema in known().items() if not schema.get("description")] == []
+    assert [name for name, schema in schemas(Settings).items() if not schema.get("description")] == []
 
 
 def test_the_schema_is_valid_and_every_default_satisfies_it() -> None:
@@ -54,7 +54,7 @@ def test_the_schema_is_valid_and_every_default_satisfies_it() -> None:
     validator = Draft202012Validator(schema)
     defaults = Settings().model_dump(mode="json")
     assert [error.message for error in validator.iter_errors(defaults)] == []
-    assert known().keys() == values_of(Settings()).keys()
+    assert schemas(Settings).keys() == values_of(Settings()).keys()
 
 
 def test_the_schema_refuses_what_loading_refuses() -> None:
@@ -67,7 +67,7 @@ def test_the_schema_refuses_what_loading_refuses() -> None:
 
 
 def test_the_schema_has_no_secret_of_its_own() -> None:
-    secrets = {name: schema["default"] for name, schema in known().items() if schema["writeOnly"]}
+    secrets = {name: schema["default"] for name, schema in schemas(Settings).items() if schema["writeOnly"]}
     assert secrets == {"signing_key": None, "bus.sasl_password": None, "serving.api_keys": []}
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from rollout.plans import begin
 from services.running import FILE, NotRunning, attach
-from services.settings import Settings
-from services.settings_load import load
+from services.settings import Settings, load
 from services.stack import Stack, unready_program
 from services.supervisor import StackFailed
 from tests.services.stack_owner import DEADLINE_S, UP, Owner, gone, owning
@@ -30,7 +29,7 @@ PROGRAMS = ("redis", "broker", "learner", "rollout", "serve")
 OWNER = """
 import json, os, signal
 from pathlib import Path
-from services.settings_load import load
+from services.settings import load
 from services.stack import Stack
 
 with Stack(load(file=Path(os.devnull), environ=os.environ).settings) as stack:

@@ -12,7 +12,7 @@ import pytest
 
 from learner.state.checkpoint import Checkpoints
 from services.running import attach
-from services.settings_load import load
+from services.settings import load
 from services.stack import open_store
 from tests.required import missing
 from tests.services.http_client import Client, ask

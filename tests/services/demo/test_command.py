@@ -8,8 +8,7 @@ import pytest
 from learner.errors import DataError
 from services.demo.command import USAGE, expected_s, fresh, logging_into, run
 from services.demo.options import DemoOptions
-from services.settings import Settings
-from services.settings_load import load
+from services.settings import Settings, load
 from services.supervisor import StackFailed
 from wire.logs import HIDDEN, LogConfig
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.settings_load import load
+from services.settings import load
 from services.tune import table as tune_table
 from services.tune.layout import Layout, MeasuredLayout
 
@@ -51,4 +51,4 @@ def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
     loaded = tune_table.tuned(load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags))
     assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
     if not flags:
-        assert loaded.sources["serving.replicas"] == "follows lifelong tune"
+        assert loaded.origins["serving.replicas"] == "follows lifelong tune"

@@ -1,0 +1,71 @@
+"""What a setting means, and what is wrong with a value that is not accepted. Pure: a model's JSON Schema in, words out.
+
+the model of all settings --schemas--> the JSON Schema of each, by dotted name --> `described`, `mistake`
+"""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from wire.logs import HIDDEN, without_password
+
+FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
+"""Keywords of JSON Schema that are said of a setting."""
+
+RENAMED = {
+    "learner.guard": "learner.trust",
+    "learner.guessed_texts": "learner.pseudo_label_texts",
+    "learner.held_back_samples": "learner.holdout_samples",
+    "learner.held_back_share": "learner.holdout_share",
+    "learner.min_held_back": "learner.min_holdout",
+    "rollout.candidate_share": "rollout.ramp",
+}
+"""The new names of settings and sections; an old name is a mistake that names the new one."""
+
+
+@cache
+def schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """Returns the JSON Schema of every setting by dotted name; `writeOnly` says whether its value is secret."""
+    whole = model.model_json_schema()
+    found: dict[str, dict[str, Any]] = {}
+
+    def walk(section: Mapping[str, Any], prefix: str) -> None:
+        for name, given in section["properties"].items():
+            schema = whole["$defs"][given["$ref"].removeprefix("#/$defs/")] if "$ref" in given else given
+            if "properties" in schema:
+                walk(schema, f"{prefix}{name}.")
+            else:
+                secret = {"writeOnly": "writeOnly" in str(schema)}
+                found[f"{prefix}{name}"] = schema | schema.get("anyOf", [{}])[0] | secret
+
+    walk(whole, "")
+    return found
+
+
+def described(model: type[BaseModel], name: str) -> str:
+    """Returns the meaning of a setting, its type, its range and its default."""
+    schema = schemas(model)[name]
+    facts = [f"{key} {json.dumps(schema[key])}" for key in FACTS if key in schema]
+    return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
+
+
+def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """Says what is wrong, where it was set, and how to mend it. `origins` are those of values by dotted name."""
+    known = schemas(model)
+    name = ".".join(part for part in detail["loc"] if isinstance(part, str))
+    reason = detail["msg"].removeprefix("Value error, ")
+    below = ", ".join(origin for each, origin in origins.items() if each.startswith(f"{name}."))
+    if name in known:
+        shown = HIDDEN if known[name]["writeOnly"] else without_password(repr(detail["input"]))
+        return f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(model, name)}"
+    if reason == detail["msg"]:  # it was not raised by a rule between settings
+        close = [RENAMED[name]] if name in RENAMED else get_close_matches(name, known, n=1)
+        fix = f"Did you mean {close[0]}?" if close else "`lifelong config show` lists all settings"
+        return f"{origins.get(name, below)}: {name} is no setting ({reason}). {fix}"
+    places = ", ".join(origin for each, origin in origins.items() if each in known and each in reason)
+    return f"{places}: {reason}. Change one of them"
