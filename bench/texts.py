@@ -9,15 +9,12 @@ from evals.streams.data import CLINC150, SUPPORT, load
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem, TextStage
 from learner.errors import DataError
-from services.versions import ROOT
 
 
 def data_folder() -> Path | None:
-    """Returns $LIFELONG_DATA, else the folder `shared/data` beside the checkout where there is one."""
-    if named := os.environ.get("LIFELONG_DATA"):
-        return Path(named)
-    beside = ROOT.parent / "shared" / "data"
-    return beside if beside.is_dir() else None
+    """Returns $LIFELONG_DATA, where it is set."""
+    named = os.environ.get("LIFELONG_DATA")
+    return Path(named) if named else None
 
 
 def clinc150(seed: int = 0) -> Stream:
