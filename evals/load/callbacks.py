@@ -17,8 +17,7 @@ class Timeouts:
     rest_s: float = 480.0
     """Limits the wait for the learner's rehearsal after the last stage."""
     judge_s: float = 1.0
-    """The time that the controller has to make the current version the stable one; after it the player goes on, or
-    promotes that version."""
+    """The time that the controller has to make the current version the stable one; after it the player goes on."""
     quiet_s: float = 5.0
     """A learner that has published nothing for so long has learned all that there is."""
     poll_interval_s: float = 0.5
@@ -36,5 +35,3 @@ class Callbacks:
     """Takes a line for a human."""
     check: Callable[[], None]
     """Raises when a part of the run has ended."""
-    promote: Callable[[int], object]
-    """Promotes a version, as an operator would."""

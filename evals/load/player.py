@@ -54,13 +54,13 @@ class Player:
         last = len(stream.stages) - 1
         if stream.arrivals:
             self.play(stream.name, stream.arrivals, rate)
-            self._settle(stream.name, stream.arrivals, rate, promotes=False)
+            self._settle(stream.name, stream.arrivals, rate)
             self._examine(last, stream.stages)
             return
         for number, stage in enumerate(stream.stages):
             arrivals = [Arrival(item, number) for item in stage.train]
             self.play(stage.name, arrivals, rate)
-            self._settle(stage.name, arrivals, rate, promotes=True, rests=number == last)
+            self._settle(stage.name, arrivals, rate, rests=number == last)
             self._examine(number, stream.stages[: number + 1])
 
     def play(self, name: str, arrivals: Sequence[Arrival], rate: float) -> None:
@@ -92,9 +92,7 @@ class Player:
         event_id = self._ledger.record_event(item, stage=stage, time_ms=time_ms, round=round)
         self._outbox.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
-    def _settle(
-        self, name: str, arrivals: Sequence[Arrival], rate: float, *, promotes: bool, rests: bool = False
-    ) -> None:
+    def _settle(self, name: str, arrivals: Sequence[Arrival], rate: float, *, rests: bool = False) -> None:
         """Goes on sending these texts, unlabelled and not scored, until their labels are live.
 
         Where it `rests`, it goes on until the learner is at rest.
@@ -108,9 +106,7 @@ class Player:
 
         self.await_answers(at_most=0)
         every_s = min(1.0 / min(rate, FILLER_RATE), self._timeouts.poll_interval_s)
-        settler = Settler(
-            self._ledger, self._watcher, self._callbacks, self._timeouts, fill, every_s, promotes=promotes
-        )
+        settler = Settler(self._ledger, self._watcher, self._callbacks, self._timeouts, fill, every_s)
         settler.settle(name)
         if rests:
             settler.rest()

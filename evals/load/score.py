@@ -11,9 +11,9 @@ Rejected: scoring by the learner's own evaluation. What counts is what the servi
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 from evals.continual.measures import Row
 from wire.records import TensorEntry, WeightManifest
@@ -122,11 +122,11 @@ def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> 
     """
     known = list(services)
     sources = set(chain.from_iterable(each.trained_through for each in known))
-    first_live = {source: _FirstLive(source, known) for source in sources}
+    first_live = {source: _first_live(source, known) for source in sources}
     delays_s = []
     for label in labels:
         if label.source in first_live:
-            live_ms = first_live[label.source].after(label.offset)
+            live_ms = first_live[label.source](label.offset)
             delays_s.append(max(0.0, live_ms - label.time_ms) / 1000)
         else:
             delays_s.append(math.inf)
@@ -160,25 +160,23 @@ def parity(manifest: WeightManifest) -> dict[str, float]:
     return {"cosine": best.cosine, "agreement": best.agreement}
 
 
-class _FirstLive:
-    """Finds, for one partition, when the first answer came whose version covers a given offset."""
+def _first_live(source: str, services: Sequence[VersionTimes]) -> Callable[[int], float]:
+    """Returns a function that says, for an offset of one partition, when the first version that covers it answered.
 
-    def __init__(self, source: str, services: Sequence[VersionTimes]) -> None:
-        versions = sorted(
-            (each.trained_through[source], each.first_answer_ms) for each in services if source in each.trained_through
-        )
-        self._ends = [end for end, _ in versions]
-        self._first_ms: list[float] = []
-        earliest = math.inf
-        for _, first_ms in reversed(versions):
-            earliest = min(earliest, first_ms)
-            self._first_ms.append(earliest)
-        self._first_ms.reverse()
+    It returns milliseconds since the epoch; infinity where no version covers the offset.
+    """
+    versions = sorted(
+        (each.trained_through[source], each.first_answer_ms) for each in services if source in each.trained_through
+    )
+    ends = [end for end, _ in versions]
+    latest_first = accumulate((first_ms for _, first_ms in reversed(versions)), min)
+    first_ms = [*latest_first][::-1]
 
-    def after(self, offset: int) -> float:
-        """Returns milliseconds since the epoch; infinity where no version covers `offset`."""
-        place = bisect_right(self._ends, offset)  # an end is the next offset to read: it must be above
-        return self._first_ms[place] if place < len(self._ends) else math.inf
+    def after(offset: int) -> float:
+        place = bisect_right(ends, offset)  # an end is the next offset to read: it must be above
+        return first_ms[place] if place < len(ends) else math.inf
+
+    return after
 
 
 def _fp32_bytes(tensor: TensorEntry) -> int:

@@ -1,11 +1,13 @@
 """Plays one stream on a running service.
 
 Player, Labeller and Watcher side by side --> all stages done --> answers read back --> Figures
+
+Rejected: players of one process each. Their clocks would be their own, and the ledger would need a server.
 """
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -25,8 +27,6 @@ from evals.load.readback import read_back
 from evals.load.reference import ReferenceEncoder
 from evals.load.watcher import Watcher
 from evals.streams.stream import Stream
-from rollout.operator import Operator
-from rollout.plans import NotPossible
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.store import Store
@@ -153,21 +153,11 @@ def session_participants(
         loops.check()
         system.check()
 
-    callbacks = Callbacks(
-        began_ms=round(1000 * psutil.Process().create_time()),
-        now_ms=now_ms,
-        say=say,
-        check=check_all,
-        promote=partial(_promote, system.store),
-    )
+    began_ms = round(1000 * psutil.Process().create_time())
+    callbacks = Callbacks(began_ms=began_ms, now_ms=now_ms, say=say, check=check_all)
     with loops:
         player = Player(ledger, watcher, outbox, callbacks, timeouts=profile.timeouts, seed=profile.seed)
         yield Participants(ledger, watcher, player)
-
-
-def _promote(store: Store, version: int) -> None:
-    with suppress(NotPossible):  # the controller was faster
-        Operator(store, name="the demo").promote(version, now_ms=now_ms())
 
 
 def _new_run() -> str:

@@ -2,9 +2,10 @@
 
     last label in its topic --> current version has learned it --> stable version has --> every replica follows
 
-No more labels come now, so nothing can judge the version that learned the last of them: it would stay a candidate for
-good. After a stage that is tested by itself the demo promotes it, as an operator would, and says so. At the end of a
-stream without pauses it keeps the share that it has: there nothing is promoted by hand.
+No more labels come now, so nothing may be left to judge the version that learned the last of them. It keeps the share
+of the traffic that it has then, and that is said.
+
+Rejected: promoting that version as an operator would. What is tested would not be what the rollout decides.
 
 Labels of the holdout and repeated labels make no new version. So where no version follows for a while, the current one
 has learned all that there is. After the last stage the learner has time to rehearse; that is waited for too.
@@ -19,9 +20,9 @@ from evals.load.ledger import Ledger
 from evals.load.watcher import ServiceSnapshot, Watcher
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Current:
-    """The current version, and since when it has been current, or when it was last promoted."""
+    """The current version, and since when it has been current."""
 
     version: int
     since_s: float
@@ -37,8 +38,6 @@ class Settler:
     timeouts: Timeouts
     meanwhile: Callable[[], None]
     every_s: float
-    promotes: bool
-    """Whether a version that nobody can judge any more is promoted by hand."""
 
     def settle(self, stage: str) -> None:
         """Returns when all labels are live, or when a timeout ends; says what was not learned."""
@@ -80,7 +79,8 @@ class Settler:
     def _await_live(self, covers: Callable[[ServiceSnapshot, int], bool]) -> bool:
         """Waits for the weights; returns whether a version that `covers` all there is to learn is live in time.
 
-        consumes: snapshots; produces: promotions; waits for: the stable version; unblocked by: it, or the timeout
+        consumes: snapshots; produces: what `meanwhile` does
+        waits for: the stable version; unblocked by: it, or the timeout
         """
         deadline_s = time.monotonic() + self.timeouts.learn_s
         current = _Current(0, time.monotonic())
@@ -101,20 +101,16 @@ class Settler:
         return True
 
     def _is_over(self, snapshot: ServiceSnapshot, current: _Current, is_all: bool, now_s: float) -> bool:
-        """Whether the current version has learned all there is and is served. Promotes it where nobody else will."""
+        """Whether the current version has learned all there is, and is served as far as the rollout lets it."""
         age_s = now_s - current.since_s
         if not is_all and age_s < self.timeouts.quiet_s:
             return False
         if snapshot.stable == current.version:
             return snapshot.is_rolled_out
-        if age_s >= self.timeouts.judge_s and not self.promotes:
-            self.callbacks.say(f"no label is left to judge version {current.version} by: it keeps the share it has")
-            return True
-        if age_s >= self.timeouts.judge_s:
-            self.callbacks.say(f"no label is left to judge version {current.version} by: promoted by the demo")
-            self.callbacks.promote(current.version)
-            current.since_s = now_s
-        return False
+        if age_s < self.timeouts.judge_s:
+            return False
+        self.callbacks.say(f"no label is left to judge version {current.version} by: it keeps the share it has")
+        return True
 
     def _pass_time(self) -> None:
         self.callbacks.check()

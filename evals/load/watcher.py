@@ -3,6 +3,8 @@
     Store --(notice, or every quarter second)--> Watcher --> ServiceSnapshot --> player waits, view shows, figures count
 
 A report holds only the last few stalls, and old manifests are removed: so the watcher polls often and adds up.
+
+Rejected: reading all at the end. Reports expire, and manifests of old versions are removed by then.
 """
 
 import threading
@@ -73,38 +75,32 @@ class ServiceSnapshot:
         return sum(max(0, end - through.get(source, 0)) for source, end in ends.items())
 
 
-class Swaps:
-    """Adds up the swaps of all replicas."""
+class ServiceTotals:
+    """Adds up what reports, of which each holds the last few swaps or one publication, have said so far."""
 
     def __init__(self) -> None:
-        self._of_replica: dict[str, int] = {}
-        self.total = 0
+        self._swaps_of: dict[str, int] = {}
+        self._version = 0
+        self.swaps = 0
         self.stalls_ms: deque[float] = deque(maxlen=MAX_STALLS)
         self.pauses_ms: deque[float] = deque(maxlen=MAX_STALLS)
+        self.publish_ms: deque[float] = deque(maxlen=MAX_STALLS)
 
-    def add(self, report: ReplicaReport) -> None:
-        """Adds what is new in a report: the stalls and pauses of the swaps since the last report of this replica."""
-        before = self._of_replica.get(report.replica, 0)
+    def add_replica(self, report: ReplicaReport) -> None:
+        """Adds the swaps since the last report of this replica, with their stalls and pauses."""
+        before = self._swaps_of.get(report.replica, 0)
         new = report.swaps - before if report.swaps >= before else report.swaps  # fewer: it has started again
-        self._of_replica[report.replica] = report.swaps
-        self.total += new
+        self._swaps_of[report.replica] = report.swaps
+        self.swaps += new
         if new:
             self.stalls_ms.extend(report.swap_stalls_ms[-new:])
             self.pauses_ms.extend(report.swap_pauses_ms[-new:])
 
-
-class Publications:
-    """Collects how long each version took to be published, from the reports of the learner that were seen."""
-
-    def __init__(self) -> None:
-        self._version = 0
-        self.total_ms: deque[float] = deque(maxlen=MAX_STALLS)
-
-    def add(self, report: LearnerReport) -> None:
+    def add_learner(self, report: LearnerReport) -> None:
         """Adds the publication of a report's version, unless an earlier report was of it. The disk does not count."""
         if report.version != self._version and report.publish_ms:
             self._version = report.version
-            self.total_ms.append(sum(ms for step, ms in report.publish_ms.items() if step != DURABLE))
+            self.publish_ms.append(sum(ms for step, ms in report.publish_ms.items() if step != DURABLE))
 
 
 class Watcher:
@@ -114,9 +110,8 @@ class Watcher:
         self._store = store
         self._changed = threading.Condition()
         self._snapshot = ServiceSnapshot()
-        self._swaps = Swaps()
+        self._totals = ServiceTotals()
         self._published: set[int] = set()
-        self._publications = Publications()
         self._replicas: set[str] = set()
         self._num_replicas = 0
         """How many replicas there were in the first reports."""
@@ -158,13 +153,13 @@ class Watcher:
         entries = self._store.versions.history(NUM_ENTRIES)
         self._published.update(entry.version for entry in entries if entry.action == "published")
         for report in reports:
-            self._swaps.add(report)
+            self._totals.add_replica(report)
         self._replicas.update(report.replica for report in reports)
         self._num_replicas = self._num_replicas or len(self._replicas)
         before = self.snapshot()
         learner = self._store.reports.learner()
         if learner is not None:
-            self._publications.add(learner)
+            self._totals.add_learner(learner)
         versions = {current, *(plan.versions if plan else ())}
         manifests = self._manifests(versions - {0, *before.through})
         served = self._served(plan, before, manifests)
@@ -179,10 +174,10 @@ class Watcher:
             reports=reports,
             replaced=len(self._replicas) - self._num_replicas,
             published=len(self._published),
-            swaps=self._swaps.total,
-            stalls_ms=tuple(self._swaps.stalls_ms),
-            pauses_ms=tuple(self._swaps.pauses_ms),
-            publish_ms=tuple(self._publications.total_ms),
+            swaps=self._totals.swaps,
+            stalls_ms=tuple(self._totals.stalls_ms),
+            pauses_ms=tuple(self._totals.pauses_ms),
+            publish_ms=tuple(self._totals.publish_ms),
             drifts=learner.num_drifts if learner else before.drifts,
             drift=learner.drifts[-1] if learner and learner.drifts else before.drift,
             is_rested=learner is None or learner.is_rested,

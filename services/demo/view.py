@@ -33,7 +33,7 @@ class View:
         self._stream = stream
         self._ledger = ledger
         self._watcher = watcher
-        self._rate = Rate()
+        self._counts: list[tuple[float, int]] = []
         self._live = Live(console=console, get_renderable=self._frame, refresh_per_second=FRAMES_PER_S, transient=True)
         self._lines = BackgroundThread(self._say_lines, name="demo-view")
 
@@ -58,12 +58,12 @@ class View:
         """
         while not self._lines.closing.wait(LINE_EVERY_S):
             progress = self._ledger.progress()
-            rate = self._rate.over(progress.counts.answered, time.monotonic())
+            rate = rate_of(self._counts, progress.counts.answered, time.monotonic())
             say(self._console, line(progress, self._watcher.snapshot(), rate))
 
     def _frame(self) -> Group:
         progress = self._ledger.progress()
-        rate = self._rate.over(progress.counts.answered, time.monotonic())
+        rate = rate_of(self._counts, progress.counts.answered, time.monotonic())
         return panel(self._stream, progress, self._watcher.snapshot(), rate)
 
 
@@ -72,19 +72,13 @@ def say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class Rate:
-    """Answers a second over about the last two seconds."""
-
-    def __init__(self) -> None:
-        self._before: list[tuple[float, int]] = []
-
-    def over(self, answered: int, now_s: float) -> float:
-        """Records a count; returns the rate since the oldest count of the last RATE_OVER_S seconds or so."""
-        self._before.append((now_s, answered))
-        while len(self._before) > 2 and now_s - self._before[1][0] >= RATE_OVER_S:
-            self._before.pop(0)
-        since_s, count = self._before[0]
-        return (answered - count) / (now_s - since_s) if now_s > since_s else 0.0
+def rate_of(counts: list[tuple[float, int]], answered: int, now_s: float) -> float:
+    """Adds a count to `counts`; returns answers a second since the oldest of the last RATE_OVER_S seconds or so."""
+    counts.append((now_s, answered))
+    while len(counts) > 2 and now_s - counts[1][0] >= RATE_OVER_S:
+        counts.pop(0)
+    since_s, count = counts[0]
+    return (answered - count) / (now_s - since_s) if now_s > since_s else 0.0
 
 
 def line(progress: Progress, snapshot: ServiceSnapshot, rate: float) -> str:

@@ -3,11 +3,11 @@
     events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
 
 It answers each event once, but those in `drops` never and those in `repeats` twice. Under `saving` each label makes a
-version, unless it was learned before.
+version, unless it was learned before. Where it `judges`, a candidate is stable after a poll without a label.
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 
 import msgspec
@@ -61,12 +61,14 @@ class Answerer:
         drops: Collection[int] = (),
         repeats: Collection[int] = (),
         saving: bool = False,
+        judges: bool = True,
     ) -> None:
         self._bus = bus
         self._store = store
         self._drops = drops
         self._repeats = repeats
         self._saving = saving
+        self._judges = judges
         self._publisher = bus.publisher()
         self._closed = threading.Event()
         self._events = 0
@@ -77,13 +79,12 @@ class Answerer:
         assert lease is not None
         self._lease = lease
         self._newest = FIRST
-        self._plan = self._publish(frozenset(), {})
+        self._publish(frozenset(), {})
 
     def run(self) -> None:
         with closing(self._bus.follow([Event, Feedback], {})) as follower:
             while not self._closed.is_set():
                 received = follower.poll(20).received
-                self._adopt_plan()
                 new: set[str] = set()
                 for each in received:
                     if isinstance(each.record, Feedback):
@@ -93,6 +94,8 @@ class Answerer:
                         self._learn(new - self._learned[self._newest.version])
                 if not self._saving:
                     self._learn(new)
+                if self._judges and not new and self._plan.candidate:
+                    self._change(promoted)
                 for each in received:
                     if isinstance(each.record, Event):
                         self._answer(each.record)
@@ -102,7 +105,7 @@ class Answerer:
 
     def _learn(self, labels: set[str]) -> None:
         if labels:
-            self._plan = self._publish(self._learned[self._newest.version] | labels, self._read)
+            self._publish(self._learned[self._newest.version] | labels, self._read)
 
     def _answer(self, event: Event) -> None:
         arm = arm_for(event.entity, self._plan)
@@ -124,7 +127,7 @@ class Answerer:
             self._publisher.send(answer)
         self._events += 1
 
-    def _publish(self, learned: frozenset[str], through: Mapping[str, int]) -> RolloutPlan:
+    def _publish(self, learned: frozenset[str], through: Mapping[str, int]) -> None:
         version = self._store.versions.next_number()
         self._learned[version] = learned
         digest = self._store.blobs.put(msgspec.json.encode(sorted(learned)))
@@ -146,16 +149,13 @@ class Answerer:
             created_ms=now_ms(),
         )
         self._store.versions.publish(self._newest, self._lease)
-        plan = change(self._store.plans, lambda now: followed(now, version))
-        assert plan is not None
-        self._report(plan)
-        return plan
+        self._change(lambda plan: followed(plan, version))
 
-    def _adopt_plan(self) -> None:
-        plan = self._store.plans.read()
-        if plan is not None and plan.revision > self._plan.revision:
-            self._plan = plan
-            self._report(plan)
+    def _change(self, step: Callable[[RolloutPlan | None], PlanChange | None]) -> None:
+        plan = change(self._store.plans, step)
+        assert plan is not None
+        self._plan = plan
+        self._report(plan)
 
     def _report(self, plan: RolloutPlan) -> None:
         self._swaps += 1
@@ -184,4 +184,11 @@ def followed(plan: RolloutPlan | None, version: int) -> PlanChange | None:
     if version in plan.versions:
         return None
     arms = arms_of(plan.stable, Arm(name=CANDIDATE, version=version, share=0.5))
+    return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))
+
+
+def promoted(plan: RolloutPlan | None) -> PlanChange:
+    """Lets the candidate answer all events."""
+    assert plan is not None
+    arms = arms_of(plan.candidate)
     return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))
