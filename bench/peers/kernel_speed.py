@@ -9,9 +9,11 @@ same shape:
     softmax           attention in float32 with the softmax written out, which is faster for short texts
     torch/int4        torch's linear layer with INT4 weights in groups of 64, and rows in floating point
 
-The limit is what the multiplications take at the INT8 peak, or reading the operands once, if that is longer. The peak
-is that of the faster INT8 layer (bench/floor.py): it is a limit of software. bf16 is timed only where the processor
-multiplies it itself.
+The limit is what the multiplications take at the peak, or reading the operands once, if that is longer. The peak is
+that of the faster INT8 layer (bench/floor.py), for attention in float32 that of a large product of torch: it is a limit
+of software. bf16 is timed only where the processor multiplies it itself.
+
+Rejected: wall time. Another program on the core would count as the kernel's.
 """
 
 import json
@@ -28,13 +30,14 @@ from torch.nn import functional
 
 from bench.floor import OPERATIONS, PeakEngine
 from bench.machine import has_bfloat16
+from kernels import attention as attention_f32
 from kernels import linear_i4, linear_i8, native
+from kernels.allocator import keep_freed_memory
 from kernels.attention import group_equal
 from kernels.attention import library as attention
 from kernels.attention_i8.native import attention as attention_i8
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight, unpack_nibbles
 from kernels.linear_i8.reference import Int8Weight
-from kernels.memory import keep_freed_memory
 
 SHAPES = ((1152, 384), (384, 384), (1536, 384), (384, 1536))
 """N and K of a MiniLM block: query-key-value, output, up, down."""
@@ -46,6 +49,9 @@ NUM_HEADS = 12
 WIDTH = 1152
 """The width of a row of q, k and v: three times 12 heads of 32."""
 
+PEAK_ROWS = 1024
+"""Rows and columns of the product whose rate is the peak of float32."""
+
 BUDGET_S = 0.2
 
 Layer: TypeAlias = Callable[[Tensor], object]
@@ -53,7 +59,7 @@ Layer: TypeAlias = Callable[[Tensor], object]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The INT8 operations a microsecond of the fastest layer."""
+    """The operations a microsecond of the fastest layer, or of the fastest product."""
 
     operations_per_us: float
 
@@ -82,6 +88,7 @@ def main(num_threads: int) -> None:
             *_layer_times("linear_i8", _int8_layers, limit, bytes_per_weight=1.0),
             *_layer_times("linear_i4", _int4_layers, limit, bytes_per_weight=0.5 + 1 / GROUP),
             *_attention_times(limit),
+            *_float_attention_times(_float_limit()),
         ]
     peak = {"giga_per_s": limit.operations_per_us / 1e3, "how": how}
     print(json.dumps({"peak": peak, "kernels": [asdict(each) for each in times]}))
@@ -138,18 +145,48 @@ def _float_layer(w_NK: Tensor, bias_N: Tensor) -> Layer:
 def _attention_times(limit: Limit) -> Iterator[KernelTimes]:
     isas = [isa for isa in native.ISAS if not native.why_not(isa)]
     for length in LENGTHS:
-        count = TOKENS // length
-        qkv_TW = torch.randn(count * length, WIDTH)
+        qkv_TW = _rows_of(length)
         groups = group_equal(range(0, len(qkv_TW) + 1, length))
         ours = {isa: partial(attention_i8, qkv_TW, groups, num_heads=NUM_HEADS, isa=isa) for isa in isas}
         us = {isa: _best_us(run) for isa, run in ours.items()}
-        us["softmax"] = _best_us(partial(attention._short, qkv_TW, length, NUM_HEADS))
-        us["float32"] = _best_us(partial(attention._long, qkv_TW, length, NUM_HEADS))
-        if has_bfloat16():
-            us["bf16"] = _best_us(partial(attention._long, qkv_TW.bfloat16(), length, NUM_HEADS))
-        # The two products of each head are over all pairs of tokens of a sequence; q, k and v are read as float32.
-        limit_us = limit.us(4 * count * length**2 * WIDTH // 3, 4 * qkv_TW.numel())
-        yield KernelTimes(f"attention_i8.{count}x{length}", us, limit_us)
+        us |= _torch_attention_us(qkv_TW, length)
+        yield KernelTimes(f"attention_i8.{TOKENS // length}x{length}", us, _attention_limit_us(limit, qkv_TW, length))
+
+
+def _float_attention_times(limit: Limit) -> Iterator[KernelTimes]:
+    for length in LENGTHS:
+        qkv_TW = _rows_of(length)
+        args = (qkv_TW, group_equal(range(0, len(qkv_TW) + 1, length)), NUM_HEADS)
+        able = [impl for impl in attention_f32.IMPLS if not impl.why_not(*args)]
+        us = {impl.name: _best_us(partial(impl.run, *args)) for impl in able}
+        us |= _torch_attention_us(qkv_TW, length)
+        yield KernelTimes(f"attention.{TOKENS // length}x{length}", us, _attention_limit_us(limit, qkv_TW, length))
+
+
+def _torch_attention_us(qkv_TW: Tensor, length: int) -> dict[str, float]:
+    """Times the two ways of torch, of which the float implementation takes one or the other by the length."""
+    us = {
+        "softmax": _best_us(partial(attention._short, qkv_TW, length, NUM_HEADS)),
+        "float32": _best_us(partial(attention._long, qkv_TW, length, NUM_HEADS)),
+    }
+    if has_bfloat16():
+        us["bf16"] = _best_us(partial(attention._long, qkv_TW.bfloat16(), length, NUM_HEADS))
+    return us
+
+
+def _rows_of(length: int) -> Tensor:
+    """Makes qkv_TW of as many sequences of one length as TOKENS hold."""
+    return torch.randn(TOKENS // length * length, WIDTH)
+
+
+def _attention_limit_us(limit: Limit, qkv_TW: Tensor, length: int) -> float:
+    """The two products of each head are over all pairs of tokens of a sequence; q, k and v are read as float32."""
+    return limit.us(4 * len(qkv_TW) * length * WIDTH // 3, 4 * qkv_TW.numel())
+
+
+def _float_limit() -> Limit:
+    a_MK = torch.randn(PEAK_ROWS, PEAK_ROWS)
+    return Limit(2 * PEAK_ROWS**3 / _best_us(partial(torch.mm, a_MK, a_MK)))
 
 
 def _short_name(name: str) -> str:
