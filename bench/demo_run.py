@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.row import NoResult
 from bench.texts import clinc150, data_folder
-from services.memory import memory_of
+from services.resident_bytes import resident_bytes
 from services.versions import ROOT
 from wire.threads import BackgroundThread
 
@@ -102,4 +102,4 @@ class PeakMemory:
         consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`
         """
         while not self._thread.closing.wait(POLL_INTERVAL_S):
-            self._bytes = max(self._bytes, memory_of({"demo": self._pid})["demo"])
+            self._bytes = max(self._bytes, resident_bytes({"demo": self._pid})["demo"])

@@ -11,6 +11,8 @@ A goal against peers is judged only where all of them ran, each with the best of
 precision the processor would emulate is no contender: it is left out, and the row says so. Where all benchmarks run,
 peers are started, compiled and searched for PEERS_S at most; those that are not ready then are missing. What was made
 and tried until then is remembered, so that the next call goes on from there.
+
+Rejected: a mean over many turns. Whatever else runs here only ever adds time, and not to all alike.
 """
 
 import statistics

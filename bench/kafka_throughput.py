@@ -5,6 +5,8 @@ The peers are what one would write without this project, on a broker of the same
 itself. The goal is held against the fastest of them. Beside them stands our service with torch's INT8 operations in
 place of our kernels, which is how the first version ran; its latency is compared, too. Every figure is a median of
 three rounds.
+
+Rejected: a peer that only echoes events. It says what the broker can do, and nothing of an answer's price.
 """
 
 import os

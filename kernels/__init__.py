@@ -5,7 +5,7 @@
     encoder                   all of an encoder in one native call
     native                    builds and loads the C sources in `native/source`, one table for each instruction set
     dispatch                  chooses an implementation by the reasons against it, or by measuring
-    gpu, memory               the reasons against a GPU; the settings of malloc, and memory in huge pages
+    gpu, allocator            the reasons against a GPU; the settings of malloc, and memory in huge pages
 
 Every operation is a package with one file for each implementation: `reference` (the definition, in plain torch),
 `library` (operations that torch ships), `native` (our C) and `gpu` (Triton). Its `__init__` checks the arguments and

@@ -1,6 +1,6 @@
 """The model as it is served: INT8 or INT4 matrices, INT8 embeddings, and float32 between them.
 
-    batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC        (QuantizedModel.predict is both)
+    batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC
                                        z_BD --RandomFeatures.of--> features_BR --QuantizedHead.logits_of--> logits_BC
 
 All classes are immutable and may be shared between threads; two versions with equal encoders share one encoder object,
@@ -130,13 +130,6 @@ class QuantizedModel:
         """Packs a whole version; to share an encoder, pass encoder and head to the constructor instead."""
         encoder = QuantizedEncoder.from_tensors(config, tensors)
         return cls(encoder, QuantizedHead.from_tensors(config, tensors), labels)
-
-    def predict(self, batch: RaggedBatch, precision: str = INT8) -> Tensor:
-        """Returns logits [B, len(labels)] in the caller's order.
-
-        Raises BadTokens, and ValueError for another precision.
-        """
-        return self.head.logits(self.encoder.encode(batch, precision), len(self.labels))
 
 
 def _pack(tensor: QTensor) -> PackedLinear:

@@ -6,7 +6,7 @@
 
 The oracle trusts no component: every event and every label has a number, and when all is over the topics are read from
 their beginning. Each event must be answered, or be in a dead letter; each label must be in exactly one of the learner's
-counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (reference.py).
+counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (undisturbed.py).
 
     play.py       one scene from start to verdict; rows.py plays both, as programs (__main__.py), and makes the rows
     up.py, apart.py    the scenes (protocol: scene.py) with programs.py, servers.py, process_tree.py, sandbox.py,

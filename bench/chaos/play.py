@@ -1,6 +1,7 @@
 """Plays one scene from its start to its verdict.
 
 start -> load -> fault, heal, recovered, fault, ... -> no more events -> settle -> read back -> stop -> judge
+Rejected: faults at drawn moments. A second one before the first is over would hide how long recovery takes.
 """
 
 import math
@@ -17,11 +18,11 @@ from bench.chaos.ledger import HTTP, KAFKA, ChaosLedger
 from bench.chaos.load import NUM_ASKERS, Asker, ChaosLabeller, Pacer, Reader, Texts
 from bench.chaos.oracle import Verdict, judge
 from bench.chaos.readback import TopicContents, read_back
-from bench.chaos.reference import differing_tensors
 from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.scene import Missing, Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.timeline import Span, longest_silence_s
+from bench.chaos.undisturbed import differing_tensors
 from bench.chaos.watch import LearnerWatch
 from evals.load.loops import Loops
 from evals.streams.stream import StreamItem
@@ -115,7 +116,6 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
     heartbeats = load.ledger.heartbeats()
     counts = load.watch.counts
     log(f"the learner counts {counts}")
-    failures = Counter(why for _, why in load.ledger.http_failures)
     differing = ["no version was published"]
     if published:
         differing = differing_tensors(scene.settings(), back.topics, published)
@@ -128,7 +128,7 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
         verdict=judge(sent, back.counts, counts, fault_log.spans),
         recoveries_s=tuple(fault_log.recoveries_s),
         silence_s={track: longest_silence_s(heartbeats[track], begun_s, ended_s) for track in (HTTP, KAFKA)},
-        http_failures=dict(failures),
+        http_failures=dict(Counter(why for _, why in load.ledger.http_failures)),
         ended_by_itself=scene.num_ended,
         stuck=fault_log.stuck,
         not_the_same=tuple(differing),

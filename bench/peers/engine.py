@@ -24,7 +24,7 @@ from bench.peers.engines import PEAK, READ, build_engine
 from bench.peers.rectangles import Encode
 from bench.peers.workloads import BY_NAME
 from bench.row import Skip
-from kernels.memory import keep_freed_memory
+from kernels.allocator import keep_freed_memory
 from model.minilm import load_encoder
 from model.strata import Strata, encode_many
 

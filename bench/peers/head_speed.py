@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 CONFIG = StrataConfig(vocab=1, d_model=384, n_layers=1, n_heads=1, d_ff=1)
 
 
-class TextSource:
+class TextDraws:
     """Draws texts: their features, and the classes that they are of."""
 
     def __init__(self, num_classes: int) -> None:
@@ -64,7 +64,7 @@ class TextSource:
 
 def main(num_classes: int) -> None:
     torch.set_num_threads(1)
-    texts = TextSource(num_classes)
+    texts = TextDraws(num_classes)
     num_labels = PER_CLASS * num_classes
     phi_NR, rows_N = texts.draw(min(num_labels, MAX_TEXTS))
     times = num_labels / len(rows_N)

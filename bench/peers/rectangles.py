@@ -6,6 +6,8 @@ A peer gets its best settings: every variant, size and number of lanes is tried,
 ends after SEARCH_S, and says so; what it tried is remembered (choices.py), and the search of the next call goes on from
 there. A lane is an instance of the engine with its share of the threads; two lanes of one thread often beat one of two.
 
+Rejected: one way of padding for all peers. The best size differs by a factor of two from one engine to the next.
+
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
 

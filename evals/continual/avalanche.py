@@ -15,23 +15,23 @@ from torch import Tensor, nn
 
 from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.gradient import PREDICT_BATCH, Recipe
-from evals.continual.passes import PassCounter
+from evals.continual.passes import Passes, counting
 from evals.streams.benchmark import Part
 from learner.slow.avalanche.library import ImportedClass, experiences, has_memory, make, quiet
 
 
 class GradientBudget:
-    """The plugin that ends the training of a stage: when the counter is at `end`, but not before one epoch is over."""
+    """The plugin that ends the training of a stage when `end` samples have passed, but not before an epoch is over."""
 
-    def __init__(self, counter: PassCounter) -> None:
-        self._counter = counter
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
         self.end = math.inf
         self.num_steps_left = 0
         """How many steps the first epoch of the stage still has."""
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self.num_steps_left -= 1
-        if self.num_steps_left <= 0 and self._counter.gradients >= self.end:
+        if self.num_steps_left <= 0 and self._passes.gradients >= self.end:
             strategy.stop_training()
 
 
@@ -45,8 +45,8 @@ class Avalanche(Contender[Tensor]):
 
     def __init__(self, imported: ImportedClass, net: nn.Module, recipe: Recipe, *, capacity: int, seed: int) -> None:
         self._recipe = recipe
-        self._counter = PassCounter()
-        self._budget = GradientBudget(self._counter)
+        self._passes = Passes()
+        self._budget = GradientBudget(self._passes)
         common = {
             "model": net,
             "optimizer": recipe.optimizer(net, recipe.rate),
@@ -70,9 +70,9 @@ class Avalanche(Contender[Tensor]):
         self._learnt.append((part.inputs.float(), part.labels_N))
         stages = len(self._learnt)
         if self._recipe.passes:
-            self._budget.end = self._counter.gradients + self._recipe.passes * len(part)
+            self._budget.end = self._passes.gradients + self._recipe.passes * len(part)
             self._budget.num_steps_left = math.ceil(len(part) / self._recipe.batch)
-        with quiet(), torch.random.fork_rng(), self._counter.counting(self._strategy.model):
+        with quiet(), torch.random.fork_rng(), counting(self._strategy.model, self._passes):
             # Avalanche shuffles and samples its memory by torch's global generator
             torch.manual_seed(1_000 * self._seed + stages)
             self._strategy.train(experiences(self._learnt)[-1])
@@ -94,6 +94,6 @@ class Avalanche(Contender[Tensor]):
         return Usage(
             samples=num_rows,
             num_bytes=num_bytes,
-            gradients=self._counter.gradients,
-            forwards=self._counter.forwards,
+            gradients=self._passes.gradients,
+            forwards=self._passes.forwards,
         )

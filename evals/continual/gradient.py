@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from evals.continual.contender import Contender, Traits, Usage
-from evals.continual.passes import PassCounter
+from evals.continual.passes import Passes, counting
 from evals.continual.rows import RowBatch, RowMemory
 from evals.streams.benchmark import Part, joined
 from learner.config import ReplayPolicy
@@ -116,14 +116,14 @@ class GradientLearner(Contender[Tensor]):
         self._rng = torch.Generator().manual_seed(seed)
         self._before: dict[str, Tensor] = {}
         self._num_stages = 0
-        self._counter = PassCounter()
+        self._passes = Passes()
 
     def learn_many(self, part: Part[Tensor]) -> None:
-        num_gradients = self._counter.gradients + self._recipe.passes * len(part)
-        with self._counter.counting(self._net):
+        num_gradients = self._passes.gradients + self._recipe.passes * len(part)
+        with counting(self._net, self._passes):
             for batch in part.batches(self._recipe.batch):
                 self._store(batch, self._step(batch))
-            while self._counter.gradients < num_gradients:
+            while self._passes.gradients < num_gradients:
                 self._repeat(part, num_gradients)
             self._strategy.end_stage(self._parameters, self._losses(part))
         self._before = {name: value.detach().clone() for name, value in self._net.named_parameters()}
@@ -139,15 +139,15 @@ class GradientLearner(Contender[Tensor]):
         return Usage(
             samples=len(self._memory),
             num_bytes=self._memory.num_bytes,
-            gradients=self._counter.gradients,
-            forwards=self._counter.forwards,
+            gradients=self._passes.gradients,
+            forwards=self._passes.forwards,
         )
 
     def _repeat(self, part: Part[Tensor], num_gradients: float) -> None:
         """Learns an epoch in another order, or the part of it after which there are `num_gradients`."""
         again = joined([part], torch.randperm(len(part), generator=self._rng))
         for batch in again.batches(self._recipe.batch):
-            if self._counter.gradients < num_gradients:
+            if self._passes.gradients < num_gradients:
                 self._step(batch)
 
     def _step(self, batch: Part[Tensor]) -> Tensor:

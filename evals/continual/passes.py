@@ -8,31 +8,33 @@ passes of their own (the Fisher information of EWC, the reference gradient of A-
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class PassCounter:
-    """Counts while `counting` is entered, and in copies of the net that are made meanwhile."""
+@dataclass(slots=True)
+class Passes:
+    """The samples that have passed so far."""
 
-    def __init__(self) -> None:
-        self.gradients = 0
-        self.forwards = 0
+    gradients: int = 0
+    forwards: int = 0
 
-    @contextmanager
-    def counting(self, net: nn.Module) -> Iterator[None]:
-        """Counts the samples that pass through `net` inside the `with` block."""
 
-        def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:  # a copy of the net shares a function
-            if torch.is_grad_enabled():
-                self.gradients += len(outputs)
-            else:
-                self.forwards += len(outputs)
+@contextmanager
+def counting(net: nn.Module, passes: Passes) -> Iterator[None]:
+    """Counts the samples that pass through `net`, or a copy that is made meanwhile, inside the `with` block."""
 
-        handle = net.register_forward_hook(count)
-        try:
-            yield
-        finally:
-            handle.remove()
+    def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:  # a copy of the net shares a function
+        if torch.is_grad_enabled():
+            passes.gradients += len(outputs)
+        else:
+            passes.forwards += len(outputs)
+
+    handle = net.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -13,6 +13,8 @@ This package has no reference of its own. Its definition is those of its operati
 tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
 definition. Callers use `why_not` and `Encoder`, and make its weights from the three records.
 
+Rejected: one native call for each operation. At one short text the calls take as long as the products.
+
 Shape suffixes: T tokens of all sequences, B sequences, D width, F width inside a block, V vocabulary, P positions.
 """
 
@@ -25,9 +27,9 @@ import torch
 from torch import Tensor
 
 from kernels import native
+from kernels.allocator import huge_page_tensor
 from kernels.attention_i8.native import LANES, why_not_head
 from kernels.attention_i8.reference import MAX_SEQUENCE_TOKENS
-from kernels.memory import huge_page_tensor
 from kernels.native import address, binding
 
 __all__ = ["BlockWeights", "EmbeddingWeights", "Encoder", "NormWeights", "why_not"]

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import linear_i4, linear_i8
+from kernels.allocator import keep_freed_memory
 from kernels.attention import EqualLengths, attention
 from kernels.encoder import EmbeddingWeights, NormWeights
-from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
 from model.forward import stored
 from model.qtensor import QTensor

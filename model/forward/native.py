@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from kernels import encoder
+from kernels.allocator import keep_freed_memory
 from kernels.linear_i4 import native as linear_i4
 from kernels.linear_i4.reference import Int4Weight as WeightI4
 from kernels.linear_i8 import native as linear_i8
 from kernels.linear_i8.reference import Int8Weight as WeightI8
-from kernels.memory import keep_freed_memory
 from model.config import StrataConfig
 from model.errors import BadTokens
 from model.forward import stored

@@ -1,4 +1,8 @@
-"""`lifelong rollout ...`: which version answers whom, why, and what an operator may change."""
+"""`lifelong rollout ...`: which version answers whom, why, and what an operator may change.
+
+Rejected: a command that writes the plan itself. Each step is one of `rollout/operator.py`, which the controller obeys,
+too.
+"""
 
 import getpass
 import json

@@ -1,10 +1,10 @@
-"""Compares the published weights with those of a reference learner, which reads the same topics and is not disturbed.
+"""Compares the published weights with those of a learner that read the same topics and was not disturbed.
 
 topics, lineage of the last version --rebuild--> a candidate in this process --differences--> names of tensors
 
 The weights must be equal bit for bit. All of a version is compared: the head, and the blocks that slow rounds have
-trained. The rounds begin at the offsets that the version names. The windows of the reference learner are as large as
-the topics, since it reads one partition after the other.
+trained. The rounds begin at the offsets that the version names. Its windows are as large as the
+topics, since it reads one partition after the other.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Partition = Sequence[tuple[int, Answer | Feedback]]
 
 
 def differing_tensors(settings: Settings, topics: Mapping[str, Partition], published: WeightManifest) -> list[str]:
-    """Returns the tensors of `published` that the reference learner does not reproduce, or why it has no weights."""
+    """Returns the tensors of `published` that the undisturbed learner does not reproduce, or why it has no weights."""
     torch.set_num_threads(1)
     config = _wide(settings.learner, sum(len(records) for records in topics.values()))
     key = key_bytes(settings)

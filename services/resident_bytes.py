@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import psutil
 
 
-def memory_of(roots: Mapping[str, int]) -> dict[str, int]:
+def resident_bytes(roots: Mapping[str, int]) -> dict[str, int]:
     """Returns the bytes of each root process (name -> pid) with all its descendants; 0 for a process that is gone.
 
     A page of several processes counts in proportion (PSS) where the system reports that, else once for each (RSS).
