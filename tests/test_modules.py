@@ -1,6 +1,7 @@
-"""Every module has a test that imports it, or what it is a part of; and some program of ours runs it.
+"""Every module has a test, in a file of its name where it has logic; and some program of ours runs it.
 
 imports of the tests --> those of the modules beside them --> what is left has no test
+modules whose functions decide or repeat something --> files of their names below tests/ --> what is left has a reason
 programs --> what they import, and what they start by its name --> what is left runs nowhere
 """
 
@@ -43,6 +44,55 @@ RUN_NOWHERE = {
     "learner.fast.row_delta": "only the rows of a head that have changed, which a publication does not send yet",
 }
 """Modules that no program reaches, and why they are there."""
+
+
+TESTED_ELSEWHERE = {
+    "bench.chaos.__main__": "tests/bench/chaos/test_play.py plays it as a program",
+    "bench.chaos.faults.network": "tests/wire/bus/test_bus_network.py disturbs the client by it",
+    "bench.chaos.load": "tests/bench/chaos/test_play.py plays it",
+    "bench.head_update": "tests/bench/peers/test_head_speed.py: these are rows of its figures",
+    "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",
+    "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
+    "bench.precision": "these are rows of the figures of bench.peers.precisions",
+    "bench.while_learning": "it asks a service under load, which `make bench` alone plays",
+    "services.commands.rebuild": "tests/services/test_rebuild.py types it",
+}
+"""Modules with logic that have no file of tests of their name, besides those that are STARTED, and what tests them."""
+
+MIN_MIRRORED = 0.95
+"""Smallest share of the modules with logic that have a file of tests of their own name."""
+
+DECIDES = (
+    ast.If,
+    ast.IfExp,
+    ast.BoolOp,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.Try,
+    ast.Match,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
+"""What makes a function logic: it decides something, or repeats it."""
+
+OF_THE_WHOLE = ("docs", "flow", "scripts", "lifelong")
+"""Folders of tests that are about no single module."""
+
+
+def has_logic(path: Path) -> bool:
+    nodes: list[ast.AST] = []
+    for function in ast.walk(parsed(path)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes += ast.walk(function)
+    return any(isinstance(node, DECIDES) for node in nodes)
+
+
+def own_tests_of(path: Path) -> Path:
+    """Returns the file of tests that is named after a module."""
+    return ROOT / "tests" / path.relative_to(ROOT).parent / f"test_{path.stem.strip('_')}.py"
 
 
 def folder_of(module: str) -> str:
@@ -99,4 +149,25 @@ def test_every_module_has_a_test() -> None:
     packages = {folder_of(module) for module in imports_of}
     missing = imports_of.keys() - reached - packages - STARTED.keys()
     wrong = sorted(name for name in missing if not name.endswith("__main__") and not name.startswith(COMMANDS))
+    assert not wrong, wrong
+
+
+def test_modules_with_logic_have_a_file_of_tests_of_their_name() -> None:
+    """A package whose own file has logic may have the tests in a file of the package's name."""
+    with_logic = {name: path for name, path in modules().items() if path.stem != "__init__" and has_logic(path)}
+    missing = {name for name, path in with_logic.items() if not own_tests_of(path).exists()}
+    assert missing - STARTED.keys() == TESTED_ELSEWHERE.keys()
+    assert 1 - len(missing) / len(with_logic) >= MIN_MIRRORED
+
+
+def test_files_of_tests_are_named_after_modules() -> None:
+    """`test_join_texts.py` is about `join.py`; in a folder whose package has the tests, their names are its own."""
+    wrong: list[str] = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        folder = path.relative_to(ROOT / "tests").parent
+        if not folder.parts or folder.parts[0] in OF_THE_WHOLE:
+            continue
+        names = [each.stem.strip("_") for each in (ROOT / folder).glob("*.py")] + [folder.name]
+        if not any(f"{path.stem}_".startswith(f"test_{name}_") for name in names):
+            wrong.append(path.relative_to(ROOT).as_posix())
     assert not wrong, wrong

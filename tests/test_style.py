@@ -55,9 +55,9 @@ PRIVATE_PARTS = {
 
 STORED_NAMES = {
     "learner/state/snapshot.py": "the names in checkpoints of older programs",
-    "services/settings_load.py": "the settings that were renamed, each with its new name",
+    "services/settings_docs.py": "the settings that were renamed, each with its new name",
     "tests/learner/state/test_snapshot.py": "a checkpoint of an older program",
-    "tests/services/test_settings_refusals.py": "settings that were renamed",
+    "tests/services/test_settings_docs.py": "settings that were renamed",
     "tests/test_style.py": "this list",
     "wire/records/reports.py": "the name of a field in published reports",
     "wire/records/weights.py": "the name of a value in published manifests",

@@ -97,7 +97,7 @@ class SendQueue:
     def put(self, sending: Sending) -> None:
         self._num_put += 1
         sending.number = self._num_put
-        sending.num_bytes = memory_of(sending.record)
+        sending.num_bytes = resident_bytes(sending.record)
         self._waiting.append(sending)
         self.num_items += 1
         self.num_bytes += sending.num_bytes
@@ -160,9 +160,9 @@ class SendQueue:
     def replace(self, sending: Sending, letter: DeadLetter) -> None:
         """Sends `letter` in the place of a record that can never be sent."""
         self._num_in_flight -= 1
-        self.num_bytes += memory_of(letter) - sending.num_bytes
+        self.num_bytes += resident_bytes(letter) - sending.num_bytes
         sending.record = letter
-        sending.num_bytes = memory_of(letter)
+        sending.num_bytes = resident_bytes(letter)
         sending.attempts = 0
         self._retry(sending)
 
@@ -181,6 +181,6 @@ class SendQueue:
         return self._num_in_flight > 0 and now_s - max(self._acknowledged_s, self._idle_s) > STALL_S
 
 
-def memory_of(record: Sendable) -> int:
+def resident_bytes(record: Sendable) -> int:
     """Returns the approximate memory of the record's texts and payload, in bytes."""
     return sum(sys.getsizeof(value) for value in msgspec.structs.astuple(record))

@@ -2,8 +2,11 @@
 
 import torch
 from hypothesis import strategies as st
+from torch import Tensor
 
 from model.config import StrataConfig
+from model.quantized import INT8, QuantizedModel
+from model.ragged import RaggedBatch
 from model.strata import Strata
 
 SMALL = StrataConfig(
@@ -28,3 +31,8 @@ def small_strata(*, seed: int = 0) -> Strata:
     for scale in strata.buffers():
         scale.copy_(torch.exp2(torch.randint(-1, 2, scale.shape, generator=generator)))
     return strata
+
+
+def model_logits(model: QuantizedModel, batch: RaggedBatch, precision: str = INT8) -> Tensor:
+    """Returns the logits of a batch [B, len(model.labels)], in the caller's order."""
+    return model.head.logits(model.encoder.encode(batch, precision), len(model.labels))

@@ -19,7 +19,7 @@ from model.ragged import RaggedBatch
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small_encoder import SMALL, TOKEN_IDS, small_strata
+from tests.model.small_encoder import SMALL, TOKEN_IDS, model_logits, small_strata
 from tests.required import missing
 
 STRATA = small_strata()
@@ -104,9 +104,9 @@ def test_int4_is_the_upper_plane() -> None:
 def test_int8_unless_asked_otherwise() -> None:
     assert torch.equal(ENCODER.encode(BATCH), ENCODER.encode(BATCH, INT8))
     model = QuantizedModel(ENCODER, HEAD, ["a", "b"])
-    assert torch.equal(model.predict(BATCH, INT4), HEAD.logits(ENCODER.encode(BATCH, INT4), 2))
+    assert torch.equal(model_logits(model, BATCH, INT4), HEAD.logits(ENCODER.encode(BATCH, INT4), 2))
     with pytest.raises(ValueError, match="precision is 'int2'; expected one of int8, int4"):
-        model.predict(BATCH, "int2")
+        model_logits(model, BATCH, "int2")
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
@@ -190,8 +190,8 @@ def test_model_is_encoder_and_head() -> None:
     model = QuantizedModel.from_tensors(SMALL, TENSORS | HEAD_TENSORS, labels=("a", "b", "c"))
     shared = QuantizedModel(model.encoder, HEAD, ["a", "b"])
     assert model.labels == ("a", "b", "c")
-    assert torch.equal(model.predict(BATCH), HEAD.logits(ENCODER.encode(BATCH), 3))
-    assert torch.equal(shared.predict(BATCH), model.predict(BATCH)[:, :2])
+    assert torch.equal(model_logits(model, BATCH), HEAD.logits(ENCODER.encode(BATCH), 3))
+    assert torch.equal(model_logits(shared, BATCH), model_logits(model, BATCH)[:, :2])
 
 
 @pytest.mark.parametrize("labels", [["a", "a"], [str(index) for index in range(9)]])

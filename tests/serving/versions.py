@@ -18,6 +18,7 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from serving.weights.active import ActiveVersions, Version
+from tests.model.small_encoder import model_logits
 from wire.receipts import Receipts
 from wire.records import (
     CANDIDATE,
@@ -80,7 +81,7 @@ def model_of(number: int, *, encoder_seed: int = 0) -> QuantizedModel:
 
 
 def logits_of(model: QuantizedModel, text: str) -> tuple[float, ...]:
-    logits_C = model.predict(RaggedBatch.of(tokenizer().encode_many([text])))[0]
+    logits_C = model_logits(model, RaggedBatch.of(tokenizer().encode_many([text])))[0]
     return tuple(logits_C.tolist())
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.load.watcher import Publications, ServiceSnapshot, Swaps, Watcher
+from evals.load.watcher import ServiceSnapshot, ServiceTotals, Watcher
 from tests.evals.load.answerer import FIRST
 from tests.stores import plant_plan
 from wire.config import StoreConfig
@@ -25,30 +25,30 @@ def report(swaps: int, *stalls_ms: float, replica: str = "a", revision: int = 1)
 
 
 def test_a_publication_counts_once_and_without_the_disk() -> None:
-    publications = Publications()
+    totals = ServiceTotals()
     steps = {"solve": 5.0, "publish": 2.0, "durable": 900.0}
     reports: list[tuple[int, dict[str, float]]] = [(0, {}), (4, steps), (4, {"solve": 5.0})]
     for version, publish_ms in reports:
-        publications.add(
+        totals.add_learner(
             LearnerReport(learner="a", state="learning", time_ms=0, version=version, publish_ms=publish_ms)
         )
-    assert list(publications.total_ms) == [7.0]
+    assert list(totals.publish_ms) == [7.0]
 
 
 def test_only_what_is_new_in_a_report_is_added() -> None:
-    swaps = Swaps()
+    totals = ServiceTotals()
     for each in (report(2, 0.1, 0.2), report(2, 0.1, 0.2), report(3, 0.1, 0.2, 0.3), report(1, 9.0, replica="b")):
-        swaps.add(each)
-    assert swaps.total == 4
-    assert list(swaps.stalls_ms) == [0.1, 0.2, 0.3, 9.0]
-    assert list(swaps.pauses_ms) == [0.05, 0.1, 0.15, 4.5]
+        totals.add_replica(each)
+    assert totals.swaps == 4
+    assert list(totals.stalls_ms) == [0.1, 0.2, 0.3, 9.0]
+    assert list(totals.pauses_ms) == [0.05, 0.1, 0.15, 4.5]
 
 
 def test_a_replica_that_starts_again_counts_from_nothing() -> None:
-    swaps = Swaps()
+    totals = ServiceTotals()
     for each in (report(5, 0.1), report(1, 0.2)):
-        swaps.add(each)
-    assert swaps.total == 6
+        totals.add_replica(each)
+    assert totals.swaps == 6
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import tokenizer
+from tests.model.small_encoder import model_logits
 
 pytestmark = pytest.mark.live
 
@@ -37,4 +38,4 @@ def test_a_replica_reads_what_the_learner_measured(rig: PublishRig) -> None:
         tensors[entry.name] = from_blob(entry, rig.store.blobs.get(entry.digest, entry.num_bytes))
     model = QuantizedModel.from_tensors(StrataConfig.from_json(manifest.config), tensors, labels=manifest.labels)
     batch = RaggedBatch.of(tokenizer().encode_many([probe.text for probe in manifest.probes]))
-    assert [tuple(row) for row in model.predict(batch).tolist()] == [probe.logits for probe in manifest.probes]
+    assert [tuple(row) for row in model_logits(model, batch).tolist()] == [probe.logits for probe in manifest.probes]

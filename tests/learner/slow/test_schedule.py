@@ -26,10 +26,10 @@ EVERY = 60
 
 
 def memory(size: int) -> Replay[Labelled]:
-    return memory_of(labelled(0, size))
+    return resident_bytes(labelled(0, size))
 
 
-def memory_of(samples: list[Labelled]) -> Replay[Labelled]:
+def resident_bytes(samples: list[Labelled]) -> Replay[Labelled]:
     replay = Replay[Labelled](1_000, 1 << 20, key_of=hash_key(0))
     replay.add(samples)
     return replay
@@ -195,8 +195,8 @@ def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on
     name: SlowStrategy, fresh: list[Labelled], held: list[Labelled], size: int, steps: int
 ) -> None:
     sizes = step_sizes(size, draws_per_step(name))
-    plan = draw_plan(1, fresh, memory_of(held), steps=steps, sizes=sizes, seed=0)
-    assert plan == draw_plan(1, SAMPLES[:7], memory_of(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
+    plan = draw_plan(1, fresh, resident_bytes(held), steps=steps, sizes=sizes, seed=0)
+    assert plan == draw_plan(1, SAMPLES[:7], resident_bytes(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
     assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
     taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
     times = [taken[sample] for sample in fresh]
@@ -206,7 +206,7 @@ def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
 def test_draws_from_an_empty_memory_have_no_samples(name: SlowStrategy) -> None:
     num_draws = draws_per_step(name)
-    plan = draw_plan(1, SAMPLES[:7], memory_of([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
+    plan = draw_plan(1, SAMPLES[:7], resident_bytes([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
     assert [step.draws for step in plan.steps] == [[[]] * num_draws] * 2
 
 

@@ -12,7 +12,7 @@ from evals.load.ledger import TRAIN, Ledger, LoadCounts, Progress
 from evals.load.score import Hits
 from evals.load.watcher import ServiceSnapshot, Watcher
 from services.demo import view
-from services.demo.view import Rate, View, line, panel, say
+from services.demo.view import View, line, panel, rate_of, say
 from tests.evals.load.examples import STREAM
 from tests.waiting import eventually
 from wire.records import Arm, Drift, Evaluation, RolloutPlan
@@ -74,20 +74,25 @@ def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.01, 5), st.integers(0, 1000)), min_size=1))
 def test_a_rate_is_never_negative_and_forgets(steps: list[tuple[float, int]]) -> None:
-    rate = Rate()
+    counts: list[tuple[float, int]] = []
     now_s = 0.0
     answered = 0
     for step_s, more in steps:
         now_s = now_s + step_s
         answered = answered + more
-        assert rate.over(answered, now_s) >= 0.0
-    rate.over(answered, now_s + 100.0)
-    assert rate.over(answered, now_s + 200.0) == 0.0
+        assert rate_of(counts, answered, now_s) >= 0.0
+    rate_of(counts, answered, now_s + 100.0)
+    assert rate_of(counts, answered, now_s + 200.0) == 0.0
 
 
 def test_a_rate_is_of_the_last_seconds() -> None:
-    rate = Rate()
-    assert [rate.over(answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [0, 10, 15, 25]
+    counts: list[tuple[float, int]] = []
+    assert [rate_of(counts, answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [
+        0,
+        10,
+        15,
+        25,
+    ]
 
 
 @pytest.fixture

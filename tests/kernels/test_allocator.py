@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from kernels.memory import HUGE_PAGE_BYTES, huge_page_tensor, keep_freed_memory
+from kernels.allocator import HUGE_PAGE_BYTES, huge_page_tensor, keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")

@@ -1,0 +1,57 @@
+"""A request is repeated once, where that is allowed."""
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from bench.chaos.http import Failed, Reply, predict
+from services.local.tether import free_port
+
+ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "source": "http"}
+
+
+@contextmanager
+def server(*replies: bytes) -> Iterator[int]:
+    """Gives one of `replies` to each connection, in order; an empty one hangs up."""
+    waiting = iter(replies)
+
+    class OneReply(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(next(waiting))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), OneReply) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        yield listening.server_address[1]
+        listening.shutdown()
+        thread.join()
+
+
+def reply(status: str, body: object) -> bytes:
+    content = json.dumps(body).encode()
+    return f"HTTP/1.1 {status}\r\ncontent-length: {len(content)}\r\n\r\n".encode() + content
+
+
+def test_an_answer_that_comes_after_a_lost_connection_counts() -> None:
+    with server(b"", reply("200 OK", {"answers": [ANSWER]})) as port:
+        assert predict("127.0.0.1", port, {"text": "a"}) == Reply("e", "k", "r", "http")
+
+
+def test_a_connection_that_is_lost_twice_is_a_failure() -> None:
+    with server(b"", b"") as port, pytest.raises(Failed):
+        predict("127.0.0.1", port, {"text": "a"})
+
+
+def test_a_refusal_is_not_repeated() -> None:
+    with server(reply("503 Busy", "later")) as port, pytest.raises(Failed, match="503"):
+        predict("127.0.0.1", port, {"text": "a"})
+
+
+def test_nobody_who_listens_is_a_failure() -> None:
+    with pytest.raises(Failed, match="ConnectionRefusedError"):
+        predict("127.0.0.1", free_port(), {"text": "a"})

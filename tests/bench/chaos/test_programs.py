@@ -1,0 +1,56 @@
+"""Programs are kept running, and those that ended by themselves are counted."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.chaos import programs
+from bench.chaos.programs import ChaosProgram, Programs, last_line
+from tests.waiting import eventually
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+LINES: list[str] = []
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
+    monkeypatch.setattr(programs, "RESTART_S", 0.01)
+    LINES.clear()
+    started = Programs(LINES.append)
+    yield started
+    started.close(1.0)
+
+
+def program(tmp_path: Path, argv: list[str]) -> ChaosProgram:
+    return ChaosProgram("it", argv, {}, tmp_path / "log")
+
+
+def test_what_is_killed_is_started_again_and_not_counted(running: Programs, tmp_path: Path) -> None:
+    killed = program(tmp_path, SLEEP)
+    running.start(killed)
+    first = killed.pid
+    os.kill(first, 9)
+
+    def is_back() -> bool:
+        running.check()
+        return killed.pid not in (0, first)
+
+    eventually(is_back)
+    assert (running.num_ended, LINES) == (0, [])
+
+
+@pytest.mark.parametrize(("code", "counted"), [(os.EX_TEMPFAIL, 0), (3, 1)])
+def test_what_ends_by_itself_is_said_and_counted_unless_it_asks_for_a_restart(
+    running: Programs, tmp_path: Path, code: int, counted: int
+) -> None:
+    ending = program(tmp_path, [sys.executable, "-c", f"print('why', flush=True); raise SystemExit({code})"])
+    running.start(ending)
+    assert ending.process is not None
+    ending.process.wait(30)
+    eventually(lambda: last_line(ending.log) == "why")
+    running.check()
+    assert running.num_ended == counted
+    assert [f"it has ended by itself with {code}: why"] == LINES

@@ -1,0 +1,52 @@
+"""The figures of a run, from what was seen of it."""
+
+from evals.load.figures import figures
+from evals.load.ledger import Ledger
+from evals.load.score import Audit
+from evals.load.watcher import ServiceSnapshot
+from evals.streams.stream import StreamItem
+from tests.evals.load.test_ledger import answer
+from wire.records import Arm, Feedback, RolloutPlan
+
+PLAN = RolloutPlan(
+    revision=2,
+    salt="s",
+    arms=(Arm(name="stable", version=1, share=0.75), Arm(name="candidate", version=2, share=0.25)),
+)
+
+
+def seen() -> Ledger:
+    """Four training events, of which the stable arm named one rightly and the candidate another, and two test items."""
+    ledger = Ledger("run")
+    for number, (arm, version, label) in enumerate(
+        [("stable", 1, "a"), ("stable", 1, "b"), ("candidate", 2, "a"), ("stable", 1, None)]
+    ):
+        event_id = ledger.record_event(StreamItem("", "a"), stage=0, time_ms=1_000 * number)
+        given = answer(event_id, label, version=version, arm=arm, time_ms=1_000 * number + 40)
+        ledger.record_answer(given, read_ms=1_000 * number + 50)
+    for number, label in enumerate(("a", "b")):
+        event_id = ledger.record_event(StreamItem("", "a"), stage=0, round=0, time_ms=9_000)
+        ledger.record_answer(answer(event_id, label, time_ms=9_010), read_ms=9_100 + number)
+    return ledger
+
+
+def test_arms_rounds_and_audit_are_counted() -> None:
+    snapshot = ServiceSnapshot(plan=PLAN, replaced=2, swaps=4, published=3, publish_ms=(10.0, 30.0))
+    found = figures(
+        seen(), snapshot, Audit(found=5, lost=1, duplicates=2), dead_letters=3, restarts=1, prequential=None
+    )
+    assert (found.events, found.answers, found.lost, found.duplicates, found.dead_letters) == (6, 5, 1, 2, 3)
+    assert (found.accuracy_first_seen, found.accuracy_final, found.accuracy_by_stage) == (50.0, 50.0, ((50.0,),))
+    assert found.arms["stable"] == {"version": 1, "answers": 3, "accuracy": 33.33}
+    assert found.arms["candidate"] == {"version": 2, "answers": 1, "accuracy": 100.0}
+    assert (found.restarts, found.swaps, found.versions_published) == (3, 4, 3)
+    assert found.latency_ms["p50"] == 50
+
+
+def test_a_label_is_live_with_the_first_answer_of_a_version_that_covers_it() -> None:
+    ledger = seen()
+    ledger.record_label(Feedback(event_id="run-0", label="a", time_ms=1_500), "feedback.v1/0", 6)
+    snapshot = ServiceSnapshot(plan=PLAN, through={2: {"feedback.v1/0": 7}})
+    live = figures(ledger, snapshot, Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None).label_to_live_s
+    assert live["p50"] == 0.54  # the candidate's first answer, at 2,040 ms
+    assert live["stable_p50"] is None

@@ -1,0 +1,74 @@
+"""The fast head: its sums are exact, so what was taken out again was never there."""
+
+import torch
+
+from learner.fast.fast_head import FastHead
+from learner.memory.replay import Labelled
+from tests.learner.small_learner import small_served
+from tests.learner.streams import label_of, text_of
+
+SAMPLES = [Labelled(text_of(number), label_of(number)) for number in range(40)]
+
+
+def head_of(samples: list[Labelled]) -> FastHead:
+    head = FastHead(small_served(), penalty=1e-4)
+    head.admit_all(dict.fromkeys(sample.label for sample in SAMPLES))
+    head.relearn(samples)
+    return head
+
+
+def assert_same(one: FastHead, other: FastHead) -> None:
+    for name, sums in one.export().items():
+        assert torch.equal(sums, other.export()[name]), name
+
+
+def test_order_and_batches_change_no_bit() -> None:
+    backwards = head_of([])
+    for sample in reversed(SAMPLES):
+        backwards.learn_many([sample])
+    assert_same(head_of(SAMPLES), backwards)
+
+
+def test_what_is_unlearnt_was_never_there() -> None:
+    head = head_of(SAMPLES)
+    head.unlearn_many(SAMPLES[:7])
+    assert_same(head, head_of(SAMPLES[7:]))
+
+
+def test_a_copy_learns_by_itself() -> None:
+    head = head_of(SAMPLES)
+    copied = head.copy()
+    copied.unlearn_many(SAMPLES[:7])
+    assert_same(head, head_of(SAMPLES))
+    assert_same(copied, head_of(SAMPLES[7:]))
+
+
+def test_what_was_exported_is_restored_to_the_bit() -> None:
+    head = head_of(SAMPLES)
+    restored = FastHead(small_served(), penalty=1e-4)
+    restored.restore(head.export(), head.ridge.classes)
+    assert_same(head, restored)
+    assert torch.equal(head.solve(), restored.solve())
+
+
+def test_rows_may_be_put_into_another_order() -> None:
+    head = head_of(SAMPLES)
+    classes = tuple(reversed(head.ridge.classes))
+    reordered = head.with_order(classes)
+    assert reordered.ridge.classes == classes
+    assert torch.equal(reordered.means(["a"] if "a" in classes else classes[:1]), head.means(classes[:1]))
+
+
+def test_the_next_encoder_begins_with_the_same_rows_and_nothing_learnt() -> None:
+    head = head_of(SAMPLES)
+    empty = head.successor(small_served())
+    assert empty.ridge.classes == head.ridge.classes
+    assert not empty.z_sums_CD.any()
+
+
+def test_the_distance_of_a_text_is_to_the_nearest_class_mean_before_it() -> None:
+    head = head_of([])
+    first = head.learn_many(SAMPLES[:1])
+    assert first.tolist() == [1.0]
+    again = head.learn_many(SAMPLES[:1])
+    assert abs(again.item()) < 1e-5

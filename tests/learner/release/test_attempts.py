@@ -1,0 +1,56 @@
+"""When the next attempt to publish may be made."""
+
+from pathlib import Path
+
+import pytest
+
+from learner.release.attempts import Attempts
+from learner.release.tensors import TensorCache
+from tests.learner.publish_rig import PublishRig
+from tests.learner.small_learner import small_config
+from wire.errors import StoreUnavailable
+from wire.store import Store
+
+
+class Trying:
+    """The attempts of a learner whose versions lie a second apart and whose pause is half a second."""
+
+    def __init__(self, rig: PublishRig) -> None:
+        self.now_s = 100.0
+        self.rig = rig
+        config = small_config(publish_interval_s=1.0, retry_backoff_ms=500)
+        self.attempts = Attempts(
+            rig.learner.counts, rig.leadership, TensorCache(), config=config, clock_s=lambda: self.now_s
+        )
+
+    def may_begin(self) -> bool:
+        return self.attempts.may_begin
+
+
+@pytest.fixture
+def trying(store: Store, tmp_path: Path) -> Trying:
+    return Trying(PublishRig(store, tmp_path))
+
+
+def test_the_next_one_comes_after_the_interval_unless_it_is_ended(trying: Trying) -> None:
+    trying.attempts.begin()
+    assert not trying.may_begin()
+    trying.attempts.hasten()
+    assert trying.may_begin()
+    trying.attempts.begin()
+    trying.now_s += 1.0
+    assert trying.may_begin()
+
+
+def test_after_a_failure_there_is_a_pause_and_each_failure_counts(trying: Trying) -> None:
+    trying.attempts.fail(OSError("no room"))
+    assert not trying.may_begin()
+    trying.now_s += 0.5
+    assert trying.may_begin()
+    trying.attempts.fail(OSError("no room"))
+    assert trying.rig.learner.counts["publications_failed"] == 2
+
+
+def test_a_store_that_is_away_is_asked_nothing(trying: Trying) -> None:
+    trying.attempts.note(StoreUnavailable("nobody answers"))
+    assert not trying.may_begin()

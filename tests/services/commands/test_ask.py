@@ -1,0 +1,27 @@
+"""Asking over HTTP, and the line in which an answer is shown."""
+
+import pytest
+
+from services.commands.ask import NoAnswer, _answer_line, _post
+from services.local.tether import free_port
+from tests.services.test_cli import lifelong
+
+
+def test_a_line_ends_with_the_id_that_a_label_needs() -> None:
+    answer = {"label": "refund", "score": 0.914, "weights_version": 7, "arm": "stable", "event_id": "e-1"}
+    assert _answer_line(answer) == "refund  0.91  version 7, stable  e-1"
+    assert _answer_line({**answer, "label": None}).startswith("(nothing was learned yet)  ")
+
+
+def test_a_refused_text_is_a_line_that_says_why() -> None:
+    assert _answer_line({"error": {"code": "blank", "message": "no text"}}) == "(refused)  blank: no text"
+
+
+def test_where_nobody_listens_the_message_says_what_to_start() -> None:
+    with pytest.raises(NoAnswer, match=r"did not answer: .*; is `lifelong up` running"):
+        _post(f"http://127.0.0.1:{free_port()}/v1/predict", {})
+
+
+def test_a_correction_names_the_source_of_its_event() -> None:
+    done = lifelong("feedback", "e-1", "refund", "--correct")
+    assert (done.returncode, "name the source of the event" in done.stderr) == (2, True), done.stderr

@@ -1,0 +1,39 @@
+"""The commands that show the settings: a valid file, a schema, and where each value is from."""
+
+import json
+from pathlib import Path
+
+from tests.services.test_cli import lifelong
+from wire.logs import HIDDEN
+
+
+def test_shown_settings_are_a_valid_file_that_says_the_same(tmp_path: Path) -> None:
+    shown = lifelong("config", "show", LIFELONG_SEED="7", LIFELONG_BUS__PREFIX="x.").stdout
+    file = tmp_path / "settings.toml"
+    file.write_text(shown)
+    again = lifelong("config", "show", "--config", str(file))
+    assert (again.returncode, again.stdout) == (0, shown)
+
+
+def test_the_schema_of_the_file_is_printed_with_what_an_editor_shows() -> None:
+    schema = json.loads(lifelong("config", "schema").stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$defs"]["BusConfig"]["properties"]["partitions"] == {
+        "title": "Partitions",
+        "description": "Partitions of each topic that we create.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10_000,
+        "default": 4,
+    }
+
+
+def test_sources_are_said_and_secrets_hidden() -> None:
+    done = lifelong(
+        "config", "show", "--sources", "--json", LIFELONG_SIGNING_KEY="canary" * 4, LIFELONG_STORE__URL="redis://a:pw@h"
+    )
+    shown = json.loads(done.stdout)
+    assert shown["signing_key"] == {"value": HIDDEN, "source": "LIFELONG_SIGNING_KEY"}
+    assert shown["store.url"] == {"value": f"redis://{HIDDEN}@h", "source": "LIFELONG_STORE__URL"}
+    assert shown["bus.partitions"]["source"] == "default"
+    assert "canary" not in done.stdout + done.stderr

@@ -1,0 +1,41 @@
+"""The options of every command that reads settings."""
+
+import json
+
+import pytest
+
+from services.commands.context import CliContext
+from tests.services.test_cli import lifelong
+
+
+def test_an_assignment_may_have_spaces_around_its_name() -> None:
+    done = lifelong("config", "show", "--json", "--set", " seed = 3")
+    assert (done.returncode, json.loads(done.stdout)["seed"]) == (0, 3), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("err", "'err' is not accepted (it is none of naive, er,"),
+        ("er.ace", "'er.ace' is not accepted (it is none of naive, er,"),
+        ("avalanche.training.plugins.Nothing", "avalanche.training.plugins.Nothing does not import"),
+        ("collections:Counter", "collections:Counter is neither a strategy nor a plugin of Avalanche"),
+        ("avalanche-ewc", "avalanche-ewc needs ewc_lambda"),
+    ],
+)
+def test_a_strategy_that_cannot_learn_ends_with_78(strategy: str, message: str) -> None:
+    done = lifelong("config", "check", "--set", f"learner.slow_strategy={strategy}")
+    assert (done.returncode, "Traceback" in done.stderr) == (78, False), done.stderr
+    assert done.stderr.startswith("lifelong: 1 bad setting:\n")
+    assert message in done.stderr
+
+
+def test_a_strategy_of_avalanche_is_accepted() -> None:
+    done = lifelong("config", "check", "--set", "learner.slow_strategy=avalanche-ewc(ewc_lambda=0.4)")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_flag_of_the_command_wins_over_an_assignment_unless_it_is_missing() -> None:
+    context = CliContext(None, {"serving.replicas": "2", "seed": "3"})
+    settings = context.load(serving__replicas=4, seed=None).settings
+    assert (settings.serving.replicas, settings.seed) == (4, 3)

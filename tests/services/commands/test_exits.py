@@ -1,0 +1,42 @@
+"""The exit codes of errors, each with one message."""
+
+from pathlib import Path
+
+import pytest
+
+from services.commands.exits import CONFIGURATION, TEMPORARY, code_of
+from tests.services.test_cli import lifelong
+from wire.errors import BadSignature, BlobCorrupt, WireError
+
+
+def test_without_a_stack_commands_say_what_to_start(tmp_path: Path) -> None:
+    for words in (
+        ("versions",),
+        ("rollout", "status"),
+        ("predict", "hello"),
+        ("feedback", "id", "label"),
+        ("forget", "--subject", "a"),
+    ):
+        done = lifelong(*words, LIFELONG_STATE_DIR=str(tmp_path))
+        assert done.returncode == 75
+        assert "lifelong up" in done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_unreachable_store_ends_with_75(tmp_path: Path) -> None:
+    nobody = {
+        "LIFELONG_STORE__URL": "redis://127.0.0.1:1/0",
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "LIFELONG_STATE_DIR": str(tmp_path),
+        "LIFELONG_SIGNING_KEY": "k" * 20,
+    }
+    done = lifelong("versions", **nobody)
+    assert (done.returncode, "Traceback" in done.stderr) == (75, False), done.stderr
+    assert "127.0.0.1:1" in done.stderr
+
+
+def test_an_error_has_the_code_of_its_nearest_base_class() -> None:
+    assert code_of(BlobCorrupt("a", "b")) == code_of(WireError()) == TEMPORARY
+    assert code_of(BadSignature("version 7")) == CONFIGURATION
+    with pytest.raises(StopIteration):
+        code_of(RuntimeError("a bug"))

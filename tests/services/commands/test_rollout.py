@@ -1,0 +1,44 @@
+"""`lifelong rollout status`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services.test_cli import lifelong
+from tests.stores import SIGNING_KEY
+from wire.config import StoreConfig
+from wire.records import ControllerReport
+from wire.store import Store
+
+
+@pytest.fixture
+def there(store_config: StoreConfig, tmp_path: Path) -> dict[str, str]:
+    """Names a server of Redis, and a broker that is not there."""
+    return {
+        "LIFELONG_STORE__URL": store_config.url,
+        "LIFELONG_STORE__PREFIX": store_config.prefix,
+        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "LIFELONG_STATE_DIR": str(tmp_path),
+        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
+    }
+
+
+def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
+    store: Store, raw: Any, key: Callable[..., str], there: dict[str, str]
+) -> None:
+    """B1, B23."""
+    assert "evidence: no controller is heard of\n" in lifelong("rollout", "status", **there).stdout
+    evidence = "candidate 45/50 (90.0%), stable 180/200 (90.0%)"
+    store.reports.write_controller(
+        ControllerReport(controller="c", time_ms=1, evidence=evidence, alarms=("collect: NotFound: it is gone",))
+    )
+    raw.persist(key("controller"))  # a busy machine may take longer to start the command than a report lives
+    raw.set(key("learner"), b"no report")
+    done = lifelong("rollout", "status", **there)
+    assert done.returncode == 0, done.stderr
+    for line in (f"evidence: {evidence}", "ALARM: collect: NotFound: it is gone", "ALARM: 1 reports cannot be read"):
+        assert line in done.stdout.splitlines()
+    assert json.loads(lifelong("rollout", "status", "--json", **there).stdout)["controller"]["evidence"] == evidence

@@ -1,0 +1,29 @@
+"""Reports of earlier programs are read."""
+
+from pathlib import Path
+
+import msgspec
+
+from tests.wire.stored_samples import SAMPLES
+from wire.records import (
+    ControllerReport,
+    LearnerReport,
+    ReplicaReport,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() -> None:
+    path = GOLDEN / "controller_report.v1.before_waits.json"
+    assert msgspec.json.decode(path.read_bytes(), type=ControllerReport).waits_for == ""
+
+
+def test_the_report_from_before_stand_ins_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0)
+
+
+def test_the_report_from_before_the_durable_version_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_durable.json").read_bytes(), type=LearnerReport)
+    assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0)
