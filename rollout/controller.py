@@ -9,10 +9,9 @@ The two loops run in threads of their own and meet in the plan: a loop that find
 never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
 `rollout`; others wait for the lease to run out.
 
-Two kinds of versions become stable at their notice, for their manifests have the numbers (`rollout.paired_rule`): one
-that names old classes as the reference does (rule A), and one whose predecessors and itself were better than the
-reference on labels before they learnt them (rule B). Any other version is the newest arm's, and the next candidate
-where there is none.
+A version becomes stable at its notice where its manifest has the grounds: numbers by which `rollout.paired_rule` finds
+it as good as the reference, or better, and no objection of the judge, whose labels may say otherwise. Any other version
+is the newest arm's, and the next candidate where there is none.
 
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
 the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
@@ -34,14 +33,14 @@ import structlog
 from rollout.alarms import Alarms
 from rollout.change import change
 from rollout.config import RolloutConfig
-from rollout.decider import RolloutState, numbers_of
+from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.paired_evidence import PairedEvidence
-from rollout.paired_rule import decide
+from rollout.paired_evidence import PairedComparison, PairedEvidence
+from rollout.paired_rule import decide, is_next_reference, line_of
 from rollout.plans import Grounds, PlanChange, add, follow_current, heal
 from rollout.retention import retained
 from wire.errors import StoreUnavailable
-from wire.records import SUPERIOR, ControllerReport, RolloutPlan
+from wire.records import ControllerReport, RolloutPlan
 from wire.store import Lease, Store, Watch
 
 LEASE = "rollout"
@@ -198,20 +197,18 @@ class Controller:
             healed = heal(plan, stored=self._store.versions.stored(), current=current, now_ms=now_ms)
             if healed is not None:
                 return healed
-        if plan is not None and not objection and (added := self._added(plan, current)):
-            return add(plan, current, added, moves_reference=added.rule == SUPERIOR, now_ms=now_ms)
+        if plan is not None and not objection and self._may_be_added(plan, current):
+            changes = self._store.versions.manifest(current).changes
+            ruling = decide(PairedEvidence(changes=changes))
+            if changes.reference == plan.reference and ruling.action == "promote":
+                moves = is_next_reference(PairedComparison(line_of(changes)))
+                return add(plan, current, Grounds.of(ruling), moves_reference=moves, now_ms=now_ms)
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 
-    def _added(self, plan: RolloutPlan, version: int) -> Grounds | None:
-        """Returns the grounds on which `version` becomes stable at once; None where it does not."""
+    def _may_be_added(self, plan: RolloutPlan, version: int) -> bool:
+        """Whether `version` may become stable at once, if its manifest has the grounds."""
         is_held = plan.pinned or plan.paused or self._config.approval == "by_hand"
-        if is_held or version in (0, *plan.versions) or version < plan.stable:
-            return None
-        changes = self._store.versions.manifest(version).changes
-        if not changes.reference or changes.reference != plan.reference:
-            return None
-        ruling = decide(PairedEvidence(changes=changes))
-        return Grounds(ruling.rule, ruling.reason, numbers_of(ruling.numbers)) if ruling.action == "promote" else None
+        return not is_held and plan.reference > 0 and version > plan.stable and version not in plan.versions
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
         self._store.reports.write_controller(

@@ -89,17 +89,29 @@ class Judge:
                     raise
                 self.alarms.clear("read")
                 self._offsets = followed.offsets
-                if self._add(followed) or time.monotonic() >= self._decide_at_s:
-                    self._decide()
+                self._judge(followed)
+
+    def _judge(self, followed: Followed) -> None:
+        """Adds the records to the evidence, and decides where a label was judged, or some time has passed.
+
+        Under a plan that cannot be read, labels count for the versions that were followed before.
+        """
+        is_due = time.monotonic() >= self._decide_at_s
+        is_followed = False
+        if followed.received or is_due:
+            with self.alarms.attempt("plan"):
+                self._decider.follow_plan()
+                is_followed = True
+        if self._add(followed) or is_due:
+            self._decide_at_s = time.monotonic() + DECIDE_INTERVAL_S
+            if is_followed:
+                self._decide()
 
     def _add(self, followed: Followed) -> bool:
         """Adds the records to the evidence; returns whether a label was judged."""
         if followed.refused:
             self.alarms.counts["unreadable"] += len(followed.refused)
             log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
-        if followed.received:
-            with self.alarms.attempt("judge"):
-                self._decider.follow_plan()
         any_judged = False
         for received in followed.received:
             is_judged = self._decider.add(received.record)
@@ -110,7 +122,6 @@ class Judge:
 
     def _decide(self) -> None:
         """Carries out what the labels say, and notices a plan that an operator has changed."""
-        self._decide_at_s = time.monotonic() + DECIDE_INTERVAL_S
         with self.alarms.attempt("judge"):
             is_decided = self._decider.decide()
             self.state = self._decider.state()

@@ -1,7 +1,7 @@
 """Every change of the rollout plan, as a pure step from one plan to the next.
 
     begin -> follow -> ramp -> promote | withdraw -> follow ...      what versions and labels do
-             follow -> add                                           a version that rule A takes at once
+             follow -> add                                           a version that is promoted when it is published
              return_to, move_reference                               the stable version turned bad, or is clearly better
     heal: where a version of the plan is not stored, which no present program causes
 
@@ -9,14 +9,19 @@ What an operator may do is in `rollout/operator_steps.py`. A step returns what i
 decision, and `current`, the version that the learner goes on from (None: unchanged). `rollout/change.py` writes it.
 """
 
+import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
 import msgspec
 
 from rollout.config import RolloutConfig
+from rollout.paired_rule import Ruling
 from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
+
+MAX_NUMBER: Final = 1e9
+"""Largest number that is written with a decision: JSON has no infinity."""
 
 
 class NotPossible(ValueError):
@@ -39,6 +44,14 @@ class Grounds:
     rule: str
     reason: str
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, ruling: Ruling) -> "Grounds":
+        """Returns the grounds of a ruling, whose numbers are finite, and rounded to four digits."""
+        numbers = {name: value for name, value in asdict(ruling.numbers).items() if not math.isnan(value)}
+        return cls(
+            ruling.rule, ruling.reason, {name: round(min(each, MAX_NUMBER), 4) for name, each in numbers.items()}
+        )
 
 
 def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
@@ -68,6 +81,14 @@ def follow(plan: RolloutPlan, version: int, config: RolloutConfig, *, now_ms: in
     reason = f"version {version} was published"
     after = _next(plan, now_ms, arms=arms, reason=reason, reference=plan.reference or plan.stable)
     return PlanChange(after)
+
+
+def replace_candidate(plan: RolloutPlan, labels: str, config: RolloutConfig, *, now_ms: int) -> PlanChange:
+    """Makes the newest version the candidate, in the place of one that it is better than, by these `labels`."""
+    before = plan.candidate
+    arms = arms_of(plan.stable, begun(plan.newest, config), plan.arm(NEWEST))
+    reason = f"version {plan.newest} is better than the candidate before, version {before}: {labels}"
+    return PlanChange(_next(plan, now_ms, arms=arms, reason=reason))
 
 
 def add(plan: RolloutPlan, version: int, grounds: Grounds, *, moves_reference: bool = False, now_ms: int) -> PlanChange:

@@ -2,22 +2,25 @@
 
     JudgedLabel --> candidate against stable, candidate against reference     rules B and C, withdrawal
                     newest against stable                                     rule B for the newest versions
+                    newest against candidate                                  is the candidate overtaken?
                     stable against previous, stable against reference         did the stable version turn bad?
                     stable against reference                                  may the reference move?
                     the answers of each arm, where encoders differ            the unpaired rule
     Answer -------> the keys that stable and candidate got, and how many answers the candidate gave
 
-A label judges each pair of versions that were both at hand when its event was answered, whichever of them answered. By
-then neither had learnt the label, as it came after the answer; only the label of an event that was answered before, too
-(a redelivery), may be known to a version already.
+A label judges each pair of versions of which its receipt has the names, whichever of them answered. Neither had learnt
+the label, as it came after the answer; only the label of an event that was answered before, too (a redelivery), may be
+known to a version already.
 
-The stable version may change several times a second by rule A, so beside the reference it is one chain: each label
-counts for the version that was stable when it answered. The newest versions are a chain, too, beside the stable one:
-each label counts for the newest one at hand. Under the hypothesis each step of a chain is no better (or no worse) than
-the other version given the past, so the evidence adds up over the steps.
+Stable and newest version may be others several times a second. So two pairs have a chain of versions on one side: the
+stable ones since the reference was set, and the newest ones since the stable one was. Each label counts for the version
+that was at hand. If each of them is no better (or no worse) than the other side, given the past, so is the chain.
 
 An event is settled when it is older than nine of ten of the last labels were when they came. The record of all this is
 kept in the store with the offsets of the topics, so that a restart loses nothing but the counts of keys.
+
+Rejected: the labels themselves, which grow without end, and one pair for each version that was ever stable, which has
+too few labels to be decided on.
 """
 
 from collections import deque
@@ -63,17 +66,24 @@ class TalliesState(Record, frozen=True, kw_only=True):
     candidate: PairCountState = PairCountState()
     candidate_to_reference: PairCountState = PairCountState()
     newest: PairCountState = PairCountState()
+    overtaking: PairCountState = PairCountState()
     chain: PairCountState = PairCountState()
     chain_watch: PairWatchState = PairWatchState()
     stable_watch: PairWatchState = PairWatchState()
     arms: ArmEvidence = ArmEvidence()
     arms_since_ms: int = 0
     first_newer: int = 0
+    first_of_chain: int = 0
     num_answers: int = 0
 
 
 class Tallies:
-    """All that is known about the versions of one plan. Verbs: follow, add_label, add_answer, settle, export."""
+    """All that is known about the versions of one plan. Verbs: follow, add_label, add_answer, settle, export.
+
+    `overtaking` compares the newest versions, each while it was that, with the candidate; `chain` the stable versions
+    since the reference was set with it, in order also `chain_watch`; `stable_watch` the stable version with the one
+    before.
+    """
 
     def __init__(self, state: TalliesState | None = None) -> None:
         state = state or TalliesState()
@@ -82,12 +92,14 @@ class Tallies:
         self._candidate = PairCount(state.candidate)
         self._candidate_to_reference = PairCount(state.candidate_to_reference)
         self._newest = PairCount(state.newest)
-        self._chain = PairCount(state.chain)
-        self._chain_watch = PairWatch(state.chain_watch)
-        self._stable_watch = PairWatch(state.stable_watch)
+        self.overtaking = PairCount(state.overtaking)
+        self.chain = PairCount(state.chain)
+        self.chain_watch = PairWatch(state.chain_watch)
+        self.stable_watch = PairWatch(state.stable_watch)
         self._arms = state.arms
         self._arms_since_ms = state.arms_since_ms
         self._first_newer = state.first_newer  # of the versions that descend from the stable one; 0: there is none
+        self._first_of_chain = state.first_of_chain  # lower ones were withdrawn, and their labels come late
         self._exposure = Exposure(num_answers=state.num_answers)
         self._delays: deque[int] = deque(maxlen=NUM_DELAYS)
 
@@ -100,13 +112,17 @@ class Tallies:
         if not is_same_pair:
             self._candidate = PairCount()
         self._follow_newer(plan, before)
+        if before.candidate != after.candidate:
+            self.overtaking = PairCount()
         if (before.candidate, before.reference) != (after.candidate, after.reference):
             self._candidate_to_reference = PairCount()
-        if before.reference != after.reference:
-            self._chain = PairCount()
-            self._chain_watch = PairWatch()
+        if before.reference != after.reference or before.stable > after.stable:
+            self.chain = PairCount()
+            self.chain_watch = PairWatch()
+        if before.stable > after.stable:
+            self._first_of_chain = before.stable + 1
         if (before.stable, before.previous) != (after.stable, after.previous):
-            self._stable_watch = PairWatch()
+            self.stable_watch = PairWatch()
         if not is_same_pair or before.share != after.share:
             self._exposure = Exposure(plan.revision)
         elif not self._exposure.since_revision:
@@ -144,18 +160,21 @@ class Tallies:
         latest = max(rights, default=0)
         if frame.stable in rights and self._is_newer(latest):
             _count(self._newest, label, rights[latest] - rights[frame.stable], group)
+        if 0 < frame.candidate < latest and frame.candidate in rights:
+            _count(self.overtaking, label, rights[latest] - rights[frame.candidate], group)
         if frame.stable in rights and frame.previous in rights:
-            self._stable_watch.add(rights[frame.stable] - rights[frame.previous], group=group)
+            self.stable_watch.add(rights[frame.stable] - rights[frame.previous], group=group)
         self._add_to_chain(label, rights, group)
         self._add_to_arms(label, rights)
 
     def _add_to_chain(self, label: JudgedLabel, rights: dict[int, bool], group: int) -> None:
         version = label.verdicts.version
         reference = self.frame.reference
-        if label.verdicts.arm == STABLE and {version, reference} <= rights.keys() and version > reference:
+        is_of_chain = label.verdicts.arm == STABLE and version > reference and version >= self._first_of_chain
+        if is_of_chain and {version, reference} <= rights.keys():
             difference = rights[version] - rights[reference]
-            _count(self._chain, label, difference, group)
-            self._chain_watch.add(difference, group=group)
+            _count(self.chain, label, difference, group)
+            self.chain_watch.add(difference, group=group)
 
     def _add_to_arms(self, label: JudgedLabel, rights: dict[int, bool]) -> None:
         """Counts the label for the arm that answered, where newer versions have another encoder than the stable one.
@@ -190,24 +209,9 @@ class Tallies:
         return PairedEvidence(stable=self._newest.comparison(), class_groups=self._newest.class_groups)
 
     @property
-    def chain(self) -> PairCount:
-        """The stable versions since the reference was set, against it."""
-        return self._chain
-
-    @property
     def num_answers(self) -> int:
         """The answers of the candidate at its present share."""
         return self._exposure.num_answers
-
-    @property
-    def stable_watch(self) -> PairWatch:
-        """The stable version against the one before."""
-        return self._stable_watch
-
-    @property
-    def chain_watch(self) -> PairWatch:
-        """The stable versions since the reference was set, against it, in order."""
-        return self._chain_watch
 
     def evidence(self, *, stable_share: float, is_exposed: bool) -> PairedEvidence:
         """Returns what is known about the candidate."""
@@ -228,12 +232,14 @@ class Tallies:
             candidate=self._candidate.export(),
             candidate_to_reference=self._candidate_to_reference.export(),
             newest=self._newest.export(),
-            chain=self._chain.export(),
-            chain_watch=self._chain_watch.export(),
-            stable_watch=self._stable_watch.export(),
+            overtaking=self.overtaking.export(),
+            chain=self.chain.export(),
+            chain_watch=self.chain_watch.export(),
+            stable_watch=self.stable_watch.export(),
             arms=self._arms,
             arms_since_ms=self._arms_since_ms,
             first_newer=self._first_newer,
+            first_of_chain=self._first_of_chain,
             num_answers=self._exposure.num_answers,
         )
 

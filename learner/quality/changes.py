@@ -5,9 +5,9 @@
 
 On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
 events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
-once (`rollout.paired_rule`, rule A); and whether the versions that were published last are better than the reference is
-known by labels the moment that they come (rule B). Events are counted under one encoder; with the next one, the ring
-begins anew.
+once; and whether the versions that were published last are better than the reference, or not worse, is known by labels
+the moment that they come. `rollout.paired_rule` decides by both. Events are counted under one encoder; with the next
+one, the ring begins anew.
 
 Shapes: N events in the ring, B new events, R features, C classes.
 """
@@ -48,6 +48,10 @@ class RecentEvents:
         self._labels = [""] * self._max_events
         self._differences_N = torch.full((self._max_events,), NOT_COUNTED)
         self._referred_N = torch.full((self._max_events,), -1)  # rows of the reference
+        self._is_known_N = torch.zeros(self._max_events, dtype=torch.bool)  # whether the reference names the label
+        self._was_right_N = torch.zeros(self._max_events, dtype=torch.bool)  # whether the version before names it
+        self._before: ScoredVersion | None = None
+        self._counted: tuple[ScoredVersion | None, Tensor] = (None, self._was_right_N)  # the last one, as it names them
         self._encoder = ""
         self._num_added = 0
         self._reference: Reference | None = None
@@ -59,10 +63,13 @@ class RecentEvents:
         self._reference = reference
         self._differences_N.fill_(NOT_COUNTED)
         if reference is not None and reference.version.served.key == self._encoder:
-            self._referred_N[: len(self)] = _named(reference.version, self._phi_NR[: len(self)])
+            num = len(self)
+            self._referred_N[:num] = _named(reference.version, self._phi_NR[:num])
+            self._is_known_N[:num] = _is_right(self._referred_N[:num], reference.version, self._labels[:num])
 
     def add(self, rows: Rows, encoder: str, newest: ScoredVersion | None) -> None:
         """Adds events under `encoder`. `newest` is the version published last, which has not learnt them."""
+        self._follow(newest)
         if encoder != self._encoder:
             self._encoder = encoder
             self._num_added = 0
@@ -74,13 +81,18 @@ class RecentEvents:
         for place, label in zip(places_B.tolist(), labels, strict=True):
             self._labels[place] = label
         self._differences_N[places_B] = NOT_COUNTED
+        self._was_right_N[places_B] = False
         reference = self._reference
         if reference is None or reference.version.served.key != encoder or not labels:
             return
         referred_B = _named(reference.version, phi_BR)
         self._referred_N[places_B] = referred_B
-        if newest is not None and newest.served.key == encoder:
-            self._differences_N[places_B] = _differences(newest, reference.version, phi_BR, referred_B, labels)
+        is_known_B = _is_right(referred_B, reference.version, labels)
+        self._is_known_N[places_B] = is_known_B
+        if newest is not None and newest.served.key == encoder and newest.classes:
+            is_right_B = _is_right(_named(newest, phi_BR), newest, labels)
+            self._was_right_N[places_B] = is_right_B
+            self._differences_N[places_B] = is_right_B.long() - is_known_B.long()
 
     def forget(self) -> None:
         """Forgets all events: somebody was erased."""
@@ -102,6 +114,8 @@ class RecentEvents:
         old_N = _rows_in(version, reference.version.classes)[self._referred_N[:num]]
         differences_N = self._differences_N[:num]
         labels_N = _rows_in(version, self._labels[:num])[:num]
+        right_N = named_N == labels_N
+        self._counted = (version, right_N)
         texts_C = named_N.bincount(minlength=len(is_new_C))
         labels_C = labels_N[labels_N >= 0].bincount(minlength=len(is_new_C))
         return NameChanges(
@@ -109,12 +123,24 @@ class RecentEvents:
             texts=num,
             between_old=int(((named_N != old_N) & ~is_new_N).sum()),
             to_new=int(is_new_N.sum()),
+            forgotten=int((self._is_known_N[:num] & ~right_N).sum()),
+            lost=int((self._was_right_N[:num] & ~right_N).sum()),
             wins=int((differences_N == 1).sum()),
             ties=int((differences_N == 0).sum()),
             losses=int((differences_N == -1).sum()),
             new_classes=_new_classes(version.classes, is_new_C, texts_C, labels_C),
             labels=num,
         )
+
+    def _follow(self, newest: ScoredVersion | None) -> None:
+        """Takes note that `newest` was published: the next version is compared with what it names."""
+        counted, right_N = self._counted
+        if newest is self._before:
+            return
+        self._was_right_N.fill_(False)
+        if newest is counted:
+            self._was_right_N[: len(right_N)] = right_N
+        self._before = newest
 
     def __len__(self) -> int:
         return min(self._num_added, self._max_events)
@@ -137,16 +163,9 @@ def _is_new(version: ScoredVersion, reference: ScoredVersion) -> Tensor:
     return torch.tensor([label not in known for label in version.classes], dtype=torch.bool)
 
 
-def _differences(
-    newest: ScoredVersion, reference: ScoredVersion, phi_BR: Tensor, referred_B: Tensor, labels: list[str]
-) -> Tensor:
-    """Returns newest right less reference right, for each event."""
-    if not newest.classes:
-        return torch.full((len(labels),), NOT_COUNTED)
-    named_B = _named(newest, phi_BR)
-    labels_B = _rows_in(newest, labels)[: len(labels)]
-    old_labels_B = _rows_in(reference, labels)[: len(labels)]
-    return (named_B == labels_B).long() - ((referred_B == old_labels_B) & (referred_B >= 0)).long()
+def _is_right(named_B: Tensor, version: ScoredVersion, labels: list[str]) -> Tensor:
+    """Returns whether the rows that `version` names are those of the labels, bool [B]."""
+    return (named_B == _rows_in(version, labels)[: len(labels)]) & (named_B >= 0)
 
 
 def _new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:

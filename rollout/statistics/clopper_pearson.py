@@ -1,12 +1,14 @@
-"""The upper end of the exact confidence interval of a share (Clopper and Pearson 1934): one-sided, for one look."""
+"""The ends of the exact confidence interval of a share (Clopper and Pearson 1934): each one-sided, for one look."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
 NUM_HALVINGS = 50
 
 
+@lru_cache(maxsize=4_096)
 def upper_bound(count: int, total: int, error: float) -> float:
     """Returns the upper confidence bound: the share at which `count` or fewer of `total` have probability `error`."""
     if count >= total:
@@ -23,3 +25,8 @@ def upper_bound(count: int, total: int, error: float) -> float:
         else:
             high = share
     return high
+
+
+def lower_bound(count: int, total: int, error: float) -> float:
+    """Returns the lower confidence bound: the share at which `count` or more of `total` have probability `error`."""
+    return 1.0 - upper_bound(total - count, total, error)

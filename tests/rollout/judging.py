@@ -10,28 +10,29 @@ from tests.rollout.world import REFUSAL, answer_of, label_of
 from tests.stores import lease_of, publish
 from wire.clock import now_ms
 from wire.config import TrustConfig
-from wire.records import RolloutPlan
+from wire.records import Answer, Feedback, RolloutPlan
 from wire.store import Store
 
 CONFIG = RolloutConfig(ramp=(0.25, 0.5), ramp_answers=10, newest_share=0.125)
 BETTER: Sequence[Mapping[int, bool]] = ({1: False, 2: True, 3: True},)
-WORSE: Sequence[Mapping[int, bool]] = ({1: True, 2: False, 3: True},)
+WORSE: Sequence[Mapping[int, bool]] = ({1: True, 2: False, 3: False},)
 EQUAL: Sequence[Mapping[int, bool]] = ({1: True, 2: True, 3: True}, {1: False, 2: False, 3: False})
 """What the versions 1 (stable), 2 (candidate) and 3 (newest) name on one event after another: rightly or not."""
 
 
 class Judging:
-    """A decider, the clock that it reads, and labels for it."""
+    """A decider, the clock that it reads, which stands still, and labels for it."""
 
     def __init__(self, store: Store, config: RolloutConfig = CONFIG) -> None:
         self.store = store
         self.later_ms = 0
+        started_ms = now_ms()
         self.decider = Decider(
             store,
             config=config,
             trust=TrustConfig(),
             refusal=REFUSAL,
-            now_ms=lambda: now_ms() + self.later_ms,
+            now_ms=lambda: started_ms + self.later_ms,
         )
         self.offsets = self.decider.restore()
         self._numbers: Iterator[int] = count()
@@ -47,9 +48,14 @@ class Judging:
         for _ in range(events):
             number = next(self._numbers)
             answer = answer_of(f"{source}-{number}", self.plan, named[number % len(named)])
-            self.decider.add(answer)
-            self.decider.add(label_of(answer, source=source))
-            self.decider.decide()
+            self.add(answer, label_of(answer, source=source))
+
+    def add(self, *records: Answer | Feedback) -> bool:
+        """Adds records as those of one batch, and decides; returns whether the plan was changed."""
+        self.decider.follow_plan()
+        for record in records:
+            self.decider.add(record)
+        return self.decider.decide()
 
     def arms(self) -> list[tuple[str, int]]:
         return [(arm.name, arm.version) for arm in self.plan.arms]

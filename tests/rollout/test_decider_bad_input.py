@@ -34,9 +34,7 @@ def test_wrong_labels_on_one_arm_only_move_nothing(published: Store) -> None:
     for number in range(300):
         answer = answer_of(f"event-{number}", judging.plan, EQUAL[number % 2])
         is_wrong = answer.arm == CANDIDATE and answer.label == "yes"
-        judging.decider.add(answer)
-        judging.decider.add(label_of(answer, source="desk", label="no" if is_wrong else "yes"))
-        judging.decider.decide()
+        judging.add(answer, label_of(answer, source="desk", label="no" if is_wrong else "yes"))
     assert {action for action, *_ in judging.actions()} == {"ramped"}
 
 
@@ -63,8 +61,7 @@ def test_labels_of_a_version_that_was_withdrawn_change_nothing(published: Store)
     published.plans.write(follow(judging.plan, 4, CONFIG, now_ms=now_ms()).plan)
     withdrawn = judging.plan
     for answer in answers:
-        judging.decider.add(label_of(answer, source="desk"))
-        judging.decider.decide()
+        judging.add(label_of(answer, source="desk"))
     assert judging.plan == withdrawn
 
 
@@ -75,8 +72,7 @@ def test_forged_pairs_do_not_count(published: Store) -> None:
         forged = answer_of(f"forged-{number}", judging.plan, WORSE[0])
         mac = answer.receipt.rpartition(".")[2]
         claimed = f"{forged.receipt.rpartition('.')[0]}.{mac}"
-        judging.decider.add(label_of(answer, source="bot", receipt=claimed))
-        judging.decider.decide()
+        judging.add(label_of(answer, source="bot", receipt=claimed))
     assert judging.actions() == []
     assert judging.decider.state().counts["label_forged"] == 50
 

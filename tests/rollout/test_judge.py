@@ -92,7 +92,7 @@ def test_an_outage_of_the_store_is_an_alarm_until_it_is_over(
         await_saved(judged, bus)
         with monkeypatch.context() as patched:
             patched.setattr(judged.store.plans, "read", unavailable)
-            eventually(lambda: judge.alarms.now() == ("judge: StoreUnavailable: no answer",), within_s=DEADLINE_S)
+            eventually(lambda: judge.alarms.now() == ("plan: StoreUnavailable: no answer",), within_s=DEADLINE_S)
         eventually(lambda: judge.alarms.now() == (), within_s=DEADLINE_S)
         judged.answer(3, right=ALIKE)
         eventually(lambda: num_judged(judge) == 3, within_s=DEADLINE_S)

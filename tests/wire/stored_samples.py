@@ -89,6 +89,8 @@ SAMPLES: dict[str, Record] = {
             losses=1,
             new_classes=(NewClass(label="refund", texts=30, labels=8),),
             labels=64,
+            forgotten=3,
+            lost=1,
         ),
         solution=HeadSolution(
             base={"answers.v1/0": 36, "feedback.v1/1": 5},

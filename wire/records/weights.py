@@ -12,6 +12,9 @@ RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
 PSEUDO_LABELS: Final = "guesses"
 """The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
 
+HEAD_PREFIX: Final = "head."
+"""How the names of the head's tensors begin; all others are the encoder's."""
+
 MAX_NEW_CLASSES: Final = 64
 """The most new classes that a manifest names."""
 
@@ -130,11 +133,13 @@ class NameChanges(Record, frozen=True, kw_only=True):
     """Recent texts as the version and the reference name them.
 
     `reference` is the version compared with (0: nothing was measured), and `texts` the number of texts. `between_old`
-    counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `wins`, `ties`
-    and `losses` compare the line of the version, the version published last at each time, with the reference on the
-    labelled events since the reference was set, each before it was learnt: only the line was right, both alike, only
-    the reference was right. `new_classes` are the classes that the reference lacks, those of most texts first, at most
-    MAX_NEW_CLASSES. `labels` counts all labels of the time in which theirs were counted.
+    counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `forgotten`
+    counts the texts whose label the reference names, and the version does not; `lost` those whose label the version
+    published before names, and it does not. `wins`, `ties` and `losses` compare the line of the version, the version
+    published last at each time, with the reference on the labelled events since the reference was set, each before it
+    was learnt: only the line was right, both alike, only the reference was right. `new_classes` are the classes that
+    the reference lacks, those of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in
+    which theirs were counted.
     """
 
     reference: int = 0
@@ -146,6 +151,8 @@ class NameChanges(Record, frozen=True, kw_only=True):
     losses: int = 0
     new_classes: tuple[NewClass, ...] = ()
     labels: int = 0
+    forgotten: int = 0
+    lost: int = 0
 
 
 class HeadSolution(Record, frozen=True, kw_only=True):
@@ -202,6 +209,11 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     def num_bytes(self) -> int:
         """The size of all blobs in bytes."""
         return sum(tensor.num_bytes for tensor in self.tensors)
+
+    @property
+    def encoder_digests(self) -> dict[str, str]:
+        """The digests of the encoder's tensors, by name: versions of which these are equal share the encoder."""
+        return {tensor.name: tensor.digest for tensor in self.tensors if not tensor.name.startswith(HEAD_PREFIX)}
 
 
 class Erasure(Record, frozen=True, kw_only=True):

@@ -3,9 +3,9 @@
     Plans.write(plan, decision) -> one script: plan and decision -> since(time) -> the decisions, newest first
 
 They are a sorted set by time. A learner that publishes five versions a second may have each promoted at once, so
-promotions by one of the rules A and B in the same hour share a slot: the last of them stands for all, and counts them.
-There are then at most 48 of these a day. All others are kept one by one, `MAX_DECISIONS` in total at most, and the
-oldest go first.
+promotions by one of the rules A, B and C in the same hour share a slot: the last of them stands for all, and counts
+them. There are then at most 72 of these a day. All others are kept one by one, `MAX_DECISIONS` in total at most, and
+the oldest go first.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from wire.records import ADDITIVE, SUPERIOR, Decision
+from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, Decision
 from wire.store import keys, signed
 from wire.store.server import Server
 
@@ -25,7 +25,7 @@ MAX_DECISIONS: Final = 20_000
 
 HOUR_MS: Final = 3_600_000
 
-SHARED: Final = {ADDITIVE: 0.25, SUPERIOR: 0.5}
+SHARED: Final = {ADDITIVE: 0.25, SUPERIOR: 0.5, NOT_WORSE: 0.75}
 """Rules whose promotions share a slot, and what tells their slots from each other and from those of whole
 milliseconds."""
 

@@ -67,6 +67,27 @@ def test_the_line_is_judged_on_events_before_they_are_learnt() -> None:
     assert ring.changes(WITH_C).losses == 1
 
 
+def test_what_the_reference_names_rightly_and_the_version_does_not_is_forgotten() -> None:
+    ring = recent()
+    ring.add(events(0, 1, 1, 2, labels="a b c c"), SERVED.key, OLD)
+    assert ring.changes(version(a=0, b=1, c=2)).forgotten == 0
+    found = ring.changes(version(a=1, b=0, c=2))
+    assert (found.forgotten, found.between_old) == (2, 3)
+    ring.refer_to(Reference(8, WITH_C))
+    assert ring.changes(OLD).forgotten == 1
+
+
+def test_what_the_version_before_names_rightly_and_the_next_does_not_is_lost() -> None:
+    ring = recent()
+    ring.add(events(0, 1, 2, labels="a b c"), SERVED.key, OLD)
+    assert ring.changes(WITH_C).lost == 0
+    ring.add(events(2, 0, labels="c a"), SERVED.key, WITH_C)
+    assert ring.changes(version(a=1, b=0, c=2)).lost == 3
+    assert ring.changes(OLD).lost == 2, "the one before was not published"
+    ring.add(events(0, labels="a"), SERVED.key, version(a=0))
+    assert ring.changes(version(a=1, b=0)).lost == 1, "only what it was seen to name is known of another version"
+
+
 def test_another_reference_counts_from_its_beginning() -> None:
     ring = recent()
     ring.add(events(2, 0, labels="c a"), SERVED.key, WITH_C)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.statistics.clopper_pearson import upper_bound
+from rollout.statistics.clopper_pearson import lower_bound, upper_bound
 
 
 @pytest.mark.parametrize("total", [1, 600, 920, 5_000])
@@ -15,7 +15,7 @@ def test_nothing_seen_has_a_closed_form(total: int) -> None:
 
 
 def test_texts_that_bound_the_share_by_half_a_percent() -> None:
-    """Rule A of the rollout needs 919 texts without a change; 2,000 may have 2, and 5,000 may have 13."""
+    """It takes 919 texts of which none is counted; of 2,000 there may be 2, and of 5,000 there may be 13."""
     assert upper_bound(0, 918, 0.01) > 0.005 >= upper_bound(0, 919, 0.01)
     assert upper_bound(2, 2_000, 0.01) <= 0.005 < upper_bound(3, 2_000, 0.01)
     assert upper_bound(13, 5_000, 0.01) <= 0.005 < upper_bound(14, 5_000, 0.01)
@@ -32,3 +32,9 @@ def test_so_few_have_the_chance_error_at_the_bound(total: int, data: st.DataObje
 @pytest.mark.parametrize(("count", "total"), [(0, 0), (7, 7)])
 def test_where_all_are_counted_nothing_is_known(count: int, total: int) -> None:
     assert upper_bound(count, total, 0.01) == 1.0
+
+
+def test_the_lower_end_is_that_of_what_was_not_counted() -> None:
+    assert lower_bound(0, 2_000, 0.01) == 0.0
+    assert lower_bound(100, 2_000, 0.01) == pytest.approx(1.0 - upper_bound(1_900, 2_000, 0.01))
+    assert 0.03 < lower_bound(100, 2_000, 0.01) < 0.05

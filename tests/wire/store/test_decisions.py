@@ -17,7 +17,7 @@ def decided(store: Store, *decisions: Decision) -> None:
         store.plans.write(RolloutPlan(revision=revision, salt="s", arms=()), decision)
 
 
-def promoted(version: int, *, rule: str = "C", time_ms: int = START_MS, revision: int = 0) -> Decision:
+def promoted(version: int, *, rule: str = "operator", time_ms: int = START_MS, revision: int = 0) -> Decision:
     return Decision(version=version, action="promoted", rule=rule, time_ms=time_ms, revision=revision)
 
 
@@ -58,7 +58,7 @@ def test_there_are_at_most_so_many(store: Store, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_shared_slot_is_no_millisecond() -> None:
-    for rule in ("A", "B"):
+    for rule in ("A", "B", "C"):
         slot = Slot.of(promoted(1, rule=rule, time_ms=START_MS + 17))
         assert slot.is_shared and slot.score != int(slot.score) and slot.score // HOUR_MS == 500
     assert Slot.of(promoted(1)) == Slot(float(START_MS), False)

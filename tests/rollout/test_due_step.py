@@ -1,0 +1,82 @@
+"""Which step of the plan is due, by labels alone: the order in which the questions are asked."""
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from rollout.due_step import DecisionInputs, due_step, objection
+from rollout.label_join import JudgedLabel
+from rollout.tallies import Tallies
+from tests.rollout.judging import CONFIG
+from wire.receipts import Verdicts
+from wire.records import CANDIDATE, NEWEST, STABLE, Arm, RolloutPlan
+
+PLAN = RolloutPlan(
+    revision=5,
+    salt="s",
+    arms=(
+        Arm(name=STABLE, version=4, share=0.625),
+        Arm(name=CANDIDATE, version=6, share=0.25),
+        Arm(name=NEWEST, version=9, share=0.125),
+    ),
+    previous=3,
+    reference=2,
+)
+
+RIGHT = 1
+WRONG = 0
+
+
+def tallies_of(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) -> Tallies:
+    """Returns what `labels` labels of events say that the stable version answered. `names`: what each version names."""
+    tallies = Tallies()
+    tallies.follow(plan)
+    verdicts = Verdicts(STABLE, plan.stable, tuple(names.items()))
+    for _ in range(labels):
+        tallies.add_label(JudgedLabel(verdicts, RIGHT, "desk", 1_000), 1_000)
+    return tallies
+
+
+def due(tallies: Tallies, plan: RolloutPlan = PLAN) -> RolloutPlan | None:
+    """Returns the plan after the step that is due; None where none is."""
+    inputs = DecisionInputs(
+        plan=plan, tallies=tallies, config=CONFIG, now_ms=2_000, has_other_encoder=lambda one, other: False
+    )
+    step = due_step(inputs).step
+    return None if step is None else step(plan).plan
+
+
+@pytest.mark.parametrize(
+    ("names", "versions"),
+    [
+        pytest.param({2: RIGHT, 4: WRONG, 6: WRONG, 9: WRONG}, (2,), id="the stable versions are worse"),
+        pytest.param({4: RIGHT, 6: WRONG, 9: WRONG}, (4,), id="the candidate is worse, and what follows it"),
+        pytest.param({4: RIGHT, 6: WRONG, 9: RIGHT}, (4, 9), id="the candidate is worse, and overtaken"),
+        pytest.param({4: WRONG, 6: RIGHT, 9: RIGHT}, (6, 9), id="the candidate is better"),
+        pytest.param({4: WRONG, 9: RIGHT}, (9,), id="the newest versions are better"),
+    ],
+)
+def test_a_step_is_due_where_labels_say_so(names: Mapping[int, int], versions: tuple[int, ...]) -> None:
+    assert due(tallies_of(4, names)) is None
+    after = due(tallies_of(16, names))
+    assert after is not None and after.versions == versions
+
+
+def test_the_reference_moves_where_the_chain_was_better_on_many_labels() -> None:
+    plan = msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=4, share=1.0),))
+    assert due(tallies_of(999, {2: WRONG, 4: RIGHT}, plan), plan) is None
+    after = due(tallies_of(1_000, {2: WRONG, 4: RIGHT}, plan), plan)
+    assert after is not None and after.reference == 4
+
+
+def test_an_approved_candidate_is_not_replaced() -> None:
+    plan = msgspec.structs.replace(PLAN, approved=6)
+    after = due(tallies_of(16, {4: WRONG, 6: WRONG, 9: RIGHT}, plan), plan)
+    assert after is not None and after.stable == 9, "the newest versions are better than the stable one"
+
+
+def test_what_speaks_against_promotions_at_a_publication() -> None:
+    assert objection(tallies_of(8, {4: RIGHT, 9: RIGHT})) == ""
+    assert "newest versions are worse" in objection(tallies_of(16, {4: RIGHT, 9: WRONG}))
+    assert "worse than the reference" in objection(tallies_of(8, {2: RIGHT, 4: WRONG}))

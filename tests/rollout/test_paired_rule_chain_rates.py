@@ -1,0 +1,83 @@
+"""The error rates of the rules at publications: a chain of versions, each asked when it is published, seeded runs.
+
+Versions come every 40 labels. Each differs from the reference on a share of the texts, and is right more often by a
+difference, which is negative for those that are worse. The manifest counts the names of the last 2,000 texts, and the
+labels of the line.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from rollout.paired_evidence import PairedEvidence
+from rollout.paired_rule import decide
+from wire.records import NameChanges
+
+LABELS_OF_EACH = 40
+TEXTS = 2_000
+
+RUNS = [pytest.param(60, id="few"), pytest.param(10_000, id="many", marks=pytest.mark.slow)]
+
+
+def promoted(differences: Sequence[float], *, discordance: float, runs: int) -> np.ndarray[tuple[int, int], np.dtype]:
+    """Returns which versions become stable when they are published, bool [runs, versions].
+
+    `differences[k]` is the accuracy of version k less that of the reference. The labels between two publications are
+    counted for the older version.
+    """
+    rng = np.random.default_rng(1)
+    shares = np.maximum(discordance, np.abs(differences))
+    is_promoted = np.zeros((runs, len(differences)), dtype=bool)
+    for run in range(runs):
+        line = np.zeros(3, dtype=np.int64)  # wins, ties, losses
+        before = 0.0
+        for number, (difference, share) in enumerate(zip(differences, shares, strict=True)):
+            wrong = (share - difference) / 2
+            changes = NameChanges(
+                reference=1,
+                texts=TEXTS,
+                between_old=int(rng.binomial(TEXTS, share)),
+                forgotten=int(rng.binomial(TEXTS, wrong)),
+                lost=int(rng.binomial(TEXTS, max(0.0, before - difference))),
+                wins=int(line[0]),
+                ties=int(line[1]),
+                losses=int(line[2]),
+                labels=TEXTS,
+            )
+            is_promoted[run, number] = decide(PairedEvidence(changes=changes)).action == "promote"
+            line += rng.multinomial(LABELS_OF_EACH, (share - wrong, 1 - share, wrong))
+            before = difference
+    return is_promoted
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize(("difference", "most"), [(-0.05, 0.01), (-0.1, 0.001)])
+@pytest.mark.parametrize("discordance", [0.1, 0.2])
+def test_of_a_line_that_is_worse_hardly_any_version_is_promoted(
+    discordance: float, difference: float, most: float, runs: int
+) -> None:
+    is_promoted = promoted([difference] * 25, discordance=discordance, runs=runs)
+    assert is_promoted.any(axis=1).mean() <= most
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("before", [0.0, 0.1])
+def test_a_version_that_is_suddenly_worse_is_not_promoted_for_its_line(before: float, runs: int) -> None:
+    """The line was as good as the reference, or much better: the version itself is five points worse than that."""
+    is_promoted = promoted([before] * 12 + [before - 0.05], discordance=0.2, runs=runs)
+    assert is_promoted[:, -1].mean() <= 0.01
+    assert before == 0.0 or is_promoted[:, -2].mean() >= 0.99
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_a_creep_of_versions_that_are_each_a_little_worse_is_stopped_by_the_reference(runs: int) -> None:
+    differences = [-0.0025 * number for number in range(25)]
+    is_promoted = promoted(differences, discordance=0.01, runs=runs)
+    worst = np.array([min(0.0, *np.array(differences)[promoted_of]) for promoted_of in is_promoted])
+    assert np.quantile(worst, 0.01) >= -0.03, "three points"
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_versions_that_hardly_differ_are_all_promoted(runs: int) -> None:
+    assert promoted([0.002] * 25, discordance=0.005, runs=runs).mean() >= 0.99
