@@ -1,6 +1,9 @@
 """The one queue in front of the model: bounded in number and bytes, and cut into batches the moment the model is free.
 
-    Kafka, HTTP (any thread) --submit--> [waiting] --take--> the engine's thread
+    Kafka, HTTP (any thread): Event --items_of: tokens--> Item --submit--> [waiting] --take--> the engine's thread
+                                 <--------------- done(Outcome) ----------------------------------'
+
+Texts are tokenized before the queue, so that every item knows its cost.
 
 There is no timer while the model is busy: the events that have come meanwhile are the next batch, so batches grow with
 the load by themselves. Only an idle model may wait, at most `max_wait_ms`, for more texts after the first.
@@ -9,6 +12,7 @@ Rejected: `serve.batch` of Ray (it forms its batch before the model is free and 
 clock, and one exception fails the batch), and sorting by length (a long text could starve; the model needs no padding).
 """
 
+import sys
 import threading
 import time
 from collections import deque
@@ -16,9 +20,84 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+import msgspec
 
 from serving.errors import QueueClosed, QueueFull
+from wire.records import MAX_TEXT_CHARS, Answer, Event
+
+Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
+"""Tokenizes texts."""
+
+
+def always() -> bool:
+    """Returns True: the default of `Item.is_wanted`, for events that nobody gives up on."""
+    return True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemFailure:
+    """The model could not answer this event, and would fail again. The cause is in the log, not here."""
+
+    event: Event
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unanswered:
+    """The machine or the weights failed, not this event: a later attempt may answer it."""
+
+    item: "Item"
+
+
+Outcome: TypeAlias = Answer | ItemFailure | Unanswered
+Done: TypeAlias = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """An event on its way through the model.
+
+    `done` is called once for each time that the item was queued, from the model's thread, so it must not block. An item
+    that is not `is_wanted` any more is neither answered nor done.
+    """
+
+    event: Event
+    token_ids: list[int]
+    done: Done
+    is_wanted: Callable[[], bool] = always
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_bytes(self) -> int:
+        """Approximate memory of the text and the token ids."""
+        return sys.getsizeof(self.event.text) + sys.getsizeof(self.token_ids)
+
+
+def items_of(
+    events: Sequence[Event], dones: Sequence[Done], encode: Encode, is_wanted: Callable[[], bool] = always
+) -> list[Item]:
+    """Returns an item for each event, with the callback that receives its outcome.
+
+    From here on a text has at most the length that an answer carries back: the model reads what the learner will read,
+    and no longer text waits anywhere.
+    """
+    events = [_truncated(event) for event in events]
+    token_ids = encode([event.text for event in events])
+    return [
+        Item(event=event, token_ids=tokens, done=done, is_wanted=is_wanted)
+        for event, tokens, done in zip(events, token_ids, dones, strict=True)
+    ]
+
+
+def _truncated(event: Event) -> Event:
+    if len(event.text) <= MAX_TEXT_CHARS:
+        return event
+    return msgspec.structs.replace(event, text=event.text[:MAX_TEXT_CHARS])
 
 
 class Tokenized(Protocol):

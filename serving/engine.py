@@ -23,11 +23,10 @@ import msgspec
 import structlog
 import torch
 
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
-from serving.item import Item, ItemFailure, Outcome, Unanswered
 from serving.predict import Predict
 from serving.swap_stalls import StallReport, SwapStalls
 from serving.weights.active import ActiveVersions

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from model.tokenizer import TextTokenizer
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item
 from serving.config import ReplicaConfig, ServingConfig
 from serving.counts import Counts
 from serving.engine import Engine
@@ -25,7 +25,6 @@ from serving.http.api import Api
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
 from serving.http.clients import Clients
-from serving.item import Item
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox

@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from wire.message import Place
+
 Partition = tuple[str, int]
 """Topic and number of a partition."""
 
@@ -27,6 +29,10 @@ class Position:
     partition: int
     offset: int
     generation: int
+
+    @property
+    def place(self) -> Place:
+        return Place(topic=self.topic, partition=self.partition, offset=self.offset)
 
 
 @dataclass(slots=True)

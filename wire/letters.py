@@ -1,7 +1,8 @@
 """Dead letters: messages that were refused and records that cannot be sent, as records that can always be sent.
 
-    message that is no record          --refuse-->      DeadLetter
-    record that no broker ever accepts --unsendable-->  DeadLetter
+    message that is no record          --refuse-->       DeadLetter
+    event that gets no answer          --refuse_event--> DeadLetter
+    record that no broker ever accepts --unsendable-->   DeadLetter
 
 Every field of a letter is bounded, so the dead-letter topic accepts it whatever a client has sent. The payload of a
 refused message is complete up to MAX_PAYLOAD_BYTES. The payload of a record that the broker refused is truncated to
@@ -11,10 +12,12 @@ Rejected: refusing such a letter too (its partition would never advance), and a 
 place (retention removes the message before an operator looks).
 """
 
+import msgspec
+
 from wire.envelope import MAX_DETAIL_CHARS, MAX_FIELD_BYTES, to_message
 from wire.errors import BadMessage, SendFailed
 from wire.message import Message, Place
-from wire.records import DeadLetter, TopicRecord
+from wire.records import DeadLetter, Event, TopicRecord
 from wire.timestamps import clamped_ms
 
 MAX_MESSAGE_BYTES = 8 << 20
@@ -39,6 +42,15 @@ def refuse(error: BadMessage, message: Message, place: Place, *, source: str) ->
         source=source,
         time_ms=message.timestamp_ms,
     )
+
+
+def refuse_event(reason: str, detail: str, event: Event, place: Place) -> DeadLetter:
+    """Returns the dead letter of an event that was read from `place` and is refused later.
+
+    Its payload is the event as it was parsed: the message is not at hand any more.
+    """
+    payload = msgspec.json.encode(event)
+    return letter(reason, detail, place, payload=payload, source=event.source, time_ms=event.time_ms)
 
 
 def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: str) -> DeadLetter:

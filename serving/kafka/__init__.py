@@ -1,6 +1,6 @@
 """Reads events from Kafka and sends answers and dead letters to it.
 
-`intake` owns the subscription, `dedupe` admits each event once, `dead_letters` are the refusals that are made here.
-`outbox` sends in a thread of its own: `linger` says when, `sending` in which order and after which back-off.
+`intake` owns the subscription, `dedupe` admits each event once. `outbox` sends in a thread of its own: `sending` says
+when, in which order and after which back-off.
 `http_answers` keeps answers by HTTP in a `spool`, a queue in files, of which a `segment` is one file.
 """

@@ -25,7 +25,10 @@ from enum import Enum
 from hashlib import blake2b
 from typing import TypeAlias
 
+from wire.bus import Received, Refused
 from wire.events import EventKey, encoded_key, key_of
+from wire.letters import refuse_event
+from wire.message import shown
 from wire.records import Event
 
 DIGEST_BYTES = 16
@@ -100,6 +103,14 @@ class DedupeWindow:
         """Waits until no event is open; returns False where `timeout_s` seconds were over first."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._open, timeout_s)
+
+
+def conflicting_id(received: Received[Event]) -> Refused:
+    """Returns the refusal of an event whose id another event of its source has."""
+    event = received.record
+    detail = f"event {shown(event.id)} came before with another text or key; an id is unique within its source"
+    letter = refuse_event("conflicting_id", detail, event, received.position.place)
+    return Refused(dead_letter=letter, position=received.position)
 
 
 def _name_of(key: EventKey) -> bytes:

@@ -25,16 +25,17 @@ from functools import partial
 
 import structlog
 
+from serving.batcher import Item, ItemFailure, Outcome, Unanswered, items_of
 from serving.errors import QueueClosed, Unhealthy
-from serving.item import Item, ItemFailure, Outcome, Unanswered
-from serving.kafka.dead_letters import conflicting_id, model_failure, place_of
-from serving.kafka.dedupe import Admission, DedupeWindow
+from serving.kafka.dedupe import Admission, DedupeWindow, conflicting_id
 from serving.pipeline import Pipeline
 from wire.backoff import Backoff
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
-from wire.records import Event
+from wire.letters import refuse_event
+from wire.message import shown
+from wire.records import DeadLetter, Event
 from wire.threads import BackgroundThread
 
 POLL_MS = 50
@@ -174,7 +175,7 @@ class Intake:
         for each in refused:
             self._pipeline.count(f"refused_{each.dead_letter.reason}")
             finish = partial(subscription.finish, each.position)
-            self._pipeline.outbox.send(each.dead_letter, finish, place_of(each.position))
+            self._pipeline.outbox.send(each.dead_letter, finish, each.position.place)
 
     def _admit(self, poll: Poll[Event], subscription: Subscription[Event]) -> None:
         new: list[Received[Event]] = []
@@ -182,14 +183,14 @@ class Intake:
             if self._admit_one(received, subscription):
                 new.append(received)
         dones = [partial(self._done, key_of(received.record), received.position) for received in new]
-        self._backlog += self._pipeline.items([received.record for received in new], dones)
+        self._backlog += items_of([received.record for received in new], dones, self._pipeline.encode)
 
     def _admit_one(self, received: Received[Event], subscription: Subscription[Event]) -> bool:
         """Returns whether the event is new; refuses a conflicting one, and finishes one that is answered already."""
         finish = partial(subscription.finish, received.position)
         admission = self._window.admit(received.record, finish)
         if admission is Admission.CONFLICT:
-            self._refuse([Refused(dead_letter=conflicting_id(received), position=received.position)], subscription)
+            self._refuse([conflicting_id(received)], subscription)
         elif admission is not Admission.NEW:
             self._pipeline.count("duplicates")
         if admission is Admission.ANSWERED:
@@ -222,8 +223,8 @@ class Intake:
                     return
             self._window.drop(key)
             return
-        record = model_failure(outcome, position) if isinstance(outcome, ItemFailure) else outcome
-        self._pipeline.outbox.send(record, partial(self._window.acknowledge, key), place_of(position))
+        record = _letter_of(outcome, position) if isinstance(outcome, ItemFailure) else outcome
+        self._pipeline.outbox.send(record, partial(self._window.acknowledge, key), position.place)
 
     def _drain(self) -> None:
         """Drops the items that were not submitted, and waits for the others. All come again, unless they are
@@ -238,3 +239,9 @@ class Intake:
         for waiting in (self._backlog, self._unanswered):
             while waiting:
                 self._window.drop(key_of(waiting.popleft().event))
+
+
+def _letter_of(failure: ItemFailure, position: Position) -> DeadLetter:
+    event = failure.event
+    detail = f"the model could not answer event {shown(event.id)}"
+    return refuse_event(failure.reason, detail, event, position.place)

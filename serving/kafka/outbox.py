@@ -29,10 +29,8 @@ import structlog
 
 from serving.counts import Counts
 from serving.errors import Unhealthy
-from serving.kafka.dead_letters import unsendable_letter
 from serving.kafka.http_answers import AnswerSpool, KeepResult
-from serving.kafka.linger import Linger
-from serving.kafka.sending import OutboxBounds, Sendable, Sending, SendQueue
+from serving.kafka.sending import Linger, OutboxBounds, Sendable, Sending, SendQueue, letter_instead
 from serving.kafka.spool import Mark, Spool
 from wire.bus import Publisher
 from wire.errors import WireError
@@ -229,7 +227,7 @@ class Outbox:
 
     def _failed(self, sending: Sending, error: Exception, now_s: float, *, is_immediate: bool) -> None:
         self._counts.add("send_failed")
-        letter = unsendable_letter(sending, error, source=self._name)
+        letter = letter_instead(sending, error, max_attempts=self._bounds.max_attempts, source=self._name)
         if letter is not None:
             self._counts.add("unsendable")
             message_id = shown(sending.record.message_id)

@@ -1,4 +1,6 @@
-"""Decides which record goes to the broker next: order, back-off after failures, attempts. No threads, no clock here.
+"""Decides which record goes to the broker next, and when: order, lingering, back-off after failures, attempts.
+
+No threads and no clock here.
 
     put --> [waiting] --next--> in flight --succeeded--> gone
                ^                   |
@@ -26,6 +28,8 @@ from typing import TypeAlias
 import msgspec
 
 from wire.backoff import Backoff
+from wire.errors import SendFailed
+from wire.letters import unsendable
 from wire.message import Place
 from wire.records import Answer, DeadLetter
 
@@ -37,11 +41,13 @@ MAX_ATTEMPTS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboxBounds:
-    """The bounds of the unacknowledged records in memory, and the back-off after failures."""
+    """The bounds of the unacknowledged records in memory, of the attempts to send one, and the back-off after
+    failures."""
 
     max_items: int
     max_bytes: int
     backoff: Backoff
+    max_attempts: int = MAX_ATTEMPTS
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +185,57 @@ class SendQueue:
 
     def _is_stalled(self, now_s: float) -> bool:
         return self._num_in_flight > 0 and now_s - max(self._acknowledged_s, self._idle_s) > STALL_S
+
+
+class Linger:
+    """The time until which waiting records linger, on the monotonic clock: others may join them meanwhile.
+
+    It is not thread-safe: its owner guards it.
+
+    >>> linger = Linger()
+    >>> linger.shorten(0.05, now_s=1.0), linger.shorten(0.05, now_s=1.01), linger.shorten(0.0, now_s=1.02)
+    (True, False, True)
+    >>> linger.is_over(1.01), linger.is_over(1.02)
+    (False, True)
+    """
+
+    def __init__(self) -> None:
+        self._end_s = math.inf
+
+    def is_over(self, now_s: float) -> bool:
+        return now_s >= self._end_s
+
+    def rest_s(self, now_s: float) -> float:
+        """Seconds until it is over; infinite while nothing waits."""
+        return self._end_s - now_s
+
+    def shorten(self, linger_s: float, *, now_s: float) -> bool:
+        """Ends within `linger_s` seconds from now. Returns whether the sender must be woken to notice that."""
+        will_wake = now_s < self._end_s <= now_s + linger_s
+        if will_wake:
+            return False
+        self._end_s = min(self._end_s, now_s + linger_s)
+        return True
+
+    def end(self, now_s: float) -> None:
+        """Ends now."""
+        self._end_s = min(self._end_s, now_s)
+
+    def restart(self) -> None:
+        """Nothing waits any more."""
+        self._end_s = math.inf
+
+
+def letter_instead(sending: Sending, error: Exception, *, max_attempts: int, source: str) -> DeadLetter | None:
+    """Returns the letter that goes in the place of a record that can never be sent; None where the record goes again.
+
+    A letter that is already as small as it can be goes again, too.
+    """
+    is_permanent = isinstance(error, SendFailed) and error.is_permanent
+    if not is_permanent and sending.attempts < max_attempts:
+        return None
+    short = unsendable(sending.record, SendFailed(str(error)), sending.place, source=source)
+    return short if short != sending.record else None
 
 
 def resident_bytes(record: Sendable) -> int:

@@ -4,9 +4,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item, Outcome
 from serving.engine import Engine
-from serving.item import Item, Outcome
 from serving.weights.active import ActiveVersions
 from tests.serving.versions import tokenizer
 from wire.records import Answer, Event

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.http.api import make_app
 from serving.http.listener import Listener
-from serving.item import Item
 from serving.replica import Replica
 from tests.serving.pipelines import engine_of, queue_of
 from tests.serving.versions import TinyPublisher

@@ -4,14 +4,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Encode, Item
 from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.item import Item
 from serving.kafka.outbox import Outbox
 from serving.kafka.sending import OutboxBounds
-from serving.pipeline import Encode, Pipeline
+from serving.pipeline import Pipeline
 from serving.predict import Predict, predict_many
 from tests.serving.versions import RECEIPTS
 from wire.backoff import Backoff

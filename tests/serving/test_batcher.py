@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving.batcher import Batch, BatchQueue, QueueState, num_fitting
+from serving.batcher import Batch, BatchQueue, QueueState, items_of, num_fitting
 from serving.errors import QueueClosed, QueueFull
+from serving.pipeline import encoding
+from tests.serving.versions import tokenizer
+from wire.records import MAX_TEXT_CHARS, Event
 
 
 @dataclass(frozen=True)
@@ -167,3 +170,13 @@ def test_many_producers_lose_nothing() -> None:
     for producer in producers:
         producer.join()
     assert (count, len(queue)) == (2_000, 0)
+
+
+def test_nothing_longer_waits_than_an_answer_carries_back() -> None:
+    """B12: texts of 1 MiB waited in full, and were truncated only for their tokens."""
+    events = [Event(id="long", text="word " * 200_000), Event(id="short", text="hello")]
+    long, short = items_of(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16))
+    assert long.event.text == events[0].text[:MAX_TEXT_CHARS]
+    assert short.event is events[1]
+    assert [item.num_tokens for item in (long, short)] == [16, 3]
+    assert long.num_bytes < 2 * MAX_TEXT_CHARS

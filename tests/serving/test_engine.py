@@ -3,10 +3,9 @@
 import threading
 from dataclasses import replace
 
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item, ItemFailure
 from serving.counts import Counts
 from serving.engine import Engine
-from serving.item import Item, ItemFailure
 from serving.swap_stalls import StallReport
 from serving.weights.active import ActiveVersions, LatencyTable, Version
 from tests.serving.callers import Caller, answered, running

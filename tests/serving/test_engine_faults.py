@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.errors import Unhealthy
-from serving.item import Item, ItemFailure, Outcome, Unanswered
 from tests.serving.callers import Caller, answered, running
 from tests.serving.pipelines import PREDICT, engine_of
 from tests.serving.versions import live_of

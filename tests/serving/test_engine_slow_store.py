@@ -13,9 +13,8 @@ from bench.chaos.servers import redis_argv
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
 from services.local import tether
 from services.local.logfile import RotatingLog
-from serving.batcher import BatchQueue
+from serving.batcher import BatchQueue, Item
 from serving.engine import Engine
-from serving.item import Item
 from tests.serving.callers import Caller, running
 from tests.serving.versions import TinyPublisher
 from tests.serving.weights.swaps import served, swap_of

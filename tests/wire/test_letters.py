@@ -23,6 +23,7 @@ from wire.letters import (
     MAX_PAYLOAD_BYTES,
     MAX_SHORT_PAYLOAD_BYTES,
     refuse,
+    refuse_event,
     unsendable,
 )
 from wire.message import Message
@@ -175,3 +176,17 @@ def test_anything_is_a_record_or_a_letter_that_can_be_sent(
         assert from_message(type(record), to_message(record), PLACE) == record
     short = unsendable(record, TOO_LARGE, PLACE, source="replica-1")
     assert size_of(short) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
+
+
+def test_an_event_that_gets_no_answer_is_the_payload_of_its_letter() -> None:
+    event = Event(id="a", text="hello", key="k", source="shop", time_ms=5)
+    letter = refuse_event("model_failed", "x" * 2 * MAX_DETAIL_CHARS, event, PLACE)
+    assert (letter.reason, letter.topic, letter.partition, letter.offset) == (
+        "model_failed",
+        PLACE.topic,
+        PLACE.partition,
+        PLACE.offset,
+    )
+    assert (letter.source, letter.time_ms) == ("shop", 5)
+    assert json.loads(letter.payload)["text"] == "hello"
+    assert len(letter.detail) <= MAX_DETAIL_CHARS

@@ -2,12 +2,12 @@
 
 import threading
 import time
-
-import pytest
+from collections.abc import Callable
+from dataclasses import replace
 
 from serving.counts import Counts
 from serving.kafka.outbox import LINGER_S, Outbox
-from tests.serving.kafka.fake_broker import PLACE, FakeBroker, OnAck, refusal
+from tests.serving.kafka.fake_broker import BOUNDS, PLACE, FakeBroker, OnAck, refusal
 from tests.waiting import eventually
 from tests.wire.samples import answer_to
 from wire.errors import BusUnavailable, SendFailed
@@ -105,10 +105,10 @@ def test_a_letter_that_is_too_large_is_cut(outbox: Outbox, fake_broker: FakeBrok
 
 
 def test_a_record_that_always_fails_alone_becomes_a_letter(
-    outbox: Outbox, fake_broker: FakeBroker, counts: Counts, monkeypatch: pytest.MonkeyPatch
+    make_outbox: Callable[..., Outbox], fake_broker: FakeBroker, counts: Counts
 ) -> None:
     """B4: attempts are counted, so that no record is tried for ever while others are accepted."""
-    monkeypatch.setattr("serving.kafka.dead_letters.MAX_ATTEMPTS", 3)
+    outbox = make_outbox(replace(BOUNDS, max_attempts=3))
     fake_broker.says = lambda record: SendFailed("strange") if record.message_id == "strange" else None
     acknowledged: list[str] = []
     outbox.start()

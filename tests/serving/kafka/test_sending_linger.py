@@ -2,7 +2,7 @@
 
 import math
 
-from serving.kafka.linger import Linger
+from serving.kafka.sending import Linger
 
 
 def test_while_nothing_waits_it_is_never_over() -> None:
