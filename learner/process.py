@@ -18,6 +18,7 @@ import torch
 from learner.config import LearnerConfig
 from learner.failpoints import failpoint
 from learner.labels.consumer import CLOSE_S, Consumer, ReadState
+from learner.labels.late_labels import AnswerFinder
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.patience import patiently
@@ -190,4 +191,5 @@ def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threa
         levels=lambda: learner.join.levels,
         wait=lambda: stop.wait(1e-3 * config.retry_backoff_ms),
         on_truncated=learner.forget_read_first,
+        finder=AnswerFinder(bus, learner.join.late, learner.trust, is_erased=learner.erased.holds),
     )

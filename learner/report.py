@@ -84,6 +84,7 @@ def _alarms(learner: Learner) -> tuple[str, ...]:
 
 def _counts(learner: Learner) -> dict[str, int]:
     counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
+    counts |= learner.join.late.counts
     return counts | {
         "parked": learner.join.num_parked,
         "flip_alarms": learner.trust.flips.num_raised,

@@ -4,6 +4,7 @@
     Feedback --> refusal: "", missing, forged, expired    learner and rollout, before a label has any effect
     receipt  --> verdicts_of                           the judge, once the receipt is known to be ours
     Feedback <-- approved (by an operator)             for a quarantined label that is right
+    Feedback <-- with_answer  learner, for a late label whose answer it has found again;  has_answer: whether it did
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
     verdicts = <arm>:<version that answered>:<version>-<hash of the label that it names>:...    numbers hexadecimal
@@ -33,7 +34,7 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.records import ArmName, Feedback
+from wire.records import Answer, ArmName, Feedback
 
 MAC_BYTES: Final = 16
 MAX_VERDICTS: Final = 8
@@ -68,6 +69,7 @@ class Receipts:
             raise ValueError("receipts need a signing key")
         self._receipt_key = derived(signing_key, b"lifelong receipt v1")
         self._approval_key = derived(signing_key, b"lifelong approval v1")
+        self._answer_key = derived(signing_key, b"lifelong answer v1")
 
     def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts) -> str:
         """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none).
@@ -81,6 +83,17 @@ class Receipts:
     def approved(self, feedback: Feedback) -> Feedback:
         """Returns the label with an operator's approval: it needs no receipt, and no limit and no alarm holds it."""
         return msgspec.structs.replace(feedback, approval=self._approval_of(feedback))
+
+    def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
+        """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
+        found = msgspec.structs.replace(
+            feedback, key=answer.key, event_source=answer.source, text=answer.text, answered=answer.label
+        )
+        return msgspec.structs.replace(found, proof=self._answer_proof_of(found))
+
+    def has_answer(self, feedback: Feedback) -> bool:
+        """Whether the text of the label is that of its answer, as `with_answer` has proved."""
+        return bool(feedback.proof) and _is_same(feedback.proof, self._answer_proof_of(feedback))
 
     def refusal(self, feedback: Feedback, *, is_required: bool, max_age_ms: float) -> str:
         """Returns why the label is refused, one of FORGED, EXPIRED and MISSING; "" where it is accepted."""
@@ -111,6 +124,11 @@ class Receipts:
         event_source = () if feedback.event_source is None else (feedback.event_source,)
         text = ("text", feedback.text) if feedback.text else ()
         return _mac(self._approval_key, *fields, *event_source, *text)
+
+    def _answer_proof_of(self, feedback: Feedback) -> str:
+        event = (feedback.event_id, feedback.event_source or "", feedback.key, feedback.receipt)
+        answered = () if feedback.answered is None else (feedback.answered,)
+        return _mac(self._answer_key, *event, feedback.text, *answered)
 
 
 def derived(signing_key: bytes, purpose: bytes) -> bytes:

@@ -5,6 +5,7 @@
     sample          the joined sample, and the part of an answer that waits for it
     trust           whether a label is trusted; flip_detector finds label flips, by CUSUM charts (cusum)
     outcomes        counts what became of the labels
+    late_labels     finds the text of an answer that waits no longer in its topic, so that its label is learnt
     letters         dead letters and quarantined labels, sent at least once
     classes         which classes have a row of the head
     prequential     accuracy of the served answers; drift detects that it falls, or that texts change

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from learner.labels.flow import FlowControl, Levels, Times, Topic, Unread
+from learner.labels.late_labels import AnswerFinder
 from learner.labels.letters import Letters, LetterSender
 from wire.bus import Bus, Followed, Follower, Received, partition_name
 from wire.errors import BusUnavailable, LogTruncated, WireError
@@ -45,7 +46,8 @@ class ReadState:
 class Consumer:
     """Follows the topics, and follows them anew after an error.
 
-    `levels` says how full the windows are that the records go to; `wait` pauses after a failure.
+    `levels` says how full the windows are that the records go to; `wait` pauses after a failure. `finder` looks for the
+    answers of late labels; without one nobody does.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Consumer:
         levels: Callable[[], Levels],
         wait: Callable[[], object],
         on_truncated: Callable[[], None],
+        finder: AnswerFinder | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
@@ -65,6 +68,7 @@ class Consumer:
         self._counts = state.counts
         self._wait = wait
         self._on_truncated = on_truncated
+        self._finder = finder
         self._clock_s = clock_s
         self._follower: Follower | None = None
         self._flow = FlowControl()
@@ -77,10 +81,12 @@ class Consumer:
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
 
-        Returns [] while the broker is away, and while the letters are full. Raises LearnerError where nobody sends
-        them.
+        Returns [] while the broker is away, and while the letters or the late labels are full. Raises LearnerError
+        where nobody sends the letters, or looks for the answers.
         """
         self._sender.check()
+        if self._finder is not None:
+            self._finder.check()
         if not self._fetched:
             self._fetch(timeout_ms)
         records: list[Answer | Feedback] = []
@@ -107,12 +113,14 @@ class Consumer:
         return self._bus.end_offsets(Answer, Feedback)
 
     def close(self) -> None:
-        """Waits at most CLOSE_S seconds for the letters to be acknowledged."""
+        """Ends the search for answers, and waits at most CLOSE_S seconds for the letters to be acknowledged."""
+        if self._finder is not None:
+            self._finder.close()
         self._sender.close(CLOSE_S)
 
     def _fetch(self, timeout_ms: int) -> None:
-        if self._letters.is_full:
-            self._counts["polls_behind_letters"] += 1
+        if reason := self._full():
+            self._counts[f"polls_behind_{reason}"] += 1
             self._wait()
             return
         try:
@@ -129,6 +137,12 @@ class Consumer:
         self._ends = followed.offsets
         self.logs = dict(followed.logs)
         self._flow.on_read(_last_times(followed.received), self._clock_s())
+
+    def _full(self) -> str:
+        """Returns what is so full that no more may be read: "letters", "late_labels", or ""."""
+        if self._letters.is_full:
+            return "letters"
+        return "late_labels" if self._finder is not None and self._finder.is_full else ""
 
     def _poll(self, timeout_ms: int) -> Followed:
         if self._follower is None:

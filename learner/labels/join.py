@@ -11,7 +11,8 @@ event is a source and an id, but a label may name less; `wire.events` says which
 ambiguous in two cases: it matches several answers, or it matches one by its id alone while another event of that id was
 labelled before.
 
-Each label has exactly one outcome: matched, late (its answer has left the window), duplicate (its event was labelled
+Each label has exactly one outcome: matched, late (its answer has left the window, and is looked for in the topic by
+`learner.labels.late_labels`), duplicate (its event was labelled
 before), correction (the same, but approved: it replaces the first label), orphan (no answer came while it was parked),
 refused (by itself) or quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was
 parked. A label that is quarantined leaves its answer waiting for a better one. An event that is answered again keeps
@@ -31,6 +32,7 @@ import msgspec
 from learner.config import LearnerConfig
 from learner.labels.flow import Levels
 from learner.labels.join_state import JoinState
+from learner.labels.late_labels import LateLabels, is_before
 from learner.labels.outcomes import LabelOutcomes, Unmatched
 from learner.labels.sample import Sample, Waiting, is_in_holdout, make_quarantined, make_sample
 from learner.labels.trust import LabelTrust
@@ -50,6 +52,7 @@ class Join:
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
         self._holdout_share = config.holdout_share
         self._trust = trust
+        self.late = LateLabels(state.late if state else ())
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
         self._labelled = RecentHashes(num_aliases, state.labelled if state else ())
@@ -87,7 +90,7 @@ class Join:
         for answer in answers:
             self._pending.remove(answer)
             self._remember_erased(answer)
-        return len(answers) + len(labels)
+        return len(answers) + len(labels) + self.late.erase(is_erased)
 
     def skip(self, answer: Answer) -> None:
         """Drops an answer that must not be known: its label is late."""
@@ -121,6 +124,7 @@ class Join:
             labelled=self._labelled.export(),
             expired=self._expired.export(),
             erased=self._erased.export(),
+            late=self.late.export(),
             counts=dict(self.counts),
             ends=self._outcomes.export(),
         )
@@ -151,20 +155,20 @@ class Join:
         self.counts["labels"] += 1
         if reason := self._trust.refusal(feedback):
             self._outcomes.add(f"refused_{reason}")
-            self._quarantine(reason, feedback)
+            self._quarantined.append(make_quarantined(reason, feedback))
             return None
         answer_or_reason = self._find_answer(feedback)
-        if answer_or_reason in (Unmatched.WAIT, Unmatched.LATE) and self._may_take_text(feedback):
+        is_unanswered = (
+            answer_or_reason in (Unmatched.WAIT, Unmatched.LATE) and lookup_alias(feedback) not in self._erased
+        )
+        if is_unanswered and self._trust.takes_text(feedback):
             self.counts["with_text"] += 1
-            return self._join(Waiting.from_label(feedback), feedback)
+            event = Waiting.from_label(feedback, is_proved=self._trust.has_answer(feedback))
+            return self._join(event, feedback)
         if answer_or_reason is Unmatched.WAIT:
             self._park(feedback)
             return None
         return self._finish_label(feedback, answer_or_reason)
-
-    def _may_take_text(self, feedback: Feedback) -> bool:
-        """Whether the label makes a sample without an answer."""
-        return self._trust.takes_text(feedback) and lookup_alias(feedback) not in self._erased
 
     def _find_answer(self, feedback: Feedback) -> Waiting | Unmatched:
         """Returns the answer that the label is joined with, or why there is none."""
@@ -177,7 +181,10 @@ class Join:
             return Unmatched.AMBIGUOUS
         if is_labelled:
             return self._repeated(feedback)
-        return Unmatched.LATE if alias in self._expired or alias in self._erased else Unmatched.WAIT
+        has_left = (
+            alias in self._expired or alias in self._erased or is_before(feedback, next(iter(self._pending), None))
+        )
+        return Unmatched.LATE if has_left else Unmatched.WAIT
 
     def _repeated(self, feedback: Feedback) -> Unmatched:
         """Returns what becomes of a label whose event was labelled before. A correction must name the event wholly."""
@@ -190,8 +197,10 @@ class Join:
         if isinstance(answer_or_reason, Waiting):
             return self._join(answer_or_reason, feedback)
         self._outcomes.add(answer_or_reason.value)
+        if answer_or_reason is Unmatched.LATE:
+            self.late.add(feedback)
         if answer_or_reason is Unmatched.AMBIGUOUS:
-            self._quarantine(AMBIGUOUS, feedback)
+            self._quarantined.append(make_quarantined(AMBIGUOUS, feedback))
         if answer_or_reason is Unmatched.CORRECTION:
             sample = make_sample(Waiting.from_label(feedback), feedback, holdout_share=self._holdout_share)
             return msgspec.structs.replace(sample, is_correction=True)
@@ -199,14 +208,15 @@ class Join:
 
     def _park(self, feedback: Feedback) -> None:
         """Parks a label. It is a duplicate where a parked one names the event by the same source and receipt."""
-        feedback = msgspec.structs.replace(feedback, text="")  # it may be long, and is not believed
+        feedback = msgspec.structs.replace(feedback, text="", proof="")  # it may be long, and is not believed
         parked = [(label.event_source, label.receipt) for label in self._parked.of(feedback.event_id)]
         if (feedback.event_source, feedback.receipt) in parked:
             self._outcomes.add(Unmatched.DUPLICATE.value)
             return
         self.counts[Unmatched.WAIT.value] += 1
-        for _ in self._parked.add(feedback):
+        for orphan in self._parked.add(feedback):
             self._outcomes.add(Unmatched.ORPHAN.value)
+            self.late.add(orphan)
 
     def _match_parked(self, event_id: str) -> Sample | None:
         """Tries the parked labels of an event again, after an answer or its erasure; returns the last sample."""
@@ -222,7 +232,7 @@ class Join:
         sample = make_sample(answer, feedback, holdout_share=self._holdout_share)
         if reason := self._trust.hold(sample):
             self._outcomes.add(f"quarantined_{reason}")
-            self._quarantine(reason, feedback, answer)
+            self._quarantined.append(make_quarantined(reason, feedback, answer))
             return None
         self._outcomes.add("matched")
         if sample.is_answered:
@@ -239,9 +249,6 @@ class Join:
         self.counts["answers_erased"] += 1
         _remember(answer, self._erased)
         self._match_parked(answer.event_id)
-
-    def _quarantine(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> None:
-        self._quarantined.append(make_quarantined(reason, feedback, answer))
 
 
 def _remember(answer: Waiting, memory: RecentHashes) -> None:

@@ -10,7 +10,7 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
     """Holds everything that a `Join` knows, in window order.
 
     `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled`, `expired` and `erased` are hashes of
-    aliases; `ends` has the last outcomes.
+    aliases; `ends` has the last outcomes; `late` the labels whose answers are looked for.
     """
 
     pending: msgspec.Raw
@@ -20,6 +20,7 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     ends: list[str] = []
     erased: list[int] = []
+    late: list[Feedback] = []
 
     @property
     def answers(self) -> list[Waiting]:

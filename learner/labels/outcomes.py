@@ -28,7 +28,7 @@ class Unmatched(Enum):
 
 
 ADVICE: Final = {
-    Unmatched.LATE: "came when their answer waited no longer: raise learner.pending_bytes",
+    Unmatched.LATE: "came when their answer waited no longer, and are looked for: raise learner.pending_bytes",
     Unmatched.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
 }
 """What the alarm says of labels with these outcomes, and what to do about them."""

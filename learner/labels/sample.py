@@ -19,7 +19,7 @@ HOLDOUT_SEED: Final = 0x6865_6C64
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """Holds a text and its true label. `subject` is the event's key.
 
-    Where the text came with the label, no answer is known: `arm` is "", and nothing is scored. A correction replaces
+    Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
     what was learnt of its event: its `text` is that of the label, or "".
 
     A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
@@ -44,9 +44,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> EventKey:
         return (self.event_source, self.event_id)
 
-    def about(self, text: str, subject: str, time_ms: int) -> "Sample":
-        """Returns this label as that of `text`, which is about `subject` and was answered at `time_ms`."""
-        return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
+    def about(self, text: str, subject: str) -> "Sample":
+        """Returns this label as that of `text`, which is about `subject`."""
+        return msgspec.structs.replace(self, text=text, subject=subject)
 
     @property
     def is_answered(self) -> bool:
@@ -88,11 +88,12 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         )
 
     @classmethod
-    def from_label(cls, feedback: Feedback) -> "Waiting":
-        """Returns the event of a label that carries its text, without an answer."""
+    def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
+        """Returns the event of a label that carries its text. Its answer counts only where it `is_proved`."""
         source = feedback.event_source if feedback.event_source is not None else ""
         text = feedback.text[:MAX_TEXT_CHARS]
-        return cls(feedback.event_id, text, None, "", 0, feedback.key, feedback.time_ms, source)
+        answered = feedback.answered if is_proved else None
+        return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
 
     @property
     def entity(self) -> str:

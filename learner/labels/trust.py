@@ -14,7 +14,7 @@ from learner.config import LearnerConfig
 from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.labels.sample import Sample
 from wire.receipts import Receipts
-from wire.records import Feedback
+from wire.records import Answer, Feedback
 from wire.sources import MAX_NAME_CHARS, Rates, Shares, SourcesState
 
 log = structlog.get_logger("learner")
@@ -48,7 +48,7 @@ class LabelTrust:
             window=config.source_window,
             recent=state.sources.recent if state else None,
         )
-        self.flips = FlipDetector(state.flips if state else None, num_sources=config.change_sources)
+        self.flips = FlipDetector(state.flips if state else None)
 
     def refusal(self, feedback: Feedback) -> str:
         """Returns why the label is refused, whatever it is the label of; "" where it is not."""
@@ -67,10 +67,23 @@ class LabelTrust:
     def takes_text(self, feedback: Feedback) -> bool:
         """Whether the text that a label carries is believed.
 
-        A receipt proves the answer and not this text, so where receipts are required an operator must approve it.
+        A receipt proves the answer and not this text. So where receipts are required, an operator must approve it, or
+        we have found it ourselves.
         """
+        if not feedback.text.strip():
+            return False
         is_required = self._receipts is not None and self._config.require_receipts
-        return bool(feedback.text.strip()) and (not is_required or bool(feedback.approval))
+        return not is_required or bool(feedback.approval) or self.has_answer(feedback)
+
+    def has_answer(self, feedback: Feedback) -> bool:
+        """Whether the label has the text and the label of its answer, which we have found again."""
+        return self._receipts is not None and self._receipts.has_answer(feedback)
+
+    def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
+        """Returns a label with the text of its answer, which was found again."""
+        if self._receipts is None:
+            raise ValueError("nothing can be proved without a key")
+        return self._receipts.with_answer(feedback, answer)
 
     def may_correct(self, feedback: Feedback) -> bool:
         """Whether the label may replace an earlier one of its event: an operator has approved it."""

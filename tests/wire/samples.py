@@ -39,6 +39,8 @@ SAMPLES: tuple[TopicRecord, ...] = (
         approval="ffeeddccbbaa99887766554433221100",
         event_source="shop",
         text="My card d\u00e9clined",
+        answered="refund",
+        proof="0123456789abcdef0123456789abcdef",
     ),
     Quarantined(
         reason="flip",

@@ -44,7 +44,8 @@ OLD_FIELDS: dict[type, dict[str, Any]] = {  # the value as version 1 was first w
     },
 }
 
-BEFORE_TEXT: dict[str, Any] = {"text": ""}
+BEFORE_PROOF: dict[str, Any] = {"answered": None, "proof": ""}
+BEFORE_TEXT: dict[str, Any] = {"text": "", **BEFORE_PROOF}
 BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
 BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_receipts": {
@@ -53,6 +54,7 @@ BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     },
     "before_event_source": {Feedback: BEFORE_EVENT_SOURCE | BEFORE_TEXT, Quarantined: BEFORE_EVENT_SOURCE},
     "before_text": {Feedback: BEFORE_TEXT},
+    "before_proof": {Feedback: BEFORE_PROOF},
 }
 """Defaults of the fields that a message of an earlier program does not have: receipts, and what labels carry since."""
 

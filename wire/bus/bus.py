@@ -12,7 +12,7 @@ from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 from wire.bus import topics
 from wire.bus.client import Client, ProducerClient
 from wire.bus.client_errors import mapped
-from wire.bus.end_offsets import fetched_ends
+from wire.bus.end_offsets import fetched_ends, offsets_at
 from wire.bus.follower import Follower
 from wire.bus.publisher import Publisher, patch_abort_errors, patch_id_renewal
 from wire.bus.reading import by_name, partitions_of
@@ -121,6 +121,23 @@ class Bus:
             with mapped(self._config.bootstrap_servers):
                 partitions = partitions_of(consumer, topic_names)
                 return by_name(fetched_ends(consumer, partitions, timeout_s=1e-3 * self._config.request_timeout_ms))
+        finally:
+            consumer.close()
+
+    def offsets_at(self, record_type: type[TopicRecord], time_ms: int) -> dict[str, int]:
+        """Returns the offset of the first record that was logged at `time_ms` or later, by `topic/partition`.
+
+        For a partition without such a record it is the offset of the next one.
+        """
+        consumer = self._consumer(group_id=None, auto_offset_reset="none")
+        try:
+            with mapped(self._config.bootstrap_servers):
+                partitions = partitions_of(consumer, [topic_name(self._config.prefix, record_type)])
+                offsets = offsets_at(consumer, partitions, time_ms)
+                if missing := [each for each in partitions if each not in offsets]:
+                    timeout_s = 1e-3 * self._config.request_timeout_ms
+                    offsets |= fetched_ends(consumer, missing, timeout_s=timeout_s)
+                return by_name(offsets)
         finally:
             consumer.close()
 

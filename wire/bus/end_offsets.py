@@ -1,4 +1,4 @@
-"""The end offsets of partitions: the offset that the next record of each will get.
+"""The end offsets of partitions, the offset that the next record of each will get, and the offsets at a time.
 
 There are two sources, and the larger value is right. The ListOffsets request is exact on Apache Kafka, but Tansu 0.6
 answers with the start of the last batch plus one. The high watermark in every fetch is right on both, but known only
@@ -28,3 +28,12 @@ def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) 
         if high_watermark is not None:
             ends[partition] = max(high_watermark, ends[partition])
     return ends
+
+
+def offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int) -> dict[Any, int]:
+    """Returns the offset of the first record logged at `time_ms` or later, without partitions that have none.
+
+    Of these Kafka says that it has none, and Tansu answers with the first offset and a time that is too early.
+    """
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, max(time_ms, 0)))
+    return {each: place.offset for each, place in found.items() if place is not None and place.timestamp >= time_ms}

@@ -78,7 +78,9 @@ class Feedback(Record, frozen=True, kw_only=True):
     `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. `wire.events` joins
     the label with its answer. `approval` is made by an operator who releases a quarantined label. `wire.receipts`
     checks receipts and approvals. `text` is the event's text: with it no answer is needed, so labels of any age and
-    labelled history can be learnt. Where the answer waits, its own text counts.
+    labelled history can be learnt. Where the answer waits, its own text counts. `answered` and `proof` are set by the
+    learner alone, which has found the answer again for a late label: the label that was answered, and its own code over
+    it and the text.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -93,10 +95,13 @@ class Feedback(Record, frozen=True, kw_only=True):
     approval: str = ""
     event_source: str | None = None
     text: str = ""
+    answered: str | None = None
+    proof: str = ""
 
     @property
     def message_id(self) -> str:
-        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}"
+        found = "/found" if self.proof else ""  # the label itself is another message
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}"
 
     @property
     def answered_entity(self) -> str:

@@ -15,11 +15,16 @@ RECEIPTS = Receipts(b"a key for tests")
 
 
 def make_join(
-    state: JoinState | None = None, trust: LabelTrust | None = None, *, pending: int = 4, parked: int = 3
+    state: JoinState | None = None,
+    trust: LabelTrust | None = None,
+    *,
+    pending: int = 4,
+    parked: int = 3,
+    remembered: int = 50,
 ) -> Join:
-    """Returns a join whose windows hold so many small answers and labels."""
-    bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 130)}
-    config = LearnerConfig(holdout_share=0.0, remembered_ids=50, **bounds)  # type: ignore[arg-type]
+    """Returns a join whose windows hold so many small answers and labels, and which remembers so many events."""
+    bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 155)}
+    config = LearnerConfig(holdout_share=0.0, remembered_ids=remembered, **bounds)  # type: ignore[arg-type]
     return Join(config, trust or make_trust(), state=state)
 
 

@@ -98,7 +98,10 @@ def test_labels_that_come_to_nothing_are_an_alarm() -> None:
     assert join.alarms() == []
     join.match([answer("newer"), label("new"), *(label(f"nobody's {number}") for number in range(8))])
     late, orphan = make_join(join.export()).alarms()
-    assert late == ("1.9% of the last 106 labels came when their answer waited no longer: raise learner.pending_bytes")
+    assert late == (
+        "1.9% of the last 106 labels came when their answer waited no longer, and are looked for:"
+        " raise learner.pending_bytes"
+    )
     assert orphan.startswith("4.7% of the last 106 labels waited for an answer that did not come")
 
 
