@@ -18,6 +18,9 @@ def refusal(*, payload: bytes = b"") -> DeadLetter:
     return DeadLetter(reason="empty", detail="no value", topic="t", partition=0, offset=1, payload=payload)
 
 
+LATE_S = 0.02
+"""Time after which a record fails."""
+
 OnAck = Callable[[Exception | None], None]
 
 
@@ -25,7 +28,7 @@ class FakeBroker:
     """A fake publisher: `says` returns the error of a record, None where it is accepted.
 
     BusUnavailable is raised at once, as by a client that cannot accept the record. Other errors come late, in place of
-    the acknowledgement, as those of a real client do.
+    the acknowledgement. tests/wire/bus/test_publisher_contract.py holds that a real publisher does the same.
     """
 
     def __init__(self) -> None:
@@ -33,6 +36,7 @@ class FakeBroker:
         self.num_tried = 0
         self.says: Callable[[TopicRecord], WireError | None] = lambda record: None
         self.hold: list[OnAck] | None = None  # acknowledgements that the test gives
+        self._reports: list[threading.Timer] = []
 
     def open(self) -> "FakeBroker":
         return self
@@ -46,12 +50,14 @@ class FakeBroker:
             self.sent.append((record, time.monotonic()))
         if self.hold is not None:
             self.hold.append(on_ack)
-        elif error is None:
-            on_ack(None)
-        else:
-            threading.Timer(0.02, on_ack, [error]).start()
+            return
+        report = threading.Timer(LATE_S if error else 0.0, on_ack, [error])
+        self._reports.append(report)
+        report.start()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        for report in self._reports:
+            report.join()
 
     @property
     def names(self) -> list[str]:
