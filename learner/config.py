@@ -111,6 +111,10 @@ class LearnerConfig:
     ridge: Annotated[float, Gt(0), Le(1_000)] = 0.01
     """Ridge penalty as a share of the mean diagonal of the feature sums of 30,000 samples or more."""
 
+    recent_labels: Annotated[int, Ge(0), Le(64)] = 8
+    """Number of newest labels of a class whose mean is compared with that of all its labels: where it names texts
+    better, the class means something else now. 0: concepts do not change. At most 16,384 of all classes are held."""
+
     trainable_layers: Annotated[int, Ge(0), Le(1_000)] = 2
     """Number of top blocks of the encoder that slow rounds train. 0: the encoder is frozen."""
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500

@@ -2,6 +2,7 @@
 
     samples --row?--> fast head, replay memory, fresh --begin--> slow round --step--> adopted or dropped
             --holdout?--> holdout ------------------------------------------------------^
+            --means of newest labels better?--> concept_changes --> the class restarts, in all memories
 
 A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
 beside what is known now (`learner.state.persistence`), and its version made again, while the learner stays as it is.
@@ -15,12 +16,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 from torch import Tensor
 
+from learner import unlearning
 from learner.config import LearnerConfig
-from learner.fast.fast_head import FastHead
+from learner.fast.concept_changes import ConceptChanges, trials
+from learner.fast.fast_head import RELEARN_BATCH, FastHead
 from learner.labels.classes import Classes
 from learner.labels.drift import DriftWatch
 from learner.labels.join import Join
@@ -40,9 +44,11 @@ from model.errors import NonFinite
 from model.strata import Strata
 from wire.events import encoded_key
 from wire.recent import hash_of
-from wire.records import Lineage, RoundKind
+from wire.records import ConceptChange, Lineage, RoundKind
 
 log = structlog.get_logger("learner")
+
+Learnable: TypeAlias = Sample | ConceptChange
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,27 +67,37 @@ class Knowledge:
     replay: Replay[Labelled]
     holdout: Holdout
     fresh: Replay[Labelled]
+    concept_changes: ConceptChanges
     lineage: Lineage
     temperature: float = DEFAULT
     anchor: Anchor | None = None
     round: SlowRound | None = None
 
-    def learn_many(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
-        """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others."""
+    def learn_many(self, samples: Sequence[Learnable], drift: DriftWatch) -> None:
+        """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others.
+
+        Among them stands each change of a concept, where it was found.
+        """
         admitted = list[Sample]()
         for each in samples:
-            if each.is_correction:  # what it corrects may be among the samples before it
+            if isinstance(each, ConceptChange) or each.is_correction:  # it takes out some of those before it, perhaps
                 self._learn_admitted(admitted, drift)
                 admitted = []
-            sample = self._corrected(each) if each.is_correction else each
+            if isinstance(each, ConceptChange):
+                unlearning.restart(self, each)
+                continue
+            sample = unlearning.correct(self, each) if each.is_correction else each
             if sample is None:
+                continue
+            if self.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
+                self.counts["outdated"] += 1
                 continue
             self.classes.count_label(sample.label)
             weaker = self.classes.in_the_way_of(sample)
             if weaker:  # the samples before this one count in the choice of the class that makes room
                 self._learn_admitted(admitted, drift)
                 admitted = []
-            if self.classes.has_row_for(sample) or self._make_room(sample.label, weaker):
+            if self.classes.has_row_for(sample) or unlearning.make_room(self, sample.label, weaker):
                 admitted.append(sample)
             else:
                 self.counts["over_capacity"] += 1
@@ -133,7 +149,7 @@ class Knowledge:
         `keep_alive` is called now and then: making the head anew takes seconds. The gradient steps on the texts stay.
         Rejected: training the blocks anew (minutes, and every version was made on top of them).
         """
-        is_complete = self.fast_head.ridge.num_samples == len(self.replay)
+        is_complete = self.fast_head.ridge.num_texts == len(self.replay)
         gone = [sample for sample in self.replay.samples() if holds(sample.subject)]
         memories = {"replay": self.replay, "holdout": self.holdout.samples, "fresh": self.fresh}
         removed = {name: memory.erase(holds) for name, memory in memories.items()}
@@ -182,58 +198,27 @@ class Knowledge:
         heads = [self.fast_head] if self.round is None else [self.fast_head, self.round.next_fast_head]
         return {head.served.key for head in heads}
 
-    def _make_room(self, label: str, weaker: Sequence[str]) -> bool:
-        """Gives `label` the row of the weakest class of which the memory holds all. False where there is none."""
-        ridge = self.fast_head.ridge
-        evicted = next((name for name in weaker if ridge.num_of(name) == len(self.replay.of(name))), None)
-        if evicted is not None:
-            self._evict(evicted, label)
-        return evicted is not None
-
-    def _evict(self, old: str, new: str) -> None:
-        """Takes out all that was learnt of a class, and gives its row to another."""
-        samples = self.replay.of(old)
-        if self.round is not None:
-            self.round.evict(samples, old, new)
-        self.fast_head.evict(samples, old, new)
-        for memory in (self.replay, self.fresh, self.holdout.samples):
-            memory.erase_class(old)
-        self.holdout.keep(self.encoder_keys)
-        self.counts["classes_evicted"] += 1
-        self.counts["labels_evicted"] += self.classes.evict(old)
-        self.classes.admit(new)
-        self.break_lineage("a class lost its row to another")
-        log.info("class_evicted", evicted=old, admitted=new)
-
-    def _corrected(self, correction: Sample) -> Sample | None:
-        """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
-        event = hash_of(encoded_key(correction.key))
-
-        def is_wrong(sample: Labelled) -> bool:
-            return sample.event == event and sample.label != correction.label
-
-        learnt = self.replay.take_out(is_wrong)
-        self.fresh.take_out(is_wrong)
-        self.fast_head.unlearn_many(learnt)
-        if self.round is not None:
-            self.round.learn_meanwhile([], unlearnt=learnt)
-        wrong = learnt + self.holdout.samples.take_out(is_wrong)
-        self.counts["corrected" if wrong else "corrections_without_effect"] += 1
-        if self.fast_head.ridge.num_samples > len(self.replay):
-            self.break_lineage("a label was corrected while the memory did not hold everything")
-        return correction.about(wrong[0].text, wrong[0].subject) if wrong else None
-
     def _learn_admitted(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
         holdout = [self._to_labelled(sample) for sample in samples if sample.is_in_holdout]
-        labelled = [self._to_labelled(sample) for sample in samples if not sample.is_in_holdout]
+        to_learn = [sample for sample in samples if not sample.is_in_holdout]
         self.holdout.add(holdout)
         self.counts["holdout"] += len(holdout)
-        self.counts["learnt"] += len(labelled)
+        self.counts["learnt"] += len(to_learn)
+        for first in range(0, len(to_learn), RELEARN_BATCH):
+            self._learn_batch(to_learn[first : first + RELEARN_BATCH], drift)
+
+    def _learn_batch(self, samples: Sequence[Sample], drift: DriftWatch) -> None:
+        labelled = [self._to_labelled(sample) for sample in samples]
+        sample_of = {each.event: sample for each, sample in zip(labelled, samples, strict=True)}
         if self.config.learn_names:
             known = [label for label, num in self.fast_head.ridge.num_by_class.items() if num]
             labelled = with_names(labelled, known)
         self.fast_head.admit_all(sample.label for sample in labelled)
-        drift.add_texts(self.fast_head.learn_many(labelled))
+        z_BD, phi_BR = self.fast_head.encode(labelled)
+        nearest = self.fast_head.nearest(z_BD)
+        drift.add_texts(nearest.distances_B)
+        self.concept_changes.add(trials([sample_of.get(each.event) for each in labelled], nearest))
+        self.fast_head.learn_encoded(z_BD, phi_BR, labelled)
         self.replay.add(labelled)
         self.fresh.add(labelled)
         if self.round is not None:
@@ -241,7 +226,8 @@ class Knowledge:
 
     def _to_labelled(self, sample: Sample) -> Labelled:
         event = hash_of(encoded_key(sample.key))
-        return Labelled(sample.text, sample.label, sample.subject, self.counts["rounds"], event)
+        rounds = self.counts["rounds"]
+        return Labelled(sample.text, sample.label, sample.subject, rounds, event, sample.answer_time_ms)
 
     def _end(self, done: SlowRound) -> bool:
         """Adopts the round's encoder unless it is worse than the current one on holdout samples, beyond chance."""

@@ -16,11 +16,10 @@ from pathlib import Path
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.fast.fast_head import FastHead
-from learner.knowledge import Knowledge
+from learner.knowledge import Knowledge, Learnable
 from learner.labels.join import Join
 from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
-from learner.labels.sample import Sample
 from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.holdout import Holdout
@@ -37,7 +36,7 @@ from learner.stopwatch import Pace
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from wire.receipts import Receipts
-from wire.records import Answer, Feedback, Quarantined, RoundKind, WeightManifest
+from wire.records import Answer, ConceptChange, Feedback, Quarantined, RoundKind, WeightManifest
 from wire.subjects import Subjects
 
 
@@ -79,10 +78,9 @@ class Learner:
         self.read_first: dict[str, int] = {}
         self.version = 0
         self.last_version = 0
-        self.unwritten: list[Sample] = []  # what came since it was written down last
+        self.unwritten: list[Learnable] = []  # what came since it was written down last
         self.pace = Pace()  # time per label, from the poll to the changed head
-        self.has_migrated = False
-        """Whether the state that was restored last was made under other settings."""
+        self.has_migrated = False  # whether the state that was restored last was made under other settings
 
     def learn_many(
         self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], logs: Mapping[str, str] | None = None
@@ -96,17 +94,24 @@ class Learner:
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.classes)
         self.knowledge.learn_many(samples, self.drift)
-        self.unwritten += samples
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}
+        self.unwritten += samples
         self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
 
+    def change(self, change: ConceptChange) -> None:
+        """Restarts a class whose concept has changed."""
+        self.knowledge.learn_many([change], self.drift)
+        self.unwritten.append(change)
+
     def tick(self, *, is_idle: bool = False) -> bool:
-        """Begins a unit of slow work unless one is under way, or begins the round that is due.
+        """Restarts the classes whose concept has changed; begins a unit of slow work, or the round that is due.
 
         True when a better encoder was adopted. `is_idle`: no label came for a while, so there is time to rehearse.
         """
+        for change in self.knowledge.concept_changes.found(self.offsets):
+            self.change(change)
         if not self.has_work:
             kind = self._schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
             if kind is not None:
@@ -173,10 +178,7 @@ class Learner:
         self._note_change(change)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
-        """Takes out everything about erased subjects; returns how many samples, by where they were.
-
-        `keep_alive` is called now and then: making the head anew takes seconds.
-        """
+        """Takes out everything about erased subjects; returns how many samples, by where they were. See `Knowledge`."""
         removed = self.knowledge.erase(self.erased.holds, keep_alive=keep_alive)
         removed["pending"] = self.join.erase(self.erased.holds)
         self.erased.is_due = False
@@ -242,8 +244,8 @@ class Learner:
     @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
-        num_memory = len(self.replay)
-        return not self.has_work and self._schedule.is_rested(num_memory, self.join, is_urgent=self.drift.is_urgent)
+        is_urgent = self.drift.is_urgent
+        return not self.has_work and self._schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
 
     def _note_change(self, change: OriginChange) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

@@ -178,6 +178,9 @@ class TrustConfig:
     """Most sources whose rate is remembered; the least recently seen is forgotten first (LRU)."""
     flip_alarm: bool = True
     """Whether labels are held that pile up against one class, or from one source as one class."""
+    change_sources: Annotated[int, Ge(1), Le(16)] = 3
+    """Number of sources that have to agree before a class is believed to mean something else now, and their labels are
+    no flip. A label that an operator approved counts like all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

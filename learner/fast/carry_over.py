@@ -80,7 +80,7 @@ class CarryOver:
         old_BD, old_BR = self._rest.encode(samples)
         new_BD, new_BR = self._new.encode(samples)
         self._rest.unlearn_encoded(old_BD, old_BR, labels)
-        self._new.learn_encoded(new_BD, new_BR, labels)
+        self._new.learn_encoded(new_BD, new_BR, samples)
         self._z_drift.add(old_BD, new_BD)
         self._drift.add(old_BR, new_BR)
 
@@ -108,7 +108,8 @@ class CarryOver:
             yield False
         class_CR = rest.class_CR.float() @ map_RR
         z_sums_CD = self._rest.z_sums_CD.float() @ z_map_DD
-        self._new.add_sums(RidgeSums(gram_RR.double(), class_CR.double(), rest.counts_C), z_sums_CD.double())
+        sums = RidgeSums(gram_RR.double(), class_CR.double(), rest.counts_C, rest.num_texts)
+        self._new.add_sums(sums, z_sums_CD.double())
 
 
 def _units(num_columns: int) -> list[slice]:

@@ -2,18 +2,22 @@
 
     samples --served encoder--> z --random features--> phi --> sums of the ridge head; sums of z per class
     sums --solve--> a solution --finish: blended with class means, by the counts--> weights
+    z --nearest--> class names by the means of all labels, and by those of the newest (`learner.fast.concept_changes`)
 
 All sums are exact, so that they depend neither on the order nor on the batching of the labels (`learner.fast.ridge`).
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
 from learner.fast.prototype import prototypes_of
+from learner.fast.recent_labels import RecentLabels
 from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
 from learner.memory.replay import Labelled
@@ -26,38 +30,63 @@ RELEARN_BATCH = 64
 """Number of texts that are encoded at once while a fast head is rebuilt."""
 
 
-class FastHead:
-    """Holds an encoder and the sums of everything learnt under it. `log` has what was learnt last."""
+PER_CLASS = ("class", "counts", "z", "recent_z", "recent_times")
+"""Names of the exported sums that have a row for each class."""
 
-    def __init__(self, served: ServedEncoder, *, penalty: float) -> None:
+
+class Nearest(NamedTuple):
+    """The class with the nearest mean for each text: by all labels, and by the newest labels of each class.
+
+    Distances_B, to the nearest mean of all labels, are 1 - cosine: 1 where no class has a sample.
+    """
+
+    by_all: list[str]
+    by_newest: list[str]
+    distances_B: Tensor
+
+
+class FastHead:
+    """Holds an encoder and the sums of everything learnt under it. `log` has what was learnt last.
+
+    `num_recent` labels of each class are held by themselves, too, the newest ones.
+    """
+
+    def __init__(self, served: ServedEncoder, *, penalty: float, num_recent: int = 0) -> None:
         config = served.config
         self.served = served
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
         self._penalty = penalty
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(config.label_capacity, config.d_model, dtype=torch.float64)
+        self.recent = RecentLabels(config.label_capacity, config.d_model, num_recent)
 
-    def learn_many(self, samples: Sequence[Labelled]) -> Tensor:
-        """Learns samples whose labels were admitted; returns the distance of each to the nearest class mean before.
-
-        Distances_B are 1 - cosine: 1 where no class has a sample yet.
-        """
-        if not samples:
-            return torch.empty(0)
-        return self.learn_encoded(*self.encode(samples), [sample.label for sample in samples])
+    def learn_many(self, samples: Sequence[Labelled]) -> None:
+        """Learns samples whose labels were admitted."""
+        if samples:
+            self.learn_encoded(*self.encode(samples), samples)
 
     def encode(self, samples: Sequence[Labelled]) -> tuple[Tensor, Tensor]:
         """Returns z_BD and the random features phi_BR of the samples' texts, under the encoder of this head."""
         z_BD = self.served.z_many([sample.text for sample in samples])
         return z_BD, self.served.features(z_BD)
 
-    def learn_encoded(self, z_BD: Tensor, phi_BR: Tensor, labels: Sequence[str]) -> Tensor:
+    def learn_encoded(self, z_BD: Tensor, phi_BR: Tensor, samples: Sequence[Labelled]) -> None:
         """Learns samples that were encoded; otherwise as `learn_many`."""
+        labels = [sample.label for sample in samples]
+        rows_B = self.ridge.rows_of(labels)
         self.ridge.learn_many(phi_BR, labels)
         self.log.add(phi_BR, labels)
-        distances_B = 1 - (z_BD @ self.means(self.ridge.classes).T).amax(dim=1)
-        self.z_sums_CD.index_add_(0, self.ridge.rows_of(labels), on_grid(z_BD, Z_GRID))
-        return distances_B
+        self.z_sums_CD.index_add_(0, rows_B, on_grid(z_BD, Z_GRID))
+        self.recent.add(z_BD, rows_B, [sample.time_ms for sample in samples])
+
+    def nearest(self, z_BD: Tensor) -> Nearest:
+        """Names texts by their nearest class means. There is a class."""
+        classes = self.ridge.classes
+        cosines_BC = z_BD @ self.means(classes).T
+        newest_BC = z_BD @ self.recent.means(len(classes)).T
+        by_all = [classes[row] for row in cosines_BC.argmax(dim=1).tolist()]
+        by_newest = [classes[row] for row in newest_BC.argmax(dim=1).tolist()]
+        return Nearest(by_all, by_newest if self.recent.num_recent else by_all, 1 - cosines_BC.amax(dim=1))
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
         """Learns many samples in batches, and calls `after_unit` after each batch, as this takes seconds."""
@@ -72,9 +101,28 @@ class FastHead:
 
     def unlearn_encoded(self, z_BD: Tensor, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Removes samples that were encoded; otherwise as `unlearn_many`."""
+        rows_B = self.ridge.rows_of(labels)
         self.ridge.unlearn_many(phi_BR, labels)
         self.log.end()
-        self.z_sums_CD.index_add_(0, self.ridge.rows_of(labels), -on_grid(z_BD, Z_GRID))
+        self.z_sums_CD.index_add_(0, rows_B, -on_grid(z_BD, Z_GRID))
+        self.recent.remove(z_BD, rows_B)
+
+    def restart(self, label: str, since_ms: int, held: Sequence[Labelled]) -> None:
+        """Goes on with a class as it has been since `since_ms`. Of older samples, those at hand were taken out.
+
+        `held` are its samples that may be taken out later. Where its sums hold more than these, they become those of
+        `held` and of the newest labels; the texts of the others stay in the Gram matrix, which knows no classes.
+        """
+        (row,) = self.ridge.rows_of([label]).tolist()
+        newest_ND = self.recent.keep_since(row, since_ms)
+        if self.ridge.num_of(label) == len(held):
+            return
+        held_ND, _ = self.encode(held)
+        is_held_N = (newest_ND[:, None] == held_ND[None]).all(dim=2).any(dim=1)
+        z_ND = torch.cat([held_ND, newest_ND[~is_held_N]])
+        self.ridge.restart(label, self.served.features(z_ND))
+        self.z_sums_CD[row] = on_grid(z_ND, Z_GRID).sum(dim=0)
+        self.log.end()
 
     def add_sums(self, sums: RidgeSums, z_sums_CD: Tensor) -> None:
         """Adds sums of samples that were not learnt here, rounded to the grids."""
@@ -85,6 +133,7 @@ class FastHead:
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Removes all of a class, which is `samples`, and gives its row to another class."""
         self.unlearn_many(samples)
+        self.recent.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
         self.ridge.replace(old, new)
         self.log.end()
 
@@ -116,7 +165,7 @@ class FastHead:
 
     def successor(self, served: ServedEncoder) -> "FastHead":
         """Returns an empty fast head for the next encoder, with the same rows for the same classes."""
-        empty = FastHead(served, penalty=self._penalty)
+        empty = FastHead(served, penalty=self._penalty, num_recent=self.recent.num_recent)
         empty.admit_all(self.ridge.classes)
         return empty
 
@@ -127,13 +176,14 @@ class FastHead:
         copied.log.end()
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
+        copied.recent = self.recent.copy()
         return copied
 
     def with_order(self, classes: Sequence[str]) -> "FastHead":
         """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""
         rows_C = self.ridge.rows_of(classes)
-        sums_in_order = {name: sums if name == "gram" else sums[rows_C] for name, sums in self.export().items()}
-        reordered = FastHead(self.served, penalty=self._penalty)
+        sums_in_order = {name: sums[rows_C] if name in PER_CLASS else sums for name, sums in self.export().items()}
+        reordered = FastHead(self.served, penalty=self._penalty, num_recent=self.recent.num_recent)
         reordered.restore(sums_in_order, classes)
         reordered.log = self.log  # names labels, no rows
         return reordered
@@ -145,7 +195,8 @@ class FastHead:
 
     def export(self) -> dict[str, Tensor]:
         """Returns the sums by name. The caller stores the classes beside them."""
-        return self.ridge.export() | {"z": self.z_sums_CD[: len(self.ridge.classes)].clone()}
+        num_classes = len(self.ridge.classes)
+        return self.ridge.export() | {"z": self.z_sums_CD[:num_classes].clone()} | self.recent.export(num_classes)
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Becomes the fast head whose sums and classes were exported."""
@@ -153,3 +204,4 @@ class FastHead:
         self.log.end()
         self.z_sums_CD.zero_()
         self.z_sums_CD[: len(classes)] = sums["z"]
+        self.recent.restore(sums)

@@ -36,11 +36,15 @@ FOLD_ROWS: Final = 64
 
 
 class RidgeSums(NamedTuple):
-    """Sums over samples: of products of features, and of features and samples by class. All but the counts float64."""
+    """Sums over samples: of products of features, and of features and samples by class. The first two are float64.
+
+    `num_texts` samples are in the Gram matrix: those of all classes, and those that a class has forgotten.
+    """
 
     gram_RR: Tensor
     class_CR: Tensor
     counts_C: Tensor
+    num_texts: int
 
 
 class RidgeHead:
@@ -53,6 +57,8 @@ class RidgeHead:
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
         self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(capacity, dtype=torch.int64)
+        self.num_texts = 0
+        """Number of samples in the Gram matrix: all that were learnt, also those that their class has forgotten."""
         self._unfolded: list[Tensor] = []
 
     def admit(self, label: str) -> bool:
@@ -76,6 +82,7 @@ class RidgeHead:
         rows_B = self._rows.of(labels)
         self._class_CR.index_add_(0, rows_B, phi_BR)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B))
+        self.num_texts += len(labels)
         self._unfolded.append(phi_BR)
         if sum(len(rows) for rows in self._unfolded) >= FOLD_ROWS:
             self._fold()
@@ -90,12 +97,20 @@ class RidgeHead:
         self._class_CR.index_add_(0, rows_B, phi_BR, alpha=-1)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B), alpha=-1)
         self._gram_RR.addmm_(phi_BR.T, phi_BR, alpha=-1)
+        self.num_texts -= len(labels)
+
+    def restart(self, label: str, phi_BR: Tensor) -> None:
+        """Goes on with a class as `phi_BR` alone, of what it has learnt. The Gram matrix keeps all of its texts."""
+        (row,) = self._rows.of([label]).tolist()
+        self._class_CR[row] = on_grid(phi_BR).sum(dim=0)
+        self._counts_C[row] = len(phi_BR)
 
     def add_sums(self, sums: RidgeSums) -> None:
         """Adds sums of samples that were not learnt here, rounded to the grid; rows are those of the same classes."""
         self._gram_RR += on_grid((sums.gram_RR + sums.gram_RR.T) / 2, GRID**2)
         self._class_CR += on_grid(sums.class_CR)
         self._counts_C += sums.counts_C
+        self.num_texts += sums.num_texts
 
     def equations(self) -> NormalEquations:
         """Returns what the weights follow from, as it is now: a copy, which another thread may solve.
@@ -103,7 +118,7 @@ class RidgeHead:
         It has an output for each row that there is room for, zero for a class without a sample.
         """
         self._fold()
-        penalty = ridge_penalty(self.num_samples, ridge=self._penalty)
+        penalty = ridge_penalty(self.num_texts, ridge=self._penalty)
         return NormalEquations.of(self._gram_RR, self._class_CR, penalty)
 
     def solve(self) -> Tensor:
@@ -146,7 +161,7 @@ class RidgeHead:
     def sums(self) -> RidgeSums:
         """The sums themselves, with a row for each class that there is room for."""
         self._fold()
-        return RidgeSums(self._gram_RR, self._class_CR, self._counts_C)
+        return RidgeSums(self._gram_RR, self._class_CR, self._counts_C, self.num_texts)
 
     def copy(self) -> "RidgeHead":
         """Returns a head with copies of the sums."""
@@ -168,6 +183,7 @@ class RidgeHead:
             "gram": torch.cat(lower),  # by a mask it takes four times as long, and labels wait
             "class": self._class_CR[:num_classes].clone(),
             "counts": self._counts_C[:num_classes].clone(),
+            "texts": torch.tensor([self.num_texts]),
         }
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
@@ -180,6 +196,7 @@ class RidgeHead:
         self._class_CR[: len(classes)] = sums["class"]
         self._counts_C.zero_()
         self._counts_C[: len(classes)] = sums["counts"]
+        self.num_texts = int(sums["texts"]) if "texts" in sums else self.num_samples  # older programs forgot nothing
 
     def _fold(self) -> None:
         if self._unfolded:

@@ -48,14 +48,25 @@ MEAN_TRIALS: Final = 200
 
 MAX_CONTEXTS: Final = 512
 MAX_OUTCOMES: Final = 8
+MAX_SOURCES: Final = 16
+"""The most sources that are counted of an outcome."""
 
 
 class Chart(msgspec.Struct, array_like=True):
-    """Holds one outcome in one context: its running mean, its sum, and whether it is raised."""
+    """Holds one outcome in one context: its running mean, its sum, and whether it is raised.
+
+    `sources` counts by whom the outcome came since the sum was 0.
+    """
 
     mean: float = 0.0
     sum: float = 0.0
     is_raised: bool = False
+    sources: dict[str, int] = {}
+
+    def count(self, source: str) -> None:
+        """Counts the outcome once more, as from `source`."""
+        if source in self.sources or len(self.sources) < MAX_SOURCES:
+            self.sources[source] = self.sources.get(source, 0) + 1
 
 
 class Context(msgspec.Struct, array_like=True):
@@ -86,8 +97,8 @@ class Charts:
         self._wrong = Counter(name for name, is_wrong in self._recent if is_wrong)
         self._num_wrong = self._wrong.total()
 
-    def add(self, context: str, outcome: str | None, *, is_charted: bool = True) -> None:
-        """Adds one trial. `outcome` is what went wrong, None where nothing did.
+    def add(self, context: str, outcome: str | None, *, source: str = "", is_charted: bool = True) -> None:
+        """Adds one trial, which `source` has judged. `outcome` is what went wrong, None where nothing did.
 
         A trial that is not charted only enters the means.
         """
@@ -106,6 +117,9 @@ class Charts:
                 chart.sum = max(chart.sum + log((1 - OUT_OF_CONTROL) / (1 - p0)), 0.0)
             elif is_charted:
                 chart.sum = min(chart.sum + log(OUT_OF_CONTROL / p0), THRESHOLD)
+                chart.count(source)
+            if not chart.sum:
+                chart.sources.clear()
             chart.is_raised = chart.sum >= THRESHOLD or (chart.is_raised and chart.sum > 0.0)
         entry.charts = _keep_highest(entry.charts)
         if len(self._contexts) > MAX_CONTEXTS:
@@ -114,6 +128,11 @@ class Charts:
     def is_raised(self, context: str, outcome: str) -> bool:
         entry = self._contexts.get(context)
         return entry is not None and outcome in entry.charts and entry.charts[outcome].is_raised
+
+    def sources(self, context: str, outcome: str) -> dict[str, int]:
+        """Returns how often each source had the outcome since its sum was 0."""
+        entry = self._contexts.get(context)
+        return entry.charts[outcome].sources if entry and outcome in entry.charts else {}
 
     def raised_charts(self) -> list[tuple[str, str]]:
         """Returns every (context, outcome) that is raised."""
@@ -160,7 +179,10 @@ def _copy_contexts(contexts: Mapping[str, Context]) -> dict[str, Context]:
 
 
 def _copy_context(entry: Context) -> Context:
-    return Context(entry.num, {outcome: copy(chart) for outcome, chart in entry.charts.items()})
+    charts = {outcome: copy(chart) for outcome, chart in entry.charts.items()}
+    for chart in charts.values():
+        chart.sources = dict(chart.sources)
+    return Context(entry.num, charts)
 
 
 def _keep_highest(charts: dict[str, Chart]) -> dict[str, Chart]:

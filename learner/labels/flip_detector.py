@@ -15,8 +15,8 @@ A class is charted once it has MIN_LABELS labels: before, every label of it is a
 with the other sources, so a source that is alone is not compared.
 
 While an alarm lasts, the labels that are part of it are held, but they are still observed here, so that the alarm ends
-when its cause does. A true change of that kind (what was p is s from now on) looks the same; an operator tells the two
-apart.
+when its cause does. A true change of that kind (what was p is s from now on) looks the same, but for who says it: a
+flip that `num_sources` sources have said at least AGREEING times each is none. What fewer say, an operator judges.
 """
 
 import msgspec
@@ -25,6 +25,9 @@ from learner.labels.cusum import Charts, ChartsState
 
 MIN_LABELS = 50
 """A class is charted from this number of labels on."""
+
+AGREEING = 2
+"""A source agrees on a flip when it has said it so often: once may be a mistake."""
 
 
 class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +40,13 @@ class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlipDetector:
-    """Watches pairs of a predicted class and a label, and watches sources. `num_raised` counts the alarms begun."""
+    """Watches pairs of a predicted class and a label, and watches sources. `num_raised` counts the alarms begun.
 
-    def __init__(self, state: FlipsState | None = None) -> None:
+    What `num_sources` sources agree on is a change of concepts, and no flip.
+    """
+
+    def __init__(self, state: FlipsState | None = None, *, num_sources: int = 3) -> None:
+        self._num_sources = num_sources
         state = state or FlipsState()
         self._by_label = Charts(state.by_label)
         self._by_prediction = Charts(state.by_prediction)
@@ -51,7 +58,7 @@ class FlipDetector:
         is_charted = self._by_label.num_trials(label) >= MIN_LABELS
         is_wrong = predicted != label
         was_raised = self._is_raised(source, predicted, label)
-        self._by_label.add(label, predicted if is_wrong else None, is_charted=is_charted)
+        self._by_label.add(label, predicted if is_wrong else None, source=source, is_charted=is_charted)
         self._by_prediction.add(predicted, label if is_wrong else None, is_charted=is_charted)
         self._by_source.add(source, label if is_wrong else None, is_charted=is_charted)
         is_raised = self._is_raised(source, predicted, label)
@@ -64,7 +71,7 @@ class FlipDetector:
         flips = [
             f"{predicted!r} is said to be {label!r}"
             for label, predicted in self._by_label.raised_charts()
-            if self._by_prediction.is_raised(predicted, label)
+            if self._is_flipped(predicted, label)
         ]
         sources = [f"source {source!r} says {label!r}" for source, label in self._by_source.raised_charts()]
         return flips + sources
@@ -78,5 +85,10 @@ class FlipDetector:
         )
 
     def _is_raised(self, source: str, predicted: str, label: str) -> bool:
-        is_flipped = self._by_label.is_raised(label, predicted) and self._by_prediction.is_raised(predicted, label)
-        return is_flipped or self._by_source.is_raised(source, label)
+        return self._is_flipped(predicted, label) or self._by_source.is_raised(source, label)
+
+    def _is_flipped(self, predicted: str, label: str) -> bool:
+        if not (self._by_label.is_raised(label, predicted) and self._by_prediction.is_raised(predicted, label)):
+            return False
+        counts = self._by_label.sources(label, predicted).values()
+        return sum(count >= AGREEING for count in counts) < self._num_sources

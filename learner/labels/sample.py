@@ -44,9 +44,9 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> EventKey:
         return (self.event_source, self.event_id)
 
-    def about(self, text: str, subject: str) -> "Sample":
-        """Returns this label as that of `text`, which is about `subject`."""
-        return msgspec.structs.replace(self, text=text, subject=subject)
+    def about(self, text: str, subject: str, time_ms: int) -> "Sample":
+        """Returns this label as that of `text`, which is about `subject` and was answered at `time_ms`."""
+        return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
 
     @property
     def is_answered(self) -> bool:

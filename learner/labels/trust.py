@@ -48,7 +48,7 @@ class LabelTrust:
             window=config.source_window,
             recent=state.sources.recent if state else None,
         )
-        self.flips = FlipDetector(state.flips if state else None)
+        self.flips = FlipDetector(state.flips if state else None, num_sources=config.change_sources)
 
     def refusal(self, feedback: Feedback) -> str:
         """Returns why the label is refused, whatever it is the label of; "" where it is not."""

@@ -41,7 +41,8 @@ class Labelled(NamedTuple):
     """Holds a text and its label, as they are trained on.
 
     The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
-    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none.
+    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
+    `time_ms` the time of that event, 0 where it is not known.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Labelled(NamedTuple):
     subject: str = ""
     experience: int = 0
     event: int = 0
+    time_ms: int = 0
 
     @property
     def num_bytes(self) -> int:

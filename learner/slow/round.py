@@ -210,7 +210,7 @@ class SlowRound:
     def _store(self) -> FastHead:
         """Returns an empty fast head under the encoder that was trained, as it will be served."""
         top = export_encoder(self.strata, first_layer=self._first_layer)
-        return FastHead(self._served.with_top(top), penalty=self._config.ridge)
+        return FastHead(self._served.with_top(top), penalty=self._config.ridge, num_recent=self._config.recent_labels)
 
     @cached_property
     def _trainer(self) -> "Trainer | AvalancheTrainer":

@@ -82,7 +82,7 @@ class BaseEncoder:
         """
         change = self._compare(snapshot)
         strata, served = self._with_blocks_of(snapshot, like)
-        fast_head = FastHead(served, penalty=self._config.ridge)
+        fast_head = FastHead(served, penalty=self._config.ridge, num_recent=self._config.recent_labels)
         if change.is_rebuilt:
             fast_head.admit_all(snapshot.facts.classes)
             fast_head.relearn(memory)

@@ -35,7 +35,7 @@ from learner.state.journal import SUFFIX, Entry, Journal, read_journal
 from learner.state.snapshot import Snapshot, decode, encode
 from wire.errors import StaleEpoch
 from wire.files import DRAFT_SUFFIX, atomic_write
-from wire.records import WeightManifest
+from wire.records import ConceptChange, WeightManifest
 
 _NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>\d+)\.checkpoint")
 """Files without an epoch were written before there was one in the name."""
@@ -55,7 +55,7 @@ class VersionState(NamedTuple):
     """What was known when a version was published: a checkpoint, and the samples that were learnt after it."""
 
     snapshot: Snapshot
-    samples: Sequence[Sample] = ()
+    samples: Sequence[Sample | ConceptChange] = ()
 
 
 class Checkpoints:
@@ -223,9 +223,9 @@ REMEDY: Final = (
 )
 
 
-def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Sample]:
+def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Sample | ConceptChange]:
     """Returns the samples of the entries up to the one with `mark`."""
-    samples: list[Sample] = []
+    samples: list[Sample | ConceptChange] = []
     for entry in entries:
         samples += entry.samples
         if entry.mark == mark:

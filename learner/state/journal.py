@@ -21,6 +21,7 @@ import msgspec
 
 from learner.errors import CheckpointFailed
 from learner.labels.sample import Sample
+from wire.records import ConceptChange
 
 SUFFIX: Final = ".journal"
 
@@ -32,11 +33,14 @@ _HEADER: Final = Struct("<II")
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """The samples that were learnt since the entry before. `version` is the one that knows them, 0 for none."""
+    """The samples that were learnt since the entry before, and the changes of concepts where they were found.
+
+    `version` is the one that knows them, 0 for none.
+    """
 
     version: int
     epoch: int
-    samples: Sequence[Sample]
+    samples: Sequence[Sample | ConceptChange]
 
     @property
     def mark(self) -> tuple[int, int]:

@@ -16,18 +16,29 @@ from typing import Final
 
 import msgspec
 
-from wire.records import Lineage, Round, RoundKind
+from wire.records import ConceptChange, Lineage, Round, RoundKind
 
 MAX_ROUNDS: Final = 256
 """A lineage has the last so many rounds: about 40 KB in a manifest."""
+
+MAX_CHANGES: Final = 256
+"""A lineage has the last so many changes of concepts."""
 
 
 def add_round(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int]) -> Lineage:
     """Returns `lineage` and a round that begins behind the records below `offsets`."""
     rounds = (*lineage.rounds, Round(number=number, kind=kind, offsets=dict(offsets)))
     if len(rounds) > MAX_ROUNDS:
-        return record_gap(Lineage(rounds=rounds[-MAX_ROUNDS:]), f"it took more than {MAX_ROUNDS} rounds")
-    return Lineage(rounds=rounds, gap=lineage.gap)
+        lineage = record_gap(lineage, f"it took more than {MAX_ROUNDS} rounds")
+    return msgspec.structs.replace(lineage, rounds=rounds[-MAX_ROUNDS:])
+
+
+def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
+    """Returns `lineage` and the change of a concept, which came behind all records so far."""
+    changes = (*lineage.changes, change)
+    if len(changes) > MAX_CHANGES:
+        lineage = record_gap(lineage, f"concepts changed more than {MAX_CHANGES} times")
+    return msgspec.structs.replace(lineage, changes=changes[-MAX_CHANGES:])
 
 
 def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
@@ -36,7 +47,7 @@ def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
         return lineage
     *before, last = lineage.rounds
     last = msgspec.structs.replace(last, memory_offsets=dict(offsets))
-    return Lineage(rounds=(*before, last), gap=lineage.gap)
+    return msgspec.structs.replace(lineage, rounds=(*before, last))
 
 
 def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
@@ -45,9 +56,9 @@ def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
         return lineage
     *before, last = lineage.rounds
     last = msgspec.structs.replace(last, outcome="adopted" if is_adopted else "dropped")
-    return Lineage(rounds=(*before, last), gap=lineage.gap)
+    return msgspec.structs.replace(lineage, rounds=(*before, last))
 
 
 def record_gap(lineage: Lineage, gap: str) -> Lineage:
     """Returns `lineage` from which nothing can be rebuilt any more, because of `gap`."""
-    return Lineage(rounds=lineage.rounds, gap=gap)
+    return msgspec.structs.replace(lineage, gap=gap)

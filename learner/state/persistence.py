@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from learner.config import LearnerConfig
 from learner.export import ServedEncoder
+from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
@@ -32,11 +33,12 @@ def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[st
         base=base,
         counts=counts,
         strata=base.strata,
-        fast_head=FastHead(base.served, penalty=config.ridge),
+        fast_head=FastHead(base.served, penalty=config.ridge, num_recent=config.recent_labels),
         classes=classes_of(config),
         replay=replay_of(config),
         holdout=holdout_of(config),
         fresh=fresh_of(config),
+        concept_changes=ConceptChanges(config.trust.change_sources),
         lineage=Lineage(),
     )
 
@@ -63,6 +65,7 @@ def restore_knowledge(
         replay=replay,
         holdout=holdout_of(config, facts.holdout),
         fresh=fresh_of(config, facts.since_round),
+        concept_changes=ConceptChanges(config.trust.change_sources, facts.concept_changes),
         temperature=facts.temperature,
         anchor=None if change.is_rebuilt else facts.anchor,
         lineage=facts.lineage,
@@ -101,6 +104,7 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         replay=known.replay.export(),
         holdout=known.holdout.samples.export(),
         since_round=known.fresh.export(),
+        concept_changes=known.concept_changes.export(),
         lineage=known.lineage,
         round_plan=known.round.plan if known.round else None,
         drift=learner.drift.export(),

@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from learner.errors import CheckpointRefused, CheckpointUnknown
+from learner.fast.concept_changes import ConceptChangesState
 from learner.labels.classes import ClassesState
 from learner.labels.drift import DriftState
 from learner.labels.join_state import JoinState
@@ -35,7 +36,7 @@ from wire.records import Lineage, WeightManifest
 MAGIC: Final = b"LLCKPT01"
 HEADER_BYTES: Final = len(MAGIC) + sha256().digest_size
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The number grows with every release that has another field, so that an older program refuses the file instead of
 losing what it does not know. The fields of each format are in tests/learner/golden."""
 
@@ -93,6 +94,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     support: ClassesState = ClassesState()
     logs: dict[str, str] = {}
     drift: DriftState = DriftState()
+    concept_changes: ConceptChangesState = ConceptChangesState()
     read_first: dict[str, int] = {}
     origin: Origin | None = None
     source: str = ""

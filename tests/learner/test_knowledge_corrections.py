@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import torch
 
+from learner.fast.fast_head import FastHead
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
@@ -43,10 +44,15 @@ def number_of(*, is_in_holdout: bool) -> int:
     raise AssertionError("no such event")
 
 
-def assert_same(one: Learner, other: Learner) -> None:
-    mine, theirs = one.fast_head, other.fast_head
+def assert_same_sums(mine: FastHead, theirs: FastHead) -> None:
+    """The newest labels of a class are left out: older ones do not come back for those that are taken out."""
     assert mine.ridge.classes == theirs.ridge.classes
-    assert all(torch.equal(value, theirs.export()[name]) for name, value in mine.export().items())
+    sums = {name: value for name, value in mine.export().items() if not name.startswith("recent")}
+    assert all(torch.equal(value, theirs.export()[name]) for name, value in sums.items())
+
+
+def assert_same(one: Learner, other: Learner) -> None:
+    assert_same_sums(one.fast_head, other.fast_head)
     for name in ("replay", "fresh"):
         assert getattr(one.knowledge, name).samples() == getattr(other.knowledge, name).samples()
     assert one.holdout.samples.samples() == other.holdout.samples.samples()
@@ -129,5 +135,5 @@ def test_the_next_encoder_forgets_the_wrong_label_too() -> None:
         head = it.fast_head
         again = head.successor(head.served)
         again.relearn(it.replay.samples())
-        assert all(torch.equal(value, again.export()[name]) for name, value in head.export().items())
+        assert_same_sums(head, again)
         num_units += 3

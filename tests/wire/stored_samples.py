@@ -3,6 +3,7 @@
 from tests.wire.records.test_plans import PLAN
 from wire.records import (
     CohortEvaluation,
+    ConceptChange,
     ControllerReport,
     Decision,
     Drift,
@@ -77,6 +78,7 @@ SAMPLES: dict[str, Record] = {
                     outcome="adopted",
                 ),
             ),
+            changes=(ConceptChange("refund", 1_764_000_000_000, {"feedback.v1/1": 2}),),
         ),
         max_tokens=256,
         changes=NameChanges(

@@ -1,6 +1,6 @@
 """Versions of the weights: their tensors, their evaluation, and their lineage."""
 
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -109,16 +109,29 @@ class Round(Record, frozen=True, kw_only=True):
     outcome: Literal["running", "adopted", "dropped"] = "running"
 
 
+class ConceptChange(NamedTuple):
+    """A class that means something else for events since `since_ms`: its labels about earlier ones are forgotten.
+
+    Exactly the records below `offsets` had their effect before.
+    """
+
+    label: str
+    since_ms: int
+    offsets: dict[str, int] = {}
+
+
 class Lineage(Record, frozen=True, kw_only=True):
     """How to reproduce a version: read the topics from their start, and run these rounds on the way, the oldest first.
 
-    The result of a round depends only on which records are below its offsets, so reading them in any order gives the
-    same weights. `gap` says why the version cannot be reproduced from topics and rounds: labels were set aside, a
-    subject was erased, or there were more rounds than are kept; "" where it can.
+    On the way, too, restart the classes whose concepts have changed. The result of a round depends only on which
+    records are below its offsets, so reading them in any order gives the same weights. `gap` says why the version
+    cannot be reproduced from topics, rounds and changes: labels were set aside, a subject was erased, or there were
+    more rounds or changes than are kept; "" where it can.
     """
 
     rounds: tuple[Round, ...] = ()
     gap: str = ""
+    changes: tuple[ConceptChange, ...] = ()
 
 
 class NewClass(Record, frozen=True, kw_only=True):

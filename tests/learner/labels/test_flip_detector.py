@@ -3,9 +3,10 @@
 import random
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
-from learner.labels.flip_detector import FlipDetector
+from learner.labels.flip_detector import FlipDetector, FlipsState
 
 CLASSES = [f"class {number}" for number in range(15)]
 SOURCES = [f"desk {number}" for number in range(4)]
@@ -49,9 +50,33 @@ def labels_until_alarm(detector: FlipDetector, twist: Twist, *, num: int = 1_000
 
 
 def flipped(observation: Observation) -> Observation:
-    """Labels class 0 as class 1."""
+    """Labels class 0 as class 1, as one source."""
+    source, predicted, label = observation
+    return (SOURCES[0], predicted, CLASSES[1]) if label == CLASSES[0] else (source, predicted, label)
+
+
+def changed(observation: Observation) -> Observation:
+    """Labels class 0 as class 1, as every source does."""
     source, predicted, label = observation
     return source, predicted, CLASSES[1] if label == CLASSES[0] else label
+
+
+@pytest.mark.parametrize(("num_sources", "is_held"), [(3, False), (5, True)], ids=["enough", "too few"])
+def test_what_enough_sources_agree_on_is_a_change(num_sources: int, is_held: bool) -> None:
+    """The four sources agree."""
+    state = trained_detector().export()
+    detector = FlipDetector(state, num_sources=num_sources)
+    held = [observation for observation in map(changed, stream(800, seed=2)) if observe(detector, observation)]
+    assert (len(held) > 15) == is_held
+    assert bool(detector.alarms()) == is_held
+
+
+def test_the_agreement_survives_a_restart() -> None:
+    detector = trained_detector()
+    for observation in map(changed, stream(500, seed=2)):
+        observe(detector, observation)
+    again = FlipDetector(msgspec.msgpack.decode(msgspec.msgpack.encode(detector.export()), type=FlipsState))
+    assert again.export() == detector.export() and again.alarms() == []
 
 
 def test_the_flip_of_one_class_is_noticed_within_500_labels() -> None:

@@ -28,6 +28,7 @@ SAMPLES = st.lists(
         st.sampled_from(["", "p", "q"]),
         st.just(0),
         st.integers(0, 2**63 - 1),
+        st.just(0),
     ),
     max_size=60,
 )

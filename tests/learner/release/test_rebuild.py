@@ -13,6 +13,7 @@ from learner.slow.worker import INLINE
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import MAX_ROUNDS, add_round, end_round, record_gap
 from learner.stopwatch import Stopwatch
+from tests.learner import swapped
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback, HeadSolution, Lineage, WeightManifest
@@ -107,6 +108,24 @@ def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> Non
             again = rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 3))
             assert differences(manifest, again) == []
     assert len(num_batches) > 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("num_held", [60, 1_000], ids=["some are forgotten", "all are held"])
+def test_a_version_after_concepts_have_changed_is_made_again(seed: int, num_held: int) -> None:
+    changed = CHANGED | {"replay_samples": num_held}
+    events = swapped.records(0, swapped.END)
+    topics: Topics = {name: [] for name in ("answers.v1/0", "answers.v1/1", "feedback.v1/0", "feedback.v1/1")}
+    for number, (event, label) in enumerate(zip(events[::2], events[1::2], strict=True)):
+        topics[f"answers.v1/{number % 2}"].append(event)
+        topics[f"feedback.v1/{number // 3 % 2}"].append(label)
+    whole = small_learner(**changed)
+    play(whole, topics, seed)
+    manifest = published(whole)
+    assert "delivery" in {change.label for change in manifest.lineage.changes}
+    assert manifest.lineage.gap == ""
+    again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, seed + 10))
+    assert differences(manifest, again) == []
 
 
 def test_a_version_of_a_program_that_said_nothing_of_the_head_is_not_made_again(topics: Topics) -> None:

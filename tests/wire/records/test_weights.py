@@ -15,7 +15,10 @@ from wire.records import (
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-BEFORE_CHANGES = msgspec.structs.replace(SAMPLES["weight_manifest.v2"], changes=NameChanges(), solution=HeadSolution())
+MANIFEST = SAMPLES["weight_manifest.v2"]
+assert isinstance(MANIFEST, WeightManifest)
+BEFORE_CONCEPTS = msgspec.structs.replace(MANIFEST, lineage=msgspec.structs.replace(MANIFEST.lineage, changes=()))
+BEFORE_CHANGES = msgspec.structs.replace(BEFORE_CONCEPTS, changes=NameChanges(), solution=HeadSolution())
 
 
 def test_the_manifest_from_before_the_anchor_is_read() -> None:
@@ -32,7 +35,10 @@ def test_the_manifest_from_before_changes_is_read() -> None:
     assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_CHANGES
 
 
+def test_the_manifest_from_before_concept_changes_is_read() -> None:
+    old = (GOLDEN / "weight_manifest.v2.before_concepts.json").read_bytes()
+    assert msgspec.json.decode(old, type=WeightManifest) == BEFORE_CONCEPTS
+
+
 def test_the_manifest_counts_its_bytes() -> None:
-    manifest = SAMPLES["weight_manifest.v2"]
-    assert isinstance(manifest, WeightManifest)
-    assert manifest.num_bytes == 1_024
+    assert MANIFEST.num_bytes == 1_024

@@ -1,0 +1,91 @@
+"""The newest labels of each class: the challenger of a class's sums, where what it means may have changed.
+
+    z of a label, time of its event --add--> the last few of each class --means--> class means of late
+
+A class holds the labels of its newest events, by the time of the event and not of the label's arrival, the newest
+first. So what is held depends on which labels were learnt and not on their order, as long as none is taken out.
+
+Rejected: an exponentially weighted mean (a label that is taken out leaves a trace, and another encoder needs the texts
+again), and the newest labels of all classes (1,000 labels are 7 of each of 150 classes, and none of most of 10,000).
+
+Shapes: B samples, C classes, K labels of each, D width.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+MAX_VECTORS: Final = 16_384
+"""The most vectors of all classes: 25 MB at a width of 384. With many classes, each has fewer."""
+
+EMPTY: Final = -1
+"""The time of a place without a label."""
+
+
+class RecentLabels:
+    """Holds the last `num_recent` labels of each of `capacity` classes, fewer where MAX_VECTORS bounds them."""
+
+    def __init__(self, capacity: int, width: int, num_recent: int) -> None:
+        self.num_recent = min(num_recent, MAX_VECTORS // capacity)
+        self._z_CKD = torch.zeros(capacity, self.num_recent, width)
+        self._times_CK = torch.full((capacity, self.num_recent), EMPTY, dtype=torch.int64)
+
+    def add(self, z_BD: Tensor, rows_B: Tensor, times_ms: Sequence[int]) -> None:
+        """Adds labels; the one with the oldest event of its class goes. Of equal times, the vector decides."""
+        for z_D, row, time_ms in zip(z_BD, rows_B.tolist(), times_ms, strict=True):
+            z_KD = self._z_CKD[row]
+            times_K = self._times_CK[row]
+            keys = zip(times_K.tolist(), z_KD[:, 0].tolist(), strict=True)
+            place = sum(key > (time_ms, float(z_D[0])) for key in keys)
+            if place < self.num_recent:
+                z_KD[place + 1 :] = z_KD[place:-1].clone()
+                times_K[place + 1 :] = times_K[place:-1].clone()
+                z_KD[place] = z_D
+                times_K[place] = time_ms
+
+    def remove(self, z_BD: Tensor, rows_B: Tensor) -> None:
+        """Removes labels that are held. A text has the same vector whatever it was encoded with."""
+        for z_D, row in zip(z_BD, rows_B.tolist(), strict=True):
+            is_it_K = (self._z_CKD[row] == z_D).all(dim=1)
+            self._keep(row, ~is_it_K | (is_it_K.cumsum(dim=0) > 1))
+
+    def keep_since(self, row: int, time_ms: int) -> Tensor:
+        """Removes the labels of a class from before `time_ms`; returns the vectors of the others, z_ND."""
+        self._keep(row, self._times_CK[row] >= time_ms)
+        return self._z_CKD[row, self._times_CK[row] != EMPTY].clone()
+
+    def means(self, num_classes: int) -> Tensor:
+        """Returns the mean direction of the labels held of each class, z_CD of unit length; zero for none."""
+        return torch.nn.functional.normalize(self._z_CKD[:num_classes].sum(dim=1), dim=1)
+
+    def copy(self) -> "RecentLabels":
+        copied = RecentLabels(len(self._z_CKD), self._z_CKD.shape[2], self.num_recent)
+        copied.restore(self.export(len(self._z_CKD)))
+        return copied
+
+    def export(self, num_classes: int) -> dict[str, Tensor]:
+        """Returns what is held of the first classes, by name."""
+        return {
+            "recent_z": self._z_CKD[:num_classes].clone(),
+            "recent_times": self._times_CK[:num_classes].clone(),
+        }
+
+    def restore(self, held: Mapping[str, Tensor]) -> None:
+        """Holds what was exported, the newest of it where more of a class was held then; nothing where it lacks."""
+        self._z_CKD.zero_()
+        self._times_CK.fill_(EMPTY)
+        if "recent_z" in held:  # an older program exported none
+            num_classes, num_held = held["recent_times"].shape
+            num = min(num_held, self.num_recent)
+            self._z_CKD[:num_classes, :num] = held["recent_z"][:, :num]
+            self._times_CK[:num_classes, :num] = held["recent_times"][:, :num]
+
+    def _keep(self, row: int, is_kept_K: Tensor) -> None:
+        z_ND = self._z_CKD[row, is_kept_K]
+        times_N = self._times_CK[row, is_kept_K]
+        self._z_CKD[row] = 0
+        self._times_CK[row] = EMPTY
+        self._z_CKD[row, : len(z_ND)] = z_ND
+        self._times_CK[row, : len(z_ND)] = times_N

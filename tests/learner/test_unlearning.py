@@ -1,0 +1,142 @@
+"""Classes whose names are swapped while labels come: afterwards a learner knows what one knows that never saw the old.
+
+Corrections have a file of their own, and evictions are in tests/learner/labels/test_classes.py.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+import torch
+
+from learner.fast.fast_head import FastHead
+from learner.knowledge import Learnable
+from learner.learner import Learner
+from learner.state.checkpoint import VersionState
+from learner.state.snapshot import decode, encode
+from tests.learner.small_learner import small_learner
+from tests.learner.streams import answer, feedback, label_of
+from tests.learner.swapped import CHANGE, END, RECEIPTS, name_of, records
+from wire.records import ConceptChange
+
+
+def fed(it: Learner, first: int, last: int, *, num_sources: int = 3, is_approved: bool = False) -> Learner:
+    for start in range(first, last, 10):
+        batch = records(start, min(start + 10, last), num_sources=num_sources, is_approved=is_approved)
+        it.learn_many(batch, {"feedback.v1/0": start + 10})
+        it.tick()
+    return it
+
+
+def frozen(**changed: float) -> Learner:
+    return small_learner(RECEIPTS, trainable_layers=0, **changed)
+
+
+def assert_same_sums(
+    one: FastHead, other: FastHead, *, names: Iterable[str] = ("gram", "class", "counts", "z")
+) -> None:
+    mine = one.export()
+    theirs = other.with_order(one.ridge.classes).export()
+    assert all(torch.equal(mine[name], theirs[name]) for name in names)
+
+
+def changes_of(it: Learner) -> list[str]:
+    return sorted(change.label for change in it.knowledge.lineage.changes)
+
+
+def test_swapped_classes_are_as_if_their_old_labels_had_never_come() -> None:
+    it = fed(frozen(), 0, END)
+    assert changes_of(it) == ["delivery", "refund"] and it.knowledge.lineage.gap == ""
+    since_ms = {change.label: change.since_ms for change in it.knowledge.lineage.changes}
+    events = [sample for sample in it.replay.samples() + it.holdout.samples.samples() if sample.event]
+    assert all(sample.time_ms >= since_ms.get(sample.label, 0) for sample in events)
+    assert {sample.time_ms < 1_000 + CHANGE for sample in events if sample.label == "invoice"} == {True, False}
+    again = it.fast_head.successor(it.fast_head.served)
+    again.relearn(it.replay.samples())
+    assert_same_sums(it.fast_head, again)
+
+
+def test_stable_classes_change_nothing() -> None:
+    it = fed(frozen(), 0, CHANGE)
+    without = fed(frozen(recent_labels=0), 0, CHANGE)
+    assert changes_of(it) == []
+    assert_same_sums(it.fast_head, without.fast_head)
+
+
+def test_what_one_source_says_is_an_attack_and_no_change() -> None:
+    it = fed(frozen(), 0, END, num_sources=1)
+    assert changes_of(it) == []
+
+
+def test_what_the_operator_approves_is_a_change_whoever_says_it() -> None:
+    it = fed(fed(frozen(), 0, CHANGE), CHANGE, END, num_sources=1, is_approved=True)
+    assert changes_of(it) == ["delivery", "refund"]
+
+
+def test_a_label_from_before_the_change_that_comes_late_is_not_learnt() -> None:
+    it = fed(frozen(), 0, END)
+    num_learnt = it.counts["learnt"]
+    late = msgspec.structs.replace(answer(1_000), time_ms=1_000)
+    assert label_of(1_000) == "refund"
+    it.learn_many([late, feedback(1_000)], {})
+    assert (it.counts["learnt"], it.counts["outdated"]) == (num_learnt, 1)
+
+
+def test_a_journal_leads_to_the_same_state_as_what_happened() -> None:
+    it = fed(frozen(), 0, CHANGE)
+    snapshot = decode(encode(it.export(None)))
+    it.unwritten.clear()
+    fed(it, CHANGE, END)
+    steps = msgspec.msgpack.decode(msgspec.msgpack.encode(it.unwritten), type=list[Learnable])
+    assert sum(isinstance(step, ConceptChange) for step in steps) == 2
+    known, _ = it.recall(VersionState(snapshot, steps))
+    assert known.lineage == it.knowledge.lineage
+    assert known.replay.samples() == it.replay.samples() and known.fresh.samples() == it.knowledge.fresh.samples()
+    assert_same_sums(it.fast_head, known.fast_head, names=it.fast_head.export())
+
+
+def test_a_restored_learner_knows_what_has_changed() -> None:
+    it = fed(frozen(), 0, END)
+    restored = frozen()
+    restored.restore(decode(encode(it.export(None))))
+    for each in (it, restored):
+        fed(each, END, END + 20)
+    assert restored.export(None).facts == it.export(None).facts
+    assert_same_sums(it.fast_head, restored.fast_head, names=it.fast_head.export())
+
+
+def test_where_the_memory_does_not_hold_everything_the_newest_labels_take_its_place() -> None:
+    it = fed(frozen(replay_samples=30), 0, END)
+    assert changes_of(it) == ["delivery", "refund"]
+    head = it.fast_head
+    assert head.ridge.num_texts > head.ridge.num_samples > len(it.replay)
+    assert 8 <= head.ridge.num_of("refund") < 40 < head.ridge.num_of("invoice")
+    before = head.ridge.num_of("refund")
+    wrong = next(number for number in range(END - 1, 0, -1) if name_of(number) == "refund")
+    is_held = any(sample.time_ms == 1_000 + wrong for sample in it.replay.samples())
+    right = msgspec.structs.replace(feedback(wrong, label="invoice"), event_source="")
+    it.learn_many([RECEIPTS.approved(right)], {})
+    assert head.ridge.num_of("refund") == before - is_held
+
+
+@pytest.mark.parametrize("num_units", [1, 4, 8])
+def test_a_round_that_trains_on_the_old_labels_is_dropped(num_units: int) -> None:
+    it = fed(small_learner(RECEIPTS, slow_every_labels=10_000), 0, CHANGE)
+    it.begin("labels")
+    for _ in range(num_units):
+        it.tick()
+    fed(it, CHANGE, CHANGE + 150)
+    assert changes_of(it) == ["delivery", "refund"]
+    assert it.knowledge.lineage.rounds[0].outcome == "dropped"
+    while it.has_work:  # another has begun, as errors have risen
+        it.tick()
+    again = it.fast_head.successor(it.fast_head.served)
+    again.relearn(it.replay.samples())
+    assert_same_sums(it.fast_head, again)
+
+
+def test_an_erasure_forgets_the_texts_that_a_changed_class_has_left_behind() -> None:
+    it = fed(frozen(replay_samples=30), 0, END)
+    assert it.fast_head.ridge.num_texts > len(it.replay)
+    it.knowledge.erase(lambda subject: False, keep_alive=lambda: None)
+    assert it.fast_head.ridge.num_texts == it.fast_head.ridge.num_samples == len(it.replay)
