@@ -9,9 +9,10 @@ operator who pins a version would then be overruled by labels from before.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 
 import structlog
 
@@ -25,7 +26,7 @@ from rollout.plans import PlanChange
 from rollout.tallies import Frame, Tallies, TalliesState
 from wire.config import TrustConfig
 from wire.errors import BadSignature, UnknownFormat
-from wire.records import Answer, Feedback, RolloutPlan
+from wire.records import Answer, Feedback, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
 log = structlog.get_logger("rollout")
@@ -45,7 +46,8 @@ class RolloutState:
 
 
 class Decider:
-    """Owns the tallies, and the alarms of judging by them. Verbs: restore, follow_plan, add, decide, state, save.
+    """Owns the tallies, and the alarms of judging by them. Verbs: restore, follow_plan, follow_health, add,
+    decide, state, save.
 
     `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
     `refusal` returns why a label is not believed, "" where it is.
@@ -69,6 +71,7 @@ class Decider:
         self._join = LabelJoin(config.max_unlabelled, self._excess, seed=secrets.randbits(32))
         self._tallies = Tallies()
         self._plan: RolloutPlan | None = None
+        self._health: Mapping[int, VersionHealth] = {}
         self._waits_for = ""
 
     def restore(self) -> dict[str, int]:
@@ -91,6 +94,10 @@ class Decider:
         self._plan = self._store.plans.read()
         if self._plan is not None:
             self._tallies.follow(self._plan)
+
+    def follow_health(self) -> None:
+        """Reads what the replicas report of their versions. A replica that starts again begins to count anew."""
+        self._health = health_of(self._store.reports.replicas())
 
     def save(self, offsets: Mapping[str, int]) -> None:
         """Writes the tallies, and the offsets below which every record is in them."""
@@ -124,6 +131,7 @@ class Decider:
             DecisionInputs(
                 plan=plan,
                 tallies=self._tallies,
+                health=self._health,
                 config=self._config,
                 now_ms=self._now_ms(),
                 has_other_encoder=self._has_other_encoder,
@@ -152,6 +160,21 @@ class Decider:
         """
         manifest = self._store.versions.manifest
         return bool(reference) and manifest(version).encoder_digests != manifest(reference).encoder_digests
+
+
+def health_of(reports: Iterable[ReplicaReport]) -> dict[int, VersionHealth]:
+    """Returns the sums over all replicas, by version."""
+    sums: dict[int, VersionHealth] = {}
+    for each in chain.from_iterable(report.health for report in reports):
+        before = sums.get(each.version, VersionHealth(version=each.version))
+        sums[each.version] = VersionHealth(
+            version=each.version,
+            answers=before.answers + each.answers,
+            errors=before.errors + each.errors,
+            timed=before.timed + each.timed,
+            slow=before.slow + each.slow,
+        )
+    return sums
 
 
 def _if_same(in_force: RolloutPlan | None, *, judged: RolloutPlan, step: Step) -> PlanChange | None:

@@ -8,16 +8,17 @@ step of the ramp due? A candidate that was overtaken is not withdrawn, since tha
 Versions that share the stable one's encoder are decided on by paired evidence, others by the answers of their own arms.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 from rollout import paired_rule, plans, unpaired_rule
 from rollout.config import RolloutConfig
+from rollout.paired_evidence import NO_HEALTH
 from rollout.plans import UNPAIRED, Grounds, PlanChange
 from rollout.tallies import Tallies
-from wire.records import RolloutPlan
+from wire.records import RolloutPlan, VersionHealth
 
 Step: TypeAlias = Callable[[RolloutPlan], PlanChange]
 
@@ -27,10 +28,14 @@ CHANGE: Final = "change"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionInputs:
-    """All that a decision rests on. `has_other_encoder` compares two versions by their numbers."""
+    """All that a decision rests on. `health` has what all replicas report of a version, by its number.
+
+    `has_other_encoder` compares two versions by their numbers.
+    """
 
     plan: RolloutPlan
     tallies: Tallies
+    health: Mapping[int, VersionHealth]
     config: RolloutConfig
     now_ms: int
     has_other_encoder: Callable[[int, int], bool]
@@ -89,7 +94,10 @@ def _candidate_step(inputs: DecisionInputs) -> DueStep:
     plan = inputs.plan
     if not plan.candidate:
         return DueStep(None)
-    evidence = inputs.tallies.evidence(stable_share=plan.arms[0].share, is_exposed=_is_exposed(inputs))
+    evidence = replace(
+        inputs.tallies.evidence(stable_share=plan.arms[0].share, is_exposed=_is_exposed(inputs)),
+        health=inputs.health.get(plan.candidate, NO_HEALTH),
+    )
     ruling = paired_rule.decide(evidence)
     grounds = Grounds.of(ruling)
     if ruling.action == "withdraw":
@@ -113,20 +121,24 @@ def _candidate_step(inputs: DecisionInputs) -> DueStep:
 
 def _newest_step(inputs: DecisionInputs) -> DueStep:
     """Makes the newest version stable where the newest ones are better than the stable one (rule B), or have another
-    encoder and are not worse; withdraws those of another encoder that are worse.
+    encoder and are not worse; withdraws those of another encoder that are worse, and those that fail or are slow.
 
     By hand it is the approved version instead.
     """
     plan = inputs.plan
     is_by_hand = inputs.config.approval == "by_hand"
     version = plan.candidate if is_by_hand else plan.newest
+    evidence = replace(inputs.tallies.newest, health=inputs.health.get(plan.newest, NO_HEALTH))
+    ruling = paired_rule.decide(evidence)
+    if plan.newest and ruling.numbers.is_unhealthy:
+        grounds = Grounds.of(ruling)
+        return DueStep(partial(plans.withdraw, version=plan.newest, grounds=grounds, now_ms=inputs.now_ms))
     arms = unpaired_rule.decide(inputs.tallies.arms, inputs.config)
     if arms.action != "hold":
         grounds = Grounds(UNPAIRED, arms.reason, arms.numbers)
         if arms.action == "withdraw":
             return DueStep(partial(plans.withdraw, version=plan.newest, grounds=grounds, now_ms=inputs.now_ms))
     else:
-        ruling = paired_rule.decide(inputs.tallies.newest)
         grounds = Grounds.of(ruling)
         if ruling.action != "promote" or is_by_hand:
             return DueStep(None)
@@ -134,7 +146,7 @@ def _newest_step(inputs: DecisionInputs) -> DueStep:
         return DueStep(None)
     if held := _why_held(inputs, version, grounds):
         return DueStep(None, held)
-    is_better = plan.reference == plan.stable and paired_rule.is_next_reference(inputs.tallies.newest.stable)
+    is_better = plan.reference == plan.stable and paired_rule.is_next_reference(evidence.stable)
     moves_reference = is_better or inputs.has_other_encoder(version, plan.reference)
     return DueStep(
         partial(plans.add, version=version, grounds=grounds, moves_reference=moves_reference, now_ms=inputs.now_ms)

@@ -101,6 +101,8 @@ class Judge:
         if followed.received or is_due:
             with self.alarms.attempt("plan"):
                 self._decider.follow_plan()
+                if is_due:
+                    self._decider.follow_health()
                 is_followed = True
         if self._add(followed) or is_due:
             self._decide_at_s = time.monotonic() + DECIDE_INTERVAL_S

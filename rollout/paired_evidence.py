@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from rollout.statistics.paired import NO_LABELS, PairedTally
-from wire.records import NameChanges
+from wire.records import NameChanges, VersionHealth
 
 NO_CHANGES: Final = NameChanges()
+NO_HEALTH: Final = VersionHealth(version=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +30,10 @@ class PairedComparison:
         return tuple(self.labels - source for source in self.sources)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Traffic:
-    """The candidate's own answers, and the routing under the present plan.
+    """The routing under the present plan: `keys` counts the keys that each arm got, `shares` has what it gives it."""
 
-    `errors` of `answers` failed, and `slow` of `timed` were slow as `rollout.statistics.health` defines it. `keys`
-    counts the keys that each arm got, `shares` has what the plan gives it.
-    """
-
-    answers: int = 0
-    errors: int = 0
-    timed: int = 0
-    slow: int = 0
     keys: Sequence[int] = (0,)
     shares: Sequence[float] = (1.0,)
 
@@ -49,8 +42,8 @@ class Traffic:
 class PairedEvidence:
     """All that is known about one candidate.
 
-    `class_groups` compares it with the stable version group by group. `changes` are those of its manifest.
-    `is_exposed` tells whether its ramp is over.
+    `class_groups` compares it with the stable version group by group. `changes` are those of its manifest, `health` is
+    that of all replicas together. `is_exposed` tells whether its ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
@@ -58,4 +51,5 @@ class PairedEvidence:
     class_groups: Sequence[PairedTally] = ()
     changes: NameChanges = NO_CHANGES
     traffic: Traffic = Traffic()
+    health: VersionHealth = NO_HEALTH
     is_exposed: bool = False

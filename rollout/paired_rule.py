@@ -102,6 +102,11 @@ class Numbers:
     flood: float
     """Largest share of the texts that a new class takes, in multiples of its share of the labels."""
 
+    @property
+    def is_unhealthy(self) -> bool:
+        """Whether the answers of the version fail, or are slow."""
+        return max(self.errors, self.slow) >= OPERATIONAL_THRESHOLD
+
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
@@ -154,8 +159,8 @@ def measure(evidence: PairedEvidence) -> Numbers:
         worst_group=_worst(evidence.class_groups),
         sources_worse=log_e_of_means([-mean for mean in means], 0.0),
         sources_better=log_e_of_means(means, 0.0),
-        errors=log_e_errors(traffic.errors, traffic.answers),
-        slow=log_e_slow(traffic.slow, traffic.timed),
+        errors=log_e_errors(evidence.health.errors, evidence.health.answers),
+        slow=log_e_slow(evidence.health.slow, evidence.health.timed),
         mismatch=log_e_mismatch(traffic.keys, traffic.shares),
         line_worse=log_e_below(line, 0.0),
         line_better=log_e_above(line, 0.0),

@@ -9,10 +9,11 @@ swap. The cost of a swap is measured, not assumed (`serving/swap_stalls.py`).
 Rejected: a lock around the model (a swap would wait for a batch), and writing into live weights (a batch could see half
 of them).
 
-When a forward raises, the cause is one event of the batch, or the machine and the weights. So each event is tried by
-itself. For one that fails alone, the text that was answered last is tried under the same arm: where that fails, too, or
-memory ran out, the event is not to blame. It is left `Unanswered`, to be tried again. Continued machine faults make the
-replica unhealthy.
+When a forward raises, the cause is one event of the batch, a version, or the machine. So each event is tried by itself,
+and one that fails alone by the stable version: where that answers, the versions that cannot are counted
+(`serving/weights/health.py`), and the rollout withdraws them. Where it cannot, the text that was answered last is tried
+under the same arm: where that fails, too, or memory ran out, the event is not to blame. It is left `Unanswered`, to be
+tried again. Continued machine faults make the replica unhealthy.
 """
 
 import time
@@ -178,6 +179,8 @@ class Engine:
         self._counts.add("answers", len(answers))
         for precision, num in Counter(answer.precision for answer in answers).items():
             self._counts.add(f"answers_{precision}", num)
+        for version, num in Counter(answer.weights_version for answer in answers).items():
+            live.health.answered(version, num)
         return list(answers)
 
     def _answers(self, items: Sequence[Item], live: ActiveVersions) -> list[Answer] | Exception:
@@ -189,7 +192,13 @@ class Engine:
             return error
 
     def _outcome_of_failure(self, item: Item, error: Exception, live: ActiveVersions) -> Outcome:
-        """Returns the outcome of an item that fails alone."""
+        """Returns the outcome of an item that fails alone: what the stable version answers, where others failed."""
+        if not isinstance(error, MACHINE_FAULTS) and len(live.plan.arms) > 1:
+            answers = self._answers([item], live.alone(live.plan.arms[0]))
+            if not isinstance(answers, Exception):
+                live.health.answered(answers[0].weights_version, 1)
+                self._count_failures(item, live)
+                return answers[0]
         if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
             self._counts.add("machine_faults")
             if self._faults_s is None:  # logged once for all faults in a row
@@ -197,6 +206,15 @@ class Engine:
             return Unanswered(item=item)
         log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
         return self._failure(item, "model_failed")
+
+    def _count_failures(self, item: Item, live: ActiveVersions) -> None:
+        """Counts for each version but the stable one, which can answer the item, whether it cannot."""
+        self._counts.add("answered_by_stable")
+        for arm in live.plan.arms[1:]:
+            answers = self._answers([item], live.alone(arm))
+            if isinstance(answers, Exception):
+                live.health.failed(arm.version)
+                log.warning("version_failed", version=arm.version, event_id=shown(item.event.id), error=str(answers))
 
     def _fails_for_all(self, item: Item, live: ActiveVersions) -> bool:
         """Whether the text that was answered last cannot be answered now, under the arm of `item`."""

@@ -64,7 +64,7 @@ def predict_many(
     for rows in _grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         batch = RaggedBatch.of([token_ids[row] for row in rows])
         first = versions[rows[0]]
-        z_BD = first.model.encoder.encode(batch, precisions[first.number])
+        z_BD = live.health.encode(first.model.encoder, batch, precisions[first.number])
         rankings = _rankings(z_BD, live.beside(first), top_scores)
         for indices in _grouped([versions[row].number for row in rows]):
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
@@ -111,7 +111,8 @@ def _names_by_other_encoders(
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
-            z_BD = encoder.encode(RaggedBatch.of([token_ids[row] for row in rows]), precisions[first.number])
+            batch = RaggedBatch.of([token_ids[row] for row in rows])
+            z_BD = live.health.encode(encoder, batch, precisions[first.number])
             for row, others in zip(rows, _names(_rankings(z_BD, live.beside(first), 1)), strict=True):
                 names[row] = names.get(row, ()) + others
     return names

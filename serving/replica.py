@@ -162,6 +162,7 @@ class Replica:
             model_bytes=self._swap.model_bytes,
             damaged=self._swap.damaged,
             stand_in=status.stand_in,
+            health=self._swap.health,
         )
 
 

@@ -4,7 +4,7 @@ After Lindon, Sanden and Shirikian, Rapid regression detection in software deplo
 2022, arXiv 2205.14762): both tests may be looked at after every answer. Errors are tested by the likelihood ratio of
 Wald's sequential probability ratio test (1945), latency by the sign test of `rollout.statistics.paired`.
 
-Answers of one batch share its latency, so one of them is counted for all.
+Replicas count both (`VersionHealth`). Answers of one forward share its latency, so one of them is counted for all.
 """
 
 import math
@@ -18,9 +18,6 @@ first 1,000 at an error probability of 1 %, and 11 % at one of 0.1 %."""
 
 BAD_ERROR_RATE: Final = 0.01
 """Share of failing answers at which the test is aimed."""
-
-TOLERATED_SLOWDOWN: Final = 1.25
-"""An answer is slow if it took longer than this multiple of the stable version's median latency."""
 
 
 def log_e_errors(errors: int, answers: int) -> float:

@@ -2,13 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
 from model.quantized import QuantizedModel
 from model.tokenizer import MAX_TOKENS
+from serving.weights.health import Health
 from wire.records import STAND_IN, Arm, PrecisionEvaluation, RolloutPlan
 
 
@@ -64,11 +65,13 @@ class Version:
 class ActiveVersions:
     """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
     loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
+    `health` counts how they do.
     """
 
     number: int
     plan: RolloutPlan
     versions: Mapping[int, Version]
+    health: Health = field(default_factory=Health)
 
     @property
     def stand_in(self) -> int:
@@ -82,6 +85,11 @@ class ActiveVersions:
         first = self.versions[self.stand_in or self.plan.stable]
         num_positions = (self.versions[number].model.encoder.config.max_pos for number in self.plan.versions)
         return min(first.max_tokens, *num_positions)
+
+    def alone(self, arm: Arm) -> "ActiveVersions":
+        """Returns the same, where `arm` answers everything."""
+        arms = (msgspec.structs.replace(arm, share=1.0),)
+        return replace(self, plan=msgspec.structs.replace(self.plan, arms=arms))
 
     def beside(self, version: Version) -> tuple[Version, ...]:
         """Returns the versions that share the encoder of `version`, itself included, by ascending number."""

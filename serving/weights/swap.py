@@ -23,10 +23,11 @@ import structlog
 from serving.engine import Engine
 from serving.errors import Unhealthy, VersionRefused
 from serving.weights.active import ActiveVersions, is_older, servable
+from serving.weights.health import Health
 from serving.weights.loader import Loader, refusing
 from serving.weights.refusals import PLAN, Refusals
 from wire.errors import StoreUnavailable, UnsafePolicy
-from wire.records import ReplicaReport, RolloutPlan
+from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
 from wire.threads import BackgroundThread
 
@@ -62,6 +63,7 @@ class Swap:
         self._report_interval_s = report_interval_s
         self._report = report
         self._plan: RolloutPlan | None = None
+        self._health = Health()
         self._refusals = Refusals(retry_s=refusal_retry_s)
         self._trouble = ""
         self._next_report_s = 0.0
@@ -80,6 +82,11 @@ class Swap:
     def refused(self) -> dict[str, int]:
         """The number of refused versions, by reason."""
         return self._refusals.counts
+
+    @property
+    def health(self) -> tuple[VersionHealth, ...]:
+        """How the versions that answer do."""
+        return self._health.report()
 
     @property
     def damaged(self) -> tuple[str, ...]:
@@ -231,7 +238,9 @@ class Swap:
         if live is not None and served == live.plan and versions.keys() == live.versions.keys():
             return
         number = live.number + 1 if live else 1
-        active = ActiveVersions(number=number, plan=served, versions=versions)
+        active = ActiveVersions(number=number, plan=served, versions=versions, health=self._health)
+        encoders = {number: versions[number].model.encoder for number in served.versions}
+        self._health.follow(encoders, active.stand_in or served.stable)
         self._engine.activate(active)
         self._first_known.set()
         self._engine.await_batch(number, BATCH_WITHIN_S)

@@ -14,7 +14,7 @@ from tests.rollout.world import CONFIG, DEADLINE_S, World, leading
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.clock import now_ms
-from wire.records import NameChanges
+from wire.records import NameChanges, ReplicaReport, VersionHealth
 
 pytestmark = pytest.mark.live
 
@@ -125,6 +125,19 @@ def test_a_bad_candidate_is_withdrawn_and_the_learner_set_back(world: World, bus
         third = world.publish()
         assert world.until(lambda plan: plan.candidate == third).stable == first
     assert world.actions() == [(first, "promoted"), (second, "withdrawn")]
+
+
+def test_a_candidate_whose_answers_are_slow_is_withdrawn(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        first = world.publish_stable()
+        second = world.publish_candidate()
+        health = (VersionHealth(version=first, timed=0), VersionHealth(version=second, timed=60, slow=55))
+        world.store.reports.write_replica(
+            ReplicaReport(replica="one", revision=2, versions=(first, second), time_ms=now_ms(), health=health)
+        )
+        plan = world.until(lambda plan: not plan.candidate)
+    assert (plan.stable, world.store.versions.current()) == (first, first)
+    assert world.actions()[-1] == (second, "withdrawn")
 
 
 def test_an_equal_candidate_is_promoted_after_its_ramp(world: World, bus: Bus) -> None:

@@ -11,7 +11,7 @@ from rollout.plans import Grounds, add, follow
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import answer_of, label_of
 from tests.stores import entry_of, lease_of, manifest_of
-from wire.records import CANDIDATE, NEWEST, STABLE
+from wire.records import CANDIDATE, NEWEST, STABLE, ReplicaReport, VersionHealth
 from wire.store import Store
 
 
@@ -140,6 +140,19 @@ def test_a_chain_of_stable_versions_that_turned_bad_gives_way_to_the_reference(p
     for answer in answers:
         judging.add(label_of(answer, source="desk"))
     assert judging.plan == returned, "labels of what was withdrawn come late"
+
+
+def test_what_replicas_report_of_the_candidate_adds_up_and_withdraws_it(published: Store) -> None:
+    judging = Judging(published)
+    for replica in ("one", "two"):
+        health = (VersionHealth(version=1, answers=900), VersionHealth(version=2, answers=100, errors=2))
+        published.reports.write_replica(
+            ReplicaReport(replica=replica, revision=1, versions=(1, 2), time_ms=1, health=health)
+        )
+    judging.decider.follow_health()
+    judging.add()
+    assert judging.actions()[-1] == ("withdrawn", 2, "")
+    assert judging.arms() == [(STABLE, 1)] and "its answers fail" in judging.plan.reason
 
 
 def test_worse_newest_versions_are_an_objection_to_what_their_manifests_say(published: Store) -> None:

@@ -10,7 +10,7 @@ from rollout.label_join import JudgedLabel
 from rollout.tallies import Tallies
 from tests.rollout.judging import CONFIG
 from wire.receipts import Verdicts
-from wire.records import CANDIDATE, NEWEST, STABLE, Arm, RolloutPlan
+from wire.records import CANDIDATE, NEWEST, STABLE, Arm, RolloutPlan, VersionHealth
 
 PLAN = RolloutPlan(
     revision=5,
@@ -38,10 +38,15 @@ def tallies_of(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) 
     return tallies
 
 
-def due(tallies: Tallies, plan: RolloutPlan = PLAN) -> RolloutPlan | None:
+def due(tallies: Tallies, plan: RolloutPlan = PLAN, health: Mapping[int, VersionHealth] = {}) -> RolloutPlan | None:
     """Returns the plan after the step that is due; None where none is."""
     inputs = DecisionInputs(
-        plan=plan, tallies=tallies, config=CONFIG, now_ms=2_000, has_other_encoder=lambda one, other: False
+        plan=plan,
+        tallies=tallies,
+        health=health,
+        config=CONFIG,
+        now_ms=2_000,
+        has_other_encoder=lambda one, other: False,
     )
     step = due_step(inputs).step
     return None if step is None else step(plan).plan
@@ -61,6 +66,15 @@ def test_a_step_is_due_where_labels_say_so(names: Mapping[int, int], versions: t
     assert due(tallies_of(4, names)) is None
     after = due(tallies_of(16, names))
     assert after is not None and after.versions == versions
+
+
+@pytest.mark.parametrize("version", [6, 9])
+@pytest.mark.parametrize("bad", [{"answers": 200, "errors": 4}, {"timed": 60, "slow": 55}])
+def test_a_version_that_fails_or_is_slow_is_withdrawn(version: int, bad: Mapping[str, int]) -> None:
+    names = {4: WRONG, 6: RIGHT, 9: RIGHT}
+    after = due(tallies_of(3, names), health={version: VersionHealth(version=version, **bad)})
+    assert after is not None and after.versions == (4,), after
+    assert due(tallies_of(3, names), health={4: VersionHealth(version=4, **bad)}) is None, "nothing stands in for it"
 
 
 def test_the_reference_moves_where_the_chain_was_better_on_many_labels() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rollout.paired_evidence import PairedComparison, PairedEvidence, Traffic
 from rollout.paired_rule import decide, is_next_reference
 from rollout.statistics.paired import PairedTally
-from wire.records import NameChanges, NewClass
+from wire.records import NameChanges, NewClass, VersionHealth
 
 
 def compared(wins: int, ties: int, losses: int) -> PairedComparison:
@@ -64,13 +64,13 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
         ),
         pytest.param(PairedEvidence(stable=WORSE, changes=ALIKE), "withdraw", "worse than the stable", id="worse"),
         pytest.param(
-            PairedEvidence(stable=BETTER, traffic=Traffic(answers=100, errors=4)),
+            PairedEvidence(stable=BETTER, health=VersionHealth(version=2, answers=100, errors=4)),
             "withdraw",
             "its answers fail",
             id="better, and it fails",
         ),
         pytest.param(
-            PairedEvidence(stable=BETTER, traffic=Traffic(timed=60, slow=55)),
+            PairedEvidence(stable=BETTER, health=VersionHealth(version=2, timed=60, slow=55)),
             "withdraw",
             "its answers are slow",
             id="better, and slow",

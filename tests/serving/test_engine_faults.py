@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from model.quantized import QuantizedEncoder, QuantizedModel
+from model.ragged import RaggedBatch
 from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.counts import Counts
 from serving.engine import Engine
 from serving.errors import Unhealthy
 from tests.serving.callers import Caller, answered, running
 from tests.serving.pipelines import PREDICT, engine_of
-from tests.serving.versions import live_of
-from wire.records import Answer, Event
+from tests.serving.versions import TINY, live_of, model_of
+from wire.records import Answer, Event, VersionHealth
 
 POISON = [1 << 20]
 """A token id beyond the vocabulary: the forward raises."""
@@ -55,6 +58,36 @@ def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], coun
     assert [(failure.event.id, failure.reason) for failure in failed] == [("bad", "model_failed")]
     assert counts.snapshot()["model_failed"] == 1
     assert counts.snapshot()["answers"] == 4
+
+
+class BrokenForward:
+    """The forward of an encoder that fails."""
+
+    def encode(self, batch: RaggedBatch) -> Tensor:
+        raise RuntimeError("device-side assert triggered")
+
+    def tokens(self, batch: RaggedBatch, layer: int) -> Tensor:
+        raise NotImplementedError
+
+
+def test_where_a_version_fails_the_stable_one_answers_and_the_failures_are_counted(
+    engine: Engine, queue: BatchQueue[Item], counts: Counts
+) -> None:
+    live = live_of([1, 2])
+    broken = QuantizedEncoder(TINY, dict.fromkeys(("int8", "int4"), BrokenForward()))
+    model = QuantizedModel(broken, model_of(2).head, model_of(2).labels)
+    live = replace(live, versions={1: live.versions[1], 2: replace(live.versions[2], model=model)})
+    live.health.follow({1: model_of(1).encoder, 2: broken}, stable=1)
+    caller = Caller()
+    with running(engine, queue, live):
+        for number in range(12):
+            queue.submit(caller.item("good", event_id=f"e{number}"))
+        answers = answered(caller.wait(12))
+    assert {answer.weights_version for answer in answers} == {1}
+    stable, failing = live.health.report()
+    assert stable == VersionHealth(version=1, answers=12)
+    assert failing.errors == failing.answers == counts.snapshot()["answered_by_stable"] >= 3
+    assert not {"model_failed", "machine_faults"} & counts.snapshot().keys()
 
 
 def test_the_engine_goes_on_after_a_failure(engine: Engine, queue: BatchQueue[Item]) -> None:

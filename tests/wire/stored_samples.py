@@ -22,6 +22,7 @@ from wire.records import (
     TensorEntry,
     TensorPart,
     VersionEntry,
+    VersionHealth,
     WeightManifest,
 )
 
@@ -137,6 +138,7 @@ SAMPLES: dict[str, Record] = {
         model_bytes={"12": 23_000_000},
         damaged=("d" * 64,),
         stand_in=11,
+        health=(VersionHealth(version=12, answers=100, errors=1, timed=20, slow=2),),
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",

@@ -30,7 +30,14 @@ from wire.records.plans import (
     RolloutPlan,
 )
 from wire.records.record import ArmName, Record, key_name
-from wire.records.reports import ControllerReport, Drift, LearnerReport, ReplicaReport
+from wire.records.reports import (
+    TOLERATED_SLOWDOWN,
+    ControllerReport,
+    Drift,
+    LearnerReport,
+    ReplicaReport,
+    VersionHealth,
+)
 from wire.records.topics import (
     MAX_EVENT_BYTES,
     MAX_TEXT_CHARS,
@@ -76,6 +83,7 @@ __all__ = [
     "STABLE",
     "STAND_IN",
     "SUPERIOR",
+    "TOLERATED_SLOWDOWN",
     "TOPIC_RECORDS",
     "Action",
     "Answer",
@@ -108,6 +116,7 @@ __all__ = [
     "TensorPart",
     "TopicRecord",
     "VersionEntry",
+    "VersionHealth",
     "WeightManifest",
     "key_name",
     "topic_name",

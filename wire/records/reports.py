@@ -1,11 +1,29 @@
 """The reports of replicas, the learner and the rollout controller on their own state."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from wire.records.record import Record
 from wire.records.weights import Evaluation
+
+TOLERATED_SLOWDOWN: Final = 1.25
+"""A forward is slow if it took longer than this multiple of the median of the stable version's."""
+
+
+class VersionHealth(Record, frozen=True, kw_only=True):
+    """How a version does on one replica, since it answers there.
+
+    `errors` of its `answers` failed, for events that the stable version could answer. `slow` of the `timed` forwards of
+    its encoder took longer than `TOLERATED_SLOWDOWN` times the median of those of the stable version's, of about as
+    many tokens.
+    """
+
+    version: int
+    answers: int = 0
+    errors: int = 0
+    timed: int = 0
+    slow: int = 0
 
 
 class ReplicaReport(Record, frozen=True, kw_only=True):
@@ -17,7 +35,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
 
     `damaged` are the digests of blobs that versions in force need and that are missing or corrupt: a process that has
     their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one where
-    this replica cannot load that (0: it serves the stable version).
+    this replica cannot load that (0: it serves the stable version). `health` has the versions that answer.
     """
 
     replica: str
@@ -33,6 +51,7 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     model_bytes: dict[str, int] = {}
     damaged: tuple[str, ...] = ()
     stand_in: int = 0
+    health: tuple[VersionHealth, ...] = ()
 
 
 class Drift(Record, frozen=True, kw_only=True):

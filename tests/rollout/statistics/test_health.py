@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rollout.statistics.health import TOLERATED_ERROR_RATE, TOLERATED_SLOWDOWN, log_e_errors, log_e_slow
+from rollout.statistics.health import TOLERATED_ERROR_RATE, log_e_errors, log_e_slow
+from wire.records import TOLERATED_SLOWDOWN
 
 Floats: TypeAlias = NDArray[np.float64]
 

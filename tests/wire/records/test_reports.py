@@ -21,7 +21,7 @@ def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() 
 
 def test_the_report_from_before_stand_ins_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0)
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=())
 
 
 def test_the_report_from_before_the_durable_version_is_read() -> None:

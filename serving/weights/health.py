@@ -1,0 +1,95 @@
+"""How the versions that answer do beside each other, whatever they name: answers, failures, and slow forwards.
+
+    engine, predict --answered, failed, encode--> Health --report--> ReplicaReport --> rollout
+
+A forward of another encoder than the stable version's is slow where it took longer than the tolerated multiple of the
+median of the stable encoder's last forwards of about as many tokens; where there are too few of these, it is not timed.
+Versions that share the stable encoder have its latency, as they share its forwards.
+
+Rejected: the time of whole batches, in which rows of all arms are answered together.
+"""
+
+import math
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Final
+
+import msgspec
+from torch import Tensor
+
+from model.quantized import QuantizedEncoder
+from model.ragged import RaggedBatch
+from wire.records import TOLERATED_SLOWDOWN, VersionHealth
+
+SIZES_PER_OCTAVE: Final = 4
+"""Forwards are compared with those of as many tokens, up to a fourth of an octave (19 %)."""
+
+NUM_FORWARDS: Final = 64
+"""Last forwards of the stable encoder that are known for each size."""
+
+MIN_FORWARDS: Final = 8
+"""Fewest of them that others are compared with."""
+
+
+class Health:
+    """The counts of one replica, of the versions that answer now. Verbs: follow, answered, failed, encode, report.
+
+    The thread that swaps weights calls `follow` and `report`, the model's thread the others.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: dict[int, VersionHealth] = {}
+        self._encoders: dict[int, QuantizedEncoder] = {}
+        self._stable_encoder: QuantizedEncoder | None = None
+        self._stable_s: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=NUM_FORWARDS))
+
+    def follow(self, encoders: Mapping[int, QuantizedEncoder], stable: int) -> None:
+        """Counts for these versions from now on, by their numbers; what is known of them stays."""
+        with self._lock:
+            self._encoders = dict(encoders)
+            self._counts = {number: self._counts.get(number, VersionHealth(version=number)) for number in encoders}
+            if encoders[stable] is not self._stable_encoder:
+                self._stable_encoder = encoders[stable]
+                self._stable_s.clear()
+
+    def answered(self, number: int, num: int) -> None:
+        self._add(number, answers=num)
+
+    def failed(self, number: int) -> None:
+        """Counts an event that the version could not answer, and the stable one could."""
+        self._add(number, answers=1, errors=1)
+
+    def encode(self, encoder: QuantizedEncoder, batch: RaggedBatch, precision: str) -> Tensor:
+        """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder."""
+        began_s = self._clock()
+        z_BD = encoder.encode(batch, precision)
+        took_s = self._clock() - began_s
+        size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
+        with self._lock:
+            forwards = self._stable_s[size]
+            if encoder is self._stable_encoder:
+                forwards.append(took_s)
+                return z_BD
+            numbers = [number for number, each in self._encoders.items() if each is encoder]
+            is_comparable = len(forwards) >= MIN_FORWARDS
+            is_slow = is_comparable and took_s > TOLERATED_SLOWDOWN * median(forwards)
+        for number in numbers if is_comparable else ():
+            self._add(number, timed=1, slow=int(is_slow))
+        return z_BD
+
+    def report(self) -> tuple[VersionHealth, ...]:
+        with self._lock:
+            return tuple(self._counts.values())
+
+    def _add(self, number: int, **more: int) -> None:
+        """Adds to the counts of a version, unless it answers no longer."""
+        with self._lock:
+            counts = self._counts.get(number)
+            if counts is not None:
+                sums = {name: getattr(counts, name) + num for name, num in more.items()}
+                self._counts[number] = msgspec.structs.replace(counts, **sums)
