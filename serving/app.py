@@ -4,8 +4,10 @@
     serve run serving.app:build -> the same deployment behind Serve's own proxy
 
 Ray Serve starts the replicas, restarts those that die or are unhealthy, and stops them gracefully. It does not carry
-the traffic: replicas read Kafka themselves and listen on the port themselves (`serving/http/listener.py` says why). So
-Serve's proxies are off, and its request metrics and autoscaling see only what comes through a handle or a proxy.
+the traffic: replicas read Kafka and listen on the port themselves. So its request metrics and autoscaling see only what
+comes through a handle or a proxy.
+
+Rejected: Serve's own proxies (`serving/http/listener.py` says why).
 """
 
 import gc

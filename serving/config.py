@@ -1,4 +1,8 @@
-"""The settings of serving: batches, queues, windows, bounds, and the address that HTTP listens on."""
+"""The settings of serving: batches, queues, windows, bounds, and the address that HTTP listens on.
+
+Rejected: passing these records on to the parts (each part takes the values that it needs, so its constructor says what
+it depends on; only `PrecisionConfig` is one value with a meaning of its own).
+"""
 
 import json
 from dataclasses import dataclass, field, replace

@@ -7,6 +7,9 @@ much as one. Every live version that shares the encoder scores every row, whiche
 into the receipt, so that a label judges all of them. Where arms have several encoders, a fixed share of the events goes
 through each of them: the labels of these judge versions of different encoders, too.
 
+Rejected: a forward for each arm (two arms would cost twice as much), and every event through every encoder (a candidate
+with an encoder of its own would halve the throughput).
+
 Shape suffixes: B texts of one encoder, D width, R random features, C classes, K best classes.
 """
 

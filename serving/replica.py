@@ -8,6 +8,9 @@
 A replica starts at once and connects by itself: unreachable servers are asked again until they answer, and the replica
 is not ready before its first weights. It stops in the order of the stream, so that accepted events are answered,
 acknowledged and committed: intake, queue, outbox, swap.
+
+Rejected: a process for Kafka and one for HTTP (each would hold the weights, and batch by itself), and a start that
+fails without its servers (an outage of Kafka would end the answers by HTTP).
 """
 
 import uuid
@@ -24,7 +27,7 @@ from serving.engine import Engine
 from serving.http.api import Api
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.clients import Clients
+from serving.http.clients import key_names
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake
 from serving.kafka.outbox import Outbox
@@ -89,7 +92,7 @@ class Replica:
         return Api(
             bridge=RequestBridge(pipeline=self._pipeline, timeout_s=config.request_timeout_s),
             bodies=Bodies(max_bytes=config.max_request_bytes),
-            clients=Clients(key.get_secret_value() for key in config.api_keys),
+            key_names=key_names(key.get_secret_value() for key in config.api_keys),
             limit=limit if config.rate_limit_per_s else None,
             max_events=config.max_events_per_request,
             check=self.check,

@@ -1,4 +1,10 @@
-"""The settings of the Kafka and Redis clients, and of the trust in labels: addresses, timeouts and bounds."""
+"""The settings of the Kafka and Redis clients, and of the trust in labels: addresses, timeouts and bounds.
+
+Each section is a frozen record whose fields have type, range, default and description in one place.
+
+Rejected: reading the environment where a value is needed (a wrong one would be found long after the start), and
+checking rules at their first breach (`require` says all that are broken at once).
+"""
 
 import re
 from collections.abc import Mapping

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp
 from serving.errors import Unhealthy
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.clients import Clients
+from serving.http.clients import KeyNames, client_name
 from serving.http.request_id import RequestId, request_id_of
 from serving.http.schemas import Entry, Problem, Reply, read_request, write_problem, write_replies
 from serving.status import ReplicaStatus
@@ -47,7 +47,7 @@ class Api:
 
     bridge: RequestBridge
     bodies: Bodies
-    clients: Clients
+    key_names: KeyNames
     limit: TokenBuckets | None
     max_events: int
     check: Callable[[], None]
@@ -91,7 +91,7 @@ class Api:
     def _wait_s(self, request: Request, num: int) -> float:
         assert self.limit is not None
         address = request.client.host if request.client else ""
-        client = self.clients.name_of(address, request.headers.get("x-api-key", ""))
+        client = client_name(address, request.headers.get("x-api-key", ""), self.key_names)
         return self.limit.take(client, num, now=time.monotonic())
 
     def count_refused(self, code: str) -> None:

@@ -5,6 +5,9 @@
 
 The loop is woken once for each request, however many events it has. An answer is kept for publication before it is
 returned, so that a label refers to an answer that will be published; an answer that cannot be kept says so.
+
+Rejected: a future for each event (each would wake the loop), and publishing an answer after it is returned (its label
+could come first, or for an answer that is lost).
 """
 
 import asyncio

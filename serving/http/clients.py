@@ -1,27 +1,28 @@
 """The client that a bound applies to: a configured key, or an address; never a name that a client chooses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
+from typing import TypeAlias
+
+KeyNames: TypeAlias = Mapping[bytes, str]
+"""The names of configured keys, by the digests of these: the time of a look-up reveals nothing about other keys."""
 
 
-class Clients:
-    """Names clients. A key is looked up by its digest, so that the time of the look-up reveals nothing about other
-    keys."""
+def key_names(keys: Iterable[str]) -> KeyNames:
+    return {_digest(key): f"key {number}" for number, key in enumerate(keys, start=1)}
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._names = {_digest(key): f"key {number}" for number, key in enumerate(keys, start=1)}
 
-    def name_of(self, address: str, key: str) -> str:
-        """Returns the name of the client; an unknown key counts as no key.
+def client_name(address: str, key: str, names: KeyNames) -> str:
+    """Returns the name of a client; an unknown key counts as no key.
 
-        >>> clients = Clients(["a key of many characters"])
-        >>> clients.name_of("203.0.113.7", "a key of many characters"), clients.name_of("203.0.113.7", "a guess")
-        ('key 1', '203.0.113.7')
-        """
-        name = self._names.get(_digest(key)) if key and self._names else None
-        return name or network_of(address)
+    >>> names = key_names(["a key of many characters"])
+    >>> [client_name("203.0.113.7", key, names) for key in ("a key of many characters", "a guess")]
+    ['key 1', '203.0.113.7']
+    """
+    name = names.get(_digest(key)) if key and names else None
+    return name or network_of(address)
 
 
 @lru_cache(maxsize=10_000)

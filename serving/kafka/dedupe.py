@@ -1,11 +1,12 @@
-"""Admits each event once: a delivery that comes again is not answered again.
+"""Admits each event once: an event that Kafka delivers again is not answered again.
 
-    admit(event, finish) -> NEW: answer it, then acknowledge or drop   counted, and finished by its answerer:
-                         -> OPEN: its answer is on the way             OPEN, with the first; ANSWERED, at once
-                         -> CONFLICT: the id of another event          refused by the caller
+    admit(event, finish) -> NEW       the caller answers the event, and calls `acknowledge` or `drop` then
+                         -> OPEN      its answer is on the way, and finishes this delivery, too
+                         -> ANSWERED  its answer is acknowledged: the caller finishes this delivery at once
+                         -> CONFLICT  another event has its id: the caller refuses it (`conflicting_id`)
 
-A delivery may be finished only when an answer is acknowledged, so a repeated delivery of an open event waits for that
-very answer. An event whose answer is never made is dropped: its next delivery is NEW again.
+To finish a delivery allows its offset to be committed, so it is finished only when the answer is acknowledged. An event
+whose answer is never made is dropped: its next delivery is NEW again.
 
 An event is identified by (source, id), and its content is its text and its key. Another content under the same name is
 not a repetition but a mistake of its sender: to answer it would make two answers that a label cannot tell apart, and to

@@ -5,6 +5,9 @@
 
 The process that has a segment open holds the lock on its file. The first record that is cut off, or does not match its
 checksum, ends the file: the records behind it are given up.
+
+Rejected: writing the file anew when records are finished (each answer would be written many times; one offset in the
+header says as much), and a database (whose file is not simply left to the next replica when its process is killed).
 """
 
 import fcntl

@@ -33,6 +33,9 @@ pytestmark = pytest.mark.live
 
 OUTAGE_S = 6.0
 BACK_WITHIN_S = 15.0
+HELD_UP_S = 25.0
+"""Less than the delivery timeout, which is how long the broker would be waited for, and far more than CLOSE_S on a busy
+machine."""
 
 
 @dataclass
@@ -139,14 +142,14 @@ def test_letters_on_their_way_hold_up_nobody_who_ends(servers: Servers) -> None:
     sender = LetterSender(servers.bus, letters)
     forged = Quarantined(reason="forged", event_id="1", label="a lie", source="bot", time_ms=7, receipt="5.ab")
     letters.add([forged])
-    assert letters.wait_until_empty(10)
+    assert letters.wait_until_empty(60)
     servers.stop(servers.broker)
     letters.add([msgspec.structs.replace(forged, event_id="2")])
     started_s = time.monotonic()
     sender.close(CLOSE_S)
     with suppress(BusUnavailable):
         servers.bus.close(flush_s=CLOSE_S)
-    assert time.monotonic() - started_s < 3 * CLOSE_S
+    assert time.monotonic() - started_s < HELD_UP_S
     assert [letter.event_id for letter in letters.export().quarantined] == ["2"]
 
 

@@ -13,7 +13,7 @@ bound.
 
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,20 +179,16 @@ class RecordBatch:
         )
 
 
-class AbortedTransactions:
-    """Tells which batches of one fetch belong to aborted transactions. It is asked for each batch in order."""
-
-    def __init__(self, transactions: Sequence[Any]) -> None:
-        self._pending = deque(sorted(transactions, key=lambda transaction: transaction.first_offset))
-        self._producers: set[int] = set()
-
-    def includes(self, batch: RecordBatch) -> bool:
-        """Whether the records of `batch` were aborted."""
-        while self._pending and self._pending[0].first_offset < batch.next_offset:
-            self._producers.add(self._pending.popleft().producer_id)
+def with_aborted(batches: Iterable[RecordBatch], transactions: Iterable[Any]) -> Iterator[tuple[RecordBatch, bool]]:
+    """Yields each batch of one fetch, and whether its records are of one of these aborted `transactions`."""
+    pending = deque(sorted(transactions, key=lambda transaction: transaction.first_offset))
+    producers: set[int] = set()
+    for batch in batches:
+        while pending and pending[0].first_offset < batch.next_offset:
+            producers.add(pending.popleft().producer_id)
         if batch.is_abort():
-            self._producers.discard(batch.producer_id)
-        return batch.is_transactional and not batch.is_control and batch.producer_id in self._producers
+            producers.discard(batch.producer_id)
+        yield batch, batch.is_transactional and not batch.is_control and batch.producer_id in producers
 
 
 def batches_in(data: memoryview, partition: TopicPartition) -> Iterator[RecordBatch]:

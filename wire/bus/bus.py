@@ -1,4 +1,10 @@
-"""Makes the clients of one Kafka cluster, and sets the options of the client library."""
+"""Makes the clients of one Kafka cluster, and sets the options of the client library.
+
+    Bus -> Publisher (any thread) | Subscription (a member of a group) | Follower (all partitions, from given offsets)
+
+Rejected: one producer for all publishers of a process (a flush would wait for the records of others), and the library's
+own defaults (it commits and creates topics by itself, and waits up to 30 s before it connects again).
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

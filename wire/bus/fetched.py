@@ -17,7 +17,7 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untyped]
 
-from wire.bus.batches import AbortedTransactions, Raw, batches_in
+from wire.bus.batches import Raw, batches_in, with_aborted
 from wire.bus.topic_logs import TopicLogs
 
 ENDS_TRANSACTIONS = {27, 66}
@@ -76,7 +76,7 @@ class FetchedPartition:
         self._budget = budget
         self._on_drain = on_drain
         reads_committed = isolation_level == IsolationLevel.READ_COMMITTED
-        self._aborted = AbortedTransactions(aborted_transactions if reads_committed and aborted_transactions else ())
+        self._aborted = aborted_transactions if reads_committed and aborted_transactions else ()
         self._raws: Iterator[Raw] | None = self._read(memoryview(records._buffer))
 
     def __bool__(self) -> bool:
@@ -106,9 +106,9 @@ class FetchedPartition:
 
     def _read(self, data: memoryview) -> Iterator[Raw]:
         """Yields what lies from our offset on: a fetch begins with the whole batch that holds the offset."""
-        for batch in batches_in(data, self.topic_partition):
+        for batch, is_aborted in with_aborted(batches_in(data, self.topic_partition), self._aborted):
             self.leader_epoch = batch.leader_epoch
-            raws = [batch.gap(batch.base_offset)] if self._aborted.includes(batch) else batch.raws()
+            raws = [batch.gap(batch.base_offset)] if is_aborted else batch.raws()
             for raw in raws:
                 if raw.next_offset > self.next_fetch_offset:
                     yield raw

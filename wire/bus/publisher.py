@@ -1,7 +1,14 @@
 """Sends records: bounded, idempotent, acknowledged by every in-sync replica (acks=all).
 
-After some errors the client library's producer refuses every record for ever, for example where a broker that lost its
-memory does not know the producer id any more. Then a new producer takes its place.
+    record -> message -> [in flight, bounded in number and bytes] -> the broker -> on_ack(None), or on_ack(SendFailed)
+
+The client library sends a message again until it is acknowledged, or has failed after its delivery timeout. After some
+errors its producer refuses every record for ever, for example where a broker that lost its memory does not know the
+producer id any more. Then a new producer takes its place.
+
+Rejected: sending a failed record again here (the broker would keep it twice where only the acknowledgement was lost;
+the caller knows whether that matters), and no bound of our own (the library's is in bytes of its buffer alone, and
+blocks for its own timeout).
 """
 
 import threading

@@ -1,4 +1,8 @@
-"""The records of Kafka topics: events, answers, labels, dead letters, and quarantined labels."""
+"""The records of Kafka topics: events, answers, labels, dead letters, and quarantined labels.
+
+Rejected: one topic for all of them (whoever reads labels would read every text, too), and answers without the text (the
+learner would have to join them with the events as well).
+"""
 
 from typing import ClassVar, TypeAlias
 

@@ -1,4 +1,12 @@
-"""Versions of the weights: their tensors, their evaluation, and their lineage."""
+"""Versions of the weights: a manifest, which names tensors by digest, and how they were evaluated and made.
+
+    WeightManifest -> TensorEntry: a blob by digest        -> Probe: what a replica must compute before it serves them
+                   -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to make them again, bit for bit
+                   -> NameChanges: what it names differently
+
+Rejected: tensors inside the manifest (a version that changed only its head would be stored and fetched whole), and
+tensors as a pickled object (reading it would run whatever is in it).
+"""
 
 from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 

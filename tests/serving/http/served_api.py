@@ -12,7 +12,7 @@ from serving.errors import Unhealthy
 from serving.http.api import Api, make_app
 from serving.http.bodies import Bodies
 from serving.http.bridge import RequestBridge
-from serving.http.clients import Clients
+from serving.http.clients import key_names
 from serving.pipeline import encoding
 from serving.predict import Predict
 from serving.status import ReplicaStatus
@@ -49,7 +49,7 @@ class ServedApi:
         self.api = Api(
             bridge=RequestBridge(pipeline=self.pipeline, timeout_s=self.timeout_s),
             bodies=self.bodies,
-            clients=Clients([API_KEY]),
+            key_names=key_names([API_KEY]),
             limit=self.limit,
             max_events=10,
             check=self._check,
