@@ -10,9 +10,9 @@ answer that was `waiting` for it, `influence` bounds how many labels of a source
 pair of versions, each a `comparison` in which no source decides alone, and `exposure` counts the answers of the arms.
 `due_step` asks one question after another which step of the plan follows: `paired_rule` decides by labelled events that
 both versions named (`paired_evidence`), with the tests of `statistics`; `unpaired_rule` decides where newer versions
-have another encoder. `plans` are the pure steps from one plan to the next, `operator_steps` those of an operator, and
-`change` writes them by compare and swap. `operator` has the commands of an operator, `alarms` what fails now, `config`
-the settings.
+have another encoder, by an `arm_count`. `plans` are the pure steps from one plan to the next, `operator_steps` those of
+an operator, and `change` writes them by compare and swap. `operator` has the commands of an operator, `alarms` what
+fails now, `config` the settings.
 
 Other rooms may use `controller`, `judge`, `decider`, `operator`, `config`, `plans` and `change`.
 """

@@ -7,6 +7,8 @@ Each label is counted in the group of its source. What is decided must hold with
 one, it counts in full, as on a laptop.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import mmh3
@@ -59,7 +61,10 @@ class PairCountState(Record, frozen=True, kw_only=True):
 
 
 class PairCount:
-    """Wins, ties and losses of a newer version against an older one. Verbs: add, settle, comparison, export."""
+    """Wins, ties and losses of a newer version against an older one. Verbs: add, settle, comparison, export.
+
+    `add` returns what takes the label out again, when another one replaces it.
+    """
 
     def __init__(self, state: PairCountState | None = None) -> None:
         state = state or PairCountState()
@@ -72,15 +77,26 @@ class PairCount:
     def labels(self) -> PairedTally:
         return sum(self._groups.values(), NO_LABELS)
 
-    def add(self, difference: int, *, name: int, group: int, answer_ms: int) -> None:
+    def add(self, difference: int, *, name: int, group: int, answer_ms: int) -> Callable[[], None]:
         """Counts a label, `name` by its hash, whose event was answered at `answer_ms`."""
         tally = PairedTally.of([difference])
         second = answer_ms // 1_000
         classes = name % NUM_CLASS_GROUPS
         self._groups[group] = self._groups.get(group, NO_LABELS) + tally
         self._classes[classes] = self._classes.get(classes, NO_LABELS) + tally
-        if second in self._waiting or len(self._waiting) < MAX_WAITING:
+        is_waiting = second in self._waiting or len(self._waiting) < MAX_WAITING
+        if is_waiting:
             self._waiting[second] = self._waiting.get(second, NO_LABELS) + tally
+        return partial(self._remove, tally, group=group, classes=classes, second=second if is_waiting else None)
+
+    def _remove(self, tally: PairedTally, *, group: int, classes: int, second: int | None) -> None:
+        """Takes out a label. `second` is that of its answer; None where the label was not to be settled."""
+        _subtract(self._groups, group, tally)
+        _subtract(self._classes, classes, tally)
+        if second in self._waiting:
+            _subtract(self._waiting, second, tally)
+        elif second is not None:
+            self._settled -= tally
 
     def settle(self, before_ms: int) -> None:
         """Counts the labels of events that were answered before then as settled."""
@@ -101,6 +117,13 @@ class PairCount:
             settled=self._settled,
             waiting=tuple(self._waiting.items()),
         )
+
+
+def _subtract(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> None:
+    """Subtracts from the tally at `key`. A group of sources without labels is none: no decision waits for it."""
+    tallies[key] -= tally
+    if tallies[key] == NO_LABELS:
+        del tallies[key]
 
 
 class PairWatchState(Record, frozen=True, kw_only=True):

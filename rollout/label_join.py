@@ -6,8 +6,9 @@
 
 A receipt holds what every version at hand named, so its label is judged the moment it comes, however late and after any
 restart. Only a label without a receipt needs the answer, and waits or looks for it in a bounded window. Labels may come
-late, early, twice or without an answer; each case has a counter, and an event is judged once. `wire.events` decides
-which answer a label belongs to; a label that matches several counts for none. Clients use an id twice: another text or
+late, early, twice or without an answer; each case has a counter, and an event is judged once, but that a label which an
+operator has approved takes the place of the one before. `wire.events` decides which answer a label belongs to; a label
+that matches several counts for none. Clients use an id twice: another text or
 entity under the same source and id is another event, whose answer has a receipt of its own.
 
 The waiting answers are bounded. Beyond the bound they are thinned, the more the older they are: each doubling of age
@@ -20,7 +21,7 @@ Rejected: reading the learner's own joined pairs. A learner that is wrong about 
 
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -33,6 +34,9 @@ from wire.records import STAND_IN, Answer, Feedback
 LOAD_AFTER_THINNING = 0.75
 """Share of the bound on waiting answers that is left after thinning."""
 
+MAX_CORRECTABLE = 30_000
+"""Most names of judged events, three or more for each, whose labels may still be corrected."""
+
 SAME_KEY = 8
 """Number of events of one source and id whose answers wait at a time. The oldest is dropped first."""
 
@@ -41,17 +45,35 @@ SAME_KEY = 8
 class JudgedLabel:
     """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
 
-    `name` is the hash of the label, as the verdicts hash theirs.
+    `name` is the hash of the label, as the verdicts hash theirs. `corrected` is the label whose place this one takes.
     """
 
     verdicts: Verdicts
     name: int
     source: str
     answer_ms: int
+    corrected: "JudgedLabel | None" = None
+    _removals: list[Callable[[], None]] = field(default_factory=list, compare=False)
+
+    def note(self, removal: Callable[[], None]) -> None:
+        """Takes note of how the label is taken out of what it was counted in."""
+        self._removals.append(removal)
+
+    def take_out(self) -> None:
+        """Takes the label out of all that it was counted in: another one takes its place."""
+        while self._removals:
+            self._removals.pop()()
 
     def rights(self) -> dict[int, bool]:
         """Returns for each version that was at hand whether it named the label."""
         return {version: name == self.name for version, name in self.verdicts.names}
+
+
+@dataclass(slots=True)
+class CorrectableEvent:
+    """An event whose label was judged, and may be corrected."""
+
+    label: JudgedLabel
 
 
 @dataclass(slots=True)
@@ -71,6 +93,7 @@ class LabelJoin:
     _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
     _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
     _judged: RecentHashes = field(init=False)
+    _correctable: OrderedDict[bytes, "CorrectableEvent"] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self._judged = RecentHashes(3 * self.max_unlabelled, seed=self.seed)  # an event has three aliases or more
@@ -95,6 +118,10 @@ class LabelJoin:
 
     def add_label(self, feedback: Feedback) -> JudgedLabel | None:
         """Judges a label that is believed: the caller has refused forged receipts."""
+        if feedback.approval and (has_receipt(feedback) or feedback.event_source is not None):
+            event = self._correctable.get(lookup_alias(feedback))
+            if event is not None:
+                return self._correct(event, feedback)
         matches = matching(feedback, self._by_id.get(feedback.event_id, ()))
         verdicts = verdicts_of(feedback.receipt) if has_receipt(feedback) else None
         if verdicts is not None:
@@ -145,17 +172,29 @@ class LabelJoin:
         label = JudgedLabel(verdicts, name_hash(feedback.label), feedback.source, time_of(feedback.receipt))
         if not self._may_count(label):
             return None
-        self._judged.add(alias)
+        event = CorrectableEvent(label)
+        self._remember(alias, event)
         for answer in matches:
-            self._finish(answer, is_waiting=True)
+            self._finish(answer, event, is_waiting=True)
         return label
 
     def _judge(self, answer: WaitingAnswer, feedback: Feedback, *, is_waiting: bool) -> JudgedLabel | None:
         label = JudgedLabel(answer.verdicts, name_hash(feedback.label), feedback.source, answer.times_ms[0])
         if not self._may_count(label):
             return None
-        self._finish(answer, is_waiting=is_waiting)
+        self._finish(answer, CorrectableEvent(label), is_waiting=is_waiting)
         return label
+
+    def _correct(self, event: CorrectableEvent, feedback: Feedback) -> JudgedLabel | None:
+        """Judges an approved label in the place of the one before."""
+        name = name_hash(feedback.label)
+        if name == event.label.name:
+            self.counts["label_repeated"] += 1
+            return None
+        before = replace(event.label, corrected=None)  # so that corrections of corrections do not pile up
+        event.label = JudgedLabel(before.verdicts, name, feedback.source, before.answer_ms, corrected=before)
+        self.counts["corrected"] += 1
+        return event.label
 
     def _may_count(self, label: JudgedLabel) -> bool:
         """Whether the label counts, which is decided before it is compared with any verdict."""
@@ -163,9 +202,16 @@ class LabelJoin:
         self.counts[f"label_{excess}" if excess else "judged"] += 1
         return not excess
 
-    def _finish(self, answer: WaitingAnswer, *, is_waiting: bool) -> None:
+    def _remember(self, alias: bytes, event: CorrectableEvent) -> None:
+        """Remembers for good that an event was judged, and for a while how."""
+        self._judged.add(alias)
+        self._correctable[alias] = event
+        if len(self._correctable) > MAX_CORRECTABLE:
+            self._correctable.popitem(last=False)
+
+    def _finish(self, answer: WaitingAnswer, event: CorrectableEvent, *, is_waiting: bool) -> None:
         for alias in aliases_of(answer):
-            self._judged.add(alias)
+            self._remember(alias, event)
         if is_waiting:
             self._forget(answer)
 

@@ -26,6 +26,7 @@ too few labels to be decided on.
 from collections import deque
 from typing import Final
 
+from rollout.arm_count import ArmCount
 from rollout.comparison import PairCount, PairCountState, PairWatch, PairWatchState, SourceGroups
 from rollout.exposure import Exposure
 from rollout.label_join import JudgedLabel
@@ -96,8 +97,7 @@ class Tallies:
         self.chain = PairCount(state.chain)
         self.chain_watch = PairWatch(state.chain_watch)
         self.stable_watch = PairWatch(state.stable_watch)
-        self._arms = state.arms
-        self._arms_since_ms = state.arms_since_ms
+        self._arms = ArmCount(state.arms, state.arms_since_ms)
         self._first_newer = state.first_newer  # of the versions that descend from the stable one; 0: there is none
         self._first_of_chain = state.first_of_chain  # lower ones were withdrawn, and their labels come late
         self._exposure = Exposure(num_answers=state.num_answers)
@@ -133,8 +133,7 @@ class Tallies:
         newer = [arm.version for arm in plan.arms[1:]]
         if before.stable != plan.stable or not newer:
             self._newest = PairCount()
-            self._arms = ArmEvidence()
-            self._arms_since_ms = 0
+            self._arms = ArmCount()
         if before.stable > plan.stable or not newer:
             self._first_newer = 0
         self._first_newer = self._first_newer or min(newer, default=0)
@@ -148,47 +147,55 @@ class Tallies:
             self._exposure.add(answer)
 
     def add_label(self, label: JudgedLabel, now_ms: int) -> None:
-        """Counts the label for every pair of which both versions named the event."""
-        self._delays.append(max(0, now_ms - label.answer_ms))
+        """Counts the label for every pair of which both versions named the event.
+
+        A label that corrects another one takes its place. Only the watches, which depend on the order, keep both.
+        """
+        if label.corrected is not None:
+            label.corrected.take_out()
+        else:
+            self._delays.append(max(0, now_ms - label.answer_ms))
         frame = self.frame
         rights = label.rights()
         group = self._sources.group_of(label.source)
-        if frame.candidate in rights and frame.stable in rights:
-            _count(self._candidate, label, rights[frame.candidate] - rights[frame.stable], group)
-        if frame.candidate in rights and frame.reference in rights:
-            _count(self._candidate_to_reference, label, rights[frame.candidate] - rights[frame.reference], group)
         latest = max(rights, default=0)
-        if frame.stable in rights and self._is_newer(latest):
-            _count(self._newest, label, rights[latest] - rights[frame.stable], group)
-        if 0 < frame.candidate < latest and frame.candidate in rights:
-            _count(self.overtaking, label, rights[latest] - rights[frame.candidate], group)
+        self._count(self._candidate, label, frame.candidate, frame.stable)
+        self._count(self._candidate_to_reference, label, frame.candidate, frame.reference)
+        if self._is_newer(latest):
+            self._count(self._newest, label, latest, frame.stable)
+        if 0 < frame.candidate < latest:
+            self._count(self.overtaking, label, latest, frame.candidate)
         if frame.stable in rights and frame.previous in rights:
             self.stable_watch.add(rights[frame.stable] - rights[frame.previous], group=group)
         self._add_to_chain(label, rights, group)
         self._add_to_arms(label, rights)
 
+    def _count(self, pair: PairCount, label: JudgedLabel, newer: int, older: int) -> bool:
+        """Counts the label for a pair where both versions named the event; returns whether they did."""
+        rights = label.rights()
+        if newer not in rights or older not in rights:
+            return False
+        group = self._sources.group_of(label.source)
+        difference = rights[newer] - rights[older]
+        label.note(pair.add(difference, name=label.name, group=group, answer_ms=label.answer_ms))
+        return True
+
     def _add_to_chain(self, label: JudgedLabel, rights: dict[int, bool], group: int) -> None:
         version = label.verdicts.version
         reference = self.frame.reference
         is_of_chain = label.verdicts.arm == STABLE and version > reference and version >= self._first_of_chain
-        if is_of_chain and {version, reference} <= rights.keys():
-            difference = rights[version] - rights[reference]
-            _count(self.chain, label, difference, group)
-            self.chain_watch.add(difference, group=group)
+        if is_of_chain and self._count(self.chain, label, version, reference):
+            self.chain_watch.add(rights[version] - rights[reference], group=group)
 
     def _add_to_arms(self, label: JudgedLabel, rights: dict[int, bool]) -> None:
-        """Counts the label for the arm that answered, where newer versions have another encoder than the stable one.
-
-        Those of the stable arm count from the time on of the first label of the others.
-        """
+        """Counts the label for the arm that answered, where newer versions have another encoder than the stable one."""
         version = label.verdicts.version
-        arms = self._arms
-        stable = self.frame.stable
-        if self._is_newer(version) and stable not in rights and version in rights:
-            self._arms_since_ms = self._arms_since_ms or label.answer_ms
-            self._arms = ArmEvidence(arms.stable, arms.candidate.with_one(rights[version]))
-        elif version == stable and version in rights and 0 < self._arms_since_ms <= label.answer_ms:
-            self._arms = ArmEvidence(arms.stable.with_one(rights[version]), arms.candidate)
+        if version not in rights:
+            return
+        if version == self.frame.stable:
+            label.note(self._arms.add_stable(rights[version], label.answer_ms))
+        elif self._is_newer(version) and self.frame.stable not in rights:
+            label.note(self._arms.add_newer(rights[version], label.answer_ms))
 
     def settle(self, now_ms: int) -> None:
         """Counts the labels of events that are settled by now for rule C."""
@@ -201,7 +208,7 @@ class Tallies:
     @property
     def arms(self) -> ArmEvidence:
         """The newer versions with another encoder, by their own answers, and the stable version at the same time."""
-        return self._arms
+        return self._arms.evidence
 
     @property
     def newest(self) -> PairedEvidence:
@@ -236,8 +243,8 @@ class Tallies:
             chain=self.chain.export(),
             chain_watch=self.chain_watch.export(),
             stable_watch=self.stable_watch.export(),
-            arms=self._arms,
-            arms_since_ms=self._arms_since_ms,
+            arms=self._arms.evidence,
+            arms_since_ms=self._arms.since_ms,
             first_newer=self._first_newer,
             first_of_chain=self._first_of_chain,
             num_answers=self._exposure.num_answers,
@@ -246,8 +253,4 @@ class Tallies:
     def __str__(self) -> str:
         frame = self.frame
         words = f"version {frame.candidate} against {frame.stable}: {self._candidate.labels}" if frame.candidate else ""
-        return f"{words}; another encoder: {self._arms}" if self._arms.candidate.labels else words
-
-
-def _count(pair: PairCount, label: JudgedLabel, difference: int, group: int) -> None:
-    pair.add(difference, name=label.name, group=group, answer_ms=label.answer_ms)
+        return f"{words}; another encoder: {self.arms}" if self.arms.candidate.labels else words

@@ -54,6 +54,9 @@ class ArmTally:
         """Returns the tally with one label more."""
         return ArmTally(self.labels + 1, self.correct + is_right)
 
+    def __sub__(self, other: "ArmTally") -> "ArmTally":
+        return ArmTally(self.labels - other.labels, self.correct - other.correct)
+
     def __str__(self) -> str:
         return f"{self.correct}/{self.labels} ({self.accuracy:.1%})"
 

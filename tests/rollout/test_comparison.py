@@ -49,6 +49,20 @@ def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None
     assert count.comparison().settled == PairedTally(1, 1, 1)
 
 
+@pytest.mark.parametrize("before_ms", [0, 5_000])
+def test_a_label_is_taken_out_of_all_that_it_was_counted_in(before_ms: int) -> None:
+    count = PairCount()
+    count.add(1, name=5, group=0, answer_ms=500)
+    before = count.export()
+    remove = count.add(-1, name=6, group=3, answer_ms=1_500)
+    count.settle(before_ms)
+    remove()
+    expected = PairCount(before)
+    expected.settle(before_ms)
+    assert count.export() == expected.export()
+    assert len(count.comparison().sources) == 1, "a source without labels is none"
+
+
 def test_what_waits_to_be_settled_is_bounded() -> None:
     count = PairCount()
     for second in range(2 * MAX_WAITING):

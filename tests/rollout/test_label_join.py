@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout import label_join
 from rollout.influence import Influence
 from tests.rollout.joined import Judged, answer, feedback
 from wire.config import TrustConfig
-from wire.records import CANDIDATE, STABLE, STAND_IN
+from wire.records import CANDIDATE, STABLE, STAND_IN, Feedback
 
 
 def test_answers_of_a_stand_in_say_nothing_of_either_arm() -> None:
@@ -170,3 +171,50 @@ def test_an_answer_without_a_label_is_wrong() -> None:
     window.add(msgspec.structs.replace(answer("a"), label=None))
     window.add(feedback("a"))
     assert window.judged() == (1, 0)
+
+
+def correction(event_id: str, label: str, *, event_source: str | None = "", approval: str = "ab") -> Feedback:
+    return msgspec.structs.replace(feedback(event_id, label, event_source=event_source), approval=approval)
+
+
+def test_an_approved_label_takes_the_place_of_the_one_before() -> None:
+    window = Judged()
+    window.add(answer("a"))
+    window.add(feedback("a", "no"))
+    window.add(correction("a", "yes"))
+    first, second = window.found
+    assert second.corrected == first
+    assert (first.rights(), second.rights()) == ({1: False}, {1: True})
+    window.add(correction("a", "yes"))
+    window.add(correction("a", "no"))
+    last = window.found[-1].corrected
+    assert last is not None and (last.name, last.corrected) == (second.name, None), "they do not pile up"
+    assert window.counts == {"judged": 1, "corrected": 2, "label_repeated": 1}
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        pytest.param(correction("a", "yes", approval=""), id="without an approval"),
+        pytest.param(correction("a", "yes", event_source=None), id="without a source or receipt: of which event?"),
+        pytest.param(correction("a", "yes", event_source="other"), id="another event"),
+    ],
+)
+def test_any_other_label_of_a_judged_event_is_none_of_it(label: Feedback) -> None:
+    window = Judged()
+    window.add(answer("a"))
+    window.add(feedback("a", "no"))
+    window.add(label)
+    assert len(window.found) == 1
+
+
+def test_what_may_be_corrected_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_join, "MAX_CORRECTABLE", 6)
+    window = Judged(100)
+    for number in range(10):
+        window.add(answer(str(number)))
+        window.add(feedback(str(number), "no"))
+    for number in range(10):
+        window.add(correction(str(number), "yes"))
+    assert len(window._correctable) <= 6
+    assert 1 <= window.counts["corrected"] <= 3

@@ -1,5 +1,7 @@
 """What labels and answers say about the versions of a plan."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -126,3 +128,29 @@ def test_it_goes_on_from_its_record(tallies: Tallies) -> None:
     again.follow(msgspec.structs.replace(PLAN, revision=8))
     assert again.export({"feedback.v1/0": 7}) == state
     assert (str(again), again.num_answers) == ("version 6 against 4: 1 won, 0 tied, 0 lost", 1)
+
+
+def test_a_label_that_is_corrected_is_as_if_the_right_one_had_come_first(tallies: Tallies) -> None:
+    corrected = Tallies()
+    corrected.follow(PLAN)
+    names = {2: WRONG, 3: RIGHT, 4: WRONG, 6: RIGHT, 9: RIGHT}
+    wrong = replace(label(names), name=WRONG, source="bot")
+    for each in (tallies, corrected):
+        each.add_label(label(names), 1_000)
+    tallies.add_label(label(names), 1_000)
+    corrected.add_label(wrong, 1_000)
+    assert corrected.evidence(stable_share=0.75, is_exposed=False) != evidence_of(tallies)
+    corrected.add_label(replace(label(names), corrected=wrong), 1_000)
+    assert evidence_of(corrected) == evidence_of(tallies)
+    assert corrected.chain.labels == tallies.chain.labels
+    assert corrected.newest == tallies.newest
+
+
+def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) -> None:
+    wrong = label({4: WRONG, 6: RIGHT, 9: RIGHT})
+    tallies.add_label(wrong, 1_000)
+    tallies.settle(9_000)
+    arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=9, share=0.125))
+    tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms))
+    tallies.add_label(replace(label({4: WRONG, 6: RIGHT, 9: RIGHT}), name=WRONG, corrected=wrong), 1_000)
+    assert evidence_of(tallies).stable.labels == PairedTally(losses=1)
