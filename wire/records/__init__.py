@@ -5,8 +5,9 @@
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
 
-`topics` has the records of Kafka topics, `weights` those of versions of the weights, `plans` the rollout plan,
-`reports` the reports of processes, and `record` the base class. Others import all of them from here.
+`topics` has the records of Kafka topics, `weights` those of versions of the weights, `changes` what such a version
+names differently, `plans` the rollout plan, `reports` the reports of processes, and `record` the base class. Others
+import all of them from here.
 
 Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
 new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
@@ -16,6 +17,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
+from wire.records.changes import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.records.plans import (
     ADDITIVE,
     CANDIDATE,
@@ -51,7 +53,6 @@ from wire.records.topics import (
     topic_name,
 )
 from wire.records.weights import (
-    MAX_NEW_CLASSES,
     PSEUDO_LABELS,
     CohortEvaluation,
     ConceptChange,
@@ -59,8 +60,6 @@ from wire.records.weights import (
     Evaluation,
     HeadSolution,
     Lineage,
-    NameChanges,
-    NewClass,
     PrecisionEvaluation,
     Probe,
     Round,

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from wire.records.changes import NameChanges
 from wire.records.record import Record
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
@@ -22,9 +23,6 @@ PSEUDO_LABELS: Final = "guesses"
 
 HEAD_PREFIX: Final = "head."
 """How the names of the head's tensors begin; all others are the encoder's."""
-
-MAX_NEW_CLASSES: Final = 64
-"""The most new classes that a manifest names."""
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
@@ -140,40 +138,6 @@ class Lineage(Record, frozen=True, kw_only=True):
     rounds: tuple[Round, ...] = ()
     gap: str = ""
     changes: tuple[ConceptChange, ...] = ()
-
-
-class NewClass(Record, frozen=True, kw_only=True):
-    """A class that the reference lacks: how many recent texts the version names so, and how many labels say so."""
-
-    label: str
-    texts: int
-    labels: int
-
-
-class NameChanges(Record, frozen=True, kw_only=True):
-    """Recent texts as the version and the reference name them.
-
-    `reference` is the version compared with (0: nothing was measured), and `texts` the number of texts. `between_old`
-    counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `forgotten`
-    counts the texts whose label the reference names, and the version does not; `lost` those whose label the version
-    published before names, and it does not. `wins`, `ties` and `losses` compare the line of the version, the version
-    published last at each time, with the reference on the labelled events since the reference was set, each before it
-    was learnt: only the line was right, both alike, only the reference was right. `new_classes` are the classes that
-    the reference lacks, those of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in
-    which theirs were counted.
-    """
-
-    reference: int = 0
-    texts: int = 0
-    between_old: int = 0
-    to_new: int = 0
-    wins: int = 0
-    ties: int = 0
-    losses: int = 0
-    new_classes: tuple[NewClass, ...] = ()
-    labels: int = 0
-    forgotten: int = 0
-    lost: int = 0
 
 
 class HeadSolution(Record, frozen=True, kw_only=True):
