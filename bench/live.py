@@ -8,6 +8,7 @@ an hour.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,6 +23,8 @@ from evals.load.session import LoadProfile, play
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
 from services.demo.command import system_of
+from wire.bus import Bus
+from wire.config import BusConfig
 
 TIMEOUTS = Timeouts(learn_s=30.0)
 """The end of the stream is waited for a while."""
@@ -30,6 +33,9 @@ RATIO_GOALS = {FULL_RATE: 0.90, 20.0: 1.0}
 """The lowest ratio to the oracle, domain by domain, by events a second."""
 
 MIXED = "mixed"
+
+LINGER_MS = 10
+"""The load comes from the processors that it loads: a request for each record would take a tenth of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,13 +72,18 @@ def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
     Raises NoResult where a program of the service had to be started again.
     """
     profile = LoadProfile(rate=rate, seed=seed, timeouts=TIMEOUTS)
-    with fresh_stack() as (stack, store, bus):
+    with fresh_stack() as (stack, store, _), closing(load_bus(stack.settings.bus)) as bus:
         settings = stack.settings
         reference = partial(frozen_reference, settings.learner, settings.encoder)
         outcome = play(system_of(stack, bus, store), stream, profile, say=discard, reference=reference)
     if outcome.figures.restarts:
         raise NoResult(f"{outcome.figures.restarts} times a program or a replica was started again")
     return outcome.figures
+
+
+def load_bus(config: BusConfig) -> Bus:
+    """Returns a client whose records wait up to LINGER_MS for others: that counts in the latency of the answers."""
+    return Bus(replace(config, linger_ms=LINGER_MS), "load")
 
 
 def rows(figures: Figures, suffix: str, ratio: float | None, *, at_full_rate: bool) -> Iterator[Row]:

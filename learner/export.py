@@ -17,6 +17,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from learner.known_vectors import KnownVectors
 from model.config import StrataConfig
 from model.head import OUT, PROJ, out_weight, proj_weight
 from model.qtensor import QTensor, from_blob
@@ -75,23 +76,33 @@ def export_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float)
 
 
 class ServedEncoder:
-    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights."""
+    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights.
+
+    The texts of `known` are not encoded again.
+    """
 
     def __init__(self, config: StrataConfig, tokenizer: TextTokenizer, tensors: Mapping[str, StoredTensor]) -> None:
         self.config = config
         self.tokenizer = tokenizer
         self.tensors = dict(tensors)
-        digests = (f"{name} {tensor.entry.digest}\n" for name, tensor in sorted(tensors.items()))
-        self.key = sha256("".join(digests).encode()).hexdigest()
+        digests = {name: tensor.entry.digest for name, tensor in sorted(tensors.items())}
+        self.key = sha256("".join(f"{name} {digest}\n" for name, digest in digests.items()).encode()).hexdigest()
         self._encoder = QuantizedEncoder.from_tensors(config, {name: each.tensor for name, each in tensors.items()})
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
+        self.known = KnownVectors(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
 
     def z_many(self, texts: Sequence[str], precision: str = INT8) -> Tensor:
         """Returns z_BD, unit vectors. They do not depend on which texts are encoded together."""
-        if not texts:
-            return torch.empty(0, self.config.d_model)
-        encode = partial(self._encoder.encode, precision=precision)
-        return encode_many(encode, self.tokenizer.encode_many(texts), batch_size=ENCODE_BATCH)
+        known = self.known.of(texts) if precision == INT8 else {}
+        unknown = [place for place in range(len(texts)) if place not in known]
+        z_BD = torch.empty(len(texts), self.config.d_model)
+        if known:
+            z_BD[list(known)] = torch.stack(list(known.values()))
+        if unknown:
+            token_ids = self.tokenizer.encode_many([texts[place] for place in unknown])
+            encode = partial(self._encoder.encode, precision=precision)
+            z_BD[unknown] = encode_many(encode, token_ids, batch_size=ENCODE_BATCH)
+        return z_BD
 
     def features(self, z_BD: Tensor) -> Tensor:
         """Returns the random features phi_BR of unit vectors."""

@@ -158,6 +158,7 @@ class Knowledge:
             self.drop()
         self.break_lineage("a subject was erased")
         self.holdout.keep(self.encoder_keys)
+        self.fast_head.served.known.clear()
         self.forget_anchor()
         if is_complete:
             self.fast_head.unlearn_many(gone)

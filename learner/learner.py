@@ -17,6 +17,7 @@ from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge, Learnable
+from learner.known_vectors import take_vectors
 from learner.labels.join import Join
 from learner.labels.letters import Letters
 from learner.labels.prequential import Prequential
@@ -90,7 +91,9 @@ class Learner:
         Returns the labels that had none because they are not believed.
         """
         start_s = time.perf_counter()
-        samples = self.join.match(self.erased.without_erased(records, self.join.skip))
+        kept = list(self.erased.without_erased(records, self.join.skip))
+        take_vectors(kept, self.fast_head.served.known, self._receipts)
+        samples = self.join.match(kept)
         self.prequential.add(samples)
         self.drift.add_answers(samples, self.fast_head.ridge.classes)
         self.knowledge.learn_many(samples, self.drift)

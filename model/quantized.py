@@ -15,6 +15,7 @@ is chosen for each batch.
 Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -27,7 +28,7 @@ from model.forward import Forward, forward_of
 from model.head import OUT, PROJ
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch
-from model.weights import check_encoder, check_weight
+from model.weights import check_encoder, check_weight, encoder_key
 
 INT8, INT4 = PRECISIONS = ("int8", "int4")
 """The precisions in which the same weights can run, the most accurate first."""
@@ -54,6 +55,15 @@ class QuantizedEncoder:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
         return self._forwards[precision].encode(batch)
+
+    def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
+        """Names how texts of at most `max_tokens` become vectors in INT8: equal names give equal vectors, bit for bit.
+
+        `digests` are those of the stored weights, by name. "" where another process may compute otherwise.
+        """
+        arithmetic = self._forwards[INT8].arithmetic
+        name = f"{encoder_key(digests)} {max_tokens} {arithmetic}"
+        return hashlib.sha256(name.encode()).hexdigest()[:32] if arithmetic else ""
 
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
         """Returns x_TD at the input of block `layer` in INT8, in the layout's order, for `Strata.forward_from`.

@@ -18,14 +18,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
 import torch
 from torch import Tensor
 
-from model.quantized import RandomFeatures
+from model.quantized import INT8, RandomFeatures
 from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts, Verdicts, name_hash
-from wire.records import Answer, Arm, Event
+from wire.records import Answer, Arm, Event, TextVector
 from wire.rollout import arm_for, place_of
 
 Scores = tuple[tuple[str, float], ...]
@@ -52,8 +53,7 @@ def predict_many(
     receipts: Receipts,
     now_ms: Callable[[], int],
 ) -> list[Answer]:
-    """Returns an answer for each event, in order, with its receipt. `token_ids[i]` are the tokens of `events[i]`, at
-    least one.
+    """Returns an answer for each event, in order, with its receipt. `events[i]` has at least one token, `token_ids[i]`.
 
     `precisions` has the precision of each version of `live`, by the version's number. `now_ms` is called when the
     scores are computed: that is the time of the answers.
@@ -64,34 +64,36 @@ def predict_many(
     versions = [live.versions[arm.version] for arm in arms]
     scores: dict[int, Scores] = {}
     names: dict[int, VersionNames] = {}
+    vectors: dict[int, Tensor] = {}
     for rows in _grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
-        batch = RaggedBatch.of([token_ids[row] for row in rows])
         first = versions[rows[0]]
+        batch = RaggedBatch.of([token_ids[row] for row in rows])
         z_BD = live.health.encode(first.model.encoder, batch, precisions[first.number])
         rankings = _rankings(z_BD, live.beside(first), top_scores)
         for indices in _grouped([versions[row].number for row in rows]):
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
         names.update(zip(rows, _names(rankings), strict=True))
+        if precisions[first.number] == INT8:  # a text that was cut has another vector under another limit
+            vectors |= {row: z_D for row, z_D in zip(rows, z_BD, strict=True) if len(token_ids[row]) < live.max_tokens}
     for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
         names[row] = tuple(sorted(names[row] + others))
     time_ms = now_ms()
-    return [
+    answers = [
         _answer(
             event,
             scores[row],
             live,
             arm=arms[row],
             precision=precisions[arms[row].version],
-            receipt=receipts.of(
-                event.id,
-                time_ms=time_ms,
-                entity=event.entity,
-                verdicts=Verdicts(arms[row].name, arms[row].version, names[row]),
-            ),
+            receipt=_receipt(event, arms[row], names[row], receipts, time_ms=time_ms),
             time_ms=time_ms,
         )
         for row, event in enumerate(events)
+    ]
+    return [
+        msgspec.structs.replace(answer, vector=_vector(vectors.get(row), answer.text, versions[row], receipts))
+        for row, answer in enumerate(answers)
     ]
 
 
@@ -119,6 +121,18 @@ def _names_by_other_encoders(
             for row, others in zip(rows, _names(_rankings(z_BD, live.beside(first), 1)), strict=True):
                 names[row] = names.get(row, ()) + others
     return names
+
+
+def _receipt(event: Event, arm: Arm, names: VersionNames, receipts: Receipts, *, time_ms: int) -> str:
+    verdicts = Verdicts(arm.name, arm.version, names)
+    return receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts)
+
+
+def _vector(z_D: Tensor | None, text: str, version: Version, receipts: Receipts) -> TextVector | None:
+    """Returns the vector of a text for the learner; None where there is none, or its encoding has no name."""
+    if z_D is None or not version.encoding:
+        return None
+    return receipts.vector(text, z_D.numpy().astype("<f4", copy=False).tobytes(), version.encoding)
 
 
 def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:

@@ -5,6 +5,7 @@
     receipt  --> verdicts_of                           the judge, once the receipt is known to be ours
     Feedback <-- approved (by an operator)             for a quarantined label that is right
     Feedback <-- with_answer  learner, for a late label whose answer it has found again;  has_answer: whether it did
+    TextVector <-- vector                              serving; --> is_code_of_vector    learner
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
     verdicts = <arm>:<version that answered>:<version>-<hash of the label that it names>:...    numbers hexadecimal
@@ -34,7 +35,7 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.records import Answer, ArmName, Feedback
+from wire.records import Answer, ArmName, Feedback, TextVector
 
 MAC_BYTES: Final = 16
 MAX_VERDICTS: Final = 8
@@ -70,6 +71,7 @@ class Receipts:
         self._receipt_key = derived(signing_key, b"lifelong receipt v1")
         self._approval_key = derived(signing_key, b"lifelong approval v1")
         self._answer_key = derived(signing_key, b"lifelong answer v1")
+        self._vector_key = derived(signing_key, b"lifelong vector v1")
 
     def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts) -> str:
         """Returns the receipt of the answer at `time_ms` to the event of `entity` (its key; its id if it has none).
@@ -109,6 +111,14 @@ class Receipts:
         if not _is_same(feedback.receipt, expected):
             return FORGED
         return EXPIRED if feedback.time_ms - time_ms > max_age_ms else ""
+
+    def vector(self, text: str, z: bytes, encoding: str) -> TextVector:
+        """Returns the vector `z` of `text` with its code."""
+        return TextVector(z=z, encoding=encoding, code=_mac(self._vector_key, text, encoding, z))
+
+    def is_code_of_vector(self, vector: TextVector, text: str) -> bool:
+        """Whether we made `vector`, of `text`."""
+        return _is_same(vector.code, _mac(self._vector_key, text, vector.encoding, vector.z))
 
     def _signed(self, event_id: str, time_ms: int, entity: str, *verdicts: str) -> str:
         """Returns the receipt with these encoded verdicts: one text, or none in receipts of earlier programs."""
@@ -167,7 +177,7 @@ def _encoded(verdicts: Verdicts) -> str:
     return ":".join((verdicts.arm, f"{verdicts.version:x}", *names))
 
 
-def _mac(key: bytes, *parts: str | int) -> str:
+def _mac(key: bytes, *parts: str | int | bytes) -> str:
     return hmac.digest(key, msgspec.json.encode(parts), sha256)[:MAC_BYTES].hex()
 
 

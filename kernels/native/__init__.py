@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kernels.dispatch import VARIABLE
 from kernels.native.binding import Library
-from kernels.native.build import BuildFailed, find_or_build
+from kernels.native.build import BuildFailed, digest, find_or_build
 
 ISAS = ("amx", "vnni", "avx2", "plain")
 """The instruction sets (ISA), fastest first: AMX tiles, AVX512-VNNI, AVX2, plain C."""
@@ -62,6 +62,14 @@ def kernels(isa: str | None = None) -> Any:
     loaded = library()
     assert loaded is not None, "asked for kernels that are not there"
     return loaded.kernels[isa] if isa else next(iter(loaded.kernels.values()))
+
+
+@functools.cache
+def identity() -> str:
+    """Names sources, flags and instruction set of the fastest table: what decides how floats are rounded."""
+    loaded = library()
+    assert loaded is not None, "asked for kernels that are not there"
+    return f"{digest()} {next(iter(loaded.kernels))}"
 
 
 def address(tensor: Tensor) -> int:

@@ -35,7 +35,7 @@ from learner.errors import BaseRefused
 from learner.fast.base_solution import BaseSolution
 from learner.fast.ridge import on_grid
 
-MAX_ROWS: Final = 256
+MAX_ROWS: Final = 512
 """The most rows since the base."""
 
 MAX_GAP: Final = 1e-3

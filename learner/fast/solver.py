@@ -23,7 +23,7 @@ from learner.fast.incremental import MAX_ROWS, IncrementalHead
 from learner.fast.row_log import RowLog, Rows
 from wire.records import HeadSolution
 
-MAX_BATCHES: Final = 16
+MAX_BATCHES: Final = 32
 """The most batches since the base: each is named in the manifest."""
 
 log = structlog.get_logger("learner")

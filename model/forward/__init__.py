@@ -22,7 +22,13 @@ from model.ragged import RaggedBatch
 
 
 class Forward(Protocol):
-    """An encoder with the weights of one precision, ready to run."""
+    """An encoder with the weights of one precision, ready to run.
+
+    `arithmetic` names what decides how results are rounded; "" where that is not known.
+    """
+
+    @property
+    def arithmetic(self) -> str: ...
 
     def encode(self, batch: RaggedBatch) -> Tensor:
         """Returns z_BD of unit length, in the caller's order. Raises BadTokens."""

@@ -59,6 +59,7 @@ class LibraryForward:
         self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, attend: Attend = attention
     ) -> None:
         keep_freed_memory()
+        self.arithmetic = ""  # torch's libraries choose
         self._config = config
         self._embedding = stored.embedding(config, tensors)
         pack = _int8 if precision == "int8" else _int4

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from kernels import encoder
+from kernels import encoder, native
 from kernels.allocator import keep_freed_memory
 from kernels.linear_i4 import native as linear_i4
 from kernels.linear_i4.reference import Int4Weight as WeightI4
@@ -28,6 +28,7 @@ class NativeForward:
 
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
+        self.arithmetic = native.identity()
         self._pack = _int8 if precision == "int8" else _int4
         blocks = [self._block(config, tensors, index) for index in range(config.n_layers)]
         embedding = stored.embedding(config, tensors)

@@ -50,7 +50,8 @@ class Version:
     """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
 
     `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
-    choice. `max_tokens` is the length at which the learner cut texts for it.
+    choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
+    makes vectors in INT8 ("" where they are of no use to the learner).
     """
 
     number: int
@@ -59,6 +60,7 @@ class Version:
     num_bytes: int
     max_tokens: int = MAX_TOKENS
     latency: LatencyTable = NOT_MEASURED
+    encoding: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -108,13 +108,16 @@ class Loader:
                 model = QuantizedModel(shared.encoder, head, manifest.labels)
                 self._check_probes(manifest, shared, head)
                 latency = self._latency_of(manifest, shared.encoder)
+        max_tokens = manifest.max_tokens or MAX_TOKENS
+        digests = {entry.name: entry.digest for entry in manifest.tensors}
         self.versions[number] = Version(
             number=number,
             model=model,
             precisions=manifest.precisions,
             num_bytes=manifest.num_bytes,
-            max_tokens=manifest.max_tokens or MAX_TOKENS,
+            max_tokens=max_tokens,
             latency=latency,
+            encoding=shared.encoder.encoding(digests, max_tokens),
         )
         return self.versions[number]
 

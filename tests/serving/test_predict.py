@@ -7,6 +7,7 @@ import torch
 
 from kernels.linear_i8 import pack
 from model.quantized import QuantizedModel
+from model.ragged import RaggedBatch
 from serving.predict import predict_many
 from serving.weights.active import ActiveVersions, Version
 from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
@@ -137,4 +138,23 @@ def test_a_score_that_is_not_finite_is_no_answer() -> None:
     with pytest.raises(ValueError, match="not finite"):
         predict_many(
             [Event(id="e", text="hi")], [[101, 102]], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0
+        )
+
+
+def test_an_answer_has_the_vector_of_its_text_where_the_encoding_has_a_name() -> None:
+    events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
+    tokens = tokenizer().encode_many(TEXTS)
+    live = live_of([1])
+    named = replace(live, versions={1: replace(live.versions[1], encoding="as ours")})
+    answers = predict_many(events, tokens, named, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0)
+    z_BD = live.versions[1].model.encoder.encode(RaggedBatch.of(tokens))
+    for answer, z_D in zip(answers, z_BD, strict=True):
+        assert answer.vector is not None and answer.vector.z == z_D.numpy().tobytes()
+        assert RECEIPTS.is_code_of_vector(answer.vector, answer.text)
+    for other, precisions in ((live, INT8), (named, {1: "int4"})):
+        assert not any(
+            answer.vector
+            for answer in predict_many(
+                events, tokens, other, precisions, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0
+            )
         )

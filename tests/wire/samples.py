@@ -5,7 +5,7 @@ from typing import Any
 
 from wire.message import Message, Place
 from wire.receipts import Verdicts
-from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
+from wire.records import Answer, DeadLetter, Event, Feedback, Quarantined, TextVector, TopicRecord
 
 PLACE = Place(topic="events.v1", partition=3, offset=1042)
 
@@ -28,6 +28,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         event_time_ms=1_700_000_000_123,
         time_ms=1_700_000_000_456,
         receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
+        vector=TextVector(z=b"\x00\x00\x80\x3f", encoding="5f3a", code="00112233445566778899aabbccddeeff"),
     ),
     Feedback(
         event_id="e-17",

@@ -49,14 +49,15 @@ BEFORE_TEXT: dict[str, Any] = {"text": "", **BEFORE_PROOF}
 BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
 BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_receipts": {
-        Answer: {"receipt": ""},
+        Answer: {"receipt": "", "vector": None},
         Feedback: {"receipt": "", "approval": "", **BEFORE_EVENT_SOURCE, **BEFORE_TEXT},
     },
     "before_event_source": {Feedback: BEFORE_EVENT_SOURCE | BEFORE_TEXT, Quarantined: BEFORE_EVENT_SOURCE},
     "before_text": {Feedback: BEFORE_TEXT},
     "before_proof": {Feedback: BEFORE_PROOF},
+    "before_vector": {Answer: {"vector": None}},
 }
-"""Defaults of the fields that a message of an earlier program does not have: receipts, and what labels carry since."""
+"""Defaults of the fields that a message of an earlier program does not have."""
 
 names = pytest.mark.parametrize("record", SAMPLES, ids=lambda record: type(record).__name__)
 

@@ -150,3 +150,12 @@ def test_an_approval_covers_the_source_of_the_event_where_it_is_named() -> None:
 def test_an_empty_key_makes_no_receipts() -> None:
     with pytest.raises(ValueError, match="signing key"):
         Receipts(b"")
+
+
+def test_a_vector_has_a_code_that_binds_it_to_its_text_and_encoding() -> None:
+    receipts = Receipts(b"a key for the tests")
+    vector = receipts.vector("hi", b"\x00\x01", "as ours")
+    assert receipts.is_code_of_vector(vector, "hi")
+    assert not receipts.is_code_of_vector(vector, "ho")
+    for changed in ({"z": b"\x00\x02"}, {"encoding": "other"}, {"code": ""}):
+        assert not receipts.is_code_of_vector(msgspec.structs.replace(vector, **changed), "hi")

@@ -49,6 +49,7 @@ from wire.records.topics import (
     Event,
     Feedback,
     Quarantined,
+    TextVector,
     TopicRecord,
     topic_name,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "RoundKind",
     "TensorEntry",
     "TensorPart",
+    "TextVector",
     "TopicRecord",
     "VersionEntry",
     "VersionHealth",

@@ -40,12 +40,24 @@ class Event(Record, frozen=True, kw_only=True):
         return self.key if self.key else self.id
 
 
+class TextVector(Record, frozen=True, kw_only=True):
+    """What the encoder has made of a text, for a learner that would make the same of it.
+
+    `z` is a unit vector, float32, little-endian. `encoding` names weights, length limit and arithmetic: equal names
+    give equal vectors, to the last bit. `code` proves that the service made it, see `wire.receipts`.
+    """
+
+    z: bytes
+    encoding: str
+    code: str
+
+
 class Answer(Record, frozen=True, kw_only=True):
     """The model's answer to one event, and the weights that gave it.
 
     `text` is the event's text, so that the learner needs no more than the answer and a label. `label` is None while the
     weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
-    that the service gave the answer, see `wire.receipts`.
+    that the service gave the answer, see `wire.receipts`. `vector` is that of `text`, where it can be used.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -65,6 +77,7 @@ class Answer(Record, frozen=True, kw_only=True):
     event_time_ms: int = 0
     time_ms: int = 0
     receipt: str = ""
+    vector: TextVector | None = None
 
     @property
     def message_id(self) -> str:

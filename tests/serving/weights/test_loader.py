@@ -48,6 +48,8 @@ def test_a_published_version_is_loaded_and_says_what_the_learner_saw(learner: Ti
     version = loader.load(1)
     assert (version.number, version.precisions, version.num_bytes) == (1, manifest.precisions, manifest.num_bytes)
     assert logits_of(version.model, manifest.probes[0].text) == manifest.probes[0].logits
+    digests = {entry.name: entry.digest for entry in manifest.tensors}
+    assert version.encoding == version.model.encoder.encoding(digests, version.max_tokens)
 
 
 def test_a_version_says_where_its_texts_end_and_its_probes_end_there(learner: TinyPublisher, loader: Loader) -> None:

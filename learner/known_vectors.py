@@ -1,0 +1,63 @@
+"""Vectors that came with answers, so that the learner need not encode texts which a replica has just encoded.
+
+    Answer.vector --same weights, same arithmetic, our code--> KnownVectors of the encoder --text--> z_BD
+
+Equal names of encodings give equal vectors, to the last bit (`QuantizedEncoder.encoding`): what is learnt is the same
+with and without them, and so is what is unlearnt later. They are in no checkpoint.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wire.receipts import Receipts
+from wire.records import Answer, Feedback, TextVector
+
+MAX_VECTORS: Final = 4_096
+"""The most vectors that are held, 1.5 KB each at D = 384: those of the answers of 20 s at 200 a second."""
+
+MAX_CHARS: Final = 2_000
+"""The longest text whose vector is held."""
+
+
+class KnownVectors:
+    """Holds the last vectors, by text. The learner's thread adds and clears; any thread may look them up."""
+
+    def __init__(self, encoding: str, width: int) -> None:
+        self._encoding = encoding
+        self._num_bytes = 4 * width
+        self._z_by_text: dict[str, bytes] = {}
+
+    def add(self, text: str, vector: TextVector) -> None:
+        """Adds the vector of `text`, if it was made as ours are."""
+        is_ours = bool(self._encoding) and vector.encoding == self._encoding
+        if not is_ours or len(vector.z) != self._num_bytes or len(text) > MAX_CHARS:
+            return
+        self._z_by_text[text] = vector.z
+        if len(self._z_by_text) > MAX_VECTORS:
+            del self._z_by_text[next(iter(self._z_by_text))]
+
+    def of(self, texts: Sequence[str]) -> dict[int, Tensor]:
+        """Returns the vectors z_D that are known, by the place of their text."""
+        found = [self._z_by_text.get(text) for text in texts]
+        return {
+            place: torch.from_numpy(np.frombuffer(z, "<f4").astype(np.float32))
+            for place, z in enumerate(found)
+            if z is not None
+        }
+
+    def clear(self) -> None:
+        """Forgets all texts: somebody was erased."""
+        self._z_by_text = {}
+
+
+def take_vectors(records: Iterable[Answer | Feedback], known: KnownVectors, receipts: Receipts | None) -> None:
+    """Adds the vectors of the answers among `records` whose code is ours; without `receipts` none is believed."""
+    for record in records:
+        if receipts is None or not isinstance(record, Answer) or record.vector is None:
+            continue
+        if receipts.is_code_of_vector(record.vector, record.text):
+            known.add(record.text, record.vector)
