@@ -4,6 +4,8 @@
 
 The learner is the one owner of everything that a checkpoint holds. `export` and `restore` are each other's inverse: a
 restored learner goes on as if nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
+
+Rejected: parts that write themselves down one by one (offsets and sums of two moments would count labels twice).
 """
 
 import math
@@ -45,7 +47,7 @@ class Learner:
     """Belongs to one thread. `version` is the published version that it goes on from, 0 before there is one.
 
     `read_first`: nothing is published below these offsets, since `version` already knows those records.
-    `executor` runs the units of slow rounds (`learner.slow.worker`).
+    `executor` runs the units of slow rounds (`learner.slow.worker`), and `schedule` knows when they are due.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Learner:
         self.model_spec = self._base.model_spec
         self.counts: Counter[str] = Counter()
         self.knowledge = empty_knowledge(config, self._base, self.counts)
-        self._schedule = Schedule(config, self.counts)
+        self.schedule = Schedule(config, self.counts)
         self.trust = LabelTrust(config, receipts=receipts)
         self.join = Join(config, self.trust)
         self.letters = Letters()
@@ -116,7 +118,7 @@ class Learner:
         for change in self.knowledge.concept_changes.found(self.offsets):
             self.change(change)
         if not self.has_work:
-            kind = self._schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
+            kind = self.schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
             if kind is not None:
                 self.begin(kind)
             return False
@@ -124,7 +126,7 @@ class Learner:
             is_adopted = self.knowledge.step(self.offsets, self.executor)
         except DataError as error:  # raised by a strategy that is not ours
             self.knowledge.drop()
-            self._schedule.stop(error)
+            self.schedule.stop(error)
             return False
         if is_adopted:
             self.drift.reset_distances()
@@ -132,7 +134,7 @@ class Learner:
 
     def begin(self, kind: RoundKind) -> None:
         """Begins a slow round now, behind the records learnt so far."""
-        self.knowledge.begin(kind, self._schedule, self.join, self.offsets)
+        self.knowledge.begin(kind, self.schedule, self.join, self.offsets)
         self.drift.is_urgent = False
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
@@ -232,7 +234,7 @@ class Learner:
         """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
         if self.has_work:
             return math.inf
-        return self._schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
+        return self.schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
 
     @property
     def has_work(self) -> bool:
@@ -240,15 +242,10 @@ class Learner:
         return self.knowledge.round is not None
 
     @property
-    def strategy_error(self) -> DataError | None:
-        """Why the slow strategy was set aside, if it was."""
-        return self._schedule.error
-
-    @property
     def is_rested(self) -> bool:
         """Whether no slow round would be due even if no label came for long."""
         is_urgent = self.drift.is_urgent
-        return not self.has_work and self._schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
+        return not self.has_work and self.schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
 
     def _note_change(self, change: OriginChange) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""

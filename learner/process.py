@@ -4,6 +4,9 @@
 
 One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
 0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.
+
+Rejected: a thread for each stage (every one of them reads or changes the sums), and a timer for publications (a version
+is due when there is news, and the last one is on its way).
 """
 
 import os
@@ -139,11 +142,11 @@ def lead(
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
-        _learn(config, learner, consumer, publisher, idle_timer)
-        publisher.complete()
+        _learn(config, learner, consumer, publisher, idle_timer)  # poll, join, fast head, replay memory; a slow unit
+        publisher.complete()  # what was sent is the parent of the next version
         if publisher.is_due():
-            publisher.publish()  # unless the gate refuses the candidate
-        publisher.review()
+            publisher.publish()  # solve, requantize, measure; gate; blobs, journal or checkpoint, send
+        publisher.review()  # temperature and precisions, a unit
         publisher.checkpoint_if_due()
         repairer.repair()
         reporter.report(learner, publisher, consumer)
@@ -161,10 +164,10 @@ def _learn(
     failpoint("after-poll")
     consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.logs))
     if learner.drift.take_num_detected():
-        publisher.attempts.hasten()
+        publisher.attempts.end_interval()
     failpoint("after-learn")
     if learner.tick(is_idle=idle_timer.is_idle_after(records)):
-        publisher.force()
+        publisher.parent.make_due()
         failpoint("after-adopt")
 
 

@@ -77,7 +77,7 @@ class Reporter:
 
 def _alarms(learner: Learner) -> tuple[str, ...]:
     flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.trust.flips.alarms())
-    error = learner.strategy_error
+    error = learner.schedule.error
     strategy = () if error is None else (f"learner.slow_strategy is set aside until the learner is restarted: {error}",)
     return (*flips, *learner.join.alarms(), *learner.knowledge.classes.alarms(), *strategy)
 

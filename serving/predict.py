@@ -55,8 +55,7 @@ def predict_many(
 ) -> list[Answer]:
     """Returns an answer for each event, in order, with its receipt. `events[i]` has at least one token, `token_ids[i]`.
 
-    `precisions` has the precision of each version of `live`, by the version's number. `now_ms` is called when the
-    scores are computed: that is the time of the answers.
+    `precisions` has that of each version of `live`, by its number. `now_ms` is called when the scores are computed.
 
     Raises BadTokens, and ValueError where the model returns a value that is not finite.
     """

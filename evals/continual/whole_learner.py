@@ -86,8 +86,8 @@ class WholeLearner(Contender[Texts]):
         """
         learner = self._learner
         learner.tick(is_idle=is_idle)
-        if learner.strategy_error is not None:
-            raise learner.strategy_error
+        if learner.schedule.error is not None:
+            raise learner.schedule.error
         begun = learner.knowledge.round
         if begun is not None and begun.plan.number != self._last_round:
             self._last_round = begun.plan.number

@@ -50,7 +50,7 @@ class Attempts:
         """An attempt begins now."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
 
-    def hasten(self) -> None:
+    def end_interval(self) -> None:
         """Ends the interval."""
         self._not_before_s = 0.0
 
@@ -63,14 +63,14 @@ class Attempts:
         reason = type(error).__name__
         name = "checkpoints_failed" if isinstance(error, CheckpointFailed) else "publications_failed"
         self._counts[name] += 1
-        self.note(error)
+        self.react_to(error)
         self._not_before_s = self._clock_s() + 1e-3 * self._config.retry_backoff_ms
         if reason != self._last_failure:
             log.warning("publish_failed", reason=reason, detail=str(error))
         self._last_failure = reason
 
-    def note(self, error: Exception) -> None:
-        """Takes note of what the error says about the store."""
+    def react_to(self, error: Exception) -> None:
+        """Takes in what the error says about the store."""
         if isinstance(error, StoreUnavailable):
             self._leadership.breaker.trip(error)
         elif isinstance(error, BlobCorrupt | NotFound):

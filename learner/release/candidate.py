@@ -2,6 +2,8 @@
 
 sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
 Candidate --> the blobs that the store lacks, then the manifest that names them all
+
+Rejected: measuring the weights before they are rounded (what is served would not be what was measured).
 """
 
 from collections.abc import Mapping

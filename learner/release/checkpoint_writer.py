@@ -133,7 +133,7 @@ class CheckpointWriter:
         self._finish(draft, written.result())
         return True
 
-    def note(self, manifest: WeightManifest) -> None:
+    def write_down(self, manifest: WeightManifest) -> None:
         """Writes down what leads to `manifest`, which is about to be sent: into the journal, or else a checkpoint.
 
         Raises StaleEpoch, CheckpointFailed.
@@ -150,12 +150,12 @@ class CheckpointWriter:
             self._learner.unwritten.clear()
             self._written = None
 
-    def hasten(self) -> None:
+    def make_due(self) -> None:
         """Makes a synced checkpoint due now: the process ends."""
         self._write_at_s = 0.0
         self._sync_at_s = 0.0
 
-    def tidy(self) -> None:
+    def remove_old(self) -> None:
         """Removes what nothing can return to, at most every TIDY_S; while the store is away, by the last plan."""
         if self._writing is not None or self._clock_s() < self._tidy_at_s:
             return
@@ -167,7 +167,7 @@ class CheckpointWriter:
             self.prune()
         except WireError as error:
             self._learner.counts["tidy_failed"] += 1
-            self._attempts.note(error)
+            self._attempts.react_to(error)
             log.warning("tidy_failed", reason=str(error))
 
     def prune(self) -> None:

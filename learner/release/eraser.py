@@ -113,7 +113,7 @@ class Eraser:
         waiting = [erasure for erasure in self._learner.erased if erasure.version and not erasure.is_purged]
         if not waiting:
             return
-        self._publisher.prune()
+        self._publisher.writer.prune()
         in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
         oldest = min([*self._store.versions.stored(), *in_checkpoints], default=0)
         for erasure in waiting:

@@ -49,7 +49,7 @@ class ParentVersion:
         self._maker = maker
         self._max_refusals = max_refusals
         self._num_known = -1
-        self._is_forced = False
+        self._is_due = False
         self.pending: WeightManifest | None = None
 
     @property
@@ -67,7 +67,7 @@ class ParentVersion:
     def may_publish(self) -> bool:
         """Whether there is something to publish, and nothing has to be read before."""
         must_wait = self._learner.is_behind or self._learner.erased.is_due
-        return not must_wait and (self._is_forced or self.has_changes)
+        return not must_wait and (self._is_due or self.has_changes)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
@@ -89,29 +89,29 @@ class ParentVersion:
             self.adopt(pending, self.num_changes - learner.has_migrated)
             self._maker.adopt(candidate, learner)
         elif pending is not None or not current:
-            self.force()
+            self.make_due()
         if ahead > learner.version:
             self._read_on(ahead, stored[ahead], ends)
         if self._maker.parent is None and learner.version:
             self._remake_parent(stored.get(learner.version))
 
-    def force(self) -> None:
+    def make_due(self) -> None:
         """Makes a publication due, new labels or not."""
-        self._is_forced = True
+        self._is_due = True
 
     def announce(self, manifest: WeightManifest) -> None:
         """Takes note that `manifest` is about to be sent."""
         self._learner.last_version = manifest.version
         self.pending = manifest
-        self._is_forced = False
+        self._is_due = False
 
-    def note_refusal(self, reasons: Iterable[str]) -> None:
+    def count_refusal(self, reasons: Iterable[str]) -> None:
         """Takes note that the gate refused what the learner knows now; what comes later may pass.
 
         After `max_refusals` in a row, the learner gives up what it learnt since the published version.
         """
         self._num_known = self.num_changes
-        self._is_forced = False
+        self._is_due = False
         counts = self._learner.counts
         counts.update(f"gate_{reason}" for reason in reasons)
         counts[IN_A_ROW] += 1
@@ -133,7 +133,7 @@ class ParentVersion:
         self._learner.counts["published"] += 1
         self._learner.counts[IN_A_ROW] = 0
         self.pending = None
-        self._note_known(num_changes)
+        self._set_known(num_changes)
 
     def follow(self, current: int) -> None:
         """Takes note that the store's current version is another one than the learner's."""
@@ -144,7 +144,7 @@ class ParentVersion:
             self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
             learner.version = current
-            self.force()
+            self.make_due()
         elif current > learner.version:
             self._read_on(current, stored, {})
         else:
@@ -163,7 +163,7 @@ class ParentVersion:
         known, _ = self._learner.recall(state)
         return self._maker.make(known, Stopwatch(), is_live=False)
 
-    def _note_known(self, num_changes: int) -> None:
+    def _set_known(self, num_changes: int) -> None:
         """Takes note that the current version knows the first `num_changes` changes."""
         self._num_known = num_changes
         self._learner.counts[PUBLISHED_AT] = num_changes
@@ -213,14 +213,14 @@ class ParentVersion:
             learner.counts["snapshot_missing"] += 1
             learner.version = current
             self._maker.parent = None
-            self._is_forced = len(learner.erased) > 0  # the current version may know somebody who was erased
-        self._note_known(self.num_changes)
+            self._is_due = len(learner.erased) > 0  # the current version may know somebody who was erased
+        self._set_known(self.num_changes)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
     def _read_on(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:
         if stored is None:  # what the current version knows cannot be found out: publish what is known here
             self._learner.counts["manifest_missing"] += 1
-            self.force()
+            self.make_due()
         self._learner.read_on(current, stored.trained_through if stored else {})
         self._learner.bound_read_first(ends)
         log.warning("reading_on", version=current, through=self._learner.read_first)

@@ -7,6 +7,9 @@ before it is on the store's disk (`learner.release.sender`). A kill leaves the l
 since then again: up to where the store's version was, if there is a newer one. With `pending` in the checkpoint, the
 store has that version, and it is the parent, or it is published again (`learner.release.parent`). Every failure but a
 lost lease is logged once and tried again; while the store is known to be away it is not asked.
+
+Rejected: sending in the learner's thread (a slow store would hold labels up), and several publications under way (the
+gate would compare with a parent that is perhaps never served).
 """
 
 import time
@@ -41,8 +44,8 @@ log = structlog.get_logger("learner")
 class WeightPublisher:
     """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread.
 
-    `refusals`: why the gate refused the last candidate; empty when it passed. `last_ms`: how long each step of the last
-    publication took.
+    `parent` knows whether there is news, `attempts` when to try, `writer` writes down. `refusals`: why the gate refused
+    the last candidate; empty when it passed. `last_ms`: how long each step of the last publication took.
     """
 
     def __init__(
@@ -64,10 +67,10 @@ class WeightPublisher:
         self._maker = CandidateMaker(config, solving_beside(learner.executor, threads=config.threads))
         self._reference = ReferenceFinder(store, self._maker)
         self._limits = gate.GateLimits.of(config)
-        self._parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
+        self.parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()
         self.attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clock_s)
-        self._writer = CheckpointWriter(
+        self.writer = CheckpointWriter(
             learner,
             store,
             checkpoints,
@@ -89,7 +92,7 @@ class WeightPublisher:
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Finds the parent of a restored learner, as `ParentVersion.recover` does, and its tensors."""
-        self._parent.recover(pending, ends)
+        self.parent.recover(pending, ends)
         if self.last is not None:
             self.cache.add(self._learner.version, self.last.tensors)
         self.durability.expect(self._learner.version)
@@ -97,28 +100,24 @@ class WeightPublisher:
     def checkpoint(self) -> None:
         """Writes a checkpoint now. After the first one of a leader, no earlier leader can bring in what it knew."""
         try:
-            self._writer.write(None)
-            self._writer.tidy()
+            self.writer.write(None)
+            self.writer.remove_old()
         except CheckpointFailed as error:
             self._retry(error)  # nothing is published without a checkpoint either
-
-    def force(self) -> None:
-        """Makes a publication due, new labels or not."""
-        self._parent.force()
 
     def start_over(self) -> None:
         """Makes a publication due that is compared with nothing: somebody was erased."""
         self._maker.forget()
-        self._parent.force()
+        self.parent.make_due()
 
     def give_up_refused(self) -> None:
         """Sets aside what the gate refused, if it refused something."""
         if self._learner.counts[IN_A_ROW]:
-            self._parent.give_up()
+            self.parent.give_up()
 
     def refill_cache(self, stored: WeightManifest) -> None:
         """Makes the tensors of a version again from its checkpoint, unless they are in the cache or that is gone."""
-        candidate = None if self.cache.has(stored.version) else self._parent.remake(stored)
+        candidate = None if self.cache.has(stored.version) else self.parent.remake(stored)
         if candidate is not None:
             self.cache.add(stored.version, candidate.tensors)
 
@@ -127,7 +126,7 @@ class WeightPublisher:
 
         A lease that was taken again is a reason, too: the store may have forgotten the weights with it.
         """
-        has_reason = self._parent.may_publish or self._leadership.lease is not self._lease
+        has_reason = self.parent.may_publish or self._leadership.lease is not self._lease
         return has_reason and self._sender.flight is None and self.attempts.may_begin
 
     def publish(self) -> None:
@@ -139,8 +138,8 @@ class WeightPublisher:
                 self.checkpoint()
             current = self._store.versions.current()
             if current != self._learner.version:
-                self._parent.follow(current)
-            elif self._parent.may_publish:
+                self.parent.follow(current)
+            elif self.parent.may_publish:
                 self._publish_candidate()
         except StaleEpoch:
             raise
@@ -163,11 +162,11 @@ class WeightPublisher:
             return
         self.attempts.succeed()
         flight.stopwatch.end("publish")
-        self._parent.adopt(flight.manifest, flight.num_changes)
+        self.parent.adopt(flight.manifest, flight.num_changes)
         self.durability.expect(flight.manifest.version)
         self._maker.adopt(flight.candidate, self._learner)
         failpoint("after-mark")
-        self._writer.tidy()
+        self.writer.remove_old()
         flight.stopwatch.end("tidy")
         self.last_ms = flight.stopwatch.ms | {"durable": self.durability.ms}
         log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms)
@@ -182,27 +181,23 @@ class WeightPublisher:
         So a restart does not read for long, and a version of the head needs no checkpoint of its own.
         """
         try:
-            if self._writer.complete(wait=wait) and self._writer.is_due:
-                self._writer.begin()
-                self._writer.complete(wait=wait)
-            self._writer.tidy()
+            if self.writer.complete(wait=wait) and self.writer.is_due:
+                self.writer.begin()
+                self.writer.complete(wait=wait)
+            self.writer.remove_old()
         except CheckpointFailed as error:
             self._retry(error)
-            self._writer.postpone()
+            self.writer.postpone()
 
     def finish(self) -> None:
         """Publishes what is new, if the store is there, and writes everything down: the process ends."""
         self.complete(wait=True)
-        if self._parent.has_changes and self._leadership.breaker.allows_requests:
+        if self.parent.has_changes and self._leadership.breaker.allows_requests:
             self.publish()
             self.complete(wait=True)
         self._watch_disk(wait=True)  # what is lost the next process publishes
-        self._writer.hasten()
+        self.writer.make_due()
         self.checkpoint_if_due(wait=True)
-
-    def prune(self) -> None:
-        """Removes the checkpoints that nothing can return to. Raises what reading the plan raises."""
-        self._writer.prune()
 
     def _publish_candidate(self) -> None:
         """Makes a candidate and asks the gate; begins to publish it, or notes why it is refused."""
@@ -218,7 +213,7 @@ class WeightPublisher:
         failpoint("after-evaluate")
         if self.refusals:
             log.warning("refused", reasons=self.refusals)
-            self._parent.note_refusal(self.refusals)
+            self.parent.count_refusal(self.refusals)
         else:
             self._send(candidate, stopwatch)
 
@@ -232,19 +227,19 @@ class WeightPublisher:
         self.attempts.tensors = candidate.tensors
         put_blobs(candidate, self._store.blobs)
         stopwatch.end("blobs")
-        self._parent.announce(manifest)
-        self._writer.note(manifest)
+        self.parent.announce(manifest)
+        self.writer.write_down(manifest)
         failpoint("after-journal")
         stopwatch.end("checkpoint")
-        known = self._parent.num_changes
+        known = self.parent.num_changes
         flight = Flight(manifest=manifest, candidate=candidate, num_changes=known, stopwatch=stopwatch, lease=lease)
         self._sender.send(flight)
 
     def _watch_disk(self, *, wait: bool = False) -> None:
         if self._leadership.breaker.allows_requests and self.durability.is_lost(wait=wait):
-            self._parent.force()
+            self.parent.make_due()
 
     def _retry(self, error: Exception) -> None:
         """Makes a publication due after a pause."""
         self.attempts.fail(error)
-        self._parent.force()
+        self.parent.make_due()

@@ -10,6 +10,9 @@ Everything is counted in labels; the clock only says that no label comes. A mark
 `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are among the learner's
 counts, and so in its checkpoint. When a round is due may depend on the clock; what it trains on depends only on which
 labels were learnt before it. All batches of a round are drawn when it begins, so that a restart can repeat the round.
+
+Rejected: rounds by the clock (a replay of the topics would train otherwise), and batches drawn step by step (a restart
+would have to know the state of the generator).
 """
 
 import math

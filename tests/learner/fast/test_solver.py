@@ -91,7 +91,7 @@ def test_bases_that_are_solved_beside_lead_to_the_same_weights() -> None:
     head = head_of(labelled(0, 40))
     solver = HeadSolver(INLINE)
     bases = set()
-    for last in range(40, 400, 12):
+    for last in range(40, 760, 12):
         learn(head, labelled(last, last + 12))
         weights_CR = solver.solve(head, {"a": last})
         torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)

@@ -35,7 +35,7 @@ def trying(store: Store, tmp_path: Path) -> Trying:
 def test_the_next_one_comes_after_the_interval_unless_it_is_ended(trying: Trying) -> None:
     trying.attempts.begin()
     assert not trying.may_begin()
-    trying.attempts.hasten()
+    trying.attempts.end_interval()
     assert trying.may_begin()
     trying.attempts.begin()
     trying.now_s += 1.0
@@ -52,5 +52,5 @@ def test_after_a_failure_there_is_a_pause_and_each_failure_counts(trying: Trying
 
 
 def test_a_store_that_is_away_is_asked_nothing(trying: Trying) -> None:
-    trying.attempts.note(StoreUnavailable("nobody answers"))
+    trying.attempts.react_to(StoreUnavailable("nobody answers"))
     assert not trying.may_begin()

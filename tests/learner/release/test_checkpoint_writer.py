@@ -75,7 +75,7 @@ def test_a_postponed_one_is_due_an_interval_later_and_the_last_one_at_once(writi
     writing.learn(1)
     writer.postpone()
     assert not writing.is_due()
-    writer.hasten()
+    writer.make_due()
     assert writing.is_due()
 
 
@@ -102,7 +102,7 @@ def test_only_what_the_plan_may_return_to_is_kept(writing: Writing, store_config
         writer.write(manifest(version))
         writing.cache.add(version, tensors)
     plant_plan(store_config, RolloutPlan(revision=1, salt="s", arms=(Arm(name=STABLE, version=2, share=1.0),)))
-    writer.tidy()
+    writer.remove_old()
     assert "tidy_failed" not in writing.rig.learner.counts
     assert writing.cache.has(2) and not writing.cache.has(1)
     assert {2, NEWEST + 3} <= set(writing.versions()) and not {3, 4} & set(writing.versions())
@@ -113,6 +113,6 @@ def test_a_failure_to_tidy_is_counted_and_told(writing: Writing, monkeypatch: py
         raise StoreUnavailable("the plan cannot be read")
 
     monkeypatch.setattr(writing.rig.store.plans, "read", refuse)
-    writing.writer.tidy()
+    writing.writer.remove_old()
     assert not writing.rig.leadership.breaker.allows_requests
     assert writing.rig.learner.counts["tidy_failed"] == 1

@@ -51,7 +51,7 @@ def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
     rig = PublishRig(store, tmp_path, publish_interval_s=5.0)
     rig.publish()
     rig.learn(0, 9)
-    rig.publisher.attempts.hasten()
+    rig.publisher.attempts.end_interval()
     assert rig.publisher.is_due()
     rig.publisher.publish()
     rig.publisher.complete(wait=True)
@@ -119,7 +119,7 @@ def test_versions_that_may_return_keep_their_checkpoint(rig: PublishRig) -> None
         rig.learn(last - 10, last)
         rig.publish()
         rig.publisher.checkpoint_if_due(wait=True)
-    rig.publisher.prune()
+    rig.publisher.writer.prune()
     files = [entry.path for entry in rig.checkpoints.entries()]
     states = [rig.checkpoints.of_version(rig.store.versions.manifest(version)) for version in (1, 3, 6)]
     assert [state is None for state in states] == [False, True, False]
