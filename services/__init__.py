@@ -8,7 +8,8 @@ settings            one model of all settings, from a file, the environment and 
 stack, supervisor   starts everything on one machine, and restarts what ends; servers, local/: Redis, a broker, logs
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do
-doctor (server_checks), rebuild, quarantine, history (import)   what the commands of the same names do
+doctor (server_checks), quarantine, history (import)   what the commands of the same names do
+rebuild, answered   what `lifelong versions rebuild` and `versions at` do
 resident_bytes, versions   for measurements
 
 Other rooms never import this one. The benchmarks use Settings, load, Stack and the servers.

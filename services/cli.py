@@ -33,7 +33,7 @@ def program() -> "typer.Typer":
     """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
     import typer
 
-    from services.commands import ask, bench, config, doctor, forget, quarantine, rebuild, rollout, run, tune, versions
+    from services.commands import ask, bench, config, doctor, forget, quarantine, rollout, run, tune, versions
 
     app = typer.Typer(
         name="lifelong",
@@ -51,7 +51,6 @@ def program() -> "typer.Typer":
         ask.predict,
         ask.feedback,
         forget.forget,
-        rebuild.rebuild,
         doctor.doctor,
         tune.tune,
     ):

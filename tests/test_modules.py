@@ -55,7 +55,6 @@ TESTED_ELSEWHERE = {
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
     "bench.precision": "these are rows of the figures of bench.peers.precisions",
     "bench.while_learning": "it asks a service under load, which `make bench` alone plays",
-    "services.commands.rebuild": "tests/services/test_rebuild.py types it",
 }
 """Modules with logic that have no file of tests of their name, besides those that are STARTED, and what tests them."""
 

@@ -1,7 +1,11 @@
-"""`lifelong versions ...`: what was published, what is in a version, and how two versions differ."""
+"""`lifelong versions ...`: what was published, what is in a version, how two differ, who answered when, and the same
+version made again."""
 
+import dataclasses
 import json
 import time
+from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,12 +14,16 @@ from services.commands.context import CliContext, JsonOption, reads_settings
 from services.commands.rollout import NOTHING, open_operator, to_builtins
 
 if TYPE_CHECKING:
+    from services.rebuild import Rebuilt
     from wire.records import WeightManifest
 
 app = typer.Typer(invoke_without_command=True, help="The versions of the weights.")
 
 NumberArgument = Annotated[int, typer.Argument(metavar="VERSION", min=1, show_default=False)]
 OtherArgument = Annotated[int, typer.Argument(metavar="OTHER", min=1, show_default=False)]
+
+DIFFERS = 1
+"""Exit code where the reproduced version differs."""
 
 MEASURED = ("accuracy", "negative_flips", "head_update", "top_update")
 """What is shown of a version's evaluation."""
@@ -80,6 +88,65 @@ def diff(context: CliContext, version: NumberArgument, other: OtherArgument, as_
         print(f"{name}: {json.dumps(value, ensure_ascii=False)}")
 
 
+@app.command()
+@reads_settings
+def at(
+    context: CliContext,
+    moment: Annotated[str, typer.Argument(metavar="TIME", help="As 2026-11-27T15:00:00, by default in local time")],
+    span_s: Annotated[float, typer.Option("--span", min=0.001, max=86_400, help="Seconds before TIME to look at")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which version answered at TIME, by arm, and how often in the seconds before. Reads the topic of answers."""
+    from services.answered import answered_at
+    from wire.bus import Bus
+
+    moment_ms = _moment_ms(moment)
+    with closing(Bus(context.attached().bus, client_id="versions")) as bus:
+        found = answered_at(bus, moment_ms, span_ms=round(1_000 * span_s))
+    if as_json:
+        print(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        print(f"{each.arm:<10} version {each.version:<5} {each.answers} answers, the last {_moment(each.last_ms)}")
+    if not found:
+        print(f"nothing was answered in the {span_s:g} s before")
+
+
+@app.command()
+@reads_settings
+def rebuild(
+    context: CliContext,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current one")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make VERSION again from the topics and its lineage, and compare every bit. Exits with 1 where they differ.
+
+    Needs the settings of the learner that published it, the topics from their start, and a processor of the same kind.
+    """
+    import torch
+    from rich.console import Console
+
+    from learner.learner import Learner
+    from model.minilm import load_encoder
+    from services.keys import key_bytes
+    from services.rebuild import rebuild_version
+    from services.stack import open_store
+    from wire.bus import Bus
+    from wire.receipts import Receipts
+
+    settings = context.attached()
+    torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
+    with closing(open_store(settings)) as store:
+        manifest = store.versions.manifest(store.versions.current() if version is None else version)
+    encoder = load_encoder(settings.encoder, max_tokens=manifest.max_tokens or settings.serving.max_tokens)
+    learner = Learner(settings.learner, *encoder, receipts=Receipts(key_bytes(settings)))
+    with closing(Bus(settings.bus, client_id="rebuild")) as bus, Console(stderr=True).status("") as status:
+        result = rebuild_version(manifest, learner, settings.learner, bus, say=status.update)
+    print(json.dumps(dataclasses.asdict(result), indent=2) if as_json else _summary(result))
+    if result.differing:
+        raise typer.Exit(DIFFERS)
+
+
 def differences_of(before: "WeightManifest", after: "WeightManifest") -> dict[str, Any]:
     """Returns what `after` has otherwise than `before`, by name; records are counted by topic and partition."""
     old = {tensor.name: tensor.digest for tensor in before.tensors}
@@ -98,6 +165,13 @@ def differences_of(before: "WeightManifest", after: "WeightManifest") -> dict[st
     } | {name: [getattr(before.evaluation, name), getattr(after.evaluation, name)] for name in MEASURED}
 
 
+def _summary(result: "Rebuilt") -> str:
+    origin = f"Version {result.version}, from {result.records} records and {result.rounds} slow rounds"
+    if not result.differing:
+        return f"{origin}: all {result.tensors} tensors are the same, bit for bit."
+    return f"{origin}: {len(result.differing)} of {result.tensors} tensors differ: {', '.join(result.differing)}"
+
+
 def _evaluation(manifest: "WeightManifest") -> str:
     evaluation = manifest.evaluation
     if not evaluation.num_labels:
@@ -111,3 +185,11 @@ def _offsets(offsets: dict[str, int]) -> str:
 
 def _moment(time_ms: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_ms / 1000))
+
+
+def _moment_ms(text: str) -> int:
+    """Returns the time in ms. Raises BadParameter where the text is none."""
+    try:
+        return round(1_000 * datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; write it as 2026-11-27T15:00:00") from None

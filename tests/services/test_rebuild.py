@@ -1,4 +1,4 @@
-"""Tests `lifelong rebuild` on versions of a learner that was killed in between."""
+"""Tests `lifelong versions rebuild` on versions of a learner that was killed in between."""
 
 import json
 from dataclasses import asdict
@@ -44,13 +44,13 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
     manifest = store.versions.manifest(store.versions.current())
     assert "adopted" in [each.outcome for each in manifest.lineage.rounds]
 
-    done = lifelong("rebuild", "--json", **environment(bus_config, store_config, tmp_path))
+    done = lifelong("versions", "rebuild", "--json", **environment(bus_config, store_config, tmp_path))
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["differing"] == []
     assert result["tensors"] == len(manifest.tensors)
     assert result["rounds"] > 0
-    other = lifelong("rebuild", **environment(bus_config, store_config, tmp_path, seed=7))
+    other = lifelong("versions", "rebuild", **environment(bus_config, store_config, tmp_path, seed=7))
     assert other.returncode == 1 and "tensors differ" in other.stdout, other.stderr
 
     ahead = {name: offset + 1 for name, offset in manifest.trained_through.items()}
