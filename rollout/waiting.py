@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wire.events import MAX_LATER_TIMES, EventKey
+from wire.events import EventKey, with_later_time
 from wire.receipts import Verdicts, name_hash, verdicts_of
 from wire.recent import hash_of
 from wire.records import Answer
@@ -47,8 +47,7 @@ class WaitingAnswer:
 
     def add_repeat(self, other: "WaitingAnswer") -> None:
         """Adds the time of a later answer to the same event: its receipt is valid, too."""
-        first, *later = (*self.times_ms, *other.times_ms)
-        self.times_ms = (first, *later[-MAX_LATER_TIMES:])
+        self.times_ms = with_later_time(self.times_ms, other.times_ms[0])
 
 
 def own_verdict(answer: Answer) -> Verdicts:

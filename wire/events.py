@@ -66,6 +66,18 @@ def encoded_key(key: EventKey) -> bytes:
     return event_id.encode() if not source else source.encode() + _NEVER_IN_UTF8 + event_id.encode()
 
 
+def with_later_time(times_ms: tuple[int, ...], time_ms: int) -> tuple[int, ...]:
+    """Returns the times of an answer and of those after it to the same event, with one more.
+
+    The first is kept, and the last MAX_LATER_TIMES others.
+
+    >>> with_later_time((1, 2, 3, 4, 5, 6, 7, 8), 9)
+    (1, 3, 4, 5, 6, 7, 8, 9)
+    """
+    first, *later = (*times_ms, time_ms)
+    return (first, *later[-MAX_LATER_TIMES:])
+
+
 def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
     """Returns those of `answers` that `feedback` may be the label of.
 

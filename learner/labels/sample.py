@@ -9,7 +9,7 @@ from typing import Final
 import mmh3
 import msgspec
 
-from wire.events import MAX_LATER_TIMES, EventKey, encoded_key
+from wire.events import EventKey, encoded_key, with_later_time
 from wire.records import MAX_TEXT_CHARS, Answer, Feedback, Quarantined
 
 HOLDOUT_SEED: Final = 0x6865_6C64
@@ -114,8 +114,8 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     def with_repeat(self, answer: Answer) -> "Waiting":
         """Returns this answer with the source of `answer`, a later one to the same event, and with its time."""
-        later_ms = (*self.later_ms, answer.time_ms)[-MAX_LATER_TIMES:]
-        return msgspec.structs.replace(self, source=answer.source, later_ms=later_ms)
+        _, *later_ms = with_later_time(self.times_ms, answer.time_ms)
+        return msgspec.structs.replace(self, source=answer.source, later_ms=tuple(later_ms))
 
 
 def is_in_holdout(key: EventKey, share: float) -> bool:

@@ -19,12 +19,12 @@ from wire.records import Decision, Record, RolloutPlan
 from wire.store import keys, signed
 from wire.store.decisions import DECIDE, Decisions
 from wire.store.server import WHEN_FULL, Server
-from wire.store.watch import CHANGE
+from wire.store.watch import NOTIFY
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
-_WRITE = f"""{CHANGE}{DECIDE}
-local plan, decisions, changes, current = unpack(KEYS, 1, 4)
+_WRITE = f"""{NOTIFY}{DECIDE}
+local plan, decisions, notices, current = unpack(KEYS, 1, 4)
 local body, signature, revision, version = unpack(ARGV, 1, 4)
 local slot, decision, is_shared, oldest, max = unpack(ARGV, 5, 9)
 local stored, last = unpack(redis.call('HMGET', plan, 'body', 'revision'))
@@ -37,7 +37,7 @@ end
 redis.call('HSET', plan, 'body', body, 'signature', signature, 'revision', revision)
 if version ~= '' then redis.call('SET', current, version) end
 decide(decisions, slot, decision, is_shared, oldest, max)
-change('', changes, '', 0)
+notify('', notices, '', 0)
 return {{'ok'}}
 """
 
@@ -65,7 +65,7 @@ class Plans:
         key = self._server.key
         body = signed.encode(plan)
         needed = sorted({*plan.needed, current or 0} - {0})
-        script_keys = [key(keys.PLAN), key(keys.DECISIONS), key(keys.CHANGES), key(keys.CURRENT)]
+        script_keys = [key(keys.PLAN), key(keys.DECISIONS), key(keys.NOTICES), key(keys.CURRENT)]
         script_keys += [key(keys.MANIFEST, version) for version in needed]
         pointer = "" if current is None else current
         signature = signed.sign(body, self._signing_key)

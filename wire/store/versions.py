@@ -22,10 +22,10 @@ from wire.records import VersionEntry, WeightManifest
 from wire.store import keys, signed
 from wire.store.lease import Lease
 from wire.store.server import NOW, Server
-from wire.store.watch import CHANGE
+from wire.store.watch import NOTIFY
 
-_PUBLISH = f"""{CHANGE}{NOW}
-local lease, manifest, current, newest, fence, versions, history, changes, blobs = unpack(KEYS, 1, 9)
+_PUBLISH = f"""{NOTIFY}{NOW}
+local lease, manifest, current, newest, fence, versions, history, notices, blobs = unpack(KEYS, 1, 9)
 local nonce, epoch, version, parent, body, signature, entry, limit = unpack(ARGV, 1, 8)
 if redis.call('HGET', manifest, 'body') == body then return {{'ok'}} end
 
@@ -47,7 +47,7 @@ redis.call('ZADD', versions, version, version)
 redis.call('SET', newest, version)
 redis.call('SET', fence, epoch)
 redis.call('SET', current, version)
-change(history, changes, entry, limit)
+notify(history, notices, entry, limit)
 return {{'ok'}}
 """
 
@@ -148,7 +148,7 @@ class Versions:
         blobs = {tensor.digest: tensor.num_bytes for tensor in manifest.tensors}
         script_keys = [key(keys.LEASE, lease.name), key(keys.MANIFEST, manifest.version)]
         script_keys += [key(keys.CURRENT), key(keys.NEWEST), key(keys.EPOCH), key(keys.VERSIONS)]
-        script_keys += [key(keys.HISTORY), key(keys.CHANGES), key(keys.BLOBS)]
+        script_keys += [key(keys.HISTORY), key(keys.NOTICES), key(keys.BLOBS)]
         script_keys += [key(keys.BLOB, digest) for digest in blobs]
         args: list[str | bytes | int] = [lease.nonce, lease.epoch, manifest.version, manifest.parent]
         args += [body, signed.sign(body, self._signing_key), signed.encode(entry), self._server.config.history]

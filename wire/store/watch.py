@@ -1,6 +1,6 @@
-"""Notification of changes: a counter and a channel.
+"""Notices of publications and plans: a counter and a channel of one name.
 
-    publication or plan -> INCR changes, PUBLISH changes -> Watch.wait returns True -> the caller reads the plan
+    publication or plan -> INCR, PUBLISH -> Watch.wait returns True -> the caller reads the plan
 
 The counter is authoritative and the notice only a hint: a watcher whose connection was lost, or that never could
 subscribe, reads the counter at its next poll.
@@ -16,27 +16,27 @@ from wire.errors import StoreUnavailable
 from wire.store import keys
 from wire.store.server import Server
 
-CHANGE = """
-local function change(history, changes, entry, limit)
+NOTIFY = """
+local function notify(history, notices, entry, limit)
   if entry ~= '' then
     redis.call('LPUSH', history, entry)
     redis.call('LTRIM', history, 0, limit - 1)
   end
-  redis.call('PUBLISH', changes, redis.call('INCR', changes))
+  redis.call('PUBLISH', notices, redis.call('INCR', notices))
 end
 """
-"""Lua that defines `change`: it adds an entry to the history, counts the change and notifies the watchers."""
+"""Lua that defines `notify`: it adds an entry to the history, counts the notice and sends it to the watchers."""
 
 
 class Watch:
     """Waits for the next publication or plan. One thread waits; any thread may close.
 
-    It starts at the current state: earlier changes are not reported.
+    It starts at the current state: earlier notices do not count.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._key = server.key(keys.CHANGES)
+        self._key = server.key(keys.NOTICES)
         self._poll_s = server.config.poll_interval_ms / 1000
         self._closed = threading.Event()
         self._waiting = threading.Lock()
@@ -44,17 +44,17 @@ class Watch:
         self._seen: bytes | None = server.ask("GET", self._key)
 
     def wait(self, timeout_s: float) -> bool:
-        """Returns True once something has changed since the last True; False after `timeout_s` seconds or when closed.
+        """Returns True once there was a notice since the last True; False after `timeout_s` seconds, or when closed.
 
         consumes: notices of publications and plans, and their counter every `poll_interval_ms`
         produces: nothing; the caller reads what it needs, and may read whenever it likes
         waits for: a notice; while Redis is away, for the next poll
-        unblocked by: a change, the timeout, and `close` at the next poll
+        unblocked by: a notice, the timeout, and `close` at the next poll
         """
         with self._waiting:
             deadline = time.monotonic() + timeout_s
             while not self._closed.is_set():
-                if self._has_changed():
+                if self._has_notice():
                     return True
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
@@ -68,7 +68,7 @@ class Watch:
         with self._waiting:
             self._unsubscribe()
 
-    def _has_changed(self) -> bool:
+    def _has_notice(self) -> bool:
         try:
             (count,) = self._server.ask_once([("GET", self._key)])
         except StoreUnavailable:
