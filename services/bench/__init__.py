@@ -1,4 +1,4 @@
 """`lifelong bench`: continual-learning measurements that anyone can repeat on their own data.
 
-sets (data sets and strategies by name) -> command (runs them) -> table, plot
+options, sets (data sets and strategies by name) -> command (runs them) -> table, plot
 """

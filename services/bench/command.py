@@ -7,8 +7,6 @@ All get the same memory. Strategies by gradient get as many sample gradients for
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,24 +22,10 @@ from evals.continual.texts import LIFELONG
 from evals.streams.benchmark import Benchmark
 from learner.extra import require
 from services.bench import plot, table
+from services.bench.options import LearnOptions
 from services.bench.sets import SETS, TEXTS, set_of
 from services.settings import Settings
 from services.versions import commit
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LearnOptions:
-    """The flags of `lifelong bench learn`; those that are settings are in `Settings`."""
-
-    data: str
-    strategies: tuple[str, ...]
-    seeds: int
-    split: str
-    buffer: int | None
-    passes: float | None
-    flip: float
-    json: Path | None
-    plot: Path | None
 
 
 def run(settings: Settings, options: LearnOptions) -> None:

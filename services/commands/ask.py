@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,18 +35,25 @@ def predict(
         print(_answer_line(answer))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelOptions:
+    """What is said of a label besides its event and its name."""
+
+    source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line"
+    receipt: Annotated[str, typer.Option("--receipt", help="That of the answer; `predict --json` shows it")] = ""
+    key: Annotated[str, typer.Option("--key", help="That of the event, beside its receipt")] = ""
+    event_source: Annotated[
+        str | None, typer.Option("--event-source", help="That of the event: an id is unique within it")
+    ] = None
+    text: Annotated[str, typer.Option("--text", help="That of the event, where its answer no longer waits")] = ""
+
+
 @reads_settings
 def feedback(
     context: CliContext,
     event_id: Annotated[str, typer.Argument(help="The event that was answered")],
     label: Annotated[str, typer.Argument(help="What the answer should have been")],
-    source: Annotated[str, typer.Option("--source", help="Who says so")] = "command line",
-    receipt: Annotated[str, typer.Option("--receipt", help="That of the answer; `predict --json` shows it")] = "",
-    key: Annotated[str, typer.Option("--key", help="That of the event, beside its receipt")] = "",
-    event_source: Annotated[
-        str | None, typer.Option("--event-source", help="That of the event: an id is unique within it")
-    ] = None,
-    text: Annotated[str, typer.Option("--text", help="That of the event, where its answer no longer waits")] = "",
+    options: LabelOptions,
     correct: Annotated[
         bool, typer.Option("--correct", help="It replaces an earlier label of the event; you vouch for it")
     ] = False,
@@ -56,18 +64,9 @@ def feedback(
     from wire.receipts import Receipts
     from wire.records import Feedback
 
-    record = Feedback(
-        event_id=event_id,
-        label=label,
-        key=key,
-        source=source,
-        time_ms=now_ms(),
-        receipt=receipt,
-        event_source=event_source,
-        text=text,
-    )
-    if correct and event_source is None:
+    if correct and options.event_source is None:
         raise typer.BadParameter("name the source of the event: --event-source http for events over HTTP")
+    record = Feedback(event_id=event_id, label=label, time_ms=now_ms(), **asdict(options))
     settings = context.attached()
     if correct:
         record = Receipts(key_bytes(settings)).approved(record)

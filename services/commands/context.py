@@ -2,18 +2,20 @@
 
 import inspect
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
 if TYPE_CHECKING:
     from services.settings import Loaded, Settings
 
 Options = ParamSpec("Options")
+KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
 def _assignments(texts: list[str] | None) -> list[str] | None:
@@ -104,20 +106,50 @@ def require_strategy(settings: "Settings") -> None:
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:
-    """Adds `--config` and `--set` to a command, which gets them as its first argument, a CliContext."""
+    """Adds `--config` and `--set` to a command, which gets them as its first argument, a CliContext.
+
+    A parameter that is a dataclass stands for the options that its fields are annotated with.
+    """
     own = list(inspect.signature(command).parameters.values())[1:]
-    added = [
-        inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigOption),
-        inspect.Parameter("assignments", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=SetOption),
-    ]
+    records: dict[str, type[Any]] = {
+        parameter.name: parameter.annotation
+        for parameter in own
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
+    }
+    added = [_keyword("config", None, ConfigOption), _keyword("assignments", None, SetOption)]
 
     @wraps(command)
     def run(*args: Any, config: Path | None, assignments: list[str] | None, **kwargs: Any) -> None:
         pairs = [text.split("=", 1) for text in assignments or ()]
+        for name, record in records.items():
+            kwargs[name] = record(**{option.name: kwargs.pop(option.name) for option in _options_of(record)})
         command(CliContext(config, {name.strip(): value for name, value in pairs}), *args, **kwargs)
 
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + added
+    parameters: list[inspect.Parameter] = []
+    for parameter in own:
+        is_record = parameter.name in records
+        parameters += _options_of(parameter.annotation) if is_record else [parameter.replace(kind=KEYWORD_ONLY)]
+    parameters += added
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__
     return run
+
+
+def _options_of(record: type[Any]) -> Iterator[inspect.Parameter]:
+    """Yields the options of a dataclass: its fields that are annotated as one, by their names."""
+    hints: Mapping[str, Any] = get_type_hints(record, include_extras=True)
+    for each in fields(record):
+        annotation = hints[each.name]
+        if any(isinstance(part, ParameterInfo) for part in getattr(annotation, "__metadata__", ())):
+            yield _keyword(each.name, _default_of(each), annotation)
+
+
+def _default_of(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def _keyword(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(name, KEYWORD_ONLY, default=default, annotation=annotation)

@@ -3,13 +3,12 @@
 import signal
 import threading
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from services.commands.context import CliContext, reads_settings, require_strategy
-from services.demo.options import DemoOptions, Order
+from services.demo.options import DemoOptions
 
 ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="Replicas that answer")]
 
@@ -34,24 +33,14 @@ def up(context: CliContext, replicas: ReplicasOption = None) -> None:
 def demo(
     context: CliContext,
     *,
-    data: Annotated[
-        str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder")
-    ] = "support",
-    order: Annotated[
-        Order, typer.Option("--order", metavar="desk|stages", help="Classes keep coming, or come stage after stage")
-    ] = "auto",
-    events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None,
-    rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None,
+    options: DemoOptions,
     replicas: ReplicasOption = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of everything that is drawn")] = None,
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time (PNG)")] = None,
 ) -> None:
     """Play a labelled data set as a stream, and watch the service answer it, learn from late labels and get better."""
     from services.demo.command import run
 
-    settings = context.process(serving__replicas=replicas, seed=seed)
-    raise typer.Exit(run(settings, DemoOptions(data=data, order=order, events=events, rate=rate, json=json, plot=plot)))
+    raise typer.Exit(run(context.process(serving__replicas=replicas, seed=seed), options))
 
 
 @reads_settings

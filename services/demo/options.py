@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import typer
 
 if TYPE_CHECKING:
     from evals.streams.stream import Stream
@@ -14,21 +16,24 @@ Order: TypeAlias = Literal["auto", "desk", "stages"]
 class DemoOptions:
     """The flags of `lifelong demo`. The number of replicas and the seed are settings."""
 
-    data: str = "support"
-    """`support`, `clinc150`, or a folder with train.jsonl and test.jsonl."""
-    order: Order = "auto"
+    data: Annotated[
+        str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder of lines of JSON")
+    ] = "support"
+    order: Annotated[
+        Order,
+        typer.Option("--order", metavar="desk|stages", help="Classes keep coming, or come stage after stage"),
+    ] = "auto"
     """`desk`: classes arrive over time and keep coming, without a pause. `stages`: stage after stage, each with a test
     when it is learned. `auto`: `desk` for the carried data set, `stages` for others."""
-    events: int | None = None
-    """Most training events, spread evenly over the stages; None: all."""
-    rate: float | None = None
-    """Events a second; None: 200, or less where a stage would be over before its labels come back."""
+    events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None
+    rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None
+    """None: 200, or less where a stage would be over before its labels come back."""
     label_delay_s: tuple[float, float] = (1.0, 4.0)
     """Delay of a label after its answer, uniform between the two, so that labels overtake each other."""
-    json: Path | None = None
-    """File for the figures."""
-    plot: Path | None = None
-    """File for the plot, a PNG."""
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time here (PNG)")] = (
+        None
+    )
 
     def __post_init__(self) -> None:
         low, high = self.label_delay_s

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from learner.config import LearnerConfig
-from services.bench.command import LearnOptions, run
+from services.bench.command import run
+from services.bench.options import LearnOptions
 from services.settings import Settings
 
 TEXTS = {
@@ -34,10 +35,8 @@ def options(
 ) -> LearnOptions:
     return LearnOptions(
         data=str(folder),
-        strategies=strategies,
+        strategies=list(strategies),
         seeds=seeds,
-        split="test",
-        buffer=None,
         passes=passes,
         flip=flip,
         json=folder / "out.jsonl",

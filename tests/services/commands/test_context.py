@@ -1,10 +1,14 @@
 """The options of every command that reads settings."""
 
+import inspect
 import json
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import pytest
+import typer
 
-from services.commands.context import CliContext
+from services.commands.context import CliContext, reads_settings
 from tests.services.test_cli import lifelong
 
 
@@ -39,3 +43,24 @@ def test_a_flag_of_the_command_wins_over_an_assignment_unless_it_is_missing() ->
     context = CliContext(None, {"serving.replicas": "2", "seed": "3"})
     settings = context.load(serving__replicas=4, seed=None).settings
     assert (settings.serving.replicas, settings.seed) == (4, 3)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """The options of a command, and a field that is none."""
+
+    names: Annotated[list[str], typer.Option("--name")] = field(default_factory=list)
+    number: Annotated[int, typer.Option("--number")] = 7
+    hidden: int = 3
+
+
+def test_a_record_stands_for_the_options_that_its_fields_are() -> None:
+    seen: list[tuple[Options, dict[str, str]]] = []
+
+    @reads_settings
+    def command(context: CliContext, options: Options, last: bool = False) -> None:
+        seen.append((options, context.assignments))
+
+    assert list(inspect.signature(command).parameters) == ["names", "number", "last", "config", "assignments"]
+    command(names=["a"], number=2, last=True, config=None, assignments=["seed=3"])
+    assert seen == [(Options(names=["a"], number=2), {"seed": "3"})]
