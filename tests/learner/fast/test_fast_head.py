@@ -66,9 +66,10 @@ def test_the_next_encoder_begins_with_the_same_rows_and_nothing_learnt() -> None
     assert not empty.z_sums_CD.any()
 
 
-def test_the_distance_of_a_text_is_to_the_nearest_class_mean_before_it() -> None:
+def test_the_distance_of_a_text_is_to_the_nearest_class_mean() -> None:
     head = head_of([])
-    first = head.learn_many(SAMPLES[:1])
-    assert first.tolist() == [1.0]
-    again = head.learn_many(SAMPLES[:1])
-    assert abs(again.item()) < 1e-5
+    z_BD, _ = head.encode(SAMPLES[:1])
+    assert head.nearest(z_BD).distances_B.tolist() == [1.0]
+    head.learn_many(SAMPLES[:1])
+    assert abs(head.nearest(z_BD).distances_B.item()) < 1e-5
+    assert head.nearest(z_BD).by_all == [SAMPLES[0].label]
