@@ -20,8 +20,8 @@ from rollout.alarms import Alarms
 from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
-from rollout.influence import Influence
-from rollout.label_join import JudgedLabel, LabelJoin
+from rollout.influence import limits
+from rollout.label_join import LabelJoin
 from rollout.plans import PlanChange
 from rollout.tallies import Frame, Tallies, TalliesState
 from wire.config import TrustConfig
@@ -67,8 +67,8 @@ class Decider:
         self._config = config
         self._refusal = refusal
         self._now_ms = now_ms
-        self._influence = Influence(trust, share=config.source_share)
-        self._join = LabelJoin(config.max_unlabelled, self._excess, seed=secrets.randbits(32))
+        excess = limits(trust, share=config.source_share)
+        self._join = LabelJoin(config.max_unlabelled, excess, seed=secrets.randbits(32))
         self._tallies = Tallies()
         self._plan: RolloutPlan | None = None
         self._health: Mapping[int, VersionHealth] = {}
@@ -149,9 +149,6 @@ class Decider:
 
     def state(self) -> RolloutState:
         return RolloutState(str(self._tallies), self._waits_for, objection(self._tallies), dict(self._join.counts))
-
-    def _excess(self, label: JudgedLabel) -> str:
-        return self._influence.excess(label.source, label.answer_ms)
 
     def _has_other_encoder(self, version: int, reference: int) -> bool:
         """Whether later versions, which have the encoder of `version`, cannot be compared with the reference.

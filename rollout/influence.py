@@ -13,27 +13,32 @@ The flip alarm of the learner is not asked: a candidate that confuses two classe
 withdrawn.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from wire.config import TrustConfig
 from wire.sources import Rates, Shares
+
+Excess: TypeAlias = Callable[[str, int], str]
 
 WINDOW: Final = 1_000
 """The window, in labels, over which the shares of the sources are computed."""
 
 
-class Influence:
-    """Decides label by label, in their order."""
+def limits(trust: TrustConfig, *, share: float) -> Excess:
+    """Returns what says, label by label in their order, why one of a source does not count, "" where it does.
 
-    def __init__(self, trust: TrustConfig, *, share: float) -> None:
-        self._rates = Rates(per_s=trust.source_labels_per_s, burst=trust.source_burst, max_sources=trust.max_sources)
-        self._learnt = Shares(share=trust.source_share, window=trust.source_window)
-        self._counted = Shares(share=share, window=WINDOW)
+    It is asked with the source, and the time of the answer in ms. `share` is that of `rollout.source_share`.
+    """
+    rates = Rates(per_s=trust.source_labels_per_s, burst=trust.source_burst, max_sources=trust.max_sources)
+    learnt = Shares(share=trust.source_share, window=trust.source_window)
+    counted = Shares(share=share, window=WINDOW)
 
-    def excess(self, source: str, answer_time_ms: int) -> str:
-        """Returns why a label of `source` for an answer of that time does not count, "" where it does."""
-        if not self._rates.take(source, answer_time_ms):
+    def excess(source: str, answer_ms: int) -> str:
+        if not rates.take(source, answer_ms):
             return "over_rate"
-        if not self._learnt.add(source):
+        if not learnt.add(source):
             return "over_share"
-        return "" if self._counted.add(source) else "beyond_share"
+        return "" if counted.add(source) else "beyond_share"
+
+    return excess

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from rollout.influence import Excess
 from rollout.waiting import WaitingAnswer
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
 from wire.receipts import Verdicts, name_hash, time_of, verdicts_of
@@ -80,12 +81,13 @@ class CorrectableEvent:
 class LabelJoin:
     """Joins labels with verdicts. Verbs: add_answer, add_label; both return what can be judged now.
 
-    `excess` returns why a label may not count, "" where it may; its event is then left to other labels. `seed` keys the
+    `excess` returns why a label of a source may not count, "" where it may (`rollout/influence.py`); its event is then
+    left to other labels. `seed` keys the
     hash by which answers are thinned.
     """
 
     max_unlabelled: int
-    excess: Callable[[JudgedLabel], str] = lambda label: ""
+    excess: Excess = lambda source, answer_ms: ""
     seed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _num_answers: int = 0
@@ -198,7 +200,7 @@ class LabelJoin:
 
     def _may_count(self, label: JudgedLabel) -> bool:
         """Whether the label counts, which is decided before it is compared with any verdict."""
-        excess = self.excess(label)
+        excess = self.excess(label.source, label.answer_ms)
         self.counts[f"label_{excess}" if excess else "judged"] += 1
         return not excess
 

@@ -245,5 +245,5 @@ def computing() -> Iterator[None]:
 
 def _shared_key(manifest: WeightManifest) -> str:
     """Returns a key that is equal for versions that can share all but the last layer: equal weights and configs."""
-    digests = {entry.name: entry.digest for entry in manifest.tensors}
-    return f"{manifest.model_spec} {encoder_key(digests)} {digests.get(PROJ)}"
+    proj = next((entry.digest for entry in manifest.tensors if entry.name == PROJ), None)
+    return f"{manifest.model_spec} {encoder_key(manifest.encoder_digests)} {proj}"

@@ -1,6 +1,6 @@
 """Answers, labels, and a join that counts what it judged."""
 
-from rollout.influence import Influence
+from rollout.influence import Excess
 from rollout.label_join import JudgedLabel, LabelJoin
 from wire.records import STABLE, Answer, Feedback
 
@@ -42,10 +42,9 @@ class Judged(LabelJoin):
         labels = [label for label in self.found if label.verdicts.version == version]
         return len(labels), sum(label.rights()[version] for label in labels)
 
-    def __init__(self, max_unlabelled: int = 10, *, seed: int = 0, influence: Influence | None = None) -> None:
-        def excess(label: JudgedLabel) -> str:
-            return influence.excess(label.source, label.answer_ms) if influence else ""
-
+    def __init__(
+        self, max_unlabelled: int = 10, *, seed: int = 0, excess: Excess = lambda source, answer_ms: ""
+    ) -> None:
         super().__init__(max_unlabelled, excess, seed=seed)
         self.found: list[JudgedLabel] = []
 

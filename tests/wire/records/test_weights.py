@@ -15,8 +15,13 @@ from wire.records import (
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-MANIFEST = SAMPLES["weight_manifest.v2"]
-assert isinstance(MANIFEST, WeightManifest)
+def sample() -> WeightManifest:
+    manifest = SAMPLES["weight_manifest.v2"]
+    assert isinstance(manifest, WeightManifest)
+    return manifest
+
+
+MANIFEST = sample()
 BEFORE_CONCEPTS = msgspec.structs.replace(MANIFEST, lineage=msgspec.structs.replace(MANIFEST.lineage, changes=()))
 BEFORE_CHANGES = msgspec.structs.replace(BEFORE_CONCEPTS, changes=NameChanges(), solution=HeadSolution())
 
@@ -42,3 +47,15 @@ def test_the_manifest_from_before_concept_changes_is_read() -> None:
 
 def test_the_manifest_counts_its_bytes() -> None:
     assert MANIFEST.num_bytes == 1_024
+
+
+def test_versions_with_another_head_share_the_encoder() -> None:
+    head, *_ = [each for each in MANIFEST.tensors if each.name.startswith("head.")]
+    other = msgspec.structs.replace(head, digest="f" * 64)
+    tensors = tuple(other if each is head else each for each in MANIFEST.tensors)
+    assert msgspec.structs.replace(MANIFEST, tensors=tensors).encoder_digests == MANIFEST.encoder_digests
+    encoder = msgspec.structs.replace(head, name="layers.0.up")
+    assert msgspec.structs.replace(MANIFEST, tensors=(*tensors, encoder)).encoder_digests == {
+        **MANIFEST.encoder_digests,
+        "layers.0.up": head.digest,
+    }
