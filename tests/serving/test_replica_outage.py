@@ -18,7 +18,7 @@ from tests.brokers import start_kind, take
 from tests.serving.versions import TinyPublisher
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
-from tests.wire.bus.traffic import keep_ports, kill
+from tests.wire.bus.traffic import kept_ports, kill
 from wire.bus import Bus, Subscription
 from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Event
@@ -36,7 +36,8 @@ class Away:
     def __init__(self, kind: str, folder: Path) -> None:
         self._kind = kind
         self._folder = folder
-        self.broker: LocalBroker = start_kind(kind, folder)
+        self._find_port = kept_ports(2 if kind == "kafka" else 1)
+        self.broker: LocalBroker = start_kind(kind, folder, self._find_port)
 
     def leave(self) -> None:
         if self._kind == "kafka":
@@ -46,7 +47,7 @@ class Away:
 
     def come_back(self) -> None:
         if self._kind == "kafka":
-            self.broker = start_kind("kafka", self._folder)
+            self.broker = start_kind("kafka", self._folder, self._find_port)
         else:
             os.kill(self.broker.process.pid, signal.SIGCONT)
 
@@ -57,8 +58,7 @@ class Away:
 
 
 @pytest.fixture(params=["tansu", "kafka"])
-def away(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Away]:
-    keep_ports(monkeypatch, 2 if request.param == "kafka" else 1)
+def away(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Away]:
     with closing(Away(request.param, tmp_path / "broker")) as started:
         yield started
 

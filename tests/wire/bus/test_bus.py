@@ -10,7 +10,7 @@ from services.local import tether
 from services.local.kafka import LocalBroker
 from tests.brokers import start_kind, take
 from tests.waiting import eventually
-from tests.wire.bus.traffic import events, ids, keep_ports, kill, only_kafka, patient, send, settle
+from tests.wire.bus.traffic import events, ids, kept_ports, kill, only_kafka, patient, send, settle
 from tests.wire.samples import SAMPLES
 from wire.bus import Bus, Position, Publisher
 from wire.config import BusConfig
@@ -68,9 +68,9 @@ def test_new_partitions_are_read_by_all(
     assert ids(take(owner.poll, 1)) == ["new"]
 
 
-def test_a_broker_that_comes_back_with_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep_ports(monkeypatch, 2)
-    broker = start_kind("kafka", tmp_path)
+def test_a_broker_that_comes_back_with_its_records(tmp_path: Path) -> None:
+    find_port = kept_ports(2)
+    broker = start_kind("kafka", tmp_path, find_port)
     bus = Bus(BusConfig(bootstrap_servers=broker.bootstrap_servers, delivery_timeout_ms=120_000), "test")
     bus.create_topics()
     publisher = bus.publisher()
@@ -87,7 +87,7 @@ def test_a_broker_that_comes_back_with_its_records(tmp_path: Path, monkeypatch: 
     for event in events(20, start=20):
         publisher.send(event, acks.append)
     patient(follower.poll)(100)
-    broker = start_kind("kafka", tmp_path)
+    broker = start_kind("kafka", tmp_path, find_port)
     publisher.flush(120)
     followed += take(patient(follower.poll), 20)
     while len(set(ids(received))) < 40:

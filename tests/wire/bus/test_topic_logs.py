@@ -13,7 +13,7 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from services.local.kafka import LocalBroker
 from tests.brokers import start_kind, take
 from tests.waiting import eventually
-from tests.wire.bus.traffic import events, ids, keep_ports, kill, patient, send
+from tests.wire.bus.traffic import events, ids, kept_ports, kill, patient, send
 from wire.bus import Bus, Followed, Poll, Publisher
 from wire.config import BusConfig
 from wire.errors import LogReplaced, LogTruncated
@@ -96,10 +96,10 @@ def is_sent(publisher: Publisher, records: list[Event]) -> bool:
     return acks == [None] * len(records)
 
 
-def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path) -> None:
     """B5: after a restart of Tansu no event without an id is taken for an earlier one."""
-    keep_ports(monkeypatch, 1)
-    broker = start_kind("tansu", tmp_path)
+    find_port = kept_ports(1)
+    broker = start_kind("tansu", tmp_path, find_port)
     config = BusConfig(bootstrap_servers=broker.bootstrap_servers, session_timeout_ms=2_000, heartbeat_interval_ms=200)
     bus = Bus(config, "test")
     bus.create_topics()
@@ -109,7 +109,7 @@ def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path, monkeypatch: pytest
     before = ids(take(poll, 20))
     take(follower.poll, 20)
     kill(broker)
-    broker = start_kind("tansu", tmp_path)
+    broker = start_kind("tansu", tmp_path, find_port)
     bus.create_topics()
     eventually(partial(has_sent, broker, 30))
     after = ids(take(poll, 30))

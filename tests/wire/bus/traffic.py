@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from services.local import tether
-from services.local.kafka import LocalBroker
+from services.local.kafka import FindPort, LocalBroker
+from services.local.tether import free_port
 from tests.waiting import eventually
 from wire.bus import Poll, Publisher, Received, Subscription
 from wire.errors import BusUnavailable
@@ -43,10 +43,10 @@ def only_kafka(broker: LocalBroker) -> None:
         pytest.skip(f"{broker.kind} cannot do this")
 
 
-def keep_ports(monkeypatch: pytest.MonkeyPatch, num: int) -> None:
-    """Gives the same `num` ports to every broker that is started."""
-    ports = itertools.cycle([tether.free_port() for _ in range(num)])
-    monkeypatch.setattr(tether, "free_port", lambda: next(ports))
+def kept_ports(num: int) -> FindPort:
+    """Returns a function that finds the same `num` ports for every broker that is started with it."""
+    ports = itertools.cycle([free_port() for _ in range(num)])
+    return lambda: next(ports)
 
 
 def kill(broker: LocalBroker) -> None:
