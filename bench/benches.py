@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench import (
     backlog,
     clinc_continual,
+    concept_change,
     encoder,
     first_answer,
     head_update,
@@ -46,6 +47,7 @@ BENCHES = (
     Bench("encoder", encoder.measure, uses=PEERS),
     Bench("precision", precision.measure),
     Bench("label_flips", label_flips.measure),
+    Bench("concept_change", concept_change.measure, is_long=True),
     Bench("learner_pace", learner_pace.measure),
     Bench("head_update", head_update.measure),
     Bench("kafka_latency", kafka_latency.measure, uses=SERVERS),

@@ -22,6 +22,9 @@ from wire.records import Answer, Feedback
 BATCH = 32
 """How many labels the learner gets at once, as from one poll of the service."""
 
+NUM_SOURCES = 5
+"""Labels come from so many sources in turn: enough to believe that a class has changed."""
+
 
 class WholeLearner(Contender[Texts]):
     """The service's learner. Before the stream come answers to `unlabelled`, which never get a label."""
@@ -79,6 +82,11 @@ class WholeLearner(Contender[Texts]):
             samples=len(replay), num_bytes=replay.num_bytes, gradients=self._gradients, forwards=self._forwards
         )
 
+    @property
+    def num_concept_changes(self) -> int:
+        """How often a class was found to mean something else."""
+        return self._learner.counts["concept_changes"]
+
     def _tick(self, *, is_idle: bool) -> None:
         """Does one unit of slow work. A round that begins is counted: its steps, and the encodings after them.
 
@@ -103,12 +111,14 @@ class WholeLearner(Contender[Texts]):
         records: list[Answer | Feedback] = []
         for text, label in zip(batch.inputs, batch.labels_N.tolist(), strict=True):
             event_id = f"{self._num_events}"
-            records += (_answer(event_id, text), Feedback(event_id=event_id, label=self._classes[label]))
+            source = f"source {self._num_events % NUM_SOURCES}"
             self._num_events += 1
+            records.append(_answer(event_id, text, time_ms=self._num_events))
+            records.append(Feedback(event_id=event_id, label=self._classes[label], source=source))
         return records
 
 
-def _answer(event_id: str, text: str) -> Answer:
+def _answer(event_id: str, text: str, *, time_ms: int = 0) -> Answer:
     return Answer(
         event_id=event_id,
         text=text,
@@ -118,4 +128,5 @@ def _answer(event_id: str, text: str) -> Answer:
         arm="stable",
         precision=INT8,
         rollout_revision=0,
+        time_ms=time_ms,
     )

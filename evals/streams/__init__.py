@@ -4,6 +4,7 @@ stage.py      Stage: the training and the test items of one time
 stream.py     Stream: stages of texts with labels as words, which the demo plays
 arrivals.py   other orders of its items: without pauses, classes that keep coming, names that change
 benchmark.py  Benchmark: stages of inputs with class ids (Part)
+swapped_names.py  SwappedNames: all classes mixed, some of which get each other's names
 data.py       loads a Stream: the carried data set, CLINC150, or a folder of lines
 images.py     MNIST as two benchmarks       tabular.py    Elec2 as one
 """

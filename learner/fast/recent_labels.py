@@ -20,6 +20,9 @@ from torch import Tensor
 MAX_VECTORS: Final = 16_384
 """The most vectors of all classes: 25 MB at a width of 384. With many classes, each has fewer."""
 
+FADING: Final = 0.75
+"""The weight of each label in the mean, relative to the next newer one: three new labels outweigh five old ones."""
+
 EMPTY: Final = -1
 """The time of a place without a label."""
 
@@ -57,8 +60,9 @@ class RecentLabels:
         return self._z_CKD[row, self._times_CK[row] != EMPTY].clone()
 
     def means(self, num_classes: int) -> Tensor:
-        """Returns the mean direction of the labels held of each class, z_CD of unit length; zero for none."""
-        return torch.nn.functional.normalize(self._z_CKD[:num_classes].sum(dim=1), dim=1)
+        """Returns the weighted mean direction of the labels held of each class, z_CD of unit length; zero for none."""
+        weights_K = FADING ** torch.arange(self.num_recent)
+        return torch.nn.functional.normalize(torch.einsum("ckd,k->cd", self._z_CKD[:num_classes], weights_K), dim=1)
 
     def copy(self) -> "RecentLabels":
         copied = RecentLabels(len(self._z_CKD), self._z_CKD.shape[2], self.num_recent)

@@ -1,0 +1,71 @@
+"""Measures how a learner follows classes that swap names, on CLINC150, through the whole learner without a service.
+
+    half of the labels, mixed --> 30 % of the classes get each other's names --> the other half
+    beside it: a learner that begins at the swap, and one for which nothing changes
+
+Labels come from five sources in turn, so a change is believed. After 20 labels of each class since the swap and in the
+end, the changed classes are compared with the new learner's, and the others with those of the learner without a swap.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from bench.fixtures import Fixtures
+from bench.row import Goal, Peer, Row
+from bench.texts import clinc150
+from evals.continual.runner import accuracy
+from evals.continual.whole_learner import WholeLearner
+from evals.streams.benchmark import Part
+from evals.streams.swapped_names import SwappedNames, swapped
+from learner.config import LearnerConfig
+
+EARLY = 20
+"""Labels of each class since the swap at the first comparison."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """What is measured: the share of the classes that change, and the blocks of the encoder that are trained."""
+
+    share: float = 0.3
+    seed: int = 0
+    trainable_layers: int = 0
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(Size())
+    stream = clinc150(size.seed)
+    fixtures.stop_service()
+    torch.set_num_threads(1)
+    swap = swapped(stream, share=size.share, seed=size.seed)
+    stable = swapped(stream, share=0.0, seed=size.seed)
+    config = LearnerConfig(trainable_layers=size.trainable_layers)
+    yield from compare(swap, stable, lambda: WholeLearner(config, "minilm-l6", swap.classes))
+
+
+def compare(swap: SwappedNames, stable: SwappedNames, make: Callable[[], WholeLearner]) -> Iterator[Row]:
+    """Compares three learners that `make` returns: ours, one that begins at the swap, and one without a swap."""
+    ours = make()
+    new = make()
+    unchanged = make()
+    for learner in (ours, unchanged):
+        learner.learn_many(swap.before)
+    num_early = EARLY * len(swap.classes)
+    for name, places in (("early", slice(num_early)), ("end", slice(num_early, None))):
+        for learner, part in ((ours, swap.after), (new, swap.after), (unchanged, stable.after)):
+            learner.learn_many(Part(part.inputs[places], part.labels_N[places]))
+        of_new = accuracy(new, swap.changed)
+        found = accuracy(ours, swap.changed)
+        new_learner = Peer("a new learner", round(of_new, 2))
+        yield Row.of(name=f"concept_change.{name}.changed", value=round(found, 2), unit="%", peers=(new_learner,))
+        yield _points(f"concept_change.{name}.behind_new", of_new - found, Goal("<=", 1.0))
+        lost = accuracy(unchanged, swap.other) - accuracy(ours, swap.other)
+        yield _points(f"concept_change.{name}.others_lost", lost, Goal("<=", 0.3))
+    num_false = unchanged.num_concept_changes
+    yield Row.of(name="concept_change.false_changes", value=num_false, unit="classes", goal=Goal("<=", 0))
+
+
+def _points(name: str, value: float, goal: Goal) -> Row:
+    return Row.of(name=name, value=round(value, 2), unit="points", goal=goal)
