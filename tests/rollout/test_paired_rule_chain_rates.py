@@ -17,7 +17,10 @@ from wire.records import NameChanges
 LABELS_OF_EACH = 40
 TEXTS = 2_000
 
-RUNS = [pytest.param(60, id="few"), pytest.param(10_000, id="many", marks=pytest.mark.slow)]
+RUNS = [
+    pytest.param(60, id="few"),
+    pytest.param(10_000, id="many", marks=(pytest.mark.slow, pytest.mark.timeout(1_800))),
+]
 
 
 def promoted(differences: Sequence[float], *, discordance: float, runs: int) -> np.ndarray[tuple[int, int], np.dtype]:
