@@ -91,8 +91,8 @@ class BusConfig:
     """Copies of each partition of the topics that we create."""
     fetch_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 10
     """How long the broker may hold back a fetch that has no data yet: 10 ms costs little and answers in 3.4 ms."""
-    patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 100
-    """The same for readers that can wait a tenth of a second (learner, rollout): it spares the broker."""
+    patient_max_wait_ms: Annotated[int, Ge(1), Le(60_000)] = 50
+    """The same for readers that can wait a moment (learner, rollout): it spares the broker."""
     session_timeout_ms: Annotated[int, Ge(1_000), Le(60_000)] = 6_000
     """A replica that sends no heartbeat for this long loses its partitions."""
     heartbeat_interval_ms: Annotated[int, Ge(50), Le(20_000)] = 500

@@ -44,7 +44,7 @@ class LoadProfile:
     labels: bool = True
     """Whether labels are sent. Without them nothing is learned."""
     is_patient: bool = False
-    """Whether answers are read a tenth of a second late, which leaves more of the machine to the service."""
+    """Whether answers are read a moment late, which leaves more of the machine to the service."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
