@@ -41,7 +41,6 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 
 RUN_NOWHERE = {
     "kernels.attention.reference": "the definition, with which the tests compare",
-    "learner.fast.row_delta": "only the rows of a head that have changed, which a publication does not send yet",
 }
 """Modules that no program reaches, and why they are there."""
 

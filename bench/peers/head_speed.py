@@ -5,12 +5,11 @@
 Texts are random unit vectors around the direction of their class; their random features are the head's. The base knows
 PER_CLASS labels of each class on average: at most MAX_TEXTS texts, each counted as often as needed. Then batches of 20
 labels come until there are as many rows as there may be, as an update costs more the more rows there are. An update is
-everything that a delta needs: V, K and residuals of the new rows, the solution, which rows have moved, their weights,
-their INT8 codes.
+what a publication does: V, K and residuals of the new rows, the solution, and the weights of all classes.
 
-Prints, as JSON: the median milliseconds of an update and of the solve, how many rows an update rounds, and its share of
-the machine's limit. The limit is the time of its operations at the rate of the fastest float32 product here, or that of
-reading the factor and the weights, whichever is longer.
+Prints, as JSON: the median milliseconds of an update and of the solve, and the update's share of the machine's limit.
+The limit is the time of its operations at the rate of the fastest float32 product here, or that of reading the factor
+and the weights, whichever is longer.
 """
 
 import json
@@ -26,8 +25,7 @@ from torch import Tensor
 
 from learner.fast.base_solution import BaseSolution, NormalEquations, ridge_penalty
 from learner.fast.incremental import MAX_ROWS, IncrementalHead
-from learner.fast.ridge import on_grid, row_scales
-from learner.fast.row_delta import MOVED, RowDelta, SentRows, row_delta
+from learner.fast.ridge import on_grid
 from model.config import StrataConfig
 from model.head import features, projection
 
@@ -73,54 +71,44 @@ def main(num_classes: int) -> None:
     base, solve_s = _timed(NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01)).solve)
     batches = [texts.draw(BATCH) for _ in range(BATCHES)]
     times_s: list[float] = []
-    nums_sent: list[int] = []
     for _ in range(REPEATS):
         head = IncrementalHead(base)
-        sent = SentRows(head)
         for phi_BR, rows_B in batches:
-            delta, update_s = _timed(partial(update, head, sent, phi_BR, rows_B))
+            _, update_s = _timed(partial(update, head, phi_BR, rows_B))
             times_s.append(update_s)
-            nums_sent.append(len(delta.rows_C))
-    num_sent = round(median(nums_sent))
-    limit_s, limit = _limit(base, num_sent)
+    limit_s, limit = _limit(base)
     measured = {
         "update_ms": round(1e3 * median(times_s), 2),
         "solve_ms": round(1e3 * solve_s, 1),
-        "num_sent": num_sent,
         "percent_of_limit": round(100 * limit_s / median(times_s), 1),
         "limit": limit,
     }
     print(json.dumps(measured))
 
 
-def update(head: IncrementalHead, sent: SentRows, phi_BR: Tensor, rows_B: Tensor) -> RowDelta:
-    """Learns a batch, and makes its delta."""
+def update(head: IncrementalHead, phi_BR: Tensor, rows_B: Tensor) -> Tensor:
+    """Learns a batch; returns the weights of all classes."""
     head.learn_many(phi_BR, rows_B)
-    rows_C = sent.stale(rows_B, bound=MOVED)
-    weights_CMR = head.weights(rows_C)
-    factors_C = row_scales(head.base.weights_OR[:, 0], typical=1.0)  # as many as there are classes
-    delta = row_delta(rows_C, weights_CMR[:, 0], factors_C)
-    sent.mark(rows_C, weights_CMR)
-    return delta
+    return head.weights(torch.arange(len(head.base.weights_CR)))
 
 
-def operations(num_outputs: int, num_sent: int) -> int:
+def operations(num_classes: int) -> int:
     """Counts those of an update at half of the rows: two for a product and its sum, and 2 N^3 for an inverse."""
     num_features = CONFIG.head_features
     num_rows = MAX_ROWS // 2
-    new_rows = BATCH * (2 * num_features**2 + 4 * num_rows * num_features + 2 * num_features * num_outputs)
-    solution = 2 * num_rows**3 + 4 * num_rows**2 * num_outputs
-    return new_rows + solution + 2 * num_rows * num_features * num_sent
+    new_rows = BATCH * (2 * num_features**2 + 4 * num_rows * num_features + 2 * num_features * num_classes)
+    solution = 2 * num_rows**3 + 4 * num_rows**2 * num_classes
+    return new_rows + solution + 2 * num_rows * num_features * num_classes
 
 
-def _limit(base: BaseSolution, num_sent: int) -> tuple[float, str]:
+def _limit(base: BaseSolution) -> tuple[float, str]:
     """Returns the least seconds of a mean update here, and what bounds it. Both solves read half of the factor."""
-    num_operations = operations(len(base.weights_OR), num_sent)
+    num_operations = operations(len(base.weights_CR))
     a_MK = torch.randn(1024, 2048)
     b_KN = torch.randn(2048, 2048)
     peak_s = min(_timed(partial(torch.mm, a_MK, b_KN))[1] for _ in range(2 * REPEATS))
     multiply_s = num_operations * peak_s / (2 * 1024 * 2048 * 2048)
-    reads_s = [min(_timed(part.amax)[1] for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_OR)]
+    reads_s = [min(_timed(part.amax)[1] for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
     read_s = sum(reads_s)
     if multiply_s > read_s:
         return multiply_s, f"{num_operations / 1e6:.0f} MFLOP take {1e3 * multiply_s:.1f} ms"

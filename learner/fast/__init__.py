@@ -9,7 +9,8 @@
     base_solution    the solution that the next labels start from
     incremental      the solution after every label since, by a rank-k update
     prototype        class means as rows of the head, while a class has few labels
-    row_delta        which rows have changed, and their INT8 codes
+    recent_labels    the newest labels of each class
+    concept_changes  notices by them that a class means something else now
 
 Samples are encoded, and their features enter the sums. From outside, `FastHead` is the way in; heads elsewhere
 implement `Head`. A release takes the weights from the solver, in milliseconds:

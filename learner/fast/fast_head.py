@@ -146,7 +146,7 @@ class FastHead:
         equations = self.ridge.equations()
         finish = self.finisher()
         num_classes = len(self.ridge.classes)
-        return lambda: finish(equations.solve().weights_OR[:num_classes])
+        return lambda: finish(equations.solve().weights_CR[:num_classes])
 
     def finisher(self) -> Callable[[Tensor], Tensor]:
         """Returns a function that makes weights_CR of a solution of the sums as they are now.

@@ -115,7 +115,7 @@ class RidgeHead:
     def equations(self) -> NormalEquations:
         """Returns what the weights follow from, as it is now: a copy, which another thread may solve.
 
-        It has an output for each row that there is room for, zero for a class without a sample.
+        It has a class for each row that there is room for, zero for a class without a sample.
         """
         self._fold()
         penalty = ridge_penalty(self.num_texts, ridge=self._penalty)
@@ -123,7 +123,7 @@ class RidgeHead:
 
     def solve(self) -> Tensor:
         """Returns the weights W_CR, float32, one row per class, solved from all sums."""
-        return self.equations().solve().weights_OR[: len(self._rows)] * self.scales_C[:, None]
+        return self.equations().solve().weights_CR[: len(self._rows)] * self.scales_C[:, None]
 
     def predict_many(self, phi_BR: Tensor) -> Tensor:
         """Returns logits_BC before the temperature: about 0 for no, about 1 for yes. It solves first."""

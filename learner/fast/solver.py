@@ -84,7 +84,7 @@ class HeadSolver:
             head.learn_many(batch.phi_BR, batch.rows_B)
         self._ask_for_next_base(head, fast_head)
         rows_C = torch.arange(len(fast_head.ridge.classes))
-        return fast_head.finisher()(head.weights(rows_C).flatten(0, 1))
+        return fast_head.finisher()(head.weights(rows_C))
 
     def _has_room(self, head: IncrementalHead) -> bool:
         num_rows = head.num_rows + len(self.rows.labels)

@@ -10,11 +10,11 @@ PHI = torch.relu(torch.randn(2_000, R, generator=torch.Generator().manual_seed(0
 
 def test_it_is_the_solution_of_the_normal_equations() -> None:
     gram_RR = PHI.T @ PHI
-    sums_OR = torch.stack([PHI[:700].sum(dim=0), torch.zeros(R).double(), PHI[700:].sum(dim=0)])
-    base = NormalEquations.of(gram_RR, sums_OR, 3.0).solve()
+    sums_CR = torch.stack([PHI[:700].sum(dim=0), torch.zeros(R).double(), PHI[700:].sum(dim=0)])
+    base = NormalEquations.of(gram_RR, sums_CR, 3.0).solve()
     regularised_RR = gram_RR + 3.0 * torch.eye(R)
-    torch.testing.assert_close(base.weights_OR.double() @ regularised_RR, sums_OR, rtol=1e-4, atol=1e-3)
-    assert not base.weights_OR[1].any()
+    torch.testing.assert_close(base.weights_CR.double() @ regularised_RR, sums_CR, rtol=1e-4, atol=1e-3)
+    assert not base.weights_CR[1].any()
     torch.testing.assert_close(
         base.inverse_times(PHI[:5].float()).double() @ regularised_RR, PHI[:5], rtol=1e-4, atol=1e-4
     )
