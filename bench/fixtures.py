@@ -1,6 +1,6 @@
 """Provides what several benchmarks share: a running service, and a whole run of the demo. Each is made on first use.
 
-    service(): a fresh stack that has learned a little and is idle
+    service(): a fresh stack that has learnt a little and is idle
     demo: a run of `lifelong demo --data clinc150`, with its figures
 
 They never run at the same time: there are two cores.

@@ -1,4 +1,4 @@
-"""Measures the time from a label to the first answer by weights that learned it, while the demo learns CLINC150.
+"""Measures the time from a label to the first answer by weights that learnt it, while the demo learns CLINC150.
 
 The goal is that of the stable arm, which most of the traffic sees. The first answer of any arm comes earlier.
 """

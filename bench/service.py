@@ -1,6 +1,6 @@
-"""Starts a fresh stack that has learned all classes of CLINC150 from a few labels each, and is idle.
+"""Starts a fresh stack that has learnt all classes of CLINC150 from a few labels each, and is idle.
 
-running_service() -> Stack -> five labels of every class learned, and live -> Service
+running_service() -> Stack -> five labels of every class learnt, and live -> Service
 """
 
 import os
@@ -40,7 +40,7 @@ def apache_kafka() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service, and the test items, of which it has learned none."""
+    """A running service, and the test items, of which it has learnt none."""
 
     settings: Settings
     stack: Stack
@@ -59,7 +59,7 @@ class Service:
 
     @contextmanager
     def unlabelled(self, rate: float) -> Iterator[Participants]:
-        """Runs the participants of a session without labels, so that nothing is learned.
+        """Runs the participants of a session without labels, so that nothing is learnt.
 
         A rate of 0 means as fast as possible. The time of a single answer does not count then, so answers are read
         patiently.
@@ -73,7 +73,7 @@ class Service:
 
 @contextmanager
 def fresh_stack() -> Iterator[tuple[Stack, Store, Bus]]:
-    """Starts a service that has learned nothing, as `lifelong up` does, and ends it when left."""
+    """Starts a service that has learnt nothing, as `lifelong up` does, and ends it when left."""
     with (
         fresh(tuned(load(file=None, environ=os.environ)).settings) as own,
         Stack(own, say=discard) as stack,

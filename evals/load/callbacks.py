@@ -13,13 +13,13 @@ class Timeouts:
     label_s: float = 60.0
     """Limits the wait until the last label of a stage is in its topic."""
     learn_s: float = 120.0
-    """Limits the wait until every replica serves, as stable, a version that has learned all labels so far."""
+    """Limits the wait until every replica serves, as stable, a version that has learnt all labels so far."""
     rest_s: float = 480.0
     """Limits the wait for the learner's rehearsal after the last stage."""
     judge_s: float = 1.0
     """The time that the controller has to make the current version the stable one; after it the player goes on."""
     quiet_s: float = 5.0
-    """A learner that has published nothing for so long has learned all that there is."""
+    """A learner that has published nothing for so long has learnt all that there is."""
     poll_interval_s: float = 0.5
     """The longest time between two checks that everything still runs."""
 

@@ -1,6 +1,6 @@
 """Plays the stream, one stage after the other.
 
-    for each stage:  play (events at the rate) -> settle (labels learned, and live) -> examine (all test items so far)
+    for each stage:  play (events at the rate) -> settle (labels learnt, and live) -> examine (all test items so far)
 
 Training events are an open loop: an event's time is when it should be sent, so a service that falls behind shows it in
 its latency. Test items are a closed loop: they are sent as fast as they are answered, a bounded number at a time.
@@ -117,7 +117,7 @@ class Player:
         for place, stage in enumerate(stages):
             items += [(item, place) for item in stage.test]
         random.Random(f"{self._seed}/test/{number}").shuffle(items)
-        self._callbacks.say(f"{stages[-1].name}: learned; {len(items)} test items of {len(stages)} stages")
+        self._callbacks.say(f"{stages[-1].name}: learnt; {len(items)} test items of {len(stages)} stages")
         for item, place in items:
             self.await_answers(at_most=MAX_OUTSTANDING - 1)
             self.send(item, stage=place, time_ms=self._callbacks.now_ms(), round=number)

@@ -42,7 +42,7 @@ class LoadProfile:
     """The bounds of the seconds from an answer to its label."""
     seed: int = 0
     labels: bool = True
-    """Whether labels are sent. Without them nothing is learned."""
+    """Whether labels are sent. Without them nothing is learnt."""
     is_patient: bool = False
     """Whether answers are read a moment late, which leaves more of the machine to the service."""
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -1,14 +1,14 @@
 """Waits, between a stage and its test, until every label that was sent has its effect on what is served.
 
-    last label in its topic --> current version has learned it --> stable version has --> every replica follows
+    last label in its topic --> current version has learnt it --> stable version has --> every replica follows
 
-No more labels come now, so nothing may be left to judge the version that learned the last of them. It keeps the share
+No more labels come now, so nothing may be left to judge the version that learnt the last of them. It keeps the share
 of the traffic that it has then, and that is said.
 
 Rejected: promoting that version as an operator would. What is tested would not be what the rollout decides.
 
 Labels of the holdout and repeated labels make no new version. So where no version follows for a while, the current one
-has learned all that there is. After the last stage the learner has time to rehearse; that is waited for too.
+has learnt all that there is. After the last stage the learner has time to rehearse; that is waited for too.
 """
 
 import time
@@ -40,13 +40,13 @@ class Settler:
     every_s: float
 
     def settle(self, stage: str) -> None:
-        """Returns when all labels are live, or when a timeout ends; says what was not learned."""
+        """Returns when all labels are live, or when a timeout ends; says what was not learnt."""
         if not self._await_labels():
             self.callbacks.say(f"{stage}: not all labels arrived within {self.timeouts.label_s:g} s")
         ends = self.ledger.label_ends()
         in_time = self._await_live(lambda snapshot, version: snapshot.covers(version, ends))
         if num_missing := self.watcher.snapshot().num_missing(ends):
-            late = f"not learned within {self.timeouts.learn_s:g} s"
+            late = f"not learnt within {self.timeouts.learn_s:g} s"
             why = "in the holdout, or repeated" if in_time else late
             self.callbacks.say(f"{stage}: the last {num_missing} labels changed nothing ({why})")
 
@@ -101,7 +101,7 @@ class Settler:
         return True
 
     def _is_over(self, snapshot: ServiceSnapshot, current: _Current, is_all: bool, now_s: float) -> bool:
-        """Whether the current version has learned all there is, and is served as far as the rollout lets it."""
+        """Whether the current version has learnt all there is, and is served as far as the rollout lets it."""
         age_s = now_s - current.since_s
         if not is_all and age_s < self.timeouts.quiet_s:
             return False

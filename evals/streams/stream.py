@@ -53,7 +53,7 @@ class Stream:
     """A named data set as stages, in the order in which they are played.
 
     Where there are `arrivals` (`evals/streams/arrivals.py`), they come in their order without a pause, and the test
-    items are those of the end. Otherwise each stage is played by itself, and tested when it is learned.
+    items are those of the end. Otherwise each stage is played by itself, and tested when it is learnt.
     """
 
     name: str

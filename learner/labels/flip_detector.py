@@ -8,7 +8,7 @@ A single contradiction is what a model learns from, and spread label noise does 
 noise but not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and
 s raises one of the two charts only: the first where texts of s have changed, the second where p no longer occurs. A
 flip of p's labels to s raises both, since it also takes the right labels away from p. So does a model that suddenly
-takes most of s for p while p goes on: its labels are held, too, until the model has learned better or an operator
+takes most of s for p while p goes on: its labels are held, too, until the model has learnt better or an operator
 releases them.
 
 A class is charted once it has MIN_LABELS labels: before, every label of it is a contradiction. A source is compared

@@ -100,7 +100,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
     """Returns an answer as one line, with its event id at the end, for `lifelong feedback`."""
     if "error" in answer:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
-    label = "(nothing was learned yet)" if answer["label"] is None else answer["label"]
+    label = "(nothing was learnt yet)" if answer["label"] is None else answer["label"]
     return f"{label}  {answer['score']:.2f}  version {answer['weights_version']}, {answer['arm']}  {answer['event_id']}"
 
 

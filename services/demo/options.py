@@ -24,7 +24,7 @@ class DemoOptions:
         typer.Option("--order", metavar="desk|stages", help="Classes keep coming, or come stage after stage"),
     ] = "auto"
     """`desk`: classes arrive over time and keep coming, without a pause. `stages`: stage after stage, each with a test
-    when it is learned. `auto`: `desk` for the carried data set, `stages` for others."""
+    when it is learnt. `auto`: `desk` for the carried data set, `stages` for others."""
     events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None
     rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None
     """None: 200, or less where a stage would be over before its labels come back."""

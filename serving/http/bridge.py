@@ -52,7 +52,7 @@ TIMEOUT = _unavailable("timeout", "the model did not answer in time")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestBridge:
-    """Asks the engine from an event loop. Answers are published, too, so that feedback on them can be learned from."""
+    """Asks the engine from an event loop. Answers are published, too, so that feedback on them can be learnt from."""
 
     pipeline: Pipeline
     timeout_s: float

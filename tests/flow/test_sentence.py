@@ -1,8 +1,8 @@
-"""Checks the whole data flow: events are answered, labels come back late, weights are learned, swapped in, judged.
+"""Checks the whole data flow: events are answered, labels come back late, weights are learnt, swapped in, judged.
 
 It runs `lifelong demo` once on a small stream, in a process of its own, with whatever broker and Redis the machine has:
 everything between the events that go in and the figures that come out is the code that runs in production. Receipts are
-required: a label whose receipt was lost on the way, or that the learner or the judge takes for forged, is not learned.
+required: a label whose receipt was lost on the way, or that the learner or the judge takes for forged, is not learnt.
 """
 
 import json
@@ -101,7 +101,7 @@ def taught_at_once(folder: Path) -> list[float]:
 def test_what_was_learned_is_kept(figures: dict[str, Any], folder: Path) -> None:
     """The first stage must be answered as well as by a learner that never had to keep anything.
 
-    Its accuracy when it had just been learned is no measure of that: four classes more, of 14 texts each, are four
+    Its accuracy when it had just been learnt is no measure of that: four classes more, of 14 texts each, are four
     ways more to be wrong, for a learner that sees everything at once, too.
     """
     first, last = figures["accuracy_by_stage"]

@@ -1,9 +1,9 @@
-"""Runs a service by a fixed rule, on a real broker and Redis: the first word of a text is its label, once learned.
+"""Runs a service by a fixed rule, on a real broker and Redis: the first word of a text is its label, once learnt.
 
     events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
 
 It answers each event once, but those in `drops` never and those in `repeats` twice. Under `saving` each label makes a
-version, unless it was learned before. Where it `judges`, a candidate is stable after a poll without a label.
+version, unless it was learnt before. Where it `judges`, a candidate is stable after a poll without a label.
 """
 
 import threading
@@ -72,7 +72,7 @@ class Answerer:
         self._publisher = bus.publisher()
         self._closed = threading.Event()
         self._events = 0
-        self._learned: dict[int, frozenset[str]] = {}
+        self._learnt: dict[int, frozenset[str]] = {}
         self._read: dict[str, int] = {}
         self._swaps = 0
         lease = store.leases.acquire("learner", "answerer", 60_000)
@@ -91,7 +91,7 @@ class Answerer:
                         self._read[partition_name(each.position)] = each.position.offset + 1
                         new.add(each.record.label)
                     if self._saving:
-                        self._learn(new - self._learned[self._newest.version])
+                        self._learn(new - self._learnt[self._newest.version])
                 if not self._saving:
                     self._learn(new)
                 if self._judges and not new and self._plan.candidate:
@@ -105,7 +105,7 @@ class Answerer:
 
     def _learn(self, labels: set[str]) -> None:
         if labels:
-            self._publish(self._learned[self._newest.version] | labels, self._read)
+            self._publish(self._learnt[self._newest.version] | labels, self._read)
 
     def _answer(self, event: Event) -> None:
         arm = arm_for(event.entity, self._plan)
@@ -113,7 +113,7 @@ class Answerer:
         answer = Answer(
             event_id=event.id,
             text=event.text,
-            label=word if word in self._learned[arm.version] else None,
+            label=word if word in self._learnt[arm.version] else None,
             score=1.0,
             weights_version=arm.version,
             arm=arm.name,
@@ -127,22 +127,22 @@ class Answerer:
             self._publisher.send(answer)
         self._events += 1
 
-    def _publish(self, learned: frozenset[str], through: Mapping[str, int]) -> None:
+    def _publish(self, learnt: frozenset[str], through: Mapping[str, int]) -> None:
         version = self._store.versions.next_number()
-        self._learned[version] = learned
-        digest = self._store.blobs.put(msgspec.json.encode(sorted(learned)))
+        self._learnt[version] = learnt
+        digest = self._store.blobs.put(msgspec.json.encode(sorted(learnt)))
         tensor = TensorEntry(
             name="words",
             scheme="w8c",
             digest=digest,
-            num_bytes=len(msgspec.json.encode(sorted(learned))),
+            num_bytes=len(msgspec.json.encode(sorted(learnt))),
             parts=(TensorPart(name="q", dtype="I8", shape=(4, 2)),),
         )
         self._newest = msgspec.structs.replace(
             FIRST,
             version=version,
             parent=version - 1,
-            labels=tuple(sorted(learned)),
+            labels=tuple(sorted(learnt)),
             tensors=(tensor,),
             trained_through=dict(through),
             epoch=self._lease.epoch,

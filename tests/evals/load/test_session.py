@@ -30,7 +30,7 @@ def stage(*labels: str, train: int = 10, test: int = 3) -> TextStage:
 NAMES = ("red", "green", "blue", "grey")
 STREAM = Stream("made", (stage("red", "green"), stage("blue", "grey")))
 PROFILE = LoadProfile(
-    rate=100, label_delay_s=(0.05, 0.2), seed=0, timeouts=Timeouts(answer_s=1, judge_s=0.3, learn_s=20, quiet_s=0.5)
+    rate=100, label_delay_s=(0.05, 0.2), seed=0, timeouts=Timeouts(answer_s=3, judge_s=0.3, learn_s=20, quiet_s=0.5)
 )
 
 COLORS = ReferenceEncoder(
@@ -95,7 +95,7 @@ def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_besi
     figures = outcome.figures
     assert [len(row) for row in figures.accuracy_by_stage] == [2]
     assert figures.forgetting == 0.0
-    assert "red green: learned" not in lines
+    assert "red green: learnt" not in lines
     assert "it keeps the share it has" in lines
     known = figures.prequential
     assert known is not None

@@ -1,4 +1,4 @@
-"""When a stage has settled: all is learned and served as far as the rollout lets it, or nothing more comes."""
+"""When a stage has settled: all is learnt and served as far as the rollout lets it, or nothing more comes."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def snapshot(*, stable: int, followed: bool = True) -> ServiceSnapshot:
         (7, False, True, 9.0, False),  # a replica does not follow yet
         (6, True, True, 0.5, False),  # it is still judged
         (6, True, True, 1.0, True),  # nobody judges it any more
-        (7, True, False, 4.9, False),  # a version that has learned more may come
+        (7, True, False, 4.9, False),  # a version that has learnt more may come
         (7, True, False, 5.0, True),
     ],
 )

@@ -10,7 +10,7 @@ from tests.services.test_cli import lifelong
 def test_a_line_ends_with_the_id_that_a_label_needs() -> None:
     answer = {"label": "refund", "score": 0.914, "weights_version": 7, "arm": "stable", "event_id": "e-1"}
     assert _answer_line(answer) == "refund  0.91  version 7, stable  e-1"
-    assert _answer_line({**answer, "label": None}).startswith("(nothing was learned yet)  ")
+    assert _answer_line({**answer, "label": None}).startswith("(nothing was learnt yet)  ")
 
 
 def test_a_refused_text_is_a_line_that_says_why() -> None:
