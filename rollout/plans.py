@@ -2,6 +2,7 @@
 
     begin -> follow -> ramp -> promote | withdraw -> follow ...      what versions and labels do
              follow -> add                                           a version that is promoted when it is published
+             follow -> replace_candidate                             newer versions have overtaken the candidate
              return_to, move_reference                               the stable version turned bad, or is clearly better
     heal: where a version of the plan is not stored, which no present program causes
 

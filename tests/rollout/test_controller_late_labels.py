@@ -68,6 +68,7 @@ class Simulation:
             self._labels.append((self.second + self._delay_s, label_of(answer, source="desk")))
 
     def _label(self) -> None:
+        self.decider.follow_plan()
         while self._labels and self._labels[0][0] <= self.second:
             self.decider.add(self._labels.popleft()[1])
         self.decider.decide()
