@@ -73,10 +73,13 @@ class Service:
         self.pipeline.engine.join(WAIT_S)
         self.swap.close()
 
-    def publish(self) -> int:
-        """Publishes what was learnt, and lets the controller put it into the plan; returns its number."""
+    def publish(self, objection: str = "") -> int:
+        """Publishes what was learnt, and lets the controller put it into the plan; returns its number.
+
+        With an `objection` the version does not become stable at once: labels decide.
+        """
         version = self.learner.publish()
-        self.controller.follow_current()
+        self.controller.follow_current(objection)
         self.await_swap()
         return version
 
@@ -137,7 +140,7 @@ def test_an_event_is_answered_by_the_version_that_has_learnt_its_label(service: 
     assert {(answer.weights_version, answer.arm, answer.label) for answer in before} == {(1, "stable", None)}
     service.label(before, labels)
 
-    assert service.publish() == 2
+    assert service.publish(objection="it is to be judged by labels") == 2
     compared = service.answer(events("second"))
     assert {(answer.weights_version, answer.arm) for answer in compared} == {(1, "stable"), (2, "candidate")}
     service.label(compared, labels)
@@ -146,4 +149,14 @@ def test_an_event_is_answered_by_the_version_that_has_learnt_its_label(service: 
     after = service.answer(events("first"))
     assert {(answer.weights_version, answer.arm) for answer in after} == {(2, "stable")}
     assert share_right(before, labels) == 0.0
+    assert share_right(after, labels) >= MIN_RIGHT
+
+
+def test_a_version_that_adds_to_one_that_knows_nothing_is_stable_at_once(service: Service) -> None:
+    labels = [label_of(number) for number in range(NUM_EVENTS)]
+    service.publish()
+    service.label(service.answer(events("first")), labels)
+    assert service.publish() == 2
+    after = service.answer(events("second"))
+    assert {(answer.weights_version, answer.arm) for answer in after} == {(2, "stable")}
     assert share_right(after, labels) >= MIN_RIGHT
