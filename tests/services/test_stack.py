@@ -124,10 +124,12 @@ def test_nobody_else_can_reach_its_redis(up: Owner) -> None:
     assert psutil.Process(redis).net_connections(kind="inet") == []
 
 
-def test_every_program_is_in_a_session_of_its_own(up: Owner) -> None:
-    """Control-C in a terminal reaches only the owner, which ends the programs in order."""
-    pids = chain.from_iterable(map(up.pids, PROGRAMS))
-    assert os.getsid(up.process.pid) not in {os.getsid(pid) for pid in pids}
+def test_every_program_is_in_a_process_group_of_its_own_and_in_the_session_of_the_owner(up: Owner) -> None:
+    """Control-C in a terminal reaches only the owner, which ends the programs in order; nice values count."""
+    owner = up.process.pid
+    pids = list(chain.from_iterable(map(up.pids, PROGRAMS)))
+    assert os.getpgid(owner) not in {os.getpgid(pid) for pid in pids}
+    assert {os.getsid(pid) for pid in pids} == {os.getsid(owner)}
 
 
 def test_control_c_ends_everything_cleanly(up: Owner) -> None:
