@@ -142,9 +142,10 @@ def test_an_event_is_answered_by_the_version_that_has_learnt_its_label(service: 
 
     assert service.publish(objection="it is to be judged by labels") == 2
     compared = service.answer(events("second"))
-    assert {(answer.weights_version, answer.arm) for answer in compared} == {(2, "stable")}  # the first named no class
+    assert {(answer.weights_version, answer.arm) for answer in compared} == {(1, "stable"), (2, "candidate")}
     service.label(compared, labels)
 
+    service.await_swap()
     after = service.answer(events("first"))
     assert {(answer.weights_version, answer.arm) for answer in after} == {(2, "stable")}
     assert share_right(before, labels) == 0.0
