@@ -80,7 +80,6 @@ class Numbers:
     worse: float
     worse_than_reference: float
     better: float
-    better_than_reference: float
     not_worse: float
     not_worse_than_reference: float
     worst_group: float
@@ -153,7 +152,6 @@ def measure(evidence: PairedEvidence) -> Numbers:
         worse=shown_below(stable, 0.0),
         worse_than_reference=shown_below(reference, -MARGIN),
         better=shown_above(stable, 0.0),
-        better_than_reference=shown_above(reference, 0.0),
         not_worse=min(log_e_above(stable.settled, -MARGIN), shown_above(stable, -MARGIN)),
         not_worse_than_reference=min(log_e_above(reference.settled, -MARGIN), shown_above(reference, -MARGIN)),
         worst_group=_worst(evidence.class_groups),
