@@ -1,4 +1,4 @@
-"""The operator's commands: status, history, promote, rollback, approve, pin, unpin, pause, resume.
+"""The operator's commands: status, history, start, promote, rollback, approve, pin, unpin, pause, resume.
 
 Each change is one atomic write of the plan, so it works with the controller running or stopped; the controller reads
 the plan again before it writes. It returns when the plan is on disk, but is in force before.
@@ -69,6 +69,15 @@ class Operator:
     def manifest(self, version: int) -> WeightManifest:
         """Returns what is in a version. Raises NotFound."""
         return self._store.versions.manifest(version)
+
+    def start(self, version: int, *, now_ms: int) -> RolloutPlan:
+        """Makes `version` the candidate, whose ramp begins."""
+
+        def step(plan: RolloutPlan) -> PlanChange:
+            number = self._stored_version(version, plan)
+            return operator_steps.start(plan, number, self._config, by=self._by, now_ms=now_ms)
+
+        return self._change(step)
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
         """Makes `version` (None: the candidate) the stable one."""

@@ -1,4 +1,4 @@
-"""What an operator may do to the plan, as pure steps: promote, roll back, approve, pin, pause.
+"""What an operator may do to the plan, as pure steps: start, promote, roll back, approve, pin, pause.
 
 An operator's choice of the stable version is a verdict of its own: the reference moves with it.
 """
@@ -14,6 +14,16 @@ from wire.records import CANDIDATE, NEWEST, RolloutPlan
 
 OPERATOR = "operator"
 """The rule of an operator's decisions."""
+
+
+def start(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
+    """Makes `version` the candidate, in the place of the one there is. Its ramp begins."""
+    if plan.pinned:
+        raise NotPossible("the rollout is pinned; `lifelong rollout unpin` lets candidates be judged")
+    if version in (plan.stable, plan.candidate):
+        raise NotPossible(f"version {version} is the {'stable one' if version == plan.stable else 'candidate'} already")
+    arms = arms_of(plan.stable, begun(version, config), plan.arm(NEWEST))
+    return decided(plan, "started", version, Grounds(OPERATOR, by), now_ms, arms=arms, approved=0)
 
 
 def promote(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:

@@ -27,6 +27,9 @@ from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, Rollo
 MAX_NUMBER: Final = 1e9
 """Largest number that is written with a decision: JSON has no infinity."""
 
+LASTING_MS: Final = 60_000
+"""A version that was stable for so long is one that a rollback returns to."""
+
 
 class NotPossible(ValueError):
     """The plan does not allow this change; the message says why and what to do."""
@@ -101,12 +104,9 @@ def add(plan: RolloutPlan, version: int, grounds: Grounds, *, moves_reference: b
     `moves_reference` says that it is better than the reference, or has another encoder: it was not compared with the
     reference then, and no later version could be.
     """
-    reference = version if moves_reference else plan.reference
     latest = plan.arm(NEWEST) if plan.newest > version else None
     arms = arms_of(version, latest)
-    return decided(
-        plan, "promoted", version, grounds, now_ms, arms=arms, previous=plan.stable, reference=reference, approved=0
-    )
+    return _promoted(plan, version, grounds, now_ms, arms=arms, moves_reference=moves_reference)
 
 
 def ramp(plan: RolloutPlan, share: float, *, now_ms: int) -> PlanChange:
@@ -127,10 +127,7 @@ def promote(
     version = _candidate_arm(plan).version
     next_one = begun(plan.newest, config) if plan.newest not in (0, version) else None
     arms = arms_of(version, next_one, plan.arm(NEWEST) if next_one else None)
-    reference = version if moves_reference else plan.reference
-    return decided(
-        plan, "promoted", version, grounds, now_ms, arms=arms, previous=plan.stable, reference=reference, approved=0
-    )
+    return _promoted(plan, version, grounds, now_ms, arms=arms, moves_reference=moves_reference)
 
 
 def withdraw(plan: RolloutPlan, version: int, grounds: Grounds, *, now_ms: int) -> PlanChange:
@@ -201,6 +198,16 @@ def decided(
     return PlanChange(after, decision)
 
 
+def previous_of(plan: RolloutPlan, now_ms: int) -> int:
+    """Returns the version to which a rollback returns when another version becomes stable now: the last one that was
+    stable for LASTING_MS.
+
+    While classes are new, several versions become stable in a second, and the one before would be hardly another.
+    """
+    has_lasted = now_ms - plan.stable_since_ms >= LASTING_MS
+    return plan.stable if has_lasted or not plan.previous else plan.previous
+
+
 def arms_of(stable: int, *others: Arm | None) -> tuple[Arm, ...]:
     """Returns the arms of a plan: the stable version has what the others, candidate before newest, leave."""
     arms = [arm for arm in others if arm is not None]
@@ -214,6 +221,14 @@ def begun(version: int, config: RolloutConfig) -> Arm:
 
 def newest(version: int, config: RolloutConfig) -> Arm:
     return Arm(name=NEWEST, version=version, share=config.newest_share)
+
+
+def _promoted(
+    plan: RolloutPlan, version: int, grounds: Grounds, now_ms: int, *, arms: tuple[Arm, ...], moves_reference: bool
+) -> PlanChange:
+    reference = version if moves_reference else plan.reference
+    changes = {"arms": arms, "previous": previous_of(plan, now_ms), "reference": reference, "approved": 0}
+    return decided(plan, "promoted", version, grounds, now_ms, **changes)
 
 
 def _candidate_arm(plan: RolloutPlan) -> Arm:
@@ -230,4 +245,5 @@ def _named(versions: Collection[int]) -> str:
 
 
 def _next(plan: RolloutPlan, now_ms: int, **changes: Any) -> RolloutPlan:
-    return msgspec.structs.replace(plan, revision=plan.revision + 1, time_ms=now_ms, **changes)
+    after = msgspec.structs.replace(plan, revision=plan.revision + 1, time_ms=now_ms, **changes)
+    return after if after.stable == plan.stable else msgspec.structs.replace(after, stable_since_ms=now_ms)

@@ -2,5 +2,6 @@
 
     context (--config, --set) -> a command -> the module that does the work        exits: the exit code of each error
 
-A command parses its flags, calls one function of `services` or of another room, and prints the result.
+A command parses its flags, calls one function of `services` or of another room, and prints the result. What
+`rollout` and `versions` say to a human is in `rollout_text`.
 """

@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,15 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.rollout_text import decision_line, plan_line, status_lines
 from wire.clock import now_ms
 
 if TYPE_CHECKING:
     from rollout.operator import Operator, RolloutStatus
-    from wire.records import Decision, LearnerReport, RolloutPlan
+    from wire.records import RolloutPlan
 
 app = typer.Typer(no_args_is_help=True, help="Which version answers which share of the traffic.")
 
-NOTHING = "No version was published yet."
 VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1, show_default=False)]
 
 
@@ -38,23 +37,8 @@ def status_(context: CliContext, as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps(_status_json(status), indent=2))
         return
-    print(_plan_line(status.plan) if status.plan else NOTHING)
-    print(f"current version: {status.current or 'none'}")
-    print(f"evidence: {status.controller.evidence or 'none' if status.controller else 'no controller is heard of'}")
-    if status.controller is not None:
-        if status.controller.waits_for:
-            print(f"not decided: {status.controller.waits_for}")
-        _print_alarms(status.controller.alarms)
-    if status.num_unreadable:
-        print(f"ALARM: {status.num_unreadable} reports cannot be read")
-    for report in status.replicas:
-        print(f"replica {report.replica}: revision {report.revision}, versions {list(report.versions)}")
-        if report.stand_in:
-            print(f"ALARM: it cannot have the stable version; version {report.stand_in} stands in for it")
-        if report.damaged:
-            print(f"ALARM: {len(report.damaged)} of the blobs that it needs are damaged or missing")
-    if status.learner is not None:
-        _print_learner(status.learner)
+    for line in status_lines(status):
+        print(line)
 
 
 @app.command()
@@ -72,9 +56,21 @@ def history(
         print(json.dumps(to_builtins(decisions), indent=2))
         return
     for decision in decisions:
-        print(_decision_line(decision))
+        print(decision_line(decision))
     if not decisions:
         print("No decision was made yet.")
+
+
+@app.command()
+@reads_settings
+def start(
+    context: CliContext,
+    version: Annotated[int, typer.Argument(min=1, help="One that `lifelong versions` lists")],
+    as_json: JsonOption = False,
+) -> None:
+    """Make VERSION the candidate: its ramp begins, and labels decide about it. A newer, better one may overtake it."""
+    with open_operator(context) as operator:
+        _print_plan(operator.start(version, now_ms=now_ms()), as_json)
 
 
 @app.command()
@@ -88,7 +84,7 @@ def promote(context: CliContext, version: VersionArgument = None, as_json: JsonO
 @app.command()
 @reads_settings
 def rollback(context: CliContext, as_json: JsonOption = False) -> None:
-    """Return to the stable version before this one. Replicas still hold it: nothing is loaded."""
+    """Return to the last version that was stable for a minute. Replicas still hold it: nothing is loaded."""
     with open_operator(context) as operator:
         _print_plan(operator.rollback(now_ms=now_ms()), as_json)
 
@@ -178,27 +174,7 @@ def open_operator(context: CliContext) -> "Iterator[Operator]":
 
 
 def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
-    print(json.dumps(to_builtins(plan), indent=2) if as_json else _plan_line(plan))
-
-
-def _print_alarms(alarms: tuple[str, ...]) -> None:
-    for alarm in alarms:
-        print(f"ALARM: {alarm}")
-
-
-def _print_learner(learner: "LearnerReport") -> None:
-    num_provisional = learner.counts.get("classes_provisional", 0)
-    num_evicted = learner.counts.get("classes_evicted", 0)
-    classes = f"{learner.num_classes} classes ({num_provisional} provisional, {num_evicted} evicted)"
-    print(f"learner: {learner.state}, {classes}, recent accuracy {learner.recent_accuracy:.1%}")
-    print(f"learner: version {learner.version}, on the store's disk up to version {learner.durable_version}")
-    if learner.refusals:
-        num = learner.counts.get("gate_in_a_row", 0)
-        print(f"learner: {num} versions in a row were refused, the last as {', '.join(learner.refusals)}")
-    drift = f"{learner.num_drifts}, the last: {learner.drifts[-1]}" if learner.drifts else "none"
-    print(f"drifts found: {drift}")
-    print(f"labels not believed: {_unbelieved(learner.counts) or 'none'}")
-    _print_alarms(learner.alarms)
+    print(json.dumps(to_builtins(plan), indent=2) if as_json else plan_line(plan))
 
 
 def _status_json(status: "RolloutStatus") -> Any:
@@ -217,32 +193,6 @@ def to_builtins(records: object) -> Any:
     import msgspec
 
     return msgspec.to_builtins(records)
-
-
-def _plan_line(plan: "RolloutPlan") -> str:
-    arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
-    previous = f", rollback goes to version {plan.previous}" if plan.previous else ""
-    reference = f", the reference is version {plan.reference}" if plan.reference else ""
-    pinned = ", pinned" if plan.pinned else ""
-    held = ", paused" if plan.paused else pinned
-    return f"revision {plan.revision}: {arms}{previous}{reference}{held} ({plan.reason})"
-
-
-def _decision_line(decision: "Decision") -> str:
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision.time_ms / 1000))
-    rule = f" by {decision.rule}" if decision.rule else ""
-    count = f" (the last of {decision.count} in this hour)" if decision.count > 1 else ""
-    return f"{moment}  version {decision.version:<5} {decision.action}{rule}: {decision.reason}{count}"
-
-
-def _unbelieved(counts: dict[str, int]) -> str:
-    """Returns the number of refused and held labels by reason: `12 forged, 3 flip`."""
-    parts = []
-    for name, num in sorted(counts.items()):
-        outcome, _, reason = name.partition("_")
-        if num and outcome in ("refused", "quarantined"):
-            parts.append(f"{num} {reason}")
-    return ", ".join(parts)
 
 
 def _name() -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings
-from services.commands.rollout import NOTHING, open_operator, to_builtins
+from services.commands.rollout import open_operator, to_builtins
+from services.commands.rollout_text import NOTHING
 
 if TYPE_CHECKING:
     from services.rebuild import Rebuilt

@@ -31,6 +31,27 @@ def test_a_newer_candidate_stays_the_candidate() -> None:
     assert arms(operator_steps.promote(later, 2, CONFIG, by="me", now_ms=7).plan)[1:] == [(CANDIDATE, 4), (NEWEST, 5)]
 
 
+def test_a_version_that_is_started_takes_the_place_of_the_candidate() -> None:
+    plan = operator_steps.promote(THREE, 3, CONFIG, by="me", now_ms=4).plan
+    done = operator_steps.start(plan, 2, CONFIG, by="me", now_ms=5)
+    assert [(arm.name, arm.version, arm.share) for arm in done.plan.arms][1:] == [(CANDIDATE, 2, CONFIG.ramp[0])]
+    assert done.decision is not None and (done.decision.action, done.decision.version) == ("started", 2)
+    again = operator_steps.start(follow(done.plan, 4, CONFIG, now_ms=6).plan, 1, CONFIG, by="me", now_ms=7).plan
+    assert arms(again) == [(STABLE, 3), (CANDIDATE, 1), (NEWEST, 4)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_is_stable_or_judged_cannot_be_started(version: int) -> None:
+    with pytest.raises(NotPossible, match="already"):
+        operator_steps.start(THREE, version, CONFIG, by="me", now_ms=4)
+
+
+def test_nothing_is_started_while_the_rollout_is_pinned() -> None:
+    pinned = operator_steps.pin(THREE, 1, by="me", now_ms=4).plan
+    with pytest.raises(NotPossible, match="unpin"):
+        operator_steps.start(pinned, 3, CONFIG, by="me", now_ms=5)
+
+
 def test_the_stable_version_cannot_be_promoted() -> None:
     with pytest.raises(NotPossible, match="already"):
         operator_steps.promote(ONE, 1, CONFIG, by="me", now_ms=1)

@@ -1,10 +1,12 @@
 """The steps from one plan to the next that versions and labels make."""
 
+import msgspec
 import pytest
 
 from rollout import operator_steps
 from rollout.config import RolloutConfig
 from rollout.plans import (
+    LASTING_MS,
     Grounds,
     NotPossible,
     add,
@@ -13,6 +15,7 @@ from rollout.plans import (
     follow_current,
     heal,
     move_reference,
+    previous_of,
     promote,
     ramp,
     return_to,
@@ -168,3 +171,21 @@ def test_the_salt_stays_so_entities_stay() -> None:
     promoted = promote(TWO, GOOD, CONFIG, now_ms=1).plan
     back = operator_steps.rollback(promoted, by="me", now_ms=1).plan
     assert {plan.salt for plan in (ONE, TWO, promoted, back)} == {"s"}
+
+
+def test_a_rollback_returns_to_the_last_version_that_was_stable_for_a_while() -> None:
+    """Versions that are made stable one after the other, several in a second, are hardly other ones."""
+    plan = ONE
+    for version in (2, 3, 4):
+        plan = add(follow(plan, version, CONFIG, now_ms=version).plan, version, GOOD, now_ms=version).plan
+        assert (plan.stable, plan.previous, plan.stable_since_ms) == (version, 1, version)
+    assert previous_of(plan, 4 + LASTING_MS - 1) == 1
+    lasted = 4 + LASTING_MS
+    assert follow(plan, 5, CONFIG, now_ms=lasted - 1).plan.stable_since_ms == 4
+    plan = add(plan, 5, GOOD, now_ms=lasted).plan
+    assert (plan.stable, plan.previous, plan.stable_since_ms) == (5, 4, lasted)
+
+
+def test_a_plan_of_a_program_that_did_not_know_since_when_is_old_enough() -> None:
+    plan = msgspec.structs.replace(TWO, stable_since_ms=0, previous=9)
+    assert promote(plan, GOOD, CONFIG, now_ms=1_700_000_000_000).plan.previous == 1

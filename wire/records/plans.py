@@ -27,9 +27,10 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
     """Which version answers which share of the entities.
 
     `revision` grows by one with every change. `salt` seeds the split; it changes only when a new split is wanted.
-    `arms` are in the order stable, candidate, newest. `previous` is the stable version before this one, to which a
-    rollback returns (0: none). `reference` is a stable version of the past, beside which candidates are judged in total
-    (0: none). While `pinned` is set, nothing is promoted and no new candidate is admitted.
+    `arms` are in the order stable, candidate, newest. The stable version is so since `stable_since_ms`. `previous` is
+    an earlier one, which was stable for a while; a rollback returns to it (0: none). `reference` is a stable version of
+    the past, beside which candidates are judged in total (0: none). While `pinned` is set, nothing is promoted and no
+    new candidate is admitted.
     """
 
     revision: int
@@ -42,6 +43,7 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
     approved: int = 0
     reason: str = ""
     time_ms: int = 0
+    stable_since_ms: int = 0
 
     def arm(self, name: ArmName) -> Arm | None:
         return next((arm for arm in self.arms if arm.name == name), None)
@@ -86,6 +88,7 @@ Action: TypeAlias = Literal[
     "ramped",
     "rolled_back",
     "reference",
+    "started",
     "approved",
     "pinned",
     "unpinned",

@@ -23,13 +23,14 @@ PLAN = RolloutPlan(
     approved=12,
     reason="ramp",
     time_ms=1_700_000_000_000,
+    stable_since_ms=1_699_999_000_000,
 )
 
 
 def test_the_plan_from_before_the_newest_arm_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "rollout_plan.v1.before_newest.json").read_bytes(), type=RolloutPlan)
     arms = (Arm(name=STABLE, version=11, share=0.75), Arm(name=CANDIDATE, version=12, share=0.25))
-    assert old == msgspec.structs.replace(PLAN, arms=arms, reference=0, paused=False, approved=0)
+    assert old == msgspec.structs.replace(PLAN, arms=arms, reference=0, paused=False, approved=0, stable_since_ms=0)
     assert (old.newest, old.needed) == (0, (11, 12, 9))
 
 
