@@ -90,6 +90,8 @@ class ServingConfig:
     """Bytes that one replica may keep there. Beyond it, HTTP says of an answer that it cannot be labelled."""
     top_scores: Annotated[int, Ge(1), Le(1_000)] = 5
     """Best classes of an answer that are listed with their probabilities."""
+    answer_vectors: bool = True
+    """Whether an answer in its topic has the vector of its text, 2 KB, so that the learner need not encode it again."""
 
     http_host: str = "127.0.0.1"
     """Address that HTTP listens on."""

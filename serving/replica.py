@@ -76,7 +76,13 @@ class Replica:
         )
         self._swap = Swap(
             self._store,
-            Loader(self._store, tokenizer, precision=serving.precision, probe_tolerance=serving.probe_tolerance),
+            Loader(
+                self._store,
+                tokenizer,
+                precision=serving.precision,
+                probe_tolerance=serving.probe_tolerance,
+                names_encodings=serving.answer_vectors,
+            ),
             self._engine,
             refusal_retry_s=serving.refusal_retry_s,
             report_interval_s=serving.report_interval_s,

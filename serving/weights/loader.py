@@ -71,10 +71,16 @@ class _Shared:
 
 
 class Loader:
-    """Loads versions, and keeps them and their tensors. One thread uses it."""
+    """Loads and keeps versions, in one thread. Without `names_encodings` no answer has the vector of its text."""
 
     def __init__(
-        self, store: Store, tokenizer: TextTokenizer, *, precision: PrecisionConfig, probe_tolerance: float
+        self,
+        store: Store,
+        tokenizer: TextTokenizer,
+        *,
+        precision: PrecisionConfig,
+        probe_tolerance: float,
+        names_encodings: bool = True,
     ) -> None:
         self.versions: dict[int, Version] = {}
         """The loaded versions, by number."""
@@ -82,6 +88,7 @@ class Loader:
         self._tokenizer = tokenizer
         self._precision = precision
         self._probe_tolerance = probe_tolerance
+        self._names_encodings = names_encodings
         self._manifests: dict[int, WeightManifest] = {}
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
@@ -117,7 +124,7 @@ class Loader:
             num_bytes=manifest.num_bytes,
             max_tokens=max_tokens,
             latency=latency,
-            encoding=shared.encoder.encoding(digests, max_tokens),
+            encoding=shared.encoder.encoding(digests, max_tokens) if self._names_encodings else "",
         )
         return self.versions[number]
 

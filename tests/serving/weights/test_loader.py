@@ -52,6 +52,12 @@ def test_a_published_version_is_loaded_and_says_what_the_learner_saw(learner: Ti
     assert version.encoding == version.model.encoder.encoding(digests, version.max_tokens)
 
 
+def test_where_no_vectors_are_wanted_no_version_names_its_encoding(learner: TinyPublisher, store: Store) -> None:
+    learner.publish(1)
+    silent = Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05, names_encodings=False)
+    assert silent.load(1).encoding == ""
+
+
 def test_a_version_says_where_its_texts_end_and_its_probes_end_there(learner: TinyPublisher, loader: Loader) -> None:
     learner.publish(1)
     learner.publish(2, max_tokens=6, probes=(Probe(text="where is my card, please", logits=of_first_words(2)),))
