@@ -10,6 +10,10 @@ beside what is known now (`learner.state.persistence`), and its version made aga
 Every sum of the fast head is exact. So while the replay memory holds all that is in the sums, an erasure subtracts the
 samples of the subject, and the head becomes the one that never saw them, bit for bit. Where the memory has dropped
 samples, some may be the subject's: then the head is made anew from what the memory holds.
+
+Rejected: these as fields of the learner itself (an old version could only be made again by putting the learner, its
+offsets and all, back and forth), and subtracting what the memory holds of a subject where it has dropped samples (the
+others would stay in the sums).
 """
 
 from collections import Counter

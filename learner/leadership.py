@@ -7,6 +7,9 @@ The lease only keeps learners from wasting work. The store's fencing, by the epo
 renewed in a thread of its own because everything else that the learner does may take longer than the lease lives:
 learning, waiting for a disk, or for a broker that hangs. A server that was wiped knows no lease: the leader that is
 still there acquires it again and goes on.
+
+Rejected: the lease alone, without the epoch (a process that was suspended does not know that it has expired), and no
+lease (two learners would make every version twice, and one of each would be refused).
 """
 
 import threading
@@ -69,7 +72,13 @@ class Leadership:
         return self._lease is not None
 
     def wait(self, stop: threading.Event) -> bool:
-        """Waits for the lease. False when `stop` came first."""
+        """Waits for the lease. False when `stop` came first.
+
+        consumes: the lease of the name
+        produces: a leadership
+        waits for: the life of the other's lease, a third of it at a time; longer after failures of the store
+        unblocked by: `stop`, at once
+        """
         is_logged = False
         num_failures = 0
         while not stop.is_set():

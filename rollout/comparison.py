@@ -5,6 +5,9 @@
 
 Each label is counted in the group of its source. What is decided must hold without any one group; where there is only
 one, it counts in full, as on a laptop.
+
+Rejected: one count for all labels (whoever sends most would decide), and a group for each source (the state would grow
+with the names that somebody makes up).
 """
 
 from collections.abc import Callable

@@ -16,7 +16,7 @@ Stable and newest version may be others several times a second. So two pairs hav
 stable ones since the reference was set, and the newest ones since the stable one was. Each label counts for the version
 that was at hand. If each of them is no better (or no worse) than the other side, given the past, so is the chain.
 
-An event is settled when it is older than nine of ten of the last labels were when they came. The record of all this is
+An event is settled when it is older than the 90th percentile of the delay of recent labels. The record of all this is
 kept in the store with the offsets of the topics, so that a restart loses nothing but the counts of keys.
 
 Rejected: the labels themselves, which grow without end, and one pair for each version that was ever stable, which has

@@ -5,6 +5,9 @@
     z --nearest--> class names by the means of all labels, and by those of the newest (`learner.fast.concept_changes`)
 
 All sums are exact, so that they depend neither on the order nor on the batching of the labels (`learner.fast.ridge`).
+
+Rejected: one head for all encoders (their vectors have nothing in common, so that the sums of both would mean nothing),
+and a decay of the sums (they would depend on the order, and no sample could be taken out again).
 """
 
 import sys

@@ -7,6 +7,10 @@ While the broker is away or refuses, the learner waits for it. A partition that 
 left of it: labels that were learnt before are duplicates then, by the events that the join remembers. A record that
 cannot be read becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
 (`learner.labels.letters`).
+
+Rejected: offsets committed at the broker (after a kill they would be ahead of what the checkpoint knows, or behind it,
+and labels would be lost or learnt twice), and ending at a record that cannot be read (whoever may write to a topic
+could stop the learner for good).
 """
 
 import math

@@ -2,6 +2,9 @@
 
 Answer --Waiting.from_answer--> Waiting --joined with its label--> Sample --is_in_holdout--> holdout, or training set
                                              label not trusted --> Quarantined
+
+Rejected: drawing the holdout by a generator (its state would be one more thing to keep, and an event that comes again
+might be learnt the second time).
 """
 
 from typing import Final

@@ -6,6 +6,9 @@
 The unit vectors of the samples are cached per encoder and precision, so that two versions can be compared without
 encoding everything twice. Precisions are compared on a fixed subset: the cheaper ones are measured for the rollout, not
 for the gate, and a publication waits for the measurement.
+
+Rejected: samples in proportion to the classes (a rare class would have hardly one to be measured on), and drawing some
+of the replay memory (the head has learnt them).
 """
 
 from collections.abc import Iterable, Sequence, Set

@@ -10,6 +10,9 @@ the moment that they come. `rollout.paired_rule` decides by both. Events are cou
 one, the ring begins anew.
 
 Shapes: N events in the ring, B new events, R features, C classes.
+
+Rejected: the names of holdout samples (they are balanced by class, events are not), and the events of the encoder
+before (all of them would have to be encoded again).
 """
 
 from typing import Final, NamedTuple

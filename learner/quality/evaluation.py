@@ -2,6 +2,9 @@
 
 holdout samples --candidate, parent--> right or wrong, named classes     weights --> how far they have moved
                   --candidate among the anchor's classes--> what was forgotten
+
+Rejected: the accuracy of the parent from when it was published itself (the holdout has got other samples since), and
+the accuracy of the served answers (it comes after the candidate is served, and labels come late).
 """
 
 from collections.abc import Callable, Iterable, Mapping

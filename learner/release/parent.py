@@ -9,6 +9,10 @@
 The store's pointer to the current version is the truth. The learner that goes back keeps its offsets. How far it has to
 read on is part of its state: a learner that is killed while it reads on goes on reading, and publishes no child that
 knows less than its parent.
+
+Rejected: the learner's own count of versions as the truth (it would publish on from a version that a rollout has
+withdrawn), and putting the offsets back with the knowledge (the labels that made the withdrawn version would make it
+again).
 """
 
 from collections.abc import Iterable, Mapping

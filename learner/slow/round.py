@@ -3,19 +3,20 @@
     plan: all batches --> (PSEUDO_LABEL) --> TRAIN, a step a unit --> STORE the encoder --> READ the memory
                       --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> CATCH_UP --> DONE
 
-A round starts after a number of labels. When labels stay away, one more round goes over the memory, twice (a rehearsal:
-CLINC150 gains 0.9 points by it, and its last classes most). Where most texts have no label, two more rounds train on
-pseudo-labels of those texts (`learner.slow.pseudo_labels`). All batches are drawn at the start, and the dropped tokens
-from the round's own rng. So what a round learns is a function of three things: its plan, the class means that it starts
-from, and the encoder. A checkpoint holds these, and a restart repeats the round from them; the state of the optimizer
-is not kept. The published encoder keeps serving and the fast head keeps learning under it; labels that come while the
-next fast head is rebuilt are learnt under both encoders (`learner.slow.next_head`). What the fast head knows beyond the
-memory is carried over (`learner.fast.carry_over`).
+A round starts after a number of labels. When labels stay away, one more goes over the memory twice (a rehearsal:
+CLINC150 gains 0.9 points). Where most texts have no label, two more train on pseudo-labels
+(`learner.slow.pseudo_labels`). All batches are drawn at the start, and what is dropped by a seed. So what a round
+learns is a function of its plan, the class means that it starts from, and the encoder: a checkpoint holds these, and a
+restart repeats it. Meanwhile the published encoder serves, and the fast head learns under it; labels that come while
+the next one is rebuilt are learnt under both (`learner.slow.next_head`). What else it knows goes along
+(`learner.fast.carry_over`).
 
-Units run beside the learner's thread (`learner.slow.worker`), which makes each of them ready when the one before has
-ended. A unit touches nothing but its round and what it was given: the memory is read in the learner's thread, whose
-offsets say what was in it, and labels that come meanwhile wait for the next unit. So what a round makes is the same,
-bit for bit, whenever its units end.
+Units run beside the learner's thread (`learner.slow.worker`). A unit touches nothing but its round and what it was
+given: the memory is read in the learner's thread, and labels that come meanwhile wait for the next unit. So what a
+round makes is the same, bit for bit, whenever its units end.
+
+Rejected: the state of the optimizer in the checkpoint (two numbers for each trained weight), and several units at once
+(each begins from what the one before has made).
 """
 
 from collections.abc import Callable, Sequence

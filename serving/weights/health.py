@@ -2,9 +2,9 @@
 
     engine, predict --answered, failed, encode--> Health --report--> ReplicaReport --> rollout
 
-A forward of another encoder than the stable version's is slow where it took longer than the tolerated multiple of the
-median of the stable encoder's last forwards of about as many tokens; where there are too few of these, it is not timed.
-Versions that share the stable encoder have its latency, as they share its forwards.
+The last forwards of the stable version's encoder are known by their number of tokens. A forward of another encoder is
+compared with the median of those of about as many tokens: it is slow beyond the tolerated multiple of that. Where there
+are too few of them, it is not timed. Versions that share the stable encoder share its forwards, and so its latency.
 
 Rejected: the time of whole batches, in which rows of all arms are answered together.
 """

@@ -43,6 +43,13 @@ def test_every_module_is_explained_where_its_folder_is() -> None:
     assert not unexplained
 
 
+def test_every_large_module_says_what_was_rejected() -> None:
+    """The settings and the commands have nothing to choose between."""
+    large = [path for path in files(*ROOMS) if path.read_text().count("\n") > 150]
+    names = [path.relative_to(ROOT).as_posix() for path in large if "ejected" not in path.read_text()]
+    assert not [name for name in names if name != "learner/config.py" and not name.startswith(COMMANDS)]
+
+
 def called_by(path: Path) -> Iterator[str]:
     """Yields the modules that a file imports, and those whose names a package that it imports passes on."""
     for name in imports(path):
