@@ -4,12 +4,10 @@
                       --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> CATCH_UP --> DONE
 
 A round starts after a number of labels. When labels stay away, one more goes over the memory twice (a rehearsal:
-CLINC150 gains 0.9 points). Where most texts have no label, two more train on pseudo-labels
-(`learner.slow.pseudo_labels`). All batches are drawn at the start, and what is dropped by a seed. So what a round
-learns is a function of its plan, the class means that it starts from, and the encoder: a checkpoint holds these, and a
-restart repeats it. Meanwhile the published encoder serves, and the fast head learns under it; labels that come while
-the next one is rebuilt are learnt under both (`learner.slow.next_head`). What else it knows goes along
-(`learner.fast.carry_over`).
+CLINC150 gains 0.9 points). Where most texts have no label, two more train on pseudo-labels. All batches are drawn at
+the start, and what is dropped by a seed. So what a round learns is a function of its plan, the class means that it
+starts from, and the encoder: a checkpoint holds these, and a restart repeats it. Meanwhile the published encoder
+serves, and the fast head learns under it; labels that come while the next one is rebuilt are learnt under both.
 
 Units run beside the learner's thread (`learner.slow.worker`). A unit touches nothing but its round and what it was
 given: the memory is read in the learner's thread, and labels that come meanwhile wait for the next unit. So what a
