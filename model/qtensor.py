@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, high_plane
+from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
 from model.errors import BadBlob, NonFinite, WrongShape
 from model.nested import MAX_Q8, join
 
@@ -128,18 +128,10 @@ class QTensor:
         return self.parts["q"]
 
     def dequantize(self) -> Tensor:
-        """Returns the weight as float32, without the bias."""
+        """Returns the float32 weight of unscaled inputs, without the bias: `in_scale` is folded back into it."""
         if self.scheme == FP32:
             return self.parts["value"]
-        return self._effective_weight(self.q_NK)
-
-    def dequantize_int4(self) -> Tensor:
-        """Returns the INT4 weight inside an `n8g64` weight as float32, without the bias."""
-        return self._effective_weight(high_plane(self.parts["hi"], self.parts["m"]))
-
-    def _effective_weight(self, q_NK: Tensor) -> Tensor:
-        """Returns the float32 weight that applies to unscaled inputs: `in_scale` is folded back into it."""
-        w_NK = q_NK.float() * self.parts["scale"].float()[:, None]
+        w_NK = self.q_NK.float() * self.parts["scale"].float()[:, None]
         return w_NK if self.in_scale is None else w_NK * self.in_scale
 
     def to_blob(self) -> bytes:

@@ -108,11 +108,6 @@ class FinishedPrefix:
         """The tracked partitions, sorted."""
         return sorted(self._tracks)
 
-    @property
-    def num_waiting(self) -> int:
-        """The number of delivered records after the prefix, over all partitions."""
-        return sum(len(track.waiting) for track in self._tracks.values())
-
     def _new_track(self) -> _Track:
         self._generation += 1
         return _Track(self._generation)

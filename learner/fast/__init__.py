@@ -16,5 +16,5 @@ Samples are encoded, and their features enter the sums. From outside, `FastHead`
 implement `Head`. A release takes the weights from the solver, in milliseconds:
 
     sums --NormalEquations--> BaseSolution, now and then --samples since, IncrementalHead--> solution
-    solution, class means --Prototypes.blend--> weights
+    solution, class means --blend--> weights
 """

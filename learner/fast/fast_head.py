@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
-from learner.fast.prototype import prototypes_of
+from learner.fast.prototype import blend, decoder_of
 from learner.fast.recent_labels import RecentLabels
 from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
 from learner.fast.row_log import RowLog
@@ -159,8 +159,8 @@ class FastHead:
         scales_C = self.ridge.scales_C
         counts_C = self.ridge.counts_C.clone()
         means_CD = self.means(self.ridge.classes)
-        prototypes = prototypes_of(self.served.tensors[PROJ])
-        return lambda solution_CR: prototypes.blend(solution_CR, means_CD, counts_C, scales_C) * scales_C[:, None]
+        decoder_RD = decoder_of(self.served.tensors[PROJ])
+        return lambda solution_CR: blend(solution_CR, means_CD, counts_C, scales_C, decoder_RD) * scales_C[:, None]
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """Returns the mean direction of each class, z_CD of unit length."""

@@ -51,28 +51,22 @@ DECODER_RIDGE: Final = 0.01
 """The ridge penalty of the decoder, as a share of the mean of the diagonal."""
 
 
-class Prototypes:
-    """Makes prototypes for one projection. To find the decoder costs R^3/3 operations, once for each encoder."""
+def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tensor, decoder_RD: Tensor) -> Tensor:
+    """Returns rows_CR: the ridge weights of some classes, blended with the prototypes of their mean directions.
 
-    def __init__(self, proj_RD: Tensor) -> None:
-        self._decoder_RD = decoder(proj_RD)
-
-    def blend(self, weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tensor) -> Tensor:
-        """Returns rows_CR: the ridge weights of some classes, blended with the prototypes of their mean directions.
-
-        `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
-        `scales_C` are the factors by which the rows are multiplied later on (`learner.fast.ridge.row_scales`).
-        """
-        shares_C = PRIOR_LABELS / (PRIOR_LABELS + counts_C)
-        prototypes_CR = means_CD @ self._decoder_RD.T
-        ridge_CR = (1 - shares_C)[:, None] * weights_CR
-        return ridge_CR + (shares_C * BETA / scales_C)[:, None] * prototypes_CR
+    `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
+    `scales_C` are the factors by which the rows are multiplied later on (`learner.fast.ridge.row_scales`).
+    """
+    shares_C = PRIOR_LABELS / (PRIOR_LABELS + counts_C)
+    prototypes_CR = means_CD @ decoder_RD.T
+    ridge_CR = (1 - shares_C)[:, None] * weights_CR
+    return ridge_CR + (shares_C * BETA / scales_C)[:, None] * prototypes_CR
 
 
 @lru_cache(maxsize=2)
-def prototypes_of(proj: StoredTensor) -> Prototypes:
-    """Returns those of a stored projection, which all encoders of a learner share."""
-    return Prototypes(proj.tensor.dequantize())
+def decoder_of(proj: StoredTensor) -> Tensor:
+    """Returns the decoder of a stored projection, which all encoders of a learner share: R^3/3 operations, once."""
+    return decoder(proj.tensor.dequantize())
 
 
 def decoder(proj_RD: Tensor) -> Tensor:

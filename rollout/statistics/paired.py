@@ -17,7 +17,6 @@ Labels until a version that is 5 points worse is shown to be worse at an error o
 20 %, and 1,232 on 30 %.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,9 +26,6 @@ from typing import Final
 import numpy as np
 
 from rollout.statistics.betting import Floats, log_factors, log_mixture
-
-NUM_HALVINGS = 40
-"""Steps of the search for an end of the confidence interval, which is then known to 2 / 2^40."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +88,3 @@ def log_e_below(tally: PairedTally, mean: float) -> float:
 def payoffs(mean: float) -> Floats:
     """Returns the payoffs of a win, a tie and a loss for a bet that the mean difference is above `mean`."""
     return np.array([2.0, 1.0, 0.0]) / (1.0 + mean)
-
-
-def confidence_interval(tally: PairedTally, error: float) -> tuple[float, float]:
-    """Returns all means that neither test rejects: the true one is ever outside with probability `error` at most.
-
-    The intervals of all looks together are a confidence sequence (Waudby-Smith and Ramdas, theorem 1).
-    """
-    return _lower_end(tally, error / 2), -_lower_end(tally.mirrored, error / 2)
-
-
-def _lower_end(tally: PairedTally, error: float) -> float:
-    """Returns the largest mean that is rejected as too low, by halving: the e-value falls as the mean rises."""
-    rejected = -1.0
-    kept = 1.0
-    for _ in range(NUM_HALVINGS):
-        middle = (rejected + kept) / 2
-        if log_e_above(tally, middle) >= -math.log(error):
-            rejected = middle
-        else:
-            kept = middle
-    return rejected

@@ -11,6 +11,7 @@ from model.gptq import gptq_round
 from model.nested import MAX_Q8, split
 from model.qtensor import QTensor
 from model.quantize import quantize_n8g64
+from tests.model.test_qtensor import int4_weight
 
 
 def inputs(num_rows: int, num_in: int, *, seed: int = 0) -> Tensor:
@@ -46,7 +47,7 @@ def test_both_precisions_err_less_on_such_inputs() -> None:
     compensated = quantize_n8g64("w", w_NK, gram_KK=x_MK.t() @ x_MK / 500)
     nearest = quantize_n8g64("w", w_NK)
     new_MK = inputs(200, 256)  # other rows of the same kind
-    for dequantize, share in ((QTensor.dequantize, 0.5), (QTensor.dequantize_int4, 0.7)):
+    for dequantize, share in ((QTensor.dequantize, 0.5), (int4_weight, 0.7)):
         errors = [(new_MK @ (dequantize(tensor) - w_NK).t()).norm() for tensor in (compensated, nearest)]
         assert errors[0] < share * errors[1]
 
@@ -56,7 +57,7 @@ def test_uncorrelated_inputs_are_rounded_to_the_nearest() -> None:
     compensated = quantize_n8g64("w", w_NK, gram_KK=torch.eye(128))
     nearest = quantize_n8g64("w", w_NK)
     assert torch.equal(compensated.q_NK, nearest.q_NK)
-    assert (compensated.dequantize_int4() - w_NK).norm() <= (nearest.dequantize_int4() - w_NK).norm()
+    assert (int4_weight(compensated) - w_NK).norm() <= (int4_weight(nearest) - w_NK).norm()
 
 
 @pytest.mark.parametrize("gram_KK", [torch.zeros(64, 64), torch.ones(64, 64)])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kernels.linear_i4.reference import high_plane
 from model.errors import BadBlob, ModelError, NonFinite, WrongShape
 from model.qtensor import MAX_BLOB_BYTES, PartSpec, QTensor, from_blob
 from model.quantize import plain, quantize_n8g64, quantize_w8c
@@ -31,6 +32,11 @@ def entry_of(tensor: QTensor, blob: bytes) -> Entry:
 
 def matrix(num_out: int, num_in: int, *, seed: int = 0) -> Tensor:
     return torch.randn(num_out, num_in, generator=torch.Generator().manual_seed(seed))
+
+
+def int4_weight(stored: QTensor) -> Tensor:
+    """Returns the INT4 weight inside an `n8g64` weight, without an `in_scale`."""
+    return high_plane(stored.parts["hi"], stored.parts["m"]).float() * stored.parts["scale"].float()[:, None]
 
 
 STORED = quantize_w8c("layers.0.up", matrix(3, 5), torch.tensor([1.0, 2.0, 3.0]))

@@ -12,7 +12,7 @@ from model.errors import NonFinite, WrongShape
 from model.nested import MAX_Q8
 from model.qtensor import QTensor
 from model.quantize import plain, quantize_n8g64, quantize_w8c
-from tests.model.test_qtensor import matrix
+from tests.model.test_qtensor import int4_weight, matrix
 
 Quantize = Callable[..., QTensor]
 SCHEMES = pytest.mark.parametrize(("quantize", "largest"), [(quantize_w8c, 127), (quantize_n8g64, MAX_Q8)])
@@ -36,7 +36,7 @@ def test_rounding_is_within_half_a_scale(
 @settings(max_examples=40)
 def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -> None:
     stored = quantize_n8g64("w", matrix(num_out, 128, seed=seed) * size)
-    error_NK = (stored.dequantize_int4() - stored.dequantize()).abs()
+    error_NK = (int4_weight(stored) - stored.dequantize()).abs()
     assert (error_NK <= 8.001 * stored.parts["scale"].float()[:, None]).all()
 
 

@@ -121,12 +121,6 @@ class Subscription(Generic[R]):
         with self._lock:
             return [number for _, number in self._finished.partitions]
 
-    @property
-    def num_unfinished(self) -> int:
-        """The number of delivered records whose offset cannot be committed yet."""
-        with self._lock:
-            return self._finished.num_waiting
-
     def close(self) -> None:
         """Commits the finished prefix and leaves the group. Idempotent.
 
