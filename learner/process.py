@@ -41,9 +41,18 @@ from wire.receipts import Receipts
 from wire.records import WeightManifest
 from wire.store import Store
 from wire.subjects import Subjects
+from wire.threads import lower_priority
 
 UNIT_POLL_MS = 5
 """Longest time that a poll waits while a slow round is under way: so soon after a unit comes the next one."""
+
+NICENESS = 2
+"""Added to the nice value of the process, so that it takes time from answers only where there is enough for both.
+
+CLINC150 at 200 events and labels a second, two cores that this kept busy: answers took 97 ms (p50; p99 398) without it,
+43 to 64 ms (152 to 230) with it. Labels come after their answers, so they were live sooner, too: after 0.5 s, and not
+after 0.8 s.
+"""
 
 EXIT_STALE = 75
 """EX_TEMPFAIL: another learner has the lease; this one may be started again."""
@@ -65,6 +74,7 @@ def run(
 
     Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError, which only an operator can mend.
     """
+    lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
     store = Store(store_config, signing_key)
