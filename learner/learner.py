@@ -31,7 +31,7 @@ from learner.slow.schedule import MARKS, Schedule
 from learner.slow.worker import INLINE
 from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
-from learner.state.origin import OriginChange
+from learner.state.origin import OriginDiff
 from learner.state.parts import drift_of
 from learner.state.persistence import empty_knowledge, restore_knowledge, snapshot_of
 from learner.state.snapshot import Snapshot
@@ -105,7 +105,7 @@ class Learner:
         self.pace.add(time.perf_counter() - start_s, len(samples))
         return self.join.take_quarantined()
 
-    def change(self, change: ConceptChange) -> None:
+    def restart_class(self, change: ConceptChange) -> None:
         """Restarts a class whose concept has changed."""
         self.knowledge.learn_many([change], self.drift)
         self.unwritten.append(change)
@@ -116,7 +116,7 @@ class Learner:
         True when a better encoder was adopted. `is_idle`: no label came for a while, so there is time to rehearse.
         """
         for change in self.knowledge.concept_changes.found(self.offsets):
-            self.change(change)
+            self.restart_class(change)
         if not self.has_work:
             kind = self.schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
             if kind is not None:
@@ -161,7 +161,7 @@ class Learner:
         self.last_version = facts.last_version
         self._note_change(change)
 
-    def recall(self, state: VersionState) -> tuple[Knowledge, OriginChange]:
+    def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
         """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
         return restore_knowledge(state, self._config, self._base, like=self.fast_head.served)
 
@@ -247,7 +247,7 @@ class Learner:
         is_urgent = self.drift.is_urgent
         return not self.has_work and self.schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
 
-    def _note_change(self, change: OriginChange) -> None:
+    def _note_change(self, change: OriginDiff) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""
         self.has_migrated = bool(change)
         if change:

@@ -198,8 +198,8 @@ class Controller:
             if healed is not None:
                 return healed
         if plan is not None and not objection and self._may_be_added(plan, current):
-            changes = self._store.versions.manifest(current).changes
-            ruling = decide(PairedEvidence(changes=changes))
+            changes = self._store.versions.manifest(current).name_changes
+            ruling = decide(PairedEvidence(name_changes=changes))
             if changes.reference == plan.reference and ruling.action == "promote":
                 moves = is_next_reference(PairedComparison(line_of(changes)))
                 return add(plan, current, Grounds.of(ruling), moves_reference=moves, now_ms=now_ms)

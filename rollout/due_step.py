@@ -25,8 +25,8 @@ from wire.records import RolloutPlan, VersionHealth
 
 Step: TypeAlias = Callable[[RolloutPlan], PlanChange]
 
-CHANGE: Final = "change"
-"""The rule that a stable version has turned bad, in decisions."""
+TURNED_BAD: Final = "change"
+"""The rule that a stable version has turned bad, by its name in the decisions that are stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +88,7 @@ def _return_step(inputs: DecisionInputs) -> Step | None:
         numbers = {"turned_bad": tallies.chain_watch.log_e, "worse_than_reference": worse}
     else:
         return None
-    grounds = Grounds(CHANGE, reason, numbers)
+    grounds = Grounds(TURNED_BAD, reason, numbers)
     return partial(plans.return_to, version=version, grounds=grounds, now_ms=inputs.now_ms)
 
 

@@ -49,7 +49,7 @@ class PairedEvidence:
     stable: PairedComparison = PairedComparison()
     reference: PairedComparison = PairedComparison()
     class_groups: Sequence[PairedTally] = ()
-    changes: NameChanges = NO_CHANGES
+    name_changes: NameChanges = NO_CHANGES
     traffic: Traffic = Traffic()
     health: VersionHealth = NO_HEALTH
     is_exposed: bool = False

@@ -120,7 +120,7 @@ class Ruling:
 def decide(evidence: PairedEvidence) -> Ruling:
     """Returns what follows from the evidence; it may be asked after every label and every answer."""
     numbers = measure(evidence)
-    line = line_of(evidence.changes)
+    line = line_of(evidence.name_changes)
     if reason := _withdrawal(numbers):
         return Ruling("withdraw", "", f"{reason}, {evidence.stable.labels}", numbers)
     if reason := _objection(numbers):
@@ -144,7 +144,7 @@ def measure(evidence: PairedEvidence) -> Numbers:
     """Returns the numbers that the decision rests on."""
     stable = evidence.stable
     reference = evidence.reference
-    changes = evidence.changes
+    changes = evidence.name_changes
     line = line_of(changes)
     traffic = evidence.traffic
     means = [(source.wins - source.losses) / source.labels for source in stable.sources if source.labels]

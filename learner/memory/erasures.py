@@ -46,7 +46,7 @@ class ErasedSubjects:
         self._erasures[digest] = Erasure(digest=digest, number=len(self) + 1, time_ms=time_ms)
         self.is_due = True
 
-    def change(self, erasure: Erasure) -> None:
+    def replace(self, erasure: Erasure) -> None:
         """Replaces what is known of an erasure."""
         self._erasures[erasure.digest] = erasure
 
@@ -54,13 +54,13 @@ class ErasedSubjects:
         """Notes that `version` is free of the first `erased` erasures, as its manifest says."""
         for erasure in self:
             if not erasure.version and erasure.number <= erased:
-                self.change(msgspec.structs.replace(erasure, version=version))
+                self.replace(msgspec.structs.replace(erasure, version=version))
 
     def mark_rolled_back(self, num_known: int) -> None:
         """Makes erasures due again, as the learner is back at a state that knows only the first `num_known` of them."""
         for erasure in self:
             if erasure.number > num_known:
-                self.change(msgspec.structs.replace(erasure, version=0, is_purged=False))
+                self.replace(msgspec.structs.replace(erasure, version=0, is_purged=False))
                 self.is_due = True
 
     @property

@@ -132,7 +132,7 @@ def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor
     return HeadOnHoldout(solve, fast_head.served, z_ND, rows_N)
 
 
-def changes(old: HeadOnHoldout, new: HeadOnHoldout) -> tuple[int, int]:
+def lost_and_won(old: HeadOnHoldout, new: HeadOnHoldout) -> tuple[int, int]:
     """Returns how many holdout samples are lost and won when the fast head `new` takes the place of `old`."""
     before_N = old.find_right()
     after_N = new.find_right()

@@ -22,8 +22,8 @@ from learner.failpoints import failpoint
 from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
-from learner.quality.changes import RecentEvents
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
+from learner.quality.name_changes import RecentEvents
 from learner.quality.review import Review
 from learner.stopwatch import Stopwatch
 from model.errors import ModelError
@@ -49,7 +49,7 @@ class Candidate:
     precisions: tuple[PrecisionEvaluation, ...]
     probes: tuple[Probe, ...]
     solution: HeadSolution
-    changes: NameChanges = NO_CHANGES
+    name_changes: NameChanges = NO_CHANGES
 
 
 class CandidateMaker:
@@ -106,7 +106,7 @@ class CandidateMaker:
             precisions=precisions,
             probes=probes,
             solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
-            changes=self.recent.changes(version),
+            name_changes=self.recent.name_changes(version),
         )
 
     def review(self, known: Knowledge, now_s: float) -> None:
@@ -180,7 +180,7 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
         erased=len(learner.erased),
         lineage=learner.knowledge.lineage,
         max_tokens=candidate.version.served.tokenizer.max_tokens,
-        changes=candidate.changes,
+        name_changes=candidate.name_changes,
         solution=candidate.solution,
     )
 

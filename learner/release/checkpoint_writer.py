@@ -33,7 +33,7 @@ from wire.records import WeightManifest
 from wire.store import Store
 from wire.threads import lower_priority
 
-CHANGES = ("set_aside", "rounds_adopted", "erasures", "migrations")
+JOURNAL_BREAKS = ("set_aside", "rounds_adopted", "erasures", "migrations")
 """Counters of what changes knowledge other than by samples: no journal leads past them."""
 
 NICENESS = 10
@@ -47,11 +47,11 @@ log = structlog.get_logger("learner")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A checkpoint that is being written. `changes` are the counters of its state, `entries` what was learnt since."""
+    """A checkpoint that is being written. `entries` are what was learnt since; `num_breaks`: see JOURNAL_BREAKS."""
 
     snapshot: Snapshot
     offsets: Mapping[str, int]
-    changes: tuple[int, ...]
+    num_breaks: tuple[int, ...]
     is_synced: bool
     entries: list[Entry] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ class CheckpointWriter:
     @property
     def is_followed_by_journal(self) -> bool:
         """Whether the newest checkpoint of this process and its journal lead to what is known."""
-        is_same = self._written is not None and self._written.changes == self._changes()
+        is_same = self._written is not None and self._written.num_breaks == self._num_breaks()
         return is_same and self._checkpoints.journal is not None and not self._is_full
 
     def write(self, pending: WeightManifest | None) -> None:
@@ -185,8 +185,8 @@ class CheckpointWriter:
         journal = self._checkpoints.journal
         return len(self._learner.unwritten) + (journal.num_samples if journal else 0) > MAX_SAMPLES
 
-    def _changes(self) -> tuple[int, ...]:
-        return tuple(self._learner.counts[name] for name in CHANGES)
+    def _num_breaks(self) -> tuple[int, ...]:
+        return tuple(self._learner.counts[name] for name in JOURNAL_BREAKS)
 
     def _draft(self, pending: WeightManifest | None) -> Draft:
         """Exports what is known now; what comes afterwards is for the journal of this draft."""
@@ -202,7 +202,7 @@ class CheckpointWriter:
         return Draft(
             snapshot=learner.export(pending, epoch=self._leadership.lease.epoch),
             offsets=learner.offsets,
-            changes=self._changes(),
+            num_breaks=self._num_breaks(),
             is_synced=is_synced,
         )
 

@@ -104,7 +104,7 @@ class Eraser:
         removed = learner.erase(keep_alive=self._leadership.check)
         learner.counts["erasures"] += 1
         number = len(learner.erased)
-        learner.erased.change(Erasure(digest=digest, number=number, time_ms=self._now_ms(), removed=removed))
+        learner.erased.replace(Erasure(digest=digest, number=number, time_ms=self._now_ms(), removed=removed))
         self._publisher.start_over()
         log.info("erased", number=number, removed=removed)
 
@@ -118,7 +118,7 @@ class Eraser:
         oldest = min([*self._store.versions.stored(), *in_checkpoints], default=0)
         for erasure in waiting:
             if erasure.version <= oldest:
-                self._learner.erased.change(msgspec.structs.replace(erasure, is_purged=True))
+                self._learner.erased.replace(msgspec.structs.replace(erasure, is_purged=True))
 
     def _note_changes(self) -> None:
         """Writes to the store what has changed of the erasures since it was told last."""

@@ -22,7 +22,7 @@ import structlog
 from learner.errors import LearnerError
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.release.checkpoint_writer import CHANGES
+from learner.release.checkpoint_writer import JOURNAL_BREAKS
 from learner.state.checkpoint import Checkpoints, VersionState, is_same
 from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
@@ -30,7 +30,7 @@ from wire.records import WeightManifest
 from wire.store import Store
 
 PUBLISHED_AT = "published_at"
-"""Counter: the number of changes that the current version knows."""
+"""Counter: the number of effects on knowledge that the current version has."""
 
 IN_A_ROW = "gate_in_a_row"
 """Counter: how many candidates the gate has refused since it let one pass."""
@@ -57,21 +57,21 @@ class ParentVersion:
         self.pending: WeightManifest | None = None
 
     @property
-    def num_changes(self) -> int:
-        """The number of changes so far; the next version differs from the last one where it has grown."""
+    def num_effects(self) -> int:
+        """How often knowledge has changed so far; the next version differs from the last one where it has grown."""
         counts = self._learner.counts
-        return counts["learnt"] + sum(counts[name] for name in CHANGES)
+        return counts["learnt"] + sum(counts[name] for name in JOURNAL_BREAKS)
 
     @property
-    def has_changes(self) -> bool:
+    def has_news(self) -> bool:
         """Whether the learner knows something that neither the current version nor a refused candidate knows."""
-        return self.num_changes != self._num_known
+        return self.num_effects != self._num_known
 
     @property
     def may_publish(self) -> bool:
         """Whether there is something to publish, and nothing has to be read before."""
         must_wait = self._learner.is_behind or self._learner.erased.is_due
-        return not must_wait and (self._is_due or self.has_changes)
+        return not must_wait and (self._is_due or self.has_news)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
         """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
@@ -90,7 +90,7 @@ class ParentVersion:
         learner.bound_read_first(ends)
         if pending is not None and is_published:
             candidate = self._made(pending)
-            self.adopt(pending, self.num_changes - learner.has_migrated)
+            self.adopt(pending, self.num_effects - learner.has_migrated)
             self._maker.adopt(candidate, learner)
         elif pending is not None or not current:
             self.make_due()
@@ -114,7 +114,7 @@ class ParentVersion:
 
         After `max_refusals` in a row, the learner gives up what it learnt since the published version.
         """
-        self._num_known = self.num_changes
+        self._num_known = self.num_effects
         self._is_due = False
         counts = self._learner.counts
         counts.update(f"gate_{reason}" for reason in reasons)
@@ -131,13 +131,13 @@ class ParentVersion:
             self._learner.counts["given_up"] += 1
             self._return_to(version, stored)
 
-    def adopt(self, manifest: WeightManifest, num_changes: int) -> None:
-        """Makes `manifest`, which was published and knows `num_changes` changes, the parent."""
+    def adopt(self, manifest: WeightManifest, num_effects: int) -> None:
+        """Makes `manifest`, which was published and has the first `num_effects` effects, the parent."""
         self._learner.adopt_version(manifest)
         self._learner.counts["published"] += 1
         self._learner.counts[IN_A_ROW] = 0
         self.pending = None
-        self._set_known(num_changes)
+        self._set_known(num_effects)
 
     def follow(self, current: int) -> None:
         """Takes note that the store's current version is another one than the learner's."""
@@ -167,10 +167,10 @@ class ParentVersion:
         known, _ = self._learner.recall(state)
         return self._maker.make(known, Stopwatch(), is_live=False)
 
-    def _set_known(self, num_changes: int) -> None:
-        """Takes note that the current version knows the first `num_changes` changes."""
-        self._num_known = num_changes
-        self._learner.counts[PUBLISHED_AT] = num_changes
+    def _set_known(self, num_effects: int) -> None:
+        """Takes note that the current version has the first `num_effects` effects."""
+        self._num_known = num_effects
+        self._learner.counts[PUBLISHED_AT] = num_effects
 
     def _find_manifest(self, version: int) -> WeightManifest | None:
         """Returns the manifest that the store has as `version`; None where it has none."""
@@ -218,7 +218,7 @@ class ParentVersion:
             learner.version = current
             self._maker.parent = None
             self._is_due = len(learner.erased) > 0  # the current version may know somebody who was erased
-        self._set_known(self.num_changes)
+        self._set_known(self.num_effects)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
     def _read_on(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:

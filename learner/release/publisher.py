@@ -162,7 +162,7 @@ class WeightPublisher:
             return
         self.attempts.succeed()
         flight.stopwatch.end("publish")
-        self.parent.adopt(flight.manifest, flight.num_changes)
+        self.parent.adopt(flight.manifest, flight.num_effects)
         self.durability.expect(flight.manifest.version)
         self._maker.adopt(flight.candidate, self._learner)
         failpoint("after-mark")
@@ -192,7 +192,7 @@ class WeightPublisher:
     def finish(self) -> None:
         """Publishes what is new, if the store is there, and writes everything down: the process ends."""
         self.complete(wait=True)
-        if self.parent.has_changes and self._leadership.breaker.allows_requests:
+        if self.parent.has_news and self._leadership.breaker.allows_requests:
             self.publish()
             self.complete(wait=True)
         self._watch_disk(wait=True)  # what is lost the next process publishes
@@ -231,8 +231,8 @@ class WeightPublisher:
         self.writer.write_down(manifest)
         failpoint("after-journal")
         stopwatch.end("checkpoint")
-        known = self.parent.num_changes
-        flight = Flight(manifest=manifest, candidate=candidate, num_changes=known, stopwatch=stopwatch, lease=lease)
+        known = self.parent.num_effects
+        flight = Flight(manifest=manifest, candidate=candidate, num_effects=known, stopwatch=stopwatch, lease=lease)
         self._sender.send(flight)
 
     def _watch_disk(self, *, wait: bool = False) -> None:

@@ -65,7 +65,7 @@ class _Reader:
         self._solver = solver
         self._manifest = manifest
         self._solved_at = [manifest.solution.base, *manifest.solution.batches]
-        self._changes = list(manifest.lineage.changes)
+        self._concept_changes = list(manifest.lineage.concept_changes)
 
     def read(self, offsets: Mapping[str, int]) -> None:
         """Learns every record below `offsets`; solves where that was done below them."""
@@ -88,10 +88,10 @@ class _Reader:
         self._solver.solve(self._learner.fast_head, offsets, anew=is_base)
 
     def _learn(self, offsets: Mapping[str, int]) -> None:
-        while self._changes and not _is_before(offsets, self._changes[0].offsets):
-            change = self._changes.pop(0)
+        while self._concept_changes and not _is_before(offsets, self._concept_changes[0].offsets):
+            change = self._concept_changes.pop(0)
             self._read(change.offsets)
-            self._learner.change(change)
+            self._learner.restart_class(change)
         self._read(offsets)
 
     def _read(self, offsets: Mapping[str, int]) -> None:

@@ -11,7 +11,7 @@ A reference under another encoder is none: what it names is not known without en
 import structlog
 
 from learner.knowledge import Knowledge
-from learner.quality.changes import Reference
+from learner.quality.name_changes import Reference
 from learner.release.candidate import CandidateMaker
 from wire.errors import StoreUnavailable, WireError
 from wire.store import Store

@@ -31,11 +31,11 @@ log = structlog.get_logger("learner")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flight:
-    """A publication that waits for the store. `num_changes`: the changes that its version knows."""
+    """A publication that waits for the store. `num_effects`: the effects on knowledge that its version has."""
 
     manifest: WeightManifest
     candidate: Candidate
-    num_changes: int
+    num_effects: int
     stopwatch: Stopwatch
     lease: Lease
 

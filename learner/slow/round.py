@@ -33,7 +33,7 @@ from learner.failpoints import failpoint
 from learner.fast.fast_head import FastHead
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
-from learner.quality.evaluation import changes, on_holdout
+from learner.quality.evaluation import lost_and_won, on_holdout
 from learner.slow.next_head import NextHead, do_nothing
 from learner.slow.pseudo_labels import PseudoLabels
 from learner.slow.schedule import RoundPlan, StepPlan
@@ -198,7 +198,7 @@ class SlowRound:
         following.admit()
         old = on_holdout(self._fast_head, holdout, self._fast_head.solver())
         new = on_holdout(following.head, holdout, following.head.solve)
-        self.lost, self.won = yield following.unit(partial(changes, old, new))
+        self.lost, self.won = yield following.unit(partial(lost_and_won, old, new))
 
     def _train(self, step: StepPlan) -> None:
         x_TD, layout, rows_B = self._inputs(step.samples, drop_tokens=self._token_dropout)

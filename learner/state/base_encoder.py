@@ -19,7 +19,7 @@ from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from learner.slow.trainer import load_top, lower_digests, top_state, with_own_top
-from learner.state.origin import Origin, OriginChange, compare
+from learner.state.origin import Origin, OriginDiff, compare
 from learner.state.rounded import rounded_encoder
 from learner.state.snapshot import Snapshot
 from model.errors import WrongConfig
@@ -35,7 +35,7 @@ class RestoredEncoder(NamedTuple):
 
     strata: Strata
     fast_head: FastHead
-    change: OriginChange
+    change: OriginDiff
 
 
 class BaseEncoder:
@@ -97,7 +97,7 @@ class BaseEncoder:
         """Returns the weights of the blocks of `strata` that may have been trained, by name."""
         return top_state(strata, self._first_kept)
 
-    def _compare(self, snapshot: Snapshot) -> OriginChange:
+    def _compare(self, snapshot: Snapshot) -> OriginDiff:
         old = snapshot.origin
         is_same = self._is_same(old)
         new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)

@@ -35,10 +35,10 @@ def add_round(lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mappin
 
 def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
     """Returns `lineage` and the change of a concept, which came behind all records so far."""
-    changes = (*lineage.changes, change)
+    changes = (*lineage.concept_changes, change)
     if len(changes) > MAX_CHANGES:
         lineage = record_gap(lineage, f"concepts changed more than {MAX_CHANGES} times")
-    return msgspec.structs.replace(lineage, changes=changes[-MAX_CHANGES:])
+    return msgspec.structs.replace(lineage, concept_changes=changes[-MAX_CHANGES:])
 
 
 def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:

@@ -42,7 +42,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OriginChange:
+class OriginDiff:
     """What is different: the old and the new value, by setting. `is_rebuilt`: the sums are made anew."""
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class OriginChange:
         return bool(self.settings)
 
 
-def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginChange:
+def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginDiff:
     """Returns what is different for a state of `old` that knows `num_classes` under the settings of `new`.
 
     Trained blocks are kept, whether or not they are trained further. So `trainable_layers` of `new` is not less than
@@ -74,7 +74,7 @@ def compare(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int
     settings = {SETTINGS[name]: f"{values[name][0]} -> {values[name][1]}" for name in sorted(differing)}
     if not is_same_encoder:
         settings["encoder"] = f"{old.encoder[:12]} -> {new.encoder[:12]}"
-    return OriginChange(
+    return OriginDiff(
         settings=settings,
         is_same_encoder=is_same_encoder,
         is_rebuilt=not is_same_encoder or bool(differing - {"label_capacity"}),

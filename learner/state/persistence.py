@@ -17,7 +17,7 @@ from learner.labels.classes import backfill
 from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
-from learner.state.origin import OriginChange
+from learner.state.origin import OriginDiff
 from learner.state.parts import classes_of, drift_of, fresh_of, holdout_of, replay_of
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from wire.records import Lineage, WeightManifest
@@ -45,7 +45,7 @@ def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[st
 
 def restore_knowledge(
     state: VersionState, config: LearnerConfig, base: BaseEncoder, *, like: ServedEncoder
-) -> tuple[Knowledge, OriginChange]:
+) -> tuple[Knowledge, OriginDiff]:
     """Returns what was known in `state`, and what is different from the settings under which that was made.
 
     It has its own counts. `like` is served on where its weights are the same. A round under way is dropped where it

@@ -66,7 +66,7 @@ def show(context: CliContext, version: NumberArgument, as_json: JsonOption = Fal
     print(f"trained through: {_offsets(manifest.trained_through) or 'nothing'}")
     print(f"holdout: {_evaluation(manifest)}")
     print(f"precisions: {', '.join(precision.name for precision in manifest.precisions) or 'none'}")
-    changes = manifest.changes
+    changes = manifest.name_changes
     if changes.reference:
         print(
             f"of {changes.texts} texts it names {changes.between_old} otherwise than version {changes.reference}, "

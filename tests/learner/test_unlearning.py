@@ -41,7 +41,7 @@ def assert_same_sums(
 
 
 def changes_of(it: Learner) -> list[str]:
-    return sorted(change.label for change in it.knowledge.lineage.changes)
+    return sorted(change.label for change in it.knowledge.lineage.concept_changes)
 
 
 def assert_changed(it: Learner) -> None:
@@ -53,7 +53,7 @@ def test_swapped_classes_are_as_if_their_old_labels_had_never_come() -> None:
     it = fed(frozen(), 0, END)
     assert_changed(it)
     assert it.knowledge.lineage.gap == ""
-    since_ms = {change.label: change.since_ms for change in it.knowledge.lineage.changes}
+    since_ms = {change.label: change.since_ms for change in it.knowledge.lineage.concept_changes}
     events = [sample for sample in it.replay.samples() + it.holdout.samples.samples() if sample.event]
     assert all(sample.time_ms >= since_ms.get(sample.label, 0) for sample in events)
     assert {sample.time_ms < 1_000 + CHANGE for sample in events if sample.label == "invoice"} == {True, False}

@@ -35,7 +35,7 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
     ("evidence", "action", "reason"),
     [
         pytest.param(PairedEvidence(), "hold", "too close to call", id="nothing is known"),
-        pytest.param(PairedEvidence(changes=ALIKE), "promote", "as the reference does", id="it names all as before"),
+        pytest.param(PairedEvidence(name_changes=ALIKE), "promote", "as the reference does", id="all named as before"),
         pytest.param(PairedEvidence(stable=BETTER), "promote", "better than the stable", id="better"),
         pytest.param(PairedEvidence(stable=EQUAL, reference=EQUAL), "hold", "ramp is not over", id="not exposed"),
         pytest.param(
@@ -62,7 +62,7 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
             "worse than the reference by more than 2%",
             id="creep: as good as the stable version, and worse than the reference",
         ),
-        pytest.param(PairedEvidence(stable=WORSE, changes=ALIKE), "withdraw", "worse than the stable", id="worse"),
+        pytest.param(PairedEvidence(stable=WORSE, name_changes=ALIKE), "withdraw", "worse than the stable", id="worse"),
         pytest.param(
             PairedEvidence(stable=BETTER, health=VersionHealth(version=2, answers=100, errors=4)),
             "withdraw",
@@ -144,7 +144,7 @@ NEW_ONES = msgspec.structs.replace(
     ],
 )
 def test_rule_a_asks_whether_only_new_classes_were_added(changes: NameChanges, is_promoted: bool) -> None:
-    ruling = decide(PairedEvidence(changes=changes))
+    ruling = decide(PairedEvidence(name_changes=changes))
     assert (ruling.action == "promote") == is_promoted, ruling
 
 
@@ -168,7 +168,7 @@ CHANGED = msgspec.structs.replace(ALIKE, between_old=300)
 )
 def test_a_version_may_be_promoted_for_its_line(changes: NameChanges, rule: str) -> None:
     """Labels that came since the reference was set say how the versions before it did."""
-    assert decide(PairedEvidence(changes=changes)).rule == rule
+    assert decide(PairedEvidence(name_changes=changes)).rule == rule
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def promoted(differences: Sequence[float], *, discordance: float, runs: int) -> 
                 losses=int(line[2]),
                 labels=TEXTS,
             )
-            is_promoted[run, number] = decide(PairedEvidence(changes=changes)).action == "promote"
+            is_promoted[run, number] = decide(PairedEvidence(name_changes=changes)).action == "promote"
             line += rng.multinomial(LABELS_OF_EACH, (share - wrong, 1 - share, wrong))
             before = difference
     return is_promoted

@@ -58,7 +58,7 @@ class World:
         version = versions.next_number()
         data = b"%010d" % version * (size // 10)
         manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=versions.current(), data=data)
-        versions.publish(msgspec.structs.replace(manifest, erased=erased, changes=changes), self._lease)
+        versions.publish(msgspec.structs.replace(manifest, erased=erased, name_changes=changes), self._lease)
         return version
 
     def publish_stable(self) -> int:

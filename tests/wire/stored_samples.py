@@ -79,10 +79,10 @@ SAMPLES: dict[str, Record] = {
                     outcome="adopted",
                 ),
             ),
-            changes=(ConceptChange("refund", 1_764_000_000_000, {"feedback.v1/1": 2}),),
+            concept_changes=(ConceptChange("refund", 1_764_000_000_000, {"feedback.v1/1": 2}),),
         ),
         max_tokens=256,
-        changes=NameChanges(
+        name_changes=NameChanges(
             reference=9,
             texts=2_000,
             between_old=1,

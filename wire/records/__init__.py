@@ -5,7 +5,7 @@
     rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
 
-`topics` has the records of Kafka topics, `weights` those of versions of the weights, `changes` what such a version
+`topics` has the records of Kafka topics, `weights` those of versions of the weights, `name_changes` what such a version
 names differently, `plans` the rollout plan, `reports` the reports of processes, and `record` the base class. Others
 import all of them from here.
 
@@ -17,7 +17,7 @@ Rejected: a schema registry (one machine needs none, and topic names have versio
 already depend on `wire`).
 """
 
-from wire.records.changes import MAX_NEW_CLASSES, NameChanges, NewClass
+from wire.records.name_changes import MAX_NEW_CLASSES, NameChanges, NewClass
 from wire.records.plans import (
     ADDITIVE,
     CANDIDATE,

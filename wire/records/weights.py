@@ -12,7 +12,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from wire.records.changes import NameChanges
+from wire.records.name_changes import NameChanges
 from wire.records.record import Record
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
@@ -131,13 +131,13 @@ class Lineage(Record, frozen=True, kw_only=True):
 
     On the way, too, restart the classes whose concepts have changed. The result of a round depends only on which
     records are below its offsets, so reading them in any order gives the same weights. `gap` says why the version
-    cannot be reproduced from topics, rounds and changes: labels were set aside, a subject was erased, or there were
-    more rounds or changes than are kept; "" where it can.
+    cannot be reproduced from these: labels were set aside, a subject was erased, or there were more rounds or concept
+    changes than are kept; "" where it can.
     """
 
     rounds: tuple[Round, ...] = ()
     gap: str = ""
-    changes: tuple[ConceptChange, ...] = ()
+    concept_changes: tuple[ConceptChange, ...] = msgspec.field(default=(), name="changes")
 
 
 class HeadSolution(Record, frozen=True, kw_only=True):
@@ -163,8 +163,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erasure`) that
     were done before the version was made: its sums hold nothing about those subjects. `lineage` says how to reproduce
     the version. `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they
-    must be truncated in serving (0: not recorded, as by older programs, which truncated at 256). `changes` tells what
-    the version names differently from the reference of the rollout, and `solution` how its head was computed.
+    must be truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells
+    what the version names differently from the reference of the rollout, and `solution` how its head was computed.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -185,7 +185,7 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     erased: int = 0
     lineage: Lineage = Lineage(gap="the program that made it kept no lineage")
     max_tokens: int = 0
-    changes: NameChanges = NameChanges()
+    name_changes: NameChanges = msgspec.field(default=NameChanges(), name="changes")
     solution: HeadSolution = HeadSolution()
     format: str = "lifelong-weights"
     format_version: int = 2

@@ -123,7 +123,7 @@ def test_a_version_after_concepts_have_changed_is_made_again(seed: int, num_held
     whole = small_learner(**changed)
     play(whole, topics, seed)
     manifest = published(whole)
-    assert manifest.lineage.changes and manifest.lineage.gap == ""
+    assert manifest.lineage.concept_changes and manifest.lineage.gap == ""
     again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, seed + 10))
     assert differences(manifest, again) == []
 

@@ -22,7 +22,7 @@ def refer_to(rig: PublishRig, version: int) -> None:
 
 def test_without_a_reference_nothing_is_compared(rig: PublishRig) -> None:
     rig.learn(0, 40)
-    assert rig.store.versions.manifest(rig.publish()).changes.reference == 0
+    assert rig.store.versions.manifest(rig.publish()).name_changes.reference == 0
 
 
 def test_a_version_is_compared_with_the_reference_on_the_last_events(rig: PublishRig) -> None:
@@ -31,12 +31,12 @@ def test_a_version_is_compared_with_the_reference_on_the_last_events(rig: Publis
     assert rig.publish() == 2
     refer_to(rig, 2)
     rig.learn(40, 80)
-    changes = rig.store.versions.manifest(rig.publish()).changes
+    changes = rig.store.versions.manifest(rig.publish()).name_changes
     assert changes.reference == 2 and changes.texts == changes.labels > 60
     assert changes.between_old <= changes.texts // 4 and not changes.to_new and not changes.new_classes
     refer_to(rig, 1)  # which knows no class
     rig.learn(80, 90)
-    changes = rig.store.versions.manifest(rig.publish()).changes
+    changes = rig.store.versions.manifest(rig.publish()).name_changes
     assert changes.reference == 1 and changes.to_new == changes.texts and changes.new_classes and changes.wins > 0
 
 
@@ -62,7 +62,7 @@ def test_a_plan_that_cannot_be_read_stops_no_publication(rig: PublishRig, raw: A
     rig.publish()
     refer_to(rig, 1)
     rig.learn(40, 60)
-    assert rig.store.versions.manifest(rig.publish()).changes.reference == 1
+    assert rig.store.versions.manifest(rig.publish()).name_changes.reference == 1
     raw.hset(key("plan"), "body", b"{}")
     rig.learn(60, 80)
-    assert rig.publish() == 3 and rig.store.versions.manifest(3).changes.reference == 0
+    assert rig.publish() == 3 and rig.store.versions.manifest(3).name_changes.reference == 0

@@ -66,7 +66,7 @@ def test_versions_are_listed_shown_and_compared(there: dict[str, str], store: St
 
 def test_classes_that_came_and_went_are_named(store: Store) -> None:
     before = manifest_of(store, 1, epoch=1)
-    after = msgspec.structs.replace(before, version=2, labels=("yes", "maybe"), changes=NameChanges(reference=1))
+    after = msgspec.structs.replace(before, version=2, labels=("yes", "maybe"), name_changes=NameChanges(reference=1))
     differences = differences_of(before, after)
     assert (differences["classes_added"], differences["classes_removed"]) == (["maybe"], ["no"])
     assert differences["tensors_changed"] == []

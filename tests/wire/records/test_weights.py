@@ -22,8 +22,9 @@ def sample() -> WeightManifest:
 
 
 MANIFEST = sample()
-BEFORE_CONCEPTS = msgspec.structs.replace(MANIFEST, lineage=msgspec.structs.replace(MANIFEST.lineage, changes=()))
-BEFORE_CHANGES = msgspec.structs.replace(BEFORE_CONCEPTS, changes=NameChanges(), solution=HeadSolution())
+NO_CONCEPTS = msgspec.structs.replace(MANIFEST.lineage, concept_changes=())
+BEFORE_CONCEPTS = msgspec.structs.replace(MANIFEST, lineage=NO_CONCEPTS)
+BEFORE_CHANGES = msgspec.structs.replace(BEFORE_CONCEPTS, name_changes=NameChanges(), solution=HeadSolution())
 
 
 def test_the_manifest_from_before_the_anchor_is_read() -> None:

@@ -4,8 +4,8 @@ import torch
 
 from learner.export import export_head
 from learner.fast.row_log import Rows
-from learner.quality.changes import MAX_BYTES, RecentEvents, Reference
 from learner.quality.evaluation import ScoredVersion
+from learner.quality.name_changes import MAX_BYTES, RecentEvents, Reference
 from tests.learner.small_learner import CONFIG, small_served
 from wire.records import NameChanges, NewClass
 
@@ -42,7 +42,7 @@ def recent(reference: ScoredVersion = OLD) -> RecentEvents:
 def test_names_of_old_classes_and_of_new_ones_are_told_apart() -> None:
     ring = recent()
     ring.add(events(0, 1, 1, 2, 2, labels="a b b c c"), SERVED.key, OLD)
-    assert ring.changes(WITH_C) == NameChanges(
+    assert ring.name_changes(WITH_C) == NameChanges(
         reference=7, texts=5, to_new=2, ties=5, labels=5, new_classes=(NewClass(label="c", texts=2, labels=2),)
     )
 
@@ -50,72 +50,73 @@ def test_names_of_old_classes_and_of_new_ones_are_told_apart() -> None:
 def test_the_rows_of_classes_may_lie_in_another_order() -> None:
     ring = recent()
     ring.add(events(0, 1, 1, labels="a b b"), SERVED.key, OLD)
-    assert ring.changes(version(b=1, a=0)).between_old == 0
-    assert ring.changes(version(b=0, a=1)).between_old == 3
+    assert ring.name_changes(version(b=1, a=0)).between_old == 0
+    assert ring.name_changes(version(b=0, a=1)).between_old == 3
 
 
 def test_the_line_is_judged_on_events_before_they_are_learnt() -> None:
     ring = recent()
     ring.add(events(2, 2, labels="c c"), SERVED.key, OLD)  # the newest version does not know the class
-    assert (ring.changes(WITH_C).wins, ring.changes(WITH_C).ties, ring.changes(WITH_C).losses) == (0, 2, 0)
+    before = ring.name_changes(WITH_C)
+    assert (before.wins, before.ties, before.losses) == (0, 2, 0)
     ring.add(events(2, 2, 2, 0, labels="c c d a"), SERVED.key, WITH_C)
-    found = ring.changes(WITH_C)
+    found = ring.name_changes(WITH_C)
     assert (found.wins, found.ties, found.losses) == (2, 4, 0)
     mixed = events(2, labels="a")
     mixed.phi_BR[0, 0] = 0.5  # the reference, which lacks the class, is right
     ring.add(mixed, SERVED.key, WITH_C)
-    assert ring.changes(WITH_C).losses == 1
+    assert ring.name_changes(WITH_C).losses == 1
 
 
 def test_what_the_reference_names_rightly_and_the_version_does_not_is_forgotten() -> None:
     ring = recent()
     ring.add(events(0, 1, 1, 2, labels="a b c c"), SERVED.key, OLD)
-    assert ring.changes(version(a=0, b=1, c=2)).forgotten == 0
-    found = ring.changes(version(a=1, b=0, c=2))
+    assert ring.name_changes(version(a=0, b=1, c=2)).forgotten == 0
+    found = ring.name_changes(version(a=1, b=0, c=2))
     assert (found.forgotten, found.between_old) == (2, 3)
     ring.refer_to(Reference(8, WITH_C))
-    assert ring.changes(OLD).forgotten == 1
+    assert ring.name_changes(OLD).forgotten == 1
 
 
 def test_what_the_version_before_names_rightly_and_the_next_does_not_is_lost() -> None:
     ring = recent()
     ring.add(events(0, 1, 2, labels="a b c"), SERVED.key, OLD)
-    assert ring.changes(WITH_C).lost == 0
+    assert ring.name_changes(WITH_C).lost == 0
     ring.add(events(2, 0, labels="c a"), SERVED.key, WITH_C)
-    assert ring.changes(version(a=1, b=0, c=2)).lost == 3
-    assert ring.changes(OLD).lost == 2, "the one before was not published"
+    assert ring.name_changes(version(a=1, b=0, c=2)).lost == 3
+    assert ring.name_changes(OLD).lost == 2, "the one before was not published"
     ring.add(events(0, labels="a"), SERVED.key, version(a=0))
-    assert ring.changes(version(a=1, b=0)).lost == 1, "only what it was seen to name is known of another version"
+    assert ring.name_changes(version(a=1, b=0)).lost == 1, "only what it was seen to name is known of another version"
 
 
 def test_another_reference_counts_from_its_beginning() -> None:
     ring = recent()
     ring.add(events(2, 0, labels="c a"), SERVED.key, WITH_C)
-    assert ring.changes(WITH_C).wins == 1
+    assert ring.name_changes(WITH_C).wins == 1
     ring.refer_to(Reference(9, WITH_C))
-    assert ring.changes(WITH_C) == NameChanges(reference=9, texts=2, labels=2)
+    assert ring.name_changes(WITH_C) == NameChanges(reference=9, texts=2, labels=2)
     ring.refer_to(None)
-    assert ring.changes(WITH_C) == NameChanges()
+    assert ring.name_changes(WITH_C) == NameChanges()
 
 
 def test_events_under_another_encoder_are_forgotten() -> None:
     ring = recent()
     ring.add(events(0, 1, labels="a b"), SERVED.key, OLD)
     ring.add(events(1, labels="b"), "another", OLD)
-    assert len(ring) == 1 and ring.changes(WITH_C) == NameChanges()
+    assert len(ring) == 1 and ring.name_changes(WITH_C) == NameChanges()
 
 
 def test_what_is_forgotten_is_not_counted() -> None:
     ring = recent()
     ring.add(events(0, 1, labels="a b"), SERVED.key, OLD)
     ring.forget()
-    assert not len(ring) and ring.changes(WITH_C) == NameChanges()
+    assert not len(ring) and ring.name_changes(WITH_C) == NameChanges()
 
 
 def test_a_reference_without_classes_names_nothing() -> None:
     ring = recent(version())
     ring.add(events(0, 1, labels="a b"), SERVED.key, version())
-    found = ring.changes(OLD)
+    found = ring.name_changes(OLD)
     assert (found.between_old, found.to_new, len(found.new_classes)) == (0, 2, 2)
 
 

@@ -103,7 +103,7 @@ class RecentEvents:
         self._phi_NR.zero_()
         self._labels = [""] * self._max_events
 
-    def changes(self, version: ScoredVersion) -> NameChanges:
+    def name_changes(self, version: ScoredVersion) -> NameChanges:
         """Returns what `version` names differently from the reference; nothing where there is none to compare with."""
         reference = self._reference
         num = len(self)
