@@ -80,6 +80,11 @@ def test_each_file_on_the_way_is_called_by_one_before_it(
         called |= set(called_by(path if path.exists() else ROOT / stem / "__init__.py"))
 
 
+def test_an_event_passes_ten_files_of_serving() -> None:
+    rows = [line for line in section("Event to answer").splitlines() if line.startswith("| ")]
+    assert len({path for row in rows for path in PATH.findall(row) if path.startswith("serving/")}) == 10
+
+
 def test_the_glossary_is_short() -> None:
     words = [
         line for line in section("Glossary").splitlines() if line.startswith("| ") and not line.startswith("| word")
