@@ -4,8 +4,8 @@
     then: what packing a whole version takes
 
 Timed from token ids to vectors, layout or padding included; tokenising is the same for all and is not. "Equal
-accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work (bench/floor.py)
-is the least time that its matrices take on this machine, which is measured in the same minutes.
+accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work is the least
+time that its matrices take on this machine (bench/hardware_limit.py), which is measured in the same minutes.
 
 A goal against peers is judged only where all of them ran, each with the best of all its settings. A peer whose
 precision the processor would emulate is no contender: it is left out, and the row says so. Where all benchmarks run,

@@ -9,8 +9,9 @@
     quality/               how good a candidate is, and the gate
     release/               candidate -> version in the store
     state/                 snapshots and checkpoints
-    config, errors, export, report, stopwatch, failpoints, extra
+    config, errors, export, report, stopwatch, failpoints, extras
 
-Records go through labels into memory and the fast head at once; slow rounds and publications follow in units between
-polls, all in one thread. From outside: `process.run`, `Learner`, `LearnerConfig`.
+Records go through labels into memory and the fast head at once, in the learner's thread. Threads beside it do units of
+slow rounds, solve bases, send versions and find the answers of late labels; what they make is taken between two polls.
+From outside: `process.run`, `Learner`, `LearnerConfig`.
 """

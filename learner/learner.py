@@ -144,7 +144,7 @@ class Learner:
     def restore(self, snapshot: Snapshot) -> None:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
         facts = snapshot.facts
-        self.knowledge, change = self.recall(VersionState(snapshot))
+        self.knowledge, difference = self.recall(VersionState(snapshot))
         self.knowledge.counts = self.counts
         self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.trust)
         self.join = Join(self._config, self.trust, state=facts.join)
@@ -159,7 +159,7 @@ class Learner:
         self.read_first = dict(facts.read_first)
         self.version = facts.version
         self.last_version = facts.last_version
-        self._note_change(change)
+        self._note_difference(difference)
 
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
         """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
@@ -167,7 +167,7 @@ class Learner:
 
     def set_aside(self, state: VersionState, version: int) -> None:
         """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
-        known, change = self.recall(state)
+        known, difference = self.recall(state)
         known.forget_anchor()
         self.drift.reset_distances()
         num_learnt = self.counts["learnt"]
@@ -180,7 +180,7 @@ class Learner:
         self.knowledge = known
         self.version = version
         self.erased.mark_rolled_back(len(state.snapshot.facts.erased.erasures))
-        self._note_change(change)
+        self._note_difference(difference)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
         """Takes out everything about erased subjects; returns how many samples, by where they were. See `Knowledge`."""
@@ -247,11 +247,11 @@ class Learner:
         is_urgent = self.drift.is_urgent
         return not self.has_work and self.schedule.is_rested(len(self.replay), self.join, is_urgent=is_urgent)
 
-    def _note_change(self, change: OriginDiff) -> None:
+    def _note_difference(self, difference: OriginDiff) -> None:
         """Notes that the state which was restored was made under other settings, if it was."""
-        self.has_migrated = bool(change)
-        if change:
+        self.has_migrated = bool(difference)
+        if difference:
             self.counts["migrations"] += 1
-            self.knowledge.break_lineage(f"settings were changed: {', '.join(change.settings)}")
-        if change.is_rebuilt:
+            self.knowledge.break_lineage(f"settings were changed: {', '.join(difference.settings)}")
+        if difference.is_rebuilt:
             self.drift.reset_distances()

@@ -9,7 +9,7 @@ stack, supervisor   starts everything on one machine, and restarts what ends; se
 running, keys       where a running stack can be reached, and its signing key
 demo/, bench/, tune/   what `lifelong demo`, `bench` and `tune` do
 doctor (server_checks), quarantine, history (import)   what the commands of the same names do
-rebuild, answered   what `lifelong versions rebuild` and `versions at` do
+rebuild, versions_at   what `lifelong versions rebuild` and `versions at` do
 resident_bytes, versions   for measurements
 
 Other rooms never import this one. The benchmarks use Settings, load, Stack and the servers.

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.floor import OPERATIONS, operations
+from bench.hardware_limit import OPERATIONS, operations
 from bench.peers.engines import PEAK, READ, build_engine
 from bench.peers.rectangles import Encode
 from bench.peers.workloads import BY_NAME

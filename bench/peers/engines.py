@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from bench.floor import PeakEngine, ReadEngine
+from bench.hardware_limit import PeakEngine, ReadEngine
 from bench.peers import onnx_peers, openvino_peers, torch_peers
 from bench.peers.cache import folder
 from bench.peers.choices import Choices

@@ -10,8 +10,8 @@ same shape:
     torch/int4        torch's linear layer with INT4 weights in groups of 64, and rows in floating point
 
 The limit is what the multiplications take at the peak, or reading the operands once, if that is longer. The peak is
-that of the faster INT8 layer (bench/floor.py), for attention in float32 that of a large product of torch: it is a limit
-of software. bf16 is timed only where the processor multiplies it itself.
+that of the faster INT8 layer (bench/hardware_limit.py), for attention in float32 that of a large product of torch: it
+is a limit of software. bf16 is timed only where the processor multiplies it itself.
 
 Rejected: wall time. Another program on the core would count as the kernel's.
 """
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.floor import OPERATIONS, PeakEngine
+from bench.hardware_limit import OPERATIONS, PeakEngine
 from bench.machine import has_bfloat16
 from kernels import attention as attention_f32
 from kernels import linear_i4, linear_i8, native

@@ -20,7 +20,7 @@ from evals.continual.outcome import RunOutcome, outcome
 from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
 from evals.continual.texts import LIFELONG
 from evals.streams.benchmark import Benchmark
-from learner.extra import require
+from learner.extras import require
 from services.bench import plot, table
 from services.bench.options import LearnOptions
 from services.bench.sets import SETS, TEXTS, set_of

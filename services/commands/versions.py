@@ -98,7 +98,7 @@ def at(
     as_json: JsonOption = False,
 ) -> None:
     """Show which version answered at TIME, by arm, and how often in the seconds before. Reads the topic of answers."""
-    from services.answered import answered_at
+    from services.versions_at import answered_at
     from wire.bus import Bus
 
     moment_ms = _moment_ms(moment)

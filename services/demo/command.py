@@ -24,7 +24,7 @@ from evals.load.reference import frozen_reference
 from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, play
 from evals.streams.stream import Stream
 from learner.errors import DataError
-from learner.extra import require
+from learner.extras import require
 from services.demo import report, view
 from services.demo.options import DemoOptions
 from services.demo.view import View

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from learner.config import IMPORT_PATH
 from learner.errors import DataError
-from learner.extra import require
+from learner.extras import require
 
 PREFIX = "avalanche-"
 SUPERVISED = "avalanche.training.supervised"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench import floor
+from bench import hardware_limit
 from bench.machine import has_bfloat16
 from bench.peers import kernel_speed
 from kernels import linear_i8, native
@@ -13,7 +13,7 @@ from kernels import linear_i8, native
 def test_every_kernel_has_its_peers_and_the_limit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(floor, "TRIES", 1)
+    monkeypatch.setattr(hardware_limit, "TRIES", 1)
     for name, value in {
         "SHAPES": ((128, 64),),
         "ROWS": (1, 3),

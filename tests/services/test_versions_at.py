@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.answered import ArmAnswers, answered_at
+from services.versions_at import ArmAnswers, answered_at
 from tests.rollout.joined import answer
 from tests.services.test_cli import lifelong
 from tests.stores import SIGNING_KEY

@@ -4,7 +4,7 @@ import tomllib
 import pytest
 
 from learner.errors import DataError
-from learner.extra import require
+from learner.extras import require
 from services.versions import ROOT
 from tests.sources import ROOMS, files
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.floor import operations
+from bench.hardware_limit import operations
 from model.strata import Strata
 from tests.model.small_encoder import SMALL
 
