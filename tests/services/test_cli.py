@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.stores import SIGNING_KEY
-from wire.config import StoreConfig
-
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
 GROUPS = {
     "rollout": (
@@ -94,18 +91,6 @@ def test_every_command_refuses_bad_settings() -> None:
     for words in ("up", "serve", "learn", "demo", "versions", "rollout run", "doctor", "tune", "bench learn"):
         done = lifelong(*words.split(), LIFELONG_SEED="x")
         assert (done.returncode, "LIFELONG_SEED" in done.stderr) == (78, True), (words, done.stderr)
-
-
-@pytest.fixture
-def there(store_config: StoreConfig, tmp_path: Path) -> dict[str, str]:
-    """Names a server of Redis, and a broker that is not there."""
-    return {
-        "LIFELONG_STORE__URL": store_config.url,
-        "LIFELONG_STORE__PREFIX": store_config.prefix,
-        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "LIFELONG_STATE_DIR": str(tmp_path),
-        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
-    }
 
 
 @pytest.mark.parametrize("command", ["learn", "serve"])

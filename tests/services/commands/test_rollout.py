@@ -2,28 +2,11 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.services.test_cli import lifelong
-from tests.stores import SIGNING_KEY
-from wire.config import StoreConfig
 from wire.records import ControllerReport
 from wire.store import Store
-
-
-@pytest.fixture
-def there(store_config: StoreConfig, tmp_path: Path) -> dict[str, str]:
-    """Names a server of Redis, and a broker that is not there."""
-    return {
-        "LIFELONG_STORE__URL": store_config.url,
-        "LIFELONG_STORE__PREFIX": store_config.prefix,
-        "LIFELONG_BUS__BOOTSTRAP_SERVERS": "127.0.0.1:1",
-        "LIFELONG_STATE_DIR": str(tmp_path),
-        "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
-    }
 
 
 def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
