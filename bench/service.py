@@ -104,11 +104,7 @@ def replicas_of(store: Store) -> frozenset[str]:
 
 def is_followed(revision: int) -> Callable[[ServiceSnapshot], bool]:
     """Returns the predicate that every replica follows the plan of `revision`, or a later one."""
-
-    def follow(snapshot: ServiceSnapshot) -> bool:
-        return bool(snapshot.reports) and all(report.revision >= revision for report in snapshot.reports)
-
-    return follow
+    return lambda snapshot: snapshot.follows(revision)
 
 
 def _await_idle(store: Store) -> None:

@@ -61,7 +61,10 @@ class ServiceSnapshot:
     @property
     def is_rolled_out(self) -> bool:
         """Whether every replica follows the newest plan."""
-        revision = self.plan.revision if self.plan else 0
+        return self.follows(self.plan.revision if self.plan else 0)
+
+    def follows(self, revision: int) -> bool:
+        """Whether every replica follows the plan of `revision`, or a later one."""
         return bool(self.reports) and all(report.revision >= revision for report in self.reports)
 
     def covers(self, version: int, ends: Mapping[str, int]) -> bool:
