@@ -10,9 +10,7 @@ Rejected: one count for all labels (whoever sends most would decide), and a grou
 with the names that somebody makes up).
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import mmh3
 import numpy as np
@@ -32,8 +30,8 @@ NUM_CLASS_GROUPS: Final = 16
 """Groups of classes, by the hash of their names, on none of which a version may be worse."""
 
 MAX_WAITING: Final = 1_000
-"""Most seconds whose labels wait until their events are settled. Labels of other seconds are then not counted as
-settled."""
+"""Most seconds whose labels wait until their events are settled. Of more, the labels of the oldest wait as long
+as those of the next one."""
 
 
 class SourceGroups:
@@ -53,56 +51,80 @@ class SourceGroups:
         return tuple(self._names)
 
 
+class Difference(NamedTuple):
+    """What a label says of two versions: `value` is 1 where only the newer one is right, -1 where only the older is.
+
+    `name` is the hash of the label, `group` that of its source, and `number` counts all labels. Its event was answered
+    at `answer_ms`.
+    """
+
+    value: int
+    name: int
+    group: int
+    answer_ms: int
+    number: int
+
+
 class PairCountState(Record, frozen=True, kw_only=True):
     """The labels of a pair by group of sources and by group of classes, those of settled events, and by second those
-    that wait for that."""
+    that wait for that.
 
+    `since` is the number of the first label that may be in it. Events that were answered before `settled_ms` are
+    settled.
+    """
+
+    since: int = 0
     groups: tuple[tuple[int, PairedTally], ...] = ()
     classes: tuple[tuple[int, PairedTally], ...] = ()
     settled: PairedTally = NO_LABELS
+    settled_ms: int = 0
     waiting: tuple[tuple[int, PairedTally], ...] = ()
 
 
 class PairCount:
-    """Wins, ties and losses of a newer version against an older one. Verbs: add, settle, comparison, export.
-
-    `add` returns what takes the label out again, when another one replaces it.
-    """
+    """Wins, ties and losses of a newer version against an older one. Verbs: add, remove, settle, comparison, export."""
 
     def __init__(self, state: PairCountState | None = None) -> None:
         state = state or PairCountState()
+        self._since = state.since
         self._groups = dict(state.groups)
         self._classes = dict(state.classes)
         self._settled = state.settled
+        self._settled_ms = state.settled_ms
         self._waiting = dict(state.waiting)
 
     @property
     def labels(self) -> PairedTally:
         return sum(self._groups.values(), NO_LABELS)
 
-    def add(self, difference: int, *, name: int, group: int, answer_ms: int) -> Callable[[], None]:
-        """Counts a label, `name` by its hash, whose event was answered at `answer_ms`."""
-        tally = PairedTally.of([difference])
-        second = answer_ms // 1_000
-        classes = name % NUM_CLASS_GROUPS
-        self._groups[group] = self._groups.get(group, NO_LABELS) + tally
-        self._classes[classes] = self._classes.get(classes, NO_LABELS) + tally
-        is_waiting = second in self._waiting or len(self._waiting) < MAX_WAITING
-        if is_waiting:
-            self._waiting[second] = self._waiting.get(second, NO_LABELS) + tally
-        return partial(self._remove, tally, group=group, classes=classes, second=second if is_waiting else None)
+    def add(self, difference: Difference) -> None:
+        """Counts a label."""
+        tally = PairedTally.of([difference.value])
+        _add(self._groups, difference.group, tally)
+        _add(self._classes, difference.name % NUM_CLASS_GROUPS, tally)
+        _add(self._waiting, difference.answer_ms // 1_000, tally)
+        if len(self._waiting) > MAX_WAITING:
+            oldest = self._waiting.pop(min(self._waiting))
+            _add(self._waiting, min(self._waiting), oldest)
 
-    def _remove(self, tally: PairedTally, *, group: int, classes: int, second: int | None) -> None:
-        """Takes out a label. `second` is that of its answer; None where the label was not to be settled."""
-        _subtract(self._groups, group, tally)
-        _subtract(self._classes, classes, tally)
+    def remove(self, difference: Difference) -> None:
+        """Takes out a label, if it came since the count began: another one takes its place."""
+        if difference.number < self._since:
+            return
+        tally = PairedTally.of([difference.value])
+        _subtract(self._groups, difference.group, tally)
+        _subtract(self._classes, difference.name % NUM_CLASS_GROUPS, tally)
+        second = difference.answer_ms // 1_000
+        if second not in self._waiting and (second + 1) * 1_000 > self._settled_ms:
+            second = min((later for later in self._waiting if later > second), default=second)
         if second in self._waiting:
             _subtract(self._waiting, second, tally)
-        elif second is not None:
+        else:
             self._settled -= tally
 
     def settle(self, before_ms: int) -> None:
         """Counts the labels of events that were answered before then as settled."""
+        self._settled_ms = max(self._settled_ms, before_ms)
         for second in [second for second in self._waiting if (second + 1) * 1_000 <= before_ms]:
             self._settled += self._waiting.pop(second)
 
@@ -115,16 +137,22 @@ class PairCount:
 
     def export(self) -> PairCountState:
         return PairCountState(
+            since=self._since,
             groups=tuple(self._groups.items()),
             classes=tuple(self._classes.items()),
             settled=self._settled,
+            settled_ms=self._settled_ms,
             waiting=tuple(self._waiting.items()),
         )
 
 
+def _add(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> None:
+    tallies[key] = tallies.get(key, NO_LABELS) + tally
+
+
 def _subtract(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> None:
     """Subtracts from the tally at `key`. A group of sources without labels is none: no decision waits for it."""
-    tallies[key] -= tally
+    _add(tallies, key, NO_LABELS - tally)
     if tallies[key] == NO_LABELS:
         del tallies[key]
 

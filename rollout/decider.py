@@ -9,7 +9,7 @@ operator who pins a version would then be overruled by labels from before.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -21,9 +21,11 @@ from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
 from rollout.influence import limits
+from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents
 from rollout.label_join import LabelJoin
 from rollout.plans import PlanChange
-from rollout.tallies import Frame, Tallies, TalliesState
+from rollout.tallies import Tallies
+from rollout.tallies_state import Frame, TalliesState
 from wire.config import TrustConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.records import Answer, Feedback, ReplicaReport, RolloutPlan, VersionHealth
@@ -67,8 +69,8 @@ class Decider:
         self._config = config
         self._refusal = refusal
         self._now_ms = now_ms
-        excess = limits(trust, share=config.source_share)
-        self._join = LabelJoin(config.max_unlabelled, excess, seed=secrets.randbits(32))
+        self._excess = limits(trust, share=config.source_share)
+        self._join = self._joined(TalliesState(seed=secrets.randbits(32)))
         self._tallies = Tallies()
         self._plan: RolloutPlan | None = None
         self._health: Mapping[int, VersionHealth] = {}
@@ -79,15 +81,26 @@ class Decider:
 
         Tallies of other versions than those of the plan are dropped.
         """
+        plans = self._store.plans
+        state: TalliesState | None = None
         try:
-            state = self._store.plans.read_evidence(TalliesState)
+            state = plans.read_evidence(TalliesState)
+            if state is not None:
+                self._join = self._joined(state, plans.read_judged(JudgedEvent))
         except (BadSignature, UnknownFormat) as error:
             self.alarms.counts["evidence_unreadable"] += 1
             log.warning("evidence_unreadable", reason=str(error))
+            plans.forget_evidence()
             state = None
         self._tallies = Tallies(state)
         self.follow_plan()
         return dict(state.offsets) if state else {}
+
+    def _joined(self, state: TalliesState, events: Sequence[JudgedEvent] = ()) -> LabelJoin:
+        """Returns a join that goes on from the tallies, and knows these events to be judged."""
+        num_known = 3 * self._config.max_unlabelled  # an event has three aliases or more
+        judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
+        return LabelJoin(self._config.max_unlabelled, judged, self._excess)
 
     def follow_plan(self) -> None:
         """Goes over to the versions of the plan in force. It is called once for each batch of records, before them."""
@@ -100,8 +113,11 @@ class Decider:
         self._health = health_of(self._store.reports.replicas())
 
     def save(self, offsets: Mapping[str, int]) -> None:
-        """Writes the tallies, and the offsets below which every record is in them."""
-        self._store.plans.write_evidence(self._tallies.export(dict(offsets)))
+        """Writes the tallies, the offsets below which every record is in them, and the events that were judged."""
+        judged = self._join.judged
+        tallies = self._tallies.export(dict(offsets), seed=judged.seed)
+        self._store.plans.write_evidence(tallies, judged.unsaved, max_judged=MAX_EVENTS)
+        judged.mark_saved()
 
     def add(self, record: Answer | Feedback) -> bool:
         """Adds the record to what is known; returns whether a label was judged."""

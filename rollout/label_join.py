@@ -8,8 +8,8 @@ A receipt holds what every version at hand named, so its label is judged the mom
 restart. Only a label without a receipt needs the answer, and waits or looks for it in a bounded window. Labels may come
 late, early, twice or without an answer; each case has a counter, and an event is judged once, but that a label which an
 operator has approved takes the place of the one before. `wire.events` decides which answer a label belongs to; a label
-that matches several counts for none. Clients use an id twice: another text or
-entity under the same source and id is another event, whose answer has a receipt of its own.
+that matches several counts for none. Clients use an id twice: another text or entity under the same source and id is
+another event, whose answer has a receipt of its own.
 
 The waiting answers are bounded. Beyond the bound they are thinned, the more the older they are: each doubling of age
 halves the share that is left, sampled by a hash of the event that nobody outside can predict. So labels find answers
@@ -20,99 +20,55 @@ Rejected: reading the learner's own joined pairs. A learner that is wrong about 
 """
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from rollout.influence import Excess
+from rollout.judged_events import JudgedEvent, JudgedEvents, JudgedLabel
 from rollout.waiting import WaitingAnswer
 from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_alias, matching
 from wire.receipts import Verdicts, name_hash, time_of, verdicts_of
-from wire.recent import RecentHashes, hash_of
+from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
 
 LOAD_AFTER_THINNING = 0.75
 """Share of the bound on waiting answers that is left after thinning."""
 
-MAX_CORRECTABLE = 30_000
-"""Most names of judged events, three or more for each, whose labels may still be corrected."""
-
 SAME_KEY = 8
 """Number of events of one source and id whose answers wait at a time. The oldest is dropped first."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedLabel:
-    """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
-
-    `name` is the hash of the label, as the verdicts hash theirs. `corrected` is the label whose place this one takes.
-    """
-
-    verdicts: Verdicts
-    name: int
-    source: str
-    answer_ms: int
-    corrected: "JudgedLabel | None" = None
-    _removals: list[Callable[[], None]] = field(default_factory=list, compare=False)
-
-    def note(self, removal: Callable[[], None]) -> None:
-        """Takes note of how the label is taken out of what it was counted in."""
-        self._removals.append(removal)
-
-    def take_out(self) -> None:
-        """Takes the label out of all that it was counted in: another one takes its place."""
-        while self._removals:
-            self._removals.pop()()
-
-    def rights(self) -> dict[int, bool]:
-        """Returns for each version that was at hand whether it named the label."""
-        return {version: name == self.name for version, name in self.verdicts.names}
-
-
-@dataclass(slots=True)
-class CorrectableEvent:
-    """An event whose label was judged, and may be corrected."""
-
-    label: JudgedLabel
 
 
 @dataclass(slots=True)
 class LabelJoin:
     """Joins labels with verdicts. Verbs: add_answer, add_label; both return what can be judged now.
 
-    `excess` returns why a label of a source may not count, "" where it may (`rollout/influence.py`); its event is then
-    left to other labels. `seed` keys the
-    hash by which answers are thinned.
+    `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
+    may (`rollout/influence.py`); its event is then left to other labels.
     """
 
     max_unlabelled: int
+    judged: JudgedEvents
     excess: Excess = lambda source, answer_ms: ""
-    seed: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _num_answers: int = 0
     _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
     _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
     _labels: OrderedDict[bytes, Feedback] = field(default_factory=OrderedDict)
-    _judged: RecentHashes = field(init=False)
-    _correctable: OrderedDict[bytes, "CorrectableEvent"] = field(default_factory=OrderedDict)
-
-    def __post_init__(self) -> None:
-        self._judged = RecentHashes(3 * self.max_unlabelled, seed=self.seed)  # an event has three aliases or more
 
     def add_answer(self, answer: Answer) -> JudgedLabel | None:
         """Lets the answer wait for its label, or judges a label that came before it."""
         if answer.arm == STAND_IN:
             self.counts["answer_of_stand_in"] += 1  # it is evidence for no arm
             return None
-        waiting = WaitingAnswer.from_answer(answer, self._num_answers + 1, seed=self.seed)
+        waiting = WaitingAnswer.from_answer(answer, self._num_answers + 1, seed=self.judged.seed)
         same_id = self._by_id.get(answer.event_id, ())
         first = next((each for each in same_id if each.is_same_event(waiting)), None)
         if first is not None:
             self.counts["answer_repeated"] += 1
             first.add_repeat(waiting)
             return None
-        if any(alias in self._judged for alias in _own_aliases(waiting)):
+        if any(alias in self.judged for alias in _own_aliases(waiting)):
             self.counts["answer_judged_before"] += 1
             return None
         self._num_answers += 1
@@ -121,7 +77,7 @@ class LabelJoin:
     def add_label(self, feedback: Feedback) -> JudgedLabel | None:
         """Judges a label that is believed: the caller has refused forged receipts."""
         if feedback.approval and (has_receipt(feedback) or feedback.event_source is not None):
-            event = self._correctable.get(lookup_alias(feedback))
+            event = self.judged.find(lookup_alias(feedback))
             if event is not None:
                 return self._correct(event, feedback)
         matches = matching(feedback, self._by_id.get(feedback.event_id, ()))
@@ -129,11 +85,11 @@ class LabelJoin:
         if verdicts is not None:
             return self._judge_by_receipt(feedback, verdicts, matches)
         alias = lookup_alias(feedback)
-        if len(matches) == 1 and (has_receipt(feedback) or alias not in self._judged):
+        if len(matches) == 1 and (has_receipt(feedback) or alias not in self.judged):
             return self._judge(matches[0], feedback, is_waiting=True)
         if matches:
             self.counts[f"label_{AMBIGUOUS}"] += 1
-        elif alias in self._labels or alias in self._judged:
+        elif alias in self._labels or alias in self.judged:
             self.counts["label_repeated"] += 1
         else:
             self._labels[alias] = feedback
@@ -165,57 +121,56 @@ class LabelJoin:
     ) -> JudgedLabel | None:
         """Judges by the receipt alone, which is of one answer; where that waits, it is not needed any more."""
         alias = lookup_alias(msgspec.structs.replace(feedback, event_source=None))
-        if alias in self._judged:
+        if alias in self.judged:
             self.counts["label_repeated"] += 1
             return None
         if verdicts.arm == STAND_IN:
             self.counts["label_of_stand_in"] += 1
             return None
-        label = JudgedLabel(verdicts, name_hash(feedback.label), feedback.source, time_of(feedback.receipt))
-        if not self._may_count(label):
+        label = self._counted(feedback, verdicts, time_of(feedback.receipt))
+        if label is None:
             return None
-        event = CorrectableEvent(label)
-        self._remember(alias, event)
+        own = {alias, lookup_alias(feedback)}  # by its receipt, and by its source where the label names that
+        self.judged.add(own.union(*map(aliases_of, matches)), label)
         for answer in matches:
-            self._finish(answer, event, is_waiting=True)
+            self._forget(answer)
         return label
 
     def _judge(self, answer: WaitingAnswer, feedback: Feedback, *, is_waiting: bool) -> JudgedLabel | None:
-        label = JudgedLabel(answer.verdicts, name_hash(feedback.label), feedback.source, answer.times_ms[0])
-        if not self._may_count(label):
+        label = self._counted(feedback, answer.verdicts, answer.times_ms[0])
+        if label is None:
             return None
-        self._finish(answer, CorrectableEvent(label), is_waiting=is_waiting)
-        return label
-
-    def _correct(self, event: CorrectableEvent, feedback: Feedback) -> JudgedLabel | None:
-        """Judges an approved label in the place of the one before."""
-        name = name_hash(feedback.label)
-        if name == event.label.name:
-            self.counts["label_repeated"] += 1
-            return None
-        before = replace(event.label, corrected=None)  # so that corrections of corrections do not pile up
-        event.label = JudgedLabel(before.verdicts, name, feedback.source, before.answer_ms, corrected=before)
-        self.counts["corrected"] += 1
-        return event.label
-
-    def _may_count(self, label: JudgedLabel) -> bool:
-        """Whether the label counts, which is decided before it is compared with any verdict."""
-        excess = self.excess(label.source, label.answer_ms)
-        self.counts[f"label_{excess}" if excess else "judged"] += 1
-        return not excess
-
-    def _remember(self, alias: bytes, event: CorrectableEvent) -> None:
-        """Remembers for good that an event was judged, and for a while how."""
-        self._judged.add(alias)
-        self._correctable[alias] = event
-        if len(self._correctable) > MAX_CORRECTABLE:
-            self._correctable.popitem(last=False)
-
-    def _finish(self, answer: WaitingAnswer, event: CorrectableEvent, *, is_waiting: bool) -> None:
-        for alias in aliases_of(answer):
-            self._remember(alias, event)
+        self.judged.add(aliases_of(answer), label)
         if is_waiting:
             self._forget(answer)
+        return label
+
+    def _correct(self, event: JudgedEvent, feedback: Feedback) -> JudgedLabel | None:
+        """Judges an approved label in the place of the one before."""
+        before = event.label
+        name = name_hash(feedback.label)
+        if name == before.name:
+            self.counts["label_repeated"] += 1
+            return None
+        number = self.judged.number()
+        label = replace(before, name=name, source=feedback.source, number=number, corrected=before)
+        self.judged.correct(event, label)
+        self.counts["corrected"] += 1
+        return label
+
+    def _counted(self, feedback: Feedback, verdicts: Verdicts, answer_ms: int) -> JudgedLabel | None:
+        """Returns the label where it counts, which is decided before it is compared with any verdict."""
+        excess = self.excess(feedback.source, answer_ms)
+        self.counts[f"label_{excess}" if excess else "judged"] += 1
+        if excess:
+            return None
+        return JudgedLabel(
+            verdicts=verdicts,
+            name=name_hash(feedback.label),
+            source=feedback.source,
+            answer_ms=answer_ms,
+            number=self.judged.number(),
+        )
 
     def _thin(self) -> None:
         """Drops waiting answers, until a share of the window is free."""
@@ -230,7 +185,7 @@ class LabelJoin:
         """Samples the newest 2 x `num_dense` answers in full, the 2 x before by half, the 4 x before by a quarter,
         ..."""
         octaves = ((self._num_answers - answer.number) // num_dense).bit_length() - 1
-        return octaves < 1 or hash_of(encoded_key(answer.key), self.seed) % (1 << octaves) == 0
+        return octaves < 1 or hash_of(encoded_key(answer.key), self.judged.seed) % (1 << octaves) == 0
 
     def _drop(self, answers: list[WaitingAnswer]) -> None:
         for answer in answers:

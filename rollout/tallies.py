@@ -17,65 +17,31 @@ stable ones since the reference was set, and the newest ones since the stable on
 that was at hand. If each of them is no better (or no worse) than the other side, given the past, so is the chain.
 
 An event is settled when it is older than the 90th percentile of the delay of recent labels. The record of all this is
-kept in the store with the offsets of the topics, so that a restart loses nothing but the counts of keys.
+kept in the store with the offsets of the topics, so that a restart loses nothing but the counts of keys. Each label has
+a number, and each count knows that of its first one: so it is known afterwards whether it has a label.
 
 Rejected: the labels themselves, which grow without end, and one pair for each version that was ever stable, which has
 too few labels to be decided on.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Final
 
 from rollout.arm_count import ArmCount
-from rollout.comparison import PairCount, PairCountState, PairWatch, PairWatchState, SourceGroups
+from rollout.comparison import Difference, PairCount, PairCountState, PairWatch, SourceGroups
 from rollout.exposure import Exposure
-from rollout.label_join import JudgedLabel
+from rollout.judged_events import JudgedLabel
 from rollout.paired_evidence import PairedEvidence
+from rollout.tallies_state import Frame, TalliesState
 from rollout.unpaired_rule import ArmEvidence
-from wire.records import CANDIDATE, STABLE, Answer, Record, RolloutPlan
+from wire.records import STABLE, Answer, RolloutPlan
 
 NUM_DELAYS: Final = 256
 """Last labels whose delays are known, and of which nine of ten tell when an event is settled."""
 
 MIN_DELAYS: Final = 20
 SETTLED_SHARE: Final = 0.9
-
-
-class Frame(Record, frozen=True, kw_only=True):
-    """The versions that are compared (0: none), and the candidate's share. After a wipe of the store `salt` differs."""
-
-    salt: str = ""
-    stable: int = 0
-    candidate: int = 0
-    reference: int = 0
-    previous: int = 0
-    share: float = 0.0
-
-    @classmethod
-    def of(cls, plan: RolloutPlan) -> "Frame":
-        arm = plan.arm(CANDIDATE)
-        names = ("salt", "stable", "candidate", "reference", "previous")
-        return cls(share=arm.share if arm else 0.0, **{name: getattr(plan, name) for name in names})
-
-
-class TalliesState(Record, frozen=True, kw_only=True):
-    """All tallies, and the offsets below which every record is in them."""
-
-    offsets: dict[str, int] = {}
-    frame: Frame = Frame()
-    sources: tuple[str, ...] = ()
-    candidate: PairCountState = PairCountState()
-    candidate_to_reference: PairCountState = PairCountState()
-    newest: PairCountState = PairCountState()
-    overtaking: PairCountState = PairCountState()
-    chain: PairCountState = PairCountState()
-    chain_watch: PairWatchState = PairWatchState()
-    stable_watch: PairWatchState = PairWatchState()
-    arms: ArmEvidence = ArmEvidence()
-    arms_since_ms: int = 0
-    first_newer: int = 0
-    first_of_chain: int = 0
-    num_answers: int = 0
 
 
 class Tallies:
@@ -97,10 +63,11 @@ class Tallies:
         self.chain = PairCount(state.chain)
         self.chain_watch = PairWatch(state.chain_watch)
         self.stable_watch = PairWatch(state.stable_watch)
-        self._arms = ArmCount(state.arms, state.arms_since_ms)
+        self._arms = ArmCount(state.arms)
         self._first_newer = state.first_newer  # of the versions that descend from the stable one; 0: there is none
         self._first_of_chain = state.first_of_chain  # lower ones were withdrawn, and their labels come late
         self._exposure = Exposure(num_answers=state.num_answers)
+        self._last_number = state.last_number
         self._delays: deque[int] = deque(maxlen=NUM_DELAYS)
 
     def follow(self, plan: RolloutPlan) -> None:
@@ -110,14 +77,14 @@ class Tallies:
         self.frame = after
         is_same_pair = (before.stable, before.candidate) == (after.stable, after.candidate)
         if not is_same_pair:
-            self._candidate = PairCount()
+            self._candidate = self._new_count()
         self._follow_newer(plan, before)
         if before.candidate != after.candidate:
-            self.overtaking = PairCount()
+            self.overtaking = self._new_count()
         if (before.candidate, before.reference) != (after.candidate, after.reference):
-            self._candidate_to_reference = PairCount()
+            self._candidate_to_reference = self._new_count()
         if before.reference != after.reference or before.stable > after.stable:
-            self.chain = PairCount()
+            self.chain = self._new_count()
             self.chain_watch = PairWatch()
         if before.stable > after.stable:
             self._first_of_chain = before.stable + 1
@@ -128,11 +95,15 @@ class Tallies:
         elif not self._exposure.since_revision:
             self._exposure = Exposure(plan.revision, self._exposure.num_answers)
 
+    def _new_count(self) -> PairCount:
+        """Returns a count for the labels from now on."""
+        return PairCount(PairCountState(since=self._last_number + 1))
+
     def _follow_newer(self, plan: RolloutPlan, before: Frame) -> None:
         """Forgets what is known about newer versions with the stable one, and those that were withdrawn with theirs."""
         newer = [arm.version for arm in plan.arms[1:]]
-        if before.stable != plan.stable or not newer:
-            self._newest = PairCount()
+        if before.stable != plan.stable or not newer or not self._first_newer:
+            self._newest = self._new_count()
             self._arms = ArmCount()
         if before.stable > plan.stable or not newer:
             self._first_newer = 0
@@ -152,57 +123,70 @@ class Tallies:
         A label that corrects another one takes its place. Only the watches, which depend on the order, keep both.
         """
         if label.corrected is not None:
-            label.corrected.take_out()
+            self._take_out(label.corrected)
         else:
             self._delays.append(max(0, now_ms - label.answer_ms))
+        self._last_number = label.number
+        for count, difference in self._counts_of(label):
+            count.add(difference)
+            if count is self.chain:
+                self.chain_watch.add(difference.value, group=difference.group)
+        for is_newer, is_right in self._arm_of(label):
+            self._arms.add(is_right, is_newer=is_newer, answer_ms=label.answer_ms, number=label.number)
+        rights = label.rights()
+        if self.frame.stable in rights and self.frame.previous in rights:
+            difference_to_previous = rights[self.frame.stable] - rights[self.frame.previous]
+            self.stable_watch.add(difference_to_previous, group=self._sources.group_of(label.source))
+
+    def _take_out(self, label: JudgedLabel) -> None:
+        """Takes a label out of the counts that it is in: those of its versions that had begun when it came."""
+        for count, difference in self._counts_of(label):
+            count.remove(difference)
+        for is_newer, is_right in self._arm_of(label):
+            self._arms.remove(is_right, is_newer=is_newer, answer_ms=label.answer_ms, number=label.number)
+
+    def _counts_of(self, label: JudgedLabel) -> Iterator[tuple[PairCount, Difference]]:
+        """Yields the counts of the pairs of which both versions named the event, with what the label says of them.
+
+        While a count goes on, these are the same for a label whenever it is asked.
+        """
         frame = self.frame
+        version = label.verdicts.version
         rights = label.rights()
-        group = self._sources.group_of(label.source)
         latest = max(rights, default=0)
-        self._count(self._candidate, label, frame.candidate, frame.stable)
-        self._count(self._candidate_to_reference, label, frame.candidate, frame.reference)
+        pairs = [
+            (self._candidate, frame.candidate, frame.stable),
+            (self._candidate_to_reference, frame.candidate, frame.reference),
+        ]
         if self._is_newer(latest):
-            self._count(self._newest, label, latest, frame.stable)
+            pairs.append((self._newest, latest, frame.stable))
         if 0 < frame.candidate < latest:
-            self._count(self.overtaking, label, latest, frame.candidate)
-        if frame.stable in rights and frame.previous in rights:
-            self.stable_watch.add(rights[frame.stable] - rights[frame.previous], group=group)
-        self._add_to_chain(label, rights, group)
-        self._add_to_arms(label, rights)
-
-    def _count(self, pair: PairCount, label: JudgedLabel, newer: int, older: int) -> bool:
-        """Counts the label for a pair where both versions named the event; returns whether they did."""
-        rights = label.rights()
-        if newer not in rights or older not in rights:
-            return False
+            pairs.append((self.overtaking, latest, frame.candidate))
+        if label.verdicts.arm == STABLE and version > frame.reference and version >= self._first_of_chain:
+            pairs.append((self.chain, version, frame.reference))
         group = self._sources.group_of(label.source)
-        difference = rights[newer] - rights[older]
-        label.note(pair.add(difference, name=label.name, group=group, answer_ms=label.answer_ms))
-        return True
+        for count, newer, older in pairs:
+            if newer in rights and older in rights:
+                value = rights[newer] - rights[older]
+                yield count, Difference(value, label.name, group, label.answer_ms, label.number)
 
-    def _add_to_chain(self, label: JudgedLabel, rights: dict[int, bool], group: int) -> None:
-        version = label.verdicts.version
-        reference = self.frame.reference
-        is_of_chain = label.verdicts.arm == STABLE and version > reference and version >= self._first_of_chain
-        if is_of_chain and self._count(self.chain, label, version, reference):
-            self.chain_watch.add(rights[version] - rights[reference], group=group)
+    def _arm_of(self, label: JudgedLabel) -> Iterator[tuple[bool, bool]]:
+        """Yields whether the arm that answered is a newer one with an encoder of its own, and whether it was right.
 
-    def _add_to_arms(self, label: JudgedLabel, rights: dict[int, bool]) -> None:
-        """Counts the label for the arm that answered, where newer versions have another encoder than the stable one."""
+        There is nothing for an arm that is not compared with another by its own answers.
+        """
         version = label.verdicts.version
-        if version not in rights:
-            return
-        if version == self.frame.stable:
-            label.note(self._arms.add_stable(rights[version], label.answer_ms))
-        elif self._is_newer(version) and self.frame.stable not in rights:
-            label.note(self._arms.add_newer(rights[version], label.answer_ms))
+        rights = label.rights()
+        is_newer = self._is_newer(version) and self.frame.stable not in rights
+        if version in rights and (is_newer or version == self.frame.stable):
+            yield is_newer, rights[version]
 
     def settle(self, now_ms: int) -> None:
-        """Counts the labels of events that are settled by now for rule C."""
+        """Counts the labels of events that are settled by now as such."""
         if len(self._delays) < MIN_DELAYS:
             return
         delay_ms = sorted(self._delays)[int(SETTLED_SHARE * len(self._delays))]
-        for count in (self._candidate, self._candidate_to_reference):
+        for count in (self._candidate, self._candidate_to_reference, self._newest, self.overtaking, self.chain):
             count.settle(now_ms - delay_ms)
 
     @property
@@ -231,9 +215,10 @@ class Tallies:
             is_exposed=is_exposed,
         )
 
-    def export(self, offsets: dict[str, int]) -> TalliesState:
+    def export(self, offsets: dict[str, int], *, seed: int = 0) -> TalliesState:
         return TalliesState(
             offsets=offsets,
+            seed=seed,
             frame=self.frame,
             sources=self._sources.export(),
             candidate=self._candidate.export(),
@@ -243,11 +228,11 @@ class Tallies:
             chain=self.chain.export(),
             chain_watch=self.chain_watch.export(),
             stable_watch=self.stable_watch.export(),
-            arms=self._arms.evidence,
-            arms_since_ms=self._arms.since_ms,
+            arms=self._arms.export(),
             first_newer=self._first_newer,
             first_of_chain=self._first_of_chain,
             num_answers=self._exposure.num_answers,
+            last_number=self._last_number,
         )
 
     def __str__(self) -> str:

@@ -50,12 +50,8 @@ class ArmTally:
         """Share of right answers, in [0, 1]; 0 without labels."""
         return self.correct / self.labels if self.labels else 0.0
 
-    def with_one(self, is_right: bool) -> "ArmTally":
-        """Returns the tally with one label more."""
-        return ArmTally(self.labels + 1, self.correct + is_right)
-
-    def __sub__(self, other: "ArmTally") -> "ArmTally":
-        return ArmTally(self.labels - other.labels, self.correct - other.correct)
+    def __add__(self, other: "ArmTally") -> "ArmTally":
+        return ArmTally(self.labels + other.labels, self.correct + other.correct)
 
     def __str__(self) -> str:
         return f"{self.correct}/{self.labels} ({self.accuracy:.1%})"

@@ -1,7 +1,8 @@
 """Answers, labels, and a join that counts what it judged."""
 
 from rollout.influence import Excess
-from rollout.label_join import JudgedLabel, LabelJoin
+from rollout.judged_events import JudgedEvents, JudgedLabel
+from rollout.label_join import LabelJoin
 from wire.records import STABLE, Answer, Feedback
 
 
@@ -38,14 +39,14 @@ def feedback(
 class Judged(LabelJoin):
     """A join that counts, by version, how many labels were judged and how many of them its answers had right."""
 
-    def judged(self, version: int = 1) -> tuple[int, int]:
+    def num_judged(self, version: int = 1) -> tuple[int, int]:
         labels = [label for label in self.found if label.verdicts.version == version]
         return len(labels), sum(label.rights()[version] for label in labels)
 
     def __init__(
         self, max_unlabelled: int = 10, *, seed: int = 0, excess: Excess = lambda source, answer_ms: ""
     ) -> None:
-        super().__init__(max_unlabelled, excess, seed=seed)
+        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), excess)
         self.found: list[JudgedLabel] = []
 
     def add(self, record: Answer | Feedback) -> None:

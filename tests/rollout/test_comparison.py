@@ -10,6 +10,7 @@ from rollout.comparison import (
     NUM_CLASS_GROUPS,
     NUM_GROUPS,
     NUM_NAMED,
+    Difference,
     PairCount,
     PairCountState,
     PairWatch,
@@ -37,10 +38,14 @@ def test_the_first_sources_have_groups_of_their_own_and_all_have_one() -> None:
     assert [again.group_of(name) for name in ("source-3", "later-7")] == [3, later[7]]
 
 
+def difference(value: int, *, name: int = 5, group: int = 0, answer_ms: int = 0, number: int = 1) -> Difference:
+    return Difference(value, name, group, answer_ms, number)
+
+
 def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None:
     count = PairCount()
-    for difference, answer_ms in ((1, 500), (0, 999), (-1, 1_000)):
-        count.add(difference, name=5, group=0, answer_ms=answer_ms)
+    for value, answer_ms in ((1, 500), (0, 999), (-1, 1_000)):
+        count.add(difference(value, answer_ms=answer_ms))
     assert count.comparison().labels == PairedTally(1, 1, 1)
     count.settle(before_ms=1_999)
     assert count.comparison().settled == PairedTally(1, 1, 0)
@@ -52,37 +57,47 @@ def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None
 @pytest.mark.parametrize("before_ms", [0, 5_000])
 def test_a_label_is_taken_out_of_all_that_it_was_counted_in(before_ms: int) -> None:
     count = PairCount()
-    count.add(1, name=5, group=0, answer_ms=500)
+    count.add(difference(1, answer_ms=500))
     before = count.export()
-    remove = count.add(-1, name=6, group=3, answer_ms=1_500)
+    wrong = difference(-1, name=6, group=3, answer_ms=1_500)
+    count.add(wrong)
     count.settle(before_ms)
-    remove()
+    count = PairCount(stored(count.export()))
+    count.remove(wrong)
     expected = PairCount(before)
     expected.settle(before_ms)
     assert count.export() == expected.export()
     assert len(count.comparison().sources) == 1, "a source without labels is none"
 
 
-def test_what_waits_to_be_settled_is_bounded() -> None:
+def test_a_label_from_before_the_count_began_is_not_taken_out() -> None:
+    count = PairCount(PairCountState(since=5))
+    count.remove(difference(1, number=4))
+    assert count.export() == PairCountState(since=5)
+
+
+def test_what_waits_to_be_settled_is_bounded_and_none_of_it_is_lost() -> None:
     count = PairCount()
-    for second in range(2 * MAX_WAITING):
-        count.add(1, name=5, group=0, answer_ms=1_000 * second)
+    labels = [difference(1, answer_ms=1_000 * second) for second in range(2 * MAX_WAITING)]
+    for label in labels:
+        count.add(label)
+    assert len(count.export().waiting) == MAX_WAITING
+    count.remove(labels[0])
     count.settle(before_ms=10**9)
-    assert count.comparison().settled.wins == MAX_WAITING
-    assert count.labels.wins == 2 * MAX_WAITING
+    assert count.comparison().settled == count.labels == PairedTally(wins=2 * MAX_WAITING - 1)
 
 
 def test_classes_are_counted_in_groups() -> None:
     count = PairCount()
     for name in (3, NUM_CLASS_GROUPS + 3, 4):
-        count.add(-1, name=name, group=0, answer_ms=0)
+        count.add(difference(-1, name=name))
     assert PairCount(stored(count.export())).class_groups == (PairedTally(losses=2), PairedTally(losses=1))
 
 
 def test_sources_are_told_apart() -> None:
     count = PairCount()
     for group in (4, 4, 9):
-        count.add(-1, name=5, group=group, answer_ms=0)
+        count.add(difference(-1, group=group))
     assert count.comparison().without_one_source == (PairedTally(losses=1), PairedTally(losses=2))
     assert PairCount(PairCountState(groups=((4, PairedTally(1, 2, 3)),))).comparison().without_one_source == (
         PairedTally(1, 2, 3),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from rollout.comparison import PairCount
 from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.judge import Judge
@@ -14,7 +15,7 @@ from tests.rollout.world import CONFIG, DEADLINE_S, World, leading
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.clock import now_ms
-from wire.records import NameChanges, ReplicaReport, VersionHealth
+from wire.records import Answer, Feedback, NameChanges, ReplicaReport, VersionHealth
 
 pytestmark = pytest.mark.live
 
@@ -150,16 +151,18 @@ def test_an_equal_candidate_is_promoted_after_its_ramp(world: World, bus: Bus) -
 
 def test_a_controller_that_starts_amid_a_ramp_goes_on_with_what_was_known(world: World, bus: Bus) -> None:
     alike = {"stable": True, "candidate": True}
-    with leading(world.store, bus):
+    config = replace(CONFIG, approval="by_hand")  # so that nothing ends the ramp before both have counted
+    with leading(world.store, bus, config=config):
         world.publish_stable()
         second = world.publish_candidate()
         world.answer_until(lambda plan: plan.arms[1].share == CONFIG.ramp[-1], right=alike)
-        eventually(lambda: world.evidence_labels() >= 50, within_s=DEADLINE_S)
-        time.sleep(1.2)  # the tallies are written once a second
-        known = world.evidence_labels()
+        eventually(lambda: world.saved().offsets == bus.end_offsets(Answer, Feedback), within_s=DEADLINE_S)
+        known = PairCount(world.saved().candidate).labels.labels
+    assert known >= 50
     world.answer(20, right=alike)
-    with leading(world.store, bus, holder="two"):
+    with leading(world.store, bus, holder="two", config=config):
         eventually(lambda: world.evidence_labels() == known + 20, within_s=DEADLINE_S)
+        Operator(world.store, name="test").approve(second, now_ms=now_ms())
         world.answer_until(lambda plan: plan.stable == second, right=alike)
     assert world.actions("ramped") == [(second, "ramped")]
 

@@ -9,9 +9,9 @@ import pytest
 from rollout.operator import Operator
 from rollout.plans import Grounds, add, follow
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
-from tests.rollout.world import answer_of, label_of
+from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import entry_of, lease_of, manifest_of
-from wire.records import CANDIDATE, NEWEST, STABLE, ReplicaReport, VersionHealth
+from wire.records import CANDIDATE, NEWEST, STABLE, Feedback, ReplicaReport, VersionHealth
 from wire.store import Store
 
 
@@ -204,3 +204,18 @@ def test_a_decider_that_starts_amid_a_ramp_goes_on_where_the_last_one_was(publis
     after.later_ms = 600_000
     after.label(30, EQUAL)
     assert after.plan.stable == 2
+
+
+def test_a_label_is_corrected_by_a_decider_that_started_after_it(published: Store) -> None:
+    before = Judging(published, replace(CONFIG, approval="by_hand"))
+    answer = answer_of("event", before.plan, BETTER[0])
+    wrong = msgspec.structs.replace(label_of(answer, source="desk", label="no"), event_source="shop")
+    before.add(wrong)
+    before.decider.save({"feedback.v1/0": 1})
+    after = Judging(published, replace(CONFIG, approval="by_hand"))
+    assert "0 won, 0 tied, 1 lost" in after.decider.state().evidence
+    after.add(wrong)
+    assert after.decider.state().counts == {"label_repeated": 1}
+    right = Feedback(event_id="event", label="yes", source="head", event_source="shop")
+    after.add(RECEIPTS.approved(right))
+    assert "1 won, 0 tied, 0 lost" in after.decider.state().evidence

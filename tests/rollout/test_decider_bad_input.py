@@ -4,7 +4,7 @@ import pytest
 
 from rollout.operator import Operator
 from rollout.plans import follow
-from rollout.tallies import TalliesState
+from rollout.tallies_state import TalliesState
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import answer_of, label_of
 from tests.stores import lease_of, manifest_of

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from rollout.due_step import DecisionInputs, due_step, objection
-from rollout.label_join import JudgedLabel
+from rollout.judged_events import JudgedLabel
 from rollout.tallies import Tallies
 from tests.rollout.judging import CONFIG
 from wire.receipts import Verdicts
@@ -34,7 +34,7 @@ def tallies_of(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) 
     tallies.follow(plan)
     verdicts = Verdicts(STABLE, plan.stable, tuple(names.items()))
     for _ in range(labels):
-        tallies.add_label(JudgedLabel(verdicts, RIGHT, "desk", 1_000), 1_000)
+        tallies.add_label(JudgedLabel(verdicts=verdicts, name=RIGHT, source="desk", answer_ms=1_000), 1_000)
     return tallies
 
 

@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from rollout.label_join import LabelJoin
 from tests.rollout.joined import Judged, answer, feedback
 from tests.stores import SIGNING_KEY
 from wire.receipts import Receipts, Verdicts, name_hash
@@ -21,14 +20,14 @@ def with_receipt(record: Answer) -> Answer:
 
 
 def test_a_label_with_a_receipt_judges_all_versions_without_the_answer() -> None:
-    join = LabelJoin(max_unlabelled=10)
+    join = Judged()
     label = join.add_label(feedback("a", receipt=with_receipt(answer("a", time_ms=77)).receipt))
     assert label is not None
     assert (label.rights(), label.answer_ms) == ({1: True, 2: False, 3: True}, 77)
 
 
 def test_a_label_without_a_receipt_takes_that_of_its_answer() -> None:
-    join = LabelJoin(max_unlabelled=10)
+    join = Judged()
     join.add_answer(with_receipt(answer("a")))
     label = join.add_label(feedback("a", "no"))
     assert label is not None and label.rights() == {1: False, 2: True, 3: False}
@@ -44,7 +43,7 @@ def test_an_event_is_judged_once_with_and_without_its_receipt(is_answer_first: b
     for record in records:
         join.add(record)
         join.add(record)
-    assert join.judged() == (1, 1)
+    assert join.num_judged() == (1, 1)
 
 
 def test_answers_of_one_event_that_was_asked_twice_have_receipts_of_their_own() -> None:
@@ -52,11 +51,11 @@ def test_answers_of_one_event_that_was_asked_twice_have_receipts_of_their_own() 
     join = Judged()
     for number in range(20):
         join.add(feedback("ping", event_source="http", receipt=with_receipt(answer("ping", time_ms=number)).receipt))
-    assert join.judged() == (20, 20)
+    assert join.num_judged() == (20, 20)
 
 
 def test_a_stand_in_is_judged_by_no_receipt() -> None:
-    join = LabelJoin(max_unlabelled=10)
+    join = Judged()
     given = with_receipt(answer("a", arm=STAND_IN, version=3))
     assert join.add_label(feedback("a", receipt=given.receipt)) is None
     assert join.counts["label_of_stand_in"] == 1

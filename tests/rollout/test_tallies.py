@@ -1,14 +1,19 @@
 """What labels and answers say about the versions of a plan."""
 
 from dataclasses import replace
+from itertools import count
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rollout.label_join import JudgedLabel
+from rollout.comparison import PairCount
+from rollout.judged_events import JudgedLabel
 from rollout.paired_evidence import PairedEvidence
 from rollout.statistics.paired import NO_LABELS, PairedTally
-from rollout.tallies import MIN_DELAYS, Tallies, TalliesState
+from rollout.tallies import MIN_DELAYS, Tallies
+from rollout.tallies_state import TalliesState
 from rollout.unpaired_rule import ArmEvidence, ArmTally
 from tests.rollout.test_exposure import answer
 from wire.receipts import Verdicts
@@ -30,9 +35,13 @@ RIGHT = 1
 WRONG = 0
 
 
+_numbers = count(1)
+
+
 def label(names: dict[int, int], *, arm: ArmName = STABLE, version: int = 4, answer_ms: int = 1_000) -> JudgedLabel:
-    """Returns a label; `names` says which versions were at hand, and which of them named it."""
-    return JudgedLabel(Verdicts(arm, version, tuple(names.items())), RIGHT, "desk", answer_ms)
+    """Returns the next label; `names` says which versions were at hand, and which of them named it."""
+    verdicts = Verdicts(arm, version, tuple(names.items()))
+    return JudgedLabel(verdicts=verdicts, name=RIGHT, source="desk", answer_ms=answer_ms, number=next(_numbers))
 
 
 @pytest.fixture
@@ -130,20 +139,46 @@ def test_it_goes_on_from_its_record(tallies: Tallies) -> None:
     assert (str(again), again.num_answers) == ("version 6 against 4: 1 won, 0 tied, 0 lost", 1)
 
 
-def test_a_label_that_is_corrected_is_as_if_the_right_one_had_come_first(tallies: Tallies) -> None:
+NAMES = {2: WRONG, 3: RIGHT, 4: WRONG, 6: RIGHT, 9: RIGHT}
+
+
+def restarted(tallies: Tallies) -> Tallies:
+    """Returns the tallies as a controller has them that starts now."""
+    again = Tallies(msgspec.json.decode(msgspec.json.encode(tallies.export({})), type=TalliesState))
+    again.follow(PLAN)
+    return again
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_label_that_is_corrected_is_as_if_the_right_one_had_come_first(tallies: Tallies, is_restarted: bool) -> None:
     corrected = Tallies()
     corrected.follow(PLAN)
-    names = {2: WRONG, 3: RIGHT, 4: WRONG, 6: RIGHT, 9: RIGHT}
-    wrong = replace(label(names), name=WRONG, source="bot")
+    wrong = replace(label(NAMES), name=WRONG, source="bot")
     for each in (tallies, corrected):
-        each.add_label(label(names), 1_000)
-    tallies.add_label(label(names), 1_000)
+        each.add_label(label(NAMES), 1_000)
+    tallies.add_label(label(NAMES), 1_000)
     corrected.add_label(wrong, 1_000)
-    assert corrected.evidence(stable_share=0.75, is_exposed=False) != evidence_of(tallies)
-    corrected.add_label(replace(label(names), corrected=wrong), 1_000)
+    assert evidence_of(corrected) != evidence_of(tallies)
+    if is_restarted:
+        corrected = restarted(corrected)
+    corrected.add_label(replace(label(NAMES), corrected=wrong), 1_000)
     assert evidence_of(corrected) == evidence_of(tallies)
     assert corrected.chain.labels == tallies.chain.labels
     assert corrected.newest == tallies.newest
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_label_of_an_own_encoder_is_corrected_too(tallies: Tallies, is_restarted: bool) -> None:
+    early = label({4: RIGHT})
+    newer = label({9: RIGHT}, arm=NEWEST, version=9)
+    stable = label({4: RIGHT})
+    for each in (early, newer, stable):
+        tallies.add_label(each, 1_000)
+    if is_restarted:
+        tallies = restarted(tallies)
+    for each in (early, newer, stable):
+        tallies.add_label(replace(each, name=2, number=next(_numbers), corrected=each), 1_000)
+    assert tallies.arms == ArmEvidence(ArmTally(2, 0), ArmTally(1, 0)), "the early one counts now"
 
 
 def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) -> None:
@@ -154,3 +189,35 @@ def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) 
     tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms))
     tallies.add_label(replace(label({4: WRONG, 6: RIGHT, 9: RIGHT}), name=WRONG, corrected=wrong), 1_000)
     assert evidence_of(tallies).stable.labels == PairedTally(losses=1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("lcpsr"), st.integers(0, 99)), max_size=40))
+def test_corrected_labels_leave_the_tallies_of_the_labels_that_count(steps: list[tuple[str, int]]) -> None:
+    """Labels, corrections, new plans, settled events and restarts in any order: no count is below zero at the end."""
+    tallies = Tallies()
+    tallies.follow(PLAN)
+    labels: list[JudgedLabel] = []
+    candidate = 6
+    for step, number in steps:
+        arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=candidate, share=0.125), PLAN.arms[2])
+        plan = msgspec.structs.replace(PLAN, revision=6, arms=arms)
+        if step == "l":
+            labels.append(label({2: WRONG, 4: number % 2, candidate: number % 3}, answer_ms=10 * number))
+            tallies.add_label(labels[-1], 1_000)
+        elif step == "c" and labels:
+            before = labels[number % len(labels)]
+            after = replace(before, name=1 - before.name, number=next(_numbers), corrected=before)
+            tallies.add_label(after, 1_000)
+            labels[number % len(labels)] = replace(after, corrected=None)
+        elif step == "p":
+            candidate = 6 + number % 3
+        elif step == "s":
+            tallies.settle(10 * number)
+        else:
+            tallies = Tallies(tallies.export({}))
+        tallies.follow(plan)
+    state = tallies.export({})
+    for pair in (state.candidate, state.candidate_to_reference, state.newest, state.chain):
+        for _, tally in (*pair.groups, *pair.classes, *pair.waiting, (0, pair.settled)):
+            assert min(tally.wins, tally.ties, tally.losses) >= 0, pair
+    assert PairCount(state.chain).labels.labels == len(labels)

@@ -16,6 +16,7 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
+from rollout.tallies_state import TalliesState
 from tests.stores import SIGNING_KEY, manifest_of
 from wire.bus import Bus, Publisher
 from wire.clock import now_ms
@@ -89,6 +90,10 @@ class World:
     def counts(self) -> dict[str, int]:
         report = self.store.reports.controller()
         return report.counts if report else {}
+
+    def saved(self) -> TalliesState:
+        """Returns the tallies that are in the store: those of nothing where there are none."""
+        return self.store.plans.read_evidence(TalliesState) or TalliesState()
 
     def evidence_labels(self) -> int:
         """Returns the number of labels for the candidate."""

@@ -12,6 +12,7 @@ Rejected: a lease for the writer as well (the revision already refuses the secon
 manifests before the script (a collection may come between).
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from wire.errors import NotFound, PlanMoved
@@ -40,6 +41,13 @@ decide(decisions, slot, decision, is_shared, oldest, max)
 notify('', notices, '', 0)
 return {{'ok'}}
 """
+
+_WRITE_EVIDENCE = """
+redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2])
+for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
+redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
+"""
+"""An event that is written twice, as after a lost reply, is the same event to who reads them."""
 
 
 class Plans:
@@ -81,14 +89,29 @@ class Plans:
         """Waits until the plan in force is on disk, where the server can tell."""
         self._server.sync()
 
-    def write_evidence(self, evidence: Record) -> None:
-        """Replaces what is known about the versions of the plan, signed."""
+    def write_evidence(self, evidence: Record, judged: Sequence[Record], *, max_judged: int) -> None:
+        """Replaces what is known about the versions of the plan, and adds the events that were `judged` since.
+
+        Both are signed, and written together. Of all such events the last `max_judged` are kept.
+        """
         body = signed.encode(evidence)
-        fields = ("body", body, "signature", signed.sign(body, self._signing_key))
-        self._server.ask("HSET", self._server.key(keys.EVIDENCE), *fields)
+        key = self._server.key
+        events = [signed.sealed(event, self._signing_key) for event in judged]
+        args = (body, signed.sign(body, self._signing_key), max_judged, *events)
+        self._server.run(_WRITE_EVIDENCE, [key(keys.EVIDENCE), key(keys.JUDGED)], args)
 
     def read_evidence(self, record_type: type[AnyRecord]) -> AnyRecord | None:
         """Returns the evidence that was written last; None where none was. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.EVIDENCE)
         body = signed.fetch(self._server, key, self._signing_key)
         return None if body is None else signed.decode(body, record_type, key)
+
+    def read_judged(self, record_type: type[AnyRecord]) -> list[AnyRecord]:
+        """Returns the events that were judged last, in their order. Raises BadSignature, UnknownFormat."""
+        key = self._server.key(keys.JUDGED)
+        items = self._server.ask("LRANGE", key, 0, -1)
+        return [signed.decode(signed.opened(item, self._signing_key, key), record_type, key) for item in items]
+
+    def forget_evidence(self) -> None:
+        """Removes the evidence, and the events that were judged: they cannot be read."""
+        self._server.ask("DEL", self._server.key(keys.EVIDENCE), self._server.key(keys.JUDGED))

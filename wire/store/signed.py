@@ -20,6 +20,9 @@ from wire.store.server import Server
 MAX_BODY_BYTES = 32 << 20
 """Largest record: the manifest of 100,000 tensors has about this size."""
 
+SIGNATURE_CHARS = 64
+"""HMAC-SHA256 in hexadecimal."""
+
 AnyStruct = TypeVar("AnyStruct", bound=msgspec.Struct)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -53,6 +56,21 @@ def fetch(server: Server, name: str, signing_key: bytes) -> bytes | None:
     if signature is None or not hmac.compare_digest(signature, sign(body, signing_key).encode()):
         raise BadSignature(f"{name} was not signed with our key, or was changed since")
     return bytes(body)
+
+
+def sealed(record: Record, signing_key: bytes) -> bytes:
+    """Returns the signature and the body of a record in one value, as for an entry of a list."""
+    body = encode(record)
+    return sign(body, signing_key).encode() + body
+
+
+def opened(value: bytes, signing_key: bytes, name: str) -> bytes:
+    """Returns the body of a sealed record. Raises BadSignature, with `name`, where we have not signed it."""
+    signature = value[:SIGNATURE_CHARS]
+    body = value[SIGNATURE_CHARS:]
+    if not hmac.compare_digest(signature, sign(body, signing_key).encode()):
+        raise BadSignature(f"{name} was not signed with our key, or was changed since")
+    return body
 
 
 def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:

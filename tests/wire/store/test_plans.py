@@ -152,3 +152,18 @@ def test_of_two_controllers_one_wins_each_revision(open_store: Open) -> None:
     for thread in threads:
         thread.join()
     assert won == list(range(1, 101))
+
+
+ARMS = [Arm(name="stable", version=version, share=0.5) for version in range(5)]
+
+
+def test_events_that_were_judged_are_kept_beside_the_evidence_up_to_a_bound(store: Store, raw: Any, key: Key) -> None:
+    store.plans.write_evidence(ARMS[0], ARMS[:3], max_judged=3)
+    store.plans.write_evidence(ARMS[1], ARMS[3:], max_judged=3)
+    assert store.plans.read_evidence(Arm) == ARMS[1]
+    assert store.plans.read_judged(Arm) == ARMS[2:]
+    raw.rpush(key("judged"), b"0" * 64 + b"{}")
+    with pytest.raises(BadSignature, match="judged was not signed"):
+        store.plans.read_judged(Arm)
+    store.plans.forget_evidence()
+    assert (store.plans.read_evidence(Arm), store.plans.read_judged(Arm)) == (None, [])
