@@ -217,6 +217,7 @@ class Controller:
                 time_ms=self._now_ms(),
                 evidence=state.evidence,
                 waits_for=state.waits_for,
+                label_rates=state.label_rates,
                 counts={**state.counts, **self._alarms.counts, **judge_alarms.counts},
                 alarms=(*self._alarms.now(), *judge_alarms.now()),
             )

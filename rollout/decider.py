@@ -23,12 +23,14 @@ from rollout.due_step import DecisionInputs, Step, due_step, objection
 from rollout.influence import limits
 from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents
 from rollout.label_join import LabelJoin
+from rollout.paired_rule import OPERATIONAL_THRESHOLD
 from rollout.plans import PlanChange
+from rollout.statistics.sample_ratio import log_e_mismatch
 from rollout.tallies import Tallies
 from rollout.tallies_state import Frame, TalliesState
 from wire.config import TrustConfig
 from wire.errors import BadSignature, UnknownFormat
-from wire.records import Answer, Feedback, ReplicaReport, RolloutPlan, VersionHealth
+from wire.records import Answer, Feedback, LabelRate, ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store
 
 log = structlog.get_logger("rollout")
@@ -45,6 +47,7 @@ class RolloutState:
     waits_for: str = ""
     objection: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    label_rates: tuple[LabelRate, ...] = ()
 
 
 class Decider:
@@ -143,6 +146,7 @@ class Decider:
         if plan is None or plan.pinned:
             return False
         self._tallies.settle(self._now_ms())
+        self._compare_label_rates(plan)
         step, self._waits_for = due_step(
             DecisionInputs(
                 plan=plan,
@@ -164,7 +168,20 @@ class Decider:
         return True
 
     def state(self) -> RolloutState:
-        return RolloutState(str(self._tallies), self._waits_for, objection(self._tallies), dict(self._join.counts))
+        tallies = self._tallies
+        return RolloutState(
+            str(tallies), self._waits_for, objection(tallies), dict(self._join.counts), tallies.label_rates
+        )
+
+    def _compare_label_rates(self, plan: RolloutPlan) -> None:
+        """Raises an alarm where labels come for other shares of the arms' keys than the plan gives them."""
+        labelled = self._tallies.labelled(plan.arms[0].share)
+        if log_e_mismatch(labelled.keys, labelled.shares) < OPERATIONAL_THRESHOLD:
+            self.alarms.clear("label_rates")
+            return
+        stable, candidate = labelled.keys
+        found = f"{candidate} of the candidate's entities, {stable} of the stable version's"
+        self.alarms.raise_("label_rates", f"whether a label comes depends on the arm that answers: {found}")
 
     def _has_other_encoder(self, version: int, reference: int) -> bool:
         """Whether later versions, which have the encoder of `version`, cannot be compared with the reference.

@@ -127,7 +127,7 @@ class LabelJoin:
         if verdicts.arm == STAND_IN:
             self.counts["label_of_stand_in"] += 1
             return None
-        label = self._counted(feedback, verdicts, time_of(feedback.receipt))
+        label = self._counted(feedback, verdicts, time_of(feedback.receipt), feedback.answered_entity)
         if label is None:
             return None
         own = {alias, lookup_alias(feedback)}  # by its receipt, and by its source where the label names that
@@ -137,7 +137,7 @@ class LabelJoin:
         return label
 
     def _judge(self, answer: WaitingAnswer, feedback: Feedback, *, is_waiting: bool) -> JudgedLabel | None:
-        label = self._counted(feedback, answer.verdicts, answer.times_ms[0])
+        label = self._counted(feedback, answer.verdicts, answer.times_ms[0], answer.entity)
         if label is None:
             return None
         self.judged.add(aliases_of(answer), label)
@@ -158,7 +158,7 @@ class LabelJoin:
         self.counts["corrected"] += 1
         return label
 
-    def _counted(self, feedback: Feedback, verdicts: Verdicts, answer_ms: int) -> JudgedLabel | None:
+    def _counted(self, feedback: Feedback, verdicts: Verdicts, answer_ms: int, entity: str) -> JudgedLabel | None:
         """Returns the label where it counts, which is decided before it is compared with any verdict."""
         excess = self.excess(feedback.source, answer_ms)
         self.counts[f"label_{excess}" if excess else "judged"] += 1
@@ -170,6 +170,7 @@ class LabelJoin:
             source=feedback.source,
             answer_ms=answer_ms,
             number=self.judged.number(),
+            entity=hash_of(entity.encode(), self.judged.seed),
         )
 
     def _thin(self) -> None:

@@ -32,10 +32,10 @@ from rollout.arm_count import ArmCount
 from rollout.comparison import Difference, PairCount, PairCountState, PairWatch, SourceGroups
 from rollout.exposure import Exposure
 from rollout.judged_events import JudgedLabel
-from rollout.paired_evidence import PairedEvidence
+from rollout.paired_evidence import PairedEvidence, Traffic
 from rollout.tallies_state import Frame, TalliesState
 from rollout.unpaired_rule import ArmEvidence
-from wire.records import STABLE, Answer, RolloutPlan
+from wire.records import STABLE, Answer, LabelRate, RolloutPlan
 
 NUM_DELAYS: Final = 256
 """Last labels whose delays are known, and of which nine of ten tell when an event is settled."""
@@ -91,9 +91,9 @@ class Tallies:
         if (before.stable, before.previous) != (after.stable, after.previous):
             self.stable_watch = PairWatch()
         if not is_same_pair or before.share != after.share:
-            self._exposure = Exposure(plan.revision)
+            self._exposure = Exposure(plan)
         elif not self._exposure.since_revision:
-            self._exposure = Exposure(plan.revision, self._exposure.num_answers)
+            self._exposure = Exposure(plan, self._exposure.num_answers)
 
     def _new_count(self) -> PairCount:
         """Returns a count for the labels from now on."""
@@ -114,8 +114,7 @@ class Tallies:
 
     def add_answer(self, answer: Answer) -> None:
         """Counts the answer for its arm under the shares of now."""
-        if self.frame.candidate:
-            self._exposure.add(answer)
+        self._exposure.add(answer)
 
     def add_label(self, label: JudgedLabel, now_ms: int) -> None:
         """Counts the label for every pair of which both versions named the event.
@@ -126,6 +125,7 @@ class Tallies:
             self._take_out(label.corrected)
         else:
             self._delays.append(max(0, now_ms - label.answer_ms))
+            self._exposure.add_label(label)
         self._last_number = label.number
         for count, difference in self._counts_of(label):
             count.add(difference)
@@ -203,6 +203,17 @@ class Tallies:
     def num_answers(self) -> int:
         """The answers of the candidate at its present share."""
         return self._exposure.num_answers
+
+    @property
+    def label_rates(self) -> tuple[LabelRate, ...]:
+        """The labels that came for the answers of each arm at its present share."""
+        return self._exposure.label_rates()
+
+    def labelled(self, stable_share: float) -> Traffic:
+        """Returns how the keys with labels are split over stable version and candidate, where there is one."""
+        if not self.frame.candidate:
+            return Traffic()
+        return self._exposure.labelled(stable_share=stable_share, candidate_share=self.frame.share)
 
     def evidence(self, *, stable_share: float, is_exposed: bool) -> PairedEvidence:
         """Returns what is known about the candidate."""

@@ -63,6 +63,9 @@ def _controller_lines(controller: "ControllerReport") -> Iterator[str]:
     yield f"evidence: {controller.evidence or 'none'}"
     if controller.waits_for:
         yield f"not decided: {controller.waits_for}"
+    if controller.label_rates:
+        rates = [f"{rate.arm} {rate.labels} of {rate.answers} answers" for rate in controller.label_rates]
+        yield f"labels: {', '.join(rates)}, at the shares of now"
     for alarm in controller.alarms:
         yield f"ALARM: {alarm}"
 

@@ -1,7 +1,10 @@
 """Labels that are wrong on purpose, flood, are forged or come too late move nothing; nor does a tampered record."""
 
+from dataclasses import replace
+
 import pytest
 
+from rollout.exposure import FOLLOWED_MS
 from rollout.operator import Operator
 from rollout.plans import follow
 from rollout.tallies_state import TalliesState
@@ -85,3 +88,16 @@ def test_what_an_operator_changed_meanwhile_is_not_decided_on(published: Store) 
     Operator(published, name="test").pin(2, now_ms=1)
     assert not judging.decider.decide()
     assert (judging.plan.stable, judging.plan.pinned) == (2, True)
+
+
+@pytest.mark.parametrize("is_biased", [False, True])
+def test_labels_that_depend_on_the_arm_that_answered_are_an_alarm(published: Store, is_biased: bool) -> None:
+    """Who labels wrong answers alone says of each version only where it was shown and wrong."""
+    judging = Judging(published, replace(CONFIG, approval="by_hand"))
+    judging.later_ms = FOLLOWED_MS
+    for number in range(300):
+        answer = answer_of(f"event-{number}", judging.plan, EQUAL[0], time_ms=now_ms() + 2 * FOLLOWED_MS)
+        if answer.arm == STABLE or not is_biased:
+            judging.add(label_of(answer, source="desk"))
+    alarms = judging.decider.alarms.now()
+    assert ["depends on the arm" in alarm for alarm in alarms] == [True] * is_biased

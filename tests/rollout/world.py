@@ -140,7 +140,14 @@ class World:
         return [(decision.version, decision.action) for decision in decisions if decision.action in wanted]
 
 
-def answer_of(event_id: str, plan: RolloutPlan, named: Mapping[int, bool], *, has_own_encoder: bool = False) -> Answer:
+def answer_of(
+    event_id: str,
+    plan: RolloutPlan,
+    named: Mapping[int, bool],
+    *,
+    has_own_encoder: bool = False,
+    time_ms: int | None = None,
+) -> Answer:
     """Returns an answer under `plan`; `named` says of each version at hand, in rising order, whether it is right.
 
     `has_own_encoder` says that the version that answers shares its encoder with no other.
@@ -148,7 +155,7 @@ def answer_of(event_id: str, plan: RolloutPlan, named: Mapping[int, bool], *, ha
     arm = arm_for(event_id, plan)
     judged = {arm.version: named[arm.version]} if has_own_encoder else named
     names = tuple((version, name_hash("yes" if is_right else "no")) for version, is_right in judged.items())
-    moment_ms = now_ms()
+    moment_ms = now_ms() if time_ms is None else time_ms
     verdicts = Verdicts(arm.name, arm.version, names)
     return Answer(
         event_id=event_id,

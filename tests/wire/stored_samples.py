@@ -10,6 +10,7 @@ from wire.records import (
     Erasure,
     Evaluation,
     HeadSolution,
+    LabelRate,
     LearnerReport,
     Lineage,
     NameChanges,
@@ -170,5 +171,9 @@ SAMPLES: dict[str, Record] = {
         counts={"judged": 250, "failed_collect": 1},
         alarms=("collect: BadSignature: ...",),
         waits_for="too close to call",
+        label_rates=(
+            LabelRate(arm="stable", answers=940, labels=230),
+            LabelRate(arm="candidate", answers=60, labels=20),
+        ),
     ),
 }

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from wire.records.record import Record
+from wire.records.record import ArmName, Record
 from wire.records.weights import Evaluation
 
 TOLERATED_SLOWDOWN: Final = 1.25
@@ -116,12 +116,20 @@ class LearnerReport(Record, frozen=True, kw_only=True):
         return sum(count for name, count in self.counts.items() if name.startswith("drift_"))
 
 
+class LabelRate(Record, frozen=True, kw_only=True):
+    """The answers that an arm gave at its present share, and the labels that counted for such answers."""
+
+    arm: ArmName
+    answers: int
+    labels: int
+
+
 class ControllerReport(Record, frozen=True, kw_only=True):
     """The state of the rollout. It expires in Redis a few seconds after the controller that leads has ended.
 
     `evidence` is what the labels say about the candidate, and `waits_for` what its decision waits for, in words.
     `counts` holds the outcomes of answers and labels by name, and failures by the step that failed (`failed_*`).
-    `alarms` are the current failures; an alarm ends when its step succeeds.
+    `alarms` are the current failures; an alarm ends when its step succeeds. `label_rates` has the arms that answered.
     """
 
     controller: str
@@ -130,3 +138,4 @@ class ControllerReport(Record, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     alarms: tuple[str, ...] = ()
     waits_for: str = ""
+    label_rates: tuple[LabelRate, ...] = ()

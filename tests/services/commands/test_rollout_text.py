@@ -2,7 +2,7 @@
 
 from rollout.operator import RolloutStatus
 from services.commands.rollout_text import NOTHING, decision_line, plan_line, status_lines
-from wire.records import CANDIDATE, STABLE, Arm, ControllerReport, Decision, RolloutPlan
+from wire.records import CANDIDATE, STABLE, Arm, ControllerReport, Decision, LabelRate, RolloutPlan
 
 PLAN = RolloutPlan(
     revision=4,
@@ -41,11 +41,17 @@ def test_the_status_says_what_is_missing() -> None:
 
 def test_the_status_says_what_the_decision_waits_for_and_what_goes_wrong() -> None:
     report = ControllerReport(
-        controller="c", time_ms=1, evidence="12 wins", waits_for="too close to call", alarms=("it burns",)
+        controller="c",
+        time_ms=1,
+        evidence="12 wins",
+        waits_for="too close to call",
+        alarms=("it burns",),
+        label_rates=(LabelRate(arm="stable", answers=9, labels=3), LabelRate(arm="newest", answers=2, labels=1)),
     )
-    assert list(status_lines(status(PLAN, report)))[2:5] == [
+    assert list(status_lines(status(PLAN, report)))[2:6] == [
         "evidence: 12 wins",
         "not decided: too close to call",
+        "labels: stable 3 of 9 answers, newest 1 of 2 answers, at the shares of now",
         "ALARM: it burns",
     ]
 

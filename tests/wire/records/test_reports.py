@@ -19,6 +19,13 @@ def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() 
     assert msgspec.json.decode(path.read_bytes(), type=ControllerReport).waits_for == ""
 
 
+def test_the_controllers_report_from_before_the_rates_of_labels_is_read() -> None:
+    old = msgspec.json.decode(
+        (GOLDEN / "controller_report.v1.before_label_rates.json").read_bytes(), type=ControllerReport
+    )
+    assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], label_rates=())
+
+
 def test_the_report_from_before_stand_ins_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
     assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=())
