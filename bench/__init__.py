@@ -6,7 +6,7 @@
     encoder.py, hardware_limit.py, kernels.py, precision.py      the encoder; its opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
-    learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py          the learner
+    learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner
     clinc_continual.py, label_to_live.py, first_answer.py, memory.py                     figures of the demo's run
     live.py       a service that learns while it answers, beside an instant oracle
     chaos/        kills and other faults under load      process.py, texts.py, options.py    helpers of all

@@ -1,7 +1,9 @@
 """Provides the texts that are measured on: CLINC150 where it is at hand, else the carried stream."""
 
+import math
 import os
-from itertools import chain
+import random
+from itertools import chain, islice, product
 from pathlib import Path
 
 from bench.row import Skip
@@ -47,3 +49,20 @@ def few_of_each(stream: Stream, number: int) -> TextStage:
             if counts[item.label] <= number:
                 train.append(item)
     return Stage("primer", tuple(train), tuple(train[:64]))
+
+
+def joined_pairs(stream: Stream, num_classes: int, *, per_class: int, seed: int = 0) -> list[StreamItem]:
+    """Returns texts of pairs of classes, each a class of its own: a text of the one joined with one of the other.
+
+    There are at most `per_class` texts of each pair, all different, and as many pairs as the stream has at most.
+    """
+    by_label: dict[str, list[str]] = {}
+    for item in chain.from_iterable(stage.train for stage in stream.stages):
+        by_label.setdefault(item.label, []).append(item.text)
+    names = sorted(by_label)[: math.ceil(math.sqrt(num_classes))]
+    rng = random.Random(seed)
+    items: list[StreamItem] = []
+    for one, other in islice(product(names, repeat=2), num_classes):
+        texts = {f"{rng.choice(by_label[one])}, {rng.choice(by_label[other])}" for _ in range(per_class)}
+        items += [StreamItem(text, f"{one} and {other}") for text in sorted(texts)]
+    return items

@@ -9,7 +9,7 @@ Everything that the learner measures after this (features, accuracy, parity, pro
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from learner.fast.head import rows_for
 from learner.known_vectors import KnownVectors
 from model.config import StrataConfig
 from model.head import OUT, PROJ, out_weight, proj_weight
@@ -71,8 +72,12 @@ def export_projection(config: StrataConfig, *, seed: int) -> StoredTensor:
 
 
 def export_head(config: StrataConfig, weights_CR: Tensor, *, temperature: float) -> StoredTensor:
-    """Returns the ridge weights, divided by the temperature and padded to the label capacity. Raises NonFinite."""
-    return export_tensor(out_weight(config, weights_CR / temperature, torch.zeros(len(weights_CR))))
+    """Returns the ridge weights, divided by the temperature. Raises NonFinite.
+
+    They have the rows of the tables of so many classes, up to the label capacity of `config`.
+    """
+    shape = replace(config, label_capacity=rows_for(len(weights_CR), config.label_capacity))
+    return export_tensor(out_weight(shape, weights_CR / temperature, torch.zeros(len(weights_CR))))
 
 
 class ServedEncoder:
@@ -116,8 +121,9 @@ class ServedEncoder:
         return self._encoder.encode_prefix(batch, layer), batch.layout
 
     def head(self, out: StoredTensor) -> QuantizedHead:
-        """Returns the head that maps these features to logits by the weights `out`."""
-        return QuantizedHead.from_tensors(self.config, {OUT: out.tensor}, self._features)
+        """Returns the head that maps these features to logits by the weights `out`; its config has their rows."""
+        shape = replace(self.config, label_capacity=out.tensor.shape[0])
+        return QuantizedHead.from_tensors(shape, {OUT: out.tensor}, self._features)
 
     def with_top(self, top: Mapping[str, StoredTensor]) -> "ServedEncoder":
         """Returns a new encoder: this one with the tensors of `top` in place of its own."""

@@ -216,7 +216,7 @@ class Knowledge:
         labelled = [self._to_labelled(sample) for sample in samples]
         sample_of = {each.event: sample for each, sample in zip(labelled, samples, strict=True)}
         if self.config.learn_names:
-            known = [label for label, num in self.fast_head.ridge.num_by_class.items() if num]
+            known = [each.label for each in labelled if self.fast_head.ridge.num_of(each.label)]
             labelled = with_names(labelled, known)
         self.fast_head.admit_all(sample.label for sample in labelled)
         z_BD, phi_BR = self.fast_head.encode(labelled)

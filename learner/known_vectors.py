@@ -24,16 +24,16 @@ MAX_CHARS: Final = 2_000
 
 
 class KnownVectors:
-    """Holds the last vectors, by text. The learner's thread adds and clears; any thread may look them up."""
+    """Holds the last vectors by `encoding`, by text. The learner's thread adds and clears; any may look them up."""
 
     def __init__(self, encoding: str, width: int) -> None:
-        self._encoding = encoding
+        self.encoding = encoding
         self._num_bytes = 4 * width
         self._z_by_text: dict[str, bytes] = {}
 
     def add(self, text: str, vector: TextVector) -> None:
         """Adds the vector of `text`, if it was made as ours are."""
-        is_ours = bool(self._encoding) and vector.encoding == self._encoding
+        is_ours = bool(self.encoding) and vector.encoding == self.encoding
         if not is_ours or len(vector.z) != self._num_bytes or len(text) > MAX_CHARS:
             return
         self._z_by_text[text] = vector.z

@@ -66,7 +66,7 @@ class Learner:
         self._receipts = receipts
         self._subjects = subjects
         self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
-        self.model_spec = self._base.model_spec
+        self.spec_of = self._base.spec_of  # the `model_spec` of a version, by the rows of its head
         self.counts: Counter[str] = Counter()
         self.knowledge = empty_knowledge(config, self._base, self.counts)
         self.schedule = Schedule(config, self.counts)
@@ -97,7 +97,7 @@ class Learner:
         take_vectors(kept, self.fast_head.served.known, self._receipts)
         samples = self.join.match(kept)
         self.prequential.add(samples)
-        self.drift.add_answers(samples, self.fast_head.ridge.classes)
+        self.drift.add_answers(samples, self.fast_head.ridge.rows.by_label)
         self.knowledge.learn_many(samples, self.drift)
         self.offsets = dict(offsets)
         self.logs = dict(logs) if logs else {}

@@ -2,6 +2,17 @@
 
 import time
 from collections.abc import Callable
+from typing import Final, NamedTuple
+
+
+class Clocks(NamedTuple):
+    """The clocks of a thread, in seconds: `elapsed_s` goes on while it waits, `processor_s` while it computes alone."""
+
+    elapsed_s: Callable[[], float] = time.monotonic
+    processor_s: Callable[[], float] = time.thread_time
+
+
+CLOCKS: Final = Clocks()
 
 
 class Stopwatch:

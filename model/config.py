@@ -47,7 +47,7 @@ class StrataConfig:
     """Random features between embedding and classes."""
 
     label_capacity: int = 256
-    """Rows of the head: as many classes can be learned without a change of shape."""
+    """Rows of the head: as many classes can be learnt without a change of shape. A version has as many as it needs."""
 
     def __post_init__(self) -> None:
         if (self.schema, self.family) != (1, "strata"):
@@ -60,6 +60,11 @@ class StrataConfig:
             raise WrongConfig(f"norm_eps is {self.norm_eps!r}; expected a number between 0 and 1")
         if self.d_model % self.n_heads:
             raise WrongConfig(f"d_model is {self.d_model}; expected a multiple of n_heads = {self.n_heads}")
+
+    @property
+    def without_labels(self) -> "StrataConfig":
+        """The shape of everything but the rows of the head: equal for versions that can share all else."""
+        return dataclasses.replace(self, label_capacity=1)
 
     def canonical_json(self) -> str:
         """Returns the JSON of all fields, sorted, without spaces: the same text for equal configs."""

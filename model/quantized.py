@@ -65,6 +65,10 @@ class QuantizedEncoder:
         name = f"{encoder_key(digests)} {max_tokens} {arithmetic}"
         return hashlib.sha256(name.encode()).hexdigest()[:32] if arithmetic else ""
 
+    def has_shape_of(self, other: "QuantizedEncoder") -> bool:
+        """Whether both are of the same shape; how many labels their configs leave room for does not count."""
+        return self.config.without_labels == other.config.without_labels
+
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
         """Returns x_TD at the input of block `layer` in INT8, in the layout's order, for `Strata.forward_from`.
 
@@ -125,7 +129,7 @@ class QuantizedModel:
     """One version of the weights, ready to answer: an encoder, a head, and the names of the head's rows."""
 
     def __init__(self, encoder: QuantizedEncoder, head: QuantizedHead, labels: Sequence[str]) -> None:
-        if encoder.config != head.config:
+        if encoder.config.without_labels != head.config.without_labels:
             raise WrongShape("encoder and head have different configs")
         if len(labels) > head.config.label_capacity or len(set(labels)) != len(labels):
             raise WrongShape(f"{len(labels)} labels; expected at most {head.config.label_capacity}, all different")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from learner.config import ReplayPolicy
-from learner.memory.replay import Replay, draw
+from learner.memory.policies import draw
+from learner.memory.replay import Replay
 
 NO_BOUND = 1 << 62
 """The bound in bytes is off: all rows have one size, so their number bounds them."""

@@ -42,6 +42,11 @@ class BaseSolution:
     factor_RR: Tensor
     weights_CR: Tensor
 
+    @property
+    def num_rows(self) -> int:
+        """The number of classes that there is room for."""
+        return len(self.weights_CR)
+
     def inverse_times(self, phi_BR: Tensor) -> Tensor:
         """Returns A0^-1 phi for each row phi: two triangular solves, 2 R^2 operations a row.
 

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from learner.export import ServedEncoder
+from learner.fast.directions import Directions
+from learner.fast.head import grown
 from learner.fast.prototype import blend, decoder_of
 from learner.fast.recent_labels import RecentLabels
 from learner.fast.ridge import RidgeHead, RidgeSums, on_grid
@@ -60,8 +62,10 @@ class FastHead:
         self.ridge = RidgeHead(config.head_features, config.label_capacity, penalty=penalty)
         self._penalty = penalty
         self.log = RowLog()
-        self.z_sums_CD = torch.zeros(config.label_capacity, config.d_model, dtype=torch.float64)
-        self.recent = RecentLabels(config.label_capacity, config.d_model, num_recent)
+        self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
+        self.recent = RecentLabels(0, config.d_model, num_recent)
+        self._means = Directions(config.d_model, self._mean_directions)
+        self._grow()
 
     def learn_many(self, samples: Sequence[Labelled]) -> None:
         """Learns samples whose labels were admitted."""
@@ -80,16 +84,17 @@ class FastHead:
         self.ridge.learn_many(phi_BR, labels)
         self.log.add(phi_BR, labels)
         self.z_sums_CD.index_add_(0, rows_B, on_grid(z_BD, Z_GRID))
+        self._means.touch(rows_B.tolist())
         self.recent.add(z_BD, rows_B, [sample.time_ms for sample in samples])
 
     def nearest(self, z_BD: Tensor) -> Nearest:
         """Names texts by their nearest class means. There is a class."""
         classes = self.ridge.classes
-        cosines_BC = z_BD @ self.means(classes).T
+        cosines_BC = z_BD @ self._means.first(len(classes)).T
         newest_BC = z_BD @ self.recent.means(len(classes)).T
         by_all = [classes[row] for row in cosines_BC.argmax(dim=1).tolist()]
         by_newest = [classes[row] for row in newest_BC.argmax(dim=1).tolist()]
-        return Nearest(by_all, by_newest if self.recent.num_recent else by_all, 1 - cosines_BC.amax(dim=1))
+        return Nearest(by_all, by_newest if self.recent.num_held else by_all, 1 - cosines_BC.amax(dim=1))
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
         """Learns many samples in batches, and calls `after_unit` after each batch, as this takes seconds."""
@@ -108,6 +113,7 @@ class FastHead:
         self.ridge.unlearn_many(phi_BR, labels)
         self.log.end()
         self.z_sums_CD.index_add_(0, rows_B, -on_grid(z_BD, Z_GRID))
+        self._means.touch(rows_B.tolist())
         self.recent.remove(z_BD, rows_B)
 
     def restart(self, label: str, since_ms: int, held: Sequence[Labelled]) -> None:
@@ -125,13 +131,15 @@ class FastHead:
         z_ND = torch.cat([held_ND, newest_ND[~is_held_N]])
         self.ridge.restart(label, self.served.features(z_ND))
         self.z_sums_CD[row] = on_grid(z_ND, Z_GRID).sum(dim=0)
+        self._means.touch([row])
         self.log.end()
 
     def add_sums(self, sums: RidgeSums, z_sums_CD: Tensor) -> None:
         """Adds sums of samples that were not learnt here, rounded to the grids."""
         self.ridge.add_sums(sums)
         self.log.end()
-        self.z_sums_CD += on_grid(z_sums_CD, Z_GRID)
+        self.z_sums_CD[: len(z_sums_CD)] += on_grid(z_sums_CD, Z_GRID)
+        self._means.touch(range(len(z_sums_CD)))
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Removes all of a class, which is `samples`, and gives its row to another class."""
@@ -158,13 +166,13 @@ class FastHead:
         """
         scales_C = self.ridge.scales_C
         counts_C = self.ridge.counts_C.clone()
-        means_CD = self.means(self.ridge.classes)
+        means_CD = self._means.first(len(counts_C)).clone()
         decoder_RD = decoder_of(self.served.tensors[PROJ])
         return lambda solution_CR: blend(solution_CR, means_CD, counts_C, scales_C, decoder_RD) * scales_C[:, None]
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """Returns the mean direction of each class, z_CD of unit length."""
-        return torch.nn.functional.normalize(self.z_sums_CD[self.ridge.rows_of(labels)], dim=1).float()
+        return self._means.first(len(self.ridge.classes))[self.ridge.rows_of(labels)]
 
     def successor(self, served: ServedEncoder) -> "FastHead":
         """Returns an empty fast head for the next encoder, with the same rows for the same classes."""
@@ -180,6 +188,8 @@ class FastHead:
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
         copied.recent = self.recent.copy()
+        copied._means = Directions(self.served.config.d_model, copied._mean_directions)
+        copied._means.touch(range(len(self.ridge.classes)))
         return copied
 
     def with_order(self, classes: Sequence[str]) -> "FastHead":
@@ -195,6 +205,7 @@ class FastHead:
         """Gives every label a row, in this order."""
         for label in labels:
             self.ridge.admit(label)
+        self._grow()
 
     def export(self) -> dict[str, Tensor]:
         """Returns the sums by name. The caller stores the classes beside them."""
@@ -205,6 +216,15 @@ class FastHead:
         """Becomes the fast head whose sums and classes were exported."""
         self.ridge.restore(sums, classes)
         self.log.end()
-        self.z_sums_CD.zero_()
-        self.z_sums_CD[: len(classes)] = sums["z"]
+        self.z_sums_CD = sums["z"].clone()
+        self._grow()
+        self._means.touch(range(len(self.z_sums_CD)))
         self.recent.restore(sums)
+
+    def _grow(self) -> None:
+        num_rows = self.ridge.rows.num_in_tables
+        self.z_sums_CD = grown(self.z_sums_CD, num_rows)
+        self.recent.grow(num_rows)
+
+    def _mean_directions(self, rows_N: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(self.z_sums_CD[rows_N], dim=1).float()

@@ -1,13 +1,22 @@
-"""The interface of all heads, and the rows of their classes.
+"""The interface of all heads, the rows of their classes, and the tables that have a value for each row.
+
+    class --admit--> row --rows_for--> tables grow with the classes that are known, up to the capacity
+
+Rejected: tables of the capacity (a head for 10,000 classes would take half a gigabyte before the first label), and
+tables of exactly the known classes (each new class would copy them, and change the shape of the stored head).
 
 Shapes: B samples, D or R features, C classes in the order in which they came.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
+
+FIRST_ROWS: Final = 256
+"""The number of rows of a table that has few classes."""
 
 
 class Head(Protocol):
@@ -33,6 +42,7 @@ class ClassRows:
     def __init__(self, capacity: int, labels: Sequence[str] = ()) -> None:
         self._capacity = capacity
         self._rows = {label: row for row, label in enumerate(labels)}
+        self._labels = tuple(self._rows)
 
     def admit(self, label: str) -> bool:
         if label not in self._rows and len(self._rows) < self._capacity:
@@ -42,14 +52,48 @@ class ClassRows:
     def replace(self, old: str, new: str) -> None:
         """Gives the row of `old` to `new`, which has none."""
         self._rows = {new if label == old else label: row for label, row in self._rows.items()}
+        self._labels = tuple(self._rows)
 
     def of(self, labels: Sequence[str]) -> Tensor:
         """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
 
     @property
+    def by_label(self) -> Mapping[str, int]:
+        """The row of each label."""
+        return MappingProxyType(self._rows)
+
+    @property
     def labels(self) -> tuple[str, ...]:
-        return tuple(self._rows)
+        """The labels in the order of their rows: one and the same tuple until a label comes or goes."""
+        if len(self._labels) != len(self._rows):
+            self._labels = tuple(self._rows)
+        return self._labels
+
+    @property
+    def num_in_tables(self) -> int:
+        """The number of rows that the tables of these classes have."""
+        return rows_for(len(self._rows), self._capacity)
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def rows_for(num_classes: int, capacity: int) -> int:
+    """Returns how many rows the tables of so many classes have: a quarter more at most, so that they seldom grow.
+
+    >>> rows_for(3, 16_384), rows_for(257, 16_384), rows_for(10_000, 16_384), rows_for(3, 8)
+    (256, 320, 10240, 8)
+    """
+    num_rows = max(num_classes, FIRST_ROWS)
+    step = 1 << max((num_rows - 1).bit_length() - 3, 0)
+    return min(-(-num_rows // step) * step, capacity)
+
+
+def grown(table: Tensor, num_rows: int, *, fill: int = 0) -> Tensor:
+    """Returns `table` with at least `num_rows` rows; the new ones hold `fill`."""
+    if num_rows <= len(table):
+        return table
+    larger = table.new_full((num_rows, *table.shape[1:]), fill)
+    larger[: len(table)] = table
+    return larger

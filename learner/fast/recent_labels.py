@@ -2,6 +2,8 @@
 
     z of a label, time of its event --add--> the last few of each class --means--> class means of late
 
+With many classes each has fewer labels, so that all of them have MAX_VECTORS at most.
+
 A class holds the labels of its newest events, by the time of the event and not of the label's arrival, the newest
 first. So what is held depends on which labels were learnt and not on their order, as long as none is taken out.
 
@@ -17,6 +19,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from learner.fast.directions import Directions
+from learner.fast.head import grown
+
 MAX_VECTORS: Final = 16_384
 """The most vectors of all classes: 25 MB at a width of 384. With many classes, each has fewer."""
 
@@ -28,12 +33,30 @@ EMPTY: Final = -1
 
 
 class RecentLabels:
-    """Holds the last `num_recent` labels of each of `capacity` classes, fewer where MAX_VECTORS bounds them."""
+    """Holds the last `num_recent` labels of each of `num_rows` classes, fewer where MAX_VECTORS bounds them."""
 
-    def __init__(self, capacity: int, width: int, num_recent: int) -> None:
-        self.num_recent = min(num_recent, MAX_VECTORS // capacity)
-        self._z_CKD = torch.zeros(capacity, self.num_recent, width)
-        self._times_CK = torch.full((capacity, self.num_recent), EMPTY, dtype=torch.int64)
+    def __init__(self, num_rows: int, width: int, num_recent: int) -> None:
+        self.num_recent = num_recent
+        num_held = _num_held(num_recent, num_rows)
+        self._z_CKD = torch.zeros(num_rows, num_held, width)
+        self._times_CK = torch.full((num_rows, num_held), EMPTY, dtype=torch.int64)
+        self._means = Directions(width, self._mean_directions)
+
+    @property
+    def num_held(self) -> int:
+        """The number of labels that are held of each class."""
+        return self._z_CKD.shape[1]
+
+    def grow(self, num_rows: int) -> None:
+        """Makes room for so many classes; of each, fewer labels may be held from then on."""
+        if num_rows <= len(self._z_CKD):
+            return
+        num_before = self.num_held
+        num_held = _num_held(self.num_recent, num_rows)
+        self._z_CKD = grown(self._z_CKD[:, :num_held], num_rows)
+        self._times_CK = grown(self._times_CK[:, :num_held], num_rows, fill=EMPTY)
+        if num_held != num_before:
+            self._means.touch(range(num_rows))
 
     def add(self, z_BD: Tensor, rows_B: Tensor, times_ms: Sequence[int]) -> None:
         """Adds labels; the one with the oldest event of its class goes. Of equal times, the vector decides."""
@@ -42,7 +65,8 @@ class RecentLabels:
             times_K = self._times_CK[row]
             keys = zip(times_K.tolist(), z_KD[:, 0].tolist(), strict=True)
             place = sum(key > (time_ms, float(z_D[0])) for key in keys)
-            if place < self.num_recent:
+            self._means.touch([row])
+            if place < self.num_held:
                 z_KD[place + 1 :] = z_KD[place:-1].clone()
                 times_K[place + 1 :] = times_K[place:-1].clone()
                 z_KD[place] = z_D
@@ -61,8 +85,7 @@ class RecentLabels:
 
     def means(self, num_classes: int) -> Tensor:
         """Returns the weighted mean direction of the labels held of each class, z_CD of unit length; zero for none."""
-        weights_K = FADING ** torch.arange(self.num_recent)
-        return torch.nn.functional.normalize(torch.einsum("ckd,k->cd", self._z_CKD[:num_classes], weights_K), dim=1)
+        return self._means.first(num_classes)
 
     def copy(self) -> "RecentLabels":
         copied = RecentLabels(len(self._z_CKD), self._z_CKD.shape[2], self.num_recent)
@@ -82,9 +105,14 @@ class RecentLabels:
         self._times_CK.fill_(EMPTY)
         if "recent_z" in held:  # an older program exported none
             num_classes, num_held = held["recent_times"].shape
-            num = min(num_held, self.num_recent)
+            num = min(num_held, self.num_held)
             self._z_CKD[:num_classes, :num] = held["recent_z"][:, :num]
             self._times_CK[:num_classes, :num] = held["recent_times"][:, :num]
+        self._means.touch(range(len(self._z_CKD)))
+
+    def _mean_directions(self, rows_N: Tensor) -> Tensor:
+        weights_K1 = FADING ** torch.arange(self.num_held)[:, None]
+        return torch.nn.functional.normalize((self._z_CKD[rows_N] * weights_K1).sum(dim=1), dim=1)
 
     def _keep(self, row: int, is_kept_K: Tensor) -> None:
         z_ND = self._z_CKD[row, is_kept_K]
@@ -93,3 +121,8 @@ class RecentLabels:
         self._times_CK[row] = EMPTY
         self._z_CKD[row, : len(z_ND)] = z_ND
         self._times_CK[row, : len(z_ND)] = times_N
+        self._means.touch([row])
+
+
+def _num_held(num_recent: int, num_rows: int) -> int:
+    return min(num_recent, MAX_VECTORS // max(num_rows, 1))

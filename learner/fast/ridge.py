@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.base_solution import NormalEquations, ridge_penalty
-from learner.fast.head import ClassRows
+from learner.fast.head import ClassRows, grown
 
 GRID: Final = 1024.0
 """Features are multiples of 1 / GRID."""
@@ -55,15 +55,18 @@ class RidgeHead:
         self._penalty = penalty
         self._rows = ClassRows(capacity)
         self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
-        self._class_CR = torch.zeros(capacity, num_features, dtype=torch.float64)
-        self._counts_C = torch.zeros(capacity, dtype=torch.int64)
+        self._class_CR = torch.zeros(0, num_features, dtype=torch.float64)
+        self._counts_C = torch.zeros(0, dtype=torch.int64)
+        self._grow()
         self.num_texts = 0
         """Number of samples in the Gram matrix: all that were learnt, also those that their class has forgotten."""
         self._unfolded: list[Tensor] = []
 
     def admit(self, label: str) -> bool:
         """Gives `label` a row if it has none. False when all rows are taken."""
-        return self._rows.admit(label)
+        is_admitted = self._rows.admit(label)
+        self._grow()
+        return is_admitted
 
     def replace(self, old: str, new: str) -> None:
         """Gives the row of `old`, all of whose samples were removed, to `new`, which has none."""
@@ -107,15 +110,16 @@ class RidgeHead:
 
     def add_sums(self, sums: RidgeSums) -> None:
         """Adds sums of samples that were not learnt here, rounded to the grid; rows are those of the same classes."""
+        num_rows = len(sums.counts_C)  # more classes may have come since
         self._gram_RR += on_grid((sums.gram_RR + sums.gram_RR.T) / 2, GRID**2)
-        self._class_CR += on_grid(sums.class_CR)
-        self._counts_C += sums.counts_C
+        self._class_CR[:num_rows] += on_grid(sums.class_CR)
+        self._counts_C[:num_rows] += sums.counts_C
         self.num_texts += sums.num_texts
 
     def equations(self) -> NormalEquations:
         """Returns what the weights follow from, as it is now: a copy, which another thread may solve.
 
-        It has a class for each row that there is room for, zero for a class without a sample.
+        It has a class for each row of the tables, zero for a class without a sample.
         """
         self._fold()
         penalty = ridge_penalty(self.num_texts, ridge=self._penalty)
@@ -144,9 +148,15 @@ class RidgeHead:
         """The labels of the rows."""
         return self._rows.labels
 
+    @property
+    def rows(self) -> ClassRows:
+        """The rows of the classes. Only `admit` and `replace` change them."""
+        return self._rows
+
     def num_of(self, label: str) -> int:
-        """Returns how many samples a class has."""
-        return int(self._counts_C[self._rows.of([label])])
+        """Returns how many samples a class has; 0 for a label without a row."""
+        row = self._rows.by_label.get(label)
+        return 0 if row is None else int(self._counts_C[row])
 
     @property
     def num_by_class(self) -> dict[str, int]:
@@ -159,7 +169,7 @@ class RidgeHead:
 
     @property
     def sums(self) -> RidgeSums:
-        """The sums themselves, with a row for each class that there is room for."""
+        """The sums themselves, with all rows of the tables."""
         self._fold()
         return RidgeSums(self._gram_RR, self._class_CR, self._counts_C, self.num_texts)
 
@@ -175,13 +185,16 @@ class RidgeHead:
         return copied
 
     def export(self) -> dict[str, Tensor]:
-        """Returns the sums by name; `gram` is the lower triangle, row by row. The caller stores the classes as well."""
+        """Returns copies of the sums by name; the caller stores the classes as well.
+
+        `gram` is the lower triangle, row by row. `class` is float32 where that holds every sum.
+        """
         self._fold()
         num_classes = len(self._rows)
         lower = [row_R[: place + 1] for place, row_R in enumerate(self._gram_RR)]
         return {
             "gram": torch.cat(lower),  # by a mask it takes four times as long, and labels wait
-            "class": self._class_CR[:num_classes].clone(),
+            "class": narrowed(self._class_CR[:num_classes]),
             "counts": self._counts_C[:num_classes].clone(),
             "texts": torch.tensor([self.num_texts]),
         }
@@ -192,11 +205,13 @@ class RidgeHead:
         self._unfolded = []
         self._gram_RR[_triangle(len(self._gram_RR))] = sums["gram"]
         self._gram_RR.copy_(self._gram_RR.tril() + self._gram_RR.tril(-1).T)
-        self._class_CR.zero_()
-        self._class_CR[: len(classes)] = sums["class"]
-        self._counts_C.zero_()
-        self._counts_C[: len(classes)] = sums["counts"]
+        self._class_CR = grown(sums["class"].to(torch.float64, copy=True), self._rows.num_in_tables)
+        self._counts_C = grown(sums["counts"].clone(), self._rows.num_in_tables)
         self.num_texts = int(sums["texts"]) if "texts" in sums else self.num_samples  # older programs forgot nothing
+
+    def _grow(self) -> None:
+        self._class_CR = grown(self._class_CR, self._rows.num_in_tables)
+        self._counts_C = grown(self._counts_C, self._rows.num_in_tables)
 
     def _fold(self) -> None:
         if self._unfolded:
@@ -208,6 +223,16 @@ class RidgeHead:
 def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
     """Rounds values to multiples of 1 / `grid`, float64, as the sums take them."""
     return (x_BR.double() * grid).round_() / grid
+
+
+def narrowed(sums_CR: Tensor) -> Tensor:
+    """Returns a copy of sums on the grid in float32 where that is exact, which halves it; else in float64.
+
+    float32 has 24 bits: it is exact below 2^14, which a class reaches with thousands of labels.
+    """
+    low, high = torch.aminmax(sums_CR) if sums_CR.numel() else (torch.zeros(()), torch.zeros(()))
+    is_exact = max(-float(low), float(high)) <= 2**24 / GRID
+    return sums_CR.to(torch.float32 if is_exact else torch.float64, copy=True)
 
 
 def row_scales(counts_C: Tensor, *, typical: float) -> Tensor:

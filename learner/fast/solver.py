@@ -72,9 +72,10 @@ class HeadSolver:
     def solve(self, fast_head: FastHead, offsets: Mapping[str, int], *, anew: bool = False) -> Tensor:
         """Returns weights_CR of what `fast_head` has learnt, which is everything below `offsets`."""
         self.rows = fast_head.log.take(fast_head.served.config.head_features)
-        self._take_next_base()
+        num_classes = len(fast_head.ridge.classes)
+        self._take_next_base(num_classes)
         head = self._head
-        if anew or head is None or fast_head.log is not self._log or not self._has_room(head):
+        if anew or head is None or fast_head.log is not self._log or not self._has_room(head, num_classes):
             self._log = fast_head.log
             self._next = None
             head = self._begin(fast_head.ridge.equations().solve(), dict(offsets), [])
@@ -83,13 +84,13 @@ class HeadSolver:
             self._batches.append(batch)
             head.learn_many(batch.phi_BR, batch.rows_B)
         self._ask_for_next_base(head, fast_head)
-        rows_C = torch.arange(len(fast_head.ridge.classes))
-        return fast_head.finisher()(head.weights(rows_C))
+        return fast_head.finisher()(head.weights(torch.arange(num_classes)))
 
-    def _has_room(self, head: IncrementalHead) -> bool:
+    def _has_room(self, head: IncrementalHead, num_classes: int) -> bool:
         num_rows = head.num_rows + len(self.rows.labels)
         num_batches = len(self._batches) + bool(self.rows.labels)
-        return self.rows.are_all and num_rows <= MAX_ROWS and num_batches <= MAX_BATCHES
+        has_rows = num_classes <= head.base.num_rows
+        return has_rows and self.rows.are_all and num_rows <= MAX_ROWS and num_batches <= MAX_BATCHES
 
     def _begin(self, base: BaseSolution, offsets: dict[str, int], batches: list[UpdateBatch]) -> IncrementalHead:
         """Goes on from `base`, with the batches since."""
@@ -106,12 +107,14 @@ class HeadSolver:
             solved = self._executor.submit(fast_head.ridge.equations().solve)
             self._next = NextBase(solved, self._batches[-1].offsets, len(self._batches))
 
-    def _take_next_base(self) -> None:
+    def _take_next_base(self, num_classes: int) -> None:
         if self._next is None or self._head is None or not self._next.solved.done():
             return
         solved, offsets, num_batches = self._next
         self._next = None
         base = solved.result()
+        if base.num_rows < num_classes:  # classes have come that it has no row for
+            return
         try:
             self._head.check_base(base, sum(len(batch.rows_B) for batch in self._batches[:num_batches]))
         except BaseRefused as error:  # the base is made of the exact sums, so it is the one to go on from

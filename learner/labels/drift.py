@@ -18,7 +18,7 @@ random draws), and the score of an answer as a signal (each new version moves it
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -98,9 +98,8 @@ class DriftWatch:
         self.is_urgent = state.is_urgent
         self._num_new = 0
 
-    def add_answers(self, samples: Iterable[Sample], classes: Sequence[str]) -> None:
-        """Adds whether each answer was right. `classes` are those known by now, in the order in which they came."""
-        rows = {label: row for row, label in enumerate(classes)}
+    def add_answers(self, samples: Iterable[Sample], rows: Mapping[str, int]) -> None:
+        """Adds whether each answer was right. `rows`: which class known by now each label was, counted from 0."""
         for sample in samples:
             if not sample.is_answered:
                 continue

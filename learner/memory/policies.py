@@ -5,10 +5,14 @@ class-balanced       a group for each label: every class has the same number of 
 experience-balanced  a group for each experience: every part of the stream has the same number of places
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from learner.config import ReplayPolicy
+
+AnyItem = TypeVar("AnyItem")
 
 
 class Rememberable(Protocol):
@@ -45,3 +49,15 @@ def quotas(capacity: int, groups: Iterable[str]) -> dict[str, int]:
     ordered = sorted(groups)
     share, left = divmod(capacity, max(len(ordered), 1))
     return {group: share + (place < left) for place, group in enumerate(ordered)}
+
+
+def draw(groups: Sequence[Sequence[AnyItem]], num_samples: int, rng: np.random.Generator) -> list[AnyItem]:
+    """Draws `num_samples` samples with replacement: each group is equally likely, and each sample within it.
+
+    Returns [] where there are no groups.
+    """
+    if not groups:
+        return []
+    picks = rng.integers(len(groups), size=num_samples).tolist()
+    places = rng.random(num_samples).tolist()
+    return [groups[pick][int(place * len(groups[pick]))] for pick, place in zip(picks, places, strict=True)]

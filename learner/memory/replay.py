@@ -22,14 +22,13 @@ the stream stopped showing), and herding (needs features, which change).
 
 import heapq
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 import mmh3
 import msgspec
-import numpy as np
 
 from learner.config import ReplayPolicy
 from learner.memory.policies import GROUP_OF, Rememberable, quotas
@@ -121,6 +120,7 @@ class Replay(Generic[T]):
         self._heaps: dict[str, list[tuple[float, T]]] = {}
         self._floors: dict[str, float] = {}
         self._bytes: dict[str, int] = {}
+        self._num_bytes = 0
         self._quotas: dict[str, int] = {}
         if state:
             self._restore(state)
@@ -169,7 +169,8 @@ class Replay(Generic[T]):
     def erase_class(self, label: str) -> None:
         """Removes every sample of a class, and its floor and quota. Later samples fill their places."""
         if self._policy == "class-balanced":
-            for by_group in (self._heaps, self._floors, self._bytes):
+            self._num_bytes -= self._bytes.pop(label, 0)
+            for by_group in (self._heaps, self._floors):
                 by_group.pop(label, None)
             self._quotas = quotas(self._capacity, self._heaps)
         else:
@@ -184,37 +185,41 @@ class Replay(Generic[T]):
 
     @property
     def num_bytes(self) -> int:
-        return sum(self._bytes.values())
+        return self._num_bytes
 
     def _filter(self, is_wanted: Callable[[T], bool]) -> None:
-        for group, heap in self._heaps.items():
+        for heap in self._heaps.values():
             heap[:] = [pair for pair in heap if is_wanted(pair[1])]
             heapq.heapify(heap)
-            self._bytes[group] = _num_bytes(heap)
+        self._count_bytes()
 
     def _offer(self, key: float, sample: T) -> list[T]:
         group = self._group_of(sample)
-        if group not in self._heaps and len(self._heaps) < self._capacity:
+        is_new = group not in self._heaps and len(self._heaps) < self._capacity
+        if is_new:
             self._heaps[group] = []
             self._quotas = quotas(self._capacity, self._heaps)
         if not self._quotas.get(group) or key <= self._floors.get(group, -1.0):
             return [sample]
         heapq.heappush(self._heaps[group], (key, sample))
         self._bytes[group] = self._bytes.get(group, 0) + sample.num_bytes
-        return self._trim()
+        self._num_bytes += sample.num_bytes
+        return self._trim(self._quotas if is_new else (group,))
 
-    def _trim(self) -> list[T]:
+    def _trim(self, groups: Iterable[str]) -> list[T]:
+        """Drops what is over the quota of one of `groups`, and over the byte bound; returns it."""
         dropped: list[T] = []
-        for group, quota in self._quotas.items():
-            while len(self._heaps[group]) > quota:
+        for group in groups:
+            while len(self._heaps[group]) > self._quotas[group]:
                 dropped.append(self._drop(group))
-        while self.num_bytes > self._budget_bytes:
+        while self._num_bytes > self._budget_bytes:
             dropped.append(self._drop(max(self._bytes, key=lambda group: (self._bytes[group], group))))
         return dropped
 
     def _drop(self, group: str) -> T:
         self._floors[group], sample = heapq.heappop(self._heaps[group])
         self._bytes[group] -= sample.num_bytes
+        self._num_bytes -= sample.num_bytes
         return sample
 
     def _restore(self, state: ReplayState[T]) -> None:
@@ -222,9 +227,13 @@ class Replay(Generic[T]):
         self._floors = dict(state.floors)
         if state.policy != self._policy:
             self._regroup()
-        self._bytes = {group: _num_bytes(heap) for group, heap in self._heaps.items()}
+        self._count_bytes()
         self._quotas = quotas(self._capacity, self._heaps)
-        self._trim()  # the bounds may be tighter than they were
+        self._trim(self._quotas)  # the bounds may be tighter than they were
+
+    def _count_bytes(self) -> None:
+        self._bytes = {group: _num_bytes(heap) for group, heap in self._heaps.items()}
+        self._num_bytes = sum(self._bytes.values())
 
     def _regroup(self) -> None:
         pairs = list(chain.from_iterable(self._heaps.values()))
@@ -240,15 +249,3 @@ def _num_bytes(heap: Iterable[tuple[float, Rememberable]]) -> int:
 
 def _samples_of(pairs: Iterable[tuple[float, T]]) -> list[T]:
     return [sample for _, sample in pairs]
-
-
-def draw(groups: Sequence[Sequence[T]], num_samples: int, rng: np.random.Generator) -> list[T]:
-    """Draws `num_samples` samples with replacement: each group is equally likely, and each sample within it.
-
-    Returns [] where there are no groups.
-    """
-    if not groups:
-        return []
-    picks = rng.integers(len(groups), size=num_samples).tolist()
-    places = rng.random(num_samples).tolist()
-    return [groups[pick][int(place * len(groups[pick]))] for pick, place in zip(picks, places, strict=True)]

@@ -20,6 +20,9 @@ from learner.quality.temperature import fit_temperature
 from model.quantized import PRECISIONS
 from wire.records import PrecisionEvaluation, Probe
 
+MAX_LOGITS: Final = 1 << 22
+"""The most logits that the temperature is fitted on: with many classes, those of fewer samples."""
+
 REVIEW_S: Final = 20.0
 """Time between two reviews of one encoder."""
 
@@ -41,8 +44,8 @@ class Review:
     def calibrate(self, known: Knowledge, weights_CR: Tensor) -> None:
         """Fits the temperature of these weights on the holdout."""
         phi_NR, rows_N = known.holdout.features(known.fast_head.served, known.fast_head.ridge.classes)
-        is_known_N = rows_N >= 0
-        known.calibrate(fit_temperature(phi_NR[is_known_N] @ weights_CR.T, rows_N[is_known_N]))
+        known_N = (rows_N >= 0).nonzero().flatten()[:: len(rows_N) * len(weights_CR) // MAX_LOGITS + 1]
+        known.calibrate(fit_temperature(phi_NR[known_N] @ weights_CR.T, rows_N[known_N]))
 
     def measure(self, known: Knowledge, version: ScoredVersion) -> tuple[PrecisionEvaluation, ...]:
         """Measures all precisions of `version` at once."""

@@ -1,5 +1,8 @@
 """When the next attempt to publish may be made: an interval after the last one, or a pause after a failure.
 
+With thousands of classes a version takes seconds of the learner's thread, for which no label is learnt. So the interval
+is at least REST times the processor time of the last attempt.
+
 A failure that comes again is counted each time and logged once. It tells the circuit breaker that the store is away,
 and the cache which tensors the store may have lost.
 """
@@ -7,6 +10,7 @@ and the cache which tensors the store may have lost.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import structlog
 
@@ -16,6 +20,9 @@ from learner.export import StoredTensor
 from learner.leadership import Leadership
 from learner.release.tensors import TensorCache
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
+
+REST: Final = 2.0
+"""How long labels are learnt after an attempt, in units of its processor time: so it takes a third at most."""
 
 log = structlog.get_logger("learner")
 
@@ -38,20 +45,26 @@ class Attempts:
         self._config = config
         self._clock_s = clock_s
         self._not_before_s = 0.0
+        self._rested_at_s = 0.0
         self._last_failure = ""
         self.tensors: Mapping[str, StoredTensor] = {}
 
     @property
     def may_begin(self) -> bool:
         """Whether interval and pause are over, and the store is not known to be away."""
-        return self._clock_s() >= self._not_before_s and self._leadership.breaker.allows_requests
+        is_time = self._clock_s() >= max(self._not_before_s, self._rested_at_s)
+        return is_time and self._leadership.breaker.allows_requests
 
     def begin(self) -> None:
         """An attempt begins now."""
         self._not_before_s = self._clock_s() + self._config.publish_interval_s
 
+    def rest(self, work_s: float) -> None:
+        """The attempt has ended, and took `work_s` of processor time."""
+        self._rested_at_s = self._clock_s() + REST * work_s
+
     def end_interval(self) -> None:
-        """Ends the interval."""
+        """Ends the interval of the settings."""
         self._not_before_s = 0.0
 
     def succeed(self) -> None:

@@ -164,11 +164,12 @@ def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tens
 
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
     """Returns the manifest of `candidate` as `version`, whose parent is the learner's version."""
+    shape = candidate.version.head.config
     return WeightManifest(
         version=version,
         parent=learner.version,
-        model_spec=learner.model_spec,
-        config=candidate.version.served.config.canonical_json(),
+        model_spec=learner.spec_of(shape.label_capacity),
+        config=shape.canonical_json(),
         labels=candidate.version.classes,
         precisions=candidate.precisions,
         tensors=tuple(candidate.tensors[name].entry for name in sorted(candidate.tensors)),

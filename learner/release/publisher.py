@@ -12,7 +12,6 @@ Rejected: sending in the learner's thread (a slow store would hold labels up), a
 gate would compare with a parent that is perhaps never served).
 """
 
-import time
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -32,7 +31,7 @@ from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import TensorCache
 from learner.slow.worker import solving_beside
 from learner.state.checkpoint import Checkpoints
-from learner.stopwatch import Stopwatch
+from learner.stopwatch import CLOCKS, Clocks, Stopwatch
 from model.errors import NonFinite
 from wire.errors import StaleEpoch, WireError
 from wire.records import WeightManifest
@@ -57,19 +56,19 @@ class WeightPublisher:
         *,
         config: LearnerConfig,
         now_ms: Callable[[], int],
-        clock_s: Callable[[], float] = time.monotonic,
+        clocks: Clocks = CLOCKS,
     ) -> None:
         self._learner = learner
         self._store = store
         self._leadership = leadership
         self._now_ms = now_ms
-        self._clock_s = clock_s
+        self._clocks = clocks
         self._maker = CandidateMaker(config, solving_beside(learner.executor, threads=config.threads))
         self._reference = ReferenceFinder(store, self._maker)
         self._limits = gate.GateLimits.of(config)
         self.parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()
-        self.attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clock_s)
+        self.attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clocks.elapsed_s)
         self.writer = CheckpointWriter(
             learner,
             store,
@@ -77,10 +76,10 @@ class WeightPublisher:
             leadership,
             self.attempts,
             interval_s=config.checkpoint_interval_s,
-            clock_s=clock_s,
+            clock_s=clocks.elapsed_s,
         )
         self._sender = Sender(store.versions)
-        self.durability = Durability(store.versions, clock_s=clock_s)
+        self.durability = Durability(store.versions, clock_s=clocks.elapsed_s)
         self._lease = leadership.lease
         self.refusals: tuple[str, ...] = ()
         self.last_ms: dict[str, float] = {}
@@ -132,6 +131,7 @@ class WeightPublisher:
     def publish(self) -> None:
         """Publishes what is known, unless the gate refuses it. Raises StaleEpoch where another learner leads."""
         self.attempts.begin()
+        begun_s = self._clocks.processor_s()
         try:
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
@@ -145,6 +145,7 @@ class WeightPublisher:
             raise
         except (WireError, CheckpointFailed) as error:
             self._retry(error)
+        self.attempts.rest(self._clocks.processor_s() - begun_s)
 
     def complete(self, *, wait: bool = False) -> None:
         """Completes the publication under way, if it was sent or `wait`. Raises StaleEpoch where another leads."""
@@ -173,7 +174,7 @@ class WeightPublisher:
 
     def review(self) -> None:
         """Does a unit of a review, if one is due: what is measured beside publications."""
-        self._maker.review(self._learner.knowledge, self._clock_s())
+        self._maker.review(self._learner.knowledge, self._clocks.elapsed_s())
 
     def checkpoint_if_due(self, *, wait: bool = False) -> None:
         """Writes a checkpoint now and then, beside the learner unless `wait`.

@@ -22,6 +22,7 @@ from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.slow.round import Phase
 from learner.stopwatch import Stopwatch
+from model.config import StrataConfig
 from model.errors import NonFinite
 from wire.records import Answer, Feedback, Round, WeightManifest
 
@@ -34,13 +35,13 @@ class NotRebuilt(LearnerError):
 
 
 def rebuild(manifest: WeightManifest, learner: Learner, config: LearnerConfig, read_to: ReadTo) -> Candidate:
-    """Rebuilds the version of `manifest` with `learner`, which knows nothing yet. Raises NotRebuilt."""
+    """Rebuilds the version of `manifest` with `learner`, which knows nothing yet. Raises NotRebuilt, WrongConfig."""
     lineage = manifest.lineage
     if lineage.gap:
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
     if not manifest.solution.arithmetic:
         raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
-    if learner.model_spec != manifest.model_spec:
+    if learner.spec_of(StrataConfig.from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
     maker = CandidateMaker(config)
     reader = _Reader(learner, read_to, maker.solver, manifest)

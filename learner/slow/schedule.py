@@ -27,7 +27,8 @@ import structlog
 from learner.config import LearnerConfig
 from learner.errors import DataError
 from learner.labels.join import Join
-from learner.memory.replay import Labelled, Replay, draw
+from learner.memory.policies import draw
+from learner.memory.replay import Labelled, Replay
 from learner.slow.strategies.in_rounds import draws_per_step
 from wire.records import PSEUDO_LABELS, Answer, Feedback, RoundKind
 

@@ -54,7 +54,6 @@ class BaseEncoder:
             )
         strata.config = shape
         self.strata = strata
-        self.model_spec = shape.spec_hash(tokenizer.digest)
         self._config = config
         self._tokenizer = tokenizer
         self._lower_digests = lower_digests(strata)
@@ -69,6 +68,10 @@ class BaseEncoder:
         )
         tensors[PROJ] = export_projection(shape, seed=config.seed)
         self.served = ServedEncoder(shape, tokenizer, tensors)
+
+    def spec_of(self, num_rows: int) -> str:
+        """Returns the `model_spec` of a version whose head has so many rows."""
+        return replace(self.strata.config, label_capacity=num_rows).spec_hash(self._tokenizer.digest)
 
     @property
     def origin(self) -> Origin:

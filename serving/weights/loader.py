@@ -225,7 +225,7 @@ class Loader:
         if len(names) == 1:
             return NOT_MEASURED
         for other in self.versions.values():
-            if other.latency.knows(names) and other.model.encoder.config == encoder.config:
+            if other.latency.knows(names) and other.model.encoder.has_shape_of(encoder):
                 return other.latency
         latency = measure(encoder.encode, names, vocab=encoder.config.vocab)
         log.info("latency_measured", num_tokens=latency.num_tokens, ms=latency.ms)
@@ -251,6 +251,7 @@ def computing() -> Iterator[None]:
 
 
 def _shared_key(manifest: WeightManifest) -> str:
-    """Returns a key that is equal for versions that can share all but the last layer: equal weights and configs."""
+    """Returns a key that is equal for versions that can share all but the last layer: equal weights and shapes."""
     proj = next((entry.digest for entry in manifest.tensors if entry.name == PROJ), None)
-    return f"{manifest.model_spec} {encoder_key(manifest.encoder_digests)} {proj}"
+    shape = StrataConfig.from_json(manifest.config).without_labels
+    return f"{shape.canonical_json()} {encoder_key(manifest.encoder_digests)} {proj}"

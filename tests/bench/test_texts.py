@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.row import Skip
-from bench.texts import clinc150, data_folder, few_of_each, some_texts
+from bench.texts import clinc150, data_folder, few_of_each, joined_pairs, some_texts
 from evals.streams.data import load
 
 
@@ -28,3 +28,23 @@ def test_a_primer_has_a_few_items_of_every_label() -> None:
     labels = [item.label for item in few_of_each(stream, 3).train]
     assert len(set(labels)) == stream.num_labels
     assert len(labels) == 3 * stream.num_labels
+
+
+def test_pairs_of_classes_are_classes_with_texts_of_both() -> None:
+    stream = load("support", None)
+    items = joined_pairs(stream, 10, per_class=4)
+    by_label: dict[str, set[str]] = {}
+    for item in items:
+        by_label.setdefault(item.label, set()).add(item.text)
+    assert len(by_label) == 10 and len({item.text for item in items}) == len(items)
+    train: dict[str, str] = {}
+    for stage in stream.stages:
+        train |= {item.text: item.label for item in stage.train}
+    for label, texts in by_label.items():
+        one, other = label.split(" and ")
+        assert 1 < len(texts) <= 4
+        for text in texts:
+            begin, _, _ = text.partition(", ")
+            assert train.get(begin, one) == one
+            assert any(text.endswith(f", {each}") for each in train if train[each] == other)
+    assert items == joined_pairs(stream, 10, per_class=4)

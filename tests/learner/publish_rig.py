@@ -5,6 +5,7 @@ from pathlib import Path
 from learner.leadership import Leadership
 from learner.release.publisher import WeightPublisher
 from learner.state.checkpoint import Checkpoints
+from learner.stopwatch import Clocks
 from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import stream
 from wire.receipts import Receipts
@@ -21,6 +22,8 @@ class PublishRig:
         self.store = store
         self.folder = folder
         self.now_s = 0.0
+        self.attempt_s = 0.0  # what an attempt to publish takes of the processor
+        self._worked_s = 0.0
         self.start()
 
     def start(self, **changed: Setting) -> None:
@@ -40,12 +43,16 @@ class PublishRig:
             self.leadership,
             config=self.config,
             now_ms=lambda: 1,
-            clock_s=lambda: self.now_s,
+            clocks=Clocks(lambda: self.now_s, self._processor_s),
         )
         snapshot = self.checkpoints.newest()
         if snapshot is not None:
             self.learner.restore(snapshot)
         self.publisher.recover(snapshot.facts.pending if snapshot else None, {})
+
+    def _processor_s(self) -> float:
+        self._worked_s += self.attempt_s  # asked once before an attempt, and once after it
+        return self._worked_s
 
     def learn(self, first: int, last: int) -> None:
         """Learns the events from `first` to before `last`."""

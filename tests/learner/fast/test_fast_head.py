@@ -1,7 +1,10 @@
 """The fast head: its sums are exact, so what was taken out again was never there."""
 
+from dataclasses import replace
+
 import torch
 
+from learner.export import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory.replay import Labelled
 from tests.learner.small_learner import small_served
@@ -73,3 +76,23 @@ def test_the_distance_of_a_text_is_to_the_nearest_class_mean() -> None:
     head.learn_many(SAMPLES[:1])
     assert abs(head.nearest(z_BD).distances_B.item()) < 1e-5
     assert head.nearest(z_BD).by_all == [SAMPLES[0].label]
+
+
+def test_a_head_grows_with_its_classes() -> None:
+    served = small_served()
+    roomy = ServedEncoder(replace(served.config, label_capacity=600), served.tokenizer, served.tensors)
+    head = FastHead(roomy, penalty=1e-4, num_recent=8)
+    samples = [Labelled("", f"class {number}", time_ms=number) for number in range(500)]
+    z_ND = torch.nn.functional.normalize(torch.randn(500, served.config.d_model), dim=1)
+    for first in range(0, 500, 100):
+        places = slice(first, first + 100)
+        head.admit_all(sample.label for sample in samples[places])
+        head.learn_encoded(z_ND[places], roomy.features(z_ND[places]), samples[places])
+        assert head.nearest(z_ND[places]).by_all == [sample.label for sample in samples[places]]
+    assert len(head.z_sums_CD) == 512 and head.recent.num_held == 8
+    restored = FastHead(roomy, penalty=1e-4, num_recent=8)
+    restored.restore(head.export(), head.ridge.classes)
+    assert_same(head, restored)
+    assert torch.equal(head.means(head.ridge.classes), restored.means(head.ridge.classes))
+    assert torch.equal(head.solve(), restored.solve())
+    assert roomy.head(export_head(roomy.config, head.solve(), temperature=1.0)).config.label_capacity == 512

@@ -76,7 +76,19 @@ def test_a_copy_has_its_own_labels() -> None:
 
 
 def test_the_vectors_of_many_classes_are_bounded() -> None:
-    assert RecentLabels(MAX_VECTORS, 4, 8).num_recent == 1
+    assert RecentLabels(MAX_VECTORS, 4, 8).num_held == 1
     it = RecentLabels(MAX_VECTORS + 1, 4, 8)
     it.add(Z_ND[:1], torch.tensor([0]), [1])
-    assert it.num_recent == 0 and not it.means(1).any()
+    assert it.num_held == 0 and not it.means(1).any()
+
+
+def test_with_more_classes_the_newest_labels_of_each_are_held() -> None:
+    """So what is held is the same as if there had been so many classes from the start."""
+    early = recent(8)
+    late = RecentLabels(MAX_VECTORS // 3, 4, 8)
+    early.add(Z_ND, torch.arange(12) % 2, range(12))
+    early.grow(MAX_VECTORS // 3)
+    late.add(Z_ND, torch.arange(12) % 2, range(12))
+    assert early.num_held == late.num_held == 3
+    assert all(map(torch.equal, held(early), held(late)))
+    assert torch.equal(early.means(5), late.means(5))

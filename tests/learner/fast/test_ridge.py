@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from learner.fast.base_solution import ridge_penalty
-from learner.fast.ridge import RidgeHead, on_grid
+from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid
 
 R = 24
 CLASSES = ("a", "b", "c")
@@ -127,3 +127,32 @@ def test_restored_sums_go_on_bit_for_bit() -> None:
     second.restore(first.export(), first.classes)
     second.learn_many(PHI[33:], LABELS[33:])
     assert torch.equal(second.solve(), whole.solve()) and second.num_samples == 90
+
+
+def test_the_tables_grow_with_the_classes_and_no_bit_depends_on_when() -> None:
+    labels = [f"class {number}" for number in range(300)]
+    phi = features(300)
+    one_by_one = RidgeHead(R, 1_000, penalty=0.01)
+    at_once = RidgeHead(R, 1_000, penalty=0.01)
+    sizes = set()
+    for label in labels:
+        at_once.admit(label)
+    for place, label in enumerate(labels):
+        one_by_one.admit(label)
+        one_by_one.learn_many(phi[place : place + 1], [label])
+        sizes.add(len(one_by_one.sums.counts_C))
+    at_once.learn_many(phi, labels)
+    assert sizes == {256, 320}
+    assert all(torch.equal(sums, at_once.export()[name]) for name, sums in one_by_one.export().items())
+    restored = RidgeHead(R, 1_000, penalty=0.01)
+    restored.restore(one_by_one.export(), labels)
+    assert torch.equal(restored.solve(), one_by_one.solve()) and torch.equal(at_once.solve(), one_by_one.solve())
+    assert len(restored.sums.counts_C) == 320
+
+
+def test_sums_are_exported_in_half_the_bytes_where_no_bit_is_lost() -> None:
+    sums = torch.tensor([[2**24 - 1, 1], [0, 5]], dtype=torch.float64) / GRID
+    assert narrowed(sums).dtype == torch.float32 and torch.equal(narrowed(sums).double(), sums)
+    sums[0, 0] += 2 / GRID
+    assert narrowed(sums).dtype == torch.float64 and torch.equal(narrowed(sums), sums)
+    assert narrowed(torch.empty(0, 2, dtype=torch.float64)).shape == (0, 2)

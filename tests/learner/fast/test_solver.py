@@ -1,10 +1,12 @@
 """The weights after rank-k updates are those of the sums, and follow from where the sums were solved, bit for bit."""
 
 import random
+from dataclasses import replace
 
 import torch
 from structlog.testing import capture_logs
 
+from learner.export import ServedEncoder
 from learner.fast.fast_head import FastHead
 from learner.fast.incremental import MAX_ROWS
 from learner.fast.solver import ARITHMETIC, MAX_BATCHES, HeadSolver
@@ -125,3 +127,17 @@ def test_rows_that_were_lost_are_noticed_and_made_good() -> None:
             weights_CR = solver.solve(head, {"a": last})
     assert [line["event"] for line in logs] == ["head_differs"]
     torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
+
+
+def test_classes_that_the_base_has_no_row_for_are_solved_anew() -> None:
+    roomy = ServedEncoder(replace(SERVED.config, label_capacity=600), SERVED.tokenizer, SERVED.tensors)
+    head = FastHead(roomy, penalty=1e-4)
+    solver = HeadSolver(INLINE)
+    samples = [labelled(number, number + 1)[0]._replace(label=f"class {number}") for number in range(330)]
+    bases = set()
+    for first in range(0, 330, 30):
+        learn(head, samples[first : first + 30])
+        weights_CR = solver.solve(head, {"a": first})
+        torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
+        bases.add(solver.solution.base["a"])
+    assert {240, 300} <= bases  # 256 and 320 rows were too few then

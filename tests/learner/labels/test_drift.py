@@ -13,6 +13,8 @@ from tests.learner.streams import sample
 
 DELTA = LearnerConfig().drift_delta
 
+ROWS = {"yes": 0}
+
 
 def errors(rate: float, num: int, seed: int) -> list[float]:
     return [float(error) for error in np.random.default_rng(seed).random(num) < rate]
@@ -88,9 +90,9 @@ def answers(rate: float, num: int, label: str = "yes") -> list[Sample]:
 
 def test_drift_says_what_has_risen_when_and_how_far() -> None:
     watch = DriftWatch(delta=DELTA)
-    watch.add_answers(answers(0.0, 300), ["yes"])
+    watch.add_answers(answers(0.0, 300), ROWS)
     assert watch.export().counts == {}
-    watch.add_answers(answers(1.0, 40), ["yes"])
+    watch.add_answers(answers(1.0, 40), ROWS)
     assert watch.is_urgent and watch.counts == {"drift_error": 1, "drift_classes": 1}
     error, classes = watch.recent
     assert (error.signal, classes.signal) == ("error", "classes 1-16")
@@ -100,19 +102,19 @@ def test_drift_says_what_has_risen_when_and_how_far() -> None:
 
 def test_a_few_classes_that_got_worse_are_found_where_the_mean_of_all_hides_them() -> None:
     watch = DriftWatch(delta=DELTA)
-    classes = [f"class {row}" for row in range(GROUP_SIZE)] + ["rare"]
+    rows = {f"class {row}": row for row in range(GROUP_SIZE)} | {"rare": GROUP_SIZE}
     common = answers(0.2, 3_000, "class 0")
     rare_before = answers(0.0, 60, "rare")
     rare_after = answers(1.0, 30, "rare")
-    watch.add_answers(common + rare_before, classes)
+    watch.add_answers(common + rare_before, rows)
     for number, each in enumerate(rare_after):
-        watch.add_answers([*common[20 * number : 20 * number + 20], each], classes)
+        watch.add_answers([*common[20 * number : 20 * number + 20], each], rows)
     assert [drift.signal for drift in watch.recent] == ["classes 17-32"]
 
 
 def test_a_class_that_is_not_known_yet_belongs_to_no_group() -> None:
     watch = DriftWatch(delta=DELTA)
-    watch.add_answers(answers(0.0, 5), [])
+    watch.add_answers(answers(0.0, 5), {})
     assert watch.export().journals == {"error": [0.0] * 5}
 
 
@@ -128,14 +130,14 @@ def test_another_encoder_measures_other_distances() -> None:
 
 def test_no_significance_means_no_detection() -> None:
     watch = DriftWatch(delta=0.0)
-    watch.add_answers(answers(0.0, 300) + answers(1.0, 300), ["yes"])
+    watch.add_answers(answers(0.0, 300) + answers(1.0, 300), ROWS)
     assert watch.counts == {} and not watch.export().journals
 
 
 def test_a_restored_watch_is_the_one_that_was_exported() -> None:
     watch = DriftWatch(delta=DELTA)
     for rate in (0.0, 1.0) * (RECENT + 1):
-        watch.add_answers(answers(rate, 200), ["yes"])
+        watch.add_answers(answers(rate, 200), ROWS)
     state = watch.export()
     assert len(state.recent) == RECENT
     assert state.counts["drift_error"] > RECENT

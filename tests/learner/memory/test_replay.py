@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.config import ReplayPolicy
-from learner.memory.policies import GROUP_OF
-from learner.memory.replay import Labelled, Replay, ReplayState, draw, hash_key, with_names
+from learner.memory.policies import GROUP_OF, draw
+from learner.memory.replay import Labelled, Replay, ReplayState, hash_key, with_names
 
 POLICIES = get_args(ReplayPolicy)
 CAPACITY = 14

@@ -42,6 +42,19 @@ def test_the_next_one_comes_after_the_interval_unless_it_is_ended(trying: Trying
     assert trying.may_begin()
 
 
+def test_labels_are_learnt_for_twice_as_long_as_the_attempt_took(trying: Trying) -> None:
+    trying.attempts.begin()
+    trying.attempts.rest(3.0)
+    trying.now_s += 5.9
+    assert not trying.may_begin()
+    trying.now_s += 0.1
+    assert trying.may_begin()
+    trying.attempts.begin()
+    trying.attempts.rest(0.1)
+    trying.now_s += 0.9
+    assert not trying.may_begin(), "the interval is longer"
+
+
 def test_after_a_failure_there_is_a_pause_and_each_failure_counts(trying: Trying) -> None:
     trying.attempts.fail(OSError("no room"))
     assert not trying.may_begin()

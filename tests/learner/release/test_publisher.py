@@ -47,6 +47,17 @@ def test_the_interval_is_kept(store: Store, tmp_path: Path) -> None:
     assert rig.publisher.is_due()
 
 
+def test_labels_are_learnt_between_versions_that_take_long(rig: PublishRig) -> None:
+    rig.attempt_s = 3.0
+    rig.publish()
+    rig.learn(0, 9)
+    rig.publisher.attempts.end_interval()
+    rig.now_s += 5.9
+    assert not rig.publisher.is_due()
+    rig.now_s += 0.1
+    assert rig.publisher.is_due()
+
+
 def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
     rig = PublishRig(store, tmp_path, publish_interval_s=5.0)
     rig.publish()

@@ -1,0 +1,251 @@
+"""Measures a learner of many classes over many labels: its pace, its memory, what it writes, and what it names rightly.
+
+    pairs of CLINC150's classes: texts joined --> answers with vectors, labels --Learner, WeightPublisher--> checkpoints
+                                                                                                         --> Redis
+    first tenth of the labels, ..., last tenth --> Reading of each
+
+Everything is as in the service, but for Kafka: labels are handed to the learner as if it had polled them. Its pace is
+the processor time of the learner's thread for all that it does, publications and checkpoints included, and its clock
+stands still meanwhile, so that nothing depends on what else the machine does. What other threads solve and write beside
+it is in the note. The encoder is frozen: rounds train beside labels, and take as long whatever the number of classes.
+
+A text comes in several events, but no event twice. Every label is scored before it is learnt, by the version that is
+published then.
+
+Rejected: random vectors (nothing would be named rightly or wrongly), and new texts for every event (to encode a million
+of them takes longer than to learn them).
+"""
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from bench.fixtures import Fixtures
+from bench.row import Goal, Row
+from bench.texts import clinc150, joined_pairs
+from evals.streams.stream import StreamItem
+from learner.config import LearnerConfig
+from learner.leadership import Leadership
+from learner.learner import Learner
+from learner.release.publisher import WeightPublisher
+from learner.slow.worker import worker_thread
+from learner.state.checkpoint import Checkpoints
+from learner.stopwatch import Clocks
+from model.minilm import load_encoder
+from rollout.config import RolloutConfig
+from rollout.retention import retained
+from services.local.redis import start_redis
+from wire.clock import now_ms
+from wire.config import StoreConfig
+from wire.receipts import Receipts
+from wire.records import STABLE, Answer, Feedback
+from wire.store import Store
+
+KEY = b"a key for this measurement alone"
+
+TENTHS = 10
+
+NUM_SOURCES = 5
+
+COLLECT_S = 5.0
+"""Time between two collections of old versions, as the rollout does them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """How much is learnt: `texts` is the number of texts of each class, `batch` that of the labels of one poll."""
+
+    labels: int = 1_000_000
+    classes: int = 10_000
+    texts: int = 10
+    batch: int = 100
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a tenth of the labels cost and came to; milliseconds a label, megabytes, and accuracy in percent."""
+
+    num_labels: int
+    thread_ms: float
+    process_ms: float
+    resident_mb: float
+    redis_mb: float
+    checkpoint_mb: float
+    accuracy: float
+    num_versions: int
+
+
+def measure(fixtures: Fixtures) -> Iterator[Row]:
+    size = fixtures.sized(Extent())
+    items = joined_pairs(clinc150(size.seed), size.classes, per_class=size.texts, seed=size.seed)
+    fixtures.stop_service()
+    torch.set_num_threads(1)
+    config = LearnerConfig(trainable_layers=0)
+    with tempfile.TemporaryDirectory(prefix="million-") as name:
+        folder = Path(name)
+        redis = start_redis(folder / "redis")
+        try:
+            with closing(Store(StoreConfig(url=redis.url, timeout_ms=60_000), KEY)) as store:
+                run = ManyLabels(store, folder / "learner", items, config, "minilm-l6")
+                readings = run.learn(size, lambda: _resident_bytes(redis.process.pid), fixtures.say)
+                yield from rows(readings)
+        finally:
+            redis.stop()
+
+
+def rows(readings: Iterator[Reading]) -> Iterator[Row]:
+    """Yields the rows of a run: of its first and last tenth, and its accuracy on the way."""
+    done = list(readings)
+    first = done[0]
+    last = done[-1]
+    pace = Goal("<=", 2.0)
+    for name, reading in (("first", first), ("last", last)):
+        note = f"{reading.process_ms:.2f} ms with what other threads did"
+        yield _row(f"pace.{name}_tenth", reading.thread_ms, "ms/label", goal=pace, note=note)
+    yield _row("memory.first_tenth", first.resident_mb, "MB")
+    yield _row("memory.last_tenth", last.resident_mb, "MB")
+    yield _row("checkpoint", max(each.checkpoint_mb for each in done), "MB", goal=Goal("<=", 250))
+    yield _row("redis", max(each.redis_mb for each in done), "MB", goal=Goal("<=", 1_024))
+    yield _row("versions", sum(each.num_versions for each in done), "versions")
+    for reading in done:
+        yield _row(f"accuracy.{reading.num_labels}_labels", reading.accuracy, "%")
+
+
+class ManyLabels:
+    """A learner with its publisher, and events of `items` in an order of chance."""
+
+    def __init__(
+        self, store: Store, folder: Path, items: Sequence[StreamItem], config: LearnerConfig, encoder: str
+    ) -> None:
+        self._own_s = 0.0  # processor time of this thread that is not the learner's
+        self._ended_s = time.thread_time()
+        self._store = store
+        self._folder = folder
+        self._items = items
+        self._receipts = Receipts(KEY)
+        strata, tokenizer = load_encoder(encoder)
+        slow = worker_thread("slow", niceness=config.niceness, threads=config.threads)
+        self._learner = Learner(config, strata, tokenizer, receipts=self._receipts, executor=slow)
+        served = self._learner.fast_head.served
+        self._encoding = served.known.encoding
+        self._z_ND = served.z_many([item.text for item in items])
+        checkpoints = Checkpoints(folder, num_newest=config.checkpoints)
+        self._leadership = Leadership(store.leases, "learner", "bench", ttl_ms=60_000)
+        self._leadership.acquire()
+        clocks = Clocks(lambda: time.thread_time() - self._own_s, time.thread_time)
+        self._publisher = WeightPublisher(
+            self._learner, store, checkpoints, self._leadership, config=config, now_ms=now_ms, clocks=clocks
+        )
+        self._publisher.recover(None, {})
+        self._publisher.checkpoint()
+        self._num_right = 0
+        self._num_events = 0
+        self._collect_at_s = 0.0
+
+    def learn(self, size: Extent, redis_bytes: Callable[[], int], say: Callable[[str], None]) -> Iterator[Reading]:
+        """Learns the labels; yields a reading after each tenth of them."""
+        rng = random.Random(size.seed)
+        with self._leadership.renewal():
+            for _ in range(TENTHS):
+                reading = self._learn_tenth(size, rng, redis_bytes)
+                say(str(reading))
+                yield reading
+            self._publisher.finish()
+
+    def _learn_tenth(self, size: Extent, rng: random.Random, redis_bytes: Callable[[], int]) -> Reading:
+        self._num_right = 0
+        version = self._learner.version
+        num_labels = size.labels // TENTHS
+        thread_s = self._own_s - self._ended_s
+        process_s = self._own_s - time.process_time()
+        for first in range(0, num_labels, size.batch):
+            num = min(size.batch, num_labels - first)
+            self._learn_batch([rng.randrange(len(self._items)) for _ in range(num)])
+        thread_s += self._ended_s - self._own_s
+        process_s += time.process_time() - self._own_s
+        return Reading(
+            num_labels=self._num_events,
+            thread_ms=round(1e3 * thread_s / num_labels, 3),
+            process_ms=round(1e3 * process_s / num_labels, 3),
+            resident_mb=round(_resident_bytes(os.getpid()) / 1e6),
+            redis_mb=round(redis_bytes() / 1e6),
+            checkpoint_mb=round(max(self._checkpoint_bytes(), default=0) / 1e6),
+            accuracy=round(100 * self._num_right / num_labels, 2),
+            num_versions=self._learner.version - version,
+        )
+
+    def _checkpoint_bytes(self) -> list[int]:
+        return [path.stat().st_size for path in self._folder.glob("*.checkpoint")]
+
+    def _learn_batch(self, places: Sequence[int]) -> None:
+        """Does what the learner's process does after a poll, and times that."""
+        records = self._records(places)
+        self._own_s += time.thread_time() - self._ended_s
+        self._learner.learn_many(records, {"feedback.v1/0": self._num_events})
+        self._learner.tick()
+        self._publisher.complete()
+        if self._publisher.is_due():
+            self._publisher.publish()
+        self._publisher.review()
+        self._publisher.checkpoint_if_due()
+        self._ended_s = time.thread_time()
+        if time.monotonic() > self._collect_at_s:
+            self._collect()
+
+    def _records(self, places: Sequence[int]) -> list[Answer | Feedback]:
+        """Returns events about these items: answers of the published version, with their vectors, and the labels."""
+        records: list[Answer | Feedback] = []
+        for place, named in zip(places, self._named(places), strict=True):
+            item = self._items[place]
+            self._num_events += 1
+            self._num_right += named == item.label
+            event_id = f"{self._num_events}"
+            answer = Answer(
+                event_id=event_id,
+                text=item.text,
+                label=named,
+                score=0.0,
+                weights_version=self._learner.version,
+                arm=STABLE,
+                precision="int8",
+                rollout_revision=0,
+                time_ms=self._num_events,
+                vector=self._receipts.vector(item.text, self._z_ND[place].numpy().tobytes(), self._encoding),
+            )
+            source = f"source {self._num_events % NUM_SOURCES}"
+            records += [answer, Feedback(event_id=event_id, label=item.label, source=source)]
+        return records
+
+    def _named(self, places: Sequence[int]) -> list[str | None]:
+        """Returns what the published version names; None before there is one."""
+        live = self._publisher.last
+        if live is None or not live.version.classes:
+            return [None] * len(places)
+        classes = live.version.classes
+        logits_BC = live.version.head.logits(self._z_ND[list(places)], len(classes))
+        return [classes[row] for row in logits_BC.argmax(dim=1).tolist()]
+
+    def _collect(self) -> None:
+        self._collect_at_s = time.monotonic() + COLLECT_S
+        config = RolloutConfig()
+        current = self._store.versions.current()
+        limits = {"num_newest": config.keep_versions, "budget_bytes": config.keep_bytes}
+        keep = retained(self._store.versions.contents(), needed={current}, current=current, **limits)
+        self._store.collector.collect(keep)
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+def _row(name: str, value: float, unit: str, *, goal: Goal | None = None, note: str = "") -> Row:
+    return Row.of(name=f"million.{name}", value=value, unit=unit, goal=goal, note=note)
