@@ -34,7 +34,8 @@ def plan_line(plan: "RolloutPlan") -> str:
     reference = f", the reference is version {plan.reference}" if plan.reference else ""
     pinned = ", pinned" if plan.pinned else ""
     held = ", paused" if plan.paused else pinned
-    return f"revision {plan.revision}: {arms}{previous}{reference}{held} ({plan.reason})"
+    approved = f", version {plan.approved} is approved" if plan.approved else ""
+    return f"revision {plan.revision}: {arms}{previous}{reference}{approved}{held} ({plan.reason})"
 
 
 def decision_line(decision: "Decision") -> str:

@@ -96,7 +96,7 @@ class Versions:
         """Returns the manifest. Raises NotFound, BadSignature, UnknownFormat, or BlobCorrupt for a giant blob."""
         body = signed.fetch(self._server, self._server.key(keys.MANIFEST, version), self._signing_key)
         if body is None:
-            raise NotFound(f"version {version}")
+            raise NotFound(f"version {version} is not stored: it was never published, or nobody needed it any more")
         manifest = signed.decode_manifest(body, version)
         check_sizes(manifest, self._server.config)
         return manifest

@@ -23,10 +23,19 @@ def test_a_plan_names_only_what_it_has() -> None:
         "revision 4: stable version 11 for 75%, candidate version 12 for 25% (version 12 was published)"
     )
     full = RolloutPlan(
-        revision=5, salt="s", arms=PLAN.arms[:1], previous=9, reference=7, pinned=True, paused=True, reason="me"
+        revision=5,
+        salt="s",
+        arms=PLAN.arms[:1],
+        previous=9,
+        reference=7,
+        approved=12,
+        pinned=True,
+        paused=True,
+        reason="me",
     )
     assert plan_line(full) == (
-        "revision 5: stable version 11 for 75%, rollback goes to version 9, the reference is version 7, paused (me)"
+        "revision 5: stable version 11 for 75%, rollback goes to version 9, the reference is version 7, "
+        "version 12 is approved, paused (me)"
     )
 
 

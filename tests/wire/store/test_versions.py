@@ -23,7 +23,7 @@ Open = Callable[[], Store]
 
 def test_an_empty_store_has_no_version(store: Store) -> None:
     assert (store.versions.current(), store.versions.next_number(), store.versions.history(10)) == (0, 1, [])
-    with pytest.raises(NotFound, match="version 3"):
+    with pytest.raises(NotFound, match="version 3 is not stored"):
         store.versions.manifest(3)
 
 
