@@ -6,12 +6,15 @@ All sums are exact, so what is taken out leaves no trace, as far as the replay m
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 import structlog
+from torch import Tensor
 
+from learner.fast.heirs import has_moved, heir_of, named_since
 from learner.labels.sample import Sample
-from learner.memory.replay import Labelled
+from learner.memory.replay import Labelled, Replay
 from learner.state.lineage import add_change
 from wire.events import encoded_key
 from wire.recent import hash_of
@@ -19,6 +22,9 @@ from wire.records import ConceptChange
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
+
+MAX_TOGETHER: Final = 16
+"""Classes that restart together at most: the texts of each are encoded while labels wait."""
 
 log = structlog.get_logger("learner")
 
@@ -43,25 +49,72 @@ def correct(known: "Knowledge", correction: Sample) -> Sample | None:
 
 
 def restart(known: "Knowledge", change: ConceptChange) -> None:
-    """Takes out what was learnt of a class before it changed. The round under way is dropped: it trains on that."""
+    """Takes out what was learnt of a class before it changed. The round under way is dropped: it trains on that.
 
-    def is_outdated(sample: Labelled) -> bool:
-        is_of_event = sample.event != 0  # the words of the class's name are of none
-        return is_of_event and sample.label == change.label and sample.time_ms < change.since_ms
-
-    known.concept_changes.follow(change)
-    learnt = known.replay.take_out(is_outdated)
-    known.fresh.take_out(is_outdated)
-    known.holdout.samples.take_out(is_outdated)
-    known.holdout.keep(known.encoder_keys)
+    The texts that the memory held of it go to its heir. Where that is a class which has changed, too, but was not found
+    yet, it restarts with it.
+    """
     if known.round is not None:
         known.round.wait()
         known.drop()
-    known.fast_head.unlearn_many(learnt)
-    known.fast_head.restart(change.label, change.since_ms, known.replay.of(change.label))
+    renamed = _renamed(known, change)
+    for label in renamed:
+        known.concept_changes.follow(ConceptChange(label, change.since_ms))
+        _take_outdated(known, label, change.since_ms)
+    known.holdout.keep(known.encoder_keys)
+    texts = list(chain.from_iterable(renamed.values()))
+    known.fast_head.relearn(texts)
+    known.replay.add(texts)
     known.lineage = add_change(known.lineage, change)
-    known.counts["concept_changes"] += 1
-    log.warning("concept_changed", label=change.label, since_ms=change.since_ms, taken_out=len(learnt))
+    known.counts["concept_changes"] += len(renamed)
+    log.warning("concept_changed", labels=list(renamed), since_ms=change.since_ms, renamed=len(texts))
+
+
+def _renamed(known: "Knowledge", change: ConceptChange) -> dict[str, list[Labelled]]:
+    """Returns the classes that have changed, at least that of `change`, and the texts of each by their names of now.
+
+    Texts that are like the labels of their own class since the change are from after it, which is dated too late.
+    """
+    head = known.fast_head
+    since_ms = change.since_ms
+    renamed = dict[str, list[Labelled]]()
+    label = change.label
+    old, old_ND = _outdated_of(known, label, since_ms)
+    names = named_since(head, old_ND, since_ms)
+    while label not in renamed:
+        heir = heir_of(names)
+        own, own_ND = _outdated_of(known, heir, since_ms)
+        if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, heir, own_ND, old_ND, since_ms):
+            heir = ""
+        now = [label if name == label else heir for name in names]
+        renamed[label] = [
+            sample._replace(label=name, time_ms=since_ms) for sample, name in zip(old, now, strict=True) if name
+        ]
+        own_names = named_since(head, own_ND, since_ms)
+        if heir and own and heir_of(own_names) != heir:  # else they are where they belong
+            label, old, old_ND, names = heir, own, own_ND, own_names
+    return renamed
+
+
+def _outdated_of(known: "Knowledge", label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
+    """Returns the samples of a class from before `since_ms`, as far as the memory holds them, and their vectors."""
+    outdated = _outdated(known.replay, label, since_ms)
+    z_ND, _ = known.fast_head.encode(outdated)
+    return outdated, z_ND
+
+
+def _take_outdated(known: "Knowledge", label: str, since_ms: int) -> None:
+    """Takes out what was learnt of a class before `since_ms`."""
+    learnt = _outdated(known.replay, label, since_ms)
+    for memory in (known.replay, known.fresh, known.holdout.samples):
+        memory.take_out(set(_outdated(memory, label, since_ms)).__contains__)
+    known.fast_head.unlearn_many(learnt)
+    known.fast_head.restart(label, since_ms, known.replay.of(label))
+
+
+def _outdated(memory: Replay[Labelled], label: str, since_ms: int) -> list[Labelled]:
+    """Returns the samples of a class from before `since_ms`, sorted. The words of its name, of no event, stay."""
+    return sorted(sample for sample in memory.of(label) if sample.event and sample.time_ms < since_ms)
 
 
 def make_room(known: "Knowledge", label: str, weaker: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@
     prototype        class means as rows of the head, while a class has few labels
     recent_labels    the newest labels of each class
     concept_changes  notices by them that a class means something else now
+    heirs            the class that the old texts of such a class belong to now
 
 Samples are encoded, and their features enter the sums. From outside, `FastHead` is the way in; heads elsewhere
 implement `Head`. A release takes the weights from the solver, in milliseconds:

@@ -87,6 +87,12 @@ class RecentLabels:
         """Returns the weighted mean direction of the labels held of each class, z_CD of unit length; zero for none."""
         return self._means.first(num_classes)
 
+    def means_since(self, time_ms: int, num_classes: int) -> tuple[Tensor, Tensor]:
+        """Returns the mean direction of those of each class since `time_ms`, z_CD as above, and how many there are."""
+        is_since_CK = self._times_CK[:num_classes] >= time_ms
+        sums_CD = torch.einsum("ckd,ck->cd", self._z_CKD[:num_classes], is_since_CK.float())
+        return torch.nn.functional.normalize(sums_CD, dim=1), is_since_CK.sum(dim=1)
+
     def copy(self) -> "RecentLabels":
         copied = RecentLabels(len(self._z_CKD), self._z_CKD.shape[2], self.num_recent)
         copied.restore(self.export(len(self._z_CKD)))

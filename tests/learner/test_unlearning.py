@@ -1,4 +1,4 @@
-"""Classes whose names are swapped while labels come: afterwards a learner knows what one knows that never saw the old.
+"""Classes whose names are swapped while labels come: afterwards their old texts have the new names, as the sums do.
 
 Corrections have a file of their own, and evictions are in tests/learner/labels/test_classes.py.
 """
@@ -15,8 +15,8 @@ from learner.learner import Learner
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
-from tests.learner.streams import answer, feedback
-from tests.learner.swapped import CHANGE, END, RECEIPTS, name_of, records
+from tests.learner.streams import TOPICS, answer, feedback
+from tests.learner.swapped import CHANGE, END, RECEIPTS, SWAPPED, name_of, records
 from wire.records import ConceptChange
 
 
@@ -49,7 +49,7 @@ def assert_changed(it: Learner) -> None:
     assert changes_of(it) in (["delivery"], ["refund"], ["delivery", "refund"])
 
 
-def test_swapped_classes_are_as_if_their_old_labels_had_never_come() -> None:
+def test_swapped_classes_are_as_if_their_texts_had_never_had_other_names() -> None:
     it = fed(frozen(), 0, END)
     assert_changed(it)
     assert it.knowledge.lineage.gap == ""
@@ -60,6 +60,15 @@ def test_swapped_classes_are_as_if_their_old_labels_had_never_come() -> None:
     again = it.fast_head.successor(it.fast_head.served)
     again.relearn(it.replay.samples())
     assert_same_sums(it.fast_head, again)
+
+
+def test_the_old_texts_of_a_swapped_class_go_to_the_other_which_restarts_with_it() -> None:
+    it = fed(frozen(), 0, END)
+    assert changes_of(it) == ["refund"]
+    assert it.counts["concept_changes"] == 2
+    events = [sample for sample in it.replay.samples() if sample.event]
+    assert not any(sample.label in sample.text for sample in events if sample.label in SWAPPED)
+    assert sum(sample.label in SWAPPED for sample in events) > (END - CHANGE) / len(TOPICS) * len(SWAPPED)
 
 
 def test_stable_classes_change_nothing() -> None:

@@ -37,6 +37,15 @@ def test_the_mean_is_that_of_the_newest_labels_and_the_newest_weighs_most() -> N
     assert not it.means(2)[1].any()
 
 
+def test_the_mean_since_a_time_leaves_out_older_labels() -> None:
+    it = recent()
+    it.add(Z_ND[:4], torch.tensor([0, 0, 0, 1]), [10, 20, 30, 10])
+    means_CD, counts_C = it.means_since(20, 2)
+    torch.testing.assert_close(means_CD[0], torch.nn.functional.normalize(Z_ND[1] + Z_ND[2], dim=0))
+    assert not means_CD[1].any()
+    assert counts_C.tolist() == [2, 0]
+
+
 def test_what_is_taken_out_is_gone_once() -> None:
     it = recent()
     it.add(Z_ND[[0, 0, 1]], torch.tensor([1, 1, 1]), [1, 2, 3])
