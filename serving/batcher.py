@@ -176,6 +176,11 @@ class BatchQueue(Generic[T]):
         return max(len(self._waiting) / self._max_items, self._num_bytes / self._max_bytes)
 
     @property
+    def has_full_batch(self) -> bool:
+        """Whether what waits fills a batch: events come faster than they are answered."""
+        return len(self._waiting) >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
+
+    @property
     def state(self) -> QueueState:
         return self._state
 
@@ -233,14 +238,13 @@ class BatchQueue(Generic[T]):
     def _await_more(self, arrived_s: float) -> float:
         """Waits for more texts, and returns since when the batch has been ready."""
         ready_s = arrived_s
-        while not self._is_full_or_closed() and (left_s := arrived_s + self._max_wait_s - self._clock()) > 0:
+        while not self.has_full_batch and self._state is QueueState.OPEN:
+            left_s = arrived_s + self._max_wait_s - self._clock()
+            if left_s <= 0:
+                break
             self._changed.wait(left_s)
             ready_s = self._clock()
         return ready_s
-
-    def _is_full_or_closed(self) -> bool:
-        is_full = len(self._waiting) >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
-        return is_full or self._state is QueueState.CLOSED
 
     def _pop_batch(self) -> list[T]:
         lengths = (item.num_tokens for item, _ in self._waiting)

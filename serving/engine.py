@@ -19,6 +19,7 @@ tried again. Continued machine faults make the replica unhealthy.
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 import structlog
@@ -120,6 +121,8 @@ class Engine:
         """
         while (batch := self._queue.take()) is not None:
             live = self._live
+            if live is not None and self._queue.has_full_batch:
+                live = replace(live, is_lean=True)
             now_s = self._clock()
             self._busy_since_s = now_s
             self._stalls.batch_begins(live.number if live else None, ready_s=batch.ready_s, now_s=now_s)

@@ -7,6 +7,10 @@ much as one. Every live version that shares the encoder scores every row, whiche
 into the receipt, so that a label judges all of them. Where arms have several encoders, a fixed share of the events goes
 through each of them: the labels of these judge versions of different encoders, too.
 
+A lean batch is one behind which another full one waits: the events come faster than they are answered. Each of them
+goes through one encoder, and no answer has a vector; with both, and three encoders in the plan, a replica answered half
+as many events a second. The learner encodes such texts itself.
+
 Rejected: a forward for each arm (two arms would cost twice as much), and every event through every encoder (a candidate
 with an encoder of its own would halve the throughput).
 
@@ -26,7 +30,7 @@ from model.quantized import INT8, RandomFeatures
 from model.ragged import RaggedBatch
 from serving.weights.active import ActiveVersions, Version
 from wire.receipts import Receipts, Verdicts, name_hash
-from wire.records import Answer, Arm, Event, TextVector
+from wire.records import Answer, Arm, Event
 from wire.rollout import arm_for, place_of
 
 Scores = tuple[tuple[str, float], ...]
@@ -73,8 +77,8 @@ def predict_many(
             version_scores = rankings[versions[rows[indices[0]]].number].scores(indices)
             scores.update(zip([rows[index] for index in indices], version_scores, strict=True))
         names.update(zip(rows, _names(rankings), strict=True))
-        if precisions[first.number] == INT8:  # a text that was cut has another vector under another limit
-            vectors |= {row: z_D for row, z_D in zip(rows, z_BD, strict=True) if len(token_ids[row]) < live.max_tokens}
+        if precisions[first.number] == INT8 and not live.is_lean:
+            vectors |= zip(rows, z_BD, strict=True)
     for row, others in _names_by_other_encoders(events, token_ids, live, versions, precisions).items():
         names[row] = tuple(sorted(names[row] + others))
     time_ms = now_ms()
@@ -90,10 +94,10 @@ def predict_many(
         )
         for row, event in enumerate(events)
     ]
-    return [
-        msgspec.structs.replace(answer, vector=_vector(vectors.get(row), answer.text, versions[row], receipts))
-        for row, answer in enumerate(answers)
-    ]
+    for row, z_D in vectors.items():
+        if len(token_ids[row]) < live.max_tokens:  # a text that was cut has another vector under another limit
+            answers[row] = _with_vector(answers[row], z_D, versions[row], receipts)
+    return answers
 
 
 def _names_by_other_encoders(
@@ -108,7 +112,7 @@ def _names_by_other_encoders(
     `versions[i]` answers `events[i]`. Which events are sampled depends on their ids alone.
     """
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
-    if len(encoders) < 2:
+    if live.is_lean or len(encoders) < 2:
         return {}
     sampled = [row for row, event in enumerate(events) if place_of(event.id, PAIRED_SALT) < PAIRED_SHARE]
     names: dict[int, VersionNames] = {}
@@ -127,11 +131,12 @@ def _receipt(event: Event, arm: Arm, names: VersionNames, receipts: Receipts, *,
     return receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts)
 
 
-def _vector(z_D: Tensor | None, text: str, version: Version, receipts: Receipts) -> TextVector | None:
-    """Returns the vector of a text for the learner; None where there is none, or its encoding has no name."""
-    if z_D is None or not version.encoding:
-        return None
-    return receipts.vector(text, z_D.numpy().astype("<f4", copy=False).tobytes(), version.encoding)
+def _with_vector(answer: Answer, z_D: Tensor, version: Version, receipts: Receipts) -> Answer:
+    """Returns the answer with the vector of its text for the learner, unless the encoding has no name."""
+    if not version.encoding:
+        return answer
+    z = z_D.numpy().astype("<f4", copy=False).tobytes()
+    return msgspec.structs.replace(answer, vector=receipts.vector(answer.text, z, version.encoding))
 
 
 def _grouped(keys: Sequence[Hashable]) -> list[list[int]]:

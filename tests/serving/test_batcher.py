@@ -154,6 +154,13 @@ def test_company_that_fills_the_batch_ends_the_wait() -> None:
     late.join()
 
 
+@pytest.mark.parametrize(("lengths", "is_full"), [([1], False), ([1, 1], True), ([10], True)])
+def test_a_full_batch_waits_when_items_or_tokens_fill_one(lengths: list[int], is_full: bool) -> None:
+    queue = queue_of(items=2, tokens=10)
+    queue.submit_many([Text(length) for length in lengths])
+    assert queue.has_full_batch == is_full
+
+
 def test_many_producers_lose_nothing() -> None:
     queue = queue_of(max_items=10_000, items=32)
 

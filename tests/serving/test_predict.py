@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 import torch
 
@@ -111,6 +112,26 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
     assert 0.15 < num_paired / len(answers) < 0.35
     (alone,) = predict_many(events[:1], tokens[:1], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     assert alone == answers[0]
+
+
+def test_a_lean_answer_is_the_same_without_what_others_need() -> None:
+    """No other encoder's verdicts and no vector, for events that come faster than they are answered."""
+    stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
+    live = live_of([1, 2])
+    live = replace(live, versions={1: replace(live.versions[1], encoding="as ours"), 2: stranger})
+    events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(40)]
+    tokens = tokenizer().encode_many([event.text for event in events])
+    whole, lean = (
+        predict_many(events, tokens, each, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+        for each in (live, replace(live, is_lean=True))
+    )
+    assert any(answer.vector for answer in whole)
+    assert not any(answer.vector for answer in lean)
+    for answer, other in zip(lean, whole, strict=True):
+        assert msgspec.structs.replace(other, vector=None, receipt=answer.receipt) == answer
+        verdicts = verdicts_of(answer.receipt)
+        assert verdicts is not None
+        assert [number for number, _ in verdicts.names] == [answer.weights_version]
 
 
 def test_a_version_without_classes_names_none() -> None:

@@ -34,7 +34,6 @@ R = TypeVar("R", bound=TopicRecord)
 PING_TIMEOUT_MS = 2_000
 MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
 METADATA_AGE_MS = 5_000  # new partitions are noticed after this long
-FOLLOW_MIN_BYTES = 64 << 10  # the fetch of a follower returns before its longest wait when it has as much
 FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
 PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
 RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
@@ -75,6 +74,7 @@ class Bus:
             group_id=f"{self._config.prefix}{group}",
             auto_offset_reset="earliest",
             fetch_max_wait_ms=self._config.fetch_max_wait_ms,
+            fetch_min_bytes=self._config.fetch_min_bytes,
             session_timeout_ms=self._config.session_timeout_ms,
             heartbeat_interval_ms=self._config.heartbeat_interval_ms,
             max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
@@ -108,7 +108,7 @@ class Bus:
             group_id=None,
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
-            fetch_min_bytes=FOLLOW_MIN_BYTES,
+            fetch_min_bytes=self._config.fetch_min_bytes,
             max_partition_fetch_bytes=PARTITION_BYTES,
             fetch_max_bytes=FOLLOWED_BYTES,
         )
