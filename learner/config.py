@@ -85,9 +85,9 @@ class LearnerConfig:
     """Longest label, in characters."""
     trust: TrustConfig = TrustConfig()
     """The checks that decide whether a label is trusted."""
-    label_capacity: Annotated[int, Ge(2), Le(65_536)] = 256
-    """Number of rows of the head. When all are taken, a new class replaces the provisional class that has the fewest
-    labels, once it has more labels than that class."""
+    label_capacity: Annotated[int, Ge(2), Le(65_536)] = 16_384
+    """Most classes. Memory, checkpoints and heads grow with the classes that are known. When there are so many, a new
+    class replaces the provisional class that has the fewest labels, once it has more labels than that class."""
     class_min_labels: Annotated[int, Ge(1), Le(100_000)] = 10
     """A class with this many labels keeps its row whatever comes; with fewer it is provisional."""
 
@@ -160,7 +160,7 @@ class LearnerConfig:
 
     publish_interval_s: Annotated[float, Ge(0), Le(86_400)] = 0.2
     """Shortest time between two versions, except for the first after drift. No new version comes without new labels.
-    One takes some 30 ms of a core."""
+    One takes some 30 ms of a core; with thousands of classes seconds, and twice as long labels are learnt alone."""
     verify_blobs_every_s: Annotated[float, Ge(0), Le(31_536_000)] = 3_600.0
     """Time between two checks that read all weights of the current version back from the store. Damaged ones are
     written again. 0: only those that a replica reports."""
