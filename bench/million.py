@@ -154,6 +154,8 @@ class ManyLabels:
     def learn(self, size: Extent, redis_bytes: Callable[[], int], say: Callable[[str], None]) -> Iterator[Reading]:
         """Learns the labels; yields a reading after each tenth of them."""
         rng = random.Random(size.seed)
+        self._own_s += time.thread_time() - self._ended_s
+        self._ended_s = time.thread_time()
         with self._leadership.renewal():
             for _ in range(TENTHS):
                 reading = self._learn_tenth(size, rng, redis_bytes)
