@@ -55,7 +55,8 @@ class Decider:
     decide, state, save.
 
     `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
-    `refusal` returns why a label is not believed, "" where it is.
+    `refusal` returns why a label is not believed, "" where it is. `audit_share` is the share of the events whose labels
+    are asked for.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Decider:
         trust: TrustConfig,
         refusal: Callable[[Feedback], str],
         now_ms: Callable[[], int],
+        audit_share: float = 0.0,
     ) -> None:
         self.alarms = Alarms()
         self._store = store
         self._config = config
         self._refusal = refusal
         self._now_ms = now_ms
+        self._audit_share = audit_share
         self._excess = limits(trust, share=config.source_share)
         self._join = self._joined(TalliesState(seed=secrets.randbits(32)))
         self._tallies = Tallies()
@@ -103,7 +106,7 @@ class Decider:
         """Returns a join that goes on from the tallies, and knows these events to be judged."""
         num_known = 3 * self._config.max_unlabelled  # an event has three aliases or more
         judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
-        return LabelJoin(self._config.max_unlabelled, judged, self._excess)
+        return LabelJoin(self._config.max_unlabelled, judged, self._excess, self._audit_share)
 
     def follow_plan(self) -> None:
         """Goes over to the versions of the plan in force. It is called once for each batch of records, before them."""
@@ -170,12 +173,16 @@ class Decider:
     def state(self) -> RolloutState:
         tallies = self._tallies
         return RolloutState(
-            str(tallies), self._waits_for, objection(tallies), dict(self._join.counts), tallies.label_rates
+            str(tallies), self._waits_for, objection(tallies), dict(self._join.counts), tallies.exposure.label_rates()
         )
 
     def _compare_label_rates(self, plan: RolloutPlan) -> None:
         """Raises an alarm where labels come for other shares of the arms' keys than the plan gives them."""
-        labelled = self._tallies.labelled(plan.arms[0].share)
+        candidate_share = self._tallies.frame.share
+        if not candidate_share:
+            return
+        exposure = self._tallies.exposure
+        labelled = exposure.labelled(stable_share=plan.arms[0].share, candidate_share=candidate_share)
         if log_e_mismatch(labelled.keys, labelled.shares) < OPERATIONAL_THRESHOLD:
             self.alarms.clear("label_rates")
             return

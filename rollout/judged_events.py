@@ -30,7 +30,8 @@ class JudgedLabel:
     """A label of `source`, and what the versions named when the event was answered at `answer_ms`.
 
     `name` is the hash of the label, as the verdicts hash theirs. `number` counts all labels that were judged, in their
-    order. `entity` is that of the event, by its hash. `corrected` is the label whose place this one takes.
+    order. `entity` is that of the event, by its hash. `is_audited` says that the label was asked for, whatever the
+    answer. `corrected` is the label whose place this one takes.
     """
 
     verdicts: Verdicts
@@ -39,6 +40,7 @@ class JudgedLabel:
     answer_ms: int
     number: int = 0
     entity: int = 0
+    is_audited: bool = False
     corrected: "JudgedLabel | None" = None
 
     def rights(self) -> dict[int, bool]:

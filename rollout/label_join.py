@@ -31,6 +31,7 @@ from wire.events import AMBIGUOUS, aliases_of, encoded_key, has_receipt, lookup_
 from wire.receipts import Verdicts, name_hash, time_of, verdicts_of
 from wire.recent import hash_of
 from wire.records import STAND_IN, Answer, Feedback
+from wire.rollout import is_audited
 
 LOAD_AFTER_THINNING = 0.75
 """Share of the bound on waiting answers that is left after thinning."""
@@ -44,12 +45,14 @@ class LabelJoin:
     """Joins labels with verdicts. Verbs: add_answer, add_label; both return what can be judged now.
 
     `judged` knows the events that have their label. `excess` returns why a label of a source may not count, "" where it
-    may (`rollout/influence.py`); its event is then left to other labels.
+    may (`rollout/influence.py`); its event is then left to other labels. `audit_share` is the share of the events whose
+    labels are asked for.
     """
 
     max_unlabelled: int
     judged: JudgedEvents
     excess: Excess = lambda source, answer_ms: ""
+    audit_share: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     _num_answers: int = 0
     _answers: dict[int, WaitingAnswer] = field(default_factory=dict)  # by their number
@@ -171,6 +174,7 @@ class LabelJoin:
             answer_ms=answer_ms,
             number=self.judged.number(),
             entity=hash_of(entity.encode(), self.judged.seed),
+            is_audited=is_audited(feedback.event_id, self.audit_share),
         )
 
     def _thin(self) -> None:

@@ -42,13 +42,15 @@ class Traffic:
 class PairedEvidence:
     """All that is known about one candidate.
 
-    `class_groups` compares it with the stable version group by group. `changes` are those of its manifest, `health` is
-    that of all replicas together. `is_exposed` tells whether its ramp is over.
+    `class_groups` compares it with the stable version group by group, and `audited` on the events whose labels were
+    asked for. `changes` are those of its manifest, `health` is that of all replicas together. `is_exposed` says whether
+    its ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
     reference: PairedComparison = PairedComparison()
     class_groups: Sequence[PairedTally] = ()
+    audited: PairedComparison = PairedComparison()
     name_changes: NameChanges = NO_CHANGES
     traffic: Traffic = Traffic()
     health: VersionHealth = NO_HEALTH

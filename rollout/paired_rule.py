@@ -83,6 +83,8 @@ class Numbers:
     not_worse: float
     not_worse_than_reference: float
     worst_group: float
+    audited_worse: float
+    """Evidence that it is worse on the events whose labels were asked for, whatever was answered."""
     sources_worse: float
     sources_better: float
     errors: float
@@ -155,6 +157,7 @@ def measure(evidence: PairedEvidence) -> Numbers:
         not_worse=min(log_e_above(stable.settled, -MARGIN), shown_above(stable, -MARGIN)),
         not_worse_than_reference=min(log_e_above(reference.settled, -MARGIN), shown_above(reference, -MARGIN)),
         worst_group=_worst(evidence.class_groups),
+        audited_worse=shown_below(evidence.audited, 0.0),
         sources_worse=log_e_of_means([-mean for mean in means], 0.0),
         sources_better=log_e_of_means(means, 0.0),
         errors=log_e_errors(evidence.health.errors, evidence.health.answers),
@@ -239,6 +242,8 @@ def _objection(numbers: Numbers) -> str:
         return "it has lost what the version before it names"
     if numbers.worst_group >= THRESHOLD:
         return "it is worse on a group of classes"
+    if numbers.audited_worse >= THRESHOLD:
+        return "it is worse on the events whose labels were asked for"
     if numbers.sources_worse >= THRESHOLD:
         return "it is worse by the sources of the labels, each counted once"
     return ""

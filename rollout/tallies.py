@@ -1,6 +1,7 @@
 """What labels and answers say about the versions of the plan: a few integers for each pair of versions.
 
     JudgedLabel --> candidate against stable, candidate against reference     rules B and C, withdrawal
+                    the same of events whose labels are asked for             an objection to both
                     newest against stable                                     rule B for the newest versions
                     newest against candidate                                  is the candidate overtaken?
                     stable against previous, stable against reference         did the stable version turn bad?
@@ -32,10 +33,10 @@ from rollout.arm_count import ArmCount
 from rollout.comparison import Difference, PairCount, PairCountState, PairWatch, SourceGroups
 from rollout.exposure import Exposure
 from rollout.judged_events import JudgedLabel
-from rollout.paired_evidence import PairedEvidence, Traffic
+from rollout.paired_evidence import PairedEvidence
 from rollout.tallies_state import Frame, TalliesState
 from rollout.unpaired_rule import ArmEvidence
-from wire.records import STABLE, Answer, LabelRate, RolloutPlan
+from wire.records import STABLE, Answer, RolloutPlan
 
 NUM_DELAYS: Final = 256
 """Last labels whose delays are known, and of which nine of ten tell when an event is settled."""
@@ -58,6 +59,7 @@ class Tallies:
         self._sources = SourceGroups(state.sources)
         self._candidate = PairCount(state.candidate)
         self._candidate_to_reference = PairCount(state.candidate_to_reference)
+        self._audited = PairCount(state.audited)
         self._newest = PairCount(state.newest)
         self.overtaking = PairCount(state.overtaking)
         self.chain = PairCount(state.chain)
@@ -66,7 +68,7 @@ class Tallies:
         self._arms = ArmCount(state.arms)
         self._first_newer = state.first_newer  # of the versions that descend from the stable one; 0: there is none
         self._first_of_chain = state.first_of_chain  # lower ones were withdrawn, and their labels come late
-        self._exposure = Exposure(num_answers=state.num_answers)
+        self.exposure = Exposure(num_answers=state.num_answers)
         self._last_number = state.last_number
         self._delays: deque[int] = deque(maxlen=NUM_DELAYS)
 
@@ -78,6 +80,7 @@ class Tallies:
         is_same_pair = (before.stable, before.candidate) == (after.stable, after.candidate)
         if not is_same_pair:
             self._candidate = self._new_count()
+            self._audited = self._new_count()
         self._follow_newer(plan, before)
         if before.candidate != after.candidate:
             self.overtaking = self._new_count()
@@ -91,9 +94,9 @@ class Tallies:
         if (before.stable, before.previous) != (after.stable, after.previous):
             self.stable_watch = PairWatch()
         if not is_same_pair or before.share != after.share:
-            self._exposure = Exposure(plan)
-        elif not self._exposure.since_revision:
-            self._exposure = Exposure(plan, self._exposure.num_answers)
+            self.exposure = Exposure(plan)
+        elif not self.exposure.since_revision:
+            self.exposure = Exposure(plan, self.exposure.num_answers)
 
     def _new_count(self) -> PairCount:
         """Returns a count for the labels from now on."""
@@ -114,7 +117,7 @@ class Tallies:
 
     def add_answer(self, answer: Answer) -> None:
         """Counts the answer for its arm under the shares of now."""
-        self._exposure.add(answer)
+        self.exposure.add(answer)
 
     def add_label(self, label: JudgedLabel, now_ms: int) -> None:
         """Counts the label for every pair of which both versions named the event.
@@ -125,7 +128,7 @@ class Tallies:
             self._take_out(label.corrected)
         else:
             self._delays.append(max(0, now_ms - label.answer_ms))
-            self._exposure.add_label(label)
+            self.exposure.add_label(label)
         self._last_number = label.number
         for count, difference in self._counts_of(label):
             count.add(difference)
@@ -158,6 +161,8 @@ class Tallies:
             (self._candidate, frame.candidate, frame.stable),
             (self._candidate_to_reference, frame.candidate, frame.reference),
         ]
+        if label.is_audited:
+            pairs.append((self._audited, frame.candidate, frame.stable))
         if self._is_newer(latest):
             pairs.append((self._newest, latest, frame.stable))
         if 0 < frame.candidate < latest:
@@ -186,7 +191,8 @@ class Tallies:
         if len(self._delays) < MIN_DELAYS:
             return
         delay_ms = sorted(self._delays)[int(SETTLED_SHARE * len(self._delays))]
-        for count in (self._candidate, self._candidate_to_reference, self._newest, self.overtaking, self.chain):
+        compared = (self._candidate, self._candidate_to_reference, self._audited, self._newest)
+        for count in (*compared, self.overtaking, self.chain):
             count.settle(now_ms - delay_ms)
 
     @property
@@ -202,26 +208,16 @@ class Tallies:
     @property
     def num_answers(self) -> int:
         """The answers of the candidate at its present share."""
-        return self._exposure.num_answers
-
-    @property
-    def label_rates(self) -> tuple[LabelRate, ...]:
-        """The labels that came for the answers of each arm at its present share."""
-        return self._exposure.label_rates()
-
-    def labelled(self, stable_share: float) -> Traffic:
-        """Returns how the keys with labels are split over stable version and candidate, where there is one."""
-        if not self.frame.candidate:
-            return Traffic()
-        return self._exposure.labelled(stable_share=stable_share, candidate_share=self.frame.share)
+        return self.exposure.num_answers
 
     def evidence(self, *, stable_share: float, is_exposed: bool) -> PairedEvidence:
         """Returns what is known about the candidate."""
-        traffic = self._exposure.traffic(stable_share=stable_share, candidate_share=self.frame.share)
+        traffic = self.exposure.traffic(stable_share=stable_share, candidate_share=self.frame.share)
         return PairedEvidence(
             stable=self._candidate.comparison(),
             reference=self._candidate_to_reference.comparison(),
             class_groups=self._candidate.class_groups,
+            audited=self._audited.comparison(),
             traffic=traffic,
             is_exposed=is_exposed,
         )
@@ -234,6 +230,7 @@ class Tallies:
             sources=self._sources.export(),
             candidate=self._candidate.export(),
             candidate_to_reference=self._candidate_to_reference.export(),
+            audited=self._audited.export(),
             newest=self._newest.export(),
             overtaking=self.overtaking.export(),
             chain=self.chain.export(),
@@ -242,7 +239,7 @@ class Tallies:
             arms=self._arms.export(),
             first_newer=self._first_newer,
             first_of_chain=self._first_of_chain,
-            num_answers=self._exposure.num_answers,
+            num_answers=self.exposure.num_answers,
             last_number=self._last_number,
         )
 

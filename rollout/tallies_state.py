@@ -37,6 +37,7 @@ class TalliesState(Record, frozen=True, kw_only=True):
     sources: tuple[str, ...] = ()
     candidate: PairCountState = PairCountState()
     candidate_to_reference: PairCountState = PairCountState()
+    audited: PairCountState = PairCountState()
     newest: PairCountState = PairCountState()
     overtaking: PairCountState = PairCountState()
     chain: PairCountState = PairCountState()

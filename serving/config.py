@@ -90,6 +90,10 @@ class ServingConfig:
     """Bytes that one replica may keep there. Beyond it, HTTP says of an answer that it cannot be labelled."""
     top_scores: Annotated[int, Ge(1), Le(1_000)] = 5
     """Best classes of an answer that are listed with their probabilities."""
+    audit_share: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of the events, drawn by their ids, whose answers ask for a label (`audit`). Where people label only what
+    they found wrong, the labels of these are the ones that do not depend on the answer, and a candidate that is worse
+    by them is not promoted."""
     answer_vectors: bool = True
     """Whether an answer in its topic has the vector of its text, 2 KB, so that the learner need not encode it again."""
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from model.tokenizer import TextTokenizer
+from serving.audit import audited
 from serving.batcher import BatchQueue, Item
 from serving.config import ReplicaConfig, ServingConfig
 from serving.counts import Counts
@@ -184,10 +185,11 @@ def _assembled(config: ServingConfig, tokenizer: TextTokenizer, bus: Bus, receip
         max_batch_tokens=config.max_batch_tokens,
         max_wait_ms=config.max_wait_ms,
     )
+    predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
     engine = Engine(
         queue,
         counts,
-        partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms),
+        audited(predict, config.audit_share),
         precision=config.precision,
     )
 

@@ -156,6 +156,7 @@ def run(context: CliContext) -> None:
                 trust=settings.learner.trust,
                 refusal=label_trust.refusal,
                 now_ms=now_ms,
+                audit_share=settings.serving.audit_share,
             )
             return Judge(bus, decider, niceness=settings.rollout.niceness)
 

@@ -73,7 +73,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as a client sees it.
 
     A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
-    `can_be_labelled` was kept nowhere: its label would find no answer.
+    `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
     """
 
     event_id: str
@@ -88,6 +88,7 @@ class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     receipt: str
     can_be_labelled: bool = True
+    audit: bool = False
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -183,4 +184,5 @@ def _answer_body(answer: Answer, *, can_be_labelled: bool) -> AnswerBody:
         key=answer.key,
         receipt=answer.receipt,
         can_be_labelled=can_be_labelled,
+        audit=answer.audit,
     )

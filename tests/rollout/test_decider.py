@@ -100,6 +100,14 @@ def test_the_newest_version_is_promoted_where_the_newest_ones_are_better(publish
     assert (judging.plan.previous, judging.plan.reference) == (1, 1)
 
 
+def test_a_shadow_which_answers_nobody_is_judged_as_the_others_are(published: Store) -> None:
+    judging = Judging(published, replace(CONFIG, newest_share=0.0))
+    shadow = follow(judging.plan, 3, replace(CONFIG, newest_share=0.0), now_ms=1).plan
+    published.plans.write(shadow)
+    judging.label(12, ({1: False, 2: False, 3: True},))
+    assert (shadow.arms[2].share, judging.actions()[-1]) == (0.0, ("promoted", 3, "B"))
+
+
 @pytest.mark.parametrize(("tensor", "reference"), [("head.out", 1), ("layers.0", 4)])
 def test_the_reference_moves_to_a_version_with_a_new_encoder(published: Store, tensor: str, reference: int) -> None:
     """No later version could be compared with the old one. A version with a new head alone leaves it in place."""

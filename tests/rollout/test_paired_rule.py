@@ -37,6 +37,12 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
         pytest.param(PairedEvidence(), "hold", "too close to call", id="nothing is known"),
         pytest.param(PairedEvidence(name_changes=ALIKE), "promote", "as the reference does", id="all named as before"),
         pytest.param(PairedEvidence(stable=BETTER), "promote", "better than the stable", id="better"),
+        pytest.param(
+            PairedEvidence(stable=BETTER, audited=compared(2, 90, 20)),
+            "hold",
+            "labels were asked for",
+            id="better by the labels that people like to give",
+        ),
         pytest.param(PairedEvidence(stable=EQUAL, reference=EQUAL), "hold", "ramp is not over", id="not exposed"),
         pytest.param(
             PairedEvidence(stable=EQUAL, reference=EQUAL, is_exposed=True),

@@ -181,6 +181,15 @@ def test_a_label_of_an_own_encoder_is_corrected_too(tallies: Tallies, is_restart
     assert tallies.arms == ArmEvidence(ArmTally(2, 0), ArmTally(1, 0)), "the early one counts now"
 
 
+def test_labels_that_were_asked_for_are_counted_by_themselves_too(tallies: Tallies) -> None:
+    tallies.add_label(label(NAMES), 1_000)
+    asked = replace(label(NAMES), is_audited=True)
+    tallies.add_label(asked, 1_000)
+    assert evidence_of(tallies).audited.labels == evidence_of(restarted(tallies)).audited.labels == PairedTally(wins=1)
+    tallies.add_label(replace(asked, name=WRONG, number=next(_numbers), corrected=asked), 1_000)
+    assert evidence_of(tallies).audited.labels == PairedTally(losses=1)
+
+
 def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) -> None:
     wrong = label({4: WRONG, 6: RIGHT, 9: RIGHT})
     tallies.add_label(wrong, 1_000)

@@ -29,6 +29,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
         time_ms=1_700_000_000_456,
         receipt="18bcfe569c8.00112233445566778899aabbccddeeff",
         vector=TextVector(z=b"\x00\x00\x80\x3f", encoding="5f3a", code="00112233445566778899aabbccddeeff"),
+        audit=True,
     ),
     Feedback(
         event_id="e-17",

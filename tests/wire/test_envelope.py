@@ -49,13 +49,14 @@ BEFORE_TEXT: dict[str, Any] = {"text": "", **BEFORE_PROOF}
 BEFORE_EVENT_SOURCE: dict[str, Any] = {"event_source": None}
 BEFORE: dict[str, dict[type, dict[str, Any]]] = {
     "before_receipts": {
-        Answer: {"receipt": "", "vector": None},
+        Answer: {"receipt": "", "vector": None, "audit": False},
         Feedback: {"receipt": "", "approval": "", **BEFORE_EVENT_SOURCE, **BEFORE_TEXT},
     },
     "before_event_source": {Feedback: BEFORE_EVENT_SOURCE | BEFORE_TEXT, Quarantined: BEFORE_EVENT_SOURCE},
     "before_text": {Feedback: BEFORE_TEXT},
     "before_proof": {Feedback: BEFORE_PROOF},
-    "before_vector": {Answer: {"vector": None}},
+    "before_vector": {Answer: {"vector": None, "audit": False}},
+    "before_audit": {Answer: {"audit": False}},
 }
 """Defaults of the fields that a message of an earlier program does not have."""
 

@@ -57,7 +57,8 @@ class Answer(Record, frozen=True, kw_only=True):
 
     `text` is the event's text, so that the learner needs no more than the answer and a label. `label` is None while the
     weights know no class. `scores` are the best few classes with their probabilities, best first. `receipt` proves
-    that the service gave the answer, see `wire.receipts`. `vector` is that of `text`, where it can be used.
+    that the service gave the answer, see `wire.receipts`. `vector` is that of `text`, where it can be used. `audit`
+    asks for the label of the event, whatever the answer.
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -78,6 +79,7 @@ class Answer(Record, frozen=True, kw_only=True):
     time_ms: int = 0
     receipt: str = ""
     vector: TextVector | None = None
+    audit: bool = False
 
     @property
     def message_id(self) -> str:

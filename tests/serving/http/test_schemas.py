@@ -106,6 +106,7 @@ def test_replies_are_written_in_order() -> None:
         "key": "customer-9",
         "receipt": "5.ab",
         "can_be_labelled": True,
+        "audit": False,
     }
     assert second == {"error": {"code": "wrong_schema", "message": "`text` is blank"}}
     assert third == first | {"can_be_labelled": False}
