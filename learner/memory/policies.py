@@ -5,6 +5,7 @@ class-balanced       a group for each label: every class has the same number of 
 experience-balanced  a group for each experience: every part of the stream has the same number of places
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -38,17 +39,38 @@ GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable], str]] = {
 }
 
 
-def quotas(capacity: int, groups: Iterable[str]) -> dict[str, int]:
-    """Returns the places of each group: equal shares, and the remainder one each to the first groups by name.
+class Quotas:
+    """The places of each group: equal shares of `capacity`, and the remainder one each to the first groups by name.
 
     So a new group takes places from others and gives none.
 
-    >>> quotas(8, ["c", "b", "a"])
-    {'a': 3, 'b': 3, 'c': 2}
+    >>> places = Quotas(8, ["c", "b"])
+    >>> places.add("a"), [places.of(group) for group in ("a", "b", "c", "d")]
+    (['a', 'b', 'c'], [3, 3, 2, 0])
     """
-    ordered = sorted(groups)
-    share, left = divmod(capacity, max(len(ordered), 1))
-    return {group: share + (place < left) for place, group in enumerate(ordered)}
+
+    def __init__(self, capacity: int, groups: Iterable[str] = ()) -> None:
+        self._capacity = capacity
+        self._ordered = sorted(groups)
+        self._divide()
+
+    def of(self, group: str) -> int:
+        """Returns the places of a group; 0 for one that is not known."""
+        place = bisect_left(self._ordered, group)
+        is_known = self._ordered[place : place + 1] == [group]
+        return self._share + (place < self._left) if is_known else 0
+
+    def add(self, group: str) -> list[str]:
+        """Adds a group that is not known; returns those that may have fewer places now, in their order."""
+        share = self._share
+        left = self._left
+        insort(self._ordered, group)
+        self._divide()
+        is_share_kept = self._share == share  # then the remainder alone has moved on, by name
+        return self._ordered[self._left : left + 1] if is_share_kept else list(self._ordered)
+
+    def _divide(self) -> None:
+        self._share, self._left = divmod(self._capacity, max(len(self._ordered), 1))
 
 
 def draw(groups: Sequence[Sequence[AnyItem]], num_samples: int, rng: np.random.Generator) -> list[AnyItem]:

@@ -31,7 +31,7 @@ import mmh3
 import msgspec
 
 from learner.config import ReplayPolicy
-from learner.memory.policies import GROUP_OF, Rememberable, quotas
+from learner.memory.policies import GROUP_OF, Quotas, Rememberable
 
 T = TypeVar("T", bound=Rememberable)
 
@@ -121,7 +121,7 @@ class Replay(Generic[T]):
         self._floors: dict[str, float] = {}
         self._bytes: dict[str, int] = {}
         self._num_bytes = 0
-        self._quotas: dict[str, int] = {}
+        self._quotas = Quotas(capacity)
         if state:
             self._restore(state)
 
@@ -172,7 +172,7 @@ class Replay(Generic[T]):
             self._num_bytes -= self._bytes.pop(label, 0)
             for by_group in (self._heaps, self._floors):
                 by_group.pop(label, None)
-            self._quotas = quotas(self._capacity, self._heaps)
+            self._quotas = Quotas(self._capacity, self._heaps)
         else:
             self._filter(lambda sample: sample.label != label)
 
@@ -195,22 +195,22 @@ class Replay(Generic[T]):
 
     def _offer(self, key: float, sample: T) -> list[T]:
         group = self._group_of(sample)
-        is_new = group not in self._heaps and len(self._heaps) < self._capacity
-        if is_new:
+        shrunk = [group]
+        if group not in self._heaps and len(self._heaps) < self._capacity:
             self._heaps[group] = []
-            self._quotas = quotas(self._capacity, self._heaps)
-        if not self._quotas.get(group) or key <= self._floors.get(group, -1.0):
+            shrunk = self._quotas.add(group)
+        if not self._quotas.of(group) or key <= self._floors.get(group, -1.0):
             return [sample]
         heapq.heappush(self._heaps[group], (key, sample))
         self._bytes[group] = self._bytes.get(group, 0) + sample.num_bytes
         self._num_bytes += sample.num_bytes
-        return self._trim(self._quotas if is_new else (group,))
+        return self._trim(shrunk)
 
     def _trim(self, groups: Iterable[str]) -> list[T]:
         """Drops what is over the quota of one of `groups`, and over the byte bound; returns it."""
         dropped: list[T] = []
         for group in groups:
-            while len(self._heaps[group]) > self._quotas[group]:
+            while len(self._heaps[group]) > self._quotas.of(group):
                 dropped.append(self._drop(group))
         while self._num_bytes > self._budget_bytes:
             dropped.append(self._drop(max(self._bytes, key=lambda group: (self._bytes[group], group))))
@@ -228,8 +228,8 @@ class Replay(Generic[T]):
         if state.policy != self._policy:
             self._regroup()
         self._count_bytes()
-        self._quotas = quotas(self._capacity, self._heaps)
-        self._trim(self._quotas)  # the bounds may be tighter than they were
+        self._quotas = Quotas(self._capacity, self._heaps)
+        self._trim(sorted(self._heaps))  # the bounds may be tighter than they were
 
     def _count_bytes(self) -> None:
         self._bytes = {group: _num_bytes(heap) for group, heap in self._heaps.items()}
