@@ -118,7 +118,8 @@ class LearnerConfig:
     trainable_layers: Annotated[int, Ge(0), Le(1_000)] = 2
     """Number of top blocks of the encoder that slow rounds train. 0: the encoder is frozen."""
     slow_every_labels: Annotated[int, Ge(1), Le(100_000_000)] = 500
-    """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more."""
+    """Number of labels between the starts of two slow rounds; a tenth of the replay memory where that is more, or as
+    many as came before the last round and are not in the memory."""
     slow_labels_per_step: Annotated[int, Ge(1), Le(1_000_000)] = 32
     """Number of labels for each gradient step of a round. Fewer labels cost more: a step of 32 samples takes about
     60 ms of one core."""

@@ -37,7 +37,7 @@ from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, with_names
 from learner.quality.comparison import Anchor
 from learner.quality.evaluation import MeasuredCandidate
-from learner.quality.gate import ADOPTION_SIGMAS, is_worse_beyond_chance
+from learner.quality.gate import may_adopt
 from learner.quality.temperature import DEFAULT
 from learner.slow.round import Phase, SlowRound
 from learner.slow.schedule import RoundPlan, Schedule
@@ -235,8 +235,9 @@ class Knowledge:
         return Labelled(sample.text, sample.label, sample.subject, rounds, event, sample.answer_time_ms)
 
     def _end(self, done: SlowRound) -> bool:
-        """Adopts the round's encoder unless it is worse than the current one on holdout samples, beyond chance."""
-        is_adopted = not is_worse_beyond_chance(done.lost, done.won, sigmas=ADOPTION_SIGMAS)
+        """Adopts the round's encoder where the holdout samples say so (`learner.quality.gate.may_adopt`)."""
+        is_complete = self.fast_head.ridge.num_samples <= len(self.replay)
+        is_adopted = may_adopt(done.lost, done.won, is_complete=is_complete)
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=done.lost, won=done.won)
         if is_adopted:

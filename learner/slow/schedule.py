@@ -6,10 +6,12 @@
 
     new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
-Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`, `rehearsed_at`,
-`pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are among the learner's
-counts, and so in its checkpoint. When a round is due may depend on the clock; what it trains on depends only on which
-labels were learnt before it. All batches of a round are drawn when it begins, so that a restart can repeat the round.
+Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
+has doubled. Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`,
+`rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are among
+the learner's counts, and so in its checkpoint. When a round is due may depend on the clock; what it trains on depends
+only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a restart can
+repeat the round.
 
 Rejected: rounds by the clock (a replay of the topics would train otherwise), and batches drawn step by step (a restart
 would have to know the state of the generator).
@@ -198,17 +200,18 @@ class Schedule:
         Work of an idle learner takes time from nobody, so it does not wait for a share of the memory as a round does.
         """
         every = self._config.slow_every_labels
-        due = labels_due(num_memory, every=every) if mark == ROUND_AT else every
+        num_beyond = max(self._counts[mark] - num_memory, 0)
+        due = labels_due(num_memory, num_beyond, every=every) if mark == ROUND_AT else every
         return min(due, self._config.drift_min_labels) if is_urgent else due
 
 
-def labels_due(num_memory: int, *, every: int) -> float:
-    """Returns the labels since the last round that are enough for another, with `num_memory` samples in memory.
+def labels_due(num_memory: int, num_beyond: int, *, every: int) -> float:
+    """Returns the labels since the last round that are enough for another; `num_beyond` before it are not in memory.
 
-    >>> labels_due(1_000, every=500), labels_due(10_000, every=500)
-    (500, 1000.0)
+    >>> labels_due(1_000, 0, every=500), labels_due(10_000, 0, every=500), labels_due(1_000, 4_000, every=500)
+    (500, 1000.0, 4000)
     """
-    return max(every, GROWTH * num_memory)
+    return max(every, GROWTH * num_memory, num_beyond)
 
 
 def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:

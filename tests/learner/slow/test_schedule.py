@@ -70,6 +70,18 @@ def test_a_round_waits_for_its_labels_and_moves_its_mark() -> None:
     assert begun(it, labelled(0, 9), 80, waiting(0)) is None
 
 
+def test_a_round_waits_until_what_the_memory_does_not_hold_has_doubled() -> None:
+    it, counts = schedule(learnt=280, round_at=280)
+    assert it.labels_to_round(280, is_urgent=False) == EVERY
+    assert it.labels_to_round(80, is_urgent=False) == 200
+    assert it.labels_to_round(80, is_urgent=True) < 200
+    counts["learnt"] += 199
+    assert begun(it, [], 80, waiting(0)) is None
+    counts["learnt"] += 1
+    assert begun(it, [], 80, waiting(0)) is not None
+    assert it.labels_to_round(80, is_urgent=False) == 400
+
+
 def test_a_round_is_not_due_before_as_many_labels_as_are_said() -> None:
     it, counts = schedule(learnt=EVERY - 20)
     assert it.labels_to_round(80, is_urgent=False) == 20
