@@ -83,6 +83,18 @@ def patch_abort_errors(producer: Any) -> Any:
     return producer
 
 
+def end_producer(producer: Any, timeout_s: float) -> None:
+    """Flushes and closes `producer`. Raises KafkaError where that took too long, and ends its thread all the same.
+
+    kafka-python 3.0.12 leaves a flush that timed out before it closes anything: its thread would send for ever.
+    """
+    try:
+        producer.close(timeout=timeout_s)
+    except KafkaError:
+        producer._sender.force_close()
+        raise
+
+
 class Publisher:
     """Sends records, from any thread. Retries are idempotent, and the order within a partition is kept."""
 
@@ -130,12 +142,15 @@ class Publisher:
             self._producer.flush(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> None:
-        """Flushes for at most `timeout_s` (None: the delivery timeout) and ends the producer. Idempotent."""
+        """Flushes for at most `timeout_s` (None: the delivery timeout) and ends the producer. Idempotent.
+
+        Raises BusUnavailable where the time was too short: what was not acknowledged by then has failed.
+        """
         if self.is_closed:
             return
         self.is_closed = True
         with mapped(self._servers):
-            self._producer.close(timeout=self._delivery_timeout_s if timeout_s is None else timeout_s)
+            end_producer(self._producer, self._delivery_timeout_s if timeout_s is None else timeout_s)
 
     def _enqueue(self, record: TopicRecord, message: Message) -> Any:
         try:
@@ -161,7 +176,7 @@ class Publisher:
             if self._producer._transaction_manager.has_fatal_error():
                 log.warning("producer_replaced")
                 with suppress(KafkaError):
-                    self._producer.close(timeout=REPLACE_TIMEOUT_S)
+                    end_producer(self._producer, REPLACE_TIMEOUT_S)
                 self._producer = self._open_producer()
             return self._producer
 

@@ -12,6 +12,7 @@ import pytest
 
 from services.local.kafka import LocalBroker
 from tests.brokers import start_kind, take
+from tests.waiting import eventually
 from tests.wire.bus.traffic import events, ids, kill, only_kafka, send
 from wire.bus import Bus, Publisher
 from wire.config import BusConfig
@@ -78,6 +79,23 @@ def test_the_sender_waits_when_too_many_bytes_are_in_flight(bus_config: BusConfi
         sender.join(30)
         publisher.flush(30)
     assert acked == [None] * 5
+
+
+def test_a_close_whose_flush_takes_too_long_ends_the_sender_all_the_same(bus: Bus, broker: LocalBroker) -> None:
+    """The client library would leave its thread running, and the record without an end."""
+    before = set(threading.enumerate())
+    publisher = bus.publisher()
+    send(publisher, *events(1))
+    acks: list[Exception | None] = []
+    os.kill(broker.process.pid, signal.SIGSTOP)
+    try:
+        publisher.send(events(1, start=1)[0], acks.append)
+        with pytest.raises(BusUnavailable):
+            publisher.close(0.2)
+        eventually(lambda: bool(acks) and not (set(threading.enumerate()) - before))
+    finally:
+        os.kill(broker.process.pid, signal.SIGCONT)
+    assert isinstance(acks[0], SendFailed) and not acks[0].is_permanent
 
 
 def send_all(publisher: Publisher, records: list[Event]) -> None:
