@@ -14,11 +14,13 @@ would depend on when the search ended).
 """
 
 import threading
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Final
 
 import structlog
@@ -71,6 +73,7 @@ class LateLabels:
     def __init__(self, labels: Iterable[Feedback] = ()) -> None:
         self._changed = threading.Condition()
         self._waiting = Window(Feedback, 2 * FULL_BYTES, labels)
+        self._order = sorted(map(time_and_id, self._waiting))  # one entry for each label, so that no search sorts
         self._counts: Counter[str] = Counter()
 
     def add(self, feedback: Feedback) -> None:
@@ -78,7 +81,11 @@ class LateLabels:
         if feedback.proof or not has_receipt(feedback):
             return
         with self._changed:
-            self._counts["late_given_up"] += len(self._waiting.add(feedback))
+            insort(self._order, time_and_id(feedback))
+            evicted = self._waiting.add(feedback)
+            for label in evicted:
+                self._forget_order(label)
+            self._counts["late_given_up"] += len(evicted)
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
@@ -87,6 +94,7 @@ class LateLabels:
             labels = [label for label in self._waiting if is_erased(label.key)]
             for label in labels:
                 self._waiting.remove(label)
+                self._forget_order(label)
         return len(labels)
 
     def export(self) -> list[Feedback]:
@@ -100,15 +108,20 @@ class LateLabels:
         Waits at most `timeout_s` seconds for a label; [] where none comes.
         """
         with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting), timeout_s)
-            labels = sorted(self._waiting, key=answer_ms)
-        return [label for label in labels if answer_ms(label) <= answer_ms(labels[0]) + SPAN_MS]
+            if not self._changed.wait_for(lambda: self._order, timeout_s):
+                return []
+            end_ms = self._order[0][0] + SPAN_MS
+            end = bisect_right(self._order, end_ms, key=itemgetter(0))
+            ids = dict.fromkeys(event_id for _, event_id in self._order[:end])
+            labels = chain.from_iterable(map(self._waiting.of, ids))
+            return sorted((label for label in labels if answer_ms(label) <= end_ms), key=answer_ms)
 
     def remove(self, feedback: Feedback, count: str) -> None:
         """Removes a label, which is counted under `count`. A label that is gone already is ignored."""
         with self._changed:
             if feedback in self._waiting.of(feedback.event_id):
                 self._waiting.remove(feedback)
+                self._forget_order(feedback)
                 self._counts[count] += 1
 
     @property
@@ -122,6 +135,9 @@ class LateLabels:
         """Counters of a report: labels that were found, not found, given up, and that are looked for."""
         with self._changed:
             return dict(self._counts) | {"late_searched": len(self._waiting)}
+
+    def _forget_order(self, feedback: Feedback) -> None:
+        del self._order[bisect_left(self._order, time_and_id(feedback))]
 
 
 class AnswerFinder:
@@ -228,6 +244,11 @@ class AnswerFinder:
 def is_of(feedback: Feedback, answer: Answer) -> bool:
     """Whether the label is about this very answer: it has its receipt, and no other source."""
     return feedback.receipt == answer.receipt and feedback.event_source in (None, answer.source)
+
+
+def time_and_id(feedback: Feedback) -> tuple[int, str]:
+    """Returns the time of the label's answer, by which labels are in order, and the id under which it waits."""
+    return answer_ms(feedback), feedback.event_id
 
 
 def answer_ms(feedback: Feedback) -> int:

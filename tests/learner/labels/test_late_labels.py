@@ -9,7 +9,7 @@ import pytest
 
 from learner.labels.consumer import Consumer, ReadState
 from learner.labels.join import Join
-from learner.labels.late_labels import FULL_BYTES, OLDER_MS, SPAN_MS, AnswerFinder, LateLabels
+from learner.labels.late_labels import FULL_BYTES, OLDER_MS, SPAN_MS, AnswerFinder, LateLabels, answer_ms
 from learner.labels.letters import Letters
 from tests.brokers import take
 from tests.learner.labels.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, num_outcomes, pairs
@@ -84,6 +84,28 @@ def test_labels_are_looked_for_together_whose_answers_lie_close() -> None:
     assert late.next_span(0.0) == [at(SPAN_MS + 8)]
     assert late.counts == {"late_given_up": 0, "late_found": 3, "late_searched": 1}
     assert LateLabels().next_span(0.0) == []
+
+
+def test_what_is_looked_for_first_is_the_oldest_of_what_waits() -> None:
+    """Also where labels share an id, or a time, come twice, are evicted, or are erased."""
+    rng = random.Random(7)
+    late = LateLabels()
+    for _ in range(1_000):
+        some = label_of(answer(f"event-{rng.randrange(4)}", time_ms=rng.randrange(3 * SPAN_MS, 4 * SPAN_MS, 500)))
+        late.add(some)
+        if rng.random() < 0.3:
+            late.remove(rng.choice(late.export()), "late_found")
+    late.add(at(1))
+    assert late.erase(lambda subject: subject == "customer 7") == 0
+    assert late.next_span(0.0) == [at(1)]
+    late.remove(at(1), "late_found")
+    first_ms = min(map(answer_ms, late.export()))
+    within = [each for each in late.export() if answer_ms(each) <= first_ms + SPAN_MS]
+    assert late.counts["late_given_up"] > 0
+    assert [answer_ms(each) for each in late.next_span(0.0)] == sorted(map(answer_ms, within))
+    for each in late.export():
+        late.remove(each, "late_found")
+    assert late.next_span(0.0) == []
 
 
 def test_they_are_full_long_before_one_is_given_up() -> None:
