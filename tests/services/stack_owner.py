@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from services.local.tether import free_port
+from tests.services.command_line import lifelong
 from tests.services.http_client import ask
-from tests.services.test_cli import lifelong
 from tests.waiting import eventually, in_time
 
 DEADLINE_S = 120.0

@@ -1,12 +1,13 @@
 """Tests the command line: help, exit codes, one clear message for an error, no heavy imports before they are needed."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.services.command_line import lifelong
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune")
 GROUPS = {
@@ -28,17 +29,6 @@ GROUPS = {
     "bench": ("learn",),
 }
 HEAVY = ("torch", "ray", "kafka", "redis", "pydantic", "numpy", "rich", "msgspec", "avalanche", "matplotlib")
-
-
-def lifelong(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    ours = {key: value for key, value in os.environ.items() if not key.startswith("LIFELONG_")}
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli", *words],
-        capture_output=True,
-        text=True,
-        env=ours | environ,
-        timeout=200,
-    )
 
 
 def test_help_names_every_command() -> None:

@@ -13,7 +13,7 @@ from services.rebuild import rebuild_version
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
 from tests.learner.small_learner import small_config, small_learner
 from tests.learner.streams import stream
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.clock import now_ms

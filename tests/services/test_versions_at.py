@@ -6,7 +6,7 @@ import pytest
 
 from services.versions_at import ArmAnswers, answered_at
 from tests.rollout.joined import answer
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.clock import now_ms

@@ -4,7 +4,7 @@ import pytest
 
 from services.commands.ask import NoAnswer, _answer_line, _post
 from services.local.tether import free_port
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 
 
 def test_a_line_ends_with_the_id_that_a_label_needs() -> None:

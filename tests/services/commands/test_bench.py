@@ -1,6 +1,6 @@
 """`lifelong bench learn`."""
 
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 
 
 def test_data_sets_and_strategies_are_listed() -> None:

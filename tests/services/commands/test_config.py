@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from wire.logs import HIDDEN
 
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from services.commands.context import CliContext, reads_settings
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 
 
 def test_an_assignment_may_have_spaces_around_its_name() -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 
 
 def test_the_doctor_ends_with_78_and_says_what_to_do(tmp_path: Path) -> None:

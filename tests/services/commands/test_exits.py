@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.commands.exits import CONFIGURATION, TEMPORARY, code_of
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from wire.errors import BadSignature, BlobCorrupt, WireError
 
 

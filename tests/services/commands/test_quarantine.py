@@ -1,7 +1,7 @@
 """The commands about labels in quarantine."""
 
 from services.commands.quarantine import _label_line
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from wire.records import Quarantined
 
 LABEL = Quarantined(reason="flip", event_id="e-1", label="refund", source="desk", time_ms=7)

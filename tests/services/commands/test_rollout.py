@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from wire.records import ControllerReport
 from wire.store import Store
 

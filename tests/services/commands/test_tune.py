@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from rollout.config import RolloutConfig
 from rollout.plans import begin, follow
 from services.commands.versions import differences_of
-from tests.services.test_cli import lifelong
+from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
 from wire.clock import now_ms
 from wire.config import StoreConfig
