@@ -1,4 +1,7 @@
-"""Real brokers for the tests: Tansu always, Apache Kafka where KAFKA_HOME names one. Every test has its own topics."""
+"""Real brokers for the tests: Apache Kafka where KAFKA_HOME names one, and Tansu. Every test has its own topics.
+
+The tests of the bus run on both. What stands on the bus runs on Kafka, and is repeated on Tansu among the slow tests.
+"""
 
 import os
 import warnings
@@ -33,6 +36,19 @@ connected when its client was closed."""
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", f"ignore:{LEFT_OPEN}:ResourceWarning")  # during tests
     warnings.filterwarnings("ignore", LEFT_OPEN, ResourceWarning)  # after the last one
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Makes the tests slow that repeat on Tansu what they show on Kafka, where that is installed."""
+    if not os.environ.get("KAFKA_HOME"):
+        return
+    names = {item.nodeid for item in items}
+    for item in items:
+        is_on_tansu = "broker" in getattr(item, "fixturenames", ()) and "tansu" in item.nodeid
+        is_of_bus = item.nodeid.startswith("tests/wire/bus/")
+        if is_on_tansu and not is_of_bus and item.nodeid.replace("tansu", "kafka") in names:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", params=["tansu", "kafka"])

@@ -27,6 +27,9 @@ from wire.config import BusConfig, StoreConfig
 from wire.records import Answer, Event
 from wire.store import Store
 
+pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
+"""One broker is enough for Ray."""
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PROGRAM = """
@@ -98,12 +101,9 @@ def free_port() -> int:
     return listener.port
 
 
-@pytest.mark.live
 def test_two_replicas_answer_on_one_port_survive_a_death_and_drain(
-    bus: Bus, store: Store, broker: Any, serve: Callable[..., Any]
+    bus: Bus, store: Store, serve: Callable[..., Any]
 ) -> None:
-    if broker.kind != "tansu":
-        pytest.skip("one broker is enough for Ray")
     learner = TinyPublisher(store)
     learner.publish(1)
     learner.plan(1)
@@ -143,14 +143,11 @@ def events_in(log: Path) -> set[str]:
     return {json.loads(line)["event"] for line in lines}
 
 
-@pytest.mark.live
 @pytest.mark.slow
 def test_a_replica_that_hangs_is_replaced_and_when_ray_dies_the_next_one_serves_on_the_same_port(
-    store: Store, broker: Any, serve: Callable[..., Any]
+    store: Store, serve: Callable[..., Any]
 ) -> None:
     """F33. F32, B7: nobody watched Ray, its orphan then held the port, and the next `serve` ended with 78."""
-    if broker.kind != "tansu":
-        pytest.skip("one broker is enough for Ray")
     learner = TinyPublisher(store)
     learner.publish(1)
     learner.plan(1)
@@ -218,14 +215,11 @@ serve.shutdown()
 """
 
 
-@pytest.mark.live
 @pytest.mark.slow
 def test_on_a_shared_ray_only_our_own_application_is_removed(
-    store: Store, broker: Any, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, short_folder: Path
+    store: Store, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, short_folder: Path
 ) -> None:
     """F32: stopping `lifelong serve` stopped every application on the cluster."""
-    if broker.kind != "tansu":
-        pytest.skip("one broker is enough for Ray")
     for name, value in {
         **ENVIRONMENT,
         "RAY_AUTH_MODE": "token",
