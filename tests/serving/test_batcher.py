@@ -124,7 +124,7 @@ def test_an_idle_model_waits_for_company_until_the_deadline() -> None:
     queue.submit(Text(1))
     started_s = time.monotonic()
     assert lengths_of(queue.take()) == [1]
-    assert 0.04 < time.monotonic() - started_s < 1
+    assert time.monotonic() - started_s > 0.04
 
 
 def test_a_full_batch_does_not_wait() -> None:

@@ -91,12 +91,12 @@ def test_a_free_port_is_free() -> None:
 
 
 ORPHAN = """
-import socket, sys, time
+import socket, sys
 with socket.socket() as orphan:
     orphan.bind(("127.0.0.1", 0))
     orphan.listen()
     print(orphan.getsockname()[1], flush=True)
-    time.sleep(3)
+    sys.stdin.read()
 """
 
 
@@ -104,11 +104,15 @@ with socket.socket() as orphan:
 def test_the_port_of_an_orphan_is_waited_for_and_that_of_a_stranger_is_not(title: str, expected: str) -> None:
     """B7: the next `serve` ended with 78, because the replica of a killed `serve` still listened."""
     argv = [title, "-c", ORPHAN]
-    with subprocess.Popen(argv, executable=sys.executable, stdout=subprocess.PIPE, text=True) as orphan:
-        assert orphan.stdout is not None
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, executable=sys.executable, stdin=pipe, stdout=pipe, text=True) as orphan:
+        assert orphan.stdin is not None and orphan.stdout is not None
         port = int(orphan.stdout.readline())
         if expected == "waits":
+            ending = threading.Timer(0.3, orphan.stdin.close)  # it is waited for by then
+            ending.start()
             await_port("127.0.0.1", port, threading.Event())
+            ending.join()
             assert orphan.wait(5) == 0
         else:
             with pytest.raises(PortTaken):

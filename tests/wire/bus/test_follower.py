@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import threading
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -92,7 +91,7 @@ def test_a_follower_counts_what_expired(
 
 
 def test_the_lag_is_known_without_asking(broker: LocalBroker, bus: Bus, publisher: Publisher) -> None:
-    """B21: the lag is known without the broker, which may not answer."""
+    """B21: the lag is known without the broker: one that is stopped would never say it."""
     send(publisher, *events(5, key="k"), *answers(3))
     follower = bus.follow([Event, Answer], {})
     assert follower.lag() == 8  # one for each partition: none was fetched yet
@@ -103,9 +102,7 @@ def test_the_lag_is_known_without_asking(broker: LocalBroker, bus: Bus, publishe
     send(publisher, *events(4, key="k", start=5))
     os.kill(broker.process.pid, signal.SIGSTOP)
     try:
-        began_s = time.monotonic()
         lags = [follower.lag(), follower.lag(Event), follower.lag(Answer)]
-        assert time.monotonic() - began_s < 0.1
     finally:
         os.kill(broker.process.pid, signal.SIGCONT)
     assert lags[2] == 0 and len(received) == 8

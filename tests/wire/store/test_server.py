@@ -23,6 +23,9 @@ from wire.store import Store
 
 Key = Callable[..., str]
 
+SOON_S = 10.0
+"""Far less than a connection is waited for by default, and far more than a busy machine takes to notice."""
+
 
 @pytest.fixture
 def proxy(redis_server: LocalRedis) -> Iterator[LossyProxy]:
@@ -65,7 +68,7 @@ def test_a_server_that_is_not_there_is_reported_soon_without_the_password() -> N
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match=rf"127\.0\.0\.1:{port}") as caught:
         store.versions.current()
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < SOON_S
     assert "secret" not in f"{caught.value!r} {caught.value.__cause__!r}"
     store.close()
 
@@ -77,7 +80,7 @@ def test_a_server_that_says_nothing_is_reported_in_time() -> None:
         started = time.monotonic()
         with pytest.raises(StoreUnavailable):
             store.versions.current()
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < SOON_S
         store.close()
 
 
