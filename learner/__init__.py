@@ -1,7 +1,7 @@
 """Turns feedback into weights: joins labels to answers, learns with replay, gates, requantizes, publishes.
 
     process                the loop over records; leadership, circuit_breaker and patience: its lease and its servers
-    learner, knowledge     what was read, and what labels have taught
+    learner, knowledge     what was read, and what labels have taught; progress: the numbers that both decide by
     labels/                records -> samples: the join, trust in labels, drift
     memory/                replay memory, holdout, erasures
     fast/                  random features and the ridge head: learns at once

@@ -35,6 +35,7 @@ from learner.labels.join import Join
 from learner.labels.sample import Sample
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay, with_names
+from learner.progress import LearnerProgress
 from learner.quality.comparison import Anchor
 from learner.quality.evaluation import MeasuredCandidate
 from learner.quality.gate import may_adopt
@@ -57,13 +58,14 @@ Learnable: TypeAlias = Sample | ConceptChange
 
 @dataclass(kw_only=True, slots=True)
 class Knowledge:
-    """Belongs to the learner's thread. `counts` is the learner's and counts what becomes of the samples.
+    """Belongs to the learner's thread. `progress` and `counts`, of what becomes of the samples, are the learner's.
 
     `fresh` holds what was learnt since the last round began. `temperature` is that of the last candidate.
     """
 
     config: LearnerConfig
     base: BaseEncoder
+    progress: LearnerProgress
     counts: Counter[str]
     strata: Strata
     fast_head: FastHead
@@ -106,6 +108,11 @@ class Knowledge:
             else:
                 self.counts["over_capacity"] += 1
         self._learn_admitted(admitted, drift)
+
+    def count_in(self, progress: LearnerProgress, counts: Counter[str]) -> None:
+        """Goes on with the progress and the counts of the learner, which knows this now."""
+        self.progress = progress
+        self.counts = counts
 
     def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int]) -> None:
         """Begins a slow round behind the records below `offsets`."""
@@ -209,6 +216,7 @@ class Knowledge:
         self.holdout.add(holdout)
         self.counts["holdout"] += len(holdout)
         self.counts["learnt"] += len(to_learn)
+        self.progress.learn(len(to_learn))
         for first in range(0, len(to_learn), RELEARN_BATCH):
             self._learn_batch(to_learn[first : first + RELEARN_BATCH], drift)
 
@@ -231,7 +239,7 @@ class Knowledge:
 
     def _to_labelled(self, sample: Sample) -> Labelled:
         event = hash_of(encoded_key(sample.key))
-        rounds = self.counts["rounds"]
+        rounds = self.progress.num_rounds
         return Labelled(sample.text, sample.label, sample.subject, rounds, event, sample.answer_time_ms)
 
     def _end(self, done: SlowRound) -> bool:
@@ -241,6 +249,7 @@ class Knowledge:
         self.counts["rounds_adopted" if is_adopted else "rounds_dropped"] += 1
         log.info("round_done", round=done.plan.number, adopted=is_adopted, lost=done.lost, won=done.won)
         if is_adopted:
+            self.progress.break_off()
             self.adopt(done)
         else:
             self.drop()

@@ -10,7 +10,6 @@ Rejected: parts that write themselves down one by one (offsets and sums of two m
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -27,7 +26,7 @@ from learner.labels.trust import LabelTrust
 from learner.memory.erasures import ErasedSubjects
 from learner.memory.holdout import Holdout
 from learner.memory.replay import Labelled, Replay
-from learner.slow.schedule import MARKS, Schedule
+from learner.slow.schedule import Schedule
 from learner.slow.worker import INLINE
 from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
@@ -40,7 +39,6 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from wire.receipts import Receipts
 from wire.records import Answer, ConceptChange, Feedback, Quarantined, RoundKind, WeightManifest
-from wire.subjects import Subjects
 
 
 class Learner:
@@ -57,25 +55,26 @@ class Learner:
         tokenizer: TextTokenizer,
         *,
         receipts: Receipts | None = None,
-        subjects: Subjects | None = None,
+        subject_digest: Callable[[str], str] | None = None,
         cache_dir: Path | None = None,
         executor: Executor = INLINE,
     ) -> None:
         self._config = config
         self.executor = executor
         self._receipts = receipts
-        self._subjects = subjects
+        self._subject_digest = subject_digest
         self._base = BaseEncoder(config, strata, tokenizer, cache_dir=cache_dir)
         self.spec_of = self._base.spec_of  # the `model_spec` of a version, by the rows of its head
-        self.counts: Counter[str] = Counter()
-        self.knowledge = empty_knowledge(config, self._base, self.counts)
-        self.schedule = Schedule(config, self.counts)
+        self.knowledge = empty_knowledge(config, self._base)
+        self.progress = self.knowledge.progress
+        self.counts = self.knowledge.counts
+        self.schedule = Schedule(config, self.progress, self.counts)
         self.trust = LabelTrust(config, receipts=receipts)
         self.join = Join(config, self.trust)
         self.letters = Letters()
         self.prequential = Prequential()
         self.drift = drift_of(config)
-        self.erased = ErasedSubjects(subjects)
+        self.erased = ErasedSubjects(subject_digest)
         self.offsets: dict[str, int] = {}
         self.logs: dict[str, str] = {}
         self.read_first: dict[str, int] = {}
@@ -118,8 +117,7 @@ class Learner:
         for change in self.knowledge.concept_changes.found(self.offsets):
             self.restart_class(change)
         if not self.has_work:
-            kind = self.schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle)
-            if kind is not None:
+            if kind := self.schedule.due(len(self.replay), self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
                 self.begin(kind)
             return False
         try:
@@ -145,20 +143,20 @@ class Learner:
         """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
         facts = snapshot.facts
         self.knowledge, difference = self.recall(VersionState(snapshot))
-        self.knowledge.counts = self.counts
+        self.knowledge.count_in(self.progress, self.counts)
         self.trust = LabelTrust(self._config, receipts=self._receipts, state=facts.trust)
         self.join = Join(self._config, self.trust, state=facts.join)
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
         self.drift = drift_of(self._config, facts.drift)
-        self.erased = ErasedSubjects(self._subjects, facts.erased)
-        self.counts.clear()  # the schedule and the knowledge hold the same counter
+        self.erased = ErasedSubjects(self._subject_digest, facts.erased)
+        self.progress.restore(snapshot.progress)  # the schedule and the knowledge hold the same
+        self.counts.clear()
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
         self.logs = dict(facts.logs)
-        self.read_first = dict(facts.read_first)
-        self.version = facts.version
         self.last_version = facts.last_version
+        self.read_on(facts.version, facts.read_first)
         self._note_difference(difference)
 
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
@@ -170,11 +168,9 @@ class Learner:
         known, difference = self.recall(state)
         known.forget_anchor()
         self.drift.reset_distances()
-        num_learnt = self.counts["learnt"]
-        for name in ("learnt", *MARKS):
-            self.counts[name] = known.counts[name]
-        self.counts["set_aside"] += num_learnt - self.counts["learnt"]
-        known.counts = self.counts
+        self.counts["set_aside"] += self.progress.go_back(known.progress)
+        self.counts["learnt"] = self.progress.num_labels
+        known.count_in(self.progress, self.counts)
         known.holdout = self.holdout
         known.break_lineage("labels were set aside")
         self.knowledge = known
@@ -192,14 +188,18 @@ class Learner:
     def adopt_version(self, manifest: WeightManifest) -> None:
         """Goes on from `manifest`, which was published from what is known here."""
         self.version = manifest.version
-        self.last_version = max(self.last_version, manifest.version)
+        self.reserve(manifest.version)
         self.erased.mark_published(manifest.version, manifest.erased)
 
     def read_on(self, version: int, offsets: Mapping[str, int]) -> None:
         """Goes on from `version`, which is ahead: publishes nothing before the records below `offsets` are read."""
         self.version = version
-        self.last_version = max(self.last_version, version)
+        self.reserve(version)
         self.read_first = dict(offsets)
+
+    def reserve(self, version: int) -> None:
+        """Takes note that this number is taken, and all below it."""
+        self.last_version = max(self.last_version, version)
 
     def bound_read_first(self, ends: Mapping[str, int]) -> None:
         """Waits for no record behind the end of its partition, where that is known."""
@@ -232,9 +232,8 @@ class Learner:
     @property
     def labels_to_round(self) -> float:
         """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
-        if self.has_work:
-            return math.inf
-        return self.schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
+        num_labels = self.schedule.labels_to_round(len(self.replay), is_urgent=self.drift.is_urgent)
+        return math.inf if self.has_work else num_labels
 
     @property
     def has_work(self) -> bool:
@@ -251,6 +250,7 @@ class Learner:
         """Notes that the state which was restored was made under other settings, if it was."""
         self.has_migrated = bool(difference)
         if difference:
+            self.progress.break_off()
             self.counts["migrations"] += 1
             self.knowledge.break_lineage(f"settings were changed: {', '.join(difference.settings)}")
         if difference.is_rebuilt:

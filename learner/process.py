@@ -13,6 +13,7 @@ import os
 import secrets
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -29,7 +30,6 @@ from learner.release.eraser import Eraser
 from learner.release.publisher import WeightPublisher
 from learner.release.repair import Repairer
 from learner.report import Reporter
-from learner.slow.schedule import IdleTimer
 from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
 from model.minilm import load_encoder
@@ -40,7 +40,7 @@ from wire.errors import BusUnavailable, StaleEpoch
 from wire.receipts import Receipts
 from wire.records import WeightManifest
 from wire.store import Store
-from wire.subjects import Subjects
+from wire.subjects import subject_digest
 from wire.threads import lower_priority
 
 UNIT_POLL_MS = 5
@@ -88,7 +88,7 @@ def run(
             strata,
             tokenizer,
             receipts=Receipts(signing_key),
-            subjects=Subjects(signing_key),
+            subject_digest=partial(subject_digest, signing_key),
             cache_dir=state_dir,
             executor=executor,
         )
@@ -148,11 +148,10 @@ def lead(
     if stop.is_set():
         return
     publisher.checkpoint()
-    idle_timer = IdleTimer(config.rehearse_after_s)
     while not stop.is_set():
         leadership.check()
         eraser.carry_out()
-        _learn(config, learner, consumer, publisher, idle_timer)  # poll, join, fast head, replay memory; a slow unit
+        _learn(config, learner, consumer, publisher)  # poll, join, fast head, replay memory; a slow unit
         publisher.complete()  # what was sent is the parent of the next version
         if publisher.is_due():
             publisher.publish()  # solve, requantize, measure; gate; blobs, journal or checkpoint, send
@@ -165,9 +164,7 @@ def lead(
     reporter.report(learner, publisher, consumer, is_last=True)
 
 
-def _learn(
-    config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher, idle_timer: IdleTimer
-) -> None:
+def _learn(config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher) -> None:
     """Learns what has come, and begins a unit of slow work; tells the publisher what should not wait."""
     timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
     records = consumer.poll(1 if publisher.is_due() else timeout_ms, max_labels=learner.labels_to_round)
@@ -176,7 +173,7 @@ def _learn(
     if learner.drift.take_num_detected():
         publisher.attempts.end_interval()
     failpoint("after-learn")
-    if learner.tick(is_idle=idle_timer.is_idle_after(records)):
+    if learner.tick(is_idle=0 < config.rehearse_after_s <= consumer.idle_s):
         publisher.parent.make_due()
         failpoint("after-adopt")
 
@@ -192,7 +189,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
     if snapshot is None:
         return None
     learner.restore(snapshot)
-    log.info("restored", version=learner.version, learnt=learner.counts["learnt"], offsets=learner.offsets)
+    log.info("restored", version=learner.version, learnt=learner.progress.num_labels, offsets=learner.offsets)
     return snapshot.facts.pending
 
 

@@ -86,6 +86,7 @@ def _counts(learner: Learner) -> dict[str, int]:
     counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
     counts |= learner.join.late.counts
     return counts | {
+        "gate_in_a_row": learner.progress.num_refused,
         "parked": learner.join.num_parked,
         "flip_alarms": learner.trust.flips.num_raised,
         "classes_provisional": learner.knowledge.classes.num_provisional,

@@ -16,16 +16,14 @@ from wire.receipts import derived
 DIGEST_BYTES: Final = 16
 
 
-class Subjects:
-    """Makes digests of subjects. Raises ValueError for an empty signing key."""
+def subject_digest(signing_key: bytes, subject: str) -> str:
+    """Returns the digest of `subject`, 32 hexadecimal digits.
 
-    def __init__(self, signing_key: bytes) -> None:
-        if not signing_key:
-            raise ValueError("subjects need a signing key")
-        self._key = derived(signing_key, b"lifelong subject v1")
-
-    def digest(self, subject: str) -> str:
-        """Returns the digest of `subject`, 32 hexadecimal digits. Raises ValueError for "", which names nobody."""
-        if not subject:
-            raise ValueError("no subject: events without a key are about nobody that can be told from others")
-        return hmac.digest(self._key, subject.encode(), sha256)[:DIGEST_BYTES].hex()
+    Raises ValueError for an empty key, and for the subject "", which names nobody.
+    """
+    if not signing_key:
+        raise ValueError("subjects need a signing key")
+    if not subject:
+        raise ValueError("no subject: events without a key are about nobody that can be told from others")
+    key = derived(signing_key, b"lifelong subject v1")
+    return hmac.digest(key, subject.encode(), sha256)[:DIGEST_BYTES].hex()

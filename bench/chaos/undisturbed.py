@@ -9,6 +9,7 @@ topics, since it reads one partition after the other.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -20,7 +21,7 @@ from services.keys import key_bytes
 from services.settings import Settings
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, WeightManifest
-from wire.subjects import Subjects
+from wire.subjects import subject_digest
 
 Partition = Sequence[tuple[int, Answer | Feedback]]
 """The records of one partition with their offsets, in order."""
@@ -35,7 +36,7 @@ def differing_tensors(settings: Settings, topics: Mapping[str, Partition], publi
         config,
         *load_encoder(settings.encoder, max_tokens=settings.serving.max_tokens),
         receipts=Receipts(key),
-        subjects=Subjects(key),
+        subject_digest=partial(subject_digest, key),
     )
     try:
         candidate = rebuild(published, learner, config, _reader(topics))

@@ -79,6 +79,7 @@ class Consumer:
         self._has_failed = False
         self._fetched: deque[Received[Answer | Feedback]] = deque()
         self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
+        self._label_s = clock_s()  # when the last label was read
         self.offsets = dict(state.offsets)
         self.logs = dict(state.logs)
 
@@ -102,7 +103,14 @@ class Consumer:
             self.offsets[partition_name(received.position)] = received.position.offset + 1
         if not self._fetched:
             self.offsets |= self._ends
+        if num_labels:
+            self._label_s = self._clock_s()
         return records
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last label was read, or since the start."""
+        return self._clock_s() - self._label_s
 
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
         """Sends labels that are not trusted to the quarantine topic, where an operator finds them."""

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from wire.records import Answer, Erasure, Feedback
-from wire.subjects import Subjects
 
 
 class ErasedState(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,18 +15,21 @@ class ErasedState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErasedSubjects:
-    """Holds the erasures, by number. `is_due`: the learner may still hold samples of an erased subject."""
+    """Holds the erasures, by number. `is_due`: the learner may still hold samples of an erased subject.
 
-    def __init__(self, subjects: Subjects | None, state: ErasedState | None = None) -> None:
-        self._subjects = subjects
+    `digest` makes the digest of a subject; without it nothing is known of anybody.
+    """
+
+    def __init__(self, digest: Callable[[str], str] | None, state: ErasedState | None = None) -> None:
+        self._digest = digest
         self._erasures = {erasure.digest: erasure for erasure in state.erasures} if state else {}
         self.is_due = state.is_due if state else False
 
     def holds(self, subject: str) -> bool:
         """Whether nothing about `subject` may be known."""
-        if not self._erasures or not subject or self._subjects is None:
+        if not self._erasures or not subject or self._digest is None:
             return False
-        return self._subjects.digest(subject) in self._erasures
+        return self._digest(subject) in self._erasures
 
     def without_erased(
         self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]

@@ -33,9 +33,6 @@ from wire.records import WeightManifest
 from wire.store import Store
 from wire.threads import lower_priority
 
-JOURNAL_BREAKS = ("set_aside", "rounds_adopted", "erasures", "migrations")
-"""Counters of what changes knowledge other than by samples: no journal leads past them."""
-
 NICENESS = 10
 """Added to the nice value of the thread that writes: no label waits for it."""
 
@@ -47,11 +44,11 @@ log = structlog.get_logger("learner")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A checkpoint that is being written. `entries` are what was learnt since; `num_breaks`: see JOURNAL_BREAKS."""
+    """A checkpoint that is being written. `entries` are what was learnt since; `num_breaks`: see `LearnerProgress`."""
 
     snapshot: Snapshot
     offsets: Mapping[str, int]
-    num_breaks: tuple[int, ...]
+    num_breaks: int
     is_synced: bool
     entries: list[Entry] = field(default_factory=list)
 
@@ -102,7 +99,7 @@ class CheckpointWriter:
     @property
     def is_followed_by_journal(self) -> bool:
         """Whether the newest checkpoint of this process and its journal lead to what is known."""
-        is_same = self._written is not None and self._written.num_breaks == self._num_breaks()
+        is_same = self._written is not None and self._written.num_breaks == self._learner.progress.num_breaks
         return is_same and self._checkpoints.journal is not None and not self._is_full
 
     def write(self, pending: WeightManifest | None) -> None:
@@ -185,9 +182,6 @@ class CheckpointWriter:
         journal = self._checkpoints.journal
         return len(self._learner.unwritten) + (journal.num_samples if journal else 0) > MAX_SAMPLES
 
-    def _num_breaks(self) -> tuple[int, ...]:
-        return tuple(self._learner.counts[name] for name in JOURNAL_BREAKS)
-
     def _draft(self, pending: WeightManifest | None) -> Draft:
         """Exports what is known now; what comes afterwards is for the journal of this draft."""
         learner = self._learner
@@ -202,7 +196,7 @@ class CheckpointWriter:
         return Draft(
             snapshot=learner.export(pending, epoch=self._leadership.lease.epoch),
             offsets=learner.offsets,
-            num_breaks=self._num_breaks(),
+            num_breaks=learner.progress.num_breaks,
             is_synced=is_synced,
         )
 

@@ -102,6 +102,7 @@ class Eraser:
         self._publisher.give_up_refused()
         learner.erased.add(digest, time_ms=self._now_ms())
         removed = learner.erase(keep_alive=self._leadership.check)
+        learner.progress.break_off()
         learner.counts["erasures"] += 1
         number = len(learner.erased)
         learner.erased.replace(Erasure(digest=digest, number=number, time_ms=self._now_ms(), removed=removed))

@@ -22,18 +22,11 @@ import structlog
 from learner.errors import LearnerError
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.release.checkpoint_writer import JOURNAL_BREAKS
 from learner.state.checkpoint import Checkpoints, VersionState, is_same
 from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
 from wire.records import WeightManifest
 from wire.store import Store
-
-PUBLISHED_AT = "published_at"
-"""Counter: the number of effects on knowledge that the current version has."""
-
-IN_A_ROW = "gate_in_a_row"
-"""Counter: how many candidates the gate has refused since it let one pass."""
 
 log = structlog.get_logger("learner")
 
@@ -48,6 +41,7 @@ class ParentVersion:
         self, learner: Learner, store: Store, checkpoints: Checkpoints, maker: CandidateMaker, *, max_refusals: int
     ) -> None:
         self._learner = learner
+        self._progress = learner.progress
         self._store = store
         self._checkpoints = checkpoints
         self._maker = maker
@@ -57,15 +51,9 @@ class ParentVersion:
         self.pending: WeightManifest | None = None
 
     @property
-    def num_effects(self) -> int:
-        """How often knowledge has changed so far; the next version differs from the last one where it has grown."""
-        counts = self._learner.counts
-        return counts["learnt"] + sum(counts[name] for name in JOURNAL_BREAKS)
-
-    @property
     def has_news(self) -> bool:
         """Whether the learner knows something that neither the current version nor a refused candidate knows."""
-        return self.num_effects != self._num_known
+        return self._progress.num_effects != self._num_known
 
     @property
     def may_publish(self) -> bool:
@@ -85,12 +73,12 @@ class ParentVersion:
         is_news = stored[newest] is not None and newest > learner.last_version
         ahead = newest if is_news else current  # what was withdrawn meanwhile is read first, then set aside
         is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
-        self._num_known = learner.counts.get(PUBLISHED_AT, -1)
-        learner.last_version = max(learner.last_version, self._checkpoints.highest_version())
+        self._num_known = self._progress.published_effects
+        learner.reserve(self._checkpoints.highest_version())
         learner.bound_read_first(ends)
         if pending is not None and is_published:
             candidate = self._made(pending)
-            self.adopt(pending, self.num_effects - learner.has_migrated)
+            self.adopt(pending, self._progress.num_effects - learner.has_migrated)
             self._maker.adopt(candidate, learner)
         elif pending is not None or not current:
             self.make_due()
@@ -105,7 +93,7 @@ class ParentVersion:
 
     def announce(self, manifest: WeightManifest) -> None:
         """Takes note that `manifest` is about to be sent."""
-        self._learner.last_version = manifest.version
+        self._learner.reserve(manifest.version)
         self.pending = manifest
         self._is_due = False
 
@@ -114,19 +102,18 @@ class ParentVersion:
 
         After `max_refusals` in a row, the learner gives up what it learnt since the published version.
         """
-        self._num_known = self.num_effects
+        self._num_known = self._progress.num_effects
         self._is_due = False
-        counts = self._learner.counts
-        counts.update(f"gate_{reason}" for reason in reasons)
-        counts[IN_A_ROW] += 1
-        if counts[IN_A_ROW] >= self._max_refusals:
+        self._learner.counts.update(f"gate_{reason}" for reason in reasons)
+        self._progress.num_refused += 1
+        if self._progress.num_refused >= self._max_refusals:
             self.give_up()
 
     def give_up(self) -> None:
         """Goes back to the published version, if there is one: what was learnt since is set aside."""
         version = self._learner.version
         stored = self._find_manifest(version)
-        self._learner.counts[IN_A_ROW] = 0
+        self._progress.num_refused = 0
         if version:
             self._learner.counts["given_up"] += 1
             self._return_to(version, stored)
@@ -135,7 +122,7 @@ class ParentVersion:
         """Makes `manifest`, which was published and has the first `num_effects` effects, the parent."""
         self._learner.adopt_version(manifest)
         self._learner.counts["published"] += 1
-        self._learner.counts[IN_A_ROW] = 0
+        self._progress.num_refused = 0
         self.pending = None
         self._set_known(num_effects)
 
@@ -147,7 +134,7 @@ class ParentVersion:
         if pending is not None and is_same(pending, stored):
             self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
-            learner.version = current
+            learner.read_on(current, learner.read_first)
             self.make_due()
         elif current > learner.version:
             self._read_on(current, stored, {})
@@ -170,7 +157,7 @@ class ParentVersion:
     def _set_known(self, num_effects: int) -> None:
         """Takes note that the current version has the first `num_effects` effects."""
         self._num_known = num_effects
-        self._learner.counts[PUBLISHED_AT] = num_effects
+        self._progress.published_effects = num_effects
 
     def _find_manifest(self, version: int) -> WeightManifest | None:
         """Returns the manifest that the store has as `version`; None where it has none."""
@@ -215,10 +202,10 @@ class ParentVersion:
             log.warning("snapshot_refused", version=current, reason=str(error))
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.version = current
+            learner.read_on(current, {})
             self._maker.parent = None
             self._is_due = len(learner.erased) > 0  # the current version may know somebody who was erased
-        self._set_known(self.num_effects)
+        self._set_known(self._progress.num_effects)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
     def _read_on(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:

@@ -25,7 +25,7 @@ from learner.quality import gate
 from learner.release.attempts import Attempts
 from learner.release.candidate import Candidate, CandidateMaker, manifest_of, put_blobs
 from learner.release.checkpoint_writer import CheckpointWriter
-from learner.release.parent import IN_A_ROW, ParentVersion
+from learner.release.parent import ParentVersion
 from learner.release.reference import ReferenceFinder
 from learner.release.sender import Durability, Flight, Sender
 from learner.release.tensors import TensorCache
@@ -111,7 +111,7 @@ class WeightPublisher:
 
     def give_up_refused(self) -> None:
         """Sets aside what the gate refused, if it refused something."""
-        if self._learner.counts[IN_A_ROW]:
+        if self._learner.progress.num_refused:
             self.parent.give_up()
 
     def refill_cache(self, stored: WeightManifest) -> None:
@@ -232,7 +232,7 @@ class WeightPublisher:
         self.writer.write_down(manifest)
         failpoint("after-journal")
         stopwatch.end("checkpoint")
-        known = self.parent.num_effects
+        known = self._learner.progress.num_effects
         flight = Flight(manifest=manifest, candidate=candidate, num_effects=known, stopwatch=stopwatch, lease=lease)
         self._sender.send(flight)
 

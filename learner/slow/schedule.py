@@ -8,19 +8,18 @@
 
 Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
 has doubled. Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`,
-`rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are among
-the learner's counts, and so in its checkpoint. When a round is due may depend on the clock; what it trains on depends
-only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a restart can
-repeat the round.
+`rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are a part
+of the learner's progress, and so of its checkpoint. When a round is due may depend on the clock; what it trains on
+depends only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a restart
+can repeat the round.
 
 Rejected: rounds by the clock (a replay of the topics would train otherwise), and batches drawn step by step (a restart
 would have to know the state of the generator).
 """
 
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -31,13 +30,9 @@ from learner.errors import DataError
 from learner.labels.join import Join
 from learner.memory.policies import draw
 from learner.memory.replay import Labelled, Replay
+from learner.progress import LearnerProgress
 from learner.slow.strategies.in_rounds import draws_per_step
-from wire.records import PSEUDO_LABELS, Answer, Feedback, RoundKind
-
-ROUND_AT = "round_at"
-REHEARSED_AT = "rehearsed_at"
-PSEUDO_LABELLED_AT = "pseudo_labelled_at"
-MARKS = (ROUND_AT, REHEARSED_AT, PSEUDO_LABELLED_AT)
+from wire.records import PSEUDO_LABELS, RoundKind
 
 GROWTH = 0.1
 """A round ends with encoding the replay memory anew, so the next one waits for this share of it in new labels."""
@@ -93,30 +88,15 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
         return list(texts)
 
 
-class IdleTimer:
-    """Measures the time since the last label. `idle_after_s` of 0 means that the learner is never idle."""
-
-    def __init__(self, idle_after_s: float, *, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._idle_after_s = idle_after_s
-        self._clock_s = clock_s
-        self._last_s = clock_s()
-
-    def is_idle_after(self, records: Iterable[Answer | Feedback]) -> bool:
-        """Takes in what was read last. Whether no label has come for `idle_after_s` seconds."""
-        if any(isinstance(record, Feedback) for record in records):
-            self._last_s = self._clock_s()
-        idle_s = self._clock_s() - self._last_s
-        return self._idle_after_s > 0 and idle_s >= self._idle_after_s
-
-
 class Schedule:
-    """Decides when a round begins. Reads and moves the marks in `counts`, which is the learner's.
+    """Decides when a round begins. Reads and moves the marks of `progress`; it and `counts` are the learner's.
 
     `error` is what stopped it: from then on no round is due.
     """
 
-    def __init__(self, config: LearnerConfig, counts: Counter[str]) -> None:
+    def __init__(self, config: LearnerConfig, progress: LearnerProgress, counts: Counter[str]) -> None:
         self._config = config
+        self._progress = progress
         self._counts = counts
         self._num_draws = draws_per_step(config.slow_strategy)
         self.error: DataError | None = None
@@ -129,9 +109,9 @@ class Schedule:
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
         """Returns the round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""
-        if self._is_due(ROUND_AT, num_memory, is_urgent=is_urgent):
+        if self._is_due("labels", num_memory, is_urgent=is_urgent):
             return "labels"
-        if is_idle and self._is_due(REHEARSED_AT, num_memory, is_urgent=is_urgent):
+        if is_idle and self._is_due("rehearsal", num_memory, is_urgent=is_urgent):
             return "rehearsal"
         if is_idle and self._is_pseudo_labelling_due(num_memory, join, is_urgent=is_urgent):
             return PSEUDO_LABELS
@@ -141,32 +121,34 @@ class Schedule:
         """Returns the fewest labels after which a round on labels may be due, at least 1; inf where none ever is."""
         if not self._may_train:
             return math.inf
-        due = self._num_due(ROUND_AT, num_memory, is_urgent=is_urgent)
-        return max(math.ceil(due) - self._num_since(ROUND_AT), 1)
+        due = self._num_due("labels", num_memory, is_urgent=is_urgent)
+        return max(math.ceil(due) - self._num_since("labels"), 1)
 
     def begin(self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join) -> RoundPlan:
         """Moves the marks; returns the plan of a round that begins now."""
         config = self._config
-        counts = self._counts
+        progress = self._progress
         sizes = step_sizes(config.slow_batch, self._num_draws)
         if kind == "labels":
-            steps = max(self._num_since(ROUND_AT) // config.slow_labels_per_step, 1)
+            steps = max(self._num_since("labels") // config.slow_labels_per_step, 1)
         elif kind == "rehearsal":
             num_steps = config.rehearsal_passes * len(replay) // config.slow_batch
             fresh = ()
             steps = max(num_steps, config.rehearsal_steps)
-            counts["rehearsals"] += 1
-            counts[REHEARSED_AT] = counts["learnt"]
+            self._counts["rehearsals"] += 1
+            progress.rehearsed_at = progress.num_labels
         else:
             fresh = [Labelled(text, "") for text in join.unlabelled(config.pseudo_label_texts)]
             sizes = step_sizes(config.slow_batch, self._num_draws, share_fresh=PSEUDO_LABEL_SHARE)
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
-            counts["pseudo_label_rounds"] += 1
-            if counts["pseudo_label_rounds"] % PSEUDO_LABEL_ROUNDS == 0:
-                counts[PSEUDO_LABELLED_AT] = counts["learnt"]
-        counts["rounds"] += 1
-        counts[ROUND_AT] = counts["learnt"]
-        return draw_plan(counts["rounds"], fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
+            self._counts["pseudo_label_rounds"] += 1
+            progress.num_pseudo_rounds += 1
+            if progress.num_pseudo_rounds % PSEUDO_LABEL_ROUNDS == 0:
+                progress.pseudo_labelled_at = progress.num_labels
+        self._counts["rounds"] += 1
+        progress.num_rounds += 1
+        progress.round_at = progress.num_labels
+        return draw_plan(progress.num_rounds, fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether nothing would be due even if no label came for long."""
@@ -177,8 +159,14 @@ class Schedule:
     def _may_train(self) -> bool:
         return self._config.trainable_layers > 0 and self.error is None
 
-    def _num_since(self, mark: str) -> int:
-        return self._counts["learnt"] - self._counts[mark]
+    def _num_since(self, kind: RoundKind) -> int:
+        progress = self._progress
+        marks: dict[RoundKind, int] = {
+            "labels": progress.round_at,
+            "rehearsal": progress.rehearsed_at,
+            PSEUDO_LABELS: progress.pseudo_labelled_at,
+        }
+        return progress.num_labels - marks[kind]
 
     def _is_pseudo_labelling_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether a round on pseudo-labels is due.
@@ -188,20 +176,20 @@ class Schedule:
         config = self._config
         num_texts = min(join.num_pending, config.pseudo_label_texts)
         is_worth_it = config.learn_unlabelled and self._num_draws > 0 and num_texts > num_memory
-        return is_worth_it and self._is_due(PSEUDO_LABELLED_AT, num_memory, is_urgent=is_urgent)
+        return is_worth_it and self._is_due(PSEUDO_LABELS, num_memory, is_urgent=is_urgent)
 
-    def _is_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> bool:
+    def _is_due(self, kind: RoundKind, num_memory: int, *, is_urgent: bool) -> bool:
         is_possible = self._may_train and num_memory > 0
-        return is_possible and self._num_since(mark) >= self._num_due(mark, num_memory, is_urgent=is_urgent)
+        return is_possible and self._num_since(kind) >= self._num_due(kind, num_memory, is_urgent=is_urgent)
 
-    def _num_due(self, mark: str, num_memory: int, *, is_urgent: bool) -> float:
-        """Returns the labels since `mark` that make a round due.
+    def _num_due(self, kind: RoundKind, num_memory: int, *, is_urgent: bool) -> float:
+        """Returns the labels since the last round of a kind that make another due.
 
         Work of an idle learner takes time from nobody, so it does not wait for a share of the memory as a round does.
         """
         every = self._config.slow_every_labels
-        num_beyond = max(self._counts[mark] - num_memory, 0)
-        due = labels_due(num_memory, num_beyond, every=every) if mark == ROUND_AT else every
+        num_beyond = max(self._progress.round_at - num_memory, 0)
+        due = labels_due(num_memory, num_beyond, every=every) if kind == "labels" else every
         return min(due, self._config.drift_min_labels) if is_urgent else due
 
 

@@ -6,6 +6,7 @@ Both are each other's inverse, but for a slow round under way: it is begun again
 """
 
 from collections import Counter
+from copy import copy
 from typing import TYPE_CHECKING
 
 from learner.config import LearnerConfig
@@ -14,6 +15,7 @@ from learner.fast.concept_changes import ConceptChanges
 from learner.fast.fast_head import FastHead
 from learner.knowledge import Knowledge
 from learner.labels.classes import backfill
+from learner.progress import LearnerProgress
 from learner.state.base_encoder import BaseEncoder
 from learner.state.checkpoint import VersionState
 from learner.state.lineage import end_round
@@ -26,12 +28,13 @@ if TYPE_CHECKING:
     from learner.learner import Learner
 
 
-def empty_knowledge(config: LearnerConfig, base: BaseEncoder, counts: Counter[str]) -> Knowledge:
+def empty_knowledge(config: LearnerConfig, base: BaseEncoder) -> Knowledge:
     """Returns what a learner knows before the first label."""
     return Knowledge(
         config=config,
         base=base,
-        counts=counts,
+        progress=LearnerProgress(),
+        counts=Counter(),
         strata=base.strata,
         fast_head=FastHead(base.served, penalty=config.ridge, num_recent=config.recent_labels),
         classes=classes_of(config),
@@ -48,8 +51,8 @@ def restore_knowledge(
 ) -> tuple[Knowledge, OriginDiff]:
     """Returns what was known in `state`, and what is different from the settings under which that was made.
 
-    It has its own counts. `like` is served on where its weights are the same. A round under way is dropped where it
-    trained another encoder. Raises StateRefused.
+    It has its own progress and counts. `like` is served on where its weights are the same. A round under way is dropped
+    where it trained another encoder. Raises StateRefused.
     """
     snapshot = state.snapshot
     facts = snapshot.facts
@@ -58,6 +61,7 @@ def restore_knowledge(
     known = Knowledge(
         config=config,
         base=base,
+        progress=snapshot.progress,
         counts=Counter(facts.counts),
         strata=strata,
         fast_head=fast_head,
@@ -91,6 +95,7 @@ def snapshot_of(learner: "Learner", pending: WeightManifest | None, *, epoch: in
         logs=learner.logs,
         read_first=learner.read_first,
         classes=list(known.fast_head.ridge.classes),
+        progress=copy(learner.progress),
         counts=dict(learner.counts),
         num_scored=learner.prequential.num_scored,
         num_correct=learner.prequential.num_correct,

@@ -11,6 +11,7 @@ Rejected: pickle, also that of `torch.load` (a file that somebody else wrote cou
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -30,6 +31,7 @@ from learner.labels.letters import LettersState
 from learner.labels.trust import TrustState
 from learner.memory.erasures import ErasedState
 from learner.memory.replay import Labelled, ReplayState
+from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
 from learner.slow.schedule import RoundPlan
 from learner.state.origin import Origin
@@ -80,6 +82,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, int]
     classes: list[str]
     counts: dict[str, int]
+    progress: LearnerProgress | None = None
     num_scored: int
     num_correct: int
     recent: list[bool]
@@ -144,6 +147,11 @@ class Snapshot:
             num_features=math.isqrt(2 * num_sums),
             trainable_layers=len({layer_of(name) for name in self.top}),
         )
+
+    @property
+    def progress(self) -> LearnerProgress:
+        """How far the learner was, as a value of one's own."""
+        return progress_of(self.facts.counts) if self.facts.progress is None else copy(self.facts.progress)
 
     def _named(self, prefix: str) -> dict[str, Tensor]:
         """Returns the tensors whose names begin with `prefix`, by the rest of their names."""

@@ -32,12 +32,12 @@ def forget(
     """Erase what was learnt from the texts of a subject, publish weights without it, and never learn from it again."""
     from services.keys import key_bytes
     from services.stack import open_store
-    from wire.subjects import Subjects
+    from wire.subjects import subject_digest
 
     if not subject:
         raise typer.BadParameter("give the key of the events; an event without a key is about nobody")
     settings = context.attached()
-    digest = Subjects(key_bytes(settings)).digest(subject)
+    digest = subject_digest(key_bytes(settings), subject)
     with closing(open_store(settings)) as store:
         store.erasures.request(digest)
         if not wait:

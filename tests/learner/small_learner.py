@@ -4,7 +4,7 @@ import json
 import shutil
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +25,7 @@ from model.tokenizer import TextTokenizer
 from tests.learner.streams import label_of, text_of
 from wire.config import TrustConfig
 from wire.receipts import Receipts
-from wire.subjects import Subjects
+from wire.subjects import subject_digest
 
 torch.set_num_threads(1)  # small tensors, and tests that run side by side
 
@@ -70,12 +70,14 @@ def small_served(strata: Strata | None = None) -> ServedEncoder:
     return ServedEncoder(CONFIG, tokenizer(), tensors)
 
 
-SUBJECTS = Subjects(b"a key for the tests")
+SUBJECT_DIGEST = partial(subject_digest, b"a key for the tests")
 
 
 def small_learner(receipts: Receipts | None = None, executor: Executor = INLINE, /, **changed: Setting) -> Learner:
     config = small_config(**changed)
-    return Learner(config, small_strata(), tokenizer(), receipts=receipts, subjects=SUBJECTS, executor=executor)
+    return Learner(
+        config, small_strata(), tokenizer(), receipts=receipts, subject_digest=SUBJECT_DIGEST, executor=executor
+    )
 
 
 def small_config(**changed: Setting) -> LearnerConfig:

@@ -6,12 +6,12 @@ import torch
 from learner.learner import Learner
 from learner.state.checkpoint import VersionState
 from learner.state.snapshot import decode, encode
-from tests.learner.small_learner import SUBJECTS, small_learner
+from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
 from tests.learner.streams import answer, feedback, labelled_events, stream, subject_of, text_of
 from wire.records import Answer, Feedback
 
 SUBJECT = subject_of(3)
-DIGEST = SUBJECTS.digest(SUBJECT)
+DIGEST = SUBJECT_DIGEST(SUBJECT)
 NUM_EVENTS = 140
 
 

@@ -82,6 +82,27 @@ def publisher_after(bus: Bus, num_events: int) -> Publisher:
     return publisher
 
 
+def test_a_label_ends_the_idle_time_and_an_answer_does_not(bus: Bus) -> None:
+    time_s = [10.0]
+    consumer = Consumer(
+        bus,
+        ReadState(offsets={}, letters=Letters(), counts=Counter()),
+        levels=lambda: EMPTY,
+        wait=lambda: None,
+        on_truncated=lambda: None,
+        clock_s=lambda: time_s[0],
+    )
+    OPENED.append(consumer)
+    time_s[0] = 15.0
+    bus.publisher().send_all([answer(0)], 10)
+    poll(consumer, 1)
+    assert consumer.idle_s == 5.0
+    bus.publisher().send_all([feedback(0)], 10)
+    poll(consumer, 1)
+    time_s[0] = 18.0
+    assert consumer.idle_s == 3.0
+
+
 def test_answers_and_labels_are_read_from_the_offsets(bus: Bus) -> None:
     publisher = publisher_after(bus, 20)
     first = make_consumer(bus, {})

@@ -2,14 +2,14 @@
 
 from learner.memory.erasures import ErasedSubjects
 from tests.learner.labels.joins import answer, label
-from tests.learner.small_learner import SUBJECTS
+from tests.learner.small_learner import SUBJECT_DIGEST
 from wire.records import Answer, Feedback
 
 
 def erased(*subjects: str) -> ErasedSubjects:
-    known = ErasedSubjects(SUBJECTS)
+    known = ErasedSubjects(SUBJECT_DIGEST)
     for subject in subjects:
-        known.add(SUBJECTS.digest(subject), time_ms=1)
+        known.add(SUBJECT_DIGEST(subject), time_ms=1)
     return known
 
 
@@ -50,7 +50,7 @@ def test_a_rollback_makes_what_it_does_not_know_due_again() -> None:
 
 def test_what_was_exported_is_known_again() -> None:
     known = erased("anna")
-    again = ErasedSubjects(SUBJECTS, known.export())
+    again = ErasedSubjects(SUBJECT_DIGEST, known.export())
     assert list(again) == list(known)
-    assert SUBJECTS.digest("anna") in again
+    assert SUBJECT_DIGEST("anna") in again
     assert again.is_due

@@ -7,7 +7,7 @@ import pytest
 from learner.release.eraser import Eraser
 from learner.state.snapshot import encode
 from tests.learner.publish_rig import PublishRig, wipe, withdraw
-from tests.learner.small_learner import SUBJECTS, small_learner
+from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
 from tests.learner.streams import labelled_events, stream, subject_of
 from wire.records import Erasure
 from wire.store import Store
@@ -15,7 +15,7 @@ from wire.store import Store
 pytestmark = pytest.mark.live
 
 SUBJECT = subject_of(3)
-DIGEST = SUBJECTS.digest(SUBJECT)
+DIGEST = SUBJECT_DIGEST(SUBJECT)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_a_store_that_was_wiped_hears_of_it_again(rig: PublishRig) -> None:
     rig.publish()
     carry_out(rig, eraser)
     wipe(rig.store)
-    other = SUBJECTS.digest(subject_of(4))
+    other = SUBJECT_DIGEST(subject_of(4))
     rig.store.erasures.request(other)
     assert carry_out(rig, eraser).version == 2
     assert set(rig.store.erasures.requested(0)) == {DIGEST, other} and len(rig.learner.erased) == 2

@@ -74,7 +74,7 @@ def test_what_the_gate_refuses_is_not_published_and_is_said(store: Store, tmp_pa
     rig = PublishRig(store, tmp_path, min_parity_cosine=1.1)
     assert (rig.publish(), store.versions.current()) == (0, 0)
     assert rig.learner.counts["gate_parity_cosine"] == 1 and not rig.publisher.is_due()
-    assert rig.publisher.refusals == ("parity_cosine",) and rig.learner.counts["gate_in_a_row"] == 1
+    assert rig.publisher.refusals == ("parity_cosine",) and rig.learner.progress.num_refused == 1
 
 
 def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: Store, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
         poison(rig, last - 10, last)
         assert rig.publish() == 1
     counts = rig.learner.counts
-    assert (counts["given_up"], counts["gate_in_a_row"], counts["gate_head_update"]) == (1, 0, 3)
+    assert (counts["given_up"], rig.learner.progress.num_refused, counts["gate_head_update"]) == (1, 0, 3)
     head = rig.learner.fast_head.ridge
     assert counts["learnt"] == learnt
     assert head.num_samples == learnt + len(head.classes)

@@ -1,8 +1,7 @@
-"""When a slow round is due, when the learner is idle, and what a round trains on."""
+"""When a slow round is due, and what it trains on."""
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 from typing import get_args
@@ -15,11 +14,12 @@ from learner.config import SlowStrategy
 from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
-from learner.slow.schedule import IdleTimer, RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
+from learner.progress import LearnerProgress
+from learner.slow.schedule import RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from tests.learner.slow.rounds import SAMPLES, replay
 from tests.learner.small_learner import labelled, small_config
-from tests.learner.streams import answer, feedback
+from tests.learner.streams import answer
 
 EVERY = 60
 """Labels between two rounds in the small configuration."""
@@ -43,10 +43,10 @@ def waiting(size: int) -> Join:
     return join
 
 
-def schedule(**counts: int) -> tuple[Schedule, Counter[str]]:
-    """A schedule, and the counts that it reads and changes."""
-    counter = Counter(counts)
-    return Schedule(small_config(rehearse_after_s=1.0, rehearsal_steps=30), counter), counter
+def schedule(**so_far: int) -> tuple[Schedule, LearnerProgress]:
+    """A schedule, and the progress that it reads and changes."""
+    progress = LearnerProgress(**so_far)
+    return Schedule(small_config(rehearse_after_s=1.0, rehearsal_steps=30), progress, Counter()), progress
 
 
 def begun(
@@ -58,53 +58,55 @@ def begun(
 
 
 def test_a_round_waits_for_its_labels_and_moves_its_mark() -> None:
-    it, counts = schedule(learnt=EVERY - 1)
+    it, progress = schedule(num_labels=EVERY - 1)
     assert begun(it, labelled(0, 9), 80, waiting(0)) is None
-    counts["learnt"] = EVERY
+    progress.num_labels = EVERY
     plan = begun(it, labelled(0, 9), 80, waiting(0))
     assert plan
     assert plan.number == 1
-    assert counts["rounds"] == 1
-    assert counts["round_at"] == EVERY
+    assert progress.num_rounds == 1
+    assert progress.round_at == EVERY
     assert len(plan.steps) == EVERY // 20 and all(len(step.fresh) == 4 for step in plan.steps)
     assert begun(it, labelled(0, 9), 80, waiting(0)) is None
 
 
 def test_a_round_waits_until_what_the_memory_does_not_hold_has_doubled() -> None:
-    it, counts = schedule(learnt=280, round_at=280)
+    it, progress = schedule(num_labels=280, round_at=280)
     assert it.labels_to_round(280, is_urgent=False) == EVERY
     assert it.labels_to_round(80, is_urgent=False) == 200
     assert it.labels_to_round(80, is_urgent=True) < 200
-    counts["learnt"] += 199
+    progress.num_labels += 199
     assert begun(it, [], 80, waiting(0)) is None
-    counts["learnt"] += 1
+    progress.num_labels += 1
     assert begun(it, [], 80, waiting(0)) is not None
     assert it.labels_to_round(80, is_urgent=False) == 400
 
 
 def test_a_round_is_not_due_before_as_many_labels_as_are_said() -> None:
-    it, counts = schedule(learnt=EVERY - 20)
+    it, progress = schedule(num_labels=EVERY - 20)
     assert it.labels_to_round(80, is_urgent=False) == 20
-    counts["learnt"] += 19
+    progress.num_labels += 19
     assert begun(it, [], 80, waiting(0)) is None and it.labels_to_round(80, is_urgent=False) == 1
-    counts["learnt"] += 1
+    progress.num_labels += 1
     assert begun(it, [], 80, waiting(0)) is not None and it.labels_to_round(900, is_urgent=False) == 90
-    assert Schedule(small_config(trainable_layers=0), counts).labels_to_round(80, is_urgent=False) == math.inf
+    assert (
+        Schedule(small_config(trainable_layers=0), progress, Counter()).labels_to_round(80, is_urgent=False) == math.inf
+    )
 
 
 def test_after_a_drift_fewer_labels_are_enough() -> None:
-    it, counts = schedule(learnt=EVERY + 10, round_at=EVERY)
+    it, progress = schedule(num_labels=EVERY + 10, round_at=EVERY)
     few = small_config().drift_min_labels
     assert begun(it, [], 80, waiting(0), is_urgent=few > 10) is None
-    counts["learnt"] = EVERY + min(few, EVERY)
+    progress.num_labels = EVERY + min(few, EVERY)
     assert begun(it, [], 80, waiting(0), is_urgent=True) is not None
 
 
 def test_a_rehearsal_trains_on_the_memory_alone_and_has_the_fewest_steps_that_are_set() -> None:
-    it, counts = schedule(learnt=EVERY, round_at=EVERY)
+    it, progress = schedule(num_labels=EVERY, round_at=EVERY)
     assert not it.is_rested(80, waiting(0), is_urgent=False)
     plan = begun(it, labelled(500, 509), 80, waiting(0), is_idle=True)
-    assert plan and len(plan.steps) == 30 and counts["rehearsals"] == 1
+    assert plan and len(plan.steps) == 30 and progress.rehearsed_at == EVERY
     known = set(memory(80).samples())
     for step in plan.steps:
         assert known.issuperset(step.samples)
@@ -112,14 +114,14 @@ def test_a_rehearsal_trains_on_the_memory_alone_and_has_the_fewest_steps_that_ar
 
 
 def test_a_large_memory_delays_a_round_but_no_rehearsal() -> None:
-    it, counts = schedule(learnt=EVERY)
+    it, progress = schedule(num_labels=EVERY)
     assert begun(it, [], 900, waiting(0)) is None
     plan = begun(it, [], 900, waiting(0), is_idle=True)
-    assert plan and counts["rehearsals"] == 1 and len(plan.steps) == 2 * 900 // 8
+    assert plan and progress.rehearsed_at == EVERY and len(plan.steps) == 2 * 900 // 8
 
 
 def test_texts_without_a_label_are_learnt_once_where_they_are_more_than_the_memory() -> None:
-    it, counts = schedule(learnt=EVERY, round_at=EVERY, rehearsed_at=EVERY)
+    it, progress = schedule(num_labels=EVERY, round_at=EVERY, rehearsed_at=EVERY)
     few = waiting(80)
     many = waiting(99)
     assert begun(it, [], 80, few, is_idle=True) is None
@@ -130,46 +132,27 @@ def test_texts_without_a_label_are_learnt_once_where_they_are_more_than_the_memo
     assert all((len(step.fresh), len(step.draws[0])) == (6, 2) for step in plan.steps)
     assert not it.is_rested(80, many, is_urgent=False)
     again = begun(it, [], 80, many, is_idle=True)
-    assert again and again.unlabelled and counts["pseudo_label_rounds"] == 2 and it.is_rested(80, many, is_urgent=False)
+    assert again and again.unlabelled and progress.num_pseudo_rounds == 2 and it.is_rested(80, many, is_urgent=False)
 
 
 def test_texts_without_a_label_come_after_the_rehearsal_and_only_if_they_may() -> None:
-    it, counts = schedule(learnt=EVERY, round_at=EVERY)
+    it, progress = schedule(num_labels=EVERY, round_at=EVERY)
     plan = begun(it, [], 80, waiting(99), is_idle=True)
-    assert plan and not plan.unlabelled and counts["rehearsals"] == 1
-    rested = Counter(learnt=EVERY, round_at=EVERY, rehearsed_at=EVERY)
+    assert plan and not plan.unlabelled and progress.rehearsed_at == EVERY
+    rested = LearnerProgress(num_labels=EVERY, round_at=EVERY, rehearsed_at=EVERY)
     draws_nothing = {"slow_strategy": "naive"}  # so no sample of such a round would have a label
     for off in ({"learn_unlabelled": False}, draws_nothing):
-        it = Schedule(small_config(rehearse_after_s=1.0, **off), rested)
+        it = Schedule(small_config(rehearse_after_s=1.0, **off), rested, Counter())
         assert begun(it, [], 80, waiting(99), is_idle=True) is None
         assert it.is_rested(80, waiting(99), is_urgent=False)
 
 
 def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
-    it, _ = schedule(learnt=500)
+    it, _ = schedule(num_labels=500)
     assert begun(it, [], 0, waiting(0), is_urgent=True, is_idle=True) is None
-    frozen = Schedule(small_config(trainable_layers=0), Counter(learnt=500))
+    frozen = Schedule(small_config(trainable_layers=0), LearnerProgress(num_labels=500), Counter())
     assert frozen.due(80, waiting(99), is_urgent=True, is_idle=True) is None
     assert frozen.is_rested(80, waiting(99), is_urgent=True)
-
-
-def clock(*times_s: float) -> Iterator[float]:
-    return iter(times_s)
-
-
-def test_labels_restart_the_timer_and_answers_do_not() -> None:
-    times = clock(0.0, 4.0, 5.0, 6.0, 6.0, 10.9, 11.0)
-    timer = IdleTimer(5.0, clock_s=lambda: next(times))
-    assert not timer.is_idle_after([answer(0)])
-    assert timer.is_idle_after([answer(1)])
-    assert not timer.is_idle_after([answer(2), feedback(2)])
-    assert not timer.is_idle_after([])
-    assert timer.is_idle_after([])
-
-
-def test_a_time_of_zero_means_never_idle() -> None:
-    times = clock(0.0, 1e9)
-    assert not IdleTimer(0.0, clock_s=lambda: next(times)).is_idle_after([])
 
 
 def sizes_of(step: StepPlan) -> tuple[int, list[int]]:

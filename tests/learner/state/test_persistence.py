@@ -1,6 +1,5 @@
 """A learner becomes a snapshot, and the snapshot what the learner knew."""
 
-from collections import Counter
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ def recalled(snapshot: Snapshot, **changed: Any) -> Any:
 def test_before_the_first_label_nothing_is_known() -> None:
     config = small_config()
     base = BaseEncoder(config, small_strata(), tokenizer())
-    known = empty_knowledge(config, base, Counter())
+    known = empty_knowledge(config, base)
     assert (len(known.replay), len(known.holdout), list(known.fast_head.ridge.classes)) == (0, 0, [])
     assert known.strata is base.strata and known.round is None
 
@@ -70,6 +69,7 @@ def test_what_was_learnt_after_the_snapshot_is_learnt_again() -> None:
     assert all(torch.equal(known.fast_head.export()[name], sums) for name, sums in learner.fast_head.export().items())
     assert known.replay.export() == learner.replay.export()
     assert known.holdout.samples.export() == learner.holdout.samples.export()
+    assert known.progress == learner.progress and known.progress is not learner.progress
     assert (known.counts["learnt"], known.counts["holdout"]) == (learner.counts["learnt"], learner.counts["holdout"])
 
 

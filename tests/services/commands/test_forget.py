@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.learner.learner_processes import LearnerProcesses, send, stop, wait_for
-from tests.learner.small_learner import SUBJECTS
+from tests.learner.small_learner import SUBJECT_DIGEST
 from tests.learner.streams import stream, subject_of
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
@@ -51,7 +51,7 @@ def test_a_subject_is_forgotten_while_the_learner_runs_and_at_its_next_start(
         done = forget("--subject", subject_of(3), "--json")
         assert done.returncode == 0, done.stderr
         proof = json.loads(done.stdout)
-        assert proof["digest"] == SUBJECTS.digest(subject_of(3))
+        assert proof["digest"] == SUBJECT_DIGEST(subject_of(3))
         assert proof["removed"]["replay"] > 10
         assert proof["number"] == 1
         assert proof["current"]["erased"] == 1

@@ -1,0 +1,66 @@
+"""The numbers that the learner decides by."""
+
+import copy
+
+import msgspec
+import pytest
+
+from learner.progress import LearnerProgress, progress_of
+
+
+def test_labels_are_effects_and_no_breaks() -> None:
+    progress = LearnerProgress()
+    progress.learn(3)
+    progress.break_off()
+    assert (progress.num_labels, progress.num_effects, progress.num_breaks) == (3, 4, 1)
+
+
+@pytest.mark.parametrize("num_since", [0, 30])
+def test_who_goes_back_keeps_its_rounds_and_effects_and_leaves_the_journal(num_since: int) -> None:
+    known = LearnerProgress(
+        num_labels=70, num_effects=71, num_rounds=2, round_at=60, rehearsed_at=50, pseudo_labelled_at=40
+    )
+    progress = copy.copy(known)
+    progress.learn(num_since)
+    progress.round_at = progress.num_labels
+    progress.num_rounds = 3
+    assert progress.go_back(known) == num_since
+    changed = {"num_effects": 71 + num_since, "num_breaks": 1, "num_rounds": 3}
+    assert progress == msgspec.structs.replace(known, **changed)
+
+
+def test_it_becomes_what_was_saved() -> None:
+    progress = LearnerProgress()
+    saved = LearnerProgress(**{name: number for number, name in enumerate(LearnerProgress.__struct_fields__, 1)})
+    progress.restore(saved)
+    assert progress == saved and progress is not saved
+
+
+def test_counters_of_an_older_checkpoint_say_the_same() -> None:
+    counts = {
+        "learnt": 90,
+        "set_aside": 10,
+        "rounds_adopted": 2,
+        "erasures": 1,
+        "migrations": 1,
+        "rounds": 3,
+        "pseudo_label_rounds": 1,
+        "round_at": 80,
+        "rehearsed_at": 70,
+        "pseudo_labelled_at": 60,
+        "published_at": 100,
+        "gate_in_a_row": 4,
+    }
+    assert progress_of(counts) == LearnerProgress(
+        num_labels=90,
+        num_effects=104,
+        num_breaks=14,
+        num_rounds=3,
+        num_pseudo_rounds=1,
+        round_at=80,
+        rehearsed_at=70,
+        pseudo_labelled_at=60,
+        published_effects=100,
+        num_refused=4,
+    )
+    assert progress_of({}) == LearnerProgress()
