@@ -143,14 +143,14 @@ def may_adopt(num_lost: int, num_won: int, *, is_complete: bool) -> bool:
     """Whether the encoder of a slow round is adopted: unless it is worse than the current one, beyond chance.
 
     Where the memory is not complete, carrying over what it does not hold loses a little of that, each time less than
-    the holdout shows. So an encoder that names any sample worse has to be better on the whole.
+    the holdout shows. So an encoder has to be better there.
 
-    >>> may_adopt(2, 1, is_complete=True), may_adopt(2, 2, is_complete=False), may_adopt(2, 3, is_complete=False)
+    >>> may_adopt(2, 1, is_complete=True), may_adopt(0, 0, is_complete=False), may_adopt(2, 3, is_complete=False)
     (True, False, True)
     """
     if is_complete:
         return not is_worse_beyond_chance(num_lost, num_won, sigmas=ADOPTION_SIGMAS)
-    return num_lost == 0 or num_won > num_lost
+    return num_won > num_lost
 
 
 def sigmas_for(num_tests: int) -> float:

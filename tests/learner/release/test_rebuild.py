@@ -15,7 +15,7 @@ from learner.state.lineage import MAX_ROUNDS, add_round, end_round, record_gap
 from learner.stopwatch import Stopwatch
 from tests.learner import swapped
 from tests.learner.small_learner import Setting, small_config, small_learner
-from tests.learner.streams import answer, feedback
+from tests.learner.streams import answer, feedback, label_of
 from wire.config import TrustConfig
 from wire.records import Answer, Feedback, HeadSolution, Lineage, WeightManifest
 
@@ -27,11 +27,15 @@ Topics = dict[str, list[Answer | Feedback]]
 
 @pytest.fixture(scope="module")
 def topics() -> Topics:
-    """Two partitions of each topic; the labels of one lie in another order than their answers."""
+    """Two partitions of each topic; the labels of one lie in another order than their answers.
+
+    Every other label is that of another topic, or every text would be named right and no round could be adopted.
+    """
     parts: Topics = {"answers.v1/0": [], "answers.v1/1": [], "feedback.v1/0": [], "feedback.v1/1": []}
     for number in range(NUM_EVENTS):
         parts[f"answers.v1/{number % 2}"].append(answer(number))
-        parts[f"feedback.v1/{number // 3 % 2}"].append(feedback(number))
+        label = "" if number % 2 else label_of(number + 1)
+        parts[f"feedback.v1/{number // 3 % 2}"].append(feedback(number, label=label))
     return parts
 
 
