@@ -78,8 +78,9 @@ def test_a_server_of_ours_that_is_killed_while_it_is_asked_is_asked_again(tmp_pa
     try:
         settings = servers.start(load(file=Path(os.devnull), environ={}, flags=flags).settings)
         with closing(Store(settings.store, b"key")) as store:
-            supervisor.processes["redis"].kill()
-            supervisor.processes["redis"].wait(10)
+            redis = supervisor.processes["redis"]  # the supervisor forgets it when it sees that it has ended
+            redis.kill()
+            redis.wait(10)
             with pytest.raises(StoreUnavailable):
                 servers.ask(store.reports.replicas, is_ours=False, deadline_s=time.monotonic() + 60)
             assert servers.ask(store.reports.replicas, is_ours=True, deadline_s=time.monotonic() + 60) == []
