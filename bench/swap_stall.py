@@ -27,7 +27,10 @@ from wire.bus.scan import every_record
 from wire.records import Answer
 
 NUM_SWAPS = 200
-EVERY_S = 0.2
+EVERY_S = 0.3
+"""Least time between two versions: about what publishing one and seeing its swap takes (the watcher polls every 0.25 s)."""
+LOAD_S = 1.3 * EVERY_S * NUM_SWAPS
+"""How long the load lasts: longer than the swaps, since one that no batch follows has no stall."""
 RATE = 200.0
 NUM_TEXTS = 400
 TAKE_S = 30.0
@@ -93,8 +96,8 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _load(texts: tuple[StreamItem, ...]) -> list[Arrival]:
-    """Makes a stream that lasts as long as the swaps."""
-    return _arrivals(islice(cycle(texts), round(RATE * EVERY_S * NUM_SWAPS)))
+    """Makes a stream that lasts longer than the swaps."""
+    return _arrivals(islice(cycle(texts), round(RATE * LOAD_S)))
 
 
 def _arrivals(texts: Iterable[StreamItem]) -> list[Arrival]:
