@@ -28,7 +28,7 @@ from wire.records import Answer
 
 NUM_SWAPS = 200
 EVERY_S = 0.3
-"""Least time between two versions: about what publishing one and seeing its swap takes (the watcher polls every 0.25 s)."""
+"""Least time between two versions: about what it takes to publish one and to see its swap, as the watcher polls."""
 LOAD_S = 1.3 * EVERY_S * NUM_SWAPS
 """How long the load lasts: longer than the swaps, since one that no batch follows has no stall."""
 RATE = 200.0
