@@ -3,11 +3,16 @@
     replay memory, fresh, holdout --take out--> samples --unlearn--> the fast head, and that of the round under way
 
 All sums are exact, so what is taken out leaves no trace, as far as the replay memory holds it.
+
+Rejected: encoding the texts of a changed class each time they are compared, taken out or learnt again (labels wait
+meanwhile).
+
+Shapes: N samples from before a change, M of them that have a name now, D width.
 """
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from torch import Tensor
@@ -27,6 +32,15 @@ MAX_TOGETHER: Final = 16
 """Classes that restart together at most: the texts of each are encoded while labels wait."""
 
 log = structlog.get_logger("learner")
+
+
+class Renamed(NamedTuple):
+    """The samples of a class from before a change, and those of them that have a name now, under that, with vectors."""
+
+    old: list[Labelled]
+    old_ND: Tensor
+    new: list[Labelled]
+    new_MD: Tensor
 
 
 def correct(known: "Knowledge", correction: Sample) -> Sample | None:
@@ -57,27 +71,30 @@ def restart(known: "Knowledge", change: ConceptChange) -> None:
     if known.round is not None:
         known.round.wait()
         known.drop()
+    head = known.fast_head
     renamed = _renamed(known, change)
-    for label in renamed:
+    for label, each in renamed.items():
         known.concept_changes.follow(ConceptChange(label, change.since_ms))
-        _take_outdated(known, label, change.since_ms)
+        _take_outdated(known, label, change.since_ms, each)
     known.holdout.keep(known.encoder_keys)
-    texts = list(chain.from_iterable(renamed.values()))
-    known.fast_head.relearn(texts)
+    for each in renamed.values():
+        if each.new:
+            head.learn_encoded(each.new_MD, head.served.features(each.new_MD), each.new)
+    texts = list(chain.from_iterable(each.new for each in renamed.values()))
     known.replay.add(texts)
     known.lineage = add_change(known.lineage, change)
     known.counts["concept_changes"] += len(renamed)
     log.warning("concept_changed", labels=list(renamed), since_ms=change.since_ms, renamed=len(texts))
 
 
-def _renamed(known: "Knowledge", change: ConceptChange) -> dict[str, list[Labelled]]:
+def _renamed(known: "Knowledge", change: ConceptChange) -> dict[str, Renamed]:
     """Returns the classes that have changed, at least that of `change`, and the texts of each by their names of now.
 
     Texts that are like the labels of their own class since the change are from after it, which is dated too late.
     """
     head = known.fast_head
     since_ms = change.since_ms
-    renamed = dict[str, list[Labelled]]()
+    renamed = dict[str, Renamed]()
     label = change.label
     old, old_ND = _outdated_of(known, label, since_ms)
     names = named_since(head, old_ND, since_ms)
@@ -87,9 +104,8 @@ def _renamed(known: "Knowledge", change: ConceptChange) -> dict[str, list[Labell
         if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, heir, own_ND, old_ND, since_ms):
             heir = ""
         now = [label if name == label else heir for name in names]
-        renamed[label] = [
-            sample._replace(label=name, time_ms=since_ms) for sample, name in zip(old, now, strict=True) if name
-        ]
+        new = [sample._replace(label=name, time_ms=since_ms) for sample, name in zip(old, now, strict=True) if name]
+        renamed[label] = Renamed(old, old_ND, new, old_ND[[bool(name) for name in now]])
         own_names = named_since(head, own_ND, since_ms)
         if heir and own and heir_of(own_names) != heir:  # else they are where they belong
             label, old, old_ND, names = heir, own, own_ND, own_names
@@ -103,13 +119,14 @@ def _outdated_of(known: "Knowledge", label: str, since_ms: int) -> tuple[list[La
     return outdated, z_ND
 
 
-def _take_outdated(known: "Knowledge", label: str, since_ms: int) -> None:
+def _take_outdated(known: "Knowledge", label: str, since_ms: int, renamed: Renamed) -> None:
     """Takes out what was learnt of a class before `since_ms`."""
-    learnt = _outdated(known.replay, label, since_ms)
+    head = known.fast_head
     for memory in (known.replay, known.fresh, known.holdout.samples):
         memory.take_out(set(_outdated(memory, label, since_ms)).__contains__)
-    known.fast_head.unlearn_many(learnt)
-    known.fast_head.restart(label, since_ms, known.replay.of(label))
+    if renamed.old:
+        head.unlearn_encoded(renamed.old_ND, head.served.features(renamed.old_ND), [label] * len(renamed.old))
+    head.restart(label, since_ms, known.replay.of(label))
 
 
 def _outdated(memory: Replay[Labelled], label: str, since_ms: int) -> list[Labelled]:

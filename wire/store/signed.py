@@ -51,11 +51,7 @@ def fetch(server: Server, name: str, signing_key: bytes) -> bytes | None:
     if num_bytes > MAX_BODY_BYTES:
         raise UnknownFormat(f"{name}: {num_bytes} bytes")
     body, signature = server.ask("HMGET", name, "body", "signature")
-    if body is None:
-        return None
-    if signature is None or not hmac.compare_digest(signature, sign(body, signing_key).encode()):
-        raise BadSignature(f"{name} was not signed with our key, or was changed since")
-    return bytes(body)
+    return None if body is None else _verified(body, signature or b"", signing_key, name)
 
 
 def sealed(record: Record, signing_key: bytes) -> bytes:
@@ -66,11 +62,13 @@ def sealed(record: Record, signing_key: bytes) -> bytes:
 
 def opened(value: bytes, signing_key: bytes, name: str) -> bytes:
     """Returns the body of a sealed record. Raises BadSignature, with `name`, where we have not signed it."""
-    signature = value[:SIGNATURE_CHARS]
-    body = value[SIGNATURE_CHARS:]
+    return _verified(value[SIGNATURE_CHARS:], value[:SIGNATURE_CHARS], signing_key, name)
+
+
+def _verified(body: bytes, signature: bytes, signing_key: bytes, name: str) -> bytes:
     if not hmac.compare_digest(signature, sign(body, signing_key).encode()):
         raise BadSignature(f"{name} was not signed with our key, or was changed since")
-    return body
+    return bytes(body)
 
 
 def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
