@@ -22,13 +22,13 @@ from wire.store import Store
 
 pytestmark = [pytest.mark.live, pytest.mark.parametrize("broker", ["tansu"], indirect=True)]
 
-LEARNS: dict[str, float | str] = {"slow_rate": 1e-5, "replay_samples": 80}
+LEARNS: dict[str, float | str] = {"slow_rate": 1e-5}
 
 
 def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
     bus: Bus, store: Store, bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path
 ) -> None:
-    children = LearnerProcesses(tmp_path, bus_config, store_config, replay_samples=80)
+    children = LearnerProcesses(tmp_path, bus_config, store_config)
     try:
         for first, failpoint in ((0, "after-slow-step:2"), (120, "after-adopt")):
             send(bus, stream(first, first + 120))
