@@ -1,6 +1,6 @@
 """Starts a fresh stack that has learnt all classes of CLINC150 from a few labels each, and is idle.
 
-running_service() -> Stack -> five labels of every class learnt, and live -> Service
+running_service() -> Stack -> two labels of every class learnt, and live -> Service
 """
 
 import os
@@ -24,7 +24,7 @@ from services.tune.table import tuned
 from wire.bus import Bus
 from wire.store import Store
 
-LABELS_OF_EACH = 5
+LABELS_OF_EACH = 2
 IDLE_WITHIN_S = 120.0
 POLL_INTERVAL_S = 0.5
 PRIMING = LoadProfile(rate=150, label_delay_s=(0.2, 1.0))

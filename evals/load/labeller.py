@@ -19,7 +19,8 @@ from wire.records import Answer, Feedback
 
 SOURCE = "demo"
 REPEATED = 0.01
-POLL_S = 0.05
+POLL_MS = 20
+"""How long a poll waits, and so how late a label may be: a poll for each label would take a tenth of a core."""
 
 
 def delays(number: int, *, seed: int, between_s: tuple[float, float]) -> tuple[float, ...]:
@@ -59,22 +60,18 @@ class Labeller:
 
         consumes: Answer, Feedback (its own, to learn the offset of each label)
         produces: Feedback
-        waits for: the broker, until the next label is due, at most `POLL_S`
+        waits for: the broker, at most `POLL_MS`
         unblocked by: a record, the time, `close`
         """
         with closing(self._bus.follow([Answer, Feedback], self._ends, is_patient=self._is_patient)) as follower:
             while not self._closed.is_set():
-                for received in follower.poll(round(1000 * self._poll_s())).received:
+                for received in follower.poll(POLL_MS).received:
                     position = received.position
                     self._record(received.record, partition_name(position), position.offset)
                 self._send_due()
 
     def close(self) -> None:
         self._closed.set()
-
-    def _poll_s(self) -> float:
-        next_s = self._due[0][0] - time.monotonic() if self._due else POLL_S
-        return max(0.001, min(next_s, POLL_S))
 
     def _record(self, record: Answer | Feedback, source: str, offset: int) -> None:
         if isinstance(record, Feedback):

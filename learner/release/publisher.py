@@ -162,13 +162,11 @@ class WeightPublisher:
             self._retry(error)
             return
         self.attempts.succeed()
-        flight.stopwatch.end("publish")
         self.parent.adopt(flight.manifest, flight.num_effects)
         self.durability.expect(flight.manifest.version)
         self._maker.adopt(flight.candidate, self._learner)
         failpoint("after-mark")
         self.writer.remove_old()
-        flight.stopwatch.end("tidy")
         self.last_ms = flight.stopwatch.ms | {"durable": self.durability.ms}
         log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms)
 

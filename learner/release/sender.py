@@ -31,7 +31,10 @@ log = structlog.get_logger("learner")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flight:
-    """A publication that waits for the store. `num_effects`: the effects on knowledge that its version has."""
+    """A publication that waits for the store. `num_effects`: the effects on knowledge that its version has.
+
+    The last lap of `stopwatch` ends when the store has announced the version, not when the learner takes note of that.
+    """
 
     manifest: WeightManifest
     candidate: Candidate
@@ -70,6 +73,7 @@ class Sender:
 
     def _publish(self, flight: Flight) -> None:
         self._versions.publish(flight.manifest, flight.lease)
+        flight.stopwatch.end("publish")
         failpoint("after-publish")
 
 
