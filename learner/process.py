@@ -152,11 +152,7 @@ def lead(
         leadership.check()
         eraser.carry_out()
         _learn(config, learner, consumer, publisher)  # poll, join, fast head, replay memory; a slow unit
-        publisher.complete()  # what was sent is the parent of the next version
-        if publisher.is_due():
-            publisher.publish()  # solve, requantize, measure; gate; blobs, journal or checkpoint, send
-        publisher.review()  # temperature and precisions, a unit
-        publisher.checkpoint_if_due()
+        publisher.turn()  # a version, where one is due
         repairer.repair()
         reporter.report(learner, publisher, consumer)
     publisher.finish()

@@ -128,6 +128,17 @@ class WeightPublisher:
         has_reason = self.parent.may_publish or self._leadership.lease is not self._lease
         return has_reason and self._sender.flight is None and self.attempts.may_begin
 
+    def turn(self) -> None:
+        """Does what is due after a poll: completes a publication, begins one, measures, writes a checkpoint.
+
+        Raises StaleEpoch where another learner leads.
+        """
+        self.complete()  # what was sent is the parent of the next version
+        if self.is_due():
+            self.publish()  # solve, requantize, measure; gate; blobs, journal or checkpoint, send
+        self.review()  # temperature and precisions, a unit
+        self.checkpoint_if_due()
+
     def publish(self) -> None:
         """Publishes what is known, unless the gate refuses it. Raises StaleEpoch where another learner leads."""
         self.attempts.begin()

@@ -1,6 +1,6 @@
 """A content-addressed store: blobs under their SHA-256, in chunks, written once.
 
-    put: begin -> chunk 0, 1, ... -> finish        get: layout -> chunk 0, 1, ... into one buffer -> digest compared
+    put: begin -> chunk 0, 1, ... -> finish; one chunk: in one step        get: layout -> chunk 0, 1, ... into one buffer -> digest compared
     repair: get -> damaged: put under a temporary name -> rename, in one step
 
 A blob is a Redis hash: field `i` is chunk i, `chunk` the size of all chunks but the last, `bytes` the size of the blob.
@@ -29,6 +29,15 @@ MAX_CHUNKS = 1 << 16
 """Most chunks of a blob of ours."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_WHOLE = f"""{NOW}
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'chunk', ARGV[2], 0, ARGV[3], 'bytes', #ARGV[3])
+end
+return redis.call('HEXISTS', KEYS[1], 'bytes')
+"""
+"""Writes a blob of one chunk, unless somebody has begun to write it: then that is continued, by all steps."""
 
 _BEGIN = f"""{NOW}
 redis.call('ZADD', KEYS[2], now, ARGV[1])
@@ -131,7 +140,10 @@ class Blobs:
         """Stores `view` under `name`, in chunks, unless it is stored completely."""
         blob = self._key_of(name)
         script_keys = (blob, self._server.key(keys.BLOBS))
-        is_complete, chunk = self._server.run(_BEGIN, script_keys, (name, self._server.config.chunk_bytes))
+        chunk_bytes = self._server.config.chunk_bytes
+        if len(view) <= chunk_bytes and self._server.run(_WHOLE, script_keys, (name, chunk_bytes, view)):
+            return
+        is_complete, chunk = self._server.run(_BEGIN, script_keys, (name, chunk_bytes))
         if is_complete:
             return
         sizes = chunk_sizes(len(view), _chunk_bytes(chunk, name, len(view)))
