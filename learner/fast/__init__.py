@@ -2,6 +2,7 @@
 
     head             the interface of heads, and the rows of their classes
     ridge            the ridge head: exact sums, solved by Cholesky
+    gram             the largest of its sums, of products of features
     fast_head        an encoder with the ridge head and the class means under it
     carry_over       what a fast head knows beyond the memory, on its way to the next encoder
     solver           the weights of a release, solved anew or updated

@@ -71,7 +71,10 @@ def ridge_penalty(num_samples: int, *, ridge: float) -> float:
 
 
 class NormalEquations(NamedTuple):
-    """The linear equations A0 U0 = S0 in float32, with the penalty in the Gram matrix: a copy of the sums."""
+    """The linear equations A0 U0 = S0 in float32, with the penalty in the Gram matrix: a copy of the sums.
+
+    Of the Gram matrix only the lower triangle is read.
+    """
 
     gram_RR: Tensor
     sums_CR: Tensor

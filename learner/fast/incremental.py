@@ -94,8 +94,8 @@ class IncrementalHead:
     def _solve(self, num_rows: int) -> Tensor:
         """Returns X = (I + K)^-1 (Y - Phi U0) of the first rows. The small matrices are float64: K is 1e-2 to 7."""
         inner_NN = torch.eye(num_rows, dtype=torch.float64) + self._k_NN[:num_rows, :num_rows]
-        inverse_NN: Tensor = torch.linalg.inv(inner_NN).float()
-        return inverse_NN @ self._residuals_NC[:num_rows]
+        factor_NN = torch.linalg.cholesky(inner_NN)
+        return torch.cholesky_solve(self._residuals_NC[:num_rows].double(), factor_NN).float()
 
     def _product(self, solution_NC: Tensor) -> Tensor:
         """Returns V x of each column x, as rows."""

@@ -26,13 +26,11 @@ import torch
 from torch import Tensor
 
 from learner.fast.base_solution import NormalEquations, ridge_penalty
+from learner.fast.gram import GramMatrix
 from learner.fast.head import ClassRows, grown
 
 GRID: Final = 1024.0
 """Features are multiples of 1 / GRID."""
-
-FOLD_ROWS: Final = 64
-"""Rows that are collected before they enter the sums: a product of 64 rows costs little more than that of one."""
 
 
 class RidgeSums(NamedTuple):
@@ -54,13 +52,12 @@ class RidgeHead:
         self._capacity = capacity
         self._penalty = penalty
         self._rows = ClassRows(capacity)
-        self._gram_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
+        self._gram = GramMatrix(num_features)
         self._class_CR = torch.zeros(0, num_features, dtype=torch.float64)
         self._counts_C = torch.zeros(0, dtype=torch.int64)
         self._grow()
         self.num_texts = 0
         """Number of samples in the Gram matrix: all that were learnt, also those that their class has forgotten."""
-        self._unfolded: list[Tensor] = []
 
     def admit(self, label: str) -> bool:
         """Gives `label` a row if it has none. False when all rows are taken."""
@@ -86,20 +83,17 @@ class RidgeHead:
         self._class_CR.index_add_(0, rows_B, phi_BR)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B))
         self.num_texts += len(labels)
-        self._unfolded.append(phi_BR)
-        if sum(len(rows) for rows in self._unfolded) >= FOLD_ROWS:
-            self._fold()
+        self._gram.add(phi_BR)
 
     def unlearn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
         """Removes samples that were learnt. The sums are exact, so they become those of all others, bit for bit."""
         if not labels:
             return
-        self._fold()
         phi_BR = on_grid(phi_BR)
         rows_B = self._rows.of(labels)
         self._class_CR.index_add_(0, rows_B, phi_BR, alpha=-1)
         self._counts_C.index_add_(0, rows_B, torch.ones_like(rows_B), alpha=-1)
-        self._gram_RR.addmm_(phi_BR.T, phi_BR, alpha=-1)
+        self._gram.remove(phi_BR)
         self.num_texts -= len(labels)
 
     def restart(self, label: str, phi_BR: Tensor) -> None:
@@ -111,7 +105,7 @@ class RidgeHead:
     def add_sums(self, sums: RidgeSums) -> None:
         """Adds sums of samples that were not learnt here, rounded to the grid; rows are those of the same classes."""
         num_rows = len(sums.counts_C)  # more classes may have come since
-        self._gram_RR += on_grid((sums.gram_RR + sums.gram_RR.T) / 2, GRID**2)
+        self._gram.add_matrix(on_grid((sums.gram_RR + sums.gram_RR.T) / 2, GRID**2))
         self._class_CR[:num_rows] += on_grid(sums.class_CR)
         self._counts_C[:num_rows] += sums.counts_C
         self.num_texts += sums.num_texts
@@ -121,9 +115,8 @@ class RidgeHead:
 
         It has a class for each row of the tables, zero for a class without a sample.
         """
-        self._fold()
         penalty = ridge_penalty(self.num_texts, ridge=self._penalty)
-        return NormalEquations.of(self._gram_RR, self._class_CR, penalty)
+        return NormalEquations.of(self._gram.lower_RR, self._class_CR, penalty)
 
     def solve(self) -> Tensor:
         """Returns the weights W_CR, float32, one row per class, solved from all sums."""
@@ -169,19 +162,16 @@ class RidgeHead:
 
     @property
     def sums(self) -> RidgeSums:
-        """The sums themselves, with all rows of the tables."""
-        self._fold()
-        return RidgeSums(self._gram_RR, self._class_CR, self._counts_C, self.num_texts)
+        """The sums, with all rows of the tables: those by class themselves, and a copy of the Gram matrix."""
+        return RidgeSums(self._gram.symmetric(), self._class_CR, self._counts_C, self.num_texts)
 
     def copy(self) -> "RidgeHead":
         """Returns a head with copies of the sums."""
-        self._fold()
         copied = copy(self)
         copied._rows = ClassRows(self._capacity, self.classes)
-        copied._gram_RR = self._gram_RR.clone()
+        copied._gram = self._gram.copy()
         copied._class_CR = self._class_CR.clone()
         copied._counts_C = self._counts_C.clone()
-        copied._unfolded = []
         return copied
 
     def export(self) -> dict[str, Tensor]:
@@ -189,11 +179,9 @@ class RidgeHead:
 
         `gram` is the lower triangle, row by row. `class` is float32 where that holds every sum.
         """
-        self._fold()
         num_classes = len(self._rows)
-        lower = [row_R[: place + 1] for place, row_R in enumerate(self._gram_RR)]
         return {
-            "gram": torch.cat(lower),  # by a mask it takes four times as long, and labels wait
+            "gram": self._gram.export(),
             "class": narrowed(self._class_CR[:num_classes]),
             "counts": self._counts_C[:num_classes].clone(),
             "texts": torch.tensor([self.num_texts]),
@@ -202,9 +190,7 @@ class RidgeHead:
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
         """Becomes the head whose sums and classes were exported."""
         self._rows = ClassRows(self._capacity, classes)
-        self._unfolded = []
-        self._gram_RR[_triangle(len(self._gram_RR))] = sums["gram"]
-        self._gram_RR.copy_(self._gram_RR.tril() + self._gram_RR.tril(-1).T)
+        self._gram.restore(sums["gram"])
         self._class_CR = grown(sums["class"].to(torch.float64, copy=True), self._rows.num_in_tables)
         self._counts_C = grown(sums["counts"].clone(), self._rows.num_in_tables)
         self.num_texts = int(sums["texts"]) if "texts" in sums else self.num_samples  # older programs forgot nothing
@@ -212,12 +198,6 @@ class RidgeHead:
     def _grow(self) -> None:
         self._class_CR = grown(self._class_CR, self._rows.num_in_tables)
         self._counts_C = grown(self._counts_C, self._rows.num_in_tables)
-
-    def _fold(self) -> None:
-        if self._unfolded:
-            phi_BR = torch.cat(self._unfolded)
-            self._gram_RR.addmm_(phi_BR.T, phi_BR)
-            self._unfolded = []
 
 
 def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
@@ -251,7 +231,3 @@ def penalize(gram_RR: Tensor, penalty: float) -> Tensor:
     """Adds `penalty` times the mean diagonal to the diagonal of a Gram matrix, in place, and returns it."""
     gram_RR.diagonal().add_(penalty * float(gram_RR.diagonal().mean()) + 1e-6)
     return gram_RR
-
-
-def _triangle(size: int) -> Tensor:
-    return torch.ones(size, size, dtype=torch.bool).tril_()

@@ -28,7 +28,10 @@ MAX_BATCHES: Final = 32
 
 log = structlog.get_logger("learner")
 
-ARITHMETIC: Final = f"torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+METHOD: Final = 2
+"""Counts the changes of how the weights are computed that may round them otherwise."""
+
+ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
 """What decides how results are rounded."""
 
 
