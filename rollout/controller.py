@@ -9,9 +9,9 @@ The two loops run in threads of their own and meet in the plan: a loop that find
 never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
 `rollout`; others wait for the lease to run out.
 
-A version becomes stable at its notice where its manifest has the grounds: numbers by which `rollout.paired_rule` finds
-it as good as the reference, or better, and no objection of the judge, whose labels may say otherwise. Any other version
-is the newest arm's, and the next candidate where there is none.
+A version becomes stable at its notice where its manifest has the grounds: numbers by which `rollout.publication_rule`
+finds it as good as the reference, or better, and no objection of the judge, whose labels may say otherwise. Any other
+version is the newest arm's, and the next candidate where there is none.
 
 A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
 the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
@@ -35,9 +35,8 @@ from rollout.change import change
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.paired_evidence import PairedComparison, PairedEvidence
-from rollout.paired_rule import decide, is_next_reference, line_of
 from rollout.plans import Grounds, PlanChange, add, follow_current, heal
+from rollout.publication_rule import decide, moves_reference
 from rollout.retention import retained
 from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, RolloutPlan
@@ -199,9 +198,9 @@ class Controller:
                 return healed
         if plan is not None and not objection and self._may_be_added(plan, current):
             changes = self._store.versions.manifest(current).name_changes
-            ruling = decide(PairedEvidence(name_changes=changes))
-            if changes.reference == plan.reference and ruling.action == "promote":
-                moves = is_next_reference(PairedComparison(line_of(changes)))
+            ruling = decide(changes)
+            if changes.reference == plan.reference and ruling.rule:
+                moves = moves_reference(changes)
                 return add(plan, current, Grounds.of(ruling), moves_reference=moves, now_ms=now_ms)
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 

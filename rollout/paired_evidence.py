@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from rollout.statistics.paired import NO_LABELS, PairedTally
-from wire.records import NameChanges, VersionHealth
+from wire.records import VersionHealth
 
-NO_CHANGES: Final = NameChanges()
 NO_HEALTH: Final = VersionHealth(version=0)
 
 
@@ -43,15 +42,13 @@ class PairedEvidence:
     """All that is known about one candidate.
 
     `class_groups` compares it with the stable version group by group, and `audited` on the events whose labels were
-    asked for. `changes` are those of its manifest, `health` is that of all replicas together. `is_exposed` says whether
-    its ramp is over.
+    asked for. `health` is that of all replicas together. `is_exposed` says whether its ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
     reference: PairedComparison = PairedComparison()
     class_groups: Sequence[PairedTally] = ()
     audited: PairedComparison = PairedComparison()
-    name_changes: NameChanges = NO_CHANGES
     traffic: Traffic = Traffic()
     health: VersionHealth = NO_HEALTH
     is_exposed: bool = False

@@ -22,6 +22,7 @@ import msgspec
 
 from rollout.config import RolloutConfig
 from rollout.paired_rule import Ruling
+from rollout.publication_rule import PublicationRuling
 from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
 
 MAX_NUMBER: Final = 1e9
@@ -53,7 +54,7 @@ class Grounds:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ruling: Ruling) -> "Grounds":
+    def of(cls, ruling: Ruling | PublicationRuling) -> "Grounds":
         """Returns the grounds of a ruling, whose numbers are finite, and rounded to four digits."""
         numbers = {name: value for name, value in asdict(ruling.numbers).items() if not math.isnan(value)}
         return cls(

@@ -2,7 +2,7 @@
 
     comparison   two versions on the same samples, as counts; the anchor, which is the best version so far
     evaluation   measures a candidate beside its parent and the anchor
-    changes      what a candidate names differently from the reference of the rollout
+    name_changes what a candidate names differently from the reference of the rollout
     review       what is measured now and then, beside publications
     parity       the served precisions beside full precision
     temperature  calibration of the scores

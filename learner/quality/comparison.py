@@ -115,6 +115,21 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         named_N = best_rows(logits_NC[known_N, : self.num_classes])
         return compare(before_N, named_N == rows_N, rows_N, self.num_classes)
 
+    def beside(self, newer: "Anchor") -> Paired:
+        """Compares with a newer version on the samples that both know, each text once: each version chose among all
+        the classes that it has.
+
+        >>> Anchor(right=[1, 2, 3], wrong=[4]).beside(Anchor(right=[2, 3, 4], wrong=[1, 5]))
+        Paired(num=4, right=3, lost=1, won=1)
+        """
+        right = set(self.right)
+        wrong = set(self.wrong)
+        lost = right.intersection(newer.wrong)
+        won = wrong.intersection(newer.right)
+        num_right = len(lost) + len(right.intersection(newer.right))
+        num_wrong = len(won) + len(wrong.intersection(newer.wrong))
+        return Paired(num_right + num_wrong, num_right, len(lost), len(won))
+
     def is_followed(self, beside: Comparison, num_known: int) -> bool:
         """Whether a published version becomes the anchor. It compares as `beside` and covers `num_known` samples."""
         return beside.overall.won >= beside.overall.lost or 2 * beside.overall.num < num_known

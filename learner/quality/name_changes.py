@@ -1,18 +1,26 @@
 """What a version names differently from the reference of the rollout, on the labelled events that came last.
 
+    the same encoder:
+
     features, labels of new events --newest published head, reference--> who named them rightly, before they are learnt
                                    --ring of the last events--> candidate, reference --> changed names
+    another encoder:
+    holdout samples --reference, while its encoder was in use; candidate--> who named them rightly
 
 On events of classes that the reference knows, the accuracies of two versions cannot differ by more than the share of
 events that they name differently. That share needs no label, so that what only adds classes is known to be harmless at
 once; and whether the versions that were published last are better than the reference, or not worse, is known by labels
-the moment that they come. `rollout.paired_rule` decides by both. Events are counted under one encoder; with the next
-one, the ring begins anew.
+the moment that they come. `rollout.publication_rule` decides by both. Events are counted under one encoder; with the
+next one, the ring begins anew.
+
+A version with another encoder than the reference is compared with it by what is known of both without encoding a text
+twice: which holdout samples each names rightly. Nothing is said where these are less than half of the holdout: so
+little would not speak for the rest.
 
 Shapes: N events in the ring, B new events, R features, C classes.
 
-Rejected: the names of holdout samples (they are balanced by class, events are not), and the events of the encoder
-before (all of them would have to be encoded again).
+Rejected: the names of holdout samples where the encoder is the same (they are balanced by class, events are not), and
+the events of the encoder before (all of them would have to be encoded again).
 """
 
 from typing import Final, NamedTuple
@@ -21,7 +29,7 @@ import torch
 from torch import Tensor
 
 from learner.fast.row_log import Rows
-from learner.quality.comparison import best_rows
+from learner.quality.comparison import Anchor, best_rows
 from learner.quality.evaluation import ScoredVersion
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
@@ -35,11 +43,23 @@ NOT_COUNTED: Final = 2
 """Stands in place of a difference where the event came before this reference, or anything to compare with it."""
 
 
+NO_SAMPLES: Final = Anchor()
+
+
 class Reference(NamedTuple):
-    """The version that candidates are compared with, by its number."""
+    """The version that candidates are compared with, by its number.
+
+    `version` is None where it has another encoder than the one in use. Then `held` says which holdout samples it named
+    rightly.
+    """
 
     number: int
-    version: ScoredVersion
+    version: ScoredVersion | None
+    held: Anchor = NO_SAMPLES
+
+    def version_under(self, encoder: str) -> ScoredVersion | None:
+        """Returns the version if it has this encoder, else None."""
+        return self.version if self.version is not None and self.version.served.key == encoder else None
 
 
 class RecentEvents:
@@ -65,10 +85,11 @@ class RecentEvents:
             return
         self._reference = reference
         self._differences_N.fill_(NOT_COUNTED)
-        if reference is not None and reference.version.served.key == self._encoder:
+        referred = reference.version_under(self._encoder) if reference else None
+        if referred is not None:
             num = len(self)
-            self._referred_N[:num] = _named(reference.version, self._phi_NR[:num])
-            self._is_known_N[:num] = _is_right(self._referred_N[:num], reference.version, self._labels[:num])
+            self._referred_N[:num] = _named(referred, self._phi_NR[:num])
+            self._is_known_N[:num] = _is_right(self._referred_N[:num], referred, self._labels[:num])
 
     def add(self, rows: Rows, encoder: str, newest: ScoredVersion | None) -> None:
         """Adds events under `encoder`. `newest` is the version published last, which has not learnt them."""
@@ -85,12 +106,12 @@ class RecentEvents:
             self._labels[place] = label
         self._differences_N[places_B] = NOT_COUNTED
         self._was_right_N[places_B] = False
-        reference = self._reference
-        if reference is None or reference.version.served.key != encoder or not labels:
+        referred = self._reference.version_under(encoder) if self._reference else None
+        if referred is None or not labels:
             return
-        referred_B = _named(reference.version, phi_BR)
+        referred_B = _named(referred, phi_BR)
         self._referred_N[places_B] = referred_B
-        is_known_B = _is_right(referred_B, reference.version, labels)
+        is_known_B = _is_right(referred_B, referred, labels)
         self._is_known_N[places_B] = is_known_B
         if newest is not None and newest.served.key == encoder and newest.classes:
             is_right_B = _is_right(_named(newest, phi_BR), newest, labels)
@@ -103,18 +124,24 @@ class RecentEvents:
         self._phi_NR.zero_()
         self._labels = [""] * self._max_events
 
-    def name_changes(self, version: ScoredVersion) -> NameChanges:
-        """Returns what `version` names differently from the reference; nothing where there is none to compare with."""
+    def name_changes(self, version: ScoredVersion, held: Anchor = NO_SAMPLES) -> NameChanges:
+        """Returns what `version` names differently from the reference; nothing where there is none to compare with.
+
+        `held` says which holdout samples `version` names rightly.
+        """
         reference = self._reference
         num = len(self)
-        if reference is None or not num or not version.classes:
+        if reference is not None and reference.version is None:
+            return _held_changes(reference, held)
+        referred = reference.version_under(self._encoder) if reference else None
+        if reference is None or referred is None or not num or not version.classes:
             return NameChanges()
-        if not version.served.key == reference.version.served.key == self._encoder:
+        if version.served.key != self._encoder:
             return NameChanges()
         named_N = _named(version, self._phi_NR[:num])
-        is_new_C = _is_new(version, reference.version)
+        is_new_C = _is_new(version, referred)
         is_new_N = is_new_C[named_N]
-        old_N = _rows_in(version, reference.version.classes)[self._referred_N[:num]]
+        old_N = _rows_in(version, referred.classes)[self._referred_N[:num]]
         differences_N = self._differences_N[:num]
         labels_N = _rows_in(version, self._labels[:num])[:num]
         right_N = named_N == labels_N
@@ -147,6 +174,19 @@ class RecentEvents:
 
     def __len__(self) -> int:
         return min(self._num_added, self._max_events)
+
+
+def _held_changes(reference: Reference, held: Anchor) -> NameChanges:
+    """Returns how a version does on the holdout beside a reference under another encoder."""
+    paired = reference.held.beside(held)
+    if 2 * paired.num < len(held.right) + len(held.wrong) or not paired.num:
+        return NameChanges()
+    return NameChanges(
+        reference=reference.number,
+        held_wins=paired.won,
+        held_ties=paired.num - paired.won - paired.lost,
+        held_losses=paired.lost,
+    )
 
 
 def _named(version: ScoredVersion, phi_BR: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import structlog
 from torch import Tensor
 
 from learner.config import LearnerConfig
-from learner.export import StoredTensor, export_head
+from learner.export import ServedEncoder, StoredTensor, export_head
 from learner.failpoints import failpoint
 from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
@@ -106,7 +106,7 @@ class CandidateMaker:
             precisions=precisions,
             probes=probes,
             solution=msgspec.structs.replace(self.solver.solution, temperature=known.temperature),
-            name_changes=self.recent.name_changes(version),
+            name_changes=self.recent.name_changes(version, measured.record),
         )
 
     def review(self, known: Knowledge, now_s: float) -> None:
@@ -114,12 +114,14 @@ class CandidateMaker:
         if self.parent is not None and self.parent.version.served is known.fast_head.served:
             self._review.step(known, self.parent.version, now_s)
 
-    def stored(self, manifest: WeightManifest, known: Knowledge, blobs: Blobs) -> Candidate | None:
+    def stored(
+        self, manifest: WeightManifest, known: Knowledge, blobs: Blobs, *, served: ServedEncoder | None = None
+    ) -> Candidate | None:
         """Makes the candidate again that was published as `manifest`, from its head in the store.
 
-        None where its encoder is not that of `known`, or the head is missing or damaged.
+        None where its encoder is not `served` (by default that of `known`), or the head is missing or damaged.
         """
-        served = known.fast_head.served
+        served = served or known.fast_head.served
         entries = {entry.name: entry for entry in manifest.tensors}
         entry = entries.pop(OUT)
         if entries != {name: tensor.entry for name, tensor in served.tensors.items()}:

@@ -107,6 +107,7 @@ class WeightPublisher:
     def start_over(self) -> None:
         """Makes a publication due that is compared with nothing: somebody was erased."""
         self._maker.forget()
+        self._reference.forget()
         self.parent.make_due()
 
     def give_up_refused(self) -> None:

@@ -1,17 +1,25 @@
-"""Finds the head of the version that candidates are compared with: the fixed reference of the rollout plan.
+"""Finds what candidates are compared with: the fixed reference of the rollout plan.
 
-    plan.reference, encoder in use --another than before--> manifest, head from the store --> Reference, or none
+    plan.reference, encoder in use --another than before--> manifest, head from the store --> its head
+                                   --the encoder is a new one--> which holdout samples it named rightly before
 
 The plan is read for each publication: a version that was compared with another reference than that of the plan in force
 is not made stable at once.
 
-A reference under another encoder is none: what it names is not known without encoding everything twice.
+A reference with another encoder than the one in use cannot name a text without encoding it anew. But the first version
+with a new encoder is compared with its parent, whose encoder is mostly the reference's, and so each holdout sample is
+known under that one, too. Then the reference is asked for what it names rightly, and that is kept, by the hashes of the
+samples, until the plan has another reference. Samples that come later are not known of it.
+
+Rejected: keeping it in the checkpoint. After a restart the parent is made again, and asked by; what is lost is the
+comparison of later versions with the same encoder, which labels decide on.
 """
 
+import msgspec
 import structlog
 
 from learner.knowledge import Knowledge
-from learner.quality.name_changes import Reference
+from learner.quality.name_changes import NO_SAMPLES, Reference
 from learner.release.candidate import CandidateMaker
 from wire.errors import StoreUnavailable, WireError
 from wire.store import Store
@@ -27,9 +35,11 @@ class ReferenceFinder:
         self._maker = maker
         self._wanted = (0, "")
         self._found: Reference | None = None
+        self._held = NO_SAMPLES
 
     def find(self, known: Knowledge) -> Reference | None:
-        """Returns the reference of the plan in force, if it has the encoder of `known`. Raises StoreUnavailable."""
+        """Returns the reference of the plan in force: as a version if it has the encoder of `known`, else by the
+        holdout samples that it named rightly, if these are known. Raises StoreUnavailable."""
         try:
             plan = self._store.plans.read()
             wanted = (plan.reference if plan else 0, known.fast_head.served.key)
@@ -46,8 +56,22 @@ class ReferenceFinder:
                 raise
         return self._found
 
+    def forget(self) -> None:
+        """Forgets the reference, and the hashes of samples with it: somebody was erased."""
+        self._wanted = (0, "")
+        self._found = None
+        self._held = NO_SAMPLES
+
     def _load(self, number: int, known: Knowledge) -> Reference | None:
         if not number:
             return None
-        found = self._maker.stored(self._store.versions.manifest(number), known, self._store.blobs)
-        return None if found is None else Reference(number, found.version)
+        manifest = self._store.versions.manifest(number)
+        found = self._maker.stored(manifest, known, self._store.blobs)
+        if found is not None:
+            return Reference(number, found.version)
+        parent = self._maker.parent
+        if parent is not None and parent.version.served.key != known.fast_head.served.key:
+            before = self._maker.stored(manifest, known, self._store.blobs, served=parent.version.served)
+            if before is not None:
+                self._held = msgspec.structs.replace(before.measured.record, version=number)
+        return Reference(number, None, self._held) if self._held.version == number else None

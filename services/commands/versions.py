@@ -67,10 +67,16 @@ def show(context: CliContext, version: NumberArgument, as_json: JsonOption = Fal
     print(f"holdout: {_evaluation(manifest)}")
     print(f"precisions: {', '.join(precision.name for precision in manifest.precisions) or 'none'}")
     changes = manifest.name_changes
-    if changes.reference:
+    if changes.texts:
         print(
             f"of {changes.texts} texts it names {changes.between_old} otherwise than version {changes.reference}, "
             f"and {changes.to_new} by {len(changes.new_classes)} new classes"
+        )
+    elif changes.reference:
+        print(
+            f"its encoder is not that of version {changes.reference}: "
+            f"of the holdout, it alone names {changes.held_wins} rightly, "
+            f"that version alone {changes.held_losses}, and {changes.held_ties} are named alike"
         )
     lineage = manifest.lineage
     print(f"lineage: {lineage.gap or f'{len(lineage.rounds)} slow rounds'}")

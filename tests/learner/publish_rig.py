@@ -18,7 +18,7 @@ class PublishRig:
 
     def __init__(self, store: Store, folder: Path, receipts: Receipts | None = None, /, **changed: Setting) -> None:
         self._receipts = receipts
-        self._changed = changed
+        self._changed: dict[str, Setting] = {"trainable_layers": 0, **changed}
         self.store = store
         self.folder = folder
         self.now_s = 0.0
@@ -34,8 +34,8 @@ class PublishRig:
             self.store.leases, "learner", "test", ttl_ms=60_000, highest_epoch=self.checkpoints.highest_epoch
         )
         assert self.leadership.acquire()
-        self.config = small_config(trainable_layers=0, **self._changed)
-        self.learner = small_learner(self._receipts, trainable_layers=0, **self._changed)
+        self.config = small_config(**self._changed)
+        self.learner = small_learner(self._receipts, **self._changed)
         self.publisher = WeightPublisher(
             self.learner,
             self.store,

@@ -53,6 +53,27 @@ def test_a_version_that_only_adds_is_stable_at_once_without_a_label(world: World
     assert 0.0 < decision.numbers["changed"] <= 0.005
 
 
+HELD = NameChanges(reference=1, held_wins=30, held_ties=560, held_losses=5)
+"""A version with another encoder than the reference, which is better on the holdout by four points."""
+
+
+def test_a_new_encoder_is_stable_at_once_without_a_label_and_the_versions_after_it_too(world: World, bus: Bus) -> None:
+    with leading(world.store, bus):
+        world.publish_stable()
+        world.publish_candidate()
+        newer = world.publish(changes=HELD)
+        plan = world.until(lambda plan: plan.stable == newer)
+        assert (plan.versions, plan.previous, plan.reference) == ((newer,), 1, newer)
+        added = world.publish(changes=msgspec.structs.replace(ALIKE, reference=newer))
+        plan = world.until(lambda plan: plan.stable == added)
+        assert plan.reference == newer
+        again = world.publish(changes=msgspec.structs.replace(HELD, reference=newer))
+        assert world.until(lambda plan: plan.stable == again).reference == again
+    decisions = [each for each in world.store.plans.decisions.since(0, 9) if each.version in (newer, added, again)]
+    assert {each.action for each in decisions} == {"promoted"}
+    assert "on the holdout, 30 won, 560 tied, 5 lost" in decisions[0].reason
+
+
 def test_an_objection_of_the_judge_keeps_a_version_from_being_stable_at_once(world: World) -> None:
     controller = Controller(world.store, no_judge, config=CONFIG, holder="one", now_ms=now_ms)
     world.publish()
@@ -70,6 +91,11 @@ def test_an_objection_of_the_judge_keeps_a_version_from_being_stable_at_once(wor
         pytest.param(msgspec.structs.replace(ALIKE, between_old=40), CONFIG, id="old names change"),
         pytest.param(msgspec.structs.replace(ALIKE, reference=7), CONFIG, id="another reference"),
         pytest.param(ALIKE, replace(CONFIG, approval="by_hand"), id="approval by hand"),
+        pytest.param(
+            msgspec.structs.replace(HELD, held_losses=60), CONFIG, id="a new encoder that is worse on the holdout"
+        ),
+        pytest.param(msgspec.structs.replace(HELD, reference=7), CONFIG, id="a new encoder beside another reference"),
+        pytest.param(HELD, replace(CONFIG, approval="by_hand"), id="a new encoder, approval by hand"),
     ],
 )
 def test_any_other_version_is_not_stable_at_once(

@@ -1,8 +1,7 @@
-"""The rules A, B and C as a table, and what guards them."""
+"""The rules B and C as a table, and what guards them."""
 
 from dataclasses import replace
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from rollout.paired_evidence import PairedComparison, PairedEvidence, Traffic
 from rollout.paired_rule import decide, is_next_reference
 from rollout.statistics.paired import PairedTally
-from wire.records import NameChanges, NewClass, VersionHealth
+from wire.records import VersionHealth
 
 
 def compared(wins: int, ties: int, losses: int) -> PairedComparison:
@@ -27,15 +26,12 @@ def by_sources(*sources: PairedTally) -> PairedComparison:
 EQUAL = compared(20, 1_960, 20)
 BETTER = compared(60, 900, 10)
 WORSE = compared(10, 900, 60)
-ALIKE = NameChanges(texts=2_000, between_old=2)
-"""Recent texts that the candidate names as the reference does: rule A applies."""
 
 
 @pytest.mark.parametrize(
     ("evidence", "action", "reason"),
     [
         pytest.param(PairedEvidence(), "hold", "too close to call", id="nothing is known"),
-        pytest.param(PairedEvidence(name_changes=ALIKE), "promote", "as the reference does", id="all named as before"),
         pytest.param(PairedEvidence(stable=BETTER), "promote", "better than the stable", id="better"),
         pytest.param(
             PairedEvidence(stable=BETTER, audited=compared(2, 90, 20)),
@@ -68,7 +64,7 @@ ALIKE = NameChanges(texts=2_000, between_old=2)
             "worse than the reference by more than 2%",
             id="creep: as good as the stable version, and worse than the reference",
         ),
-        pytest.param(PairedEvidence(stable=WORSE, name_changes=ALIKE), "withdraw", "worse than the stable", id="worse"),
+        pytest.param(PairedEvidence(stable=WORSE), "withdraw", "worse than the stable", id="worse"),
         pytest.param(
             PairedEvidence(stable=BETTER, health=VersionHealth(version=2, answers=100, errors=4)),
             "withdraw",
@@ -115,66 +111,6 @@ def test_decides(evidence: PairedEvidence, action: str, reason: str) -> None:
     ruling = decide(evidence)
     assert ruling.action == action, ruling
     assert reason in ruling.reason
-
-
-NEW_ONES = msgspec.structs.replace(
-    ALIKE, to_new=100, new_classes=(NewClass(label="refund", texts=100, labels=40),), labels=2_000
-)
-
-
-@pytest.mark.parametrize(
-    ("changes", "is_promoted"),
-    [
-        pytest.param(msgspec.structs.replace(ALIKE, between_old=20), True, id="names change within the margin"),
-        pytest.param(msgspec.structs.replace(ALIKE, between_old=40), False, id="too many names change"),
-        pytest.param(msgspec.structs.replace(ALIKE, texts=200, between_old=0), False, id="too few texts to tell"),
-        pytest.param(msgspec.structs.replace(ALIKE, texts=20, between_old=0, to_new=20), True, id="all is new"),
-        pytest.param(NEW_ONES, True, id="many names of a new class, of which labels say nothing else"),
-        pytest.param(msgspec.structs.replace(NEW_ONES, forgotten=40), False, id="the reference named many rightly"),
-        pytest.param(msgspec.structs.replace(NEW_ONES, losses=8), False, id="its line is worse than the reference"),
-        pytest.param(
-            msgspec.structs.replace(NEW_ONES, new_classes=(NewClass(label="refund", texts=400, labels=10),)),
-            False,
-            id="a flood: a new class takes many times its share",
-        ),
-        pytest.param(
-            msgspec.structs.replace(ALIKE, new_classes=(NewClass(label="refund", texts=1, labels=0),), labels=200),
-            False,
-            id="a class without labels",
-        ),
-        pytest.param(
-            msgspec.structs.replace(ALIKE, new_classes=(NewClass(label="refund", texts=0, labels=0),)),
-            True,
-            id="a class that nothing is named",
-        ),
-    ],
-)
-def test_rule_a_asks_whether_only_new_classes_were_added(changes: NameChanges, is_promoted: bool) -> None:
-    ruling = decide(PairedEvidence(name_changes=changes))
-    assert (ruling.action == "promote") == is_promoted, ruling
-
-
-CHANGED = msgspec.structs.replace(ALIKE, between_old=300)
-"""Many old names change, so only the line can promote."""
-
-
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        pytest.param(msgspec.structs.replace(CHANGED, wins=40, ties=60, losses=5), "B", id="the line is better"),
-        pytest.param(msgspec.structs.replace(CHANGED, wins=40, ties=60, losses=30), "", id="too close to call"),
-        pytest.param(msgspec.structs.replace(CHANGED, wins=3, ties=700, losses=3), "C", id="it is not worse"),
-        pytest.param(
-            msgspec.structs.replace(CHANGED, wins=40, ties=60, losses=5, lost=100),
-            "",
-            id="the line is better, and the version has lost what the one before it names",
-        ),
-        pytest.param(msgspec.structs.replace(CHANGED, wins=3, ties=700, losses=20), "", id="it may be worse"),
-    ],
-)
-def test_a_version_may_be_promoted_for_its_line(changes: NameChanges, rule: str) -> None:
-    """Labels that came since the reference was set say how the versions before it did."""
-    assert decide(PairedEvidence(name_changes=changes)).rule == rule
 
 
 @pytest.mark.parametrize(

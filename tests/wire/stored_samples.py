@@ -95,6 +95,9 @@ SAMPLES: dict[str, Record] = {
             labels=64,
             forgotten=3,
             lost=1,
+            held_wins=6,
+            held_ties=40,
+            held_losses=4,
         ),
         solution=HeadSolution(
             base={"answers.v1/0": 36, "feedback.v1/1": 5},

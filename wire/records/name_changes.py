@@ -27,6 +27,12 @@ class NameChanges(Record, frozen=True, kw_only=True):
     was learnt: only the line was right, both alike, only the reference was right. `new_classes` are the classes that
     the reference lacks, those of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in
     which theirs were counted.
+
+    A version with another encoder than the reference is compared with it on the holdout alone: `held_wins`, `held_ties`
+    and `held_losses` count the holdout samples that only the version names rightly, both alike, and only the reference,
+    each text once. Then every other field but `reference` is 0. Samples of classes that the reference lacks are left
+    out: it names none of them, and the holdout has as many of each class, so with them a version that adds classes
+    would be better whatever it forgets. With the same encoder these fields are 0.
     """
 
     reference: int = 0
@@ -40,3 +46,6 @@ class NameChanges(Record, frozen=True, kw_only=True):
     labels: int = 0
     forgotten: int = 0
     lost: int = 0
+    held_wins: int = 0
+    held_ties: int = 0
+    held_losses: int = 0

@@ -93,3 +93,11 @@ def test_an_anchor_survives_a_checkpoint() -> None:
 
 def test_without_classes_nothing_is_named() -> None:
     assert best_rows(torch.zeros(3, 0)).tolist() == [-2, -2, -2]
+
+
+def test_two_anchors_are_compared_on_the_samples_that_both_know() -> None:
+    older = Anchor(right=[1, 2, 2, 3, 6], wrong=[4, 5])
+    newer = Anchor(right=[2, 2, 4, 7], wrong=[1, 3, 5, 8])
+    assert older.beside(newer) == Paired(num=5, right=3, lost=2, won=1)
+    assert newer.beside(older) == Paired(num=5, right=2, lost=1, won=2)
+    assert Anchor().beside(newer) == Paired()

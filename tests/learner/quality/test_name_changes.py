@@ -1,9 +1,11 @@
 """What a candidate names differently from the reference is counted on the events that came last."""
 
+import pytest
 import torch
 
 from learner.export import export_head
 from learner.fast.row_log import Rows
+from learner.quality.comparison import Anchor
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.name_changes import MAX_BYTES, RecentEvents, Reference
 from tests.learner.small_learner import CONFIG, small_served
@@ -127,3 +129,24 @@ def test_the_ring_is_bounded() -> None:
     assert len(ring) == 4
     ring.add(Rows(torch.ones(9, MAX_BYTES // 16), ["x"] * 9, are_all=True), "key", None)
     assert len(ring) == 4
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "found"),
+    [
+        pytest.param([1, 2, 5], [3, 4], NameChanges(reference=7, held_wins=1, held_ties=2, held_losses=1), id="both"),
+        pytest.param(
+            [1, 2, 3, 5], [6, 7, 8, 10, 11], NameChanges(), id="the reference knows less than half of the samples"
+        ),
+        pytest.param([], [], NameChanges(), id="no samples"),
+    ],
+)
+def test_a_version_with_another_encoder_is_compared_on_the_holdout_alone(
+    right: list[int], wrong: list[int], found: NameChanges
+) -> None:
+    ring = recent()
+    ring.add(events(0, 1, labels="a b"), SERVED.key, OLD)
+    ring.refer_to(Reference(7, None, Anchor(version=7, right=[1, 2, 3], wrong=[5, 9])))
+    assert ring.name_changes(WITH_C, Anchor(right=right, wrong=wrong)) == found
+    ring.add(events(2, labels="c"), SERVED.key, WITH_C)  # does not count: the reference cannot name it
+    assert ring.name_changes(WITH_C, Anchor(right=right, wrong=wrong)) == found

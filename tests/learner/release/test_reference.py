@@ -1,13 +1,18 @@
 """The manifest of a version says what it names differently from the reference of the rollout."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from learner.export import ServedEncoder
+from learner.memory.replay import Labelled
 from tests.learner.publish_rig import PublishRig
-from wire.records import Arm, RolloutPlan
+from tests.learner.streams import label_of, labelled_events
+from wire.records import Arm, NameChanges, RolloutPlan
+from wire.store import Store
 
 pytestmark = pytest.mark.live
 
@@ -66,3 +71,114 @@ def test_a_plan_that_cannot_be_read_stops_no_publication(rig: PublishRig, raw: A
     raw.hset(key("plan"), "body", b"{}")
     rig.learn(60, 80)
     assert rig.publish() == 3 and rig.store.versions.manifest(3).name_changes.reference == 0
+
+
+ROUNDS = {"trainable_layers": 1, "slow_rate": 1e-4, "holdout_share": 0.4, "slow_every_labels": 1e6}
+NO_GATE = {"accuracy_tolerance": 1.0, "max_negative_flips": 1.0, "max_head_update": 1e9}
+
+
+def train(rig: PublishRig) -> None:
+    """Goes through a slow round, whose encoder is adopted."""
+    adopted = rig.learner.counts["rounds_adopted"]
+    rig.learner.begin("labels")
+    while rig.learner.has_work:
+        rig.learner.tick()
+    assert rig.learner.counts["rounds_adopted"] == adopted + 1
+
+
+def learn_mixed(rig: PublishRig, first: int, last: int) -> None:
+    for number in range(first, last):
+        learn_as(rig, number, number + 1, "" if number % 2 else label_of(number + 1))
+
+
+def learn_as(rig: PublishRig, first: int, last: int, label: str) -> None:
+    rig.learner.learn_many(labelled_events(range(first, last), label=label), {"feedback.v1/0": last})
+
+
+def named_rightly(rig: PublishRig, version: int, served: ServedEncoder) -> set[Labelled]:
+    """Returns the holdout samples that a stored version names rightly, each encoded and scored by itself."""
+    manifest = rig.store.versions.manifest(version)
+    (entry,) = [each for each in manifest.tensors if each.name == "head.out"]
+    candidate = rig.publisher._maker.stored(manifest, rig.learner.knowledge, rig.store.blobs, served=served)
+    assert candidate is not None and candidate.tensors["head.out"].entry == entry
+    head = candidate.version.head
+    found = set[Labelled]()
+    for sample in rig.learner.holdout.samples.samples():
+        scores = head.logits(served.z_many([sample.text], "int8"), len(manifest.labels))
+        if manifest.labels[int(scores.argmax())] == sample.label:
+            found.add(sample)
+    return found
+
+
+@pytest.fixture
+def slow_rig(store: Store, tmp_path: Path) -> PublishRig:
+    """A learner whose reference, version 1, lacks a class that came after it, and names some samples wrongly.
+
+    Half of the labels are those of another topic, by which versions differ.
+    """
+    rig = PublishRig(store, tmp_path, **ROUNDS, **NO_GATE)
+    learn_mixed(rig, 0, 40)
+    refer_to(rig, rig.publish())
+    learn_mixed(rig, 40, 140)
+    learn_as(rig, 140, 170, "complaint")
+    return rig
+
+
+def test_a_version_with_a_new_encoder_is_compared_on_the_holdout_samples_of_the_reference_s_classes(
+    slow_rig: PublishRig,
+) -> None:
+    rig = slow_rig
+    before = rig.learner.fast_head.served
+    assert rig.store.versions.manifest(rig.publish()).name_changes.texts > 60, "the encoder is the same"
+    train(rig)
+    version = rig.publish()
+    after = rig.learner.fast_head.served
+    assert before.key != after.key
+    samples = {each for each in rig.learner.holdout.samples.samples() if each.label != "complaint"}
+    assert 20 < len(samples) < len(rig.learner.holdout)
+    right_before = named_rightly(rig, 1, before)
+    right_after = named_rightly(rig, version, after)
+    changes = rig.store.versions.manifest(version).name_changes
+    assert changes == NameChanges(
+        reference=1,
+        held_wins=len((right_after - right_before) & samples),
+        held_losses=len((right_before - right_after) & samples),
+        held_ties=len(samples) - len((right_after ^ right_before) & samples),
+    )
+    assert changes.held_wins and changes.held_losses, changes
+    rig.learn(170, 180)
+    later = rig.store.versions.manifest(rig.publish()).name_changes
+    assert later.reference == 1 and later.held_ties, "the samples that were known stay known"
+
+
+def test_versions_after_a_new_encoder_are_compared_with_it_by_the_last_events_again(slow_rig: PublishRig) -> None:
+    rig = slow_rig
+    rig.publish()
+    train(rig)
+    newer = rig.publish()
+    refer_to(rig, newer)
+    rig.learn(170, 230)
+    changes = rig.store.versions.manifest(rig.publish()).name_changes
+    assert (changes.reference, changes.held_ties) == (newer, 0) and changes.texts > 20
+    train(rig)
+    again = rig.store.versions.manifest(rig.publish()).name_changes
+    assert (again.reference, again.texts) == (newer, 0) and again.held_ties > 20
+
+
+def test_without_a_version_of_the_reference_s_encoder_nothing_is_claimed(slow_rig: PublishRig) -> None:
+    rig = slow_rig
+    rig.publish()
+    train(rig)
+    rig.publisher.start_over()  # somebody was erased: there is no parent
+    assert rig.store.versions.manifest(rig.publish()).name_changes == NameChanges()
+    assert not rig.publisher._reference._held.right
+
+
+def test_a_restart_before_the_first_version_with_a_new_encoder_loses_nothing(slow_rig: PublishRig) -> None:
+    rig = slow_rig
+    rig.publish()
+    rig.publisher.checkpoint()
+    train(rig)
+    rig.publisher.checkpoint()
+    rig.start()
+    assert rig.store.versions.manifest(rig.publish()).name_changes.held_ties > 20

@@ -64,6 +64,15 @@ def test_versions_are_listed_shown_and_compared(there: dict[str, str], store: St
     assert lifelong("versions", "show", "9", **there).returncode != 0
 
 
+def test_a_version_with_another_encoder_is_shown_beside_the_reference(there: dict[str, str], store: Store) -> None:
+    lease = lease_of(store)
+    manifest = manifest_of(store, 4, epoch=lease.epoch, parent=3)
+    changes = NameChanges(reference=1, held_wins=6, held_ties=40, held_losses=4)
+    store.versions.publish(msgspec.structs.replace(manifest, name_changes=changes), lease)
+    shown = lifelong("versions", "show", "4", **there)
+    assert "of the holdout, it alone names 6 rightly, that version alone 4, and 40 are named alike" in shown.stdout
+
+
 def test_classes_that_came_and_went_are_named(store: Store) -> None:
     before = manifest_of(store, 1, epoch=1)
     after = msgspec.structs.replace(before, version=2, labels=("yes", "maybe"), name_changes=NameChanges(reference=1))
