@@ -1,6 +1,7 @@
 """A content-addressed store: blobs under their SHA-256, in chunks, written once.
 
-    put: begin -> chunk 0, 1, ... -> finish; one chunk: in one step        get: layout -> chunk 0, 1, ... into one buffer -> digest compared
+    put: begin -> chunk 0, 1, ... -> finish; one chunk: in one step
+    get: layout -> chunk 0, 1, ... into one buffer -> digest compared
     repair: get -> damaged: put under a temporary name -> rename, in one step
 
 A blob is a Redis hash: field `i` is chunk i, `chunk` the size of all chunks but the last, `bytes` the size of the blob.
