@@ -29,7 +29,8 @@ from serving.batcher import BatchQueue, Item, ItemFailure, Outcome, Unanswered
 from serving.config import PrecisionConfig
 from serving.counts import Counts
 from serving.errors import Unhealthy
-from serving.predict import Predict
+from serving.event_rate import EventRate
+from serving.predict import PAIRED_PER_S, Predict
 from serving.swap_stalls import StallReport, SwapStalls
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import NO_CHOICE, Choice, choose
@@ -66,6 +67,7 @@ class Engine:
         self._clock = clock
         self._busy_since_s: float | None = None
         self._stalls = SwapStalls()
+        self._rate = EventRate()
         self._thread = BackgroundThread(self._run, name="engine")
 
     def start(self) -> None:
@@ -121,9 +123,11 @@ class Engine:
         """
         while (batch := self._queue.take()) is not None:
             live = self._live
-            if live is not None and self._queue.has_full_batch:
-                live = replace(live, is_lean=True)
             now_s = self._clock()
+            self._rate.add(len(batch.items), now_s)
+            if live is not None:
+                share = min(1.0, PAIRED_PER_S / self._rate.per_s)
+                live = replace(live, paired_share=share, is_lean=self._queue.has_full_batch)
             self._busy_since_s = now_s
             self._stalls.batch_begins(live.number if live else None, ready_s=batch.ready_s, now_s=now_s)
             items = self._wanted(batch.items)

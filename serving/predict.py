@@ -4,8 +4,9 @@
 
 Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
 much as one. Every live version that shares the encoder scores every row, whichever of them answers: what it names goes
-into the receipt, so that a label judges all of them. Where arms have several encoders, a fixed share of the events goes
-through each of them: the labels of these judge versions of different encoders, too.
+into the receipt, so that a label judges all of them. Where arms have several encoders, some events go through each of
+them: the labels of these judge versions of different encoders, too. All do where few events come, and PAIRED_PER_S of
+many: the sooner a version is judged, the fewer events wait for what it has learnt.
 
 A lean batch is one behind which another full one waits: the events come faster than they are answered. Each of them
 goes through one encoder, and no answer has a vector; with both, and three encoders in the plan, a replica answered half
@@ -35,8 +36,8 @@ from wire.rollout import arm_for, place_of
 
 Scores = tuple[tuple[str, float], ...]
 
-PAIRED_SHARE: Final = 0.25
-"""Share of the events that the encoders of all arms see. It costs that share of a forward for each further encoder."""
+PAIRED_PER_S: Final = 50.0
+"""Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
 
 PAIRED_SALT: Final = "paired"
 
@@ -109,12 +110,13 @@ def _names_by_other_encoders(
 ) -> dict[int, VersionNames]:
     """Returns what versions with other encoders than that of the answer name, for the sampled rows.
 
-    `versions[i]` answers `events[i]`. Which events are sampled depends on their ids alone.
+    `versions[i]` answers `events[i]`. Which events are sampled depends on their ids, and on how
+    many come, but never on what they say.
     """
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     if live.is_lean or len(encoders) < 2:
         return {}
-    sampled = [row for row, event in enumerate(events) if place_of(event.id, PAIRED_SALT) < PAIRED_SHARE]
+    sampled = [row for row, event in enumerate(events) if place_of(event.id, PAIRED_SALT) < live.paired_share]
     names: dict[int, VersionNames] = {}
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]

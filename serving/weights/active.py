@@ -67,13 +67,15 @@ class Version:
 class ActiveVersions:
     """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
     loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
-    `health` counts how they do. A lean batch is answered with what its own arms need, and nothing for others.
+    `health` counts how they do. `paired_share` of the events go through the encoders of all arms. A lean batch is
+    answered with what its own arms need, and nothing for others.
     """
 
     number: int
     plan: RolloutPlan
     versions: Mapping[int, Version]
     health: Health = field(default_factory=Health)
+    paired_share: float = 1.0
     is_lean: bool = False
 
     @property

@@ -94,7 +94,7 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
     """So a label judges a version with a new encoder; which events are sampled depends on their ids alone."""
     stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
     live = live_of([1, 2])
-    live = replace(live, versions={1: live.versions[1], 2: stranger})
+    live = replace(live, versions={1: live.versions[1], 2: stranger}, paired_share=0.25)
     events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(200)]
     tokens = tokenizer().encode_many([event.text for event in events])
     answers = predict_many(events, tokens, live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
@@ -110,6 +110,11 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
         ]
         num_paired += len(named) == 2
     assert 0.15 < num_paired / len(answers) < 0.35
+    every = predict_many(
+        events, tokens, replace(live, paired_share=1.0), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7
+    )
+    whole = [verdicts_of(answer.receipt) for answer in every]
+    assert all(verdicts is not None and len(verdicts.names) == 2 for verdicts in whole)
     (alone,) = predict_many(events[:1], tokens[:1], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     assert alone == answers[0]
 
