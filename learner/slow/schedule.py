@@ -7,7 +7,9 @@
     new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
 Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
-has doubled. Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`,
+has doubled. And with each new encoder the evidence for the versions begins anew, so the next one waits, for a while,
+until the rollout has made this one stable: where rounds come faster than decisions, what is learnt never reaches most
+of the traffic. Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`,
 `rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are a part
 of the learner's progress, and so of its checkpoint. When a round is due may depend on the clock; what it trains on
 depends only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a restart
@@ -36,6 +38,9 @@ from wire.records import PSEUDO_LABELS, RoundKind
 
 GROWTH = 0.1
 """A round ends with encoding the replay memory anew, so the next one waits for this share of it in new labels."""
+
+UNSETTLED = 8
+"""While the encoder in use is not that of the stable version, a round waits for so many times the labels."""
 
 PSEUDO_LABEL_ROUNDS = 2
 """Rounds on texts without a label while the learner is idle: the second takes its pseudo-labels from the encoder that
@@ -91,7 +96,8 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 class Schedule:
     """Decides when a round begins. Reads and moves the marks of `progress`; it and `counts` are the learner's.
 
-    `error` is what stopped it: from then on no round is due.
+    `error` is what stopped it: from then on no round is due. `is_settled` says whether the encoder in use is that of
+    the stable version, as far as is known.
     """
 
     def __init__(self, config: LearnerConfig, progress: LearnerProgress, counts: Counter[str]) -> None:
@@ -100,6 +106,7 @@ class Schedule:
         self._counts = counts
         self._num_draws = draws_per_step(config.slow_strategy)
         self.error: DataError | None = None
+        self.is_settled = True
 
     def stop(self, error: DataError) -> None:
         """Sets the slow strategy aside, which has failed. What was trained so far stays; the fast head learns on."""
@@ -190,6 +197,8 @@ class Schedule:
         every = self._config.slow_every_labels
         num_beyond = max(self._progress.round_at - num_memory, 0)
         due = labels_due(num_memory, num_beyond, every=every) if kind == "labels" else every
+        if kind == "labels" and not self.is_settled:
+            return UNSETTLED * due
         return min(due, self._config.drift_min_labels) if is_urgent else due
 
 

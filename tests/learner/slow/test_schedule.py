@@ -15,7 +15,7 @@ from learner.labels.join import Join
 from learner.labels.trust import LabelTrust
 from learner.memory.replay import Labelled, Replay, hash_key
 from learner.progress import LearnerProgress
-from learner.slow.schedule import RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
+from learner.slow.schedule import UNSETTLED, RoundPlan, Schedule, StepPlan, draw_plan, step_sizes
 from learner.slow.strategies.in_rounds import draws_per_step
 from tests.learner.slow.rounds import SAMPLES, replay
 from tests.learner.small_learner import labelled, small_config
@@ -26,10 +26,10 @@ EVERY = 60
 
 
 def memory(size: int) -> Replay[Labelled]:
-    return resident_bytes(labelled(0, size))
+    return replay_of(labelled(0, size))
 
 
-def resident_bytes(samples: list[Labelled]) -> Replay[Labelled]:
+def replay_of(samples: list[Labelled]) -> Replay[Labelled]:
     replay = Replay[Labelled](1_000, 1 << 20, key_of=hash_key(0))
     replay.add(samples)
     return replay
@@ -80,6 +80,19 @@ def test_a_round_waits_until_what_the_memory_does_not_hold_has_doubled() -> None
     progress.num_labels += 1
     assert begun(it, [], 80, waiting(0)) is not None
     assert it.labels_to_round(80, is_urgent=False) == 400
+
+
+def test_a_round_waits_while_the_encoder_in_use_is_not_that_of_the_stable_version() -> None:
+    it, progress = schedule(num_labels=EVERY)
+    it.is_settled = False
+    assert it.labels_to_round(10, is_urgent=True) == (UNSETTLED - 1) * EVERY
+    assert it.is_rested(10, waiting(0), is_urgent=True) is False  # a rehearsal does not wait for it
+    assert it.due(10, waiting(0), is_urgent=True, is_idle=False) is None
+    progress.num_labels = UNSETTLED * EVERY
+    assert it.due(10, waiting(0), is_urgent=False, is_idle=False) == "labels"
+    progress.num_labels = EVERY
+    it.is_settled = True
+    assert it.due(10, waiting(0), is_urgent=False, is_idle=False) == "labels"
 
 
 def test_a_round_is_not_due_before_as_many_labels_as_are_said() -> None:
@@ -190,8 +203,8 @@ def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on
     name: SlowStrategy, fresh: list[Labelled], held: list[Labelled], size: int, steps: int
 ) -> None:
     sizes = step_sizes(size, draws_per_step(name))
-    plan = draw_plan(1, fresh, resident_bytes(held), steps=steps, sizes=sizes, seed=0)
-    assert plan == draw_plan(1, SAMPLES[:7], resident_bytes(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
+    plan = draw_plan(1, fresh, replay_of(held), steps=steps, sizes=sizes, seed=0)
+    assert plan == draw_plan(1, SAMPLES[:7], replay_of(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
     assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
     taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
     times = [taken[sample] for sample in fresh]
@@ -201,7 +214,7 @@ def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
 def test_draws_from_an_empty_memory_have_no_samples(name: SlowStrategy) -> None:
     num_draws = draws_per_step(name)
-    plan = draw_plan(1, SAMPLES[:7], resident_bytes([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
+    plan = draw_plan(1, SAMPLES[:7], replay_of([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
     assert [step.draws for step in plan.steps] == [[[]] * num_draws] * 2
 
 
