@@ -58,6 +58,14 @@ class PublishRig:
         """Learns the events from `first` to before `last`."""
         self.learner.learn_many(stream(first, last), {"feedback.v1/0": last})
 
+    def train(self) -> None:
+        """Goes through a slow round, whose encoder is adopted."""
+        adopted = self.learner.counts["rounds_adopted"]
+        self.learner.begin("labels")
+        while self.learner.has_work:
+            self.learner.tick()
+        assert self.learner.counts["rounds_adopted"] == adopted + 1
+
     def publish(self) -> int:
         """Publishes after a while; returns the version that the learner then goes on from."""
         self.now_s += 10.0

@@ -77,15 +77,6 @@ ROUNDS = {"trainable_layers": 1, "slow_rate": 1e-4, "holdout_share": 0.4, "slow_
 NO_GATE = {"accuracy_tolerance": 1.0, "max_negative_flips": 1.0, "max_head_update": 1e9}
 
 
-def train(rig: PublishRig) -> None:
-    """Goes through a slow round, whose encoder is adopted."""
-    adopted = rig.learner.counts["rounds_adopted"]
-    rig.learner.begin("labels")
-    while rig.learner.has_work:
-        rig.learner.tick()
-    assert rig.learner.counts["rounds_adopted"] == adopted + 1
-
-
 def learn_mixed(rig: PublishRig, first: int, last: int) -> None:
     for number in range(first, last):
         learn_as(rig, number, number + 1, "" if number % 2 else label_of(number + 1))
@@ -130,7 +121,7 @@ def test_a_version_with_a_new_encoder_is_compared_on_the_holdout_samples_of_the_
     rig = slow_rig
     before = rig.learner.fast_head.served
     assert rig.store.versions.manifest(rig.publish()).name_changes.texts > 60, "the encoder is the same"
-    train(rig)
+    rig.train()
     version = rig.publish()
     after = rig.learner.fast_head.served
     assert before.key != after.key
@@ -154,13 +145,13 @@ def test_a_version_with_a_new_encoder_is_compared_on_the_holdout_samples_of_the_
 def test_versions_after_a_new_encoder_are_compared_with_it_by_the_last_events_again(slow_rig: PublishRig) -> None:
     rig = slow_rig
     rig.publish()
-    train(rig)
+    rig.train()
     newer = rig.publish()
     refer_to(rig, newer)
     rig.learn(170, 230)
     changes = rig.store.versions.manifest(rig.publish()).name_changes
     assert (changes.reference, changes.held_ties) == (newer, 0) and changes.texts > 20
-    train(rig)
+    rig.train()
     again = rig.store.versions.manifest(rig.publish()).name_changes
     assert (again.reference, again.texts) == (newer, 0) and again.held_ties > 20
 
@@ -168,7 +159,7 @@ def test_versions_after_a_new_encoder_are_compared_with_it_by_the_last_events_ag
 def test_without_a_version_of_the_reference_s_encoder_nothing_is_claimed(slow_rig: PublishRig) -> None:
     rig = slow_rig
     rig.publish()
-    train(rig)
+    rig.train()
     rig.publisher.start_over()  # somebody was erased: there is no parent
     assert rig.store.versions.manifest(rig.publish()).name_changes == NameChanges()
     assert not rig.publisher._reference._held.right
@@ -178,7 +169,7 @@ def test_a_restart_before_the_first_version_with_a_new_encoder_loses_nothing(slo
     rig = slow_rig
     rig.publish()
     rig.publisher.checkpoint()
-    train(rig)
+    rig.train()
     rig.publisher.checkpoint()
     rig.start()
     assert rig.store.versions.manifest(rig.publish()).name_changes.held_ties > 20
