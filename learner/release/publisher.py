@@ -216,6 +216,7 @@ class WeightPublisher:
         try:
             known = self._learner.knowledge
             self._maker.recent.refer_to(self._reference.find(known))
+            self._learner.schedule.is_settled = self._reference.is_settled
             candidate = self._maker.make(known, stopwatch, self._learner.offsets, anew=False)
             self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], self._limits))
         except NonFinite as error:

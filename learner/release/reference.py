@@ -56,6 +56,11 @@ class ReferenceFinder:
                 raise
         return self._found
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the reference has the encoder in use, unless nothing is known of it."""
+        return self._found is None or self._found.version is not None
+
     def forget(self) -> None:
         """Forgets the reference, and the hashes of samples with it: somebody was erased."""
         self._wanted = (0, "")
