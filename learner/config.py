@@ -93,9 +93,10 @@ class LearnerConfig:
 
     learn_names: bool = True
     """Whether the words of a class's name are its first sample. Switch it off where names are codes."""
-    holdout_share: Annotated[float, Ge(0), Le(0.5)] = 0.04
-    """Share of the labelled events that is the holdout: never learnt, only measured on, chosen by its hash."""
-    holdout_samples: Annotated[int, Ge(1), Le(1_000_000)] = 1_000
+    holdout_share: Annotated[float, Ge(0), Le(0.5)] = 0.08
+    """Share of the labelled events that is the holdout: never learnt, only measured on, chosen by its hash. With fewer
+    samples, fewer encoders that are better are shown to be."""
+    holdout_samples: Annotated[int, Ge(1), Le(1_000_000)] = 2_000
     """Number of holdout samples that are kept, the same of every class."""
     replay_samples: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
     """Number of samples in the replay memory."""
