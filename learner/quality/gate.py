@@ -30,11 +30,6 @@ MIN_CLASS_SAMPLES = 5
 """A class that lost all of so many samples or more is forgotten. Clean streams lose 2 samples in 100, and so five of
 five never by chance."""
 
-WINS_FOR_LOSS = 2
-"""A version that wins so many samples for each that it loses may lose more than the bound. With thousands of classes of
-a few labels each, every version loses many and wins more. Where one is refused, the next has more to win and to lose,
-so that none would pass any more."""
-
 MIN_NAMED = 16
 """A version that names one class for so many samples or more has collapsed, if its parent named more classes."""
 
@@ -122,10 +117,16 @@ def is_forgotten(paired: Paired) -> bool:
 
 
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:
-    """Whether more samples were lost than the bound allows, beyond chance, and not WINS_FOR_LOSS times as many won."""
+    """Whether more samples were lost than the bound allows, unless so many were won that it is better: each beyond
+    chance.
+
+    With thousands of classes of a few labels each, every version loses many samples and wins more. Where one is
+    refused, the next has more to win and to lose, so that none would pass any more.
+    """
     bound = limits.max_negative_flips * overall.num
     is_beyond_bound = overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
-    return overall.num >= limits.min_holdout and is_beyond_bound and overall.won < WINS_FOR_LOSS * overall.lost
+    is_better = is_worse_beyond_chance(num_lost=overall.won, num_won=overall.lost, sigmas=sigmas_for(1))
+    return overall.num >= limits.min_holdout and is_beyond_bound and not is_better
 
 
 def is_collapsed(measured: MeasuredCandidate) -> bool:
