@@ -149,7 +149,7 @@ class LearnerConfig:
     """Smallest number of gradient steps of a rehearsal; a small memory gets more passes."""
     learn_unlabelled: bool = True
     """Whether two more rounds train the encoder on pseudo-labels of answered texts that wait for a label, where there
-    are more such texts than samples in memory. A few labels then go further: see docs/benchmarks.md."""
+    are at least twice as many such texts as samples in memory. A few labels then go further: see docs/benchmarks.md."""
     pseudo_label_texts: Annotated[int, Ge(1), Le(10_000_000)] = 20_000
     """Number of texts of such a round; they are the newest that wait for a label."""
     rebuild_batch: Annotated[int, Ge(1), Le(65_536)] = 64

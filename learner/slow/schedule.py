@@ -2,7 +2,7 @@
 
     labels since the last round --enough--> a round: half new labels, half memory
     no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone
-    the same, rehearsed, and fewer samples than texts that wait for a label --> pseudo-labels of these, and memory
+    the same, rehearsed, and far more texts that wait for a label than samples --> pseudo-labels of these, and memory
 
     new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
@@ -45,6 +45,10 @@ UNSETTLED = 8
 PSEUDO_LABEL_ROUNDS = 2
 """Rounds on texts without a label while the learner is idle: the second takes its pseudo-labels from the encoder that
 the first has made."""
+
+TEXTS_PER_SAMPLE = 2
+"""Texts without a label that there must be for each sample in memory: with about as many, two such rounds take longer
+than the rehearsal, and what can be learnt of these texts is known from the labelled ones."""
 
 PSEUDO_LABEL_SHARE = 0.75
 """Share of the samples of a step in these rounds that have a pseudo-label."""
@@ -182,7 +186,7 @@ class Schedule:
         """
         config = self._config
         num_texts = min(join.num_pending, config.pseudo_label_texts)
-        is_worth_it = config.learn_unlabelled and self._num_draws > 0 and num_texts > num_memory
+        is_worth_it = config.learn_unlabelled and self._num_draws > 0 and num_texts >= TEXTS_PER_SAMPLE * num_memory
         return is_worth_it and self._is_due(PSEUDO_LABELS, num_memory, is_urgent=is_urgent)
 
     def _is_due(self, kind: RoundKind, num_memory: int, *, is_urgent: bool) -> bool:

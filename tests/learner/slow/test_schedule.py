@@ -133,15 +133,15 @@ def test_a_large_memory_delays_a_round_but_no_rehearsal() -> None:
     assert plan and progress.rehearsed_at == EVERY and len(plan.steps) == 2 * 900 // 8
 
 
-def test_texts_without_a_label_are_learnt_once_where_they_are_more_than_the_memory() -> None:
+def test_texts_without_a_label_are_learnt_once_where_they_are_twice_the_memory() -> None:
     it, progress = schedule(num_labels=EVERY, round_at=EVERY, rehearsed_at=EVERY)
-    few = waiting(80)
-    many = waiting(99)
+    few = waiting(159)
+    many = waiting(160)
     assert begun(it, [], 80, few, is_idle=True) is None
     assert it.is_rested(80, few, is_urgent=False) and not it.is_rested(80, many, is_urgent=False)
     assert begun(it, [], 80, many) is None
     plan = begun(it, [], 80, many, is_idle=True)
-    assert plan and sorted(plan.unlabelled) == sorted(many.unlabelled(99))
+    assert plan and sorted(plan.unlabelled) == sorted(many.unlabelled(160))
     assert all((len(step.fresh), len(step.draws[0])) == (6, 2) for step in plan.steps)
     assert not it.is_rested(80, many, is_urgent=False)
     again = begun(it, [], 80, many, is_idle=True)
@@ -150,14 +150,14 @@ def test_texts_without_a_label_are_learnt_once_where_they_are_more_than_the_memo
 
 def test_texts_without_a_label_come_after_the_rehearsal_and_only_if_they_may() -> None:
     it, progress = schedule(num_labels=EVERY, round_at=EVERY)
-    plan = begun(it, [], 80, waiting(99), is_idle=True)
+    plan = begun(it, [], 80, waiting(160), is_idle=True)
     assert plan and not plan.unlabelled and progress.rehearsed_at == EVERY
     rested = LearnerProgress(num_labels=EVERY, round_at=EVERY, rehearsed_at=EVERY)
     draws_nothing = {"slow_strategy": "naive"}  # so no sample of such a round would have a label
     for off in ({"learn_unlabelled": False}, draws_nothing):
         it = Schedule(small_config(rehearse_after_s=1.0, **off), rested, Counter())
-        assert begun(it, [], 80, waiting(99), is_idle=True) is None
-        assert it.is_rested(80, waiting(99), is_urgent=False)
+        assert begun(it, [], 80, waiting(160), is_idle=True) is None
+        assert it.is_rested(80, waiting(160), is_urgent=False)
 
 
 def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
