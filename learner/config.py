@@ -175,8 +175,8 @@ class LearnerConfig:
     accuracy_tolerance: Annotated[float, Ge(0), Le(1)] = 0.02
     """How much lower than its parent's or the anchor's the holdout accuracy of a version may be, in [0, 1]."""
     max_negative_flips: Annotated[float, Ge(0), Le(1)] = 0.05
-    """Largest share of negative flips: holdout samples that the parent named rightly and a version does not, unless it
-    is better for that beyond chance. CLINC150: up to 0.01."""
+    """Largest share of negative flips: holdout samples that the parent named rightly and a version does not, or a
+    quarter of its wrong ones, where that is more. CLINC150: up to 0.01."""
     max_head_update: Annotated[float, Gt(0), Le(1_000_000)] = 5.0
     """Largest change of the head in one version, relative to its norm before. CLINC150: up to 0.9."""
     max_top_update: Annotated[float, Gt(0), Le(1_000_000)] = 0.5

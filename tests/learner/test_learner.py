@@ -167,7 +167,7 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
 
 def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repeats_that() -> None:
     it = fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80)
-    it.learn_many([answer(number) for number in range(100, 250)], OFFSETS)
+    it.learn_many([answer(number) for number in range(100, 270)], OFFSETS)
     while not it.counts["pseudo_label_rounds"]:
         it.tick(is_idle=True)
     assert it.knowledge.round and it.knowledge.round.phase is Phase.PSEUDO_LABEL

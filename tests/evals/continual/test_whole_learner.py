@@ -21,7 +21,7 @@ def part(first: int, end: int) -> Part[Texts]:
 
 def test_texts_without_a_label_are_learnt_from_in_the_silence_after_the_last_label(tmp_path: Path) -> None:
     config = small_config(rehearse_after_s=1.0, rehearsal_steps=2, slow_rate=1e-5)
-    learner = whole(config, tmp_path, unlabelled=[text_of(number) for number in range(200, 320)])
+    learner = whole(config, tmp_path, unlabelled=[text_of(number) for number in range(200, 380)])
     counts = learner._learner.counts
     learner.learn_many(part(0, 70))
     learner.learn_many(part(70, 80))
