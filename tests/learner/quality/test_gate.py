@@ -90,7 +90,7 @@ def test_many_flips_are_refused_even_where_as_many_are_won() -> None:
 
 
 def test_more_flips_are_allowed_where_most_samples_are_wrong_anyway() -> None:
-    """Thousands of classes with a few labels each: what was right by a little is soon wrong, and the other way round."""
+    """Thousands of classes with a few labels each: what was right by a little is soon wrong, and the reverse."""
     assert refused(parent=Comparison(overall=Paired(num=1000, right=281, lost=171, won=210))) == []
     assert refused(parent=Comparison(overall=Paired(num=1000, right=781, lost=171, won=210))) == ["negative_flips"]
     assert refused(parent=Comparison(overall=Paired(num=1000, right=281, lost=231, won=231))) == ["negative_flips"]
