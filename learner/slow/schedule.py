@@ -8,11 +8,11 @@
 
 Each round loses a little of what the memory does not hold (`learner.fast.carry_over`), so the next one waits until that
 has doubled. With each new encoder the evidence for the versions begins anew, so the next one waits, for a while, until
-this one is that of the stable version. Everything is counted in labels; the clock only says that no label comes. A mark (`round_at`,
-`rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks are a part
-of the learner's progress, and so of its checkpoint. When a round is due may depend on the clock; what it trains on
-depends only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a restart
-can repeat the round.
+this one is that of the stable version. Everything is counted in labels; the clock only says that no label comes. A mark
+(`round_at`, `rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind. The marks
+are a part of the learner's progress, and so of its checkpoint. When a round is due may depend on the clock; what it
+trains on depends only on which labels were learnt before it. All batches of a round are drawn when it begins, so that a
+restart can repeat the round.
 
 Rejected: rounds by the clock (a replay of the topics would train otherwise), and batches drawn step by step (a restart
 would have to know the state of the generator).
