@@ -45,6 +45,8 @@ START_S = 15.0
 SETTLE_S = 15.0
 END_S = 25.0
 """About how long a start takes, the pause and the test after a stage, and the last test with the oracle's replay."""
+REHEARSAL_S = 0.014
+"""About how long the rehearsal after the last stage takes, for each event."""
 
 
 def run(settings: Settings, options: DemoOptions) -> int:
@@ -140,7 +142,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
 
 def expected_s(stream: Stream, rate: float) -> float:
     """Returns about how long a run takes, from its beginning to its figures."""
-    pauses_s = 0.0 if stream.arrivals else SETTLE_S * len(stream.stages)
+    pauses_s = 0.0 if stream.arrivals else SETTLE_S * len(stream.stages) + REHEARSAL_S * stream.num_events
     return START_S + stream.num_events / rate + pauses_s + END_S
 
 
