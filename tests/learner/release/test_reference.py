@@ -86,6 +86,10 @@ def learn_as(rig: PublishRig, first: int, last: int, label: str) -> None:
     rig.learner.learn_many(labelled_events(range(first, last), label=label), {"feedback.v1/0": last})
 
 
+def is_settled(rig: PublishRig) -> bool:
+    return rig.learner.schedule.is_settled
+
+
 def named_rightly(rig: PublishRig, version: int, served: ServedEncoder) -> set[Labelled]:
     """Returns the holdout samples that a stored version names rightly, each encoded and scored by itself."""
     manifest = rig.store.versions.manifest(version)
@@ -145,14 +149,14 @@ def test_a_version_with_a_new_encoder_is_compared_on_the_holdout_samples_of_the_
 def test_versions_after_a_new_encoder_are_compared_with_it_by_the_last_events_again(slow_rig: PublishRig) -> None:
     rig = slow_rig
     rig.publish()
-    assert rig.learner.schedule.is_settled
+    assert is_settled(rig)
     rig.train()
     newer = rig.publish()
-    assert not rig.learner.schedule.is_settled, "no round begins before the new encoder is decided on"
+    assert not is_settled(rig), "no round begins before the new encoder is decided on"
     refer_to(rig, newer)
     rig.learn(170, 230)
     changes = rig.store.versions.manifest(rig.publish()).name_changes
-    assert rig.learner.schedule.is_settled
+    assert is_settled(rig)
     assert (changes.reference, changes.held_ties) == (newer, 0) and changes.texts > 20
     rig.train()
     again = rig.store.versions.manifest(rig.publish()).name_changes
@@ -166,7 +170,7 @@ def test_without_a_version_of_the_reference_s_encoder_nothing_is_claimed(slow_ri
     rig.publisher.start_over()  # somebody was erased: there is no parent
     assert rig.store.versions.manifest(rig.publish()).name_changes == NameChanges()
     assert not rig.publisher._reference._held.right
-    assert rig.learner.schedule.is_settled, "as far as is known"
+    assert is_settled(rig), "as far as is known"
 
 
 def test_a_restart_before_the_first_version_with_a_new_encoder_loses_nothing(slow_rig: PublishRig) -> None:
