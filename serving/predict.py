@@ -110,8 +110,8 @@ def _names_by_other_encoders(
 ) -> dict[int, VersionNames]:
     """Returns what versions with other encoders than that of the answer name, for the sampled rows.
 
-    `versions[i]` answers `events[i]`. Which events are sampled depends on their ids, and on how
-    many come, but never on what they say.
+    `versions[i]` answers `events[i]`. Which events are sampled depends on their ids, and on how many come, but never on
+    what they say.
     """
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     if live.is_lean or len(encoders) < 2:

@@ -57,10 +57,6 @@ class Reference(NamedTuple):
     version: ScoredVersion | None
     held: Anchor = NO_SAMPLES
 
-    def version_under(self, encoder: str) -> ScoredVersion | None:
-        """Returns the version if it has this encoder, else None."""
-        return self.version if self.version is not None and self.version.served.key == encoder else None
-
 
 class RecentEvents:
     """A ring of labelled events under one encoder, and how `reference` names them."""
@@ -85,7 +81,7 @@ class RecentEvents:
             return
         self._reference = reference
         self._differences_N.fill_(NOT_COUNTED)
-        referred = reference.version_under(self._encoder) if reference else None
+        referred = self._referred
         if referred is not None:
             num = len(self)
             self._referred_N[:num] = _named(referred, self._phi_NR[:num])
@@ -106,7 +102,7 @@ class RecentEvents:
             self._labels[place] = label
         self._differences_N[places_B] = NOT_COUNTED
         self._was_right_N[places_B] = False
-        referred = self._reference.version_under(encoder) if self._reference else None
+        referred = self._referred
         if referred is None or not labels:
             return
         referred_B = _named(referred, phi_BR)
@@ -130,13 +126,13 @@ class RecentEvents:
         `held` says which holdout samples `version` names rightly.
         """
         reference = self._reference
-        num = len(self)
-        if reference is not None and reference.version is None:
-            return _held_changes(reference, held)
-        referred = reference.version_under(self._encoder) if reference else None
-        if reference is None or referred is None or not num or not version.classes:
+        if reference is None:
             return NameChanges()
-        if version.served.key != self._encoder:
+        if reference.version is None:
+            return _held_changes(reference, held)
+        referred = self._referred
+        num = len(self)
+        if referred is None or version.served.key != self._encoder or not num or not version.classes:
             return NameChanges()
         named_N = _named(version, self._phi_NR[:num])
         is_new_C = _is_new(version, referred)
@@ -161,6 +157,12 @@ class RecentEvents:
             new_classes=_new_classes(version.classes, is_new_C, texts_C, labels_C),
             labels=num,
         )
+
+    @property
+    def _referred(self) -> ScoredVersion | None:
+        """The version that is referred to, if it has the encoder of the events."""
+        version = self._reference.version if self._reference else None
+        return version if version is not None and version.served.key == self._encoder else None
 
     def _follow(self, newest: ScoredVersion | None) -> None:
         """Takes note that `newest` was published: the next version is compared with what it names."""
