@@ -25,7 +25,7 @@ from learner.config import LearnerConfig
 from learner.labels.flip_detector import FlipDetector, FlipsState
 from learner.learner import Learner
 from learner.memory.replay import Labelled
-from model.minilm import load_encoder
+from model.bert import load_encoder
 
 BATCH = 50
 """How many texts are answered by one version."""

@@ -39,7 +39,7 @@ from learner.release.publisher import WeightPublisher
 from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
 from learner.stopwatch import Clocks
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from rollout.config import RolloutConfig
 from rollout.retention import retained
 from services.local.redis import start_redis

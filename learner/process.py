@@ -32,7 +32,7 @@ from learner.release.repair import Repairer
 from learner.report import Reporter
 from learner.slow.worker import worker_thread
 from learner.state.checkpoint import Checkpoints
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.config import BusConfig, StoreConfig

@@ -1,7 +1,7 @@
 """The model: a BERT-shaped encoder and a random-feature head, in full precision and as served in INT8 or INT4.
 
     config, errors         the shape of a model as one frozen record; every error of this package
-    source, minilm         finds an encoder's files, and reads them into `Strata`
+    source, bert           finds an encoder's files, and reads them into `Strata`
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     strata, head           the encoder and the head in full precision
     norm_biases            rewrites an encoder so that its activations are easier to quantize
@@ -11,7 +11,7 @@
     forward, quantized     runs the stored weights, natively or in torch; the model as served
     fakequant              training against the rounding of the served kernels
 
-    files --minilm--> Strata --calibration, quantize--> QTensors --quantized--> logits
+    files --bert--> Strata --calibration, quantize--> QTensors --quantized--> logits
 
 The learner trains `Strata` and ships QTensors; a replica runs a `QuantizedModel`. Both import the files by name. Names
 that begin with an underscore belong to their file.

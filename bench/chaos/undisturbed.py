@@ -16,7 +16,7 @@ import torch
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from services.keys import key_bytes
 from services.settings import Settings
 from wire.receipts import Receipts

@@ -25,7 +25,7 @@ from bench.peers.rectangles import Encode
 from bench.peers.workloads import BY_NAME
 from bench.row import Skip
 from kernels.allocator import keep_freed_memory
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from model.strata import Strata, encode_many
 
 ENCODER = "minilm-l6"

@@ -23,7 +23,7 @@ from bench.peers.engines import build_engine
 from bench.peers.rectangles import Encode, Prepared, TokenIds
 from bench.peers.workloads import NATURAL
 from bench.row import Skip
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

@@ -21,7 +21,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.memory.replay import Labelled
 from learner.slow.trainer import Trainer, with_own_top
-from model.minilm import load_encoder
+from model.bert import load_encoder
 
 PER_LABEL = 10
 FAST_BATCH = 16

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 
 import torch
 
+from model.bert import load_encoder
 from model.head import out_weight, proj_weight
-from model.minilm import load_encoder
 from model.qtensor import N8G64, QTensor
 from model.quantized import QuantizedModel
 from model.weights import encoder_tensors

@@ -18,8 +18,8 @@ from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.fast.ridge import RidgeHead
 from learner.learner import Learner
+from model.bert import load_encoder
 from model.head import features, projection
-from model.minilm import load_encoder
 from model.quantized import INT8, PRECISIONS
 from model.strata import encode_many
 

@@ -20,7 +20,7 @@ from learner.config import LearnerConfig
 from learner.export import ServedEncoder
 from learner.fast.head import Head
 from learner.learner import Learner
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from model.quantized import INT8
 from model.strata import Strata
 

@@ -15,7 +15,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
 from learner.stopwatch import Stopwatch
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from model.quantized import INT8
 from wire.records import Answer, Feedback
 

@@ -134,7 +134,7 @@ def rebuild(
     from rich.console import Console
 
     from learner.learner import Learner
-    from model.minilm import load_encoder
+    from model.bert import load_encoder
     from services.keys import key_bytes
     from services.rebuild import rebuild_version
     from services.stack import open_store

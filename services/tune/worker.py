@@ -12,7 +12,7 @@ import time
 import msgspec
 import torch
 
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.weights import encoder_tensors

@@ -16,8 +16,8 @@ from learner.export import ServedEncoder, export_encoder, export_projection
 from learner.learner import Learner
 from learner.memory.replay import Labelled
 from learner.slow.worker import INLINE
+from model.bert import BLOCK, COMPUTED, EMBEDDING, FIELDS
 from model.config import StrataConfig
-from model.minilm import BLOCK, COMPUTED, EMBEDDING, FIELDS
 from model.norm_biases import fold_norm_biases
 from model.source import encoder_folder
 from model.strata import Strata

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.minilm import load_encoder
+from model.bert import load_encoder
 from model.quantized import QuantizedEncoder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer

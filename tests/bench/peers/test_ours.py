@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.peers.ours import OurEngine
-from model.minilm import load_encoder
+from model.bert import load_encoder
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from model.bert import load_encoder
 from model.head import out_weight, proj_weight
-from model.minilm import load_encoder
 from model.qtensor import QTensor
 from model.quantized import QuantizedModel
 from model.weights import encoder_tensors

@@ -8,9 +8,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from model.bert import load_encoder, read_config, read_tensors, state_of
 from model.config import MINILM_L6
 from model.errors import BadBlob, MissingWeight, WrongConfig, WrongShape
-from model.minilm import load_encoder, read_config, read_tensors, state_of
 from model.ragged import RaggedBatch
 from model.source import encoder_folder
 from model.strata import Strata

@@ -1,4 +1,4 @@
-"""MiniLM and other BERT-shaped sentence encoders, read from their safetensors file into `Strata`.
+"""BERT-shaped sentence encoders, MiniLM among them, read from their safetensors file into `Strata`.
 
 The file's names map one to one, except that query, key and value become one matrix. The pooler and unused tensors are
 ignored. config.json gives the shape; a model that the blocks do not implement (another activation, relative positions)
