@@ -1,6 +1,7 @@
 """The model: a BERT-shaped encoder and a random-feature head, in full precision and as served in INT8 or INT4.
 
-    config, errors         the shape of a model as one frozen record; every error of this package
+    config, layer_spec     the shape of a model as one frozen record; what may be special about a layer
+    plan, errors           the tensors and blocks that follow from a config; every error of this package
     source, bert           finds an encoder's files, and reads them into `Strata`
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     strata, head           the encoder and the head in full precision

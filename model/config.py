@@ -1,20 +1,37 @@
 """The shape of a model as one frozen record: two models with the same canonical JSON can exchange weights.
 
+    StrataConfig: sizes, and a LayerSpec for each layer --model.plan--> the tensors, and the blocks that read them
+
 Every field is read by the code; a technique that is not implemented has no switch. The JSON is in every weight
 manifest. The hash of the JSON and the tokenizer's digest is the `model_spec`, which a replica compares for equality.
+
+The JSON leaves out every field of LATER that is at its default, and every size of a layer that is the encoder's. So a
+field that comes later changes no hash, and a model has one JSON, however its config was written.
+
+Rejected: a schema that grows with every field (replicas would refuse weights that they can run).
 """
 
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from model.errors import WrongConfig
+from model.layer_spec import OWN, LayerSpec, Span, check_choice, check_int, check_layers
+
+__all__ = ["MINILM_L6", "OWN", "LayerSpec", "Span", "StrataConfig"]
+
+MAX_PREFIX = 1024
+"""The longest prefix, in characters."""
+
+LATER = {"later": True}
+"""Marks the fields that are left out of the JSON where they are at their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StrataConfig:
-    """A post-norm encoder with learned positions and exact GELU, mean pooling, and a random-feature head."""
+    """A post-norm encoder with exact GELU, pooling, and a random-feature head."""
 
     schema: int = 1
     """The version of this record; it grows when a field changes its meaning."""
@@ -30,13 +47,13 @@ class StrataConfig:
     n_layers: int
 
     n_heads: int
-    """Attention heads; divides `d_model`."""
+    """Attention heads of a layer; divides `d_model` unless `head_width` is given."""
 
     d_ff: int
     """Width inside the feed-forward part of a block."""
 
     max_pos: int = 512
-    """Longest sequence, in tokens."""
+    """Positions; a text may have `max_sequence` of them."""
 
     type_vocab: int = 2
     """Rows of the segment embedding; texts use row 0."""
@@ -49,26 +66,94 @@ class StrataConfig:
     label_capacity: int = 256
     """Rows of the head: as many classes can be learnt without a change of shape. A version has as many as it needs."""
 
+    layers: tuple[LayerSpec, ...] = field(default=(), metadata=LATER)
+    """What is special about each layer. (): nothing."""
+
+    head_width: int = field(default=0, metadata=LATER)
+    """Width of an attention head. 0: `d_model` / `n_heads`."""
+
+    embed_dim: int = field(default=0, metadata=LATER)
+    """Width of the token embedding, which a matrix expands to `d_model` (ALBERT, arXiv 1909.11942). 0: `d_model`."""
+
+    spans: tuple[Span, ...] = field(default=(), metadata=LATER)
+    """The spans that layers name by index."""
+
+    positions: Literal["learned", "rope"] = field(default="learned", metadata=LATER)
+    """`rope` rotates queries and keys (RoFormer, arXiv 2104.09864); there is no position embedding then."""
+
+    rope_base: float = field(default=10000.0, metadata=LATER)
+    """Base of the wavelengths of `rope`."""
+
+    first_position: int = field(default=0, metadata=LATER)
+    """Learned position of a text's first token: 2 in RoBERTa and XLM-R."""
+
+    pooling: Literal["mean", "cls"] = field(default="mean", metadata=LATER)
+    """A text's vector is the mean over its tokens, or the row of the first of them."""
+
+    normalize: bool = field(default=True, metadata=LATER)
+    """Whether vectors are divided by their length."""
+
+    prefix: str = field(default="", metadata=LATER)
+    """What is put before each text, such as `query: `."""
+
+    trunk_depth: int = field(default=0, metadata=LATER)
+    """How many layers several heads and tasks share. 0: all."""
+
     def __post_init__(self) -> None:
         if (self.schema, self.family) != (1, "strata"):
             raise WrongConfig(f"schema {self.schema} of family {self.family!r}; this code reads schema 1 of 'strata'")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (type(value) is not int or not 0 < value < 1 << 24):
-                raise WrongConfig(f"{field.name} is {value!r}; expected an integer from 1 to {(1 << 24) - 1}")
+        for each in dataclasses.fields(self):
+            if each.type is int:
+                check_int(each.name, getattr(self, each.name), smallest=0 if each.metadata else 1)
         if type(self.norm_eps) is not float or not 0 < self.norm_eps < 1:
             raise WrongConfig(f"norm_eps is {self.norm_eps!r}; expected a number between 0 and 1")
-        if self.d_model % self.n_heads:
+        check_choice("positions", self.positions, ("learned", "rope"))
+        check_choice("pooling", self.pooling, ("mean", "cls"))
+        if type(self.normalize) is not bool:
+            raise WrongConfig(f"normalize is {self.normalize!r}; expected true or false")
+        if type(self.prefix) is not str or len(self.prefix) > MAX_PREFIX:
+            raise WrongConfig(f"prefix is {self.prefix!r:.80}; expected a text of at most {MAX_PREFIX} characters")
+        if not self.head_width and self.d_model % self.n_heads:
             raise WrongConfig(f"d_model is {self.d_model}; expected a multiple of n_heads = {self.n_heads}")
+        if self.trunk_depth > self.n_layers:
+            raise WrongConfig(f"trunk_depth is {self.trunk_depth}; expected at most n_layers = {self.n_layers}")
+        self._check_positions()
+        self._check_layers()
+
+    @property
+    def max_sequence(self) -> int:
+        """Longest sequence, in tokens."""
+        return self.max_pos - self.first_position
+
+    @property
+    def width_of_head(self) -> int:
+        """Width of an attention head, as given or derived."""
+        return self.head_width or self.d_model // self.n_heads
+
+    def layer(self, index: int) -> LayerSpec:
+        """Returns what layer `index` consists of, with every size and bank in place of a default."""
+        spec = self.layers[index] if self.layers else LayerSpec()
+        heads = spec.heads or self.n_heads
+        return LayerSpec(
+            attention=index if spec.attention == OWN else spec.attention,
+            ffn=index if spec.ffn == OWN else spec.ffn,
+            heads=heads,
+            kv_heads=spec.kv_heads or heads,
+            d_ff=spec.d_ff or self.d_ff,
+            lora_rank=spec.lora_rank,
+            spans=spec.spans,
+        )
 
     @property
     def without_labels(self) -> "StrataConfig":
         """The shape of everything but the rows of the head: equal for versions that can share all else."""
-        return dataclasses.replace(self, label_capacity=1)
+        return dataclasses.replace(self.from_json(self.canonical_json()), label_capacity=1)
 
     def canonical_json(self) -> str:
-        """Returns the JSON of all fields, sorted, without spaces: the same text for equal configs."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        """Returns the JSON of all fields, sorted, without spaces: the same text for models of one shape."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if not each.metadata}
+        values |= self._later()
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "StrataConfig":
@@ -77,15 +162,75 @@ class StrataConfig:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise WrongConfig(f"not JSON: {error}") from error
-        names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or values.keys() != names:
+        required = {each.name for each in dataclasses.fields(cls) if not each.metadata}
+        known = {each.name for each in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or not required <= values.keys() <= known:
             found = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise WrongConfig(f"fields are {found}; expected {sorted(names)}")
+            raise WrongConfig(f"fields are {found}; expected {sorted(required)} and some of {sorted(known - required)}")
+        for name, record in (("layers", LayerSpec), ("spans", Span)):
+            if name in values:
+                values[name] = _records(name, record, values[name])
         return cls(**values)
 
     def spec_hash(self, tokenizer_digest: str) -> str:
         """Returns the hex SHA-256 over config and tokenizer: it is equal if weights are interchangeable."""
         return hashlib.sha256(f"{self.canonical_json()}\n{tokenizer_digest}".encode()).hexdigest()
+
+    def _later(self) -> dict[str, Any]:
+        """Returns the fields marked LATER as JSON values, without those that say what is so anyway."""
+        implied: dict[str, object] = {each.name: each.default for each in dataclasses.fields(self) if each.metadata}
+        values: dict[str, Any] = {name: getattr(self, name) for name in implied}
+        values["spans"] = tuple(_differences(span, Span(kind="full")) for span in self.spans)
+        layers = tuple(_differences(self.layer(index), self._plain_layer(index)) for index in range(self.n_layers))
+        values["layers"] = layers if any(layers) else ()
+        for name, size in (("embed_dim", self.d_model), ("trunk_depth", self.n_layers)):
+            values[name] = values[name] if values[name] != size else 0
+        if self.head_width * self.n_heads == self.d_model:
+            values["head_width"] = 0
+        return {name: value for name, value in values.items() if value != implied[name]}
+
+    def _plain_layer(self, index: int) -> LayerSpec:
+        """Returns what layer `index` would be if only its number of heads were given."""
+        heads = self.layer(index).heads
+        return LayerSpec(attention=index, ffn=index, heads=self.n_heads, kv_heads=heads, d_ff=self.d_ff)
+
+    def _check_positions(self) -> None:
+        if type(self.rope_base) is not float or not 1 <= self.rope_base < 1e12:
+            raise WrongConfig(f"rope_base is {self.rope_base!r}; expected a number from 1 to 1e12")
+        if self.positions == "rope" and (self.first_position or self.width_of_head % 2):
+            raise WrongConfig(
+                f"first_position is {self.first_position} and a head {self.width_of_head} wide; expected 0 and an even"
+                " width with rope"
+            )
+        if self.max_sequence < 1:
+            raise WrongConfig(f"first_position is {self.first_position}; expected less than max_pos = {self.max_pos}")
+
+    def _check_layers(self) -> None:
+        if self.layers and len(self.layers) != self.n_layers:
+            raise WrongConfig(f"layers has {len(self.layers)} records; expected none, or n_layers = {self.n_layers}")
+        check_layers([self.layer(index) for index in range(self.n_layers)], self.d_model, num_spans=len(self.spans))
+
+
+def _differences(record: LayerSpec | Span, plain: LayerSpec | Span) -> dict[str, object]:
+    """Returns the fields of `record` that are not those of `plain`; the kind of a span always."""
+    values = dataclasses.asdict(record)
+    return {name: value for name, value in values.items() if name == "kind" or value != getattr(plain, name)}
+
+
+def _records(name: str, record: type[LayerSpec] | type[Span], values: object) -> tuple[LayerSpec | Span, ...]:
+    """Reads a list of JSON objects. Raises WrongConfig."""
+    known = {each.name for each in dataclasses.fields(record)}
+    if not isinstance(values, list) or not all(isinstance(each, dict) and each.keys() <= known for each in values):
+        raise WrongConfig(f"{name} is {values!s:.200}; expected a list of records with some of {sorted(known)}")
+    return tuple(_record(record, each) for each in values)
+
+
+def _record(record: type[LayerSpec] | type[Span], values: dict[str, Any]) -> LayerSpec | Span:
+    if record is Span and "kind" not in values:
+        raise WrongConfig(f"a span is {values}; expected its kind")
+    if isinstance(values.get("spans"), list):
+        values["spans"] = tuple(tuple(each) if isinstance(each, list) else each for each in values["spans"])
+    return record(**values)
 
 
 MINILM_L6 = StrataConfig(vocab=30522, d_model=384, n_layers=6, n_heads=12, d_ff=1536)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
+from model.plan import layer_of, plan_of
 from model.qtensor import FP32, N8G64, W8C, QTensor
 from model.quantize import plain, quantize_n8g64, quantize_w8c
 from model.strata import ScaledLinear, Strata
@@ -27,23 +28,20 @@ MODULE_PATHS = {"embed.type": "embed.segment"}
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Returns every weight of the encoder: name -> scheme and shape."""
+    plan = plan_of(config)
     width = config.d_model
-    inner = config.d_ff
     names: dict[str, tuple[str, tuple[int, ...]]] = {
-        "embed.word": (W8C, (config.vocab, width)),
+        plan.embedding.word: (W8C, (config.vocab, width)),
         "embed.position": (W8C, (config.max_pos, width)),
-        "embed.type": (W8C, (config.type_vocab, width)),
-        "embed.norm": (FP32, (2, width)),
+        plan.embedding.segment: (W8C, (config.type_vocab, width)),
+        plan.embedding.norm: (FP32, (2, width)),
     }
-    for index in range(config.n_layers):
-        names |= {
-            f"layers.{index}.qkv": (N8G64, (3 * width, width)),
-            f"layers.{index}.out": (N8G64, (width, width)),
-            f"layers.{index}.norm1": (FP32, (2, width)),
-            f"layers.{index}.up": (N8G64, (inner, width)),
-            f"layers.{index}.down": (N8G64, (width, inner)),
-            f"layers.{index}.norm2": (FP32, (2, width)),
-        }
+    for block in plan.blocks:
+        qkv, out, up, down = (
+            (matrix.name, (matrix.scheme, (matrix.rows, matrix.columns))) for matrix in block.matrices
+        )
+        norm1, norm2 = ((name, (FP32, (2, width))) for name in (block.norm1, block.norm2))
+        names |= dict((qkv, out, norm1, up, down, norm2))
     return names
 
 
@@ -102,11 +100,6 @@ def encoder_key(digests: Mapping[str, str]) -> str:
     """
     lines = [f"{name} {digest}\n" for name, digest in sorted(digests.items()) if not name.startswith(HEAD)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def layer_of(name: str) -> int:
-    """Returns the index of the block that a weight belongs to; -1 for the embeddings."""
-    return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
 def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:

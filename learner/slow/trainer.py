@@ -26,9 +26,9 @@ from learner.slow.adamw import BETAS, EPSILON, AdamW, ParameterGroup
 from learner.slow.strategies.in_rounds import make_strategy
 from learner.slow.strategies.strategy import Outputs
 from model.fakequant import fake_layer
+from model.plan import layer_of, names_from
 from model.ragged import RaggedLayout
 from model.strata import Strata
-from model.weights import layer_of
 
 SCALE = 20.0
 """Logits of the auxiliary head are this times a cosine."""
@@ -64,7 +64,8 @@ def with_own_top(strata: Strata, first_layer: int) -> Strata:
 
 def top_state(strata: Strata, first_layer: int) -> dict[str, Tensor]:
     """Returns the weights of the blocks from `first_layer` on, by name."""
-    return {name: value for name, value in strata.state_dict().items() if layer_of(name) >= first_layer}
+    state = strata.state_dict()
+    return {name: state[name] for name in names_from(state, first_layer)}
 
 
 def load_top(strata: Strata, state: Mapping[str, Tensor]) -> None:

@@ -20,10 +20,11 @@ import kernels
 import model
 from learner.export import StoredTensor, export_tensor
 from model.calibration import grams, smooth
+from model.plan import names_from
 from model.qtensor import QTensor
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from model.weights import encoder_names, encoder_tensors, layer_of
+from model.weights import encoder_names, encoder_tensors
 from wire.files import atomic_write
 
 FILE = "encoder.cache"
@@ -57,8 +58,9 @@ def rounded_encoder(
 
 def _round_encoder(strata: Strata, tokenizer: TextTokenizer, first_layer: int) -> dict[str, QTensor]:
     smoothed = smooth(strata, grams(strata, tokenizer))
-    lower = {name: gram_KK for name, gram_KK in smoothed.items() if layer_of(name) < first_layer}
-    return encoder_tensors(strata, grams=lower)
+    for name in names_from(smoothed, first_layer):
+        del smoothed[name]
+    return encoder_tensors(strata, grams=smoothed)
 
 
 def _key(strata: Strata, weights_digest: str, tokenizer: TextTokenizer, first_layer: int) -> bytes:

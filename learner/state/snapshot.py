@@ -35,7 +35,7 @@ from learner.progress import LearnerProgress, progress_of
 from learner.quality.comparison import Anchor
 from learner.slow.schedule import RoundPlan
 from learner.state.origin import Origin
-from model.weights import layer_of
+from model.plan import layer_of
 from wire.records import Lineage, WeightManifest
 
 MAGIC: Final = b"LLCKPT01"
