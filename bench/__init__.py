@@ -1,7 +1,7 @@
 """Measures every number that is published, one command each: `python -m bench [--only NAME] [--calls N]`.
 
     benches.py    the register: a name, and a function that yields rows
-    row.py, results.py, result_line.py, machine.py            the output
+    results.py    where rows are recorded, and one benchmark at a time; a row is defined in evals/results/
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
     encoder.py, hardware_limit.py, kernels.py, precision.py      the encoder; its opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service

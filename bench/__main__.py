@@ -19,11 +19,12 @@ from msgspec.structs import replace
 
 from bench.benches import BENCHES, Bench
 from bench.fixtures import Fixtures
-from bench.machine import PACKAGES, machine, servers_given, versions
 from bench.options import parse_assignments
-from bench.result_line import Surroundings
-from bench.results import HEADER, RESULTS, BenchRows, exclusive, line
-from bench.row import NoResult, Skip
+from bench.results import RESULTS, exclusive
+from evals.results.result_line import Surroundings
+from evals.results.row import NoResult, Skip
+from evals.results.rows import HEADER, RowsByCall, line
+from services.machine import PACKAGES, machine, servers_given, versions
 from services.versions import commit
 
 BUSY = 0.5
@@ -58,21 +59,21 @@ def main() -> int:
                         say(f"{bench.name}, call {number} of {arguments.calls} ...")
                         _run(bench, fixtures, rows[bench.name])
                         if number == arguments.calls:
-                            rows.pop(bench.name).record()
+                            rows.pop(bench.name).record(RESULTS)
     return 0
 
 
 @contextmanager
-def recorded(benches: Sequence[Bench], command: str, path: Path = RESULTS) -> Iterator[dict[str, BenchRows]]:
+def recorded(benches: Sequence[Bench], command: str, path: Path = RESULTS) -> Iterator[dict[str, RowsByCall]]:
     """Yields the rows of each benchmark, by its name. What is still in there when it is left is recorded then."""
     found = versions(set(chain.from_iterable(bench.uses for bench in benches)))
     given = servers_given()
     surroundings = Surroundings(machine=machine(), versions=found, command=command, commit=commit())
-    rows: dict[str, BenchRows] = {}
+    rows: dict[str, RowsByCall] = {}
     for bench in benches:
         known = found if bench.has_own_servers else found | given
         used = {name: known[name] for name in ("python", *PACKAGES, *bench.uses)}
-        rows[bench.name] = BenchRows(bench.name, replace(surroundings, versions=used))
+        rows[bench.name] = RowsByCall(bench.name, replace(surroundings, versions=used))
     try:
         yield rows
     finally:
@@ -94,7 +95,7 @@ def _command() -> str:
     return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
-def _run(bench: Bench, fixtures: Fixtures, rows: BenchRows) -> None:
+def _run(bench: Bench, fixtures: Fixtures, rows: RowsByCall) -> None:
     """Runs one call of a benchmark, and prints each of its rows when it is measured."""
     start_s = time.monotonic()
     failure = INTERRUPTED

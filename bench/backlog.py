@@ -21,9 +21,9 @@ from itertools import chain, cycle, islice
 from pathlib import Path
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
 from bench.service import apache_kafka
 from bench.texts import clinc150
+from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
 from services.keys import key_bytes, with_signing_key
 from services.local import tether

@@ -26,8 +26,8 @@ from bench import (
 )
 from bench.chaos import rows as chaos
 from bench.fixtures import Fixtures
-from bench.machine import PEERS, SERVERS
-from bench.row import Row
+from evals.results.row import Row
+from services.machine import PEERS, SERVERS
 
 
 @dataclass(frozen=True, slots=True)

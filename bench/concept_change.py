@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Peer, Row
 from bench.texts import clinc150
 from evals.continual.runner import accuracy
 from evals.continual.whole_learner import WholeLearner
+from evals.results.row import Goal, Peer, Row
 from evals.streams.benchmark import Part
 from evals.streams.swapped_names import SwappedNames, swapped
 from learner.config import LearnerConfig

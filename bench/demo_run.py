@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.row import NoResult
 from bench.texts import clinc150, data_folder
+from evals.results.row import NoResult
 from services.resident_bytes import resident_bytes
 from services.versions import ROOT
 from wire.threads import BackgroundThread

@@ -16,8 +16,8 @@ from typing import TypeVar
 
 from bench.demo_run import DemoRun, run_demo
 from bench.options import with_options
-from bench.row import NoResult
 from bench.service import Service, running_service
+from evals.results.row import NoResult
 
 S = TypeVar("S")
 

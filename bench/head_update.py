@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bench.fixtures import Fixtures
 from bench.process import run_module
-from bench.row import Goal, Peer, Row
+from evals.results.row import Goal, Peer, Row
 
 GOAL_MS = {150: 12, 10_000: 60}
 """The most milliseconds for 20 labels, by the number of classes."""

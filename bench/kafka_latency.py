@@ -11,9 +11,9 @@ from contextlib import closing
 from itertools import cycle, islice
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, NoResult, Row
 from bench.service import Service
 from evals.load.score import percentiles
+from evals.results.row import Goal, NoResult, Row
 from wire.bus import Follower
 from wire.clock import now_ms
 from wire.records import Answer, Event

@@ -24,9 +24,9 @@ from bench.kafka_latency import latency_ms
 from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
 from bench.process import PeerFailed, run_module
-from bench.row import Gaps, Goal, NoResult, Peer, Row
 from bench.service import Service, running_service
 from evals.load.score import per_second
+from evals.results.row import Gaps, Goal, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
 from services.local.kafka import LocalBroker, start_broker

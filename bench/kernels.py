@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.fixtures import Fixtures
 from bench.process import run_module
-from bench.row import Peer, Row
+from evals.results.row import Peer, Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

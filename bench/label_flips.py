@@ -18,8 +18,8 @@ import torch
 
 from bench.chaos.timeline import nearest_rank
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
 from bench.texts import clinc150
+from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.labels.flip_detector import FlipDetector, FlipsState

@@ -6,7 +6,7 @@ The goal is that of the stable arm, which most of the traffic sees. The first an
 from collections.abc import Iterator
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
+from evals.results.row import Goal, Row
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:

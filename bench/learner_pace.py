@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from bench.fixtures import Fixtures
 from bench.process import run_module
-from bench.row import Goal, Peer, Row
 from bench.texts import clinc150
+from evals.results.row import Goal, Peer, Row
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:

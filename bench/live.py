@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, NoResult, Row
 from bench.service import discard, fresh_stack
 from bench.texts import clinc150
 from evals.load.callbacks import Timeouts
 from evals.load.figures import Figures
 from evals.load.reference import frozen_reference
 from evals.load.session import LoadProfile, play
+from evals.results.row import Goal, NoResult, Row
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
 from services.demo.command import system_of

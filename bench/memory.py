@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
+from evals.results.row import Goal, Row
 
 
 def measure(fixtures: Fixtures) -> Iterator[Row]:

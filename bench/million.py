@@ -29,8 +29,8 @@ import psutil
 import torch
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
 from bench.texts import clinc150, joined_pairs
+from evals.results.row import Goal, Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
 from learner.leadership import Leadership

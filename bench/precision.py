@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from bench.fixtures import Fixtures
 from bench.process import run_module
-from bench.row import Goal, Row
 from bench.texts import clinc150
+from evals.results.row import Goal, Row
 
 MAX_LOSS = {"int8": 0.2, "int4": 0.5}
 """The points of accuracy that a precision may lose to full precision."""

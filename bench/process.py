@@ -5,7 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
-from bench.row import NoResult
+from evals.results.row import NoResult
 from services.versions import ROOT
 
 LIMIT_S = 600.0

@@ -1,24 +1,13 @@
-"""Shows and records the rows: a line for people as soon as a row is measured, a line of JSON when its last call is.
-
-Row of one call --BenchRows.add--> Row of all calls so far --line--> terminal
-                                               --BenchRows.record--> build/bench/results.jsonl (result_line.py)
-"""
+"""Says where the rows of the benchmarks are recorded, and lets one benchmark run at a time."""
 
 import fcntl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import chain
-from pathlib import Path
 
-from bench.result_line import ResultLine, Surroundings, encode
-from bench.row import Call, Row, Spread
 from services.versions import ROOT
 
 BUILD = ROOT / "build"
 RESULTS = BUILD / "bench" / "results.jsonl"
-
-ABSENT = "not measured in every call"
 
 
 @contextmanager
@@ -32,74 +21,3 @@ def exclusive(say: Callable[[str], None]) -> Iterator[None]:
             say("Another benchmark runs in this checkout; waiting for its end.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-class BenchRows:
-    """The rows of one benchmark over its calls. Verbs: add, end_call, record."""
-
-    def __init__(self, name: str, surroundings: Surroundings) -> None:
-        self._name = name
-        self._surroundings = surroundings
-        self._rows: dict[str, Row] = {}
-        self._num_ended = 0
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self._rows.values())
-
-    def add(self, row: Row) -> Row:
-        """Adds what the current call measured; returns the row with all calls so far."""
-        before = self._rows.get(row.name)
-        earlier = before.calls if before else (Call(value=None, note=ABSENT),) * self._num_ended
-        self._rows[row.name] = replace(row, calls=(*earlier, *row.calls))
-        return self._rows[row.name]
-
-    def end_call(self, failure: str = "") -> list[Row]:
-        """Ends the current call; returns the rows to which it gave no value. `failure` says why it ended early."""
-        without = []
-        if failure:
-            without.append(self.add(Row.of(name=f"{self._name}.failed", value=None, unit="", note=failure)))
-        self._num_ended += 1
-        for row in list(self):
-            if len(row.calls) < self._num_ended:
-                without.append(self.add(replace(row, calls=(Call(value=None, note=failure or ABSENT),))))
-        return without
-
-    def record(self, path: Path = RESULTS) -> None:
-        """Appends a line of JSON for each row."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.writelines(encode(ResultLine.of(row, self._surroundings)) for row in self)
-
-
-HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"
-
-
-def line(row: Row) -> str:
-    """Returns the row in one line, as wide as HEADER and what there is to say of peers and calls."""
-    met = {True: "yes", False: "NOT MET", None: ""}[row.met]
-    remarks = "; ".join(_remarks(row))
-    return f"{row.name:<36} {_shown(row.values):>24} {row.unit:<26} {row.goal or '':>8} {met:<7} {remarks}".rstrip()
-
-
-def _remarks(row: Row) -> Iterator[str]:
-    if row.ratios:
-        best = [call.peers[0] for call in row.calls if call.peers]
-        yield f"{_shown(row.ratios, 'x')} of {_joined(f'{peer.name}: {peer.value:g}' for peer in best)}"
-    if missing := _joined(chain.from_iterable(call.gaps.missing for call in row.calls)):
-        yield f"incomplete: {missing} missing"
-    if unfinished := _joined(chain.from_iterable(call.gaps.unfinished for call in row.calls)):
-        yield f"not all settings tried: {unfinished}"
-    if notes := _joined(call.note for call in row.calls if call.note):
-        yield notes
-
-
-def _shown(spread: Spread | None, suffix: str = "") -> str:
-    """Returns the median, and the range where it is one: `2.3x (2.2x to 2.4x)`."""
-    if spread is None:
-        return "none"
-    middle = f"{spread.median:g}{suffix}"
-    return middle if spread.min == spread.max else f"{middle} ({spread.min:g}{suffix} to {spread.max:g}{suffix})"
-
-
-def _joined(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(words))

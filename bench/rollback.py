@@ -14,11 +14,11 @@ from itertools import cycle, islice
 from typing import NamedTuple
 
 from bench.fixtures import Fixtures
-from bench.row import Goal, Row
 from bench.service import Service, is_followed
 from bench.version_faker import VersionFaker
 from evals.load.score import percentiles
 from evals.load.session import Participants
+from evals.results.row import Goal, Row
 from evals.streams.stream import Arrival
 from rollout.operator import Operator
 from wire.bus.scan import every_record

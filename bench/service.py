@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from bench.row import NoResult, Skip
 from bench.texts import clinc150, few_of_each
 from evals.load.session import LoadProfile, Participants, play, session_participants
 from evals.load.watcher import ServiceSnapshot
+from evals.results.row import NoResult, Skip
 from evals.streams.stream import Stream, StreamItem
 from services.demo.command import fresh, system_of
 from services.local.kafka import kafka_home

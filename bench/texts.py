@@ -6,7 +6,7 @@ import random
 from itertools import chain, islice, product
 from pathlib import Path
 
-from bench.row import Skip
+from evals.results.row import Skip
 from evals.streams.data import CLINC150, SUPPORT, load
 from evals.streams.stage import Stage
 from evals.streams.stream import Stream, StreamItem, TextStage

@@ -14,9 +14,9 @@ from statistics import median
 
 from bench.fixtures import Fixtures
 from bench.kafka_throughput import full_speed
-from bench.row import Goal, NoResult, Peer, Row
 from bench.service import Service
 from bench.texts import clinc150
+from evals.results.row import Goal, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from services.keys import key_bytes
 from wire.clock import now_ms

@@ -33,7 +33,7 @@ def program() -> "typer.Typer":
     """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
     import typer
 
-    from services.commands import ask, bench, config, doctor, forget, quarantine, rollout, run, tune, versions
+    from services.commands import ask, bench, config, doctor, forget, ledger, quarantine, rollout, run, tune, versions
 
     app = typer.Typer(
         name="lifelong",
@@ -53,6 +53,7 @@ def program() -> "typer.Typer":
         forget.forget,
         doctor.doctor,
         tune.tune,
+        ledger.ledger,
     ):
         app.command()(command)
     app.command("import")(ask.import_)

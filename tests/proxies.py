@@ -8,7 +8,7 @@ import pytest
 
 from bench.chaos.servers import DIRECT, format_node, free_ports, kafka_argv, kafka_environment
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.row import Skip
+from evals.results.row import Skip
 from services.local import tether
 from services.local.kafka import kafka_home
 from services.local.logfile import RotatingLog

@@ -20,8 +20,8 @@ from bench.chaos.scene import Scene
 from bench.chaos.size import SceneSize
 from bench.chaos.up import Up
 from bench.results import BUILD
-from bench.row import Skip
 from bench.texts import clinc150
+from evals.results.row import Skip
 from evals.streams.data import SUPPORT, load
 from evals.streams.stream import StreamItem
 

@@ -19,7 +19,7 @@ from bench.chaos.size import FULL, SceneSize
 from bench.chaos.timeline import nearest_rank
 from bench.fixtures import Fixtures
 from bench.process import PeerFailed
-from bench.row import Goal, Row, Skip
+from evals.results.row import Goal, Row, Skip
 from services.versions import ROOT
 
 SCENES = ("up", "apart")

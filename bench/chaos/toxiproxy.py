@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.row import Skip
+from evals.results.row import Skip
 from services.local import tether
 from services.local.logfile import RotatingLog
 from services.versions import ROOT

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.machine import PEERS, machine, versions
+from services.machine import PEERS, machine, versions
 from wire.files import atomic_write
 
 

@@ -23,7 +23,7 @@ from bench.hardware_limit import OPERATIONS, operations
 from bench.peers.engines import PEAK, READ, build_engine
 from bench.peers.rectangles import Encode
 from bench.peers.workloads import BY_NAME
-from bench.row import Skip
+from evals.results.row import Skip
 from kernels.allocator import keep_freed_memory
 from model.bert import load_encoder
 from model.strata import Strata, encode_many

@@ -19,7 +19,7 @@ from bench.peers.race import Contestant
 from bench.peers.runner import Runner
 from bench.peers.workloads import Workload
 from bench.process import PeerFailed
-from bench.row import Skip
+from evals.results.row import Skip
 from services.tune.table import num_cores
 
 NO_TIME = "no time is left for peers in this call"

@@ -22,7 +22,7 @@ from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from bench.peers.engines import build_engine
 from bench.peers.rectangles import Encode, Prepared, TokenIds
 from bench.peers.workloads import NATURAL
-from bench.row import Skip
+from evals.results.row import Skip
 from model.bert import load_encoder
 from model.ragged import RaggedBatch
 from model.strata import Strata

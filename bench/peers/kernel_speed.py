@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.hardware_limit import OPERATIONS, PeakEngine
-from bench.machine import has_bfloat16
 from kernels import attention as attention_f32
 from kernels import linear_i4, linear_i8, native
 from kernels.allocator import keep_freed_memory
@@ -38,6 +37,7 @@ from kernels.attention import library as attention
 from kernels.attention_i8.native import attention as attention_i8
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, Int4Weight, unpack_nibbles
 from kernels.linear_i8.reference import Int8Weight
+from services.machine import has_bfloat16
 
 SHAPES = ((1152, 384), (384, 384), (1536, 384), (384, 1536))
 """N and K of a MiniLM block: query-key-value, output, up, down."""

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.machine import require_bfloat16
 from bench.peers.cache import cached, model_folder
 from bench.peers.calibration import NUM_BATCHES, calibration_batches
 from bench.peers.padded import Padded
 from bench.peers.rectangles import Ids, Run, Shape, Variant
 from model.strata import Strata
+from services.machine import require_bfloat16
 
 DOWN = (r".*\.down/.*MatMul",)
 

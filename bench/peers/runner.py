@@ -13,7 +13,7 @@ from bench.peers.cache import folder
 from bench.peers.race import Contestant, Turn
 from bench.peers.workloads import Workload
 from bench.process import PeerFailed
-from bench.row import Skip
+from evals.results.row import Skip
 from services.versions import ROOT
 
 TURN_S = 0.12

@@ -8,7 +8,7 @@ import pytest
 from bench import fixtures as under_test
 from bench.demo_run import DemoRun
 from bench.fixtures import Fixtures
-from bench.row import NoResult
+from evals.results.row import NoResult
 
 
 def test_a_demo_that_failed_is_not_repeated_for_the_next_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:

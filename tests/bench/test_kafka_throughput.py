@@ -6,7 +6,7 @@ from bench.kafka_throughput import LOOPS, _loop, against_loops
 from bench.peers.engines import PEERS
 from bench.peers.field import NO_TIME
 from bench.peers.kafka_loop import UNPADDED
-from bench.row import Goal, Peer
+from evals.results.row import Goal, Peer
 
 GOAL = Goal(">=", 2, of_peer=True)
 WHOLE: dict[str, Any] = {"events_per_s": 400.04, "how": "whole", "is_whole": True}

@@ -1,7 +1,7 @@
 """Checks the rows of the kernels, from made measurements."""
 
 from bench.kernels import rows_of
-from bench.row import Peer
+from evals.results.row import Peer
 
 
 def test_ours_is_the_first_and_the_fastest_other_one_is_its_peer() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.live import rows
-from bench.row import NoResult
+from evals.results.row import NoResult
 from tests.evals.load.examples import FIGURES
 
 

@@ -11,11 +11,11 @@ from bench import __main__ as under_test
 from bench.__main__ import INTERRUPTED, _run, recorded
 from bench.benches import Bench
 from bench.fixtures import Fixtures
-from bench.machine import PACKAGES
-from bench.result_line import decode
-from bench.results import BenchRows
-from bench.row import NoResult, Row, Skip
-from tests.bench.test_result_line import HERE
+from evals.results.result_line import decode
+from evals.results.row import NoResult, Row, Skip
+from evals.results.rows import RowsByCall
+from services.machine import PACKAGES
+from tests.evals.results.test_result_line import HERE
 
 
 def half(fixtures: Fixtures) -> Iterator[Row]:
@@ -30,7 +30,7 @@ def skipped(fixtures: Fixtures) -> Iterator[Row]:
 
 def run(bench: Bench) -> tuple[list[Row], list[str]]:
     said: list[str] = []
-    rows = BenchRows(bench.name, HERE)
+    rows = RowsByCall(bench.name, HERE)
     _run(bench, Fixtures(said.append), rows)
     return list(rows), [text.split()[0] for text in said]
 

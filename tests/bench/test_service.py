@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.row import NoResult
 from bench.service import Service, replicas_of
+from evals.results.row import NoResult
 from services.local import tether
 from services.local.logfile import RotatingLog
 from services.settings import load

@@ -2,8 +2,8 @@
 
 import random
 
-from bench.row import Row
 from bench.swap_stall import NUM_SWAPS, mean_interval, stall_rows
+from evals.results.row import Row
 
 
 def rows_by_name(pairs: list[tuple[float, float]]) -> dict[str, Row]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.row import Skip
 from bench.texts import clinc150, data_folder, few_of_each, joined_pairs, some_texts
+from evals.results.row import Skip
 from evals.streams.data import load
 
 

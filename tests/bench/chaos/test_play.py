@@ -9,8 +9,8 @@ import pytest
 from bench.chaos.play import SceneOutcome
 from bench.chaos.rows import SCENES, run_scene
 from bench.chaos.size import SHORT
-from bench.row import Skip
 from bench.texts import clinc150
+from evals.results.row import Skip
 from tests.required import missing
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -9,7 +9,7 @@ import pytest
 
 from bench.chaos.faults import TOXICS, Cut, Toxic
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.row import Skip
+from evals.results.row import Skip
 from tests.required import missing
 
 pytestmark = pytest.mark.live

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from bench import hardware_limit
-from bench.machine import has_bfloat16
 from bench.peers import kernel_speed
 from kernels import linear_i8, native
+from services.machine import has_bfloat16
 
 
 def test_every_kernel_has_its_peers_and_the_limit(

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bench.row import Call, Row, Spread
+from evals.results.row import Call, Row, Spread
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):

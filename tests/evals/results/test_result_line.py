@@ -5,8 +5,8 @@ import json
 import msgspec
 import pytest
 
-from bench.result_line import ResultLine, Surroundings, decode, encode
-from bench.row import Goal, Peer, Row
+from evals.results.result_line import ResultLine, Surroundings, decode, encode
+from evals.results.row import Goal, Peer, Row
 
 HERE = Surroundings(
     machine="2 x processor",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import machine as under_test
-from bench.machine import PEERS, SERVERS, flags, has_bfloat16, machine, servers_given, versions
+from services import machine as under_test
 from services.local.redis import NoRedis
+from services.machine import PEERS, SERVERS, flags, has_bfloat16, machine, servers_given, versions
 
 
 def test_the_machine_is_named() -> None:

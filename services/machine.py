@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.row import Skip
+from evals.results.row import Skip
 from services.local.kafka import kafka_home
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import load

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.row import Gaps, Goal, Peer, Row, Spread
+from evals.results.row import Gaps, Goal, Peer, Row, Spread
 
 PEERS = (Peer("fast", 300.0), Peer("slow", 100.0))
 

@@ -1,0 +1,12 @@
+"""Measures each technique of the model family against its bar: `lifelong ledger` (docs/ledger.md has the numbers).
+
+    experiment.py   a row of the ledger: claim, bars, the function that measures
+    register.py     all of them
+    run.py          runs them, seed after seed
+    document.py     writes ledger.jsonl and ledger.md
+
+    sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
+    quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13
+
+register --> run --SeedRun--> an experiment --Figure--> rows and lines (evals/results) --> document
+"""

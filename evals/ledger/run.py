@@ -1,0 +1,53 @@
+"""Runs experiments of the ledger, each with every seed, and makes a line of each of their rows.
+
+experiments --measure(a run with a seed)--> figures --> rows, shown as they come --> after the last seed: lines
+
+The calls of a row are its seeds, from 0 on: a bar is met where every seed meets it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from evals.ledger.experiment import Experiment, SeedRun
+from evals.results.result_line import ResultLine, Surroundings
+from evals.results.row import NoResult, Skip
+from evals.results.rows import RowsByCall, line
+
+SEEDS = 3
+"""How many seeds a full run has. A quick one has one."""
+
+
+def run_all(
+    experiments: Sequence[Experiment],
+    *,
+    is_quick: bool,
+    data: Path | None,
+    surroundings: Surroundings,
+    say: Callable[[str], None],
+) -> Iterator[ResultLine]:
+    """Yields the lines of each experiment after its last seed; what cannot run here has none, and `say` tells why."""
+    for experiment in experiments:
+        rows = RowsByCall(experiment.id, surroundings)
+        for seed in range(1 if is_quick else SEEDS):
+            run = SeedRun(seed=seed, is_quick=is_quick, data=data, say=say)
+            start_s = time.monotonic()
+            try:
+                _measure(experiment, run, rows)
+            except Skip as why:
+                say(f"{experiment.id} is not run: {why}")
+                break
+            say(f"{experiment.id}, seed {seed}, took {time.monotonic() - start_s:.0f} s")
+        else:
+            yield from rows.lines()
+
+
+def _measure(experiment: Experiment, run: SeedRun, rows: RowsByCall) -> None:
+    failure = ""
+    try:
+        for figure in experiment.measure(run):
+            run.say(line(rows.add(experiment.row_of(figure, is_quick=run.is_quick))))
+    except NoResult as why:
+        failure = str(why)
+    for row in rows.end_call(failure):
+        run.say(line(row))

@@ -1,0 +1,92 @@
+"""Collects the rows of several calls, shows each in a line for people, and appends them as lines of JSON.
+
+Row of one call --RowsByCall.add--> Row of all calls so far --line--> terminal
+                                                --RowsByCall.record--> a file of lines (result_line.py)
+
+A call is a repetition: of a benchmark, or of an experiment of the ledger, which gives each call a seed.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from evals.results.result_line import ResultLine, Surroundings, encode
+from evals.results.row import Call, Row, Spread
+
+ABSENT = "not measured in every call"
+
+
+class RowsByCall:
+    """The rows of one benchmark or experiment over its calls. Verbs: add, end_call, record."""
+
+    def __init__(self, name: str, surroundings: Surroundings) -> None:
+        self._name = name
+        self._surroundings = surroundings
+        self._rows: dict[str, Row] = {}
+        self._num_ended = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows.values())
+
+    def add(self, row: Row) -> Row:
+        """Adds what the current call measured; returns the row with all calls so far."""
+        before = self._rows.get(row.name)
+        earlier = before.calls if before else (Call(value=None, note=ABSENT),) * self._num_ended
+        self._rows[row.name] = replace(row, calls=(*earlier, *row.calls))
+        return self._rows[row.name]
+
+    def end_call(self, failure: str = "") -> list[Row]:
+        """Ends the current call; returns the rows to which it gave no value. `failure` says why it ended early."""
+        without = []
+        if failure:
+            without.append(self.add(Row.of(name=f"{self._name}.failed", value=None, unit="", note=failure)))
+        self._num_ended += 1
+        for row in list(self):
+            if len(row.calls) < self._num_ended:
+                without.append(self.add(replace(row, calls=(Call(value=None, note=failure or ABSENT),))))
+        return without
+
+    def lines(self) -> Iterator[ResultLine]:
+        """Yields the line of each row."""
+        return (ResultLine.of(row, self._surroundings) for row in self)
+
+    def record(self, path: Path) -> None:
+        """Appends a line of JSON for each row."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.writelines(map(encode, self.lines()))
+
+
+HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"
+
+
+def line(row: Row) -> str:
+    """Returns the row in one line, as wide as HEADER and what there is to say of peers and calls."""
+    met = {True: "yes", False: "NOT MET", None: ""}[row.met]
+    remarks = "; ".join(_remarks(row))
+    return f"{row.name:<36} {_shown(row.values):>24} {row.unit:<26} {row.goal or '':>8} {met:<7} {remarks}".rstrip()
+
+
+def _remarks(row: Row) -> Iterator[str]:
+    if row.ratios:
+        best = [call.peers[0] for call in row.calls if call.peers]
+        yield f"{_shown(row.ratios, 'x')} of {_joined(f'{peer.name}: {peer.value:g}' for peer in best)}"
+    if missing := _joined(chain.from_iterable(call.gaps.missing for call in row.calls)):
+        yield f"incomplete: {missing} missing"
+    if unfinished := _joined(chain.from_iterable(call.gaps.unfinished for call in row.calls)):
+        yield f"not all settings tried: {unfinished}"
+    if notes := _joined(call.note for call in row.calls if call.note):
+        yield notes
+
+
+def _shown(spread: Spread | None, suffix: str = "") -> str:
+    """Returns the median, and the range where it is one: `2.3x (2.2x to 2.4x)`."""
+    if spread is None:
+        return "none"
+    middle = f"{spread.median:g}{suffix}"
+    return middle if spread.min == spread.max else f"{middle} ({spread.min:g}{suffix} to {spread.max:g}{suffix})"
+
+
+def _joined(words: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(words))

@@ -1,0 +1,64 @@
+"""`lifelong ledger`: measures the techniques of the model family against their bars."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.commands.context import CliContext, JsonOption, reads_settings
+
+RowOption = Annotated[list[str] | None, typer.Option("--row", metavar="ID", help="One row, as E7; may be repeated")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Mechanism and direction in seconds; stores nothing")]
+DocsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--docs", help="Folder of ledger.md and ledger.jsonl [default: docs of the checkout]", file_okay=False
+    ),
+]
+
+
+@reads_settings
+def ledger(
+    context: CliContext,
+    row: RowOption = None,
+    quick: QuickOption = False,
+    as_json: JsonOption = False,
+    docs: DocsOption = None,
+) -> None:
+    """Measure rows of the ledger with three seeds, print them, and write docs/ledger.md."""
+    from evals.ledger.document import store
+    from evals.ledger.register import EXPERIMENTS
+    from evals.ledger.run import run_all
+    from evals.results.result_line import ResultLine, Surroundings, encode
+    from evals.results.rows import HEADER
+    from services.machine import machine, versions
+    from services.versions import ROOT, commit
+
+    known = [experiment.id for experiment in EXPERIMENTS]
+    wanted = [name.upper() for name in row or known]
+    if unknown := [name for name in wanted if name not in known]:
+        raise typer.BadParameter(f"there is no row {unknown[0]}; there are {', '.join(known)}")
+    out = sys.stderr if as_json else sys.stdout
+
+    def say(text: str) -> None:
+        print(text, file=out, flush=True)
+
+    command = shlex.join(["lifelong", *sys.argv[1:]])
+    say(f"{machine()}\n{HEADER}")
+    lines: list[ResultLine] = []
+    for line in run_all(
+        [experiment for experiment in EXPERIMENTS if experiment.id in wanted],
+        is_quick=quick,
+        data=context.load().settings.data,
+        surroundings=Surroundings(machine=machine(), versions=versions(), command=command, commit=commit()),
+        say=say,
+    ):
+        lines.append(line)
+        if as_json:
+            print(encode(line).decode(), end="", flush=True)
+    folder = docs or ROOT / "docs"
+    if not quick and folder.is_dir():
+        store(lines, EXPERIMENTS, folder)
+        say(f"Stored in {folder}")

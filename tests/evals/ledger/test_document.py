@@ -1,0 +1,44 @@
+"""Checks the stored lines and the document that is made of them."""
+
+from pathlib import Path
+
+from evals.ledger.document import DOCUMENT, LINES, markdown, read_lines, store
+from evals.ledger.register import EXPERIMENTS
+from evals.ledger.run import run_all
+from evals.results.result_line import ResultLine
+from services.versions import ROOT
+from tests.evals.ledger.test_experiment import TWO
+from tests.evals.results.test_result_line import HERE
+
+
+def measured() -> list[ResultLine]:
+    return list(run_all([TWO], is_quick=False, data=None, surroundings=HERE, say=lambda text: None))
+
+
+def test_a_row_that_was_not_run_says_so() -> None:
+    text = markdown([TWO], {})
+    assert "| `fast`, steps/s | not run | >= 3x | | the slow way | |" in text
+    assert "It is claimed. It is measured." in text
+
+
+def test_a_row_that_was_run_has_everything_beside_it() -> None:
+    text = markdown([TWO], {line.name: line for line in measured()})
+    run_of = "machine 1, b24c41f, `python -m bench`, 3 seeds |"
+    assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run_of}" in text
+    assert f"| yes | the slow way; slow: 2; on a quiet machine | {run_of}" in text
+    assert "1. 2 x processor" in text
+
+
+def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:
+    right, fast = measured()
+    for lines in ([right, fast], [right]):
+        store(lines, [TWO], tmp_path)
+    assert list(read_lines(tmp_path)) == ["E0.fast", "E0.right"]
+    store([], [], tmp_path)
+    assert read_lines(tmp_path) == {}
+
+
+def test_the_document_of_the_project_is_that_of_its_lines() -> None:
+    folder = ROOT / "docs"
+    assert (folder / DOCUMENT).read_text() == markdown(EXPERIMENTS, read_lines(folder))
+    assert (folder / LINES).exists()
