@@ -33,7 +33,20 @@ def program() -> "typer.Typer":
     """Returns the program with its commands. Their modules are imported here, after the check for collisions."""
     import typer
 
-    from services.commands import ask, bench, config, doctor, forget, ledger, quarantine, rollout, run, tune, versions
+    from services.commands import (
+        ask,
+        bench,
+        config,
+        doctor,
+        forget,
+        ledger,
+        model,
+        quarantine,
+        rollout,
+        run,
+        tune,
+        versions,
+    )
 
     app = typer.Typer(
         name="lifelong",
@@ -58,6 +71,7 @@ def program() -> "typer.Typer":
         app.command()(command)
     app.command("import")(ask.import_)
     app.add_typer(versions.app, name="versions")
+    app.add_typer(model.app, name="model")
     app.add_typer(rollout.app, name="rollout")
     app.add_typer(quarantine.app, name="quarantine")
     app.add_typer(config.app, name="config")
