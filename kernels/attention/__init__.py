@@ -48,16 +48,22 @@ IMPLS: tuple[Impl[Attention], ...] = (
 )
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int) -> Tensor:
-    """Returns out_TX float32 for rows of q, k and v side by side (each num_heads x width), grouped by `group_equal`.
+def attention(
+    qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int, num_kv_heads: int | None = None
+) -> Tensor:
+    """Returns out_TX float32 for rows of q, k and v side by side, grouped by `group_equal`.
 
+    q is num_heads x width of a head; k and v are num_kv_heads x that, by default as many (see `library.repeat_kv`).
     Every sequence attends to its own tokens only. Raises ValueError if width or groups do not fit the rows.
     """
-    if qkv_TW.dim() != 2 or qkv_TW.shape[1] % (3 * num_heads):
-        raise ValueError(f"qkv_TW is {tuple(qkv_TW.shape)}; expected [T, W] with W a multiple of {3 * num_heads}")
+    num_kv_heads = num_kv_heads or num_heads
+    multiple = num_heads + 2 * num_kv_heads
+    if qkv_TW.dim() != 2 or qkv_TW.shape[1] % multiple or num_heads % num_kv_heads:
+        raise ValueError(f"qkv_TW is {tuple(qkv_TW.shape)}; expected [T, W] with W a multiple of {multiple}")
     num_rows = sum(group.num_rows for group in groups)
     if num_rows != qkv_TW.shape[0] or num_rows == 0:
         raise ValueError(f"groups cover {num_rows} rows; expected {qkv_TW.shape[0]}, at least 1")
+    qkv_TW = library.repeat_kv(qkv_TW, num_heads, num_kv_heads)
     if not qkv_TW.is_cuda:  # the only candidate: skips the choice
         return library.attention(qkv_TW, groups, num_heads)
     return choose("attention", IMPLS, qkv_TW, groups, num_heads).run(qkv_TW, groups, num_heads)

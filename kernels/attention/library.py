@@ -61,6 +61,21 @@ def offsets_of(groups: Sequence[EqualLengths]) -> list[int]:
     return [*offsets, sum(group.num_rows for group in groups)]
 
 
+def repeat_kv(qkv_TX: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
+    """Returns qkv_TW, in which every query head has keys and values of its own.
+
+    Query head h gets those of kv head h / (num_heads / num_kv_heads), as in grouped-query attention (Ainslie et al.,
+    arXiv:2305.13245).
+    """
+    if num_kv_heads == num_heads:
+        return qkv_TX
+    qkv_THD = qkv_TX.view(len(qkv_TX), num_heads + 2 * num_kv_heads, -1)
+    kv_heads = [head // (num_heads // num_kv_heads) for head in range(num_heads)]
+    keys = [num_heads + head for head in kv_heads]
+    values = [num_heads + num_kv_heads + head for head in kv_heads]
+    return qkv_THD[:, [*range(num_heads), *keys, *values]].flatten(1)
+
+
 def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
     """Returns out_TX with X = H * D, for groups that cover all rows in order."""
     pieces: list[Tensor] = []

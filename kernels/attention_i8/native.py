@@ -8,6 +8,7 @@ from torch import Tensor
 from kernels import native
 from kernels.attention.library import EqualLengths, offsets_of
 from kernels.native import address
+from kernels.native.binding import HeadShape
 
 LANES = 16
 MAX_HEAD = 256
@@ -21,15 +22,21 @@ def why_not_head(head: int) -> list[str]:
     return [f"a head is {head} wide; expected a multiple of {LANES} up to {MAX_HEAD}"]
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int, isa: str | None = None) -> Tensor:
+def attention(
+    qkv_TW: Tensor,
+    groups: Sequence[EqualLengths],
+    *,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    isa: str | None = None,
+) -> Tensor:
     """Returns the result of the reference, to the bit. `why_not_head` must be empty."""
     offsets_B = torch.tensor(offsets_of(groups), dtype=torch.int32)
     qkv_TW = qkv_TW.contiguous()
-    width = qkv_TW.shape[1] // 3
-    out_TX = qkv_TW.new_empty(len(qkv_TW), width)
+    num_kv_heads = num_kv_heads or num_heads
+    head = qkv_TW.shape[1] // (num_heads + 2 * num_kv_heads)
+    out_TX = qkv_TW.new_empty(len(qkv_TW), num_heads * head)
+    shape = HeadShape(num_heads, num_kv_heads, head)
     run = native.kernels(isa).attention
-    num_sequences = len(offsets_B) - 1
-    head = width // num_heads
-    status = run(address(qkv_TW), address(offsets_B), num_sequences, num_heads, head, address(out_TX))
-    native.raise_for_status(status)
+    native.raise_for_status(run(address(qkv_TW), address(offsets_B), len(offsets_B) - 1, shape, address(out_TX)))
     return out_TX

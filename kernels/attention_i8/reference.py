@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.attention.library import EqualLengths, offsets_of
+from kernels.attention.library import EqualLengths, offsets_of, repeat_kv
 from kernels.linear_i8.reference import EPSILON
 
 MAX_SEQUENCE_TOKENS = 1 << 15
@@ -62,11 +62,15 @@ _BEND = 11089
 """65280 / 2**f ~ 65280 - f (43729 - 11089 f): of the parabolas through both ends, the one with the least error."""
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int) -> Tensor:
-    """Returns out_TX float32 with X = H * D, for groups that cover all rows in order; a row holds q, k, v, each H x D.
+def attention(
+    qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int, num_kv_heads: int | None = None
+) -> Tensor:
+    """Returns out_TX float32 with X = H * D, for groups that cover all rows in order.
 
-    Values must be finite. Sequences have at most MAX_SEQUENCE_TOKENS tokens.
+    A row holds q (H x D), k and v (each `num_kv_heads` x D, by default H x D). Query head h reads the keys and values
+    of kv head h / (H / num_kv_heads). Values must be finite. Sequences have at most MAX_SEQUENCE_TOKENS tokens.
     """
+    qkv_TW = repeat_kv(qkv_TW, num_heads, num_kv_heads or num_heads)
     return torch.cat([_attend(qkv_TW[start:end], num_heads) for start, end in pairwise(offsets_of(groups))])
 
 

@@ -26,10 +26,16 @@ class NativeEmbedding(Structure):
     ]
 
 
+class HeadShape(Structure):
+    _fields_ = [(name, c_int32) for name in ("heads", "kv_heads", "head_width")]
+
+
 class NativeBlock(Structure):
     """The addresses of the packed weights, and the norms after each residual."""
 
     _fields_ = [
+        ("heads", HeadShape),
+        ("inner", c_int32),
         *((name, c_void_p) for name in ("qkv", "out", "up", "down")),
         ("norm1", Norm),
         ("norm2", Norm),
@@ -38,7 +44,7 @@ class NativeBlock(Structure):
 
 class NativeEncoder(Structure):
     _fields_ = [
-        *((name, c_int32) for name in ("width", "heads", "inner", "layers")),
+        *((name, c_int32) for name in ("width", "layers")),
         ("embedding", NativeEmbedding),
         ("blocks", POINTER(NativeBlock)),
     ]
@@ -58,7 +64,7 @@ class Kernels(Structure):
         ("accumulate", CFUNCTYPE(c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("linear", CFUNCTYPE(c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("norm_rows", CFUNCTYPE(None, c_void_p, Shape, POINTER(Norm))),
-        ("attention", CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int, c_int, c_void_p)),
+        ("attention", CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, POINTER(HeadShape), c_void_p)),
         ("embed", CFUNCTYPE(None, POINTER(NativeEmbedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
         ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),
         (
@@ -68,7 +74,7 @@ class Kernels(Structure):
     ]
 
 
-RECORDS = (Norm, NativeEmbedding, NativeBlock, NativeEncoder, Shape, Kernels)
+RECORDS = (Norm, NativeEmbedding, HeadShape, NativeBlock, NativeEncoder, Shape, Kernels)
 """The records in the order of `lifelong_record_bytes`."""
 
 

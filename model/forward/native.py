@@ -20,7 +20,7 @@ from model.ragged import RaggedBatch
 
 def why_not(config: StrataConfig) -> list[str]:
     """Returns the reasons against the native encoder for models of this shape on this machine."""
-    return encoder.why_not(width=config.d_model, num_heads=config.n_heads, inner=config.d_ff, positions=config.max_pos)
+    return encoder.why_not(width=config.d_model, positions=config.max_pos, blocks=[_shape(config)])
 
 
 class NativeForward:
@@ -32,7 +32,7 @@ class NativeForward:
         self._pack = _int8 if precision == "int8" else _int4
         blocks = [self._block(config, tensors, index) for index in range(config.n_layers)]
         embedding = stored.embedding(config, tensors)
-        self._encoder = encoder.Encoder(embedding, blocks, num_heads=config.n_heads, inner=config.d_ff)
+        self._encoder = encoder.Encoder(embedding, blocks)
 
     def encode(self, batch: RaggedBatch) -> Tensor:
         return _run(self._encoder.encode, batch, rows=batch.layout.order)
@@ -43,6 +43,7 @@ class NativeForward:
     def _block(self, config: StrataConfig, tensors: Mapping[str, QTensor], index: int) -> encoder.BlockWeights:
         path = f"layers.{index}"
         return encoder.BlockWeights(
+            shape=_shape(config),
             qkv=self._pack(tensors[f"{path}.qkv"]),
             out=self._pack(tensors[f"{path}.out"]),
             norm1=stored.norm(tensors[f"{path}.norm1"], config, reader=tensors[f"{path}.up"]),
@@ -50,6 +51,11 @@ class NativeForward:
             down=self._pack(tensors[f"{path}.down"]),
             norm2=stored.norm(tensors[f"{path}.norm2"], config, reader=tensors.get(f"layers.{index + 1}.qkv")),
         )
+
+
+def _shape(config: StrataConfig) -> encoder.BlockShape:
+    head_width = config.d_model // config.n_heads
+    return encoder.BlockShape(config.n_heads, config.n_heads, head_width, inner=config.d_ff)
 
 
 def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> Tensor:

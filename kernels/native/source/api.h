@@ -27,13 +27,23 @@ typedef struct {
     Norm norm;
 } Embedding;
 
+/* The heads of an attention: query head h reads the keys and values of kv head h / (heads / kv_heads). Rows of qkv are
+ * [q of each head | k of each kv head | v of each kv head], each `head_width` wide. */
 typedef struct {
+    int32_t heads, kv_heads, head_width;
+} HeadShape;
+
+/* qkv [(heads + 2 * kv_heads) * head_width, width], out [width, heads * head_width], up [inner, width], down [width,
+ * inner]. */
+typedef struct {
+    HeadShape heads;
+    int32_t inner;
     const Weight *qkv, *out, *up, *down;
     Norm norm1, norm2;
 } Block;
 
 typedef struct {
-    int32_t width, heads, inner, layers;
+    int32_t width, layers;
     Embedding embedding;
     const Block *blocks;
 } Encoder;
@@ -54,8 +64,8 @@ typedef struct {
     /* y [rows, num_out]; epilogue 0 stores, 1 applies the GELU, 2 adds to the values that y holds */
     int (*linear)(int epilogue, const float *x, int64_t rows, const Weight *w, float *y);
     void (*norm_rows)(float *x, Shape shape, const Norm *norm);
-    /* out [tokens, heads * head] of qkv [tokens, 3 * heads * head]; sequence i is tokens offsets[i] to offsets[i + 1] */
-    int (*attention)(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out);
+    /* out [tokens, heads * head_width] of the rows of qkv; sequence i is tokens offsets[i] to offsets[i + 1] */
+    int (*attention)(const float *qkv, const int32_t *offsets, int sequences, const HeadShape *heads, float *out);
     void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
     void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
     /* out [sequences, width]: unit vectors, that of sequence i in row rows[i]. If `rows` is NULL, out [tokens, width] is

@@ -156,16 +156,21 @@ INLINE void attend_queries(Head h, int first, Matrix out, HeadScratch *s)
     }
 }
 
-/* out [num_tokens, num_heads * head] <- self-attention of one sequence, whose rows of `qkv` hold q, k and v side by
- * side. */
-static void attend(Matrix qkv, int num_tokens, int num_heads, int head, float *out, HeadScratch *s)
+/* out [num_tokens, heads * head_width] <- self-attention of one sequence, whose rows of `qkv` hold q, k and v side by
+ * side. Keys and values are packed once for all query heads that read them. */
+static void attend(Matrix qkv, int num_tokens, const HeadShape *shape, float *out, HeadScratch *s)
 {
-    int64_t width = (int64_t)num_heads * head;
-    for (int64_t column = 0; column < width; column += head, out += head) {
-        Head h = {qkv, column, width + column, 2 * width + column, num_tokens, head};
-        pack_keys(h, s);
+    int64_t width = mixed_width(shape), kv_width = (int64_t)shape->kv_heads * shape->head_width;
+    int group = shape->heads / shape->kv_heads;
+    for (int i = 0; i < shape->heads; i++, out += shape->head_width) {
+        int64_t column = (int64_t)(i / group) * shape->head_width;
+        Head h = {qkv, (int64_t)i * shape->head_width, width + column, width + kv_width + column, num_tokens,
+                  shape->head_width};
+        if (i % group == 0) {
+            pack_keys(h, s);
+            pack_values(h, s);
+        }
         scan_queries(h, s);
-        pack_values(h, s);
         for (int first = 0; first < num_tokens; first += QUERIES)
             attend_queries(h, first, dense(out + first * width, width), s);
     }

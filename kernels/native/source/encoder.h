@@ -23,7 +23,8 @@
 
 typedef struct {
     float *x, *mixed, *qkv, *inner;
-    RowScratch rows, inner_rows;
+    RowScratch rows;
+    uint8_t *step_rows; /* of the quantized rows that the step just computed: `mixed`, then `inner` */
     HeadScratch *head;
 } Scratch;
 
@@ -32,39 +33,42 @@ typedef struct {
     int64_t tokens, longest;
 } Extent;
 
-static int64_t span_tokens(Extent largest)
+/* A run of memory from which parts are reserved. With `memory` NULL it only counts. */
+typedef struct {
+    uint8_t *memory;
+    int64_t used;
+} Arena;
+
+INLINE void *reserve(Arena *a, int64_t bytes)
 {
-    return min_int(largest.tokens, max_int(largest.longest, SPAN_TOKENS));
+    void *part = a->memory ? a->memory + a->used : NULL;
+    a->used += round_up(bytes, 64);
+    return part;
 }
 
-static int64_t scratch_bytes(const Encoder *e, Extent largest)
+/* Reserves the scratch memory of one thread, by the largest block. */
+static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
 {
-    int64_t span = span_tokens(largest), inner = min_int(largest.tokens, INNER_ROWS);
-    return 4 * round_up(largest.tokens * e->width, 16) + 4 * round_up(span * e->width, 16) +
-           4 * span * round_up(3 * e->width, PANEL) + 4 * round_up(inner * e->inner, 16) +
-           round_up(row_scratch_bytes(largest.tokens, e->width), 64) + round_up(row_scratch_bytes(inner, e->inner), 64) +
-           head_scratch_bytes(largest.longest, e->width / e->heads) + 64;
-}
-
-static Scratch scratch_in(uint8_t *memory, const Encoder *e, Extent largest)
-{
-    int64_t span = span_tokens(largest), inner = min_int(largest.tokens, INNER_ROWS);
-    Scratch s;
-    float *floats = (float *)memory;
-    s.x = floats;
-    floats += round_up(largest.tokens * e->width, 16);
-    s.mixed = floats;
-    floats += round_up(span * e->width, 16);
-    s.qkv = floats;
-    floats += span * round_up(3 * e->width, PANEL);
-    s.inner = floats;
-    floats += round_up(inner * e->inner, 16);
-    uint8_t *bytes = (uint8_t *)floats;
-    s.rows = row_scratch(bytes, largest.tokens, e->width);
-    bytes += round_up(row_scratch_bytes(largest.tokens, e->width), 64);
-    s.inner_rows = row_scratch(bytes, inner, e->inner);
-    bytes += round_up(row_scratch_bytes(inner, e->inner), 64);
-    s.head = head_scratch(bytes, largest.longest, e->width / e->heads);
+    int64_t span = min_int(largest.tokens, max_int(largest.longest, SPAN_TOKENS)), qkv = 0, mixed = 0, inner = 0;
+    int64_t step_bytes = 0, inner_rows = min_int(largest.tokens, INNER_ROWS);
+    int head_width = 0;
+    for (const Block *b = e->blocks; b < e->blocks + e->layers; b++) {
+        qkv = max_int(qkv, round_up(qkv_width(&b->heads), PANEL));
+        mixed = max_int(mixed, mixed_width(&b->heads)), inner = max_int(inner, b->inner);
+        head_width = (int)max_int(head_width, b->heads.head_width);
+        step_bytes = max_int(step_bytes, row_scratch_bytes(span, mixed_width(&b->heads)));
+        step_bytes = max_int(step_bytes, row_scratch_bytes(inner_rows, b->inner));
+    }
+    Scratch s = {.x = reserve(a, 4 * largest.tokens * e->width)};
+    s.mixed = reserve(a, 4 * span * mixed);
+    s.qkv = reserve(a, 4 * span * qkv);
+    s.inner = reserve(a, 4 * inner_rows * inner);
+    uint8_t *rows = reserve(a, row_scratch_bytes(largest.tokens, e->width));
+    s.step_rows = reserve(a, step_bytes);
+    void *head = reserve(a, head_scratch_bytes(largest.longest, head_width));
+    if (!a->memory) return s;
+    s.rows = row_scratch(rows, largest.tokens, e->width);
+    s.head = head_scratch(head, largest.longest, head_width);
     return s;
 }
 
@@ -144,17 +148,17 @@ INLINE int end_of_span(const int32_t *offsets, int first, int sequences, int lim
 static void run_attention(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int first, int tokens,
                           Scratch *s)
 {
-    int width = e->width;
+    int width = e->width, out_width = mixed_width(&b->heads);
     Matrix qkv = {s->qkv, PANEL, (int64_t)tokens * PANEL};
     linear(PLAIN, quantized(&s->rows, first, tokens, width), b->qkv, qkv);
     for (int i = 0; i < sequences; i++) {
         int row = offsets[i] - offsets[0];
         Matrix sequence = {element(qkv, row, 0), qkv.stride, qkv.pitch};
-        float *mixed = s->mixed + (int64_t)row * width;
-        attend(sequence, offsets[i + 1] - offsets[i], e->heads, width / e->heads, mixed, s->head);
+        attend(sequence, offsets[i + 1] - offsets[i], &b->heads, s->mixed + (int64_t)row * out_width, s->head);
     }
-    quantize_into(&s->rows, first, tokens, s->mixed, width, b->out->bits);
-    linear(ADD, quantized(&s->rows, first, tokens, width), b->out, dense(s->x + (int64_t)first * width, width));
+    RowScratch mixed = row_scratch(s->step_rows, tokens, out_width);
+    quantize_into(&mixed, 0, tokens, s->mixed, out_width, b->out->bits);
+    linear(ADD, quantized(&mixed, 0, tokens, out_width), b->out, dense(s->x + (int64_t)first * width, width));
 }
 
 /* x <- norm2(h + down(gelu(up(h)))) with h = norm1(x), then quantized for the next weight, of `next_bits`. With 0 there
@@ -164,9 +168,10 @@ static void run_inner(const Encoder *e, const Block *b, int first, int rows, int
     int width = e->width;
     float *x = s->x + (int64_t)first * width;
     norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up->bits);
-    linear(GELU, quantized(&s->rows, first, rows, width), b->up, dense(s->inner, e->inner));
-    quantize_into(&s->inner_rows, 0, rows, s->inner, e->inner, b->down->bits);
-    linear(ADD, quantized(&s->inner_rows, 0, rows, e->inner), b->down, dense(x, width));
+    linear(GELU, quantized(&s->rows, first, rows, width), b->up, dense(s->inner, b->inner));
+    RowScratch inner = row_scratch(s->step_rows, rows, b->inner);
+    quantize_into(&inner, 0, rows, s->inner, b->inner, b->down->bits);
+    linear(ADD, quantized(&inner, 0, rows, b->inner), b->down, dense(x, width));
     norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
 }
 

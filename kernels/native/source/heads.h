@@ -13,6 +13,10 @@
 #define MAX_HEAD 256
 #define LOG2_E 1.44269504f
 
+/* The columns of qkv, and of the result. */
+INLINE int qkv_width(const HeadShape *h) { return (h->heads + 2 * h->kv_heads) * h->head_width; }
+INLINE int mixed_width(const HeadShape *h) { return h->heads * h->head_width; }
+
 /* One head of a sequence: the rows of qkv, and the columns where q, k and v begin. */
 typedef struct {
     Matrix qkv;

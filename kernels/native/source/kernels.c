@@ -93,17 +93,17 @@ static void norm_rows(float *x, Shape shape, const Norm *norm)
     norm_into(x, (int)shape.rows, (int)shape.width, norm, NULL, 0, 0);
 }
 
-static int attention(const float *qkv, const int32_t *offsets, int sequences, int heads, int head, float *out)
+static int attention(const float *qkv, const int32_t *offsets, int sequences, const HeadShape *heads, float *out)
 {
-    int64_t width = (int64_t)heads * head, longest = 0;
+    int64_t width = qkv_width(heads), longest = 0;
     for (int i = 0; i < sequences; i++)
         if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
-    void *memory = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, head), 64));
+    void *memory = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, heads->head_width), 64));
     if (!memory) return NO_MEMORY;
-    HeadScratch *scratch = head_scratch(memory, longest, head);
+    HeadScratch *scratch = head_scratch(memory, longest, heads->head_width);
     for (int i = 0; i < sequences; i++) {
-        Matrix sequence = dense((float *)qkv + offsets[i] * 3 * width, 3 * width); /* `attend` only reads it */
-        attend(sequence, offsets[i + 1] - offsets[i], heads, head, out + offsets[i] * width, scratch);
+        Matrix sequence = dense((float *)qkv + offsets[i] * width, width); /* `attend` only reads it */
+        attend(sequence, offsets[i + 1] - offsets[i], heads, out + (int64_t)offsets[i] * mixed_width(heads), scratch);
     }
     free(memory);
     return 0;

@@ -45,12 +45,14 @@ static void *work(void *argument)
 {
     Job *job = argument;
     int width = job->encoder->width;
-    uint8_t *memory = aligned_alloc(64, (size_t)round_up(scratch_bytes(job->encoder, job->largest), 64));
-    if (!memory) {
+    Arena arena = {0};
+    reserve_scratch(&arena, job->encoder, job->largest);
+    arena = (Arena){.memory = aligned_alloc(64, (size_t)arena.used)};
+    if (!arena.memory) {
         atomic_store(&job->failed, 1);
         return NULL;
     }
-    Scratch scratch = scratch_in(memory, job->encoder, job->largest);
+    Scratch scratch = reserve_scratch(&arena, job->encoder, job->largest);
     for (int piece; (piece = atomic_fetch_add(&job->next, 1)) < job->num_pieces;) {
         int first = job->bounds[piece], end = job->bounds[piece + 1];
         const int32_t *offsets = job->offsets + first;
@@ -66,7 +68,7 @@ static void *work(void *argument)
             unit_row(z, width);
         }
     }
-    free(memory);
+    free(arena.memory);
     return NULL;
 }
 

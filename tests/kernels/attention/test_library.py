@@ -85,3 +85,19 @@ def test_refuses_groups_that_do_not_fit() -> None:
 def test_refuses_a_width_that_does_not_divide() -> None:
     with pytest.raises(ValueError, match="W a multiple of 21"):
         attention(rows([4])[0], group_equal([0, 4]), num_heads=7)
+
+
+def test_query_heads_may_share_keys_and_values() -> None:
+    """Heads 0 and 1 read kv head 0, heads 2 and 3 read kv head 1."""
+    generator = torch.Generator().manual_seed(0)
+    q_THD = torch.randn(60, 4, HEAD, generator=generator)
+    k_TGD, v_TGD = torch.randn(2, 60, 2, HEAD, generator=generator)
+    groups = group_equal([0, 7, 60])
+    found = attention(torch.cat((q_THD, k_TGD, v_TGD), dim=1).flatten(1), groups, num_heads=4, num_kv_heads=2)
+    repeated = [each.repeat_interleave(2, dim=1) for each in (k_TGD, v_TGD)]
+    assert torch.equal(found, attention(torch.cat((q_THD, *repeated), dim=1).flatten(1), groups, num_heads=4))
+
+
+def test_refuses_heads_that_cannot_share_evenly() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        attention(torch.zeros(2, 14 * HEAD), group_equal([0, 2]), num_heads=4, num_kv_heads=5)

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.attention import group_equal
+from kernels.attention.library import repeat_kv
 from kernels.attention_i8 import reference
 from kernels.attention_i8.native import attention, why_not_head
-from tests.kernels.attention_i8.sequences import HEADS, WIDTH, rows
+from tests.kernels.attention_i8.sequences import HEAD, HEADS, WIDTH, rows
 
 
 @given(
@@ -31,6 +32,16 @@ def test_heads_of_any_multiple_of_16(isa: str, width: int) -> None:
     groups = group_equal(offsets)
     found = attention(qkv_TW, groups, num_heads=2, isa=isa)
     assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=2))
+
+
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 3])
+def test_query_heads_may_share_keys_and_values(isa: str, num_kv_heads: int) -> None:
+    """Each gets what it would get from a copy of its own."""
+    qkv_TW, offsets = rows([4, 17, 70], width=(6 + 2 * num_kv_heads) * HEAD)
+    groups = group_equal(offsets)
+    found = attention(qkv_TW, groups, num_heads=6, num_kv_heads=num_kv_heads, isa=isa)
+    assert torch.equal(found, attention(repeat_kv(qkv_TW, 6, num_kv_heads), groups, num_heads=6, isa=isa))
+    assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=6, num_kv_heads=num_kv_heads))
 
 
 def test_a_long_sequence(isa: str) -> None:

@@ -1,9 +1,7 @@
 """The boundary of the native encoder: it refuses wrong arguments by name, and no argument crashes it."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -12,73 +10,40 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import native
-from kernels.encoder import BlockWeights, EmbeddingWeights, Encoder, NormWeights, why_not
-from kernels.linear_i4 import native as linear_i4
-from kernels.linear_i4.reference import Int4Weight as Weight4
-from kernels.linear_i8.native import pack_weight
-from kernels.linear_i8.reference import Int8Weight
+from kernels.encoder import BlockShape, Encoder, why_not
 from tests.kernels import tolerances
+from tests.kernels.encoder.blocks import (
+    GENERATOR,
+    POSITIONS,
+    WORDS,
+    Pack,
+    block,
+    embedding,
+    packed,
+    packed_i4,
+    run_block,
+    sequences,
+)
 
 WIDTH = 32
-INNER = 48
-HEADS = 2
-ROWS = 11
-POSITIONS = 20
-GENERATOR = torch.Generator().manual_seed(0)
+SHAPE = BlockShape(heads=2, kv_heads=2, head_width=16, inner=48)
+ENCODER = Encoder(embedding(WIDTH), [block(WIDTH, SHAPE), block(WIDTH, SHAPE)])
 
 
-def norm(width: int = WIDTH) -> NormWeights:
-    return NormWeights(torch.ones(width), torch.zeros(width), 1e-6, torch.rand(width, generator=GENERATOR) + 0.5)
-
-
-def packed(num_out: int, num_in: int) -> Tensor:
-    q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
-    return pack_weight(Int8Weight.of(q_NK, torch.full((num_out,), 0.002), None))
-
-
-def packed_i4(num_out: int, num_in: int) -> Tensor:
-    hi_NJ = torch.randint(0, 256, (num_out, num_in // 2), dtype=torch.uint8, generator=GENERATOR)
-    m_NG = torch.randint(1, 17, (num_out, num_in // 64), dtype=torch.uint8, generator=GENERATOR)
-    return linear_i4.pack_weight(Weight4(hi_NJ, m_NG, torch.full((num_out,), 0.002), None))
-
-
-def block(width: int = WIDTH, inner: int = INNER, pack: Callable[[int, int], Tensor] = packed) -> BlockWeights:
-    return BlockWeights(
-        qkv=pack(3 * width, width),
-        out=pack(width, width),
-        norm1=norm(width),
-        up=pack(inner, width),
-        down=pack(width, inner),
-        norm2=norm(width),
-    )
-
-
-def embedding(width: int = WIDTH) -> EmbeddingWeights:
-    return EmbeddingWeights(
-        torch.randint(-127, 128, (ROWS, width), dtype=torch.int8, generator=GENERATOR),
-        torch.full((ROWS,), 0.01),
-        torch.randn(POSITIONS, width, generator=GENERATOR),
-        norm(width),
-    )
-
-
-EMBEDDING = embedding()
-BLOCKS = [block(), block()]
-ENCODER = Encoder(EMBEDDING, BLOCKS, num_heads=HEADS, inner=INNER)
-
-
-def whole_tiles(pack: Callable[[int, int], Tensor]) -> Encoder:
-    words = embedding(64)
-    blocks = [block(64, 128, pack), block(64, 128, pack)]
-    return Encoder(words, blocks, num_heads=HEADS, inner=128)
+def whole_tiles(pack: Pack) -> Encoder:
+    shape = BlockShape(heads=2, kv_heads=2, head_width=32, inner=128)
+    return Encoder(embedding(64), [block(64, shape, pack), block(64, shape, pack)])
 
 
 WHOLE_TILES = [whole_tiles(packed), whole_tiles(packed_i4)]
 """Encoders whose matrices are whole numbers of tiles, in INT8 and in INT4."""
 
+SHAPES = [BlockShape(4, 2, 16, 192), BlockShape(1, 1, 32, 64), BlockShape(6, 1, 32, 128)]
+"""Blocks of other widths than the token's, 64: of all heads, of one head, and inside."""
+
 
 @given(
-    st.lists(st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=POSITIONS), min_size=1, max_size=40),
+    st.lists(st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=POSITIONS), min_size=1, max_size=40),
     st.integers(1, 4),
     st.sampled_from([isa for isa in native.ISAS if not native.why_not(isa)]),
     st.sampled_from([ENCODER, *WHOLE_TILES]),
@@ -108,14 +73,14 @@ def test_tiles_and_vectors_give_the_same_bits(encoder: Encoder) -> None:
     if reasons := native.why_not("amx"):
         pytest.skip("; ".join(reasons))
     offsets = [*range(0, 130, 13), *range(130, 500, POSITIONS)]
-    ids_T = torch.randint(0, ROWS, (offsets[-1],), generator=GENERATOR)
+    ids_T = torch.randint(0, WORDS, (offsets[-1],), generator=GENERATOR)
     assert torch.equal(encoder.encode(ids_T, offsets, isa="amx"), encoder.encode(ids_T, offsets, isa="vnni"))
 
 
 @pytest.mark.parametrize(
     ("ids_T", "offsets", "message"),
     [
-        (torch.tensor([1, ROWS]), [0, 2], r"ids_T lies in \[1, 11\]; expected \[0, 10\]"),
+        (torch.tensor([1, WORDS]), [0, 2], r"ids_T lies in \[1, 11\]; expected \[0, 10\]"),
         (torch.tensor([-1, 1]), [0, 2], r"ids_T lies in \[-1, 1\]"),
         (torch.tensor([1, 1]), [0, 1], r"offsets go from \[0\] to \[1\]; expected 0 to 2"),
         (torch.tensor([1, 1]), [1, 2], "offsets go from"),
@@ -138,7 +103,7 @@ def test_refuses_batches_that_do_not_fit(ids_T: Tensor, offsets: list[int], mess
 
 @given(st.permutations(range(5)), st.integers(1, 3))
 def test_a_sequence_goes_to_its_row(rows: list[int], threads: int) -> None:
-    ids_T = torch.arange(10) % ROWS
+    ids_T = torch.arange(10) % WORDS
     offsets = [0, 1, 3, 4, 7, 10]
     found = ENCODER.encode(ids_T, offsets, rows=rows, threads=threads)
     assert torch.equal(found[rows], ENCODER.encode(ids_T, offsets))
@@ -156,33 +121,33 @@ def test_refuses_layers_that_are_not_there(layers: int) -> None:
         ENCODER.tokens(torch.tensor([1]), [0, 1], layers=layers)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"scale_V": torch.ones(ROWS + 1)}, "scale_V is"),
-        ({"word_VD": EMBEDDING.word_VD.float()}, "word_VD is torch.float32"),
-        ({"position_PD": torch.ones(POSITIONS, WIDTH * 2)[:, ::2]}, "position_PD is .*expected dense"),
-        ({"norm": NormWeights(torch.ones(WIDTH), torch.ones(1), 1e-6)}, "norm.bias_D is"),
-    ],
-)
-def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Encoder(replace(EMBEDDING, **change), BLOCKS, num_heads=HEADS, inner=INNER)
+@pytest.mark.parametrize("pack", [packed, packed_i4])
+def test_blocks_may_differ_in_shape(isa: str, pack: Pack) -> None:
+    """Each is, to the bit, its operations one after the other."""
+    blocks = [block(64, shape, packed if shape.heads == 1 else pack, in_scale=False) for shape in SHAPES]
+    encoder = Encoder(embedding(64, in_scale=False), blocks)
+    ids_T, offsets = sequences([POSITIONS, 1, 7, *[POSITIONS] * 8])
+    for layer, weights in enumerate(blocks):
+        before_TD = encoder.tokens(ids_T, offsets, layers=layer, isa=isa)
+        found = encoder.tokens(ids_T, offsets, layers=layer + 1, isa=isa)
+        assert torch.equal(found, run_block(before_TD, weights, offsets, isa)), layer
 
 
-@pytest.mark.parametrize("name", ["qkv", "out", "up", "down"])
-@pytest.mark.parametrize("wrong", [packed(7, WIDTH), torch.zeros(4, dtype=torch.uint8), torch.zeros(64)])
-def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
-    change: dict[str, Any] = {name: wrong}
-    with pytest.raises(ValueError, match=rf"{name} is packed as .*; expected 8 or 4 bits"):
-        Encoder(EMBEDDING, [replace(block(), **change)], num_heads=HEADS, inner=INNER)
+def test_blocks_may_share_matrices() -> None:
+    first = block(64, SHAPES[0])
+    second = replace(block(64, SHAPES[0]), qkv=first.qkv, up=first.up)
+    ids_T, offsets = sequences([3, POSITIONS])
+    copied = replace(second, qkv=second.qkv.clone(), up=second.up.clone())
+    words = embedding(64)
+    shared, separate = (Encoder(words, [first, each]) for each in (second, copied))
+    assert torch.equal(shared.encode(ids_T, offsets), separate.encode(ids_T, offsets))
 
 
 def test_reasons() -> None:
-    assert why_not(width=32, num_heads=2, inner=48, positions=512) == []
-    assert why_not(width=40, num_heads=2, inner=50, positions=40_000) == [
-        "a head is 20 wide; expected a multiple of 16 up to 256",
+    assert why_not(width=32, positions=512, blocks=[SHAPE, *SHAPES]) == []
+    assert why_not(width=40, positions=40_000, blocks=[BlockShape(2, 2, 20, 50), BlockShape(2, 1, 20, 50)]) == [
         "40 is no multiple of 16",
-        "50 is no multiple of 16",
         "sequences have up to 40000 tokens; expected at most 32768",
+        "a head is 20 wide; expected a multiple of 16 up to 256",
+        "50 is no multiple of 16",
     ]
