@@ -28,10 +28,27 @@ from torch import Tensor
 from kernels import native
 from kernels.attention_i8.native import LANES, why_not_head
 from kernels.attention_i8.reference import MAX_SEQUENCE_TOKENS
-from kernels.encoder.weights import BlockShape, BlockWeights, EmbeddingWeights, NormWeights, contiguous
+from kernels.encoder.weights import (
+    BlockShape,
+    BlockWeights,
+    EmbeddingWeights,
+    MatrixWeights,
+    NormWeights,
+    RotaryWeights,
+    contiguous,
+)
 from kernels.native import address, binding
 
-__all__ = ["BlockShape", "BlockWeights", "EmbeddingWeights", "Encoder", "NormWeights", "why_not"]
+__all__ = [
+    "BlockShape",
+    "BlockWeights",
+    "EmbeddingWeights",
+    "Encoder",
+    "MatrixWeights",
+    "NormWeights",
+    "RotaryWeights",
+    "why_not",
+]
 
 MAX_THREADS = 64
 
@@ -55,18 +72,18 @@ class Encoder:
 
     def __init__(self, embedding: EmbeddingWeights, blocks: Sequence[BlockWeights]) -> None:
         """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty."""
-        self._num_words, self._width = embedding.word_VD.shape
-        self._num_positions = len(embedding.position_PD)
+        self._num_words = len(embedding.word_VE)
+        self._width = embedding.width
+        self._num_positions = embedding.num_positions
         for block in blocks:
             block.check_matrices(self._width)
         blocks = contiguous(blocks)
         records = [block.native(self._width) for block in blocks]
+        rotary = embedding.rotary
+        rotations = rotary.native(block.shape.head_width for block in blocks) if rotary else binding.Rotations()
         self._owned = (embedding, blocks)  # keeps alive the tensors whose addresses the records hold
         self._record = binding.NativeEncoder(
-            self._width,
-            len(records),
-            embedding.native(),
-            (binding.NativeBlock * len(records))(*records),
+            self._width, len(records), embedding.native(), rotations, (binding.NativeBlock * len(records))(*records)
         )
 
     def encode(

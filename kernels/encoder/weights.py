@@ -5,17 +5,26 @@
 All matrices are copied into one allocation, in the order in which they are read, so that a kernel prefetches the matrix
 that comes next. A matrix that several blocks share is held once.
 
-Shape suffixes: V vocabulary, P positions, D width.
+Rejected: the bias outside of every packed matrix (a short text would wait for one more piece of memory for each), and a
+low-rank addition merged into a copy of its matrix (each block would hold that copy).
+
+Shape suffixes: V vocabulary, E width of a word, P positions, D width, C half the width of a head, N outputs, K inputs,
+R rank.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from kernels.allocator import huge_page_tensor
 from kernels.native import address, binding
+
+PANEL = 64
+"""The outputs of a panel of a packed weight (source/weight.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +51,114 @@ class NormWeights:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingWeights:
-    """int8 word_VD with a float32 scale_V for each row; float32 position_PD, which includes the segment's embedding."""
+class MatrixWeights:
+    """A matrix [N, K] as one block uses it: y = packed(x) + bias + b(a(x)).
 
-    word_VD: Tensor
+    `packed` is from `linear_i8.native` or `linear_i4.native`. `bias_N`, float32, replaces the bias that was packed, for
+    blocks that share a matrix and have biases of their own. `lora`, INT8, is a pair a [R, K] and b [N, R] (LoRA, Hu et
+    al., arXiv:2106.09685): a reads the rounded rows that the matrix reads, and b rounds the rows that it gets from a.
+    """
+
+    packed: Tensor
+    bias_N: Tensor | None = None
+    lora: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What is packed, in the order in which the kernels read it."""
+        return (*(self.lora or ()), self.packed)
+
+    @property
+    def rank(self) -> int:
+        return _header(self.lora[0])[1] if self.lora else 0
+
+    def check(self, name: str, num_out: int, num_in: int) -> None:
+        """Raises ValueError, naming the matrix, unless it is packed and has this shape."""
+        check_packed(name, self.packed, (num_out, num_in))
+        if self.lora:
+            a, b = self.lora
+            rank = _header(a)[1] if _header(a) else 0
+            check_packed(f"{name}.a", a, (rank, num_in), bits=(8,))
+            check_packed(f"{name}.b", b, (num_out, rank), bits=(8,))
+        if self.bias_N is not None:
+            check(f"{name}.bias_N", self.bias_N, torch.float32, (num_out,))
+
+    def placed(self, views: Mapping[int, Tensor]) -> "MatrixWeights":
+        """Returns the matrix with its tensors in the places that `views` has for their addresses.
+
+        The bias becomes a whole number of panels long, as the kernels read it.
+        """
+        bias_N = self.bias_N
+        if bias_N is not None:
+            bias_N = functional.pad(bias_N, (0, -len(bias_N) % PANEL))
+        *lora, packed = (views[tensor.data_ptr()] for tensor in self.tensors)
+        return MatrixWeights(packed, bias_N, (lora[0], lora[1]) if lora else None)
+
+    def native(self) -> binding.NativeLinear:
+        """Returns the addresses."""
+        a, b = map(address, self.lora) if self.lora else (None, None)
+        return binding.NativeLinear(address(self.packed), a, b, None if self.bias_N is None else address(self.bias_N))
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryWeights:
+    """The cosines and sines by which queries and keys are rotated: float32, C half the width of a head.
+
+    See `kernels.attention.rotary`.
+    """
+
+    cos_PC: Tensor
+    sin_PC: Tensor
+
+    def native(self, head_widths: Iterable[int]) -> binding.Rotations:
+        """Returns the addresses. Raises ValueError for a dtype or shape that does not fit heads of these widths."""
+        for width in head_widths:
+            check("cos_PC", self.cos_PC, torch.float32, (len(self.cos_PC), width // 2))
+            check("sin_PC", self.sin_PC, torch.float32, (len(self.cos_PC), width // 2))
+        return binding.Rotations(address(self.cos_PC), address(self.sin_PC))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingWeights:
+    """int8 word_VE with a float32 scale_V for each row; float32 position_PD, which includes the segment's embedding.
+
+    `expand` is a packed matrix [D, E] that widens the words; without one E is D. With `rotary`, position_PD has the
+    one row that all positions have.
+    """
+
+    word_VE: Tensor
     scale_V: Tensor
     position_PD: Tensor
     norm: NormWeights
+    expand: Tensor | None = None
+    rotary: RotaryWeights | None = None
+
+    @property
+    def width(self) -> int:
+        return self.position_PD.shape[1]
+
+    @property
+    def num_positions(self) -> int:
+        return len(self.rotary.cos_PC if self.rotary else self.position_PD)
 
     def native(self) -> binding.NativeEmbedding:
         """Returns the addresses. Raises like `NormWeights.native`."""
-        num_words, width = self.word_VD.shape
-        check("word_VD", self.word_VD, torch.int8, (num_words, width))
+        num_words, word_width = self.word_VE.shape
+        check("word_VE", self.word_VE, torch.int8, (num_words, word_width if self.expand is not None else self.width))
         check("scale_V", self.scale_V, torch.float32, (num_words,))
-        check("position_PD", self.position_PD, torch.float32, (len(self.position_PD), width))
-        tables = (self.word_VD, self.scale_V, self.position_PD)
-        return binding.NativeEmbedding(num_words, *map(address, tables), self.norm.native("norm", width))
+        num_rows = 1 if self.rotary else len(self.position_PD)
+        check("position_PD", self.position_PD, torch.float32, (num_rows, self.width))
+        if self.expand is not None:
+            check_packed("expand", self.expand, (self.width, word_width))
+        tables = (self.word_VE, self.scale_V, self.position_PD)
+        return binding.NativeEmbedding(
+            num_words,
+            *map(address, tables),
+            None if self.expand is None else address(self.expand),
+            word_width,
+            0 if self.rotary else self.width,
+            self.norm.native("norm", self.width),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +177,40 @@ class BlockShape:
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights:
-    """A block: its sizes, its matrices, packed by `linear_i8.native` or `linear_i4.native`, and its two norms.
+    """A block: its sizes, its matrices and its two norms.
 
     qkv is [(heads + 2 * kv_heads) * head_width, D] in the order q, k, v; out is [D, heads * head_width]; up and down
-    are [inner, D] and [D, inner]. Blocks that share a matrix have the same tensor.
+    are [inner, D] and [D, inner]. Blocks that share a matrix have the same packed tensor.
     """
 
     shape: BlockShape
-    qkv: Tensor
-    out: Tensor
+    qkv: MatrixWeights
+    out: MatrixWeights
     norm1: NormWeights
-    up: Tensor
-    down: Tensor
+    up: MatrixWeights
+    down: MatrixWeights
     norm2: NormWeights
 
     @property
-    def matrices(self) -> tuple[Tensor, ...]:
+    def matrices(self) -> tuple[MatrixWeights, ...]:
         """The matrices in the order in which the kernels read them."""
         return (self.qkv, self.out, self.up, self.down)
 
     def check_matrices(self, width: int) -> None:
         """Raises ValueError, naming the matrix, unless each is packed and has its shape."""
         mixed = self.shape.heads * self.shape.head_width
-        shapes = {
-            "qkv": (mixed + 2 * self.shape.kv_heads * self.shape.head_width, width),
-            "out": (width, mixed),
-            "up": (self.shape.inner, width),
-            "down": (width, self.shape.inner),
-        }
-        for name, shape in shapes.items():
-            _check_packed(name, getattr(self, name), shape)
+        self.qkv.check("qkv", mixed + 2 * self.shape.kv_heads * self.shape.head_width, width)
+        self.out.check("out", width, mixed)
+        self.up.check("up", self.shape.inner, width)
+        self.down.check("down", width, self.shape.inner)
 
     def native(self, width: int) -> binding.NativeBlock:
         """Returns the addresses. Raises like `NormWeights.native`."""
         return binding.NativeBlock(
             binding.HeadShape(self.shape.heads, self.shape.kv_heads, self.shape.head_width),
             self.shape.inner,
-            *map(address, self.matrices),
+            max(matrix.rank for matrix in self.matrices),
+            *(matrix.native() for matrix in self.matrices),
             self.norm1.native("norm1", width),
             self.norm2.native("norm2", width),
         )
@@ -121,14 +219,14 @@ class BlockWeights:
 def contiguous(blocks: Sequence[BlockWeights]) -> list[BlockWeights]:
     """Returns the blocks with their matrices in one allocation, in order; a tensor that occurs twice is there once."""
     distinct: dict[int, Tensor] = {}
-    for block in blocks:
-        distinct |= {matrix.data_ptr(): matrix for matrix in block.matrices}
-    lengths = [len(matrix) for matrix in distinct.values()]
+    for matrix in itertools.chain.from_iterable(block.matrices for block in blocks):
+        distinct |= {tensor.data_ptr(): tensor for tensor in matrix.tensors}
+    lengths = [len(tensor) for tensor in distinct.values()]
     memory = torch.cat(list(distinct.values()), out=huge_page_tensor(sum(lengths)))
     views = dict(zip(distinct, torch.split(memory, lengths), strict=True))
     copied: list[BlockWeights] = []
     for block in blocks:
-        qkv, out, up, down = (views[matrix.data_ptr()] for matrix in block.matrices)
+        qkv, out, up, down = (matrix.placed(views) for matrix in block.matrices)
         copied.append(replace(block, qkv=qkv, out=out, up=up, down=down))
     return copied
 
@@ -139,10 +237,17 @@ def check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...])
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected dense {dtype} {list(shape)}")
 
 
-def _check_packed(name: str, packed: Tensor, shape: tuple[int, int]) -> None:
-    """Raises ValueError unless the header of the packed weight says this shape: its bits, outputs and inputs."""
-    header: list[int] = []
-    if packed.dtype == torch.uint8 and len(packed) >= 12:
-        header = packed[:12].view(torch.int32).tolist()
-    if header not in ([8, *shape], [4, *shape]):
-        raise ValueError(f"{name} is packed as {header}; expected 8 or 4 bits, {shape[0]} outputs, {shape[1]} inputs")
+def check_packed(name: str, packed: Tensor, shape: tuple[int, int], *, bits: Sequence[int] = (8, 4)) -> None:
+    """Raises ValueError unless the header of the packed weight says this shape, and one of these numbers of bits."""
+    header = _header(packed)
+    if header not in [[each, *shape] for each in bits]:
+        raise ValueError(
+            f"{name} is packed as {header}; "
+            f"expected {' or '.join(map(str, bits))} bits, {shape[0]} outputs, {shape[1]} inputs"
+        )
+
+
+def _header(packed: Tensor) -> list[int]:
+    """Returns bits, outputs and inputs of a packed weight; nothing of what is none."""
+    is_packed = packed.dtype == torch.uint8 and len(packed) >= 12
+    return packed[:12].view(torch.int32).tolist() if is_packed else []

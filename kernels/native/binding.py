@@ -21,22 +21,33 @@ class Norm(Structure):
 class NativeEmbedding(Structure):
     _fields_ = [
         ("num_words", c_int64),
-        *((name, c_void_p) for name in ("word", "word_scale", "position")),
+        *((name, c_void_p) for name in ("word", "word_scale", "position", "expand")),
+        *((name, c_int32) for name in ("word_width", "position_stride")),
         ("norm", Norm),
     ]
+
+
+class Rotations(Structure):
+    _fields_ = [(name, c_void_p) for name in ("cosine", "sine")]
 
 
 class HeadShape(Structure):
     _fields_ = [(name, c_int32) for name in ("heads", "kv_heads", "head_width")]
 
 
+class NativeLinear(Structure):
+    """The addresses of a packed weight, of the two of its low-rank addition (or None), and of its bias (or None)."""
+
+    _fields_ = [(name, c_void_p) for name in ("weight", "a", "b", "bias")]
+
+
 class NativeBlock(Structure):
-    """The addresses of the packed weights, and the norms after each residual."""
+    """The sizes, the four matrices, and the norms after each residual."""
 
     _fields_ = [
         ("heads", HeadShape),
-        ("inner", c_int32),
-        *((name, c_void_p) for name in ("qkv", "out", "up", "down")),
+        *((name, c_int32) for name in ("inner", "rank")),
+        *((name, NativeLinear) for name in ("qkv", "out", "up", "down")),
         ("norm1", Norm),
         ("norm2", Norm),
     ]
@@ -46,6 +57,7 @@ class NativeEncoder(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("width", "layers")),
         ("embedding", NativeEmbedding),
+        ("rotations", Rotations),
         ("blocks", POINTER(NativeBlock)),
     ]
 
@@ -74,7 +86,7 @@ class Kernels(Structure):
     ]
 
 
-RECORDS = (Norm, NativeEmbedding, HeadShape, NativeBlock, NativeEncoder, Shape, Kernels)
+RECORDS = (Norm, NativeEmbedding, Rotations, HeadShape, NativeLinear, NativeBlock, NativeEncoder, Shape, Kernels)
 """The records in the order of `lifelong_record_bytes`."""
 
 

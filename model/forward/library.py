@@ -89,7 +89,7 @@ class LibraryForward:
 
 
 def _embedded(batch: RaggedBatch, weights: EmbeddingWeights) -> Tensor:
-    word_TD = weights.word_VD.index_select(0, batch.ids_T).float()
+    word_TD = weights.word_VE.index_select(0, batch.ids_T).float()
     scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
     position_TD = weights.position_PD.index_select(0, batch.positions_T)
     return _normalised(torch.addcmul(position_TD, word_TD, scale_T1), weights.norm)

@@ -65,10 +65,11 @@ def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> T
         raise BadTokens(str(error)) from error
 
 
-def _int8(tensor: QTensor) -> Tensor:
-    return linear_i8.pack_weight(WeightI8.of(tensor.q_NK, tensor.parts["scale"], tensor.bias))
+def _int8(tensor: QTensor) -> encoder.MatrixWeights:
+    return encoder.MatrixWeights(linear_i8.pack_weight(WeightI8.of(tensor.q_NK, tensor.parts["scale"], tensor.bias)))
 
 
-def _int4(tensor: QTensor) -> Tensor:
+def _int4(tensor: QTensor) -> encoder.MatrixWeights:
     parts = tensor.parts
-    return linear_i4.pack_weight(WeightI4(parts["hi"], parts["m"], parts["scale"], tensor.bias))
+    weight = WeightI4(parts["hi"], parts["m"], parts["scale"], tensor.bias)
+    return encoder.MatrixWeights(linear_i4.pack_weight(weight))

@@ -18,14 +18,22 @@ typedef struct {
     float eps;
 } Norm;
 
-/* word [num_words, width] is int8 with one scale a row; position [positions, width] already includes the segment's
- * row. */
+/* word [num_words, word_width] is int8 with one scale a row; `expand` [width, word_width] widens it, or is NULL.
+ * position [positions, width] already includes the segment's row; its rows lie `position_stride` floats apart, or 0 if
+ * all positions have the same. */
 typedef struct {
     int64_t num_words;
     const int8_t *word;
     const float *word_scale, *position;
+    const Weight *expand;
+    int32_t word_width, position_stride;
     Norm norm;
 } Embedding;
+
+/* The cosines and sines [positions, head_width / 2] by which queries and keys are rotated; NULL for none. */
+typedef struct {
+    const float *cosine, *sine;
+} Rotations;
 
 /* The heads of an attention: query head h reads the keys and values of kv head h / (heads / kv_heads). Rows of qkv are
  * [q of each head | k of each kv head | v of each kv head], each `head_width` wide. */
@@ -33,18 +41,27 @@ typedef struct {
     int32_t heads, kv_heads, head_width;
 } HeadShape;
 
+/* A matrix as one block uses it: y = weight(x) + bias + b(a(x)). `bias`, a whole number of panels, replaces the weight's
+ * own; NULL keeps that. a [rank, inputs] and b [outputs, rank], INT8, are a low-rank addition (LoRA, Hu et al.,
+ * arXiv:2106.09685); both are NULL without one. */
+typedef struct {
+    const Weight *weight, *a, *b;
+    const float *bias;
+} Linear;
+
 /* qkv [(heads + 2 * kv_heads) * head_width, width], out [width, heads * head_width], up [inner, width], down [width,
- * inner]. */
+ * inner]; `rank` is the largest of their low-rank additions. */
 typedef struct {
     HeadShape heads;
-    int32_t inner;
-    const Weight *qkv, *out, *up, *down;
+    int32_t inner, rank;
+    Linear qkv, out, up, down;
     Norm norm1, norm2;
 } Block;
 
 typedef struct {
     int32_t width, layers;
     Embedding embedding;
+    Rotations rotations;
     const Block *blocks;
 } Encoder;
 

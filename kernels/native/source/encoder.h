@@ -25,6 +25,8 @@ typedef struct {
     float *x, *mixed, *qkv, *inner;
     RowScratch rows;
     uint8_t *step_rows; /* of the quantized rows that the step just computed: `mixed`, then `inner` */
+    float *low;         /* what the first matrix of a low-rank addition gives */
+    uint8_t *low_rows;  /* of that, quantized */
     HeadScratch *head;
 } Scratch;
 
@@ -51,11 +53,15 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
 {
     int64_t span = min_int(largest.tokens, max_int(largest.longest, SPAN_TOKENS)), qkv = 0, mixed = 0, inner = 0;
     int64_t step_bytes = 0, inner_rows = min_int(largest.tokens, INNER_ROWS);
-    int head_width = 0;
+    int head_width = 0, rank = 0;
+    if (e->embedding.expand) {
+        inner = e->embedding.word_width;
+        step_bytes = row_scratch_bytes(inner_rows, e->embedding.word_width);
+    }
     for (const Block *b = e->blocks; b < e->blocks + e->layers; b++) {
         qkv = max_int(qkv, round_up(qkv_width(&b->heads), PANEL));
         mixed = max_int(mixed, mixed_width(&b->heads)), inner = max_int(inner, b->inner);
-        head_width = (int)max_int(head_width, b->heads.head_width);
+        head_width = (int)max_int(head_width, b->heads.head_width), rank = (int)max_int(rank, b->rank);
         step_bytes = max_int(step_bytes, row_scratch_bytes(span, mixed_width(&b->heads)));
         step_bytes = max_int(step_bytes, row_scratch_bytes(inner_rows, b->inner));
     }
@@ -65,6 +71,8 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
     s.inner = reserve(a, 4 * inner_rows * inner);
     uint8_t *rows = reserve(a, row_scratch_bytes(largest.tokens, e->width));
     s.step_rows = reserve(a, step_bytes);
+    s.low = reserve(a, 4 * max_int(span, inner_rows) * rank);
+    s.low_rows = reserve(a, rank ? row_scratch_bytes(max_int(span, inner_rows), rank) : 0);
     void *head = reserve(a, head_scratch_bytes(largest.longest, head_width));
     if (!a->memory) return s;
     s.rows = row_scratch(rows, largest.tokens, e->width);
@@ -72,16 +80,32 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
     return s;
 }
 
-INLINE void embed_row(const Embedding *e, int width, int64_t id, int position, float *x)
+/* x <- the row of a word, times its scale */
+INLINE void word_row(const Embedding *e, int64_t id, float *x)
+{
+    const int8_t *word = e->word + id * e->word_width;
+    Lanes scale = all16(e->word_scale[id]);
+    for (int i = 0; i < e->word_width; i += LANES) {
+        int8_t bytes __attribute__((vector_size(16)));
+        memcpy(&bytes, word + i, sizeof bytes);
+        store16(x + i, __builtin_convertvector(bytes, Lanes) * scale);
+    }
+}
+
+INLINE void embed_row(const Embedding *e, int width, int64_t id, const float *position, float *x)
 {
     const int8_t *word = e->word + id * width;
     Lanes scale = all16(e->word_scale[id]);
     for (int i = 0; i < width; i += LANES) {
         int8_t bytes __attribute__((vector_size(16)));
         memcpy(&bytes, word + i, sizeof bytes);
-        Lanes at_position = load16(e->position + (int64_t)position * width + i);
-        store16(x + i, fma16(__builtin_convertvector(bytes, Lanes), scale, at_position));
+        store16(x + i, fma16(__builtin_convertvector(bytes, Lanes), scale, load16(position + i)));
     }
+}
+
+INLINE const float *position_row(const Embedding *e, int position)
+{
+    return e->position + (int64_t)position * e->position_stride;
 }
 
 /* x <- the embeddings of sequences offsets[0..sequences] of `ids`, not yet normalised; row 0 of x is token offsets[0].
@@ -93,8 +117,26 @@ static void embed_rows(const Embedding *e, int width, const int64_t *ids, const 
         for (int t = offsets[i]; t < offsets[i + 1]; t++, x += width) {
             const int8_t *upcoming = e->word + ids[t + PREFETCH_TOKENS < end ? t + PREFETCH_TOKENS : end - 1] * width;
             for (int line = 0; line < width; line += 64) __builtin_prefetch(upcoming + line);
-            embed_row(e, width, ids[t], t - offsets[i], x);
+            embed_row(e, width, ids[t], position_row(e, t - offsets[i]), x);
         }
+}
+
+/* s->x <- the same if `expand` widens the words (factorised embeddings: ALBERT, Lan et al., arXiv:1909.11942). */
+static void expand_rows(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, Scratch *s)
+{
+    float *x = s->x;
+    for (int i = 0; i < sequences; i++)
+        for (int t = offsets[i]; t < offsets[i + 1]; t++, x += width)
+            memcpy(x, position_row(e, t - offsets[i]), (size_t)width * sizeof *x);
+    int tokens = offsets[sequences] - offsets[0];
+    for (int first = 0; first < tokens; first += INNER_ROWS) {
+        int rows = (int)min_int(tokens - first, INNER_ROWS);
+        for (int r = 0; r < rows; r++) word_row(e, ids[offsets[0] + first + r], s->inner + r * e->word_width);
+        RowScratch words = row_scratch(s->step_rows, rows, e->word_width);
+        quantize_into(&words, 0, rows, s->inner, e->word_width, e->expand->bits);
+        linear(ADD, quantized(&words, 0, rows, e->word_width), (BiasedWeight){e->expand, NULL},
+               dense(s->x + (int64_t)first * width, width));
+    }
 }
 
 INLINE void norm_scaled(float *x, int rows, int width, const Norm *norm, const float *in_scale, RowScratch *s, int first,
@@ -144,21 +186,55 @@ INLINE int end_of_span(const int32_t *offsets, int first, int sequences, int lim
     return end;
 }
 
+/* y <- x times a matrix and its low-rank addition, whose first product is rounded to 8 bits as every input is. */
+static void linear_of_block(Epilogue epilogue, QuantizedRows x, const Linear *m, Matrix y, Scratch *s)
+{
+    BiasedWeight weight = {m->weight, m->bias};
+    if (!m->a) {
+        linear(epilogue, x, weight, y);
+        return;
+    }
+    int rank = m->a->num_out;
+    linear(PLAIN, x, (BiasedWeight){m->a, NULL}, dense(s->low, rank));
+    RowScratch low = row_scratch(s->low_rows, x.rows, rank);
+    quantize_into(&low, 0, x.rows, s->low, rank, 8);
+    linear(epilogue == ADD ? ADD : PLAIN, quantized(&low, 0, x.rows, rank), (BiasedWeight){m->b, NULL}, y);
+    linear(epilogue == GELU ? ADD_GELU : ADD, x, weight, y);
+}
+
+/* Rotates the queries and keys of one sequence by their positions (RoPE, Su et al., arXiv:2104.09864). The two channels
+ * of a pair are half a head apart. */
+static void rotate(Matrix qkv, int num_tokens, const HeadShape *shape, const Rotations *r)
+{
+    int half = shape->head_width / 2;
+    for (int column = 0; column < (shape->heads + shape->kv_heads) * shape->head_width; column += shape->head_width)
+        for (int t = 0; t < num_tokens; t++)
+            for (int i = 0; i < half; i += LANES) {
+                float *first = element(qkv, t, column + i), *second = element(qkv, t, column + half + i);
+                Lanes a = load16(first), b = load16(second);
+                Lanes cosine = load16(r->cosine + (int64_t)t * half + i), sine = load16(r->sine + (int64_t)t * half + i);
+                store16(first, a * cosine - b * sine);
+                store16(second, b * cosine + a * sine);
+            }
+}
+
 /* x <- x + out(attention(qkv(x))), for whole sequences of `tokens` tokens together, whose rows begin at `first`. */
 static void run_attention(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int first, int tokens,
                           Scratch *s)
 {
     int width = e->width, out_width = mixed_width(&b->heads);
     Matrix qkv = {s->qkv, PANEL, (int64_t)tokens * PANEL};
-    linear(PLAIN, quantized(&s->rows, first, tokens, width), b->qkv, qkv);
+    linear_of_block(PLAIN, quantized(&s->rows, first, tokens, width), &b->qkv, qkv, s);
     for (int i = 0; i < sequences; i++) {
         int row = offsets[i] - offsets[0];
         Matrix sequence = {element(qkv, row, 0), qkv.stride, qkv.pitch};
+        if (e->rotations.cosine) rotate(sequence, offsets[i + 1] - offsets[i], &b->heads, &e->rotations);
         attend(sequence, offsets[i + 1] - offsets[i], &b->heads, s->mixed + (int64_t)row * out_width, s->head);
     }
     RowScratch mixed = row_scratch(s->step_rows, tokens, out_width);
-    quantize_into(&mixed, 0, tokens, s->mixed, out_width, b->out->bits);
-    linear(ADD, quantized(&mixed, 0, tokens, out_width), b->out, dense(s->x + (int64_t)first * width, width));
+    quantize_into(&mixed, 0, tokens, s->mixed, out_width, b->out.weight->bits);
+    QuantizedRows rows = quantized(&mixed, 0, tokens, out_width);
+    linear_of_block(ADD, rows, &b->out, dense(s->x + (int64_t)first * width, width), s);
 }
 
 /* x <- norm2(h + down(gelu(up(h)))) with h = norm1(x), then quantized for the next weight, of `next_bits`. With 0 there
@@ -167,11 +243,11 @@ static void run_inner(const Encoder *e, const Block *b, int first, int rows, int
 {
     int width = e->width;
     float *x = s->x + (int64_t)first * width;
-    norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up->bits);
-    linear(GELU, quantized(&s->rows, first, rows, width), b->up, dense(s->inner, b->inner));
+    norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up.weight->bits);
+    linear_of_block(GELU, quantized(&s->rows, first, rows, width), &b->up, dense(s->inner, b->inner), s);
     RowScratch inner = row_scratch(s->step_rows, rows, b->inner);
-    quantize_into(&inner, 0, rows, s->inner, b->inner, b->down->bits);
-    linear(ADD, quantized(&inner, 0, rows, b->inner), b->down, dense(x, width));
+    quantize_into(&inner, 0, rows, s->inner, b->inner, b->down.weight->bits);
+    linear_of_block(ADD, quantized(&inner, 0, rows, b->inner), &b->down, dense(x, width), s);
     norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
 }
 
@@ -190,10 +266,11 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
 static void run_piece(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, int sequences, Scratch *s)
 {
     int tokens = offsets[sequences] - offsets[0];
-    embed_rows(&e->embedding, e->width, ids, offsets, sequences, s->x);
-    norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, layers ? e->blocks[0].qkv->bits : 0);
+    if (e->embedding.expand) expand_rows(&e->embedding, e->width, ids, offsets, sequences, s);
+    else embed_rows(&e->embedding, e->width, ids, offsets, sequences, s->x);
+    norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, layers ? e->blocks[0].qkv.weight->bits : 0);
     for (int layer = 0; layer < layers; layer++) {
-        int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv->bits : 0;
+        int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv.weight->bits : 0;
         run_block(e, &e->blocks[layer], offsets, sequences, next_bits, s);
     }
 }

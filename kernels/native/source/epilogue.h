@@ -6,9 +6,11 @@
 #include "dot.h"
 #include "rows.h"
 
-/* PLAIN stores y, GELU stores gelu(y), ADD adds y to the stored value. SUMS stores the int32 sums themselves, through a
- * pointer to float: only `accumulate` in kernels.c asks for it. */
-typedef enum { PLAIN, GELU, ADD, SUMS } Epilogue;
+/* PLAIN stores y, GELU stores gelu(y), ADD adds y to the stored value, ADD_GELU stores gelu of that sum. SUMS stores the
+ * int32 sums themselves, through a pointer to float: only `accumulate` in kernels.c asks for it. */
+typedef enum { PLAIN, GELU, ADD, ADD_GELU, SUMS } Epilogue;
+
+INLINE int is_added(Epilogue epilogue) { return epilogue == ADD || epilogue == ADD_GELU; }
 
 /* `rows` quantized rows with their scales and minima. */
 typedef struct {
@@ -24,6 +26,17 @@ typedef struct {
     float *at;
     int64_t stride, pitch;
 } Matrix;
+
+/* A weight, and the bias that replaces its own where several matrices share it: a whole number of panels, or NULL. */
+typedef struct {
+    const Weight *weight;
+    const float *bias;
+} BiasedWeight;
+
+INLINE const float *bias_of(BiasedWeight w, int panel)
+{
+    return w.bias ? w.bias + panel * PANEL : weight_floats(w.weight, panel) + PANEL;
+}
 
 INLINE Matrix dense(float *at, int64_t width) { return (Matrix){at, width, PANEL}; }
 
@@ -49,8 +62,8 @@ INLINE void apply_epilogue(Epilogue epilogue, IntLanes sums, Lanes scale, Lanes 
     }
     Lanes sum = __builtin_convertvector(sums, Lanes);
     Lanes v = fused16(sum * scale, all16(row.scale), fused16(all16(row.min), ksum, bias));
-    if (epilogue == GELU) v = gelu16(v);
-    if (epilogue == ADD) v += load16(to);
+    if (is_added(epilogue)) v += load16(to);
+    if (epilogue == GELU || epilogue == ADD_GELU) v = gelu16(v);
     store16(to, v);
 }
 

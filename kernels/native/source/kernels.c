@@ -72,7 +72,7 @@ static int multiply_rows(Epilogue epilogue, const float *x, const uint8_t *q, in
         int count = (int)min_int(rows - row, rows_per_call);
         if (x) quantize_into(&s, 0, count, x + row * w->num_in, w->num_in, w->bits);
         else copy_integers(&s, count, q + row * w->num_in, w);
-        linear(epilogue, quantized(&s, 0, count, w->num_in), w, dense(y + row * w->num_out, w->num_out));
+        linear(epilogue, quantized(&s, 0, count, w->num_in), (BiasedWeight){w, NULL}, dense(y + row * w->num_out, w->num_out));
     }
     free(memory);
     return 0;

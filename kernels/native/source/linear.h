@@ -19,22 +19,23 @@ INLINE void copy_rows(int rows, int width, const float *from, int64_t from_strid
 /* A few rows times one panel. `bits` and `rows` are compile-time constants, so that everything between the product and
  * y stays in registers if the processor has enough. The outputs of a partial last panel are computed in `part` and
  * copied. */
-INLINE void linear_tile(Epilogue epilogue, int bits, int rows, ByteRows x, const QuantParams *qparams, const Weight *w,
+INLINE void linear_tile(Epilogue epilogue, int bits, int rows, ByteRows x, const QuantParams *qparams, BiasedWeight biased,
                         int panel, Matrix y)
 {
+    const Weight *w = biased.weight;
     int32_t sums[DOT_ROWS][PANEL];
     float part[DOT_ROWS][PANEL];
     int left = w->num_out - panel * PANEL;
     float *to = left < PANEL ? part[0] : y.at;
     int64_t stride = left < PANEL ? PANEL : y.stride;
-    if (left < PANEL && epilogue == ADD) {
+    if (left < PANEL && is_added(epilogue)) {
         memset(part, 0, sizeof part);
         copy_rows(rows, left, y.at, y.stride, to, stride);
     }
     dot_panel(bits, rows, x, w, panel, sums);
-    const float *floats = weight_floats(w, panel);
+    const float *floats = weight_floats(w, panel), *biases = bias_of(biased, panel);
     UNROLL_SUMS for (int n = 0; n < PANEL; n += LANES) {
-        Lanes scale = load16(floats + n), bias = load16(floats + PANEL + n), ksum = load16(floats + 2 * PANEL + n);
+        Lanes scale = load16(floats + n), bias = load16(biases + n), ksum = load16(floats + 2 * PANEL + n);
         UNROLL_SUMS for (int r = 0; r < rows; r++)
             apply_epilogue(epilogue, load16i(sums[r] + n), scale, bias, ksum, qparams[r], to + r * stride + n);
     }
@@ -52,12 +53,12 @@ INLINE const uint8_t *prefetch_address(const Weight *w, int panel, int row, int 
     return quarter < 4 && rows > DOT_ROWS ? from + PREFETCH_BYTES + (int64_t)quarter * w->num_quads * 64 : from;
 }
 
-INLINE void linear_in_panels(Epilogue epilogue, int bits, QuantizedRows x, const Weight *w, Matrix y)
+INLINE void linear_in_panels(Epilogue epilogue, int bits, QuantizedRows x, BiasedWeight w, Matrix y)
 {
-    for (int panel = 0; panel < w->num_panels; panel++)
+    for (int panel = 0; panel < w.weight->num_panels; panel++)
         for (int row = 0; row < x.rows; row += DOT_ROWS) {
             ByteRows tile = rows_from(x.integers, row);
-            tile.prefetch = prefetch_address(w, panel, row, x.rows);
+            tile.prefetch = prefetch_address(w.weight, panel, row, x.rows);
             Matrix to = {element(y, row, (int64_t)panel * PANEL), y.stride, y.pitch};
             int rows = x.rows - row < DOT_ROWS ? x.rows - row : DOT_ROWS;
 #define TILE(R) linear_tile(epilogue, bits, R, tile, x.qparams + row, w, panel, to)
@@ -67,23 +68,24 @@ INLINE void linear_in_panels(Epilogue epilogue, int bits, QuantizedRows x, const
 }
 
 /* Takes dot.h for up to DOT_ROWS rows: it is done before a tile would be full. */
-INLINE void linear_with_epilogue(Epilogue epilogue, QuantizedRows x, const Weight *w, Matrix y)
+INLINE void linear_with_epilogue(Epilogue epilogue, QuantizedRows x, BiasedWeight w, Matrix y)
 {
 #if defined(__AMX_INT8__)
-    if (x.rows > DOT_ROWS && fits_tiles(w)) {
+    if (x.rows > DOT_ROWS && fits_tiles(w.weight)) {
         linear_in_tiles(epilogue, x, w, y);
         return;
     }
 #endif
-    if (w->bits == 4) linear_in_panels(epilogue, 4, x, w, y);
+    if (w.weight->bits == 4) linear_in_panels(epilogue, 4, x, w, y);
     else linear_in_panels(epilogue, 8, x, w, y);
 }
 
 /* y [rows, num_out] */
-static void linear(Epilogue epilogue, QuantizedRows x, const Weight *w, Matrix y)
+static void linear(Epilogue epilogue, QuantizedRows x, BiasedWeight w, Matrix y)
 {
     if (epilogue == GELU) linear_with_epilogue(GELU, x, w, y);
     else if (epilogue == ADD) linear_with_epilogue(ADD, x, w, y);
+    else if (epilogue == ADD_GELU) linear_with_epilogue(ADD_GELU, x, w, y);
     else if (epilogue == SUMS) linear_with_epilogue(SUMS, x, w, y);
     else linear_with_epilogue(PLAIN, x, w, y);
 }

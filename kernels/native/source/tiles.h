@@ -40,7 +40,7 @@ typedef struct {
     int32_t (*sums)[BLOCK_OUT];
     int rows;
     const QuantParams *qparams;
-    const float *floats; /* scale, bias and scaled_ksum of the panel, from the first of these outputs on */
+    const float *floats, *biases; /* scale[64], any[64], scaled_ksum[64] of the panel, from the first of these outputs on */
     float *y;
     int64_t stride;
 } PendingSums;
@@ -50,7 +50,7 @@ INLINE void apply_epilogue_to_rows(Epilogue epilogue, const PendingSums *u, int 
     Lanes scale[2], bias[2], ksum[2];
     UNROLL for (int c = 0; c < 2; c++) {
         const float *floats = u->floats + c * LANES;
-        scale[c] = load16(floats), bias[c] = load16(floats + PANEL), ksum[c] = load16(floats + 2 * PANEL);
+        scale[c] = load16(floats), bias[c] = load16(u->biases + c * LANES), ksum[c] = load16(floats + 2 * PANEL);
     }
     for (int r = from; r < to; r++)
         UNROLL for (int c = 0; c < 2; c++)
@@ -144,11 +144,12 @@ INLINE void release_tiles(void) { __asm__ volatile("tilerelease" ::); }
 
 /* The loop order keeps the more expensive operand in the cache. With INT8 the rows of a block stay, and pass all
  * weights. INT4 weights take longer to expand than to read, so the expanded weights stay, and pass all rows. */
-INLINE void linear_in_tiles(Epilogue epilogue, QuantizedRows x, const Weight *w, Matrix y)
+INLINE void linear_in_tiles(Epilogue epilogue, QuantizedRows x, BiasedWeight biased, Matrix y)
 {
+    const Weight *w = biased.weight;
     int32_t sums[2][BLOCK_ROWS][BLOCK_OUT] __attribute__((aligned(64)));
     uint8_t expanded[MAX_TILE_IN * BLOCK_OUT] __attribute__((aligned(64)));
-    PendingSums before = {.rows = 0, .floats = weight_floats(w, 0)};
+    PendingSums before = {.rows = 0, .floats = weight_floats(w, 0), .biases = bias_of(biased, 0)};
     int row_blocks = (x.rows + BLOCK_ROWS - 1) / BLOCK_ROWS, halves = w->num_out / BLOCK_OUT;
     configure_tiles();
     for (int i = 0; i < row_blocks * halves; i++) {
@@ -167,6 +168,7 @@ INLINE void linear_in_tiles(Epilogue epilogue, QuantizedRows x, const Weight *w,
                                rows,
                                x.qparams + row,
                                weight_floats(w, panel) + inside,
+                               bias_of(biased, panel) + inside,
                                element(y, row, column),
                                y.stride};
     }

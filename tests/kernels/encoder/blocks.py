@@ -1,7 +1,7 @@
 """Small seeded encoders, and a block computed operation by operation, for the tests of the native encoder."""
 
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from torch import Tensor
 from kernels import native
 from kernels.attention import group_equal
 from kernels.attention_i8.native import attention
-from kernels.encoder import BlockShape, BlockWeights, EmbeddingWeights, NormWeights
+from kernels.encoder import BlockShape, BlockWeights, EmbeddingWeights, MatrixWeights, NormWeights, RotaryWeights
 from kernels.linear_i4 import native as linear_i4
 from kernels.linear_i4.reference import Int4Weight
-from kernels.linear_i8.native import GELU, PLAIN, linear, pack_weight
+from kernels.linear_i8.native import GELU, linear, pack_weight
 from kernels.linear_i8.reference import Int8Weight
 from kernels.native import address, binding
 
@@ -39,17 +39,20 @@ def packed_i4(num_out: int, num_in: int) -> Tensor:
     return linear_i4.pack_weight(Int4Weight(hi_NJ, m_NG, torch.full((num_out,), 0.002), None))
 
 
-def block(width: int, shape: BlockShape, pack: Pack = packed, *, in_scale: bool = True) -> BlockWeights:
+def matrix(num_out: int, num_in: int, pack: Pack = packed, *, rank: int = 0) -> MatrixWeights:
+    lora = (packed(rank, num_in), packed(num_out, rank)) if rank else None
+    return MatrixWeights(pack(num_out, num_in), None, lora)
+
+
+def block(
+    width: int, shape: BlockShape, pack: Pack = packed, *, in_scale: bool = True, ranks: tuple[int, ...] = (0, 0, 0, 0)
+) -> BlockWeights:
     mixed = shape.heads * shape.head_width
-    return BlockWeights(
-        shape,
-        qkv=pack(mixed + 2 * shape.kv_heads * shape.head_width, width),
-        out=pack(width, mixed),
-        norm1=norm(width, in_scale=in_scale),
-        up=pack(shape.inner, width),
-        down=pack(width, shape.inner),
-        norm2=norm(width, in_scale=in_scale),
-    )
+    qkv_rows = mixed + 2 * shape.kv_heads * shape.head_width
+    shapes = [(qkv_rows, width), (width, mixed), (shape.inner, width), (width, shape.inner)]
+    qkv, out, up, down = (matrix(*each, pack, rank=rank) for each, rank in zip(shapes, ranks, strict=True))
+    norms = [norm(width, in_scale=in_scale) for _ in range(2)]
+    return BlockWeights(shape, qkv=qkv, out=out, norm1=norms[0], up=up, down=down, norm2=norms[1])
 
 
 def embedding(width: int, *, in_scale: bool = True) -> EmbeddingWeights:
@@ -67,20 +70,43 @@ def sequences(lengths: list[int]) -> tuple[Tensor, list[int]]:
     return torch.randint(0, WORDS, (offsets[-1],), generator=GENERATOR), offsets
 
 
-def run_block(x_TD: Tensor, weights: BlockWeights, offsets: list[int], isa: str) -> Tensor:
+def added(y_TN: Tensor, x_TK: Tensor, weights: MatrixWeights, isa: str) -> Tensor:
+    """Returns y_TN plus the product of x_TK: first its low-rank addition, if there is one."""
+    num_out = y_TN.shape[1]
+    if weights.lora is not None:
+        a, b = weights.lora
+        y_TN = y_TN + linear(linear(x_TK, a, weights.rank, isa=isa), b, num_out, isa=isa)
+    return y_TN + linear(x_TK, weights.packed, num_out, isa=isa)
+
+
+def run_block(
+    x_TD: Tensor, weights: BlockWeights, offsets: list[int], isa: str, *, rotary: RotaryWeights | None = None
+) -> Tensor:
     """Returns x_TD after the block, one native operation after the other; its norms have no in_scale."""
     shape = weights.shape
-    width = x_TD.shape[1]
-    mixed = shape.heads * shape.head_width
-    qkv_TW = linear(x_TD, weights.qkv, mixed + 2 * shape.kv_heads * shape.head_width, isa=isa, epilogue=PLAIN)
+    qkv_TW = added(
+        torch.zeros(len(x_TD), (shape.heads + 2 * shape.kv_heads) * shape.head_width), x_TD, weights.qkv, isa
+    )
     groups = group_equal(offsets)
+    if rotary is not None:
+        qkv_TW = rotated(qkv_TW, rotary, offsets, shape.heads + shape.kv_heads)
     mixed_TX = attention(qkv_TW, groups, num_heads=shape.heads, num_kv_heads=shape.kv_heads, isa=isa)
-    x_TD = x_TD + linear(mixed_TX, weights.out, width, isa=isa, epilogue=PLAIN)
-    x_TD = _normalised(x_TD, weights.norm1, isa)
-    inner_TF = linear(x_TD, weights.up, shape.inner, isa=isa, epilogue=GELU)
-    return _normalised(x_TD + linear(inner_TF, weights.down, width, isa=isa, epilogue=PLAIN), weights.norm2, isa)
+    x_TD = normalised(added(x_TD, mixed_TX, weights.out, isa), weights.norm1, isa)
+    inner_TF = linear(x_TD, weights.up.packed, shape.inner, isa=isa, epilogue=GELU)
+    return normalised(added(x_TD, inner_TF, weights.down, isa), weights.norm2, isa)
 
 
-def _normalised(x_TD: Tensor, weights: NormWeights, isa: str) -> Tensor:
+def rotated(qkv_TW: Tensor, rotary: RotaryWeights, offsets: list[int], num_rotated: int) -> Tensor:
+    positions_T = torch.cat([torch.arange(end - start) for start, end in pairwise(offsets)])
+    cos_T1C = rotary.cos_PC[positions_T, None]
+    sin_T1C = rotary.sin_PC[positions_T, None]
+    num_channels = cos_T1C.shape[2]
+    width = 2 * num_rotated * num_channels
+    low_THC, high_THC = qkv_TW[:, :width].view(-1, num_rotated, 2, num_channels).unbind(2)
+    turned = (low_THC * cos_T1C - high_THC * sin_T1C, high_THC * cos_T1C + low_THC * sin_T1C)
+    return torch.cat((torch.cat(turned, dim=2).flatten(1), qkv_TW[:, width:]), dim=1)
+
+
+def normalised(x_TD: Tensor, weights: NormWeights, isa: str) -> Tensor:
     native.kernels(isa).norm_rows(address(x_TD), binding.Shape(*x_TD.shape), weights.native("norm", x_TD.shape[1]))
     return x_TD

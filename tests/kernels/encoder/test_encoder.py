@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import native
-from kernels.encoder import BlockShape, Encoder, why_not
+from kernels.encoder import BlockShape, Encoder, MatrixWeights, RotaryWeights, why_not
+from kernels.linear_i8.native import linear, pack_weight
+from kernels.linear_i8.reference import Int8Weight
 from tests.kernels import tolerances
 from tests.kernels.encoder.blocks import (
     GENERATOR,
@@ -19,6 +22,7 @@ from tests.kernels.encoder.blocks import (
     Pack,
     block,
     embedding,
+    normalised,
     packed,
     packed_i4,
     run_block,
@@ -133,11 +137,76 @@ def test_blocks_may_differ_in_shape(isa: str, pack: Pack) -> None:
         assert torch.equal(found, run_block(before_TD, weights, offsets, isa)), layer
 
 
+@pytest.mark.parametrize("pack", [packed, packed_i4])
+def test_low_rank_additions(isa: str, pack: Pack) -> None:
+    """A block is, to the bit, its operations one after the other, if it has additions of any rank."""
+    weights = block(64, SHAPES[0], pack, in_scale=False, ranks=(8, 64, 0, 70))
+    encoder = Encoder(embedding(64, in_scale=False), [weights])
+    ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
+    expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa)
+    assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
+
+
+def test_a_low_rank_addition_inside_the_gelu(isa: str) -> None:
+    """It counts before the GELU: a weight of zeros with an addition gives what the addition's product gives alone."""
+    plain = block(64, SHAPES[1], in_scale=False)
+    zeros = pack_weight(Int8Weight.of(torch.zeros(64, 64, dtype=torch.int8), torch.ones(64), None))
+    identity = pack_weight(Int8Weight.of(torch.eye(64, dtype=torch.int8), torch.ones(64), None))
+    ids_T, offsets = sequences([POSITIONS])
+    words = embedding(64, in_scale=False)
+    added = replace(plain, up=MatrixWeights(zeros, None, (plain.up.packed, identity)))
+    found, expected = (Encoder(words, [each]).tokens(ids_T, offsets, layers=1, isa=isa) for each in (added, plain))
+    assert (found - expected).abs().mean() < 0.1 < expected.abs().mean()
+
+
+@pytest.mark.parametrize("name", ["qkv", "out", "up", "down"])
+def test_a_bias_may_replace_the_packed_one(isa: str, name: str) -> None:
+    weights = block(64, BlockShape(2, 2, 32, 64))
+    num_out = 192 if name == "qkv" else 64
+    q_NK = torch.randint(-127, 128, (num_out, 64), dtype=torch.int8, generator=GENERATOR)
+    bias_N = torch.randn(num_out, generator=GENERATOR)
+    own, none = (pack_weight(Int8Weight.of(q_NK, torch.full((num_out,), 0.002), each)) for each in (bias_N, None))
+    ids_T, offsets = sequences([POSITIONS, 3, *[POSITIONS] * 4])
+    words = embedding(64)
+    both: list[Tensor] = []
+    for matrix in (MatrixWeights(own), MatrixWeights(none, bias_N)):
+        change: dict[str, Any] = {name: matrix}
+        both.append(Encoder(words, [replace(weights, **change)]).encode(ids_T, offsets, isa=isa))
+    assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("pack", [packed, packed_i4])
+def test_a_matrix_may_widen_the_words(isa: str, pack: Pack) -> None:
+    words = embedding(64, in_scale=False)
+    narrow_VE = torch.randint(-127, 128, (WORDS, 64), dtype=torch.int8, generator=GENERATOR)
+    narrow = replace(words, word_VE=narrow_VE, expand=pack(64, 64))
+    ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
+    found = Encoder(narrow, [block(64, SHAPES[0])]).tokens(ids_T, offsets, layers=0, isa=isa)
+    positions_T = torch.cat([torch.arange(end - start) for start, end in itertools.pairwise(offsets)])
+    assert narrow.expand is not None
+    word_TD = linear(narrow_VE[ids_T].float() * words.scale_V[ids_T, None], narrow.expand, 64, isa=isa)
+    expected = normalised(words.position_PD[positions_T] + word_TD, words.norm, isa)
+    assert torch.equal(found, expected)
+
+
+def test_rotated_queries_and_keys(isa: str) -> None:
+    """A block is, to the bit, its operations one after the other, with a rotation before the attention."""
+    weights = block(64, BlockShape(4, 2, 32, 64), in_scale=False)
+    angle_PC = torch.rand(POSITIONS, 16, generator=GENERATOR) * 9
+    rotary = RotaryWeights(angle_PC.cos(), angle_PC.sin())
+    words = embedding(64, in_scale=False)
+    words = replace(words, position_PD=words.position_PD[:1].clone(), rotary=rotary)
+    encoder = Encoder(words, [weights])
+    ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
+    expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa, rotary=rotary)
+    assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
+
+
 def test_blocks_may_share_matrices() -> None:
     first = block(64, SHAPES[0])
     second = replace(block(64, SHAPES[0]), qkv=first.qkv, up=first.up)
     ids_T, offsets = sequences([3, POSITIONS])
-    copied = replace(second, qkv=second.qkv.clone(), up=second.up.clone())
+    copied = replace(second, qkv=MatrixWeights(first.qkv.packed.clone()), up=MatrixWeights(first.up.packed.clone()))
     words = embedding(64)
     shared, separate = (Encoder(words, [first, each]) for each in (second, copied))
     assert torch.equal(shared.encode(ids_T, offsets), separate.encode(ids_T, offsets))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.encoder import BlockShape, Encoder, NormWeights
+from kernels.encoder import BlockShape, Encoder, MatrixWeights, NormWeights, RotaryWeights
 from kernels.encoder.weights import contiguous
 from tests.kernels.encoder.blocks import POSITIONS, WORDS, block, embedding, packed
 
@@ -21,7 +21,7 @@ BLOCK = block(WIDTH, SHAPE)
     ("change", "message"),
     [
         ({"scale_V": torch.ones(WORDS + 1)}, "scale_V is"),
-        ({"word_VD": EMBEDDING.word_VD.float()}, "word_VD is torch.float32"),
+        ({"word_VE": EMBEDDING.word_VE.float()}, "word_VE is torch.float32"),
         ({"position_PD": torch.ones(POSITIONS, WIDTH * 2)[:, ::2]}, "position_PD is .*expected dense"),
         ({"norm": NormWeights(torch.ones(WIDTH), torch.ones(1), 1e-6)}, "norm.bias_D is"),
         ({"norm": NormWeights(torch.ones(16), torch.ones(16), 1e-6)}, "norm.gain_D is"),
@@ -35,7 +35,7 @@ def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str
 @pytest.mark.parametrize("name", ["qkv", "out", "up", "down"])
 @pytest.mark.parametrize("wrong", [packed(7, WIDTH), torch.zeros(4, dtype=torch.uint8), torch.zeros(64)])
 def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
-    change: dict[str, Any] = {name: wrong}
+    change: dict[str, Any] = {name: MatrixWeights(wrong)}
     with pytest.raises(ValueError, match=rf"{name} is packed as .*; expected 8 or 4 bits"):
         Encoder(EMBEDDING, [replace(BLOCK, **change)])
 
@@ -46,9 +46,38 @@ def test_refuses_kv_heads_that_do_not_divide_the_heads(kv_heads: int) -> None:
         BlockShape(6, kv_heads, 16, 48)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lora": (packed(8, 64), packed(32, 8))}, r"out.a is packed as \[8, 8, 64\]; expected 8 bits, 8 outputs, 32"),
+        ({"lora": (packed(8, 32), packed(32, 9))}, r"out.b is packed as \[8, 32, 9\]; expected 8 bits, 32 outputs, 8"),
+        ({"lora": (torch.zeros(3), packed(32, 9))}, r"out.a is packed as \[\]"),
+        ({"bias_N": torch.zeros(31)}, "out.bias_N is"),
+    ],
+)
+def test_refuses_what_a_layer_has_for_itself_if_it_does_not_fit(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Encoder(EMBEDDING, [replace(BLOCK, out=replace(BLOCK.out, **change))])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"expand": packed(WIDTH, 48)}, "expand is packed as"),
+        ({"rotary": RotaryWeights(torch.ones(9, 8), torch.ones(9, 8))}, "position_PD is .*1, 32"),
+        ({"rotary": RotaryWeights(torch.ones(9, 8), torch.ones(8, 8)), "position_PD": torch.ones(1, 32)}, "sin_PC is"),
+        ({"rotary": RotaryWeights(torch.ones(9, 16), torch.ones(9, 16))}, r"cos_PC is .*\[9, 8\]"),
+    ],
+)
+def test_refuses_expansions_and_rotations_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Encoder(replace(EMBEDDING, **change), [BLOCK])
+
+
 def test_a_matrix_that_blocks_share_is_copied_once() -> None:
     first, second = contiguous([BLOCK, replace(block(WIDTH, SHAPE), qkv=BLOCK.qkv)])
-    assert first.qkv.data_ptr() == second.qkv.data_ptr() != BLOCK.qkv.data_ptr()
-    assert first.out.data_ptr() == first.qkv.data_ptr() + len(first.qkv)
-    assert second.out.data_ptr() == first.down.data_ptr() + len(first.down)
-    assert all(map(torch.equal, first.matrices, BLOCK.matrices))
+    assert first.qkv.packed.data_ptr() == second.qkv.packed.data_ptr() != BLOCK.qkv.packed.data_ptr()
+    assert first.out.packed.data_ptr() == first.qkv.packed.data_ptr() + len(first.qkv.packed)
+    assert second.out.packed.data_ptr() == first.down.packed.data_ptr() + len(first.down.packed)
+    for found, expected in zip(first.matrices, BLOCK.matrices, strict=True):
+        assert torch.equal(found.packed, expected.packed)

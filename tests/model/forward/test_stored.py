@@ -26,5 +26,5 @@ def test_every_position_has_the_one_segment_in_it() -> None:
     made = embedding(SMALL, TENSORS)
     position_PD = TENSORS["embed.position"].dequantize()
     assert torch.equal(made.position_PD, position_PD + TENSORS["embed.type"].dequantize()[0])
-    assert made.word_VD.dtype == torch.int8
+    assert made.word_VE.dtype == torch.int8
     assert len(made.scale_V) == SMALL.vocab
