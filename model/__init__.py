@@ -6,6 +6,7 @@
     source, bert           finds an encoder's files, and reads them into `Strata`
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     strata, head           the encoder and the head in full precision
+    linears, attend        the linear layers of the encoder, tied or in pairs; the attention of a layer
     norm_biases            rewrites an encoder so that its activations are easier to quantize
     calibration, gptq      second moments of the activations; SmoothQuant's scales, and GPTQ
     nested, quantize       INT8 weights with INT4 weights inside; float weights to stored ones

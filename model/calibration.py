@@ -10,13 +10,16 @@ event arrives, and always in the same way.
 Shape suffixes: M tokens, K inputs.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from model.linears import ScaledLinear, full_precision
+from model.plan import plan_of
 from model.ragged import RaggedBatch
-from model.strata import ScaledLinear, Strata, full_precision
+from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
 TEXTS = (
@@ -93,12 +96,20 @@ TINY = 1e-12
 
 @torch.no_grad()
 def grams(strata: Strata, tokenizer: TextTokenizer) -> dict[str, Tensor]:
-    """Returns the Gram matrix of every matrix of the blocks, the mean of x x^T [K, K] over its inputs x, by name."""
-    names = {id(module): name for name, module in strata.named_modules()}
+    """Returns the Gram matrix of every matrix of the blocks, the mean of x x^T [K, K] over its inputs x, by name.
+
+    The inputs of a matrix that several layers use are those of all of them.
+    """
+    matrices = plan_of(strata.config).matrices
+    names = {id(strata.get_submodule(matrix.path)): matrix.name for matrix in matrices}
+    num_uses = Counter(matrix.name for matrix in matrices)
     gram_by_name: dict[str, Tensor] = {}
 
     def recording(x_MK: Tensor, layer: nn.Linear) -> Tensor:
-        gram_by_name[names[id(layer)]] = x_MK.t() @ x_MK / len(x_MK)
+        name = names.get(id(layer))  # None: of a low-rank pair
+        if name is not None:
+            gram_KK = x_MK.t() @ x_MK / (len(x_MK) * num_uses[name])
+            gram_by_name[name] = gram_by_name[name] + gram_KK if name in gram_by_name else gram_KK
         return full_precision(x_MK, layer)
 
     batch = RaggedBatch.of([ids[: strata.config.max_pos] for ids in tokenizer.encode_many(TEXTS)])

@@ -15,7 +15,7 @@ LARGEST = (1 << 24) - 1
 """The largest integer that a field may have."""
 
 OWN = -1
-"""In place of the index of another layer: this one."""
+"""Stands for the layer itself, where the index of another may be given."""
 
 
 def check_int(name: str, value: object, *, smallest: int = 1) -> None:

@@ -17,6 +17,8 @@ there the scales would have to be undone.
 
 import torch
 
+from model.linears import effective_weight, linear_at
+from model.plan import plan_of
 from model.strata import Strata
 
 _GRID = 2.0**16
@@ -26,19 +28,19 @@ _GRID = 2.0**16
 @torch.no_grad()
 def fold_norm_biases(strata: Strata) -> Strata:
     """Rewrites `strata` in place, and returns it."""
-    preceding_norm = "embed.norm"
-    for index in range(strata.config.n_layers):
-        layer = f"layers.{index}"
-        _fold_bias(strata, preceding_norm, reader=f"{layer}.qkv", adder=f"{layer}.out")
-        _fold_bias(strata, f"{layer}.norm1", reader=f"{layer}.up", adder=f"{layer}.down")
-        preceding_norm = f"{layer}.norm2"
+    plan = plan_of(strata.config)
+    preceding_norm = plan.embedding.norm
+    for block in plan.blocks:
+        _fold_bias(strata, preceding_norm, reader=block.qkv.path, adder=block.out.path)
+        _fold_bias(strata, block.norm1, reader=block.up.path, adder=block.down.path)
+        preceding_norm = block.norm2
     return strata
 
 
 def _fold_bias(strata: Strata, norm: str, *, reader: str, adder: str) -> None:
     """Moves the bias of `norm` into `reader`, which reads the norm's output, and into `adder`, which adds to it."""
     shift_D = strata.get_parameter(f"{norm}.bias")
-    weight_ND = strata.get_parameter(f"{reader}.weight")
+    weight_ND = effective_weight(linear_at(strata, reader))
     bias_N = strata.get_parameter(f"{reader}.bias")
     bias_N.copy_(torch.round((bias_N.double() + weight_ND.double() @ shift_D.double()) * _GRID) / _GRID)
     strata.get_parameter(f"{adder}.bias").add_(shift_D)

@@ -73,7 +73,7 @@ class MatrixPlan:
 class BlockPlan:
     """One layer. `qkv` has the rows of all queries, then keys, then values: heads + 2 * kv_heads, each head_width.
 
-    `spans` are those of all heads in order.
+    `spans` are those of all heads in order. Queries and keys are rotated by their positions where `rope_base` is given.
     """
 
     index: int
@@ -82,6 +82,7 @@ class BlockPlan:
     head_width: int
     inner: int
     spans: tuple[HeadSpan, ...]
+    rope_base: float | None
     qkv: MatrixPlan
     out: MatrixPlan
     up: MatrixPlan
@@ -184,6 +185,7 @@ def _block(config: StrataConfig, index: int) -> BlockPlan:
         head_width=head_width,
         inner=layer.d_ff,
         spans=spans or (HeadSpan(layer.heads, FULL),),
+        rope_base=config.rope_base if config.positions == "rope" else None,
         qkv=_matrix(config, index, "qkv", qkv_rows, width),
         out=_matrix(config, index, "out", width, mixed),
         up=_matrix(config, index, "up", layer.d_ff, width),

@@ -17,7 +17,7 @@ from model.gptq import gptq_round
 from model.nested import MAX_Q8, split
 from model.qtensor import FP32, N8G64, W8C, QTensor, check_finite
 
-_MAX_W8C = 127
+MAX_W8C = 127
 
 
 def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTensor:
@@ -26,7 +26,7 @@ def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None) -> QTens
     Raises WrongShape for another shape, NonFinite for a NaN, an infinity, or a row beyond float16 scales.
     """
     _check_shape(name, w_NK, bias_N)
-    q_NK, scale_N = round_rows(w_NK, _MAX_W8C)
+    q_NK, scale_N = round_rows(w_NK, MAX_W8C)
     return _quantized(name, W8C, q_NK, scale_N, {"q": q_NK}, bias_N)
 
 

@@ -25,7 +25,7 @@ from model.errors import BadTokens
 class RaggedLayout:
     """The order of the sequences: sequence `order[i]` of the caller is rows offsets[i]:offsets[i + 1].
 
-    `groups` and `place` are computed at their first use: the native forward needs neither.
+    `groups`, `place` and `positions_T` are computed at their first use: the native forward needs none of them.
     """
 
     offsets: tuple[int, ...]
@@ -47,6 +47,11 @@ class RaggedLayout:
     def place(self) -> tuple[int, ...]:
         """The inverse of `order`: the caller's sequence b is sequence place[b] of the layout."""
         return tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
+
+    @cached_property
+    def positions_T(self) -> Tensor:
+        """Each token's position in its sequence, int64."""
+        return torch.cat([torch.arange(group.length).repeat(group.count) for group in self.groups])
 
     @property
     def num_sequences(self) -> int:
@@ -98,11 +103,7 @@ class RaggedBatch:
 
     @property
     def positions_T(self) -> Tensor:
-        """Each token's position in its sequence, int64.
-
-        It is computed at every call and not stored, because the native forward counts positions itself.
-        """
-        return torch.cat([torch.arange(group.length).repeat(group.count) for group in self.layout.groups])
+        return self.layout.positions_T
 
     @property
     def offsets(self) -> tuple[int, ...]:

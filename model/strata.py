@@ -12,71 +12,84 @@ have computed: the learner trains the top blocks over a quantized bottom.
 Shape suffixes: T tokens of all texts, B texts, D width.
 """
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kernels.attention import attention
+from model.attend import attend
 from model.config import StrataConfig
 from model.errors import WrongShape
+from model.linears import (
+    Linear,
+    ScaledLinear,
+    TiedLinear,
+    TiedScaledLinear,
+    add_lora,
+    full_precision,
+    linear_at,
+    product,
+)
+from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.ragged import RaggedBatch, RaggedLayout
-
-Linear: TypeAlias = Callable[[Tensor, nn.Linear], Tensor]
-"""Computes y_MN of x_MK and a layer: `full_precision`, or `fakequant.fake_layer` to train against served rounding."""
-
-
-def full_precision(x_MK: Tensor, layer: nn.Linear) -> Tensor:
-    return cast(Tensor, layer(x_MK))
-
-
-class ScaledLinear(nn.Linear):
-    """A linear layer whose inputs are multiplied, and its weight divided, by `in_scale` [K] before both are rounded.
-
-    Full precision ignores the scales. `model.calibration` chooses them, and training does not change them.
-    """
-
-    in_scale: Tensor
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
-        self.register_buffer("in_scale", torch.ones(in_features))
 
 
 class Embedding(nn.Module):
-    """Adds token, position and segment embeddings, and normalises the sum."""
+    """Adds token, position and segment embeddings, and normalises the sum.
+
+    There is no position embedding where queries and keys are rotated. Narrow token embeddings are expanded first.
+    """
 
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
-        self.word = nn.Embedding(config.vocab, config.d_model)
-        self.position = nn.Embedding(config.max_pos, config.d_model)
-        self.segment = nn.Embedding(config.type_vocab, config.d_model)
-        self.norm = nn.LayerNorm(config.d_model, config.norm_eps)
+        width = config.d_model
+        embedding = plan_of(config).embedding
+        self.word = nn.Embedding(config.vocab, config.embed_dim or width)
+        self.expand = nn.Linear(config.embed_dim, width, bias=False) if embedding.expand else None
+        self.position = nn.Embedding(config.max_pos, width) if embedding.position else None
+        self.segment = nn.Embedding(config.type_vocab, width)
+        self.norm = nn.LayerNorm(width, config.norm_eps)
 
     def forward(self, batch: RaggedBatch) -> Tensor:
-        x_TD = self.word(batch.ids_T) + self.position(batch.positions_T) + self.segment.weight[0]
-        return cast(Tensor, self.norm(x_TD))
+        x_TD = self.word(batch.ids_T)
+        if self.expand is not None:
+            x_TD = self.expand(x_TD)
+        if self.position is not None:
+            x_TD = x_TD + self.position(batch.positions_T)
+        return cast(Tensor, self.norm(x_TD + self.segment.weight[0]))
 
 
 class Block(nn.Module):
-    def __init__(self, config: StrataConfig) -> None:
+    """A layer as its plan says. What it shares with layers below is in `lower`, their blocks."""
+
+    def __init__(self, config: StrataConfig, plan: BlockPlan, lower: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.num_heads = config.n_heads
-        self.qkv = ScaledLinear(config.d_model, 3 * config.d_model)
-        self.out = nn.Linear(config.d_model, config.d_model)
+        self.plan = plan
+        self.qkv = _matrix(plan.qkv, lower)
+        self.out = _matrix(plan.out, lower)
         self.norm1 = nn.LayerNorm(config.d_model, config.norm_eps)
-        self.up = ScaledLinear(config.d_model, config.d_ff)
-        self.down = nn.Linear(config.d_ff, config.d_model)
+        self.up = _matrix(plan.up, lower)
+        self.down = _matrix(plan.down, lower)
         self.norm2 = nn.LayerNorm(config.d_model, config.norm_eps)
 
     def forward(self, x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
-        qkv_TW = linear(x_TD, self.qkv)
-        mixed_TD = attention(qkv_TW, layout.groups, num_heads=self.num_heads)
-        x_TD = self.norm1(x_TD + linear(mixed_TD, self.out))
-        inner_TF = functional.gelu(linear(x_TD, self.up))
-        return cast(Tensor, self.norm2(x_TD + linear(inner_TF, self.down)))
+        mixed_TX = attend(product(x_TD, self.qkv, linear), layout, self.plan)
+        x_TD = self.norm1(x_TD + product(mixed_TX, self.out, linear))
+        inner_TF = functional.gelu(product(x_TD, self.up, linear))
+        return cast(Tensor, self.norm2(x_TD + product(inner_TF, self.down, linear)))
+
+
+def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:
+    if plan.is_first:
+        layer = (ScaledLinear if plan.in_scale else nn.Linear)(plan.columns, plan.rows)
+    else:
+        bank = linear_at(lower[layer_of(plan.name)], plan.name.split(".")[2])
+        layer = (TiedScaledLinear if plan.in_scale else TiedLinear)(bank)
+    if plan.lora_rank:
+        add_lora(layer, plan.lora_rank)
+    return layer
 
 
 class Strata(nn.Module):
@@ -86,7 +99,10 @@ class Strata(nn.Module):
         super().__init__()
         self.config = config
         self.embed = Embedding(config)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        blocks: list[nn.Module] = []
+        for plan in plan_of(config).blocks:
+            blocks.append(Block(config, plan, blocks))
+        self.layers = nn.ModuleList(blocks)
 
     def forward(self, batch: RaggedBatch) -> Tensor:
         """Returns z_BD of unit length for the texts of `batch`. Raises BadTokens."""

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
+from model.linears import ScaledLinear
 from model.plan import layer_of, plan_of
 from model.qtensor import FP32, N8G64, W8C, QTensor
 from model.quantize import plain, quantize_n8g64, quantize_w8c
-from model.strata import ScaledLinear, Strata
+from model.strata import Strata
 
 HEAD = "head."
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.chaos.timeline import Span
+from bench.chaos.timeline import Interruption
 
 ENDS = ("matched", "late", "duplicate", "orphan", "parked")
 """The learner's counters of labels that are not refused. Each label is in one of these or in one of the next."""
@@ -84,7 +84,7 @@ class Verdict:
         return sum(self.unaccounted.values())
 
 
-def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Iterable[Span]) -> Verdict:
+def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Iterable[Interruption]) -> Verdict:
     """Judges a run whose learner ended with `counts`, under the faults of `spans`."""
     numbers = range(len(sent.sent_s))
     named = topics.answers.keys() | topics.dead_letters.keys()
@@ -104,7 +104,7 @@ def judge(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], spans: Ite
     )
 
 
-def in_flight(sent: Sent, spans: Iterable[Span]) -> set[int]:
+def in_flight(sent: Sent, spans: Iterable[Interruption]) -> set[int]:
     """Returns the events that a fault may have caused to be answered twice.
 
     Such an event was sent before all had recovered from the fault and the group had its partitions again, since each

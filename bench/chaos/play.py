@@ -21,7 +21,7 @@ from bench.chaos.readback import TopicContents, read_back
 from bench.chaos.retrying import RetryingPublisher
 from bench.chaos.scene import Missing, Scene
 from bench.chaos.size import SceneSize
-from bench.chaos.timeline import Span, longest_silence_s
+from bench.chaos.timeline import Interruption, longest_silence_s
 from bench.chaos.undisturbed import differing_tensors
 from bench.chaos.watch import LearnerWatch
 from evals.load.loops import Loops
@@ -85,7 +85,7 @@ class _Load:
 class _FaultLog:
     """The faults that were injected, and the recovery from each."""
 
-    spans: list[Span] = field(default_factory=list)
+    spans: list[Interruption] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
     stuck: int = 0
 
@@ -186,14 +186,14 @@ def _recovers(scene: Scene, load: _Load, fault: Fault, fault_log: _FaultLog, log
     return False
 
 
-def _inject(scene: Scene, load: _Load, fault: Fault, log: Say) -> Span:
+def _inject(scene: Scene, load: _Load, fault: Fault, log: Say) -> Interruption:
     begun_s = time.monotonic()
     log(f"{fault.name}: {fault.inject() or 'begins'}")
     _wait_until(scene, load, begun_s + fault.lasts_s)
     fault.heal()
     if fault.lasts_s:
         log(f"{fault.name}: over")
-    return Span(fault.name, begun_s, time.monotonic())
+    return Interruption(fault.name, begun_s, time.monotonic())
 
 
 def _wait_until(scene: Scene, load: _Load, moment_s: float) -> None:

@@ -19,7 +19,7 @@ class Heartbeat(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Interruption:
     """A fault: its name, when it began, and when it was over (for a kill, at once)."""
 
     name: str

@@ -25,7 +25,7 @@ def plain(strata: Strata) -> Sequence[Variant]:
 
 
 def fused(strata: Strata) -> Sequence[Variant]:
-    heads = strata.layers[0].num_heads
+    heads = strata.config.n_heads
     width = strata.config.d_model
 
     def fuse(path: Path) -> None:

@@ -24,7 +24,7 @@ MASKED = -10000.0
 class PaddedBlock(nn.Module):
     def __init__(self, block: Block, *, fused: bool) -> None:
         super().__init__()
-        self.num_heads = block.num_heads
+        self.num_heads = block.plan.heads
         self.fused = fused
         self.query, self.key, self.value = _thirds(block.qkv)
         self.out = block.out
@@ -57,6 +57,7 @@ class Padded(nn.Module):
         super().__init__()
         embed = strata.embed
         self.word = embed.word
+        assert embed.position is not None, "this form of the encoder has learned positions"
         self.position = embed.position
         self.norm = embed.norm
         self.segment_D = nn.Parameter(embed.segment.weight[0].detach(), requires_grad=False)

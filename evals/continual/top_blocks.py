@@ -36,7 +36,7 @@ class TopBlocks(nn.Module):
         super().__init__()
         config = encoder.served.config
         first_layer = config.n_layers - num_blocks
-        self.top = nn.ModuleList(copy.deepcopy(block) for block in list(encoder.strata.layers)[first_layer:])
+        self.top = copy.deepcopy(encoder.strata.layers[first_layer:])
         self.head = head
         tensors = {name: stored.tensor for name, stored in encoder.served.tensors.items()}
         bottom = QuantizedEncoder.from_tensors(config, tensors)

@@ -1,8 +1,9 @@
 """Self-attention of ragged sequences in float32: the sequences are laid end to end, without padding.
 
 `reference.py` defines it, `library.py` builds it from torch's own operations, and `gpu.py` implements it in Triton for
-rows on a GPU. The native encoder runs `kernels.attention_i8` instead, in 8-bit integers. Callers use `attention`, and
-`group_equal` for its argument `groups`.
+rows on a GPU. In `spans.py` heads see some of the keys; `rotary.py` rotates queries and keys before. The native encoder
+runs `kernels.attention_i8` instead, in 8-bit integers. Callers use `attention`, and `group_equal` for its argument
+`groups`.
 """
 
 from collections.abc import Callable, Sequence

@@ -14,7 +14,7 @@ head (its weights were solved for features that the step has just moved).
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from itertools import groupby
+from itertools import chain, groupby
 from typing import cast
 
 import torch
@@ -58,7 +58,8 @@ def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:
 
 def with_own_top(strata: Strata, first_layer: int) -> Strata:
     """Returns a second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
-    shared = (strata.embed, *list(strata.layers)[:first_layer])
+    lower = (strata.embed, *list(strata.layers)[:first_layer])
+    shared = chain.from_iterable(each.modules() for each in lower)  # the top may use their matrices
     return copy.deepcopy(strata, {id(each): each for each in shared}).eval()
 
 
@@ -111,7 +112,8 @@ class Trainer:
         self._strategy = make_strategy(cast(SlowStrategy, config.slow_strategy), loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
-        top = list(strata.layers[self._first_layer :].parameters())
+        strata.requires_grad_(False)  # also the matrices below that the top uses
+        top = list(strata.layers[self._first_layer :].requires_grad_().parameters())
         self._parameters = [*top, self._head_CD]
         groups = (
             ParameterGroup(top, rate=config.slow_rate, decay=config.slow_weight_decay),

@@ -1,10 +1,12 @@
 """A small encoder with random weights, for tests that do not need a trained one."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.config import StrataConfig
+from model.config import LayerSpec, Span, StrataConfig
 from model.quantized import INT8, QuantizedModel
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -19,10 +21,40 @@ TOKEN_IDS = st.lists(
 """Batches of token ids, in any order of lengths."""
 
 
-def small_strata(*, seed: int = 0) -> Strata:
+TIED = LayerSpec(attention=0, ffn=0, lora_rank=4)
+LOCAL = Span(kind="local", window=5, sinks=1)
+TOPK = Span(kind="topk", topk=1, block=8, window=2)
+
+FAMILY = {
+    "plain": SMALL,
+    "tied": replace(SMALL, layers=(LayerSpec(lora_rank=4), TIED)),
+    "attention tied": replace(SMALL, n_layers=3, layers=(LayerSpec(), LayerSpec(attention=0), LayerSpec(attention=0))),
+    "groups": replace(SMALL, layers=(LayerSpec(kv_heads=2), LayerSpec(kv_heads=1))),
+    "pruned": replace(SMALL, layers=(LayerSpec(heads=3), LayerSpec(heads=2, d_ff=64))),
+    "wide heads": replace(SMALL, n_heads=3, head_width=32),
+    "spans": replace(SMALL, spans=(LOCAL, TOPK), layers=(LayerSpec(spans=((1, 0), (3, 1))), LayerSpec())),
+    "rope": replace(SMALL, positions="rope"),
+    "narrow": replace(SMALL, embed_dim=32),
+    "all": replace(
+        SMALL,
+        n_layers=3,
+        embed_dim=16,
+        positions="rope",
+        spans=(LOCAL, TOPK),
+        layers=(
+            LayerSpec(kv_heads=2, lora_rank=4, spans=((2, 0), (2, 1))),
+            LayerSpec(attention=0, kv_heads=2, d_ff=64, spans=((4, 1),)),
+            LayerSpec(attention=0, ffn=0, kv_heads=2, lora_rank=8),
+        ),
+    ),
+}
+"""One config for each thing that a model of the family may have, and one for all of them together."""
+
+
+def small_strata(config: StrataConfig = SMALL, *, seed: int = 0) -> Strata:
     """Returns an encoder with weights as large as trained ones, so that attention is not uniform."""
     generator = torch.Generator().manual_seed(seed)
-    strata = Strata(SMALL).eval().requires_grad_(False)
+    strata = Strata(config).eval().requires_grad_(False)
     for parameter in strata.parameters():
         if parameter.dim() == 2:
             parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)

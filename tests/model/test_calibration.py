@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from model.calibration import TEXTS, grams, smooth
+from model.linears import ScaledLinear
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
-from model.strata import ScaledLinear, Strata, encode_many
+from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small_encoder import SMALL, small_strata

@@ -17,19 +17,16 @@ def configs(draw: st.DrawFn) -> StrataConfig:
     """Draws configs whose layers use the matrices of lower layers, at any pattern."""
     layers: list[LayerSpec] = []
     for index in range(LAYERS):
-        owners = {
-            kind: [OWN, *(place for place in range(index) if getattr(layers[place], kind) == OWN)]
-            for kind in ("attention", "ffn")
-        }
-        banks = {kind: draw(st.sampled_from(places)) for kind, places in owners.items()}
-        layers.append(LayerSpec(attention=banks["attention"], ffn=banks["ffn"]))
-    shared = {bank for layer in layers for bank in (layer.attention, layer.ffn) if bank != OWN}
+        attention = [OWN, *(place for place in range(index) if layers[place].attention == OWN)]
+        ffn = [OWN, *(place for place in range(index) if layers[place].ffn == OWN)]
+        layers.append(LayerSpec(attention=draw(st.sampled_from(attention)), ffn=draw(st.sampled_from(ffn))))
+    used = [*(layer.attention for layer in layers), *(layer.ffn for layer in layers)]
     rank = draw(st.integers(0, 64))
-    ranks = [
-        rank if index in shared or {layer.attention, layer.ffn} != {OWN} else 0 for index, layer in enumerate(layers)
-    ]
-    ranked = tuple(replace(layer, lora_rank=rank) for layer, rank in zip(layers, ranks, strict=True))
-    return StrataConfig(vocab=9, d_model=64, n_layers=LAYERS, n_heads=4, d_ff=128, layers=ranked)
+    ranked: list[LayerSpec] = []
+    for index, layer in enumerate(layers):
+        is_shared = index in used or {layer.attention, layer.ffn} != {OWN}
+        ranked.append(replace(layer, lora_rank=rank if is_shared else 0))
+    return StrataConfig(vocab=9, d_model=64, n_layers=LAYERS, n_heads=4, d_ff=128, layers=tuple(ranked))
 
 
 def test_minilm_is_the_plain_case() -> None:
@@ -81,7 +78,7 @@ def test_a_tied_matrix_is_named_after_its_lowest_layer(config: StrataConfig) -> 
 def test_what_belongs_to_the_top_is_read_by_no_layer_below(config: StrataConfig, layer: int) -> None:
     plan = plan_of(config)
     top = names_from((matrix.name for matrix in plan.matrices), layer)
-    below = {matrix.name for block in plan.blocks[:layer] for matrix in block.matrices}
+    below = {matrix.name for matrix in plan.matrices if layer_of(matrix.path) < layer}
     assert not below & set(top)
 
 

@@ -1,23 +1,33 @@
 """The encoder in full precision."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 
+from model.config import LayerSpec, Span, StrataConfig
 from model.errors import BadTokens, WrongShape
+from model.linears import linear_at, lora_of
+from model.plan import plan_of
 from model.ragged import RaggedBatch
-from model.strata import encode_many
-from tests.model.small_encoder import SMALL, TOKEN_IDS, small_strata
+from model.strata import Strata, encode_many
+from tests.model.small_encoder import FAMILY, SMALL, TIED, TOKEN_IDS, small_strata
 
 STRATA = small_strata()
 BATCH = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
 
 
+FAMILY_STRATAS = {name: small_strata(config) for name, config in FAMILY.items()}
+
+
+@pytest.mark.parametrize("strata", FAMILY_STRATAS.values(), ids=FAMILY_STRATAS)
 @given(TOKEN_IDS)
-@settings(max_examples=25)
-def test_together_equals_one_by_one(token_ids: list[list[int]]) -> None:
-    together = STRATA(RaggedBatch.of(token_ids))
-    alone = torch.cat([STRATA(RaggedBatch.of([ids])) for ids in token_ids])
+@settings(max_examples=10)
+def test_together_equals_one_by_one(strata: Strata, token_ids: list[list[int]]) -> None:
+    together = strata(RaggedBatch.of(token_ids))
+    alone = torch.cat([strata(RaggedBatch.of([ids])) for ids in token_ids])
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.allclose(together.norm(dim=1), torch.ones(len(token_ids)))
 
@@ -69,3 +79,93 @@ def test_refuses_layers_that_are_not_there(layer: int) -> None:
 def test_refuses_tokens_outside_the_vocabulary() -> None:
     with pytest.raises(BadTokens):
         STRATA(RaggedBatch.of([[SMALL.vocab]]))
+
+
+@pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
+def test_parameters_are_those_of_the_plan(config: StrataConfig) -> None:
+    """A shared matrix is there once, under the name of its bank."""
+    plan = plan_of(config)
+    shapes = {matrix.name: (matrix.rows, matrix.columns) for matrix in plan.banks}
+    for matrix in plan.matrices:
+        shapes |= matrix.lora
+    strata = Strata(config)
+    found = {name: tuple(value.shape) for name, value in strata.named_parameters() if value.dim() == 2}
+    assert {name: shape for name, shape in found.items() if name.startswith("layers.")} == {
+        f"{name}.weight": shape for name, shape in shapes.items()
+    }
+    assert len(strata.state_dict()) == len(set(strata.state_dict()))
+    again = Strata(config)
+    again.load_state_dict(strata.state_dict())
+    assert torch.equal(again(BATCH), strata(BATCH))
+
+
+def test_layers_with_the_same_matrices_are_as_if_each_had_its_own() -> None:
+    """Identity tie map = untied: the weights of the bank, copied into every layer that uses it, compute the same."""
+    tied = small_strata(FAMILY["attention tied"])
+    untied = Strata(replace(FAMILY["attention tied"], layers=())).eval()
+    matrices = plan_of(tied.config).matrices
+    state = tied.state_dict()
+    for matrix in matrices:
+        for part in ("weight", "in_scale"):
+            if f"{matrix.name}.{part}" in state:
+                state[f"{matrix.path}.{part}"] = state[f"{matrix.name}.{part}"]
+    untied.load_state_dict(state)
+    assert torch.equal(tied(BATCH), untied(BATCH))
+
+
+def test_a_pair_of_full_rank_restores_any_matrix() -> None:
+    """Full-rank LoRA = original: bank + B A is the matrix that the layer had, by B = 1 and A = W - bank."""
+    original = small_strata(replace(SMALL, layers=()), seed=1)
+    layers = (LayerSpec(), LayerSpec(attention=0, ffn=0, lora_rank=64))
+    tied = Strata(replace(SMALL, layers=layers)).eval()
+    state = {name: value for name, value in original.state_dict().items() if name in tied.state_dict()}
+    tied.load_state_dict(state, strict=False)
+    for matrix in plan_of(tied.config).blocks[1].matrices:
+        layer = linear_at(tied, matrix.path)
+        residual_NK = linear_at(original, matrix.path).weight - layer.weight
+        first, second = residual_NK.shape
+        left, size, right = torch.linalg.svd(residual_NK, full_matrices=False)
+        lora = lora_of(layer)
+        assert lora is not None and min(first, second) <= matrix.lora_rank
+        lora[0].weight.data = right
+        lora[1].weight.data = left * size
+    assert torch.allclose(tied(BATCH), original(BATCH), atol=1e-5)
+
+
+def test_a_new_pair_changes_nothing() -> None:
+    plain = Strata(replace(FAMILY["tied"], layers=(LayerSpec(), replace(TIED, lora_rank=0)))).eval()
+    tied = Strata(FAMILY["tied"]).eval()
+    tied.load_state_dict(plain.state_dict(), strict=False)
+    assert torch.equal(tied(BATCH), plain(BATCH))
+
+
+@pytest.mark.parametrize("span", [Span(kind="local", window=79), Span(kind="topk", topk=10, block=8)])
+def test_a_span_over_all_keys_is_full(span: Span) -> None:
+    wide = Strata(replace(SMALL, spans=(span,), layers=(LayerSpec(spans=((4, 0),)),) * 2)).eval()
+    wide.load_state_dict(STRATA.state_dict())
+    batch = RaggedBatch.of([list(range(60)) + [1] * 20, [4, 5]])
+    assert torch.allclose(wide(batch), STRATA(batch), atol=1e-5)
+
+
+def test_rotations_take_the_place_of_positions() -> None:
+    strata = small_strata(FAMILY["rope"])
+    one, other = strata(RaggedBatch.of([[1, 2, 3], [3, 2, 1]]))
+    assert (one - other).abs().max() > 1e-3
+    assert "embed.position.weight" not in strata.state_dict()
+
+
+def test_gradients_of_a_shared_matrix_come_from_every_layer() -> None:
+    strata = small_strata(FAMILY["tied"]).requires_grad_()
+    strata(BATCH).sum().backward()
+    names = {name for name, parameter in strata.named_parameters() if parameter.grad is None}
+    assert not names - {"embed.segment.weight"}
+    assert "layers.1.qkv.weight" not in dict(strata.named_parameters())
+
+
+def test_a_copy_is_tied_within_itself() -> None:
+    strata = small_strata(FAMILY["tied"])
+    copied = copy.deepcopy(strata)
+    with torch.no_grad():
+        copied.get_parameter("layers.0.up.weight").zero_()
+    assert linear_at(copied, "layers.1.up").weight.abs().max() == 0
+    assert linear_at(strata, "layers.1.up").weight.abs().max() > 0

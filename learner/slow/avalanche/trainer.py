@@ -86,7 +86,8 @@ class AvalancheTrainer:
         self._max_tokens = max_tokens
         self._seed = config.seed
         self._num_done = 0
-        top = strata.layers[strata.config.n_layers - config.trainable_layers :]
+        strata.requires_grad_(False)  # also the matrices below that the top uses
+        top = strata.layers[strata.config.n_layers - config.trainable_layers :].requires_grad_()
         net = TopClassifier(top, means_CD)
         decay = config.slow_weight_decay
         optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)

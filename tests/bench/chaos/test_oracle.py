@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.oracle import REBALANCE_S, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
-from bench.chaos.timeline import Span
+from bench.chaos.timeline import Interruption
 
 NONE = math.nan
 
@@ -72,7 +72,7 @@ def test_an_event_is_answered_twice_however_often_it_was() -> None:
 
 def test_an_event_that_is_answered_twice_must_have_been_in_flight_itself() -> None:
     """It is not enough that fewer were answered twice than were in flight."""
-    span = Span("kill", 2.0, 2.0, 3.0 - REBALANCE_S)
+    span = Interruption("kill", 2.0, 2.0, 3.0 - REBALANCE_S)
     verdict = judge(sent([0.1, 1.1, 7.1, 8.1]), topics([0, 0, 1, 2, 2, 3]), counts(4), [span])
     assert (verdict.twice, verdict.twice_elsewhere, verdict.num_in_flight) == ((0, 2), (0,), 3)
 
@@ -89,16 +89,16 @@ def test_an_event_that_is_answered_twice_must_have_been_in_flight_itself() -> No
 )
 def test_in_flight_is_what_was_not_surely_committed(answered_s: float, is_in_flight: bool) -> None:
     one = sent([answered_s])
-    assert in_flight(one, [Span("kill", 10.0, 14.0, 15.0)]) == ({0} if is_in_flight else set())
+    assert in_flight(one, [Interruption("kill", 10.0, 14.0, 15.0)]) == ({0} if is_in_flight else set())
 
 
 def test_while_it_does_not_recover_everything_is_in_flight() -> None:
-    assert in_flight(sent([NONE] * 20), [Span("kill", 3.0, 4.0)]) == set(range(20))
+    assert in_flight(sent([NONE] * 20), [Interruption("kill", 3.0, 4.0)]) == set(range(20))
 
 
 def test_what_was_sent_after_the_recovery_from_a_fault_was_not_in_flight() -> None:
     later = sent([NONE] * 20)
-    spans = [Span("kill", 3.0, 4.0, 5.0), Span("kill", 6.0, 6.5, 6.9)]
+    spans = [Interruption("kill", 3.0, 4.0, 5.0), Interruption("kill", 6.0, 6.5, 6.9)]
     assert in_flight(later, spans) == set(range(int(6.9 + REBALANCE_S) + 1))
 
 

@@ -1,0 +1,137 @@
+"""Attention in which every head sees some of the keys: by an additive mask of 0 and -inf, in float32.
+
+    span of a head: full | local | topk --visible--> is_seen [.., S queries, S keys] --0 or -inf--> softmax
+
+**Local.** A query sees the keys that are at most `window` tokens away, its own among them, and the first `sinks` keys
+(Xiao et al., arXiv 2309.17453).
+
+**Top-k.** These too. Queries go in tiles of TILE, keys in blocks of `block`. A tile sees the `topk` blocks that have
+the highest bound of the score of any of its queries, and of any head that shares the keys. The bound of a block is
+sum_c max(q_c min_c, q_c max_c), by the minimum and maximum of each channel over the keys of the block: Quest (Tang et
+al., arXiv 2406.10774, algorithm 1). Nothing of it is trained. Of equal bounds the earlier block wins.
+
+A key that is not seen weighs exactly 0. A query that would see no key has the result 0. Gradients flow through the
+attention, not through the choice of the blocks.
+
+Rejected: scores times a mask of 0 and 1 (a score of 0 still has the weight of e**0), and a choice of single keys (they
+lie apart in memory).
+
+Shape suffixes: T tokens of all sequences, B sequences of a group, S their length, H heads, J kv heads, D width of a
+head, G = H / J heads that share their keys, Q queries of a chunk, I tiles of queries, N blocks of keys.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kernels.attention.library import EqualLengths
+
+TILE = 32
+"""Queries that see the same blocks."""
+
+CHUNK = 16 * TILE
+"""Queries whose scores are in memory at once."""
+
+LOWEST = torch.finfo(torch.float32).min
+TINY = torch.finfo(torch.float32).tiny
+
+
+class KeySpan(Protocol):
+    """The keys that a head sees: see `model.layer_spec.KeySpan`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def sinks(self) -> int: ...
+    @property
+    def block(self) -> int: ...
+    @property
+    def topk(self) -> int: ...
+    @property
+    def dense_below(self) -> int: ...
+
+
+def attention(
+    qkv_TW: Tensor, groups: Sequence[EqualLengths], spans: Sequence[tuple[int, KeySpan]], *, num_kv_heads: int
+) -> Tensor:
+    """Returns out_TX with X = H * D, for groups that cover all rows in order. `spans` are those of all heads.
+
+    A row holds q of H heads, then k and v of `num_kv_heads`, which divides H; spans change between groups of heads that
+    share their keys.
+    """
+    num_heads = sum(heads for heads, _ in spans)
+    num_shared = num_heads // num_kv_heads
+    pieces: list[Tensor] = []
+    for group in groups:
+        rows_RW = qkv_TW[group.start : group.start + group.num_rows]
+        rows_BHSD = rows_RW.reshape(group.count, group.length, num_heads + 2 * num_kv_heads, -1).transpose(1, 2)
+        q_BHSD, k_BJSD, v_BJSD = torch.split(rows_BHSD, [num_heads, num_kv_heads, num_kv_heads], dim=1)
+        outs: list[Tensor] = []
+        first = 0
+        for heads, span in spans:
+            end = first + heads
+            shared = slice(first // num_shared, end // num_shared)
+            outs.append(_attend(q_BHSD[:, first:end], k_BJSD[:, shared], v_BJSD[:, shared], span))
+            first = end
+        pieces.append(torch.cat(outs, dim=1).transpose(1, 2).flatten(2).flatten(0, 1))
+    return torch.cat(pieces)
+
+
+def visible(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, *, first: int = 0) -> Tensor:
+    """Returns whether queries see keys, in a shape that broadcasts to [B, J, Q, S]. Query 0 is at position `first`."""
+    num_queries = q_BHQD.shape[2]
+    length = k_BJSD.shape[2]
+    if span.kind == "full" or length < span.dense_below:
+        return torch.ones(1, 1, num_queries, length, dtype=torch.bool)
+    position_Q1 = torch.arange(first, first + num_queries)[:, None]
+    position_S = torch.arange(length)
+    is_near_QS = (position_Q1 - position_S).abs() <= span.window
+    is_seen = (is_near_QS | (position_S < span.sinks))[None, None]
+    return is_seen if span.kind == "local" else is_seen | _is_chosen(q_BHQD, k_BJSD, span)
+
+
+def _is_chosen(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan) -> Tensor:
+    """Returns whether the block of a key has one of the highest bounds for the tile of a query [B, J, Q, S]."""
+    lowest_BJ1ND = _by_block(k_BJSD, span.block, torch.inf).amin(dim=3)[:, :, None]
+    highest_BJ1ND = _by_block(k_BJSD, span.block, -torch.inf).amax(dim=3)[:, :, None]
+    q_BJGQD = q_BHQD.reshape(*k_BJSD.shape[:2], -1, *q_BHQD.shape[2:])
+    bound_BJGQN = q_BJGQD.clamp(min=0) @ highest_BJ1ND.mT + q_BJGQD.clamp(max=0) @ lowest_BJ1ND.mT
+    bound_BJIN = _by_block(bound_BJGQN.amax(dim=2), TILE, -torch.inf).amax(dim=3)
+    order_BJIN = bound_BJIN.argsort(dim=3, descending=True, stable=True)
+    is_chosen_BJIN = torch.zeros_like(bound_BJIN, dtype=torch.bool).scatter_(3, order_BJIN[..., : span.topk], True)
+    is_chosen_BJQN = is_chosen_BJIN.repeat_interleave(TILE, dim=2)[:, :, : q_BHQD.shape[2]]
+    return is_chosen_BJQN.repeat_interleave(span.block, dim=3)[..., : k_BJSD.shape[2]]
+
+
+def _by_block(x_BJSD: Tensor, block: int, padding: float) -> Tensor:
+    """Returns the rows in blocks of so many, the last filled up with `padding` [B, J, blocks, block, D]."""
+    num_batch, num_heads, length, width = x_BJSD.shape
+    padded_BJSD = functional.pad(x_BJSD, (0, 0, 0, -length % block), value=padding)
+    return padded_BJSD.view(num_batch, num_heads, -1, block, width)
+
+
+def _attend(q_BHSD: Tensor, k_BJSD: Tensor, v_BJSD: Tensor, span: KeySpan) -> Tensor:
+    """Returns out_BHSD of heads of one span, `CHUNK` queries at a time, so that the scores stay small."""
+    outs: list[Tensor] = []
+    for first in range(0, q_BHSD.shape[2], CHUNK):
+        q_BHQD = q_BHSD[:, :, first : first + CHUNK]
+        with torch.no_grad():
+            is_seen = visible(q_BHQD, k_BJSD, span, first=first)
+        outs.append(_masked(q_BHQD, k_BJSD, v_BJSD, is_seen))
+    return torch.cat(outs, dim=2)
+
+
+def _masked(q_BHQD: Tensor, k_BJSD: Tensor, v_BJSD: Tensor, is_seen_BJQS: Tensor) -> Tensor:
+    q_BJGQD = q_BHQD.reshape(*k_BJSD.shape[:2], -1, *q_BHQD.shape[2:])
+    scores_BJGQS = q_BJGQD @ k_BJSD[:, :, None].mT * q_BHQD.shape[3] ** -0.5
+    scores_BJGQS = scores_BJGQS.masked_fill(~is_seen_BJQS[:, :, None], -torch.inf)
+    highest_BJGQ1 = scores_BJGQS.detach().amax(dim=4, keepdim=True).clamp(min=LOWEST)  # of a row without keys: -inf
+    p_BJGQS = (scores_BJGQS - highest_BJGQ1).exp()
+    mean_BJGQD = p_BJGQS @ v_BJSD[:, :, None] / p_BJGQS.sum(dim=4, keepdim=True).clamp(min=TINY)
+    out_BHQD: Tensor = mean_BJGQD.reshape(q_BHQD.shape)
+    return out_BHQD
