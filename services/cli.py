@@ -41,9 +41,11 @@ def program() -> "typer.Typer":
         forget,
         ledger,
         model,
+        profile,
         quarantine,
         rollout,
         run,
+        status,
         tune,
         versions,
     )
@@ -56,18 +58,10 @@ def program() -> "typer.Typer":
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    for command in (
-        run.up,
-        run.demo,
-        run.serve,
-        run.learn,
-        ask.predict,
-        ask.feedback,
-        forget.forget,
-        doctor.doctor,
-        tune.tune,
-        ledger.ledger,
-    ):
+    running = (run.up, run.demo, run.serve, run.learn)
+    using = (ask.predict, ask.feedback, forget.forget, status.status)
+    measuring = (doctor.doctor, tune.tune, profile.profile, ledger.ledger)
+    for command in (*running, *using, *measuring):
         app.command()(command)
     app.command("import")(ask.import_)
     app.add_typer(versions.app, name="versions")

@@ -96,8 +96,15 @@ class Loaded(NamedTuple):
         The values are valid ones: they are not validated again.
         """
         new = {name: value for name, value in values.items() if name not in self.origins}
-        sections = {name: replace(getattr(self.settings, name), **below) for name, below in nested(new).items()}
+        sections = {name: _with_values(getattr(self.settings, name), below) for name, below in nested(new).items()}
         return Loaded(self.settings.model_copy(update=sections), self.origins | dict.fromkeys(new, origin))
+
+
+def _with_values(section: Any, values: Mapping[str, Any]) -> Any:
+    """Returns a section, which may have others below it, with these values."""
+    below = {name: value for name, value in values.items() if isinstance(value, dict)}
+    parts = {name: _with_values(getattr(section, name), value) for name, value in below.items()}
+    return replace(section, **{**values, **parts})
 
 
 def load(*, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Loaded:

@@ -120,10 +120,11 @@ class QueueState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """Texts for one forward pass. `ready_s` is when they could first have been computed, on the queue's clock."""
+    """Texts for one forward pass; when it could have begun, and when each text came, by the queue's clock."""
 
     items: list[T]
     ready_s: float
+    arrived_s: list[float]
 
 
 def num_fitting(lengths: Iterable[int], *, max_tokens: int, max_items: int) -> int:
@@ -215,8 +216,7 @@ class BatchQueue(Generic[T]):
                 self._changed.wait()
             if not self._waiting:
                 return None
-            ready_s = self._await_more(self._waiting[0][1])
-            return Batch(self._pop_batch(), ready_s)
+            return self._pop_batch(self._await_more(self._waiting[0][1]))
 
     def close(self) -> None:
         """Accepts no more items. Waiting items are still handed out."""
@@ -246,10 +246,11 @@ class BatchQueue(Generic[T]):
             ready_s = self._clock()
         return ready_s
 
-    def _pop_batch(self) -> list[T]:
+    def _pop_batch(self, ready_s: float) -> Batch[T]:
         lengths = (item.num_tokens for item, _ in self._waiting)
         count = num_fitting(lengths, max_tokens=self._max_batch_tokens, max_items=self._max_batch_items)
-        items = [self._waiting.popleft()[0] for _ in range(count)]
+        taken = [self._waiting.popleft() for _ in range(count)]
+        items = [item for item, _ in taken]
         self._num_tokens -= sum(item.num_tokens for item in items)
         self._num_bytes -= sum(item.num_bytes for item in items)
-        return items
+        return Batch(items, ready_s, [arrived_s for _, arrived_s in taken])

@@ -50,6 +50,24 @@ class PrecisionConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceLevelConfig:
+    """What a replica promises, and checks while it runs (`serving.service_level`). 0: nothing."""
+
+    __pydantic_config__ = SECTION
+
+    p99_ms: Annotated[float, Ge(0), Le(3_600_000)] = 0.0
+    """Time within which 99 of 100 texts are answered, from the queue on."""
+    answers_per_s: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    """Texts that are answered in a second in which the model computes."""
+    tokens_per_s: Annotated[float, Ge(0), Le(1_000_000_000)] = 0.0
+    """Tokens of these texts."""
+    accuracy: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Accuracy, on the holdout, of the version and the precision that answer."""
+    model_mb: Annotated[float, Ge(0), Le(1_000_000)] = 0.0
+    """Megabytes of the weights that answer, at most."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ServingConfig:
     """The replicas. Everything that grows with the traffic has its bound here."""
 
@@ -147,6 +165,8 @@ class ServingConfig:
     """Shared memory of a Ray that we start, in MiB. Nothing of ours is sent through it."""
     precision: PrecisionConfig = PrecisionConfig()
     """The choice between INT8 and INT4."""
+    level: ServiceLevelConfig = ServiceLevelConfig()
+    """What is promised. A profile fills it in."""
 
     @property
     def reconnect_backoff(self) -> Backoff:
@@ -180,6 +200,8 @@ class ReplicaSettings(BaseModel):
 
     encoder: str = "minilm-l6"
     """The encoder to start from: `minilm-l6` (installed with us), a local folder, or a cached Hugging Face id."""
+    profile: Literal["", "nano", "base", "pro"] = ""
+    """Fills in what it fixes, where nothing else sets it: see `lifelong profile`. Empty: none."""
     log_level: LogLevel = LogConfig().level
     """Lowest level of what is logged."""
     log_json: bool = LogConfig().as_json
@@ -203,6 +225,7 @@ class ReplicaConfig:
     """
 
     encoder: str
+    profile: str = ""
     serving: ServingConfig
     bus: BusConfig = field(repr=False)
     store: StoreConfig = field(repr=False)
@@ -214,6 +237,7 @@ class ReplicaConfig:
         """Returns the configuration of replicas under these settings, whose logs hide the key, too."""
         return cls(
             encoder=settings.encoder,
+            profile=settings.profile,
             serving=settings.serving,
             bus=settings.bus,
             store=settings.store,

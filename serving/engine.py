@@ -31,6 +31,7 @@ from serving.counts import Counts
 from serving.errors import Unhealthy
 from serving.event_rate import EventRate
 from serving.predict import PAIRED_PER_S, Predict
+from serving.service_level import ServiceLevel
 from serving.swap_stalls import StallReport, SwapStalls
 from serving.weights.active import ActiveVersions
 from serving.weights.precision import NO_CHOICE, Choice, choose
@@ -68,6 +69,7 @@ class Engine:
         self._busy_since_s: float | None = None
         self._stalls = SwapStalls()
         self._rate = EventRate()
+        self.level = ServiceLevel(clock=clock)
         self._thread = BackgroundThread(self._run, name="engine")
 
     def start(self) -> None:
@@ -81,6 +83,11 @@ class Engine:
     def activate(self, versions: ActiveVersions) -> None:
         """Makes `versions` live: the next batch runs under them. Any thread may call it."""
         self._live = versions
+
+    @property
+    def choice(self) -> Choice:
+        """The precisions of the last batch. Any thread may ask."""
+        return self._choice
 
     @property
     def swap_stalls(self) -> StallReport:
@@ -135,7 +142,9 @@ class Engine:
             self._record_faults(outcomes)
             for item, outcome in zip(items, outcomes, strict=True):
                 item.done(outcome)
-            self._stalls.batch_ends(self._clock())
+            ended_s = self._clock()
+            self._stalls.batch_ends(ended_s)
+            self.level.add(batch, began_s=now_s, ended_s=ended_s)
             self._busy_since_s = None
             del live  # the old weights are freed with their last batch, not when the next one comes
 

@@ -36,13 +36,14 @@ from serving.kafka.sending import OutboxBounds
 from serving.kafka.spool import Spool
 from serving.pipeline import Pipeline, encoding
 from serving.predict import predict_many
+from serving.service_level import accuracy_of
 from serving.status import ReplicaStatus
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from wire.bus import Bus
 from wire.clock import now_ms
 from wire.receipts import Receipts
-from wire.records import Event, ReplicaReport
+from wire.records import Event, Promise, ReplicaReport
 from wire.store import Store
 from wire.token_bucket import TokenBuckets
 
@@ -60,6 +61,7 @@ class Replica:
         tokenizer = TextTokenizer.from_encoder(config.encoder, max_tokens=serving.max_tokens)
         self.name = name
         self._config = serving
+        self._profile = config.profile
         self._bus = Bus(config.bus, client_id=name)
         self._store = Store(config.store, config.signing_key)
         self._pipeline = _assembled(serving, tokenizer, self._bus, Receipts(config.signing_key), name)
@@ -173,6 +175,17 @@ class Replica:
             damaged=self._swap.damaged,
             stand_in=status.stand_in,
             health=self._swap.health,
+            profile=self._profile,
+            promises=self._promises(status),
+        )
+
+    def _promises(self, status: ReplicaStatus) -> tuple[Promise, ...]:
+        engine = self._engine
+        stable = str(status.arms[0].version) if status.arms else ""
+        return engine.level.promises(
+            self._config.level,
+            accuracy=accuracy_of(engine.live, engine.choice),
+            model_bytes=self._swap.model_bytes.get(stable, 0),
         )
 
 

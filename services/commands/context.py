@@ -58,11 +58,12 @@ class CliContext:
 
     def load(self, **own_flags: Any) -> "Loaded":
         """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
+        from services.profiles.profile import filled_in
         from services.settings import load
         from services.tune.table import tuned
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}
-        return tuned(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags}))
+        return tuned(filled_in(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags})))
 
     def process(self, **own_flags: Any) -> "Settings":
         """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""

@@ -17,6 +17,7 @@ from wire.records import (
     NewClass,
     PrecisionEvaluation,
     Probe,
+    Promise,
     Record,
     ReplicaReport,
     Round,
@@ -143,6 +144,8 @@ SAMPLES: dict[str, Record] = {
         damaged=("d" * 64,),
         stand_in=11,
         health=(VersionHealth(version=12, answers=100, errors=1, timed=20, slow=2),),
+        profile="base",
+        promises=(Promise(name="p99_ms", limit=150.0, is_ceiling=True, value=12.5),),
     ),
     "learner_report.v1": LearnerReport(
         learner="l1",

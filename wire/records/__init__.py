@@ -38,6 +38,7 @@ from wire.records.reports import (
     Drift,
     LabelRate,
     LearnerReport,
+    Promise,
     ReplicaReport,
     VersionHealth,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "NewClass",
     "PrecisionEvaluation",
     "Probe",
+    "Promise",
     "Quarantined",
     "Record",
     "ReplicaReport",

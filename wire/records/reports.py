@@ -1,4 +1,7 @@
-"""The reports of replicas, the learner and the rollout controller on their own state."""
+"""The reports of replicas, the learner and the rollout controller on their own state.
+
+Rejected: metrics of a library (the rollout decides by these reports, and needs fields that are typed and versioned).
+"""
 
 from typing import Final, Literal
 
@@ -26,6 +29,25 @@ class VersionHealth(Record, frozen=True, kw_only=True):
     slow: int = 0
 
 
+class Promise(Record, frozen=True, kw_only=True):
+    """A limit that a replica promises to keep, such as `p99_ms`, and what it measured over the last minute.
+
+    `value` is None where nothing was measured. A ceiling must not be exceeded; any other limit must be reached.
+    """
+
+    name: str
+    limit: float
+    is_ceiling: bool
+    value: float | None = None
+
+    @property
+    def is_met(self) -> bool | None:
+        """None where nothing was measured."""
+        if self.value is None:
+            return None
+        return self.value <= self.limit if self.is_ceiling else self.value >= self.limit
+
+
 class ReplicaReport(Record, frozen=True, kw_only=True):
     """What one replica serves now, and its counters. It expires in Redis a few seconds after the replica has ended.
 
@@ -35,7 +57,8 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
 
     `damaged` are the digests of blobs that versions in force need and that are missing or corrupt: a process that has
     their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one where
-    this replica cannot load that (0: it serves the stable version). `health` has the versions that answer.
+    this replica cannot load that (0: it serves the stable version). `health` has the versions that answer. `profile`
+    is that of its settings ("": none), and `promises` are what it is held to.
     """
 
     replica: str
@@ -52,6 +75,8 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
     stand_in: int = 0
     health: tuple[VersionHealth, ...] = ()
+    profile: str = ""
+    promises: tuple[Promise, ...] = ()
 
 
 class Drift(Record, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from tests.wire.stored_samples import SAMPLES
 from wire.records import (
     ControllerReport,
     LearnerReport,
+    Promise,
     ReplicaReport,
 )
 
@@ -28,9 +29,28 @@ def test_the_controllers_report_from_before_the_rates_of_labels_is_read() -> Non
 
 def test_the_report_from_before_stand_ins_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_stand_in.json").read_bytes(), type=ReplicaReport)
-    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=())
+    assert old == msgspec.structs.replace(
+        SAMPLES["replica_report.v1"], damaged=(), stand_in=0, health=(), profile="", promises=()
+    )
 
 
 def test_the_report_from_before_the_durable_version_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_durable.json").read_bytes(), type=LearnerReport)
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0)
+
+
+def test_the_report_from_before_promises_is_read() -> None:
+    old = msgspec.json.decode((GOLDEN / "replica_report.v1.before_promises.json").read_bytes(), type=ReplicaReport)
+    assert old == msgspec.structs.replace(SAMPLES["replica_report.v1"], profile="", promises=())
+
+
+def test_a_promise_is_kept_below_a_ceiling_and_above_any_other_limit() -> None:
+    limits = {
+        True: Promise(name="p99_ms", limit=1.0, is_ceiling=True),
+        False: Promise(name="rate", limit=1.0, is_ceiling=False),
+    }
+    for is_ceiling, promise in limits.items():
+        assert promise.is_met is None
+        assert msgspec.structs.replace(promise, value=0.5).is_met is is_ceiling
+        assert msgspec.structs.replace(promise, value=1.5).is_met is not is_ceiling
+        assert msgspec.structs.replace(promise, value=1.0).is_met is True

@@ -1,0 +1,101 @@
+"""Defines the profiles: each fixes a model, its precision, the limits of serving, and what the service promises.
+
+    profile = "base" --filled_in: what nothing else sets--> serving.*, serving.level.* --> the replica checks them
+
+A profile is frozen: what it means changes with a release, not with the machine. A setting that a file, the environment
+or a flag gives wins. The encoders of `nano` and `pro` are not installed with us: `encoder` names the folder of one.
+
+Rejected: a class for each profile (they differ in values alone), and a profile that picks the encoder by itself (one
+that is missing would be noticed late).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+from model.config import MINILM_L6, LayerSpec, Span, StrataConfig
+from services.settings import Loaded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """A name for values that belong together."""
+
+    name: str
+    about: str
+    config: StrataConfig
+    """The shape of the model that the promises were made for."""
+    scheme: str
+    """The scheme in which its matrices are read: see `model.cost.matrix_bytes`."""
+    settings: Mapping[str, object]
+    """The settings that it fills in, by dotted name. Those below `serving.level` are its promises."""
+
+
+def _nano_layer(index: int) -> LayerSpec:
+    """Returns a layer that shares the matrices of the first of its three, and whose heads see near and chosen keys."""
+    first = index - index % 3
+    return LayerSpec(attention=first, ffn=first, kv_heads=4, lora_rank=8, spans=((6, 0), (6, 1)))
+
+
+NANO: Final = Profile(
+    name="nano",
+    about="small: two banks of matrices for six layers, in INT8; one core answers 30 requests a second",
+    config=replace(
+        MINILM_L6,
+        embed_dim=96,
+        spans=(
+            Span(kind="local", window=64, sinks=4),
+            Span(kind="topk", window=64, sinks=4, topk=4, dense_below=512),
+        ),
+        layers=tuple(map(_nano_layer, range(6))),
+    ),
+    scheme="w8c",
+    settings=MappingProxyType(
+        {
+            "serving.threads": 1,
+            "serving.precision.mode": "int8",
+            "serving.level.answers_per_s": 30.0,
+            "serving.level.model_mb": 11.3,
+        }
+    ),
+)
+
+BASE: Final = Profile(
+    name="base",
+    about="quick and right: INT4, 99 of 100 answers within 150 ms, 88 % of them right",
+    config=MINILM_L6,
+    scheme="w4g64",
+    settings=MappingProxyType(
+        {
+            "serving.precision.mode": "int4",
+            "serving.precision.max_accuracy_loss": 0.02,
+            "serving.max_queue_items": 256,  # what waits longer would only break the promise
+            "serving.level.p99_ms": 150.0,
+            "serving.level.accuracy": 0.88,
+        }
+    ),
+)
+
+PRO: Final = Profile(
+    name="pro",
+    about="long texts: twelve layers, 500 documents of 512 tokens a minute",
+    config=replace(MINILM_L6, n_layers=12),
+    scheme="w8c",
+    settings=MappingProxyType(
+        {
+            "serving.max_tokens": 512,
+            "serving.max_batch_tokens": 4_096,
+            "serving.precision.mode": "int8",
+            "serving.level.tokens_per_s": round(500 * 512 / 60, 1),
+        }
+    ),
+)
+
+PROFILES: Final = {profile.name: profile for profile in (NANO, BASE, PRO)}
+
+
+def filled_in(loaded: Loaded) -> Loaded:
+    """Fills in what the profile of these settings fixes, where nothing else sets it. Without a profile, nothing."""
+    profile = PROFILES.get(loaded.settings.profile)
+    return loaded.filled(f"follows profile {profile.name}", profile.settings) if profile else loaded

@@ -1,0 +1,97 @@
+"""Measures what a replica promises, over the last minute, and holds it against the promises of its settings.
+
+    engine --add: each batch, with the times at which its texts came--> ServiceLevel --measured--> Promise of each limit
+
+The 99th percentile is that of the time from the queue to the answer. Rates are those of a replica that is always busy:
+answers, and tokens, for each second in which the model computes. So they can be checked under any load. Accuracy is
+what the learner measured for the version and the precision that answer.
+
+Rejected: histograms (a minute of batches is small, and an exact percentile needs no bounds that fit the machine).
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from serving.batcher import Batch, Item
+from serving.config import ServiceLevelConfig
+from serving.weights.active import ActiveVersions
+from serving.weights.precision import Choice
+from wire.records import Promise
+
+WINDOW_S: Final = 60.0
+MAX_BATCHES: Final = 1_024
+"""The last batches that are known, where more came within the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchTimes:
+    ended_s: float
+    busy_s: float
+    num_tokens: int
+    waits_s: tuple[float, ...]
+
+
+class ServiceLevel:
+    """The batches of the last minute. The engine's thread calls `add`, any thread `promises`."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._batches: deque[_BatchTimes] = deque(maxlen=MAX_BATCHES)
+
+    def add(self, batch: Batch[Item], *, began_s: float, ended_s: float) -> None:
+        """Adds a batch that was answered between these times."""
+        num_tokens = sum(item.num_tokens for item in batch.items)
+        waits_s = tuple(ended_s - arrived_s for arrived_s in batch.arrived_s)
+        with self._lock:
+            self._batches.append(_BatchTimes(ended_s, ended_s - began_s, num_tokens, waits_s))
+
+    def promises(self, level: ServiceLevelConfig, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
+        """Returns each limit of `level` with what was measured; nothing was where no text came within the minute."""
+        since_s = self._clock() - WINDOW_S
+        with self._lock:
+            batches = [batch for batch in self._batches if batch.ended_s >= since_s]
+        waits_s: list[float] = []
+        for batch in batches:
+            waits_s += batch.waits_s
+        busy_s = sum(batch.busy_s for batch in batches)
+        num_tokens = sum(batch.num_tokens for batch in batches)
+        measured = (
+            ("p99_ms", level.p99_ms, 1e3 * percentile(waits_s, 0.99) if waits_s else None),
+            ("answers_per_s", level.answers_per_s, len(waits_s) / busy_s if busy_s else None),
+            ("tokens_per_s", level.tokens_per_s, num_tokens / busy_s if busy_s else None),
+            ("accuracy", level.accuracy, accuracy or None),
+            ("model_mb", level.model_mb, model_bytes / 1e6 if model_bytes else None),
+        )
+        return tuple(
+            Promise(name=name, limit=limit, is_ceiling=name in CEILINGS, value=value)
+            for name, limit, value in measured
+            if limit
+        )
+
+
+CEILINGS: Final = ("p99_ms", "model_mb")
+"""The promises whose value must not be above their limit; the others must not be below."""
+
+
+def accuracy_of(live: ActiveVersions | None, choice: Choice) -> float:
+    """Returns the accuracy that was measured for the stable version in the precision that answers; 0: none was."""
+    if live is None:
+        return 0.0
+    stable = live.versions[live.plan.arms[0].version]
+    name = choice.by_version.get(stable.number, stable.precisions[0].name)
+    return next(each.accuracy for each in stable.precisions if each.name == name)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Returns the smallest value that at least a `share` of the values do not exceed.
+
+    >>> percentile([4.0, 1.0, 3.0, 2.0], 0.75)
+    3.0
+    """
+    return sorted(values)[math.ceil(share * len(values)) - 1]

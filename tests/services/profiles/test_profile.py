@@ -1,0 +1,47 @@
+"""Checks that profiles are frozen, and how they fill in settings."""
+
+from pathlib import Path
+
+import pytest
+
+from model.cost import num_bytes, parameters
+from services.profiles.profile import NANO, PROFILES, filled_in
+from services.settings import load
+
+FROZEN = {
+    "nano": "9aee0de6e8c4",
+    "base": "a9ac8bde5c07",
+    "pro": "e05879f6c609",
+}
+"""The first digits of the hash of each model. Change them with a release alone, and say why."""
+
+
+def test_a_profile_fills_in_what_nothing_else_sets() -> None:
+    loaded = filled_in(load(file=None, environ={"LIFELONG_PROFILE": "base", "LIFELONG_SERVING__LEVEL__P99_MS": "90"}))
+    serving = loaded.settings.serving
+    assert (serving.precision.mode, serving.level.p99_ms, serving.level.accuracy) == ("int4", 90.0, 0.88)
+    assert loaded.origins["serving.precision.mode"] == "follows profile base"
+    assert serving.precision.brown_out_load == 0.5
+
+
+def test_without_a_profile_nothing_is_promised() -> None:
+    loaded = load(file=None, environ={})
+    assert filled_in(loaded) == loaded
+    assert loaded.settings.serving.level.p99_ms == 0
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_what_a_profile_fixes_is_valid(name: str, tmp_path: Path) -> None:
+    by_profile = filled_in(load(file=None, environ={}, flags={"profile": name})).settings
+    assert load(file=None, environ={}, flags={"profile": name, **PROFILES[name].settings}).settings == by_profile
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_model_of_a_profile_is_frozen(name: str) -> None:
+    assert PROFILES[name].config.spec_hash("").startswith(FROZEN[name])
+
+
+def test_nano_is_less_than_half_a_byte_for_each_parameter_that_it_replaces() -> None:
+    replaced = parameters(PROFILES["base"].config).total
+    assert num_bytes(NANO.config, NANO.scheme) <= 0.5 * replaced
+    assert 1 - parameters(NANO.config).total / replaced == pytest.approx(0.706, abs=0.002)
