@@ -5,10 +5,11 @@
 **Local.** A query sees the keys that are at most `window` tokens away, its own among them, and the first `sinks` keys
 (Xiao et al., arXiv 2309.17453).
 
-**Top-k.** These too. Queries go in tiles of TILE, keys in blocks of `block`. A tile sees the `topk` blocks that have
-the highest bound of the score of any of its queries, and of any head that shares the keys. The bound of a block is
-sum_c max(q_c min_c, q_c max_c), by the minimum and maximum of each channel over the keys of the block: Quest (Tang et
-al., arXiv 2406.10774, algorithm 1). Nothing of it is trained. Of equal bounds the earlier block wins.
+**Top-k.** These too. Queries go in tiles of TILE, keys in blocks of `block`. A tile sees the `topk` blocks with the
+highest sum of bounds over its queries, of all heads that share the keys. Blocks that window or sinks show to the whole
+tile do not count. The bound of a block is sum_c max(q_c min_c, q_c max_c), by the minimum and maximum of each channel
+over the keys of the block: Quest (Tang et al., arXiv 2406.10774, algorithm 1). Nothing of it is trained. Of equal sums
+the earlier block wins. `kernels.attention_i8.spans` defines the same in integers.
 
 A key that is not seen weighs exactly 0. A query that would see no key has the result 0. Gradients flow through the
 attention, not through the choice of the blocks.
@@ -92,20 +93,34 @@ def visible(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, *, first: int = 0) ->
     position_S = torch.arange(length)
     is_near_QS = (position_Q1 - position_S).abs() <= span.window
     is_seen = (is_near_QS | (position_S < span.sinks))[None, None]
-    return is_seen if span.kind == "local" else is_seen | _is_chosen(q_BHQD, k_BJSD, span)
+    return is_seen if span.kind == "local" else is_seen | _is_chosen(q_BHQD, k_BJSD, span, first)
 
 
-def _is_chosen(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan) -> Tensor:
-    """Returns whether the block of a key has one of the highest bounds for the tile of a query [B, J, Q, S]."""
-    lowest_BJ1ND = _by_block(k_BJSD, span.block, torch.inf).amin(dim=3)[:, :, None]
-    highest_BJ1ND = _by_block(k_BJSD, span.block, -torch.inf).amax(dim=3)[:, :, None]
+def _is_chosen(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, first: int) -> Tensor:
+    """Returns whether the block of a key is one of the router's for the tile of a query [B, J, Q, S]."""
+    num_queries = q_BHQD.shape[2]
+    length = k_BJSD.shape[2]
+    lowest_BJND = _by_block(k_BJSD, span.block, torch.inf).amin(dim=3)
+    highest_BJND = _by_block(k_BJSD, span.block, -torch.inf).amax(dim=3)
     q_BJGQD = q_BHQD.reshape(*k_BJSD.shape[:2], -1, *q_BHQD.shape[2:])
-    bound_BJGQN = q_BJGQD.clamp(min=0) @ highest_BJ1ND.mT + q_BJGQD.clamp(max=0) @ lowest_BJ1ND.mT
-    bound_BJIN = _by_block(bound_BJGQN.amax(dim=2), TILE, -torch.inf).amax(dim=3)
-    order_BJIN = bound_BJIN.argsort(dim=3, descending=True, stable=True)
+    positive_BJID = _by_block(q_BJGQD.clamp(min=0).sum(dim=2), TILE, 0).sum(dim=3)
+    negative_BJID = _by_block(q_BJGQD.clamp(max=0).sum(dim=2), TILE, 0).sum(dim=3)
+    bound_BJIN = positive_BJID @ highest_BJND.mT + negative_BJID @ lowest_BJND.mT
+    first_I1 = torch.arange(first, first + num_queries, TILE)[:, None]
+    is_seen_IN = is_seen_anyway(first_I1, (first_I1 + TILE).clamp(max=first + num_queries) - 1, length, span)
+    order_BJIN = bound_BJIN.masked_fill(is_seen_IN, -torch.inf).argsort(dim=3, descending=True, stable=True)
     is_chosen_BJIN = torch.zeros_like(bound_BJIN, dtype=torch.bool).scatter_(3, order_BJIN[..., : span.topk], True)
-    is_chosen_BJQN = is_chosen_BJIN.repeat_interleave(TILE, dim=2)[:, :, : q_BHQD.shape[2]]
-    return is_chosen_BJQN.repeat_interleave(span.block, dim=3)[..., : k_BJSD.shape[2]]
+    is_chosen_BJIN &= ~is_seen_IN
+    is_chosen_BJQN = is_chosen_BJIN.repeat_interleave(TILE, dim=2)[:, :, :num_queries]
+    return is_chosen_BJQN.repeat_interleave(span.block, dim=3)[..., :length]
+
+
+def is_seen_anyway(first_I1: Tensor, last_I1: Tensor, length: int, span: KeySpan) -> Tensor:
+    """Whether the window alone, or the sinks alone, show all of a block to all queries from first to last [I, N]."""
+    start_N = torch.arange(0, length, span.block)
+    end_N = (start_N + span.block).clamp(max=length)
+    is_near_IN = (start_N >= last_I1 - span.window) & (end_N - 1 <= first_I1 + span.window)
+    return is_near_IN | (end_N <= span.sinks)
 
 
 def _by_block(x_BJSD: Tensor, block: int, padding: float) -> Tensor:

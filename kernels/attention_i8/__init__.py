@@ -1,6 +1,6 @@
 """Self-attention of ragged sequences in 8-bit integers: the attention of the native encoder.
 
-`reference.py` defines it in plain torch; `native.py` calls our C, which gives the same bits. Full precision and
+`reference.py` defines it in plain torch, and `spans.py` which keys a head sees; `native.py` calls our C, which gives the same bits. Full precision and
 gradients are in `kernels.attention`. Callers use `attention`, the definition, and `why_not_head`, the reasons against
 the native kernel.
 """

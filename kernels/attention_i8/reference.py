@@ -26,30 +26,33 @@ of every fourth key are summed up, starting from 1/2, and the weight of a key is
 sum. Rounded independently, the many small weights of 512 tokens would all become 0, and the vector would move further
 from full precision, by 0.003 of cosine.
 
+**Spans.** A head may see some of the keys only: `spans` says which, and how a router chooses among them.
+
 A sequence is quantized as a whole, head by head, so its result does not depend on its neighbours in the batch. The
 order of the float operations is part of the definition: every implementation gives the same bits.
 
 Rejected: a scale for each query and key (twice the work before the first product, no gain in accuracy on MiniLM), and
 exp2 in float32 (three times the time, and no nearer to full precision).
 
-Shape suffixes: T tokens of all sequences, S tokens of one, H heads, D width of a head, W = 3 * H * D.
+Shape suffixes: T tokens of all sequences, S tokens of one, Q queries of a tile, H heads, D width of a head, W = 3 * H *
+D.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from kernels.attention.library import EqualLengths, offsets_of, repeat_kv
+from kernels.attention.spans import TILE, KeySpan
+from kernels.attention_i8.spans import QUAD, UNSEEN, is_dense, listed_keys, seen_keys
 from kernels.linear_i8.reference import EPSILON
 
 MAX_SEQUENCE_TOKENS = 1 << 15
 """The longest sequence: its sums of weights times values stay below 2**31."""
-
-QUAD = 4
-"""The distance of error diffusion: a key's rounding error is carried to the fourth key from it."""
 
 _LEVELS = torch.tensor(255.0)
 _HALF = torch.tensor(128.0)
@@ -62,19 +65,48 @@ _BEND = 11089
 """65280 / 2**f ~ 65280 - f (43729 - 11089 f): of the parabolas through both ends, the one with the least error."""
 
 
+class QuantizedHeads(NamedTuple):
+    """The heads of one sequence. All integers are in float64, so that their products are exact.
+
+    A product of 1 is an exponent of `exponent_H11`, to the base 2. A value is center_H1D + scale_H1D * v_HSD.
+    """
+
+    q_HSD: Tensor
+    k_HSD: Tensor
+    exponent_H11: Tensor
+    v_HSD: Tensor
+    scale_H1D: Tensor
+    center_H1D: Tensor
+
+    def of(self, heads: slice) -> "QuantizedHeads":
+        return QuantizedHeads(*(each[heads] for each in self))
+
+
 def attention(
-    qkv_TW: Tensor, groups: Sequence[EqualLengths], *, num_heads: int, num_kv_heads: int | None = None
+    qkv_TW: Tensor,
+    groups: Sequence[EqualLengths],
+    *,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    spans: Sequence[tuple[int, KeySpan]] = (),
 ) -> Tensor:
     """Returns out_TX float32 with X = H * D, for groups that cover all rows in order.
 
     A row holds q (H x D), k and v (each `num_kv_heads` x D, by default H x D). Query head h reads the keys and values
-    of kv head h / (H / num_kv_heads). Values must be finite. Sequences have at most MAX_SEQUENCE_TOKENS tokens.
+    of kv head h / (H / num_kv_heads). `spans` are those of all heads in order; without any, every head sees all keys.
+    Values must be finite. Sequences have at most MAX_SEQUENCE_TOKENS tokens.
     """
-    qkv_TW = repeat_kv(qkv_TW, num_heads, num_kv_heads or num_heads)
-    return torch.cat([_attend(qkv_TW[start:end], num_heads) for start, end in pairwise(offsets_of(groups))])
+    num_kv_heads = num_kv_heads or num_heads
+    qkv_TW = repeat_kv(qkv_TW, num_heads, num_kv_heads)
+    pieces: list[Tensor] = []
+    for start, end in pairwise(offsets_of(groups)):
+        heads = _quantized(qkv_TW[start:end], num_heads)
+        out_HSD = _attend(heads, num_heads // num_kv_heads, spans) if spans else _mix(heads, None)
+        pieces.append(out_HSD.transpose(0, 1).flatten(1))
+    return torch.cat(pieces)
 
 
-def _attend(qkv_SW: Tensor, num_heads: int) -> Tensor:
+def _quantized(qkv_SW: Tensor, num_heads: int) -> QuantizedHeads:
     length, width = qkv_SW.shape
     head = width // (3 * num_heads)
     q_HSD, k_HSD, v_HSD = qkv_SW.view(length, 3, num_heads, head).permute(1, 2, 0, 3).unbind(0)
@@ -84,15 +116,49 @@ def _attend(qkv_SW: Tensor, num_heads: int) -> Tensor:
     range_H11 = range_H1D.amax(dim=2, keepdim=True)
     k_HSD = torch.round((k_HSD - min_H1D) * torch.div(_LEVELS, range_H11 + EPSILON))
     softmax_scale = torch.div(_LOG2_E, torch.tensor(float(head)).sqrt())
-    scale_H11 = torch.div(range_H11, _LEVELS) * (torch.div(max_abs_H11, _SIDE) * softmax_scale)
-    p_HSS = softmax_u8(torch.matmul(q_HSD.double(), k_HSD.double().transpose(1, 2)), scale_H11, head)
+    exponent_H11 = torch.div(range_H11, _LEVELS) * (torch.div(max_abs_H11, _SIDE) * softmax_scale)
     min_H1D, range_H1D = _min_and_range(v_HSD)
     v_HSD = torch.round((v_HSD - min_H1D) * torch.div(_LEVELS, range_H1D + EPSILON)) - _HALF
-    sum_HS1 = p_HSS.sum(dim=2, keepdim=True)
-    mean_HSD = torch.matmul(p_HSS, v_HSD.double()).float() * torch.div(_ONE, sum_HS1.float())
     scale_H1D = torch.div(range_H1D, _LEVELS)
-    out_HSD = _fused_multiply_add(mean_HSD, scale_H1D, _fused_multiply_add(_HALF, scale_H1D, min_H1D))
-    return out_HSD.transpose(0, 1).reshape(length, width // 3)
+    center_H1D = _fused_multiply_add(_HALF, scale_H1D, min_H1D)
+    return QuantizedHeads(q_HSD.double(), k_HSD.double(), exponent_H11, v_HSD.double(), scale_H1D, center_H1D)
+
+
+def _mix(heads: QuantizedHeads, is_seen_QS: Tensor | None) -> Tensor:
+    """Returns out_HQD: for each query, the mean of the values of the keys that it sees, by their weights.
+
+    A query that sees no key gets the centre of the values' range.
+    """
+    product_HQS = torch.matmul(heads.q_HSD, heads.k_HSD.transpose(1, 2))
+    p_HQS = softmax_u8(product_HQS, heads.exponent_H11, heads.q_HSD.shape[2], is_seen_QS)
+    sum_HQ1 = p_HQS.sum(dim=2, keepdim=True).clamp(min=1)
+    mean_HQD = torch.matmul(p_HQS, heads.v_HSD).float() * torch.div(_ONE, sum_HQ1.float())
+    return _fused_multiply_add(mean_HQD, heads.scale_H1D, heads.center_H1D)
+
+
+def _attend(heads: QuantizedHeads, num_shared: int, spans: Sequence[tuple[int, KeySpan]]) -> Tensor:
+    """Returns out_HSD. `num_shared` heads share their keys, and so the blocks that the router chooses."""
+    length = heads.q_HSD.shape[1]
+    outs: list[Tensor] = []
+    first = 0
+    for num_heads, span in spans:
+        for start in range(first, first + num_heads, num_shared):
+            part = heads.of(slice(start, start + num_shared))
+            outs.append(_mix(part, None) if is_dense(span, length) else _mix_tiles(part, span))
+        first += num_heads
+    return torch.cat(outs)
+
+
+def _mix_tiles(heads: QuantizedHeads, span: KeySpan) -> Tensor:
+    _, rate_H11 = _shift_and_rate(heads.exponent_H11, heads.q_HSD.shape[2])
+    tiles: list[Tensor] = []
+    for first in range(0, heads.q_HSD.shape[1], TILE):
+        q_HQD = heads.q_HSD[:, first : first + TILE]
+        is_seen_QS = seen_keys(first, q_HQD, heads.k_HSD[0], rate_H11[:, 0, 0], span)
+        listed = listed_keys(is_seen_QS)
+        near = heads._replace(q_HSD=q_HQD, k_HSD=heads.k_HSD[:, listed], v_HSD=heads.v_HSD[:, listed])
+        tiles.append(_mix(near, is_seen_QS[:, listed]))
+    return torch.cat(tiles, dim=1)
 
 
 def _min_and_range(x_HSD: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,21 +167,29 @@ def _min_and_range(x_HSD: Tensor) -> tuple[Tensor, Tensor]:
     return min_H1D, x_HSD.amax(dim=1, keepdim=True) - min_H1D
 
 
-def softmax_u8(product_HSS: Tensor, scale_H11: Tensor, head: int) -> Tensor:
-    """Returns the weights p_HSS of the keys of each query: whole numbers from 0 to 255, in float64, not normalised.
+def softmax_u8(product_HQS: Tensor, exponent_H11: Tensor, head: int, is_seen_QS: Tensor | None = None) -> Tensor:
+    """Returns the weights p_HQS of the keys of each query: whole numbers from 0 to 255, in float64, not normalised.
 
-    `product_HSS` are the integer products q . k over `head` channels, in float64. A product of 1 is an exponent of
-    `scale_H11`, to the base 2.
+    `product_HQS` are the integer products q . k over `head` channels, in float64. A product of 1 is an exponent of
+    `exponent_H11`, to the base 2. A key that `is_seen_QS` denies weighs exactly 0.
     """
+    shift, rate_H11 = _shift_and_rate(exponent_H11, head)
+    score_HQS = product_HQS.to(torch.int64) >> shift
+    if is_seen_QS is not None:
+        score_HQS = score_HQS.masked_fill(~is_seen_QS, UNSEEN)
+    power_HQS = exp2_fixed((score_HQS.amax(dim=2, keepdim=True) - score_HQS) * rate_H11)
+    power_HQS = power_HQS.masked_fill(score_HQS == UNSEEN, 0)
+    length = power_HQS.shape[2]
+    power_HQJ4 = functional.pad(power_HQS, (0, -length % QUAD)).view(*power_HQS.shape[:2], -1, QUAD)
+    whole_HQJ4 = (power_HQJ4.cumsum(dim=2) + 128) >> 8
+    p_HQJ4 = whole_HQJ4.diff(dim=2, prepend=torch.zeros_like(whole_HQJ4[:, :, :1]))
+    return p_HQJ4.flatten(2)[:, :, :length].double()
+
+
+def _shift_and_rate(exponent_H11: Tensor, head: int) -> tuple[int, Tensor]:
+    """Returns by how many bits a product of `head` channels is shifted, and 65536ths of a halving for a score of 1."""
     shift = (head - 1).bit_length()
-    score_HSS = product_HSS.to(torch.int64) >> shift
-    rate_H11 = torch.round(scale_H11 * (65536 << shift)).clamp(max=65535.0).to(torch.int64)
-    power_HSS = exp2_fixed((score_HSS.amax(dim=2, keepdim=True) - score_HSS) * rate_H11)
-    length = power_HSS.shape[2]
-    power_HSQ4 = functional.pad(power_HSS, (0, -length % QUAD)).view(*power_HSS.shape[:2], -1, QUAD)
-    whole_HSQ4 = (power_HSQ4.cumsum(dim=2) + 128) >> 8
-    p_HSQ4 = whole_HSQ4.diff(dim=2, prepend=torch.zeros_like(whole_HSQ4[:, :, :1]))
-    return p_HSQ4.flatten(2)[:, :, :length].double()
+    return shift, torch.round(exponent_H11 * (65536 << shift)).clamp(max=65535.0).to(torch.int64)
 
 
 def exp2_fixed(exponent: Tensor) -> Tensor:

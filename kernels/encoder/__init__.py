@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.attention_i8.native import LANES, why_not_head
+from kernels.attention_i8.native import why_not_head
 from kernels.attention_i8.reference import MAX_SEQUENCE_TOKENS
+from kernels.attention_i8.spans import LANES
 from kernels.encoder.weights import (
     BlockShape,
     BlockWeights,

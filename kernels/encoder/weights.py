@@ -21,6 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels.allocator import huge_page_tensor
+from kernels.attention.spans import KeySpan
+from kernels.attention_i8.native import head_shape
+from kernels.attention_i8.spans import why_not_spans
 from kernels.native import address, binding
 
 PANEL = 64
@@ -163,16 +166,23 @@ class EmbeddingWeights:
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
-    """The sizes of a block. Query head h reads the keys and values of kv head h / (heads / kv_heads)."""
+    """The sizes of a block. Query head h reads the keys and values of kv head h / (heads / kv_heads).
+
+    `spans` are numbers of heads, and which keys those see: of all heads, in order. Without any, every head sees all.
+    """
 
     heads: int
     kv_heads: int
     head_width: int
     inner: int
+    spans: tuple[tuple[int, KeySpan], ...] = ()
 
     def __post_init__(self) -> None:
+        """Raises ValueError for heads or spans that do not fit together."""
         if self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv heads evenly")
+        if reasons := why_not_spans(self.spans, num_heads=self.heads, num_kv_heads=self.kv_heads):
+            raise ValueError("; ".join(reasons))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +217,7 @@ class BlockWeights:
     def native(self, width: int) -> binding.NativeBlock:
         """Returns the addresses. Raises like `NormWeights.native`."""
         return binding.NativeBlock(
-            binding.HeadShape(self.shape.heads, self.shape.kv_heads, self.shape.head_width),
+            head_shape(self.shape.heads, self.shape.kv_heads, self.shape.head_width, self.shape.spans),
             self.shape.inner,
             max(matrix.rank for matrix in self.matrices),
             *(matrix.native() for matrix in self.matrices),

@@ -31,8 +31,15 @@ class Rotations(Structure):
     _fields_ = [(name, c_void_p) for name in ("cosine", "sine")]
 
 
+class NativeSpan(Structure):
+    _fields_ = [(name, c_int32) for name in ("heads", "window", "sinks", "block", "topk", "dense_below")]
+
+
 class HeadShape(Structure):
-    _fields_ = [(name, c_int32) for name in ("heads", "kv_heads", "head_width")]
+    _fields_ = [
+        *((name, c_int32) for name in ("heads", "kv_heads", "head_width", "num_spans")),
+        ("spans", POINTER(NativeSpan)),
+    ]
 
 
 class NativeLinear(Structure):
@@ -76,7 +83,7 @@ class Kernels(Structure):
         ("accumulate", CFUNCTYPE(c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("linear", CFUNCTYPE(c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("norm_rows", CFUNCTYPE(None, c_void_p, Shape, POINTER(Norm))),
-        ("attention", CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, POINTER(HeadShape), c_void_p)),
+        ("attention", CFUNCTYPE(c_int, c_void_p, c_int64, c_int64, c_void_p, c_int, POINTER(HeadShape), c_void_p)),
         ("embed", CFUNCTYPE(None, POINTER(NativeEmbedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
         ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),
         (
@@ -86,7 +93,18 @@ class Kernels(Structure):
     ]
 
 
-RECORDS = (Norm, NativeEmbedding, Rotations, HeadShape, NativeLinear, NativeBlock, NativeEncoder, Shape, Kernels)
+RECORDS = (
+    Norm,
+    NativeEmbedding,
+    Rotations,
+    NativeSpan,
+    HeadShape,
+    NativeLinear,
+    NativeBlock,
+    NativeEncoder,
+    Shape,
+    Kernels,
+)
 """The records in the order of `lifelong_record_bytes`."""
 
 

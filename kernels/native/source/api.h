@@ -35,10 +35,18 @@ typedef struct {
     const float *cosine, *sine;
 } Rotations;
 
-/* The heads of an attention: query head h reads the keys and values of kv head h / (heads / kv_heads). Rows of qkv are
- * [q of each head | k of each kv head | v of each kv head], each `head_width` wide. */
+/* Which keys `heads` heads see: those that are at most `window` away, the first `sinks`, and the `topk` blocks of `block`
+ * keys that the router chooses for 32 queries. In a sequence of fewer than `dense_below` tokens they see all. */
 typedef struct {
-    int32_t heads, kv_heads, head_width;
+    int32_t heads, window, sinks, block, topk, dense_below;
+} Span;
+
+/* The heads of an attention: query head h reads the keys and values of kv head h / (heads / kv_heads). Rows of qkv are
+ * [q of each head | k of each kv head | v of each kv head], each `head_width` wide. The spans are those of all heads in
+ * order, and change only where the kv head does; without spans every head sees all keys. */
+typedef struct {
+    int32_t heads, kv_heads, head_width, num_spans;
+    const Span *spans;
 } HeadShape;
 
 /* A matrix as one block uses it: y = weight(x) + bias + b(a(x)). `bias`, a whole number of panels, replaces the weight's
@@ -81,8 +89,10 @@ typedef struct {
     /* y [rows, num_out]; epilogue 0 stores, 1 applies the GELU, 2 adds to the values that y holds */
     int (*linear)(int epilogue, const float *x, int64_t rows, const Weight *w, float *y);
     void (*norm_rows)(float *x, Shape shape, const Norm *norm);
-    /* out [tokens, heads * head_width] of the rows of qkv; sequence i is tokens offsets[i] to offsets[i + 1] */
-    int (*attention)(const float *qkv, const int32_t *offsets, int sequences, const HeadShape *heads, float *out);
+    /* out [tokens, heads * head_width] of the rows of qkv, `stride` floats apart, whose panels of 64 columns are `pitch`
+     * floats apart; sequence i is tokens offsets[i] to offsets[i + 1] */
+    int (*attention)(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,
+                     const HeadShape *heads, float *out);
     void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
     void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
     /* out [sequences, width]: unit vectors, that of sequence i in row rows[i]. If `rows` is NULL, out [tokens, width] is

@@ -27,11 +27,11 @@ INLINE uint16_t *pair_at(HeadScratch *s, int key, int lane) { return s->scores +
 
 /* scores <- keys x queries, for 16 * vectors queries. Both products are compiled for each number of vectors, with
  * constant strides: computing the strides at every call took as long as the products of a short text. */
-INLINE void score_tile(int rows, int vectors, int first, Head h, HeadScratch *s)
+INLINE void score_tile(int rows, int vectors, int first, Keys k, const uint32_t (*queries)[QUERIES], HeadScratch *s)
 {
     int32_t sums[MAX_DOT_ROWS][QUERIES];
-    Panel panel = {(const uint8_t *)s->queries, QUERIES * QUAD, h.width / QUAD};
-    dot_rows(rows, vectors, plain_rows(s->keys + first * h.width, h.width), panel, (Sums){sums[0], QUERIES});
+    Panel panel = {(const uint8_t *)queries, QUERIES * QUAD, k.width / QUAD};
+    dot_rows(rows, vectors, plain_rows(k.keys + (int64_t)first * k.width, k.width), panel, (Sums){sums[0], QUERIES});
     UNROLL for (int r = 0; r < rows; r += 2)
         UNROLL for (int n = 0; n < vectors * LANES; n += LANES) {
             Shorts pair = pair_up(load16i(sums[r] + n) >> s->score_shift, load16i(sums[r + 1] + n) >> s->score_shift);
@@ -39,17 +39,17 @@ INLINE void score_tile(int rows, int vectors, int first, Head h, HeadScratch *s)
         }
 }
 
-INLINE void score_keys(int vectors, Head h, HeadScratch *s)
+INLINE void score_keys(int vectors, Keys k, const uint32_t (*queries)[QUERIES], HeadScratch *s)
 {
-    for (int first = 0; first < h.num_tokens; first += MAX_DOT_ROWS) {
-#define TILE(ROWS) score_tile(ROWS, vectors, first, h, s)
-        WITH_TILE(h.num_tokens - first, TILE)
+    for (int first = 0; first < k.count; first += MAX_DOT_ROWS) {
+#define TILE(ROWS) score_tile(ROWS, vectors, first, k, queries, s)
+        WITH_TILE(k.count - first, TILE)
 #undef TILE
     }
 }
 
-static void score_keys_1(Head h, HeadScratch *s) { score_keys(1, h, s); }
-static void score_keys_2(Head h, HeadScratch *s) { score_keys(2, h, s); }
+static void score_keys_1(Keys k, const uint32_t (*queries)[QUERIES], HeadScratch *s) { score_keys(1, k, queries, s); }
+static void score_keys_2(Keys k, const uint32_t (*queries)[QUERIES], HeadScratch *s) { score_keys(2, k, queries, s); }
 
 INLINE Shorts pair_of(HeadScratch *s, int key, int lane)
 {
@@ -59,10 +59,10 @@ INLINE Shorts pair_of(HeadScratch *s, int key, int lane)
 }
 
 /* The maximum score of each of 16 queries, in both halves of a pair. */
-INLINE Shorts max_scores(int num_tokens, int lane, HeadScratch *s)
+INLINE Shorts max_scores(int count, int lane, HeadScratch *s)
 {
     Shorts max_score[2] = {pair_of(s, 0, lane), pair_of(s, 2, lane)};
-    for (int t = QUAD; t < num_tokens; t += QUAD)
+    for (int t = QUAD; t < count; t += QUAD)
         UNROLL for (int p = 0; p < 2; p++) max_score[p] = max32(max_score[p], pair_of(s, t + 2 * p, lane));
     Shorts either = max32(max_score[0], max_score[1]);
     return max32(either, swap_halves(either));
@@ -75,15 +75,17 @@ typedef struct {
     IntLanes total; /* the sum of the weights */
 } SoftmaxState;
 
-/* Weighs the four keys from `t` on, of which `count` exist. */
-INLINE void softmax_quad(SoftmaxState *state, int t, int count, int lane, Shorts max_score, Shorts rate, HeadScratch *s)
+/* Weighs the four keys from `t` on, of which `count` exist. With `masked`, a score may be UNSEEN. */
+INLINE void softmax_quad(SoftmaxState *state, int masked, int t, int count, int lane, Shorts max_score, Shorts rate,
+                         HeadScratch *s)
 {
     UNROLL for (int p = 0; p < 2; p++) {
-        Shorts power = exp2_fixed(max_score - pair_of(s, t + 2 * p, lane), rate);
+        Shorts score = pair_of(s, t + 2 * p, lane), power = exp2_fixed(max_score - score, rate);
+        if (masked) power &= (Shorts)(score != UNSEEN);
         state->sums[p] += count < QUAD ? power & partial_quad_mask(count, p) : power;
     }
     Bytes high = high_bytes(state->sums[0], state->sums[1]), weights = interleave_halves(high - state->last);
-    memcpy(s->weights + t * QUERIES + lane * QUAD, &weights, sizeof weights);
+    memcpy(s->weights + (int64_t)t * QUERIES + lane * QUAD, &weights, sizeof weights);
     state->total = add_quads(state->total, weights), state->last = high;
 }
 
@@ -93,25 +95,25 @@ INLINE void softmax_quad(SoftmaxState *state, int t, int count, int lane, Shorts
  * The weights are rounded to bytes by error diffusion: a key's power is added to a running sum, and its weight is the
  * increment of that sum's high byte. The rounding error, the low byte, is carried to the fourth key from here, so that
  * the many small weights of a long text keep their sum. */
-INLINE Lanes softmax_rows(int num_tokens, int lane, HeadScratch *s)
+INLINE Lanes softmax_rows(int masked, int count, int lane, HeadScratch *s)
 {
-    Shorts max_score = max_scores(num_tokens, lane, s), half = all32(128), rate = all32(s->score_rate);
+    Shorts max_score = max_scores(count, lane, s), half = all32(128), rate = all32(s->score_rate);
     SoftmaxState state = {.sums = {half, half}};
-    int whole = num_tokens / QUAD * QUAD;
-    for (int t = 0; t < whole; t += QUAD) softmax_quad(&state, t, QUAD, lane, max_score, rate, s);
-    if (whole < num_tokens) softmax_quad(&state, whole, num_tokens - whole, lane, max_score, rate, s);
+    int whole = count / QUAD * QUAD;
+    for (int t = 0; t < whole; t += QUAD) softmax_quad(&state, masked, t, QUAD, lane, max_score, rate, s);
+    if (whole < count) softmax_quad(&state, masked, whole, count - whole, lane, max_score, rate, s);
     return 1.0f / __builtin_convertvector(state.total, Lanes);
 }
 
 /* out[r] <- center + scale * (weights x values) / sum of weights, for queries from `first` on and 16 * vectors columns
  * from `i` on */
-INLINE void weights_times_values_tile(int rows, int vectors, int first, int queries, int i, Head h, Matrix out,
+INLINE void weights_times_values_tile(int rows, int vectors, int first, int queries, int i, Keys k, Matrix out,
                                       HeadScratch *s)
 {
     int32_t sums[MAX_DOT_ROWS][QUERIES];
     ByteRows x = plain_rows(s->weights + first * QUAD, QUAD);
     x.quad_stride = QUERIES * QUAD;
-    Panel panel = {s->values + i * QUAD, h.width * QUAD, (h.num_tokens + QUAD - 1) / QUAD};
+    Panel panel = {k.values + i * QUAD, k.width * QUAD, (k.count + QUAD - 1) / QUAD};
     dot_rows(rows, vectors, x, panel, (Sums){sums[0], QUERIES});
     UNROLL for (int n = 0; n < vectors * LANES; n += LANES) {
         Lanes scale = load16(s->scale + i + n), center = load16(s->center + i + n);
@@ -122,58 +124,53 @@ INLINE void weights_times_values_tile(int rows, int vectors, int first, int quer
     }
 }
 
-INLINE void weights_times_values(int vectors, Head h, int queries, int i, Matrix out, HeadScratch *s)
+INLINE void weights_times_values(int vectors, int queries, int i, Keys k, Matrix out, HeadScratch *s)
 {
     for (int first = 0; first < queries; first += MAX_DOT_ROWS) {
-#define TILE(ROWS) weights_times_values_tile(ROWS, vectors, first, queries, i, h, out, s)
+#define TILE(ROWS) weights_times_values_tile(ROWS, vectors, first, queries, i, k, out, s)
         WITH_TILE(queries - first, TILE)
 #undef TILE
     }
 }
 
-static void weights_times_values_1(Head h, int queries, int i, Matrix out, HeadScratch *s)
+static void weights_times_values_1(int queries, int i, Keys k, Matrix out, HeadScratch *s)
 {
-    weights_times_values(1, h, queries, i, out, s);
+    weights_times_values(1, queries, i, k, out, s);
 }
 
-static void weights_times_values_2(Head h, int queries, int i, Matrix out, HeadScratch *s)
+static void weights_times_values_2(int queries, int i, Keys k, Matrix out, HeadScratch *s)
 {
-    weights_times_values(2, h, queries, i, out, s);
+    weights_times_values(2, queries, i, k, out, s);
 }
 
-/* Rows of `out` <- attention of the queries from `first` on, at most QUERIES of them. */
+/* Rows of `out` <- the means of the values, by the scores of at most QUERIES queries. */
+INLINE void mix_values(int masked, int queries, Keys k, Matrix out, HeadScratch *s)
+{
+    for (int lane = 0; lane < queries; lane += LANES)
+        store16(s->inverse_sums + lane, softmax_rows(masked, k.count, lane, s));
+    for (int i = 0; i < k.width; i += 2 * LANES) {
+        void (*multiply)(int, int, Keys, Matrix, HeadScratch *) =
+            k.width - i > LANES ? weights_times_values_2 : weights_times_values_1;
+        multiply(queries, i, k, out, s);
+    }
+}
+
+/* Packs at most QUERIES queries from `first` on; returns how many there are. */
+INLINE int pack_tile(Head h, int first, uint32_t (*to)[QUERIES], HeadScratch *s)
+{
+    int queries = h.num_tokens - first < QUERIES ? h.num_tokens - first : QUERIES;
+    for (int lane = 0; lane < queries; lane += LANES) pack_queries(h, first + lane, lane, to, s);
+    return queries;
+}
+
+/* Rows of `out` <- attention of the queries from `first` on, at most QUERIES of them, to all keys. */
 INLINE void attend_queries(Head h, int first, Matrix out, HeadScratch *s)
 {
-    int queries = h.num_tokens - first < QUERIES ? h.num_tokens - first : QUERIES, vectors = queries > LANES ? 2 : 1;
-    for (int c = 0; c < vectors; c++) pack_queries(h, first + c * LANES, c * LANES, s);
-    void (*score)(Head, HeadScratch *) = vectors == 2 ? score_keys_2 : score_keys_1;
-    score(h, s);
-    for (int c = 0; c < vectors; c++) store16(s->inverse_sums + c * LANES, softmax_rows(h.num_tokens, c * LANES, s));
-    for (int i = 0; i < h.width; i += 2 * LANES) {
-        void (*multiply)(Head, int, int, Matrix, HeadScratch *) =
-            h.width - i > LANES ? weights_times_values_2 : weights_times_values_1;
-        multiply(h, queries, i, out, s);
-    }
-}
-
-/* out [num_tokens, heads * head_width] <- self-attention of one sequence, whose rows of `qkv` hold q, k and v side by
- * side. Keys and values are packed once for all query heads that read them. */
-static void attend(Matrix qkv, int num_tokens, const HeadShape *shape, float *out, HeadScratch *s)
-{
-    int64_t width = mixed_width(shape), kv_width = (int64_t)shape->kv_heads * shape->head_width;
-    int group = shape->heads / shape->kv_heads;
-    for (int i = 0; i < shape->heads; i++, out += shape->head_width) {
-        int64_t column = (int64_t)(i / group) * shape->head_width;
-        Head h = {qkv, (int64_t)i * shape->head_width, width + column, width + kv_width + column, num_tokens,
-                  shape->head_width};
-        if (i % group == 0) {
-            pack_keys(h, s);
-            pack_values(h, s);
-        }
-        scan_queries(h, s);
-        for (int first = 0; first < num_tokens; first += QUERIES)
-            attend_queries(h, first, dense(out + first * width, width), s);
-    }
+    Keys all = {s->keys, s->values, h.num_tokens, h.width};
+    int queries = pack_tile(h, first, s->queries, s);
+    if (queries > LANES) score_keys_2(all, s->queries, s);
+    else score_keys_1(all, s->queries, s);
+    mix_values(0, queries, all, out, s);
 }
 
 #endif

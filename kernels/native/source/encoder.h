@@ -11,7 +11,7 @@
 #define LIFELONG_ENCODER_H
 
 #include "api.h"
-#include "attention.h"
+#include "spans.h"
 
 #define SPAN_TOKENS 96 /* tokens that go through attention together, unless one sequence has more */
 #if defined(__AMX_INT8__) /* INNER_ROWS: tokens that go through a feed-forward layer together */
@@ -35,25 +35,13 @@ typedef struct {
     int64_t tokens, longest;
 } Extent;
 
-/* A run of memory from which parts are reserved. With `memory` NULL it only counts. */
-typedef struct {
-    uint8_t *memory;
-    int64_t used;
-} Arena;
-
-INLINE void *reserve(Arena *a, int64_t bytes)
-{
-    void *part = a->memory ? a->memory + a->used : NULL;
-    a->used += round_up(bytes, 64);
-    return part;
-}
-
 /* Reserves the scratch memory of one thread, by the largest block. */
 static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
 {
     int64_t span = min_int(largest.tokens, max_int(largest.longest, SPAN_TOKENS)), qkv = 0, mixed = 0, inner = 0;
     int64_t step_bytes = 0, inner_rows = min_int(largest.tokens, INNER_ROWS);
-    int head_width = 0, rank = 0;
+    HeadExtent heads = {.tokens = largest.longest};
+    int rank = 0;
     if (e->embedding.expand) {
         inner = e->embedding.word_width;
         step_bytes = row_scratch_bytes(inner_rows, e->embedding.word_width);
@@ -61,7 +49,7 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
     for (const Block *b = e->blocks; b < e->blocks + e->layers; b++) {
         qkv = max_int(qkv, round_up(qkv_width(&b->heads), PANEL));
         mixed = max_int(mixed, mixed_width(&b->heads)), inner = max_int(inner, b->inner);
-        head_width = (int)max_int(head_width, b->heads.head_width), rank = (int)max_int(rank, b->rank);
+        extend(&heads, &b->heads), rank = (int)max_int(rank, b->rank);
         step_bytes = max_int(step_bytes, row_scratch_bytes(span, mixed_width(&b->heads)));
         step_bytes = max_int(step_bytes, row_scratch_bytes(inner_rows, b->inner));
     }
@@ -73,10 +61,8 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
     s.step_rows = reserve(a, step_bytes);
     s.low = reserve(a, 4 * max_int(span, inner_rows) * rank);
     s.low_rows = reserve(a, rank ? row_scratch_bytes(max_int(span, inner_rows), rank) : 0);
-    void *head = reserve(a, head_scratch_bytes(largest.longest, head_width));
-    if (!a->memory) return s;
-    s.rows = row_scratch(rows, largest.tokens, e->width);
-    s.head = head_scratch(head, largest.longest, head_width);
+    s.head = reserve_heads(a, heads);
+    if (a->memory) s.rows = row_scratch(rows, largest.tokens, e->width);
     return s;
 }
 

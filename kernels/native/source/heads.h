@@ -12,6 +12,8 @@
 #define QUERIES (2 * LANES) /* as many queries are processed together, if a sequence has them */
 #define MAX_HEAD 256
 #define LOG2_E 1.44269504f
+#define UNSEEN ((uint16_t)0x8000) /* below every score: the score of a key that a query does not see */
+#define MIN_BLOCK 16              /* the smallest block of keys */
 
 /* The columns of qkv, and of the result. */
 INLINE int qkv_width(const HeadShape *h) { return (h->heads + 2 * h->kv_heads) * h->head_width; }
@@ -24,6 +26,22 @@ typedef struct {
     int num_tokens, width;
 } Head;
 
+/* Keys as rows of bytes and values in quads: those of a head, or those that a tile of queries sees. */
+typedef struct {
+    const uint8_t *keys, *values;
+    int count, width;
+} Keys;
+
+/* Keys from `first` to `end`, which lie from row `at` on once they are gathered. */
+typedef struct {
+    int first, end, at;
+} KeyRange;
+
+typedef struct {
+    float inverse;
+    uint16_t rate;
+} QueryScale;
+
 /* The scratch memory of one thread, for the longest sequence, rounded up to a whole number of quads. */
 typedef struct {
     uint8_t *keys;    /* [tokens][width] */
@@ -33,26 +51,53 @@ typedef struct {
     int score_shift;  /* a score is a product shifted right by this, so that it fits into 16 bits */
     uint16_t score_rate; /* a score of 1 is this many 65536ths of a halving of the weight */
     float inverse_query_scale, key_scale;
+    /* for heads that do not see all keys: see spans.h */
+    uint8_t *near_keys, *near_values, *bounds, *pooled, *is_chosen;
+    int64_t *block_scores;
+    int32_t *best;
+    KeyRange *ranges;
+    QueryScale *scales; /* of the heads that share their keys, as are the next */
+    uint32_t (*group_queries)[QUERIES];
     /* parameters of the values' channels: v ~ center + scale * q */
     _Alignas(64) float min[MAX_HEAD], scale[MAX_HEAD], center[MAX_HEAD];
     _Alignas(64) float inverse_sums[QUERIES]; /* 1 / the sum of each query's weights */
     _Alignas(64) uint32_t queries[MAX_HEAD / QUAD][QUERIES];
 } HeadScratch;
 
-INLINE int64_t head_scratch_bytes(int64_t tokens, int width)
+/* What the scratch memory has to hold: sequences of so many tokens, heads of this width, so many that share keys. */
+typedef struct {
+    int64_t tokens;
+    int width, group, has_spans;
+} HeadExtent;
+
+INLINE void extend(HeadExtent *e, const HeadShape *h)
 {
-    tokens = round_up(tokens, QUAD);
-    return round_up((int64_t)sizeof(HeadScratch), 64) + round_up(2 * tokens * width, 64) + tokens * QUERIES * 3;
+    e->width = (int)max_int(e->width, h->head_width), e->group = (int)max_int(e->group, h->heads / h->kv_heads);
+    e->has_spans |= h->num_spans > 0;
 }
 
-INLINE HeadScratch *head_scratch(void *memory, int64_t tokens, int width)
+/* Reserves the scratch memory; returns NULL if the arena only counts. */
+static HeadScratch *reserve_heads(Arena *a, HeadExtent e)
 {
-    HeadScratch *s = memory;
-    tokens = round_up(tokens, QUAD);
-    s->keys = (uint8_t *)memory + round_up((int64_t)sizeof *s, 64);
-    s->values = s->keys + tokens * width;
-    s->weights = s->keys + round_up(2 * tokens * width, 64);
-    s->scores = (uint16_t *)(s->weights + tokens * QUERIES);
+    int64_t tokens = round_up(e.tokens, QUAD), blocks = round_up(tokens / MIN_BLOCK + 1, PANEL), key_bytes = tokens * e.width;
+    HeadScratch *s = reserve(a, sizeof *s), parts = {0};
+    parts.keys = reserve(a, key_bytes);
+    parts.values = reserve(a, key_bytes);
+    parts.weights = reserve(a, tokens * QUERIES);
+    parts.scores = reserve(a, 2 * tokens * QUERIES);
+    if (e.has_spans) {
+        parts.near_keys = reserve(a, key_bytes);
+        parts.near_values = reserve(a, key_bytes);
+        parts.bounds = reserve(a, blocks * 2 * e.width);
+        parts.pooled = reserve(a, 2 * e.width);
+        parts.is_chosen = reserve(a, blocks);
+        parts.block_scores = reserve(a, blocks * (int64_t)sizeof *parts.block_scores);
+        parts.best = reserve(a, blocks * (int64_t)sizeof *parts.best);
+        parts.ranges = reserve(a, (blocks + 2) * (int64_t)sizeof *parts.ranges);
+        parts.scales = reserve(a, e.group * (int64_t)sizeof *parts.scales);
+        parts.group_queries = reserve(a, (int64_t)e.group * e.width / QUAD * (int64_t)sizeof *parts.group_queries);
+    }
+    if (s) memcpy(s, &parts, offsetof(HeadScratch, min));
     return s;
 }
 
@@ -164,7 +209,7 @@ INLINE void transpose(const uint32_t (*from)[QUAD], uint32_t (*to)[QUERIES])
 }
 
 /* Packs 16 queries from `first` on into the lanes from `lane` on; beyond the last query it repeats that one. */
-INLINE void pack_queries(Head h, int first, int lane, HeadScratch *s)
+INLINE void pack_queries(Head h, int first, int lane, uint32_t (*to)[QUERIES], HeadScratch *s)
 {
     Lanes inverse = all16(s->inverse_query_scale);
     for (int i = 0; i < h.width; i += LANES) {
@@ -173,7 +218,7 @@ INLINE void pack_queries(Head h, int first, int lane, HeadScratch *s)
             int row = first + r < h.num_tokens ? first + r : h.num_tokens - 1;
             store_bytes((uint8_t *)rows[r], nearest16(load16(element(h.qkv, row, h.q + i)) * inverse), LANES);
         }
-        transpose(rows, (uint32_t (*)[QUERIES])(s->queries[i / QUAD] + lane));
+        transpose(rows, (uint32_t (*)[QUERIES])(to[i / QUAD] + lane));
     }
 }
 

@@ -93,19 +93,22 @@ static void norm_rows(float *x, Shape shape, const Norm *norm)
     norm_into(x, (int)shape.rows, (int)shape.width, norm, NULL, 0, 0);
 }
 
-static int attention(const float *qkv, const int32_t *offsets, int sequences, const HeadShape *heads, float *out)
+static int attention(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,
+                     const HeadShape *heads, float *out)
 {
-    int64_t width = qkv_width(heads), longest = 0;
-    for (int i = 0; i < sequences; i++)
-        if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
-    void *memory = aligned_alloc(64, (size_t)round_up(head_scratch_bytes(longest, heads->head_width), 64));
-    if (!memory) return NO_MEMORY;
-    HeadScratch *scratch = head_scratch(memory, longest, heads->head_width);
+    HeadExtent extent = {.tokens = 0};
+    for (int i = 0; i < sequences; i++) extent.tokens = max_int(extent.tokens, offsets[i + 1] - offsets[i]);
+    extend(&extent, heads);
+    Arena arena = {0};
+    reserve_heads(&arena, extent);
+    arena = (Arena){.memory = allocate(arena.used)};
+    if (!arena.memory) return NO_MEMORY;
+    HeadScratch *scratch = reserve_heads(&arena, extent);
     for (int i = 0; i < sequences; i++) {
-        Matrix sequence = dense((float *)qkv + offsets[i] * width, width); /* `attend` only reads it */
+        Matrix sequence = {(float *)qkv + offsets[i] * stride, stride, pitch}; /* `attend` only reads it */
         attend(sequence, offsets[i + 1] - offsets[i], heads, out + (int64_t)offsets[i] * mixed_width(heads), scratch);
     }
-    free(memory);
+    free(arena.memory);
     return 0;
 }
 

@@ -11,7 +11,11 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -33,6 +37,35 @@ INLINE int64_t max_int(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* The least multiple of `to` that is not below `value`. */
 INLINE int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+#define HUGE_PAGE (2 << 20)
+#define MANY_PAGES (4 * HUGE_PAGE) /* from here on, memory in small pages would exceed the TLB */
+
+/* Uninitialised memory, to be freed with `free`; NULL if there is none. */
+static void *allocate(int64_t bytes)
+{
+#if defined(MADV_HUGEPAGE)
+    if (bytes >= MANY_PAGES) {
+        void *memory = aligned_alloc(HUGE_PAGE, (size_t)round_up(bytes, HUGE_PAGE));
+        if (memory) madvise(memory, (size_t)bytes, MADV_HUGEPAGE); /* without huge pages it works as well */
+        return memory;
+    }
+#endif
+    return aligned_alloc(64, (size_t)round_up(bytes, 64));
+}
+
+/* A run of memory from which parts are reserved. With `memory` NULL it only counts. */
+typedef struct {
+    uint8_t *memory;
+    int64_t used;
+} Arena;
+
+INLINE void *reserve(Arena *a, int64_t bytes)
+{
+    void *part = a->memory ? a->memory + a->used : NULL;
+    a->used += round_up(bytes, 64);
+    return part;
+}
 
 INLINE Lanes load16(const float *from)
 {
@@ -239,6 +272,20 @@ INLINE Bytes shuffle_bytes(Bytes v, ByteLanes order)
 INLINE Shorts swap_halves(Shorts v)
 {
     return (Shorts)shuffle_bytes((Bytes)v, (ByteLanes){8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7});
+}
+
+/* All bits of the lanes of the first (0) or second (1) vector of a pair. */
+INLINE Shorts pair_mask(int which)
+{
+    const Shorts number = {0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1};
+    return (Shorts)(number == (uint16_t)which);
+}
+
+/* The number of the lane of either vector that lies in each lane of a pair. */
+INLINE Shorts pair_lanes(void)
+{
+    return (Shorts){0, 1, 2,  3,  0, 1, 2,  3,  4,  5,  6,  7,  4,  5,  6,  7,
+                    8, 9, 10, 11, 8, 9, 10, 11, 12, 13, 14, 15, 12, 13, 14, 15};
 }
 
 /* The lane mask of a partial quad. A quad is four vectors a, b, c, d, stored as pair 0 (a, b) and pair 1 (c, d). All

@@ -26,7 +26,7 @@ EXPORT const Kernels *lifelong_kernels(int index)
 /* The size of a record that Python fills in; Python compares it with its own when it loads the object. */
 EXPORT int lifelong_record_bytes(int which)
 {
-    const int bytes[] = {sizeof(Norm), sizeof(Embedding), sizeof(Rotations), sizeof(HeadShape),
+    const int bytes[] = {sizeof(Norm), sizeof(Embedding), sizeof(Rotations), sizeof(Span), sizeof(HeadShape),
                          sizeof(Linear), sizeof(Block), sizeof(Encoder), sizeof(Shape), sizeof(Kernels)};
     return bytes[which];
 }

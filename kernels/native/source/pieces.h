@@ -47,7 +47,7 @@ static void *work(void *argument)
     int width = job->encoder->width;
     Arena arena = {0};
     reserve_scratch(&arena, job->encoder, job->largest);
-    arena = (Arena){.memory = aligned_alloc(64, (size_t)arena.used)};
+    arena = (Arena){.memory = allocate(arena.used)};
     if (!arena.memory) {
         atomic_store(&job->failed, 1);
         return NULL;

@@ -49,7 +49,7 @@ def test_a_sequence_attends_to_itself_alone(lengths: list[int], keys: Keys) -> N
     together = attention(qkv_TW, group_equal(offsets), [(HEADS, keys)], num_kv_heads=HEADS)
     for start, end in pairwise(offsets):
         alone = attention(qkv_TW[start:end], group_equal([0, end - start]), [(HEADS, keys)], num_kv_heads=HEADS)
-        assert torch.equal(together[start:end], alone)
+        assert torch.allclose(together[start:end], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,13 @@ def test_the_blocks_with_the_highest_bounds_are_chosen() -> None:
     is_seen_SS = visible(q_BHSD, k_BJSD, Keys("topk", topk=1))[0, 0]
     assert is_seen_SS[0].nonzero().flatten().tolist() == [0, 16, 17, 18, 19]
     assert is_seen_SS[TILE].nonzero().flatten().tolist() == [28, 29, 30, 31, TILE]
+
+
+def test_blocks_that_a_tile_sees_anyway_are_not_chosen() -> None:
+    """All queries of the first tile see the keys 0 to 39 by their windows, so the router takes the block behind."""
+    q_BHSD = torch.ones(1, 1, 3 * TILE, HEAD)
+    is_seen_SS = visible(q_BHSD, q_BHSD, Keys("topk", topk=1, window=TILE + 7))[0, 0]
+    assert is_seen_SS[0].nonzero().flatten().tolist() == list(range(TILE + 12))
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])

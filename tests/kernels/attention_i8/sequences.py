@@ -1,5 +1,6 @@
-"""Seeded sequences for the tests of attention in 8-bit integers."""
+"""Seeded sequences, and spans, for the tests of attention in 8-bit integers."""
 
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -12,6 +13,18 @@ HEAD = 16
 
 
 WIDTH = 3 * HEADS * HEAD
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A span: see `model.layer_spec.Span`."""
+
+    kind: str
+    window: int = 0
+    sinks: int = 0
+    block: int = 64
+    topk: int = 0
+    dense_below: int = 0
 
 
 def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tensor, list[int]]:

@@ -10,7 +10,7 @@ from kernels.attention import group_equal
 from kernels.attention.library import repeat_kv
 from kernels.attention_i8 import reference
 from kernels.attention_i8.native import attention, why_not_head
-from tests.kernels.attention_i8.sequences import HEAD, HEADS, WIDTH, rows
+from tests.kernels.attention_i8.sequences import HEAD, HEADS, WIDTH, Keys, rows
 
 
 @given(
@@ -42,6 +42,40 @@ def test_query_heads_may_share_keys_and_values(isa: str, num_kv_heads: int) -> N
     found = attention(qkv_TW, groups, num_heads=6, num_kv_heads=num_kv_heads, isa=isa)
     assert torch.equal(found, attention(repeat_kv(qkv_TW, 6, num_kv_heads), groups, num_heads=6, isa=isa))
     assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=6, num_kv_heads=num_kv_heads))
+
+
+SPANS = st.one_of(
+    st.builds(Keys, st.just("local"), window=st.integers(0, 80), sinks=st.integers(0, 9)),
+    st.builds(
+        Keys,
+        st.just("topk"),
+        window=st.integers(0, 70),
+        sinks=st.integers(0, 40),
+        block=st.sampled_from([16, 32, 64]),
+        topk=st.integers(1, 4),
+        dense_below=st.sampled_from([0, 50]),
+    ),
+)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=3), SPANS, st.sampled_from([1, 2, 4]), st.integers(0, 99))
+@settings(max_examples=40)
+def test_heads_that_see_some_of_the_keys(
+    isa: str, lengths: list[int], keys: Keys, num_kv_heads: int, seed: int
+) -> None:
+    qkv_TW, offsets = rows(lengths, seed=seed, width=(4 + 2 * num_kv_heads) * 32)
+    groups = group_equal(offsets)
+    spans = [(4, keys)] if num_kv_heads == 1 else [(2, keys), (2, Keys("local", window=5))]
+    found = attention(qkv_TW, groups, num_heads=4, num_kv_heads=num_kv_heads, spans=spans, isa=isa)
+    assert torch.equal(found, reference.attention(qkv_TW, groups, num_heads=4, num_kv_heads=num_kv_heads, spans=spans))
+
+
+def test_a_long_sequence_in_panels(isa: str) -> None:
+    qkv_TW, offsets = rows([2100], width=3 * 2 * 32)
+    panels = qkv_TW.view(-1, 3, 64).transpose(0, 1)
+    spans = [(1, Keys("topk", window=40, sinks=4, block=32, topk=3)), (1, Keys("local", window=100))]
+    found = attention(panels, group_equal(offsets), num_heads=2, spans=spans, isa=isa)
+    assert torch.equal(found, reference.attention(qkv_TW, group_equal(offsets), num_heads=2, spans=spans))
 
 
 def test_a_long_sequence(isa: str) -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional
 from kernels.attention import group_equal
 from kernels.attention.reference import attention as full_attention
 from kernels.attention_i8 import reference
+from kernels.attention_i8.spans import QUAD
 from tests.kernels import tolerances
 from tests.kernels.attention_i8.sequences import HEAD, HEADS, rows
 
@@ -47,7 +48,7 @@ def test_weights_are_bytes_that_keep_the_sum(length: int, seed: int) -> None:
     assert p_HSS.max() <= 255
     exact_HS = (255 * 2 ** ((product_HSS - product_HSS.amax(dim=2, keepdim=True)) * scale)).sum(dim=2)
     relative = (1 + parabola_error()) * 2 ** (rate / 65536) - 1
-    bound_HS = relative * exact_HS + reference.QUAD / 2 + length * 2 / 256
+    bound_HS = relative * exact_HS + QUAD / 2 + length * 2 / 256
     tolerances.assert_within(p_HSS.sum(dim=2), exact_HS, bound_HS)
 
 
@@ -57,6 +58,16 @@ def test_steep_scores_leave_one_weight() -> None:
     for scale in (1.0, 1e30):
         p_HSS = reference.softmax_u8(product_HSS, torch.full((1, 1, 1), scale), HEAD)
         assert p_HSS.tolist() == [[[0, 255, 0, 0]]]
+
+
+def test_keys_that_are_not_seen_weigh_exactly_nothing() -> None:
+    """They have no part in the maximum either; a query that sees no key has no weights."""
+    product_HQS = torch.tensor([[[0.0, 6000.0, 100.0], [0.0, 6000.0, 100.0]]])
+    is_seen_QS = torch.tensor([[True, False, True], [False, False, False]])
+    p_HQS = reference.softmax_u8(product_HQS, torch.full((1, 1, 1), 1e-3), HEAD, is_seen_QS)
+    assert p_HQS[0, 0, 1] == 0
+    assert p_HQS[0, 0, 2] == 255
+    assert p_HQS[0, 1].tolist() == [0, 0, 0]
 
 
 def test_exp2_fixed() -> None:

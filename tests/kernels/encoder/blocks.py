@@ -90,7 +90,8 @@ def run_block(
     groups = group_equal(offsets)
     if rotary is not None:
         qkv_TW = rotated(qkv_TW, rotary, offsets, shape.heads + shape.kv_heads)
-    mixed_TX = attention(qkv_TW, groups, num_heads=shape.heads, num_kv_heads=shape.kv_heads, isa=isa)
+    heads = {"num_heads": shape.heads, "num_kv_heads": shape.kv_heads}
+    mixed_TX = attention(qkv_TW, groups, **heads, spans=shape.spans, isa=isa)
     x_TD = normalised(added(x_TD, mixed_TX, weights.out, isa), weights.norm1, isa)
     inner_TF = linear(x_TD, weights.up.packed, shape.inner, isa=isa, epilogue=GELU)
     return normalised(added(x_TD, inner_TF, weights.down, isa), weights.norm2, isa)

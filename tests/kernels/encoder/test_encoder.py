@@ -15,6 +15,7 @@ from kernels.encoder import BlockShape, Encoder, MatrixWeights, RotaryWeights, w
 from kernels.linear_i8.native import linear, pack_weight
 from kernels.linear_i8.reference import Int8Weight
 from tests.kernels import tolerances
+from tests.kernels.attention_i8.sequences import Keys
 from tests.kernels.encoder.blocks import (
     GENERATOR,
     POSITIONS,
@@ -199,6 +200,15 @@ def test_rotated_queries_and_keys(isa: str) -> None:
     encoder = Encoder(words, [weights])
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
     expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa, rotary=rotary)
+    assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
+
+
+def test_heads_may_see_some_of_the_keys(isa: str) -> None:
+    spans = ((2, Keys("topk", window=1, block=16, topk=1)), (2, Keys("local", window=3, sinks=1)))
+    weights = block(64, BlockShape(4, 2, 16, 64, spans), in_scale=False)
+    encoder = Encoder(embedding(64, in_scale=False), [weights])
+    ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
+    expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa)
     assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kernels.encoder import BlockShape, Encoder, MatrixWeights, NormWeights, RotaryWeights
 from kernels.encoder.weights import contiguous
+from tests.kernels.attention_i8.sequences import Keys
 from tests.kernels.encoder.blocks import POSITIONS, WORDS, block, embedding, packed
 
 WIDTH = 32
@@ -44,6 +45,11 @@ def test_refuses_matrices_that_do_not_fit(name: str, wrong: Tensor) -> None:
 def test_refuses_kv_heads_that_do_not_divide_the_heads(kv_heads: int) -> None:
     with pytest.raises(ValueError, match=f"6 heads cannot share {kv_heads} kv heads evenly"):
         BlockShape(6, kv_heads, 16, 48)
+
+
+def test_refuses_spans_that_do_not_fit_the_heads() -> None:
+    with pytest.raises(ValueError, match="spans are of 3 heads; expected 4"):
+        BlockShape(4, 4, 16, 48, ((3, Keys("local", window=4)),))
 
 
 @pytest.mark.parametrize(
