@@ -3,7 +3,7 @@
     benches.py    the register: a name, and a function that yields rows
     results.py    where rows are recorded, and one benchmark at a time; a row is defined in evals/results/
     fixtures.py   what several benchmarks share: a running service (service.py), a run of the demo (demo_run.py)
-    encoder.py, hardware_limit.py, kernels.py, precision.py      the encoder; its opponents are in peers/
+    encoder.py, precision.py, hardware_limit.py, kernels.py, sparse_attention.py    the encoder; opponents are in peers/
     kafka_latency.py, kafka_throughput.py, while_learning.py                        the service
     swap_stall.py, rollback.py (with version_faker.py)                              its swaps
     learner_pace.py, head_update.py, label_flips.py, concept_change.py, backlog.py, million.py    the learner

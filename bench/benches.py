@@ -21,6 +21,7 @@ from bench import (
     million,
     precision,
     rollback,
+    sparse_attention,
     swap_stall,
     while_learning,
 )
@@ -62,6 +63,7 @@ BENCHES = (
     Bench("rollback", rollback.measure, uses=SERVERS, is_long=True),
     Bench("while_learning", while_learning.measure, uses=SERVERS, is_long=True),
     Bench("kernels", kernels.measure, is_long=True),
+    Bench("sparse_attention", sparse_attention.measure, is_long=True),
     Bench("live", live.measure, uses=SERVERS, is_long=True),
     Bench("backlog", backlog.measure, uses=SERVERS, has_own_servers=True, is_long=True),
     Bench("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True),

@@ -7,5 +7,5 @@ padded.py     their model; cache.py stores it as exported, calibration.py has th
 torch_peers.py, onnx_peers.py, openvino_peers.py, ours.py    the encoders
 summary.py    the table of a race
 programs that print one JSON line: kafka_loop.py, kernel_speed.py, learner_speed.py, head_speed.py, ours_pack.py,
-    precisions.py
+    precisions.py, span_speed.py
 """

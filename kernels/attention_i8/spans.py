@@ -39,9 +39,10 @@ LANES = 16
 """Blocks are multiples of this."""
 
 ALWAYS = (1 << 31) - 1
+"""The `dense_below` of heads that see every key of any sequence."""
 
 UNSEEN = -(1 << 15)
-"""Below every score."""
+"""The score of a key that a query does not see, below every other."""
 
 
 def is_dense(span: KeySpan, length: int) -> bool:

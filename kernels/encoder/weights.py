@@ -24,6 +24,7 @@ from kernels.allocator import huge_page_tensor
 from kernels.attention.spans import KeySpan
 from kernels.attention_i8.native import head_shape
 from kernels.attention_i8.spans import why_not_spans
+from kernels.encoder.checks import check, check_packed, header_of
 from kernels.native import address, binding
 
 PANEL = 64
@@ -73,14 +74,14 @@ class MatrixWeights:
 
     @property
     def rank(self) -> int:
-        return _header(self.lora[0])[1] if self.lora else 0
+        return header_of(self.lora[0])[1] if self.lora else 0
 
     def check(self, name: str, num_out: int, num_in: int) -> None:
         """Raises ValueError, naming the matrix, unless it is packed and has this shape."""
         check_packed(name, self.packed, (num_out, num_in))
         if self.lora:
             a, b = self.lora
-            rank = _header(a)[1] if _header(a) else 0
+            rank = header_of(a)[1] if header_of(a) else 0
             check_packed(f"{name}.a", a, (rank, num_in), bits=(8,))
             check_packed(f"{name}.b", b, (num_out, rank), bits=(8,))
         if self.bias_N is not None:
@@ -239,25 +240,3 @@ def contiguous(blocks: Sequence[BlockWeights]) -> list[BlockWeights]:
         qkv, out, up, down = (matrix.placed(views) for matrix in block.matrices)
         copied.append(replace(block, qkv=qkv, out=out, up=up, down=down))
     return copied
-
-
-def check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless the tensor is dense and has this dtype and shape."""
-    if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
-        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected dense {dtype} {list(shape)}")
-
-
-def check_packed(name: str, packed: Tensor, shape: tuple[int, int], *, bits: Sequence[int] = (8, 4)) -> None:
-    """Raises ValueError unless the header of the packed weight says this shape, and one of these numbers of bits."""
-    header = _header(packed)
-    if header not in [[each, *shape] for each in bits]:
-        raise ValueError(
-            f"{name} is packed as {header}; "
-            f"expected {' or '.join(map(str, bits))} bits, {shape[0]} outputs, {shape[1]} inputs"
-        )
-
-
-def _header(packed: Tensor) -> list[int]:
-    """Returns bits, outputs and inputs of a packed weight; nothing of what is none."""
-    is_packed = packed.dtype == torch.uint8 and len(packed) >= 12
-    return packed[:12].view(torch.int32).tolist() if is_packed else []

@@ -7,7 +7,8 @@ per process. `kernels/<operation>/native.py` puts an operation on top: it checks
 can be built, every operation uses torch's (`library`), and one warning names the reason and the remedy.
 
 The sources include each other in one line, from the interface to the instruction set: kernels.c -> pieces.h ->
-encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h, weight.h.
+encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h,
+weight.h.
 
 Rejected: C++ with torch's headers (an object for every version of torch, and a minute to build it), and intrinsics for
 the float parts (the compiler does as well on vectors, which it can also split in half for AVX2).

@@ -43,7 +43,7 @@ def test_heads_have_spans_of_their_own() -> None:
 
 @pytest.mark.parametrize("keys", [Keys("local", window=3, sinks=5), Keys("topk", window=3, sinks=2, block=16, topk=2)])
 def test_floats_see_the_same_keys(keys: Keys) -> None:
-    """Of two queries that are alike, both definitions choose alike, whatever all keys have in common."""
+    """Both definitions choose alike, but for the rounding of the pooled queries, whatever all keys have in common."""
     generator = torch.Generator().manual_seed(0)
     q_SD = torch.randint(-127, 128, (90, HEAD), generator=generator).double()
     k_SD = torch.randint(0, 256, (90, HEAD), generator=generator).double()
